@@ -1,0 +1,47 @@
+# The whole interface of this repository: `make` lists it. Everything else here is for these targets.
+
+# One NATS server for all that start one (`pcluster dev`, the tests, the benchmarks): the one that setup provides, unless the
+# caller's environment names another.
+PCLUSTER_NATS_SERVER ?= $(CURDIR)/.tools/bin/nats-server
+export PCLUSTER_NATS_SERVER
+
+# A folder of plugins/ with a Cargo.toml is a package of the same name.
+plugins := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml)))
+plugin_packages := $(addprefix -p ,$(plugins))
+
+# The steps build on each other, and cargo uses all cores anyway.
+.NOTPARALLEL:
+.PHONY: help setup plugins demo test check bench clean first-build
+
+help: ## list the targets (the default)
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
+
+setup: ## find or install what is missing: a NATS server, the Rust target for plugins
+	@.make/nats-server
+	@.make/wasm-target
+
+# Always into ./target, whatever CARGO_TARGET_DIR says, because the example manifests name the results by their path.
+plugins: setup ## compile the example plugins to target/wasm32-wasip1/release/*.wasm
+	cargo build --release --target wasm32-wasip1 --target-dir target $(plugin_packages)
+
+demo: setup first-build plugins ## run a chain from start to end on this machine
+	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" "hello world!" --until-empty
+
+test: setup first-build plugins ## run all tests
+	cargo test --workspace --no-fail-fast
+
+check: setup ## check formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench: setup plugins ## run the benchmarks; builds everything optimised, which takes long the first time
+	cargo bench -p pcluster --bench bench
+
+clean: ## remove all that was built or downloaded into this folder
+	cargo clean
+	rm -rf target .tools
+
+first-build:
+	@test -d "$${CARGO_TARGET_DIR:-target}/debug/deps" || echo "first build: about 5 minutes on two cores, later ones take seconds"
