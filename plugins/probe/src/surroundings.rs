@@ -1,0 +1,111 @@
+//! Tasks that look at or talk to the world around them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, hint};
+
+use pcluster_sdk::{Context, Value, log, task};
+use serde::{Deserialize, Serialize};
+
+/// The configuration of `allocate`.
+#[derive(Debug, Deserialize)]
+struct Allocate {
+    mebibytes: usize,
+}
+
+/// What `env` gives.
+#[derive(Debug, Serialize)]
+struct Environment {
+    variables: BTreeMap<String, String>,
+    arguments: Vec<String>,
+}
+
+/// What `context` gives.
+#[derive(Debug, Serialize)]
+struct Surroundings {
+    chain: String,
+    version: String,
+    revision: u64,
+    stage: String,
+    id: String,
+    attempt: u32,
+    config: Value,
+}
+
+/// Takes as much memory as the stage's `mebibytes` says, writes to all of it, and gives the item unchanged.
+#[task]
+fn allocate(item: Value, cx: &Context<Allocate>) -> Value {
+    // Without the black box the compiler would see that nobody needs it.
+    hint::black_box(vec![1_u8; cx.config().mebibytes << 20]);
+    item
+}
+
+/// Gives the environment variables and arguments that the guest can see.
+#[task(name = "env")]
+fn environment(_item: Value) -> Environment {
+    Environment { variables: env::vars().collect(), arguments: env::args().collect() }
+}
+
+/// Says something on each way out that ends in the log, then gives the item unchanged.
+#[task]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what the task is for")]
+fn print(item: Value) -> Value {
+    println!("to standard output");
+    eprintln!("to standard error");
+    for level in log::Level::iter() {
+        log::log!(level, "at {}", level.as_str().to_lowercase());
+    }
+    item
+}
+
+/// Gives all that a task may know of its surroundings.
+#[task]
+fn context(_item: Value, cx: &Context<Value>) -> Surroundings {
+    Surroundings {
+        chain: cx.chain().to_owned(),
+        version: cx.version().to_owned(),
+        revision: cx.revision(),
+        stage: cx.stage().to_owned(),
+        id: cx.id().to_owned(),
+        attempt: cx.attempt(),
+        config: cx.config().clone(),
+    }
+}
+
+/// Counts how often it ran in this instance: always 1 if each item has a fresh one.
+#[task]
+fn count_static(_item: Value) -> u32 {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    RUNS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_is_given_as_it_is() {
+        let given = context(Value::Null, &Context::for_test(Value::Bool(true)).with_id("7").with_attempt(2));
+        assert_eq!((given.id.as_str(), given.attempt, given.config), ("7", 2, Value::Bool(true)));
+        assert_eq!((given.chain.as_str(), given.version.as_str(), given.revision), ("test", "test", 1));
+    }
+
+    #[test]
+    fn a_static_lasts_as_long_as_its_instance() {
+        let first = count_static(Value::Null);
+        assert_eq!(count_static(Value::Null), first + 1);
+    }
+
+    #[test]
+    fn items_come_out_unchanged() {
+        assert_eq!(allocate(5.into(), &Context::for_test(Allocate { mebibytes: 1 })), 5.into());
+        assert_eq!(print(5.into()), 5.into());
+    }
+
+    #[test]
+    fn the_environment_is_what_the_guest_sees() {
+        let environment = environment(Value::Null);
+        assert_eq!(environment.variables.len(), env::vars().count());
+        assert_eq!(environment.arguments.len(), env::args().count());
+    }
+}

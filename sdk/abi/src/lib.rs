@@ -1,0 +1,160 @@
+//! The contract between a pcluster node (the host) and a plugin (the guest): every name, number and key that both sides
+//! must agree on, and nothing else.
+//!
+//! A plugin is a `wasm32-wasip1` reactor module. To run one task on one item, the host
+//!
+//! 1. makes an instance and calls [`INITIALIZE`] if the module exports it;
+//! 2. calls [`ALLOC`] with the length of the item, and writes the item (one CBOR data item) at the pointer it gets;
+//! 3. calls the export [`TASK_PREFIX`]` + name` with that pointer and length. The buffer belongs to the guest from here on.
+//!
+//! While it runs, the guest calls the imports of [`MODULE`]: [`EMIT`] once per output item, [`FAIL`] to say why it failed,
+//! [`LOG`] for a log line, [`CONTEXT_LEN`] and [`CONTEXT_READ`] for what it may know of its surroundings. The task returns a
+//! [`Status`]. Outputs count only if it returns [`Status::Done`].
+//!
+//! ```wat
+//! (import "pcluster_v1" "emit"         (func (param $ptr i32) (param $len i32)))
+//! (import "pcluster_v1" "fail"         (func (param $ptr i32) (param $len i32)))
+//! (import "pcluster_v1" "log"          (func (param $level i32) (param $ptr i32) (param $len i32)))
+//! (import "pcluster_v1" "context_len"  (func (result i32)))
+//! (import "pcluster_v1" "context_read" (func (param $ptr i32)))
+//! (export "memory"              (memory 0))
+//! (export "pcluster_alloc"      (func (param $len i32) (result i32)))
+//! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
+//! ```
+//!
+//! A custom section named [`SECTION`] describes the tasks, one JSON object per line, so that a plugin can be read without
+//! running it:
+//!
+//! ```json
+//! {"abi":1,"name":"split","kind":"generator","doc":"Splits a line into words.","input":"String","output":"String"}
+//! ```
+//!
+//! Only `abi` and `name` are required. A module without the section works too: its tasks are then known by their exports alone.
+#![no_std]
+
+/// The version of the ABI that this crate describes.
+pub const VERSION: u32 = 1;
+
+/// The module that a guest imports the host's functions from. Its number is [`VERSION`].
+pub const MODULE: &str = "pcluster_v1";
+
+/// What the import modules of all ABI versions start with; the version's number follows.
+pub const MODULE_PREFIX: &str = "pcluster_v";
+
+/// Import `emit(ptr, len)`: gives out one output item, a single CBOR data item.
+pub const EMIT: &str = "emit";
+
+/// Import `fail(ptr, len)`: says in UTF-8 why the task failed. The last call counts.
+pub const FAIL: &str = "fail";
+
+/// Import `log(level, ptr, len)`: writes one log line in UTF-8. `level` is a [`Level`].
+pub const LOG: &str = "log";
+
+/// Import `context_len() -> len`: the length in bytes of the context, a CBOR map with the keys in [`context`].
+pub const CONTEXT_LEN: &str = "context_len";
+
+/// Import `context_read(ptr)`: copies the whole context to `ptr`.
+pub const CONTEXT_READ: &str = "context_read";
+
+/// Export: the guest's linear memory.
+pub const MEMORY: &str = "memory";
+
+/// Export, optional: called once for each new instance, before anything else.
+pub const INITIALIZE: &str = "_initialize";
+
+/// Export `pcluster_alloc(len) -> ptr`: room for `len` bytes of input, aligned to 1.
+pub const ALLOC: &str = "pcluster_alloc";
+
+/// What the export of a task starts with; the task's name follows.
+pub const TASK_PREFIX: &str = "pcluster_task:";
+
+/// The custom section that describes the tasks.
+pub const SECTION: &str = "pcluster";
+
+/// The keys of the context map.
+pub mod context {
+    /// Text: the name of the chain.
+    pub const CHAIN: &str = "chain";
+    /// Text: the chain's version as its author wrote it.
+    pub const VERSION: &str = "version";
+    /// Unsigned: the revision that deploying gave the version.
+    pub const REVISION: &str = "revision";
+    /// Text: the name of the stage.
+    pub const STAGE: &str = "stage";
+    /// Text: the id of the item.
+    pub const ID: &str = "id";
+    /// Unsigned: 1 for the first attempt on this item, 2 for the second, and so on.
+    pub const ATTEMPT: &str = "attempt";
+    /// Anything: the stage's `config`, null if it has none.
+    pub const CONFIG: &str = "config";
+}
+
+/// What a task returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Status {
+    /// The item is handled; every item emitted goes on.
+    Done = 0,
+    /// The item failed; another attempt may succeed.
+    Failed = 1,
+    /// The item failed, and no attempt can succeed.
+    Fatal = 2,
+}
+
+impl Status {
+    /// The status with this number, if there is one.
+    #[must_use]
+    pub const fn from_i32(number: i32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Done),
+            1 => Some(Self::Failed),
+            2 => Some(Self::Fatal),
+            _ => None,
+        }
+    }
+}
+
+/// The level of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i32)]
+pub enum Level {
+    /// Something went wrong.
+    Error = 1,
+    /// Something may be wrong.
+    Warn = 2,
+    /// Something worth knowing; also what a task prints to its standard output.
+    Info = 3,
+    /// For whoever debugs the task.
+    Debug = 4,
+    /// For whoever follows each step of it.
+    Trace = 5,
+}
+
+impl Level {
+    /// Every level, the gravest first.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The level with this number. Numbers below 1 count as 1, numbers above 5 as 5.
+    #[must_use]
+    pub const fn from_i32(number: i32) -> Self {
+        match number {
+            i32::MIN..=1 => Self::Error,
+            2 => Self::Warn,
+            3 => Self::Info,
+            4 => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+
+    /// The level's name in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The line that describes a task in the plugin's custom section, so that a plugin can be read without running it.
+
+use std::fmt::Write as _;
+
+use quote::ToTokens as _;
+
+use crate::outcome::Outcome;
+
+/// One JSON object and a line feed. `output` is left out where the signature does not show it.
+pub(crate) fn line(name: &str, attributes: &[syn::Attribute], item: &syn::Type, outcome: &Outcome<'_>) -> String {
+    let mut line = format!(
+        r#"{{"abi":{},"name":{},"kind":{},"doc":{},"input":{}"#,
+        pcluster_abi::VERSION,
+        json(name),
+        json(outcome.kind.name()),
+        json(&documentation(attributes)),
+        json(&type_name(item)),
+    );
+    if let Some(output) = outcome.output {
+        line.push_str(r#","output":"#);
+        line.push_str(&json(&type_name(output)));
+    }
+    line.push_str("}\n");
+    line
+}
+
+/// A JSON string. A dependency for this would be built by every author for one function.
+fn json(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            control if control < ' ' => {
+                // Writing to a `String` cannot fail.
+                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The doc comment, without the space that stands after each `///`.
+fn documentation(attributes: &[syn::Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| {
+        let syn::Meta::NameValue(meta) = &attribute.meta else { return None };
+        match &meta.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) if meta.path.is_ident("doc") => {
+                Some(text.value())
+            }
+            _ => None,
+        }
+    });
+    let lines: Vec<String> = lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    lines.join("\n").trim().to_owned()
+}
+
+/// The type as written, but spaced as `rustfmt` would: `Vec<(String, u8)>` instead of `Vec < (String , u8) >`.
+pub(crate) fn type_name(ty: &syn::Type) -> String {
+    let tokens = ty.to_token_stream().to_string();
+    let mut name = String::with_capacity(tokens.len());
+    for piece in tokens.split_whitespace() {
+        // Only words need the space between them: `dyn Shape`, `&'a str`.
+        if name.ends_with(is_word) && piece.starts_with(|next| is_word(next) || next == '\'') {
+            name.push(' ');
+        }
+        name.push_str(piece);
+    }
+    for (tight, spaced) in [(",", ", "), (", )", ",)"), (";", "; "), ("+", " + "), ("=", " = "), ("->", " -> ")] {
+        name = name.replace(tight, spaced);
+    }
+    name
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::Errors;
+
+    fn describe(function: &str, generator: bool) -> String {
+        let function: syn::ItemFn = syn::parse_str(function).expect("a function");
+        let outcome = Outcome::parse(&function.sig, generator, &mut Errors::default()).expect("an outcome");
+        let syn::FnArg::Typed(item) = &function.sig.inputs[0] else { panic!("a method") };
+        line("f", &function.attrs, &item.ty, &outcome)
+    }
+
+    #[test]
+    fn a_task_is_described_in_one_line() {
+        let function = "
+            /// Splits a line into words.
+            ///
+            ///     indented
+            #[inline]
+            fn f(item: String) -> impl Iterator<Item = String> {}";
+        assert_eq!(
+            describe(function, true),
+            "{\"abi\":1,\"name\":\"f\",\"kind\":\"generator\",\
+             \"doc\":\"Splits a line into words.\\n\\n    indented\",\"input\":\"String\",\"output\":\"String\"}\n"
+        );
+        assert_eq!(
+            describe("fn f(item: u8) {}", false),
+            "{\"abi\":1,\"name\":\"f\",\"kind\":\"sink\",\"doc\":\"\",\"input\":\"u8\"}\n"
+        );
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_escaped() {
+        assert_eq!(json("a \"b\" \\ \n \t \u{1} größe"), r#""a \"b\" \\ \n \t \u0001 größe""#);
+    }
+
+    #[test]
+    fn types_are_spaced_as_people_write_them() {
+        for name in [
+            "Vec<(String, u8)>",
+            "(u8,)",
+            "[u8; 4]",
+            "std::collections::BTreeMap<String, Vec<u8>>",
+            "Box<dyn Shape + Send + 'static>",
+            "Cow<'static, str>",
+            "fn(u8) -> Option<&'static str>",
+            "Box<dyn Iterator<Item = u8>>",
+            "<Shape as Side>::Length",
+        ] {
+            assert_eq!(type_name(&syn::parse_str(name).expect(name)), name);
+        }
+    }
+}

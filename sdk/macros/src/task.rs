@@ -1,0 +1,193 @@
+//! Writes what a `#[task]` stands for: the function as it was, its export, and its description.
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+
+use crate::arguments::Arguments;
+use crate::description;
+use crate::errors::Errors;
+use crate::outcome::Outcome;
+use crate::signature::Parameters;
+
+/// Expands `#[task(arguments)] item`.
+pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let arguments = Arguments::parse(arguments, &mut errors);
+    let function: syn::ItemFn = match syn::parse2(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            errors.push(syn::Error::new(error.span(), format!("`#[task]` belongs on a function: {error}")));
+            return quote_errors(errors, item);
+        }
+    };
+    let name = arguments.name(&function.sig.ident, &mut errors);
+    let parameters = Parameters::parse(&function.sig, &mut errors);
+    let outcome = Outcome::parse(&function.sig, arguments.generator, &mut errors);
+    match (parameters, outcome, errors.is_empty()) {
+        (Some(parameters), Some(outcome), true) => {
+            let export = export(&name, &function.sig, &parameters, &outcome);
+            let line = description::line(&name, &function.attrs, parameters.item, &outcome);
+            let description = describe(&line);
+            quote! {
+                // The attribute dictates the signature, so lints must not ask for another.
+                #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+                #function
+
+                const _: () = {
+                    #export
+                    #description
+                };
+            }
+        }
+        _ => quote_errors(errors, item),
+    }
+}
+
+/// The mistakes, beside the function itself, lest each call of it be a mistake of its own.
+fn quote_errors(errors: Errors, item: &TokenStream) -> TokenStream {
+    let errors = errors.into_compile_errors();
+    quote!(#errors #item)
+}
+
+/// The function that a node calls.
+///
+/// It is compiled for other targets too, where nothing calls it, so that `cargo test` and editors see at once what does
+/// not fit: an item that cannot be read, an output that cannot be written.
+fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, outcome: &Outcome<'_>) -> TokenStream {
+    let export_name = format!("{}{name}", pcluster_abi::TASK_PREFIX);
+    let function = &signature.ident;
+    let item = parameters.item;
+    let item_name = description::type_name(item);
+    let giver = format_ident!("{}", outcome.giver());
+    // A trait that is missing is reported at the type that lacks it. The hygiene stays the macro's.
+    let returned = match &signature.output {
+        syn::ReturnType::Default => Span::mixed_site(),
+        syn::ReturnType::Type(_, ty) => Span::mixed_site().located_at(ty.span()),
+    };
+    let question_mark = outcome.fallible.then(|| quote_spanned!(returned=> ?));
+    let (run, arguments) = match parameters.context {
+        None => (quote!(run::<#item, _>), quote!(__item)),
+        Some(context) => {
+            let argument = quote_spanned!(Span::mixed_site().located_at(context.span())=> __context);
+            (quote!(run_with_context::<#item, _, _>), quote!(__item, #argument))
+        }
+    };
+    let give = quote_spanned!(returned=> ::pcluster_sdk::rt::#giver(#function(#arguments) #question_mark));
+    quote! {
+        #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
+        #[allow(dead_code)]
+        unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
+            // SAFETY: the host hands over a buffer that it got from `pcluster_alloc` and filled.
+            unsafe {
+                ::pcluster_sdk::rt::#run(
+                    pointer,
+                    length,
+                    #item_name,
+                    |#arguments| #give,
+                )
+            }
+        }
+    }
+}
+
+/// Puts the line into the custom section. Elsewhere sections obey other rules, and nobody would read it.
+fn describe(line: &str) -> TokenStream {
+    let bytes = Literal::byte_string(line.as_bytes());
+    let length = line.len();
+    let section = pcluster_abi::SECTION;
+    quote! {
+        #[cfg(target_arch = "wasm32")]
+        #[used]
+        #[unsafe(link_section = #section)]
+        static __PCLUSTER_DESCRIPTION: [u8; #length] = *#bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(arguments: &str, item: &str) -> String {
+        expand(arguments.parse().expect("tokens"), &item.parse().expect("tokens")).to_string()
+    }
+
+    #[test]
+    fn a_map_task_is_exported_and_described() {
+        let function = quote! {
+            /// Doubles.
+            fn double(item: u32) -> u32 { item * 2 }
+        };
+        let line = "{\"abi\":1,\"name\":\"double\",\"kind\":\"map\",\"doc\":\"Doubles.\",\"input\":\"u32\",\"output\":\"u32\"}\n";
+        let (length, bytes) = (line.len(), Literal::byte_string(line.as_bytes()));
+        let expected = quote! {
+            #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+            #function
+
+            const _: () = {
+                #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_task:double"))]
+                #[allow(dead_code)]
+                unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
+                    unsafe {
+                        ::pcluster_sdk::rt::run::<u32, _>(
+                            pointer,
+                            length,
+                            "u32",
+                            |__item| ::pcluster_sdk::rt::give(double(__item)),
+                        )
+                    }
+                }
+                #[cfg(target_arch = "wasm32")]
+                #[used]
+                #[unsafe(link_section = "pcluster")]
+                static __PCLUSTER_DESCRIPTION: [u8; #length] = *#bytes;
+            };
+        };
+        assert_eq!(expand(quote!(), &function).to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn each_kind_has_its_way_out() {
+        for (arguments, returned, give) in [
+            ("", "-> Option<u8>", "give_some (f (__item))"),
+            ("", "-> Result<Option<u8>, Error>", "give_some (f (__item) ?)"),
+            ("", "-> Result<u8, Error>", "give (f (__item) ?)"),
+            ("", "", "give_none (f (__item))"),
+            ("generator", "-> Vec<u8>", "give_all (f (__item))"),
+            ("generator", "-> Vec<Result<u8, Error>>", "give_results (f (__item))"),
+        ] {
+            let expanded = expanded(arguments, &format!("fn f(item: u8) {returned} {{ todo!() }}"));
+            assert!(expanded.contains(give), "{expanded}");
+        }
+    }
+
+    #[test]
+    fn the_context_is_read_only_if_asked_for() {
+        let expanded = expanded("", "fn f(item: u8, cx: &Context<Config>) -> u8 { item }");
+        assert!(expanded.contains("rt :: run_with_context :: < u8 , _ , _ >"), "{expanded}");
+        assert!(expanded.contains("f (__item , __context)"), "{expanded}");
+    }
+
+    #[test]
+    fn the_attribute_renames_the_export_but_not_the_function() {
+        let expanded = expanded("name = \"other\"", "fn f(item: u8) -> u8 { item }");
+        assert!(expanded.contains("\"pcluster_task:other\""), "{expanded}");
+        assert!(expanded.contains("give (f (__item))"), "{expanded}");
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_and_the_function_stays() {
+        let expanded = expanded("nothing", "async fn f() -> impl Iterator<Item = u8> {}");
+        assert_eq!(expanded.matches("compile_error").count(), 4, "{expanded}");
+        assert!(expanded.contains("async fn f"), "{expanded}");
+    }
+
+    #[test]
+    fn only_a_function_can_be_a_task() {
+        let expanded = expanded("", "struct Task;");
+        assert!(
+            expanded.contains("compile_error") && expanded.contains("`#[task]` belongs on a function"),
+            "{expanded}"
+        );
+    }
+}

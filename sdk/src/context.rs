@@ -1,0 +1,209 @@
+//! What a task may know of its surroundings.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
+
+use crate::{Error, cbor, host};
+
+/// What a task may know of its surroundings: the chain, the item, the attempt, and the stage's `config`.
+///
+/// `C` is the type of the configuration, as the author of the task defines it. A task that names none ignores whatever is
+/// there; [`Value`](crate::Value) takes anything. A stage without `config` counts as one whose `config` is empty, so a type
+/// whose fields all have a `#[serde(default)]` always fits. A configuration that does not fit fails the item for good.
+///
+/// ```
+/// use pcluster_sdk::{Context, task};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     #[serde(default)]
+///     prefix: String,
+/// }
+///
+/// #[task]
+/// fn label(text: String, cx: &Context<Config>) -> String {
+///     format!("{}{text} (attempt {})", cx.config().prefix, cx.attempt())
+/// }
+///
+/// let context = Context::for_test(Config { prefix: "> ".to_owned() }).with_attempt(2);
+/// assert_eq!(label("hello".to_owned(), &context), "> hello (attempt 2)");
+/// ```
+// The fields are named like the keys of the ABI's context map.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(bound = "C: DeserializeOwned")]
+pub struct Context<C = IgnoredAny> {
+    chain: String,
+    version: String,
+    revision: u64,
+    stage: String,
+    id: String,
+    attempt: u32,
+    #[serde(deserialize_with = "config")]
+    config: C,
+}
+
+impl<C> Context<C> {
+    /// A context for a test that runs without a node: chain, version, stage and id are `test`, revision and attempt are 1.
+    pub fn for_test(config: C) -> Self {
+        let test = || "test".to_owned();
+        Self { chain: test(), version: test(), revision: 1, stage: test(), id: test(), attempt: 1, config }
+    }
+
+    /// The name of the chain.
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        &self.chain
+    }
+
+    /// The chain's version, as its author wrote it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The number that deploying gave the version.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The name of the stage.
+    #[must_use]
+    pub fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    /// The id of the item, the same for every attempt on it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// 1 for the first attempt on this item, 2 for the second, and so on.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The stage's `config`.
+    #[must_use]
+    pub const fn config(&self) -> &C {
+        &self.config
+    }
+
+    /// The same, in another chain.
+    #[must_use]
+    pub fn with_chain(self, chain: &str) -> Self {
+        Self { chain: chain.to_owned(), ..self }
+    }
+
+    /// The same, in another version of the chain.
+    #[must_use]
+    pub fn with_version(self, version: &str, revision: u64) -> Self {
+        Self { version: version.to_owned(), revision, ..self }
+    }
+
+    /// The same, in another stage.
+    #[must_use]
+    pub fn with_stage(self, stage: &str) -> Self {
+        Self { stage: stage.to_owned(), ..self }
+    }
+
+    /// The same, for another item.
+    #[must_use]
+    pub fn with_id(self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self }
+    }
+
+    /// The same, at another attempt.
+    #[must_use]
+    pub fn with_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+}
+
+/// [`Context::for_test`] with the default configuration.
+impl<C: Default> Default for Context<C> {
+    fn default() -> Self {
+        Self::for_test(C::default())
+    }
+}
+
+impl<C: DeserializeOwned> Context<C> {
+    /// Asks the node.
+    pub(crate) fn read() -> Result<Self, Error> {
+        cbor::decode(&host::context())
+            .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
+    }
+}
+
+/// Reads a configuration. None at all may fit as it is (`Option`, `Value`), or as an empty table.
+fn config<'de, D: Deserializer<'de>, C: DeserializeOwned>(deserializer: D) -> Result<C, D::Error> {
+    const NULL: &[u8] = &[0xf6];
+    const EMPTY_MAP: &[u8] = &[0xa0];
+    match Option::deserialize(deserializer)? {
+        Some(config) => Ok(config),
+        None => cbor::decode(NULL).or_else(|_| cbor::decode(EMPTY_MAP)).map_err(D::Error::custom),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ciborium::cbor;
+    use pcluster_abi::context as key;
+
+    use super::*;
+    use crate::Value;
+
+    #[derive(Debug, Deserialize)]
+    struct Config {
+        seconds: f64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Lenient {
+        #[serde(default)]
+        seconds: Option<f64>,
+    }
+
+    fn read<C: DeserializeOwned>(config: &Value) -> Result<Context<C>, Error> {
+        let context = cbor!({
+            key::CHAIN => "example",
+            key::VERSION => "1.0",
+            key::REVISION => 3,
+            key::STAGE => "wait",
+            key::ID => "01J",
+            key::ATTEMPT => 2,
+            key::CONFIG => config,
+            "of a later version" => true,
+        });
+        let mut bytes = Vec::new();
+        cbor::encode(&context.expect("a context"), &mut bytes).expect("an encodable context");
+        host::set_context(bytes);
+        Context::read()
+    }
+
+    #[test]
+    fn the_keys_of_the_contract_are_read() {
+        let context = read::<Config>(&cbor!({ "seconds" => 2 }).expect("a config")).expect("a context");
+        assert_eq!((context.chain(), context.version(), context.revision()), ("example", "1.0", 3));
+        assert_eq!((context.stage(), context.id(), context.attempt()), ("wait", "01J", 2));
+        assert!((context.config().seconds - 2.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_missing_config_counts_as_an_empty_one() {
+        assert_eq!(read::<Lenient>(&Value::Null).expect("a context").config().seconds, None);
+        assert_eq!(*read::<Value>(&Value::Null).expect("a context").config(), Value::Null);
+        let error = read::<Config>(&Value::Null).expect_err("an error");
+        assert_eq!(error.message(), "the stage's `config` does not fit the task: missing field `seconds`");
+    }
+
+    #[test]
+    fn a_config_that_does_not_fit_is_fatal_unless_nobody_looks() {
+        let config = cbor!({ "seconds" => "two" }).expect("a config");
+        assert!(read::<Config>(&config).expect_err("an error").is_fatal());
+        assert!(read::<IgnoredAny>(&config).is_ok());
+    }
+}

@@ -1,0 +1,95 @@
+//! What a guest can ask of the node that runs it: the imports of the ABI.
+//!
+//! In a native build there is no node. Tasks are then called as plain functions and nothing here is reached, except by
+//! this crate's own tests, which look at what a node would have got.
+
+pub(crate) use imports::*;
+
+#[cfg(target_arch = "wasm32")]
+mod imports {
+    #![expect(unsafe_code, reason = "this is the border between guest and host")]
+
+    mod raw {
+        // The names are those in `pcluster_abi`; an attribute cannot take them from there.
+        #[link(wasm_import_module = "pcluster_v1")]
+        unsafe extern "C" {
+            pub(super) fn emit(pointer: *const u8, length: usize);
+            pub(super) fn fail(pointer: *const u8, length: usize);
+            pub(super) fn log(level: i32, pointer: *const u8, length: usize);
+            pub(super) safe fn context_len() -> usize;
+            pub(super) fn context_read(pointer: *mut u8);
+        }
+    }
+
+    /// Gives out one item.
+    pub(crate) fn emit(item: &[u8]) {
+        // SAFETY: the host reads as many bytes as the slice has, and is done with them when it returns.
+        unsafe { raw::emit(item.as_ptr(), item.len()) }
+    }
+
+    /// Says why the task fails.
+    pub(crate) fn fail(message: &str) {
+        // SAFETY: as for `emit`.
+        unsafe { raw::fail(message.as_ptr(), message.len()) }
+    }
+
+    /// Writes a log line.
+    pub(crate) fn log(level: i32, message: &str) {
+        // SAFETY: as for `emit`.
+        unsafe { raw::log(level, message.as_ptr(), message.len()) }
+    }
+
+    /// The context, in CBOR.
+    pub(crate) fn context() -> Vec<u8> {
+        let mut bytes = vec![0; raw::context_len()];
+        // SAFETY: the host writes as many bytes as it said, and the vector has that many.
+        unsafe { raw::context_read(bytes.as_mut_ptr()) };
+        bytes
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod imports {
+    use std::cell::RefCell;
+
+    /// What a node would know.
+    #[derive(Default)]
+    pub(crate) struct Recorded {
+        pub(crate) items: Vec<Vec<u8>>,
+        pub(crate) failure: Option<String>,
+        pub(crate) lines: Vec<(i32, String)>,
+        context: Vec<u8>,
+    }
+
+    thread_local! {
+        static RECORDED: RefCell<Recorded> = RefCell::default();
+    }
+
+    pub(crate) fn emit(item: &[u8]) {
+        RECORDED.with_borrow_mut(|recorded| recorded.items.push(item.to_vec()));
+    }
+
+    pub(crate) fn fail(message: &str) {
+        RECORDED.with_borrow_mut(|recorded| recorded.failure = Some(message.to_owned()));
+    }
+
+    pub(crate) fn log(level: i32, message: &str) {
+        RECORDED.with_borrow_mut(|recorded| recorded.lines.push((level, message.to_owned())));
+    }
+
+    pub(crate) fn context() -> Vec<u8> {
+        RECORDED.with_borrow(|recorded| recorded.context.clone())
+    }
+
+    /// Takes what this thread recorded.
+    #[cfg(test)]
+    pub(crate) fn recorded() -> Recorded {
+        RECORDED.take()
+    }
+
+    /// Sets what [`context`] gives on this thread.
+    #[cfg(test)]
+    pub(crate) fn set_context(context: Vec<u8>) {
+        RECORDED.with_borrow_mut(|recorded| recorded.context = context);
+    }
+}

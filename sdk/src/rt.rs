@@ -1,0 +1,232 @@
+//! What the code that `#[task]` writes calls. Not for authors, and not covered by semantic versioning.
+//!
+//! All that does not depend on the types of a task is kept out of its generic functions, as each task has its own copy of
+//! those.
+#![expect(unsafe_code, reason = "the node hands over items as a pointer and a length")]
+
+#[cfg(target_arch = "wasm32")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pcluster_abi::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Context, Error, cbor, host, report};
+
+/// Room for an item of `length` bytes; [`run`] takes it back.
+#[must_use]
+pub fn allocate(length: usize) -> *mut u8 {
+    Box::into_raw(Box::<[u8]>::new_uninit_slice(length)).cast()
+}
+
+/// The export that the host calls for room, and the first of all that it calls in an instance.
+///
+/// A linker that finds no one to call the constructors (those of C libraries, mostly) wraps every export in calls of the
+/// constructors and destructors. One reference is enough to be spared that, and here is the place for it: the host need
+/// not make a call of its own for `_initialize`.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(no_mangle)]
+extern "C" fn pcluster_alloc(length: usize) -> *mut u8 {
+    unsafe extern "C" {
+        fn __wasm_call_ctors();
+    }
+    static INITIALIZED: AtomicBool = AtomicBool::new(false);
+    if !INITIALIZED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the linker makes this function; it is called once, before any code of the task.
+        unsafe { __wasm_call_ctors() };
+    }
+    allocate(length)
+}
+
+/// Runs a task on the item in the buffer.
+///
+/// # Safety
+///
+/// `pointer` comes from [`allocate`] with the same `length`, all bytes are written, and nobody uses it again.
+pub unsafe fn run<Item, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
+where
+    Item: DeserializeOwned,
+    Body: FnOnce(Item) -> Result<(), Error>,
+{
+    report::install();
+    // SAFETY: `allocate` made it from a box of this length, and the caller wrote it and gives it up.
+    let bytes = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, length)) };
+    let item = cbor::decode(&bytes).map_err(|error| misfit(expected, &error));
+    // A large item needs no longer be held twice.
+    drop(bytes);
+    conclude(item.and_then(body)) as i32
+}
+
+/// Runs a task that wants its context.
+///
+/// # Safety
+///
+/// As for [`run`].
+pub unsafe fn run_with_context<Item, Config, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
+where
+    Item: DeserializeOwned,
+    Config: DeserializeOwned,
+    Body: FnOnce(Item, &Context<Config>) -> Result<(), Error>,
+{
+    let body = |item| body(item, &Context::read()?);
+    // SAFETY: the caller keeps the same conditions.
+    unsafe { run(pointer, length, expected, body) }
+}
+
+#[cold]
+fn misfit(expected: &str, error: &str) -> Error {
+    Error::fatal(format_args!("the item is not of type `{expected}`: {error}"))
+}
+
+/// Tells the node how it went.
+fn conclude(result: Result<(), Error>) -> Status {
+    match result {
+        Ok(()) => Status::Done,
+        Err(error) => {
+            host::fail(error.message());
+            if error.is_fatal() { Status::Fatal } else { Status::Failed }
+        }
+    }
+}
+
+/// Writes an output to `buffer` and gives it out.
+fn emit(output: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    buffer.clear();
+    cbor::encode(output, buffer)
+        .map_err(|error| Error::fatal(format_args!("the output cannot be written: {error}")))?;
+    host::emit(buffer);
+    Ok(())
+}
+
+/// Gives what a map task returned.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn give(output: impl Serialize) -> Result<(), Error> {
+    emit(&output, &mut Vec::new())
+}
+
+/// Gives what a filter returned, if anything.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn give_some(output: Option<impl Serialize>) -> Result<(), Error> {
+    output.map_or(Ok(()), give)
+}
+
+/// Gives each output of a generator as soon as it is there.
+///
+/// # Errors
+///
+/// If one cannot be written; what was given before does not count then.
+pub fn give_all(outputs: impl IntoIterator<Item: Serialize>) -> Result<(), Error> {
+    let mut buffer = Vec::new();
+    outputs.into_iter().try_for_each(|output| emit(&output, &mut buffer))
+}
+
+/// Gives each output of a generator that can fail on the way.
+///
+/// # Errors
+///
+/// The first that the generator has in place of an output, or if one cannot be written; what was given before does not
+/// count then.
+pub fn give_results<T, E>(outputs: impl IntoIterator<Item = Result<T, E>>) -> Result<(), Error>
+where
+    T: Serialize,
+    Error: From<E>,
+{
+    let mut buffer = Vec::new();
+    outputs.into_iter().try_for_each(|output| emit(&output?, &mut buffer))
+}
+
+/// Gives nothing, as a sink does.
+///
+/// # Errors
+///
+/// None, but it goes where the others go.
+pub const fn give_none((): ()) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    /// Runs `body` on `item` as a node would, and gives the status, the outputs and the error.
+    fn run_on<Item: DeserializeOwned>(
+        item: &impl Serialize,
+        body: impl FnOnce(Item) -> Result<(), Error>,
+    ) -> (Option<Status>, Vec<Value>, Option<String>) {
+        let mut bytes = Vec::new();
+        cbor::encode(item, &mut bytes).expect("an encodable item");
+        let pointer = allocate(bytes.len());
+        // SAFETY: the buffer has as many bytes as are copied to it, and `run` gets it as the host gives it.
+        let status = unsafe {
+            pointer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            run(pointer, bytes.len(), "Thing", body)
+        };
+        let recorded = host::recorded();
+        let outputs = recorded.items.iter().map(|item| cbor::decode(item).expect("an item")).collect();
+        (Status::from_i32(status), outputs, recorded.failure)
+    }
+
+    #[test]
+    fn an_item_becomes_another() {
+        let outcome = run_on(&21, |item: u32| give(item * 2));
+        assert_eq!(outcome, (Some(Status::Done), vec![42.into()], None));
+    }
+
+    #[test]
+    fn none_drops_the_item() {
+        let outcome = run_on(&21, |_: u32| give_some(None::<u32>));
+        assert_eq!(outcome, (Some(Status::Done), vec![], None));
+        let outcome = run_on(&21, |item: u32| give_some(Some(item)));
+        assert_eq!(outcome.1, [21.into()]);
+    }
+
+    #[test]
+    fn a_generator_gives_each_output_before_it_makes_the_next() {
+        let outcome = run_on(&2, |item: usize| {
+            give_all((0..item).inspect(|&made| {
+                let given = host::recorded().items;
+                assert_eq!(given.len(), usize::from(made > 0));
+            }))
+        });
+        assert_eq!(outcome, (Some(Status::Done), vec![1.into()], None));
+    }
+
+    #[test]
+    fn an_error_among_the_outputs_ends_the_task() {
+        let outputs = [Ok(1), Err(Error::new("no more")), Ok(3)];
+        let outcome = run_on(&0, |_: u32| give_results(outputs));
+        assert_eq!(outcome, (Some(Status::Failed), vec![1.into()], Some("no more".to_owned())));
+    }
+
+    #[test]
+    fn an_error_says_whether_to_try_again() {
+        let outcome = run_on(&0, |_: u32| Err(Error::fatal("never")));
+        assert_eq!(outcome, (Some(Status::Fatal), vec![], Some("never".to_owned())));
+    }
+
+    #[test]
+    fn an_item_of_another_type_is_fatal() {
+        let (status, _, message) = run_on(&"text", |item: u32| give(item));
+        assert_eq!(status, Some(Status::Fatal));
+        let message = message.expect("a message");
+        assert!(message.starts_with("the item is not of type `Thing`: "), "{message}");
+    }
+
+    #[test]
+    fn the_context_is_read_before_the_task_runs() {
+        let pointer = allocate(1);
+        // SAFETY: one byte, written.
+        let status = unsafe {
+            pointer.write(0x05);
+            run_with_context(pointer, 1, "u8", |_: u8, _: &Context| give_none(()))
+        };
+        assert_eq!(status, Status::Fatal as i32, "there is no context here");
+    }
+}
