@@ -1,0 +1,209 @@
+//! Putting messages into streams, alone or many at once, and knowing what became of them.
+
+use async_nats::RequestErrorKind;
+use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Broker, BrokerError, to_header_map};
+use crate::frame::Headers;
+
+/// The most messages that the server takes in one atomic batch.
+pub const BATCH_MAX: usize = 1_000;
+
+/// A message on its way to a stream.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where to.
+    pub subject: String,
+    /// The idempotency key.
+    pub message_id: String,
+    /// All other headers.
+    pub headers: Headers,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// What became of a message that the server has answered for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is stored.
+    Stored,
+    /// One with the same key was stored before.
+    Duplicate,
+}
+
+/// Why a message is not stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is at its limit, or the server has no room; try again later.
+    #[error("the queue is full: {0}")]
+    Full(String),
+    /// No stream takes this subject.
+    #[error("no stream takes the subject `{0}`")]
+    NoStream(String),
+    /// Larger than the server takes.
+    #[error("{size} bytes are more than the server takes in one message ({max})")]
+    TooLarge {
+        /// Headers and payload.
+        size: usize,
+        /// The server's limit.
+        max: usize,
+    },
+    /// No answer: the server is away or slow; try again later.
+    #[error("no answer from the server")]
+    Unanswered,
+    /// Refused for another reason.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl PublishError {
+    /// Whether the same publish can succeed later with nothing else changed.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Unanswered)
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<AnswerError>,
+}
+
+#[derive(Deserialize)]
+struct AnswerError {
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// JetStream's error codes that mean something to a publisher, from the server's `errors.json`.
+mod code {
+    /// A limit of the stream is reached (`JSStreamStoreFailedF`: maximum messages per subject exceeded).
+    pub(super) const STORE_FAILED: u64 = 10077;
+    /// No room on the server: insufficient resources; insufficient storage; resource limits exceeded for the account.
+    pub(super) const NO_ROOM: [u64; 3] = [10023, 10047, 10002];
+    /// A message of an atomic batch was stored before.
+    pub(super) const BATCH_DUPLICATE: u64 = 10201;
+    /// Too many atomic batches are on their way.
+    pub(super) const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
+    /// A batch was cut short, as by a server that went away meanwhile.
+    pub(super) const BATCH_INCOMPLETE: u64 = 10176;
+    /// The stream's limit on a message's size.
+    pub(super) const MESSAGE_TOO_LARGE: u64 = 10054;
+}
+
+impl Broker {
+    /// Publishes one message and waits for the server's word.
+    ///
+    /// # Errors
+    ///
+    /// If it is not known to be stored.
+    pub async fn publish(&self, message: Outgoing) -> Result<Published, PublishError> {
+        let mut headers = to_header_map(&message.headers);
+        headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
+        self.publish_and_wait(message.subject, headers, message.payload).await
+    }
+
+    /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most
+    /// [`BATCH_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// If they are not known to be stored.
+    pub async fn publish_batch(&self, messages: Vec<Outgoing>) -> Result<Published, PublishError> {
+        debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
+        let batch = ulid::Ulid::generate().to_string();
+        let last = messages.len();
+        for (message, position) in messages.into_iter().zip(1..) {
+            let mut headers = to_header_map(&message.headers);
+            headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
+            headers.insert("Nats-Batch-Id", batch.as_str());
+            headers.insert("Nats-Batch-Sequence", position.to_string());
+            if position == last {
+                headers.insert("Nats-Batch-Commit", "1");
+                return self.publish_and_wait(message.subject, headers, message.payload).await;
+            }
+            self.check_size(&headers, &message.payload)?;
+            let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
+            sent.map_err(|error| BrokerError::other("publish", &error))?;
+        }
+        Ok(Published::Stored)
+    }
+
+    /// Publishes a message that nobody waits for and that may be lost: a log line.
+    pub async fn send_unconfirmed(&self, subject: String, payload: Bytes) {
+        if let Err(error) = self.client.publish(subject, payload).await {
+            tracing::debug!(%error, "a message was not sent");
+        }
+    }
+
+    async fn publish_and_wait(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Published, PublishError> {
+        self.check_size(&headers, &payload)?;
+        let answer = match self.client.request_with_headers(subject.clone(), headers, payload).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Err(match error.kind() {
+                    RequestErrorKind::NoResponders => PublishError::NoStream(subject),
+                    RequestErrorKind::TimedOut => match self.timed_out(format!("publish to `{subject}`")) {
+                        BrokerError::Timeout(_) => PublishError::Unanswered,
+                        error => error.into(),
+                    },
+                    RequestErrorKind::Other => PublishError::Unanswered,
+                    _ => BrokerError::other(format!("publish to `{subject}`"), &error).into(),
+                });
+            }
+        };
+        let answer: Answer = serde_json::from_slice(&answer.payload)
+            .map_err(|error| BrokerError::other(format!("read the answer for `{subject}`"), &error))?;
+        match answer.error {
+            None if answer.duplicate => Ok(Published::Duplicate),
+            None => Ok(Published::Stored),
+            Some(error) if error.err_code == code::BATCH_DUPLICATE => Ok(Published::Duplicate),
+            Some(error) => Err(classify(&subject, error, self.max_payload())),
+        }
+    }
+
+    /// Refuses here what the server would answer by closing the connection.
+    fn check_size(&self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
+        /// `NATS/1.0`, line breaks, and the separators of a header line.
+        const FRAME: usize = 12;
+        let header: usize = headers
+            .iter()
+            .map(|(name, values)| {
+                values.iter().map(|value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4).sum::<usize>()
+            })
+            .sum();
+        let (size, max) = (FRAME + header + payload.len(), self.max_payload());
+        if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
+    }
+}
+
+fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
+    match error.err_code {
+        code::STORE_FAILED => PublishError::Full(error.description),
+        code if code::NO_ROOM.contains(&code) || code::BATCHES_IN_FLIGHT.contains(&code) => {
+            PublishError::Full(error.description)
+        }
+        code::BATCH_INCOMPLETE => PublishError::Unanswered,
+        code::MESSAGE_TOO_LARGE => PublishError::TooLarge { size: max, max },
+        // 503: the stream has no leader at the moment.
+        _ if error.code == 503 => PublishError::Unanswered,
+        code => PublishError::Broker(BrokerError::Server {
+            what: format!("store a message for `{subject}`"),
+            code,
+            description: error.description,
+        }),
+    }
+}

@@ -1,0 +1,254 @@
+//! Taking messages off a durable consumer, exactly as many as are asked for.
+//!
+//! A node asks for what it has room to run, so that what it cannot run yet stays with the server for other nodes. That is
+//! why this does not use the client library's own stream of messages, which fetches ahead.
+
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::json;
+
+use super::{Broker, BrokerError, from_header_map};
+use crate::frame::Headers;
+
+/// How long a request for messages stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that a request still stands.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After this long without a word, a request is taken for lost.
+const SILENCE: Duration = Duration::from_secs(11);
+
+/// A durable consumer that messages are asked of.
+#[derive(Debug)]
+pub struct Queue {
+    client: async_nats::Client,
+    subscriber: Subscriber,
+    next_subject: String,
+    inbox: String,
+    requests: u64,
+    demand: u64,
+}
+
+/// What a queue has to say.
+#[derive(Debug)]
+pub enum Event {
+    /// A message.
+    Delivery(Box<Delivery>),
+    /// A request has ended; [`Queue::demand`] is lower than before.
+    Expired,
+    /// The consumer is not there.
+    Gone,
+    /// No more will come, after [`Queue::close`] or because the connection is closed.
+    Closed,
+}
+
+/// A message that was handed out and wants an acknowledgement.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The subject it is stored under.
+    pub subject: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub stored_millis: u64,
+    /// How often it was handed out, this time included.
+    pub delivered: u64,
+    /// To answer for it.
+    pub acker: Acker,
+    headers: Option<async_nats::HeaderMap>,
+}
+
+impl Delivery {
+    /// The first value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// All headers.
+    #[must_use]
+    pub fn headers(&self) -> Headers {
+        from_header_map(self.headers.as_ref())
+    }
+}
+
+/// Answers for a message. Answers are sent without waiting; one that is lost only makes the server hand the message out again.
+#[derive(Debug, Clone)]
+pub struct Acker {
+    client: async_nats::Client,
+    reply: Subject,
+}
+
+impl Acker {
+    /// The message is handled.
+    pub async fn ack(&self) {
+        self.answer("+ACK".into()).await;
+    }
+
+    /// The message shall be handed out again, not before this long.
+    pub async fn nak(&self, delay: Duration) {
+        let payload = if delay.is_zero() {
+            "-NAK".to_owned()
+        } else {
+            format!("-NAK {}", json!({ "delay": u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX) }))
+        };
+        self.answer(payload.into()).await;
+    }
+
+    /// The message is being worked on: the server's patience starts anew.
+    pub async fn progress(&self) {
+        self.answer("+WPI".into()).await;
+    }
+
+    async fn answer(&self, payload: Bytes) {
+        if let Err(error) = self.client.publish(self.reply.clone(), payload).await {
+            tracing::debug!(%error, "an answer was not sent");
+        }
+    }
+}
+
+impl Broker {
+    /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn queue(&self, stream: &str, consumer: &str) -> Result<Queue, BrokerError> {
+        let inbox = self.client.new_inbox();
+        let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
+        Ok(Queue {
+            client: self.client.clone(),
+            subscriber: subscribed.map_err(|error| BrokerError::other("subscribe", &error))?,
+            next_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            inbox,
+            requests: 0,
+            demand: 0,
+        })
+    }
+}
+
+impl Queue {
+    /// How many messages were asked for and have not come.
+    #[must_use]
+    pub fn demand(&self) -> u64 {
+        self.demand
+    }
+
+    /// Asks for this many more.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn request(&mut self, more: u64) -> Result<(), BrokerError> {
+        if more == 0 {
+            return Ok(());
+        }
+        self.requests += 1;
+        self.demand += more;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let request = json!({ "batch": more, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT) });
+        // The last token tells which request a status is about, and how much it asked for.
+        let reply = format!("{}.{}-{more}", self.inbox, self.requests);
+        let sent = self.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
+        sent.map_err(|error| BrokerError::other("ask for messages", &error))
+    }
+
+    /// The next thing that happens. Can be dropped and called again without losing anything.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            let message = if self.demand == 0 {
+                self.subscriber.next().await
+            } else if let Ok(message) = tokio::time::timeout(SILENCE, self.subscriber.next()).await {
+                message
+            } else {
+                self.demand = 0;
+                return Event::Expired;
+            };
+            let Some(message) = message else { return Event::Closed };
+            if let Some(event) = self.read(message) {
+                return event;
+            }
+        }
+    }
+
+    /// Asks for no more. What is on its way still comes, then [`Event::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn close(&mut self) -> Result<(), BrokerError> {
+        self.demand = 0;
+        self.subscriber.drain().await.map_err(|error| BrokerError::other("unsubscribe", &error))
+    }
+
+    fn read(&mut self, message: Message) -> Option<Event> {
+        let Some(status) = message.status else { return self.deliver(message).map(Event::Delivery) };
+        if status == StatusCode::IDLE_HEARTBEAT {
+            return None;
+        }
+        let asked = message.subject.rsplit('-').next().and_then(|asked| asked.parse::<u64>().ok());
+        let open = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let open = open.and_then(|open| open.as_str().parse::<u64>().ok()).or(asked).unwrap_or(self.demand);
+        self.demand = self.demand.saturating_sub(open);
+        let description = message.description.as_deref().unwrap_or_default();
+        let gone = status == StatusCode::NO_RESPONDERS
+            || status == StatusCode::REQUEST_TERMINATED && description.to_lowercase().contains("consumer deleted");
+        Some(if gone { Event::Gone } else { Event::Expired })
+    }
+
+    fn deliver(&mut self, message: Message) -> Option<Box<Delivery>> {
+        self.demand = self.demand.saturating_sub(1);
+        let reply = message.reply?;
+        let place = Place::parse(&reply)?;
+        Some(Box::new(Delivery {
+            subject: message.subject.to_string(),
+            payload: message.payload,
+            sequence: place.sequence,
+            stored_millis: place.stored_nanos / 1_000_000,
+            delivered: place.delivered,
+            acker: Acker { client: self.client.clone(), reply },
+            headers: message.headers,
+        }))
+    }
+}
+
+/// What the reply subject of a handed-out message tells of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    delivered: u64,
+    sequence: u64,
+    stored_nanos: u64,
+}
+
+impl Place {
+    /// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or the same with
+    /// `<domain>.<account>` before the stream and more tokens at the end (NATS ADR-15).
+    fn parse(reply: &str) -> Option<Self> {
+        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+        let skip = match tokens.len() {
+            7 => 2,
+            9.. => 4,
+            _ => return None,
+        };
+        let number = |position: usize| tokens.get(skip + position)?.parse().ok();
+        Some(Self { delivered: number(0)?, sequence: number(1)?, stored_nanos: number(3)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_reply_subject_are_read() {
+        let place = Some(Place { delivered: 2, sequence: 40, stored_nanos: 1_700_000_000_000_000_000 });
+        assert_eq!(Place::parse("$JS.ACK.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7"), place);
+        assert_eq!(Place::parse("$JS.ACK.hub.hash.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7.x"), place);
+        assert_eq!(Place::parse("$JS.ACK.a.b"), None);
+        assert_eq!(Place::parse("_INBOX.a"), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! How nodes are found: each is an instance of the NATS micro service `pcluster-node`, so that `nats micro ls`, `info` and
+//! `stats` show them too. What a node reports is the `data` of its service's statistics.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::service::{Service, ServiceExt};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::{Broker, BrokerError};
+use crate::subject::NODE_SERVICE;
+
+/// How long to wait for the first answer of a node.
+const FIRST_ANSWER: Duration = Duration::from_millis(700);
+/// How long to wait for one more after the last.
+const NEXT_ANSWER: Duration = Duration::from_millis(150);
+
+/// What a node reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node's name.
+    pub node: String,
+    /// Of the process.
+    pub pid: u32,
+    /// The machine.
+    pub host: String,
+    /// The version of pcluster.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime: f64,
+    /// Whether it takes no new items because it is about to end.
+    pub draining: bool,
+    /// What it serves.
+    pub hops: Vec<HopReport>,
+    /// What it cannot serve.
+    pub problems: Vec<Problem>,
+}
+
+/// What a node reports of a hop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HopReport {
+    /// The chain.
+    pub chain: String,
+    /// The revision's number.
+    pub revision: u64,
+    /// The hop's stage.
+    pub stage: String,
+    /// Items that run at the moment.
+    pub running: u64,
+    /// Items handled for good since the node started, well or not.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Items handled per second, over the last few seconds.
+    pub rate: f64,
+}
+
+/// A revision that a node cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The chain.
+    pub chain: String,
+    /// The revision's number, if the problem is with one.
+    pub revision: Option<u64>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Keeps the service running until it is dropped.
+pub struct NodeService {
+    service: Option<Service>,
+    answering: tokio::task::JoinHandle<()>,
+}
+
+impl Broker {
+    /// Makes this process known as a node. `report` is called for each question.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn serve_node(
+        &self,
+        metadata: HashMap<String, String>,
+        report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
+    ) -> Result<NodeService, BrokerError> {
+        let failed = |error: async_nats::Error| BrokerError::Other {
+            what: "offer the node's service".to_owned(),
+            reason: error.to_string(),
+        };
+        let for_stats = report.clone();
+        let service = self
+            .client
+            .service_builder()
+            .description("Runs the tasks of pcluster chains")
+            .metadata(metadata)
+            .stats_handler(move |_, _| serde_json::to_value(for_stats()).unwrap_or_default())
+            .start(NODE_SERVICE, env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(failed)?;
+        let subject = format!("pcluster.node.{}", service.info().await.id);
+        let mut endpoint = service.endpoint_builder().name("status").add(subject).await.map_err(failed)?;
+        let answering = tokio::spawn(async move {
+            while let Some(request) = endpoint.next().await {
+                let json = serde_json::to_vec(&report()).unwrap_or_default();
+                if let Err(error) = request.respond(Ok(json.into())).await {
+                    tracing::debug!(%error, "a question was not answered");
+                }
+            }
+        });
+        Ok(NodeService { service: Some(service), answering })
+    }
+
+    /// Asks all nodes what they do, and gathers the answers that come.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn nodes(&self) -> Result<Vec<NodeReport>, BrokerError> {
+        #[derive(Deserialize)]
+        struct Stats {
+            endpoints: Vec<EndpointStats>,
+        }
+        #[derive(Deserialize)]
+        struct EndpointStats {
+            data: Option<NodeReport>,
+        }
+        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let question = format!("$SRV.STATS.{NODE_SERVICE}");
+        self.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
+        let mut nodes = Vec::new();
+        let mut patience = FIRST_ANSWER;
+        while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
+            if answer.status.is_some() {
+                break;
+            }
+            patience = NEXT_ANSWER;
+            if let Ok(stats) = serde_json::from_slice::<Stats>(&answer.payload) {
+                nodes.extend(stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
+            }
+        }
+        nodes.sort_by(|left: &NodeReport, right| left.node.cmp(&right.node));
+        Ok(nodes)
+    }
+}
+
+impl NodeService {
+    /// Ends the service: the node is no longer found.
+    pub async fn stop(mut self) {
+        if let Some(service) = self.service.take()
+            && let Err(error) = service.stop().await
+        {
+            tracing::debug!(%error, "the node's service did not end in order");
+        }
+    }
+}
+
+impl Drop for NodeService {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}

@@ -1,0 +1,432 @@
+//! What is stored where: the streams of a chain and those that all chains share, and the consumers of its hops.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError};
+use crate::chain::record::State;
+use crate::chain::{Chain, Stage};
+use crate::name::{ChainName, Revision, StageName};
+use crate::subject::{self, Count};
+
+/// Room for log lines, in bytes; the oldest go first.
+const LOG_MAX_BYTES: i64 = 256 << 20;
+/// How long log lines stay.
+const LOG_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How soon a result that a puller took but did not confirm is given to another.
+const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Results that pullers may hold at once.
+const PULL_MAX_IN_FLIGHT: i64 = 20_000;
+/// JetStream: the stream name is already in use with a different configuration.
+const STREAM_EXISTS: u64 = 10058;
+
+/// What a consumer has before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Frames that wait to be handed out.
+    pub queued: u64,
+    /// Frames that are handed out and not yet acknowledged.
+    pub running: u64,
+    /// Of these, the ones that have been handed out before.
+    pub redelivered: u64,
+}
+
+#[derive(Deserialize)]
+struct ConsumerState {
+    #[serde(default)]
+    num_pending: u64,
+    #[serde(default)]
+    num_ack_pending: u64,
+    #[serde(default)]
+    num_redelivered: u64,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    config: StreamConfig,
+    state: StreamCounts,
+}
+
+#[derive(Deserialize)]
+struct StreamConfig {
+    subject_transform: Option<SubjectTransform>,
+}
+
+#[derive(Deserialize)]
+struct StreamCounts {
+    messages: u64,
+    #[serde(default)]
+    subjects: Option<BTreeMap<String, u64>>,
+}
+
+/// The work stream: it holds exactly the items that are not finished.
+fn work_config(chain: &Chain, state: &State) -> Config {
+    let intake = subject::intake(&chain.name);
+    let mut subjects: Vec<String> =
+        state.live.iter().flat_map(|revision| subject::queued(&chain.name, *revision)).collect();
+    let mut transform = None;
+    if state.open {
+        let first = &chain.stages[0].name;
+        transform = Some(SubjectTransform {
+            source: intake.clone(),
+            destination: subject::work(&chain.name, state.active, first),
+        });
+        subjects.insert(0, intake);
+    }
+    Config {
+        name: subject::work_stream(&chain.name),
+        description: Some(format!("pcluster: the unfinished items of chain {}", chain.name)),
+        subjects,
+        subject_transform: transform,
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: i64::try_from(chain.queue.limit).unwrap_or(i64::MAX),
+        duplicate_window: chain.queue.duplicate_window,
+        allow_atomic_publish: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+fn kept_config(chain: &Chain, name: String, subject: String, what: &str) -> Config {
+    Config {
+        name,
+        description: Some(format!("pcluster: the {what} of chain {}", chain.name)),
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_age: chain.retention.max_age,
+        max_bytes: i64::try_from(chain.retention.max_bytes).unwrap_or(i64::MAX),
+        duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
+        allow_atomic_publish: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+fn hop_config(chain: &Chain, stage: &Stage, revision: Revision) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subject::consumer(revision, &stage.name)),
+        description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: chain.queue.ack_wait,
+        max_deliver: -1,
+        max_ack_pending: i64::from(stage.max_in_flight),
+        filter_subjects: vec![
+            subject::work(&chain.name, revision, &stage.name),
+            subject::retry(&chain.name, revision, &stage.name),
+        ],
+        ..pull::Config::default()
+    }
+}
+
+impl Broker {
+    /// Makes the streams that all chains share, where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn create_shared_streams(&self) -> Result<(), BrokerError> {
+        let log = Config {
+            name: subject::LOG_STREAM.to_owned(),
+            description: Some("pcluster: log lines of all chains".to_owned()),
+            subjects: vec![subject::LOGS_ALL.to_owned()],
+            discard: DiscardPolicy::Old,
+            max_bytes: LOG_MAX_BYTES,
+            max_age: LOG_MAX_AGE,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        let count = Config {
+            name: subject::COUNT_STREAM.to_owned(),
+            description: Some("pcluster: how many items each stage has handled".to_owned()),
+            subjects: vec![subject::COUNTS_ALL.to_owned()],
+            discard: DiscardPolicy::Old,
+            max_messages_per_subject: 1,
+            allow_message_counter: true,
+            allow_direct: true,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        self.create_if_missing(log).await?;
+        self.create_if_missing(count).await
+    }
+
+    /// Makes the chain's streams agree with its state, and makes them where they are missing. From the moment the server
+    /// has done so, newly fed items belong to the active revision.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
+        let name = &chain.name;
+        let results = kept_config(chain, subject::results_stream(name), subject::results(name), "results");
+        let dead = kept_config(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
+        for config in [results, dead, work_config(chain, state)] {
+            self.create_or_update(config).await?;
+        }
+        self.create_consumer(&subject::results_stream(name), pull_config()).await
+    }
+
+    /// Makes the consumers of a revision's hops, where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn create_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
+        for stage in &chain.stages {
+            self.create_hop_consumer(chain, stage, revision).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the consumer of one hop, if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn create_hop_consumer(
+        &self,
+        chain: &Chain,
+        stage: &Stage,
+        revision: Revision,
+    ) -> Result<(), BrokerError> {
+        let stream = subject::work_stream(&chain.name);
+        self.create_consumer(&stream, hop_config(chain, stage, revision)).await
+    }
+
+    async fn create_consumer(&self, stream: &str, config: pull::Config) -> Result<(), BrokerError> {
+        let name = config.durable_name.clone().unwrap_or_default();
+        let config = consumer::IntoConsumerConfig::into_consumer_config(config);
+        let subject = format!("CONSUMER.DURABLE.CREATE.{stream}.{name}");
+        let request = json!({ "stream_name": stream, "config": config });
+        let _: Value =
+            self.api(subject, &request, || format!("make the consumer `{name}` of stream `{stream}`")).await?;
+        Ok(())
+    }
+
+    /// Removes the consumers of a revision. Those already gone are passed over.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn delete_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
+        let stream = subject::work_stream(&chain.name);
+        for stage in &chain.stages {
+            let name = subject::consumer(revision, &stage.name);
+            let api = format!("CONSUMER.DELETE.{stream}.{name}");
+            let deleted: Result<Value, _> = self.api(api, &(), || format!("remove the consumer `{name}`")).await;
+            if let Err(error) = deleted
+                && !error.is_not_found()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages a chain's work stream holds. The chain is empty if and only if this is 0.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn unfinished(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+        Ok(self.stream_counts(&subject::work_stream(chain), None).await?.messages)
+    }
+
+    /// How many messages wait or run in each hop of each revision.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn unfinished_by_hop(
+        &self,
+        chain: &ChainName,
+    ) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
+        let counts = self.stream_counts(&subject::work_stream(chain), Some(">")).await?;
+        let mut hops = BTreeMap::new();
+        for (name, messages) in counts.subjects.unwrap_or_default() {
+            if let Some(queued) = subject::parse_queued(&name) {
+                *hops.entry((queued.revision, queued.hop)).or_default() += messages;
+            }
+        }
+        Ok(hops)
+    }
+
+    /// Whether an older revision can never have an item again: the intake leads elsewhere and its queues are empty. Both are
+    /// told by one answer of the server, so nothing can come in between.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn is_finished(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
+        let stream = self.stream_state(&subject::work_stream(chain), Some(">")).await?;
+        let transform = stream.config.subject_transform;
+        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
+        let queued = stream.state.subjects.unwrap_or_default();
+        let mut queued = queued.keys().filter_map(|name| subject::parse_queued(name));
+        Ok(fed.is_none_or(|fed| fed.revision != revision) && !queued.any(|queued| queued.revision == revision))
+    }
+
+    /// How many dead letters each stage has.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, BrokerError> {
+        let counts = self.stream_counts(&subject::dead_stream(chain), Some(">")).await?;
+        let subjects = counts.subjects.unwrap_or_default();
+        Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
+    }
+
+    /// How many results a chain has, taken or not.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+        Ok(self.stream_counts(&subject::results_stream(chain), None).await?.messages)
+    }
+
+    async fn stream_counts(&self, stream: &str, subjects: Option<&str>) -> Result<StreamCounts, BrokerError> {
+        Ok(self.stream_state(stream, subjects).await?.state)
+    }
+
+    async fn stream_state(&self, stream: &str, subjects: Option<&str>) -> Result<StreamState, BrokerError> {
+        let request = subjects.map_or(json!({}), |filter| json!({ "subjects_filter": filter }));
+        let what = || format!("tell the state of the stream `{stream}`");
+        self.api(format!("STREAM.INFO.{stream}"), &request, what).await
+    }
+
+    /// What waits and runs before a hop.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn backlog(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+    ) -> Result<Backlog, BrokerError> {
+        self.consumer_state(&subject::work_stream(chain), &subject::consumer(revision, hop)).await
+    }
+
+    /// What waits for the pullers, and what they hold.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn untaken(&self, chain: &ChainName) -> Result<Backlog, BrokerError> {
+        self.consumer_state(&subject::results_stream(chain), subject::PULL_CONSUMER).await
+    }
+
+    async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
+        let what = || format!("tell the state of the consumer `{consumer}`");
+        let state: ConsumerState = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await?;
+        Ok(Backlog { queued: state.num_pending, running: state.num_ack_pending, redelivered: state.num_redelivered })
+    }
+
+    /// Removes every message that a revision has queued.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn purge_queued(&self, chain: &ChainName, revision: Revision) -> Result<u64, BrokerError> {
+        let mut purged = 0;
+        for pattern in subject::queued(chain, revision) {
+            purged += self.purge(&subject::work_stream(chain), Some(&pattern)).await?;
+        }
+        Ok(purged)
+    }
+
+    /// Removes every result and dead letter.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn purge_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+        let results = self.purge(&subject::results_stream(chain), None).await?;
+        Ok(results + self.purge(&subject::dead_stream(chain), None).await?)
+    }
+
+    async fn purge(&self, stream: &str, filter: Option<&str>) -> Result<u64, BrokerError> {
+        #[derive(Deserialize)]
+        struct Purged {
+            purged: u64,
+        }
+        let request = filter.map_or(json!({}), |filter| json!({ "filter": filter }));
+        let answer: Purged =
+            self.api(format!("STREAM.PURGE.{stream}"), &request, || format!("empty the stream `{stream}`")).await?;
+        Ok(answer.purged)
+    }
+
+    /// Adds to a counter. Not waited for.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn count(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        stage: &StageName,
+        what: Count,
+        more: u64,
+    ) -> Result<(), BrokerError> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Incr", format!("+{more}"));
+        let subject = subject::count(chain, revision, stage, what);
+        let published = self.client.publish_with_headers(subject, headers, bytes::Bytes::new()).await;
+        published.map_err(|error| BrokerError::other("count", &error))
+    }
+
+    async fn create_if_missing(&self, config: Config) -> Result<(), BrokerError> {
+        match self.create(&config).await {
+            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn create_or_update(&self, config: Config) -> Result<(), BrokerError> {
+        match self.create(&config).await {
+            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => {
+                let name = &config.name;
+                let what = || format!("change the stream `{name}`");
+                let _: Value = self.api(format!("STREAM.UPDATE.{name}"), &config, what).await?;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn create(&self, config: &Config) -> Result<(), BrokerError> {
+        let name = &config.name;
+        let _: Value =
+            self.api(format!("STREAM.CREATE.{name}"), config, || format!("make the stream `{name}`")).await?;
+        Ok(())
+    }
+}
+
+/// The consumer that all pullers of a chain share.
+fn pull_config() -> pull::Config {
+    pull::Config {
+        durable_name: Some(subject::PULL_CONSUMER.to_owned()),
+        description: Some("pcluster: shared by all pullers".to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: PULL_ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: PULL_MAX_IN_FLIGHT,
+        ..pull::Config::default()
+    }
+}

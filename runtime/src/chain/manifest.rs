@@ -1,0 +1,207 @@
+//! The manifest as its author writes it: the raw form, before anything is checked beyond its shape.
+//!
+//! The same form, in JSON and with digests in place of file names, is what a deployed revision is stored as.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::format::Format;
+use crate::name::nearest;
+
+/// The file `chain.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The chain's name.
+    pub name: String,
+    /// The author's label of this manifest.
+    pub version: String,
+    /// `[input]`: what is fed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub input: Input,
+    /// `[queue]`: how items wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub queue: Queue,
+    /// `[results]`: how long results stay.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub results: Results,
+    /// `[[stage]]`, in order.
+    #[serde(default, rename = "stage")]
+    pub stages: Vec<Stage>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// `[input]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// What messages without a `Content-Type` are written in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// How many frames may wait in front of each stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// How soon a dead node's items are given to others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_wait: Option<String>,
+    /// How long the server remembers ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_window: Option<String>,
+}
+
+/// `[results]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Results {
+    /// How long results and dead letters stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    /// How much room each of them may take; the oldest go first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<String>,
+}
+
+/// `[[stage]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Its name, unique in the chain.
+    pub name: String,
+    /// A `.wasm` file, its path relative to the manifest, or `sha256:<digest>` of one already stored.
+    pub plugin: String,
+    /// The task in the plugin. Default: the stage's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Handed to the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// How many items run at once on one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How many frames are handed out at once in the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+    /// How long one item may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// How much memory one instance may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// `item` (a fresh instance for each item), `frame` or `worker`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
+    /// Whether the stage runs in the same hop as the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline: Option<bool>,
+    /// What happens to an item that fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Environment variables that the task sees.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// `retry = { … }`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// How many attempts an item gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// How long to wait before the second, third, … attempt; the last one holds for all that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Vec<String>>,
+}
+
+/// The text is not a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct ManifestError {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong there, and what to do.
+    pub message: String,
+}
+
+impl Manifest {
+    /// Reads a manifest written in TOML.
+    ///
+    /// # Errors
+    ///
+    /// If it is not TOML, lacks a required key, has an unknown one, or a value is of the wrong kind.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
+            ManifestError { line, message: explain(error.message()) }
+        })
+    }
+}
+
+/// Adds what to do to a message of the TOML reader.
+fn explain(message: &str) -> String {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), names.as_slice()) {
+        return match nearest(unknown, known.iter().copied()) {
+            Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
+            None => format!("unknown key `{unknown}`; known here are {}", quoted(known)),
+        };
+    }
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown variant"), names.as_slice()) {
+        return format!("`{unknown}` is not known; known here are {}", quoted(known));
+    }
+    match message.strip_prefix("missing field ") {
+        Some(field) => format!("the key {field} is missing"),
+        None => message.lines().collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "name = \"a\"\nversion = \"1\"\n";
+
+    #[track_caller]
+    fn error(text: &str) -> String {
+        Manifest::from_toml(&format!("{HEAD}{text}")).expect_err("wrong").to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let text = "[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\nconcurency = 3\n";
+        assert_eq!(error(text), "line 6: unknown key `concurency`; did you mean `concurrency`?");
+    }
+
+    #[test]
+    fn an_unknown_key_like_no_other_lists_the_known_ones() {
+        let text = "[input]\nzzz = 3\n";
+        assert_eq!(error(text), "line 4: unknown key `zzz`; known here are `format`");
+    }
+
+    #[test]
+    fn a_missing_key_and_a_wrong_kind_are_named_with_their_line() {
+        assert_eq!(error("[[stage]]\nname = \"s\"\n"), "line 3: the key `plugin` is missing");
+        assert_eq!(error("[queue]\nlimit = \"many\"\n"), "line 4: invalid type: string \"many\", expected u64");
+        assert!(error("[input]\nformat = \"xml\"\n").starts_with("line 4: `xml` is not known; known here are `cbor`"));
+    }
+
+    #[test]
+    fn what_is_not_toml_is_said_with_its_line() {
+        assert!(error("[[stage\n").starts_with("line 3: "), "{}", error("[[stage\n"));
+    }
+}

@@ -1,0 +1,24 @@
+//! `pcluster config`
+
+use super::Context;
+
+/// Show every setting, its value and where it came from
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If standard output is closed.
+pub fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
+    let settings = &context.settings.resolved;
+    if context.output.is_json() {
+        return Ok(context.output.document(settings)?);
+    }
+    let row = |setting: &crate::config::Resolved| {
+        [setting.key, &setting.value, &setting.source, setting.help].map(str::to_owned).to_vec()
+    };
+    let rows: Vec<Vec<String>> = settings.iter().map(row).collect();
+    Ok(context.output.table(&["SETTING", "VALUE", "FROM", "MEANING"], &rows)?)
+}

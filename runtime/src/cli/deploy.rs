@@ -1,0 +1,54 @@
+//! `pcluster deploy`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Context;
+use crate::root::deploy::Deployment;
+
+/// Deploy a chain: store its plugins and manifest, and cut over to it
+///
+/// Everything is checked before anything changes. Items that were fed before the cut-over are finished by the version they were
+/// fed to; later ones go through the new one. Deploying the same again changes nothing.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The manifest
+    #[arg(value_name = "CHAIN.TOML", default_value = "chain.toml")]
+    manifest: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If anything about the manifest is wrong, or the server does not allow it.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let deployment = context.root().await?.deploy(&args.manifest).await?;
+    if context.output.is_json() {
+        context.output.document(&json!({
+            "chain": deployment.chain,
+            "version": deployment.version,
+            "revision": deployment.revision.number(),
+            "changed": deployment.is_new,
+            "open": deployment.open,
+        }))?;
+    } else {
+        context.output.data(&describe(&deployment))?;
+    }
+    if !deployment.open {
+        let chain = &deployment.chain;
+        context.output.note(&format!("the intake of {chain} is closed: `pcluster start {chain}` opens it"));
+    }
+    Ok(())
+}
+
+/// What a deploy did, in one line.
+pub(super) fn describe(deployment: &Deployment) -> String {
+    let Deployment { chain, version, revision, .. } = deployment;
+    match &deployment.before {
+        _ if !deployment.is_new => format!("{chain} {version} is unchanged ({revision})"),
+        Some((old, before)) => format!("{chain} {version} deployed as {revision}, after {old} ({before})"),
+        None => format!("{chain} {version} deployed as {revision}"),
+    }
+}

@@ -1,0 +1,180 @@
+//! `pcluster dev`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use pcluster_abi::Level;
+use tokio::sync::watch;
+
+use super::exit::Usage;
+use super::node::{HostArgs, engine};
+use super::output::{Output, count, seconds};
+use super::server::{self, Server};
+use super::{Context, deploy, input, logs};
+use crate::broker::follow::From;
+use crate::broker::{Address, Broker};
+use crate::name::ChainName;
+use crate::node::{Node, NodeSettings};
+use crate::root::logs::LogFilter;
+use crate::root::{Item, Root};
+use crate::shutdown;
+
+/// How often to look whether the last results were shown.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the last results may take to be shown.
+const SHOW: Duration = Duration::from_secs(10);
+
+/// Run everything in one process: a NATS server, a node, and your chains
+///
+/// Starts a nats-server of its own on a free port and a node, deploys the chains, and shows results (on standard output) and log
+/// lines (on standard error) as they come, until Ctrl-C. Other commands reach it with the --nats URL that it prints.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]
+pub struct Args {
+    /// Manifests to deploy [default: chain.toml, if it is there]
+    #[arg(value_name = "CHAIN.TOML")]
+    manifests: Vec<PathBuf>,
+    /// Feed these items to the chain; JSON, or text if it is not JSON
+    #[arg(long, value_name = "ITEM", num_args = 1..)]
+    feed: Vec<String>,
+    /// End when the chains are empty
+    #[arg(long)]
+    until_empty: bool,
+    /// Keep the server's data in this folder [default: a temporary one]
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// The nats-server program [default: looked for on the PATH, then in .tools/bin]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_server: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no nats-server, a chain cannot be deployed, or an item not fed.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let manifests = manifests(&args)?;
+    let program = server::find(context.settings.nats_server.as_deref())?;
+    let server = Server::start(&program, args.store.as_deref()).await?;
+    let ended = with_server(&args, &manifests, &server.url, context).await;
+    server.stop().await?;
+    ended
+}
+
+fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
+    let usual = PathBuf::from("chain.toml");
+    let manifests = match args.manifests.as_slice() {
+        [] if usual.exists() => vec![usual],
+        given => given.to_vec(),
+    };
+    if !args.feed.is_empty() && manifests.len() != 1 {
+        return Err(Usage(format!("--feed goes with exactly one chain, not {}", manifests.len())).into());
+    }
+    Ok(manifests)
+}
+
+async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Context) -> anyhow::Result<()> {
+    let settings = &context.settings;
+    let address = Address::from(url);
+    let root = context.root_at(&address).await?;
+    let broker = Broker::connect(&address, &format!("pcluster-node {}", settings.node)).await?;
+    let (stop, mut stopping) = watch::channel(false);
+    let node = NodeSettings {
+        name: settings.node.clone(),
+        grace: settings.grace,
+        chains: std::collections::BTreeSet::new(),
+        until_empty: false,
+    };
+    let stopped = async move {
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let node = tokio::spawn(Node::run(broker, engine(settings)?, node, stopped, || {}));
+    context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
+    let ended = tokio::select! {
+        ended = chains(args, manifests, &root, &context.output) => ended,
+        () = shutdown::requested() => {
+            context.output.note("stopping");
+            Ok(())
+        }
+    };
+    stop.send_replace(true);
+    let node = node.await.map_err(|error| anyhow!("the node ended: {error}"))?;
+    root.broker().close();
+    ended.and(node.map_err(Into::into))
+}
+
+/// Deploys, feeds, shows; returns when the chains are empty if that is asked for.
+async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output) -> anyhow::Result<()> {
+    let mut shown: Vec<(ChainName, Arc<AtomicU64>)> = Vec::new();
+    for manifest in manifests {
+        let deployment = root.deploy(manifest).await?;
+        output.note(&deploy::describe(&deployment));
+        let results = show_results(root, &deployment.chain, output).await?;
+        show_logs(root, &deployment.chain, output).await?;
+        shown.push((deployment.chain, results));
+    }
+    let started = Instant::now();
+    let mut fed = 0;
+    if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
+        let mut feeder = root.feeder(chain).await?;
+        let mut items = input::open(input::Source::Arguments(args.feed.clone()), None)?;
+        while let Some(cbor) = items.next().await {
+            feeder.feed(Item { cbor: cbor?, id: None }).await?;
+        }
+        fed = feeder.finish().await?.accepted;
+    }
+    if !args.until_empty {
+        return std::future::pending().await;
+    }
+    let mut came = 0;
+    let mut dead = 0;
+    for (chain, results) in &shown {
+        root.wait(chain, None, |_| {}).await?;
+        let kept = root.broker().results_kept(chain).await?;
+        let all_shown = async {
+            while results.load(Relaxed) < kept {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(SHOW, all_shown).await;
+        came += results.load(Relaxed);
+        dead += root.broker().dead_by_stage(chain).await?.values().sum::<u64>();
+    }
+    let dead = if dead > 0 { format!(", {}", count(dead, "dead letter")) } else { String::new() };
+    let elapsed = seconds(started.elapsed());
+    output.note(&format!("{} fed, {}{dead} in {elapsed}", count(fed, "item"), count(came, "result")));
+    Ok(())
+}
+
+/// Prints results as they come, and counts them.
+async fn show_results(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<Arc<AtomicU64>> {
+    let mut watcher = root.watcher(chain, From::First).await?;
+    let (shown, counter) = (Arc::new(AtomicU64::new(0)), output.clone());
+    let count = Arc::clone(&shown);
+    tokio::spawn(async move {
+        while let Ok(result) = watcher.next().await {
+            if counter.data(&result.to_json()).is_err() {
+                return;
+            }
+            count.fetch_add(1, Relaxed);
+        }
+    });
+    Ok(shown)
+}
+
+async fn show_logs(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+    let filter = LogFilter { chain: Some(chain.clone()), stage: None, level: Level::Trace, from: From::Now };
+    let (mut lines, output) = (root.logs(&filter).await?, output.clone());
+    tokio::spawn(async move {
+        while let Ok(record) = lines.next().await {
+            output.note(&logs::show(&record, false));
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `pcluster feed`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::Context;
+use super::exit::Usage;
+use super::input::{self, Input, InputFormat, Source};
+use super::output::{count, seconds};
+use crate::name::ChainName;
+use crate::root::{Fed, Feeder, Item, RootError};
+use crate::shutdown;
+
+/// How long items on their way may take when feeding is interrupted.
+const ABANDON: Duration = Duration::from_secs(1);
+
+/// Feed items into a chain, from arguments, files or standard input
+///
+/// An argument is taken as JSON if it is JSON, and as text if not. A file may be large: it is read as it is fed. When the
+/// chain's queue is full, feeding waits.
+#[derive(Debug, clap::Args)]
+#[command(after_help = FORMATS)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    /// Items; JSON, or text if it is not JSON
+    #[arg(value_name = "ITEM")]
+    items: Vec<String>,
+    /// Read items from this file; - is standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
+    file: Option<PathBuf>,
+    /// How items stand in the file
+    #[arg(long, value_name = "FORMAT", conflicts_with = "items")]
+    format: Option<InputFormat>,
+    /// Id of the item, or what the ids of several start with: the n-th is ID-n. Fed twice under one id, the second is dropped
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (one document; the elements of an array are items), lines \
+    (each line a text), csv (with a header line; each row a record of texts), cbor (a CBOR sequence). Without --format the \
+    file's extension decides; failing that, ndjson if the first line is JSON, lines if not.\n\nExamples:\n  \
+    pcluster feed example '\"hello world!\"'\n  pcluster feed orders -f orders.csv --id orders-2026-01\n  \
+    cat *.log | pcluster feed logs --format lines";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, its intake is closed, or something in the input is wrong; what came before it is fed.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    if let Some(id) = &args.id
+        && (id.is_empty() || id.chars().any(|character| character.is_control() || character == ' '))
+    {
+        return Err(Usage("the id must have at least one character, and no spaces or line breaks".to_owned()).into());
+    }
+    let source = source(&args)?;
+    let mut feeder = context.root().await?.feeder(&args.chain).await?;
+    let started = Instant::now();
+    let mut input = input::open(source, args.format)?;
+    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress(None, "fed") };
+    let mut stopped = std::pin::pin!(shutdown::requested());
+    let ended = tokio::select! {
+        ended = feed(&args, &mut feeder, &mut input, &bar) => ended.map(Some),
+        () = &mut stopped => Ok(None),
+    };
+    let fed = match ended {
+        Ok(Some(fed)) => fed,
+        _ => feeder.abandon(ABANDON).await,
+    };
+    bar.finish_and_clear();
+    let elapsed = started.elapsed();
+    match ended {
+        Ok(Some(_)) => report(fed, elapsed, context),
+        Ok(None) => Err(anyhow::anyhow!("interrupted: {}", fed_so_far(fed))),
+        Err(error) => {
+            if fed.accepted + fed.duplicates > 0 {
+                context.output.note(&fed_so_far(fed));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn source(args: &Args) -> anyhow::Result<Source> {
+    match &args.file {
+        Some(file) if file.as_os_str() == "-" => Ok(Source::Stdin),
+        Some(file) => Ok(Source::File(file.clone())),
+        None if !args.items.is_empty() => Ok(Source::Arguments(args.items.clone())),
+        None if std::io::stdin().is_terminal() => Err(Usage(format!(
+            "nothing to feed: give items, as in `pcluster feed {} '\"hello\"'`, a file with -f, or pipe something in",
+            args.chain
+        ))
+        .into()),
+        None => Ok(Source::Stdin),
+    }
+}
+
+async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &ProgressBar) -> anyhow::Result<Fed> {
+    let single = args.items.len() == 1;
+    let mut number = 0_u64;
+    while let Some(item) = input.next().await {
+        let cbor = item?;
+        number += 1;
+        let id = args.id.as_ref().map(|id| if single { id.clone() } else { format!("{id}-{number}") });
+        feeder.feed(Item { cbor, id }).await.map_err(|error| at(error, number, single))?;
+        let fed = feeder.fed();
+        bar.set_position(fed.accepted + fed.duplicates);
+        bar.set_message(if feeder.is_waiting() { "waiting: the queue is full" } else { "" });
+    }
+    Ok(feeder.finish().await?)
+}
+
+/// Says which item is too large; the other errors are about the chain.
+fn at(error: RootError, number: u64, single: bool) -> anyhow::Error {
+    match error {
+        RootError::TooLarge { .. } if !single => anyhow::Error::new(error).context(format!("about item {number}")),
+        error => error.into(),
+    }
+}
+
+fn fed_so_far(fed: Fed) -> String {
+    let accepted = count(fed.accepted, "item");
+    let duplicates = if fed.duplicates > 0 { format!(", {} fed before", fed.duplicates) } else { String::new() };
+    format!("{accepted} fed{duplicates}")
+}
+
+fn report(fed: Fed, elapsed: Duration, context: &Context) -> anyhow::Result<()> {
+    if context.output.is_json() {
+        let seconds = elapsed.as_secs_f64();
+        context.output.line(&json!({ "fed": fed.accepted, "duplicates": fed.duplicates, "seconds": seconds }))?;
+        return Ok(());
+    }
+    let duplicates = match fed.duplicates {
+        0 => String::new(),
+        number => format!("; {} dropped: fed before under the same id", count(number, "item")),
+    };
+    context.output.note(&format!("fed {} in {}{duplicates}", count(fed.accepted, "item"), seconds(elapsed)));
+    Ok(())
+}

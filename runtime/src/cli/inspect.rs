@@ -1,0 +1,55 @@
+//! `pcluster inspect`
+
+use std::path::PathBuf;
+
+use super::Context;
+use super::exit::NotFound;
+use crate::engine::inspect::{TaskDescription, inspect};
+use crate::name::Digest;
+
+/// Show the tasks of a plugin, with their documentation and types
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The plugin
+    #[arg(value_name = "FILE.WASM")]
+    file: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If the file is not a plugin that can be run.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let shown = args.file.display();
+    let bytes = std::fs::read(&args.file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => anyhow::Error::new(NotFound(format!("there is no file `{shown}`"))),
+        _ => anyhow::anyhow!("cannot read `{shown}`: {error}"),
+    })?;
+    let inspection = inspect(&bytes).map_err(|error| anyhow::anyhow!("`{shown}`: {error}"))?;
+    let digest = Digest::of(&bytes);
+    if context.output.is_json() {
+        let document = serde_json::json!({
+            "digest": digest, "bytes": bytes.len(), "tasks": inspection.tasks, "imports": inspection.imports,
+        });
+        return Ok(context.output.document(&document)?);
+    }
+    context.output.data(&format!("{digest}  {} bytes", bytes.len()))?;
+    for task in &inspection.tasks {
+        context.output.data("")?;
+        context.output.data(&heading(task))?;
+        for line in task.doc.lines() {
+            context.output.data(&format!("    {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn heading(task: &TaskDescription) -> String {
+    let known = |text: &str| if text.is_empty() { "?".to_owned() } else { text.to_owned() };
+    match task.kind.as_str() {
+        "" => task.name.clone(),
+        "sink" => format!("{} (sink): {}", task.name, known(&task.input)),
+        kind => format!("{} ({kind}): {} -> {}", task.name, known(&task.input), known(&task.output)),
+    }
+}

@@ -1,0 +1,94 @@
+//! `pcluster logs`
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use pcluster_abi::Level;
+
+use super::{Context, duration};
+use crate::broker::follow::From;
+use crate::log::LogRecord;
+use crate::name::{ChainName, StageName};
+use crate::root::logs::LogFilter;
+use crate::shutdown;
+
+/// Follow the log lines of tasks
+///
+/// Shows the lines as they come, until Ctrl-C. What a task prints is logged too: standard output at level info, standard error
+/// at level warn.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The chain; without it, all chains
+    chain: Option<ChainName>,
+    /// Only of this stage
+    #[arg(long)]
+    stage: Option<StageName>,
+    /// Only of this level and the graver ones
+    #[arg(long, default_value = "trace")]
+    level: LevelArg,
+    /// Start with the lines of this long ago; as in 30s, 10m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+    /// Show the lines that are there, from the oldest or --since on, and end
+    #[arg(long)]
+    no_follow: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LevelArg {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl std::convert::From<LevelArg> for Level {
+    fn from(level: LevelArg) -> Self {
+        match level {
+            LevelArg::Error => Self::Error,
+            LevelArg::Warn => Self::Warn,
+            LevelArg::Info => Self::Info,
+            LevelArg::Debug => Self::Debug,
+            LevelArg::Trace => Self::Trace,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let root = context.root().await?;
+    let from = match args.since {
+        Some(since) => From::Ago(since),
+        None if args.no_follow => From::First,
+        None => From::Now,
+    };
+    let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
+    let mut lines = root.logs(&filter).await?;
+    let mut stopped = std::pin::pin!(shutdown::requested());
+    while !args.no_follow || lines.left() > 0 {
+        let record = tokio::select! {
+            record = lines.next() => record?,
+            () = &mut stopped => break,
+        };
+        if context.output.is_json() {
+            context.output.line(&record)?;
+        } else {
+            context.output.data(&show(&record, filter.chain.is_none()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A line as people read it.
+pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
+    /// `2026-01-01T12:34:56.789`
+    const MILLISECONDS: usize = 23;
+    let time = record.time.get(..MILLISECONDS).unwrap_or(&record.time);
+    let place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
+    format!("{time} {:5} {place}: {}", record.level, record.message)
+}

@@ -1,0 +1,90 @@
+//! `pcluster node`
+
+use std::collections::BTreeMap;
+
+use super::Context;
+use super::output::count;
+use crate::broker::Broker;
+use crate::config::Settings;
+use crate::engine::{Engine, EngineSettings};
+use crate::name::ChainName;
+use crate::node::{Node, NodeSettings};
+use crate::shutdown;
+
+/// Run a node until told to stop
+///
+/// A node serves every chain that is deployed, now and later. Start more of them, on this machine or others, to go faster; stop
+/// one at any time. On SIGTERM or Ctrl-C it takes no new items, finishes those in hand, and gives back what takes longer than
+/// the grace period; a second signal ends it at once.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    /// End when the chains are empty
+    #[arg(long)]
+    until_empty: bool,
+    /// Serve only this chain; can be given several times
+    #[arg(long, value_name = "CHAIN")]
+    chain: Vec<ChainName>,
+}
+
+/// The flags of a process that runs tasks.
+#[derive(Debug, clap::Args)]
+pub struct HostArgs {
+    /// Name of the node [default: host name and process id]
+    #[arg(long = "name", value_name = "NAME")]
+    node: Option<String>,
+    /// How long items in hand may take once the node is told to stop [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    grace: Option<String>,
+    /// WebAssembly instances that may exist at once [default: 1000]
+    #[arg(long, value_name = "N")]
+    instances: Option<u32>,
+    /// Folder for compiled plugins; empty for none [default: pcluster in the user's folder for caches]
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<String>,
+}
+
+impl HostArgs {
+    /// Adds the flags that were given to the settings' sources.
+    pub(super) fn flags(&self, flags: &mut BTreeMap<&'static str, String>) {
+        flags.extend(self.node.clone().map(|value| ("node", value)));
+        flags.extend(self.grace.clone().map(|value| ("grace", value)));
+        flags.extend(self.instances.map(|value| ("instances", value.to_string())));
+        flags.extend(self.cache.clone().map(|value| ("cache", value)));
+    }
+}
+
+/// Starts the engine that the settings ask for.
+pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
+    Ok(Engine::new(&EngineSettings { instances: settings.instances, cache: settings.cache.clone() })?)
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If the server does not let a node do its work.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let settings = &context.settings;
+    let broker = Broker::connect(&settings.address, &format!("pcluster-node {}", settings.node)).await?;
+    let url = broker.url().to_owned();
+    let node = NodeSettings {
+        name: settings.node.clone(),
+        grace: settings.grace,
+        chains: args.chain.into_iter().collect(),
+        until_empty: args.until_empty,
+    };
+    let limit = match node.chains.len() {
+        0 => "all chains".to_owned(),
+        number => count(number as u64, "chain"),
+    };
+    let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
+    let shutdown = async {
+        shutdown::requested().await;
+        tracing::info!("stopping: finishing what is in hand; a second signal ends at once");
+    };
+    Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! `pcluster nodes`
+
+use std::time::Duration;
+
+use super::Context;
+use crate::broker::service::NodeReport;
+
+/// Show the nodes that answer
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If the server is gone.
+pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
+    let nodes = context.root().await?.nodes().await?;
+    if context.output.is_json() {
+        return Ok(context.output.document(&nodes)?);
+    }
+    if nodes.is_empty() {
+        context.output.note("no node answers; start one with `pcluster node`");
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    context
+        .output
+        .table(&["NODE", "HOST", ">PID", ">UP", "STATE", ">RUNNING", ">DONE", ">ITEMS/S", "CHAINS"], &rows)?;
+    for node in &nodes {
+        for problem in &node.problems {
+            let revision = problem.revision.map_or(String::new(), |number| format!(" r{number}"));
+            context
+                .output
+                .note(&format!("{}: cannot serve {}{revision}: {}", node.node, problem.chain, problem.problem));
+        }
+    }
+    Ok(())
+}
+
+fn row(node: &NodeReport) -> Vec<String> {
+    let mut chains: Vec<&str> = node.hops.iter().map(|hop| hop.chain.as_str()).collect();
+    chains.dedup();
+    vec![
+        node.node.clone(),
+        node.host.clone(),
+        node.pid.to_string(),
+        humantime::format_duration(Duration::from_secs(Duration::from_secs_f64(node.uptime).as_secs())).to_string(),
+        if node.draining { "draining" } else { "ready" }.to_owned(),
+        node.hops.iter().map(|hop| hop.running).sum::<u64>().to_string(),
+        node.hops.iter().map(|hop| hop.done).sum::<u64>().to_string(),
+        format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>()),
+        chains.join(","),
+    ]
+}

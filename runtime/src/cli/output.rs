@@ -1,0 +1,135 @@
+//! The only writer to standard output and standard error: data goes to the first, everything else to the second.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Where commands print.
+#[derive(Debug, Clone)]
+pub struct Output {
+    json: bool,
+}
+
+/// Whether an error only says that whoever read standard output has stopped reading, as `head` does.
+#[must_use]
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+impl Output {
+    /// Prints data as JSON if `json`.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether data shall be JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a line of data.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn data(&self, line: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(line.as_bytes())?;
+        stdout.write_all(b"\n")?;
+        stdout.flush()
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    /// Prints a value as JSON: on many lines, for one document.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn document(&self, value: &impl Serialize) -> io::Result<()> {
+        self.data(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// Prints a value as JSON on one line.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn line(&self, value: &impl Serialize) -> io::Result<()> {
+        self.data(&serde_json::to_string(value)?)
+    }
+
+    /// Prints rows in aligned columns. A column is aligned to the right if its heading starts with `>`.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub fn table(&self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let plain: Vec<String> = headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect();
+        let width = |column: usize| {
+            let cells = rows.iter().chain([&plain]).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+        for row in [&plain].into_iter().chain(rows) {
+            let cells = row.iter().zip(&widths).zip(headings).map(|((cell, &width), heading)| {
+                if heading.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            self.data(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Says something to the person at the terminal.
+    pub fn note(&self, message: &str) {
+        // Nobody to tell is no reason to fail.
+        let _ = writeln!(io::stderr().lock(), "{message}");
+    }
+
+    /// Says what went wrong.
+    pub fn error(&self, error: &anyhow::Error) {
+        self.note(&format!("error: {error:#}"));
+    }
+
+    /// A bar that shows progress if standard error is a terminal, and nothing otherwise. Without a `total` it only counts.
+    #[must_use]
+    pub fn progress(&self, total: Option<u64>, what: &'static str) -> ProgressBar {
+        const REDRAW: Duration = Duration::from_millis(100);
+        if !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match total {
+            Some(total) => (ProgressBar::new(total), "{prefix} {wide_bar} {pos}/{len} {per_sec} {msg}"),
+            None => (ProgressBar::no_length(), "{spinner} {prefix} {human_pos} {per_sec} {msg}"),
+        };
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what);
+        bar.enable_steady_tick(REDRAW);
+        bar
+    }
+}
+
+/// A duration in seconds, as summaries have it.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
+
+/// A number with its noun, as in `1 item` and `2 items`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

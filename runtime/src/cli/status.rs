@@ -1,0 +1,84 @@
+//! `pcluster status`
+
+use super::Context;
+use super::output::count;
+use crate::name::ChainName;
+use crate::root::status::{ChainStatus, RevisionStatus, StageStatus};
+
+/// Show chains, their revisions and what each stage is doing
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The chain; without it, all chains
+    chain: Option<ChainName>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let root = context.root().await?;
+    let chains = match &args.chain {
+        Some(chain) => vec![chain.clone()],
+        None => root.chains().await?,
+    };
+    let nodes = root.nodes().await?;
+    let mut all = Vec::with_capacity(chains.len());
+    for chain in &chains {
+        all.push(root.status(chain, &nodes).await?);
+    }
+    if context.output.is_json() {
+        return Ok(match (&args.chain, all.first()) {
+            (Some(_), Some(status)) => context.output.document(status)?,
+            _ => context.output.document(&all)?,
+        });
+    }
+    if all.is_empty() {
+        context.output.note("no chain is deployed; `pcluster deploy chain.toml` deploys one");
+    }
+    for (position, status) in all.iter().enumerate() {
+        if position > 0 {
+            context.output.data("")?;
+        }
+        show(status, context)?;
+    }
+    Ok(())
+}
+
+fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
+    let closed = if status.open { "" } else { ", intake closed" };
+    context.output.data(&format!(
+        "{} {} (r{}), {}{closed}, {} to pull, {}",
+        status.chain,
+        status.version,
+        status.revision,
+        count(status.nodes as u64, "node"),
+        count(status.results, "result"),
+        count(status.dead, "dead letter"),
+    ))?;
+    let several = status.revisions.len() > 1;
+    let rows: Vec<Vec<String>> = status
+        .revisions
+        .iter()
+        .flat_map(|revision| revision.stages.iter().map(move |stage| row(revision, stage, several)))
+        .collect();
+    context.output.table(&["STAGE", ">QUEUED", ">RUNNING", ">DONE", ">FAILED", ">ITEMS/S"], &rows)?;
+    for problem in &status.problems {
+        let text = &problem.problem.problem;
+        context.output.note(&format!("node {} cannot serve it: {text}", problem.node));
+    }
+    Ok(())
+}
+
+fn row(revision: &RevisionStatus, stage: &StageStatus, several: bool) -> Vec<String> {
+    let name = if several { format!("r{} {}", revision.revision, stage.stage) } else { stage.stage.clone() };
+    vec![
+        name,
+        stage.queued.to_string(),
+        stage.running.to_string(),
+        stage.done.to_string(),
+        stage.failed.to_string(),
+        format!("{:.1}", stage.rate),
+    ]
+}

@@ -1,0 +1,44 @@
+//! `pcluster wait`
+
+use std::time::Instant;
+
+use super::output::seconds;
+use super::{Context, duration};
+use crate::name::ChainName;
+use crate::root::wait::Notice;
+
+/// Wait until every item of a chain was handled
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    /// Give up after this long, with status 3; as in 500ms, 30s or 5m
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<std::time::Duration>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, or the time is over.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let root = context.root().await?;
+    let started = Instant::now();
+    let bar = context.output.progress(None, "unfinished");
+    let chain = &args.chain;
+    let waited = root.wait(chain, args.timeout, |notice| match notice {
+        Notice::Unfinished(unfinished) => bar.set_position(unfinished),
+        Notice::NoNode(reasons) => bar.suspend(|| {
+            let hint =
+                if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
+            context.output.note(&format!("no node serves {chain}: {hint}; waiting"));
+        }),
+        Notice::Served => bar.suspend(|| context.output.note(&format!("a node serves {chain}"))),
+    });
+    let waited = waited.await;
+    bar.finish_and_clear();
+    waited?;
+    context.output.note(&format!("{chain} is empty after {}", seconds(started.elapsed())));
+    Ok(())
+}

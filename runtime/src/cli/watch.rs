@@ -1,0 +1,46 @@
+//! `pcluster watch`
+
+use super::Context;
+use super::pull::{Form, show};
+use crate::broker::follow::From;
+use crate::name::ChainName;
+use crate::shutdown;
+
+/// Follow the results of a chain without taking them
+///
+/// Shows results as they come, until Ctrl-C. `pcluster pull` still gets every one of them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    /// Start with the oldest result that is kept
+    #[arg(long)]
+    all: bool,
+    /// End after this many results
+    #[arg(short = 'n', long, value_name = "N")]
+    number: Option<u64>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let root = context.root().await?;
+    let from = if args.all { From::First } else { From::Now };
+    let mut watcher = root.watcher(&args.chain, from).await?;
+    let mut stopped = std::pin::pin!(shutdown::requested());
+    let mut seen = 0;
+    while args.number.is_none_or(|number| seen < number) {
+        let result = tokio::select! {
+            result = watcher.next() => result?,
+            () = &mut stopped => break,
+        };
+        show(&result, &args.chain, &args.form, &context.output)?;
+        seen += 1;
+    }
+    Ok(())
+}

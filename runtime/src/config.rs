@@ -1,0 +1,303 @@
+//! Settings, resolved once: defaults, then `pcluster.toml`, then `PCLUSTER_*` in the environment, then flags. Arguments and
+//! environment are handed in; nothing here reads the process's own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::Value;
+
+use crate::broker::Address;
+use crate::name::nearest;
+
+/// The name of the settings file.
+pub const FILE: &str = "pcluster.toml";
+/// What the variables in the environment start with.
+pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
+
+/// One setting: its key in the file (in capitals in the environment), and what it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The key.
+    pub key: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// All settings.
+pub const SETTINGS: [Setting; 8] = [
+    Setting { key: "nats", help: "URL of the NATS server, or several separated by commas" },
+    Setting { key: "creds", help: "credentials file for NATS; empty: none" },
+    Setting { key: "cache", help: "folder for compiled plugins; empty: none" },
+    Setting { key: "node", help: "name of the node" },
+    Setting { key: "grace", help: "how long a stopping node lets items finish" },
+    Setting { key: "instances", help: "WebAssembly instances that may exist at once on a node" },
+    Setting { key: "nats_server", help: "the nats-server program that `pcluster dev` starts; empty: look for it" },
+    Setting {
+        key: "log",
+        help: "what pcluster says of itself: error, warn, info, debug or trace, or target=level,…; empty: depends on the command",
+    },
+];
+
+/// Where settings come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A settings file that must be there.
+    pub file: Option<PathBuf>,
+    /// Settings files of which the first that is there is taken.
+    pub files: Vec<PathBuf>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// The flags that were given, by key.
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+/// A setting with its value.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Resolved {
+    /// The key.
+    pub key: &'static str,
+    /// The value as text.
+    pub value: String,
+    /// Where it came from.
+    pub source: String,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where NATS is.
+    pub address: Address,
+    /// Where compiled plugins are kept.
+    pub cache: Option<PathBuf>,
+    /// The node's name.
+    pub node: String,
+    /// How long a stopping node lets items finish.
+    pub grace: Duration,
+    /// WebAssembly instances that may exist at once.
+    pub instances: u32,
+    /// The nats-server program.
+    pub nats_server: Option<PathBuf>,
+    /// What to log.
+    pub log: Option<String>,
+    /// Each setting with its source.
+    pub resolved: Vec<Resolved>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file `{}`: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file has a key that is not a setting.
+    #[error("`{}`: unknown setting `{key}`; {hint}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A value cannot be.
+    #[error("the setting `{key}` from {origin}: {problem}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// Where it came from.
+        origin: String,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
+}
+
+impl Settings {
+    /// Resolves and checks all settings. `defaults` gives those that depend on the machine.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or a value cannot be.
+    pub fn resolve(sources: &Sources, defaults: &BTreeMap<&'static str, String>) -> Result<Self, ConfigError> {
+        let file = match &sources.file {
+            Some(file) => Some(file),
+            None => sources.files.iter().find(|file| file.exists()),
+        };
+        let mut figment = Figment::from(Serialized::defaults(defaults));
+        if let Some(file) = file {
+            check_file(file)?;
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let resolved: Vec<Resolved> = SETTINGS
+            .iter()
+            .map(|setting| {
+                let variable = format!("{ENVIRONMENT_PREFIX}{}", setting.key.to_uppercase());
+                let (value, source) = if let Some(value) = sources.flags.get(setting.key) {
+                    (value.clone(), format!("flag --{}", setting.key.replace('_', "-")))
+                } else if let Some(value) = sources.environment.get(&variable) {
+                    (value.clone(), format!("environment {variable}"))
+                } else {
+                    let origin = match file {
+                        Some(file) if in_file(&figment, setting.key) => format!("`{}`", file.display()),
+                        _ => "default".to_owned(),
+                    };
+                    (figment.find_value(setting.key).map(|value| text(&value)).unwrap_or_default(), origin)
+                };
+                Resolved { key: setting.key, value, source, help: setting.help }
+            })
+            .collect();
+        Self::check(resolved)
+    }
+
+    fn check(resolved: Vec<Resolved>) -> Result<Self, ConfigError> {
+        let find = |key: &str| resolved.iter().find(|setting| setting.key == key);
+        let value = |key: &str| find(key).map_or("", |setting| setting.value.as_str());
+        let optional = |key: &str| Some(value(key)).filter(|text| !text.is_empty()).map(str::to_owned);
+        let wrong = |key: &'static str, problem: String| ConfigError::Value {
+            key,
+            origin: find(key).map(|setting| setting.source.clone()).unwrap_or_default(),
+            problem,
+        };
+        let grace = humantime::parse_duration(value("grace"))
+            .map_err(|_| wrong("grace", format!("`{}` is not a duration; write one like \"30s\"", value("grace"))))?;
+        let instances =
+            value("instances").parse().ok().filter(|number| (1..=100_000).contains(number)).ok_or_else(|| {
+                wrong("instances", format!("`{}` is not a number from 1 to 100000", value("instances")))
+            })?;
+        let node = value("node");
+        if node.is_empty() || node.chars().any(|character| character.is_control() || character.is_whitespace()) {
+            return Err(wrong("node", format!("`{node}` cannot be a name; write one without spaces")));
+        }
+        if value("nats").is_empty() {
+            return Err(wrong("nats", "empty; write a URL like \"nats://127.0.0.1:4222\"".to_owned()));
+        }
+        Ok(Self {
+            address: Address { url: value("nats").to_owned(), credentials: optional("creds").map(PathBuf::from) },
+            cache: optional("cache").map(PathBuf::from),
+            node: node.to_owned(),
+            grace,
+            instances,
+            nats_server: optional("nats_server").map(PathBuf::from),
+            log: optional("log"),
+            resolved,
+        })
+    }
+}
+
+/// The defaults. `cache` is the user's folder for caches, `node` a name that is this process's own.
+#[must_use]
+pub fn defaults(cache: Option<&Path>, node: String) -> BTreeMap<&'static str, String> {
+    let cache = cache.map(|folder| folder.join("pcluster").display().to_string());
+    BTreeMap::from([
+        ("nats", "nats://127.0.0.1:4222".to_owned()),
+        ("creds", String::new()),
+        ("cache", cache.unwrap_or_default()),
+        ("node", node),
+        ("grace", "30s".to_owned()),
+        ("instances", "1000".to_owned()),
+        ("nats_server", String::new()),
+        ("log", String::new()),
+    ])
+}
+
+fn in_file(figment: &Figment, key: &str) -> bool {
+    let source = figment.find_metadata(key).and_then(|metadata| metadata.source.as_ref());
+    matches!(source, Some(figment::Source::File(_)))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => text.clone(),
+        Value::Num(_, number) => {
+            number.to_i128().map_or_else(|| format!("{:?}", number.to_f64()), |whole| whole.to_string())
+        }
+        Value::Bool(_, bool) => bool.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn check_file(path: &Path) -> Result<(), ConfigError> {
+    let unreadable = |reason: String| ConfigError::Unreadable { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        unreadable(format!("line {line}: {}", error.message()))
+    })?;
+    let known = || SETTINGS.iter().map(|setting| setting.key);
+    for key in table.keys() {
+        if !known().any(|each| each == key) {
+            let hint = match nearest(key, known()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known are {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            return Err(ConfigError::Unknown { path: path.to_owned(), key: key.clone(), hint });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
+        Settings::resolve(sources, &defaults(None, "me".to_owned()))
+    }
+
+    fn source<'a>(settings: &'a Settings, key: &str) -> &'a str {
+        &settings.resolved.iter().find(|setting| setting.key == key).expect("known").source
+    }
+
+    #[test]
+    fn the_later_source_wins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(FILE);
+        std::fs::write(&file, "nats = \"nats://file\"\ngrace = \"1s\"\ninstances = 5\n").expect("written");
+        let environment = BTreeMap::from([
+            ("PCLUSTER_GRACE".to_owned(), "2s".to_owned()),
+            ("PCLUSTER_INSTANCES".to_owned(), "6".to_owned()),
+        ]);
+        let flags = BTreeMap::from([("instances", "7".to_owned())]);
+        let settings =
+            resolve(&Sources { files: vec![file.clone()], environment, flags, ..Sources::default() }).expect("valid");
+        assert_eq!(settings.address.url, "nats://file");
+        assert_eq!((settings.grace, settings.instances), (Duration::from_secs(2), 7));
+        assert_eq!(source(&settings, "nats"), format!("`{}`", file.display()));
+        assert_eq!(source(&settings, "grace"), "environment PCLUSTER_GRACE");
+        assert_eq!(source(&settings, "instances"), "flag --instances");
+        assert_eq!(source(&settings, "node"), "default");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_source() {
+        let environment = BTreeMap::from([("PCLUSTER_GRACE".to_owned(), "soon".to_owned())]);
+        let error = resolve(&Sources { environment, ..Sources::default() }).expect_err("wrong");
+        assert_eq!(
+            error.to_string(),
+            "the setting `grace` from environment PCLUSTER_GRACE: `soon` is not a duration; write one like \"30s\""
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(FILE);
+        let with = |text: &str| {
+            std::fs::write(&file, text).expect("written");
+            resolve(&Sources { file: Some(file.clone()), ..Sources::default() }).expect_err("wrong").to_string()
+        };
+        assert!(with("nats =").contains("line 1: "));
+        assert!(with("natz = \"x\"").ends_with("unknown setting `natz`; did you mean `nats`?"));
+        let missing = Sources { file: Some(folder.path().join("none.toml")), ..Sources::default() };
+        assert!(matches!(resolve(&missing), Err(ConfigError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,97 @@
+//! Compiled code on disk, so that a node starts in the time it takes to read it.
+//!
+//! A file is named by the plugin's digest and by what the code depends on: the engine's version and settings and the
+//! processor's features. It is written to the side and renamed, so that nodes that share the folder never see half of one.
+//! It starts with the sha-256 of the rest: a file that was damaged is compiled anew, not run.
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::{Engine, Module};
+
+use super::EngineError;
+use crate::name::Digest;
+
+/// The bytes of a sha-256.
+const CHECKSUM: usize = 32;
+
+/// A folder of compiled code.
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    compatibility: u64,
+}
+
+impl Cache {
+    /// Opens a folder, makes it if it is missing, and makes sure that it can be written.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be used.
+    pub fn open(folder: PathBuf, engine: &Engine) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        tempfile::NamedTempFile::new_in(&folder)?;
+        let mut hasher = std::hash::DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Self { folder, compatibility: hasher.finish() })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{}-{:016x}.cwasm", digest.as_hex(), self.compatibility))
+    }
+
+    /// The module with this digest, from the folder or by compiling it. Trouble with the folder is logged and otherwise
+    /// passed over.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in the folder and cannot be compiled.
+    pub fn get_or_compile(
+        &self,
+        engine: &Engine,
+        digest: &Digest,
+        compile: impl FnOnce() -> Result<Module, EngineError>,
+    ) -> Result<Module, EngineError> {
+        let path = self.path(digest);
+        if let Some(module) = read(engine, &path) {
+            return Ok(module);
+        }
+        let module = compile()?;
+        if let Err(error) = self.write(&path, &module) {
+            tracing::warn!(%error, path = %path.display(), "compiled code was not kept");
+        }
+        Ok(module)
+    }
+
+    fn write(&self, path: &Path, module: &Module) -> io::Result<()> {
+        let code = module.serialize().map_err(io::Error::other)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(&Sha256::digest(&code))?;
+        file.write_all(&code)?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+fn read(engine: &Engine, path: &Path) -> Option<Module> {
+    let bytes = fs::read(path).ok()?;
+    let (checksum, code) = bytes.split_at_checked(CHECKSUM)?;
+    if Sha256::digest(code).as_slice() != checksum {
+        tracing::warn!(path = %path.display(), "compiled code is damaged; compiling anew");
+        return None;
+    }
+    #[expect(unsafe_code, reason = "the only way to read compiled code back")]
+    // SAFETY: the bytes are those that `Module::serialize` gave: they have the checksum that was written with them, into a
+    // folder that belongs to the user who runs the node. The engine refuses code of another version or other settings.
+    let module = unsafe { Module::deserialize(engine, code) };
+    match module {
+        Ok(module) => Some(module),
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "compiled code is not for this engine");
+            None
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a guest may call of pcluster: the functions of the import module `pcluster_v1`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pcluster_abi as abi;
+use wasmtime::{Caller, Extern, Linker, Memory};
+
+use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter};
+use super::task::{Call, Surroundings};
+use super::wasi::Wasi;
+use crate::frame::cbor;
+
+/// A log line is cut after this many bytes.
+const LOG_LINE_MAX: usize = 16 << 10;
+/// The text of a failure is cut after this many bytes, so that it fits into a header.
+const FAILURE_MAX: usize = 16 << 10;
+
+/// Takes the log lines of one execution. It must not block.
+pub trait LogSink: Send + Sync {
+    /// Takes a line; `id` is the item's.
+    fn log(&self, id: &str, level: abi::Level, line: String);
+}
+
+/// The state of one execution on the host's side.
+pub struct Host {
+    pub(super) memory: MemoryLimiter,
+    pub(super) wasi: Wasi,
+    pub(super) outputs: Vec<Bytes>,
+    pub(super) failure: Option<String>,
+    output_bytes: usize,
+    output_item_max: usize,
+    surroundings: Arc<Surroundings>,
+    call: Call,
+    context: Option<Bytes>,
+}
+
+/// The guest gave out more than it may, or what is not an item.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutputError {
+    #[error("more than {MAX_OUTPUTS} outputs from one item")]
+    TooMany,
+    #[error("the outputs of one item have more than {} together", bytesize::ByteSize(MAX_OUTPUT_BYTES as u64))]
+    TooLarge,
+    #[error("an output of {0} bytes; the server takes {1} bytes in one message")]
+    ItemTooLarge(usize, usize),
+    #[error("an output is not one CBOR item: {0}")]
+    NotAnItem(cbor::CborError),
+}
+
+/// A pointer or length that lies outside of the guest's memory.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` was called with a pointer or length outside of the guest's memory")]
+pub(super) struct OutOfBounds(pub(super) &'static str);
+
+impl Host {
+    pub(super) fn new(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
+        Self {
+            memory: MemoryLimiter::new(memory),
+            wasi: Wasi::default(),
+            outputs: Vec::new(),
+            failure: None,
+            output_bytes: 0,
+            output_item_max,
+            surroundings,
+            call,
+            context: None,
+        }
+    }
+
+    /// A host that no guest runs on, to ask the linker what it holds.
+    pub(super) fn idle() -> Self {
+        Self::new(0, 0, Arc::new(Surroundings::default()), Call::idle())
+    }
+
+    /// The environment variables that the guest sees, each as `NAME=value`.
+    pub(super) fn environment(&self) -> &[String] {
+        &self.surroundings.environment
+    }
+
+    pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
+        self.call.logs.log(&self.call.id, level, cut(bytes, LOG_LINE_MAX));
+    }
+
+    fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
+        if item.len() > self.output_item_max {
+            return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
+        }
+        cbor::check_one(item).map_err(OutputError::NotAnItem)?;
+        self.output_bytes += item.len();
+        if self.output_bytes > MAX_OUTPUT_BYTES {
+            return Err(OutputError::TooLarge);
+        }
+        if self.outputs.len() == MAX_OUTPUTS {
+            return Err(OutputError::TooMany);
+        }
+        self.outputs.push(Bytes::copy_from_slice(item));
+        Ok(())
+    }
+
+    fn context(&mut self) -> Bytes {
+        let encode = || self.surroundings.context(&self.call.id, self.call.attempt);
+        self.context.get_or_insert_with(encode).clone()
+    }
+}
+
+fn cut(bytes: &[u8], max: usize) -> String {
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
+    if bytes.len() > max {
+        text.push('…');
+    }
+    text
+}
+
+/// The guest's memory and the host's state.
+pub(super) fn parts<'a>(
+    caller: &'a mut Caller<'_, Host>,
+    function: &'static str,
+) -> Result<(&'a mut [u8], &'a mut Host), OutOfBounds> {
+    let memory: Memory = caller.get_export(abi::MEMORY).and_then(Extern::into_memory).ok_or(OutOfBounds(function))?;
+    Ok(memory.data_and_store_mut(caller))
+}
+
+/// The range `pointer..pointer + length` of the guest's memory. Both are unsigned numbers that wasm hands over as `i32`.
+pub(super) fn range(pointer: i32, length: i32) -> std::ops::Range<usize> {
+    let start = pointer.cast_unsigned() as usize;
+    start..start.saturating_add(length.cast_unsigned() as usize)
+}
+
+/// Offers the functions of this module to guests.
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(abi::MODULE, abi::EMIT, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
+        let (memory, host) = parts(&mut caller, abi::EMIT)?;
+        let item = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::EMIT))?;
+        Ok(host.emit(item)?)
+    })?;
+    linker.func_wrap(abi::MODULE, abi::FAIL, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
+        let (memory, host) = parts(&mut caller, abi::FAIL)?;
+        let text = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::FAIL))?;
+        host.failure = Some(cut(text, FAILURE_MAX));
+        wasmtime::Result::<()>::Ok(())
+    })?;
+    linker.func_wrap(
+        abi::MODULE,
+        abi::LOG,
+        |mut caller: Caller<'_, Host>, level: i32, pointer: i32, length: i32| {
+            let (memory, host) = parts(&mut caller, abi::LOG)?;
+            let line = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::LOG))?;
+            host.log(abi::Level::from_i32(level), line);
+            wasmtime::Result::<()>::Ok(())
+        },
+    )?;
+    linker.func_wrap(abi::MODULE, abi::CONTEXT_LEN, |mut caller: Caller<'_, Host>| {
+        i32::try_from(caller.data_mut().context().len()).unwrap_or(i32::MAX)
+    })?;
+    linker.func_wrap(abi::MODULE, abi::CONTEXT_READ, |mut caller: Caller<'_, Host>, pointer: i32| {
+        let (memory, host) = parts(&mut caller, abi::CONTEXT_READ)?;
+        let context = host.context();
+        let length = i32::try_from(context.len()).unwrap_or(i32::MAX);
+        let target = memory.get_mut(range(pointer, length)).ok_or(OutOfBounds(abi::CONTEXT_READ))?;
+        target.copy_from_slice(&context);
+        wasmtime::Result::<()>::Ok(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! The operating system that a guest finds: WASI preview 1 (`wasi_snapshot_preview1`) with clocks, randomness, standard
+//! output, sleep and the environment variables of its stage. There are no files, no arguments and no network, and no call by
+//! which to get any.
+//!
+//! Why not the `wasmtime-wasi` crate: without files and sockets little is left of it, its context costs more than a fresh
+//! instance, and its preview 1 brings the whole component model (2.5 CPU minutes of a clean build, measured with version 48).
+//!
+//! Numbers and layouts are those of the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use pcluster_abi::Level;
+use wasmtime::{Caller, Linker};
+
+use super::host::{Host, parts, range};
+
+/// The import module.
+const MODULE: &str = "wasi_snapshot_preview1";
+/// Clocks show multiples of this many nanoseconds.
+const CLOCK_RESOLUTION: u64 = 1_000;
+/// A line of standard output is cut after this many bytes.
+const LINE_MAX: usize = 16 << 10;
+
+const SUCCESS: i32 = 0;
+const BAD_DESCRIPTOR: i32 = 8;
+const FAULT: i32 = 21;
+const INVALID: i32 = 28;
+const NOT_SUPPORTED: i32 = 58;
+const CANNOT_SEEK: i32 = 70;
+
+const STDIN: i32 = 0;
+const STDOUT: i32 = 1;
+const STDERR: i32 = 2;
+
+const CLOCK_REALTIME: i32 = 0;
+const CLOCK_MONOTONIC: i32 = 1;
+
+/// What an execution has of an operating system.
+#[derive(Debug, Default)]
+pub(super) struct Wasi {
+    started: Option<Instant>,
+    output: [Vec<u8>; 2],
+}
+
+/// The guest called `proc_exit`.
+#[derive(Debug, thiserror::Error)]
+#[error("the task ended the program with exit status {0}")]
+pub(super) struct Exit(pub(super) i32);
+
+impl Host {
+    /// Time since the instance first asked, so that a guest learns nothing of the machine's.
+    fn monotonic(&mut self) -> u64 {
+        let elapsed = self.wasi.started.get_or_insert_with(Instant::now).elapsed();
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn clock(&mut self, clock: i32) -> Option<u64> {
+        let nanos = match clock {
+            CLOCK_REALTIME => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+            }
+            CLOCK_MONOTONIC => self.monotonic(),
+            _ => return None,
+        };
+        Some(nanos / CLOCK_RESOLUTION * CLOCK_RESOLUTION)
+    }
+
+    fn print(&mut self, descriptor: i32, bytes: &[u8]) {
+        let stream = usize::from(descriptor == STDERR);
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = &mut self.wasi.output[stream];
+            let room = LINE_MAX.saturating_sub(line.len());
+            line.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") {
+                self.finish_line(stream);
+            }
+        }
+    }
+
+    fn finish_line(&mut self, stream: usize) {
+        let mut line = std::mem::take(&mut self.wasi.output[stream]);
+        while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            line.pop();
+        }
+        self.log(if stream == 0 { Level::Info } else { Level::Warn }, &line);
+    }
+
+    /// Logs what was printed without a line break at the end.
+    pub(super) fn flush_output(&mut self) {
+        for stream in 0..2 {
+            if !self.wasi.output[stream].is_empty() {
+                self.finish_line(stream);
+            }
+        }
+    }
+}
+
+/// Guest memory with checked access: what lies outside is the guest's fault, and its call fails.
+struct Guest<'a>(&'a mut [u8]);
+
+/// An error number in place of a panic or trap, as the specification has it.
+type Answer<T> = Result<T, i32>;
+
+impl Guest<'_> {
+    fn read<const N: usize>(&self, pointer: i32, offset: usize) -> Answer<[u8; N]> {
+        let start = (pointer.cast_unsigned() as usize).checked_add(offset).ok_or(FAULT)?;
+        let bytes = self.0.get(start..start.saturating_add(N)).ok_or(FAULT)?;
+        bytes.try_into().map_err(|_| FAULT)
+    }
+
+    fn read_i32(&self, pointer: i32, offset: usize) -> Answer<i32> {
+        self.read(pointer, offset).map(i32::from_le_bytes)
+    }
+
+    fn write(&mut self, pointer: i32, offset: usize, bytes: &[u8]) -> Answer<()> {
+        let start = (pointer.cast_unsigned() as usize).checked_add(offset).ok_or(FAULT)?;
+        let target = self.0.get_mut(start..start.saturating_add(bytes.len())).ok_or(FAULT)?;
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_len(&mut self, pointer: i32, length: usize) -> Answer<()> {
+        self.write(pointer, 0, &u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes())
+    }
+}
+
+/// Runs a call that may fail with an error number.
+fn answer(
+    caller: &mut Caller<'_, Host>,
+    function: &'static str,
+    call: impl FnOnce(&mut Guest<'_>, &mut Host) -> Answer<()>,
+) -> wasmtime::Result<i32> {
+    let (memory, host) = parts(caller, function)?;
+    Ok(call(&mut Guest(memory), host).err().unwrap_or(SUCCESS))
+}
+
+/// Offers the functions of this module to guests.
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    link_environment(linker)?;
+    link_clocks(linker)?;
+    link_output(linker)?;
+    link_process(linker)?;
+    link_nothing(linker)
+}
+
+fn link_environment(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Caller<'_, Host>, count: i32, size: i32| {
+        answer(&mut caller, "args_sizes_get", |guest, _| {
+            guest.write_len(count, 0)?;
+            guest.write_len(size, 0)
+        })
+    })?;
+    linker.func_wrap(MODULE, "args_get", |_: i32, _: i32| SUCCESS)?;
+    linker.func_wrap(MODULE, "environ_sizes_get", |mut caller: Caller<'_, Host>, count: i32, size: i32| {
+        answer(&mut caller, "environ_sizes_get", |guest, host| {
+            let variables = host.environment();
+            guest.write_len(count, variables.len())?;
+            guest.write_len(size, variables.iter().map(|variable| variable.len() + 1).sum())
+        })
+    })?;
+    linker.func_wrap(MODULE, "environ_get", |mut caller: Caller<'_, Host>, pointers: i32, mut text: i32| {
+        answer(&mut caller, "environ_get", |guest, host| {
+            for (variable, position) in host.environment().iter().zip(0..) {
+                guest.write(pointers, position * 4, &text.to_le_bytes())?;
+                guest.write(text, 0, variable.as_bytes())?;
+                guest.write(text, variable.len(), b"\0")?;
+                let length = i32::try_from(variable.len() + 1).map_err(|_| FAULT)?;
+                text = text.wrapping_add(length);
+            }
+            Ok(())
+        })
+    })?;
+    Ok(())
+}
+
+fn link_clocks(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "clock_res_get", |mut caller: Caller<'_, Host>, clock: i32, pointer: i32| {
+        answer(&mut caller, "clock_res_get", |guest, host| {
+            host.clock(clock).ok_or(INVALID)?;
+            guest.write(pointer, 0, &CLOCK_RESOLUTION.to_le_bytes())
+        })
+    })?;
+    linker.func_wrap(MODULE, "clock_time_get", |mut caller: Caller<'_, Host>, clock: i32, _: i64, pointer: i32| {
+        answer(&mut caller, "clock_time_get", |guest, host| {
+            let time = host.clock(clock).ok_or(INVALID)?;
+            guest.write(pointer, 0, &time.to_le_bytes())
+        })
+    })?;
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
+            Box::new(async move {
+                let wait = {
+                    let (memory, host) = parts(&mut caller, "poll_oneoff")?;
+                    match wait_of(&Guest(memory), host, subscriptions, count) {
+                        Ok(wait) => wait,
+                        Err(number) => return Ok(number),
+                    }
+                };
+                // A sleeping guest holds no thread: this is where it waits.
+                tokio::time::sleep(wait).await;
+                answer(&mut caller, "poll_oneoff", |guest, host| {
+                    report(guest, host, subscriptions, events, count, written, wait)
+                })
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// A subscription's layout: user data at 0, kind at 8; of a clock its id at 16, time at 24, flags at 40.
+const SUBSCRIPTION: usize = 48;
+/// An event's layout: user data at 0, error at 8, kind at 10.
+const EVENT: usize = 32;
+const KIND_CLOCK: u8 = 0;
+const KIND_READ: u8 = 1;
+const KIND_WRITE: u8 = 2;
+/// The time of a clock subscription is a point, not a length.
+const ABSOLUTE: u16 = 1;
+
+/// How long a subscription has to wait; `Err` inside if it can never be.
+fn wait_of_one(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> Answer<Duration> {
+    match guest.read::<1>(subscription, at + 8)?[0] {
+        KIND_CLOCK => {
+            let clock = guest.read_i32(subscription, at + 16)?;
+            let time = u64::from_le_bytes(guest.read(subscription, at + 24)?);
+            let flags = u16::from_le_bytes(guest.read(subscription, at + 40)?);
+            let now = host.clock(clock).ok_or(INVALID)?;
+            Ok(Duration::from_nanos(if flags & ABSOLUTE == 0 { time } else { time.saturating_sub(now) }))
+        }
+        KIND_READ | KIND_WRITE => Ok(Duration::ZERO),
+        _ => Err(INVALID),
+    }
+}
+
+fn wait_of(guest: &Guest<'_>, host: &mut Host, subscriptions: i32, count: i32) -> Answer<Duration> {
+    let count = count.cast_unsigned() as usize;
+    let waits = (0..count).map(|position| wait_of_one(guest, host, subscriptions, position * SUBSCRIPTION));
+    // Nothing to wait for would be to wait forever.
+    waits.collect::<Answer<Vec<_>>>()?.into_iter().min().ok_or(INVALID)
+}
+
+/// Writes the events of the subscriptions that are due after a wait.
+fn report(
+    guest: &mut Guest<'_>,
+    host: &mut Host,
+    subscriptions: i32,
+    events: i32,
+    count: i32,
+    written: i32,
+    waited: Duration,
+) -> Answer<()> {
+    let mut due = 0;
+    for position in 0..count.cast_unsigned() as usize {
+        let at = position * SUBSCRIPTION;
+        let kind = guest.read::<1>(subscriptions, at + 8)?[0];
+        let flags = u16::from_le_bytes(guest.read(subscriptions, at + 40)?);
+        let left = wait_of_one(guest, host, subscriptions, at)?;
+        let is_due = if kind == KIND_CLOCK && flags & ABSOLUTE == 0 { left <= waited } else { left.is_zero() };
+        if is_due {
+            let mut event = [0; EVENT];
+            event[..8].copy_from_slice(&guest.read::<8>(subscriptions, at)?);
+            event[10] = kind;
+            guest.write(events, due * EVENT, &event)?;
+            due += 1;
+        }
+    }
+    guest.write_len(written, due)
+}
+
+fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "fd_write",
+        |mut caller: Caller<'_, Host>, descriptor: i32, vectors: i32, count: i32, written: i32| {
+            answer(&mut caller, "fd_write", |guest, host| {
+                if !matches!(descriptor, STDOUT | STDERR) {
+                    return Err(BAD_DESCRIPTOR);
+                }
+                let mut total = 0;
+                for position in 0..count.cast_unsigned() as usize {
+                    let pointer = guest.read_i32(vectors, position.saturating_mul(8))?;
+                    let length = guest.read_i32(vectors, position.saturating_mul(8) + 4)?;
+                    let bytes = guest.0.get(range(pointer, length)).ok_or(FAULT)?;
+                    host.print(descriptor, bytes);
+                    total += bytes.len();
+                }
+                guest.write_len(written, total)
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "fd_read",
+        |mut caller: Caller<'_, Host>, descriptor: i32, _: i32, _: i32, read: i32| {
+            answer(&mut caller, "fd_read", |guest, _| match descriptor {
+                STDIN => guest.write_len(read, 0),
+                _ => Err(BAD_DESCRIPTOR),
+            })
+        },
+    )?;
+    linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Caller<'_, Host>, descriptor: i32, pointer: i32| {
+        answer(&mut caller, "fd_fdstat_get", |guest, _| {
+            /// Bit 1: may read; bit 6: may write.
+            const RIGHTS: [u64; 3] = [1 << 1, 1 << 6, 1 << 6];
+            let rights = usize::try_from(descriptor).ok().and_then(|each| RIGHTS.get(each)).ok_or(BAD_DESCRIPTOR)?;
+            let mut status = [0; 24];
+            status[0] = CHARACTER_DEVICE;
+            status[8..16].copy_from_slice(&rights.to_le_bytes());
+            guest.write(pointer, 0, &status)
+        })
+    })?;
+    linker.func_wrap(MODULE, "fd_filestat_get", |mut caller: Caller<'_, Host>, descriptor: i32, pointer: i32| {
+        answer(&mut caller, "fd_filestat_get", |guest, _| {
+            standard(descriptor)?;
+            let mut status = [0; 64];
+            status[16] = CHARACTER_DEVICE;
+            guest.write(pointer, 0, &status)
+        })
+    })?;
+    linker.func_wrap(MODULE, "fd_close", |descriptor: i32| standard(descriptor).err().unwrap_or(SUCCESS))?;
+    linker.func_wrap(MODULE, "fd_seek", |descriptor: i32, _: i64, _: i32, _: i32| cannot_seek(descriptor))?;
+    linker.func_wrap(MODULE, "fd_tell", |descriptor: i32, _: i32| cannot_seek(descriptor))?;
+    Ok(())
+}
+
+/// The kind of file that standard input and output are.
+const CHARACTER_DEVICE: u8 = 2;
+
+fn standard(descriptor: i32) -> Answer<()> {
+    if matches!(descriptor, STDIN | STDOUT | STDERR) { Ok(()) } else { Err(BAD_DESCRIPTOR) }
+}
+
+fn cannot_seek(descriptor: i32) -> i32 {
+    standard(descriptor).err().unwrap_or(CANNOT_SEEK)
+}
+
+fn link_process(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "proc_exit", |status: i32| -> wasmtime::Result<()> { Err(Exit(status).into()) })?;
+    linker.func_wrap(MODULE, "proc_raise", |_: i32| NOT_SUPPORTED)?;
+    linker.func_wrap_async(MODULE, "sched_yield", |_: Caller<'_, Host>, (): ()| {
+        Box::new(async {
+            tokio::task::yield_now().await;
+            SUCCESS
+        })
+    })?;
+    linker.func_wrap(MODULE, "random_get", |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
+        answer(&mut caller, "random_get", |guest, _| {
+            let target = guest.0.get_mut(range(pointer, length)).ok_or(FAULT)?;
+            getrandom::fill(target).map_err(|_| NOT_SUPPORTED)
+        })
+    })?;
+    Ok(())
+}
+
+/// The rest of preview 1: files and sockets. There are none, so every descriptor is a bad one.
+fn link_nothing(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    macro_rules! none {
+        ($($name:literal ($($parameter:ident),*);)*) => {
+            $(linker.func_wrap(MODULE, $name, |$(_: $parameter),*| BAD_DESCRIPTOR)?;)*
+        };
+    }
+    none! {
+        "fd_advise" (i32, i64, i64, i32);
+        "fd_allocate" (i32, i64, i64);
+        "fd_datasync" (i32);
+        "fd_fdstat_set_flags" (i32, i32);
+        "fd_fdstat_set_rights" (i32, i64, i64);
+        "fd_filestat_set_size" (i32, i64);
+        "fd_filestat_set_times" (i32, i64, i64, i32);
+        "fd_pread" (i32, i32, i32, i64, i32);
+        "fd_prestat_get" (i32, i32);
+        "fd_prestat_dir_name" (i32, i32, i32);
+        "fd_pwrite" (i32, i32, i32, i64, i32);
+        "fd_readdir" (i32, i32, i32, i64, i32);
+        "fd_renumber" (i32, i32);
+        "fd_sync" (i32);
+        "path_create_directory" (i32, i32, i32);
+        "path_filestat_get" (i32, i32, i32, i32, i32);
+        "path_filestat_set_times" (i32, i32, i32, i32, i64, i64, i32);
+        "path_link" (i32, i32, i32, i32, i32, i32, i32);
+        "path_open" (i32, i32, i32, i32, i32, i64, i64, i32, i32);
+        "path_readlink" (i32, i32, i32, i32, i32, i32);
+        "path_remove_directory" (i32, i32, i32);
+        "path_rename" (i32, i32, i32, i32, i32, i32);
+        "path_symlink" (i32, i32, i32, i32, i32);
+        "path_unlink_file" (i32, i32, i32);
+        "sock_accept" (i32, i32, i32);
+        "sock_recv" (i32, i32, i32, i32, i32, i32);
+        "sock_send" (i32, i32, i32, i32, i32);
+        "sock_shutdown" (i32, i32);
+    }
+    Ok(())
+}

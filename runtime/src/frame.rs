@@ -1,0 +1,180 @@
+//! The frame: one JetStream message, a sequence of one or more items that travel together.
+//!
+//! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
+//! [`cbor`] finds the items in it, [`format`] makes them from what other programs write, [`id`] names them, [`json`] shows
+//! them to people.
+
+pub mod cbor;
+pub mod format;
+pub mod id;
+pub mod json;
+
+use bytes::{Bytes, BytesMut};
+
+use id::{FrameId, Index};
+
+/// The names of the headers of a frame. Every other header of a fed message is passed on to the results.
+pub mod header {
+    /// The idempotency key: the server drops a message whose key it has seen within the chain's duplicate window.
+    pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+    /// What the payload is written in; see [`super::format::Format`].
+    pub const CONTENT_TYPE: &str = "Content-Type";
+    /// The frame's id.
+    pub const ID: &str = "Pcluster-Id";
+    /// Which of the root frame's items each item descends from.
+    pub const INDEX: &str = "Pcluster-Index";
+    /// Failed attempts so far that the delivery count does not show.
+    pub const ATTEMPT: &str = "Pcluster-Attempt";
+    /// On results and dead letters: the chain's version.
+    pub const VERSION: &str = "Pcluster-Version";
+    /// On results and dead letters: the revision's number.
+    pub const REVISION: &str = "Pcluster-Revision";
+    /// On results and dead letters: the node that finished the item.
+    pub const NODE: &str = "Pcluster-Node";
+    /// On dead letters: the stage that gave the item up.
+    pub const STAGE: &str = "Pcluster-Stage";
+    /// On dead letters: the chain.
+    pub const CHAIN: &str = "Pcluster-Chain";
+    /// On dead letters: how many attempts were made.
+    pub const ATTEMPTS: &str = "Pcluster-Attempts";
+    /// On dead letters: the kind of failure in one word.
+    pub const FAILURE: &str = "Pcluster-Failure";
+    /// On dead letters: the reason in words; a line break is written `\n`, a backslash `\\`.
+    pub const REASON: &str = "Pcluster-Reason";
+
+    /// Whether a header belongs to the transport and so is not passed on from an item to what descends from it.
+    #[must_use]
+    pub fn is_own(name: &str) -> bool {
+        let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        starts("Nats-") || starts("Pcluster-") || name.eq_ignore_ascii_case(CONTENT_TYPE)
+    }
+}
+
+/// The headers of a message, in order. A name may occur more than once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    /// No headers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The first value under this name, whatever the case of its letters.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Adds a header.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Those that what descends from the message inherits.
+    #[must_use]
+    pub fn inherited(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| !header::is_own(name)).cloned().collect())
+    }
+}
+
+/// A frame in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its id.
+    pub id: FrameId,
+    /// The items, each one CBOR data item.
+    pub items: Vec<Bytes>,
+    /// Which of the root frame's items each item descends from.
+    pub index: Index,
+    /// The headers it passes on.
+    pub inherited: Headers,
+}
+
+impl Frame {
+    /// A frame of one item that was fed under this id.
+    #[must_use]
+    pub fn of_one(id: FrameId, item: Bytes) -> Self {
+        Self { id, items: vec![item], index: Index::in_order(1), inherited: Headers::new() }
+    }
+
+    /// The items back to back. A frame of one item shares its bytes.
+    #[must_use]
+    pub fn payload(&self) -> Bytes {
+        match self.items.as_slice() {
+            [item] => item.clone(),
+            items => {
+                let mut payload = BytesMut::with_capacity(items.iter().map(Bytes::len).sum());
+                items.iter().for_each(|item| payload.extend_from_slice(item));
+                payload.freeze()
+            }
+        }
+    }
+
+    /// The frame's own headers and those it passes on.
+    #[must_use]
+    pub fn headers(&self) -> Headers {
+        let mut headers = self.inherited.clone();
+        headers.push(header::ID, self.id.as_str());
+        if !self.index.is_in_order() {
+            headers.push(header::INDEX, self.index.to_string());
+        }
+        headers
+    }
+
+    /// The id under which item `position` was fed.
+    #[must_use]
+    pub fn fed_id(&self, position: usize) -> String {
+        id::fed_id(&self.id.root(), self.index.get(position))
+    }
+}
+
+/// A header can hold one line only: writes line breaks as `\n` and backslashes as `\\`, and drops other control characters.
+#[must_use]
+pub fn to_header_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            other if other.is_control() => {}
+            other => line.push(other),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_one_item_is_the_item() {
+        let item = Bytes::from_static(b"\x01");
+        let frame = Frame::of_one(FrameId::from_fed("a"), item.clone());
+        assert_eq!(frame.payload(), item);
+        assert_eq!(frame.headers().get("pcluster-id"), Some("a"));
+        assert_eq!(frame.headers().get(header::INDEX), None);
+    }
+
+    #[test]
+    fn only_foreign_headers_are_inherited() {
+        let mut headers = Headers::new();
+        for name in ["Nats-Msg-Id", "pcluster-id", "content-type", "traceparent", "X-Customer"] {
+            headers.push(name, "x");
+        }
+        let inherited = headers.inherited();
+        assert_eq!(inherited.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["traceparent", "X-Customer"]);
+    }
+
+    #[test]
+    fn a_reason_of_many_lines_fits_a_header() {
+        assert_eq!(to_header_line("a\\b\r\nc"), "a\\\\b\\nc");
+    }
+}

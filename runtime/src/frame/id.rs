@@ -1,0 +1,184 @@
+//! Names for frames and items.
+//!
+//! A feeder gives a frame its id. What descends from it carries the same id with `.<k>` appended at each hop, so the fed id
+//! is always what stands before the first dot. A fed id may itself hold dots: they are written `%2E`, and `%` as `%25`.
+
+use std::fmt;
+
+/// The id of a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FrameId(String);
+
+impl FrameId {
+    /// The id of a frame that was fed under this text.
+    #[must_use]
+    pub fn from_fed(text: &str) -> Self {
+        Self(text.replace('%', "%25").replace('.', "%2E"))
+    }
+
+    /// An id as it stands in the header of a frame that a node published.
+    #[must_use]
+    pub fn from_header(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The id for a frame that was fed without one: a ULID made of when and where the server stored it, and so the same at
+    /// each delivery. `millis` is since the Unix epoch; `sequence` the message's place in the stream.
+    #[must_use]
+    pub fn from_stored(millis: u64, sequence: u64) -> Self {
+        Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
+    }
+
+    /// The id of the `k`th frame that a hop made of this one.
+    #[must_use]
+    pub fn child(&self, k: usize) -> Self {
+        Self(format!("{}.{k}", self.0))
+    }
+
+    /// The id as it was fed.
+    #[must_use]
+    pub fn root(&self) -> String {
+        let escaped = self.0.split('.').next().unwrap_or_default();
+        escaped.replace("%2E", ".").replace("%25", "%")
+    }
+
+    /// As it stands in the header.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The id of one item of a fed frame: the frame's own for its first item, `<frame>#<n>` for the others.
+#[must_use]
+pub fn fed_id(root: &str, index: usize) -> String {
+    if index == 0 { root.to_owned() } else { format!("{root}#{index}") }
+}
+
+/// Which of the root frame's items each item of a frame descends from.
+///
+/// As a header it is a list of runs: `4` is one item that descends from item 4; `4x3` three of them; `4-7` one each from the
+/// items 4, 5, 6 and 7. Without the header, items descend from 0, 1, 2, … in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index(Vec<u32>);
+
+/// A header that is not an index.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a list of runs like `4`, `4x3` or `4-7` for {1} items")]
+pub struct IndexError(String, usize);
+
+impl Index {
+    /// 0, 1, 2, …
+    #[must_use]
+    pub fn in_order(len: usize) -> Self {
+        Self((0..).take(len).collect())
+    }
+
+    /// One item that descends from item `root`.
+    #[must_use]
+    pub fn of_one(root: usize) -> Self {
+        Self(vec![u32::try_from(root).unwrap_or(u32::MAX)])
+    }
+
+    /// Where the item at this position descends from.
+    #[must_use]
+    pub fn get(&self, position: usize) -> usize {
+        self.0.get(position).map_or(0, |root| *root as usize)
+    }
+
+    /// Whether it is 0, 1, 2, … and so needs no header.
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.0.iter().zip(0..).all(|(root, position)| *root == position)
+    }
+
+    /// Reads the header of a frame with `len` items.
+    ///
+    /// # Errors
+    ///
+    /// If the header is not a list of runs, or is one for another number of items.
+    pub fn parse(header: &str, len: usize) -> Result<Self, IndexError> {
+        let error = || IndexError(header.to_owned(), len);
+        let number = |text: &str| text.parse::<u32>().map_err(|_| error());
+        let mut roots = Vec::with_capacity(len);
+        for run in header.split(',') {
+            if let Some((root, count)) = run.split_once('x') {
+                let (root, count) = (number(root)?, number(count)? as usize);
+                roots.extend(std::iter::repeat_n(root, count.min(len + 1)));
+            } else if let Some((first, last)) = run.split_once('-') {
+                roots.extend((number(first)?..=number(last)?).take(len + 1));
+            } else {
+                roots.push(number(run)?);
+            }
+            if roots.len() > len {
+                return Err(error());
+            }
+        }
+        if roots.len() == len { Ok(Self(roots)) } else { Err(error()) }
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_slice();
+        let mut separator = "";
+        while let Some(&first) = rest.first() {
+            let same = rest.iter().take_while(|root| **root == first).count();
+            let rising = rest.iter().zip(first..).take_while(|(root, expected)| **root == *expected).count();
+            write!(formatter, "{separator}{first}")?;
+            let run = if same > 1 {
+                write!(formatter, "x{same}")?;
+                same
+            } else {
+                if rising > 1 {
+                    write!(formatter, "-{}", rest[rising - 1])?;
+                }
+                rising
+            };
+            rest = &rest[run..];
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fed_id_comes_back_whatever_it_holds() {
+        for fed in ["a", "file.csv-7", "100%", "%2E.", "ä.b.c"] {
+            let descendant = FrameId::from_fed(fed).child(3).child(0);
+            assert_eq!(FrameId::from_header(descendant.as_str()).root(), fed);
+        }
+    }
+
+    #[test]
+    fn an_id_made_of_the_stored_place_is_always_the_same() {
+        assert_eq!(FrameId::from_stored(1_700_000_000_000, 42), FrameId::from_stored(1_700_000_000_000, 42));
+        assert_ne!(FrameId::from_stored(1_700_000_000_000, 42), FrameId::from_stored(1_700_000_000_000, 43));
+    }
+
+    #[test]
+    fn an_index_survives_its_header() {
+        for (roots, header) in [
+            (vec![0, 1, 2], "0-2"),
+            (vec![5], "5"),
+            (vec![0, 0, 0], "0x3"),
+            (vec![4, 5, 5, 9, 7, 8], "4-5,5,9,7-8"),
+            (vec![3, 3, 4, 5], "3x2,4-5"),
+        ] {
+            let index = Index(roots);
+            assert_eq!(index.to_string(), header);
+            assert_eq!(Index::parse(header, index.0.len()), Ok(index));
+        }
+    }
+
+    #[test]
+    fn an_index_for_another_number_of_items_is_refused() {
+        for header in ["", "x", "0-9", "0x4294967295", "3-1", "0,0", "-1", "0-4294967295"] {
+            assert!(Index::parse(header, 3).is_err(), "{header}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! A log line of a task as it is stored: what nodes write and clients read.
+
+use serde::{Deserialize, Serialize};
+
+/// A log line, stored as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// When, as RFC 3339 in UTC.
+    pub time: String,
+    /// The chain.
+    pub chain: String,
+    /// The revision's number.
+    pub revision: u64,
+    /// The stage.
+    pub stage: String,
+    /// The level in lower case.
+    pub level: String,
+    /// The node.
+    pub node: String,
+    /// The item's id; empty if the line is about none.
+    pub item: String,
+    /// The line.
+    pub message: String,
+}

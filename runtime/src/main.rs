@@ -1,0 +1,7 @@
+//! The command `pcluster`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pcluster::cli::main()
+}

@@ -1,0 +1,276 @@
+//! Validated names. A value of one of these types has been checked once and can be put into subjects, stream names and
+//! keys as it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The most characters a chain's or stage's name may have, so that every subject stays far below the server's limits.
+pub const MAX_NAME_LEN: usize = 64;
+
+/// Why a text is not a valid name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is empty.
+    #[error("a {kind} must not be empty")]
+    Empty {
+        /// What the name was meant for.
+        kind: &'static str,
+    },
+    /// The text is too long.
+    #[error("the {kind} `{name}` has {len} characters; {MAX_NAME_LEN} is the most")]
+    TooLong {
+        /// What the name was meant for.
+        kind: &'static str,
+        /// The text.
+        name: String,
+        /// Its length in characters.
+        len: usize,
+    },
+    /// A character is not allowed.
+    #[error("the {kind} `{name}` has the character {found:?}; allowed are {allowed}")]
+    Character {
+        /// What the name was meant for.
+        kind: &'static str,
+        /// The text.
+        name: String,
+        /// The first character that is not allowed.
+        found: char,
+        /// What is allowed, in words.
+        allowed: &'static str,
+    },
+}
+
+fn check(
+    kind: &'static str,
+    name: &str,
+    allowed: &'static str,
+    allows: impl Fn(char) -> bool,
+) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { kind });
+    }
+    if let Some(found) = name.chars().find(|&character| !allows(character)) {
+        return Err(NameError::Character { kind, name: name.to_owned(), found, allowed });
+    }
+    let len = name.chars().count();
+    if len > MAX_NAME_LEN {
+        return Err(NameError::TooLong { kind, name: name.to_owned(), len });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $allowed:literal, $allows:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Box<str>);
+
+        impl $type {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check($kind, text, $allowed, $allows)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0.into()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a chain: lower-case letters, digits, `-` and `_`.
+    ///
+    /// Lower case keeps a chain's streams (`PCLUSTER_<chain>`, `PCLUSTER_<chain>_OUT`) apart from those of every other
+    /// chain and from pcluster's own.
+    ///
+    /// ```
+    /// # use pcluster::name::ChainName;
+    /// assert!("orders-2".parse::<ChainName>().is_ok());
+    /// assert!("Orders".parse::<ChainName>().is_err());
+    /// ```
+    ChainName, "chain name", "lower-case letters, digits, `-` and `_`",
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
+);
+
+name!(
+    /// The name of a stage: letters, digits, `-` and `_`. Unique in its chain.
+    StageName, "stage name", "letters, digits, `-` and `_`",
+    |c| c.is_ascii_alphanumeric() || c == '-' || c == '_'
+);
+
+name!(
+    /// The author's label of a manifest, as in `1.0`: letters, digits, `.`, `-`, `_` and `+`.
+    Version, "version", "letters, digits, `.`, `-`, `_` and `+`",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+')
+);
+
+/// The number that deploying gave a manifest: r1, r2, … in each chain. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The revision with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "r{}", self.0)
+    }
+}
+
+/// The sha-256 of some bytes, written as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(Box<str>);
+
+/// What a digest is written with in front of it, in manifests and messages.
+pub const DIGEST_PREFIX: &str = "sha256:";
+
+/// The text is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a digest; one is `sha256:` and 64 hexadecimal digits")]
+pub struct DigestError(String);
+
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(format!("{:x}", sha2::Sha256::digest(bytes)).into())
+    }
+
+    /// The 64 digits.
+    #[must_use]
+    pub fn as_hex(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let hex = text.strip_prefix(DIGEST_PREFIX).unwrap_or(text);
+        let digits = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if hex.len() == 64 && hex.chars().all(digits) {
+            Ok(Self(hex.into()))
+        } else {
+            Err(DigestError(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = DigestError;
+
+    fn try_from(text: String) -> Result<Self, DigestError> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{DIGEST_PREFIX}{}", self.0)
+    }
+}
+
+/// The known name nearest to a mistyped one, if one is near enough to be worth suggesting.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
+    const NEAR: f64 = 0.7;
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(typed, name), name))
+        .filter(|(similarity, _)| *similarity > NEAR)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_break_a_subject_is_refused() {
+        for text in ["", "a.b", "a b", "a>", "*", "ä", "a/b", &"x".repeat(65)] {
+            assert!(text.parse::<ChainName>().is_err(), "{text:?}");
+            assert!(text.parse::<StageName>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_character() {
+        let error = "my chain".parse::<ChainName>().expect_err("has a space");
+        assert_eq!(
+            error.to_string(),
+            "the chain name `my chain` has the character ' '; allowed are lower-case letters, digits, `-` and `_`"
+        );
+    }
+
+    #[test]
+    fn a_digest_survives_its_text() {
+        let digest = Digest::of(b"plugin");
+        assert_eq!(digest.to_string().parse(), Ok(digest.clone()));
+        assert_eq!(digest.as_hex().parse(), Ok(digest));
+        assert!("sha256:12".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_only_when_near() {
+        assert_eq!(nearest("exmaple", ["text", "example"]), Some("example"));
+        assert_eq!(nearest("zzz", ["text", "example"]), None);
+    }
+}

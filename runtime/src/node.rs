@@ -1,0 +1,178 @@
+//! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
+//!
+//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes frames and
+//! [`outcome`] decides what becomes of each. [`stats`] counts, [`logs`] carries log lines away without ever waiting.
+//!
+//! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
+
+pub mod catalog;
+pub mod logs;
+pub mod outcome;
+pub mod stats;
+pub mod worker;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::broker::registry::{Changes, Registry};
+use crate::broker::service::NodeReport;
+use crate::broker::{Broker, BrokerError};
+use crate::engine::Engine;
+use crate::name::ChainName;
+use catalog::Catalog;
+use logs::LogQueue;
+
+/// How often counters are sent and rates worked out.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// How often to look whether older revisions have run empty.
+const RETIRE_EVERY: Duration = Duration::from_millis(500);
+/// How often to look whether all chains are empty, when the node shall end then.
+const EMPTY_EVERY: Duration = Duration::from_millis(100);
+/// How long to wait before following the registry again after that has failed.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a node is told.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Its name; should be its own.
+    pub name: String,
+    /// How long items in hand may take when the node is told to stop.
+    pub grace: Duration,
+    /// Serve only these chains; empty: all.
+    pub chains: BTreeSet<ChainName>,
+    /// End when all chains served are empty.
+    pub until_empty: bool,
+}
+
+/// A running node.
+pub struct Node {
+    broker: Broker,
+    registry: Registry,
+    catalog: Catalog,
+    settings: NodeSettings,
+    logs: LogQueue,
+}
+
+impl Node {
+    /// Runs a node until `shutdown` is ready; then takes no new items, finishes those in hand within the grace period, and
+    /// gives back the rest. `ready` is called once the node serves what is deployed.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not let a node do its work.
+    pub async fn run(
+        broker: Broker,
+        engine: Engine,
+        settings: NodeSettings,
+        shutdown: impl Future<Output = ()>,
+        ready: impl FnOnce(),
+    ) -> Result<(), BrokerError> {
+        broker.create_shared_streams().await?;
+        let registry =
+            broker.registry(true).await?.ok_or_else(|| BrokerError::Timeout("open the registry".to_owned()))?;
+        let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone());
+        let catalog = Catalog::new(broker.clone(), registry.clone(), engine, settings.name.clone(), logs.clone());
+        let mut node = Self { broker, registry, catalog, settings, logs };
+        let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
+        let followed = node.follow(shutdown, ready).await;
+        node.catalog.drain(node.settings.grace).await;
+        node.catalog.send_counts().await;
+        service.stop().await;
+        drop(node.logs);
+        drop(node.catalog);
+        carrying.finish().await;
+        if let Err(error) = node.broker.flush().await {
+            tracing::debug!(%error, "the last messages may not have been sent");
+        }
+        node.broker.close();
+        followed
+    }
+
+    async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), BrokerError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut changes: Option<Changes> = Some(self.registry.changes().await?);
+        self.catch_up().await?;
+        ready();
+        let mut count = tokio::time::interval(COUNT_EVERY);
+        let mut retire = tokio::time::interval(RETIRE_EVERY);
+        let mut empty = tokio::time::interval(EMPTY_EVERY);
+        for interval in [&mut count, &mut retire, &mut empty] {
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                change = next_change(&mut changes, &self.registry) => self.catalog.change(change, &self.settings.chains),
+                _ = count.tick() => self.catalog.send_counts().await,
+                _ = retire.tick() => self.catalog.retire().await,
+                _ = empty.tick(), if self.settings.until_empty => {
+                    if self.catalog.is_empty().await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts on all that is deployed and waits until each revision is served or has a problem.
+    async fn catch_up(&mut self) -> Result<(), BrokerError> {
+        for chain in self.registry.chains().await? {
+            match self.registry.state(&chain).await {
+                Ok(Some(marked)) => self.catalog.state(&chain, &marked.state, &self.settings.chains),
+                Ok(None) => {}
+                Err(error) => self.catalog.unreadable(&chain.to_string(), &error.to_string()),
+            }
+        }
+        self.catalog.settled().await;
+        Ok(())
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        HashMap::from([("node".to_owned(), self.settings.name.clone()), ("host".to_owned(), host_name())])
+    }
+
+    fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
+        let started = Instant::now();
+        let name = self.settings.name.clone();
+        let board = self.catalog.board();
+        move || NodeReport {
+            node: name.clone(),
+            pid: std::process::id(),
+            host: host_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: started.elapsed().as_secs_f64(),
+            draining: board.is_draining(),
+            hops: board.hops(),
+            problems: board.problems(),
+        }
+    }
+}
+
+/// The next change of the registry. Follows it anew where that has ended; states that were seen before do no harm.
+async fn next_change(changes: &mut Option<Changes>, registry: &Registry) -> crate::broker::registry::Change {
+    loop {
+        if changes.is_none() {
+            match registry.changes().await {
+                Ok(again) => *changes = Some(again),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot follow the chains; trying again");
+                    tokio::time::sleep(FOLLOW_AGAIN).await;
+                    continue;
+                }
+            }
+        }
+        if let Some(following) = changes {
+            if let Some(change) = following.next().await {
+                return change;
+            }
+            *changes = None;
+            tokio::time::sleep(FOLLOW_AGAIN).await;
+        }
+    }
+}
+
+/// The name of this machine.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,348 @@
+//! Which revisions the node serves: those that the registry says are live. One task per revision makes it ready and keeps a
+//! worker on each of its hops.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ciborium::Value;
+use pcluster_abi as abi;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::logs::LogQueue;
+use super::outcome::Hop;
+use super::stats::{Board, HopStats};
+use super::worker;
+use crate::broker::Broker;
+use crate::broker::registry::{Change, Registry};
+use crate::chain::record::{Deployed, State};
+use crate::chain::{Chain, Plugin, Stage};
+use crate::engine::limits::Limits;
+use crate::engine::task::Surroundings;
+use crate::engine::{self, Engine};
+use crate::name::{ChainName, Digest, Revision};
+use crate::subject::{self, Count};
+
+/// How long to wait before trying again to make a revision ready; doubled each time.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// A problem is shown once this many tries have failed: right after a deploy the streams may be a moment away.
+const PATIENCE: u32 = 3;
+/// How long a starting node waits for its revisions before it says that it is ready.
+const SETTLE: Duration = Duration::from_secs(30);
+/// How long an interrupted worker may take to give back what it holds.
+const INTERRUPT: Duration = Duration::from_secs(2);
+/// Room for the headers of an output, next to its payload.
+const HEADER_ROOM: usize = 8 << 10;
+
+/// What a worker shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Take items and run them.
+    Run,
+    /// Take no more, finish those in hand.
+    Drain,
+    /// Interrupt what runs and give it back.
+    Interrupt,
+}
+
+struct Serving {
+    phase: watch::Sender<Phase>,
+    settled: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+    active: bool,
+}
+
+/// The revisions that the node serves.
+pub struct Catalog {
+    context: Arc<Context>,
+    serving: BTreeMap<(ChainName, Revision), Serving>,
+}
+
+/// What serving a revision takes.
+struct Context {
+    broker: Broker,
+    registry: Registry,
+    engine: Engine,
+    node: String,
+    logs: LogQueue,
+    board: Arc<Board>,
+}
+
+impl Catalog {
+    /// A node that serves nothing yet.
+    #[must_use]
+    pub fn new(broker: Broker, registry: Registry, engine: Engine, node: String, logs: LogQueue) -> Self {
+        let board = Arc::new(Board::default());
+        Self { context: Arc::new(Context { broker, registry, engine, node, logs, board }), serving: BTreeMap::new() }
+    }
+
+    /// What the node shows of itself.
+    #[must_use]
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.context.board)
+    }
+
+    /// Follows a change of the registry.
+    pub fn change(&mut self, change: Change, only: &BTreeSet<ChainName>) {
+        match change {
+            Change::State(chain, state) => {
+                self.context.board.problem(chain.as_str(), None, None);
+                self.state(&chain, &state, only);
+            }
+            Change::Removed(chain) => self.keep(&chain, &BTreeSet::new()),
+            Change::Unreadable(key, error) => self.unreadable(&key, &error),
+        }
+    }
+
+    /// Reports an entry that cannot be read.
+    pub fn unreadable(&self, key: &str, error: &str) {
+        if self.context.board.problem(key, None, Some(error)) {
+            tracing::error!(key, error, "an entry of the registry cannot be read; the other chains go on");
+        }
+    }
+
+    /// Serves exactly the live revisions of a chain.
+    pub fn state(&mut self, chain: &ChainName, state: &State, only: &BTreeSet<ChainName>) {
+        if !only.is_empty() && !only.contains(chain) {
+            return;
+        }
+        self.keep(chain, &state.live);
+        for &revision in &state.live {
+            let context = &self.context;
+            let serving = self
+                .serving
+                .entry((chain.clone(), revision))
+                .or_insert_with(|| Serving::start(Arc::clone(context), chain.clone(), revision));
+            serving.active = revision == state.active;
+        }
+    }
+
+    /// Interrupts the revisions of a chain that are not among these.
+    fn keep(&mut self, chain: &ChainName, live: &BTreeSet<Revision>) {
+        let gone: Vec<_> =
+            self.serving.keys().filter(|(each, revision)| each == chain && !live.contains(revision)).cloned().collect();
+        for key in gone {
+            if let Some(serving) = self.serving.remove(&key) {
+                tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
+                serving.phase.send_replace(Phase::Interrupt);
+                self.context.board.remove(&key.0, key.1);
+            }
+        }
+    }
+
+    /// Waits until each revision is served or has a problem.
+    pub async fn settled(&mut self) {
+        let all = self.serving.values_mut().map(|serving| {
+            let mut settled = serving.settled.clone();
+            async move {
+                let _ = settled.wait_for(|settled| *settled).await;
+            }
+        });
+        let _ = tokio::time::timeout(SETTLE, futures_util::future::join_all(all)).await;
+    }
+
+    /// Sends to the server what was counted since the last time.
+    pub async fn send_counts(&self) {
+        for ((chain, revision, stage), stats) in self.context.board.stats() {
+            let more = stats.take();
+            for (what, more) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
+                if more > 0
+                    && let Err(error) = self.context.broker.count(&chain, revision, &stage, what, more).await
+                {
+                    tracing::debug!(%error, "counters were not sent");
+                }
+            }
+        }
+    }
+
+    /// Retires older revisions that have run empty.
+    pub async fn retire(&self) {
+        let older = self.serving.iter().filter(|(_, serving)| !serving.active);
+        for ((chain, revision), _) in older {
+            if let Err(error) = self.context.retire(chain, *revision).await {
+                tracing::debug!(%chain, %revision, %error, "not retired yet");
+            }
+        }
+    }
+
+    /// Whether all chains served are empty.
+    pub async fn is_empty(&self) -> bool {
+        let chains: BTreeSet<&ChainName> = self.serving.keys().map(|(chain, _)| chain).collect();
+        for chain in chains {
+            if !matches!(self.context.broker.unfinished(chain).await, Ok(0)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes no new items, finishes those in hand within `grace`, and gives back the rest.
+    pub async fn drain(&mut self, grace: Duration) {
+        self.context.board.drain();
+        for serving in self.serving.values() {
+            serving.phase.send_replace(Phase::Drain);
+        }
+        let tasks: Vec<_> = self.serving.values_mut().map(|serving| &mut serving.task).collect();
+        if tokio::time::timeout(grace, futures_util::future::join_all(tasks)).await.is_ok() {
+            return;
+        }
+        tracing::warn!("items are still running after the grace period: interrupted and given back");
+        for serving in self.serving.values() {
+            serving.phase.send_replace(Phase::Interrupt);
+        }
+        let rest = self.serving.values_mut().map(|serving| &mut serving.task).filter(|task| !task.is_finished());
+        let _ = tokio::time::timeout(INTERRUPT, futures_util::future::join_all(rest)).await;
+    }
+}
+
+impl Serving {
+    fn start(context: Arc<Context>, chain: ChainName, revision: Revision) -> Self {
+        let (phase, receiver) = watch::channel(Phase::Run);
+        let (settle, settled) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            let mut waiting = receiver.clone();
+            tokio::select! {
+                hops = context.ready(&chain, revision, &settle) => {
+                    context.board.problem(chain.as_str(), Some(revision), None);
+                    for hop in &hops {
+                        context.board.add((chain.clone(), revision, hop.stage().name.clone()), Arc::clone(&hop.stats));
+                    }
+                    // Interrupted in the same moment: the catalog has cleared the board already.
+                    let interrupted = *receiver.borrow() == Phase::Interrupt;
+                    if interrupted {
+                        context.board.remove(&chain, revision);
+                    }
+                    tracing::info!(%chain, %revision, "served");
+                    settle.send_replace(true);
+                    let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), receiver.clone()));
+                    futures_util::future::join_all(workers).await;
+                }
+                () = worker::left_run(&mut waiting) => {}
+            }
+        });
+        Self { phase, settled, task, active: true }
+    }
+}
+
+impl Context {
+    /// Makes a revision ready to run, however long it takes.
+    async fn ready(&self, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
+        let mut wait = AGAIN;
+        for tries in 1.. {
+            let problem = match self.try_ready(chain, revision).await {
+                Ok(hops) => return hops,
+                Err(problem) => problem,
+            };
+            if tries >= PATIENCE {
+                if self.board.problem(chain.as_str(), Some(revision), Some(&problem)) {
+                    tracing::error!(%chain, %revision, problem, "cannot be served; the other chains go on");
+                }
+                settle.send_replace(true);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+        Vec::new()
+    }
+
+    async fn try_ready(&self, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
+        let deployed = self.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
+        let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
+        let checked = Chain::new(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
+        let plugins = self.load(&checked).await?;
+        self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
+        let checked = Arc::new(checked);
+        (0..checked.stages.len()).map(|stage| self.hop(&deployed, &checked, stage, &plugins)).collect()
+    }
+
+    async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
+        let mut plugins = BTreeMap::new();
+        for stage in &chain.stages {
+            let Plugin::Stored(digest) = &stage.plugin else {
+                return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+            };
+            if plugins.contains_key(digest) {
+                continue;
+            }
+            let bytes =
+                self.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+            let (engine, digest_of) = (self.engine.clone(), digest.clone());
+            let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, &bytes)).await;
+            let loaded = loaded.map_err(|error| error.to_string())?;
+            plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
+        }
+        Ok(plugins)
+    }
+
+    fn hop(
+        &self,
+        deployed: &Deployed,
+        chain: &Arc<Chain>,
+        position: usize,
+        plugins: &BTreeMap<Digest, engine::Plugin>,
+    ) -> Result<Hop, String> {
+        let stage = &chain.stages[position];
+        let plugin = match &stage.plugin {
+            Plugin::Stored(digest) => plugins.get(digest),
+            Plugin::File(_) => None,
+        };
+        let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
+        let limits = Limits {
+            timeout: stage.timeout,
+            memory: stage.memory,
+            output_item_bytes: self.broker.max_payload().saturating_sub(HEADER_ROOM),
+        };
+        let task = plugin.task(&stage.task, limits, surroundings(deployed, stage));
+        let next = chain.stages.get(position + 1);
+        let target = match next {
+            Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
+            None => subject::results(&chain.name),
+        };
+        Ok(Hop {
+            broker: self.broker.clone(),
+            chain: Arc::clone(chain),
+            revision: deployed.revision,
+            position,
+            task: task.map_err(|error| format!("stage `{}`: {error}", stage.name))?,
+            target,
+            is_last: next.is_none(),
+            node: self.node.clone(),
+            logs: self.logs.sink(&chain.name, deployed.revision, &stage.name),
+            stats: Arc::new(HopStats::default()),
+        })
+    }
+
+    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<(), crate::broker::BrokerError> {
+        if !self.broker.is_finished(chain, revision).await? {
+            return Ok(());
+        }
+        let Some(marked) = self.registry.state(chain).await? else { return Ok(()) };
+        if revision == marked.state.active || !marked.state.live.contains(&revision) {
+            return Ok(());
+        }
+        if !self.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await? {
+            return Ok(());
+        }
+        if let Some(deployed) = self.registry.deployed(chain, revision).await?
+            && let Ok(checked) = Chain::new(&deployed.manifest)
+        {
+            self.broker.delete_consumers(&checked, revision).await?;
+        }
+        Ok(())
+    }
+}
+
+fn surroundings(deployed: &Deployed, stage: &Stage) -> Surroundings {
+    let config = Value::serialized(&stage.config).unwrap_or(Value::Null);
+    let constant = vec![
+        (abi::context::CHAIN, Value::from(deployed.chain.as_str())),
+        (abi::context::VERSION, Value::from(deployed.version.as_str())),
+        (abi::context::REVISION, Value::from(deployed.revision.number())),
+        (abi::context::STAGE, Value::from(stage.name.as_str())),
+        (abi::context::CONFIG, config),
+    ];
+    Surroundings::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
+}

@@ -1,0 +1,382 @@
+//! What becomes of a frame: its items run, their outputs are stored, and only then is the frame acknowledged.
+//!
+//! Every message published here has an id made of the frame's place in the stream, so that a frame that is handed out twice
+//! leaves its outputs once. What a publish holds first always has the same id, whatever it is: two different endings of the
+//! same frame cannot both be stored.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::logs::StageLog;
+use super::stats::HopStats;
+use crate::broker::Broker;
+use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError};
+use crate::broker::queue::Delivery;
+use crate::chain::{Chain, Stage};
+use crate::engine::task::{Call, Failure, FailureKind, Task};
+use crate::frame::format::Format;
+use crate::frame::id::{FrameId, Index};
+use crate::frame::{Frame, Headers, header, to_header_line};
+use crate::name::Revision;
+use crate::subject;
+
+/// The first wait before publishing again what was not taken; doubled each time.
+const AGAIN: Duration = Duration::from_millis(10);
+/// The longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// After this many tries, the node says what it waits for.
+const TELL_AFTER: u32 = 20;
+
+/// A hop of a revision on this node.
+pub struct Hop {
+    /// The connection.
+    pub broker: Broker,
+    /// The chain.
+    pub chain: Arc<Chain>,
+    /// The revision.
+    pub revision: Revision,
+    /// The stage's place in the chain.
+    pub position: usize,
+    /// The stage's task.
+    pub task: Task,
+    /// Where outputs go.
+    pub target: String,
+    /// Whether outputs are results.
+    pub is_last: bool,
+    /// This node's name.
+    pub node: String,
+    /// Takes the stage's log lines.
+    pub logs: Arc<StageLog>,
+    /// Counts.
+    pub stats: Arc<HopStats>,
+}
+
+/// A frame that was handed out, and which attempt this is.
+struct Taken {
+    frame: Frame,
+    sequence: u64,
+    attempt: u64,
+}
+
+/// How one item ended.
+struct Ending {
+    position: usize,
+    outputs: Result<Vec<Bytes>, Failure>,
+}
+
+/// What is to be stored before a frame may be acknowledged.
+#[derive(Default)]
+struct Publishes {
+    dead: Vec<Outgoing>,
+    outputs: Vec<Outgoing>,
+    retries: Vec<Outgoing>,
+}
+
+impl Hop {
+    /// The hop's stage.
+    #[must_use]
+    pub fn stage(&self) -> &Stage {
+        &self.chain.stages[self.position]
+    }
+
+    /// Handles a frame to its end: acknowledges it, or gives it back for another attempt. If dropped meanwhile, nothing of
+    /// the frame is lost.
+    pub async fn handle(&self, delivery: Delivery) {
+        let is_retry = delivery.subject == subject::retry(&self.chain.name, self.revision, &self.stage().name);
+        let before: u64 = delivery.header(header::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0);
+        if is_retry && delivery.delivered == 1 {
+            // The first delivery of an item that failed in a larger frame only makes it wait.
+            return delivery.acker.nak(self.stage().retry.wait(to_u32(before))).await;
+        }
+        let attempt = before + delivery.delivered - u64::from(is_retry);
+        let frame = match self.read(&delivery, is_retry) {
+            Ok(frame) => frame,
+            Err(reason) => return self.bury_undecodable(&delivery, attempt, &reason).await,
+        };
+        let taken = Taken { frame, sequence: delivery.sequence, attempt };
+        let count = taken.frame.items.len() as u64;
+        self.stats.running.fetch_add(count, Relaxed);
+        let running = Running { stats: &self.stats, count };
+        let endings = self.run(&taken).await;
+        drop(running);
+        let alone = endings.len() == 1;
+        if let [Ending { outputs: Err(failure), .. }] = endings.as_slice()
+            && !self.is_last_attempt(failure, attempt)
+        {
+            tracing::debug!(stage = %self.stage().name, attempt, reason = failure.reason, "an attempt failed");
+            self.stats.retried.fetch_add(1, Relaxed);
+            return delivery.acker.nak(self.stage().retry.wait(to_u32(attempt))).await;
+        }
+        let retried = endings.iter().filter(|ending| match &ending.outputs {
+            Err(failure) => !alone && !self.is_last_attempt(failure, attempt),
+            Ok(_) => false,
+        });
+        let (retried, failed) =
+            (retried.count() as u64, endings.iter().filter(|ending| ending.outputs.is_err()).count() as u64);
+        let publishes = self.publishes(&taken, endings);
+        if let Err(refused) = self.store(publishes).await {
+            return self.bury(&taken, &Failure::fatal(FailureKind::Output, refused.to_string()), &delivery).await;
+        }
+        delivery.acker.ack().await;
+        self.stats.retried.fetch_add(retried, Relaxed);
+        self.stats.failed.fetch_add(failed - retried, Relaxed);
+        self.stats.done.fetch_add(count - retried, Relaxed);
+    }
+
+    fn is_last_attempt(&self, failure: &Failure, attempt: u64) -> bool {
+        failure.fatal || attempt >= u64::from(self.stage().retry.attempts)
+    }
+
+    /// Makes a frame of a message. What was fed is transcoded; what a node has published is taken as it is.
+    fn read(&self, delivery: &Delivery, is_retry: bool) -> Result<Frame, String> {
+        let is_fed = self.position == 0 && !is_retry;
+        let format = match delivery.header(header::CONTENT_TYPE) {
+            _ if !is_fed => Format::Cbor,
+            Some(text) => Format::from_content_type(text).map_err(|error| error.to_string())?,
+            None => self.chain.input,
+        };
+        let items = format.items(&delivery.payload).map_err(|error| error.to_string())?;
+        let index = match delivery.header(header::INDEX) {
+            Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
+            None => Index::in_order(items.len()),
+        };
+        Ok(Frame { id: self.id(delivery, is_fed), items, index, inherited: delivery.headers().inherited() })
+    }
+
+    fn id(&self, delivery: &Delivery, is_fed: bool) -> FrameId {
+        match delivery.header(header::ID).or_else(|| delivery.header(header::MESSAGE_ID)) {
+            Some(text) if is_fed => FrameId::from_fed(text),
+            Some(text) => FrameId::from_header(text),
+            None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
+        }
+    }
+
+    /// Runs the items one after the other.
+    async fn run(&self, taken: &Taken) -> Vec<Ending> {
+        let allowed = u64::from(self.stage().retry.attempts);
+        let mut endings = Vec::with_capacity(taken.frame.items.len());
+        for (position, item) in taken.frame.items.iter().enumerate() {
+            let outputs = if taken.attempt > allowed {
+                // The attempts before ended without a word: the nodes that made them are gone.
+                Err(Failure::fatal(
+                    FailureKind::Node,
+                    format!("the node died or was cut off in each of {allowed} attempts"),
+                ))
+            } else {
+                let id = match taken.frame.items.len() {
+                    1 => taken.frame.id.as_str().into(),
+                    _ => format!("{}#{position}", taken.frame.id.as_str()).into(),
+                };
+                let logs: Arc<StageLog> = Arc::clone(&self.logs);
+                self.task.run(item, Call { id, attempt: taken.attempt, logs }).await
+            };
+            endings.push(Ending { position, outputs });
+        }
+        endings
+    }
+
+    /// What a frame's endings leave behind.
+    fn publishes(&self, taken: &Taken, endings: Vec<Ending>) -> Publishes {
+        let mut publishes = Publishes::default();
+        let mut k = 0;
+        for Ending { position, outputs } in endings {
+            let index = Index::of_one(taken.frame.index.get(position));
+            match outputs {
+                Ok(outputs) => {
+                    for output in outputs {
+                        publishes.outputs.push(self.output(taken, k, index.clone(), output));
+                        k += 1;
+                    }
+                }
+                Err(failure) if self.is_last_attempt(&failure, taken.attempt) => {
+                    let frame = taken.part(position, taken.frame.id.clone());
+                    publishes.dead.push(self.dead_letter(taken, position, &frame, &failure));
+                }
+                Err(_) => {
+                    let frame = taken.part(position, taken.frame.id.child(k));
+                    let mut headers = frame.headers();
+                    headers.push(header::ATTEMPT, taken.attempt.to_string());
+                    publishes.retries.push(Outgoing {
+                        subject: subject::retry(&self.chain.name, self.revision, &self.stage().name),
+                        message_id: self.message_id(taken.sequence, k),
+                        headers,
+                        payload: frame.payload(),
+                    });
+                    k += 1;
+                }
+            }
+        }
+        publishes
+    }
+
+    fn output(&self, taken: &Taken, k: usize, index: Index, item: Bytes) -> Outgoing {
+        let inherited = taken.frame.inherited.clone();
+        let frame = Frame { id: taken.frame.id.child(k), items: vec![item], index, inherited };
+        let mut headers = frame.headers();
+        if self.is_last {
+            self.sign(&mut headers);
+        }
+        Outgoing {
+            subject: self.target.clone(),
+            message_id: self.message_id(taken.sequence, k),
+            headers,
+            payload: frame.payload(),
+        }
+    }
+
+    /// Says who finished an item.
+    fn sign(&self, headers: &mut Headers) {
+        headers.push(header::VERSION, self.chain.version.as_str());
+        headers.push(header::REVISION, self.revision.number().to_string());
+        headers.push(header::NODE, self.node.as_str());
+    }
+
+    /// The revision is part of it for the streams that outlive the work stream.
+    fn message_id(&self, sequence: u64, k: usize) -> String {
+        format!("{}.{sequence}.{k}", self.revision.number())
+    }
+
+    fn dead_letter(&self, taken: &Taken, position: usize, frame: &Frame, failure: &Failure) -> Outgoing {
+        self.letter(taken.sequence, position, frame.headers(), frame.payload(), taken.attempt, failure)
+    }
+
+    fn letter(
+        &self,
+        sequence: u64,
+        position: usize,
+        mut headers: Headers,
+        payload: Bytes,
+        attempts: u64,
+        failure: &Failure,
+    ) -> Outgoing {
+        let stage = &self.stage().name;
+        self.sign(&mut headers);
+        headers.push(header::CHAIN, self.chain.name.as_str());
+        headers.push(header::STAGE, stage.as_str());
+        headers.push(header::ATTEMPTS, attempts.min(u64::from(self.stage().retry.attempts)).to_string());
+        headers.push(header::FAILURE, failure.kind.name());
+        headers.push(header::REASON, to_header_line(&failure.reason));
+        Outgoing {
+            subject: subject::dead(&self.chain.name, stage),
+            message_id: self.message_id(sequence, position),
+            headers,
+            payload,
+        }
+    }
+
+    /// Gives up a whole frame.
+    async fn bury(&self, taken: &Taken, failure: &Failure, delivery: &Delivery) {
+        let letters = (0..taken.frame.items.len()).map(|position| {
+            let frame = taken.part(position, taken.frame.id.clone());
+            self.dead_letter(taken, position, &frame, failure)
+        });
+        self.bury_letters(letters.collect(), delivery).await;
+    }
+
+    /// Gives up a message that is no frame; the letter holds it as it came.
+    async fn bury_undecodable(&self, delivery: &Delivery, attempt: u64, reason: &str) {
+        let failure = Failure::fatal(FailureKind::Undecodable, reason);
+        let all = delivery.headers();
+        let mut headers = all.inherited();
+        headers.push(header::ID, self.id(delivery, self.position == 0).as_str());
+        if let Some(text) = all.get(header::CONTENT_TYPE) {
+            headers.push(header::CONTENT_TYPE, text);
+        }
+        let payload = delivery.payload.clone();
+        let letter = self.letter(delivery.sequence, 0, headers, payload, attempt, &failure);
+        self.bury_letters(vec![letter], delivery).await;
+    }
+
+    async fn bury_letters(&self, dead: Vec<Outgoing>, delivery: &Delivery) {
+        let count = dead.len() as u64;
+        match self.store(Publishes { dead, ..Publishes::default() }).await {
+            Ok(()) => {
+                delivery.acker.ack().await;
+                self.stats.failed.fetch_add(count, Relaxed);
+                self.stats.done.fetch_add(count, Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(stage = %self.stage().name, %error, "a dead letter cannot be stored; the item stays in its queue");
+                delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;
+            }
+        }
+    }
+
+    /// Stores everything, however long it takes. Dead letters come first and retries last; outputs and retries go to one
+    /// stream in one publish unless the outputs are results.
+    async fn store(&self, publishes: Publishes) -> Result<(), PublishError> {
+        let Publishes { dead, mut outputs, retries } = publishes;
+        self.store_all(dead).await?;
+        if self.is_last {
+            self.store_all(outputs).await?;
+            self.store_all(retries).await
+        } else {
+            outputs.extend(retries);
+            self.store_all(outputs).await
+        }
+    }
+
+    async fn store_all(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
+        let mut rest = messages.into_iter();
+        loop {
+            let part: Vec<Outgoing> = rest.by_ref().take(BATCH_MAX).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
+            self.store_part(part).await?;
+        }
+    }
+
+    /// Stores up to a batch. Gives up only on what can never be stored; everything else is tried again.
+    async fn store_part(&self, part: Vec<Outgoing>) -> Result<(), PublishError> {
+        let mut wait = AGAIN;
+        for tries in 1.. {
+            let published = match part.as_slice() {
+                [one] => self.broker.publish(one.clone()).await,
+                many => self.broker.publish_batch(many.to_vec()).await,
+            };
+            let error = match published {
+                Ok(_) => return Ok(()),
+                Err(error @ PublishError::TooLarge { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            if tries == TELL_AFTER {
+                tracing::warn!(chain = %self.chain.name, stage = %self.stage().name, %error, "outputs wait to be stored");
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+        Ok(())
+    }
+}
+
+impl Taken {
+    /// One item of the frame as a frame of its own.
+    fn part(&self, position: usize, id: FrameId) -> Frame {
+        Frame {
+            id,
+            items: vec![self.frame.items[position].clone()],
+            index: Index::of_one(self.frame.index.get(position)),
+            inherited: self.frame.inherited.clone(),
+        }
+    }
+}
+
+/// Counts items as running until it is dropped.
+struct Running<'a> {
+    stats: &'a HopStats,
+    count: u64,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.stats.running.fetch_sub(self.count, Relaxed);
+    }
+}
+
+fn to_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,174 @@
+//! What a node counts, and the board on which it shows it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::broker::service::{HopReport, Problem};
+use crate::name::{ChainName, Revision, StageName};
+
+/// The share of the newest interval in a rate. With intervals of a quarter second, a rate forgets within a few seconds.
+const RATE_WEIGHT: f64 = 0.15;
+
+/// The counters of one hop.
+#[derive(Debug, Default)]
+pub struct HopStats {
+    /// Items that run.
+    pub running: AtomicU64,
+    /// Items handled for good.
+    pub done: AtomicU64,
+    /// Of these, the dead letters.
+    pub failed: AtomicU64,
+    /// Attempts that failed and were followed by another.
+    pub retried: AtomicU64,
+    sent: Mutex<Sent>,
+}
+
+/// What the server knows of the counters already.
+#[derive(Debug)]
+struct Sent {
+    done: u64,
+    failed: u64,
+    at: Instant,
+    rate: f64,
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self { done: 0, failed: 0, at: Instant::now(), rate: 0.0 }
+    }
+}
+
+/// What has been added to the counters since it was last taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct More {
+    /// Items handled for good.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+}
+
+impl HopStats {
+    /// Takes what was added since the last call, and works out the rate.
+    pub fn take(&self) -> More {
+        let mut sent = lock(&self.sent);
+        let (done, failed) = (self.done.load(Relaxed), self.failed.load(Relaxed));
+        let more = More { done: done - sent.done, failed: failed - sent.failed };
+        let seconds = sent.at.elapsed().as_secs_f64().max(f64::EPSILON);
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let now = more.done as f64 / seconds;
+        let rate = if sent.rate == 0.0 { now } else { sent.rate + RATE_WEIGHT * (now - sent.rate) };
+        *sent = Sent { done, failed, at: Instant::now(), rate: if rate < 0.01 { 0.0 } else { rate } };
+        more
+    }
+
+    fn rate(&self) -> f64 {
+        lock(&self.sent).rate
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which hop.
+pub type HopKey = (ChainName, Revision, StageName);
+
+/// What the node shows of itself.
+#[derive(Debug, Default)]
+pub struct Board {
+    draining: AtomicBool,
+    hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
+    problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
+}
+
+impl Board {
+    /// Adds a hop.
+    pub fn add(&self, key: HopKey, stats: Arc<HopStats>) {
+        lock(&self.hops).insert(key, stats);
+    }
+
+    /// Removes the hops of a revision and its problem.
+    pub fn remove(&self, chain: &ChainName, revision: Revision) {
+        lock(&self.hops).retain(|(each, number, _), _| !(each == chain && *number == revision));
+        lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
+    }
+
+    /// Shows a problem, or that it is gone. Says whether that is new.
+    pub fn problem(&self, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
+        let mut problems = lock(&self.problems);
+        let key = (chain.to_owned(), revision);
+        match problem {
+            Some(text) => problems.insert(key, text.to_owned()).as_deref() != Some(text),
+            None => problems.remove(&key).is_some(),
+        }
+    }
+
+    /// Shows that the node takes no new items.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether it takes no new items.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// All hops with their counters.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(HopKey, Arc<HopStats>)> {
+        lock(&self.hops).iter().map(|(key, stats)| (key.clone(), Arc::clone(stats))).collect()
+    }
+
+    /// All hops, as the node reports them.
+    #[must_use]
+    pub fn hops(&self) -> Vec<HopReport> {
+        let report = |((chain, revision, stage), stats): (HopKey, Arc<HopStats>)| HopReport {
+            chain: chain.to_string(),
+            revision: revision.number(),
+            stage: stage.to_string(),
+            running: stats.running.load(Relaxed),
+            done: stats.done.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            retried: stats.retried.load(Relaxed),
+            rate: stats.rate(),
+        };
+        self.stats().into_iter().map(report).collect()
+    }
+
+    /// All problems.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let problem = |((chain, revision), problem): (&(String, Option<Revision>), &String)| Problem {
+            chain: chain.clone(),
+            revision: revision.map(Revision::number),
+            problem: problem.clone(),
+        };
+        lock(&self.problems).iter().map(problem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_is_not_taken_again() {
+        let stats = HopStats::default();
+        stats.done.store(5, Relaxed);
+        stats.failed.store(1, Relaxed);
+        assert_eq!(stats.take(), More { done: 5, failed: 1 });
+        assert_eq!(stats.take(), More { done: 0, failed: 0 });
+    }
+
+    #[test]
+    fn a_problem_is_new_only_once() {
+        let board = Board::default();
+        assert!(board.problem("a", None, Some("broken")));
+        assert!(!board.problem("a", None, Some("broken")));
+        assert!(board.problem("a", None, None));
+        assert!(board.problems().is_empty());
+    }
+}

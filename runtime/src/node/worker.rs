@@ -1,0 +1,206 @@
+//! Keeps one hop busy: asks its queue for as many frames as there is room to run, and runs each as it comes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::catalog::Phase;
+use super::outcome::Hop;
+use crate::broker::queue::{Acker, Delivery, Event, Queue};
+use crate::subject;
+
+/// The part of `ack_wait` after which the server is told that a frame is being worked on.
+const PROGRESS_PART: u32 = 3;
+/// How long to wait before opening a queue again.
+const REOPEN: Duration = Duration::from_millis(500);
+
+/// Runs until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
+pub async fn run(hop: Arc<Hop>, mut phase: watch::Receiver<Phase>) {
+    let mut worker = Worker::new(hop);
+    loop {
+        let served = tokio::select! {
+            ended = worker.serve(phase.clone()) => ended,
+            () = reached(&mut phase, Phase::Interrupt) => Ended::Drained,
+        };
+        match served {
+            Ended::Drained => break,
+            Ended::Lost => worker.mend().await,
+        }
+    }
+    let finished = tokio::select! {
+        () = worker.finish() => true,
+        () = reached(&mut phase, Phase::Interrupt) => false,
+    };
+    if !finished {
+        worker.give_back().await;
+    }
+}
+
+/// Waits for a phase. A catalog that is gone wants nothing any more.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    let _ = phase.wait_for(|phase| *phase == wanted).await;
+}
+
+/// Waits until no more items shall be taken.
+pub(super) async fn left_run(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
+}
+
+enum Ended {
+    /// The phase has changed and no more frames come.
+    Drained,
+    /// The queue is gone.
+    Lost,
+}
+
+struct Worker {
+    hop: Arc<Hop>,
+    /// A permit for each frame that may be in hand.
+    room: Arc<Semaphore>,
+    running: JoinSet<()>,
+    in_hand: Arc<InHand>,
+}
+
+/// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
+#[derive(Default)]
+struct InHand(Mutex<HashMap<u64, Acker>>);
+
+impl InHand {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Acker>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn all(&self) -> Vec<Acker> {
+        self.with(|in_hand| in_hand.values().cloned().collect())
+    }
+}
+
+impl Worker {
+    fn new(hop: Arc<Hop>) -> Self {
+        let room = Arc::new(Semaphore::new(hop.stage().concurrency as usize));
+        Self { hop, room, running: JoinSet::new(), in_hand: Arc::default() }
+    }
+
+    async fn serve(&mut self, mut phase: watch::Receiver<Phase>) -> Ended {
+        let stream = subject::work_stream(&self.hop.chain.name);
+        let consumer = subject::consumer(self.hop.revision, &self.hop.stage().name);
+        let mut queue = match self.hop.broker.queue(&stream, &consumer).await {
+            Ok(queue) => queue,
+            Err(error) => {
+                tracing::warn!(consumer, %error, "cannot open the queue");
+                return Ended::Lost;
+            }
+        };
+        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut draining = false;
+        loop {
+            if !draining && let Err(error) = self.ask(&mut queue).await {
+                tracing::warn!(consumer, %error, "cannot ask for frames");
+                return Ended::Lost;
+            }
+            tokio::select! {
+                biased;
+                () = left_run(&mut phase), if !draining => {
+                    draining = true;
+                    if queue.close().await.is_err() {
+                        return Ended::Drained;
+                    }
+                }
+                event = queue.next() => match event {
+                    Event::Delivery(delivery) => self.start(*delivery),
+                    Event::Expired => {}
+                    Event::Gone if draining => {}
+                    Event::Gone => return Ended::Lost,
+                    Event::Closed if draining => return Ended::Drained,
+                    Event::Closed => return Ended::Lost,
+                },
+                Some(_) = self.running.join_next() => {}
+                _ = progress.tick() => self.tell_progress().await,
+            }
+        }
+    }
+
+    /// Asks for more frames when a good part of the room is free, so that one request brings many.
+    async fn ask(&mut self, queue: &mut Queue) -> Result<(), crate::broker::BrokerError> {
+        let room = self.hop.stage().concurrency as usize;
+        let free = room.saturating_sub(self.running.len()) as u64;
+        let unasked = free.saturating_sub(queue.demand());
+        if unasked > 0 && (unasked * 4 >= room as u64 || queue.demand() == 0) {
+            queue.request(unasked).await?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, delivery: Delivery) {
+        let hop = Arc::clone(&self.hop);
+        let room = Arc::clone(&self.room);
+        let held = Held::new(&self.in_hand, &delivery);
+        self.running.spawn(async move {
+            // There may be more frames than room if a request was taken for lost and was not.
+            let _permit: Option<OwnedSemaphorePermit> = room.acquire_owned().await.ok();
+            hop.handle(delivery).await;
+            drop(held);
+        });
+    }
+
+    async fn tell_progress(&self) {
+        for acker in self.in_hand.all() {
+            acker.progress().await;
+        }
+    }
+
+    /// Waits for the frames in hand, and keeps them this node's meanwhile.
+    async fn finish(&mut self) {
+        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        loop {
+            tokio::select! {
+                ended = self.running.join_next() => if ended.is_none() { return },
+                _ = progress.tick() => self.tell_progress().await,
+            }
+        }
+    }
+
+    /// Interrupts the frames in hand and gives them back at once.
+    async fn give_back(&mut self) {
+        let in_hand = self.in_hand.all();
+        self.running.shutdown().await;
+        for acker in in_hand {
+            acker.nak(Duration::ZERO).await;
+        }
+    }
+
+    /// Makes the queue's consumer again, should it be gone. The frames in hand go on meanwhile.
+    async fn mend(&mut self) {
+        let hop = &self.hop;
+        match hop.broker.create_hop_consumer(&hop.chain, hop.stage(), hop.revision).await {
+            Ok(()) => tracing::debug!(chain = %hop.chain.name, stage = %hop.stage().name, "the queue is open again"),
+            Err(error) => {
+                tracing::warn!(chain = %hop.chain.name, stage = %hop.stage().name, %error, "cannot open the queue again");
+                tokio::time::sleep(REOPEN).await;
+            }
+        }
+    }
+}
+
+/// Keeps a frame among those in hand until it is dropped.
+struct Held {
+    in_hand: Arc<InHand>,
+    sequence: u64,
+}
+
+impl Held {
+    fn new(in_hand: &Arc<InHand>, delivery: &Delivery) -> Self {
+        in_hand.with(|all| all.insert(delivery.sequence, delivery.acker.clone()));
+        Self { in_hand: Arc::clone(in_hand), sequence: delivery.sequence }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.in_hand.with(|all| all.remove(&self.sequence));
+    }
+}

@@ -1,0 +1,239 @@
+//! What a client can do: everything that the command line does, typed in and typed out, without printing.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pcluster::root::RootError> {
+//! use pcluster::root::{Item, Root};
+//!
+//! let root = Root::connect(&"nats://127.0.0.1:4222".into(), "my-program").await?;
+//! root.deploy("chain.toml".as_ref()).await?;
+//! let chain = "example".parse()?;
+//! let mut feeder = root.feeder(&chain).await?;
+//! feeder.feed(Item::of(&"hello world!")?).await?;
+//! feeder.finish().await?;
+//! root.wait(&chain, None, |_| {}).await?;
+//! let mut puller = root.puller(&chain).await?;
+//! let result = puller.next().await?;
+//! println!("{} came of {}", result.result.to_json(), result.result.id);
+//! result.ack().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod deploy;
+pub mod feed;
+pub mod intake;
+pub mod logs;
+pub mod pull;
+pub mod reset;
+pub mod result;
+pub mod status;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+
+use crate::broker::registry::{Marked, Registry};
+use crate::broker::{Address, Broker, BrokerError};
+use crate::chain::manifest::ManifestError;
+use crate::chain::record::Deployed;
+use crate::chain::{Chain, ChainError};
+use crate::engine::inspect::InspectError;
+use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
+
+pub use feed::{Fed, Feeder, Item};
+pub use pull::{Puller, Taken};
+pub use result::ResultItem;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The server.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A name is malformed.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No such chain.
+    #[error("there is no chain `{chain}`; {hint}")]
+    NoChain {
+        /// The chain that was asked for.
+        chain: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read `{}`: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not there.
+    #[error("there is no file `{}`", .0.display())]
+    Missing(PathBuf),
+    /// A file is not a manifest.
+    #[error("`{}`, {error}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ManifestError,
+    },
+    /// A manifest asks for what cannot be.
+    #[error("`{}`: {error}", path.display())]
+    Chain {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ChainError,
+    },
+    /// A plugin cannot be used.
+    #[error("stage `{stage}`: plugin `{plugin}`: {error}")]
+    Plugin {
+        /// The stage.
+        stage: StageName,
+        /// The plugin, as the manifest names it.
+        plugin: String,
+        /// What is wrong with it.
+        error: InspectError,
+    },
+    /// A plugin named by its digest is not stored.
+    #[error("stage `{stage}`: the plugin `{plugin}` is not stored; give the path of its file")]
+    NoPlugin {
+        /// The stage.
+        stage: StageName,
+        /// The plugin, as the manifest names it.
+        plugin: String,
+    },
+    /// The version exists with other content.
+    #[error(
+        "chain `{chain}` already has a version {version}, and its content is another; \
+         write a new version into the manifest and deploy again"
+    )]
+    VersionConflict {
+        /// The chain.
+        chain: ChainName,
+        /// The version.
+        version: Version,
+    },
+    /// The chain's intake is closed.
+    #[error("the intake of chain `{0}` is closed; `pcluster start {0}` opens it")]
+    Closed(ChainName),
+    /// An item cannot be fed.
+    #[error("an item of {size} bytes is more than the server takes in one message ({max} bytes, its `max_payload`)")]
+    TooLarge {
+        /// The item with its headers.
+        size: usize,
+        /// The server's limit.
+        max: usize,
+    },
+    /// A value cannot be made an item.
+    #[error("the value cannot be written as CBOR: {0}")]
+    Encode(String),
+    /// The time is over.
+    #[error("{0}")]
+    TimedOut(String),
+    /// A digest is malformed.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// What is kept on the server cannot be understood.
+    #[error("the registry holds something unreadable for {what}: {reason}")]
+    Registry {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<&str> for Address {
+    fn from(url: &str) -> Self {
+        Self { url: url.to_owned(), credentials: None }
+    }
+}
+
+/// A client of a cluster.
+#[derive(Debug, Clone)]
+pub struct Root {
+    broker: Broker,
+}
+
+impl Root {
+    /// Connects. `name` is what the server shows of this client.
+    ///
+    /// # Errors
+    ///
+    /// If no usable server answers within five seconds.
+    pub async fn connect(address: &Address, name: &str) -> Result<Self, RootError> {
+        Ok(Self { broker: Broker::connect(address, name).await? })
+    }
+
+    /// Uses a connection that stands already.
+    #[must_use]
+    pub fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The names of all chains, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn chains(&self) -> Result<Vec<ChainName>, RootError> {
+        match self.broker.registry(false).await? {
+            Some(registry) => Ok(registry.chains().await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The registry and a chain's state in it.
+    async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), RootError> {
+        if let Some(registry) = self.broker.registry(false).await? {
+            if let Some(marked) = registry.state(chain).await? {
+                return Ok((registry, marked));
+            }
+            let chains = registry.chains().await?;
+            return Err(no_chain(chain, &chains));
+        }
+        Err(no_chain(chain, &[]))
+    }
+
+    /// The manifest of a revision, raw and checked.
+    async fn revision(
+        registry: &Registry,
+        chain: &ChainName,
+        revision: Revision,
+    ) -> Result<(Deployed, Chain), RootError> {
+        let unreadable = |reason: String| RootError::Registry { what: format!("chain `{chain}` {revision}"), reason };
+        let deployed = registry.deployed(chain, revision).await?;
+        let deployed = deployed.ok_or_else(|| unreadable("its manifest is missing".to_owned()))?;
+        let checked = Chain::new(&deployed.manifest).map_err(|error| unreadable(error.to_string()))?;
+        Ok((deployed, checked))
+    }
+}
+
+/// Reads a file, and tells one that is not there from one that cannot be read.
+fn read(path: &Path) -> Result<Vec<u8>, RootError> {
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => RootError::Missing(path.to_owned()),
+        _ => RootError::Read { path: path.to_owned(), reason: error.to_string() },
+    })
+}
+
+fn no_chain(chain: &ChainName, chains: &[ChainName]) -> RootError {
+    let hint = match nearest(chain.as_str(), chains.iter().map(ChainName::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if chains.is_empty() => "none is deployed yet: `pcluster deploy chain.toml`".to_owned(),
+        None => {
+            let names: Vec<&str> = chains.iter().map(ChainName::as_str).collect();
+            format!("deployed are {}", names.join(", "))
+        }
+    };
+    RootError::NoChain { chain: chain.to_string(), hint }
+}

@@ -1,0 +1,70 @@
+//! Following the log lines of tasks.
+
+use pcluster_abi::Level;
+
+use super::{Root, RootError};
+use crate::broker::follow::{Follower, From};
+use crate::log::LogRecord;
+use crate::name::{ChainName, StageName};
+use crate::subject;
+
+/// Which lines to see.
+#[derive(Debug, Clone)]
+pub struct LogFilter {
+    /// Of one chain, or all.
+    pub chain: Option<ChainName>,
+    /// Of one stage, or all.
+    pub stage: Option<StageName>,
+    /// Of this level and the graver ones.
+    pub level: Level,
+    /// Where to start.
+    pub from: From,
+}
+
+/// Log lines as they come.
+pub struct LogFollower {
+    follower: Follower,
+    left: u64,
+}
+
+impl Root {
+    /// Follows log lines.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn logs(&self, filter: &LogFilter) -> Result<LogFollower, RootError> {
+        if let Some(chain) = &filter.chain {
+            self.chain(chain).await?;
+        }
+        self.broker.create_shared_streams().await?;
+        let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
+        let follower = self.broker.follow(subject::LOG_STREAM, subjects, filter.from).await?;
+        Ok(LogFollower { left: follower.pending(), follower })
+    }
+}
+
+impl LogFollower {
+    /// How many lines that were there at the start have not been seen.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The next line, however long it takes.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn next(&mut self) -> Result<LogRecord, RootError> {
+        loop {
+            let Some(message) = self.follower.next().await? else {
+                return Err(RootError::TimedOut("the connection was closed".to_owned()));
+            };
+            self.left = self.left.saturating_sub(1);
+            if let Ok(record) = serde_json::from_slice(&message.payload) {
+                return Ok(record);
+            }
+        }
+    }
+}

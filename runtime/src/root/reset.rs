@@ -1,0 +1,81 @@
+//! Resetting a chain: nothing that was fed before ever runs afterwards.
+
+use std::time::{Duration, Instant};
+
+use super::{Root, RootError, deploy};
+use crate::broker::registry::Registry;
+use crate::chain::record::{Deployed, State};
+use crate::name::{ChainName, Revision};
+
+/// How long to wait for nodes to interrupt what runs.
+const INTERRUPT: Duration = Duration::from_millis(1_200);
+
+/// What a reset did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// Messages removed from the queues, those that ran included.
+    pub dropped: u64,
+    /// Results and dead letters removed.
+    pub forgotten: u64,
+    /// The revision that goes on, with the manifest of the one before.
+    pub revision: Revision,
+    /// Nodes that have not yet said that they interrupted what ran. What they still run can leave nothing behind in the
+    /// queues: the server refuses it.
+    pub pending_nodes: Vec<String>,
+}
+
+impl Root {
+    /// Interrupts what runs and empties all queues. With `all`, removes results and dead letters too.
+    ///
+    /// The chain goes on as a new revision of the same manifest, and the server stops taking anything for the revisions
+    /// before: that is what makes it final even for a node that is cut off at the moment.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, RootError> {
+        let (registry, before, new, state) = self.replace(chain).await?;
+        let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
+        let mut dropped = 0;
+        self.settle(&registry, &checked, state).await?;
+        for &revision in &before.live {
+            let (_, old) = Self::revision(&registry, chain, revision).await?;
+            self.broker.delete_consumers(&old, revision).await?;
+            dropped += self.broker.purge_queued(chain, revision).await?;
+        }
+        self.broker.create_consumers(&checked, new.revision).await?;
+        let pending_nodes = self.interrupted(chain, new.revision).await?;
+        let forgotten = if all { self.broker.purge_kept(chain).await? } else { 0 };
+        Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
+    }
+
+    /// Makes a new revision of the active manifest the only live one.
+    async fn replace(&self, chain: &ChainName) -> Result<(Registry, State, Deployed, State), RootError> {
+        loop {
+            let (registry, marked) = self.chain(chain).await?;
+            let (active, checked) = Self::revision(&registry, chain, marked.state.active).await?;
+            let first = marked.state.active.next();
+            let new = deploy::add(&registry, active.manifest, active.digest, &checked, first).await?;
+            let state = marked.state.reset(new.revision);
+            if registry.swap_state(chain, Some(&marked), &state).await? {
+                return Ok((registry, marked.state, new, state));
+            }
+        }
+    }
+
+    /// Waits until no node serves an older revision; names those that still do when the time is over.
+    async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, RootError> {
+        let started = Instant::now();
+        loop {
+            let nodes = self.broker.nodes().await?;
+            let old = |hop: &crate::broker::service::HopReport| {
+                hop.chain == chain.as_str() && hop.revision < revision.number()
+            };
+            let pending: Vec<String> =
+                nodes.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node).collect();
+            if pending.is_empty() || started.elapsed() > INTERRUPT {
+                return Ok(pending);
+            }
+        }
+    }
+}

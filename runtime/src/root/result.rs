@@ -1,0 +1,109 @@
+//! Results as they come out of a chain.
+
+use bytes::Bytes;
+use ciborium::Value;
+use serde::Serialize;
+use serde::ser::SerializeMap;
+
+use crate::frame::format::Format;
+use crate::frame::id::{FrameId, Index};
+use crate::frame::json::AsJson;
+use crate::frame::{Frame, Headers, header};
+
+/// A result, and where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultItem {
+    /// The item.
+    pub item: Value,
+    /// The id under which the item that it comes of was fed.
+    pub id: String,
+    /// The chain's version that finished it.
+    pub version: String,
+    /// The revision's number.
+    pub revision: u64,
+    /// The node that finished it.
+    pub node: String,
+    /// The headers that the fed message had.
+    pub headers: Headers,
+}
+
+impl ResultItem {
+    /// The results in a message of a chain's stream of results.
+    pub(crate) fn all(headers: &Headers, payload: &Bytes) -> Vec<Self> {
+        let items = Format::Cbor.items(payload).unwrap_or_else(|_| vec![payload.clone()]);
+        let get = |name: &str| headers.get(name).unwrap_or_default();
+        let index = headers.get(header::INDEX).and_then(|text| Index::parse(text, items.len()).ok());
+        let frame = Frame {
+            id: FrameId::from_header(get(header::ID)),
+            index: index.unwrap_or_else(|| Index::in_order(items.len())),
+            items,
+            inherited: headers.inherited(),
+        };
+        let result = |(position, item): (usize, &Bytes)| Self {
+            item: ciborium::from_reader(&item[..]).unwrap_or_else(|_| Value::Bytes(item.to_vec())),
+            id: frame.fed_id(position),
+            version: get(header::VERSION).to_owned(),
+            revision: get(header::REVISION).parse().unwrap_or(0),
+            node: get(header::NODE).to_owned(),
+            headers: frame.inherited.clone(),
+        };
+        frame.items.iter().enumerate().map(result).collect()
+    }
+
+    /// The item as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        crate::frame::json::to_json(&self.item)
+    }
+
+    /// The item and where it comes from, as one JSON object. `chain` is the chain's name.
+    #[must_use]
+    pub fn with_meta<'a>(&'a self, chain: &'a str) -> WithMeta<'a> {
+        WithMeta { chain, result: self }
+    }
+}
+
+/// A result with all that is known of it, to be written as JSON.
+pub struct WithMeta<'a> {
+    chain: &'a str,
+    result: &'a ResultItem,
+}
+
+impl Serialize for WithMeta<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct HeaderMap<'a>(&'a Headers);
+        impl Serialize for HeaderMap<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.iter())
+            }
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.result.id)?;
+        map.serialize_entry("chain", self.chain)?;
+        map.serialize_entry("version", &self.result.version)?;
+        map.serialize_entry("revision", &self.result.revision)?;
+        map.serialize_entry("node", &self.result.node)?;
+        map.serialize_entry("headers", &HeaderMap(&self.result.headers))?;
+        map.serialize_entry("item", &AsJson(&self.result.item))?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_of_a_result_has_the_id_it_was_fed_under() {
+        let mut headers = Headers::new();
+        headers.push(header::ID, "batch%2E7.0.1");
+        headers.push(header::INDEX, "0,3");
+        headers.push(header::VERSION, "1.0");
+        headers.push("X-Customer", "ada");
+        let results = ResultItem::all(&headers, &Bytes::from_static(b"\x01\x02"));
+        assert_eq!(results.iter().map(|result| result.id.as_str()).collect::<Vec<_>>(), ["batch.7", "batch.7#3"]);
+        let json = serde_json::to_string(&results[0].with_meta("c")).expect("plain");
+        let expected = r#"{"id":"batch.7","chain":"c","version":"1.0","revision":0,"node":"","headers":{"X-Customer":"ada"},"item":1}"#;
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,141 @@
+//! What the chains and nodes are doing.
+
+use serde::Serialize;
+
+use super::{Root, RootError};
+use crate::broker::service::{NodeReport, Problem};
+use crate::name::ChainName;
+
+/// A chain at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChainStatus {
+    /// Its name.
+    pub chain: ChainName,
+    /// The version that newly fed items get.
+    pub version: String,
+    /// Its revision's number.
+    pub revision: u64,
+    /// Whether items may be fed.
+    pub open: bool,
+    /// Nodes that serve it.
+    pub nodes: usize,
+    /// Results that were not taken yet.
+    pub results: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// The live revisions, oldest first.
+    pub revisions: Vec<RevisionStatus>,
+    /// Why nodes cannot serve it.
+    pub problems: Vec<NodeProblem>,
+}
+
+/// A live revision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RevisionStatus {
+    /// Its number.
+    pub revision: u64,
+    /// Its version.
+    pub version: String,
+    /// When it was deployed, as RFC 3339.
+    pub deployed: String,
+    /// Its stages, in order.
+    pub stages: Vec<StageStatus>,
+}
+
+/// A stage of a revision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageStatus {
+    /// Its name.
+    pub stage: String,
+    /// Frames that wait, for their turn or for another attempt.
+    pub queued: u64,
+    /// Items that run.
+    pub running: u64,
+    /// Items handled for good, well or not, by any node at any time.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+    /// Items handled per second, over the last few seconds.
+    pub rate: f64,
+}
+
+/// Why a node cannot serve a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeProblem {
+    /// The node.
+    pub node: String,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+impl Root {
+    /// The nodes that answer.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn nodes(&self) -> Result<Vec<NodeReport>, RootError> {
+        Ok(self.broker.nodes().await?)
+    }
+
+    /// One chain, as its streams and the nodes that answer tell of it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn status(&self, chain: &ChainName, nodes: &[NodeReport]) -> Result<ChainStatus, RootError> {
+        let (registry, marked) = self.chain(chain).await?;
+        let state = marked.state;
+        let counts = self.broker.counts(chain).await?;
+        let held = self.broker.unfinished_by_hop(chain).await?;
+        let mut revisions = Vec::with_capacity(state.live.len());
+        for &revision in &state.live {
+            let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
+            let stages = checked.stages.iter().map(|stage| {
+                let key = (revision, stage.name.clone());
+                let hops = nodes.iter().flat_map(|node| &node.hops).filter(|hop| {
+                    hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
+                });
+                let (running, rate) =
+                    hops.fold((0, 0.0), |(running, rate), hop| (running + hop.running, rate + hop.rate));
+                let count = counts.get(&key).copied().unwrap_or_default();
+                let held = held.get(&key).copied().unwrap_or(0);
+                StageStatus {
+                    stage: stage.name.to_string(),
+                    queued: held.saturating_sub(running),
+                    running,
+                    done: count.done,
+                    failed: count.failed,
+                    rate,
+                }
+            });
+            revisions.push(RevisionStatus {
+                revision: revision.number(),
+                version: deployed.version.to_string(),
+                stages: stages.collect(),
+                deployed: deployed.deployed,
+            });
+        }
+        let active = revisions.iter().find(|revision| revision.revision == state.active.number());
+        Ok(ChainStatus {
+            chain: chain.clone(),
+            version: active.map(|active| active.version.clone()).unwrap_or_default(),
+            revision: state.active.number(),
+            open: state.open,
+            nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
+            results: self.broker.untaken(chain).await?.queued,
+            dead: self.broker.dead_by_stage(chain).await?.values().sum(),
+            revisions,
+            problems: problems(chain, nodes),
+        })
+    }
+}
+
+fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
+    let of = |node: &NodeReport| {
+        let problems = node.problems.iter().filter(|problem| problem.chain.split('.').next() == Some(chain.as_str()));
+        problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()
+    };
+    nodes.iter().flat_map(of).collect()
+}

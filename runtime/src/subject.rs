@@ -1,0 +1,271 @@
+//! The names of everything on the server: the only place that formats or parses a subject, or the name of a stream,
+//! consumer, bucket or key.
+//!
+//! | what | name |
+//! |---|---|
+//! | intake | `pcluster.<chain>.in` |
+//! | work | `pcluster.<chain>.work.<revision>.<hop>` |
+//! | retry | `pcluster.<chain>.retry.<revision>.<hop>` |
+//! | results | `pcluster.<chain>.out` |
+//! | dead letters | `pcluster.<chain>.dead.<stage>` |
+//! | logs | `pcluster.<chain>.log.<stage>.<level>` |
+//! | counts | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
+//!
+//! `<revision>` is a number, `<hop>` the name of the hop's first stage.
+
+use pcluster_abi::Level;
+
+use crate::name::{ChainName, Revision, StageName};
+
+/// The KV bucket of the manifests.
+pub const CHAINS_BUCKET: &str = "pcluster_chains";
+/// The object store of the plugins, each named by the sha-256 of its bytes in hexadecimal digits.
+pub const PLUGINS_BUCKET: &str = "pcluster_plugins";
+/// The stream of the log lines of all chains.
+pub const LOG_STREAM: &str = "PCLUSTER_LOG";
+/// The stream of the counters of all chains.
+pub const COUNT_STREAM: &str = "PCLUSTER_COUNT";
+/// The name of the micro service that every node offers.
+pub const NODE_SERVICE: &str = "pcluster-node";
+/// The durable consumer on a chain's results that all pullers share.
+pub const PULL_CONSUMER: &str = "pull";
+/// What the work streams start with; the chain's name follows.
+const STREAM_PREFIX: &str = "PCLUSTER_";
+
+/// Where clients publish items.
+#[must_use]
+pub fn intake(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.in")
+}
+
+/// The queue in front of a hop.
+#[must_use]
+pub fn work(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+    format!("pcluster.{chain}.work.{}.{hop}", revision.number())
+}
+
+/// The queue of the items that failed in a hop as part of a larger frame.
+#[must_use]
+pub fn retry(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+    format!("pcluster.{chain}.retry.{}.{hop}", revision.number())
+}
+
+/// The patterns of all that a revision may have queued.
+#[must_use]
+pub fn queued(chain: &ChainName, revision: Revision) -> [String; 2] {
+    let number = revision.number();
+    [format!("pcluster.{chain}.work.{number}.>"), format!("pcluster.{chain}.retry.{number}.>")]
+}
+
+/// What was found in a subject of the work stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// The revision.
+    pub revision: Revision,
+    /// The hop, by its first stage.
+    pub hop: StageName,
+}
+
+/// Reads a work or retry subject of any chain.
+#[must_use]
+pub fn parse_queued(subject: &str) -> Option<Queued> {
+    let mut tokens = subject.split('.');
+    let ("pcluster", _chain) = (tokens.next()?, tokens.next()?) else { return None };
+    let ("work" | "retry") = tokens.next()? else { return None };
+    let revision = Revision::new(tokens.next()?.parse().ok()?);
+    let hop = tokens.next()?.parse().ok()?;
+    tokens.next().is_none().then_some(Queued { revision, hop })
+}
+
+/// Where results go.
+#[must_use]
+pub fn results(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.out")
+}
+
+/// Where a stage's dead letters go.
+#[must_use]
+pub fn dead(chain: &ChainName, stage: &StageName) -> String {
+    format!("pcluster.{chain}.dead.{stage}")
+}
+
+/// The pattern of all dead letters of a chain.
+#[must_use]
+pub fn dead_all(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.dead.*")
+}
+
+/// The stage that a dead letter's subject names.
+#[must_use]
+pub fn parse_dead(subject: &str) -> Option<StageName> {
+    let mut tokens = subject.split('.');
+    let ("pcluster", _chain, "dead") = (tokens.next()?, tokens.next()?, tokens.next()?) else { return None };
+    let stage = tokens.next()?.parse().ok()?;
+    tokens.next().is_none().then_some(stage)
+}
+
+/// Where a stage's log lines of a level go.
+#[must_use]
+pub fn log(chain: &ChainName, stage: &StageName, level: Level) -> String {
+    format!("pcluster.{chain}.log.{stage}.{}", level.name())
+}
+
+/// The patterns of the log lines of one chain or all, one stage or all, at a level or graver.
+#[must_use]
+pub fn logs(chain: Option<&ChainName>, stage: Option<&StageName>, level: Level) -> Vec<String> {
+    let chain = chain.map_or("*", ChainName::as_str);
+    let stage = stage.map_or("*", StageName::as_str);
+    let levels = Level::ALL.iter().filter(|each| **each <= level);
+    levels.map(|each| format!("pcluster.{chain}.log.{stage}.{}", each.name())).collect()
+}
+
+/// The pattern of the log lines of all chains.
+pub const LOGS_ALL: &str = "pcluster.*.log.>";
+
+/// What a counter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// Items that a stage has handled for good, well or not.
+    Done,
+    /// Items that it gave up: dead letters.
+    Failed,
+}
+
+impl Count {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A counter of a stage in a revision.
+#[must_use]
+pub fn count(chain: &ChainName, revision: Revision, stage: &StageName, what: Count) -> String {
+    format!("pcluster.{chain}.count.{}.{stage}.{}", revision.number(), what.name())
+}
+
+/// The pattern of all counters of a chain.
+#[must_use]
+pub fn counts(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.count.>")
+}
+
+/// The pattern of the counters of all chains.
+pub const COUNTS_ALL: &str = "pcluster.*.count.>";
+
+/// Reads a counter's subject: the revision, the stage, and what is counted.
+#[must_use]
+pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
+    let mut tokens = subject.split('.').skip(2);
+    let "count" = tokens.next()? else { return None };
+    let revision = Revision::new(tokens.next()?.parse().ok()?);
+    let stage = tokens.next()?.parse().ok()?;
+    let what = match tokens.next()? {
+        "done" => Count::Done,
+        "failed" => Count::Failed,
+        _ => return None,
+    };
+    Some((revision, stage, what))
+}
+
+/// The stream that holds exactly the items of a chain that are not finished.
+#[must_use]
+pub fn work_stream(chain: &ChainName) -> String {
+    format!("{STREAM_PREFIX}{chain}")
+}
+
+/// The stream of a chain's results.
+#[must_use]
+pub fn results_stream(chain: &ChainName) -> String {
+    format!("{STREAM_PREFIX}{chain}_OUT")
+}
+
+/// The stream of a chain's dead letters.
+#[must_use]
+pub fn dead_stream(chain: &ChainName) -> String {
+    format!("{STREAM_PREFIX}{chain}_DEAD")
+}
+
+/// The durable consumer of a hop in a revision.
+#[must_use]
+pub fn consumer(revision: Revision, hop: &StageName) -> String {
+    format!("{revision}_{hop}")
+}
+
+/// The key under which a chain's state is kept.
+#[must_use]
+pub fn state_key(chain: &ChainName) -> String {
+    chain.to_string()
+}
+
+/// The key under which a revision's manifest is kept.
+#[must_use]
+pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
+    format!("{chain}.{revision}")
+}
+
+/// What a key of the bucket of chains names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainKey {
+    /// A chain's state.
+    State(ChainName),
+    /// The manifest of a revision.
+    Manifest(ChainName, Revision),
+}
+
+/// Reads a key of the bucket of chains.
+#[must_use]
+pub fn parse_key(key: &str) -> Option<ChainKey> {
+    match key.split_once('.') {
+        None => Some(ChainKey::State(key.parse().ok()?)),
+        Some((chain, revision)) => {
+            let number = revision.strip_prefix('r')?.parse().ok()?;
+            Some(ChainKey::Manifest(chain.parse().ok()?, Revision::new(number)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain() -> ChainName {
+        "orders".parse().expect("valid")
+    }
+
+    fn stage() -> StageName {
+        "split".parse().expect("valid")
+    }
+
+    #[test]
+    fn what_is_formatted_can_be_parsed() {
+        let revision = Revision::new(7);
+        let expected = Some(Queued { revision, hop: stage() });
+        assert_eq!(parse_queued(&work(&chain(), revision, &stage())), expected);
+        assert_eq!(parse_queued(&retry(&chain(), revision, &stage())), expected);
+        assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
+        assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
+        assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));
+        let counter = count(&chain(), revision, &stage(), Count::Failed);
+        assert_eq!(parse_count(&counter), Some((revision, stage(), Count::Failed)));
+    }
+
+    #[test]
+    fn a_foreign_subject_is_not_taken_for_work() {
+        for subject in
+            ["pcluster.orders.in", "pcluster.orders.work.x.split", "other.orders.work.1.split", "pcluster.a.work.1.b.c"]
+        {
+            assert_eq!(parse_queued(subject), None, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_level_includes_the_graver_ones() {
+        assert_eq!(
+            logs(Some(&chain()), None, Level::Warn),
+            ["pcluster.orders.log.*.error", "pcluster.orders.log.*.warn"]
+        );
+    }
+}

@@ -1,0 +1,28 @@
+//! What pcluster says of itself: log lines on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts logging. `filter` is a level, or `target=level` pairs separated by commas.
+///
+/// # Errors
+///
+/// If the filter cannot be understood.
+pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
+    let targets: Targets = filter.parse().map_err(|error| {
+        format!("the log filter `{filter}`: {error}; write a level like \"info\" or pairs like \"pcluster=debug\"")
+    })?;
+    // The client library repeats at these levels what `broker` says in its own words.
+    let targets = targets.with_target("async_nats", tracing::Level::ERROR);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let registry = tracing_subscriber::registry().with(targets);
+    // Only fails if logging was started before, as when the library is used twice in one process.
+    let _ = if with_time { registry.with(layer).try_init() } else { registry.with(layer.without_time()).try_init() };
+    Ok(())
+}
