@@ -1,0 +1,7 @@
+//! End-to-end tests: the real `pcluster` against a real nats-server, one server per test. See tests/README.md.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on shall say where")]
+
+mod support;
+
+mod apart;
+mod chains;

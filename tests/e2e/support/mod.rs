@@ -1,0 +1,152 @@
+//! What the tests stand on: a nats-server per test, `pcluster` processes, plugins built once. Everything that is started is
+//! stopped when its value is dropped, also when the test fails, and what it said is printed then.
+
+mod process;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub use process::{Process, Run};
+pub use server::{Server, program};
+
+/// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The path of an example plugin, built once for all tests.
+pub fn plugin(name: &str) -> String {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let packages = ["--package=waiting", "--package=text", "--package=probe"];
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--target=wasm32-wasip1", "--target-dir=target"])
+            .args(packages)
+            .current_dir(repository())
+            .env_remove("CARGO_TARGET_DIR")
+            .status();
+        assert!(status.unwrap().success(), "the example plugins could not be built");
+    });
+    repository().join(format!("target/wasm32-wasip1/release/{name}.wasm")).display().to_string()
+}
+
+/// A cluster of one test: a server, a folder for files, and the processes that were started.
+pub struct Cluster {
+    pub server: Server,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts a server with the repository's configuration.
+    pub fn start() -> Self {
+        Self::with_server(Server::start(""))
+    }
+
+    /// A cluster on a server with settings of its own.
+    pub fn with_server(server: Server) -> Self {
+        Self { server, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A file in the test's folder.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A path in the test's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The command `pcluster` with these arguments, in the test's folder, connected to the test's server.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pcluster"));
+        command.args(arguments).current_dir(self.folder.path()).env("PCLUSTER_NATS", &self.server.url);
+        command.env("PCLUSTER_NATS_SERVER", program());
+        // Compiled plugins are shared by all tests: a folder that is safe to share is part of what is tested.
+        command.env("PCLUSTER_CACHE", std::env::temp_dir().join("pcluster-e2e-cache"));
+        command
+    }
+
+    /// Runs `pcluster` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments), b"")
+    }
+
+    /// Runs `pcluster` to its end with something on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Run {
+        Run::of(self.command(arguments), input.as_ref())
+    }
+
+    /// Runs `pcluster`, which must succeed, and returns its standard output.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).succeeded()
+    }
+
+    /// Starts `pcluster` without waiting for its end.
+    pub fn spawn(&self, arguments: &[&str]) -> Process {
+        Process::start(self.command(arguments))
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub fn node(&self, name: &str) -> Process {
+        let node = self.spawn(&["node", "--name", name]);
+        node.said("ready: serving");
+        node
+    }
+
+    /// Deploys a manifest.
+    #[track_caller]
+    pub fn deploy(&self, manifest: &str) -> String {
+        let file = self.file("chain.toml", manifest);
+        self.ok(&["deploy", file.to_str().unwrap()])
+    }
+
+    /// The status of a chain, as `pcluster status --json` gives it.
+    #[track_caller]
+    pub fn status(&self, chain: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&["status", chain, "--json"])).unwrap()
+    }
+
+    /// All results of a chain, once it is drained.
+    #[track_caller]
+    pub fn pull_all(&self, chain: &str) -> Vec<serde_json::Value> {
+        json_lines(&self.ok(&["pull", chain, "--all"]))
+    }
+}
+
+/// The manifest of a chain with one stage per task of the probe plugin; `rest` is added to each stage.
+pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
+    let plugin = plugin("probe");
+    let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n");
+    for task in tasks {
+        manifest += &format!("[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n{rest}\n");
+    }
+    manifest
+}
+
+/// The JSON documents in a text, one a line.
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until something holds; `what` names it should it never.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(started.elapsed() < DEADLINE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

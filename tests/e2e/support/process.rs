@@ -1,0 +1,185 @@
+//! Processes of a test: `pcluster` run to its end, or kept running.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::DEADLINE;
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Run {
+    /// Runs a command to its end.
+    pub fn of(mut command: Command, input: &[u8]) -> Self {
+        let started = Instant::now();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        let writing = std::thread::spawn(move || {
+            // A command that does not read all of its input has closed it.
+            let _ = stdin.write_all(&input);
+        });
+        let stdout = read_all(child.stdout.take().unwrap());
+        let stderr = read_all(child.stderr.take().unwrap());
+        let status = wait(&mut child);
+        writing.join().unwrap();
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let status = status.unwrap_or_else(|| panic!("{command:?} did not end\nstdout: {stdout}\nstderr: {stderr}"));
+        Self { code: status.code(), stdout, stderr, took: started.elapsed() }
+    }
+
+    /// Asserts that it succeeded, and returns its standard output.
+    #[track_caller]
+    pub fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Asserts that it failed with this status and said this on standard error.
+    #[track_caller]
+    pub fn failed(self, code: i32, said: &str) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(said), "expected: {said}\nstderr: {}", self.stderr);
+        self
+    }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn wait(child: &mut Child) -> Option<ExitStatus> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if started.elapsed() > DEADLINE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a process has written so far.
+#[derive(Default)]
+struct Written {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Written {
+    fn follow(stream: impl Read + Send + 'static) -> Arc<Self> {
+        let written = Arc::new(Self::default());
+        let lines = Arc::clone(&written);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { break };
+                lines.lines.lock().unwrap().push(line);
+                lines.more.notify_all();
+            }
+        });
+        written
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line with this text.
+    #[track_caller]
+    fn wait_for(&self, text: &str) -> String {
+        let lines = self.lines.lock().unwrap();
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let (lines, _) = self.more.wait_timeout_while(lines, DEADLINE, |lines| found(lines).is_none()).unwrap();
+        found(&lines).unwrap_or_else(|| panic!("never said: {text}\nsaid: {}", lines.join("\n")))
+    }
+}
+
+/// A running process, killed when dropped.
+pub struct Process {
+    child: Child,
+    stdout: Arc<Written>,
+    stderr: Arc<Written>,
+}
+
+impl Process {
+    /// Starts a command.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = Written::follow(child.stdout.take().unwrap());
+        let stderr = Written::follow(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line on standard error with this text, and returns it.
+    #[track_caller]
+    pub fn said(&self, text: &str) -> String {
+        self.stderr.wait_for(text)
+    }
+
+    /// Waits for a line on standard output with this text, and returns it.
+    #[track_caller]
+    pub fn printed(&self, text: &str) -> String {
+        self.stdout.wait_for(text)
+    }
+
+    /// All of standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// All of standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Sends a signal by its name, as in `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        assert!(status.success(), "cannot send {name}");
+    }
+
+    /// Waits for its end, and returns its exit status.
+    #[track_caller]
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = wait(&mut self.child);
+        status.unwrap_or_else(|| panic!("did not end\nstderr: {}", self.stderr())).code()
+    }
+
+    /// Tells it to stop, and waits for its end.
+    #[track_caller]
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- process {}:\n{}\n{}", self.id(), self.stdout(), self.stderr());
+        }
+    }
+}
