@@ -21,9 +21,9 @@ pub mod default {
     /// How soon a dead node's items are given to others.
     pub const ACK_WAIT: Duration = Duration::from_secs(10);
     /// How long the server remembers ids; NATS's own default.
-    pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+    pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
     /// How long results and dead letters stay.
-    pub const RESULTS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    pub const RESULTS_MAX_AGE: Duration = Duration::from_hours(7 * 24);
     /// Room for results, and for dead letters, in bytes.
     pub const RESULTS_MAX_BYTES: u64 = 1 << 30;
     /// Items that run at once on one node.
@@ -31,7 +31,7 @@ pub mod default {
     /// Frames handed out at once in the whole cluster.
     pub const MAX_IN_FLIGHT: u32 = 10_000;
     /// How long one item may take.
-    pub const TIMEOUT: Duration = Duration::from_secs(300);
+    pub const TIMEOUT: Duration = Duration::from_mins(5);
     /// Memory of one instance, in bytes.
     pub const MEMORY: u64 = 64 << 20;
     /// Attempts that an item gets.

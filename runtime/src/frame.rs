@@ -111,7 +111,9 @@ impl Frame {
             [item] => item.clone(),
             items => {
                 let mut payload = BytesMut::with_capacity(items.iter().map(Bytes::len).sum());
-                items.iter().for_each(|item| payload.extend_from_slice(item));
+                for item in items {
+                    payload.extend_from_slice(item);
+                }
                 payload.freeze()
             }
         }

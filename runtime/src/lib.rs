@@ -1,4 +1,22 @@
-//! pcluster
+//! pcluster runs chains of sandboxed WebAssembly tasks over NATS JetStream.
+//!
+//! An item goes one way through here: a client feeds it ([`root`]), the server queues it ([`broker`]), a node takes it and
+//! decides what becomes of it ([`node`]), the engine runs the task ([`engine`]), and its outputs go back to the server, until
+//! a client pulls the results.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`name`], [`chain`], [`subject`], [`frame`], [`log`] | pure: names, manifests, the wire; no I/O |
+//! | [`broker`] | NATS; the only module that names `async_nats` |
+//! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
+//! | [`node`] | takes items and runs them |
+//! | [`root`] | what a client can do, for Rust programs and for the command line |
+//! | [`config`], [`shutdown`], [`telemetry`] | settings, signals, log output |
+//! | [`cli`] | the command line |
+//!
+//! Imports go down this list's layers only: the pure modules import none of the others, `broker` and `engine` only the pure
+//! ones, `node` and `root` those (and never each other), `cli` all.
+
 pub mod broker;
 pub mod chain;
 pub mod cli;

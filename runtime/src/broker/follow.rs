@@ -55,7 +55,7 @@ impl Broker {
             From::First => DeliverPolicy::All,
             From::Now => DeliverPolicy::New,
             From::Ago(ago) => {
-                DeliverPolicy::ByStartTime { start_time: time::OffsetDateTime::from(SystemTime::now() - ago).into() }
+                DeliverPolicy::ByStartTime { start_time: time::OffsetDateTime::from(SystemTime::now() - ago) }
             }
         };
         let config =

@@ -17,7 +17,7 @@ use crate::subject::{self, Count};
 /// Room for log lines, in bytes; the oldest go first.
 const LOG_MAX_BYTES: i64 = 256 << 20;
 /// How long log lines stay.
-const LOG_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// How soon a result that a puller took but did not confirm is given to another.
 const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// Results that pullers may hold at once.
@@ -26,24 +26,14 @@ const PULL_MAX_IN_FLIGHT: i64 = 20_000;
 const STREAM_EXISTS: u64 = 10058;
 
 /// What a consumer has before it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Backlog {
-    /// Frames that wait to be handed out.
+    /// Messages that wait to be handed out.
+    #[serde(default, rename = "num_pending")]
     pub queued: u64,
-    /// Frames that are handed out and not yet acknowledged.
+    /// Messages that are handed out and not yet acknowledged.
+    #[serde(default, rename = "num_ack_pending")]
     pub running: u64,
-    /// Of these, the ones that have been handed out before.
-    pub redelivered: u64,
-}
-
-#[derive(Deserialize)]
-struct ConsumerState {
-    #[serde(default)]
-    num_pending: u64,
-    #[serde(default)]
-    num_ack_pending: u64,
-    #[serde(default)]
-    num_redelivered: u64,
 }
 
 #[derive(Deserialize)]
@@ -308,20 +298,6 @@ impl Broker {
         self.api(format!("STREAM.INFO.{stream}"), &request, what).await
     }
 
-    /// What waits and runs before a hop.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
-    pub async fn backlog(
-        &self,
-        chain: &ChainName,
-        revision: Revision,
-        hop: &StageName,
-    ) -> Result<Backlog, BrokerError> {
-        self.consumer_state(&subject::work_stream(chain), &subject::consumer(revision, hop)).await
-    }
-
     /// What waits for the pullers, and what they hold.
     ///
     /// # Errors
@@ -333,8 +309,7 @@ impl Broker {
 
     async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
         let what = || format!("tell the state of the consumer `{consumer}`");
-        let state: ConsumerState = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await?;
-        Ok(Backlog { queued: state.num_pending, running: state.num_ack_pending, redelivered: state.num_redelivered })
+        self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
     }
 
     /// Removes every message that a revision has queued.

@@ -320,7 +320,7 @@ mod tests {
         assert_eq!((values.len(), error.as_deref()), (1, Some("`input`: line 3: 1 fields, but the header line has 2")));
         let (values, error) = read(Some(InputFormat::Lines), b"ok\nb\xff\n");
         assert_eq!((values.len(), error.as_deref()), (1, Some("`input`: line 2: not UTF-8 after byte 1 of the line")));
-        assert_eq!(read(Some(InputFormat::Cbor), b"\x01\x82").1.is_some(), true);
+        assert!(read(Some(InputFormat::Cbor), b"\x01\x82").1.is_some());
     }
 
     #[test]

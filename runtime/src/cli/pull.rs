@@ -47,7 +47,7 @@ pub struct Form {
 }
 
 enum Next {
-    Result(Taken),
+    Result(Box<Taken>),
     Drained,
     TimedOut,
     Stopped,
@@ -107,7 +107,7 @@ async fn next(root: &Root, puller: &mut Puller, args: &Args) -> anyhow::Result<N
         };
         tokio::select! {
             biased;
-            taken = puller.next() => return Ok(Next::Result(taken?)),
+            taken = puller.next() => return Ok(Next::Result(Box::new(taken?))),
             () = tokio::time::sleep(patience), if args.timeout.is_some() => return Ok(Next::TimedOut),
             _ = look.tick(), if args.all => {
                 if root.is_drained(&args.chain).await? {

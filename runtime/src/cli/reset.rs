@@ -35,11 +35,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "pending_nodes": reset.pending_nodes,
         }))?;
     } else {
-        let mut line = format!("{} reset: {} dropped", args.chain, count(reset.dropped, "unfinished message"));
-        if args.all {
-            line += &format!(", {} forgotten", count(reset.forgotten, "result or dead letter"));
-        }
-        context.output.data(&format!("{line}; it goes on as {}", reset.revision))?;
+        let dropped = count(reset.dropped, "unfinished message");
+        let forgotten = match reset.forgotten {
+            _ if !args.all => String::new(),
+            number => format!(", {number} results and dead letters forgotten"),
+        };
+        let (chain, revision) = (&args.chain, reset.revision);
+        context.output.data(&format!("{chain} reset: {dropped} dropped{forgotten}; it goes on as {revision}"))?;
     }
     for node in reset.pending_nodes {
         context.output.note(&format!(

@@ -29,10 +29,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         all.push(root.status(chain, &nodes).await?);
     }
     if context.output.is_json() {
-        return Ok(match (&args.chain, all.first()) {
-            (Some(_), Some(status)) => context.output.document(status)?,
-            _ => context.output.document(&all)?,
-        });
+        let printed = match (&args.chain, all.first()) {
+            (Some(_), Some(status)) => context.output.document(status),
+            _ => context.output.document(&all),
+        };
+        return Ok(printed?);
     }
     if all.is_empty() {
         context.output.note("no chain is deployed; `pcluster deploy chain.toml` deploys one");

@@ -110,7 +110,6 @@ fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
             return Err(CborError::Malformed(at));
         }
         let opened = match (head.major, head.argument) {
-            (0 | 1, _) => None,
             (2 | 3, Some(len)) => {
                 let end = usize::try_from(len).ok().and_then(|len| next.checked_add(len));
                 let string = end.and_then(|end| bytes.get(next..end)).ok_or(CborError::CutOff(at))?;
@@ -124,7 +123,7 @@ fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
                 continue;
             }
             (2 | 3, None) => Some(Open::Chunks(head.major)),
-            (4, Some(0)) | (5, Some(0)) => None,
+            (0 | 1, _) | (4 | 5, Some(0)) => None,
             (4, Some(count)) => Some(Open::Definite(count)),
             (5, Some(count)) => Some(Open::Definite(count.checked_mul(2).ok_or(CborError::CutOff(at))?)),
             (4, None) => Some(Open::Array),

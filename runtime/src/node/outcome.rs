@@ -143,15 +143,7 @@ impl Hop {
             Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
             None => Index::in_order(items.len()),
         };
-        Ok(Frame { id: self.id(delivery, is_fed), items, index, inherited: delivery.headers().inherited() })
-    }
-
-    fn id(&self, delivery: &Delivery, is_fed: bool) -> FrameId {
-        match delivery.header(header::ID).or_else(|| delivery.header(header::MESSAGE_ID)) {
-            Some(text) if is_fed => FrameId::from_fed(text),
-            Some(text) => FrameId::from_header(text),
-            None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
-        }
+        Ok(Frame { id: frame_id(delivery, is_fed), items, index, inherited: delivery.headers().inherited() })
     }
 
     /// Runs the items one after the other.
@@ -281,7 +273,7 @@ impl Hop {
         let failure = Failure::fatal(FailureKind::Undecodable, reason);
         let all = delivery.headers();
         let mut headers = all.inherited();
-        headers.push(header::ID, self.id(delivery, self.position == 0).as_str());
+        headers.push(header::ID, frame_id(delivery, self.position == 0).as_str());
         if let Some(text) = all.get(header::CONTENT_TYPE) {
             headers.push(header::CONTENT_TYPE, text);
         }
@@ -350,6 +342,15 @@ impl Hop {
             wait = (wait * 2).min(AGAIN_MAX);
         }
         Ok(())
+    }
+}
+
+/// The id that a message carries, or one made of where it is stored.
+fn frame_id(delivery: &Delivery, is_fed: bool) -> FrameId {
+    match delivery.header(header::ID).or_else(|| delivery.header(header::MESSAGE_ID)) {
+        Some(text) if is_fed => FrameId::from_fed(text),
+        Some(text) => FrameId::from_header(text),
+        None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
     }
 }
 

@@ -114,9 +114,8 @@ impl Worker {
                     Event::Delivery(delivery) => self.start(*delivery),
                     Event::Expired => {}
                     Event::Gone if draining => {}
-                    Event::Gone => return Ended::Lost,
                     Event::Closed if draining => return Ended::Drained,
-                    Event::Closed => return Ended::Lost,
+                    Event::Gone | Event::Closed => return Ended::Lost,
                 },
                 Some(_) = self.running.join_next() => {}
                 _ = progress.tick() => self.tell_progress().await,

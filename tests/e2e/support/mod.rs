@@ -13,7 +13,7 @@ pub use process::{Process, Run};
 pub use server::{Server, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
