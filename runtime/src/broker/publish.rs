@@ -105,10 +105,10 @@ impl Broker {
     /// # Errors
     ///
     /// If it is not known to be stored.
-    pub async fn publish(&self, message: Outgoing) -> Result<Published, PublishError> {
+    pub async fn publish(&self, message: &Outgoing) -> Result<Published, PublishError> {
         let mut headers = to_header_map(&message.headers);
         headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
-        self.publish_and_wait(message.subject, headers, message.payload).await
+        self.publish_and_wait(&message.subject, headers, message.payload.clone()).await
     }
 
     /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most
@@ -117,21 +117,22 @@ impl Broker {
     /// # Errors
     ///
     /// If they are not known to be stored.
-    pub async fn publish_batch(&self, messages: Vec<Outgoing>) -> Result<Published, PublishError> {
+    pub async fn publish_batch(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
         debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
         let batch = ulid::Ulid::generate().to_string();
         let last = messages.len();
-        for (message, position) in messages.into_iter().zip(1..) {
+        for (message, position) in messages.iter().zip(1..) {
             let mut headers = to_header_map(&message.headers);
             headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
             headers.insert("Nats-Batch-Id", batch.as_str());
             headers.insert("Nats-Batch-Sequence", position.to_string());
             if position == last {
                 headers.insert("Nats-Batch-Commit", "1");
-                return self.publish_and_wait(message.subject, headers, message.payload).await;
+                return self.publish_and_wait(&message.subject, headers, message.payload.clone()).await;
             }
             self.check_size(&headers, &message.payload)?;
-            let sent = self.client.publish_with_headers(message.subject, headers, message.payload).await;
+            let sent =
+                self.client.publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await;
             sent.map_err(|error| BrokerError::other("publish", &error))?;
         }
         Ok(Published::Stored)
@@ -146,16 +147,16 @@ impl Broker {
 
     async fn publish_and_wait(
         &self,
-        subject: String,
+        subject: &str,
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Published, PublishError> {
         self.check_size(&headers, &payload)?;
-        let answer = match self.client.request_with_headers(subject.clone(), headers, payload).await {
+        let answer = match self.client.request_with_headers(subject.to_owned(), headers, payload).await {
             Ok(answer) => answer,
             Err(error) => {
                 return Err(match error.kind() {
-                    RequestErrorKind::NoResponders => PublishError::NoStream(subject),
+                    RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
                     RequestErrorKind::TimedOut => match self.timed_out(format!("publish to `{subject}`")) {
                         BrokerError::Timeout(_) => PublishError::Unanswered,
                         error => error.into(),
@@ -171,7 +172,7 @@ impl Broker {
             None if answer.duplicate => Ok(Published::Duplicate),
             None => Ok(Published::Stored),
             Some(error) if error.err_code == code::BATCH_DUPLICATE => Ok(Published::Duplicate),
-            Some(error) => Err(classify(&subject, error, self.max_payload())),
+            Some(error) => Err(classify(subject, error, self.max_payload())),
         }
     }
 

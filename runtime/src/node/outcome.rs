@@ -1,19 +1,26 @@
 //! What becomes of a frame: its items run, their outputs are stored, and only then is the frame acknowledged.
 //!
-//! Every message published here has an id made of the frame's place in the stream, so that a frame that is handed out twice
-//! leaves its outputs once. What a publish holds first always has the same id, whatever it is: two different endings of the
-//! same frame cannot both be stored.
+//! Every message published here has an id made of the frame's place in the stream, the item's place in the frame and the
+//! output's place among the item's, so that a frame that is handed out twice leaves its outputs once. A retry has the id of
+//! the item's first output: of two different endings of an item, the first that is stored counts.
+//!
+//! Outputs are published side by side, each on its own. An atomic batch would be one answer in place of many, but the server
+//! keeps a store of files for each batch: measured with nats-server 2.15.1 on the text chain, 1,600 generators of 8 outputs
+//! took 12.6 s in batches and 1.7 s side by side. Batches are kept for the one case that needs them, a frame of
+//! which some items go on and others are tried again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::logs::StageLog;
 use super::stats::HopStats;
 use crate::broker::Broker;
-use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError};
+use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
 use crate::broker::queue::Delivery;
 use crate::chain::{Chain, Stage};
 use crate::engine::task::{Call, Failure, FailureKind, Task};
@@ -27,6 +34,8 @@ use crate::subject;
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// Outputs of one frame that are on their way at once.
+const SIDE_BY_SIDE: usize = 256;
 /// After this many tries, the node says what it waits for.
 const TELL_AFTER: u32 = 20;
 
@@ -175,11 +184,10 @@ impl Hop {
         let mut publishes = Publishes::default();
         let mut k = 0;
         for Ending { position, outputs } in endings {
-            let index = Index::of_one(taken.frame.index.get(position));
             match outputs {
                 Ok(outputs) => {
-                    for output in outputs {
-                        publishes.outputs.push(self.output(taken, k, index.clone(), output));
+                    for (output, number) in outputs.into_iter().zip(0..) {
+                        publishes.outputs.push(self.output(taken, (position, number), k, output));
                         k += 1;
                     }
                 }
@@ -188,15 +196,7 @@ impl Hop {
                     publishes.dead.push(self.dead_letter(taken, position, &frame, &failure));
                 }
                 Err(_) => {
-                    let frame = taken.part(position, taken.frame.id.child(k));
-                    let mut headers = frame.headers();
-                    headers.push(header::ATTEMPT, taken.attempt.to_string());
-                    publishes.retries.push(Outgoing {
-                        subject: subject::retry(&self.chain.name, self.revision, &self.stage().name),
-                        message_id: self.message_id(taken.sequence, k),
-                        headers,
-                        payload: frame.payload(),
-                    });
+                    publishes.retries.push(self.retry(taken, position, k));
                     k += 1;
                 }
             }
@@ -204,7 +204,21 @@ impl Hop {
         publishes
     }
 
-    fn output(&self, taken: &Taken, k: usize, index: Index, item: Bytes) -> Outgoing {
+    fn retry(&self, taken: &Taken, position: usize, k: usize) -> Outgoing {
+        let frame = taken.part(position, taken.frame.id.child(k));
+        let mut headers = frame.headers();
+        headers.push(header::ATTEMPT, taken.attempt.to_string());
+        Outgoing {
+            subject: subject::retry(&self.chain.name, self.revision, &self.stage().name),
+            message_id: self.message_id(taken.sequence, position, 0),
+            headers,
+            payload: frame.payload(),
+        }
+    }
+
+    /// The `k`th output of the frame, by its item's position and its number among the item's.
+    fn output(&self, taken: &Taken, (position, number): (usize, usize), k: usize, item: Bytes) -> Outgoing {
+        let index = Index::of_one(taken.frame.index.get(position));
         let inherited = taken.frame.inherited.clone();
         let frame = Frame { id: taken.frame.id.child(k), items: vec![item], index, inherited };
         let mut headers = frame.headers();
@@ -213,7 +227,7 @@ impl Hop {
         }
         Outgoing {
             subject: self.target.clone(),
-            message_id: self.message_id(taken.sequence, k),
+            message_id: self.message_id(taken.sequence, position, number),
             headers,
             payload: frame.payload(),
         }
@@ -227,8 +241,8 @@ impl Hop {
     }
 
     /// The revision is part of it for the streams that outlive the work stream.
-    fn message_id(&self, sequence: u64, k: usize) -> String {
-        format!("{}.{sequence}.{k}", self.revision.number())
+    fn message_id(&self, sequence: u64, position: usize, number: usize) -> String {
+        format!("{}.{sequence}.{position}.{number}", self.revision.number())
     }
 
     fn dead_letter(&self, taken: &Taken, position: usize, frame: &Frame, failure: &Failure) -> Outgoing {
@@ -253,7 +267,7 @@ impl Hop {
         headers.push(header::REASON, to_header_line(&failure.reason));
         Outgoing {
             subject: subject::dead(&self.chain.name, stage),
-            message_id: self.message_id(sequence, position),
+            message_id: self.message_id(sequence, position, 0),
             headers,
             payload,
         }
@@ -297,40 +311,48 @@ impl Hop {
         }
     }
 
-    /// Stores everything, however long it takes. Dead letters come first and retries last; outputs and retries go to one
-    /// stream in one publish unless the outputs are results.
+    /// Stores everything, however long it takes. Dead letters come first and retries last.
     async fn store(&self, publishes: Publishes) -> Result<(), PublishError> {
         let Publishes { dead, mut outputs, retries } = publishes;
-        self.store_all(dead).await?;
-        if self.is_last {
-            self.store_all(outputs).await?;
-            self.store_all(retries).await
-        } else {
-            outputs.extend(retries);
-            self.store_all(outputs).await
+        self.store_side_by_side(dead).await?;
+        // Results go to another stream than retries, so these two cannot be one batch.
+        if self.is_last || retries.is_empty() {
+            self.store_side_by_side(outputs).await?;
+            return self.store_side_by_side(retries).await;
         }
+        outputs.extend(retries);
+        for batch in outputs.chunks(BATCH_MAX) {
+            self.insist(|| self.broker.publish_batch(batch)).await?;
+        }
+        Ok(())
     }
 
-    async fn store_all(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
-        let mut rest = messages.into_iter();
-        loop {
-            let part: Vec<Outgoing> = rest.by_ref().take(BATCH_MAX).collect();
-            if part.is_empty() {
-                return Ok(());
+    async fn store_side_by_side(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
+        if let [one] = messages.as_slice() {
+            return self.store_one(one).await;
+        }
+        let mut on_the_way = FuturesUnordered::new();
+        for one in &messages {
+            if on_the_way.len() == SIDE_BY_SIDE {
+                on_the_way.next().await.transpose()?;
             }
-            self.store_part(part).await?;
+            on_the_way.push(self.store_one(one));
         }
+        on_the_way.try_collect().await
     }
 
-    /// Stores up to a batch. Gives up only on what can never be stored; everything else is tried again.
-    async fn store_part(&self, part: Vec<Outgoing>) -> Result<(), PublishError> {
+    async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
+        self.insist(|| self.broker.publish(message)).await
+    }
+
+    /// Publishes until it is stored. Gives up only on what can never be.
+    async fn insist<P>(&self, mut publish: impl FnMut() -> P) -> Result<(), PublishError>
+    where
+        P: Future<Output = Result<Published, PublishError>>,
+    {
         let mut wait = AGAIN;
         for tries in 1.. {
-            let published = match part.as_slice() {
-                [one] => self.broker.publish(one.clone()).await,
-                many => self.broker.publish_batch(many.to_vec()).await,
-            };
-            let error = match published {
+            let error = match publish().await {
                 Ok(_) => return Ok(()),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,

@@ -180,7 +180,7 @@ impl Feeder {
 async fn publish(broker: Broker, message: Outgoing, waiting: Arc<AtomicBool>) -> Result<Published, PublishError> {
     let mut wait = FULL_WAIT;
     loop {
-        match broker.publish(message.clone()).await {
+        match broker.publish(&message).await {
             Err(error) if error.is_passing() => {
                 waiting.store(true, Relaxed);
                 tokio::time::sleep(wait).await;
