@@ -3,5 +3,9 @@
 
 mod support;
 
+mod any_language;
 mod apart;
 mod chains;
+mod reset;
+mod versions;
+mod wait;
