@@ -3,9 +3,12 @@
 
 mod support;
 
+mod any_client;
 mod any_language;
 mod apart;
 mod chains;
+mod dev;
+mod library;
 mod reset;
 mod versions;
 mod wait;
