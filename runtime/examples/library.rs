@@ -36,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
 
     root.wait(&chain, Some(PATIENCE), |_| {}).await?;
     let status = root.status(&chain, &root.nodes().await?).await?;
+    println!("empty: {} results, {} dead letters", status.results, status.dead);
     let mut puller = root.puller(&chain).await?;
     for _ in 0..status.results {
         let taken = puller.next().await?;
@@ -45,9 +46,6 @@ async fn main() -> anyhow::Result<()> {
     }
     puller.close().await;
 
-    for stage in status.revisions.iter().flat_map(|revision| &revision.stages) {
-        println!("stage {}: {} done", stage.stage, stage.done);
-    }
     let reset = root.reset(&chain, false).await?;
     println!("reset: {} dropped, goes on as {}", reset.dropped, reset.revision);
     Ok(())
