@@ -3,5 +3,16 @@
 
 mod support;
 
+mod any_client;
+mod any_language;
 mod apart;
 mod chains;
+mod dev;
+mod failures;
+mod feed;
+mod library;
+mod logs;
+mod pull;
+mod reset;
+mod versions;
+mod wait;

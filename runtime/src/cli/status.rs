@@ -25,17 +25,24 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let nodes = root.nodes().await?;
     let mut all = Vec::with_capacity(chains.len());
+    // One chain whose entry is damaged does not hide the others; it still makes the command fail.
+    let mut ended = Ok(());
     for chain in &chains {
-        all.push(root.status(chain, &nodes).await?);
+        match root.status(chain, &nodes).await {
+            Ok(status) => all.push(status),
+            Err(error) if args.chain.is_none() => ended = ended.and(Err(error)),
+            Err(error) => return Err(error.into()),
+        }
     }
     if context.output.is_json() {
         let printed = match (&args.chain, all.first()) {
             (Some(_), Some(status)) => context.output.document(status),
             _ => context.output.document(&all),
         };
-        return Ok(printed?);
+        printed?;
+        return Ok(ended?);
     }
-    if all.is_empty() {
+    if chains.is_empty() {
         context.output.note("no chain is deployed; `pcluster deploy chain.toml` deploys one");
     }
     for (position, status) in all.iter().enumerate() {
@@ -44,7 +51,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
         show(status, context)?;
     }
-    Ok(())
+    Ok(ended?)
 }
 
 fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {

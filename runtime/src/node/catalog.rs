@@ -14,8 +14,8 @@ use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::stats::{Board, HopStats};
 use super::worker;
-use crate::broker::Broker;
 use crate::broker::registry::{Change, Registry};
+use crate::broker::{Broker, BrokerError};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine::limits::Limits;
@@ -129,6 +129,7 @@ impl Catalog {
                 tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
                 serving.phase.send_replace(Phase::Interrupt);
                 self.context.board.remove(&key.0, key.1);
+                tokio::spawn(Arc::clone(&self.context).forget(key.0, key.1, serving));
             }
         }
     }
@@ -315,7 +316,7 @@ impl Context {
         })
     }
 
-    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<(), crate::broker::BrokerError> {
+    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
         if !self.broker.is_finished(chain, revision).await? {
             return Ok(());
         }
@@ -326,6 +327,19 @@ impl Context {
         if !self.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await? {
             return Ok(());
         }
+        self.delete_consumers(chain, revision).await
+    }
+
+    /// Waits until a revision that is no longer live has been interrupted, and removes its consumers: this node may have made
+    /// one anew after others removed it and before it heard of that.
+    async fn forget(self: Arc<Self>, chain: ChainName, revision: Revision, serving: Serving) {
+        let _ = serving.task.await;
+        if let Err(error) = self.delete_consumers(&chain, revision).await {
+            tracing::debug!(%chain, %revision, %error, "consumers may be left behind");
+        }
+    }
+
+    async fn delete_consumers(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
         if let Some(deployed) = self.registry.deployed(chain, revision).await?
             && let Ok(checked) = Chain::new(&deployed.manifest)
         {

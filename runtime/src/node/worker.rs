@@ -27,7 +27,10 @@ pub async fn run(hop: Arc<Hop>, mut phase: watch::Receiver<Phase>) {
         };
         match served {
             Ended::Drained => break,
-            Ended::Lost => worker.mend().await,
+            Ended::Lost => tokio::select! {
+                () = worker.mend() => {}
+                () = reached(&mut phase, Phase::Interrupt) => break,
+            },
         }
     }
     let finished = tokio::select! {

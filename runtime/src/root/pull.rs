@@ -81,7 +81,9 @@ impl Root {
         if self.broker.unfinished(chain).await? > 0 {
             return Ok(false);
         }
-        Ok(self.broker.untaken(chain).await?.queued == 0)
+        let untaken = self.broker.untaken(chain).await?;
+        // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
+        Ok(untaken.queued == 0 && untaken.running == 0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests stand on: a nats-server per test, `pcluster` processes, plugins built once. Everything that is started is
 //! stopped when its value is dropped, also when the test fails, and what it said is printed then.
 
+mod client;
 mod process;
 mod server;
 
@@ -9,6 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub use client::{Client, Message};
 pub use process::{Process, Run};
 pub use server::{Server, program};
 
@@ -98,9 +100,23 @@ impl Cluster {
 
     /// Starts a node and waits until it is ready.
     pub fn node(&self, name: &str) -> Process {
-        let node = self.spawn(&["node", "--name", name]);
+        self.node_with(name, &[])
+    }
+
+    /// Starts a node with more arguments and waits until it is ready.
+    pub fn node_with(&self, name: &str, more: &[&str]) -> Process {
+        let node = self.spawn(&[&["node", "--name", name], more].concat());
         node.said("ready: serving");
         node
+    }
+
+    /// Waits until a chain's status, as `pcluster status --json` gives it, satisfies a condition.
+    #[track_caller]
+    pub fn until(&self, chain: &str, what: &str, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        eventually(what, || {
+            let status = self.status(chain);
+            holds(&status).then_some(status)
+        })
     }
 
     /// Deploys a manifest.
@@ -131,6 +147,19 @@ pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
         manifest += &format!("[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n{rest}\n");
     }
     manifest
+}
+
+/// A line for each number, as `feed` reads them from its standard input.
+pub fn lines(numbers: std::ops::Range<u64>) -> String {
+    numbers.map(|number| format!("{number}\n")).collect()
+}
+
+/// The numbers that results are, sorted.
+#[track_caller]
+pub fn numbers(results: &[serde_json::Value]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = results.iter().map(|result| result.as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// The JSON documents in a text, one a line.

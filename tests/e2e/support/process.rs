@@ -1,7 +1,7 @@
 //! Processes of a test: `pcluster` run to its end, or kept running.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -119,8 +119,19 @@ pub struct Process {
 
 impl Process {
     /// Starts a command.
-    pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// Starts a command with a standard input that stays open until it is dropped.
+    pub fn start_fed(command: Command) -> (Self, ChildStdin) {
+        let mut process = Self::start_with(command, Stdio::piped());
+        let stdin = process.child.stdin.take().unwrap();
+        (process, stdin)
+    }
+
+    fn start_with(mut command: Command, stdin: Stdio) -> Self {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = Written::follow(child.stdout.take().unwrap());
         let stderr = Written::follow(child.stderr.take().unwrap());
         Self { child, stdout, stderr }

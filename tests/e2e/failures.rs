@@ -1,0 +1,149 @@
+//! Items that fail: tried again, then kept with the reason; nothing else suffers.
+
+use std::time::{Duration, Instant};
+
+use ciborium::Value;
+use serde_json::json;
+
+use crate::support::{Client, Cluster, json_lines, numbers, plugin, probe_chain};
+
+/// A chain of one stage, which runs this task of the probe plugin.
+fn chain(name: &str, task: &str, rest: &str) -> String {
+    format!(
+        "name = \"{name}\"\nversion = \"1.0\"\n[[stage]]\nname = \"only\"\nplugin = \"{}\"\ntask = \"{task}\"\n{rest}\n",
+        plugin("probe")
+    )
+}
+
+/// Two attempts, the second soon.
+const TWICE: &str = "retry = { attempts = 2, backoff = [\"10ms\"] }\n";
+
+#[test]
+fn what_fails_for_good_is_a_dead_letter_with_its_reason_and_its_payload() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let cases = [
+        // The task, its limits, the attempts made, the kind of failure, and what the reason says.
+        ("fail", "", "2", "error", "this task always fails"),
+        ("fatal", "", "1", "error", "this task always fails for good"),
+        ("trap", "", "2", "trap", "this task always panics"),
+        ("spin", "timeout = \"150ms\"", "2", "timeout", "the task took longer than its timeout of 150ms"),
+        (
+            "allocate",
+            "memory = \"16MiB\"\nconfig = { mebibytes = 100 }",
+            "2",
+            "memory",
+            "the task wanted more than its memory of 16.0 MiB",
+        ),
+        ("big", "config = { bytes = 2_000_000 }", "2", "output", "an output of 2000005 bytes; the server takes "),
+    ];
+    for (task, limits, ..) in cases {
+        cluster.deploy(&chain(task, task, &format!("{TWICE}{limits}")));
+    }
+    let _node = cluster.node("a");
+    for (task, ..) in cases {
+        let headers = [("Nats-Msg-Id", "order.7"), ("X-Customer", "ada"), ("Content-Type", "application/json")];
+        client.publish(&format!("pcluster.{task}.in"), &headers, "[5, \"five\"]").unwrap();
+    }
+    for (task, _, attempts, kind, reason) in cases {
+        let letter = &client.messages(&format!("PCLUSTER_{task}_DEAD"), 1)[0];
+        assert_eq!(letter.subject, format!("pcluster.{task}.dead.only"));
+        assert_eq!(letter.item(), Value::Array(vec![5.into(), "five".into()]), "{task}");
+        let expected = [
+            ("Pcluster-Chain", task),
+            ("Pcluster-Stage", "only"),
+            ("Pcluster-Attempts", attempts),
+            ("Pcluster-Failure", kind),
+            ("Pcluster-Id", "order%2E7"),
+            ("Pcluster-Version", "1.0"),
+            ("Pcluster-Revision", "1"),
+            ("Pcluster-Node", "a"),
+            ("X-Customer", "ada"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(letter.header(name), value, "{task}: {name}");
+        }
+        assert!(letter.header("Pcluster-Reason").contains(reason), "{task}: {}", letter.header("Pcluster-Reason"));
+        cluster.ok(&["wait", task]);
+        let status =
+            cluster.until(task, "the failure is counted", |status| status["revisions"][0]["stages"][0]["failed"] == 1);
+        let stage = &status["revisions"][0]["stages"][0];
+        assert_eq!((&stage["done"], &stage["queued"], &status["dead"]), (&json!(1), &json!(0), &json!(1)), "{task}");
+        assert_eq!(client.count(&format!("PCLUSTER_{task}_OUT")), 0, "{task}");
+    }
+}
+
+#[test]
+fn a_flaky_item_succeeds_on_the_attempt_it_should_and_not_before_its_back_off() {
+    let cluster = Cluster::start();
+    let retry = "config = { failures = 2 }\nretry = { attempts = 3, backoff = [\"100ms\", \"300ms\"] }";
+    cluster.deploy(&chain("flaky", "flaky", retry));
+    let _node = cluster.node("a");
+    let started = Instant::now();
+    cluster.ok(&["feed", "flaky", "7"]);
+    assert_eq!(json_lines(&cluster.ok(&["pull", "flaky", "-n", "1"])), [7]);
+    assert!(started.elapsed() >= Duration::from_millis(400), "after {:?}", started.elapsed());
+    cluster.ok(&["wait", "flaky"]);
+    let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let hop = &nodes[0]["hops"][0];
+    assert_eq!((&hop["retried"], &hop["done"], &hop["failed"]), (&json!(2), &json!(1), &json!(0)));
+}
+
+#[test]
+fn an_item_that_needs_more_attempts_than_it_has_is_a_dead_letter() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&chain("flaky", "flaky", &format!("config = {{ failures = 2 }}\n{TWICE}")));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "flaky", "7"]);
+    let letter = &client.messages("PCLUSTER_flaky_DEAD", 1)[0];
+    assert_eq!(letter.header("Pcluster-Reason"), "attempt 2 of 2 that fail");
+}
+
+#[test]
+fn a_failing_item_of_a_frame_does_not_repeat_its_neighbours() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    // The text is no number: its task cannot read it. The neighbours are done with at the first attempt.
+    cluster.deploy(&chain("frame", "drop_odd", TWICE));
+    let _node = cluster.node("a");
+    client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "batch")], b"\x02\x04\x61x\x06\x03".as_slice()).unwrap();
+    let letter = &client.messages("PCLUSTER_frame_DEAD", 1)[0];
+    assert_eq!(letter.item(), Value::from("x"));
+    // It was the third item of its message.
+    assert_eq!(letter.header("Pcluster-Index"), "2");
+    assert!(letter.header("Pcluster-Id").starts_with("batch"));
+    assert_eq!(numbers(&cluster.pull_all("frame")), [2, 4, 6]);
+    let done = cluster
+        .until("frame", "all are counted", |status| status["revisions"][0]["stages"][0]["done"].as_u64() >= Some(5));
+    assert_eq!(done["revisions"][0]["stages"][0]["done"], 5);
+}
+
+#[test]
+fn each_item_of_a_frame_that_fails_is_tried_again_by_itself() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let retry = "config = { failures = 2 }\nretry = { attempts = 3, backoff = [\"10ms\"] }";
+    cluster.deploy(&chain("frame", "flaky", retry));
+    let _node = cluster.node("a");
+    client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "batch")], b"\x01\x02\x03".as_slice()).unwrap();
+    let printed = cluster.ok(&["pull", "frame", "--all", "--meta"]);
+    let mut results: Vec<(u64, String)> = json_lines(&printed)
+        .iter()
+        .map(|result| (result["item"].as_u64().unwrap(), result["id"].as_str().unwrap().to_owned()))
+        .collect();
+    results.sort();
+    assert_eq!(results, [(1, "batch".to_owned()), (2, "batch#1".to_owned()), (3, "batch#2".to_owned())]);
+    assert_eq!(client.count("PCLUSTER_frame_DEAD"), 0);
+}
+
+#[test]
+fn a_task_sees_the_variables_that_the_manifest_grants_and_nothing_else_of_the_host() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("env", &["env"], "env = { GREETING = \"hi\", EMPTY = \"\" }"));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "env", "1"]);
+    let result = &json_lines(&cluster.ok(&["pull", "env", "-n", "1"]))[0];
+    assert_eq!(result["variables"], json!({"GREETING": "hi", "EMPTY": ""}));
+    assert!(!result["arguments"].to_string().contains("node"), "{result}");
+}

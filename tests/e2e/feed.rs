@@ -1,0 +1,159 @@
+//! Feeding: from everywhere, in every format, without losing or repeating anything.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Cluster, eventually, lines, numbers, probe_chain};
+
+/// A cluster with a chain `fed` that passes everything on.
+fn passing_on() -> Cluster {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("fed", &["echo"], ""));
+    cluster
+}
+
+/// The results of the chain `fed`, sorted as texts.
+fn results(cluster: &Cluster) -> Vec<Value> {
+    let mut results = cluster.pull_all("fed");
+    results.sort_by_key(Value::to_string);
+    results
+}
+
+#[test]
+fn items_come_from_arguments_standard_input_and_files_of_every_format() {
+    let cluster = passing_on();
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "fed", "{\"a\": 1}", "plain text", "17"]);
+    assert_eq!(results(&cluster), [json!("plain text"), json!(17), json!({"a": 1})]);
+
+    cluster.run_with_input(&["feed", "fed"], "{\"a\": 1}\n\n[2]\n").succeeded();
+    assert_eq!(results(&cluster), [json!([2]), json!({"a": 1})]);
+    cluster.run_with_input(&["feed", "fed", "-f", "-"], "one\ntwo").succeeded();
+    assert_eq!(results(&cluster), [json!("one"), json!("two")]);
+
+    let record = json!({"name": "ada", "note": "b, c"});
+    let files: [(&str, &[u8], &[&str], Vec<Value>); 8] = [
+        ("a.ndjson", b"1\n\"two\"\n", &[], vec![json!("two"), json!(1)]),
+        ("a.json", b" [1, \"two\", [3]] ", &[], vec![json!("two"), json!(1), json!([3])]),
+        ("a.txt", b"1\r\n\ntwo", &[], vec![json!(""), json!("1"), json!("two")]),
+        ("a.csv", b"name,note\nada,\"b, c\"\n", &[], vec![record]),
+        ("a.cbor", b"\x01\x82\x02\x03\x61x", &[], vec![json!("x"), json!(1), json!([2, 3])]),
+        ("a.data", b"1\n2\n", &["--format", "lines"], vec![json!("1"), json!("2")]),
+        ("b.data", b"{\"a\": 1}\n", &[], vec![json!({"a": 1})]),
+        ("empty.json", b"[]", &[], vec![]),
+    ];
+    for (name, content, more, expected) in files {
+        let file = cluster.file(name, content);
+        let fed = cluster.run(&[&["feed", "fed", "-f", file.to_str().unwrap()], more].concat());
+        let noun = if expected.len() == 1 { "item" } else { "items" };
+        assert!(fed.stderr.starts_with(&format!("fed {} {noun} in ", expected.len())), "{name}: {}", fed.stderr);
+        assert_eq!(fed.code, Some(0));
+        assert_eq!(results(&cluster), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_id_makes_feeding_idempotent() {
+    let cluster = passing_on();
+    let _node = cluster.node("a");
+    let feed = ["feed", "fed", "--id", "order.7", "7"];
+    assert!(cluster.run(&feed).stderr.starts_with("fed 1 item in "));
+    let again = cluster.run(&feed);
+    assert!(again.stderr.ends_with("; 1 item dropped: fed before under the same id\n"), "{}", again.stderr);
+    assert_eq!(again.code, Some(0));
+    assert_eq!(results(&cluster), [7]);
+
+    // Each item of a file has an id of its own; a longer file under the same id only adds what is new.
+    cluster.run_with_input(&["feed", "fed", "--id", "batch"], "1\n2\n3\n").succeeded();
+    let again = cluster.run_with_input(&["feed", "fed", "--id", "batch", "--json"], "1\n2\n3\n4\n");
+    let report: Value = serde_json::from_str(&again.succeeded()).unwrap();
+    assert_eq!((&report["fed"], &report["duplicates"]), (&json!(1), &json!(3)));
+    assert_eq!(results(&cluster), [1, 2, 3, 4]);
+}
+
+#[test]
+fn many_items_are_fed_with_a_summary() {
+    let cluster = passing_on();
+    let client = Client::connect(&cluster);
+    let fed = cluster.run_with_input(&["feed", "fed"], lines(0..10_000));
+    assert!(fed.stderr.starts_with("fed 10000 items in ") && fed.stderr.ends_with(" s\n"), "{}", fed.stderr);
+    assert_eq!((fed.code, fed.stdout.as_str()), (Some(0), ""));
+    assert_eq!(client.count("PCLUSTER_fed"), 10_000);
+}
+
+#[test]
+fn a_full_queue_slows_feeding_down_and_loses_nothing() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let stages = probe_chain("fed", &["first", "second"], "task = \"sleep\"\nconfig = { millis = 4 }\nconcurrency = 4");
+    cluster.deploy(&stages.replacen("[[stage]]", "[queue]\nlimit = 50\n[[stage]]", 1));
+    cluster.file("numbers.ndjson", lines(0..600));
+    let mut feed = cluster.spawn(&["feed", "fed", "-f", "numbers.ndjson"]);
+    eventually("the queue is full", || (client.count("PCLUSTER_fed") == 50).then_some(()));
+    let _nodes = [cluster.node("a"), cluster.node("b")];
+    let mut most = 0;
+    eventually("feeding ends", || {
+        most = most.max(client.count("PCLUSTER_fed"));
+        feed.stderr().contains("fed 600 items in ").then_some(())
+    });
+    assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
+    assert!(most <= 100, "{most} messages in two queues of 50");
+    assert_eq!(numbers(&cluster.pull_all("fed")), (0..600).collect::<Vec<_>>());
+}
+
+#[test]
+fn interrupted_feeding_says_how_many_items_the_chain_has() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("fed", &["echo"], "").replace("[[stage]]", "[queue]\nlimit = 50\n[[stage]]"));
+    cluster.file("numbers.ndjson", lines(0..5_000));
+    let mut feed = cluster.spawn(&["feed", "fed", "-f", "numbers.ndjson"]);
+    eventually("the queue is full", || (client.count("PCLUSTER_fed") == 50).then_some(()));
+    feed.signal("INT");
+    assert_eq!(feed.ended(), Some(1), "{}", feed.stderr());
+    assert_eq!(feed.stderr(), "error: interrupted: 50 items fed");
+    let _node = cluster.node("a");
+    assert_eq!(cluster.pull_all("fed").len(), 50);
+}
+
+#[test]
+fn what_came_before_a_line_that_is_wrong_is_fed() {
+    let cluster = passing_on();
+    let _node = cluster.node("a");
+    let fed = cluster.run_with_input(&["feed", "fed"], "1\n2\n{\"a\":\n4\n").failed(1, "line 3");
+    assert!(fed.stderr.starts_with("2 items fed\n"), "{}", fed.stderr);
+    assert_eq!(results(&cluster), [1, 2]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_is_streamed_and_not_held_in_memory() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("fed", &["echo"], "").replace("[[stage]]", "[queue]\nlimit = 1_000_000\n[[stage]]"));
+    // The lines together are more than what the process may hold.
+    let line = format!("\"{}\"\n", "x".repeat(3_000));
+    cluster.file("long.ndjson", line.repeat(MANY));
+    let mut feed = cluster.spawn(&["feed", "fed", "-f", "long.ndjson"]);
+    let status = format!("/proc/{}/status", feed.id());
+    let mut peak = 0;
+    eventually("feeding ends", || {
+        peak = peak.max(peak_memory(Path::new(&status)).unwrap_or(0));
+        feed.stderr().contains("fed ").then_some(())
+    });
+    feed.said(&format!("fed {MANY} items in "));
+    assert_eq!(feed.ended(), Some(0));
+    assert!((1_000..100_000).contains(&peak), "the peak was {peak} KiB");
+}
+
+/// Lines of the large file.
+#[cfg(target_os = "linux")]
+const MANY: usize = 50_000;
+
+/// The most memory that a process has held, in KiB; `None` if it is gone.
+#[cfg(target_os = "linux")]
+fn peak_memory(status: &Path) -> Option<u64> {
+    let status = std::fs::read_to_string(status).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

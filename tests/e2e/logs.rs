@@ -1,0 +1,77 @@
+//! Log lines: all that a task says arrives, and can be told apart.
+
+use serde_json::Value;
+
+use crate::support::{Cluster, eventually, json_lines, plugin};
+
+/// What the task `print` says, level by level.
+const SAID: [(&str, &str); 7] = [
+    ("debug", "at debug"),
+    ("error", "at error"),
+    ("info", "at info"),
+    ("info", "to standard output"),
+    ("trace", "at trace"),
+    ("warn", "at warn"),
+    ("warn", "to standard error"),
+];
+
+/// A cluster whose chain `talk` has said all that it says in two stages.
+fn after_talking() -> Cluster {
+    let cluster = Cluster::start();
+    let plugin = plugin("probe");
+    let stage = |name: &str| format!("[[stage]]\nname = \"{name}\"\nplugin = \"{plugin}\"\ntask = \"print\"\n");
+    cluster.deploy(&format!("name = \"talk\"\nversion = \"1.0\"\n{}{}", stage("first"), stage("second")));
+    cluster.run(&["feed", "talk", "--id", "it", "1"]).succeeded();
+    let mut node = cluster.node_with("a", &["--until-empty"]);
+    // A node that ends has sent its last lines.
+    assert_eq!(node.ended(), Some(0), "{}", node.stderr());
+    cluster
+}
+
+/// The level and text of each line, sorted.
+fn said(cluster: &Cluster, arguments: &[&str]) -> Vec<(String, String)> {
+    let printed = cluster.ok(&[&["logs", "--no-follow", "--json"], arguments].concat());
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let mut said: Vec<_> =
+        json_lines(&printed).iter().map(|line| (text(line, "level"), text(line, "message"))).collect();
+    said.sort();
+    said
+}
+
+fn expected(keep: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let kept = SAID.iter().filter(|(level, _)| keep(level));
+    kept.map(|(level, message)| ((*level).to_owned(), (*message).to_owned())).collect()
+}
+
+#[test]
+fn every_level_and_what_is_printed_arrives_and_can_be_filtered() {
+    let cluster = after_talking();
+    assert_eq!(said(&cluster, &["talk"]).len(), 2 * SAID.len());
+    assert_eq!(said(&cluster, &[]).len(), 2 * SAID.len(), "without a chain, all of them");
+    assert_eq!(said(&cluster, &["talk", "--stage", "second"]), expected(|_| true));
+    let grave = expected(|level| ["error", "warn"].contains(&level));
+    assert_eq!(said(&cluster, &["talk", "--stage", "first", "--level", "warn"]), grave);
+    assert_eq!(said(&cluster, &["talk", "--stage", "first", "--since", "1h"]), expected(|_| true));
+    eventually("the lines are older than that", || {
+        said(&cluster, &["talk", "--since", "100ms"]).is_empty().then_some(())
+    });
+
+    let line = &json_lines(&cluster.ok(&["logs", "talk", "--no-follow", "--json", "--level", "error"]))[0];
+    let place = ["chain", "stage", "node", "item", "message"].map(|key| line[key].as_str().unwrap());
+    assert_eq!(place, ["talk", "first", "a", "it", "at error"]);
+    let shown = cluster.ok(&["logs", "--no-follow", "--level", "error"]);
+    assert!(shown.lines().next().unwrap().ends_with(" error talk/first: at error"), "{shown}");
+}
+
+#[test]
+fn logs_follow_until_they_are_told_to_stop() {
+    let cluster = after_talking();
+    // From the past on, so that it does not matter when it starts to follow.
+    let mut logs = cluster.spawn(&["logs", "talk", "--since", "1h", "--stage", "second", "--level", "error"]);
+    logs.printed("at error");
+    cluster.ok(&["feed", "talk", "2"]);
+    let _node = cluster.node("b");
+    eventually("the line of the second item", || (logs.stdout().lines().count() == 2).then_some(()));
+    logs.signal("INT");
+    assert_eq!(logs.ended(), Some(0), "{}", logs.stderr());
+}

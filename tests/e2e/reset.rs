@@ -1,0 +1,118 @@
+//! Reset and stop: what must never run again does not, and what must still run does.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Cluster, eventually, lines, numbers, probe_chain};
+
+#[test]
+fn a_reset_ends_what_runs_and_nothing_fed_before_ever_runs() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("spinning", &["spin"], "concurrency = 2"));
+    let _node = cluster.node("a");
+    cluster.run_with_input(&["feed", "spinning"], lines(0..3_000)).succeeded();
+    cluster.until("spinning", "two run", |status| status["revisions"][0]["stages"][0]["running"] == 2);
+
+    let reset = cluster.run(&["reset", "spinning"]);
+    assert!(reset.took < Duration::from_secs(10), "it took {:?}", reset.took);
+    assert_eq!(reset.succeeded(), "spinning reset: 3000 unfinished messages dropped; it goes on as r2\n");
+    assert_eq!(client.count("PCLUSTER_spinning"), 0);
+    eventually("the node runs nothing", || {
+        let nodes: Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+        let hops = nodes[0]["hops"].as_array()?;
+        (hops.len() == 1 && hops[0]["revision"] == 2 && hops[0]["running"] == 0).then_some(())
+    });
+
+    cluster.deploy(&probe_chain("spinning", &["echo"], "").replace("1.0", "1.1"));
+    cluster.run_with_input(&["feed", "spinning"], lines(5_000..5_003)).succeeded();
+    assert_eq!(numbers(&cluster.pull_all("spinning")), [5_000, 5_001, 5_002]);
+    let status = cluster.status("spinning");
+    assert_eq!((&status["dead"], &status["results"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("paused", &["sleep", "echo"], "config = { millis = 300 }\nconcurrency = 4"));
+    let node = cluster.node("a");
+    cluster.run_with_input(&["feed", "paused"], lines(0..100)).succeeded();
+    cluster.until("paused", "four run", |status| status["revisions"][0]["stages"][0]["running"] == 4);
+    node.signal("STOP");
+    let reset = cluster.run(&["reset", "paused"]);
+    assert!(reset.took < Duration::from_secs(10), "it took {:?}", reset.took);
+    reset.succeeded();
+    assert_eq!(client.count("PCLUSTER_paused"), 0);
+    let before = client.count("PCLUSTER_paused_OUT");
+    node.signal("CONT");
+    node.said("no longer served");
+    cluster.until("paused", "the node serves the new revision", |status| status["nodes"] == 1);
+
+    cluster.run_with_input(&["feed", "paused"], lines(500..503)).succeeded();
+    cluster.ok(&["wait", "paused"]);
+    assert_eq!(client.count("PCLUSTER_paused_OUT"), before + 3);
+    let results = numbers(&cluster.pull_all("paused"));
+    assert_eq!(results[results.len() - 3..], [500, 501, 502]);
+    assert_eq!(client.count("PCLUSTER_paused"), 0);
+    assert_eq!(client.count("PCLUSTER_paused_DEAD"), 0);
+    assert_eq!(client.consumers("PCLUSTER_paused"), ["r2_echo", "r2_sleep"]);
+}
+
+#[test]
+fn a_reset_drops_the_items_of_every_version_and_all_forgets_the_results() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("several", &["echo"], ""));
+    let mut node = cluster.node("a");
+    cluster.ok(&["feed", "several", "1", "2"]);
+    cluster.ok(&["wait", "several"]);
+    assert_eq!(node.stop(), Some(0));
+    cluster.ok(&["feed", "several", "3", "4", "5"]);
+    cluster.deploy(&probe_chain("several", &["echo", "fail"], "").replace("1.0", "1.1"));
+    cluster.ok(&["feed", "several", "6"]);
+    assert_eq!(cluster.status("several")["revisions"].as_array().unwrap().len(), 2);
+
+    let said = cluster.ok(&["reset", "several", "--all"]);
+    let expected =
+        "several reset: 4 unfinished messages dropped, 2 result or dead letters forgotten; it goes on as r3\n";
+    assert_eq!(said, expected);
+    for stream in ["PCLUSTER_several", "PCLUSTER_several_OUT", "PCLUSTER_several_DEAD"] {
+        assert_eq!(client.count(stream), 0, "{stream}");
+    }
+    let status = cluster.status("several");
+    assert_eq!((&status["version"], &status["revision"]), (&json!("1.1"), &json!(3)));
+    assert_eq!(status["revisions"].as_array().unwrap().len(), 1);
+    // With nothing that runs or waits, there is nothing to do and nothing to complain of.
+    cluster.ok(&["wait", "several"]);
+    let said = cluster.ok(&["reset", "several"]);
+    assert_eq!(said, "several reset: 0 unfinished messages dropped; it goes on as r4\n");
+}
+
+#[test]
+fn a_stopped_chain_takes_nothing_and_finishes_the_rest() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("closed", &["sleep"], "config = { millis = 50 }\nconcurrency = 2"));
+    let _node = cluster.node("a");
+    cluster.run_with_input(&["feed", "closed"], lines(0..20)).succeeded();
+    let stop = cluster.run(&["stop", "closed"]);
+    assert!(stop.stderr.contains("the intake of closed is closed; what was fed is still finished"), "{}", stop.stderr);
+    cluster
+        .run(&["feed", "closed", "99"])
+        .failed(1, "error: the intake of chain `closed` is closed; `pcluster start closed` opens it");
+    assert!(client.publish("pcluster.closed.in", &[], "\x01").is_err(), "another client could still feed");
+    assert_eq!(cluster.status("closed")["open"], json!(false));
+    cluster.ok(&["wait", "closed"]);
+    assert_eq!(numbers(&cluster.pull_all("closed")), (0..20).collect::<Vec<_>>());
+    cluster.run(&["stop", "closed"]).failed(0, "already closed");
+
+    // Neither a deploy nor a reset opens it.
+    cluster.deploy(&probe_chain("closed", &["echo"], "").replace("1.0", "1.1"));
+    cluster.ok(&["reset", "closed"]);
+    cluster.run(&["feed", "closed", "99"]).failed(1, "is closed");
+    cluster.run(&["start", "closed"]).failed(0, "the intake of closed is open");
+    cluster.ok(&["feed", "closed", "100"]);
+    assert_eq!(numbers(&cluster.pull_all("closed")), [100]);
+}

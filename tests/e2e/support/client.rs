@@ -1,0 +1,104 @@
+//! A NATS client that knows nothing of pcluster, as programs in other languages are: it sees what is on the server and feeds
+//! chains with what the wire's contract says and no more.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::{self, context};
+use bytes::Bytes;
+use ciborium::Value;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::runtime::Runtime;
+
+use super::{Cluster, DEADLINE, eventually};
+
+/// A connection of its own to a test's server.
+pub struct Client {
+    runtime: Runtime,
+    jetstream: jetstream::Context,
+}
+
+/// A message as a stream holds it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub subject: String,
+    pub headers: BTreeMap<String, String>,
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// The one CBOR document that its payload is.
+    pub fn item(&self) -> Value {
+        let mut rest = &self.payload[..];
+        let item = ciborium::from_reader(&mut rest).unwrap();
+        assert!(rest.is_empty(), "more than one item: {:?}", self.payload);
+        item
+    }
+
+    /// A header that must be there.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name} among {:?}", self.headers))
+    }
+}
+
+impl Client {
+    pub fn connect(cluster: &Cluster) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let url = &cluster.server.url;
+        let jetstream = runtime.block_on(async { jetstream::new(async_nats::connect(url).await.unwrap()) });
+        Self { runtime, jetstream }
+    }
+
+    /// Does something with JetStream.
+    pub fn with<T>(&self, act: impl AsyncFnOnce(&jetstream::Context) -> T) -> T {
+        let act = async { tokio::time::timeout(DEADLINE, act(&self.jetstream)).await };
+        self.runtime.block_on(act).expect("NATS did not answer")
+    }
+
+    /// Publishes to a subject that a stream listens on.
+    pub fn publish(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        payload: impl Into<Bytes>,
+    ) -> Result<PublishAck, context::PublishError> {
+        let map: async_nats::HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let (subject, payload) = (subject.to_owned(), payload.into());
+        self.with(async |jetstream| jetstream.publish_with_headers(subject, map, payload).await?.await)
+    }
+
+    /// How many messages a stream holds.
+    pub fn count(&self, stream: &str) -> u64 {
+        self.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().state.messages)
+    }
+
+    /// Waits until a stream holds this many messages, and reads them without taking them.
+    #[track_caller]
+    pub fn messages(&self, stream: &str, number: usize) -> Vec<Message> {
+        eventually(&format!("{stream} holds {number}"), || (self.count(stream) == number as u64).then_some(()));
+        let read = async |jetstream: &jetstream::Context| {
+            let stream = jetstream.get_stream(stream).await.unwrap();
+            let messages = stream.create_consumer(OrderedConfig::default()).await.unwrap().messages().await.unwrap();
+            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
+        };
+        self.with(read)
+    }
+
+    /// The names of a stream's consumers, sorted.
+    pub fn consumers(&self, stream: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.with(async |jetstream| {
+            jetstream.get_stream(stream).await.unwrap().consumer_names().try_collect().await.unwrap()
+        });
+        names.sort();
+        names
+    }
+}
+
+fn read(message: &async_nats::Message) -> Message {
+    let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
+    let headers = headers.map(|(name, values)| (name.to_string(), values[0].to_string()));
+    Message { subject: message.subject.to_string(), headers: headers.collect(), payload: message.payload.clone() }
+}
