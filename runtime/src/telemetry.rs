@@ -15,9 +15,14 @@ const CLIENT_LIBRARY: &str = "async_nats";
 ///
 /// If the filter cannot be understood.
 pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
-    let targets: Targets = filter.parse().map_err(|error| {
-        format!("the log filter `{filter}`: {error}; write a level like \"info\" or pairs like \"pcluster=debug\"")
-    })?;
+    let wrong = |part: &str| {
+        format!("the log filter `{part}` is not known; write a level like \"info\" or pairs like \"pcluster=debug\"")
+    };
+    // A word by itself could be a target too, and then a mistyped level would silence everything.
+    if let Some(word) = filter.split(',').find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+        return Err(wrong(word));
+    }
+    let targets: Targets = filter.parse().map_err(|_| wrong(filter))?;
     // The client library repeats what `broker` says in its own words; only who asks for it by name gets it.
     let asked = filter.contains(CLIENT_LIBRARY);
     let targets = if asked { targets } else { targets.with_target(CLIENT_LIBRARY, LevelFilter::OFF) };
