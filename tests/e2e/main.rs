@@ -4,4 +4,8 @@
 mod support;
 
 mod apart;
+mod bad_input;
+mod bad_manifest;
+mod bad_plugin;
+mod bad_server;
 mod chains;
