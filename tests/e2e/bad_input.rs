@@ -125,9 +125,9 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
     assert!(run.stderr.contains("2 items fed\n"), "{}", run.stderr);
     assert_eq!(queued(&cluster), 2);
 
-    let lines: String =
-        (0..1000).map(|n| if n == 700 { format!("{large}\n") } else { format!("line {n}\n") }).collect();
-    cluster.file("large.txt", lines);
+    let mut lines: Vec<String> = (0..1000).map(|n| format!("line {n}")).collect();
+    lines[700] = large;
+    cluster.file("large.txt", lines.join("\n"));
     let run = cluster.run(&["feed", "example", "-f", "large.txt"]);
     assert_refused(&run, 1, &["item 701: an item of 100"]);
     assert!(run.stderr.contains("700 items fed\n"), "{}", run.stderr);
@@ -137,7 +137,7 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
 #[test]
 fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
     let cluster = with_chain(Server::start(""));
-    let many: String = (0..2000).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    let many: Vec<String> = (0..2000).map(|n| format!("{{\"n\": {n}}}")).collect();
     let files: [(&str, Vec<u8>, &str, u64); 8] = [
         (
             "a.ndjson",
@@ -145,7 +145,12 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
             "`a.ndjson`: line 3: not JSON: EOF while parsing a value at column 5",
             2,
         ),
-        ("many.ndjson", format!("{many}{{]\n").into_bytes(), "`many.ndjson`: line 2001: not JSON: ", 2000),
+        (
+            "many.ndjson",
+            format!("{}\n{{]\n", many.join("\n")).into_bytes(),
+            "`many.ndjson`: line 2001: not JSON: ",
+            2000,
+        ),
         ("a.json", b"[1, 2, 3, oops]".to_vec(), "`a.json`: expected value at line 1 column 11", 3),
         ("a.csv", b"x,y\n1,2\n3,4\n5\n6,7\n".to_vec(), "`a.csv`: line 4: 1 fields, but the header line has 2", 2),
         ("b.csv", b"x\n1\n\xff\n".to_vec(), "`b.csv`: line 3: not UTF-8", 1),
@@ -176,4 +181,14 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
 
     let _node = cluster.node("a");
     assert_eq!(cluster.pull_all("example").len() as u64, all);
+}
+
+#[test]
+fn an_id_that_looks_like_one_a_node_makes_loses_nothing() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("example", &["echo", "count_static"], ""));
+    let _node = cluster.node("a");
+    // The first message of the first revision, and its first output.
+    cluster.ok(&["feed", "example", "1", "--id", "1.1.0"]);
+    assert_eq!(cluster.pull_all("example"), [1]);
 }
