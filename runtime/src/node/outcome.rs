@@ -27,6 +27,8 @@ use crate::subject;
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// What the idempotency keys that nodes make start with.
+const NODES_OWN: &str = "pcluster.";
 /// After this many tries, the node says what it waits for.
 const TELL_AFTER: u32 = 20;
 
@@ -234,9 +236,10 @@ impl Hop {
         headers.push(header::NODE, self.node.as_str());
     }
 
-    /// The revision is part of it for the streams that outlive the work stream.
+    /// The revision is part of it for the streams that outlive the work stream, the prefix for the feeders: their keys, which
+    /// may look like `1.2.3`, are in the same stream.
     fn message_id(&self, sequence: u64, k: usize) -> String {
-        format!("{}.{sequence}.{k}", self.revision.number())
+        format!("{NODES_OWN}{}.{sequence}.{k}", self.revision.number())
     }
 
     fn dead_letter(&self, taken: &Taken, position: usize, frame: &Frame, failure: &Failure) -> Outgoing {
