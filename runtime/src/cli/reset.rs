@@ -37,7 +37,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     } else {
         let mut line = format!("{} reset: {} dropped", args.chain, count(reset.dropped, "unfinished message"));
         if args.all {
-            line += &format!(", {} forgotten", count(reset.forgotten, "result or dead letter"));
+            line += &match reset.forgotten {
+                1 => ", 1 result or dead letter forgotten".to_owned(),
+                number => format!(", {number} results and dead letters forgotten"),
+            };
         }
         context.output.data(&format!("{line}; it goes on as {}", reset.revision))?;
     }
