@@ -4,6 +4,7 @@
 //! what is stored where, [`registry`] keeps chains and plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it.
 
+pub mod address;
 pub mod follow;
 pub mod publish;
 pub mod queue;
@@ -25,25 +26,23 @@ use tokio::sync::watch;
 
 use crate::frame::Headers;
 
+pub use address::Address;
+
 /// The oldest nats-server that will do: older ones lose max-delivered messages on replicated work queues.
 pub const OLDEST_SERVER: (u32, u32, u32) = (2, 12, 5);
 /// What the subjects of JetStream's API start with.
 const API: &str = "$JS.API";
+/// JetStream's error codes for having no room: resource limits exceeded for the account; insufficient resources;
+/// insufficient storage.
+const NO_ROOM: [u64; 3] = [10002, 10023, 10047];
+/// What to do then.
+const MORE_ROOM: &str = "give it more room with `max_file_store` in its configuration";
 /// How long to try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server may take over an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait between two tries to connect again.
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Where the server is and how to log in.
-#[derive(Debug, Clone, Default)]
-pub struct Address {
-    /// One or more URLs, separated by commas: `nats://[user:password@]host:port`.
-    pub url: String,
-    /// A credentials file as `nsc` writes it.
-    pub credentials: Option<PathBuf>,
-}
 
 /// Why something could not be done on the server.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,6 +55,22 @@ pub enum BrokerError {
         /// The address.
         url: String,
         /// What was met.
+        reason: String,
+    },
+    /// The address is not one.
+    #[error("`{url}` is not a NATS URL: {reason}; write one like nats://127.0.0.1:4222")]
+    Url {
+        /// What was given, without the password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The credentials file cannot be used.
+    #[error("cannot use the credentials file `{}`: {reason}; `nsc generate creds` writes one", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         reason: String,
     },
     /// The server does not let this user in.
@@ -80,7 +95,7 @@ pub enum BrokerError {
         version: String,
     },
     /// The user may not do this.
-    #[error("no permission to {what}: {reason}")]
+    #[error("no permission to {what}: {reason}; the server's configuration must allow it for this user")]
     NoPermission {
         /// What was tried.
         what: String,
@@ -127,7 +142,14 @@ impl BrokerError {
     /// Whether there is no usable connection.
     #[must_use]
     pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Refused { .. } | Self::NoJetStream(_) | Self::TooOld { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Credentials { .. }
+                | Self::Refused { .. }
+                | Self::NoJetStream(_)
+                | Self::TooOld { .. }
+        )
     }
 }
 
@@ -149,7 +171,8 @@ impl Broker {
     ///
     /// If no usable server answers within five seconds.
     pub async fn connect(address: &Address, name: &str) -> Result<Self, BrokerError> {
-        let url = without_password(&address.url);
+        let url = address.shown();
+        let servers = address.servers()?;
         let unreachable = |reason: String| BrokerError::Unreachable { url: url.clone(), reason };
         let violation = Arc::new(Mutex::new(None));
         let (announce, connected) = watch::channel(true);
@@ -168,25 +191,17 @@ impl Broker {
                     std::future::ready(())
                 }
             });
-        if let Some(file) = &address.credentials {
-            let read = options.credentials_file(file).await;
-            options = read.map_err(|error| BrokerError::Refused {
-                url: url.clone(),
-                reason: format!("cannot read the credentials file `{}`: {error}", file.display()),
-            })?;
-        }
-        let servers: Vec<&str> = address.url.split(',').map(str::trim).collect();
+        options = address.log_in(options, &servers).await?;
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(servers)).await;
         let client = match connecting {
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
-                let reason = error.to_string();
                 return Err(match error.kind() {
-                    ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                        BrokerError::Refused { url, reason }
+                    kind @ (ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation) => {
+                        BrokerError::Refused { url, reason: kind.to_string() }
                     }
-                    _ => unreachable(reason),
+                    _ => unreachable(error.to_string()),
                 });
             }
         };
@@ -296,21 +311,14 @@ fn note(event: &Event, violation: &Mutex<Option<String>>, connected: &watch::Sen
 fn describe(error: &jetstream::Error) -> String {
     let text = error.to_string();
     // The library writes `description (code N, error code N)`; the code has a place of its own here.
-    text.split(" (code ").next().unwrap_or(&text).to_owned()
+    let text = text.split(" (code ").next().unwrap_or(&text);
+    if NO_ROOM.contains(&error.error_code().0) { format!("{text}; {MORE_ROOM}") } else { text.to_owned() }
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     let release = text.split(['-', '+']).next()?;
     let mut numbers = release.trim_start_matches('v').split('.').map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??, numbers.next()??))
-}
-
-fn without_password(url: &str) -> String {
-    let hide = |each: &str| match (each.find("://"), each.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 < at => format!("{}{}", &each[..scheme + 3], &each[at + 1..]),
-        _ => each.to_owned(),
-    };
-    url.split(',').map(hide).collect::<Vec<_>>().join(",")
 }
 
 fn to_header_map(headers: &Headers) -> HeaderMap {
@@ -346,11 +354,5 @@ mod tests {
         assert_eq!(parse_version("v2.14.0-RC.1"), Some((2, 14, 0)));
         assert!(parse_version("2.9.25") < Some(OLDEST_SERVER));
         assert_eq!(parse_version("two"), None);
-    }
-
-    #[test]
-    fn a_password_is_never_shown() {
-        assert_eq!(without_password("nats://me:secret@host:4222,nats://other"), "nats://host:4222,nats://other");
-        assert_eq!(without_password("localhost"), "localhost");
     }
 }

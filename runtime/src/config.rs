@@ -233,16 +233,27 @@ fn check_file(path: &Path) -> Result<(), ConfigError> {
         unreadable(format!("line {line}: {}", error.message()))
     })?;
     let known = || SETTINGS.iter().map(|setting| setting.key);
-    for key in table.keys() {
-        if !known().any(|each| each == key) {
+    for (key, value) in &table {
+        let Some(known_key) = known().find(|each| each == key) else {
             let hint = match nearest(key, known()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", known().collect::<Vec<_>>().join(", ")),
             };
             return Err(ConfigError::Unknown { path: path.to_owned(), key: key.clone(), hint });
+        };
+        if value.is_array() || value.is_table() || value.is_datetime() {
+            return Err(ConfigError::Value {
+                key: known_key,
+                origin: format!("`{}`", path.display()),
+                problem: format!("must be a text or a number, not {}", with_article(value.type_str())),
+            });
         }
     }
     Ok(())
+}
+
+fn with_article(noun: &str) -> String {
+    format!("{} {noun}", if noun.starts_with('a') { "an" } else { "a" })
 }
 
 #[cfg(test)]

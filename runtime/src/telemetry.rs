@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// The target of the NATS client library's own lines.
+const CLIENT_LIBRARY: &str = "async_nats";
 
 /// Starts logging. `filter` is a level, or `target=level` pairs separated by commas.
 ///
@@ -12,11 +15,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 ///
 /// If the filter cannot be understood.
 pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
-    let targets: Targets = filter.parse().map_err(|error| {
-        format!("the log filter `{filter}`: {error}; write a level like \"info\" or pairs like \"pcluster=debug\"")
-    })?;
-    // The client library repeats at these levels what `broker` says in its own words.
-    let targets = targets.with_target("async_nats", tracing::Level::ERROR);
+    let wrong = |part: &str| {
+        format!("the log filter `{part}` is not known; write a level like \"info\" or pairs like \"pcluster=debug\"")
+    };
+    // A word by itself could be a target too, and then a mistyped level would silence everything.
+    if let Some(word) = filter.split(',').find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+        return Err(wrong(word));
+    }
+    let targets: Targets = filter.parse().map_err(|_| wrong(filter))?;
+    // The client library repeats what `broker` says in its own words; only who asks for it by name gets it.
+    let asked = filter.contains(CLIENT_LIBRARY);
+    let targets = if asked { targets } else { targets.with_target(CLIENT_LIBRARY, LevelFilter::OFF) };
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -2,10 +2,15 @@
 //!
 //! Machines are noisy, so every rate is a ratio to the relay, each pair is run several times in turn, and the median counts.
 //! `cargo bench` runs all; `cargo bench -- throughput` those whose name has `throughput` in it.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and cannot go on without its parts")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints, and cannot go on without its parts"
+)]
 #![expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
 
-#[expect(dead_code, reason = "the end-to-end tests use the rest")]
+#[expect(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
@@ -23,6 +28,7 @@ pub struct Row {
 
 impl Row {
     /// A figure and what is aimed at.
+    #[must_use]
     pub fn new(name: &'static str, value: String, aim: &'static str) -> Self {
         Self { name, value, aim }
     }
@@ -50,12 +56,14 @@ fn main() {
 }
 
 /// The median of some figures.
+#[must_use]
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
 /// The median with the least and the greatest, as text.
+#[must_use]
 pub fn spread(figures: &[f64], unit: &str) -> String {
     let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = figures.iter().copied().fold(0.0, f64::max);

@@ -5,7 +5,7 @@ use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Broker, BrokerError, to_header_map};
+use super::{Broker, BrokerError, NO_ROOM, to_header_map};
 use crate::frame::Headers;
 
 /// The most messages that the server takes in one atomic batch.
@@ -87,8 +87,6 @@ struct AnswerError {
 mod code {
     /// A limit of the stream is reached (`JSStreamStoreFailedF`: maximum messages per subject exceeded).
     pub(super) const STORE_FAILED: u64 = 10077;
-    /// No room on the server: insufficient resources; insufficient storage; resource limits exceeded for the account.
-    pub(super) const NO_ROOM: [u64; 3] = [10023, 10047, 10002];
     /// A message of an atomic batch was stored before.
     pub(super) const BATCH_DUPLICATE: u64 = 10201;
     /// Too many atomic batches are on their way.
@@ -100,15 +98,22 @@ mod code {
 }
 
 impl Broker {
+    /// Whether a message is small enough for the server.
+    ///
+    /// # Errors
+    ///
+    /// If it is not.
+    pub fn check(&self, message: &Outgoing) -> Result<(), PublishError> {
+        self.check_size(&headers_of(message), &message.payload)
+    }
+
     /// Publishes one message and waits for the server's word.
     ///
     /// # Errors
     ///
     /// If it is not known to be stored.
     pub async fn publish(&self, message: &Outgoing) -> Result<Published, PublishError> {
-        let mut headers = to_header_map(&message.headers);
-        headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
-        self.publish_and_wait(&message.subject, headers, message.payload.clone()).await
+        self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
 
     /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most
@@ -122,8 +127,7 @@ impl Broker {
         let batch = ulid::Ulid::generate().to_string();
         let last = messages.len();
         for (message, position) in messages.iter().zip(1..) {
-            let mut headers = to_header_map(&message.headers);
-            headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
+            let mut headers = headers_of(message);
             headers.insert("Nats-Batch-Id", batch.as_str());
             headers.insert("Nats-Batch-Sequence", position.to_string());
             if position == last {
@@ -191,10 +195,16 @@ impl Broker {
     }
 }
 
+fn headers_of(message: &Outgoing) -> HeaderMap {
+    let mut headers = to_header_map(&message.headers);
+    headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
+    headers
+}
+
 fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
     match error.err_code {
         code::STORE_FAILED => PublishError::Full(error.description),
-        code if code::NO_ROOM.contains(&code) || code::BATCHES_IN_FLIGHT.contains(&code) => {
+        code if NO_ROOM.contains(&code) || code::BATCHES_IN_FLIGHT.contains(&code) => {
             PublishError::Full(error.description)
         }
         code::BATCH_INCOMPLETE => PublishError::Unanswered,

@@ -3,17 +3,19 @@
 use async_nats::jetstream::context::{CreateKeyValueErrorKind, KeyValueErrorKind};
 use async_nats::jetstream::kv;
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind, Watch};
-use async_nats::jetstream::object_store::{self, GetErrorKind, InfoErrorKind, ObjectStore};
+use async_nats::jetstream::object_store::{self, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, MORE_ROOM, NO_ROOM};
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Digest, Revision};
 use crate::subject::{self, CHAINS_BUCKET, ChainKey, PLUGINS_BUCKET};
 
 /// How many changes of a key the server remembers.
 const HISTORY: i64 = 64;
+/// The most bytes of a plugin in one message; NATS's own default.
+const PLUGIN_PART: usize = 128 << 10;
 
 /// The bucket of the manifests and states.
 #[derive(Debug, Clone)]
@@ -127,8 +129,19 @@ impl Broker {
         }
         let what = format!("store a plugin of {}", bytesize::ByteSize(bytes.len() as u64));
         let Some(store) = self.plugins(true).await? else { return Ok(()) };
-        let put = store.put(digest.as_hex(), &mut bytes).await;
-        put.map(drop).map_err(|error| BrokerError::Other { what, reason: chain_of(&error) })
+        let object = ObjectMetadata {
+            name: digest.as_hex().to_owned(),
+            // Each part is a message.
+            chunk_size: Some(PLUGIN_PART.min(self.max_payload())),
+            ..ObjectMetadata::default()
+        };
+        let put = store.put(object, &mut bytes).await;
+        put.map(drop).map_err(|error| {
+            let reason = chain_of(&error);
+            let full = NO_ROOM.iter().any(|code| reason.contains(&format!("error code {code}")));
+            let reason = if full { format!("{reason}; the server is full: {MORE_ROOM}") } else { reason };
+            BrokerError::Other { what, reason }
+        })
     }
 
     /// Fetches a plugin and checks that it has its digest.

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, NO_ROOM};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
@@ -152,6 +152,28 @@ impl Broker {
         self.create_if_missing(count).await
     }
 
+    /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No
+    /// item is touched. Only these take their room in advance, so a server without it says so here.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn apply_retention(&self, chain: &Chain) -> Result<(), BrokerError> {
+        let name = &chain.name;
+        let results = kept_config(chain, subject::results_stream(name), subject::results(name), "results");
+        let dead = kept_config(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
+        for config in [results, dead] {
+            self.create_or_update(config).await.map_err(|error| match error {
+                BrokerError::Server { what, code, description } if NO_ROOM.contains(&code) => {
+                    let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
+                    BrokerError::Server { what, code, description }
+                }
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Makes the chain's streams agree with its state, and makes them where they are missing. From the moment the server
     /// has done so, newly fed items belong to the active revision.
     ///
@@ -159,13 +181,9 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
-        let name = &chain.name;
-        let results = kept_config(chain, subject::results_stream(name), subject::results(name), "results");
-        let dead = kept_config(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
-        for config in [results, dead, work_config(chain, state)] {
-            self.create_or_update(config).await?;
-        }
-        self.create_consumer(&subject::results_stream(name), pull_config()).await
+        self.apply_retention(chain).await?;
+        self.create_or_update(work_config(chain, state)).await?;
+        self.create_consumer(&subject::results_stream(&chain.name), pull_config()).await
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.

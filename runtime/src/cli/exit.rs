@@ -59,6 +59,9 @@ impl Exit {
             return Self::TimedOut;
         }
         match (error.downcast_ref::<RootError>(), error.downcast_ref::<BrokerError>()) {
+            (Some(RootError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
+                Self::Usage
+            }
             (Some(RootError::Broker(error)), _) | (None, Some(error)) if error.is_connection() => Self::Unreachable,
             (Some(RootError::NoChain { .. } | RootError::Missing(_)), _) => Self::NotFound,
             (Some(RootError::TimedOut(_)), _) => Self::TimedOut,

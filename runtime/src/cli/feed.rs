@@ -107,10 +107,21 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &Progres
     let single = args.items.len() == 1;
     let mut number = 0_u64;
     while let Some(item) = input.next().await {
-        let cbor = item?;
         number += 1;
+        let cbor = match item {
+            Ok(cbor) => cbor,
+            Err(error) => return finish_before(feeder, error).await,
+        };
         let id = args.id.as_ref().map(|id| if single { id.clone() } else { format!("{id}-{number}") });
-        feeder.feed(Item { cbor, id }).await.map_err(|error| at(error, number, single))?;
+        match feeder.feed(Item { cbor, id }).await {
+            Ok(()) => {}
+            Err(error @ RootError::TooLarge { .. }) if single => return Err(error.into()),
+            Err(error @ RootError::TooLarge { .. }) => {
+                let error = anyhow::Error::new(error).context(format!("item {number}"));
+                return finish_before(feeder, error).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
         let fed = feeder.fed();
         bar.set_position(fed.accepted + fed.duplicates);
         bar.set_message(if feeder.is_waiting() { "waiting: the queue is full" } else { "" });
@@ -118,12 +129,10 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &Progres
     Ok(feeder.finish().await?)
 }
 
-/// Says which item is too large; the other errors are about the chain.
-fn at(error: RootError, number: u64, single: bool) -> anyhow::Error {
-    match error {
-        RootError::TooLarge { .. } if !single => anyhow::Error::new(error).context(format!("about item {number}")),
-        error => error.into(),
-    }
+/// Feeds what came before an item that cannot be fed, and then fails with the reason.
+async fn finish_before(feeder: &mut Feeder, error: anyhow::Error) -> anyhow::Result<Fed> {
+    feeder.finish().await?;
+    Err(error)
 }
 
 fn fed_so_far(fed: Fed) -> String {

@@ -39,7 +39,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         context.output.data("")?;
         context.output.data(&heading(task))?;
         for line in task.doc.lines() {
-            context.output.data(&format!("    {line}"))?;
+            context.output.data(format!("    {line}").trim_end())?;
         }
     }
     Ok(())

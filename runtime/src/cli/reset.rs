@@ -38,6 +38,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         let dropped = count(reset.dropped, "unfinished message");
         let forgotten = match reset.forgotten {
             _ if !args.all => String::new(),
+            1 => ", 1 result or dead letter forgotten".to_owned(),
             number => format!(", {number} results and dead letters forgotten"),
         };
         let (chain, revision) = (&args.chain, reset.revision);

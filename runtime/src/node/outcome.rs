@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Outputs of one frame that are on their way at once.
 const SIDE_BY_SIDE: usize = 256;
+/// What the idempotency keys that nodes make start with.
+const NODES_OWN: &str = "pcluster.";
 /// After this many tries, the node says what it waits for.
 const TELL_AFTER: u32 = 20;
 
@@ -240,9 +242,10 @@ impl Hop {
         headers.push(header::NODE, self.node.as_str());
     }
 
-    /// The revision is part of it for the streams that outlive the work stream.
+    /// The revision is part of it for the streams that outlive the work stream, the prefix for the feeders: their keys, which
+    /// may look like `1.2.3`, are in the same stream.
     fn message_id(&self, sequence: u64, position: usize, number: usize) -> String {
-        format!("{}.{sequence}.{position}.{number}", self.revision.number())
+        format!("{NODES_OWN}{}.{sequence}.{position}.{number}", self.revision.number())
     }
 
     fn dead_letter(&self, taken: &Taken, position: usize, frame: &Frame, failure: &Failure) -> Outgoing {

@@ -56,6 +56,8 @@ impl Root {
             self.broker.put_plugin(digest, bytes).await?;
         }
         self.broker.create_shared_streams().await?;
+        // Before the chain is known: one without streams would be in everyone's way.
+        self.broker.apply_retention(&prepared.chain).await?;
         let (deployment, state) = self.register(&registry, &prepared).await?;
         self.settle(&registry, &prepared.chain, state).await?;
         self.broker.create_consumers(&prepared.chain, deployment.revision).await?;

@@ -101,7 +101,8 @@ impl Feeder {
     ///
     /// # Errors
     ///
-    /// If this item, or one that was on its way, cannot be fed. [`Feeder::fed`] tells how many were.
+    /// If this item is too large ([`RootError::TooLarge`]), or one that was on its way cannot be fed. [`Feeder::fed`] tells
+    /// how many were.
     pub async fn feed(&mut self, item: Item) -> Result<(), RootError> {
         while self.on_the_way.len() >= WINDOW {
             self.arrived().await?;
@@ -112,6 +113,7 @@ impl Feeder {
         headers.push(header::ID, id.as_str());
         headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
         let message = Outgoing { subject: self.subject.to_string(), message_id: id, headers, payload: frame.payload() };
+        self.broker.check(&message).map_err(|error| self.explain(error))?;
         self.on_the_way.push(publish(self.broker.clone(), message, Arc::clone(&self.waiting)).boxed());
         while let Some(Some(published)) = self.on_the_way.next().now_or_never() {
             self.count(published)?;
@@ -165,14 +167,18 @@ impl Feeder {
         match published {
             Ok(Published::Stored) => self.fed.accepted += 1,
             Ok(Published::Duplicate) => self.fed.duplicates += 1,
-            Err(PublishError::NoStream(_)) => return Err(RootError::Closed(self.chain.clone())),
-            Err(PublishError::TooLarge { size, max }) => return Err(RootError::TooLarge { size, max }),
-            Err(PublishError::Broker(error)) => return Err(error.into()),
-            Err(error @ (PublishError::Full(_) | PublishError::Unanswered)) => {
-                return Err(RootError::TimedOut(error.to_string()));
-            }
+            Err(error) => return Err(self.explain(error)),
         }
         Ok(())
+    }
+
+    fn explain(&self, error: PublishError) -> RootError {
+        match error {
+            PublishError::NoStream(_) => RootError::Closed(self.chain.clone()),
+            PublishError::TooLarge { size, max } => RootError::TooLarge { size, max },
+            PublishError::Broker(error) => error.into(),
+            PublishError::Full(_) | PublishError::Unanswered => RootError::TimedOut(error.to_string()),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Message};
-pub use process::{Process, Run};
+pub use process::{Process, Run, assert_refused};
 pub use server::{Server, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.

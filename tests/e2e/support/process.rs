@@ -52,6 +52,18 @@ impl Run {
     }
 }
 
+/// Asserts that a command was refused: this status, nothing on standard output, and one error that says all of these.
+#[track_caller]
+pub fn assert_refused(run: &Run, code: i32, says: &[&str]) {
+    assert_eq!(run.code, Some(code), "stdout: {}\nstderr: {}", run.stdout, run.stderr);
+    assert_eq!(run.stdout, "", "stderr: {}", run.stderr);
+    let errors: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "stderr: {}", run.stderr);
+    for said in says {
+        assert!(errors[0].contains(said), "expected: {said}\nstderr: {}", run.stderr);
+    }
+}
+
 fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();

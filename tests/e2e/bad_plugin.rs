@@ -1,0 +1,123 @@
+//! Files that are no plugins, or not ones for this pcluster: `inspect` and `deploy` say the same, and nothing changes.
+
+use crate::support::{Cluster, Server, assert_refused, plugin, probe_chain};
+
+/// A plugin that can be run, but for what is put in place of one of its parts.
+fn module(import: &str, memory: &str, alloc: &str, task: &str, more: &str) -> Vec<u8> {
+    wat::parse_str(format!("(module {import} {memory} {alloc} {task} {more})")).unwrap()
+}
+
+const EMIT: &str = r#"(import "pcluster_v1" "emit" (func (param i32 i32)))"#;
+const MEMORY: &str = r#"(memory (export "memory") 1)"#;
+const ALLOC: &str = r#"(func (export "pcluster_alloc") (param i32) (result i32) (i32.const 16))"#;
+const TASK: &str = r#"(func (export "pcluster_task:t") (param i32 i32) (result i32) (i32.const 0))"#;
+
+/// Each bad plugin, and what is said of it.
+fn bad_plugins() -> Vec<(Vec<u8>, &'static str)> {
+    let import = |text: &str| module(text, MEMORY, ALLOC, TASK, "");
+    let other_abi = r#"(@custom "pcluster" "{\"abi\":2,\"name\":\"t\"}")"#;
+    let mut cut_off = module(EMIT, MEMORY, ALLOC, TASK, "");
+    cut_off.truncate(cut_off.len() - 3);
+    vec![
+        (b"#!/bin/sh\n".to_vec(), "not a WebAssembly module; build the plugin with `cargo build --release"),
+        (Vec::new(), "not a WebAssembly module"),
+        (
+            b"\0asm\x0d\0\x01\0".to_vec(),
+            "a WebAssembly component, not a module; build the plugin for the target wasm32-wasip1",
+        ),
+        (cut_off, "not a valid WebAssembly module"),
+        (
+            import(r#"(import "pcluster_v2" "emit" (func (param i32 i32)))"#),
+            "built for plugin ABI 2, but this pcluster runs ABI 1; build it with a matching version of pcluster-sdk",
+        ),
+        (module(EMIT, MEMORY, ALLOC, TASK, other_abi), "built for plugin ABI 2, but this pcluster runs ABI 1"),
+        (
+            import(r#"(import "env" "system" (func (param i32)))"#),
+            "the plugin imports `env::system`, which pcluster does not offer",
+        ),
+        (
+            import(r#"(import "wasi_snapshot_preview1" "sock_open" (func))"#),
+            "imports `wasi_snapshot_preview1::sock_open`",
+        ),
+        (
+            import(r#"(import "pcluster_v1" "emit" (func (param i64)))"#),
+            "imports `pcluster_v1::emit` as `(i64) -> ()` instead of `(i32, i32) -> ()`",
+        ),
+        (module(EMIT, "(memory 1)", ALLOC, TASK, ""), "not a pcluster plugin: it exports no memory named `memory`"),
+        (module(EMIT, MEMORY, "", TASK, ""), "not a pcluster plugin: it exports no function `pcluster_alloc`"),
+        (
+            module(EMIT, MEMORY, ALLOC, r#"(func (export "pcluster_task:t") (param i32))"#, ""),
+            "its export `pcluster_task:t` is `(i32) -> ()`, not `(i32, i32) -> (i32)`",
+        ),
+        (module(EMIT, MEMORY, ALLOC, "", ""), "the plugin has no task; mark a function with `#[task]`"),
+    ]
+}
+
+#[test]
+fn a_bad_plugin_is_refused_with_the_reason_and_nothing_changes() {
+    let cluster = Cluster::start();
+    let mut node = cluster.node("a");
+    cluster.file(
+        "chain.toml",
+        "name = \"bad\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\ntask = \"t\"",
+    );
+    for (bytes, said) in bad_plugins() {
+        cluster.file("p.wasm", bytes);
+        assert_refused(&cluster.run(&["deploy"]), 1, &["stage `s`: plugin `p.wasm`: ", said]);
+        assert_refused(&cluster.run(&["inspect", "p.wasm"]), 1, &["`p.wasm`: ", said]);
+    }
+    assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+
+    // The parts are right: only what was put in their place was wrong.
+    cluster.file("p.wasm", module(EMIT, MEMORY, ALLOC, TASK, ""));
+    cluster.ok(&["deploy"]);
+    cluster.ok(&["feed", "bad", "1"]);
+    assert_eq!(cluster.pull_all("bad"), Vec::<serde_json::Value>::new());
+    assert_eq!(node.stop(), Some(0));
+}
+
+#[test]
+fn a_task_that_the_plugin_lacks_is_named_with_those_it_has() {
+    let cluster = Cluster::start();
+    cluster.file("chain.toml", probe_chain("lacking", &["echo", "ecko"], ""));
+    let run = cluster.run(&["deploy"]);
+    assert_refused(&run, 1, &["stage `ecko`: plugin `", "the plugin has no task `ecko`; it has `", "`echo`"]);
+    assert_refused(&cluster.run(&["inspect", "none.wasm"]), 4, &["there is no file `none.wasm`"]);
+    assert_refused(&cluster.run(&["inspect", "."]), 1, &["cannot read `.`: Is a directory"]);
+    assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+}
+
+#[test]
+fn a_plugin_or_chain_for_which_the_server_has_no_room_is_refused_and_leaves_no_chain() {
+    let room = |bytes: &str| {
+        Cluster::with_server(Server::with_configuration(&format!(
+            "jetstream {{ store_dir: data, max_file_store: {bytes} }}"
+        )))
+    };
+    // Too small for the plugin; for the log lines of all chains; for the results of one.
+    for (bytes, says) in [
+        ("100KB", &["cannot store a plugin of ", "the server is full: give it more room with `max_file_store`"][..]),
+        ("100MB", &["cannot make the stream `PCLUSTER_LOG`", "give it more room with `max_file_store`"]),
+        ("1GB", &["cannot make the stream `PCLUSTER_a_OUT`", "ask for less with `max_bytes` below `[results]`"]),
+    ] {
+        let cluster = room(bytes);
+        cluster.file("chain.toml", probe_chain("a", &["echo"], ""));
+        assert_refused(&cluster.run(&["deploy"]), 1, says);
+        assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+    }
+    let cluster = room("1GB");
+    let small = probe_chain("a", &["echo"], "").replacen("[[stage]]", "[results]\nmax_bytes = \"1MB\"\n[[stage]]", 1);
+    cluster.deploy(&small);
+    assert_eq!(cluster.status("a")["revision"], 1);
+}
+
+#[test]
+fn a_plugin_larger_than_a_message_is_stored_in_parts() {
+    let server = Server::start("max_payload: 64KB");
+    let cluster = Cluster::with_server(server);
+    assert!(std::fs::metadata(plugin("probe")).unwrap().len() > 64 << 10);
+    cluster.deploy(&probe_chain("parts", &["echo"], ""));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "parts", "1"]);
+    assert_eq!(cluster.pull_all("parts"), [1]);
+}
