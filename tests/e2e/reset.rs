@@ -76,7 +76,7 @@ fn a_reset_drops_the_items_of_every_version_and_all_forgets_the_results() {
 
     let said = cluster.ok(&["reset", "several", "--all"]);
     let expected =
-        "several reset: 4 unfinished messages dropped, 2 result or dead letters forgotten; it goes on as r3\n";
+        "several reset: 4 unfinished messages dropped, 2 results and dead letters forgotten; it goes on as r3\n";
     assert_eq!(said, expected);
     for stream in ["PCLUSTER_several", "PCLUSTER_several_OUT", "PCLUSTER_several_DEAD"] {
         assert_eq!(client.count(stream), 0, "{stream}");

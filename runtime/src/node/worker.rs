@@ -1,8 +1,9 @@
 //! Keeps one hop busy: asks its queue for as many frames as there is room to run, and runs each as it comes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -14,6 +15,10 @@ use crate::subject;
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
 const PROGRESS_PART: u32 = 3;
+/// How long a little room stays unasked for.
+const LINGER: Duration = Duration::from_millis(2);
+/// Frames that take less than this many microseconds are quick.
+const QUICK: u64 = 10_000;
 /// How long to wait before opening a queue again.
 const REOPEN: Duration = Duration::from_millis(500);
 
@@ -52,6 +57,24 @@ pub(super) async fn left_run(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
 }
 
+/// How long a frame takes at the moment: a moving average in microseconds.
+#[derive(Default)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    fn add(&self, took: Duration) {
+        /// The newest frame counts for one part in this many.
+        const WEIGHT: u64 = 16;
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / WEIGHT);
+        let before = self.0.load(Relaxed);
+        self.0.store(before - before / WEIGHT + took / WEIGHT, Relaxed);
+    }
+
+    fn is_quick(&self) -> bool {
+        (1..QUICK).contains(&self.0.load(Relaxed))
+    }
+}
+
 enum Ended {
     /// The phase has changed and no more frames come.
     Drained,
@@ -61,8 +84,9 @@ enum Ended {
 
 struct Worker {
     hop: Arc<Hop>,
-    /// A permit for each frame that may be in hand.
-    room: Arc<Semaphore>,
+    /// A permit for each frame that may run.
+    permits: Arc<Semaphore>,
+    pace: Arc<Pace>,
     running: JoinSet<()>,
     in_hand: Arc<InHand>,
 }
@@ -83,8 +107,8 @@ impl InHand {
 
 impl Worker {
     fn new(hop: Arc<Hop>) -> Self {
-        let room = Arc::new(Semaphore::new(hop.stage().concurrency as usize));
-        Self { hop, room, running: JoinSet::new(), in_hand: Arc::default() }
+        let permits = Arc::new(Semaphore::new(hop.stage().concurrency as usize));
+        Self { hop, permits, pace: Arc::default(), running: JoinSet::new(), in_hand: Arc::default() }
     }
 
     async fn serve(&mut self, mut phase: watch::Receiver<Phase>) -> Ended {
@@ -100,10 +124,17 @@ impl Worker {
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut draining = false;
+        let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
         loop {
-            if !draining && let Err(error) = self.ask(&mut queue).await {
+            while self.running.try_join_next().is_some() {}
+            let unasked = if draining { 0 } else { self.unasked(&queue) };
+            let ask = unasked * 4 >= self.room() || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
+            if ask && let Err(error) = queue.request(unasked).await {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
+            }
+            if ask || unasked == 0 || queue.demand() > 0 {
+                linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
             tokio::select! {
                 biased;
@@ -121,30 +152,35 @@ impl Worker {
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
                 Some(_) = self.running.join_next() => {}
+                () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
                 _ = progress.tick() => self.tell_progress().await,
             }
         }
     }
 
-    /// Asks for more frames when a good part of the room is free, so that one request brings many.
-    async fn ask(&mut self, queue: &mut Queue) -> Result<(), crate::broker::BrokerError> {
-        let room = self.hop.stage().concurrency as usize;
-        let free = room.saturating_sub(self.running.len()) as u64;
-        let unasked = free.saturating_sub(queue.demand());
-        if unasked > 0 && (unasked * 4 >= room as u64 || queue.demand() == 0) {
-            queue.request(unasked).await?;
-        }
-        Ok(())
+    /// How many frames may be in hand. When frames are handled in no time, as many again wait in hand as run: the next one
+    /// is there when one ends. When they take longer, what waits is better left to other nodes.
+    fn room(&self) -> u64 {
+        let concurrency = u64::from(self.hop.stage().concurrency);
+        if self.pace.is_quick() { concurrency * 2 } else { concurrency }
+    }
+
+    /// How many frames there is room for that were not asked for. Asking for many at once is cheaper for the server, so a
+    /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
+    fn unasked(&self, queue: &Queue) -> u64 {
+        self.room().saturating_sub(self.running.len() as u64).saturating_sub(queue.demand())
     }
 
     fn start(&mut self, delivery: Delivery) {
         let hop = Arc::clone(&self.hop);
-        let room = Arc::clone(&self.room);
+        let running = Arc::clone(&self.permits);
+        let pace = Arc::clone(&self.pace);
         let held = Held::new(&self.in_hand, &delivery);
         self.running.spawn(async move {
-            // There may be more frames than room if a request was taken for lost and was not.
-            let _permit: Option<OwnedSemaphorePermit> = room.acquire_owned().await.ok();
+            let _permit: Option<OwnedSemaphorePermit> = running.acquire_owned().await.ok();
+            let started = Instant::now();
             hop.handle(delivery).await;
+            pace.add(started.elapsed());
             drop(held);
         });
     }
