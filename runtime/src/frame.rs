@@ -77,6 +77,12 @@ impl Headers {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Those that what descends from the message does not inherit.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
+    }
+
     /// Those that what descends from the message inherits.
     #[must_use]
     pub fn inherited(&self) -> Self {

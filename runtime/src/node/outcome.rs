@@ -27,6 +27,8 @@ use crate::subject;
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// The most bytes of a dead letter's reason: with the other headers, less than the room that an item leaves.
+const REASON_MAX: usize = 4 << 10;
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
 /// After this many tries, the node says what it waits for.
@@ -261,13 +263,24 @@ impl Hop {
         headers.push(header::STAGE, stage.as_str());
         headers.push(header::ATTEMPTS, attempts.min(u64::from(self.stage().retry.attempts)).to_string());
         headers.push(header::FAILURE, failure.kind.name());
-        headers.push(header::REASON, to_header_line(&failure.reason));
-        Outgoing {
-            subject: subject::dead(&self.chain.name, stage),
-            message_id: self.message_id(sequence, position),
-            headers,
-            payload,
+        let reason = reason_line(&failure.reason);
+        let subject = subject::dead(&self.chain.name, stage);
+        let message_id = self.message_id(sequence, position);
+        let letter = |mut headers: Headers, reason: &str, payload: Bytes| {
+            headers.push(header::REASON, reason);
+            Outgoing { subject: subject.clone(), message_id: message_id.clone(), headers, payload }
+        };
+        // A letter that cannot be stored would keep its item in the queue for ever.
+        let whole = letter(headers.clone(), &reason, payload.clone());
+        if self.broker.fits(&whole) {
+            return whole;
         }
+        let without_foreign = letter(headers.own(), &reason, payload.clone());
+        if self.broker.fits(&without_foreign) {
+            return without_foreign;
+        }
+        let reason = format!("{reason}; the item of {} bytes leaves no room for this and is not kept", payload.len());
+        letter(headers.own(), &reason, Bytes::new())
     }
 
     /// Gives up a whole frame.
@@ -354,6 +367,16 @@ impl Hop {
         }
         Ok(())
     }
+}
+
+/// A reason as a header can have it.
+fn reason_line(reason: &str) -> String {
+    let mut line = to_header_line(reason);
+    if line.len() > REASON_MAX {
+        line.truncate(line.floor_char_boundary(REASON_MAX));
+        line.push('…');
+    }
+    line
 }
 
 impl Taken {
