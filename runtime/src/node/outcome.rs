@@ -263,24 +263,19 @@ impl Hop {
         headers.push(header::STAGE, stage.as_str());
         headers.push(header::ATTEMPTS, attempts.min(u64::from(self.stage().retry.attempts)).to_string());
         headers.push(header::FAILURE, failure.kind.name());
-        let reason = reason_line(&failure.reason);
+        headers.push(header::REASON, reason_line(&failure.reason));
         let subject = subject::dead(&self.chain.name, stage);
-        let message_id = self.message_id(sequence, position);
-        let letter = |mut headers: Headers, reason: &str, payload: Bytes| {
-            headers.push(header::REASON, reason);
-            Outgoing { subject: subject.clone(), message_id: message_id.clone(), headers, payload }
-        };
+        let mut letter = Outgoing { subject, message_id: self.message_id(sequence, position), headers, payload };
         // A letter that cannot be stored would keep its item in the queue for ever.
-        let whole = letter(headers.clone(), &reason, payload.clone());
-        if self.broker.fits(&whole) {
-            return whole;
+        if !self.broker.fits(&letter) {
+            letter.headers = letter.headers.own();
         }
-        let without_foreign = letter(headers.own(), &reason, payload.clone());
-        if self.broker.fits(&without_foreign) {
-            return without_foreign;
+        if !self.broker.fits(&letter) {
+            let note = format!("; the item of {} bytes leaves no room for this and is not kept", letter.payload.len());
+            letter.headers.append(header::REASON, &note);
+            letter.payload = Bytes::new();
         }
-        let reason = format!("{reason}; the item of {} bytes leaves no room for this and is not kept", payload.len());
-        letter(headers.own(), &reason, Bytes::new())
+        letter
     }
 
     /// Gives up a whole frame.
