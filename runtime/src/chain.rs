@@ -24,8 +24,6 @@ pub mod default {
     pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
     /// How long results and dead letters stay.
     pub const RESULTS_MAX_AGE: Duration = Duration::from_hours(7 * 24);
-    /// Room for results, and for dead letters, in bytes.
-    pub const RESULTS_MAX_BYTES: u64 = 1 << 30;
     /// Items that run at once on one node.
     pub const CONCURRENCY: u32 = 32;
     /// Frames handed out at once in the whole cluster.
@@ -78,8 +76,8 @@ pub struct Queue {
 pub struct Retention {
     /// The oldest that is kept.
     pub max_age: Duration,
-    /// The room in bytes for each kind.
-    pub max_bytes: u64,
+    /// The room in bytes for each kind, set aside on the server; `None`: no limit, and nothing set aside.
+    pub max_bytes: Option<u64>,
 }
 
 /// A stage.
@@ -262,11 +260,10 @@ impl Chain {
                     manifest.results.max_age.as_ref(),
                     default::RESULTS_MAX_AGE,
                 )?,
-                max_bytes: results.size(
-                    "max_bytes",
-                    manifest.results.max_bytes.as_ref(),
-                    default::RESULTS_MAX_BYTES,
-                )?,
+                max_bytes: match &manifest.results.max_bytes {
+                    None => None,
+                    given => Some(results.size("max_bytes", given.as_ref(), 0)?),
+                },
             },
             stages,
         })

@@ -72,9 +72,22 @@ impl Headers {
         self.0.push((name.into(), value.into()));
     }
 
+    /// Adds to the value of a header that is there.
+    pub fn append(&mut self, name: &str, more: &str) {
+        if let Some((_, value)) = self.0.iter_mut().find(|(each, _)| each.eq_ignore_ascii_case(name)) {
+            value.push_str(more);
+        }
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Those that what descends from the message does not inherit.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
     /// Those that what descends from the message inherits.

@@ -120,11 +120,13 @@ pub enum RootError {
     #[error("the intake of chain `{0}` is closed; `pcluster start {0}` opens it")]
     Closed(ChainName),
     /// An item cannot be fed.
-    #[error("an item of {size} bytes is more than the server takes in one message ({max} bytes, its `max_payload`)")]
+    #[error(
+        "an item of {size} bytes is more than fits in a message ({max} bytes: the server's `max_payload` less room for headers)"
+    )]
     TooLarge {
-        /// The item with its headers.
+        /// The item.
         size: usize,
-        /// The server's limit.
+        /// The most that it may have.
         max: usize,
     },
     /// A value cannot be made an item.

@@ -1,6 +1,9 @@
 //! Items, chains and flags that cannot be: each error names the thing; what came before it stays.
 
-use crate::support::{Cluster, Run, Server, assert_refused, probe_chain};
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
 
 /// A cluster with a chain that gives every item back, and no node.
 fn with_chain(server: Server) -> Cluster {
@@ -117,7 +120,10 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
     assert_refused(
         &run,
         1,
-        &["an item of 100", "bytes is more than the server takes in one message (65536 bytes, its `max_payload`)"],
+        &[
+            "an item of 100",
+            "bytes is more than fits in a message (57344 bytes: the server's `max_payload` less room for headers)",
+        ],
     );
     assert_eq!(queued(&cluster), 0);
     let run = cluster.run(&["feed", "example", "1", "2", &large, "3"]);
@@ -191,4 +197,36 @@ fn an_id_that_looks_like_one_a_node_makes_loses_nothing() {
     // The first message of the first revision, and its first output.
     cluster.ok(&["feed", "example", "1", "--id", "1.1.0"]);
     assert_eq!(cluster.pull_all("example"), [1]);
+}
+
+#[test]
+fn an_item_that_fills_a_message_and_fails_does_not_stay_in_its_queue() {
+    let cluster = Cluster::with_server(Server::start("max_payload: 64KB"));
+    let text = probe_chain("example", &["fatal"], "").replacen("[[stage]]", "[input]\nformat = \"text\"\n[[stage]]", 1);
+    cluster.deploy(&text);
+    let _node = cluster.node("a");
+    let (mut publisher, limit) = (Publisher::connect(&cluster.server.url), 65_536);
+    // With room for its headers, without it, and without any.
+    for size in [limit - 8_192, limit - 300, limit] {
+        publisher.publish("pcluster.example.in", "x".repeat(size).as_bytes());
+    }
+    eventually("all are dead letters", || (cluster.status("example")["dead"] == 3).then_some(()));
+    cluster.ok(&["wait", "example", "-t", "20s"]);
+}
+
+/// A client that is not `pcluster`: it knows nothing of what a chain can bear.
+struct Publisher(TcpStream);
+
+impl Publisher {
+    fn connect(url: &str) -> Self {
+        let mut stream = TcpStream::connect(url.trim_start_matches("nats://")).unwrap();
+        stream.write_all(b"CONNECT {\"verbose\":false}\r\n").unwrap();
+        Self(stream)
+    }
+
+    fn publish(&mut self, subject: &str, payload: &[u8]) {
+        self.0.write_all(format!("PUB {subject} {}\r\n", payload.len()).as_bytes()).unwrap();
+        self.0.write_all(payload).unwrap();
+        self.0.write_all(b"\r\n").unwrap();
+    }
 }

@@ -121,3 +121,31 @@ fn a_plugin_larger_than_a_message_is_stored_in_parts() {
     cluster.ok(&["feed", "parts", "1"]);
     assert_eq!(cluster.pull_all("parts"), [1]);
 }
+
+#[test]
+fn a_task_that_says_megabytes_harms_no_item_and_no_node() {
+    let cluster = Cluster::start();
+    let import = r#"
+        (import "pcluster_v1" "fail" (func $fail (param i32 i32)))
+        (import "pcluster_v1" "log" (func $log (param i32 i32 i32)))"#;
+    let task = r#"(func (export "pcluster_task:t") (param i32 i32) (result i32)
+        (memory.fill (i32.const 0) (i32.const 120) (i32.const 3000000))
+        (call $log (i32.const 3) (i32.const 0) (i32.const 3000000))
+        (call $log (i32.const 3) (i32.const 0) (i32.const 5))
+        (call $fail (i32.const 0) (i32.const 3000000))
+        (i32.const 2))"#;
+    cluster.file("p.wasm", module(import, r#"(memory (export "memory") 64)"#, ALLOC, task, ""));
+    cluster.file(
+        "chain.toml",
+        "name = \"talker\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\ntask = \"t\"",
+    );
+    cluster.ok(&["deploy"]);
+    let mut node = cluster.node("a");
+    cluster.ok(&["feed", "talker", "1", "2"]);
+    cluster.ok(&["wait", "talker", "-t", "20s"]);
+    assert_eq!(cluster.status("talker")["dead"], 2);
+    assert_eq!(node.stop(), Some(0));
+    let lines = cluster.ok(&["logs", "talker", "--no-follow"]);
+    assert_eq!(lines.lines().filter(|line| line.ends_with(": xxxxx")).count(), 2, "{lines}");
+    assert_eq!(lines.lines().filter(|line| line.ends_with("xxx…")).count(), 2, "{}", lines.len());
+}

@@ -11,6 +11,9 @@ use crate::frame::Headers;
 /// The most messages that the server takes in one atomic batch.
 pub const BATCH_MAX: usize = 1_000;
 
+/// Room that an item leaves in its message for the headers that it has on its way.
+pub const HEADER_ROOM: usize = 8 << 10;
+
 /// A message on its way to a stream.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -98,13 +101,16 @@ mod code {
 }
 
 impl Broker {
+    /// The most bytes that an item may have, so that it can be carried on to its end, results and dead letters included.
+    #[must_use]
+    pub fn max_item(&self) -> usize {
+        self.max_payload().saturating_sub(HEADER_ROOM)
+    }
+
     /// Whether a message is small enough for the server.
-    ///
-    /// # Errors
-    ///
-    /// If it is not.
-    pub fn check(&self, message: &Outgoing) -> Result<(), PublishError> {
-        self.check_size(&headers_of(message), &message.payload)
+    #[must_use]
+    pub fn fits(&self, message: &Outgoing) -> bool {
+        self.check_size(&headers_of(message), &message.payload).is_ok()
     }
 
     /// Publishes one message and waits for the server's word.

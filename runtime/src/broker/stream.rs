@@ -95,7 +95,7 @@ fn kept_config(chain: &Chain, name: String, subject: String, what: &str) -> Conf
         storage: StorageType::File,
         discard: DiscardPolicy::Old,
         max_age: chain.retention.max_age,
-        max_bytes: i64::try_from(chain.retention.max_bytes).unwrap_or(i64::MAX),
+        max_bytes: chain.retention.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
         allow_atomic_publish: true,
         allow_direct: true,

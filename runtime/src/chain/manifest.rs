@@ -66,7 +66,7 @@ pub struct Results {
     /// How long results and dead letters stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
-    /// How much room each of them may take; the oldest go first.
+    /// How much room each of them may take, set aside on the server; the oldest go first. Without it there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<String>,
 }

@@ -34,8 +34,6 @@ const PATIENCE: u32 = 3;
 const SETTLE: Duration = Duration::from_secs(30);
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
-/// Room for the headers of an output, next to its payload.
-const HEADER_ROOM: usize = 8 << 10;
 
 /// What a worker shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,11 +289,7 @@ impl Context {
             Plugin::File(_) => None,
         };
         let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
-        let limits = Limits {
-            timeout: stage.timeout,
-            memory: stage.memory,
-            output_item_bytes: self.broker.max_payload().saturating_sub(HEADER_ROOM),
-        };
+        let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
         let task = plugin.task(&stage.task, limits, surroundings(deployed, stage));
         let next = chain.stages.get(position + 1);
         let target = match next {

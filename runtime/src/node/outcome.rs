@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Outputs of one frame that are on their way at once.
 const SIDE_BY_SIDE: usize = 256;
+/// The most bytes of a dead letter's reason: with the other headers, less than the room that an item leaves.
+const REASON_MAX: usize = 4 << 10;
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
 /// After this many tries, the node says what it waits for.
@@ -267,13 +269,19 @@ impl Hop {
         headers.push(header::STAGE, stage.as_str());
         headers.push(header::ATTEMPTS, attempts.min(u64::from(self.stage().retry.attempts)).to_string());
         headers.push(header::FAILURE, failure.kind.name());
-        headers.push(header::REASON, to_header_line(&failure.reason));
-        Outgoing {
-            subject: subject::dead(&self.chain.name, stage),
-            message_id: self.message_id(sequence, position, 0),
-            headers,
-            payload,
+        headers.push(header::REASON, reason_line(&failure.reason));
+        let subject = subject::dead(&self.chain.name, stage);
+        let mut letter = Outgoing { subject, message_id: self.message_id(sequence, position, 0), headers, payload };
+        // A letter that cannot be stored would keep its item in the queue for ever.
+        if !self.broker.fits(&letter) {
+            letter.headers = letter.headers.own();
         }
+        if !self.broker.fits(&letter) {
+            let note = format!("; the item of {} bytes leaves no room for this and is not kept", letter.payload.len());
+            letter.headers.append(header::REASON, &note);
+            letter.payload = Bytes::new();
+        }
+        letter
     }
 
     /// Gives up a whole frame.
@@ -377,6 +385,16 @@ fn frame_id(delivery: &Delivery, is_fed: bool) -> FrameId {
         Some(text) => FrameId::from_header(text),
         None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
     }
+}
+
+/// A reason as a header can have it.
+fn reason_line(reason: &str) -> String {
+    let mut line = to_header_line(reason);
+    if line.len() > REASON_MAX {
+        line.truncate(line.floor_char_boundary(REASON_MAX));
+        line.push('…');
+    }
+    line
 }
 
 impl Taken {

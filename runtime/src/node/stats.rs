@@ -58,7 +58,7 @@ impl HopStats {
         let seconds = sent.at.elapsed().as_secs_f64().max(f64::EPSILON);
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let now = more.done as f64 / seconds;
-        let rate = if sent.rate == 0.0 { now } else { sent.rate + RATE_WEIGHT * (now - sent.rate) };
+        let rate = sent.rate + RATE_WEIGHT * (now - sent.rate);
         *sent = Sent { done, failed, at: Instant::now(), rate: if rate < 0.01 { 0.0 } else { rate } };
         more
     }

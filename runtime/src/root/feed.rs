@@ -113,7 +113,10 @@ impl Feeder {
         headers.push(header::ID, id.as_str());
         headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
         let message = Outgoing { subject: self.subject.to_string(), message_id: id, headers, payload: frame.payload() };
-        self.broker.check(&message).map_err(|error| self.explain(error))?;
+        let (size, max) = (message.payload.len(), self.broker.max_item());
+        if size > max {
+            return Err(RootError::TooLarge { size, max });
+        }
         self.on_the_way.push(publish(self.broker.clone(), message, Arc::clone(&self.waiting)).boxed());
         while let Some(Some(published)) = self.on_the_way.next().now_or_never() {
             self.count(published)?;
