@@ -12,6 +12,7 @@ mod failures;
 mod feed;
 mod library;
 mod logs;
+mod nodes;
 mod pull;
 mod reset;
 mod versions;
