@@ -9,7 +9,7 @@ fn several_nodes_share_the_work_and_are_seen() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("shared", &["sleep"], "config = { millis = 50 }\nconcurrency = 2"));
     let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];
-    cluster.run_with_input(&["feed", "shared"], (0..60).map(|n| format!("{n}\n")).collect::<String>()).succeeded();
+    cluster.run_with_input(&["feed", "shared"], lines(0..60)).succeeded();
     cluster.ok(&["wait", "shared"]);
     let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     assert_eq!(nodes.iter().map(|node| node["node"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c"]);
@@ -28,7 +28,7 @@ fn a_stopped_node_loses_nothing_and_repeats_nothing() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("stopped", &["sleep"], "config = { millis = 20 }\nconcurrency = 4"));
     let mut first = cluster.node("first");
-    let input: String = (0..200).map(|n| format!("{n}\n")).collect();
+    let input = lines(0..200);
     cluster.run_with_input(&["feed", "stopped"], input).succeeded();
     eventually("some are done", || {
         (cluster.status("stopped")["revisions"][0]["stages"][0]["done"].as_u64()? > 10).then_some(())

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, repository};
+use crate::support::{
+    Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, repository, with_table,
+};
 
 /// What `pcluster nodes` shows of a node.
 fn node(cluster: &Cluster, name: &str) -> Option<Value> {
@@ -59,7 +61,7 @@ fn what_takes_longer_than_the_grace_period_is_given_to_another_node() {
 fn a_second_signal_ends_a_node_at_once_and_its_item_is_not_lost() {
     let cluster = Cluster::start();
     let chain = probe_chain("twice", &["sleep"], "config = { millis = 1500 }");
-    cluster.deploy(&chain.replacen("[[stage]]", "[queue]\nack_wait = \"1s\"\n[[stage]]", 1));
+    cluster.deploy(&with_table("[queue]\nack_wait = \"1s\"", &chain));
     cluster.ok(&["feed", "twice", "7"]);
     let mut first = cluster.node("first");
     until_it_runs(&cluster, "twice");
