@@ -13,7 +13,7 @@ use pcluster::root::{Item, Root};
 /// How many items to feed.
 const ITEMS: u32 = 3;
 /// How long the chain may take over them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

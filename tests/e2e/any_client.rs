@@ -3,14 +3,11 @@
 use ciborium::Value;
 use ciborium::cbor;
 
-use crate::support::{Client, Cluster, Message, eventually, probe_chain};
+use crate::support::{Client, Cluster, Message, eventually, json_lines, probe_chain, with_table};
 
-/// A chain that passes everything on, with a node, and what a NATS client needs.
+/// A chain that passes everything on, deployed, and a client that knows nothing of pcluster.
 fn passing_on(cluster: &Cluster, input: &str) -> Client {
-    cluster.deploy(
-        &probe_chain("any", &["first", "second"], "task = \"echo\"")
-            .replace("[[stage]]\nname = \"first\"", &format!("{input}\n[[stage]]\nname = \"first\"")),
-    );
+    cluster.deploy(&with_table(input, &probe_chain("any", &["first", "second"], "task = \"echo\"")));
     Client::connect(cluster)
 }
 
@@ -53,17 +50,19 @@ fn every_content_type_is_taken_and_without_one_the_manifest_decides() {
     let cluster = Cluster::start();
     let client = passing_on(&cluster, "[input]\nformat = \"json\"");
     let _node = cluster.node("a");
-    let messages: [(&[(&str, &str)], &[u8]); 7] = [
-        (&[], b"{\"from\": \"the manifest\"}"),
-        (&[("Content-Type", "application/json")], b"[1, 2]"),
-        (&[("Content-Type", "application/x-ndjson")], b"10\n\n11\n"),
-        (&[("Content-Type", "text/plain")], b"12\n13"),
-        (&[("Content-Type", "application/cbor")], b"\x14"),
-        (&[("Content-Type", "application/cbor-seq")], b"\x15\x16\x17"),
-        (&[("Content-Type", "application/octet-stream")], b"\xff\x00"),
+    let messages: [(Option<&str>, &[u8]); 7] = [
+        (None, b"{\"from\": \"the manifest\"}"),
+        (Some("application/json"), b"[1, 2]"),
+        (Some("application/x-ndjson"), b"10\n\n11\n"),
+        (Some("text/plain"), b"12\n13"),
+        (Some("application/cbor"), b"\x14"),
+        (Some("application/cbor-seq"), b"\x15\x16\x17"),
+        (Some("application/octet-stream"), b"\xff\x00"),
     ];
-    for (headers, payload) in messages {
-        client.publish("pcluster.any.in", headers, payload).unwrap();
+    for (content_type, payload) in messages {
+        let headers: Vec<(&str, &str)> =
+            content_type.map(|content_type| ("Content-Type", content_type)).into_iter().collect();
+        client.publish("pcluster.any.in", &headers, payload).unwrap();
     }
     let items: Vec<Value> = results(&client, 10).iter().map(Message::item).collect();
     let mut expected: Vec<Value> = [10, 11, 20, 21, 22, 23].map(Value::from).to_vec();
@@ -85,7 +84,7 @@ fn the_items_of_one_message_keep_their_message_and_their_place_in_it() {
     let results = results(&client, 3);
     assert!(results.iter().all(|result| result.header("X-Batch") == "yes"));
     let printed = cluster.ok(&["pull", "any", "--all", "--meta"]);
-    let mut ids: Vec<(u64, String)> = crate::support::json_lines(&printed)
+    let mut ids: Vec<(u64, String)> = json_lines(&printed)
         .iter()
         .map(|result| (result["item"].as_u64().unwrap(), result["id"].as_str().unwrap().to_owned()))
         .collect();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, json_lines, repository};
+use crate::support::{Cluster, json_lines, lines, repository};
 
 #[test]
 fn a_plugin_without_the_sdk_is_inspected_deployed_and_run() {
@@ -17,7 +17,7 @@ fn a_plugin_without_the_sdk_is_inspected_deployed_and_run() {
     // An item that needs more memory than the plugin starts with makes it grow.
     let long = json!("x".repeat(100_000));
     let items = [json!({"a": [1, 2.5, null]}), json!("text"), long];
-    let input: String = items.iter().map(|item| format!("{item}\n")).collect();
+    let input = lines(&items);
     cluster.run_with_input(&["feed", "any", "--format", "ndjson"], input).succeeded();
     let mut results = json_lines(&cluster.ok(&["pull", "any", "--all"]));
     let mut expected = items.iter().flat_map(|item| [item.clone(), item.clone()]).collect::<Vec<_>>();

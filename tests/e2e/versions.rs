@@ -61,7 +61,7 @@ fn items_fed_while_others_deploy_are_each_in_exactly_one_version() {
     let cluster = Cluster::start();
     cluster.deploy(&marking("1.0", 1, ""));
     let _node = cluster.node("a");
-    let (mut feed, mut stdin) = Process::start_fed(cluster.command(&["feed", "marking", "--format", "ndjson"]));
+    let (mut feeding, mut stdin) = Process::start_fed(cluster.command(&["feed", "marking", "--format", "ndjson"]));
     let enough = AtomicBool::new(false);
     let fed = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
@@ -90,8 +90,8 @@ fn items_fed_while_others_deploy_are_each_in_exactly_one_version() {
         enough.store(true, Relaxed);
         writing.join().unwrap()
     });
-    assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
-    feed.said(&format!("fed {fed} items in "));
+    assert_eq!(feeding.ended(), Some(0), "{}", feeding.stderr());
+    feeding.said(&format!("fed {fed} items in "));
 
     let mut versions: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for result in cluster.pull_all("marking") {

@@ -51,7 +51,7 @@ impl Client {
         Self { runtime, jetstream }
     }
 
-    /// Does something with JetStream.
+    /// Does something with the server's streams.
     pub fn with<T>(&self, act: impl AsyncFnOnce(&jetstream::Context) -> T) -> T {
         let act = async { tokio::time::timeout(DEADLINE, act(&self.jetstream)).await };
         self.runtime.block_on(act).expect("NATS did not answer")

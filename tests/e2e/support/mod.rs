@@ -5,6 +5,7 @@ mod client;
 mod process;
 mod server;
 
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -144,14 +145,19 @@ pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
     let plugin = plugin("probe");
     let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n");
     for task in tasks {
-        manifest += &format!("[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n{rest}\n");
+        let _ = writeln!(manifest, "[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n{rest}");
     }
     manifest
 }
 
-/// A line for each number, as `feed` reads them from its standard input.
-pub fn lines(numbers: std::ops::Range<u64>) -> String {
-    numbers.map(|number| format!("{number}\n")).collect()
+/// The manifest with a table, such as `[queue]`, put before its stages.
+pub fn with_table(table: &str, manifest: &str) -> String {
+    manifest.replacen("[[stage]]", &format!("{table}\n[[stage]]"), 1)
+}
+
+/// A line for each, as `feed` reads them from its standard input.
+pub fn lines(items: impl IntoIterator<Item: Display>) -> String {
+    items.into_iter().fold(String::new(), |text, item| text + &format!("{item}\n"))
 }
 
 /// The numbers that results are, sorted.
