@@ -94,20 +94,23 @@ fn a_plugin_or_chain_for_which_the_server_has_no_room_is_refused_and_leaves_no_c
             "jetstream {{ store_dir: data, max_file_store: {bytes} }}"
         )))
     };
-    // Too small for the plugin; for the log lines of all chains; for the results of one.
+    let asking = |bytes: &str| {
+        let manifest = probe_chain("a", &["echo"], "");
+        manifest.replacen("[[stage]]", &format!("[results]\nmax_bytes = \"{bytes}\"\n[[stage]]"), 1)
+    };
+    // Too small for the plugin; for the log lines of all chains; for what the chain asks for its results.
     for (bytes, says) in [
         ("100KB", &["cannot store a plugin of ", "the server is full: give it more room with `max_file_store`"][..]),
         ("100MB", &["cannot make the stream `PCLUSTER_LOG`", "give it more room with `max_file_store`"]),
         ("1GB", &["cannot make the stream `PCLUSTER_a_OUT`", "ask for less with `max_bytes` below `[results]`"]),
     ] {
         let cluster = room(bytes);
-        cluster.file("chain.toml", probe_chain("a", &["echo"], ""));
+        cluster.file("chain.toml", asking("1GiB"));
         assert_refused(&cluster.run(&["deploy"]), 1, says);
         assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
     }
     let cluster = room("1GB");
-    let small = probe_chain("a", &["echo"], "").replacen("[[stage]]", "[results]\nmax_bytes = \"1MB\"\n[[stage]]", 1);
-    cluster.deploy(&small);
+    cluster.deploy(&asking("1MB"));
     assert_eq!(cluster.status("a")["revision"], 1);
 }
 
