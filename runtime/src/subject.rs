@@ -188,10 +188,40 @@ pub fn dead_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_DEAD")
 }
 
-/// The durable consumer of a hop in a revision.
-#[must_use]
-pub fn consumer(revision: Revision, hop: &StageName) -> String {
-    format!("{revision}_{hop}")
+/// One of the two queues of a hop.
+///
+/// Each has a consumer of its own: one consumer on both subjects costs the server half as much again for every message
+/// (measured with nats-server 2.15.1: 47 µs with a list of two subjects, 41 µs with one pattern for both, 31 µs with one
+/// subject).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What was fed, or comes from the hop before.
+    Work,
+    /// Items that failed as part of a larger frame.
+    Retry,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Work, Self::Retry];
+
+    /// The lane's queue.
+    #[must_use]
+    pub fn subject(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+        match self {
+            Self::Work => work(chain, revision, hop),
+            Self::Retry => retry(chain, revision, hop),
+        }
+    }
+
+    /// The lane's durable consumer: `r1_split` and `r1-retry_split`.
+    #[must_use]
+    pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
+        match self {
+            Self::Work => format!("{revision}_{hop}"),
+            Self::Retry => format!("{revision}-retry_{hop}"),
+        }
+    }
 }
 
 /// The key under which a chain's state is kept.

@@ -57,7 +57,7 @@ fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
     assert!(results.is_sorted_by(|left, right| left < right), "twice: {results:?}");
     assert_eq!(client.count("PCLUSTER_paused"), 0);
     assert_eq!(client.count("PCLUSTER_paused_DEAD"), 0);
-    assert_eq!(client.consumers("PCLUSTER_paused"), ["r2_echo", "r2_sleep"]);
+    assert_eq!(client.consumers("PCLUSTER_paused"), ["r2-retry_echo", "r2-retry_sleep", "r2_echo", "r2_sleep"]);
 }
 
 #[test]

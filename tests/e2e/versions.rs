@@ -51,7 +51,7 @@ fn a_deploy_is_a_cut_between_two_items_and_stops_nothing() {
 
     cluster.until("marking", "the old revision is gone", |status| status["revisions"].as_array().unwrap().len() == 1);
     eventually("its consumers are gone", || {
-        (client.consumers("PCLUSTER_marking") == ["r2_echo", "r2_mark", "r2_sleep"]).then_some(())
+        client.consumers("PCLUSTER_marking").iter().all(|name| name.starts_with("r2")).then_some(())
     });
     node.said("no longer served");
 }

@@ -12,7 +12,7 @@ use super::{Broker, BrokerError, NO_ROOM};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
-use crate::subject::{self, Count};
+use crate::subject::{self, Count, Lane};
 
 /// Room for log lines, in bytes; the oldest go first.
 const LOG_MAX_BYTES: i64 = 256 << 20;
@@ -104,18 +104,15 @@ fn kept_config(chain: &Chain, name: String, subject: String, what: &str) -> Conf
     }
 }
 
-fn hop_config(chain: &Chain, stage: &Stage, revision: Revision) -> pull::Config {
+fn hop_config(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
     pull::Config {
-        durable_name: Some(subject::consumer(revision, &stage.name)),
+        durable_name: Some(lane.consumer(revision, &stage.name)),
         description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
         ack_policy: AckPolicy::Explicit,
         ack_wait: chain.queue.ack_wait,
         max_deliver: -1,
         max_ack_pending: i64::from(stage.max_in_flight),
-        filter_subjects: vec![
-            subject::work(&chain.name, revision, &stage.name),
-            subject::retry(&chain.name, revision, &stage.name),
-        ],
+        filter_subject: lane.subject(&chain.name, revision, &stage.name),
         ..pull::Config::default()
     }
 }
@@ -193,24 +190,27 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn create_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
         for stage in &chain.stages {
-            self.create_hop_consumer(chain, stage, revision).await?;
+            self.create_hop_consumers(chain, stage, revision).await?;
         }
         Ok(())
     }
 
-    /// Makes the consumer of one hop, if it is missing.
+    /// Makes the consumers of one hop, where they are missing.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn create_hop_consumer(
+    pub async fn create_hop_consumers(
         &self,
         chain: &Chain,
         stage: &Stage,
         revision: Revision,
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
-        self.create_consumer(&stream, hop_config(chain, stage, revision)).await
+        for lane in Lane::ALL {
+            self.create_consumer(&stream, hop_config(chain, stage, revision, lane)).await?;
+        }
+        Ok(())
     }
 
     async fn create_consumer(&self, stream: &str, config: pull::Config) -> Result<(), BrokerError> {
@@ -230,8 +230,8 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn delete_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
-        for stage in &chain.stages {
-            let name = subject::consumer(revision, &stage.name);
+        let hops = chain.stages.iter().flat_map(|stage| Lane::ALL.map(|lane| lane.consumer(revision, &stage.name)));
+        for name in hops {
             let api = format!("CONSUMER.DELETE.{stream}.{name}");
             let deleted: Result<Value, _> = self.api(api, &(), || format!("remove the consumer `{name}`")).await;
             if let Err(error) = deleted

@@ -19,6 +19,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::logs::StageLog;
 use super::stats::HopStats;
+use super::worker::Turns;
 use crate::broker::Broker;
 use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
 use crate::broker::queue::Delivery;
@@ -97,7 +98,7 @@ impl Hop {
 
     /// Handles a frame to its end: acknowledges it, or gives it back for another attempt. If dropped meanwhile, nothing of
     /// the frame is lost.
-    pub async fn handle(&self, delivery: Delivery) {
+    pub async fn handle(&self, delivery: Delivery, turns: &Turns) {
         let is_retry = delivery.subject == subject::retry(&self.chain.name, self.revision, &self.stage().name);
         let before: u64 = delivery.header(header::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0);
         if is_retry && delivery.delivered == 1 {
@@ -111,10 +112,11 @@ impl Hop {
         };
         let taken = Taken { frame, sequence: delivery.sequence, attempt };
         let count = taken.frame.items.len() as u64;
+        let turn = turns.take().await;
         self.stats.running.fetch_add(count, Relaxed);
         let running = Running { stats: &self.stats, count };
         let endings = self.run(&taken).await;
-        drop(running);
+        drop((running, turn));
         let alone = endings.len() == 1;
         if let [Ending { outputs: Err(failure), .. }] = endings.as_slice()
             && !self.is_last_attempt(failure, attempt)
