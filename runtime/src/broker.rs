@@ -12,13 +12,17 @@ pub mod registry;
 pub mod service;
 pub mod stream;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::jetstream::response::Response;
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, RequestErrorKind, ServerError, jetstream};
+use async_nats::{
+    ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, RequestErrorKind, ServerError,
+    jetstream,
+};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -323,11 +327,13 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 
 fn to_header_map(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in headers.iter() {
+    for (name, value) in headers.entries() {
+        let name = match name {
+            Cow::Borrowed(name) => Ok(HeaderName::from_static(name)),
+            Cow::Owned(name) => name.parse(),
+        };
         // A header that came off the wire is well-formed; one made here has no line break.
-        if let (Ok(name), Ok(value)) =
-            (name.parse::<async_nats::HeaderName>(), value.parse::<async_nats::HeaderValue>())
-        {
+        if let (Ok(name), Ok(value)) = (name, value.parse::<HeaderValue>()) {
             map.append(name, value);
         }
     }
@@ -338,7 +344,7 @@ fn from_header_map(map: Option<&HeaderMap>) -> Headers {
     let mut headers = Headers::new();
     for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
         for value in values {
-            headers.push(AsRef::<str>::as_ref(name), value.as_str());
+            headers.push(AsRef::<str>::as_ref(name).to_owned(), value.as_str());
         }
     }
     headers

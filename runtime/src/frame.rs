@@ -9,6 +9,8 @@ pub mod format;
 pub mod id;
 pub mod json;
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 
 use id::{FrameId, Index};
@@ -52,7 +54,7 @@ pub mod header {
 
 /// The headers of a message, in order. A name may occur more than once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(Cow<'static, str>, String)>);
 
 impl Headers {
     /// No headers.
@@ -68,7 +70,7 @@ impl Headers {
     }
 
     /// Adds a header.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.0.push((name.into(), value.into()));
     }
 
@@ -81,7 +83,12 @@ impl Headers {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
+    }
+
+    /// All of them; names that are known when the program is compiled need no check.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &(Cow<'static, str>, String)> {
+        self.0.iter()
     }
 
     /// Those that what descends from the message does not inherit.

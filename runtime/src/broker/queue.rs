@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use super::{Broker, BrokerError, from_header_map};
-use crate::frame::Headers;
+use crate::frame::{Headers, header};
 
 /// How long a request for messages stands.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -47,8 +47,6 @@ pub enum Event {
 /// A message that was handed out and wants an acknowledgement.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The subject it is stored under.
-    pub subject: String,
     /// Its payload.
     pub payload: Bytes,
     /// Its place in the stream.
@@ -67,6 +65,21 @@ impl Delivery {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// The headers that what descends from the message inherits.
+    #[must_use]
+    pub fn inherited(&self) -> Headers {
+        let mut inherited = Headers::new();
+        for (name, values) in self.headers.iter().flat_map(async_nats::HeaderMap::iter) {
+            let name: &str = name.as_ref();
+            if !header::is_own(name) {
+                for value in values {
+                    inherited.push(name.to_owned(), value.as_str());
+                }
+            }
+        }
+        inherited
     }
 
     /// All headers.
@@ -205,7 +218,6 @@ impl Queue {
         let reply = message.reply?;
         let place = Place::parse(&reply)?;
         Some(Box::new(Delivery {
-            subject: message.subject.to_string(),
             payload: message.payload,
             sequence: place.sequence,
             stored_millis: place.stored_nanos / 1_000_000,

@@ -29,7 +29,7 @@ use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers, header, to_header_line};
 use crate::name::Revision;
-use crate::subject;
+use crate::subject::{self, Lane};
 
 /// The first wait before publishing again what was not taken; doubled each time.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -98,8 +98,8 @@ impl Hop {
 
     /// Handles a frame to its end: acknowledges it, or gives it back for another attempt. If dropped meanwhile, nothing of
     /// the frame is lost.
-    pub async fn handle(&self, delivery: Delivery, turns: &Turns) {
-        let is_retry = delivery.subject == subject::retry(&self.chain.name, self.revision, &self.stage().name);
+    pub async fn handle(&self, delivery: Delivery, lane: Lane, turns: &Turns) {
+        let is_retry = lane == Lane::Retry;
         let before: u64 = delivery.header(header::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0);
         if is_retry && delivery.delivered == 1 {
             // The first delivery of an item that failed in a larger frame only makes it wait.
@@ -158,7 +158,7 @@ impl Hop {
             Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
             None => Index::in_order(items.len()),
         };
-        Ok(Frame { id: frame_id(delivery, is_fed), items, index, inherited: delivery.headers().inherited() })
+        Ok(Frame { id: frame_id(delivery, is_fed), items, index, inherited: delivery.inherited() })
     }
 
     /// Runs the items one after the other.

@@ -200,10 +200,10 @@ impl Worker {
     }
 
     fn start(&mut self, delivery: Delivery) {
-        let (hop, turns) = (Arc::clone(&self.hop), Arc::clone(&self.turns));
+        let (hop, lane, turns) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns));
         let held = Held::new(&self.in_hand, &delivery);
         self.running.spawn(async move {
-            hop.handle(delivery, &turns).await;
+            hop.handle(delivery, lane, &turns).await;
             drop(held);
         });
     }
