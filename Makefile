@@ -44,4 +44,4 @@ clean: ## remove all that was built or downloaded into this folder
 	rm -rf target .tools
 
 first-build:
-	@test -d "$${CARGO_TARGET_DIR:-target}/debug/deps" || echo "first build: about 5 minutes on two cores, later ones take seconds"
+	@test -d "$${CARGO_TARGET_DIR:-target}/debug/deps" || echo "first build: about 4 minutes on two cores, later ones take seconds"

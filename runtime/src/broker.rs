@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod follow;
+mod layout;
 pub mod publish;
 pub mod queue;
 pub mod registry;

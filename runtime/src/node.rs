@@ -1,7 +1,7 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
 //! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes frames and
-//! [`outcome`] decides what becomes of each. [`stats`] counts, [`logs`] carries log lines away without ever waiting.
+//! [`outcome`] decides what becomes of each, and [`store`] puts that on the server. [`stats`] counts, [`logs`] carries log lines away without ever waiting.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod logs;
 pub mod outcome;
 pub mod stats;
+pub mod store;
 pub mod worker;
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,27 +1,18 @@
 //! What is stored where: the streams of a chain and those that all chains share, and the consumers of its hops.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use async_nats::jetstream::consumer::{self, AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
+use async_nats::jetstream::consumer::{self, pull};
+use async_nats::jetstream::stream::{Config, SubjectTransform};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Broker, BrokerError, NO_ROOM};
+use super::{Broker, BrokerError, NO_ROOM, layout};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
 
-/// Room for log lines, in bytes; the oldest go first.
-const LOG_MAX_BYTES: i64 = 256 << 20;
-/// How long log lines stay.
-const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
-/// How soon a result that a puller took but did not confirm is given to another.
-const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
-/// Results that pullers may hold at once.
-const PULL_MAX_IN_FLIGHT: i64 = 20_000;
 /// JetStream: the stream name is already in use with a different configuration.
 const STREAM_EXISTS: u64 = 10058;
 
@@ -54,69 +45,6 @@ struct StreamCounts {
     subjects: Option<BTreeMap<String, u64>>,
 }
 
-/// The work stream: it holds exactly the items that are not finished.
-fn work_config(chain: &Chain, state: &State) -> Config {
-    let intake = subject::intake(&chain.name);
-    let mut subjects: Vec<String> =
-        state.live.iter().flat_map(|revision| subject::queued(&chain.name, *revision)).collect();
-    let mut transform = None;
-    if state.open {
-        let first = &chain.stages[0].name;
-        transform = Some(SubjectTransform {
-            source: intake.clone(),
-            destination: subject::work(&chain.name, state.active, first),
-        });
-        subjects.insert(0, intake);
-    }
-    Config {
-        name: subject::work_stream(&chain.name),
-        description: Some(format!("pcluster: the unfinished items of chain {}", chain.name)),
-        subjects,
-        subject_transform: transform,
-        retention: RetentionPolicy::WorkQueue,
-        storage: StorageType::File,
-        discard: DiscardPolicy::New,
-        discard_new_per_subject: true,
-        max_messages_per_subject: i64::try_from(chain.queue.limit).unwrap_or(i64::MAX),
-        duplicate_window: chain.queue.duplicate_window,
-        allow_atomic_publish: true,
-        allow_direct: true,
-        num_replicas: 1,
-        ..Config::default()
-    }
-}
-
-fn kept_config(chain: &Chain, name: String, subject: String, what: &str) -> Config {
-    Config {
-        name,
-        description: Some(format!("pcluster: the {what} of chain {}", chain.name)),
-        subjects: vec![subject],
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        discard: DiscardPolicy::Old,
-        max_age: chain.retention.max_age,
-        max_bytes: chain.retention.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-        duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
-        allow_atomic_publish: true,
-        allow_direct: true,
-        num_replicas: 1,
-        ..Config::default()
-    }
-}
-
-fn hop_config(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
-    pull::Config {
-        durable_name: Some(lane.consumer(revision, &stage.name)),
-        description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: chain.queue.ack_wait,
-        max_deliver: -1,
-        max_ack_pending: i64::from(stage.max_in_flight),
-        filter_subject: lane.subject(&chain.name, revision, &stage.name),
-        ..pull::Config::default()
-    }
-}
-
 impl Broker {
     /// Makes the streams that all chains share, where they are missing.
     ///
@@ -124,29 +52,8 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn create_shared_streams(&self) -> Result<(), BrokerError> {
-        let log = Config {
-            name: subject::LOG_STREAM.to_owned(),
-            description: Some("pcluster: log lines of all chains".to_owned()),
-            subjects: vec![subject::LOGS_ALL.to_owned()],
-            discard: DiscardPolicy::Old,
-            max_bytes: LOG_MAX_BYTES,
-            max_age: LOG_MAX_AGE,
-            num_replicas: 1,
-            ..Config::default()
-        };
-        let count = Config {
-            name: subject::COUNT_STREAM.to_owned(),
-            description: Some("pcluster: how many items each stage has handled".to_owned()),
-            subjects: vec![subject::COUNTS_ALL.to_owned()],
-            discard: DiscardPolicy::Old,
-            max_messages_per_subject: 1,
-            allow_message_counter: true,
-            allow_direct: true,
-            num_replicas: 1,
-            ..Config::default()
-        };
-        self.create_if_missing(log).await?;
-        self.create_if_missing(count).await
+        self.create_if_missing(layout::log()).await?;
+        self.create_if_missing(layout::counters()).await
     }
 
     /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No
@@ -157,8 +64,8 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn apply_retention(&self, chain: &Chain) -> Result<(), BrokerError> {
         let name = &chain.name;
-        let results = kept_config(chain, subject::results_stream(name), subject::results(name), "results");
-        let dead = kept_config(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
+        let results = layout::kept(chain, subject::results_stream(name), subject::results(name), "results");
+        let dead = layout::kept(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
         for config in [results, dead] {
             self.create_or_update(config).await.map_err(|error| match error {
                 BrokerError::Server { what, code, description } if NO_ROOM.contains(&code) => {
@@ -179,8 +86,8 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
         self.apply_retention(chain).await?;
-        self.create_or_update(work_config(chain, state)).await?;
-        self.create_consumer(&subject::results_stream(&chain.name), pull_config()).await
+        self.create_or_update(layout::work(chain, state)).await?;
+        self.create_consumer(&subject::results_stream(&chain.name), layout::pull()).await
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -208,7 +115,7 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
         for lane in Lane::ALL {
-            self.create_consumer(&stream, hop_config(chain, stage, revision, lane)).await?;
+            self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await?;
         }
         Ok(())
     }
@@ -408,18 +315,5 @@ impl Broker {
         let _: Value =
             self.api(format!("STREAM.CREATE.{name}"), config, || format!("make the stream `{name}`")).await?;
         Ok(())
-    }
-}
-
-/// The consumer that all pullers of a chain share.
-fn pull_config() -> pull::Config {
-    pull::Config {
-        durable_name: Some(subject::PULL_CONSUMER.to_owned()),
-        description: Some("pcluster: shared by all pullers".to_owned()),
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: PULL_ACK_WAIT,
-        max_deliver: -1,
-        max_ack_pending: PULL_MAX_IN_FLIGHT,
-        ..pull::Config::default()
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! Numbers and layouts are those of the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
 
-use std::time::{Duration, Instant, SystemTime};
+mod poll;
+
+use std::time::{Instant, SystemTime};
 
 use pcluster_abi::Level;
 use wasmtime::{Caller, Linker};
@@ -20,6 +22,11 @@ const MODULE: &str = "wasi_snapshot_preview1";
 const CLOCK_RESOLUTION: u64 = 1_000;
 /// A line of standard output is cut after this many bytes.
 const LINE_MAX: usize = 16 << 10;
+
+/// One call writes at most this many bytes, and says so: a guest cannot keep the host busy for longer than that.
+const WRITE_MAX: usize = 64 << 10;
+/// One call gives at most this many random bytes, for the same reason.
+const RANDOM_MAX: usize = 1 << 20;
 
 const SUCCESS: i32 = 0;
 const BAD_DESCRIPTOR: i32 = 8;
@@ -139,6 +146,7 @@ fn answer(
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     link_environment(linker)?;
     link_clocks(linker)?;
+    poll::link(linker)?;
     link_output(linker)?;
     link_process(linker)?;
     link_nothing(linker)
@@ -187,87 +195,7 @@ fn link_clocks(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             guest.write(pointer, 0, &time.to_le_bytes())
         })
     })?;
-    linker.func_wrap_async(
-        MODULE,
-        "poll_oneoff",
-        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
-            Box::new(async move {
-                let wait = {
-                    let (memory, host) = parts(&mut caller, "poll_oneoff")?;
-                    match wait_of(&Guest(memory), host, subscriptions, count) {
-                        Ok(wait) => wait,
-                        Err(number) => return Ok(number),
-                    }
-                };
-                // A sleeping guest holds no thread: this is where it waits.
-                tokio::time::sleep(wait).await;
-                answer(&mut caller, "poll_oneoff", |guest, host| {
-                    report(guest, host, subscriptions, events, count, written, wait)
-                })
-            })
-        },
-    )?;
     Ok(())
-}
-
-/// A subscription's layout: user data at 0, kind at 8; of a clock its id at 16, time at 24, flags at 40.
-const SUBSCRIPTION: usize = 48;
-/// An event's layout: user data at 0, error at 8, kind at 10.
-const EVENT: usize = 32;
-const KIND_CLOCK: u8 = 0;
-const KIND_READ: u8 = 1;
-const KIND_WRITE: u8 = 2;
-/// The time of a clock subscription is a point, not a length.
-const ABSOLUTE: u16 = 1;
-
-/// How long a subscription has to wait; `Err` inside if it can never be.
-fn wait_of_one(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> Answer<Duration> {
-    match guest.read::<1>(subscription, at + 8)?[0] {
-        KIND_CLOCK => {
-            let clock = guest.read_i32(subscription, at + 16)?;
-            let time = u64::from_le_bytes(guest.read(subscription, at + 24)?);
-            let flags = u16::from_le_bytes(guest.read(subscription, at + 40)?);
-            let now = host.clock(clock).ok_or(INVALID)?;
-            Ok(Duration::from_nanos(if flags & ABSOLUTE == 0 { time } else { time.saturating_sub(now) }))
-        }
-        KIND_READ | KIND_WRITE => Ok(Duration::ZERO),
-        _ => Err(INVALID),
-    }
-}
-
-fn wait_of(guest: &Guest<'_>, host: &mut Host, subscriptions: i32, count: i32) -> Answer<Duration> {
-    let count = count.cast_unsigned() as usize;
-    let waits = (0..count).map(|position| wait_of_one(guest, host, subscriptions, position * SUBSCRIPTION));
-    // Nothing to wait for would be to wait forever.
-    waits.collect::<Answer<Vec<_>>>()?.into_iter().min().ok_or(INVALID)
-}
-
-/// Writes the events of the subscriptions that are due after a wait.
-fn report(
-    guest: &mut Guest<'_>,
-    host: &mut Host,
-    subscriptions: i32,
-    events: i32,
-    count: i32,
-    written: i32,
-    waited: Duration,
-) -> Answer<()> {
-    let mut due = 0;
-    for position in 0..count.cast_unsigned() as usize {
-        let at = position * SUBSCRIPTION;
-        let kind = guest.read::<1>(subscriptions, at + 8)?[0];
-        let flags = u16::from_le_bytes(guest.read(subscriptions, at + 40)?);
-        let left = wait_of_one(guest, host, subscriptions, at)?;
-        let is_due = if kind == KIND_CLOCK && flags & ABSOLUTE == 0 { left <= waited } else { left.is_zero() };
-        if is_due {
-            let mut event = [0; EVENT];
-            event[..8].copy_from_slice(&guest.read::<8>(subscriptions, at)?);
-            event[10] = kind;
-            guest.write(events, due * EVENT, &event)?;
-            due += 1;
-        }
-    }
-    guest.write_len(written, due)
 }
 
 fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -284,8 +212,12 @@ fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     let pointer = guest.read_i32(vectors, position.saturating_mul(8))?;
                     let length = guest.read_i32(vectors, position.saturating_mul(8) + 4)?;
                     let bytes = guest.0.get(range(pointer, length)).ok_or(FAULT)?;
+                    let bytes = &bytes[..bytes.len().min(WRITE_MAX - total)];
                     host.print(descriptor, bytes);
                     total += bytes.len();
+                    if total == WRITE_MAX {
+                        break;
+                    }
                 }
                 guest.write_len(written, total)
             })
@@ -349,6 +281,9 @@ fn link_process(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "random_get", |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
         answer(&mut caller, "random_get", |guest, _| {
             let target = guest.0.get_mut(range(pointer, length)).ok_or(FAULT)?;
+            if target.len() > RANDOM_MAX {
+                return Err(INVALID);
+            }
             getrandom::fill(target).map_err(|_| NOT_SUPPORTED)
         })
     })?;

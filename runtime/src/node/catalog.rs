@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::logs::LogQueue;
 use super::outcome::Hop;
-use super::stats::{Board, HopStats};
+use super::stats::{Board, HopKey, HopStats};
 use super::worker;
 use crate::broker::registry::{Change, Registry};
 use crate::broker::{Broker, BrokerError};
@@ -126,7 +126,6 @@ impl Catalog {
             if let Some(serving) = self.serving.remove(&key) {
                 tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
                 serving.phase.send_replace(Phase::Interrupt);
-                self.context.board.remove(&key.0, key.1);
                 tokio::spawn(Arc::clone(&self.context).forget(key.0, key.1, serving));
             }
         }
@@ -145,15 +144,8 @@ impl Catalog {
 
     /// Sends to the server what was counted since the last time.
     pub async fn send_counts(&self) {
-        for ((chain, revision, stage), stats) in self.context.board.stats() {
-            let more = stats.take();
-            for (what, more) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
-                if more > 0
-                    && let Err(error) = self.context.broker.count(&chain, revision, &stage, what, more).await
-                {
-                    tracing::debug!(%error, "counters were not sent");
-                }
-            }
+        for (key, stats) in self.context.board.stats() {
+            self.context.send_counts(&key, &stats).await;
         }
     }
 
@@ -208,11 +200,6 @@ impl Serving {
                     context.board.problem(chain.as_str(), Some(revision), None);
                     for hop in &hops {
                         context.board.add((chain.clone(), revision, hop.stage().name.clone()), Arc::clone(&hop.stats));
-                    }
-                    // Interrupted in the same moment: the catalog has cleared the board already.
-                    let interrupted = *receiver.borrow() == Phase::Interrupt;
-                    if interrupted {
-                        context.board.remove(&chain, revision);
                     }
                     tracing::info!(%chain, %revision, "served");
                     settle.send_replace(true);
@@ -326,10 +313,26 @@ impl Context {
 
     /// Waits until a revision that is no longer live has been interrupted, and removes its consumers: this node may have made
     /// one anew after others removed it and before it heard of that.
+    ///
+    /// The revision stays on the board until nothing of it runs: a reset waits for that.
     async fn forget(self: Arc<Self>, chain: ChainName, revision: Revision, serving: Serving) {
         let _ = serving.task.await;
+        for (key, stats) in self.board.remove(&chain, revision) {
+            self.send_counts(&key, &stats).await;
+        }
         if let Err(error) = self.delete_consumers(&chain, revision).await {
             tracing::debug!(%chain, %revision, %error, "consumers may be left behind");
+        }
+    }
+
+    async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
+        let more = stats.take();
+        for (what, more) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
+            if more > 0
+                && let Err(error) = self.broker.count(chain, *revision, stage, what, more).await
+            {
+                tracing::debug!(%error, "counters were not sent");
+            }
         }
     }
 

@@ -3,25 +3,18 @@
 //! Every message published here has an id made of the frame's place in the stream, the item's place in the frame and the
 //! output's place among the item's, so that a frame that is handed out twice leaves its outputs once. A retry has the id of
 //! the item's first output: of two different endings of an item, the first that is stored counts.
-//!
-//! Outputs are published side by side, each on its own. An atomic batch would be one answer in place of many, but the server
-//! keeps a store of files for each batch: measured with nats-server 2.15.1 on the text chain, 1,600 generators of 8 outputs
-//! took 12.6 s in batches and 1.7 s side by side. Batches are kept for the one case that needs them, a frame of
-//! which some items go on and others are tried again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{StreamExt, TryStreamExt};
 
 use super::logs::StageLog;
 use super::stats::HopStats;
+use super::store::Publishes;
 use super::worker::Turns;
 use crate::broker::Broker;
-use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
+use crate::broker::publish::Outgoing;
 use crate::broker::queue::Delivery;
 use crate::chain::{Chain, Stage};
 use crate::engine::task::{Call, Failure, FailureKind, Task};
@@ -31,18 +24,10 @@ use crate::frame::{Frame, Headers, header, to_header_line};
 use crate::name::Revision;
 use crate::subject::{self, Lane};
 
-/// The first wait before publishing again what was not taken; doubled each time.
-const AGAIN: Duration = Duration::from_millis(10);
-/// The longest wait between two tries.
-const AGAIN_MAX: Duration = Duration::from_millis(500);
-/// Outputs of one frame that are on their way at once.
-const SIDE_BY_SIDE: usize = 256;
 /// The most bytes of a dead letter's reason: with the other headers, less than the room that an item leaves.
 const REASON_MAX: usize = 4 << 10;
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
-/// After this many tries, the node says what it waits for.
-const TELL_AFTER: u32 = 20;
 
 /// A hop of a revision on this node.
 pub struct Hop {
@@ -81,14 +66,6 @@ struct Ending {
     outputs: Result<Vec<Bytes>, Failure>,
 }
 
-/// What is to be stored before a frame may be acknowledged.
-#[derive(Default)]
-struct Publishes {
-    dead: Vec<Outgoing>,
-    outputs: Vec<Outgoing>,
-    retries: Vec<Outgoing>,
-}
-
 impl Hop {
     /// The hop's stage.
     #[must_use]
@@ -105,7 +82,7 @@ impl Hop {
             // The first delivery of an item that failed in a larger frame only makes it wait.
             return delivery.acker.nak(self.stage().retry.wait(to_u32(before))).await;
         }
-        let attempt = before + delivery.delivered - u64::from(is_retry);
+        let attempt = before.saturating_add(delivery.delivered).saturating_sub(u64::from(is_retry)).max(1);
         let frame = match self.read(&delivery, is_retry) {
             Ok(frame) => frame,
             Err(reason) => return self.bury_undecodable(&delivery, attempt, &reason).await,
@@ -322,61 +299,6 @@ impl Hop {
                 delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;
             }
         }
-    }
-
-    /// Stores everything, however long it takes. Dead letters come first and retries last.
-    async fn store(&self, publishes: Publishes) -> Result<(), PublishError> {
-        let Publishes { dead, mut outputs, retries } = publishes;
-        self.store_side_by_side(dead).await?;
-        // Results go to another stream than retries, so these two cannot be one batch.
-        if self.is_last || retries.is_empty() {
-            self.store_side_by_side(outputs).await?;
-            return self.store_side_by_side(retries).await;
-        }
-        outputs.extend(retries);
-        for batch in outputs.chunks(BATCH_MAX) {
-            self.insist(|| self.broker.publish_batch(batch)).await?;
-        }
-        Ok(())
-    }
-
-    async fn store_side_by_side(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
-        if let [one] = messages.as_slice() {
-            return self.store_one(one).await;
-        }
-        let mut on_the_way = FuturesUnordered::new();
-        for one in &messages {
-            if on_the_way.len() == SIDE_BY_SIDE {
-                on_the_way.next().await.transpose()?;
-            }
-            on_the_way.push(self.store_one(one));
-        }
-        on_the_way.try_collect().await
-    }
-
-    async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
-        self.insist(|| self.broker.publish(message)).await
-    }
-
-    /// Publishes until it is stored. Gives up only on what can never be.
-    async fn insist<P>(&self, mut publish: impl FnMut() -> P) -> Result<(), PublishError>
-    where
-        P: Future<Output = Result<Published, PublishError>>,
-    {
-        let mut wait = AGAIN;
-        for tries in 1.. {
-            let error = match publish().await {
-                Ok(_) => return Ok(()),
-                Err(error @ PublishError::TooLarge { .. }) => return Err(error),
-                Err(error) => error,
-            };
-            if tries == TELL_AFTER {
-                tracing::warn!(chain = %self.chain.name, stage = %self.stage().name, %error, "outputs wait to be stored");
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(AGAIN_MAX);
-        }
-        Ok(())
     }
 }
 

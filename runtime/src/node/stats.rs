@@ -89,10 +89,15 @@ impl Board {
         lock(&self.hops).insert(key, stats);
     }
 
-    /// Removes the hops of a revision and its problem.
-    pub fn remove(&self, chain: &ChainName, revision: Revision) {
-        lock(&self.hops).retain(|(each, number, _), _| !(each == chain && *number == revision));
+    /// Removes the hops of a revision and its problem, and returns the hops.
+    pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopStats>> {
         lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
+        let mut hops = lock(&self.hops);
+        let (gone, kept) = std::mem::take(&mut *hops)
+            .into_iter()
+            .partition(|((each, number, _), _)| each == chain && *number == revision);
+        *hops = kept;
+        gone
     }
 
     /// Shows a problem, or that it is gone. Says whether that is new.

@@ -241,9 +241,10 @@ impl Worker {
             Ok(()) => tracing::debug!(chain = %hop.chain.name, stage = %hop.stage().name, "the queue is open again"),
             Err(error) => {
                 tracing::warn!(chain = %hop.chain.name, stage = %hop.stage().name, %error, "cannot open the queue again");
-                tokio::time::sleep(REOPEN).await;
             }
         }
+        // Also after success: something may remove it again and again.
+        tokio::time::sleep(REOPEN).await;
     }
 }
 

@@ -1,0 +1,125 @@
+//! What the streams and consumers look like; [`super::stream`] makes them.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
+
+use crate::chain::record::State;
+use crate::chain::{Chain, Stage};
+use crate::name::Revision;
+use crate::subject::{self, Lane};
+
+/// Room for log lines, in bytes; the oldest go first.
+const LOG_MAX_BYTES: i64 = 256 << 20;
+/// How long log lines stay.
+const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
+/// How soon a result that a puller took but did not confirm is given to another.
+const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Results that pullers may hold at once.
+const PULL_MAX_IN_FLIGHT: i64 = 20_000;
+
+/// The log lines of all chains.
+pub(super) fn log() -> Config {
+    Config {
+        name: subject::LOG_STREAM.to_owned(),
+        description: Some("pcluster: log lines of all chains".to_owned()),
+        subjects: vec![subject::LOGS_ALL.to_owned()],
+        discard: DiscardPolicy::Old,
+        max_bytes: LOG_MAX_BYTES,
+        max_age: LOG_MAX_AGE,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+/// The counters of all chains.
+pub(super) fn counters() -> Config {
+    Config {
+        name: subject::COUNT_STREAM.to_owned(),
+        description: Some("pcluster: how many items each stage has handled".to_owned()),
+        subjects: vec![subject::COUNTS_ALL.to_owned()],
+        discard: DiscardPolicy::Old,
+        max_messages_per_subject: 1,
+        allow_message_counter: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+/// The work stream: it holds exactly the items that are not finished.
+pub(super) fn work(chain: &Chain, state: &State) -> Config {
+    let intake = subject::intake(&chain.name);
+    let mut subjects: Vec<String> =
+        state.live.iter().flat_map(|revision| subject::queued(&chain.name, *revision)).collect();
+    let mut transform = None;
+    if state.open {
+        let first = &chain.stages[0].name;
+        transform = Some(SubjectTransform {
+            source: intake.clone(),
+            destination: subject::work(&chain.name, state.active, first),
+        });
+        subjects.insert(0, intake);
+    }
+    Config {
+        name: subject::work_stream(&chain.name),
+        description: Some(format!("pcluster: the unfinished items of chain {}", chain.name)),
+        subjects,
+        subject_transform: transform,
+        retention: RetentionPolicy::WorkQueue,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        max_messages_per_subject: i64::try_from(chain.queue.limit).unwrap_or(i64::MAX),
+        duplicate_window: chain.queue.duplicate_window,
+        allow_atomic_publish: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+pub(super) fn kept(chain: &Chain, name: String, subject: String, what: &str) -> Config {
+    Config {
+        name,
+        description: Some(format!("pcluster: the {what} of chain {}", chain.name)),
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_age: chain.retention.max_age,
+        max_bytes: chain.retention.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
+        allow_atomic_publish: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
+    pull::Config {
+        durable_name: Some(lane.consumer(revision, &stage.name)),
+        description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: chain.queue.ack_wait,
+        max_deliver: -1,
+        max_ack_pending: i64::from(stage.max_in_flight),
+        filter_subject: lane.subject(&chain.name, revision, &stage.name),
+        ..pull::Config::default()
+    }
+}
+
+/// The consumer that all pullers of a chain share.
+pub(super) fn pull() -> pull::Config {
+    pull::Config {
+        durable_name: Some(subject::PULL_CONSUMER.to_owned()),
+        description: Some("pcluster: shared by all pullers".to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: PULL_ACK_WAIT,
+        max_deliver: -1,
+        max_ack_pending: PULL_MAX_IN_FLIGHT,
+        ..pull::Config::default()
+    }
+}
