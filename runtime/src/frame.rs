@@ -1,7 +1,7 @@
 //! The frame: one JetStream message, a sequence of one or more items that travel together.
 //!
 //! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
-//! [`cbor`] finds the items in it, [`format`] makes them from what other programs write, [`id`] names them, [`json`] shows
+//! [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`] names them, [`json`] shows
 //! them to people.
 
 pub mod cbor;
