@@ -97,6 +97,17 @@ impl Headers {
         Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
+    /// The same with each value but the reason's cut after this many bytes.
+    #[must_use]
+    pub fn cut(mut self, max: usize) -> Self {
+        for (name, value) in &mut self.0 {
+            if name != header::REASON {
+                value.truncate(value.floor_char_boundary(max));
+            }
+        }
+        self
+    }
+
     /// Those that what descends from the message inherits.
     #[must_use]
     pub fn inherited(&self) -> Self {

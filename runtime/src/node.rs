@@ -15,7 +15,9 @@ pub mod worker;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::broker::registry::{Changes, Registry};
+use tokio::sync::mpsc;
+
+use crate::broker::registry::{Change, Changes, Registry};
 use crate::broker::service::NodeReport;
 use crate::broker::{Broker, BrokerError};
 use crate::engine::Engine;
@@ -29,6 +31,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(250);
 const RETIRE_EVERY: Duration = Duration::from_millis(500);
 /// How often to look whether all chains are empty, when the node shall end then.
 const EMPTY_EVERY: Duration = Duration::from_millis(100);
+/// Changes of chains that may wait to be looked at.
+const CHANGES_AHEAD: usize = 64;
 /// How long to wait before following the registry again after that has failed.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -91,7 +95,7 @@ impl Node {
 
     async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), BrokerError> {
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut changes: Option<Changes> = Some(self.registry.changes().await?);
+        let mut changes = follow_registry(self.registry.clone(), self.registry.changes().await?);
         self.catch_up().await?;
         ready();
         let mut count = tokio::time::interval(COUNT_EVERY);
@@ -103,7 +107,7 @@ impl Node {
         loop {
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
-                change = next_change(&mut changes, &self.registry) => self.catalog.change(change, &self.settings.chains),
+                Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains),
                 _ = count.tick() => self.catalog.send_counts().await,
                 _ = retire.tick() => self.catalog.retire().await,
                 _ = empty.tick(), if self.settings.until_empty => {
@@ -149,27 +153,34 @@ impl Node {
     }
 }
 
-/// The next change of the registry. Follows it anew where that has ended; states that were seen before do no harm.
-async fn next_change(changes: &mut Option<Changes>, registry: &Registry) -> crate::broker::registry::Change {
-    loop {
-        if changes.is_none() {
-            match registry.changes().await {
-                Ok(again) => *changes = Some(again),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot follow the chains; trying again");
-                    tokio::time::sleep(FOLLOW_AGAIN).await;
-                    continue;
-                }
+/// Follows the registry in a task of its own, and anew where that has ended; states that were seen before do no harm.
+fn follow_registry(registry: Registry, first: Changes) -> mpsc::Receiver<Change> {
+    let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
+    tokio::spawn(async move {
+        let mut changes = Some(first);
+        while !sender.is_closed() {
+            match &mut changes {
+                Some(following) => match following.next().await {
+                    Some(change) => {
+                        if sender.send(change).await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    None => changes = None,
+                },
+                None => match registry.changes().await {
+                    Ok(again) => {
+                        changes = Some(again);
+                        continue;
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot follow the chains; trying again"),
+                },
             }
-        }
-        if let Some(following) = changes {
-            if let Some(change) = following.next().await {
-                return change;
-            }
-            *changes = None;
             tokio::time::sleep(FOLLOW_AGAIN).await;
         }
-    }
+    });
+    receiver
 }
 
 /// The name of this machine.

@@ -92,3 +92,51 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
         assert_eq!((row[0], row[4], row[5], row[8]), (name, "ready", "2", "shown"), "{nodes}");
     }
 }
+
+#[test]
+fn a_node_takes_items_again_after_the_server_was_killed_and_restarted() {
+    let mut cluster = Cluster::start();
+    cluster.deploy(&probe_chain("back", &["echo"], ""));
+    let node = cluster.node("a");
+    cluster.ok(&["feed", "back", "1"]);
+    cluster.ok(&["wait", "back"]);
+    cluster.server.restart();
+    node.said("the connection to NATS is back");
+    cluster.ok(&["feed", "back", "2", "3"]);
+    cluster.ok(&["wait", "back"]);
+    let mut results = cluster.pull_all("back");
+    results.sort_by_key(serde_json::Value::as_u64);
+    assert_eq!(results, [1, 2, 3]);
+}
+
+#[test]
+fn an_item_interrupted_by_a_stopping_node_has_not_used_an_attempt() {
+    let cluster = Cluster::start();
+    let rest = "config = { millis = 3000 }\nconcurrency = 2\nretry = { attempts = 1 }";
+    cluster.deploy(&probe_chain("once", &["sleep"], rest));
+    let mut first = cluster.node_with("first", &["--grace", "100ms"]);
+    cluster.ok(&["feed", "once", "1", "2", "3", "4"]);
+    cluster.until("once", "two run", |status| status["revisions"][0]["stages"][0]["running"] == 2);
+    assert_eq!(first.stop(), Some(0), "{}", first.stderr());
+    let _second = cluster.node("second");
+    let mut results = cluster.pull_all("once");
+    results.sort_by_key(serde_json::Value::as_u64);
+    assert_eq!(results, [1, 2, 3, 4]);
+    assert_eq!(cluster.status("once")["dead"], 0);
+}
+
+#[test]
+fn a_node_added_after_quick_items_takes_its_share_of_slow_ones() {
+    let cluster = Cluster::start();
+    // The task sleeps for as many milliseconds as the item says.
+    cluster.deploy(&probe_chain("turn", &["nap"], "concurrency = 2"));
+    let _first = cluster.node("first");
+    cluster.run_with_input(&["feed", "turn"], "0\n".repeat(1000)).succeeded();
+    cluster.ok(&["wait", "turn"]);
+    cluster.run_with_input(&["feed", "turn"], "400\n".repeat(40)).succeeded();
+    let _second = cluster.node("second");
+    cluster.ok(&["wait", "turn"]);
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let done = nodes.iter().find(|node| node["node"] == "second").unwrap()["hops"][0]["done"].as_u64().unwrap();
+    assert!(done >= 5, "the second node did {done} of 40");
+}

@@ -62,6 +62,13 @@ fn sleep(item: Value, cx: &Context<Sleep>) -> Value {
     item
 }
 
+/// Waits as many milliseconds as the item says, then gives it unchanged.
+#[task]
+fn nap(item: u64) -> u64 {
+    thread::sleep(Duration::from_millis(item));
+    item
+}
+
 /// Runs until it is stopped.
 #[task]
 fn spin(_item: Value) -> Value {

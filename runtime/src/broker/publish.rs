@@ -14,6 +14,9 @@ pub const BATCH_MAX: usize = 1_000;
 /// Room that an item leaves in its message for the headers that it has on its way.
 pub const HEADER_ROOM: usize = 8 << 10;
 
+/// The most bytes of headers that a stream takes: the server keeps their length in two bytes.
+const HEADERS_MAX: usize = (64 << 10) - 1;
+
 /// A message on its way to a stream.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -197,6 +200,9 @@ impl Broker {
             })
             .sum();
         let (size, max) = (FRAME + header + payload.len(), self.max_payload());
+        if FRAME + header > HEADERS_MAX {
+            return Err(PublishError::TooLarge { size: FRAME + header, max: HEADERS_MAX });
+        }
         if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Broker, BrokerError, from_header_map};
 use crate::frame::{Headers, header};
@@ -29,6 +31,9 @@ pub struct Queue {
     inbox: String,
     requests: u64,
     demand: u64,
+    /// When the server last said anything about the requests that stand.
+    heard: Instant,
+    connected: watch::Receiver<bool>,
 }
 
 /// What a queue has to say.
@@ -140,6 +145,8 @@ impl Broker {
             inbox,
             requests: 0,
             demand: 0,
+            heard: Instant::now(),
+            connected: self.connected(),
         })
     }
 }
@@ -160,6 +167,9 @@ impl Queue {
         if more == 0 {
             return Ok(());
         }
+        if self.demand == 0 {
+            self.heard = Instant::now();
+        }
         self.requests += 1;
         self.demand += more;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -173,14 +183,21 @@ impl Queue {
     /// The next thing that happens. Can be dropped and called again without losing anything.
     pub async fn next(&mut self) -> Event {
         loop {
-            let message = if self.demand == 0 {
-                self.subscriber.next().await
-            } else if let Ok(message) = tokio::time::timeout(SILENCE, self.subscriber.next()).await {
-                message
-            } else {
-                self.demand = 0;
-                return Event::Expired;
+            let silence = tokio::time::sleep_until(self.heard + SILENCE);
+            let message = tokio::select! {
+                biased;
+                message = self.subscriber.next() => message,
+                () = self.connected.changed().map(drop) => {
+                    // A server that was away remembers no request.
+                    self.demand = 0;
+                    return Event::Expired;
+                }
+                () = silence, if self.demand > 0 => {
+                    self.demand = 0;
+                    return Event::Expired;
+                }
             };
+            self.heard = Instant::now();
             let Some(message) = message else { return Event::Closed };
             if let Some(event) = self.read(message) {
                 return event;

@@ -3,6 +3,8 @@
 use super::Context;
 
 /// Show every setting, its value and where it came from
+///
+/// Write a setting into pcluster.toml as `grace = "1m"`, or into the environment as `PCLUSTER_GRACE=1m`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 

@@ -16,11 +16,13 @@ use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
 use crate::broker::follow::From;
 use crate::broker::{Address, Broker};
+use crate::frame::header;
+use crate::frame::id::FrameId;
 use crate::name::ChainName;
 use crate::node::{Node, NodeSettings};
 use crate::root::logs::LogFilter;
 use crate::root::{Item, Root};
-use crate::shutdown;
+use crate::{shutdown, subject};
 
 /// How often to look whether the last results were shown.
 const LOOK: Duration = Duration::from_millis(20);
@@ -94,7 +96,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let node = tokio::spawn(Node::run(broker, engine(settings)?, node, stopped, || {}));
+    let mut node = tokio::spawn(Node::run(broker, engine(settings)?, node, stopped, || {}));
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let ended = tokio::select! {
         ended = chains(args, manifests, &root, &context.output) => ended,
@@ -102,6 +104,8 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
             context.output.note("stopping");
             Ok(())
         }
+        // Only an error ends it before it is told to stop.
+        ended = &mut node => return Ok(ended??),
     };
     stop.send_replace(true);
     let node = node.await.map_err(|error| anyhow!("the node ended: {error}"))?;
@@ -117,6 +121,7 @@ async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output
         output.note(&deploy::describe(&deployment));
         let results = show_results(root, &deployment.chain, output).await?;
         show_logs(root, &deployment.chain, output).await?;
+        show_dead_letters(root, &deployment.chain, output).await?;
         shown.push((deployment.chain, results));
     }
     let started = Instant::now();
@@ -174,6 +179,19 @@ async fn show_logs(root: &Root, chain: &ChainName, output: &Output) -> anyhow::R
     tokio::spawn(async move {
         while let Ok(record) = lines.next().await {
             output.note(&logs::show(&record, false));
+        }
+    });
+    Ok(())
+}
+
+async fn show_dead_letters(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+    let mut letters = root.broker().follow(&subject::dead_stream(chain), Vec::new(), From::Now).await?;
+    let output = output.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(letter)) = letters.next().await {
+            let get = |name: &str| letter.headers.get(name).unwrap_or_default();
+            let (stage, id) = (get(header::STAGE), FrameId::from_header(get(header::ID)).root());
+            output.note(&format!("dead letter of {stage}: item {id}: {}", get(header::REASON)));
         }
     });
     Ok(())

@@ -8,6 +8,8 @@ use crate::engine::inspect::{TaskDescription, inspect};
 use crate::name::Digest;
 
 /// Show the tasks of a plugin, with their documentation and types
+///
+/// Reads the file without running it, and says what is wrong if no node could run it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The plugin

@@ -12,6 +12,8 @@ pub struct StopArgs {
 }
 
 /// Open a chain's intake again
+///
+/// Items can be fed once more; they go to the version that is active.
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     /// The chain

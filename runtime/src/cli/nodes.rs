@@ -6,6 +6,8 @@ use super::Context;
 use crate::broker::service::NodeReport;
 
 /// Show the nodes that answer
+///
+/// Each with the items that run on it, those that it has handled since it started, and the chains that it serves.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 

@@ -6,6 +6,10 @@ use crate::name::ChainName;
 use crate::root::status::{ChainStatus, RevisionStatus, StageStatus};
 
 /// Show chains, their revisions and what each stage is doing
+///
+/// QUEUED are messages that wait, for their turn or for another attempt; RUNNING are items that run at this moment; DONE are items
+/// handled for good, on all nodes since the revision was deployed, and FAILED those of them that became dead letters; ITEMS/S is an
+/// average over the last seconds.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain; without it, all chains

@@ -3,17 +3,20 @@
 use std::time::Instant;
 
 use super::output::seconds;
-use super::{Context, duration};
+use super::{Context, timeout};
 use crate::name::ChainName;
 use crate::root::wait::Notice;
 
 /// Wait until every item of a chain was handled
+///
+/// Returns when the chain's queues are empty and nothing runs: each item has become results or a dead letter, or was dropped by
+/// a task. If no node serves the chain, it says so and goes on waiting.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Give up after this long, with status 3; as in 500ms, 30s or 5m
-    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<std::time::Duration>,
 }
 

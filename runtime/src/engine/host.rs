@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pcluster_abi as abi;
 use wasmtime::{Caller, Extern, Linker, Memory};
 
-use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter};
+use super::limits::{MAX_OUTPUTS, MemoryLimiter};
 use super::task::{Call, Surroundings};
 use super::wasi::Wasi;
 use crate::frame::cbor;
@@ -40,8 +40,8 @@ pub struct Host {
 pub(super) enum OutputError {
     #[error("more than {MAX_OUTPUTS} outputs from one item")]
     TooMany,
-    #[error("the outputs of one item have more than {} together", bytesize::ByteSize(MAX_OUTPUT_BYTES as u64))]
-    TooLarge,
+    #[error("the outputs of one item have more than {} together, the stage's `memory`", bytesize::ByteSize(*.0).display().iec())]
+    TooLarge(u64),
     #[error("an output of {0} bytes; the server takes {1} bytes in one message")]
     ItemTooLarge(usize, usize),
     #[error("an output is not one CBOR item: {0}")]
@@ -88,8 +88,8 @@ impl Host {
         }
         cbor::check_one(item).map_err(OutputError::NotAnItem)?;
         self.output_bytes += item.len();
-        if self.output_bytes > MAX_OUTPUT_BYTES {
-            return Err(OutputError::TooLarge);
+        if self.output_bytes as u64 > self.memory.limit() {
+            return Err(OutputError::TooLarge(self.memory.limit()));
         }
         if self.outputs.len() == MAX_OUTPUTS {
             return Err(OutputError::TooMany);

@@ -5,10 +5,10 @@ use std::fmt::Display;
 
 use pcluster_abi as abi;
 use serde::{Deserialize, Serialize};
-use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, Validator};
+use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, Validator, WasmFeatures};
 use wasmtime::{ExternType, Linker};
 
-use super::{host, wasi};
+use super::{TABLE_ELEMENTS, host, wasi};
 
 /// What a plugin says of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,11 @@ pub enum InspectError {
     Import(String),
 }
 
+/// What the engine of a node can run; see [`super::Engine`].
+fn features() -> WasmFeatures {
+    WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD
+}
+
 #[derive(Default)]
 struct Contents<'a> {
     types: Vec<Option<FuncType>>,
@@ -102,6 +107,8 @@ struct Contents<'a> {
     functions: Vec<u32>,
     exports: Vec<(&'a str, ExternalKind, u32)>,
     descriptions: Vec<&'a str>,
+    /// The least number of entries of each table.
+    tables: Vec<u64>,
 }
 
 /// Reads a plugin.
@@ -116,8 +123,13 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     if !Parser::is_core_wasm(bytes) {
         return Err(InspectError::NotWasm);
     }
-    Validator::new().validate_all(bytes).map_err(|error| InspectError::Invalid(error.to_string()))?;
+    Validator::new_with_features(features())
+        .validate_all(bytes)
+        .map_err(|error| InspectError::Invalid(error.to_string()))?;
     let contents = read(bytes).map_err(|error| InspectError::Invalid(error.to_string()))?;
+    if contents.tables.len() > 1 || contents.tables.iter().any(|entries| *entries > TABLE_ELEMENTS as u64) {
+        return Err(InspectError::Invalid(format!("a plugin may have one table, of at most {TABLE_ELEMENTS} entries")));
+    }
     let imports = check_imports(&contents)?;
     let tasks = tasks(&contents)?;
     Ok(Inspection { tasks, imports })
@@ -136,6 +148,11 @@ fn read(bytes: &[u8]) -> Result<Contents<'_>, wasmparser::BinaryReaderError> {
                         };
                         contents.types.push(function);
                     }
+                }
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    contents.tables.push(table?.ty.initial);
                 }
             }
             Payload::ImportSection(imports) => {

@@ -6,15 +6,13 @@ use wasmtime::ResourceLimiter;
 
 /// The most outputs that one item may give.
 pub const MAX_OUTPUTS: usize = 1_000_000;
-/// The most bytes that the outputs of one item may have together.
-pub const MAX_OUTPUT_BYTES: usize = 256 << 20;
 
 /// What one execution may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Wall time, sleeping included.
     pub timeout: Duration,
-    /// Linear memory in bytes.
+    /// Linear memory in bytes; the outputs of one item may have as many together.
     pub memory: u64,
     /// The most bytes of one output item.
     pub output_item_bytes: usize,
@@ -30,6 +28,10 @@ pub(super) struct MemoryLimiter {
 impl MemoryLimiter {
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, exceeded: false }
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Whether the guest asked for more than it may have.

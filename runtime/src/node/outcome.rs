@@ -6,15 +6,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
+use super::catalog::Phase;
 use super::logs::StageLog;
 use super::stats::HopStats;
 use super::store::Publishes;
-use super::worker::Turns;
+use super::worker::{Turns, left_run, reached};
 use crate::broker::Broker;
-use crate::broker::publish::Outgoing;
+use crate::broker::publish::{Outgoing, Published};
 use crate::broker::queue::Delivery;
 use crate::chain::{Chain, Stage};
 use crate::engine::task::{Call, Failure, FailureKind, Task};
@@ -26,6 +29,10 @@ use crate::subject::{self, Lane};
 
 /// The most bytes of a dead letter's reason: with the other headers, less than the room that an item leaves.
 const REASON_MAX: usize = 4 << 10;
+/// The most bytes of a dead letter's id and content type, which a feeder may have made as long as a message's headers.
+const LETTER_HEADER_MAX: usize = 1 << 10;
+/// How long a frame waits for its turn before it is left to other nodes.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
 
@@ -75,24 +82,35 @@ impl Hop {
 
     /// Handles a frame to its end: acknowledges it, or gives it back for another attempt. If dropped meanwhile, nothing of
     /// the frame is lost.
-    pub async fn handle(&self, delivery: Delivery, lane: Lane, turns: &Turns) {
+    pub async fn handle(&self, delivery: Delivery, lane: Lane, turns: &Turns, mut phase: watch::Receiver<Phase>) {
         let is_retry = lane == Lane::Retry;
-        let before: u64 = delivery.header(header::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0);
-        if is_retry && delivery.delivered == 1 {
+        // Only nodes publish retries; on a fed message the header is the feeder's and means nothing.
+        let header = delivery.header(header::ATTEMPT).filter(|_| is_retry);
+        let failed: u64 = header.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if failed > 0 && delivery.delivered == 1 {
             // The first delivery of an item that failed in a larger frame only makes it wait.
-            return delivery.acker.nak(self.stage().retry.wait(to_u32(before))).await;
+            return delivery.acker.nak(self.stage().retry.wait(to_u32(failed))).await;
         }
-        let attempt = before.saturating_add(delivery.delivered).saturating_sub(u64::from(is_retry)).max(1);
+        let attempt = failed.saturating_add(delivery.delivered).saturating_sub(u64::from(failed > 0)).max(1);
         let frame = match self.read(&delivery, is_retry) {
             Ok(frame) => frame,
             Err(reason) => return self.bury_undecodable(&delivery, attempt, &reason).await,
         };
         let taken = Taken { frame, sequence: delivery.sequence, attempt };
+        let turn = tokio::select! {
+            biased;
+            turn = turns.take() => turn,
+            () = left_run(&mut phase) => return self.give_back(&taken, &delivery).await,
+            () = tokio::time::sleep(TURN_PATIENCE) => return self.give_back(&taken, &delivery).await,
+        };
         let count = taken.frame.items.len() as u64;
-        let turn = turns.take().await;
         self.stats.running.fetch_add(count, Relaxed);
         let running = Running { stats: &self.stats, count };
-        let endings = self.run(&taken).await;
+        let endings = tokio::select! {
+            biased;
+            endings = self.run(&taken) => endings,
+            () = reached(&mut phase, Phase::Interrupt) => return self.give_back(&taken, &delivery).await,
+        };
         drop((running, turn));
         let alone = endings.len() == 1;
         if let [Ending { outputs: Err(failure), .. }] = endings.as_slice()
@@ -116,6 +134,24 @@ impl Hop {
         self.stats.retried.fetch_add(retried, Relaxed);
         self.stats.failed.fetch_add(failed - retried, Relaxed);
         self.stats.done.fetch_add(count - retried, Relaxed);
+    }
+
+    /// Gives back a frame that nothing was stored of: puts it on the retry queue without counting this attempt, so that others
+    /// take it at once.
+    async fn give_back(&self, taken: &Taken, delivery: &Delivery) {
+        let mut headers = taken.frame.headers();
+        headers.push(header::ATTEMPT, (taken.attempt - 1).to_string());
+        let message = Outgoing {
+            subject: subject::retry(&self.chain.name, self.revision, &self.stage().name),
+            message_id: self.message_id(taken.sequence, 0, 0),
+            headers,
+            payload: taken.frame.payload(),
+        };
+        match self.broker.publish(&message).await {
+            Ok(Published::Stored) => delivery.acker.ack().await,
+            // An earlier delivery has stored something: the server hands the frame out again, and its outputs are told apart.
+            Ok(Published::Duplicate) | Err(_) => delivery.acker.nak(Duration::ZERO).await,
+        }
     }
 
     fn is_last_attempt(&self, failure: &Failure, attempt: u64) -> bool {
@@ -253,7 +289,7 @@ impl Hop {
         let mut letter = Outgoing { subject, message_id: self.message_id(sequence, position, 0), headers, payload };
         // A letter that cannot be stored would keep its item in the queue for ever.
         if !self.broker.fits(&letter) {
-            letter.headers = letter.headers.own();
+            letter.headers = letter.headers.own().cut(LETTER_HEADER_MAX);
         }
         if !self.broker.fits(&letter) {
             let note = format!("; the item of {} bytes leaves no room for this and is not kept", letter.payload.len());

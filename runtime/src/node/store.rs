@@ -34,25 +34,28 @@ impl Hop {
     /// Stores everything, however long it takes. Dead letters come first and retries last.
     pub(super) async fn store(&self, publishes: Publishes) -> Result<(), PublishError> {
         let Publishes { dead, mut outputs, retries } = publishes;
-        self.store_side_by_side(dead).await?;
+        self.store_side_by_side(&dead).await?;
         // Results go to another stream than retries, so these two cannot be one batch.
         if self.is_last || retries.is_empty() {
-            self.store_side_by_side(outputs).await?;
-            return self.store_side_by_side(retries).await;
+            self.store_side_by_side(&outputs).await?;
+            return self.store_side_by_side(&retries).await;
         }
         outputs.extend(retries);
         for batch in outputs.chunks(BATCH_MAX) {
-            self.insist(|| self.broker.publish_batch(batch)).await?;
+            if self.insist(|| self.broker.publish_batch(batch)).await? == Published::Duplicate {
+                // Some of it was stored by an earlier delivery, and the server has refused the rest with it.
+                self.store_side_by_side(batch).await?;
+            }
         }
         Ok(())
     }
 
-    async fn store_side_by_side(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
-        if let [one] = messages.as_slice() {
+    async fn store_side_by_side(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        if let [one] = messages {
             return self.store_one(one).await;
         }
         let mut on_the_way = FuturesUnordered::new();
-        for one in &messages {
+        for one in messages {
             if on_the_way.len() == SIDE_BY_SIDE {
                 on_the_way.next().await.transpose()?;
             }
@@ -62,18 +65,18 @@ impl Hop {
     }
 
     async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
-        self.insist(|| self.broker.publish(message)).await
+        self.insist(|| self.broker.publish(message)).await.map(drop)
     }
 
     /// Publishes until it is stored. Gives up only on what can never be.
-    async fn insist<P>(&self, mut publish: impl FnMut() -> P) -> Result<(), PublishError>
+    async fn insist<P>(&self, mut publish: impl FnMut() -> P) -> Result<Published, PublishError>
     where
         P: Future<Output = Result<Published, PublishError>>,
     {
         let mut wait = AGAIN;
         for tries in 1.. {
             let error = match publish().await {
-                Ok(_) => return Ok(()),
+                Ok(published) => return Ok(published),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };
@@ -83,6 +86,6 @@ impl Hop {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
-        Ok(())
+        Err(PublishError::Unanswered)
     }
 }

@@ -21,13 +21,16 @@ const LINGER: Duration = Duration::from_millis(2);
 const AHEAD: u64 = 20_000_000;
 /// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
 const AHEAD_MAX: u64 = 512;
+/// How long interrupted frames may take to be given back in order.
+const GIVE_BACK: Duration = Duration::from_millis(1_500);
 /// How long to wait before opening a queue again.
 const REOPEN: Duration = Duration::from_millis(500);
 
 /// Serves both queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
-    let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns)), phase.clone()));
+    let worker = |lane| Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone());
+    let lanes = Lane::ALL.map(|lane| serve(worker(lane), phase.clone()));
     futures_util::future::join_all(lanes).await;
 }
 
@@ -55,7 +58,7 @@ async fn serve(mut worker: Worker, mut phase: watch::Receiver<Phase>) {
 }
 
 /// Waits for a phase. A catalog that is gone wants nothing any more.
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase == wanted).await;
 }
 
@@ -70,6 +73,9 @@ pub struct Turns {
     concurrency: u64,
     /// A moving average of the time that a frame runs, in nanoseconds; 0 at the start.
     average: AtomicU64,
+    /// When a frame last ended, in nanoseconds since `opened`.
+    ended: AtomicU64,
+    opened: Instant,
 }
 
 /// Leave to run, until it is dropped.
@@ -82,7 +88,8 @@ pub struct Turn<'a> {
 impl Turns {
     fn new(concurrency: u32) -> Self {
         let permits = Semaphore::new(concurrency as usize);
-        Self { permits, concurrency: concurrency.into(), average: AtomicU64::new(0) }
+        let (average, ended) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { permits, concurrency: concurrency.into(), average, ended, opened: Instant::now() }
     }
 
     /// Waits for leave to run.
@@ -94,11 +101,24 @@ impl Turns {
     /// How many frames may be in hand: those that run, and as many more as keep the node busy for a moment. Frames that take
     /// long are better left to other nodes.
     fn room(&self) -> u64 {
-        let ahead = match self.average.load(Relaxed) {
+        let average = match self.average.load(Relaxed) {
             0 => 0,
-            average => AHEAD.saturating_mul(self.concurrency) / average,
+            // When all turns are taken and none has ended for a while, what runs now takes longer than what ran before.
+            average if self.permits.available_permits() == 0 => average.max(self.since_ended()),
+            average => average,
         };
+        let ahead = AHEAD.saturating_mul(self.concurrency).checked_div(average).unwrap_or(0);
         self.concurrency + ahead.min(AHEAD_MAX)
+    }
+}
+
+impl Turns {
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn since_ended(&self) -> u64 {
+        self.nanos().saturating_sub(self.ended.load(Relaxed))
     }
 }
 
@@ -108,7 +128,9 @@ impl Drop for Turn<'_> {
         const WEIGHT: u64 = 16;
         let took = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX / WEIGHT).max(WEIGHT);
         let before = self.turns.average.load(Relaxed);
-        self.turns.average.store(before - before / WEIGHT + took / WEIGHT, Relaxed);
+        let average = if before == 0 { took } else { before - before / WEIGHT + took / WEIGHT };
+        self.turns.average.store(average, Relaxed);
+        self.turns.ended.store(self.turns.nanos(), Relaxed);
     }
 }
 
@@ -122,6 +144,7 @@ enum Ended {
 struct Worker {
     hop: Arc<Hop>,
     lane: Lane,
+    phase: watch::Receiver<Phase>,
     turns: Arc<Turns>,
     running: JoinSet<()>,
     in_hand: Arc<InHand>,
@@ -142,8 +165,8 @@ impl InHand {
 }
 
 impl Worker {
-    fn new(hop: Arc<Hop>, lane: Lane, turns: Arc<Turns>) -> Self {
-        Self { hop, lane, turns, running: JoinSet::new(), in_hand: Arc::default() }
+    fn new(hop: Arc<Hop>, lane: Lane, turns: Arc<Turns>, phase: watch::Receiver<Phase>) -> Self {
+        Self { hop, lane, turns, phase, running: JoinSet::new(), in_hand: Arc::default() }
     }
 
     async fn serve(&mut self, mut phase: watch::Receiver<Phase>) -> Ended {
@@ -200,10 +223,10 @@ impl Worker {
     }
 
     fn start(&mut self, delivery: Delivery) {
-        let (hop, lane, turns) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns));
+        let (hop, lane, turns, phase) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns), self.phase.clone());
         let held = Held::new(&self.in_hand, &delivery);
         self.running.spawn(async move {
-            hop.handle(delivery, lane, &turns).await;
+            hop.handle(delivery, lane, &turns, phase).await;
             drop(held);
         });
     }
@@ -225,8 +248,9 @@ impl Worker {
         }
     }
 
-    /// Interrupts the frames in hand and gives them back at once.
+    /// Waits for the frames in hand to be given back, which each does by itself, and then gives back what is left.
     async fn give_back(&mut self) {
+        let _ = tokio::time::timeout(GIVE_BACK, async { while self.running.join_next().await.is_some() {} }).await;
         let in_hand = self.in_hand.all();
         self.running.shutdown().await;
         for acker in in_hand {

@@ -30,33 +30,16 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nats.conf");
         std::fs::File::create(&file).unwrap().write_all(configuration.as_bytes()).unwrap();
-        let log = folder.path().join("log");
-        let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "sh"])
-            .arg(program())
-            .args(["-a", "127.0.0.1", "-p", "-1", "-c"])
-            .arg(&file)
-            .arg("--ports_file_dir")
-            .arg(folder.path())
-            .arg("-l")
-            .arg(&log)
-            .current_dir(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        let url = loop {
-            if let Some(url) = url_in(&folder) {
-                break url;
-            }
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(guard.try_wait().unwrap().is_none(), "nats-server ended: {}", said());
-            assert!(started.elapsed() < DEADLINE, "nats-server did not start: {}", said());
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let (guard, url) = launch(&folder, "-1");
         Self { guard, folder, url }
+    }
+
+    /// Kills the server and starts it again with the same data at the same address.
+    pub fn restart(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+        let port = self.url.rsplit(':').next().unwrap().to_owned();
+        (self.guard, self.url) = launch(&self.folder, &port);
     }
 
     /// What the server wrote into its log.
@@ -72,6 +55,39 @@ impl Drop for Server {
         if std::thread::panicking() {
             eprintln!("--- nats-server at {}:\n{}", self.url, self.log());
         }
+    }
+}
+
+fn launch(folder: &tempfile::TempDir, port: &str) -> (Child, String) {
+    let entries = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path());
+    for left in entries.filter(|path| path.extension().is_some_and(|extension| extension == "ports")) {
+        std::fs::remove_file(left).unwrap();
+    }
+    let log = folder.path().join("log");
+    let mut guard = Command::new("sh")
+        .args(["-c", GUARD, "sh"])
+        .arg(program())
+        .args(["-a", "127.0.0.1", "-p", port, "-c"])
+        .arg(folder.path().join("nats.conf"))
+        .arg("--ports_file_dir")
+        .arg(folder.path())
+        .arg("-l")
+        .arg(&log)
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    loop {
+        if let Some(url) = url_in(folder) {
+            return (guard, url);
+        }
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(guard.try_wait().unwrap().is_none(), "nats-server ended: {}", said());
+        assert!(started.elapsed() < DEADLINE, "nats-server did not start: {}", said());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
