@@ -62,6 +62,11 @@ pub struct Args {
 /// If there is no nats-server, a chain cannot be deployed, or an item not fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let manifests = manifests(&args)?;
+    if context.settings.resolved.iter().any(|setting| setting.key == "nats" && setting.source.starts_with("flag")) {
+        let message =
+            "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
+        return Err(Usage(message.to_owned()).into());
+    }
     let program = server::find(context.settings.nats_server.as_deref())?;
     let server = Server::start(&program, args.store.as_deref()).await?;
     let ended = with_server(&args, &manifests, &server.url, context).await;

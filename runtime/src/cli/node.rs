@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Context;
+use super::exit::NotFound;
 use super::output::count;
 use crate::broker::Broker;
 use crate::config::Settings;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::ChainName;
 use crate::node::{Node, NodeSettings};
+use crate::root::Root;
 use crate::shutdown;
 
 /// Run a node until told to stop
@@ -75,6 +77,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
     };
+    let deployed = Root::new(broker.clone()).chains().await?;
+    if let Some(missing) = node.chains.iter().find(|chain| !deployed.contains(chain)) {
+        let message = format!("there is no chain `{missing}`");
+        if node.until_empty {
+            return Err(NotFound(message).into());
+        }
+        tracing::warn!("{message} yet; it is served once it is deployed");
+    }
     let limit = match node.chains.len() {
         0 => "all chains".to_owned(),
         number => count(number as u64, "chain"),

@@ -21,8 +21,8 @@ const START: Duration = Duration::from_secs(10);
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 /// Starts the server and stops it when standard input ends. The operating system closes that when the process that holds
-/// the other end is gone, however it ended: no server is left behind.
-const GUARD: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & server=$!; trap 'kill "$server"' TERM; cat <&3 >/dev/null; kill "$server"; wait "$server""#;
+/// the other end is gone, however it ended: no server is left behind, and neither is the temporary folder that `$0` names.
+const GUARD: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & server=$!; trap 'kill "$server"' TERM; cat <&3 >/dev/null; kill "$server"; wait "$server"; rm -rf "$0""#;
 
 /// A running nats-server, stopped when dropped.
 pub struct Server {
@@ -78,7 +78,8 @@ impl Server {
         let (configuration, said) = (temporary.path().join("nats.conf"), temporary.path().join("nats-server.log"));
         std::fs::write(&configuration, CONFIGURATION)?;
         let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "sh"])
+            .args(["-c", GUARD])
+            .arg(temporary.path())
             .arg(program.canonicalize()?)
             .arg("-c")
             .arg(&configuration)
