@@ -35,6 +35,8 @@ pub use address::Address;
 
 /// The oldest nats-server that will do: older ones lose max-delivered messages on replicated work queues.
 pub const OLDEST_SERVER: (u32, u32, u32) = (2, 12, 5);
+/// The target of the client library's own log lines.
+pub const CLIENT_LIBRARY: &str = "async_nats";
 /// What the subjects of JetStream's API start with.
 const API: &str = "$JS.API";
 /// JetStream's error codes for having no room: resource limits exceeded for the account; insufficient resources;

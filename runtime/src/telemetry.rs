@@ -6,8 +6,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The target of the NATS client library's own lines.
-const CLIENT_LIBRARY: &str = "async_nats";
+use crate::broker::CLIENT_LIBRARY;
 
 /// Starts logging. `filter` is a level, or `target=level` pairs separated by commas.
 ///
