@@ -65,7 +65,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut feeder = context.root().await?.feeder(&args.chain).await?;
     let started = Instant::now();
     let mut input = input::open(source, args.format)?;
-    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress(None, "fed") };
+    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let ended = tokio::select! {
         ended = feed(&args, &mut feeder, &mut input, &bar) => ended.map(Some),

@@ -1,9 +1,10 @@
 //! The only writer to standard output and standard error: data goes to the first, everything else to the second.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 /// Where commands print.
@@ -104,18 +105,21 @@ impl Output {
         self.note(&format!("error: {error:#}"));
     }
 
-    /// A bar that shows progress if standard error is a terminal, and nothing otherwise. Without a `total` it only counts.
+    /// A line that shows a count as it changes if standard error is a terminal, and nothing otherwise.
     #[must_use]
-    pub fn progress(&self, total: Option<u64>, what: &'static str) -> ProgressBar {
+    pub fn progress(&self, what: &'static str) -> ProgressBar {
         const REDRAW: Duration = Duration::from_millis(100);
         if !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let (bar, template) = match total {
-            Some(total) => (ProgressBar::new(total), "{prefix} {wide_bar} {pos}/{len} {per_sec} {msg}"),
-            None => (ProgressBar::no_length(), "{spinner} {prefix} {human_pos} {per_sec} {msg}"),
+        let bar = ProgressBar::no_length();
+        let style = ProgressStyle::with_template("{spinner} {prefix} {human_pos} {rate} {msg}");
+        // The library's own rate has four decimals.
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A field that cannot be written is left out.
+            let _ = write!(out, "{:.0}/s", state.per_sec());
         };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()).with_key("rate", rate));
         bar.set_prefix(what);
         bar.enable_steady_tick(REDRAW);
         bar

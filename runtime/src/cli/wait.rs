@@ -28,7 +28,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let root = context.root().await?;
     let started = Instant::now();
-    let bar = context.output.progress(None, "unfinished");
+    let bar = context.output.progress("unfinished");
     let chain = &args.chain;
     let waited = root.wait(chain, args.timeout, |notice| match notice {
         Notice::Unfinished(unfinished) => bar.set_position(unfinished),
