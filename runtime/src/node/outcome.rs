@@ -2,7 +2,8 @@
 //!
 //! Every message published here has an id made of the frame's place in the stream, the item's place in the frame and the
 //! output's place among the item's, so that a frame that is handed out twice leaves its outputs once. A retry has the id of
-//! the item's first output: of two different endings of an item, the first that is stored counts.
+//! the item's first output: of two different endings of an item, the first that is stored counts. That holds for all stages
+//! but the last, whose outputs and retries are in different streams.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,7 +32,8 @@ use crate::subject::{self, Lane};
 const REASON_MAX: usize = 4 << 10;
 /// The most bytes of a dead letter's id and content type, which a feeder may have made as long as a message's headers.
 const LETTER_HEADER_MAX: usize = 1 << 10;
-/// How long a frame waits for its turn before it is left to other nodes.
+/// How long a frame waits for its turn before it is left to other nodes, by way of the retry queue. One that comes from there
+/// keeps its place, or it would go round for as long as all turns are taken.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
@@ -101,7 +103,7 @@ impl Hop {
             biased;
             turn = turns.take() => turn,
             () = left_run(&mut phase) => return self.give_back(&taken, &delivery).await,
-            () = tokio::time::sleep(TURN_PATIENCE) => return self.give_back(&taken, &delivery).await,
+            () = tokio::time::sleep(TURN_PATIENCE), if !is_retry => return self.give_back(&taken, &delivery).await,
         };
         let count = taken.frame.items.len() as u64;
         self.stats.running.fetch_add(count, Relaxed);

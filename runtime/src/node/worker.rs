@@ -29,15 +29,15 @@ const REOPEN: Duration = Duration::from_millis(500);
 /// Serves both queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
-    let worker = |lane| Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone());
-    let lanes = Lane::ALL.map(|lane| serve(worker(lane), phase.clone()));
+    let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone())));
     futures_util::future::join_all(lanes).await;
 }
 
-async fn serve(mut worker: Worker, mut phase: watch::Receiver<Phase>) {
+async fn serve(mut worker: Worker) {
+    let mut phase = worker.phase.clone();
     loop {
         let served = tokio::select! {
-            ended = worker.serve(phase.clone()) => ended,
+            ended = worker.serve() => ended,
             () = reached(&mut phase, Phase::Interrupt) => Ended::Drained,
         };
         match served {
@@ -110,9 +110,7 @@ impl Turns {
         let ahead = AHEAD.saturating_mul(self.concurrency).checked_div(average).unwrap_or(0);
         self.concurrency + ahead.min(AHEAD_MAX)
     }
-}
 
-impl Turns {
     fn nanos(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -169,7 +167,8 @@ impl Worker {
         Self { hop, lane, turns, phase, running: JoinSet::new(), in_hand: Arc::default() }
     }
 
-    async fn serve(&mut self, mut phase: watch::Receiver<Phase>) -> Ended {
+    async fn serve(&mut self) -> Ended {
+        let mut phase = self.phase.clone();
         let stream = subject::work_stream(&self.hop.chain.name);
         let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
         let mut queue = match self.hop.broker.queue(&stream, &consumer).await {
