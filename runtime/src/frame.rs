@@ -43,6 +43,16 @@ pub mod header {
     pub const FAILURE: &str = "Pcluster-Failure";
     /// On dead letters: the reason in words; a line break is written `\n`, a backslash `\\`.
     pub const REASON: &str = "Pcluster-Reason";
+    /// On dead letters: the task that the stage runs.
+    pub const TASK: &str = "Pcluster-Task";
+    /// On dead letters: the digest of the plugin that has the task, as `sha256:…`.
+    pub const PLUGIN: &str = "Pcluster-Plugin";
+    /// On dead letters: when the item was given up, as RFC 3339 in UTC.
+    pub const TIME: &str = "Pcluster-Time";
+    /// On dead letters: the attempts, as JSON; see [`crate::dead::Attempt`].
+    pub const HISTORY: &str = "Pcluster-History";
+    /// On dead letters: the guest's frames when it was stopped, one a line; written like the reason.
+    pub const BACKTRACE: &str = "Pcluster-Backtrace";
 
     /// Whether a header belongs to the transport and so is not passed on from an item to what descends from it.
     #[must_use]
@@ -183,6 +193,26 @@ pub fn to_header_line(text: &str) -> String {
     line
 }
 
+/// Reads what [`to_header_line`] has written. A backslash that it does not write, as at the end of a line that was cut, stays.
+#[must_use]
+pub fn from_header_line(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line.chars();
+    while let Some(character) = rest.next() {
+        let escaped = if character == '\\' { rest.as_str().chars().next() } else { None };
+        match escaped {
+            Some('n') => text.push('\n'),
+            Some('\\') => text.push('\\'),
+            _ => {
+                text.push(character);
+                continue;
+            }
+        }
+        rest.next();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +239,18 @@ mod tests {
     #[test]
     fn a_reason_of_many_lines_fits_a_header() {
         assert_eq!(to_header_line("a\\b\r\nc"), "a\\\\b\\nc");
+    }
+
+    #[test]
+    fn a_reason_survives_its_header() {
+        for text in ["", "a\\b\nc", "\\n", "\\\\n\n", "C:\\new", "ä\n\nö\\"] {
+            assert_eq!(from_header_line(&to_header_line(text)), text);
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_not_written_so_is_read_as_it_is() {
+        assert_eq!(from_header_line("cut \\"), "cut \\");
+        assert_eq!(from_header_line("a\\tb\\…"), "a\\tb\\…");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`name`], [`chain`], [`subject`], [`frame`], [`log`] | pure: names, manifests, the wire; no I/O |
+//! | [`name`], [`chain`], [`subject`], [`frame`], [`log`], [`dead`] | pure: names, manifests, the wire; no I/O |
 //! | [`broker`] | NATS; the only module that names `async_nats` |
 //! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
 //! | [`node`] | takes items and runs them |
@@ -21,6 +21,7 @@ pub mod broker;
 pub mod chain;
 pub mod cli;
 pub mod config;
+pub mod dead;
 pub mod engine;
 pub mod frame;
 pub mod log;
