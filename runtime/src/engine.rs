@@ -1,13 +1,14 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once, kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! one item in a fresh instance. [`host`] is what a guest may call of pcluster, [`wasi`] what it finds of an operating
+//! one item in a fresh instance. [`output`] is what it gives out, [`host`] is what a guest may call of pcluster, [`wasi`] what it finds of an operating
 //! system, [`limits`] what it may use up, [`inspect`] reads a plugin without running it.
 
 pub mod cache;
 pub mod host;
 pub mod inspect;
 pub mod limits;
+pub mod output;
 pub mod task;
 pub mod wasi;
 

@@ -27,6 +27,15 @@ pub mod header {
     pub const INDEX: &str = "Pcluster-Index";
     /// Failed attempts so far that the delivery count does not show.
     pub const ATTEMPT: &str = "Pcluster-Attempt";
+    /// On what a node puts back: which items of the frame these are, in the form of [`INDEX`]. Absent: 0..n in order.
+    pub const PART: &str = "Pcluster-Part";
+    /// On what a node puts back: the place in the stream of the frame that these items were first handed out in.
+    pub const ORIGIN: &str = "Pcluster-Origin";
+    /// On what a node puts back: milliseconds for which it waits before it is tried again.
+    pub const DELAY: &str = "Pcluster-Delay";
+    /// On the first message that the last hop made of a frame: which of the frame's items it covers, in the form of [`INDEX`],
+    /// if not all.
+    pub const COVERS: &str = "Pcluster-Covers";
     /// On results and dead letters: the chain's version.
     pub const VERSION: &str = "Pcluster-Version";
     /// On results and dead letters: the revision's number.
@@ -145,6 +154,17 @@ impl Frame {
         Self { id, items: vec![item], index: Index::in_order(1), inherited: Headers::new() }
     }
 
+    /// Some of the items, under the frame's id.
+    #[must_use]
+    pub fn part(&self, positions: &[usize]) -> Self {
+        Self {
+            id: self.id.clone(),
+            items: positions.iter().map(|position| self.items[*position].clone()).collect(),
+            index: self.index.pick(positions),
+            inherited: self.inherited.clone(),
+        }
+    }
+
     /// The items back to back. A frame of one item shares its bytes.
     #[must_use]
     pub fn payload(&self) -> Bytes {
@@ -163,12 +183,7 @@ impl Frame {
     /// The frame's own headers and those it passes on.
     #[must_use]
     pub fn headers(&self) -> Headers {
-        let mut headers = self.inherited.clone();
-        headers.push(header::ID, self.id.as_str());
-        if !self.index.is_in_order() {
-            headers.push(header::INDEX, self.index.to_string());
-        }
-        headers
+        headers_of(&self.id, &self.index, &self.inherited)
     }
 
     /// The id under which item `position` was fed.
@@ -176,6 +191,17 @@ impl Frame {
     pub fn fed_id(&self, position: usize) -> String {
         id::fed_id(&self.id.root(), self.index.get(position))
     }
+}
+
+/// The headers of a frame with this id and index, which passes on these headers.
+#[must_use]
+pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
+    let mut headers = inherited.clone();
+    headers.push(header::ID, id.as_str());
+    if !index.is_in_order() {
+        headers.push(header::INDEX, index.to_string());
+    }
+    headers
 }
 
 /// A header can hold one line only: writes line breaks as `\n` and backslashes as `\\`, and drops other control characters.

@@ -1,15 +1,23 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
-//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes frames and
-//! [`outcome`] decides what becomes of each, and [`store`] puts that on the server. [`stats`] counts, [`logs`] carries log lines away without ever waiting.
+//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes as many frames as
+//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`commit`]
+//! and [`letter`] make what it leaves behind, [`store`] puts that on the server. [`stats`] counts, [`logs`] carries log lines
+//! away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
 pub mod catalog;
+mod commit;
+pub mod fault;
+mod letter;
 pub mod logs;
 pub mod outcome;
+mod run;
 pub mod stats;
-pub mod store;
+mod store;
+pub mod taken;
+pub mod turns;
 pub mod worker;
 
 use std::collections::{BTreeSet, HashMap};

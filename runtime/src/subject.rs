@@ -6,6 +6,7 @@
 //! | intake | `pcluster.<chain>.in` |
 //! | work | `pcluster.<chain>.work.<revision>.<hop>` |
 //! | retry | `pcluster.<chain>.retry.<revision>.<hop>` |
+//! | alone | `pcluster.<chain>.alone.<revision>.<hop>` |
 //! | results | `pcluster.<chain>.out` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
 //! | logs | `pcluster.<chain>.log.<stage>.<level>` |
@@ -44,17 +45,22 @@ pub fn work(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
     format!("pcluster.{chain}.work.{}.{hop}", revision.number())
 }
 
-/// The queue of the items that failed in a hop as part of a larger frame.
+/// The queue of what a hop's nodes have put back.
 #[must_use]
 pub fn retry(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
     format!("pcluster.{chain}.retry.{}.{hop}", revision.number())
 }
 
+/// The queue of the items that may have been what their nodes died of.
+#[must_use]
+pub fn alone(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+    format!("pcluster.{chain}.alone.{}.{hop}", revision.number())
+}
+
 /// The patterns of all that a revision may have queued.
 #[must_use]
-pub fn queued(chain: &ChainName, revision: Revision) -> [String; 2] {
-    let number = revision.number();
-    [format!("pcluster.{chain}.work.{number}.>"), format!("pcluster.{chain}.retry.{number}.>")]
+pub fn queued(chain: &ChainName, revision: Revision) -> [String; 3] {
+    ["work", "retry", "alone"].map(|lane| format!("pcluster.{chain}.{lane}.{}.>", revision.number()))
 }
 
 /// What was found in a subject of the work stream.
@@ -66,12 +72,12 @@ pub struct Queued {
     pub hop: StageName,
 }
 
-/// Reads a work or retry subject of any chain.
+/// Reads the subject of a queue of any chain.
 #[must_use]
 pub fn parse_queued(subject: &str) -> Option<Queued> {
     let mut tokens = subject.split('.');
     let ("pcluster", _chain) = (tokens.next()?, tokens.next()?) else { return None };
-    let ("work" | "retry") = tokens.next()? else { return None };
+    let ("work" | "retry" | "alone") = tokens.next()? else { return None };
     let revision = Revision::new(tokens.next()?.parse().ok()?);
     let hop = tokens.next()?.parse().ok()?;
     tokens.next().is_none().then_some(Queued { revision, hop })
@@ -188,7 +194,7 @@ pub fn dead_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_DEAD")
 }
 
-/// One of the two queues of a hop.
+/// One of the queues of a hop.
 ///
 /// Each has a consumer of its own: one consumer on both subjects costs the server half as much again for every message
 /// (measured with nats-server 2.15.1: 47 µs with a list of two subjects, 41 µs with one pattern for both, 31 µs with one
@@ -197,13 +203,21 @@ pub fn dead_stream(chain: &ChainName) -> String {
 pub enum Lane {
     /// What was fed, or comes from the hop before.
     Work,
-    /// Items that failed as part of a larger frame.
+    /// What nodes have put back: items that failed, and what waited too long for its turn or would have.
     Retry,
+    /// Items whose nodes died time and again. A node runs one of them at a time, so that a death is counted against no other.
+    Alone,
 }
 
 impl Lane {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Work, Self::Retry];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Work, Self::Retry, Self::Alone];
+
+    /// Where nodes put back what they leave undone of this lane.
+    #[must_use]
+    pub fn back(self) -> Self {
+        if self == Self::Alone { Self::Alone } else { Self::Retry }
+    }
 
     /// The lane's queue.
     #[must_use]
@@ -211,15 +225,17 @@ impl Lane {
         match self {
             Self::Work => work(chain, revision, hop),
             Self::Retry => retry(chain, revision, hop),
+            Self::Alone => alone(chain, revision, hop),
         }
     }
 
-    /// The lane's durable consumer: `r1_split` and `r1-retry_split`.
+    /// The lane's durable consumer: `r1_split`, `r1-retry_split` and `r1-alone_split`.
     #[must_use]
     pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
         match self {
             Self::Work => format!("{revision}_{hop}"),
             Self::Retry => format!("{revision}-retry_{hop}"),
+            Self::Alone => format!("{revision}-alone_{hop}"),
         }
     }
 }
@@ -275,6 +291,7 @@ mod tests {
         let expected = Some(Queued { revision, hop: stage() });
         assert_eq!(parse_queued(&work(&chain(), revision, &stage())), expected);
         assert_eq!(parse_queued(&retry(&chain(), revision, &stage())), expected);
+        assert_eq!(parse_queued(&alone(&chain(), revision, &stage())), expected);
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
         assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));

@@ -1,9 +1,7 @@
 //! What the engine alone costs: one item through a fresh instance, without a server.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pcluster::engine::host::LogSink;
 use pcluster::engine::limits::Limits;
 use pcluster::engine::task::{Call, Surroundings, Task};
 use pcluster::engine::{Engine, EngineSettings};
@@ -17,12 +15,6 @@ const ITEMS: u32 = 20_000;
 const ROUNDS: usize = 5;
 /// The length of the text that goes through.
 const LENGTH: usize = 250;
-
-struct Nowhere;
-
-impl LogSink for Nowhere {
-    fn log(&self, _: &str, _: pcluster_abi::Level, _: String) {}
-}
 
 /// Measures the time per item on one thread.
 pub fn run() -> Vec<Row> {
@@ -38,7 +30,7 @@ pub fn run() -> Vec<Row> {
 
 async fn round(task: &Task) -> f64 {
     let item = to_cbor(&"x".repeat(LENGTH));
-    let call = Call { id: "id".into(), attempt: 1, logs: Arc::new(Nowhere) };
+    let call = Call::idle();
     let started = Instant::now();
     for _ in 0..ITEMS {
         assert_eq!(task.run(&item, call.clone()).await.unwrap().len(), 1);

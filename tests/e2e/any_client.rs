@@ -13,9 +13,9 @@ fn passing_on(cluster: &Cluster, input: &str) -> Client {
 
 /// Waits until the chain has nothing left, and gives its results in a fixed order.
 fn results(client: &Client, number: usize) -> Vec<Message> {
-    let mut results = client.messages("PCLUSTER_any_OUT", number);
+    let mut results = client.items("PCLUSTER_any_OUT", number);
     eventually("the chain is empty", || (client.count("PCLUSTER_any") == 0).then_some(()));
-    assert_eq!(client.count("PCLUSTER_any_OUT"), number as u64);
+    assert_eq!(client.items_now("PCLUSTER_any_OUT"), number);
     results.sort_by_key(|result| format!("{:?}", result.item()));
     results
 }

@@ -84,7 +84,7 @@ fn a_node_until_empty_ends_when_the_chains_are_empty() {
     let mut node = cluster.node_with("a", &["--until-empty"]);
     assert_eq!(node.ended(), Some(0), "{}", node.stderr());
     assert_eq!(client.count("PCLUSTER_empty"), 0);
-    assert_eq!(client.count("PCLUSTER_empty_OUT"), 150);
+    assert_eq!(client.items_now("PCLUSTER_empty_OUT"), 150);
     // With nothing to do it ends at once.
     assert_eq!(cluster.node_with("b", &["--until-empty"]).ended(), Some(0));
 }

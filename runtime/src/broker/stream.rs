@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::stream::{Config, SubjectTransform};
+use async_nats::jetstream::stream::{Config, DirectGetErrorKind, SubjectTransform};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Broker, BrokerError, NO_ROOM, layout};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
+use crate::frame::Headers;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
 
@@ -235,6 +236,22 @@ impl Broker {
     async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
         let what = || format!("tell the state of the consumer `{consumer}`");
         self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
+    }
+
+    /// The headers of a message, if the stream still has it.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn stored_headers(&self, stream: &str, sequence: u64) -> Result<Option<Headers>, BrokerError> {
+        let what = || format!("read a message of the stream `{stream}`");
+        let handle =
+            self.jetstream.get_stream_no_info(stream).await.map_err(|error| BrokerError::other(what(), &error))?;
+        match handle.direct_get(sequence).await {
+            Ok(message) => Ok(Some(super::from_header_map(Some(&message.headers)))),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BrokerError::other(what(), &error)),
+        }
     }
 
     /// Removes every message that a revision has queued.

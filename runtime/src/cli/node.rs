@@ -9,6 +9,7 @@ use crate::broker::Broker;
 use crate::config::Settings;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::ChainName;
+use crate::node::fault::{self, Fault};
 use crate::node::{Node, NodeSettings};
 use crate::root::Root;
 use crate::shutdown;
@@ -28,6 +29,9 @@ pub struct Args {
     /// Serve only this chain; can be given several times
     #[arg(long, value_name = "CHAIN")]
     chain: Vec<ChainName>,
+    /// Kill this process at a point of a frame's way, as in `stored:3`; for tests of what that costs
+    #[arg(long, value_name = "POINT", hide = true)]
+    die_at: Option<Fault>,
 }
 
 /// The flags of a process that runs tasks.
@@ -69,6 +73,9 @@ pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
 /// If the server does not let a node do its work.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
+    if let Some(fault) = args.die_at {
+        fault::arm(fault);
+    }
     let broker = Broker::connect(&settings.address, &format!("pcluster-node {}", settings.node)).await?;
     let url = broker.url().to_owned();
     let node = NodeSettings {

@@ -1,13 +1,15 @@
 //! What a guest may call of pcluster: the functions of the import module `pcluster_v1`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pcluster_abi as abi;
-use wasmtime::{Caller, Extern, Linker, Memory};
+use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
-use super::limits::{MAX_OUTPUTS, MemoryLimiter};
-use super::task::{Call, Surroundings};
+use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter};
+use super::output::Outputs;
+use super::task::{Call, Failure, Surroundings};
 use super::wasi::Wasi;
 use crate::frame::cbor;
 
@@ -16,19 +18,15 @@ const LOG_LINE_MAX: usize = 16 << 10;
 /// The text of a failure is cut after this many bytes, so that it fits into a header.
 const FAILURE_MAX: usize = 16 << 10;
 
-/// Takes the log lines of one execution. It must not block.
-pub trait LogSink: Send + Sync {
-    /// Takes a line; `id` is the item's.
-    fn log(&self, id: &str, level: abi::Level, line: String);
-}
-
 /// The state of one execution on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
     pub(super) wasi: Wasi,
-    pub(super) outputs: Vec<Bytes>,
+    pub(super) outputs: Outputs,
     pub(super) failure: Option<String>,
-    output_bytes: usize,
+    pub(super) carried: Carried,
+    given: usize,
+    given_bytes: u64,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
     call: Call,
@@ -40,12 +38,56 @@ pub struct Host {
 pub(super) enum OutputError {
     #[error("more than {MAX_OUTPUTS} outputs from one item")]
     TooMany,
-    #[error("the outputs of one item have more than {} together, the stage's `memory`", bytesize::ByteSize(*.0).display().iec())]
-    TooLarge(u64),
+    #[error("the outputs of one item have more than {} together", bytesize::ByteSize(MAX_OUTPUT_BYTES).display().iec())]
+    TooLarge,
     #[error("an output of {0} bytes; the server takes {1} bytes in one message")]
     ItemTooLarge(usize, usize),
     #[error("an output is not one CBOR item: {0}")]
     NotAnItem(cbor::CborError),
+}
+
+/// Outputs that were handed on while the guest runs: how long it had to wait for that, and what went wrong.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Carried(Arc<Mutex<Carrying>>);
+
+#[derive(Debug, Default)]
+struct Carrying {
+    since: Option<Instant>,
+    waited: Duration,
+    failure: Option<Failure>,
+}
+
+/// Outputs could not be handed on.
+#[derive(Debug, thiserror::Error)]
+#[error("the outputs cannot be handed on")]
+pub(super) struct NotCarried;
+
+impl Carried {
+    fn lock(&self) -> MutexGuard<'_, Carrying> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the guest had to wait so far, and whether it waits now.
+    pub(super) fn waited(&self) -> (Duration, bool) {
+        let carrying = self.lock();
+        (carrying.waited + carrying.since.map_or(Duration::ZERO, |since| since.elapsed()), carrying.since.is_some())
+    }
+
+    /// What went wrong.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.lock().failure.clone()
+    }
+
+    fn begin(&self) {
+        self.lock().since = Some(Instant::now());
+    }
+
+    fn end(&self, carried: Result<(), Failure>) {
+        let mut carrying = self.lock();
+        let since = carrying.since.take();
+        carrying.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
+        carrying.failure = carried.err();
+    }
 }
 
 /// A pointer or length that lies outside of the guest's memory.
@@ -58,9 +100,11 @@ impl Host {
         Self {
             memory: MemoryLimiter::new(memory),
             wasi: Wasi::default(),
-            outputs: Vec::new(),
+            outputs: Outputs::default(),
             failure: None,
-            output_bytes: 0,
+            carried: Carried::default(),
+            given: 0,
+            given_bytes: 0,
             output_item_max,
             surroundings,
             call,
@@ -79,7 +123,7 @@ impl Host {
     }
 
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
-        self.call.logs.log(&self.call.id, level, cut(bytes, LOG_LINE_MAX));
+        self.call.of.log(self.call.position, level, cut(bytes, LOG_LINE_MAX));
     }
 
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
@@ -87,19 +131,42 @@ impl Host {
             return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
         }
         cbor::check_one(item).map_err(OutputError::NotAnItem)?;
-        self.output_bytes += item.len();
-        if self.output_bytes as u64 > self.memory.limit() {
-            return Err(OutputError::TooLarge(self.memory.limit()));
-        }
-        if self.outputs.len() == MAX_OUTPUTS {
+        self.given += 1;
+        self.given_bytes += item.len() as u64;
+        if self.given > MAX_OUTPUTS {
             return Err(OutputError::TooMany);
         }
-        self.outputs.push(Bytes::copy_from_slice(item));
+        if self.given_bytes > MAX_OUTPUT_BYTES {
+            return Err(OutputError::TooLarge);
+        }
+        self.outputs.push(item);
         Ok(())
     }
 
+    /// What happens at each tick: the guest gives way to others, and waits until outputs that are too many to hold are handed
+    /// on.
+    pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        if self.carried.lock().failure.is_some() {
+            return Err(NotCarried.into());
+        }
+        if !self.outputs.is_full() {
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        let (of, position) = (Arc::clone(&self.call.of), self.call.position);
+        let (outputs, carried) = (std::mem::take(&mut self.outputs), self.carried.clone());
+        carried.begin();
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(async move {
+                let ended = of.carry(position, outputs).await;
+                carried.end(ended);
+            }),
+        ))
+    }
+
     fn context(&mut self) -> Bytes {
-        let encode = || self.surroundings.context(&self.call.id, self.call.attempt);
+        let call = &self.call;
+        let encode = || self.surroundings.context(&call.of.id(call.position), call.of.attempt());
         self.context.get_or_insert_with(encode).clone()
     }
 }
@@ -132,7 +199,12 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(abi::MODULE, abi::EMIT, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
         let (memory, host) = parts(&mut caller, abi::EMIT)?;
         let item = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::EMIT))?;
-        Ok(host.emit(item)?)
+        host.emit(item)?;
+        if host.outputs.is_full() {
+            // The guest meets the tick at its next loop or call.
+            caller.as_context_mut().set_epoch_deadline(0);
+        }
+        wasmtime::Result::<()>::Ok(())
     })?;
     linker.func_wrap(abi::MODULE, abi::FAIL, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
         let (memory, host) = parts(&mut caller, abi::FAIL)?;

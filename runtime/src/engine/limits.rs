@@ -6,13 +6,19 @@ use wasmtime::ResourceLimiter;
 
 /// The most outputs that one item may give.
 pub const MAX_OUTPUTS: usize = 1_000_000;
+/// The most bytes that the outputs of one item may have together.
+pub const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+/// Outputs of an item that still runs go to the server once they have this many bytes together.
+pub const GATHER_BYTES: usize = 4 << 20;
+/// Outputs of an item that still runs go to the server once there are this many.
+pub const GATHER_ITEMS: usize = 50_000;
 
 /// What one execution may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time, sleeping included.
+    /// Wall time, sleeping included; waiting for the server to take outputs is not.
     pub timeout: Duration,
-    /// Linear memory in bytes; the outputs of one item may have as many together.
+    /// Linear memory in bytes.
     pub memory: u64,
     /// The most bytes of one output item.
     pub output_item_bytes: usize,
@@ -28,10 +34,6 @@ pub(super) struct MemoryLimiter {
 impl MemoryLimiter {
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, exceeded: false }
-    }
-
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
     }
 
     /// Whether the guest asked for more than it may have.

@@ -1,15 +1,17 @@
 //! Running one task on one item in a fresh instance.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ciborium::Value;
+use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime::{Extern, Instance, InstancePre, ModuleExport, Store, Trap};
 
-use super::host::{Host, LogSink, OutOfBounds, OutputError};
+use super::host::{Carried, Host, NotCarried, OutOfBounds, OutputError};
 use super::limits::Limits;
+use super::output::Outputs;
 use super::wasi::Exit;
 use super::{Engine, EngineError, Plugin};
 
@@ -39,25 +41,49 @@ impl Surroundings {
     }
 }
 
-/// What one execution has of its own.
+/// What executions belong to, such as a frame: it tells them who they are and takes what they say while they run.
+pub trait Caller: Send + Sync {
+    /// The id of the item at this position.
+    fn id(&self, position: usize) -> String;
+
+    /// Which attempt this is; 1 is the first.
+    fn attempt(&self) -> u64;
+
+    /// Takes a line that the guest logged or printed. It must not block.
+    fn log(&self, position: usize, level: abi::Level, line: String);
+
+    /// Takes outputs of an item that still runs because they have become too many to hold; the guest waits meanwhile. An
+    /// error ends the execution.
+    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
+}
+
+/// Which execution this is.
 #[derive(Clone)]
 pub struct Call {
-    /// The item's id.
-    pub id: Arc<str>,
-    /// 1 for the first attempt.
-    pub attempt: u64,
-    /// Takes what the guest logs and prints.
-    pub logs: Arc<dyn LogSink>,
+    /// What it belongs to.
+    pub of: Arc<dyn Caller>,
+    /// Which of the items there it runs.
+    pub position: usize,
 }
 
 impl Call {
-    /// A call that nothing comes of.
-    pub(super) fn idle() -> Self {
-        struct Nowhere;
-        impl LogSink for Nowhere {
-            fn log(&self, _: &str, _: abi::Level, _: String) {}
+    /// A call that belongs to nothing.
+    #[must_use]
+    pub fn idle() -> Self {
+        struct Nobody;
+        impl Caller for Nobody {
+            fn id(&self, _: usize) -> String {
+                String::new()
+            }
+            fn attempt(&self) -> u64 {
+                0
+            }
+            fn log(&self, _: usize, _: abi::Level, _: String) {}
+            fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
         }
-        Self { id: "".into(), attempt: 0, logs: Arc::new(Nowhere) }
+        Self { of: Arc::new(Nobody), position: 0 }
     }
 }
 
@@ -81,6 +107,15 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    const ALL: [Self; 7] =
+        [Self::Error, Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Undecodable, Self::Node];
+
+    /// The kind with this word; [`FailureKind::Error`] for one that is not known.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Error)
+    }
+
     /// The word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -105,19 +140,21 @@ pub struct Failure {
     pub reason: String,
     /// Whether another attempt is in vain.
     pub fatal: bool,
+    /// The guest's functions when it was stopped, one a line, the innermost first.
+    pub backtrace: Option<String>,
 }
 
 impl Failure {
     /// A failure that another attempt may mend.
     #[must_use]
     pub fn passing(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: false }
+        Self { kind, reason: reason.into(), fatal: false, backtrace: None }
     }
 
     /// A failure for good.
     #[must_use]
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: true }
+        Self { kind, reason: reason.into(), fatal: true, backtrace: None }
     }
 }
 
@@ -174,22 +211,23 @@ impl Task {
     /// # Errors
     ///
     /// Whatever went wrong within the guest; the host is never harmed.
-    pub async fn run(&self, item: &[u8], call: Call) -> Result<Vec<Bytes>, Failure> {
+    pub async fn run(&self, item: &[u8], call: Call) -> Result<Outputs, Failure> {
         let slot = self.engine.slots.acquire().await;
         let _slot = slot.map_err(|_| Failure::passing(FailureKind::Node, "the engine is closed"))?;
         let host = Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
+        let carried = host.carried.clone();
         let mut store = Store::new(&self.engine.inner, host);
         store.limiter(|host| &mut host.memory);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let ended = tokio::time::timeout(self.limits.timeout, self.enter(&mut store, item)).await;
+        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
+        let ended = within(self.limits.timeout, &carried, self.enter(&mut store, item)).await;
         let mut host = store.into_data();
         host.flush_output();
         match ended {
-            Err(_) => Err(timed_out(self.limits.timeout)),
-            Ok(Err(error)) => Err(trapped(&error, &host, self.limits.memory)),
-            Ok(Ok(Some(abi::Status::Done))) => Ok(host.outputs),
-            Ok(Ok(status)) => Err(failed(status, host.failure)),
+            None => Err(timed_out(self.limits.timeout)),
+            Some(Err(error)) => Err(trapped(&error, &host, self.limits.memory)),
+            Some(Ok(Some(abi::Status::Done))) => carried.failure().map_or(Ok(host.outputs), Err),
+            Some(Ok(status)) => Err(failed(status, host.failure)),
         }
     }
 
@@ -209,6 +247,26 @@ impl Task {
         let task = function(store, &instance, &self.exports.task)?.typed::<(i32, i32), i32>(&*store)?;
         let status = task.call_async(&mut *store, (pointer, length)).await?;
         Ok(abi::Status::from_i32(status))
+    }
+}
+
+/// Runs a guest, but no longer than this. While it waits for its outputs to be handed on, its clock stands still.
+async fn within<T>(timeout: Duration, carried: &Carried, run: impl Future<Output = T>) -> Option<T> {
+    /// How often to look whether a guest that waits has gone on.
+    const LOOK: Duration = Duration::from_millis(100);
+    let mut run = std::pin::pin!(run);
+    let started = Instant::now();
+    let mut patience = timeout;
+    loop {
+        if let Ok(ended) = tokio::time::timeout(patience, &mut run).await {
+            return Some(ended);
+        }
+        let (waited, waits) = carried.waited();
+        let left = timeout.saturating_sub(started.elapsed().saturating_sub(waited));
+        if left.is_zero() && !waits {
+            return None;
+        }
+        patience = left.max(LOOK);
     }
 }
 
@@ -238,6 +296,9 @@ fn trapped(error: &wasmtime::Error, host: &Host, memory: u64) -> Failure {
     };
     if let Some(output) = error.downcast_ref::<OutputError>() {
         return Failure::passing(FailureKind::Output, output.to_string());
+    }
+    if error.is::<NotCarried>() {
+        return host.carried.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
     }
     if host.memory.exceeded() {
         let memory = bytesize::ByteSize(memory).display().iec();

@@ -1,7 +1,9 @@
 //! Names for frames and items.
 //!
 //! A feeder gives a frame its id. What descends from it carries the same id with `.<k>` appended at each hop, so the fed id
-//! is always what stands before the first dot. A fed id may itself hold dots: they are written `%2E`, and `%` as `%25`.
+//! is always what stands before the first dot. Where only a part of a frame went through a hop, the first item's position
+//! stands before that dot, as in `a#8.0`. A fed id may itself hold these signs: a dot is written `%2E`, `#` as `%23`, and `%`
+//! as `%25`.
 
 use std::fmt;
 
@@ -13,7 +15,7 @@ impl FrameId {
     /// The id of a frame that was fed under this text.
     #[must_use]
     pub fn from_fed(text: &str) -> Self {
-        Self(text.replace('%', "%25").replace('.', "%2E"))
+        Self(text.replace('%', "%25").replace('.', "%2E").replace('#', "%23"))
     }
 
     /// An id as it stands in the header of a frame that a node published.
@@ -29,17 +31,30 @@ impl FrameId {
         Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
     }
 
-    /// The id of the `k`th frame that a hop made of this one.
+    /// The id of the `k`th frame that a hop made of this one, or of the part of it that begins with item `first`.
     #[must_use]
-    pub fn child(&self, k: usize) -> Self {
-        Self(format!("{}.{k}", self.0))
+    pub fn child(&self, first: usize, k: usize) -> Self {
+        if first == 0 { Self(format!("{}.{k}", self.0)) } else { Self(format!("{}#{first}.{k}", self.0)) }
+    }
+
+    /// The id of the item at this position of the frame as it was when it got its id. However often an item is tried again, it
+    /// keeps it.
+    #[must_use]
+    pub fn item(&self, position: usize) -> String {
+        if position == 0 { self.0.clone() } else { format!("{}#{position}", self.0) }
+    }
+
+    /// Whether no hop has handled the frame yet.
+    #[must_use]
+    pub fn is_fed(&self) -> bool {
+        !self.0.contains('.')
     }
 
     /// The id as it was fed.
     #[must_use]
     pub fn root(&self) -> String {
-        let escaped = self.0.split('.').next().unwrap_or_default();
-        escaped.replace("%2E", ".").replace("%25", "%")
+        let escaped = self.0.split(['.', '#']).next().unwrap_or_default();
+        escaped.replace("%2E", ".").replace("%23", "#").replace("%25", "%")
     }
 
     /// As it stands in the header.
@@ -80,6 +95,12 @@ impl Index {
         Self(vec![u32::try_from(root).unwrap_or(u32::MAX)])
     }
 
+    /// Entries for the items of a part of a frame.
+    #[must_use]
+    pub fn pick(&self, positions: &[usize]) -> Self {
+        positions.iter().map(|position| self.get(*position)).collect()
+    }
+
     /// Where the item at this position descends from.
     #[must_use]
     pub fn get(&self, position: usize) -> usize {
@@ -92,29 +113,51 @@ impl Index {
         self.0.iter().zip(0..).all(|(root, position)| *root == position)
     }
 
+    /// Whether an item descends from item `root`.
+    #[must_use]
+    pub fn contains(&self, root: usize) -> bool {
+        u32::try_from(root).is_ok_and(|root| self.0.contains(&root))
+    }
+
     /// Reads the header of a frame with `len` items.
     ///
     /// # Errors
     ///
     /// If the header is not a list of runs, or is one for another number of items.
     pub fn parse(header: &str, len: usize) -> Result<Self, IndexError> {
-        let error = || IndexError(header.to_owned(), len);
+        let index = Self::parse_list(header, len)?;
+        if index.0.len() == len { Ok(index) } else { Err(IndexError(header.to_owned(), len)) }
+    }
+
+    /// Reads a list of runs with at most `max` entries.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or has more entries.
+    pub fn parse_list(header: &str, max: usize) -> Result<Self, IndexError> {
+        let error = || IndexError(header.to_owned(), max);
         let number = |text: &str| text.parse::<u32>().map_err(|_| error());
-        let mut roots = Vec::with_capacity(len);
+        let mut roots = Vec::new();
         for run in header.split(',') {
             if let Some((root, count)) = run.split_once('x') {
                 let (root, count) = (number(root)?, number(count)? as usize);
-                roots.extend(std::iter::repeat_n(root, count.min(len + 1)));
+                roots.extend(std::iter::repeat_n(root, count.min(max + 1)));
             } else if let Some((first, last)) = run.split_once('-') {
-                roots.extend((number(first)?..=number(last)?).take(len + 1));
+                roots.extend((number(first)?..=number(last)?).take(max + 1));
             } else {
                 roots.push(number(run)?);
             }
-            if roots.len() > len {
+            if roots.len() > max {
                 return Err(error());
             }
         }
-        if roots.len() == len { Ok(Self(roots)) } else { Err(error()) }
+        Ok(Self(roots))
+    }
+}
+
+impl FromIterator<usize> for Index {
+    fn from_iter<I: IntoIterator<Item = usize>>(roots: I) -> Self {
+        Self(roots.into_iter().map(|root| u32::try_from(root).unwrap_or(u32::MAX)).collect())
     }
 }
 
@@ -148,10 +191,18 @@ mod tests {
 
     #[test]
     fn the_fed_id_comes_back_whatever_it_holds() {
-        for fed in ["a", "file.csv-7", "100%", "%2E.", "ä.b.c"] {
-            let descendant = FrameId::from_fed(fed).child(3).child(0);
+        for fed in ["a", "file.csv-7", "100%", "%2E.", "ä.b.c", "a#3", "%23#.", "#"] {
+            let descendant = FrameId::from_fed(fed).child(7, 3).child(0, 0);
             assert_eq!(FrameId::from_header(descendant.as_str()).root(), fed);
         }
+    }
+
+    #[test]
+    fn parts_of_one_frame_have_children_of_different_names() {
+        let id = FrameId::from_fed("a");
+        assert_eq!(id.child(0, 0).as_str(), "a.0");
+        assert_eq!(id.child(8, 0).as_str(), "a#8.0");
+        assert_eq!((id.item(0), id.item(8)), ("a".to_owned(), "a#8".to_owned()));
     }
 
     #[test]

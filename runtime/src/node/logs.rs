@@ -9,7 +9,6 @@ use pcluster_abi::Level;
 use tokio::sync::mpsc;
 
 use crate::broker::Broker;
-use crate::engine::host::LogSink;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject;
@@ -86,10 +85,11 @@ pub struct StageLog {
     sender: mpsc::Sender<Line>,
 }
 
-impl LogSink for StageLog {
-    fn log(&self, id: &str, level: Level, message: String) {
+impl StageLog {
+    /// Takes a line about the item of this id, unless there are too many.
+    pub fn log(&self, item: String, level: Level, message: String) {
         let time = time::OffsetDateTime::now_utc();
-        let line = Line { source: Arc::clone(&self.source), level, item: id.to_owned(), message, time };
+        let line = Line { source: Arc::clone(&self.source), level, item, message, time };
         if self.sender.try_send(line).is_err() {
             self.source.dropped.fetch_add(1, Relaxed);
         }

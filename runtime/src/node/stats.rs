@@ -49,7 +49,22 @@ pub struct More {
     pub failed: u64,
 }
 
+/// Counts an item as running until it is dropped.
+pub struct Runs<'a>(&'a HopStats);
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Relaxed);
+    }
+}
+
 impl HopStats {
+    /// Counts an item as running.
+    pub fn run(&self) -> Runs<'_> {
+        self.running.fetch_add(1, Relaxed);
+        Runs(self)
+    }
+
     /// Takes what was added since the last call, and works out the rate.
     pub fn take(&self) -> More {
         let mut sent = lock(&self.sent);

@@ -1,82 +1,40 @@
-//! Storing what a frame leaves behind, before it is acknowledged.
+//! Putting messages on the server, however long it takes.
 //!
-//! Outputs are published side by side, each on its own. An atomic batch would be one answer in place of many, but the server
-//! keeps a store of files for each batch: measured with nats-server 2.15.1 on the text chain, 1,600 generators of 8 outputs
-//! took 12.6 s in batches and 1.7 s side by side. Batches are kept for the one case that needs them, a frame of
-//! which some items go on and others are tried again.
+//! What belongs together is one message, or an atomic batch where one message cannot hold it: the server keeps a store of
+//! files for each batch. Measured with nats-server 2.15.1 on the text chain, 1,600 frames of 8 outputs took 12.6 s in batches
+//! and 1.7 s as messages.
 
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
-use futures_util::{StreamExt, TryStreamExt};
-
 use super::outcome::Hop;
-use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
+use crate::broker::publish::{Outgoing, PublishError, Published};
 
 /// The first wait before publishing again what was not taken; doubled each time.
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
-/// Outputs of one frame that are on their way at once.
-const SIDE_BY_SIDE: usize = 256;
 /// After this many tries, the node says what it waits for.
 const TELL_AFTER: u32 = 20;
 
-/// What is to be stored before a frame may be acknowledged.
-#[derive(Default)]
-pub(super) struct Publishes {
-    pub(super) dead: Vec<Outgoing>,
-    pub(super) outputs: Vec<Outgoing>,
-    pub(super) retries: Vec<Outgoing>,
-}
-
 impl Hop {
-    /// Stores everything, however long it takes. Dead letters come first and retries last.
-    pub(super) async fn store(&self, publishes: Publishes) -> Result<(), PublishError> {
-        let Publishes { dead, mut outputs, retries } = publishes;
-        self.store_side_by_side(&dead).await?;
-        // Results go to another stream than retries, so these two cannot be one batch.
-        if self.is_last || retries.is_empty() {
-            self.store_side_by_side(&outputs).await?;
-            return self.store_side_by_side(&retries).await;
+    /// Stores all of these or none. All go to one stream; the first one's key stands for all.
+    pub(super) async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        match messages {
+            [] => Ok(Published::Stored),
+            [one] => self.insist(|| self.broker.publish(one)).await,
+            many => self.insist(|| self.broker.publish_batch(many)).await,
         }
-        outputs.extend(retries);
-        for batch in outputs.chunks(BATCH_MAX) {
-            if self.insist(|| self.broker.publish_batch(batch)).await? == Published::Duplicate {
-                // Some of it was stored by an earlier delivery, and the server has refused the rest with it.
-                self.store_side_by_side(batch).await?;
-            }
-        }
-        Ok(())
     }
 
-    async fn store_side_by_side(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
-        if let [one] = messages {
-            return self.store_one(one).await;
-        }
-        let mut on_the_way = FuturesUnordered::new();
-        for one in messages {
-            if on_the_way.len() == SIDE_BY_SIDE {
-                on_the_way.next().await.transpose()?;
-            }
-            on_the_way.push(self.store_one(one));
-        }
-        on_the_way.try_collect().await
-    }
-
-    async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
-        self.insist(|| self.broker.publish(message)).await.map(drop)
-    }
-
-    /// Publishes until it is stored. Gives up only on what can never be.
-    async fn insist<P>(&self, mut publish: impl FnMut() -> P) -> Result<Published, PublishError>
+    /// Asks until the server answers, and gives up only on what can never be.
+    pub(super) async fn insist<P, T>(&self, mut ask: impl FnMut() -> P) -> Result<T, PublishError>
     where
-        P: Future<Output = Result<Published, PublishError>>,
+        P: Future<Output = Result<T, PublishError>>,
     {
         let mut wait = AGAIN;
         for tries in 1.. {
-            let error = match publish().await {
-                Ok(published) => return Ok(published),
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };

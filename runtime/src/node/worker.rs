@@ -1,15 +1,15 @@
 //! Keeps one hop busy: asks its queues for as many frames as there is room to run, and runs each as it comes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::catalog::Phase;
 use super::outcome::Hop;
+use super::turns::Turns;
 use crate::broker::queue::{Acker, Delivery, Event, Queue};
 use crate::subject::{self, Lane};
 
@@ -17,16 +17,12 @@ use crate::subject::{self, Lane};
 const PROGRESS_PART: u32 = 3;
 /// How long a little room stays unasked for.
 const LINGER: Duration = Duration::from_millis(2);
-/// Frames wait in hand for about this long, in nanoseconds, so that the next is there when one ends.
-const AHEAD: u64 = 20_000_000;
-/// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
-const AHEAD_MAX: u64 = 512;
 /// How long interrupted frames may take to be given back in order.
 const GIVE_BACK: Duration = Duration::from_millis(1_500);
 /// How long to wait before opening a queue again.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// Serves both queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
+/// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
     let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone())));
@@ -65,71 +61,6 @@ pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
 /// Waits until no more items shall be taken.
 pub(super) async fn left_run(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
-}
-
-/// Lets as many frames of a hop run at once as its stage allows, and knows how long they take.
-pub struct Turns {
-    permits: Semaphore,
-    concurrency: u64,
-    /// A moving average of the time that a frame runs, in nanoseconds; 0 at the start.
-    average: AtomicU64,
-    /// When a frame last ended, in nanoseconds since `opened`.
-    ended: AtomicU64,
-    opened: Instant,
-}
-
-/// Leave to run, until it is dropped.
-pub struct Turn<'a> {
-    turns: &'a Turns,
-    started: Instant,
-    _permit: Option<SemaphorePermit<'a>>,
-}
-
-impl Turns {
-    fn new(concurrency: u32) -> Self {
-        let permits = Semaphore::new(concurrency as usize);
-        let (average, ended) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { permits, concurrency: concurrency.into(), average, ended, opened: Instant::now() }
-    }
-
-    /// Waits for leave to run.
-    pub async fn take(&self) -> Turn<'_> {
-        let permit = self.permits.acquire().await.ok();
-        Turn { turns: self, started: Instant::now(), _permit: permit }
-    }
-
-    /// How many frames may be in hand: those that run, and as many more as keep the node busy for a moment. Frames that take
-    /// long are better left to other nodes.
-    fn room(&self) -> u64 {
-        let average = match self.average.load(Relaxed) {
-            0 => 0,
-            // When all turns are taken and none has ended for a while, what runs now takes longer than what ran before.
-            average if self.permits.available_permits() == 0 => average.max(self.since_ended()),
-            average => average,
-        };
-        let ahead = AHEAD.saturating_mul(self.concurrency).checked_div(average).unwrap_or(0);
-        self.concurrency + ahead.min(AHEAD_MAX)
-    }
-
-    fn nanos(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn since_ended(&self) -> u64 {
-        self.nanos().saturating_sub(self.ended.load(Relaxed))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        /// The newest frame counts for one part in this many.
-        const WEIGHT: u64 = 16;
-        let took = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX / WEIGHT).max(WEIGHT);
-        let before = self.turns.average.load(Relaxed);
-        let average = if before == 0 { took } else { before - before / WEIGHT + took / WEIGHT };
-        self.turns.average.store(average, Relaxed);
-        self.turns.ended.store(self.turns.nanos(), Relaxed);
-    }
 }
 
 enum Ended {
@@ -185,7 +116,8 @@ impl Worker {
         loop {
             while self.running.try_join_next().is_some() {}
             let unasked = if draining { 0 } else { self.unasked(&queue) };
-            let ask = unasked * 4 >= self.turns.room() || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
+            let ask =
+                unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
             if ask && let Err(error) = queue.request(unasked).await {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
@@ -218,7 +150,16 @@ impl Worker {
     /// How many frames there is room for that were not asked for. Asking for many at once is cheaper for the server, so a
     /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
-        self.turns.room().saturating_sub(self.running.len() as u64).saturating_sub(queue.demand())
+        let room = match self.lane {
+            Lane::Alone => 1_u64.saturating_sub(self.running.len() as u64),
+            Lane::Work | Lane::Retry => self.turns.room(),
+        };
+        room.saturating_sub(queue.demand())
+    }
+
+    /// The most frames that could be asked for at once.
+    fn reach(&self) -> u64 {
+        if self.lane == Lane::Alone { 1 } else { self.turns.reach() }
     }
 
     fn start(&mut self, delivery: Delivery) {

@@ -36,6 +36,19 @@ impl Message {
         item
     }
 
+    /// Each of its items as a message.
+    fn split(&self) -> Vec<Self> {
+        let mut rest = &self.payload[..];
+        let mut items = Vec::new();
+        while !rest.is_empty() {
+            let before = rest;
+            let _: Value = ciborium::from_reader(&mut rest).unwrap();
+            let payload = Bytes::copy_from_slice(&before[..before.len() - rest.len()]);
+            items.push(Self { payload, ..self.clone() });
+        }
+        items
+    }
+
     /// A header that must be there.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
@@ -85,6 +98,30 @@ impl Client {
             messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
         };
         self.with(read)
+    }
+
+    /// Waits until a stream holds this many items, however many messages they are in, and reads them: each as a message of its
+    /// own with the headers that it came with.
+    #[track_caller]
+    pub fn items(&self, stream: &str, number: usize) -> Vec<Message> {
+        eventually(&format!("{stream} holds {number} items"), || {
+            let items = self.all_items(stream);
+            (items.len() == number).then_some(items)
+        })
+    }
+
+    /// How many items a stream holds now.
+    #[track_caller]
+    pub fn items_now(&self, stream: &str) -> usize {
+        self.all_items(stream).len()
+    }
+
+    fn all_items(&self, stream: &str) -> Vec<Message> {
+        let number = usize::try_from(self.count(stream)).unwrap();
+        if number == 0 {
+            return Vec::new();
+        }
+        self.messages(stream, number).iter().flat_map(Message::split).collect()
     }
 
     /// The names of a stream's consumers, sorted.

@@ -1,0 +1,215 @@
+//! Running the items of a frame.
+//!
+//! One turn runs them one after the other. When that takes long, others are asked for help: first this node's free turns, then
+//! the other nodes, by leaving the items that nobody has begun.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pcluster_abi::Level;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::catalog::Phase;
+use super::fault::{self, Point};
+use super::outcome::Hop;
+use super::taken::Taken;
+use super::turns::{Turn, Turns};
+use super::worker::reached;
+use crate::engine::limits::GATHER_BYTES;
+use crate::engine::output::Outputs;
+use crate::engine::task::{Call, Caller, Failure, FailureKind};
+
+/// A frame that takes longer than this asks for the node's other turns.
+const HELP_AFTER: Duration = Duration::from_millis(2);
+/// Items that nobody has begun are left to other nodes when a frame has taken this long and would take as long again.
+pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
+
+/// How one item ended.
+pub(super) struct Ending {
+    pub(super) position: usize,
+    pub(super) outputs: Result<Outputs, Failure>,
+}
+
+/// A frame while its items run.
+pub(super) struct Running {
+    hop: Arc<Hop>,
+    taken: Arc<Taken>,
+    started: Instant,
+    /// The item that is next.
+    next: AtomicUsize,
+    /// No more items shall begin.
+    stopped: AtomicBool,
+    /// Bytes of outputs so far.
+    gathered: AtomicUsize,
+    ended: Mutex<Ended>,
+    /// Messages that were made of outputs while their item still ran.
+    carried: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Ended {
+    endings: Vec<Ending>,
+    /// Items with too many outputs to run beside others.
+    large: Vec<usize>,
+}
+
+/// What came of a frame's items.
+pub(super) struct Ran {
+    /// Those that have ended, in order.
+    pub(super) endings: Vec<Ending>,
+    /// Items to be run each in a frame of its own.
+    pub(super) large: Vec<usize>,
+    /// Messages made of a single item's outputs so far.
+    pub(super) carried: usize,
+}
+
+/// Runs the items of a frame, until all have ended or the rest is to be left.
+pub(super) async fn run(
+    hop: &Arc<Hop>,
+    taken: &Arc<Taken>,
+    turns: &Arc<Turns>,
+    turn: Turn,
+    phase: &mut watch::Receiver<Phase>,
+) -> Ran {
+    let running = Arc::new(Running {
+        hop: Arc::clone(hop),
+        taken: Arc::clone(taken),
+        started: Instant::now(),
+        next: AtomicUsize::new(0),
+        stopped: AtomicBool::new(false),
+        gathered: AtomicUsize::new(0),
+        ended: Mutex::default(),
+        carried: AtomicUsize::new(0),
+    });
+    let mut helpers = JoinSet::new();
+    let (begun, all_begun) = watch::channel(false);
+    let all = async {
+        {
+            let mut own = std::pin::pin!(running.work(turns));
+            let help = tokio::time::sleep(HELP_AFTER);
+            tokio::select! {
+                biased;
+                () = &mut own => return,
+                () = help, if taken.len() > 1 => running.call_for_help(turns, &all_begun, &mut helpers),
+            }
+            own.await;
+        }
+        // Helpers that still wait for a turn may be waiting for this one.
+        drop(turn);
+        begun.send_replace(true);
+        while helpers.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        biased;
+        () = all => {}
+        () = reached(phase, Phase::Interrupt) => {}
+    }
+    helpers.shutdown().await;
+    let Ended { mut endings, large } = std::mem::take(&mut *running.ended());
+    endings.sort_by_key(|ending| ending.position);
+    Ran { endings, large, carried: running.carried.load(Relaxed) }
+}
+
+impl Running {
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs items as long as there are some that nobody has begun.
+    async fn work(self: &Arc<Self>, turns: &Turns) {
+        while let Some(position) = self.begin() {
+            let started = Instant::now();
+            let running = self.hop.stats.run();
+            let call = Call { of: Arc::clone(self) as Arc<dyn Caller>, position };
+            let outputs = self.hop.task.run(&self.taken.frame.items[position], call).await;
+            drop(running);
+            turns.ran(started.elapsed());
+            if let Ok(outputs) = &outputs {
+                self.gathered.fetch_add(outputs.bytes(), Relaxed);
+            }
+            let mut ended = self.ended();
+            if !ended.large.contains(&position) {
+                ended.endings.push(Ending { position, outputs });
+            }
+        }
+    }
+
+    /// Lets free turns run items of the frame, until all have begun.
+    fn call_for_help(self: &Arc<Self>, turns: &Arc<Turns>, begun: &watch::Receiver<bool>, helpers: &mut JoinSet<()>) {
+        let left = self.taken.len().saturating_sub(self.next.load(Relaxed));
+        for _ in 0..left.min(usize::try_from(turns.concurrency()).unwrap_or(usize::MAX) - 1) {
+            let (running, turns, mut begun) = (Arc::clone(self), Arc::clone(turns), begun.clone());
+            helpers.spawn(async move {
+                let turn = tokio::select! {
+                    turn = turns.take() => turn,
+                    _ = begun.wait_for(|begun| *begun) => return,
+                };
+                running.work(&turns).await;
+                drop(turn);
+            });
+        }
+    }
+
+    /// The next item that nobody has begun, unless it shall be left.
+    fn begin(&self) -> Option<usize> {
+        if self.stopped.load(Relaxed) {
+            return None;
+        }
+        let position = self.next.fetch_add(1, Relaxed);
+        if position >= self.taken.len() {
+            return None;
+        }
+        if position > 0 && (self.takes_long(position) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
+            self.stopped.store(true, Relaxed);
+            return None;
+        }
+        Some(position)
+    }
+
+    /// Whether the rest would take long: as long as the items before, which have taken long.
+    fn takes_long(&self, begun: usize) -> bool {
+        let elapsed = self.started.elapsed();
+        elapsed > LEAVE_AFTER
+            && elapsed.as_secs_f64() * ratio(self.taken.len() - begun, begun) > LEAVE_AFTER.as_secs_f64()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of items in a frame are small")]
+fn ratio(part: usize, of: usize) -> f64 {
+    part as f64 / of as f64
+}
+
+impl Caller for Running {
+    fn id(&self, position: usize) -> String {
+        self.taken.item_id(position)
+    }
+
+    fn attempt(&self) -> u64 {
+        self.taken.attempt
+    }
+
+    fn log(&self, position: usize, level: Level, line: String) {
+        self.hop.logs.log(self.taken.item_id(position), level, line);
+    }
+
+    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        async move {
+            if self.taken.len() > 1 {
+                // Its neighbours would have to wait for it: it is left for later.
+                self.ended().large.push(position);
+                return Err(Failure::passing(FailureKind::Output, "too many outputs to run beside others"));
+            }
+            let first = self.carried.load(Relaxed);
+            let messages = self.hop.carried_messages(&self.taken, outputs, first);
+            self.carried.fetch_add(messages.len(), Relaxed);
+            let stored = self.hop.store_each(&messages).await;
+            fault::point(Point::Carried, &self.taken);
+            stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,189 @@
+//! A frame that was handed out: what it holds, and what is known of the attempts before.
+
+use std::time::Duration;
+
+use crate::broker::queue::Delivery;
+use crate::dead::{self, Attempt};
+use crate::engine::task::{Failure, FailureKind};
+use crate::frame::format::Format;
+use crate::frame::id::{FrameId, Index};
+use crate::frame::{Frame, Headers, from_header_line, header, to_header_line};
+use crate::subject::Lane;
+
+/// A frame that was handed out.
+pub struct Taken {
+    /// What it holds.
+    pub frame: Frame,
+    /// Where it was queued.
+    pub lane: Lane,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// Which items these are of the frame that they were part of when it got its id.
+    pub part: Index,
+    /// That frame's place in the stream.
+    pub origin: u64,
+    /// Which attempt this is; 1 is the first.
+    pub attempt: u64,
+    /// How many of the attempts before ended without a word: their nodes died, or were cut off.
+    pub deaths: u64,
+    /// What is known of the attempts before.
+    pub history: Vec<Attempt>,
+    /// Why it is given up, if a node has found so and left the rest to the next.
+    pub given_up: Option<Failure>,
+}
+
+/// What a delivery is.
+pub enum Read {
+    /// A frame to run.
+    Frame(Box<Taken>),
+    /// A frame that shall first wait for this long.
+    Wait(Duration),
+    /// No frame, for this reason, at this attempt.
+    Undecodable(String, u64),
+}
+
+impl Taken {
+    /// Reads a delivery of this lane. `fed` is how the payload is written if it has no content type and is what a client fed.
+    #[must_use]
+    pub fn read(delivery: &Delivery, lane: Lane, fed: Option<Format>) -> Read {
+        // Only nodes publish to the other lanes; on what came along the chain these headers are the feeder's and mean nothing.
+        let own = |name: &str| delivery.header(name).filter(|_| lane != Lane::Work);
+        let number = |name: &str| own(name).and_then(|text| text.parse::<u64>().ok());
+        let delay = number(header::DELAY);
+        if let (Some(millis), 1) = (delay, delivery.delivered) {
+            return Read::Wait(Duration::from_millis(millis));
+        }
+        let deaths = delivery.delivered.saturating_sub(1 + u64::from(delay.is_some()));
+        let attempt = number(header::ATTEMPT).unwrap_or(0).saturating_add(deaths).saturating_add(1);
+        let format = fed.filter(|_| lane == Lane::Work);
+        let (items, index) = match decode(delivery, format) {
+            Ok(decoded) => decoded,
+            Err(reason) => return Read::Undecodable(reason, attempt),
+        };
+        let id = frame_id(delivery, format.is_some());
+        let part = match own(header::PART).and_then(|text| Index::parse(text, items.len()).ok()) {
+            Some(part) => part,
+            // A feeder may tell its items apart by their numbers.
+            None if id.is_fed() => index.clone(),
+            None => Index::in_order(items.len()),
+        };
+        let given_up = own(header::FAILURE).map(|kind| Failure {
+            backtrace: own(header::BACKTRACE).map(from_header_line),
+            ..Failure::fatal(FailureKind::from_name(kind), reason(own(header::REASON)))
+        });
+        Read::Frame(Box::new(Self {
+            frame: Frame { id, items, index, inherited: delivery.inherited() },
+            lane,
+            sequence: delivery.sequence,
+            part,
+            origin: number(header::ORIGIN).unwrap_or(delivery.sequence),
+            attempt,
+            deaths,
+            history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
+            given_up,
+        }))
+    }
+
+    /// How many items it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frame.items.len()
+    }
+
+    /// Whether it has no item.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frame.items.is_empty()
+    }
+
+    /// The id of the item at this position, the same at each attempt.
+    #[must_use]
+    pub fn item_id(&self, position: usize) -> String {
+        self.frame.id.item(self.part.get(position))
+    }
+
+    /// Whether one of its items descends from what was fed under this id.
+    #[must_use]
+    pub fn holds(&self, fed: &str) -> bool {
+        (0..self.len()).any(|position| self.frame.fed_id(position) == fed)
+    }
+
+    /// All positions.
+    #[must_use]
+    pub fn positions(&self) -> Vec<usize> {
+        (0..self.len()).collect()
+    }
+}
+
+fn reason(text: Option<&str>) -> String {
+    text.map(from_header_line).unwrap_or_default()
+}
+
+fn decode(delivery: &Delivery, fed: Option<Format>) -> Result<(Vec<bytes::Bytes>, Index), String> {
+    let format = match (fed, delivery.header(header::CONTENT_TYPE)) {
+        (None, _) => Format::Cbor,
+        (Some(_), Some(text)) => Format::from_content_type(text).map_err(|error| error.to_string())?,
+        (Some(format), None) => format,
+    };
+    let items = format.items(&delivery.payload).map_err(|error| error.to_string())?;
+    let index = match delivery.header(header::INDEX) {
+        Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
+        None => Index::in_order(items.len()),
+    };
+    Ok((items, index))
+}
+
+/// The id that a message carries, or one made of where it is stored.
+pub fn frame_id(delivery: &Delivery, is_fed: bool) -> FrameId {
+    match delivery.header(header::ID).or_else(|| delivery.header(header::MESSAGE_ID)) {
+        Some(text) if is_fed => FrameId::from_fed(text),
+        Some(text) => FrameId::from_header(text),
+        None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
+    }
+}
+
+/// The headers by which what is put back is known again, besides those of its frame.
+pub struct Back<'a> {
+    /// Where it goes.
+    pub lane: Lane,
+    /// Failed attempts so far.
+    pub failed: u64,
+    /// How long it waits.
+    pub delay: Option<Duration>,
+    /// What is known of the attempts before.
+    pub history: &'a [Attempt],
+    /// Why it is given up, if it is.
+    pub given_up: Option<&'a Failure>,
+}
+
+impl Back<'_> {
+    /// Some items of a frame, to be put back as one: the headers and the payload.
+    #[must_use]
+    pub fn message(&self, taken: &Taken, positions: &[usize]) -> (Headers, bytes::Bytes) {
+        let frame = taken.frame.part(positions);
+        let mut headers = frame.headers();
+        let part = taken.part.pick(positions);
+        let is_plain = part.is_in_order() || frame.id.is_fed() && part == frame.index;
+        if !is_plain {
+            headers.push(header::PART, part.to_string());
+        }
+        headers.push(header::ORIGIN, taken.origin.to_string());
+        if self.failed > 0 {
+            headers.push(header::ATTEMPT, self.failed.to_string());
+        }
+        if let Some(delay) = self.delay {
+            headers.push(header::DELAY, delay.as_millis().to_string());
+        }
+        if !self.history.is_empty() {
+            headers.push(header::HISTORY, dead::to_header(self.history));
+        }
+        if let Some(failure) = self.given_up {
+            headers.push(header::FAILURE, failure.kind.name());
+            headers.push(header::REASON, super::letter::reason_line(&failure.reason));
+            if let Some(backtrace) = &failure.backtrace {
+                headers.push(header::BACKTRACE, to_header_line(backtrace));
+            }
+        }
+        (headers, frame.payload())
+    }
+}

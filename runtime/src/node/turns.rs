@@ -1,0 +1,199 @@
+//! How much of a hop runs at once on this node, and how much more the node should hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Frames wait in hand for about this long, in nanoseconds, so that the next is there when one ends.
+const AHEAD: u64 = 20_000_000;
+/// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
+const AHEAD_MAX: u64 = 512;
+/// The most bytes that wait in hand.
+const AHEAD_BYTES: u64 = 64 << 20;
+
+/// Lets as many items of a hop run at once as its stage allows, and knows how long they take.
+pub struct Turns {
+    permits: Arc<Semaphore>,
+    concurrency: u64,
+    /// Frames in hand.
+    held: AtomicU64,
+    /// Those of them that have a turn.
+    running: Arc<AtomicU64>,
+    /// Time that an item runs, in nanoseconds.
+    time: Average,
+    /// Items of a frame.
+    items: Average,
+    /// Bytes of a frame.
+    bytes: Average,
+    /// When an item last ended, in nanoseconds since `opened`.
+    ended: AtomicU64,
+    opened: Instant,
+}
+
+/// Leave to run items one after the other, until it is dropped.
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// Counts frames, if it is a frame's own.
+    frames: Option<Arc<AtomicU64>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(frames) = &self.frames {
+            frames.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// Counts a frame as being in hand until it is dropped.
+pub struct Held<'a>(&'a AtomicU64);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A moving average; 0 at the start.
+#[derive(Default)]
+struct Average(AtomicU64);
+
+impl Average {
+    /// It is kept in parts of a whole, so that small values are not rounded away.
+    const PARTS: u64 = 64;
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed).div_ceil(Self::PARTS)
+    }
+
+    fn add(&self, value: u64) {
+        /// The newest value counts for one part in this many.
+        const WEIGHT: u64 = 16;
+        let (before, value) = (self.0.load(Relaxed), value.saturating_mul(Self::PARTS));
+        let after = if before == 0 { value } else { before - before / WEIGHT + value / WEIGHT };
+        self.0.store(after, Relaxed);
+    }
+}
+
+impl Turns {
+    /// Turns for a stage of this concurrency.
+    #[must_use]
+    pub fn new(concurrency: u32) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(concurrency as usize)),
+            concurrency: concurrency.into(),
+            held: AtomicU64::new(0),
+            running: Arc::default(),
+            time: Average::default(),
+            items: Average::default(),
+            bytes: Average::default(),
+            ended: AtomicU64::new(0),
+            opened: Instant::now(),
+        }
+    }
+
+    /// Items that may run at once.
+    #[must_use]
+    pub fn concurrency(&self) -> u64 {
+        self.concurrency
+    }
+
+    /// Counts a frame that was handed out.
+    pub fn hold(&self, items: usize, bytes: usize) -> Held<'_> {
+        self.items.add(items as u64);
+        self.bytes.add(bytes as u64);
+        self.held.fetch_add(1, Relaxed);
+        Held(&self.held)
+    }
+
+    /// Waits for leave to run.
+    pub async fn take(&self) -> Turn {
+        Turn { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }
+    }
+
+    /// Waits for leave to run a frame that is in hand.
+    pub async fn take_frame(&self) -> Turn {
+        let mut turn = self.take().await;
+        self.running.fetch_add(1, Relaxed);
+        turn.frames = Some(Arc::clone(&self.running));
+        turn
+    }
+
+    /// An item has run for this long.
+    pub fn ran(&self, took: Duration) {
+        self.time.add(nanos(took));
+        self.ended.store(nanos(self.opened.elapsed()), Relaxed);
+    }
+
+    /// How long an item takes, as far as is known.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        match self.time.get() {
+            0 => None,
+            time => Some(Duration::from_nanos(time)),
+        }
+    }
+
+    /// How many more frames the node should hold: those that free turns ask for, and as many more as keep the node busy for a
+    /// moment. Frames that take long are better left to other nodes.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let items = self.items.get().max(1);
+        let free = (self.permits.available_permits() as u64).div_ceil(items);
+        let time = match self.time.get() {
+            0 => 0,
+            // When all turns are taken and none has ended for a while, what runs now takes longer than what ran before.
+            time if free == 0 => time.max(nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed))),
+            time => time,
+        };
+        let ahead = AHEAD.saturating_mul(self.concurrency).checked_div(time.saturating_mul(items)).unwrap_or(0);
+        let ahead = ahead.min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.get().max(1));
+        (free + ahead).saturating_sub(self.idle())
+    }
+
+    /// The most frames that it would hold now without a turn.
+    #[must_use]
+    pub fn reach(&self) -> u64 {
+        self.room() + self.idle()
+    }
+
+    /// Frames in hand that wait for their turn, or for what they leave behind to be stored.
+    fn idle(&self) -> u64 {
+        self.held.load(Relaxed).saturating_sub(self.running.load(Relaxed))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_asks_for_what_its_free_turns_can_run_and_a_little_more() {
+        let turns = Turns::new(8);
+        assert_eq!(turns.room(), 8);
+        let held = turns.hold(4, 100);
+        let turn = turns.take_frame().await;
+        assert_eq!(turns.room(), 2, "seven free turns are filled by two frames of four");
+        drop(turn);
+        assert_eq!(turns.room(), 1, "what the frame leaves behind is not stored yet");
+        drop(held);
+        turns.ran(Duration::from_millis(1));
+        // 20 ms of 8 turns are 160 items of 1 ms.
+        assert_eq!(turns.room(), 2 + 40);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_for_ahead_of_long_items() {
+        let turns = Turns::new(2);
+        turns.ran(Duration::from_secs(1));
+        let _held = (turns.hold(1, 1), turns.hold(1, 1));
+        let _turns = (turns.take_frame().await, turns.take_frame().await);
+        assert_eq!(turns.room(), 0);
+    }
+}
