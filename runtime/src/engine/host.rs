@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pcluster_abi as abi;
+use tokio::time::Instant;
 use wasmtime::{Caller, Extern, Linker, Memory};
 
 use super::limits::{MAX_OUTPUTS, MemoryLimiter};
@@ -25,6 +26,8 @@ pub trait LogSink: Send + Sync {
 /// The state of one execution on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
+    /// When its time is up; `None`: never.
+    pub(super) deadline: Option<Instant>,
     pub(super) wasi: Wasi,
     pub(super) outputs: Vec<Bytes>,
     pub(super) failure: Option<String>,
@@ -57,6 +60,7 @@ impl Host {
     pub(super) fn new(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
         Self {
             memory: MemoryLimiter::new(memory),
+            deadline: None,
             wasi: Wasi::default(),
             outputs: Vec::new(),
             failure: None,
@@ -76,6 +80,10 @@ impl Host {
     /// The environment variables that the guest sees, each as `NAME=value`.
     pub(super) fn environment(&self) -> &[String] {
         &self.surroundings.environment
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {

@@ -6,12 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use ciborium::Value;
 use pcluster_abi as abi;
-use wasmtime::{Extern, Instance, InstancePre, ModuleExport, Store, Trap};
+use tokio::time::Instant;
+use wasmtime::{Extern, Instance, InstancePre, ModuleExport, Store, Trap, UpdateDeadline};
 
 use super::host::{Host, LogSink, OutOfBounds, OutputError};
-use super::limits::Limits;
+use super::limits::{Limits, OutOfTime};
 use super::wasi::Exit;
-use super::{Engine, EngineError, Plugin};
+use super::{Engine, EngineError, Plugin, backtrace};
+
+/// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
+const BACKSTOP: Duration = Duration::from_millis(100);
 
 /// What all executions of a stage have in common.
 #[derive(Debug, Clone, Default)]
@@ -105,19 +109,21 @@ pub struct Failure {
     pub reason: String,
     /// Whether another attempt is in vain.
     pub fatal: bool,
+    /// The functions that the guest was in, the innermost first, one a line; `None` if it was in none.
+    pub backtrace: Option<String>,
 }
 
 impl Failure {
     /// A failure that another attempt may mend.
     #[must_use]
     pub fn passing(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: false }
+        Self { kind, reason: reason.into(), fatal: false, backtrace: None }
     }
 
     /// A failure for good.
     #[must_use]
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: true }
+        Self { kind, reason: reason.into(), fatal: true, backtrace: None }
     }
 }
 
@@ -177,17 +183,20 @@ impl Task {
     pub async fn run(&self, item: &[u8], call: Call) -> Result<Vec<Bytes>, Failure> {
         let slot = self.engine.slots.acquire().await;
         let _slot = slot.map_err(|_| Failure::passing(FailureKind::Node, "the engine is closed"))?;
-        let host = Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
+        let mut host =
+            Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
+        host.deadline = Instant::now().checked_add(self.limits.timeout);
         let mut store = Store::new(&self.engine.inner, host);
         store.limiter(|host| &mut host.memory);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let ended = tokio::time::timeout(self.limits.timeout, self.enter(&mut store, item)).await;
+        store.epoch_deadline_callback(|store| at_tick(store.data()));
+        let backstop = self.limits.timeout.saturating_add(BACKSTOP);
+        let ended = tokio::time::timeout(backstop, self.enter(&mut store, item)).await;
         let mut host = store.into_data();
         host.flush_output();
         match ended {
             Err(_) => Err(timed_out(self.limits.timeout)),
-            Ok(Err(error)) => Err(trapped(&error, &host, self.limits.memory)),
+            Ok(Err(error)) => Err(Failure { backtrace: backtrace::of(&error), ..trapped(&error, &host, self.limits) }),
             Ok(Ok(Some(abi::Status::Done))) => Ok(host.outputs),
             Ok(Ok(status)) => Err(failed(status, host.failure)),
         }
@@ -212,6 +221,15 @@ impl Task {
     }
 }
 
+/// What a running guest does when the clock ticks: gives way, or ends if its time is up.
+fn at_tick(host: &Host) -> wasmtime::Result<UpdateDeadline> {
+    if host.is_overdue() {
+        return Err(OutOfTime.into());
+    }
+    // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
 fn function(store: &mut Store<Host>, instance: &Instance, export: &ModuleExport) -> wasmtime::Result<wasmtime::Func> {
     let found = instance.get_module_export(store, export).and_then(Extern::into_func);
     found.ok_or_else(|| wasmtime::Error::msg("an export that must be a function is none"))
@@ -231,7 +249,10 @@ fn timed_out(timeout: Duration) -> Failure {
     Failure::passing(FailureKind::Timeout, format!("the task took longer than its timeout of {timeout}"))
 }
 
-fn trapped(error: &wasmtime::Error, host: &Host, memory: u64) -> Failure {
+fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
+    if error.is::<OutOfTime>() {
+        return timed_out(limits.timeout);
+    }
     let said = |reason: String| match &host.failure {
         Some(failure) => format!("{failure} ({reason})"),
         None => reason,
@@ -240,7 +261,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, memory: u64) -> Failure {
         return Failure::passing(FailureKind::Output, output.to_string());
     }
     if host.memory.exceeded() {
-        let memory = bytesize::ByteSize(memory).display().iec();
+        let memory = bytesize::ByteSize(limits.memory).display().iec();
         return Failure::passing(
             FailureKind::Memory,
             said(format!("the task wanted more than its memory of {memory}")),
