@@ -31,6 +31,8 @@ pub struct Host {
     pub(super) wasi: Wasi,
     pub(super) outputs: Vec<Bytes>,
     pub(super) failure: Option<String>,
+    /// Whether the task itself was called; what runs before it makes the instance ready.
+    pub(super) started: bool,
     output_bytes: usize,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
@@ -41,6 +43,8 @@ pub struct Host {
 /// The guest gave out more than it may, or what is not an item.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutputError {
+    #[error("an output was given before the task was called")]
+    TooEarly,
     #[error("more than {MAX_OUTPUTS} outputs from one item")]
     TooMany,
     #[error("the outputs of one item have more than {} together, the stage's `memory`", bytesize::ByteSize(*.0).display().iec())]
@@ -64,6 +68,7 @@ impl Host {
             wasi: Wasi::default(),
             outputs: Vec::new(),
             failure: None,
+            started: false,
             output_bytes: 0,
             output_item_max,
             surroundings,
@@ -91,6 +96,9 @@ impl Host {
     }
 
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
+        if !self.started {
+            return Err(OutputError::TooEarly);
+        }
         if item.len() > self.output_item_max {
             return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
         }

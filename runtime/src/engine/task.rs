@@ -216,6 +216,7 @@ impl Task {
         let target = room.data_mut(&mut *store).get_mut(start..start.saturating_add(item.len()));
         target.ok_or(OutOfBounds(abi::ALLOC))?.copy_from_slice(item);
         let task = function(store, &instance, &self.exports.task)?.typed::<(i32, i32), i32>(&*store)?;
+        store.data_mut().started = true;
         let status = task.call_async(&mut *store, (pointer, length)).await?;
         Ok(abi::Status::from_i32(status))
     }
