@@ -34,13 +34,12 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 /// Waits, but no longer than the guest has time. A sleeping guest holds no thread: this is where it waits.
 async fn sleep(wait: Duration, deadline: Option<Instant>) -> Result<(), OutOfTime> {
+    let sleeping = tokio::time::sleep(wait);
     match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, tokio::time::sleep(wait)).await.map_err(|_| OutOfTime),
-        None => {
-            tokio::time::sleep(wait).await;
-            Ok(())
-        }
+        Some(deadline) => tokio::time::timeout_at(deadline, sleeping).await.map_err(|_| OutOfTime)?,
+        None => sleeping.await,
     }
+    Ok(())
 }
 
 /// A subscription's layout: user data at 0, kind at 8; of a clock its id at 16, time at 24, flags at 40.
