@@ -151,9 +151,10 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If the plugin has no such task.
+    /// If the plugin has no such task, or cannot start within the limits.
     pub fn task(&self, name: &str, limits: Limits, surroundings: Surroundings) -> Result<Task, EngineError> {
         self.inspection.task(name)?;
+        self.inspection.check_memory(limits.memory)?;
         let module = self.pre.module();
         let export = |name: &str| {
             module.get_export_index(name).ok_or_else(|| EngineError::Load(format!("it exports no `{name}`")))
