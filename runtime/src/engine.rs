@@ -1,15 +1,19 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once, kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! one item in a fresh instance. [`output`] is what it gives out, [`host`] is what a guest may call of pcluster, [`wasi`] what it finds of an operating
-//! system, [`limits`] what it may use up, [`inspect`] reads a plugin without running it.
+//! one item in a fresh instance. [`output`] is what it gives out, [`host`] is what a guest may call of pcluster, [`wasi`] what
+//! it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened, [`inspect`]
+//! reads a plugin without running it.
 
+mod backtrace;
 pub mod cache;
 pub mod host;
 pub mod inspect;
 pub mod limits;
 pub mod output;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod wasi;
 
 use std::path::PathBuf;

@@ -15,6 +15,7 @@ const TASK: &str = r#"(func (export "pcluster_task:t") (param i32 i32) (result i
 /// Each bad plugin, and what is said of it.
 fn bad_plugins() -> Vec<(Vec<u8>, &'static str)> {
     let import = |text: &str| module(text, MEMORY, ALLOC, TASK, "");
+    let more = |text: &str| module(EMIT, MEMORY, ALLOC, TASK, text);
     let other_abi = r#"(@custom "pcluster" "{\"abi\":2,\"name\":\"t\"}")"#;
     let mut cut_off = module(EMIT, MEMORY, ALLOC, TASK, "");
     cut_off.truncate(cut_off.len() - 3);
@@ -50,6 +51,26 @@ fn bad_plugins() -> Vec<(Vec<u8>, &'static str)> {
             "its export `pcluster_task:t` is `(i32) -> ()`, not `(i32, i32) -> (i32)`",
         ),
         (module(EMIT, MEMORY, ALLOC, "", ""), "the plugin has no task; mark a function with `#[task]`"),
+        (
+            module(EMIT, MEMORY, ALLOC, r#"(global (export "pcluster_task:t") i32 (i32.const 0))"#, ""),
+            "not a pcluster plugin: it exports no function `pcluster_task:t`",
+        ),
+        (
+            module(EMIT, r#"(global (export "memory") i32 (i32.const 0)) (memory 1)"#, ALLOC, TASK, ""),
+            "not a pcluster plugin: it exports no memory named `memory`",
+        ),
+        (
+            more(r#"(func (export "_initialize") (result i32) (i32.const 0))"#),
+            "its export `_initialize` is `() -> (i32)`, not `() -> ()`",
+        ),
+        (more("(memory 1)"), "not a valid WebAssembly module: multiple memories"),
+        (module(EMIT, r#"(memory (export "memory") i64 1)"#, ALLOC, TASK, ""), "memory64 must be enabled"),
+        (module(EMIT, r#"(memory (export "memory") 1 1 shared)"#, ALLOC, TASK, ""), "threads must be enabled"),
+        (more("(tag (param i32))"), "exceptions proposal not enabled"),
+        (more("(type (struct (field i32)))"), "gc"),
+        (more("(table 1 externref)"), "gc types are disallowed"),
+        (more("(table 20001 funcref)"), "a plugin may have one table, of at most 20000 entries"),
+        (more("(table 1 funcref) (table 1 funcref)"), "a plugin may have one table"),
     ]
 }
 
@@ -74,6 +95,37 @@ fn a_bad_plugin_is_refused_with_the_reason_and_nothing_changes() {
     cluster.ok(&["feed", "bad", "1"]);
     assert_eq!(cluster.pull_all("bad"), Vec::<serde_json::Value>::new());
     assert_eq!(node.stop(), Some(0));
+}
+
+#[test]
+fn a_plugin_that_starts_with_more_memory_than_its_stage_allows_is_refused() {
+    let cluster = Cluster::start();
+    cluster.file("p.wasm", module(EMIT, r#"(memory (export "memory") 33)"#, ALLOC, TASK, ""));
+    let manifest = |memory: &str| {
+        format!(
+            "name = \"big\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\ntask = \"t\"\nmemory = \"{memory}\""
+        )
+    };
+    cluster.file("chain.toml", manifest("2MiB"));
+    assert_refused(
+        &cluster.run(&["deploy"]),
+        1,
+        &[
+            "stage `s`: plugin `p.wasm`: the plugin starts with 2.1 MiB of memory, but its stage allows 2.0 MiB; ",
+            "write `memory = \"2112KiB\"` or more",
+        ],
+    );
+    assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+    let shown = cluster.ok(&["inspect", "p.wasm"]);
+    assert!(shown.lines().next().unwrap().ends_with(" bytes, starts with 2.1 MiB of memory"), "{shown}");
+    let json: serde_json::Value = serde_json::from_str(&cluster.ok(&["inspect", "p.wasm", "--json"])).unwrap();
+    assert_eq!(json["memory"], 2112 << 10);
+
+    cluster.deploy(&manifest("2112KiB"));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "big", "1"]);
+    assert_eq!(cluster.pull_all("big"), Vec::<serde_json::Value>::new());
+    assert_eq!(cluster.status("big")["dead"], 0);
 }
 
 #[test]

@@ -1,8 +1,15 @@
 //! Items that fail: tried again, then kept with the reason; nothing else suffers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
+use pcluster::engine::host::LogSink;
+use pcluster::engine::limits::Limits;
+use pcluster::engine::task::{Call, Surroundings};
+use pcluster::engine::{Engine, EngineSettings};
+use pcluster::frame::format::to_cbor;
+use pcluster::name::Digest;
 use serde_json::json;
 
 use crate::support::{Client, Cluster, json_lines, numbers, plugin, probe_chain};
@@ -13,6 +20,13 @@ fn chain(name: &str, task: &str, rest: &str) -> String {
         "name = \"{name}\"\nversion = \"1.0\"\n[[stage]]\nname = \"only\"\nplugin = \"{}\"\ntask = \"{task}\"\n{rest}\n",
         plugin("probe")
     )
+}
+
+/// Takes what no test looks at.
+struct Nowhere;
+
+impl LogSink for Nowhere {
+    fn log(&self, _: &str, _: pcluster_abi::Level, _: String) {}
 }
 
 /// Two attempts, the second soon.
@@ -146,4 +160,22 @@ fn a_task_sees_the_variables_that_the_manifest_grants_and_nothing_else_of_the_ho
     let result = &json_lines(&cluster.ok(&["pull", "env", "-n", "1"]))[0];
     assert_eq!(result["variables"], json!({"GREETING": "hi", "EMPTY": ""}));
     assert!(!result["arguments"].to_string().contains("node"), "{result}");
+}
+
+#[test]
+fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
+    let bytes = std::fs::read(plugin("probe")).unwrap();
+    let engine = Engine::new(&EngineSettings { instances: 1, cache: None }).unwrap();
+    let loaded = engine.load(&Digest::of(&bytes), &bytes).unwrap();
+    let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (task, function) in
+        [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_task:spin")]
+    {
+        let task = loaded.task(task, limits, Surroundings::default()).unwrap();
+        let call = Call { id: "it".into(), attempt: 1, logs: Arc::new(Nowhere) };
+        let failure = runtime.block_on(task.run(&to_cbor(&60_000), call)).unwrap_err();
+        let backtrace = failure.backtrace.unwrap_or_default();
+        assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
+    }
 }

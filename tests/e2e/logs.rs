@@ -1,8 +1,10 @@
 //! Log lines: all that a task says arrives, and can be told apart.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
-use crate::support::{Cluster, eventually, json_lines, plugin};
+use crate::support::{Cluster, eventually, json_lines, lines, plugin, probe_chain};
 
 /// What the task `print` says, level by level.
 const SAID: [(&str, &str); 7] = [
@@ -74,4 +76,32 @@ fn logs_follow_until_they_are_told_to_stop() {
     eventually("the line of the second item", || (logs.stdout().lines().count() == 2).then_some(()));
     logs.signal("INT");
     assert_eq!(logs.ended(), Some(0), "{}", logs.stderr());
+}
+
+#[test]
+fn a_stage_that_logs_without_end_is_cut_short_and_takes_no_line_from_another() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("loud", &["chatter", "print"], "config = { lines = 20_000 }"));
+    let started = Instant::now();
+    let mut node = cluster.node("a");
+    cluster.run_with_input(&["feed", "loud"], lines(0..10)).succeeded();
+    assert_eq!(cluster.pull_all("loud").len(), 10);
+    // A node that ends has sent its last lines, and told the last drops.
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+    let took = started.elapsed();
+
+    let is_line = |(_, message): &&(String, String)| message.starts_with("line ");
+    let heard = eventually("each line is there or was told as dropped", || {
+        let heard = said(&cluster, &["loud", "--stage", "chatter"]);
+        let dropped = heard.iter().filter(|(level, _)| level == "warn").map(|(_, message)| {
+            let (count, why) = message.split_once(' ').unwrap();
+            assert_eq!(why, "log lines were dropped: on each node a stage may log 1000 lines and 1.0 MiB a second");
+            count.parse::<usize>().unwrap()
+        });
+        (heard.iter().filter(is_line).count() + dropped.sum::<usize>() >= 10 * 20_000).then_some(heard)
+    });
+    // 1,000 a second, and twice as many at once at the start.
+    let (stored, allowed) = (heard.iter().filter(is_line).count(), 2_000 + 1_000 * (took.as_secs() + 1));
+    assert!((2_000..=allowed).contains(&(stored as u64)), "{stored} lines in {took:?}");
+    assert_eq!(said(&cluster, &["loud", "--stage", "print"]).len(), 10 * SAID.len());
 }

@@ -13,6 +13,12 @@ struct Allocate {
     mebibytes: usize,
 }
 
+/// The configuration of `chatter`.
+#[derive(Debug, Deserialize)]
+struct Chatter {
+    lines: u32,
+}
+
 /// What `env` gives.
 #[derive(Debug, Serialize)]
 struct Environment {
@@ -54,6 +60,15 @@ fn print(item: Value) -> Value {
     eprintln!("to standard error");
     for level in log::Level::iter() {
         log::log!(level, "at {}", level.as_str().to_lowercase());
+    }
+    item
+}
+
+/// Logs as many lines as the stage's `lines` says, then gives the item unchanged.
+#[task]
+fn chatter(item: Value, cx: &Context<Chatter>) -> Value {
+    for line in 0..cx.config().lines {
+        log::info!("line {line}");
     }
     item
 }
@@ -100,6 +115,7 @@ mod tests {
     fn items_come_out_unchanged() {
         assert_eq!(allocate(5.into(), &Context::for_test(Allocate { mebibytes: 1 })), 5.into());
         assert_eq!(print(5.into()), 5.into());
+        assert_eq!(chatter(5.into(), &Context::for_test(Chatter { lines: 3 })), 5.into());
     }
 
     #[test]

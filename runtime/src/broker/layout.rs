@@ -12,6 +12,8 @@ use crate::subject::{self, Lane};
 
 /// Room for log lines, in bytes; the oldest go first.
 const LOG_MAX_BYTES: i64 = 256 << 20;
+/// Log lines that are kept of one stage and level, so that a stage that logs much leaves room for others.
+const LOG_MAX_LINES: i64 = 100_000;
 /// How long log lines stay.
 const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// How soon a result that a puller took but did not confirm is given to another.
@@ -27,6 +29,7 @@ pub(super) fn log() -> Config {
         subjects: vec![subject::LOGS_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_bytes: LOG_MAX_BYTES,
+        max_messages_per_subject: LOG_MAX_LINES,
         max_age: LOG_MAX_AGE,
         num_replicas: 1,
         ..Config::default()

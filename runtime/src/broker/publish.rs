@@ -178,10 +178,13 @@ impl Broker {
     }
 
     /// Publishes a message that nobody waits for and that may be lost: a log line.
-    pub async fn send_unconfirmed(&self, subject: String, payload: Bytes) {
-        if let Err(error) = self.client.publish(subject, payload).await {
-            tracing::debug!(%error, "a message was not sent");
-        }
+    ///
+    /// # Errors
+    ///
+    /// If it is lost already, as one that is larger than the server takes.
+    pub async fn send_unconfirmed(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
+        let what = || format!("publish to `{subject}`");
+        self.client.publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
     }
 
     /// What became of a message, and its place in the stream.

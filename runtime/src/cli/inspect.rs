@@ -7,7 +7,7 @@ use super::exit::NotFound;
 use crate::engine::inspect::{TaskDescription, inspect};
 use crate::name::Digest;
 
-/// Show the tasks of a plugin, with their documentation and types
+/// Show the tasks of a plugin, with their documentation and types, and the memory it starts with
 ///
 /// Reads the file without running it, and says what is wrong if no node could run it.
 #[derive(Debug, clap::Args)]
@@ -32,11 +32,13 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let digest = Digest::of(&bytes);
     if context.output.is_json() {
         let document = serde_json::json!({
-            "digest": digest, "bytes": bytes.len(), "tasks": inspection.tasks, "imports": inspection.imports,
+            "digest": digest, "bytes": bytes.len(), "memory": inspection.memory, "tasks": inspection.tasks,
+            "imports": inspection.imports,
         });
         return Ok(context.output.document(&document)?);
     }
-    context.output.data(&format!("{digest}  {} bytes", bytes.len()))?;
+    let memory = bytesize::ByteSize(inspection.memory).display().iec();
+    context.output.data(&format!("{digest}  {} bytes, starts with {memory} of memory", bytes.len()))?;
     for task in &inspection.tasks {
         context.output.data("")?;
         context.output.data(&heading(task))?;

@@ -1,13 +1,14 @@
 //! What a guest may call of pcluster: the functions of the import module `pcluster_v1`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pcluster_abi as abi;
+use tokio::time::Instant;
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
-use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter};
+use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
 use super::output::Outputs;
 use super::task::{Call, Failure, Surroundings};
 use super::wasi::Wasi;
@@ -21,12 +22,16 @@ const FAILURE_MAX: usize = 16 << 10;
 /// The state of one execution on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
+    /// When its time is up; `None`: never.
+    pub(super) deadline: Option<Instant>,
     pub(super) wasi: Wasi,
     pub(super) outputs: Outputs,
     pub(super) failure: Option<String>,
     pub(super) carried: Carried,
     given: usize,
     given_bytes: u64,
+    /// Whether the task itself was called; what runs before it makes the instance ready.
+    pub(super) started: bool,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
     call: Call,
@@ -36,6 +41,8 @@ pub struct Host {
 /// The guest gave out more than it may, or what is not an item.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutputError {
+    #[error("an output was given before the task was called")]
+    TooEarly,
     #[error("more than {MAX_OUTPUTS} outputs from one item")]
     TooMany,
     #[error("the outputs of one item have more than {} together", bytesize::ByteSize(MAX_OUTPUT_BYTES).display().iec())]
@@ -99,12 +106,14 @@ impl Host {
     pub(super) fn new(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
         Self {
             memory: MemoryLimiter::new(memory),
+            deadline: None,
             wasi: Wasi::default(),
             outputs: Outputs::default(),
             failure: None,
             carried: Carried::default(),
             given: 0,
             given_bytes: 0,
+            started: false,
             output_item_max,
             surroundings,
             call,
@@ -122,11 +131,18 @@ impl Host {
         &self.surroundings.environment
     }
 
+    pub(super) fn is_overdue(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline + self.carried.waited().0 <= Instant::now())
+    }
+
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
         self.call.of.log(self.call.position, level, cut(bytes, LOG_LINE_MAX));
     }
 
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
+        if !self.started {
+            return Err(OutputError::TooEarly);
+        }
         if item.len() > self.output_item_max {
             return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
         }
@@ -143,14 +159,18 @@ impl Host {
         Ok(())
     }
 
-    /// What happens at each tick: the guest gives way to others, and waits until outputs that are too many to hold are handed
-    /// on.
+    /// What happens at each tick: the guest ends if its time is up, gives way to others, and waits until outputs that are too
+    /// many to hold are handed on.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if self.carried.lock().failure.is_some() {
             return Err(NotCarried.into());
         }
+        if self.is_overdue() {
+            return Err(OutOfTime.into());
+        }
         if !self.outputs.is_full() {
-            return Ok(UpdateDeadline::Yield(1));
+            // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
+            return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
         let (of, position) = (Arc::clone(&self.call.of), self.call.position);
         let (outputs, carried) = (std::mem::take(&mut self.outputs), self.carried.clone());

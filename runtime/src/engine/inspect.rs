@@ -1,14 +1,18 @@
 //! Reads a plugin without running or compiling it: is it one, which tasks has it, does it ask for what the host has not.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
+mod contents;
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use bytesize::ByteSize;
 use pcluster_abi as abi;
 use serde::{Deserialize, Serialize};
-use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, Validator, WasmFeatures};
+use wasmparser::{Parser, TypeRef, Validator, WasmFeatures};
 use wasmtime::{ExternType, Linker};
 
 use super::{TABLE_ELEMENTS, host, wasi};
+use contents::{Contents, read, signature};
 
 /// What a plugin says of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,8 @@ pub struct Inspection {
     pub tasks: Vec<TaskDescription>,
     /// What it asks of the host, as `module::name`.
     pub imports: Vec<String>,
+    /// The bytes of linear memory that an instance of it starts with.
+    pub memory: u64,
 }
 
 impl Inspection {
@@ -52,6 +58,18 @@ impl Inspection {
             let names: Vec<String> = self.tasks.iter().map(|task| format!("`{}`", task.name)).collect();
             InspectError::NoSuchTask { task: name.to_owned(), has: names.join(", ") }
         })
+    }
+
+    /// Makes sure that an instance can start with this many bytes of memory.
+    ///
+    /// # Errors
+    ///
+    /// If the plugin needs more.
+    pub fn check_memory(&self, allowed: u64) -> Result<(), InspectError> {
+        if self.memory <= allowed {
+            return Ok(());
+        }
+        Err(InspectError::Memory { needed: self.memory, allowed })
     }
 }
 
@@ -93,22 +111,24 @@ pub enum InspectError {
     /// It asks for something that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
     Import(String),
+    /// An instance of it cannot start with the memory that it may have.
+    #[error(
+        "the plugin starts with {} of memory, but its stage allows {}; write `memory = \"{}KiB\"` or more",
+        ByteSize(*.needed).display().iec(), ByteSize(*.allowed).display().iec(), .needed.div_ceil(1 << 10)
+    )]
+    Memory {
+        /// What it starts with, in bytes.
+        needed: u64,
+        /// What it may have, in bytes.
+        allowed: u64,
+    },
 }
 
-/// What the engine of a node can run; see [`super::Engine`].
+/// What the engine of a node can run; see [`super::Engine`]. Without a garbage collector there are no references to what is
+/// outside of the guest.
 fn features() -> WasmFeatures {
-    WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD
-}
-
-#[derive(Default)]
-struct Contents<'a> {
-    types: Vec<Option<FuncType>>,
-    imports: Vec<(&'a str, &'a str, TypeRef)>,
-    functions: Vec<u32>,
-    exports: Vec<(&'a str, ExternalKind, u32)>,
-    descriptions: Vec<&'a str>,
-    /// The least number of entries of each table.
-    tables: Vec<u64>,
+    let more = WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD;
+    (WasmFeatures::WASM2 | more).difference(WasmFeatures::GC_TYPES)
 }
 
 /// Reads a plugin.
@@ -132,85 +152,10 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     }
     let imports = check_imports(&contents)?;
     let tasks = tasks(&contents)?;
-    Ok(Inspection { tasks, imports })
-}
-
-fn read(bytes: &[u8]) -> Result<Contents<'_>, wasmparser::BinaryReaderError> {
-    let mut contents = Contents::default();
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
-            Payload::TypeSection(types) => {
-                for group in types {
-                    for each in group?.into_types() {
-                        let function = match each.composite_type.inner {
-                            wasmparser::CompositeInnerType::Func(function) => Some(function),
-                            _ => None,
-                        };
-                        contents.types.push(function);
-                    }
-                }
-            }
-            Payload::TableSection(tables) => {
-                for table in tables {
-                    contents.tables.push(table?.ty.initial);
-                }
-            }
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    let import = import?;
-                    contents.imports.push((import.module, import.name, import.ty));
-                }
-            }
-            Payload::FunctionSection(functions) => {
-                contents.functions = functions.into_iter().collect::<Result<_, _>>()?;
-            }
-            Payload::ExportSection(exports) => {
-                for export in exports {
-                    let export = export?;
-                    contents.exports.push((export.name, export.kind, export.index));
-                }
-            }
-            Payload::CustomSection(section) if section.name() == abi::SECTION => {
-                contents.descriptions.extend(std::str::from_utf8(section.data()).ok());
-            }
-            _ => {}
-        }
-    }
-    Ok(contents)
-}
-
-/// A function type as text, the same for a guest's import and a host's function.
-fn signature(parameters: impl Iterator<Item = impl Display>, results: impl Iterator<Item = impl Display>) -> String {
-    let list = |types: Vec<String>| types.join(", ");
-    let parameters = list(parameters.map(|each| each.to_string()).collect());
-    format!("({parameters}) -> ({})", list(results.map(|each| each.to_string()).collect()))
-}
-
-impl Contents<'_> {
-    fn signature(&self, type_index: u32) -> Option<String> {
-        let function = self.types.get(type_index as usize)?.as_ref()?;
-        Some(signature(function.params().iter(), function.results().iter()))
-    }
-
-    /// The signature of an exported function.
-    fn export(&self, name: &str) -> Option<String> {
-        let (.., index) = self.exports.iter().find(|(each, kind, _)| *each == name && *kind == ExternalKind::Func)?;
-        let imported: Vec<u32> = self
-            .imports
-            .iter()
-            .filter_map(|(.., import)| match import {
-                TypeRef::Func(type_index) => Some(*type_index),
-                _ => None,
-            })
-            .collect();
-        let index = *index as usize;
-        let type_index = imported.iter().chain(&self.functions).nth(index)?;
-        self.signature(*type_index)
-    }
+    Ok(Inspection { tasks, imports, memory: contents.memory })
 }
 
 fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {
-    let offered = offered().map_err(|error| InspectError::Invalid(error.to_string()))?;
     let mut imports = Vec::with_capacity(contents.imports.len());
     for (module, name, import) in &contents.imports {
         let full = format!("{module}::{name}");
@@ -223,7 +168,7 @@ fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {
             TypeRef::Func(type_index) => contents.signature(*type_index),
             _ => None,
         };
-        match (offered.get(&full), wanted) {
+        match (OFFERED.get(&full), wanted) {
             (Some(offered), Some(wanted)) if *offered == wanted => imports.push(full),
             (Some(offered), Some(wanted)) => {
                 return Err(InspectError::Import(format!("{full}` as `{wanted}` instead of `{offered}")));
@@ -235,6 +180,12 @@ fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {
 }
 
 /// All that the host offers, with its signatures, as `module::name`.
+static OFFERED: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| match offered() {
+    Ok(offered) => offered,
+    // The same calls make every engine, and have no input that could make them fail.
+    Err(error) => unreachable!("the host's functions cannot be linked: {error:#}"),
+});
+
 fn offered() -> wasmtime::Result<BTreeMap<String, String>> {
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<host::Host> = Linker::new(&engine);
@@ -252,31 +203,29 @@ fn offered() -> wasmtime::Result<BTreeMap<String, String>> {
 }
 
 fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> {
-    let described: Vec<TaskDescription> = contents
-        .descriptions
-        .iter()
-        .flat_map(|section| section.lines())
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    if let Some(other) = described.iter().find(|task| task.abi != 0 && task.abi != abi::VERSION) {
-        return Err(InspectError::OtherAbi { found: other.abi.to_string() });
+    let lines = contents.descriptions.iter().flat_map(|section| section.lines());
+    let mut described: HashMap<String, TaskDescription> = HashMap::new();
+    for task in lines.filter_map(|line| serde_json::from_str::<TaskDescription>(line).ok()) {
+        if task.abi != 0 && task.abi != abi::VERSION {
+            return Err(InspectError::OtherAbi { found: task.abi.to_string() });
+        }
+        described.entry(task.name.clone()).or_insert(task);
     }
-    let names: Vec<&str> =
-        contents.exports.iter().filter_map(|(name, ..)| name.strip_prefix(abi::TASK_PREFIX)).collect();
+    let names = contents.task_names();
     if names.is_empty() {
         return Err(InspectError::NoTask);
     }
-    let exported_memory =
-        contents.exports.iter().any(|(name, kind, _)| *name == abi::MEMORY && *kind == ExternalKind::Memory);
-    if !exported_memory {
+    if !contents.exports_memory(abi::MEMORY) {
         return Err(InspectError::Export(format!("it exports no memory named `{}`", abi::MEMORY)));
     }
     check_export(contents, abi::ALLOC, "(i32) -> (i32)")?;
+    if contents.has_export(abi::INITIALIZE) {
+        check_export(contents, abi::INITIALIZE, "() -> ()")?;
+    }
     let mut tasks = Vec::with_capacity(names.len());
     for name in names {
         check_export(contents, &format!("{}{name}", abi::TASK_PREFIX), "(i32, i32) -> (i32)")?;
-        let said = described.iter().find(|task| task.name == name).cloned();
-        tasks.push(said.unwrap_or_else(|| TaskDescription {
+        tasks.push(described.remove(name).unwrap_or_else(|| TaskDescription {
             abi: abi::VERSION,
             name: name.to_owned(),
             kind: String::new(),
@@ -285,7 +234,6 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
             output: String::new(),
         }));
     }
-    tasks.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(tasks)
 }
 

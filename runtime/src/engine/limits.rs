@@ -24,6 +24,11 @@ pub struct Limits {
     pub output_item_bytes: usize,
 }
 
+/// The guest used up its time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("out of time")]
+pub(super) struct OutOfTime;
+
 /// Watches an instance's memory grow.
 #[derive(Debug)]
 pub(super) struct MemoryLimiter {

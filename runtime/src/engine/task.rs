@@ -1,19 +1,23 @@
 //! Running one task on one item in a fresh instance.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
+use tokio::time::Instant;
 use wasmtime::{Extern, Instance, InstancePre, ModuleExport, Store, Trap};
 
 use super::host::{Carried, Host, NotCarried, OutOfBounds, OutputError};
-use super::limits::Limits;
+use super::limits::{Limits, OutOfTime};
 use super::output::Outputs;
 use super::wasi::Exit;
-use super::{Engine, EngineError, Plugin};
+use super::{Engine, EngineError, Plugin, backtrace};
+
+/// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
+const BACKSTOP: Duration = Duration::from_millis(100);
 
 /// What all executions of a stage have in common.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +144,7 @@ pub struct Failure {
     pub reason: String,
     /// Whether another attempt is in vain.
     pub fatal: bool,
-    /// The guest's functions when it was stopped, one a line, the innermost first.
+    /// The functions that the guest was in, the innermost first, one a line; `None` if it was in none.
     pub backtrace: Option<String>,
 }
 
@@ -182,9 +186,10 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If the plugin has no such task.
+    /// If the plugin has no such task, or cannot start within the limits.
     pub fn task(&self, name: &str, limits: Limits, surroundings: Surroundings) -> Result<Task, EngineError> {
         self.inspection.task(name)?;
+        self.inspection.check_memory(limits.memory)?;
         let module = self.pre.module();
         let export = |name: &str| {
             module.get_export_index(name).ok_or_else(|| EngineError::Load(format!("it exports no `{name}`")))
@@ -214,18 +219,23 @@ impl Task {
     pub async fn run(&self, item: &[u8], call: Call) -> Result<Outputs, Failure> {
         let slot = self.engine.slots.acquire().await;
         let _slot = slot.map_err(|_| Failure::passing(FailureKind::Node, "the engine is closed"))?;
-        let host = Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
+        let mut host =
+            Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
+        host.deadline = Instant::now().checked_add(self.limits.timeout);
         let carried = host.carried.clone();
         let mut store = Store::new(&self.engine.inner, host);
         store.limiter(|host| &mut host.memory);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        let ended = within(self.limits.timeout, &carried, self.enter(&mut store, item)).await;
+        let backstop = self.limits.timeout.saturating_add(BACKSTOP);
+        let ended = within(backstop, &carried, self.enter(&mut store, item)).await;
         let mut host = store.into_data();
         host.flush_output();
         match ended {
             None => Err(timed_out(self.limits.timeout)),
-            Some(Err(error)) => Err(trapped(&error, &host, self.limits.memory)),
+            Some(Err(error)) => {
+                Err(Failure { backtrace: backtrace::of(&error), ..trapped(&error, &host, self.limits) })
+            }
             Some(Ok(Some(abi::Status::Done))) => carried.failure().map_or(Ok(host.outputs), Err),
             Some(Ok(status)) => Err(failed(status, host.failure)),
         }
@@ -245,6 +255,7 @@ impl Task {
         let target = room.data_mut(&mut *store).get_mut(start..start.saturating_add(item.len()));
         target.ok_or(OutOfBounds(abi::ALLOC))?.copy_from_slice(item);
         let task = function(store, &instance, &self.exports.task)?.typed::<(i32, i32), i32>(&*store)?;
+        store.data_mut().started = true;
         let status = task.call_async(&mut *store, (pointer, length)).await?;
         Ok(abi::Status::from_i32(status))
     }
@@ -289,7 +300,10 @@ fn timed_out(timeout: Duration) -> Failure {
     Failure::passing(FailureKind::Timeout, format!("the task took longer than its timeout of {timeout}"))
 }
 
-fn trapped(error: &wasmtime::Error, host: &Host, memory: u64) -> Failure {
+fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
+    if error.is::<OutOfTime>() {
+        return timed_out(limits.timeout);
+    }
     let said = |reason: String| match &host.failure {
         Some(failure) => format!("{failure} ({reason})"),
         None => reason,
@@ -301,7 +315,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, memory: u64) -> Failure {
         return host.carried.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
     }
     if host.memory.exceeded() {
-        let memory = bytesize::ByteSize(memory).display().iec();
+        let memory = bytesize::ByteSize(limits.memory).display().iec();
         return Failure::passing(
             FailureKind::Memory,
             said(format!("the task wanted more than its memory of {memory}")),

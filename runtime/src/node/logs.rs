@@ -1,51 +1,72 @@
-//! Carries the log lines of guests to the server. Work never waits for logs: when they come faster than they can be sent,
-//! lines are dropped, counted, and the count is logged.
+//! Carries the log lines of guests to the server. Work never waits for logs: lines that are more than a stage may log
+//! ([`allowance`]), or more than can be sent, are dropped, counted, and the count is logged.
+
+pub mod allowance;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pcluster_abi::Level;
-use tokio::sync::mpsc;
+use time::OffsetDateTime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject;
+use allowance::Allowance;
 
-/// Lines that may wait to be sent.
-const CAPACITY: usize = 10_000;
+/// Bytes of lines that may wait to be sent.
+const ROOM: usize = 16 << 20;
+/// How much of it the lines of one stage may take, so that there is room for others while the server is away.
+const STAGE_ROOM: usize = 2 << 20;
+/// What a waiting line takes besides its text, in bytes, roughly.
+const LINE_OVERHEAD: usize = 256;
+/// An item's id is cut after this many bytes; a feeder may have made it as long as a message's headers.
+const ITEM_MAX: usize = 1 << 10;
 /// How often to say how many lines were dropped.
-const TELL_DROPPED_EVERY: Duration = Duration::from_millis(500);
+const TELL_DROPPED_EVERY: Duration = Duration::from_secs(1);
 /// How long the last lines may take when the node ends.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// Which stage a line comes from.
+/// A stage that may log, on this node.
 #[derive(Debug)]
 struct Source {
     chain: ChainName,
     revision: Revision,
     stage: StageName,
-    dropped: AtomicU64,
+    node: Arc<str>,
+    allowance: Mutex<Allowance>,
+    room: Arc<Semaphore>,
+    /// Lines that were more than the stage may log.
+    too_many: AtomicU64,
+    /// Lines that could not be sent.
+    unsent: AtomicU64,
 }
 
+/// A line on its way.
 struct Line {
     source: Arc<Source>,
     level: Level,
-    item: String,
-    message: String,
-    time: time::OffsetDateTime,
+    json: Bytes,
+    /// The room it takes until it is sent, of all and of its stage's.
+    _room: [OwnedSemaphorePermit; 2],
 }
 
 /// Where lines are handed in.
 #[derive(Clone)]
 pub struct LogQueue {
-    sender: mpsc::Sender<Line>,
+    sender: UnboundedSender<Line>,
+    room: Arc<Semaphore>,
+    node: Arc<str>,
     sources: Sources,
 }
 
-/// All stages that may log.
-type Sources = Arc<Mutex<Vec<Weak<Source>>>>;
+/// All stages that may log, or have logged since the drops were last told.
+type Sources = Arc<Mutex<Vec<Arc<Source>>>>;
 
 /// The task that sends lines.
 pub struct Carrying(tokio::task::JoinHandle<()>);
@@ -54,19 +75,27 @@ impl LogQueue {
     /// Starts to carry lines to the server.
     #[must_use]
     pub fn start(broker: Broker, node: String) -> (Self, Carrying) {
-        let (sender, receiver) = mpsc::channel(CAPACITY);
+        let (sender, receiver) = unbounded_channel();
         let sources = Sources::default();
-        let carrying = tokio::spawn(carry(broker, node, receiver, Arc::clone(&sources)));
-        (Self { sender, sources }, Carrying(carrying))
+        let carrying = tokio::spawn(carry(broker, receiver, Arc::clone(&sources)));
+        (Self { sender, room: Arc::new(Semaphore::new(ROOM)), node: node.into(), sources }, Carrying(carrying))
     }
 
     /// The sink of a stage.
     #[must_use]
     pub fn sink(&self, chain: &ChainName, revision: Revision, stage: &StageName) -> Arc<StageLog> {
-        let source = Source { chain: chain.clone(), revision, stage: stage.clone(), dropped: AtomicU64::new(0) };
-        let source = Arc::new(source);
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&source));
-        Arc::new(StageLog { source, sender: self.sender.clone() })
+        let source = Arc::new(Source {
+            chain: chain.clone(),
+            revision,
+            stage: stage.clone(),
+            node: Arc::clone(&self.node),
+            allowance: Mutex::new(Allowance::new(Instant::now())),
+            room: Arc::new(Semaphore::new(STAGE_ROOM)),
+            too_many: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+        });
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&source));
+        Arc::new(StageLog { source, room: Arc::clone(&self.room), sender: self.sender.clone() })
     }
 }
 
@@ -82,64 +111,98 @@ impl Carrying {
 /// The sink of one stage.
 pub struct StageLog {
     source: Arc<Source>,
-    sender: mpsc::Sender<Line>,
+    room: Arc<Semaphore>,
+    sender: UnboundedSender<Line>,
 }
 
 impl StageLog {
     /// Takes a line about the item of this id, unless there are too many.
-    pub fn log(&self, item: String, level: Level, message: String) {
-        let time = time::OffsetDateTime::now_utc();
-        let line = Line { source: Arc::clone(&self.source), level, item, message, time };
-        if self.sender.try_send(line).is_err() {
-            self.source.dropped.fetch_add(1, Relaxed);
+    pub fn log(&self, id: &str, level: Level, message: String) {
+        let source = &self.source;
+        let allowance = || source.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        if !allowance().take_line(Instant::now()) {
+            source.too_many.fetch_add(1, Relaxed);
+            return;
+        }
+        let json = source.json(id, level, message);
+        allowance().spend(json.len());
+        let bytes = u32::try_from(json.len() + LINE_OVERHEAD).unwrap_or(u32::MAX);
+        let take = |room: &Arc<Semaphore>| Arc::clone(room).try_acquire_many_owned(bytes).ok();
+        let sent = take(&source.room).zip(take(&self.room)).is_some_and(|(of_stage, of_all)| {
+            let line = Line { source: Arc::clone(source), level, json, _room: [of_stage, of_all] };
+            self.sender.send(line).is_ok()
+        });
+        if !sent {
+            source.unsent.fetch_add(1, Relaxed);
         }
     }
 }
 
-async fn carry(broker: Broker, node: String, mut lines: mpsc::Receiver<Line>, sources: Sources) {
+impl Source {
+    /// A line as it is stored.
+    fn json(&self, id: &str, level: Level, message: String) -> Bytes {
+        let record = LogRecord {
+            time: OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
+            chain: self.chain.to_string(),
+            revision: self.revision.number(),
+            stage: self.stage.to_string(),
+            level: level.name().to_owned(),
+            node: self.node.as_ref().to_owned(),
+            item: id[..id.floor_char_boundary(ITEM_MAX)].to_owned(),
+            message,
+        };
+        serde_json::to_vec(&record).unwrap_or_default().into()
+    }
+
+    async fn send(&self, broker: &Broker, level: Level, json: Bytes) {
+        let subject = subject::log(&self.chain, &self.stage, level);
+        if let Err(error) = broker.send_unconfirmed(subject, json).await {
+            tracing::debug!(chain = %self.chain, stage = %self.stage, %error, "a log line was not sent");
+            self.unsent.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What was dropped since this was last asked, in words.
+    fn take_dropped(&self) -> Vec<String> {
+        let take = |count: &AtomicU64| Some(count.swap(0, Relaxed)).filter(|count| *count > 0);
+        let too_many = take(&self.too_many).map(|count| {
+            let bytes = bytesize::ByteSize(allowance::BYTES.into()).display().iec();
+            let lines = allowance::LINES;
+            format!("{count} log lines were dropped: on each node a stage may log {lines} lines and {bytes} a second")
+        });
+        let unsent = take(&self.unsent)
+            .map(|count| format!("{count} log lines were dropped: they came faster than they could be sent"));
+        too_many.into_iter().chain(unsent).collect()
+    }
+}
+
+async fn carry(broker: Broker, mut lines: UnboundedReceiver<Line>, sources: Sources) {
     let mut tell = tokio::time::interval(TELL_DROPPED_EVERY);
     loop {
         tokio::select! {
             line = lines.recv() => match line {
-                Some(line) => send(&broker, &node, &line).await,
+                Some(line) => line.source.send(&broker, line.level, line.json).await,
                 None => break,
             },
-            _ = tell.tick() => tell_dropped(&broker, &node, &sources).await,
+            _ = tell.tick() => tell_dropped(&broker, &sources).await,
         }
     }
-    tell_dropped(&broker, &node, &sources).await;
+    tell_dropped(&broker, &sources).await;
 }
 
 /// Says how many lines of each stage were dropped, and forgets the stages that are gone.
-async fn tell_dropped(broker: &Broker, node: &str, sources: &Sources) {
-    let all: Vec<Arc<Source>> = {
+async fn tell_dropped(broker: &Broker, sources: &Sources) {
+    let all = {
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.retain(|source| source.strong_count() > 0);
-        sources.iter().filter_map(Weak::upgrade).collect()
+        let all = sources.clone();
+        // Those that nobody has but these two lists can drop nothing more.
+        sources.retain(|source| Arc::strong_count(source) > 2);
+        all
     };
     for source in all {
-        let dropped = source.dropped.swap(0, Relaxed);
-        if dropped > 0 {
-            let message = format!("{dropped} log lines were dropped: they came faster than they could be sent");
+        for message in source.take_dropped() {
             tracing::warn!(chain = %source.chain, stage = %source.stage, "{message}");
-            let (item, time) = (String::new(), time::OffsetDateTime::now_utc());
-            send(broker, node, &Line { source, level: Level::Warn, item, message, time }).await;
+            source.send(broker, Level::Warn, source.json("", Level::Warn, message)).await;
         }
     }
-}
-
-async fn send(broker: &Broker, node: &str, line: &Line) {
-    let source = &line.source;
-    let record = LogRecord {
-        time: line.time.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
-        chain: source.chain.to_string(),
-        revision: source.revision.number(),
-        stage: source.stage.to_string(),
-        level: line.level.name().to_owned(),
-        node: node.to_owned(),
-        item: line.item.clone(),
-        message: line.message.clone(),
-    };
-    let json = serde_json::to_vec(&record).unwrap_or_default();
-    broker.send_unconfirmed(subject::log(&source.chain, &source.stage, line.level), json.into()).await;
 }

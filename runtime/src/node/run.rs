@@ -193,7 +193,7 @@ impl Caller for Running {
     }
 
     fn log(&self, position: usize, level: Level, line: String) {
-        self.hop.logs.log(self.taken.item_id(position), level, line);
+        self.hop.logs.log(&self.taken.item_id(position), level, line);
     }
 
     fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {

@@ -87,7 +87,10 @@ impl Root {
                     (digest.clone(), self.broker.get_plugin(digest).await?)
                 }
             };
-            let checked = inspect(&bytes).and_then(|inspection| inspection.task(&stage.task).cloned());
+            let checked = inspect(&bytes).and_then(|inspection| {
+                inspection.task(&stage.task)?;
+                inspection.check_memory(stage.memory)
+            });
             let plugin = raw.plugin.clone();
             checked.map_err(|error| RootError::Plugin { stage: stage.name.clone(), plugin, error })?;
             raw.plugin = digest.to_string();

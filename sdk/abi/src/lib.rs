@@ -9,7 +9,8 @@
 //!
 //! While it runs, the guest calls the imports of [`MODULE`]: [`EMIT`] once per output item, [`FAIL`] to say why it failed,
 //! [`LOG`] for a log line, [`CONTEXT_LEN`] and [`CONTEXT_READ`] for what it may know of its surroundings. The task returns a
-//! [`Status`]. Outputs count only if it returns [`Status::Done`].
+//! [`Status`]. Outputs count only if it returns [`Status::Done`]; one that is given before the task is called, as in
+//! [`INITIALIZE`] or [`ALLOC`], is a trap. The other imports may be called at any time.
 //!
 //! ```wat
 //! (import "pcluster_v1" "emit"         (func (param $ptr i32) (param $len i32)))
@@ -44,7 +45,7 @@ pub const MODULE_PREFIX: &str = "pcluster_v";
 /// Import `emit(ptr, len)`: gives out one output item, a single CBOR data item.
 pub const EMIT: &str = "emit";
 
-/// Import `fail(ptr, len)`: says in UTF-8 why the task failed. The last call counts.
+/// Import `fail(ptr, len)`: says in UTF-8 why the task failed, or why it is about to trap. The last call counts.
 pub const FAIL: &str = "fail";
 
 /// Import `log(level, ptr, len)`: writes one log line in UTF-8. `level` is a [`Level`].

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::{Caller, Linker};
 
 use super::super::host::{Host, parts};
+use super::super::limits::OutOfTime;
 use super::{Answer, Guest, INVALID, MODULE, answer};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -20,14 +22,23 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                         Err(number) => return Ok(number),
                     }
                 };
-                // A sleeping guest holds no thread: this is where it waits.
-                tokio::time::sleep(wait).await;
+                sleep(wait, caller.data().deadline).await?;
                 answer(&mut caller, "poll_oneoff", |guest, host| {
                     report(guest, host, subscriptions, events, count, written, wait)
                 })
             })
         },
     )?;
+    Ok(())
+}
+
+/// Waits, but no longer than the guest has time. A sleeping guest holds no thread: this is where it waits.
+async fn sleep(wait: Duration, deadline: Option<Instant>) -> Result<(), OutOfTime> {
+    let sleeping = tokio::time::sleep(wait);
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, sleeping).await.map_err(|_| OutOfTime)?,
+        None => sleeping.await,
+    }
     Ok(())
 }
 

@@ -1,0 +1,119 @@
+//! Where in a guest an error happened.
+
+use wasmtime::{FrameInfo, WasmBacktrace};
+
+/// The most functions that a backtrace names: the innermost.
+pub(super) const FRAMES_MAX: usize = 20;
+/// The most bytes of a backtrace.
+const BYTES_MAX: usize = 2 << 10;
+/// The most bytes of one function's name.
+const NAME_MAX: usize = 200;
+
+/// The functions that the guest was in when this happened, the innermost first, one a line. `None` if it was in none.
+pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
+    let frames = error.downcast_ref::<WasmBacktrace>()?.frames();
+    let mut text = String::new();
+    for name in frames.iter().take(FRAMES_MAX).map(name) {
+        if text.len() + name.len() + 1 > BYTES_MAX {
+            break;
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&name);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// A function's name as its author wrote it, or its number if the plugin was stripped of names.
+fn name(frame: &FrameInfo) -> String {
+    match frame.func_name() {
+        Some(name) => readable(name),
+        None => format!("function {}", frame.func_index()),
+    }
+}
+
+/// The name section is the plugin's to write, so a name may hold anything.
+fn readable(name: &str) -> String {
+    // The alternate form leaves out the hash.
+    let name = format!("{:#}", rustc_demangle::demangle(name));
+    let mut readable: String = name.chars().filter(|character| !character.is_control()).collect();
+    if readable.len() > NAME_MAX {
+        readable.truncate(readable.floor_char_boundary(NAME_MAX - '…'.len_utf8()));
+        readable.push('…');
+    }
+    readable
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::limits::Limits;
+    use crate::engine::task::FailureKind;
+    use crate::engine::testing::{LIMITS, run, task};
+
+    /// The backtrace of a task `t` that calls `$inner`.
+    async fn backtrace(inner: &str, limits: Limits) -> (FailureKind, Option<String>) {
+        let task = task(
+            &format!(
+                r#"(module
+                (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
+                (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+                (memory (export "memory") 1)
+                (func $_ZN4deep5inner17h0123456789abcdefE (param $depth i32) {inner})
+                (func $task (export "pcluster_task:t") (param i32 i32) (result i32)
+                  (call $_ZN4deep5inner17h0123456789abcdefE (i32.const 100)) (i32.const 0))
+                (func (export "pcluster_alloc") (param i32) (result i32) (i32.const 16)))"#
+            ),
+            limits,
+        );
+        let failure = run(&task).await.expect_err("a failure");
+        (failure.kind, failure.backtrace)
+    }
+
+    #[tokio::test]
+    async fn a_failure_tells_the_functions_that_the_guest_was_in() {
+        let both = || Some("deep::inner\ntask".to_owned());
+        let brief = Limits { timeout: Duration::from_millis(50), ..LIMITS };
+        // At 64, a subscription to a clock: 10 s from now.
+        let sleep = "(i64.store (i32.const 88) (i64.const 10000000000)) (i32.store (i32.const 80) (i32.const 1))
+            (drop (call $poll (i32.const 64) (i32.const 256) (i32.const 1) (i32.const 0)))";
+        for (inner, limits, kind) in [
+            ("unreachable", LIMITS, FailureKind::Trap),
+            ("(drop (i32.load (i32.const -4)))", LIMITS, FailureKind::Trap),
+            ("(call $exit (i32.const 0))", LIMITS, FailureKind::Trap),
+            ("(call $emit (i32.const -1) (i32.const 5))", LIMITS, FailureKind::Trap),
+            ("(call $emit (i32.const 0) (i32.const 0))", LIMITS, FailureKind::Output),
+            ("(drop (memory.grow (i32.const 100))) unreachable", LIMITS, FailureKind::Memory),
+            ("(loop $again (br $again))", brief, FailureKind::Timeout),
+            (sleep, brief, FailureKind::Timeout),
+        ] {
+            assert_eq!(backtrace(inner, limits).await, (kind, both()), "{inner}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deep_backtrace_is_cut_to_the_innermost_functions() {
+        let call = "(call $_ZN4deep5inner17h0123456789abcdefE (i32.sub (local.get $depth) (i32.const 1)))";
+        let inner = format!("(if (local.get $depth) (then {call}) (else unreachable))");
+        let (_, backtrace) = backtrace(&inner, LIMITS).await;
+        assert_eq!(backtrace.expect("a backtrace"), ["deep::inner"; FRAMES_MAX].join("\n"));
+    }
+
+    #[test]
+    fn names_are_as_their_author_wrote_them_and_cannot_break_lines() {
+        for (name, shown) in [
+            ("_ZN5probe9behaviour4trap17h0123456789abcdefE", "probe::behaviour::trap"),
+            ("_RNvNtCs1234_5probe9behaviour4trap", "probe::behaviour::trap"),
+            ("main", "main"),
+            ("a\nb\x1b[31mc", "ab[31mc"),
+        ] {
+            assert_eq!(readable(name), shown);
+        }
+        let long = readable(&"ä".repeat(NAME_MAX));
+        assert!(long.len() <= NAME_MAX && long.ends_with("ä…"), "{long}");
+    }
+}

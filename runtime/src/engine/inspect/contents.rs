@@ -1,0 +1,122 @@
+//! The parts of a module that say whether it is a plugin.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use pcluster_abi as abi;
+use wasmparser::{BinaryReaderError, CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef};
+
+/// The unit of linear memory in bytes; other page sizes are not among the engine's features.
+const PAGE: u64 = 64 << 10;
+
+/// What is read of a module.
+#[derive(Default)]
+pub(super) struct Contents<'a> {
+    types: Vec<Option<FuncType>>,
+    pub(super) imports: Vec<(&'a str, &'a str, TypeRef)>,
+    /// The type of each function, those that are imported first.
+    functions: Vec<u32>,
+    exports: HashMap<&'a str, (ExternalKind, u32)>,
+    /// What the plugin says of its tasks, in lines.
+    pub(super) descriptions: Vec<&'a str>,
+    /// The least number of entries of each table.
+    pub(super) tables: Vec<u64>,
+    /// The least size of its memory in bytes.
+    pub(super) memory: u64,
+}
+
+/// Reads a module that was found valid.
+pub(super) fn read(bytes: &[u8]) -> Result<Contents<'_>, BinaryReaderError> {
+    let mut contents = Contents::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::TypeSection(types) => {
+                for group in types {
+                    for each in group?.into_types() {
+                        contents.types.push(match each.composite_type.inner {
+                            CompositeInnerType::Func(function) => Some(function),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let import = import?;
+                    if let TypeRef::Func(type_index) = import.ty {
+                        contents.functions.push(type_index);
+                    }
+                    contents.imports.push((import.module, import.name, import.ty));
+                }
+            }
+            Payload::FunctionSection(functions) => {
+                for function in functions {
+                    contents.functions.push(function?);
+                }
+            }
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    contents.tables.push(table?.ty.initial);
+                }
+            }
+            Payload::MemorySection(memories) => {
+                for memory in memories {
+                    contents.memory += memory?.initial.saturating_mul(PAGE);
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export?;
+                    contents.exports.insert(export.name, (export.kind, export.index));
+                }
+            }
+            Payload::CustomSection(section) if section.name() == abi::SECTION => {
+                contents.descriptions.extend(std::str::from_utf8(section.data()).ok());
+            }
+            _ => {}
+        }
+    }
+    Ok(contents)
+}
+
+impl<'a> Contents<'a> {
+    /// The signature of a function type.
+    pub(super) fn signature(&self, type_index: u32) -> Option<String> {
+        let function = self.types.get(type_index as usize)?.as_ref()?;
+        Some(signature(function.params().iter(), function.results().iter()))
+    }
+
+    /// Whether anything is exported under this name.
+    pub(super) fn has_export(&self, name: &str) -> bool {
+        self.exports.contains_key(name)
+    }
+
+    /// Whether a memory is exported under this name.
+    pub(super) fn exports_memory(&self, name: &str) -> bool {
+        matches!(self.exports.get(name), Some((ExternalKind::Memory, _)))
+    }
+
+    /// The signature of an exported function.
+    pub(super) fn export(&self, name: &str) -> Option<String> {
+        let (kind, index) = self.exports.get(name)?;
+        let type_index = (*kind == ExternalKind::Func).then(|| self.functions.get(*index as usize))??;
+        self.signature(*type_index)
+    }
+
+    /// The names of the tasks that are exported, sorted.
+    pub(super) fn task_names(&self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self.exports.keys().filter_map(|name| name.strip_prefix(abi::TASK_PREFIX)).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// A function type as text, the same for a guest's import and a host's function.
+pub(super) fn signature(
+    parameters: impl Iterator<Item = impl Display>,
+    results: impl Iterator<Item = impl Display>,
+) -> String {
+    let list = |types: Vec<String>| types.join(", ");
+    let parameters = list(parameters.map(|each| each.to_string()).collect());
+    format!("({parameters}) -> ({})", list(results.map(|each| each.to_string()).collect()))
+}
