@@ -1,10 +1,8 @@
 //! Items that fail: tried again, then kept with the reason; nothing else suffers.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
-use pcluster::engine::host::LogSink;
 use pcluster::engine::limits::Limits;
 use pcluster::engine::task::{Call, Surroundings};
 use pcluster::engine::{Engine, EngineSettings};
@@ -20,13 +18,6 @@ fn chain(name: &str, task: &str, rest: &str) -> String {
         "name = \"{name}\"\nversion = \"1.0\"\n[[stage]]\nname = \"only\"\nplugin = \"{}\"\ntask = \"{task}\"\n{rest}\n",
         plugin("probe")
     )
-}
-
-/// Takes what no test looks at.
-struct Nowhere;
-
-impl LogSink for Nowhere {
-    fn log(&self, _: &str, _: pcluster_abi::Level, _: String) {}
 }
 
 /// Two attempts, the second soon.
@@ -173,7 +164,7 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
         [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_task:spin")]
     {
         let task = loaded.task(task, limits, Surroundings::default()).unwrap();
-        let call = Call { id: "it".into(), attempt: 1, logs: Arc::new(Nowhere) };
+        let call = Call::idle();
         let failure = runtime.block_on(task.run(&to_cbor(&60_000), call)).unwrap_err();
         let backtrace = failure.backtrace.unwrap_or_default();
         assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
