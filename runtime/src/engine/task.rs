@@ -12,6 +12,7 @@ use super::host::{Host, LogSink, OutOfBounds, OutputError};
 use super::limits::Limits;
 use super::wasi::Exit;
 use super::{Engine, EngineError, Plugin};
+pub use crate::dead::FailureKind;
 
 /// What all executions of a stage have in common.
 #[derive(Debug, Clone, Default)]
@@ -58,41 +59,6 @@ impl Call {
             fn log(&self, _: &str, _: abi::Level, _: String) {}
         }
         Self { id: "".into(), attempt: 0, logs: Arc::new(Nowhere) }
-    }
-}
-
-/// A kind of failure, in the word that dead letters carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The task said so.
-    Error,
-    /// The guest did what it may not, or panicked.
-    Trap,
-    /// It took too long.
-    Timeout,
-    /// It wanted more memory than it may have.
-    Memory,
-    /// It gave out too much, or what is not an item.
-    Output,
-    /// The payload is not in the chain's format.
-    Undecodable,
-    /// The node could not run it.
-    Node,
-}
-
-impl FailureKind {
-    /// The word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Trap => "trap",
-            Self::Timeout => "timeout",
-            Self::Memory => "memory",
-            Self::Output => "output",
-            Self::Undecodable => "undecodable",
-            Self::Node => "node",
-        }
     }
 }
 
