@@ -2,10 +2,12 @@
 //!
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
 //! what is stored where, [`registry`] keeps chains and plugins, [`queue`] takes items out, [`publish`] puts them in,
-//! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it.
+//! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
+//! a stream keeps.
 
 pub mod address;
 pub mod follow;
+pub mod kept;
 mod layout;
 pub mod publish;
 pub mod queue;

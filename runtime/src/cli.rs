@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod dead;
 pub mod deploy;
 pub mod dev;
 pub mod exit;
@@ -85,6 +86,7 @@ enum Command {
     Stop(intake::StopArgs),
     Start(intake::StartArgs),
     Reset(reset::Args),
+    Dead(dead::Args),
     Inspect(inspect::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -162,6 +164,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Stop(args) => intake::stop(args, context).await,
         Command::Start(args) => intake::start(args, context).await,
         Command::Reset(args) => reset::run(args, context).await,
+        Command::Dead(args) => dead::run(args, context).await,
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),

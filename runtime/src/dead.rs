@@ -1,6 +1,51 @@
-//! The attempts that a dead letter tells of: what nodes write and clients read.
+//! What a dead letter tells of its failure: what nodes write and clients read.
 
 use serde::{Deserialize, Serialize};
+
+/// A kind of failure, in the word that dead letters carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The task said so.
+    Error,
+    /// The guest did what it may not, or panicked.
+    Trap,
+    /// It took too long.
+    Timeout,
+    /// It wanted more memory than it may have.
+    Memory,
+    /// It gave out too much, or what is not an item.
+    Output,
+    /// The payload is not in the chain's format.
+    Undecodable,
+    /// The node could not run it.
+    Node,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Error, Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Undecodable, Self::Node];
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Output => "output",
+            Self::Undecodable => "undecodable",
+            Self::Node => "node",
+        }
+    }
+}
 
 /// An attempt that failed. A letter has them in the header `Pcluster-History`, as one JSON array, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

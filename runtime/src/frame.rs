@@ -12,6 +12,7 @@ pub mod json;
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
+use serde::{Serialize, Serializer};
 
 use id::{FrameId, Index};
 
@@ -131,6 +132,13 @@ impl Headers {
     #[must_use]
     pub fn inherited(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !header::is_own(name)).cloned().collect())
+    }
+}
+
+/// As a map of names to values.
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod dead;
 pub mod deploy;
 pub mod feed;
 pub mod intake;
@@ -39,8 +40,9 @@ use crate::chain::{Chain, ChainError};
 use crate::engine::inspect::InspectError;
 use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
 
+pub use dead::DeadLetter;
 pub use feed::{Fed, Feeder, Item};
-pub use pull::{Puller, Taken};
+pub use pull::{Outcome, Puller, Taken};
 pub use result::ResultItem;
 
 /// Why an operation failed.
@@ -59,6 +61,25 @@ pub enum RootError {
         chain: String,
         /// What to do.
         hint: String,
+    },
+    /// No dead letters with these numbers.
+    #[error(
+        "chain `{chain}` has no dead letter {}; `pcluster dead ls {chain}` shows those that it has",
+        numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NoLetter {
+        /// The chain.
+        chain: ChainName,
+        /// The numbers that were asked for in vain.
+        numbers: Vec<u64>,
+    },
+    /// The queues of an older revision were closed by others each time they were opened.
+    #[error("the queues of chain `{chain}` {revision} are closed again whenever they are opened; try again later")]
+    Closing {
+        /// The chain.
+        chain: ChainName,
+        /// The revision.
+        revision: Revision,
     },
     /// A file cannot be read.
     #[error("cannot read `{}`: {reason}", path.display())]

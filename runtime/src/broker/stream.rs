@@ -43,6 +43,8 @@ struct StreamConfig {
 struct StreamCounts {
     messages: u64,
     #[serde(default)]
+    last_seq: u64,
+    #[serde(default)]
     subjects: Option<BTreeMap<String, u64>>,
 }
 
@@ -88,7 +90,17 @@ impl Broker {
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
         self.apply_retention(chain).await?;
         self.create_or_update(layout::work(chain, state)).await?;
-        self.create_consumer(&subject::results_stream(&chain.name), layout::pull()).await
+        self.create_consumer(&subject::results_stream(&chain.name), layout::pull()).await?;
+        self.create_dead_consumer(&chain.name).await
+    }
+
+    /// Makes the consumer that those share who pull dead letters along with results, where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn create_dead_consumer(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        self.create_consumer(&subject::dead_stream(chain), layout::pull()).await
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -179,8 +191,9 @@ impl Broker {
         Ok(hops)
     }
 
-    /// Whether an older revision can never have an item again: the intake leads elsewhere and its queues are empty. Both are
-    /// told by one answer of the server, so nothing can come in between.
+    /// Whether an older revision has nothing left: the intake leads elsewhere and its queues are empty. Both are told by one
+    /// answer of the server, so nothing can be fed in between. What is put back into its queues is told by the registry: see
+    /// [`State::live`].
     ///
     /// # Errors
     ///
@@ -214,6 +227,11 @@ impl Broker {
         Ok(self.stream_counts(&subject::results_stream(chain), None).await?.messages)
     }
 
+    /// The number of the newest message that a stream has ever had.
+    pub(super) async fn last_sequence(&self, stream: &str) -> Result<u64, BrokerError> {
+        Ok(self.stream_counts(stream, None).await?.last_seq)
+    }
+
     async fn stream_counts(&self, stream: &str, subjects: Option<&str>) -> Result<StreamCounts, BrokerError> {
         Ok(self.stream_state(stream, subjects).await?.state)
     }
@@ -224,18 +242,14 @@ impl Broker {
         self.api(format!("STREAM.INFO.{stream}"), &request, what).await
     }
 
-    /// What waits for the pullers, and what they hold.
+    /// What waits for the pullers of a stream, and what they hold.
     ///
     /// # Errors
     ///
     /// If the server does not answer, or has no such consumer.
-    pub async fn untaken(&self, chain: &ChainName) -> Result<Backlog, BrokerError> {
-        self.consumer_state(&subject::results_stream(chain), subject::PULL_CONSUMER).await
-    }
-
-    async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
-        let what = || format!("tell the state of the consumer `{consumer}`");
-        self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
+    pub async fn untaken(&self, stream: &str) -> Result<Backlog, BrokerError> {
+        let what = || format!("tell what of the stream `{stream}` was not taken yet");
+        self.api(format!("CONSUMER.INFO.{stream}.{}", subject::PULL_CONSUMER), &(), what).await
     }
 
     /// The headers of a message, if the stream still has it.
@@ -262,7 +276,7 @@ impl Broker {
     pub async fn purge_queued(&self, chain: &ChainName, revision: Revision) -> Result<u64, BrokerError> {
         let mut purged = 0;
         for pattern in subject::queued(chain, revision) {
-            purged += self.purge(&subject::work_stream(chain), Some(&pattern)).await?;
+            purged += self.purge(&subject::work_stream(chain), json!({ "filter": pattern })).await?;
         }
         Ok(purged)
     }
@@ -273,16 +287,25 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn purge_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        let results = self.purge(&subject::results_stream(chain), None).await?;
-        Ok(results + self.purge(&subject::dead_stream(chain), None).await?)
+        let results = self.purge(&subject::results_stream(chain), json!({})).await?;
+        Ok(results + self.purge_dead(chain, None).await?)
     }
 
-    async fn purge(&self, stream: &str, filter: Option<&str>) -> Result<u64, BrokerError> {
+    /// Removes the dead letters of a chain, or of one of its stages.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn purge_dead(&self, chain: &ChainName, stage: Option<&StageName>) -> Result<u64, BrokerError> {
+        let request = stage.map_or(json!({}), |stage| json!({ "filter": subject::dead(chain, stage) }));
+        self.purge(&subject::dead_stream(chain), request).await
+    }
+
+    async fn purge(&self, stream: &str, request: Value) -> Result<u64, BrokerError> {
         #[derive(Deserialize)]
         struct Purged {
             purged: u64,
         }
-        let request = filter.map_or(json!({}), |filter| json!({ "filter": filter }));
         let answer: Purged =
             self.api(format!("STREAM.PURGE.{stream}"), &request, || format!("empty the stream `{stream}`")).await?;
         Ok(answer.purged)

@@ -42,6 +42,10 @@ pub struct State {
     /// The revision that newly fed items belong to.
     pub active: Revision,
     /// Those whose items may run: the active one, and older ones that still had items when last looked at.
+    ///
+    /// Whoever puts an item into the queues of an older revision writes the state afterwards, even where that changes nothing.
+    /// Whoever retires one reads the state, then sees that the queues are empty, and then swaps. So one of the two starts
+    /// over, and no item is left in queues that nobody serves.
     pub live: BTreeSet<Revision>,
     /// Whether items may be fed.
     pub open: bool,
@@ -69,6 +73,14 @@ impl State {
     #[must_use]
     pub fn reset(&self, new: Revision) -> Self {
         Self { active: new, live: BTreeSet::from([new]), ..self.clone() }
+    }
+
+    /// After something was put back into the queues of a revision, which may have retired before.
+    #[must_use]
+    pub fn revived(&self, revision: Revision) -> Self {
+        let mut state = self.clone();
+        state.live.insert(revision);
+        state
     }
 
     /// After an older revision has run empty.
@@ -105,6 +117,17 @@ mod tests {
         assert_eq!(second.live, BTreeSet::from([Revision::new(1), Revision::new(2)]));
         assert_eq!(second.versions.len(), 2);
         assert_eq!(second.reset(Revision::new(3)).live, BTreeSet::from([Revision::new(3)]));
+    }
+
+    #[test]
+    fn a_revived_revision_is_live_and_not_active_and_opens_nothing() {
+        let first = State::deployed(None, &deployed(1, "1.0"));
+        let mut closed = State::deployed(Some(&first), &deployed(2, "1.1")).retired(Revision::new(1));
+        closed.open = false;
+        let revived = closed.revived(Revision::new(1));
+        assert_eq!((revived.active, revived.open), (Revision::new(2), false));
+        assert_eq!(revived.live, BTreeSet::from([Revision::new(1), Revision::new(2)]));
+        assert_eq!(revived.retired(Revision::new(1)), closed);
     }
 
     #[test]

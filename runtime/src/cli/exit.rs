@@ -63,7 +63,7 @@ impl Exit {
                 Self::Usage
             }
             (Some(RootError::Broker(error)), _) | (None, Some(error)) if error.is_connection() => Self::Unreachable,
-            (Some(RootError::NoChain { .. } | RootError::Missing(_)), _) => Self::NotFound,
+            (Some(RootError::NoChain { .. } | RootError::NoLetter { .. } | RootError::Missing(_)), _) => Self::NotFound,
             (Some(RootError::TimedOut(_)), _) => Self::TimedOut,
             (Some(RootError::Name(_)), _) => Self::Usage,
             _ => Self::Failed,

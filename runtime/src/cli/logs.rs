@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pcluster_abi::Level;
 
-use super::{Context, duration};
+use super::{Context, duration, output};
 use crate::broker::follow::From;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
@@ -86,9 +86,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 
 /// A line as people read it.
 pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
-    /// `2026-01-01T12:34:56.789`
-    const MILLISECONDS: usize = 23;
-    let time = record.time.get(..MILLISECONDS).unwrap_or(&record.time);
+    let time = output::time(&record.time);
     let place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
     format!("{time} {:5} {place}: {}", record.level, record.message)
 }

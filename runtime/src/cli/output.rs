@@ -94,6 +94,13 @@ impl Output {
         Ok(())
     }
 
+    /// The width of the terminal that standard output is, in characters; `None` if it is none.
+    #[must_use]
+    pub fn width(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+
     /// Says something to the person at the terminal.
     pub fn note(&self, message: &str) {
         // Nobody to tell is no reason to fail.
@@ -132,8 +139,39 @@ pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
+/// A time as RFC 3339 has it, down to milliseconds.
+#[must_use]
+pub fn time(rfc3339: &str) -> &str {
+    /// `2026-01-01T12:34:56.789`
+    const MILLISECONDS: usize = 23;
+    rfc3339.get(..MILLISECONDS).unwrap_or(rfc3339)
+}
+
 /// A number with its noun, as in `1 item` and `2 items`.
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A text on one line of at most this many characters.
+#[must_use]
+pub fn one_line(text: &str, max: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(max) {
+        None => line,
+        // The mark takes the place of one character.
+        Some(_) => line.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        assert_eq!(one_line("two\n  lines", 20), "two lines");
+        assert_eq!(one_line("ägypten", 7), "ägypten");
+        assert_eq!(one_line("ägypten!", 7), "ägypte…");
+    }
 }

@@ -8,7 +8,7 @@ use super::exit::TimedOut;
 use super::output::{Output, count};
 use super::{Context, timeout};
 use crate::name::ChainName;
-use crate::root::{Puller, ResultItem, Root, Taken};
+use crate::root::{Outcome, Puller, ResultItem, Taken};
 use crate::shutdown;
 
 /// How often to look whether the chain is drained, with --all.
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 ///
 /// Prints one result per line, as JSON. Waits for results until Ctrl-C, or as long as the flags say.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Several `pcluster pull` of the same chain share its results. `pcluster watch` takes none.")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// The chain
     chain: ChainName,
@@ -31,9 +31,18 @@ pub struct Args {
     /// End when every item was handled and every result taken
     #[arg(long, conflicts_with = "number")]
     all: bool,
+    /// Take dead letters too, each as it comes; see below
+    #[arg(long)]
+    with_failures: bool,
     #[command(flatten)]
     form: Form,
 }
+
+const AFTER_HELP: &str = "Several `pcluster pull` of the same chain share its results. `pcluster watch` takes none.\n\n\
+    --with-failures: a dead letter counts as a result does for -n, -t and --all, and is given to one of the pullers that take \
+    them. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and what else \
+    `pcluster dead ls --json` has. With --meta, what has a `failure` is a dead letter and what has none is a result. A dead \
+    letter that was taken is still kept: `pcluster dead` shows, retries and drops it.";
 
 /// How results are printed.
 #[derive(Debug, clap::Args)]
@@ -46,8 +55,8 @@ pub struct Form {
     raw: bool,
 }
 
-enum Next {
-    Result(Box<Taken>),
+enum Next<T> {
+    Result(Box<Taken<T>>),
     Drained,
     TimedOut,
     Stopped,
@@ -59,11 +68,18 @@ enum Next {
 ///
 /// If there is no such chain, or the time is over.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
-    let mut puller = root.puller(&args.chain).await?;
+    let mut puller = context.root().await?.puller(&args.chain).await?;
     if let Some(number) = args.number {
         puller = puller.with_batch(number);
     }
+    if args.with_failures {
+        pull(puller.with_failures().await?, &args, &context.output).await
+    } else {
+        pull(puller, &args, &context.output).await
+    }
+}
+
+async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args, output: &Output) -> anyhow::Result<()> {
     let mut stopped = std::pin::pin!(shutdown::requested());
     let mut taken = 0;
     let ended = loop {
@@ -71,12 +87,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             break Ok(());
         }
         let next = tokio::select! {
-            next = next(&root, &mut puller, &args) => next,
+            next = next(&mut puller, args) => next,
             () = &mut stopped => Ok(Next::Stopped),
         };
         match next {
             Ok(Next::Result(result)) => {
-                if let Err(error) = show(&result.result, &args.chain, &args.form, &context.output) {
+                if let Err(error) = result.result.show(&args.chain, &args.form, output) {
                     result.give_back().await;
                     break Err(error);
                 }
@@ -84,7 +100,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
                 taken += 1;
             }
             Ok(Next::Drained | Next::Stopped) => break Ok(()),
-            Ok(Next::TimedOut) => break Err(timed_out(&args, taken)),
+            Ok(Next::TimedOut) => break Err(timed_out(args, taken)),
             Err(error) => break Err(error),
         }
     };
@@ -94,10 +110,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 
 fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
     let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
-    TimedOut(format!("no result for {timeout}; {} taken", count(taken, "result"))).into()
+    let message = if args.with_failures {
+        format!("no result and no dead letter for {timeout}; {taken} taken")
+    } else {
+        format!("no result for {timeout}; {} taken", count(taken, "result"))
+    };
+    TimedOut(message).into()
 }
 
-async fn next(root: &Root, puller: &mut Puller, args: &Args) -> anyhow::Result<Next> {
+async fn next<T>(puller: &mut Puller<T>, args: &Args) -> anyhow::Result<Next<T>> {
     let started = Instant::now();
     let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
     loop {
@@ -110,10 +131,30 @@ async fn next(root: &Root, puller: &mut Puller, args: &Args) -> anyhow::Result<N
             taken = puller.next() => return Ok(Next::Result(Box::new(taken?))),
             () = tokio::time::sleep(patience), if args.timeout.is_some() => return Ok(Next::TimedOut),
             _ = look.tick(), if args.all => {
-                if root.is_drained(&args.chain).await? {
+                if puller.is_drained().await? {
                     return Ok(Next::Drained);
                 }
             }
+        }
+    }
+}
+
+/// What a puller gives and this command prints.
+trait Shown {
+    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()>;
+}
+
+impl Shown for ResultItem {
+    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()> {
+        show(self, chain, form, output)
+    }
+}
+
+impl Shown for Outcome {
+    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Result(result) => show(result, chain, form, output),
+            Self::Failure(letter) => Ok(output.line(letter)?),
         }
     }
 }

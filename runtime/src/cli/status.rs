@@ -76,6 +76,9 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         .flat_map(|revision| revision.stages.iter().map(move |stage| row(revision, stage, several)))
         .collect();
     context.output.table(&["STAGE", ">QUEUED", ">RUNNING", ">DONE", ">FAILED", ">ITEMS/S"], &rows)?;
+    if status.dead > 0 {
+        context.output.note(&format!("`pcluster dead ls {}` shows the dead letters", status.chain));
+    }
     for problem in &status.problems {
         let text = &problem.problem.problem;
         context.output.note(&format!("node {} cannot serve it: {text}", problem.node));

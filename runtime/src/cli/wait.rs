@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::output::seconds;
+use anyhow::bail;
+
+use super::output::{count, seconds};
 use super::{Context, timeout};
 use crate::name::ChainName;
 use crate::root::wait::Notice;
@@ -18,13 +20,17 @@ pub struct Args {
     /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<std::time::Duration>,
+    /// End with status 1 if the chain has dead letters then, however old; `pcluster dead drop CHAIN --all` before a run forgets
+    /// those of earlier ones
+    #[arg(long)]
+    fail_on_dead: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// If there is no such chain, or the time is over.
+/// If there is no such chain, the time is over, or there are dead letters and there must be none.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let root = context.root().await?;
     let started = Instant::now();
@@ -43,5 +49,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     bar.finish_and_clear();
     waited?;
     context.output.note(&format!("{chain} is empty after {}", seconds(started.elapsed())));
+    if args.fail_on_dead {
+        let dead = root.dead_by_stage(chain).await?;
+        let total: u64 = dead.values().sum();
+        if total > 0 {
+            let stages: Vec<String> =
+                dead.iter().map(|(stage, letters)| format!("{letters} of stage {stage}")).collect();
+            let (total, stages) = (count(total, "dead letter"), stages.join(", "));
+            bail!("chain `{chain}` has {total}: {stages}; `pcluster dead ls {chain}` shows them");
+        }
+    }
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::limits::{Limits, OutOfTime};
 use super::output::Outputs;
 use super::wasi::Exit;
 use super::{Engine, EngineError, Plugin, backtrace};
+pub use crate::dead::FailureKind;
 
 /// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
 const BACKSTOP: Duration = Duration::from_millis(100);
@@ -88,50 +89,6 @@ impl Call {
             }
         }
         Self { of: Arc::new(Nobody), position: 0 }
-    }
-}
-
-/// A kind of failure, in the word that dead letters carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The task said so.
-    Error,
-    /// The guest did what it may not, or panicked.
-    Trap,
-    /// It took too long.
-    Timeout,
-    /// It wanted more memory than it may have.
-    Memory,
-    /// It gave out too much, or what is not an item.
-    Output,
-    /// The payload is not in the chain's format.
-    Undecodable,
-    /// The node could not run it.
-    Node,
-}
-
-impl FailureKind {
-    const ALL: [Self; 7] =
-        [Self::Error, Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Undecodable, Self::Node];
-
-    /// The kind with this word; [`FailureKind::Error`] for one that is not known.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Error)
-    }
-
-    /// The word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Trap => "trap",
-            Self::Timeout => "timeout",
-            Self::Memory => "memory",
-            Self::Output => "output",
-            Self::Undecodable => "undecodable",
-            Self::Node => "node",
-        }
     }
 }
 

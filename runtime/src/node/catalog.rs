@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ciborium::Value;
 use pcluster_abi as abi;
@@ -32,6 +32,9 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 const PATIENCE: u32 = 3;
 /// How long a starting node waits for its revisions before it says that it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
+/// How long a revision is served before it is looked at for retirement: whoever has made it live again is about to put
+/// something into its queues.
+const RETIRE_AFTER: Duration = Duration::from_secs(1);
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
 
@@ -51,12 +54,15 @@ struct Serving {
     settled: watch::Receiver<bool>,
     task: JoinHandle<()>,
     active: bool,
+    since: Instant,
 }
 
 /// The revisions that the node serves.
 pub struct Catalog {
     context: Arc<Context>,
     serving: BTreeMap<(ChainName, Revision), Serving>,
+    /// Those that are being left. One that is live again is served once that has ended.
+    leaving: BTreeMap<(ChainName, Revision), JoinHandle<()>>,
 }
 
 /// What serving a revision takes.
@@ -74,7 +80,8 @@ impl Catalog {
     #[must_use]
     pub fn new(broker: Broker, registry: Registry, engine: Engine, node: String, logs: LogQueue) -> Self {
         let board = Arc::new(Board::default());
-        Self { context: Arc::new(Context { broker, registry, engine, node, logs, board }), serving: BTreeMap::new() }
+        let context = Arc::new(Context { broker, registry, engine, node, logs, board });
+        Self { context, serving: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
     /// What the node shows of itself.
@@ -109,11 +116,10 @@ impl Catalog {
         }
         self.keep(chain, &state.live);
         for &revision in &state.live {
-            let context = &self.context;
-            let serving = self
-                .serving
-                .entry((chain.clone(), revision))
-                .or_insert_with(|| Serving::start(Arc::clone(context), chain.clone(), revision));
+            let (context, leaving) = (&self.context, &mut self.leaving);
+            let serving = self.serving.entry((chain.clone(), revision)).or_insert_with_key(|key| {
+                Serving::start(Arc::clone(context), chain.clone(), revision, leaving.remove(key))
+            });
             serving.active = revision == state.active;
         }
     }
@@ -123,11 +129,18 @@ impl Catalog {
         let gone: Vec<_> =
             self.serving.keys().filter(|(each, revision)| each == chain && !live.contains(revision)).cloned().collect();
         for key in gone {
-            if let Some(serving) = self.serving.remove(&key) {
-                tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
-                serving.phase.send_replace(Phase::Interrupt);
-                tokio::spawn(Arc::clone(&self.context).forget(key.0, key.1, serving));
-            }
+            self.leave(key);
+        }
+    }
+
+    /// Interrupts a revision.
+    fn leave(&mut self, key: (ChainName, Revision)) {
+        self.leaving.retain(|_, leaving| !leaving.is_finished());
+        if let Some(serving) = self.serving.remove(&key) {
+            tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
+            serving.phase.send_replace(Phase::Interrupt);
+            let forgetting = Arc::clone(&self.context).forget(key.0.clone(), key.1, serving);
+            self.leaving.insert(key, tokio::spawn(forgetting));
         }
     }
 
@@ -150,11 +163,15 @@ impl Catalog {
     }
 
     /// Retires older revisions that have run empty.
-    pub async fn retire(&self) {
-        let older = self.serving.iter().filter(|(_, serving)| !serving.active);
-        for ((chain, revision), _) in older {
-            if let Err(error) = self.context.retire(chain, *revision).await {
-                tracing::debug!(%chain, %revision, %error, "not retired yet");
+    pub async fn retire(&mut self) {
+        let older = self.serving.iter();
+        let older = older.filter(|(_, serving)| !serving.active && serving.since.elapsed() >= RETIRE_AFTER);
+        let older: Vec<_> = older.map(|(key, _)| key.clone()).collect();
+        for key in older {
+            match self.context.retire(&key.0, key.1).await {
+                Ok(true) => self.leave(key),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(chain = %key.0, revision = %key.1, %error, "not retired yet"),
             }
         }
     }
@@ -176,7 +193,8 @@ impl Catalog {
         for serving in self.serving.values() {
             serving.phase.send_replace(Phase::Drain);
         }
-        let tasks: Vec<_> = self.serving.values_mut().map(|serving| &mut serving.task).collect();
+        let serving = self.serving.values_mut().map(|serving| &mut serving.task);
+        let tasks: Vec<_> = serving.chain(self.leaving.values_mut()).collect();
         if tokio::time::timeout(grace, futures_util::future::join_all(tasks)).await.is_ok() {
             return;
         }
@@ -190,10 +208,14 @@ impl Catalog {
 }
 
 impl Serving {
-    fn start(context: Arc<Context>, chain: ChainName, revision: Revision) -> Self {
+    /// Serves a revision, once what is left of having served it before is gone.
+    fn start(context: Arc<Context>, chain: ChainName, revision: Revision, before: Option<JoinHandle<()>>) -> Self {
         let (phase, receiver) = watch::channel(Phase::Run);
         let (settle, settled) = watch::channel(false);
         let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
             let mut waiting = receiver.clone();
             tokio::select! {
                 hops = context.ready(&chain, revision, &settle) => {
@@ -209,7 +231,7 @@ impl Serving {
                 () = worker::left_run(&mut waiting) => {}
             }
         });
-        Self { phase, settled, task, active: true }
+        Self { phase, settled, task, active: true, since: Instant::now() }
     }
 }
 
@@ -297,18 +319,17 @@ impl Context {
         })
     }
 
-    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
-        if !self.broker.is_finished(chain, revision).await? {
-            return Ok(());
-        }
-        let Some(marked) = self.registry.state(chain).await? else { return Ok(()) };
+    /// Retires a revision if it has run empty. Says whether it has.
+    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
+        // The state comes first: see `State::live`.
+        let Some(marked) = self.registry.state(chain).await? else { return Ok(false) };
         if revision == marked.state.active || !marked.state.live.contains(&revision) {
-            return Ok(());
+            return Ok(false);
         }
-        if !self.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await? {
-            return Ok(());
+        if !self.broker.is_finished(chain, revision).await? {
+            return Ok(false);
         }
-        self.delete_consumers(chain, revision).await
+        self.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await
     }
 
     /// Waits until a revision that is no longer live has been interrupted, and removes its consumers: this node may have made

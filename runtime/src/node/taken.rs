@@ -67,9 +67,9 @@ impl Taken {
             None if id.is_fed() => index.clone(),
             None => Index::in_order(items.len()),
         };
-        let given_up = own(header::FAILURE).map(|kind| Failure {
+        let given_up = own(header::FAILURE).and_then(FailureKind::from_name).map(|kind| Failure {
             backtrace: own(header::BACKTRACE).map(from_header_line),
-            ..Failure::fatal(FailureKind::from_name(kind), reason(own(header::REASON)))
+            ..Failure::fatal(kind, reason(own(header::REASON)))
         });
         Read::Frame(Box::new(Self {
             frame: Frame { id, items, index, inherited: delivery.inherited() },

@@ -1,11 +1,13 @@
-//! Taking results, each given to one puller, and watching them without taking any.
+//! Taking results, and dead letters along with them, each given to one puller; watching them without taking any.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{ResultItem, Root, RootError};
+use futures_util::future::select_all;
+
+use super::{DeadLetter, ResultItem, Root, RootError};
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Acker, Event, Queue};
+use crate::broker::queue::{Acker, Delivery, Event, Queue};
 use crate::name::ChainName;
 use crate::subject;
 
@@ -14,25 +16,41 @@ const BATCH: u64 = 256;
 /// How long to wait before opening the results again.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// Takes the results of one chain.
-pub struct Puller {
+/// Takes what comes out of one chain: its results, or with [`Puller::with_failures`] its dead letters too.
+pub struct Puller<T = ResultItem> {
     root: Root,
     chain: ChainName,
-    queue: Queue,
+    sources: Vec<Source<T>>,
     batch: u64,
-    taken: VecDeque<Taken>,
+    taken: VecDeque<Taken<T>>,
 }
 
-/// A result that was taken. Unless it is confirmed, another puller gets it, in half a minute or when [`Taken::give_back`]
-/// is called.
+/// A stream that is taken from.
+struct Source<T> {
+    stream: String,
+    queue: Queue,
+    read: fn(&Delivery) -> Vec<T>,
+}
+
+/// How an item ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// As a result.
+    Result(ResultItem),
+    /// As a dead letter.
+    Failure(Box<DeadLetter>),
+}
+
+/// A result that was taken, or what else the puller gives. Unless it is confirmed, another puller gets it, in half a minute or
+/// when [`Taken::give_back`] is called.
 #[derive(Debug)]
-pub struct Taken {
+pub struct Taken<T = ResultItem> {
     /// The result.
-    pub result: ResultItem,
+    pub result: T,
     acker: Option<Acker>,
 }
 
-impl Taken {
+impl<T> Taken<T> {
     /// Confirms the result: no other puller gets it.
     pub async fn ack(self) {
         if let Some(acker) = self.acker {
@@ -46,6 +64,10 @@ impl Taken {
             acker.nak(Duration::ZERO).await;
         }
     }
+
+    fn map<U>(self, convert: impl FnOnce(T) -> U) -> Taken<U> {
+        Taken { result: convert(self.result), acker: self.acker }
+    }
 }
 
 impl Root {
@@ -56,8 +78,14 @@ impl Root {
     /// If there is no such chain.
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
         self.chain(chain).await?;
-        let queue = self.broker.queue(&subject::results_stream(chain), subject::PULL_CONSUMER).await?;
-        Ok(Puller { root: self.clone(), chain: chain.clone(), queue, batch: BATCH, taken: VecDeque::new() })
+        let results = Source::open(self, subject::results_stream(chain), read_results).await?;
+        Ok(Puller {
+            root: self.clone(),
+            chain: chain.clone(),
+            sources: vec![results],
+            batch: BATCH,
+            taken: VecDeque::new(),
+        })
     }
 
     /// Opens the results of a chain to see them without taking them.
@@ -70,24 +98,43 @@ impl Root {
         let follower = self.broker.follow(&subject::results_stream(chain), Vec::new(), from).await?;
         Ok(Watcher { follower, seen: VecDeque::new() })
     }
+}
 
-    /// Whether every item was handled and every result was taken.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn is_drained(&self, chain: &ChainName) -> Result<bool, RootError> {
-        // Results are stored before their items are done with: asked in this order, none can slip through.
-        if self.broker.unfinished(chain).await? > 0 {
-            return Ok(false);
-        }
-        let untaken = self.broker.untaken(chain).await?;
-        // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
-        Ok(untaken.queued == 0 && untaken.running == 0)
+impl<T> Source<T> {
+    async fn open(root: &Root, stream: String, read: fn(&Delivery) -> Vec<T>) -> Result<Self, RootError> {
+        let queue = root.broker.queue(&stream, subject::PULL_CONSUMER).await?;
+        Ok(Self { stream, queue, read })
     }
 }
 
+fn read_results(delivery: &Delivery) -> Vec<ResultItem> {
+    ResultItem::all(&delivery.headers(), &delivery.payload)
+}
+
 impl Puller {
+    /// Takes dead letters along with results, each as it comes. What is taken is no longer given to pullers, but stays among
+    /// the dead letters: [`Root::dead_letters`] still has it, and it can be retried.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
+        let Self { root, chain, sources, batch, taken } = self;
+        // A chain that was deployed by an older pcluster has none.
+        root.broker.create_dead_consumer(&chain).await?;
+        let mut both: Vec<Source<Outcome>> = Vec::with_capacity(2);
+        for Source { stream, queue, .. } in sources {
+            let read = |delivery: &Delivery| read_results(delivery).into_iter().map(Outcome::Result).collect();
+            both.push(Source { stream, queue, read });
+        }
+        let read = |delivery: &Delivery| vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
+        both.push(Source::open(&root, subject::dead_stream(&chain), read).await?);
+        let taken = taken.into_iter().map(|taken| taken.map(Outcome::Result)).collect();
+        Ok(Puller { root, chain, sources: both, batch, taken })
+    }
+}
+
+impl<T> Puller<T> {
     /// Takes at most this many results ahead of [`Puller::next`], so that none is held that is not wanted.
     #[must_use]
     pub fn with_batch(mut self, batch: u64) -> Self {
@@ -100,17 +147,22 @@ impl Puller {
     /// # Errors
     ///
     /// If the connection is closed, or the chain is gone.
-    pub async fn next(&mut self) -> Result<Taken, RootError> {
+    pub async fn next(&mut self) -> Result<Taken<T>, RootError> {
         loop {
             if let Some(taken) = self.taken.pop_front() {
                 return Ok(taken);
             }
-            if self.queue.demand() == 0 {
-                self.queue.request(self.batch).await?;
+            for source in &mut self.sources {
+                if source.queue.demand() == 0 {
+                    source.queue.request(self.batch).await?;
+                }
             }
-            match self.queue.next().await {
+            let events = self.sources.iter_mut().map(|source| Box::pin(source.queue.next()));
+            let (event, position, _) = select_all(events).await;
+            let source = &mut self.sources[position];
+            match event {
                 Event::Delivery(delivery) => {
-                    let results = ResultItem::all(&delivery.headers(), &delivery.payload);
+                    let results = (source.read)(&delivery);
                     let last = results.len();
                     for (result, position) in results.into_iter().zip(1..) {
                         // A message is confirmed with its last result.
@@ -122,21 +174,44 @@ impl Puller {
                 Event::Gone | Event::Closed => {
                     self.root.chain(&self.chain).await?;
                     tokio::time::sleep(REOPEN).await;
-                    let stream = subject::results_stream(&self.chain);
-                    self.queue = self.root.broker.queue(&stream, subject::PULL_CONSUMER).await?;
+                    source.queue = self.root.broker.queue(&source.stream, subject::PULL_CONSUMER).await?;
                 }
             }
+            // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
+            self.sources.rotate_left(1);
         }
+    }
+
+    /// Whether every item was handled and everything that this puller gives was taken.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn is_drained(&self) -> Result<bool, RootError> {
+        // Results are stored before their items are done with: asked in this order, none can slip through.
+        if self.root.broker.unfinished(&self.chain).await? > 0 {
+            return Ok(false);
+        }
+        for source in &self.sources {
+            let untaken = self.root.broker.untaken(&source.stream).await?;
+            // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
+            if untaken.queued > 0 || untaken.running > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives back what was taken ahead and not asked for.
     pub async fn close(mut self) {
-        let _ = self.queue.close().await;
-        loop {
-            match self.queue.next().await {
-                Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
-                Event::Closed | Event::Gone => break,
-                Event::Expired => {}
+        for source in &mut self.sources {
+            let _ = source.queue.close().await;
+            loop {
+                match source.queue.next().await {
+                    Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
+                    Event::Closed | Event::Gone => break,
+                    Event::Expired => {}
+                }
             }
         }
         for taken in self.taken.drain(..) {

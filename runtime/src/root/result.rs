@@ -71,19 +71,13 @@ pub struct WithMeta<'a> {
 
 impl Serialize for WithMeta<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct HeaderMap<'a>(&'a Headers);
-        impl Serialize for HeaderMap<'_> {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_map(self.0.iter())
-            }
-        }
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.result.id)?;
         map.serialize_entry("chain", self.chain)?;
         map.serialize_entry("version", &self.result.version)?;
         map.serialize_entry("revision", &self.result.revision)?;
         map.serialize_entry("node", &self.result.node)?;
-        map.serialize_entry("headers", &HeaderMap(&self.result.headers))?;
+        map.serialize_entry("headers", &self.result.headers)?;
         map.serialize_entry("item", &AsJson(&self.result.item))?;
         map.end()
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Root, RootError};
 use crate::broker::service::{NodeReport, Problem};
 use crate::name::ChainName;
+use crate::subject;
 
 /// A chain at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,7 +125,7 @@ impl Root {
             revision: state.active.number(),
             open: state.open,
             nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
-            results: self.broker.untaken(chain).await?.queued,
+            results: self.broker.untaken(&subject::results_stream(chain)).await?.queued,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
             problems: problems(chain, nodes),

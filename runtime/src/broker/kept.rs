@@ -1,0 +1,196 @@
+//! What a stream keeps: reading what is there at the moment, and removing single messages.
+//!
+//! Messages are asked for by their numbers, so nothing is left behind on the server and a reader ends where the stream ended
+//! when it was opened, whatever others add or remove meanwhile. [`super::follow`] goes on with what comes.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
+use async_nats::{Message, RequestErrorKind, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::queue::Delivery;
+use super::{API, Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
+use crate::frame::Headers;
+
+/// Messages that one request asks for, and their bytes.
+const BATCH: u64 = 256;
+const BATCH_BYTES: u64 = 8 << 20;
+/// The status with which the server ends a batch.
+const END_OF_BATCH: u16 = 204;
+/// JetStream: a message cannot be removed; also said of one that is not there.
+const NOT_REMOVED: u64 = 10057;
+
+/// A message as a stream keeps it.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its number in the stream.
+    pub sequence: u64,
+    /// When it was stored, as RFC 3339 in UTC.
+    pub stored: String,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+impl From<&Delivery> for Kept {
+    fn from(delivery: &Delivery) -> Self {
+        let stored = OffsetDateTime::from_unix_timestamp_nanos(i128::from(delivery.stored_millis) * 1_000_000);
+        Self {
+            sequence: delivery.sequence,
+            stored: stored.ok().and_then(|stored| stored.format(&Rfc3339).ok()).unwrap_or_default(),
+            headers: delivery.headers(),
+            payload: delivery.payload.clone(),
+        }
+    }
+}
+
+/// Reads what a stream keeps, oldest first.
+#[derive(Debug)]
+pub struct KeptReader {
+    broker: Broker,
+    stream: String,
+    filter: String,
+    next: Next,
+    last: u64,
+    ahead: VecDeque<Kept>,
+}
+
+/// Where the next batch starts.
+#[derive(Debug, Clone)]
+enum Next {
+    At(u64),
+    Since(String),
+    Nowhere,
+}
+
+impl Broker {
+    /// Opens a stream to read what it keeps under the subjects of a pattern, all of it or what was stored since this long ago.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such stream, or the server does not answer.
+    pub async fn kept(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<KeptReader, BrokerError> {
+        let last = self.last_sequence(stream).await?;
+        let start = since.and_then(|since| SystemTime::now().checked_sub(since));
+        let next = match start.and_then(|start| OffsetDateTime::from(start).format(&Rfc3339).ok()) {
+            Some(time) => Next::Since(time),
+            None => Next::At(1),
+        };
+        Ok(KeptReader { broker: self.clone(), stream: stream.to_owned(), filter, next, last, ahead: VecDeque::new() })
+    }
+
+    /// One message of a stream; `None` if there is none with this number.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn kept_at(&self, stream: &str, sequence: u64) -> Result<Option<Kept>, BrokerError> {
+        let what = || format!("read message {sequence} of the stream `{stream}`");
+        let request = json!({ "seq": sequence }).to_string();
+        let answer = self.client.request(format!("{API}.DIRECT.GET.{stream}"), request.into()).await;
+        let message = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => self.timed_out(what()),
+            _ => BrokerError::other(what(), &error),
+        })?;
+        match message.status {
+            None => Ok(read(message)),
+            Some(StatusCode::NOT_FOUND) => Ok(None),
+            Some(_) => Err(refused(what(), &message)),
+        }
+    }
+
+    /// Removes one message of a stream. Says whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn remove_kept(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
+        let what = || format!("remove message {sequence} of the stream `{stream}`");
+        // Writing over the bytes is for secrets, and slow.
+        let request = json!({ "seq": sequence, "no_erase": true });
+        match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &request, what).await {
+            Ok(_) => Ok(true),
+            Err(error @ BrokerError::Server { code: NOT_REMOVED, .. }) => match self.kept_at(stream, sequence).await? {
+                None => Ok(false),
+                Some(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl KeptReader {
+    /// The next message; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn next(&mut self) -> Result<Option<Kept>, BrokerError> {
+        loop {
+            if let Some(kept) = self.ahead.pop_front() {
+                return Ok((kept.sequence <= self.last).then_some(kept));
+            }
+            if matches!(self.next, Next::Nowhere) {
+                return Ok(None);
+            }
+            self.fetch().await?;
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<(), BrokerError> {
+        let what = || format!("read the stream `{}`", self.stream);
+        let mut request = json!({ "next_by_subj": self.filter, "batch": BATCH, "max_bytes": BATCH_BYTES });
+        match std::mem::replace(&mut self.next, Next::Nowhere) {
+            Next::At(sequence) => request["seq"] = sequence.into(),
+            Next::Since(time) => request["start_time"] = time.into(),
+            Next::Nowhere => return Ok(()),
+        }
+        let client = &self.broker.client;
+        let inbox = client.new_inbox();
+        let subscribed = client.subscribe(inbox.clone()).await;
+        let mut answers = subscribed.map_err(|error| BrokerError::other(what(), &error))?;
+        let api = format!("{API}.DIRECT.GET.{}", self.stream);
+        let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
+        sent.map_err(|error| BrokerError::other(what(), &error))?;
+        loop {
+            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
+            let Ok(Some(message)) = answer else { return Err(self.broker.timed_out(what())) };
+            match message.status {
+                None => self.ahead.extend(read(message)),
+                Some(StatusCode::NOT_FOUND) => return Ok(()),
+                Some(status) if status.as_u16() == END_OF_BATCH => break,
+                Some(_) => return Err(refused(what(), &message)),
+            }
+        }
+        if let Some(read) = self.ahead.back()
+            && read.sequence < self.last
+        {
+            self.next = Next::At(read.sequence + 1);
+        }
+        Ok(())
+    }
+}
+
+/// A message that the server has read out of a stream tells in its headers where it was.
+fn read(message: Message) -> Option<Kept> {
+    let map = message.headers.as_ref()?;
+    let get = |name: &async_nats::HeaderName| map.get(name.as_ref()).map(async_nats::HeaderValue::as_str);
+    Some(Kept {
+        sequence: get(&NATS_SEQUENCE)?.parse().ok()?,
+        stored: get(&NATS_TIME_STAMP)?.to_owned(),
+        headers: from_header_map(message.headers.as_ref()),
+        payload: message.payload,
+    })
+}
+
+fn refused(what: String, answer: &Message) -> BrokerError {
+    let reason = answer.description.clone().unwrap_or_else(|| "the server refuses".to_owned());
+    BrokerError::Other { what, reason }
+}

@@ -1,0 +1,117 @@
+//! `pcluster dead`
+
+pub mod drop;
+pub mod ls;
+pub mod retry;
+pub mod show;
+
+use std::time::Duration;
+
+use clap::builder::PossibleValue;
+use clap::{Subcommand, ValueEnum};
+
+use super::exit::Usage;
+use super::{Context, duration};
+use crate::dead::FailureKind;
+use crate::name::StageName;
+use crate::root::dead::{DeadFilter, Selection};
+
+/// Work with dead letters: items that failed for good
+///
+/// Each is kept with the reason, under a number of its own. Look at them, mend the cause, and give the items fresh attempts.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ls(ls::Args),
+    Show(show::Args),
+    Retry(retry::Args),
+    Drop(drop::Args),
+}
+
+/// Which letters, by what they are.
+#[derive(Debug, clap::Args)]
+pub struct Filters {
+    /// Only of this stage
+    #[arg(long)]
+    stage: Option<StageName>,
+    /// Only of this kind of failure
+    #[arg(long, value_name = "KIND")]
+    failure: Option<FailureKind>,
+    /// Only of what was fed under this id
+    #[arg(long, value_name = "FED_ID")]
+    id: Option<String>,
+    /// Only those of the last while; as in 30s, 10m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+    /// Only the newest N of them
+    #[arg(short = 'n', long, value_name = "N")]
+    newest: Option<usize>,
+}
+
+/// Which letters to do something with.
+#[derive(Debug, clap::Args)]
+pub struct Selected {
+    /// The numbers of letters, as `pcluster dead ls` shows them
+    #[arg(value_name = "NUMBER")]
+    numbers: Vec<u64>,
+    #[command(flatten)]
+    filters: Filters,
+    /// All letters of the chain
+    #[arg(long)]
+    all: bool,
+}
+
+impl Filters {
+    fn filter(&self) -> DeadFilter {
+        let Self { stage, failure, id, since, newest: _ } = self;
+        DeadFilter { stage: stage.clone(), failure: *failure, id: id.clone(), since: *since }
+    }
+
+    fn are_given(&self) -> bool {
+        self.filter() != DeadFilter::default() || self.newest.is_some()
+    }
+}
+
+impl Selected {
+    /// What is selected. Nothing is never taken for everything.
+    fn selection(self) -> Result<Selection, Usage> {
+        let given = [!self.numbers.is_empty(), self.filters.are_given(), self.all];
+        match given.iter().filter(|given| **given).count() {
+            0 => Err(Usage("say which dead letters: numbers, filters such as --stage, or --all".to_owned())),
+            1 if self.numbers.is_empty() => {
+                Ok(Selection::Matching { filter: self.filters.filter(), newest: self.filters.newest })
+            }
+            1 => Ok(Selection::Numbers(self.numbers)),
+            _ => Err(Usage("give only one of these: numbers, filters, --all".to_owned())),
+        }
+    }
+}
+
+impl ValueEnum for FailureKind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain or letter, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    match args.command {
+        Command::Ls(args) => ls::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
+        Command::Retry(args) => retry::run(args, context).await,
+        Command::Drop(args) => drop::run(args, context).await,
+    }
+}

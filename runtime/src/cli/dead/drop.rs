@@ -1,0 +1,34 @@
+//! `pcluster dead drop`
+
+use serde_json::json;
+
+use super::Selected;
+use crate::cli::Context;
+use crate::cli::output::count;
+use crate::name::ChainName;
+
+/// Remove dead letters and their items for good
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pcluster dead drop orders --failure undecodable")]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    #[command(flatten)]
+    selected: Selected,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain or letter, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let selection = args.selected.selection()?;
+    let dropped = context.root().await?.drop_dead(&args.chain, &selection).await?;
+    if context.output.is_json() {
+        context.output.line(&json!({ "chain": args.chain, "dropped": dropped }))?;
+    } else {
+        context.output.data(&format!("{} dropped", count(dropped, "dead letter")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! `pcluster dead ls`
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::json;
+
+use super::Filters;
+use crate::cli::Context;
+use crate::cli::output::{one_line, time};
+use crate::name::ChainName;
+use crate::root::DeadLetter;
+
+/// Characters of a reason where there is no terminal to fill, and at least.
+const REASON: usize = 60;
+const REASON_MIN: usize = 20;
+/// The columns before the reason.
+const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
+
+/// Show dead letters, the newest last, and how many each stage has of each kind
+///
+/// The reason is cut to one line; `pcluster dead show` has all of it. With --json, each letter is a line with everything that is
+/// known of it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    #[command(flatten)]
+    filters: Filters,
+    /// Show only how many there are, by stage and kind of failure
+    #[arg(long, conflicts_with = "newest")]
+    count: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let (output, newest) = (&context.output, args.filters.newest.unwrap_or(usize::MAX));
+    let root = context.root().await?;
+    let mut letters = root.dead_letters(&args.chain, &args.filters.filter()).await?;
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    // Of a letter only what is printed is kept: an item may be large.
+    let (mut rows, mut lines) = (VecDeque::new(), VecDeque::new());
+    while let Some(letter) = letters.next().await? {
+        *counts.entry((letter.stage.clone(), letter.failure.clone())).or_default() += 1;
+        if args.count {
+            continue;
+        }
+        match (output.is_json(), args.filters.newest) {
+            (true, None) => output.line(&letter)?,
+            (true, Some(_)) => lines.push_back(serde_json::to_string(&letter)?),
+            (false, _) => rows.push_back(row(&letter)),
+        }
+        if rows.len().max(lines.len()) > newest {
+            rows.pop_front();
+            lines.pop_front();
+        }
+    }
+    for line in lines {
+        output.data(&line)?;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    if output.is_json() {
+        for ((stage, failure), count) in counts.iter().filter(|_| args.count) {
+            output.line(&json!({ "stage": stage, "failure": failure, "letters": count }))?;
+        }
+        return Ok(());
+    }
+    if counts.is_empty() {
+        let which = if args.filters.are_given() { " that match" } else { "" };
+        output.note(&format!("{} has no dead letters{which}", args.chain));
+        return Ok(());
+    }
+    if !args.count {
+        let rows = cut(rows.into(), output.width());
+        output.table(&HEADINGS, &rows)?;
+        output.data("")?;
+    }
+    let rows: Vec<Vec<String>> =
+        counts.into_iter().map(|((stage, failure), count)| vec![stage, failure, count.to_string()]).collect();
+    Ok(output.table(&["STAGE", "FAILURE", ">LETTERS"], &rows)?)
+}
+
+fn row(letter: &DeadLetter) -> Vec<String> {
+    vec![
+        letter.number.to_string(),
+        time(&letter.time).to_owned(),
+        letter.stage.clone(),
+        letter.failure.clone(),
+        letter.attempts.to_string(),
+        letter.id.clone(),
+        // Enough for any terminal.
+        one_line(&letter.reason, 1_000),
+    ]
+}
+
+/// Cuts the reasons so that each row fits the terminal, if it is wide enough.
+fn cut(mut rows: Vec<Vec<String>>, width: Option<usize>) -> Vec<Vec<String>> {
+    let reason = HEADINGS.len() - 1;
+    let column = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        // Two spaces part it from the next.
+        cells.max().unwrap_or(0).max(HEADINGS[column].trim_start_matches('>').len()) + 2
+    };
+    let before: usize = (0..reason).map(column).sum();
+    let max = width.map_or(REASON, |width| width.saturating_sub(before).max(REASON_MIN));
+    for row in &mut rows {
+        row[reason] = one_line(&row[reason], max);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_fills_the_terminal_and_no_more() {
+        let row = |reason: usize| {
+            let cells = ["1", "2026-01-01T12:34:56.789", "split", "trap", "5", "a"].map(str::to_owned);
+            let mut row = cells.to_vec();
+            row.push("x".repeat(reason));
+            row
+        };
+        let shown = |rows: Vec<Vec<String>>, width| cut(rows, width)[0][6].chars().count();
+        // Numbers, times, stages, failures, attempts and ids take 8 + 25 + 7 + 9 + 10 + 3 characters.
+        assert_eq!(shown(vec![row(200)], Some(100)), 100 - 62);
+        assert_eq!(shown(vec![row(10)], Some(100)), 10);
+        assert_eq!(shown(vec![row(200)], Some(40)), REASON_MIN);
+        assert_eq!(shown(vec![row(200)], None), REASON);
+    }
+}

@@ -1,0 +1,75 @@
+//! `pcluster dead retry`
+
+use anyhow::anyhow;
+use serde_json::json;
+
+use super::Selected;
+use crate::cli::Context;
+use crate::cli::output::count;
+use crate::name::ChainName;
+
+/// Put the items of dead letters back into the chain, for fresh attempts
+///
+/// Each goes into the queue of the stage that it failed in, in the revision that it failed in, so with the same plugin; that
+/// revision is served again until it has run empty. With --active it goes into the stage of the same name in the active revision:
+/// mend the task, deploy a new version, and retry. A letter is removed once its item is queued. A letter that cannot be retried
+/// stays and makes the command fail; the others are retried.
+///
+/// Retrying twice does no harm: the server drops what it has already. A chain whose intake is closed finishes what is retried,
+/// and its intake stays closed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  pcluster dead retry orders 17 18\n  pcluster dead retry orders --failure timeout --since 1h\n  \
+    pcluster dead retry orders --stage enrich --active"
+)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    #[command(flatten)]
+    selected: Selected,
+    /// Into the active revision, whichever they failed in
+    #[arg(long)]
+    active: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain or letter, a letter cannot be retried, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let (chain, output) = (&args.chain, &context.output);
+    let selection = args.selected.selection()?;
+    let root = context.root().await?;
+    let bar = output.progress("retried");
+    let mut so_far = 0;
+    let retried = root.retry_dead(chain, &selection, args.active, |retried| {
+        so_far = retried;
+        bar.set_position(retried);
+    });
+    let retried = retried.await;
+    bar.finish_and_clear();
+    let retried = match retried {
+        Ok(retried) => retried,
+        Err(error) => {
+            if so_far > 0 {
+                output.note(&format!("{} retried", count(so_far, "dead letter")));
+            }
+            return Err(error.into());
+        }
+    };
+    if output.is_json() {
+        let refused = retried.refused.iter().map(|(number, reason)| json!({ "number": number, "reason": reason }));
+        let refused: Vec<_> = refused.collect();
+        output.line(&json!({ "chain": chain, "retried": retried.retried, "refused": refused }))?;
+    } else {
+        output.data(&format!("{} retried", count(retried.retried, "dead letter")))?;
+        for (number, reason) in &retried.refused {
+            output.note(&format!("dead letter {number} stays: {reason}"));
+        }
+    }
+    match retried.refused.len() as u64 {
+        0 => Ok(()),
+        refused => Err(anyhow!("{} of chain `{chain}` cannot be retried", count(refused, "dead letter"))),
+    }
+}

@@ -1,0 +1,121 @@
+//! `pcluster dead show`
+
+use serde::Serialize;
+
+use super::Selected;
+use crate::cli::Context;
+use crate::cli::logs;
+use crate::cli::output::{Output, count, time};
+use crate::frame::json::AsJson;
+use crate::log::LogRecord;
+use crate::name::ChainName;
+use crate::root::DeadLetter;
+
+/// Show everything that is known of dead letters
+///
+/// Where and when each failed, its attempts, the backtrace of the task, what the stage logged about the item, the headers it was
+/// fed with, and the item itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: pcluster dead show orders -n 1")]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    #[command(flatten)]
+    selected: Selected,
+}
+
+/// A letter and its log lines, as JSON.
+#[derive(Serialize)]
+struct WithLogs<'a> {
+    #[serde(flatten)]
+    letter: &'a DeadLetter,
+    logs: &'a [LogRecord],
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain or letter, or the server is gone.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let (chain, output) = (&args.chain, &context.output);
+    let selection = args.selected.selection()?;
+    let root = context.root().await?;
+    let mut letters = Vec::new();
+    for number in root.dead_numbers(chain, &selection).await? {
+        letters.extend(root.dead_letter(chain, number).await?);
+    }
+    let logs = root.dead_logs(chain, &letters).await?;
+    for (position, letter) in letters.iter().enumerate() {
+        let logs = logs.get(&letter.number).map(Vec::as_slice).unwrap_or_default();
+        if output.is_json() {
+            output.line(&WithLogs { letter, logs })?;
+            continue;
+        }
+        if position > 0 {
+            output.data("")?;
+        }
+        show(letter, logs, output)?;
+    }
+    if letters.is_empty() {
+        output.note(&format!("{chain} has no dead letters that match"));
+    }
+    Ok(())
+}
+
+fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Result<()> {
+    let DeadLetter { number, chain, version, revision, stage, failure, .. } = letter;
+    output.data(&format!("dead letter {number} of {chain} {version} (r{revision}), stage {stage}"))?;
+    let attempts = count(letter.attempts, "attempt");
+    let facts = [
+        ("fed as", Some(letter.id.as_str())),
+        ("given up", Some(time(&letter.time))),
+        ("by node", Some(letter.node.as_str()).filter(|node| !node.is_empty())),
+        ("task", letter.task.as_deref()),
+        ("plugin", letter.plugin.as_deref()),
+        ("failure", Some(&format!("{failure}, after {attempts}"))),
+        ("reason", Some(&letter.reason)),
+    ];
+    for (name, fact) in facts {
+        let mut lines = fact.unwrap_or_default().lines();
+        if let Some(first) = lines.next() {
+            output.data(&format!("  {name:<8}  {first}"))?;
+        }
+        for line in lines {
+            output.data(&format!("  {:<8}  {line}", ""))?;
+        }
+    }
+    let history = letter.history.iter().flat_map(|attempt| {
+        let node = attempt.node.as_ref().map_or_else(|| "a node that died".to_owned(), |node| format!("node {node}"));
+        let (number, time) = (attempt.attempt, time(&attempt.time));
+        let mut lines = vec![format!("{number}  {time}  {node}, {}", attempt.failure)];
+        lines.extend(attempt.reason.lines().map(|line| format!("   {line}")));
+        lines
+    });
+    list("attempts", history, output)?;
+    list("backtrace", letter.backtrace.iter().cloned(), output)?;
+    list("headers", letter.headers.iter().map(|(name, value)| format!("{name}: {value}")), output)?;
+    list("log", logs.iter().map(|record| logs::show(record, false)), output)?;
+    let item = match &letter.item {
+        None => "it left no room in the letter and is not kept".to_owned(),
+        Some(ciborium::Value::Text(text)) if letter.is_undecodable() => text.clone(),
+        Some(item) => serde_json::to_string_pretty(&AsJson(item))?,
+    };
+    let heading = match (letter.is_undecodable(), &letter.content_type) {
+        (false, _) => "item".to_owned(),
+        (true, None) => "payload as it was fed".to_owned(),
+        (true, Some(content_type)) => format!("payload as it was fed, as {content_type}"),
+    };
+    list(&heading, item.lines().map(str::to_owned), output)
+}
+
+/// Prints lines below a heading, if there are any.
+fn list(heading: &str, lines: impl Iterator<Item = String>, output: &Output) -> anyhow::Result<()> {
+    for (position, line) in lines.enumerate() {
+        if position == 0 {
+            output.data(&format!("  {heading}:"))?;
+        }
+        output.data(format!("    {line}").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Dead letters: reading them, removing them, and putting their items back into the chain.
+//!
+//! A letter is known by its number in the chain's stream of dead letters, which stays its own for ever. [`letter`] is what is
+//! in one, [`logs`] finds what was logged about its item, [`retry`] gives the item fresh attempts.
+
+pub mod letter;
+pub mod logs;
+pub mod retry;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Root, RootError};
+use crate::broker::kept::KeptReader;
+use crate::dead::FailureKind;
+use crate::name::{ChainName, StageName};
+use crate::subject;
+
+pub use letter::DeadLetter;
+
+/// Requests about single letters that are on their way at once.
+const SIDE_BY_SIDE: usize = 64;
+
+/// Which letters, by what they are. The default is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// Of one stage.
+    pub stage: Option<StageName>,
+    /// Of one kind of failure.
+    pub failure: Option<FailureKind>,
+    /// Of what was fed under this id.
+    pub id: Option<String>,
+    /// Given up no longer ago than this.
+    pub since: Option<Duration>,
+}
+
+/// Which letters to do something with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Those with these numbers.
+    Numbers(Vec<u64>),
+    /// Those that pass a filter.
+    Matching {
+        /// The filter.
+        filter: DeadFilter,
+        /// Only this many, the newest.
+        newest: Option<usize>,
+    },
+}
+
+impl Selection {
+    /// All letters.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::Matching { filter: DeadFilter::default(), newest: None }
+    }
+}
+
+impl DeadFilter {
+    fn passes(&self, letter: &DeadLetter) -> bool {
+        self.failure.is_none_or(|failure| letter.failure == failure.name())
+            && self.id.as_ref().is_none_or(|id| letter.was_fed_as(id))
+    }
+}
+
+/// Dead letters, oldest first: those that were there when reading began.
+#[derive(Debug)]
+pub struct DeadLetters {
+    reader: KeptReader,
+    filter: DeadFilter,
+}
+
+impl Root {
+    /// Opens the dead letters of a chain to read them. None is taken or changed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<DeadLetters, RootError> {
+        self.chain(chain).await?;
+        let subjects = match &filter.stage {
+            Some(stage) => subject::dead(chain, stage),
+            None => subject::dead_all(chain),
+        };
+        let reader = self.broker.kept(&subject::dead_stream(chain), subjects, filter.since).await?;
+        Ok(DeadLetters { reader, filter: filter.clone() })
+    }
+
+    /// One dead letter; `None` if there is none with this number.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, RootError> {
+        Ok(self.broker.kept_at(&subject::dead_stream(chain), number).await?.map(DeadLetter::read))
+    }
+
+    /// The numbers of the letters that are selected, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or no letter with one of the numbers.
+    pub async fn dead_numbers(&self, chain: &ChainName, selection: &Selection) -> Result<Vec<u64>, RootError> {
+        let (filter, newest) = match selection {
+            Selection::Numbers(numbers) => return self.known(chain, numbers).await,
+            Selection::Matching { filter, newest } => (filter, newest.unwrap_or(usize::MAX)),
+        };
+        let mut letters = self.dead_letters(chain, filter).await?;
+        let mut numbers = VecDeque::new();
+        while let Some(letter) = letters.next().await? {
+            numbers.push_back(letter.number);
+            if numbers.len() > newest {
+                numbers.pop_front();
+            }
+        }
+        Ok(numbers.into())
+    }
+
+    /// Checks that there are letters with these numbers.
+    async fn known(&self, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, RootError> {
+        self.chain(chain).await?;
+        let looks = numbers.iter().map(|&number| async move {
+            let letter = self.dead_letter(chain, number).await?;
+            Ok::<_, RootError>((number, letter.is_some()))
+        });
+        let looked: BTreeMap<u64, bool> = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        let unknown: Vec<u64> = looked.iter().filter(|(_, known)| !**known).map(|(number, _)| *number).collect();
+        if unknown.is_empty() {
+            Ok(looked.into_keys().collect())
+        } else {
+            Err(RootError::NoLetter { chain: chain.clone(), numbers: unknown })
+        }
+    }
+
+    /// Removes dead letters. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server does not allow it.
+    pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, RootError> {
+        if let Selection::Matching {
+            filter: DeadFilter { stage, failure: None, id: None, since: None },
+            newest: None,
+        } = selection
+        {
+            self.chain(chain).await?;
+            return Ok(self.broker.purge_dead(chain, stage.as_ref()).await?);
+        }
+        let numbers = self.dead_numbers(chain, selection).await?;
+        self.remove_dead(chain, &numbers).await
+    }
+
+    /// Removes letters, and counts those that nobody else has removed.
+    async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, RootError> {
+        let stream = subject::dead_stream(chain);
+        let removals = numbers.iter().map(|&number| self.broker.remove_kept(&stream, number));
+        let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
+        let mut count = 0;
+        while let Some(removed) = removed.try_next().await? {
+            count += u64::from(removed);
+        }
+        Ok(count)
+    }
+
+    /// How many dead letters each stage has; those without any are left out.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, RootError> {
+        self.chain(chain).await?;
+        Ok(self.broker.dead_by_stage(chain).await?)
+    }
+}
+
+impl DeadLetters {
+    /// The next letter; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, RootError> {
+        while let Some(kept) = self.reader.next().await? {
+            let letter = DeadLetter::read(kept);
+            if self.filter.passes(&letter) {
+                return Ok(Some(letter));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,204 @@
+//! A dead letter as clients see it.
+
+use bytes::Bytes;
+use ciborium::Value;
+use serde::{Serialize, Serializer};
+
+use crate::broker::kept::Kept;
+use crate::dead::{self, Attempt, FailureKind};
+use crate::frame::id::{self, FrameId, Index};
+use crate::frame::json::AsJson;
+use crate::frame::{Headers, from_header_line, header};
+
+/// An item that failed for good, and all that is known of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadLetter {
+    /// Its number in the chain's stream of dead letters. Never used twice.
+    pub number: u64,
+    /// When the item was given up, as RFC 3339 in UTC.
+    pub time: String,
+    /// The id under which the item that it comes of was fed.
+    pub id: String,
+    /// The chain.
+    pub chain: String,
+    /// The chain's version that it failed in.
+    pub version: String,
+    /// Its revision's number.
+    pub revision: u64,
+    /// The stage that gave it up.
+    pub stage: String,
+    /// The stage's task.
+    pub task: Option<String>,
+    /// The digest of the plugin that has the task.
+    pub plugin: Option<String>,
+    /// The node that gave it up.
+    pub node: String,
+    /// The kind of failure in one word; see [`FailureKind`].
+    pub failure: String,
+    /// The reason in words.
+    pub reason: String,
+    /// How many attempts were made.
+    pub attempts: u64,
+    /// The attempts, oldest first, as far as they are known.
+    pub history: Vec<Attempt>,
+    /// The guest's frames when it was stopped, innermost first.
+    pub backtrace: Vec<String>,
+    /// The headers that the fed message had.
+    pub headers: Headers,
+    /// What the payload was said to be, if it could not be read.
+    pub content_type: Option<String>,
+    /// The item as the stage got it; the payload as it was fed if that could not be read. `None` if it is not kept.
+    #[serde(serialize_with = "as_json")]
+    pub item: Option<Value>,
+    /// The message itself.
+    #[serde(skip)]
+    pub(crate) raw: Raw,
+}
+
+/// What of a dead letter's message it takes to try the item again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Raw {
+    pub(crate) id: String,
+    pub(crate) index: Option<String>,
+    pub(crate) payload: Bytes,
+}
+
+impl DeadLetter {
+    pub(crate) fn read(kept: Kept) -> Self {
+        let Kept { sequence: number, stored, headers, payload } = kept;
+        let optional = |name: &str| headers.get(name).map(str::to_owned);
+        let get = |name: &str| optional(name).unwrap_or_default();
+        let count = |name: &str| headers.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let raw = Raw { id: get(header::ID), index: optional(header::INDEX), payload };
+        let failure = get(header::FAILURE);
+        Self {
+            number,
+            time: optional(header::TIME).unwrap_or(stored),
+            id: id::fed_id(&FrameId::from_header(&raw.id).root(), raw.fed_position()),
+            chain: get(header::CHAIN),
+            version: get(header::VERSION),
+            revision: count(header::REVISION),
+            stage: get(header::STAGE),
+            task: optional(header::TASK),
+            plugin: optional(header::PLUGIN),
+            node: get(header::NODE),
+            reason: from_header_line(&get(header::REASON)),
+            attempts: count(header::ATTEMPTS),
+            history: headers.get(header::HISTORY).map(dead::from_header).unwrap_or_default(),
+            backtrace: from_header_line(&get(header::BACKTRACE)).lines().map(str::to_owned).collect(),
+            headers: headers.inherited(),
+            content_type: optional(header::CONTENT_TYPE),
+            item: raw.item(is_undecodable(&failure)),
+            failure,
+            raw,
+        }
+    }
+
+    /// Whether the item was fed under this id, alone or in a message of several.
+    #[must_use]
+    pub fn was_fed_as(&self, id: &str) -> bool {
+        self.id == id || FrameId::from_header(&self.raw.id).root() == id
+    }
+
+    /// Whether it is a payload that no item could be made of.
+    #[must_use]
+    pub fn is_undecodable(&self) -> bool {
+        is_undecodable(&self.failure)
+    }
+
+    /// What log lines about the item call it: by its message, alone in it or one of several.
+    pub(crate) fn names_in_logs(&self) -> [String; 2] {
+        [self.raw.id.clone(), format!("{}#{}", self.raw.id, self.raw.fed_position())]
+    }
+}
+
+fn is_undecodable(failure: &str) -> bool {
+    failure == FailureKind::Undecodable.name()
+}
+
+impl Raw {
+    /// Which item of the fed message this descends from.
+    fn fed_position(&self) -> usize {
+        let index = self.index.as_ref().and_then(|text| Index::parse(text, 1).ok());
+        index.map_or(0, |index| index.get(0))
+    }
+
+    fn item(&self, undecodable: bool) -> Option<Value> {
+        // No item is empty; the letter has left it out.
+        if self.payload.is_empty() {
+            return None;
+        }
+        let bytes = || Value::Bytes(self.payload.to_vec());
+        Some(if undecodable {
+            std::str::from_utf8(&self.payload).map_or_else(|_| bytes(), Value::from)
+        } else {
+            ciborium::from_reader(&self.payload[..]).unwrap_or_else(|_| bytes())
+        })
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn as_json<S: Serializer>(item: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    item.as_ref().map(AsJson).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(more: &[(&'static str, &str)], payload: &'static [u8]) -> DeadLetter {
+        let mut headers = Headers::new();
+        for (name, value) in [(header::ID, "batch%2E7.0"), (header::STAGE, "split")].iter().chain(more) {
+            headers.push(*name, *value);
+        }
+        let payload = Bytes::from_static(payload);
+        let stored = "2026-01-01T00:00:00Z".to_owned();
+        DeadLetter::read(Kept { sequence: 7, stored, headers, payload })
+    }
+
+    #[test]
+    fn what_a_letter_does_not_tell_is_left_open() {
+        let letter = letter(&[], b"\x05");
+        assert_eq!((letter.number, letter.id.as_str(), letter.item.as_ref()), (7, "batch.7", Some(&Value::from(5))));
+        assert_eq!(letter.time, "2026-01-01T00:00:00Z");
+        assert_eq!((letter.task, letter.history.len(), letter.backtrace.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn what_it_tells_is_read() {
+        let history = r#"[{"attempt":1,"node":null,"time":"t","failure":"node","reason":"r"}]"#;
+        let letter = letter(
+            &[
+                (header::TIME, "2026-01-01T00:00:01Z"),
+                (header::TASK, "words"),
+                (header::FAILURE, "trap"),
+                (header::REASON, "two\\nlines"),
+                (header::HISTORY, history),
+                (header::BACKTRACE, "f\\ng"),
+                ("X-Customer", "ada"),
+            ],
+            b"\x05",
+        );
+        assert_eq!((letter.time.as_str(), letter.task.as_deref()), ("2026-01-01T00:00:01Z", Some("words")));
+        assert_eq!((letter.reason.as_str(), letter.backtrace), ("two\nlines", vec!["f".to_owned(), "g".to_owned()]));
+        assert_eq!(letter.history[0].attempt, 1);
+        assert_eq!(letter.headers.iter().collect::<Vec<_>>(), [("X-Customer", "ada")]);
+    }
+
+    #[test]
+    fn a_letter_is_found_by_the_id_of_its_message_and_by_its_own() {
+        let letter = letter(&[(header::INDEX, "2")], b"\x05");
+        assert_eq!(letter.id, "batch.7#2");
+        assert!(letter.was_fed_as("batch.7#2") && letter.was_fed_as("batch.7"));
+        assert!(!letter.was_fed_as("batch.7#1") && !letter.was_fed_as("batch"));
+        assert_eq!(letter.names_in_logs(), ["batch%2E7.0", "batch%2E7.0#2"]);
+    }
+
+    #[test]
+    fn a_payload_that_could_not_be_read_is_shown_as_it_was_fed() {
+        let failure = [(header::FAILURE, "undecodable")];
+        assert_eq!(letter(&failure, b"{\"a\": ").item, Some(Value::from("{\"a\": ")));
+        assert_eq!(letter(&failure, b"\xff").item, Some(Value::Bytes(vec![0xff])));
+        assert_eq!(letter(&failure, b"").item, None);
+    }
+}

@@ -1,0 +1,52 @@
+//! The log lines about the items of dead letters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use pcluster_abi::Level;
+
+use super::DeadLetter;
+use crate::broker::follow::From;
+use crate::log::LogRecord;
+use crate::name::{ChainName, StageName};
+use crate::root::logs::LogFilter;
+use crate::root::{Root, RootError};
+
+/// How long to wait for a line that was there and may have been dropped meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Root {
+    /// What the stages that gave letters up have logged about their items, by the letters' numbers.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn dead_logs(
+        &self,
+        chain: &ChainName,
+        letters: &[DeadLetter],
+    ) -> Result<BTreeMap<u64, Vec<LogRecord>>, RootError> {
+        let mut numbers: HashMap<(String, u64, String), Vec<u64>> = HashMap::new();
+        for letter in letters {
+            for name in letter.names_in_logs() {
+                numbers.entry((letter.stage.clone(), letter.revision, name)).or_default().push(letter.number);
+            }
+        }
+        let stages: BTreeSet<StageName> = letters.iter().filter_map(|letter| letter.stage.parse().ok()).collect();
+        let mut found: BTreeMap<u64, Vec<LogRecord>> = BTreeMap::new();
+        for stage in stages {
+            let filter =
+                LogFilter { chain: Some(chain.clone()), stage: Some(stage), level: Level::Trace, from: From::First };
+            let mut lines = self.logs(&filter).await?;
+            while lines.left() > 0 {
+                let Ok(record) = tokio::time::timeout(PATIENCE, lines.next()).await else { break };
+                let record = record?;
+                let key = (record.stage.clone(), record.revision, record.item.clone());
+                for number in numbers.get(&key).into_iter().flatten() {
+                    found.entry(*number).or_default().push(record.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+}

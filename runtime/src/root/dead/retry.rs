@@ -1,0 +1,256 @@
+//! Giving the items of dead letters fresh attempts.
+//!
+//! An item goes back into the queue of the stage that it failed in, and only then is its letter removed. Its message id is made
+//! of the letter's number: when a retry that was cut short is made again, the server drops what it has already.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{DeadLetter, SIDE_BY_SIDE, Selection};
+use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::registry::Registry;
+use crate::chain::Chain;
+use crate::frame::id::FrameId;
+use crate::frame::{Headers, header};
+use crate::name::{ChainName, Revision, StageName};
+use crate::root::{Root, RootError};
+use crate::subject;
+
+/// Letters that are put back before any of them is removed.
+const PART: usize = 256;
+/// What message ids start with; the letter's number follows.
+const MESSAGE_ID: &str = "pcluster.dead.";
+/// How often to open the queues of a revision that others close meanwhile.
+const ROUNDS: u32 = 20;
+/// The first wait when a queue is full; doubled each time.
+const FULL_WAIT: Duration = Duration::from_millis(20);
+/// The longest wait when a queue is full, and the wait between two rounds.
+const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// What a retry did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Letters whose items are in the queues again.
+    pub retried: u64,
+    /// Those that stay, by their numbers, and why.
+    pub refused: BTreeMap<u64, String>,
+}
+
+/// A revision that items are put back into.
+struct Target {
+    revision: Revision,
+    chain: Chain,
+}
+
+struct Retry<'a> {
+    root: &'a Root,
+    registry: Registry,
+    chain: &'a ChainName,
+    /// What became of looking up a revision.
+    targets: BTreeMap<Revision, Result<Target, String>>,
+}
+
+impl Root {
+    /// Puts the items of dead letters back into the queues of the stages that they failed in, for fresh attempts, and removes
+    /// the letters: in the revision that each failed in, which is made live again if it has retired, or with `active` in the
+    /// active one. `tell` is called with the number of letters retried so far.
+    ///
+    /// While a queue is full, this waits.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, no letter with one of the numbers (nothing is changed then), or the server does not answer.
+    /// What was not retried keeps its letter; trying it again repeats nothing.
+    pub async fn retry_dead(
+        &self,
+        chain: &ChainName,
+        selection: &Selection,
+        active: bool,
+        mut tell: impl FnMut(u64),
+    ) -> Result<Retried, RootError> {
+        let (registry, marked) = self.chain(chain).await?;
+        let numbers = self.dead_numbers(chain, selection).await?;
+        let active = active.then_some(marked.state.active);
+        let mut retry = Retry { root: self, registry, chain, targets: BTreeMap::new() };
+        let mut done = Retried::default();
+        for part in numbers.chunks(PART) {
+            retry.part(part, active, &mut done).await?;
+            tell(done.retried);
+        }
+        Ok(done)
+    }
+}
+
+impl Retry<'_> {
+    async fn part(&mut self, numbers: &[u64], active: Option<Revision>, done: &mut Retried) -> Result<(), RootError> {
+        let reads = numbers.iter().map(|&number| self.root.dead_letter(self.chain, number));
+        let letters: Vec<Option<DeadLetter>> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
+        let mut messages: BTreeMap<Revision, BTreeMap<u64, Outgoing>> = BTreeMap::new();
+        // One that is gone was retried or removed by someone else.
+        for letter in letters.into_iter().flatten() {
+            let revision = active.unwrap_or(Revision::new(letter.revision));
+            let message = match self.target(revision).await? {
+                Ok(target) => target.message(&letter),
+                Err(reason) => Err(reason.clone()),
+            };
+            match message {
+                Ok(message) => drop(messages.entry(revision).or_default().insert(letter.number, message)),
+                Err(reason) => drop(done.refused.insert(letter.number, reason)),
+            }
+        }
+        for (revision, mut messages) in messages {
+            let refused = self.put_back(revision, &messages).await?;
+            messages.retain(|number, _| !refused.contains_key(number));
+            done.refused.extend(refused);
+            let stored: Vec<u64> = messages.into_keys().collect();
+            done.retried += self.root.remove_dead(self.chain, &stored).await?;
+        }
+        Ok(())
+    }
+
+    async fn target(&mut self, revision: Revision) -> Result<&Result<Target, String>, RootError> {
+        Ok(match self.targets.entry(revision) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let found = match Root::revision(&self.registry, self.chain, revision).await {
+                    Ok((_, chain)) => Ok(Target { revision, chain }),
+                    Err(error @ RootError::Registry { .. }) => Err(error.to_string()),
+                    Err(error) => return Err(error),
+                };
+                new.insert(found)
+            }
+        })
+    }
+
+    /// Puts messages into the queues of a revision and sees to it that it is served. Gives those that cannot be stored.
+    async fn put_back(
+        &self,
+        revision: Revision,
+        messages: &BTreeMap<u64, Outgoing>,
+    ) -> Result<BTreeMap<u64, String>, RootError> {
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(FULL_WAIT_MAX).await;
+            }
+            self.open(revision, round > 0).await?;
+            match self.store(messages).await {
+                // Retired meanwhile, or the streams agree with an earlier state.
+                Err(PublishError::NoStream(_)) => {}
+                Err(PublishError::Broker(error)) => return Err(error.into()),
+                Err(error) => return Err(RootError::TimedOut(error.to_string())),
+                Ok(refused) => {
+                    self.keep(revision).await?;
+                    return Ok(refused);
+                }
+            }
+        }
+        Err(RootError::Closing { chain: self.chain.clone(), revision })
+    }
+
+    /// Makes a revision live if it is not, and the streams agree with that.
+    async fn open(&self, revision: Revision, settle: bool) -> Result<(), RootError> {
+        loop {
+            let (registry, marked) = self.root.chain(self.chain).await?;
+            let is_live = marked.state.live.contains(&revision);
+            if is_live && !settle {
+                return Ok(());
+            }
+            let state = marked.state.revived(revision);
+            if is_live || registry.swap_state(self.chain, Some(&marked), &state).await? {
+                let (_, active) = Root::revision(&registry, self.chain, state.active).await?;
+                return self.root.settle(&registry, &active, state).await;
+            }
+        }
+    }
+
+    /// Makes sure that no node retires a revision without having seen what was put into its queues.
+    async fn keep(&self, revision: Revision) -> Result<(), RootError> {
+        loop {
+            let (registry, marked) = self.root.chain(self.chain).await?;
+            // Should it be replaced from now on, it is so after the queues were filled.
+            if marked.state.active == revision {
+                return Ok(());
+            }
+            let state = marked.state.revived(revision);
+            if registry.swap_state(self.chain, Some(&marked), &state).await? {
+                if marked.state.live.contains(&revision) {
+                    return Ok(());
+                }
+                let (_, active) = Root::revision(&registry, self.chain, state.active).await?;
+                return self.root.settle(&registry, &active, state).await;
+            }
+        }
+    }
+
+    /// Publishes messages side by side until the server has each. Gives those that it can never have.
+    async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<BTreeMap<u64, String>, PublishError> {
+        let all = messages.iter().map(|(number, message)| async move {
+            match self.store_one(message).await {
+                Ok(()) => Ok(None),
+                Err(error @ PublishError::TooLarge { .. }) => Ok(Some((*number, error.to_string()))),
+                Err(error) => Err(error),
+            }
+        });
+        let refused = stream::iter(all).buffer_unordered(SIDE_BY_SIDE).try_filter_map(async |refused| Ok(refused));
+        refused.try_collect().await
+    }
+
+    async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
+        let mut wait = FULL_WAIT;
+        loop {
+            match self.root.broker.publish(message).await {
+                Err(error) if error.is_passing() => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(FULL_WAIT_MAX);
+                }
+                published => return published.map(drop),
+            }
+        }
+    }
+}
+
+impl Target {
+    /// The message that puts a letter's item back, or why there can be none.
+    fn message(&self, letter: &DeadLetter) -> Result<Outgoing, String> {
+        let (chain, revision) = (&self.chain, self.revision);
+        let stage = letter.stage.parse().ok().and_then(|name: StageName| chain.stage(&name));
+        let Some((position, stage)) = stage else {
+            let names: Vec<&str> = chain.stages.iter().map(|stage| stage.name.as_str()).collect();
+            let (version, names) = (&chain.version, names.join(", "));
+            return Err(format!("{version} ({revision}) has no stage `{}`; its stages are {names}", letter.stage));
+        };
+        if letter.raw.payload.is_empty() {
+            return Err("its item is not kept: it left no room in the letter for the reason".to_owned());
+        }
+        let mut headers = Headers::new();
+        let subject = if letter.is_undecodable() {
+            if position > 0 {
+                let first = &chain.stages[0].name;
+                return Err(format!(
+                    "only the first stage reads what is fed; in {} ({revision}) that is `{first}`",
+                    chain.version
+                ));
+            }
+            headers.push(header::ID, FrameId::from_header(&letter.raw.id).root());
+            if let Some(content_type) = &letter.content_type {
+                headers.push(header::CONTENT_TYPE, content_type);
+            }
+            subject::work(&chain.name, revision, &stage.name)
+        } else {
+            headers.push(header::ID, letter.raw.id.as_str());
+            if let Some(index) = &letter.raw.index {
+                headers.push(header::INDEX, index);
+            }
+            headers.push(header::ATTEMPT, "0");
+            subject::retry(&chain.name, revision, &stage.name)
+        };
+        for (name, value) in letter.headers.iter() {
+            headers.push(name.to_owned(), value);
+        }
+        let message_id = format!("{MESSAGE_ID}{}", letter.number);
+        Ok(Outgoing { subject, message_id, headers, payload: letter.raw.payload.clone() })
+    }
+}
