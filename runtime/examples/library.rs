@@ -36,10 +36,9 @@ async fn main() -> anyhow::Result<()> {
 
     root.wait(&chain, Some(PATIENCE), |_| {}).await?;
     let status = root.status(&chain, &root.nodes().await?).await?;
-    println!("empty: {} results, {} dead letters", status.results, status.dead);
+    println!("empty: {} messages of results, {} dead letters", status.results, status.dead);
     let mut puller = root.puller(&chain).await?;
-    for _ in 0..status.results {
-        let taken = puller.next().await?;
+    while let Some(taken) = puller.next_until_drained().await? {
         println!("result {} of {}", taken.result.to_json(), taken.result.id);
         // Until it is confirmed, the server keeps it for another puller.
         taken.ack().await;

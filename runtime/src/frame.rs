@@ -37,6 +37,8 @@ pub mod header {
     /// On the first message that the last hop made of a frame: which of the frame's items it covers, in the form of [`INDEX`],
     /// if not all.
     pub const COVERS: &str = "Pcluster-Covers";
+    /// On results that a puller has put back because it took only others of their message: they were in the stream before.
+    pub const AGAIN: &str = "Pcluster-Again";
     /// On results and dead letters: the chain's version.
     pub const VERSION: &str = "Pcluster-Version";
     /// On results and dead letters: the revision's number.
@@ -109,6 +111,13 @@ impl Headers {
     /// All of them; names that are known when the program is compiled need no check.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &(Cow<'static, str>, String)> {
         self.0.iter()
+    }
+
+    /// All but those of these names.
+    #[must_use]
+    pub fn without(&self, names: &[&str]) -> Self {
+        let stays = |name: &str| !names.iter().any(|each| each.eq_ignore_ascii_case(name));
+        Self(self.0.iter().filter(|(name, _)| stays(name)).cloned().collect())
     }
 
     /// Those that what descends from the message does not inherit.

@@ -28,6 +28,7 @@ pub mod pull;
 pub mod reset;
 pub mod result;
 pub mod status;
+pub mod taken;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
@@ -42,8 +43,9 @@ use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Versio
 
 pub use dead::DeadLetter;
 pub use feed::{Fed, Feeder, Item};
-pub use pull::{Outcome, Puller, Taken};
+pub use pull::{Outcome, Puller};
 pub use result::ResultItem;
+pub use taken::Taken;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]

@@ -63,11 +63,14 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
     let rest = "config = { millis = 200_000 }\nconcurrency = 2\nretry = { attempts = 1 }";
     cluster.deploy(&probe_chain("shown", &["drop_odd", "sleep"], rest));
     assert!(
-        cluster.ok(&["status", "shown"]).starts_with("shown 1.0 (r1), 0 nodes, 0 results to pull, 0 dead letters\n")
+        cluster
+            .ok(&["status", "shown"])
+            .starts_with("shown 1.0 (r1), 0 nodes, 0 result messages to pull, 0 dead letters\n")
     );
     cluster.run(&["nodes"]).failed(0, "no node answers; start one with `pcluster node`");
     let _nodes = [cluster.node("a"), cluster.node("b")];
-    cluster.ok(&["feed", "shown", "1", "2", "4", "6", "8", "10", "12", "14", "no number"]);
+    let items = ["1", "2", "4", "6", "8", "10", "12", "14", "no number"];
+    cluster.ok(&[&["feed", "shown", "--pack-items", "1"], &items[..]].concat());
     let status = cluster.until("shown", "the second stage is full", |status| {
         let stages = &status["revisions"][0]["stages"];
         stages[0]["done"] == 9 && stages[1]["running"] == 4 && stages[0]["rate"].as_f64() > Some(0.0)
@@ -79,7 +82,7 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
 
     let shown = cluster.ok(&["status", "shown"]);
     let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(shown.lines().next(), Some("shown 1.0 (r1), 2 nodes, 0 results to pull, 1 dead letter"));
+    assert_eq!(shown.lines().next(), Some("shown 1.0 (r1), 2 nodes, 0 result messages to pull, 1 dead letter"));
     assert_eq!(rows[1], ["STAGE", "QUEUED", "RUNNING", "DONE", "FAILED", "ITEMS/S"]);
     assert_eq!(rows[2][..5], ["drop_odd", "0", "0", "9", "1"]);
     assert_eq!(rows[3][..5], ["sleep", "3", "4", "0", "0"]);

@@ -126,7 +126,7 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
         ],
     );
     assert_eq!(queued(&cluster), 0);
-    let run = cluster.run(&["feed", "example", "1", "2", &large, "3"]);
+    let run = cluster.run(&["feed", "example", "--pack-items", "1", "1", "2", &large, "3"]);
     assert_refused(&run, 1, &["item 3: an item of 100"]);
     assert!(run.stderr.contains("2 items fed\n"), "{}", run.stderr);
     assert_eq!(queued(&cluster), 2);
@@ -134,7 +134,7 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
     let mut lines: Vec<String> = (0..1000).map(|n| format!("line {n}")).collect();
     lines[700] = large;
     cluster.file("large.txt", lines.join("\n"));
-    let run = cluster.run(&["feed", "example", "-f", "large.txt"]);
+    let run = cluster.run(&["feed", "example", "--pack-items", "1", "-f", "large.txt"]);
     assert_refused(&run, 1, &["item 701: an item of 100"]);
     assert!(run.stderr.contains("700 items fed\n"), "{}", run.stderr);
     assert_eq!(queued(&cluster), 702);
@@ -172,7 +172,7 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
     let mut all = 0;
     for (name, content, said, before) in files {
         cluster.file(name, content);
-        let run = cluster.run(&["feed", "example", "-f", name]);
+        let run = cluster.run(&["feed", "example", "--pack-items", "1", "-f", name]);
         assert_refused(&run, 1, &[said]);
         let items = if before == 1 { "1 item fed\n".to_owned() } else { format!("{before} items fed\n") };
         assert!(run.stderr.contains(&items), "{name}: {}", run.stderr);

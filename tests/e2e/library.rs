@@ -26,7 +26,7 @@ fn the_library_deploys_feeds_reads_waits_and_resets() {
     let expected = [
         "deployed embedded 1.0 as r1",
         "fed 3 items",
-        "empty: 6 results, 0 dead letters",
+        "empty: 3 messages of results, 0 dead letters",
         r#"result "item 1" of item-1"#,
         r#"result "item 1" of item-1"#,
         r#"result "item 2" of item-2"#,

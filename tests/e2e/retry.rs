@@ -160,7 +160,7 @@ fn a_letter_from_before_a_reset_can_be_retried_and_nothing_else_comes_back() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
     cluster.deploy(&marking("1.0"));
-    cluster.ok(&["feed", "marking", "1", "2"]);
+    cluster.ok(&["feed", "marking", "--pack-items", "1", "1", "2"]);
     bury(&client, "marking", "mark", "lost", b"\x07");
     assert_eq!(cluster.ok(&["reset", "marking"]), "marking reset: 2 unfinished messages dropped; it goes on as r2\n");
     let _node = cluster.node("a");

@@ -62,10 +62,17 @@ pub struct Delivery {
     pub delivered: u64,
     /// To answer for it.
     pub acker: Acker,
+    subject: Subject,
     headers: Option<async_nats::HeaderMap>,
 }
 
 impl Delivery {
+    /// Where it was published.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// The first value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -235,6 +242,7 @@ impl Queue {
         let reply = message.reply?;
         let place = Place::parse(&reply)?;
         Some(Box::new(Delivery {
+            subject: message.subject,
             payload: message.payload,
             sequence: place.sequence,
             stored_millis: place.stored_nanos / 1_000_000,

@@ -48,6 +48,9 @@ pub struct HopReport {
     pub stage: String,
     /// Items that run at the moment.
     pub running: u64,
+    /// Messages that these items are in.
+    #[serde(default)]
+    pub messages: u64,
     /// Items handled for good since the node started, well or not.
     pub done: u64,
     /// Of these, the dead letters.

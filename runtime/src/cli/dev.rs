@@ -120,7 +120,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
 
 /// Deploys, feeds, shows; returns when the chains are empty if that is asked for.
 async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output) -> anyhow::Result<()> {
-    let mut shown: Vec<(ChainName, Arc<AtomicU64>)> = Vec::new();
+    let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
     for manifest in manifests {
         let deployment = root.deploy(manifest).await?;
         output.note(&deploy::describe(&deployment));
@@ -148,12 +148,12 @@ async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output
         root.wait(chain, None, |_| {}).await?;
         let kept = root.broker().results_kept(chain).await?;
         let all_shown = async {
-            while results.load(Relaxed) < kept {
+            while results.messages.load(Relaxed) < kept {
                 tokio::time::sleep(LOOK).await;
             }
         };
         let _ = tokio::time::timeout(SHOW, all_shown).await;
-        came += results.load(Relaxed);
+        came += results.results.load(Relaxed);
         dead += root.broker().dead_by_stage(chain).await?.values().sum::<u64>();
     }
     let dead = if dead > 0 { format!(", {}", count(dead, "dead letter")) } else { String::new() };
@@ -162,17 +162,26 @@ async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output
     Ok(())
 }
 
+/// What was printed of a chain.
+#[derive(Default)]
+struct Shown {
+    results: AtomicU64,
+    /// The messages that these were in.
+    messages: AtomicU64,
+}
+
 /// Prints results as they come, and counts them.
-async fn show_results(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<Arc<AtomicU64>> {
+async fn show_results(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<Arc<Shown>> {
     let mut watcher = root.watcher(chain, From::First).await?;
-    let (shown, counter) = (Arc::new(AtomicU64::new(0)), output.clone());
-    let count = Arc::clone(&shown);
+    let (shown, output) = (Arc::new(Shown::default()), output.clone());
+    let counted = Arc::clone(&shown);
     tokio::spawn(async move {
         while let Ok(result) = watcher.next().await {
-            if counter.data(&result.to_json()).is_err() {
+            if output.data(&result.to_json()).is_err() {
                 return;
             }
-            count.fetch_add(1, Relaxed);
+            counted.results.fetch_add(1, Relaxed);
+            counted.messages.store(watcher.messages(), Relaxed);
         }
     });
     Ok(shown)

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::Context;
 use super::exit::Usage;
 use super::input::{self, Input, InputFormat, Source};
 use super::output::{count, seconds};
+use super::{Context, duration};
 use crate::name::ChainName;
+use crate::root::feed::Packing;
 use crate::root::{Fed, Feeder, Item, RootError};
 use crate::shutdown;
 
@@ -42,6 +43,30 @@ pub struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    pack: Pack,
+}
+
+/// How items are packed into messages.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Packing (with --id each item is a message of its own)")]
+pub struct Pack {
+    /// Items in a message at most; 1: no packing
+    #[arg(long, value_name = "N", default_value_t = Packing::default().items)]
+    pack_items: usize,
+    /// Bytes of a message at most, as in 64KiB; a larger item goes alone
+    #[arg(long, value_name = "SIZE", default_value_t = bytesize::ByteSize(Packing::default().bytes as u64))]
+    pack_bytes: bytesize::ByteSize,
+    /// How long an item waits for others, as in 5ms
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = duration)]
+    pack_wait: Duration,
+}
+
+impl Pack {
+    fn packing(&self) -> Packing {
+        let bytes = usize::try_from(self.pack_bytes.as_u64()).unwrap_or(usize::MAX);
+        Packing { items: self.pack_items, bytes, wait: self.pack_wait }
+    }
 }
 
 const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (one document; the elements of an array are items), lines \
@@ -62,7 +87,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Err(Usage("the id must have at least one character, and no spaces or line breaks".to_owned()).into());
     }
     let source = source(&args)?;
-    let mut feeder = context.root().await?.feeder(&args.chain).await?;
+    let mut feeder = context.root().await?.feeder(&args.chain).await?.with_packing(args.pack.packing());
     let started = Instant::now();
     let mut input = input::open(source, args.format)?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };

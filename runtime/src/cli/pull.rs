@@ -1,6 +1,6 @@
 //! `pcluster pull`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ciborium::Value;
 
@@ -10,9 +10,6 @@ use super::{Context, timeout};
 use crate::name::ChainName;
 use crate::root::{Outcome, Puller, ResultItem, Taken};
 use crate::shutdown;
-
-/// How often to look whether the chain is drained, with --all.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Take results, each given to one puller only
 ///
@@ -119,24 +116,20 @@ fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
 }
 
 async fn next<T>(puller: &mut Puller<T>, args: &Args) -> anyhow::Result<Next<T>> {
-    let started = Instant::now();
-    let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
-    loop {
-        let patience = match args.timeout {
-            Some(timeout) => timeout.saturating_sub(started.elapsed()),
-            None => Duration::MAX,
-        };
-        tokio::select! {
-            biased;
-            taken = puller.next() => return Ok(Next::Result(Box::new(taken?))),
-            () = tokio::time::sleep(patience), if args.timeout.is_some() => return Ok(Next::TimedOut),
-            _ = look.tick(), if args.all => {
-                if puller.is_drained().await? {
-                    return Ok(Next::Drained);
-                }
-            }
+    let next = async {
+        if args.all {
+            return puller.next_until_drained().await;
         }
-    }
+        puller.next().await.map(Some)
+    };
+    let taken = match args.timeout {
+        None => next.await?,
+        Some(timeout) => match tokio::time::timeout(timeout, next).await {
+            Ok(taken) => taken?,
+            Err(_) => return Ok(Next::TimedOut),
+        },
+    };
+    Ok(taken.map_or(Next::Drained, |taken| Next::Result(Box::new(taken))))
 }
 
 /// What a puller gives and this command prints.

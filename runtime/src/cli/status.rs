@@ -66,7 +66,7 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         status.version,
         status.revision,
         count(status.nodes as u64, "node"),
-        count(status.results, "result"),
+        count(status.results, "result message"),
         count(status.dead, "dead letter"),
     ))?;
     let several = status.revisions.len() > 1;

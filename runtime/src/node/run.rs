@@ -85,6 +85,7 @@ pub(super) async fn run(
         ended: Mutex::default(),
         carried: AtomicUsize::new(0),
     });
+    let _message = hop.stats.run_message();
     let mut helpers = JoinSet::new();
     let (begun, all_begun) = watch::channel(false);
     let all = async {

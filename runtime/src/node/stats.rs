@@ -16,6 +16,8 @@ const RATE_WEIGHT: f64 = 0.15;
 pub struct HopStats {
     /// Items that run.
     pub running: AtomicU64,
+    /// Messages whose items run.
+    pub messages: AtomicU64,
     /// Items handled for good.
     pub done: AtomicU64,
     /// Of these, the dead letters.
@@ -49,12 +51,12 @@ pub struct More {
     pub failed: u64,
 }
 
-/// Counts an item as running until it is dropped.
-pub struct Runs<'a>(&'a HopStats);
+/// Counts an item or a message as running until it is dropped.
+pub struct Runs<'a>(&'a AtomicU64);
 
 impl Drop for Runs<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -62,7 +64,13 @@ impl HopStats {
     /// Counts an item as running.
     pub fn run(&self) -> Runs<'_> {
         self.running.fetch_add(1, Relaxed);
-        Runs(self)
+        Runs(&self.running)
+    }
+
+    /// Counts a message as running.
+    pub fn run_message(&self) -> Runs<'_> {
+        self.messages.fetch_add(1, Relaxed);
+        Runs(&self.messages)
     }
 
     /// Takes what was added since the last call, and works out the rate.
@@ -150,6 +158,7 @@ impl Board {
             revision: revision.number(),
             stage: stage.to_string(),
             running: stats.running.load(Relaxed),
+            messages: stats.messages.load(Relaxed),
             done: stats.done.load(Relaxed),
             failed: stats.failed.load(Relaxed),
             retried: stats.retried.load(Relaxed),

@@ -1,30 +1,48 @@
 //! Feeding items into a chain.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Root, RootError};
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError, Published};
-use crate::frame::id::FrameId;
-use crate::frame::{Frame, Headers, header};
+use crate::frame::{Headers, header};
 use crate::name::ChainName;
 use crate::subject;
 
-/// Items that may be on their way at once.
-const WINDOW: usize = 512;
+/// What may be on its way at once, in KiB; a message counts for at least [`MESSAGE`].
+const WINDOW: usize = 4 << 10;
+/// What a small message counts for, in KiB: with it, 512 of them are on their way at once.
+const MESSAGE: usize = 8;
 /// The first wait when the queue is full; doubled each time.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait when the queue is full.
 const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
 /// What items are sent as.
 const CONTENT_TYPE: &str = "application/cbor-seq";
+
+/// How items are packed into messages: a message goes as soon as one of these is reached. Items with ids of their own go in
+/// messages of their own, so that feeding again drops exactly those that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// Items in a message.
+    pub items: usize,
+    /// Bytes of a message.
+    pub bytes: usize,
+    /// How long an item waits for others.
+    pub wait: Duration,
+}
+
+impl Default for Packing {
+    fn default() -> Self {
+        Self { items: 256, bytes: 64 << 10, wait: Duration::from_millis(5) }
+    }
+}
 
 /// An item to feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +84,41 @@ pub struct Fed {
 
 /// Feeds one chain. Many items are on their way at once; [`Feeder::finish`] waits for the last.
 pub struct Feeder {
+    sender: Sender,
+    packing: Packing,
+    pack: Arc<Mutex<Pack>>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    /// Messages that the server has not answered for.
+    open: u64,
+    fed: Fed,
+}
+
+/// Items that wait for others to share a message with.
+#[derive(Default)]
+struct Pack {
+    payload: BytesMut,
+    items: u64,
+    /// How many packs there were before.
+    number: u64,
+    /// Packs that went because their time was over and that the feeder has not counted yet.
+    gone: u64,
+}
+
+/// What became of a message.
+struct Answer {
+    items: u64,
+    published: Result<Published, PublishError>,
+}
+
+/// Sends messages, so many at once.
+#[derive(Clone)]
+struct Sender {
     broker: Broker,
     chain: ChainName,
     subject: Arc<str>,
+    window: Arc<Semaphore>,
     waiting: Arc<AtomicBool>,
-    on_the_way: FuturesUnordered<futures_util::future::BoxFuture<'static, Result<Published, PublishError>>>,
-    fed: Fed,
+    answers: mpsc::UnboundedSender<Answer>,
 }
 
 impl Root {
@@ -85,43 +132,75 @@ impl Root {
         if !marked.state.open {
             return Err(RootError::Closed(chain.clone()));
         }
-        Ok(Feeder {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let sender = Sender {
             broker: self.broker.clone(),
             chain: chain.clone(),
             subject: subject::intake(chain).into(),
+            window: Arc::new(Semaphore::new(WINDOW)),
             waiting: Arc::default(),
-            on_the_way: FuturesUnordered::new(),
-            fed: Fed::default(),
-        })
+            answers,
+        };
+        let (packing, pack, fed) = (Packing::default(), Arc::default(), Fed::default());
+        Ok(Feeder { sender, packing, pack, answers: receiver, open: 0, fed })
     }
 }
 
 impl Feeder {
-    /// Feeds an item. Returns once it is on its way, which may take until the chain has room.
+    /// Packs items in this way from now on.
+    #[must_use]
+    pub fn with_packing(mut self, packing: Packing) -> Self {
+        self.packing = packing;
+        self
+    }
+
+    /// Feeds an item. Returns once it is on its way or waits for others to share its message, which may take until the chain
+    /// has room.
     ///
     /// # Errors
     ///
     /// If this item is too large ([`RootError::TooLarge`]), or one that was on its way cannot be fed. [`Feeder::fed`] tells
     /// how many were.
     pub async fn feed(&mut self, item: Item) -> Result<(), RootError> {
-        while self.on_the_way.len() >= WINDOW {
-            self.arrived().await?;
-        }
-        let id = item.id.unwrap_or_else(|| ulid::Ulid::generate().to_string());
-        let frame = Frame::of_one(FrameId::from_header(&id), item.cbor);
-        let mut headers = Headers::new();
-        headers.push(header::ID, id.as_str());
-        headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
-        let message = Outgoing { subject: self.subject.to_string(), message_id: id, headers, payload: frame.payload() };
-        let (size, max) = (message.payload.len(), self.broker.max_item());
+        let (size, max) = (item.cbor.len(), self.sender.broker.max_item());
         if size > max {
             return Err(RootError::TooLarge { size, max });
         }
-        self.on_the_way.push(publish(self.broker.clone(), message, Arc::clone(&self.waiting)).boxed());
-        while let Some(Some(published)) = self.on_the_way.next().now_or_never() {
-            self.count(published)?;
+        if item.id.is_some() || self.packing.items <= 1 {
+            self.flush().await;
+            self.open += 1;
+            self.sender.send(item.id, item.cbor, 1).await;
+            return self.count_answered();
         }
-        Ok(())
+        let is_full = {
+            let pack = self.pack();
+            pack.items > 0 && pack.payload.len() + size > self.packing.bytes.min(max)
+        };
+        if is_full {
+            self.flush().await;
+        }
+        let (is_first, is_full, number) = {
+            let mut pack = self.pack();
+            pack.payload.extend_from_slice(&item.cbor);
+            pack.items += 1;
+            let is_full = pack.items >= self.packing.items as u64 || pack.payload.len() >= self.packing.bytes;
+            (pack.items == 1, is_full, pack.number)
+        };
+        if is_full {
+            self.flush().await;
+        } else if is_first {
+            self.send_in_time(number);
+        }
+        self.count_answered()
+    }
+
+    /// Sends what waits for others to share its message. Returns once it is on its way.
+    pub async fn flush(&mut self) {
+        let taken = self.pack().take();
+        if let Some((payload, items)) = taken {
+            self.open += 1;
+            self.sender.send(None, payload, items).await;
+        }
     }
 
     /// Waits until every item has arrived.
@@ -130,10 +209,16 @@ impl Feeder {
     ///
     /// If one could not be fed. [`Feeder::fed`] tells how many were.
     pub async fn finish(&mut self) -> Result<Fed, RootError> {
-        while !self.on_the_way.is_empty() {
-            self.arrived().await?;
+        self.flush().await;
+        loop {
+            self.count_gone();
+            if self.open == 0 {
+                return Ok(self.fed);
+            }
+            if let Some(answer) = self.answers.recv().await {
+                self.count(answer)?;
+            }
         }
-        Ok(self.fed)
     }
 
     /// How much has arrived so far.
@@ -145,31 +230,65 @@ impl Feeder {
     /// Whether the chain has no room at the moment.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Relaxed)
+        self.sender.waiting.load(Relaxed)
     }
 
     /// Waits for the items on their way, but no longer than this, and takes no more.
     pub async fn abandon(&mut self, patience: Duration) -> Fed {
+        drop(self.pack().take());
         let _ = tokio::time::timeout(patience, async {
-            while let Some(published) = self.on_the_way.next().await {
-                let _ = self.count(published);
+            self.count_gone();
+            while self.open > 0
+                && let Some(answer) = self.answers.recv().await
+            {
+                let _ = self.count(answer);
+                self.count_gone();
             }
         })
         .await;
+        self.sender.window.close();
         self.fed
     }
 
-    async fn arrived(&mut self) -> Result<(), RootError> {
-        match self.on_the_way.next().await {
-            Some(published) => self.count(published),
-            None => Ok(()),
-        }
+    fn pack(&self) -> MutexGuard<'_, Pack> {
+        lock(&self.pack)
     }
 
-    fn count(&mut self, published: Result<Published, PublishError>) -> Result<(), RootError> {
-        match published {
-            Ok(Published::Stored) => self.fed.accepted += 1,
-            Ok(Published::Duplicate) => self.fed.duplicates += 1,
+    /// Sends the pack with this number when its time is over, unless it has gone before.
+    fn send_in_time(&self, number: u64) {
+        let (wait, pack, sender) = (self.packing.wait, Arc::clone(&self.pack), self.sender.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let taken = {
+                let mut pack = lock(&pack);
+                let taken = if pack.number == number { pack.take() } else { None };
+                pack.gone += u64::from(taken.is_some());
+                taken
+            };
+            if let Some((payload, items)) = taken {
+                sender.send(None, payload, items).await;
+            }
+        });
+    }
+
+    fn count_gone(&mut self) {
+        let gone = std::mem::take(&mut self.pack().gone);
+        self.open += gone;
+    }
+
+    fn count_answered(&mut self) -> Result<(), RootError> {
+        while let Ok(answer) = self.answers.try_recv() {
+            self.count_gone();
+            self.count(answer)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, answer: Answer) -> Result<(), RootError> {
+        self.open = self.open.saturating_sub(1);
+        match answer.published {
+            Ok(Published::Stored) => self.fed.accepted += answer.items,
+            Ok(Published::Duplicate) => self.fed.duplicates += answer.items,
             Err(error) => return Err(self.explain(error)),
         }
         Ok(())
@@ -177,7 +296,7 @@ impl Feeder {
 
     fn explain(&self, error: PublishError) -> RootError {
         match error {
-            PublishError::NoStream(_) => RootError::Closed(self.chain.clone()),
+            PublishError::NoStream(_) => RootError::Closed(self.sender.chain.clone()),
             PublishError::TooLarge { size, max } => RootError::TooLarge { size, max },
             PublishError::Broker(error) => error.into(),
             PublishError::Full(_) | PublishError::Unanswered => RootError::TimedOut(error.to_string()),
@@ -185,20 +304,51 @@ impl Feeder {
     }
 }
 
-/// Publishes until the server has the item. Its id makes that safe however often it takes.
-async fn publish(broker: Broker, message: Outgoing, waiting: Arc<AtomicBool>) -> Result<Published, PublishError> {
-    let mut wait = FULL_WAIT;
-    loop {
-        match broker.publish(&message).await {
-            Err(error) if error.is_passing() => {
-                waiting.store(true, Relaxed);
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(FULL_WAIT_MAX);
-            }
-            published => {
-                waiting.store(false, Relaxed);
-                return published;
-            }
+impl Pack {
+    /// The items that wait, if there are any.
+    fn take(&mut self) -> Option<(Bytes, u64)> {
+        if self.items == 0 {
+            return None;
         }
+        self.number += 1;
+        Some((self.payload.split().freeze(), std::mem::take(&mut self.items)))
+    }
+}
+
+fn lock(pack: &Mutex<Pack>) -> MutexGuard<'_, Pack> {
+    pack.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sender {
+    /// Sends a message. Returns once there is room for it on the way; its answer comes later.
+    async fn send(&self, id: Option<String>, payload: Bytes, items: u64) {
+        let weight = (payload.len() >> 10).clamp(MESSAGE, WINDOW);
+        let permits = Arc::clone(&self.window).acquire_many_owned(u32::try_from(weight).unwrap_or(u32::MAX)).await;
+        // The window is closed when the feeder has been given up.
+        let Ok(permit) = permits else { return };
+        let id = id.unwrap_or_else(|| ulid::Ulid::generate().to_string());
+        let mut headers = Headers::new();
+        headers.push(header::ID, id.as_str());
+        headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
+        let message = Outgoing { subject: self.subject.to_string(), message_id: id, headers, payload };
+        tokio::spawn(self.clone().publish(message, items, permit));
+    }
+
+    /// Publishes until the server has the message. Its id makes that safe however often it takes.
+    async fn publish(self, message: Outgoing, items: u64, _permit: OwnedSemaphorePermit) {
+        let mut wait = FULL_WAIT;
+        let published = loop {
+            match self.broker.publish(&message).await {
+                Err(error) if error.is_passing() && !self.window.is_closed() => {
+                    self.waiting.store(true, Relaxed);
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(FULL_WAIT_MAX);
+                }
+                published => break published,
+            }
+        };
+        self.waiting.store(false, Relaxed);
+        // A feeder that is gone wants no answers.
+        let _ = self.answers.send(Answer { items, published });
     }
 }

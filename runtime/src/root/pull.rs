@@ -1,13 +1,15 @@
 //! Taking results, and dead letters along with them, each given to one puller; watching them without taking any.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 
+use super::taken::Taken;
 use super::{DeadLetter, ResultItem, Root, RootError};
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Acker, Delivery, Event, Queue};
+use crate::broker::queue::{Delivery, Event, Queue};
+use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -15,6 +17,11 @@ use crate::subject;
 const BATCH: u64 = 256;
 /// How long to wait before opening the results again.
 const REOPEN: Duration = Duration::from_millis(500);
+/// How often to look whether the chain is drained.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often to tell the server that what was taken ahead is wanted: well within the half minute after which it is given to
+/// others.
+const KEEP: Duration = Duration::from_secs(8);
 
 /// Takes what comes out of one chain: its results, or with [`Puller::with_failures`] its dead letters too.
 pub struct Puller<T = ResultItem> {
@@ -23,6 +30,8 @@ pub struct Puller<T = ResultItem> {
     sources: Vec<Source<T>>,
     batch: u64,
     taken: VecDeque<Taken<T>>,
+    /// When the server was last told that what was taken ahead is wanted.
+    kept: Instant,
 }
 
 /// A stream that is taken from.
@@ -41,35 +50,6 @@ pub enum Outcome {
     Failure(Box<DeadLetter>),
 }
 
-/// A result that was taken, or what else the puller gives. Unless it is confirmed, another puller gets it, in half a minute or
-/// when [`Taken::give_back`] is called.
-#[derive(Debug)]
-pub struct Taken<T = ResultItem> {
-    /// The result.
-    pub result: T,
-    acker: Option<Acker>,
-}
-
-impl<T> Taken<T> {
-    /// Confirms the result: no other puller gets it.
-    pub async fn ack(self) {
-        if let Some(acker) = self.acker {
-            acker.ack().await;
-        }
-    }
-
-    /// Gives the result to the next who asks.
-    pub async fn give_back(self) {
-        if let Some(acker) = self.acker {
-            acker.nak(Duration::ZERO).await;
-        }
-    }
-
-    fn map<U>(self, convert: impl FnOnce(T) -> U) -> Taken<U> {
-        Taken { result: convert(self.result), acker: self.acker }
-    }
-}
-
 impl Root {
     /// Opens the results of a chain to take them.
     ///
@@ -85,6 +65,7 @@ impl Root {
             sources: vec![results],
             batch: BATCH,
             taken: VecDeque::new(),
+            kept: Instant::now(),
         })
     }
 
@@ -96,7 +77,7 @@ impl Root {
     pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, RootError> {
         self.chain(chain).await?;
         let follower = self.broker.follow(&subject::results_stream(chain), Vec::new(), from).await?;
-        Ok(Watcher { follower, seen: VecDeque::new() })
+        Ok(Watcher { follower, seen: VecDeque::new(), messages: 0 })
     }
 }
 
@@ -119,7 +100,7 @@ impl Puller {
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
-        let Self { root, chain, sources, batch, taken } = self;
+        let Self { root, chain, sources, batch, taken, kept } = self;
         // A chain that was deployed by an older pcluster has none.
         root.broker.create_dead_consumer(&chain).await?;
         let mut both: Vec<Source<Outcome>> = Vec::with_capacity(2);
@@ -130,7 +111,7 @@ impl Puller {
         let read = |delivery: &Delivery| vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
         both.push(Source::open(&root, subject::dead_stream(&chain), read).await?);
         let taken = taken.into_iter().map(|taken| taken.map(Outcome::Result)).collect();
-        Ok(Puller { root, chain, sources: both, batch, taken })
+        Ok(Puller { root, chain, sources: both, batch, taken, kept })
     }
 }
 
@@ -148,6 +129,7 @@ impl<T> Puller<T> {
     ///
     /// If the connection is closed, or the chain is gone.
     pub async fn next(&mut self) -> Result<Taken<T>, RootError> {
+        self.keep_held().await;
         loop {
             if let Some(taken) = self.taken.pop_front() {
                 return Ok(taken);
@@ -163,12 +145,7 @@ impl<T> Puller<T> {
             match event {
                 Event::Delivery(delivery) => {
                     let results = (source.read)(&delivery);
-                    let last = results.len();
-                    for (result, position) in results.into_iter().zip(1..) {
-                        // A message is confirmed with its last result.
-                        let acker = (position == last).then(|| delivery.acker.clone());
-                        self.taken.push_back(Taken { result, acker });
-                    }
+                    self.taken.extend(Taken::all(results, &self.root.broker, *delivery));
                 }
                 Event::Expired => {}
                 Event::Gone | Event::Closed => {
@@ -179,6 +156,35 @@ impl<T> Puller<T> {
             }
             // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
             self.sources.rotate_left(1);
+        }
+    }
+
+    /// The next result; `None` once every item was handled and everything that this puller gives was taken. Can be dropped and
+    /// called again without losing anything.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed, or the chain is gone.
+    pub async fn next_until_drained(&mut self) -> Result<Option<Taken<T>>, RootError> {
+        loop {
+            match tokio::time::timeout(LOOK, self.next()).await {
+                Ok(taken) => return taken.map(Some),
+                Err(_) if self.is_drained().await? => return Ok(None),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells the server from time to time that what was taken ahead is still wanted.
+    async fn keep_held(&mut self) {
+        if self.kept.elapsed() < KEEP {
+            return;
+        }
+        self.kept = Instant::now();
+        for taken in &self.taken {
+            if taken.is_last() {
+                taken.keep().await;
+            }
         }
     }
 
@@ -225,6 +231,7 @@ impl<T> Puller<T> {
 pub struct Watcher {
     follower: Follower,
     seen: VecDeque<ResultItem>,
+    messages: u64,
 }
 
 impl Watcher {
@@ -236,12 +243,22 @@ impl Watcher {
     pub async fn next(&mut self) -> Result<ResultItem, RootError> {
         loop {
             if let Some(result) = self.seen.pop_front() {
+                self.messages += u64::from(self.seen.is_empty());
                 return Ok(result);
             }
             let Some(message) = self.follower.next().await? else {
                 return Err(RootError::TimedOut("the connection was closed".to_owned()));
             };
-            self.seen.extend(ResultItem::all(&message.headers, &message.payload));
+            // What a puller has put back was seen before.
+            if message.headers.get(header::AGAIN).is_none() {
+                self.seen.extend(ResultItem::all(&message.headers, &message.payload));
+            }
         }
+    }
+
+    /// How many messages all results were seen of.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 }

@@ -20,7 +20,7 @@ pub struct ChainStatus {
     pub open: bool,
     /// Nodes that serve it.
     pub nodes: usize,
-    /// Results that were not taken yet.
+    /// Messages of results that were not taken yet. A message may hold many results.
     pub results: u64,
     /// Dead letters.
     pub dead: u64,
@@ -48,7 +48,7 @@ pub struct RevisionStatus {
 pub struct StageStatus {
     /// Its name.
     pub stage: String,
-    /// Frames that wait, for their turn or for another attempt.
+    /// Messages that wait, for their turn or for another attempt. A message may hold many items.
     pub queued: u64,
     /// Items that run.
     pub running: u64,
@@ -98,13 +98,14 @@ impl Root {
                 let hops = nodes.iter().flat_map(|node| &node.hops).filter(|hop| {
                     hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
                 });
-                let (running, rate) =
-                    hops.fold((0, 0.0), |(running, rate), hop| (running + hop.running, rate + hop.rate));
+                let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
+                    (running + hop.running, messages + hop.messages, rate + hop.rate)
+                });
                 let count = counts.get(&key).copied().unwrap_or_default();
                 let held = held.get(&key).copied().unwrap_or(0);
                 StageStatus {
                     stage: stage.name.to_string(),
-                    queued: held.saturating_sub(running),
+                    queued: held.saturating_sub(messages),
                     running,
                     done: count.done,
                     failed: count.failed,
