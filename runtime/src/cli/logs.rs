@@ -90,5 +90,6 @@ pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
     const MILLISECONDS: usize = 23;
     let time = record.time.get(..MILLISECONDS).unwrap_or(&record.time);
     let place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
-    format!("{time} {:5} {place}: {}", record.level, record.message)
+    // What follows a line break shall not look like a line of its own.
+    format!("{time} {:5} {place}: {}", record.level, record.message.replace('\n', "\n    "))
 }
