@@ -8,6 +8,8 @@
 mod backtrace;
 pub mod cache;
 pub mod host;
+#[cfg(test)]
+mod hostile;
 pub mod inspect;
 pub mod limits;
 pub mod output;

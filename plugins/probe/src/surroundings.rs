@@ -1,8 +1,9 @@
 //! Tasks that look at or talk to the world around them.
 
 use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, hint};
+use std::{env, fs, hint, io, process, thread};
 
 use pcluster_sdk::{Context, Value, log, task};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,27 @@ fn allocate(item: Value, cx: &Context<Allocate>) -> Value {
 #[task(name = "env")]
 fn environment(_item: Value) -> Environment {
     Environment { variables: env::vars().collect(), arguments: env::args().collect() }
+}
+
+/// Tries to get out, one way after the other, and gives what came of each.
+#[task]
+fn escape(_item: Value) -> BTreeMap<&'static str, String> {
+    fn of<T>(tried: io::Result<T>) -> String {
+        tried.map_or_else(|error| format!("refused: {error}"), |_| "reached".to_owned())
+    }
+    BTreeMap::from([
+        ("read a file", of(fs::read("/etc/passwd"))),
+        ("read a file by a relative path", of(fs::read("../../../../etc/passwd"))),
+        ("write a file", of(fs::write("/tmp/escaped", "here"))),
+        ("read a folder", of(fs::read_dir("/"))),
+        ("make a folder", of(fs::create_dir("escaped"))),
+        ("connect", of(TcpStream::connect("127.0.0.1:4222"))),
+        ("listen", of(TcpListener::bind("127.0.0.1:0"))),
+        ("send", of(UdpSocket::bind("127.0.0.1:0"))),
+        ("run a program", of(process::Command::new("/bin/true").status())),
+        ("start a thread", of(thread::Builder::new().spawn(|| {}))),
+        ("read standard input", io::stdin().lines().next().map_or_else(|| "refused: it is empty".to_owned(), of)),
+    ])
 }
 
 /// Says something on each way out that ends in the log, then gives the item unchanged.

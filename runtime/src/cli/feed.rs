@@ -52,20 +52,20 @@ pub struct Args {
 #[command(next_help_heading = "Packing (with --id each item is a message of its own)")]
 pub struct Pack {
     /// Items in a message at most; 1: no packing
-    #[arg(long, value_name = "N", default_value_t = Packing::default().items)]
-    pack_items: usize,
+    #[arg(id = "pack-items", long = "pack-items", value_name = "N", default_value_t = Packing::default().items)]
+    items: usize,
     /// Bytes of a message at most, as in 64KiB; a larger item goes alone
-    #[arg(long, value_name = "SIZE", default_value_t = bytesize::ByteSize(Packing::default().bytes as u64))]
-    pack_bytes: bytesize::ByteSize,
+    #[arg(id = "pack-bytes", long = "pack-bytes", value_name = "SIZE", default_value_t = bytesize::ByteSize(Packing::default().bytes as u64))]
+    bytes: bytesize::ByteSize,
     /// How long an item waits for others, as in 5ms
-    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = duration)]
-    pack_wait: Duration,
+    #[arg(id = "pack-wait", long = "pack-wait", value_name = "DURATION", default_value = "5ms", value_parser = duration)]
+    wait: Duration,
 }
 
 impl Pack {
     fn packing(&self) -> Packing {
-        let bytes = usize::try_from(self.pack_bytes.as_u64()).unwrap_or(usize::MAX);
-        Packing { items: self.pack_items, bytes, wait: self.pack_wait }
+        let bytes = usize::try_from(self.bytes.as_u64()).unwrap_or(usize::MAX);
+        Packing { items: self.items, bytes, wait: self.wait }
     }
 }
 

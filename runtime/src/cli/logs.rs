@@ -88,5 +88,6 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
     let time = output::time(&record.time);
     let place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
-    format!("{time} {:5} {place}: {}", record.level, record.message)
+    // What follows a line break shall not look like a line of its own.
+    format!("{time} {:5} {place}: {}", record.level, record.message.replace('\n', "\n    "))
 }

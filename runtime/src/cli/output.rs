@@ -1,5 +1,8 @@
 //! The only writer to standard output and standard error: data goes to the first, everything else to the second.
+//!
+//! Much of what is printed was written by guests and feeders. Their control characters are shown, not obeyed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -39,7 +42,7 @@ impl Output {
     /// If standard output is closed.
     pub fn data(&self, line: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(line.as_bytes())?;
+        stdout.write_all(visible(line).as_bytes())?;
         stdout.write_all(b"\n")?;
         stdout.flush()
     }
@@ -104,7 +107,7 @@ impl Output {
     /// Says something to the person at the terminal.
     pub fn note(&self, message: &str) {
         // Nobody to tell is no reason to fail.
-        let _ = writeln!(io::stderr().lock(), "{message}");
+        let _ = writeln!(io::stderr().lock(), "{}", visible(message));
     }
 
     /// Says what went wrong.
@@ -131,6 +134,19 @@ impl Output {
         bar.enable_steady_tick(REDRAW);
         bar
     }
+}
+
+/// A text whose control characters, but for tabs and line breaks, are written as JSON escapes: they could move a terminal's
+/// cursor, or worse, and within JSON the escape means the same.
+fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |character: char| character.is_control() && !matches!(character, '\t' | '\n');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let show = |character: char| {
+        if obeyed(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
+    };
+    Cow::Owned(text.chars().map(show).collect())
 }
 
 /// A duration in seconds, as summaries have it.
@@ -173,5 +189,14 @@ mod tests {
         assert_eq!(one_line("two\n  lines", 20), "two lines");
         assert_eq!(one_line("ägypten", 7), "ägypten");
         assert_eq!(one_line("ägypten!", 7), "ägypte…");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_json_means_the_same() {
+        assert_eq!(visible("two\tlines\nof text: äö"), "two\tlines\nof text: äö");
+        assert_eq!(visible("\x1b[2J\r\u{9b}1m"), "\\u001b[2J\\u000d\\u009b1m");
+        let value = "\u{7f}\u{9b}\x1b";
+        let json = serde_json::to_string(value).expect("JSON");
+        assert_eq!(serde_json::from_str::<String>(&visible(&json)).expect("JSON"), value);
     }
 }

@@ -158,7 +158,7 @@ pub(super) fn show(result: &ResultItem, chain: &ChainName, form: &Form, output: 
         return Ok(output.line(&result.with_meta(chain.as_str()))?);
     }
     match &result.item {
-        Value::Text(text) if form.raw => output.data(text)?,
+        Value::Text(text) if form.raw => output.bytes(format!("{text}\n").as_bytes())?,
         Value::Bytes(bytes) if form.raw => output.bytes(bytes)?,
         _ => output.data(&result.to_json())?,
     }

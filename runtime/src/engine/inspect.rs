@@ -180,7 +180,7 @@ fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {
 }
 
 /// All that the host offers, with its signatures, as `module::name`.
-static OFFERED: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| match offered() {
+pub(super) static OFFERED: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| match offered() {
     Ok(offered) => offered,
     // The same calls make every engine, and have no input that could make them fail.
     Err(error) => unreachable!("the host's functions cannot be linked: {error:#}"),

@@ -210,13 +210,18 @@ impl Task {
         let start = pointer.cast_unsigned() as usize;
         let room = memory.ok_or(OutOfBounds(abi::MEMORY))?;
         let target = room.data_mut(&mut *store).get_mut(start..start.saturating_add(item.len()));
-        target.ok_or(OutOfBounds(abi::ALLOC))?.copy_from_slice(item);
+        target.ok_or(NoRoom)?.copy_from_slice(item);
         let task = function(store, &instance, &self.exports.task)?.typed::<(i32, i32), i32>(&*store)?;
         store.data_mut().started = true;
         let status = task.call_async(&mut *store, (pointer, length)).await?;
         Ok(abi::Status::from_i32(status))
     }
 }
+
+/// What the guest gave as room for the item is not in its memory.
+#[derive(Debug, thiserror::Error)]
+#[error("the pointer that `{}` returned has no room for the item", abi::ALLOC)]
+struct NoRoom;
 
 /// Runs a guest, but no longer than this. While it waits for its outputs to be handed on, its clock stands still.
 async fn within<T>(timeout: Duration, carried: &Carried, run: impl Future<Output = T>) -> Option<T> {

@@ -1,37 +1,94 @@
 //! What the engine's tests stand on: one engine for all, and plugins in the text form of WebAssembly.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pcluster_abi::Level;
 
 use super::limits::Limits;
-use super::task::{Call, Failure, Surroundings, Task};
-use super::{Engine, EngineSettings};
+use super::output::Outputs;
+use super::task::{Call, Caller, Failure, Surroundings, Task};
+use super::{Engine, EngineError, EngineSettings, Plugin};
 use crate::name::Digest;
 
 /// What a guest may use in these tests.
 pub(super) const LIMITS: Limits =
     Limits { timeout: Duration::from_secs(30), memory: 1 << 20, output_item_bytes: 64 << 10 };
 
+/// Soon over, for guests that would never end.
+pub(super) const BRIEF: Limits = Limits { timeout: Duration::from_millis(50), ..LIMITS };
+
 /// One CBOR item, as good as any.
 pub(super) const ITEM: &[u8] = b"\x05";
 
-/// The engine of all tests. Its slots are used over and over, by guests of every kind.
+/// The engine of most tests. Its slots are used over and over, by guests of every kind.
 pub(super) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(&EngineSettings { instances: 16, cache: None }).expect("an engine"))
+    ENGINE.get_or_init(|| engine_with(16))
+}
+
+/// An engine of so many slots.
+pub(super) fn engine_with(instances: u32) -> Engine {
+    Engine::new(&EngineSettings { instances, cache: None }).expect("an engine")
+}
+
+/// Loads a plugin.
+pub(super) fn load(engine: &Engine, wat: &str) -> Result<Plugin, EngineError> {
+    let bytes = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
+    engine.load(&Digest::of(&bytes), &bytes)
 }
 
 /// The task `t` of a plugin.
 pub(super) fn task(wat: &str, limits: Limits) -> Task {
-    let bytes = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    let plugin = engine().load(&Digest::of(&bytes), &bytes).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    plugin.task("t", limits, Surroundings::default()).expect("a task `t`")
+    task_on(engine(), wat, limits)
+}
+
+/// The task `t` of a plugin on this engine.
+pub(super) fn task_on(engine: &Engine, wat: &str, limits: Limits) -> Task {
+    let plugin = load(engine, wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
+    let surroundings = Surroundings::new(vec![], vec!["NAME=value".to_owned()]);
+    plugin.task("t", limits, surroundings).expect("a task `t`")
 }
 
 /// Runs a task on [`ITEM`].
 pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
-    let outputs = task.run(ITEM, Call::idle()).await?;
+    run_on(task, ITEM, &Arc::default()).await
+}
+
+/// Runs a task on some bytes and keeps what it logs.
+pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
+    let of: Arc<Lines> = Arc::clone(lines);
+    let outputs = task.run(item, Call { of, position: 0 }).await?;
     Ok(outputs.items().map(Bytes::copy_from_slice).collect())
+}
+
+/// The log lines of an execution.
+#[derive(Default)]
+pub(super) struct Lines(Mutex<Vec<(Level, String)>>);
+
+impl Caller for Lines {
+    fn id(&self, _: usize) -> String {
+        "id".to_owned()
+    }
+
+    fn attempt(&self) -> u64 {
+        1
+    }
+
+    fn log(&self, _: usize, level: Level, line: String) {
+        self.0.lock().expect("nobody panicked").push((level, line));
+    }
+
+    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Lines {
+    /// The lines so far.
+    pub(super) fn all(&self) -> Vec<(Level, String)> {
+        self.0.lock().expect("nobody panicked").clone()
+    }
 }

@@ -7,9 +7,10 @@
 //!
 //! Numbers and layouts are those of the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
 
+mod clock;
 mod poll;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use pcluster_abi::Level;
 use wasmtime::{Caller, Linker};
@@ -18,13 +19,13 @@ use super::host::{Host, parts, range};
 
 /// The import module.
 const MODULE: &str = "wasi_snapshot_preview1";
-/// Clocks show multiples of this many nanoseconds.
-const CLOCK_RESOLUTION: u64 = 1_000;
 /// A line of standard output is cut after this many bytes.
 const LINE_MAX: usize = 16 << 10;
 
 /// One call writes at most this many bytes, and says so: a guest cannot keep the host busy for longer than that.
 const WRITE_MAX: usize = 64 << 10;
+/// One call looks at this many buffers or subscriptions at most, for the same reason.
+const LIST_MAX: usize = 1 << 10;
 /// One call gives at most this many random bytes, for the same reason.
 const RANDOM_MAX: usize = 1 << 20;
 
@@ -39,9 +40,6 @@ const STDIN: i32 = 0;
 const STDOUT: i32 = 1;
 const STDERR: i32 = 2;
 
-const CLOCK_REALTIME: i32 = 0;
-const CLOCK_MONOTONIC: i32 = 1;
-
 /// What an execution has of an operating system.
 #[derive(Debug, Default)]
 pub(super) struct Wasi {
@@ -55,24 +53,6 @@ pub(super) struct Wasi {
 pub(super) struct Exit(pub(super) i32);
 
 impl Host {
-    /// Time since the instance first asked, so that a guest learns nothing of the machine's.
-    fn monotonic(&mut self) -> u64 {
-        let elapsed = self.wasi.started.get_or_insert_with(Instant::now).elapsed();
-        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn clock(&mut self, clock: i32) -> Option<u64> {
-        let nanos = match clock {
-            CLOCK_REALTIME => {
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-            }
-            CLOCK_MONOTONIC => self.monotonic(),
-            _ => return None,
-        };
-        Some(nanos / CLOCK_RESOLUTION * CLOCK_RESOLUTION)
-    }
-
     fn print(&mut self, descriptor: i32, bytes: &[u8]) {
         let stream = usize::from(descriptor == STDERR);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -145,7 +125,7 @@ fn answer(
 /// Offers the functions of this module to guests.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     link_environment(linker)?;
-    link_clocks(linker)?;
+    clock::link(linker)?;
     poll::link(linker)?;
     link_output(linker)?;
     link_process(linker)?;
@@ -182,22 +162,6 @@ fn link_environment(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn link_clocks(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "clock_res_get", |mut caller: Caller<'_, Host>, clock: i32, pointer: i32| {
-        answer(&mut caller, "clock_res_get", |guest, host| {
-            host.clock(clock).ok_or(INVALID)?;
-            guest.write(pointer, 0, &CLOCK_RESOLUTION.to_le_bytes())
-        })
-    })?;
-    linker.func_wrap(MODULE, "clock_time_get", |mut caller: Caller<'_, Host>, clock: i32, _: i64, pointer: i32| {
-        answer(&mut caller, "clock_time_get", |guest, host| {
-            let time = host.clock(clock).ok_or(INVALID)?;
-            guest.write(pointer, 0, &time.to_le_bytes())
-        })
-    })?;
-    Ok(())
-}
-
 fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
         MODULE,
@@ -208,9 +172,9 @@ fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     return Err(BAD_DESCRIPTOR);
                 }
                 let mut total = 0;
-                for position in 0..count.cast_unsigned() as usize {
-                    let pointer = guest.read_i32(vectors, position.saturating_mul(8))?;
-                    let length = guest.read_i32(vectors, position.saturating_mul(8) + 4)?;
+                for position in 0..(count.cast_unsigned() as usize).min(LIST_MAX) {
+                    let pointer = guest.read_i32(vectors, position * 8)?;
+                    let length = guest.read_i32(vectors, position * 8 + 4)?;
                     let bytes = guest.0.get(range(pointer, length)).ok_or(FAULT)?;
                     let bytes = &bytes[..bytes.len().min(WRITE_MAX - total)];
                     host.print(descriptor, bytes);

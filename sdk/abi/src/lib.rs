@@ -23,6 +23,12 @@
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
 //! ```
 //!
+//! Of WASI preview 1 there are clocks that show whole milliseconds, randomness, sleep, standard output and error (which become
+//! log lines) and the environment variables that the stage grants. There are no arguments, no files and no network: every other
+//! descriptor is a bad one. One call writes at most 64 KiB, gives at most 1 MiB of random bytes, and looks at no more than 1,024
+//! buffers or subscriptions. A module that imports anything else is refused, and so are threads, a second memory or table,
+//! 64-bit memory, exceptions and references to anything but functions.
+//!
 //! A custom section named [`SECTION`] describes the tasks, one JSON object per line, so that a plugin can be read without
 //! running it:
 //!

@@ -7,7 +7,8 @@ use wasmtime::{Caller, Linker};
 
 use super::super::host::{Host, parts};
 use super::super::limits::OutOfTime;
-use super::{Answer, Guest, INVALID, MODULE, answer};
+use super::clock::shown_from;
+use super::{Answer, Guest, INVALID, LIST_MAX, MODULE, answer};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap_async(
@@ -15,16 +16,21 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         "poll_oneoff",
         |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
             Box::new(async move {
-                let wait = {
+                let waits = {
                     let (memory, host) = parts(&mut caller, "poll_oneoff")?;
-                    match wait_of(&Guest(memory), host, subscriptions, count) {
-                        Ok(wait) => wait,
+                    match waits(&Guest(memory), host, subscriptions, count) {
+                        Ok(waits) => waits,
                         Err(number) => return Ok(number),
                     }
                 };
+                // Nothing to wait for would be to wait forever.
+                let Some(&wait) = waits.iter().min() else { return Ok(INVALID) };
                 sleep(wait, caller.data().deadline).await?;
-                answer(&mut caller, "poll_oneoff", |guest, host| {
-                    report(guest, host, subscriptions, events, count, written, wait)
+                answer(&mut caller, "poll_oneoff", |guest, _| {
+                    let due = (0..).zip(&waits).filter(|(_, each)| **each == wait);
+                    let due: Vec<usize> = due.map(|(position, _)| position * SUBSCRIPTION).collect();
+                    report(guest, subscriptions, events, &due)?;
+                    guest.write_len(written, due.len())
                 })
             })
         },
@@ -52,52 +58,38 @@ const KIND_WRITE: u8 = 2;
 /// The time of a clock subscription is a point, not a length.
 const ABSOLUTE: u16 = 1;
 
-/// How long a subscription has to wait; `Err` inside if it can never be.
-fn wait_of_one(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> Answer<Duration> {
+/// How long each subscription has to wait.
+fn waits(guest: &Guest<'_>, host: &mut Host, subscriptions: i32, count: i32) -> Answer<Vec<Duration>> {
+    let count = count.cast_unsigned() as usize;
+    if count > LIST_MAX {
+        return Err(INVALID);
+    }
+    (0..count).map(|position| wait_of(guest, host, subscriptions, position * SUBSCRIPTION)).collect()
+}
+
+fn wait_of(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> Answer<Duration> {
     match guest.read::<1>(subscription, at + 8)?[0] {
         KIND_CLOCK => {
             let clock = guest.read_i32(subscription, at + 16)?;
             let time = u64::from_le_bytes(guest.read(subscription, at + 24)?);
             let flags = u16::from_le_bytes(guest.read(subscription, at + 40)?);
             let now = host.clock(clock).ok_or(INVALID)?;
-            Ok(Duration::from_nanos(if flags & ABSOLUTE == 0 { time } else { time.saturating_sub(now) }))
+            // A guest that waits for a time shall see that time when it looks.
+            let wait = if flags & ABSOLUTE == 0 { time } else { shown_from(time).saturating_sub(now) };
+            Ok(Duration::from_nanos(wait))
         }
         KIND_READ | KIND_WRITE => Ok(Duration::ZERO),
         _ => Err(INVALID),
     }
 }
 
-fn wait_of(guest: &Guest<'_>, host: &mut Host, subscriptions: i32, count: i32) -> Answer<Duration> {
-    let count = count.cast_unsigned() as usize;
-    let waits = (0..count).map(|position| wait_of_one(guest, host, subscriptions, position * SUBSCRIPTION));
-    // Nothing to wait for would be to wait forever.
-    waits.collect::<Answer<Vec<_>>>()?.into_iter().min().ok_or(INVALID)
-}
-
-/// Writes the events of the subscriptions that are due after a wait.
-fn report(
-    guest: &mut Guest<'_>,
-    host: &mut Host,
-    subscriptions: i32,
-    events: i32,
-    count: i32,
-    written: i32,
-    waited: Duration,
-) -> Answer<()> {
-    let mut due = 0;
-    for position in 0..count.cast_unsigned() as usize {
-        let at = position * SUBSCRIPTION;
-        let kind = guest.read::<1>(subscriptions, at + 8)?[0];
-        let flags = u16::from_le_bytes(guest.read(subscriptions, at + 40)?);
-        let left = wait_of_one(guest, host, subscriptions, at)?;
-        let is_due = if kind == KIND_CLOCK && flags & ABSOLUTE == 0 { left <= waited } else { left.is_zero() };
-        if is_due {
-            let mut event = [0; EVENT];
-            event[..8].copy_from_slice(&guest.read::<8>(subscriptions, at)?);
-            event[10] = kind;
-            guest.write(events, due * EVENT, &event)?;
-            due += 1;
-        }
+/// Writes an event for each of these subscriptions.
+fn report(guest: &mut Guest<'_>, subscriptions: i32, events: i32, due: &[usize]) -> Answer<()> {
+    for (&at, position) in due.iter().zip(0..) {
+        let mut event = [0; EVENT];
+        event[..8].copy_from_slice(&guest.read::<8>(subscriptions, at)?);
+        event[10] = guest.read::<1>(subscriptions, at + 8)?[0];
+        guest.write(events, position * EVENT, &event)?;
     }
-    guest.write_len(written, due)
+    Ok(())
 }
