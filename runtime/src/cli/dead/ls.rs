@@ -127,8 +127,8 @@ mod tests {
             row
         };
         let shown = |rows: Vec<Vec<String>>, width| cut(rows, width)[0][6].chars().count();
-        // Numbers, times, stages, failures, attempts and ids take 8 + 25 + 7 + 9 + 10 + 3 characters.
-        assert_eq!(shown(vec![row(200)], Some(100)), 100 - 62);
+        // Numbers, times, stages, failures, attempts and ids take 8 + 25 + 7 + 9 + 10 + 4 characters.
+        assert_eq!(shown(vec![row(200)], Some(100)), 100 - 63);
         assert_eq!(shown(vec![row(10)], Some(100)), 10);
         assert_eq!(shown(vec![row(200)], Some(40)), REASON_MIN);
         assert_eq!(shown(vec![row(200)], None), REASON);
