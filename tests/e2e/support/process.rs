@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -92,6 +93,8 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
 struct Written {
     lines: Mutex<Vec<String>>,
     more: Condvar,
+    /// Nothing more comes.
+    closed: AtomicBool,
 }
 
 impl Written {
@@ -104,8 +107,17 @@ impl Written {
                 lines.lines.lock().unwrap().push(line);
                 lines.more.notify_all();
             }
+            let _lines = lines.lines.lock().unwrap();
+            lines.closed.store(true, Relaxed);
+            lines.more.notify_all();
         });
         written
+    }
+
+    /// Waits until nothing more comes.
+    fn wait_closed(&self) {
+        let lines = self.lines.lock().unwrap();
+        let _ended = self.more.wait_timeout_while(lines, DEADLINE, |_| !self.closed.load(Relaxed)).unwrap();
     }
 
     fn text(&self) -> String {
@@ -186,6 +198,9 @@ impl Process {
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {
         let status = wait(&mut self.child);
+        // What it wrote last may still be on its way.
+        self.stdout.wait_closed();
+        self.stderr.wait_closed();
         status.unwrap_or_else(|| panic!("did not end\nstderr: {}", self.stderr())).code()
     }
 
