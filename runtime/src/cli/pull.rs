@@ -67,7 +67,7 @@ enum Next<T> {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut puller = context.root().await?.puller(&args.chain).await?;
     if let Some(number) = args.number {
-        puller = puller.with_batch(number);
+        puller = puller.with_limit(number);
     }
     if args.with_failures {
         pull(puller.with_failures().await?, &args, &context.output).await

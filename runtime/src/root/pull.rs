@@ -28,10 +28,30 @@ pub struct Puller<T = ResultItem> {
     root: Root,
     chain: ChainName,
     sources: Vec<Source<T>>,
-    batch: u64,
+    wanted: Wanted,
     taken: VecDeque<Taken<T>>,
     /// When the server was last told that what was taken ahead is wanted.
     kept: Instant,
+}
+
+/// How much a puller asks for. A request cannot be taken back: what it still brings when the puller ends would be given to
+/// nobody for half a minute.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wanted {
+    /// Results that are still wanted; `None`: all.
+    left: Option<u64>,
+    /// Results in the largest message so far.
+    largest: u64,
+}
+
+impl Wanted {
+    /// The messages to ask for.
+    fn messages(self) -> u64 {
+        match self.left {
+            None => BATCH,
+            Some(left) => left.checked_div(self.largest).unwrap_or(1).clamp(1, BATCH),
+        }
+    }
 }
 
 /// A stream that is taken from.
@@ -63,7 +83,7 @@ impl Root {
             root: self.clone(),
             chain: chain.clone(),
             sources: vec![results],
-            batch: BATCH,
+            wanted: Wanted::default(),
             taken: VecDeque::new(),
             kept: Instant::now(),
         })
@@ -100,7 +120,7 @@ impl Puller {
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
-        let Self { root, chain, sources, batch, taken, kept } = self;
+        let Self { root, chain, sources, wanted, taken, kept } = self;
         // A chain that was deployed by an older pcluster has none.
         root.broker.create_dead_consumer(&chain).await?;
         let mut both: Vec<Source<Outcome>> = Vec::with_capacity(2);
@@ -111,15 +131,15 @@ impl Puller {
         let read = |delivery: &Delivery| vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
         both.push(Source::open(&root, subject::dead_stream(&chain), read).await?);
         let taken = taken.into_iter().map(|taken| taken.map(Outcome::Result)).collect();
-        Ok(Puller { root, chain, sources: both, batch, taken, kept })
+        Ok(Puller { root, chain, sources: both, wanted, taken, kept })
     }
 }
 
 impl<T> Puller<T> {
-    /// Takes at most this many results ahead of [`Puller::next`], so that none is held that is not wanted.
+    /// Takes only as many messages ahead of [`Puller::next`] as this many results may be in.
     #[must_use]
-    pub fn with_batch(mut self, batch: u64) -> Self {
-        self.batch = batch.clamp(1, BATCH);
+    pub fn with_limit(mut self, results: u64) -> Self {
+        self.wanted.left = Some(results);
         self
     }
 
@@ -132,11 +152,12 @@ impl<T> Puller<T> {
         self.keep_held().await;
         loop {
             if let Some(taken) = self.taken.pop_front() {
+                self.wanted.left = self.wanted.left.map(|left| left.saturating_sub(1));
                 return Ok(taken);
             }
             for source in &mut self.sources {
                 if source.queue.demand() == 0 {
-                    source.queue.request(self.batch).await?;
+                    source.queue.request(self.wanted.messages()).await?;
                 }
             }
             let events = self.sources.iter_mut().map(|source| Box::pin(source.queue.next()));
@@ -145,6 +166,7 @@ impl<T> Puller<T> {
             match event {
                 Event::Delivery(delivery) => {
                     let results = (source.read)(&delivery);
+                    self.wanted.largest = self.wanted.largest.max(results.len() as u64);
                     self.taken.extend(Taken::all(results, &self.root.broker, *delivery));
                 }
                 Event::Expired => {}
