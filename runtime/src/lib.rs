@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod log;
 pub mod name;
 pub mod node;

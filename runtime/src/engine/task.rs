@@ -56,7 +56,7 @@ pub struct Call {
 
 impl Call {
     /// A call that nothing comes of.
-    pub(super) fn idle() -> Self {
+    pub(crate) fn idle() -> Self {
         struct Nowhere;
         impl LogSink for Nowhere {
             fn log(&self, _: &str, _: abi::Level, _: String) {}
