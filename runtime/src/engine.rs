@@ -18,6 +18,7 @@ pub mod task;
 mod testing;
 pub mod wasi;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,6 +160,7 @@ fn config(instances: u32) -> Config {
         .epoch_interruption(true)
         .async_stack_size(STACK)
         .max_wasm_stack(GUEST_STACK)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES_MAX))
         .memory_reservation(ADDRESS_SPACE as u64)
         .wasm_multi_memory(false)
         .wasm_memory64(false);

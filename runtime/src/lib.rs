@@ -24,6 +24,8 @@ pub mod config;
 pub mod dead;
 pub mod engine;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod log;
 pub mod name;
 pub mod node;

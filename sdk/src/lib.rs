@@ -60,8 +60,9 @@
 //! ```
 //!
 //! The macros of the [`log`] crate, `println!` and `eprintln!` all arrive in `pcluster logs`; what `print!` begins needs its
-//! line feed, as nothing is flushed when a task ends. A task that panics fails with the panic's message. What else it can
-//! do is up to the node: without a grant in the manifest it sees neither files nor network nor environment.
+//! line feed, as nothing is flushed when a task ends. What a stage says too fast is dropped. A task that panics fails with the
+//! panic's message. Of the machine it finds clocks that show whole milliseconds, randomness, sleep, and the environment
+//! variables that its stage grants; there are no files, no network, no programs and no threads.
 //!
 //! # Items
 //!

@@ -141,9 +141,16 @@ impl Index {
         for run in header.split(',') {
             if let Some((root, count)) = run.split_once('x') {
                 let (root, count) = (number(root)?, number(count)? as usize);
+                if count == 0 {
+                    return Err(error());
+                }
                 roots.extend(std::iter::repeat_n(root, count.min(max + 1)));
             } else if let Some((first, last)) = run.split_once('-') {
-                roots.extend((number(first)?..=number(last)?).take(max + 1));
+                let (first, last) = (number(first)?, number(last)?);
+                if first > last {
+                    return Err(error());
+                }
+                roots.extend((first..=last).take(max + 1));
             } else {
                 roots.push(number(run)?);
             }
@@ -167,7 +174,7 @@ impl fmt::Display for Index {
         let mut separator = "";
         while let Some(&first) = rest.first() {
             let same = rest.iter().take_while(|root| **root == first).count();
-            let rising = rest.iter().zip(first..).take_while(|(root, expected)| **root == *expected).count();
+            let rising = rest.iter().zip(first..=u32::MAX).take_while(|(root, expected)| **root == *expected).count();
             write!(formatter, "{separator}{first}")?;
             let run = if same > 1 {
                 write!(formatter, "x{same}")?;
@@ -219,6 +226,8 @@ mod tests {
             (vec![0, 0, 0], "0x3"),
             (vec![4, 5, 5, 9, 7, 8], "4-5,5,9,7-8"),
             (vec![3, 3, 4, 5], "3x2,4-5"),
+            (vec![u32::MAX, u32::MAX, 0], "4294967295x2,0"),
+            (vec![u32::MAX - 1, u32::MAX, 0], "4294967294-4294967295,0"),
         ] {
             let index = Index(roots);
             assert_eq!(index.to_string(), header);
@@ -228,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_index_for_another_number_of_items_is_refused() {
-        for header in ["", "x", "0-9", "0x4294967295", "3-1", "0,0", "-1", "0-4294967295"] {
+        for header in ["", "x", "0-9", "0-2,3-1", "0-2,4x0", "0x4294967295", "3-1", "0,0", "-1", "0-4294967295"] {
             assert!(Index::parse(header, 3).is_err(), "{header}");
         }
     }

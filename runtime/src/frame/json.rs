@@ -1,17 +1,60 @@
 //! CBOR items as JSON, for people and their tools.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ciborium::Value;
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::format::to_cbor;
 
 /// Shows a CBOR value as JSON. Bytes become base64, tags disappear, keys that are not texts are written as JSON, and numbers
 /// that JSON has no word for become `null`. The order of keys stays.
+///
+/// A list or map that is a key within a key is written as base64 of its CBOR: as JSON within JSON it would double in length
+/// with each level.
 pub struct AsJson<'a>(pub &'a Value);
 
 impl Serialize for AsJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
+        Shown { value: self.0, in_key: false }.serialize(serializer)
+    }
+}
+
+/// A value, and whether it is part of a key.
+struct Shown<'a> {
+    value: &'a Value,
+    in_key: bool,
+}
+
+impl<'a> Shown<'a> {
+    /// A value that is part of this one.
+    fn part(&self, value: &'a Value) -> Self {
+        Self { value, in_key: self.in_key }
+    }
+
+    /// A key of this map as text.
+    fn key(&self, key: &'a Value) -> Cow<'a, str> {
+        match key {
+            Value::Text(text) => Cow::Borrowed(text),
+            _ if self.in_key && holds_others(key) => Cow::Owned(STANDARD.encode(to_cbor(key))),
+            _ => Cow::Owned(write(&Shown { value: key, in_key: true })),
+        }
+    }
+}
+
+fn holds_others(value: &Value) -> bool {
+    match value {
+        Value::Array(_) | Value::Map(_) => true,
+        Value::Tag(_, value) => holds_others(value),
+        _ => false,
+    }
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.value {
             Value::Integer(integer) => {
                 let wide = i128::from(*integer);
                 match (u64::try_from(wide), i64::try_from(wide)) {
@@ -24,17 +67,10 @@ impl Serialize for AsJson<'_> {
             Value::Float(float) => serializer.serialize_f64(*float),
             Value::Text(text) => serializer.serialize_str(text),
             Value::Bool(bool) => serializer.serialize_bool(*bool),
-            Value::Tag(_, value) => AsJson(value).serialize(serializer),
-            Value::Array(values) => serializer.collect_seq(values.iter().map(AsJson)),
+            Value::Tag(_, value) => self.part(value).serialize(serializer),
+            Value::Array(values) => serializer.collect_seq(values.iter().map(|value| self.part(value))),
             Value::Map(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                for (key, value) in entries {
-                    match key {
-                        Value::Text(text) => map.serialize_entry(text, &AsJson(value))?,
-                        other => map.serialize_entry(&to_json(other), &AsJson(value))?,
-                    }
-                }
-                map.end()
+                serializer.collect_map(entries.iter().map(|(key, value)| (self.key(key), self.part(value))))
             }
             // `Value` may grow kinds; null is the one of those known today.
             _ => serializer.serialize_unit(),
@@ -45,7 +81,11 @@ impl Serialize for AsJson<'_> {
 /// A value as one line of JSON.
 #[must_use]
 pub fn to_json(value: &Value) -> String {
-    serde_json::to_string(&AsJson(value)).unwrap_or_else(|_| "null".to_owned())
+    write(&AsJson(value))
+}
+
+fn write(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 #[cfg(test)]
@@ -64,5 +104,16 @@ mod tests {
         let expected =
             r#"{"z":18446744073709551615,"a":-1,"3":"AQID","t":"2026-01-01T00:00:00Z","n":[null,null,true]}"#;
         assert_eq!(to_json(&value), expected);
+    }
+
+    #[test]
+    fn keys_within_keys_do_not_double_in_length_with_each_level() {
+        let map = |key| Value::Map(vec![(key, Value::Null)]);
+        assert_eq!(to_json(&map(Value::Array(vec![1.into(), "a".into()]))), r#"{"[1,\"a\"]":null}"#);
+        assert_eq!(to_json(&map(map("a".into()))), r#"{"{\"a\":null}":null}"#);
+        // The base64 is that of {"a": null}.
+        assert_eq!(to_json(&map(map(map("a".into())))), r#"{"{\"oWFh9g==\":null}":null}"#);
+        let deep = (0..200).fold(Value::Null, |key, _| map(key));
+        assert!(to_json(&deep).len() < 1_000);
     }
 }

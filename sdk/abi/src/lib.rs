@@ -23,6 +23,8 @@
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
 //! ```
 //!
+//! No import names a chain, a stage or a subject: where outputs go is not the guest's to say.
+//!
 //! Of WASI preview 1 there are clocks that show whole milliseconds, randomness, sleep, standard output and error (which become
 //! log lines) and the environment variables that the stage grants. There are no arguments, no files and no network: every other
 //! descriptor is a bad one. One call writes at most 64 KiB, gives at most 1 MiB of random bytes, and looks at no more than 1,024

@@ -79,14 +79,14 @@ async fn an_instance_finds_nothing_of_those_before_it_however_they_ended() {
     ];
     // Of several sizes, with and without room to grow: what one leaves may lie where the next has none, has its own data, or
     // grows to.
-    for pages in [1, 16, 40] {
-        let checking = soiling(&engine, pages, "(i32.const 0)", ROOMY);
-        for (end, limits) in ends {
-            for before in [1, 40, 80] {
-                let before = soiling(&engine, before, end, limits);
+    let checking = [1, 16, 40].map(|pages| soiling(&engine, pages, "(i32.const 0)", ROOMY));
+    for (end, limits) in ends {
+        for pages in [1, 40, 80] {
+            let before = soiling(&engine, pages, end, limits);
+            for checking in &checking {
                 // Whether it ends well is not the question here.
                 let _ = run(&before).await;
-                assert_eq!(run(&checking).await.map_err(|failure| failure.reason), Ok(vec![]), "after {end}");
+                assert_eq!(run(checking).await.map_err(|failure| failure.reason), Ok(vec![]), "after {end}");
             }
         }
     }

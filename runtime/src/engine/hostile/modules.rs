@@ -27,6 +27,16 @@ fn failing() -> Vec<(Guest<'static>, FailureKind, &'static str)> {
         (task("(i32.const -1)"), Trap, statuses),
         (task("(call $task (i32.const 0) (i32.const 0))"), Trap, exhausted),
         (task("(drop (call $alloc (i32.const 0))) (call $task (i32.const 0) (i32.const 0))"), Trap, exhausted),
+        (
+            // With what the host needs of the stack as deep as a guest can get.
+            task(
+                "(call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (drop (call $random (i32.const 0) (i32.const 9)))
+                 (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1024) (i32.const 0)))
+                 (call $task (i32.const 0) (i32.const 0))",
+            ),
+            Trap,
+            exhausted,
+        ),
         (alloc("(call $alloc (i32.const 0))"), Trap, exhausted),
         (initialize("(call $initialize)"), Trap, exhausted),
         (more("(func $s (call $s)) (start $s)"), Trap, exhausted),

@@ -1,0 +1,120 @@
+//! Random and damaged bytes at the doors that take foreign ones: [`frames`] for what feeders and guests send, [`plugins`] for
+//! what is deployed.
+//!
+//! A door is tried 20,000 times in each run of the tests. `PCLUSTER_FUZZ=1000000 cargo test --release -p pcluster --lib fuzz`
+//! tries harder, and `PCLUSTER_FUZZ_SEED` other bytes; what failed is printed.
+
+mod frames;
+mod plugins;
+
+use std::fmt::Write;
+
+/// How often each door is tried.
+fn rounds() -> u64 {
+    from_environment("PCLUSTER_FUZZ").unwrap_or(20_000)
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// Numbers that look random and are the same for the same seed (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below this one, which is not 0.
+    fn below(&mut self, end: usize) -> usize {
+        // The upper bits are the better ones.
+        usize::try_from((self.next() >> 32) % end as u64).expect("it was a usize")
+    }
+
+    /// Whether something happens that happens once in so many times.
+    fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_be_bytes()[0]
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.byte()).collect()
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// What is more likely than other bytes to be taken for a length, a nesting or an end.
+const INTERESTING: [u8; 24] = [
+    0x00, 0x01, 0x0a, 0x17, 0x18, 0x1b, 0x1f, 0x20, 0x22, 0x2c, 0x3b, 0x5b, 0x5f, 0x7b, 0x7f, 0x80, 0x81, 0x9b, 0x9f,
+    0xa1, 0xbb, 0xbf, 0xc1, 0xff,
+];
+
+/// Damages bytes in one to eight places.
+fn damage(random: &mut Random, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
+    for _ in 0..=random.below(8) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(16)).min(bytes.len());
+        match random.below(8) {
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at..end)),
+            2 => bytes.extend_from_within(at..end),
+            3 => drop(bytes.splice(at..at, random.bytes(8))),
+            4 => {
+                let other = random.pick(others);
+                let from = random.below(other.len() + 1);
+                drop(bytes.splice(at..end, other[from..].iter().copied()));
+            }
+            // A length as no one has it.
+            5 => drop(bytes.splice(at..end, vec![0xff; random.below(9)])),
+            6 if at < bytes.len() => bytes[at] = *random.pick(&INTERESTING),
+            _ if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            _ => bytes.push(random.byte()),
+        }
+    }
+    bytes.truncate(1 << 16);
+}
+
+/// Tries a door with what `make` makes. The input that a check panics on is printed.
+fn try_door<T: AsRef<[u8]>>(rounds: u64, mut make: impl FnMut(&mut Random) -> T, mut check: impl FnMut(&T)) {
+    /// Prints the input if it is dropped in a panic.
+    struct Guard<'a>(u64, u64, &'a [u8]);
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                let hex = self.2.iter().fold(String::new(), |mut hex, byte| {
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                });
+                let text = String::from_utf8_lossy(self.2);
+                panicked(&format!("round {} of PCLUSTER_FUZZ_SEED={}: {hex}\n{text:?}", self.0, self.1));
+            }
+        }
+    }
+    let seed = from_environment("PCLUSTER_FUZZ_SEED").unwrap_or(0x5eed);
+    let mut random = Random::new(seed);
+    for round in 0..rounds {
+        let input = make(&mut random);
+        let guard = Guard(round, seed, input.as_ref());
+        check(&input);
+        drop(guard);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the test runner shows it with the test that failed")]
+fn panicked(message: &str) {
+    eprintln!("{message}");
+}
