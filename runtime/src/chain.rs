@@ -2,6 +2,7 @@
 //! keeps of a chain is in [`record`].
 
 pub mod default;
+mod hops;
 pub mod manifest;
 pub mod record;
 
@@ -74,6 +75,8 @@ pub struct Stage {
     pub timeout: Duration,
     /// Memory of one instance in bytes.
     pub memory: u64,
+    /// Whether it runs in the hop of the stage before.
+    pub inline: bool,
     /// What happens to an item that fails.
     pub retry: Retry,
     /// Environment variables that the task sees.
@@ -207,7 +210,7 @@ impl Chain {
         let mut names = BTreeSet::new();
         let mut stages = Vec::with_capacity(manifest.stages.len());
         for raw in &manifest.stages {
-            let stage = Stage::new(raw)?;
+            let stage = Stage::new(raw, stages.is_empty())?;
             if !names.insert(stage.name.clone()) {
                 return Err(ChainError::DuplicateStage(stage.name));
             }
@@ -252,12 +255,9 @@ impl Chain {
 }
 
 impl Stage {
-    fn new(raw: &manifest::Stage) -> Result<Self, ChainError> {
+    fn new(raw: &manifest::Stage, is_first: bool) -> Result<Self, ChainError> {
         let name: StageName = raw.name.parse()?;
         let reader = Reader { place: format!("stage `{name}`: ") };
-        if raw.inline == Some(true) {
-            return Err(reader.error("inline", "not supported yet; leave it out and the stage gets a queue of its own"));
-        }
         match raw.isolation.as_deref() {
             None | Some("item") => {}
             Some(known @ ("frame" | "worker")) => {
@@ -289,6 +289,7 @@ impl Stage {
             max_in_flight: reader.count("max_in_flight", raw.max_in_flight, default::MAX_IN_FLIGHT)?,
             timeout: reader.some_duration("timeout", raw.timeout.as_ref(), default::TIMEOUT)?,
             memory,
+            inline: hops::inline(&reader, raw, is_first)?,
             retry: Retry::new(&reader, &raw.retry.clone().unwrap_or_default())?,
             env: raw.env.clone(),
             name,

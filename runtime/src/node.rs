@@ -1,7 +1,8 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
 //! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes as many frames as
-//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`commit`]
+//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`inline`] those of
+//! several stages at once, [`commit`]
 //! and [`letter`] make what it leaves behind, [`store`] puts that on the server. [`stats`] counts, [`logs`] carries log lines
 //! away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
@@ -10,6 +11,7 @@
 pub mod catalog;
 mod commit;
 pub mod fault;
+pub mod inline;
 mod letter;
 pub mod logs;
 pub mod outcome;

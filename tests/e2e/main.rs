@@ -17,6 +17,7 @@ mod dead;
 mod dev;
 mod failures;
 mod feed;
+mod inline;
 mod library;
 mod logs;
 mod nodes;

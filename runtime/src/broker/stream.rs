@@ -109,7 +109,7 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn create_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
-        for stage in &chain.stages {
+        for stage in chain.queued_stages() {
             self.create_hop_consumers(chain, stage, revision).await?;
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn delete_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
-        let hops = chain.stages.iter().flat_map(|stage| Lane::ALL.map(|lane| lane.consumer(revision, &stage.name)));
+        let hops = chain.queued_stages().flat_map(|stage| Lane::ALL.map(|lane| lane.consumer(revision, &stage.name)));
         for name in hops {
             let api = format!("CONSUMER.DELETE.{stream}.{name}");
             let deleted: Result<Value, _> = self.api(api, &(), || format!("remove the consumer `{name}`")).await;

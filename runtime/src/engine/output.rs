@@ -37,6 +37,13 @@ impl Outputs {
         self.ends.push(self.payload.len());
     }
 
+    /// Adds all of these.
+    pub fn append(&mut self, more: &Self) {
+        let start = self.payload.len();
+        self.payload.extend_from_slice(&more.payload);
+        self.ends.extend(more.ends.iter().map(|end| start + end));
+    }
+
     /// Whether more should not be held in memory.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -80,6 +87,9 @@ mod tests {
         assert_eq!(outputs.items().collect::<Vec<_>>(), [b"\x01".as_slice(), b"\x61a"]);
         assert_eq!(outputs.sizes().collect::<Vec<_>>(), [1, 2]);
         assert_eq!((outputs.len(), outputs.bytes()), (2, 3));
+        let mut twice = outputs.clone();
+        twice.append(&outputs);
+        assert_eq!(twice.sizes().collect::<Vec<_>>(), [1, 2, 1, 2]);
         assert_eq!(outputs.into_payload(), b"\x01\x61a".as_slice());
     }
 }

@@ -2,6 +2,7 @@
 //! worker on each of its hops.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use pcluster_abi as abi;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::inline::InlineStage;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::stats::{Board, HopKey, HopStats};
@@ -19,7 +21,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine::limits::Limits;
-use crate::engine::task::Surroundings;
+use crate::engine::task::{Surroundings, Task};
 use crate::engine::{self, Engine};
 use crate::name::{ChainName, Digest, Revision};
 use crate::subject::{self, Count};
@@ -221,7 +223,9 @@ impl Serving {
                 hops = context.ready(&chain, revision, &settle) => {
                     context.board.problem(chain.as_str(), Some(revision), None);
                     for hop in &hops {
-                        context.board.add((chain.clone(), revision, hop.stage().name.clone()), Arc::clone(&hop.stats));
+                        for (stage, stats) in hop.counted() {
+                            context.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
+                        }
                     }
                     tracing::info!(%chain, %revision, "served");
                     settle.send_replace(true);
@@ -263,7 +267,7 @@ impl Context {
         let plugins = self.load(&checked).await?;
         self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
         let checked = Arc::new(checked);
-        (0..checked.stages.len()).map(|stage| self.hop(&deployed, &checked, stage, &plugins)).collect()
+        checked.hops().into_iter().map(|hop| self.hop(&deployed, &checked, hop, &plugins)).collect()
     }
 
     async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
@@ -289,10 +293,44 @@ impl Context {
         &self,
         deployed: &Deployed,
         chain: &Arc<Chain>,
-        position: usize,
+        stages: Range<usize>,
         plugins: &BTreeMap<Digest, engine::Plugin>,
     ) -> Result<Hop, String> {
-        let stage = &chain.stages[position];
+        let first = &chain.stages[stages.start];
+        let next = chain.stages.get(stages.end);
+        let target = match next {
+            Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
+            None => subject::results(&chain.name),
+        };
+        let inline = chain.stages[stages.start + 1..stages.end].iter().map(|stage| {
+            Ok(InlineStage {
+                name: stage.name.clone(),
+                task: self.task(deployed, stage, plugins)?,
+                logs: self.logs.sink(&chain.name, deployed.revision, &stage.name),
+                stats: Arc::new(HopStats::default()),
+            })
+        });
+        Ok(Hop {
+            broker: self.broker.clone(),
+            chain: Arc::clone(chain),
+            revision: deployed.revision,
+            position: stages.start,
+            task: self.task(deployed, first, plugins)?,
+            inline: inline.collect::<Result<_, String>>()?,
+            target,
+            is_last: next.is_none(),
+            node: self.node.clone(),
+            logs: self.logs.sink(&chain.name, deployed.revision, &first.name),
+            stats: Arc::new(HopStats::default()),
+        })
+    }
+
+    fn task(
+        &self,
+        deployed: &Deployed,
+        stage: &Stage,
+        plugins: &BTreeMap<Digest, engine::Plugin>,
+    ) -> Result<Task, String> {
         let plugin = match &stage.plugin {
             Plugin::Stored(digest) => plugins.get(digest),
             Plugin::File(_) => None,
@@ -300,23 +338,7 @@ impl Context {
         let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
         let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
         let task = plugin.task(&stage.task, limits, surroundings(deployed, stage));
-        let next = chain.stages.get(position + 1);
-        let target = match next {
-            Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
-            None => subject::results(&chain.name),
-        };
-        Ok(Hop {
-            broker: self.broker.clone(),
-            chain: Arc::clone(chain),
-            revision: deployed.revision,
-            position,
-            task: task.map_err(|error| format!("stage `{}`: {error}", stage.name))?,
-            target,
-            is_last: next.is_none(),
-            node: self.node.clone(),
-            logs: self.logs.sink(&chain.name, deployed.revision, &stage.name),
-            stats: Arc::new(HopStats::default()),
-        })
+        task.map_err(|error| format!("stage `{}`: {error}", stage.name))
     }
 
     /// Retires a revision if it has run empty. Says whether it has.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::catalog::Phase;
 use super::commit::{FRAME_ITEMS, to_u32};
 use super::fault::{self, Point};
+use super::inline::InlineStage;
 use super::letter::{Letter, with_deaths};
 use super::logs::StageLog;
 use super::run::{self, Ending, LEAVE_AFTER, Ran};
@@ -25,7 +26,7 @@ use crate::broker::queue::Delivery;
 use crate::chain::{Chain, Stage};
 use crate::engine::task::{Failure, FailureKind, Task};
 use crate::frame::{Headers, header};
-use crate::name::Revision;
+use crate::name::{Revision, StageName};
 use crate::subject::{self, Lane};
 
 /// How long a frame waits for its turn before it is left to other nodes, by way of the retry queue. One that comes from there
@@ -46,6 +47,8 @@ pub struct Hop {
     pub position: usize,
     /// The stage's task.
     pub task: Task,
+    /// The stages that run in the same hop, in order.
+    pub inline: Vec<InlineStage>,
     /// Where outputs go.
     pub target: String,
     /// Whether outputs are results.
@@ -59,10 +62,16 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// The hop's stage.
+    /// The hop's stage, or the first of them.
     #[must_use]
     pub fn stage(&self) -> &Stage {
         &self.chain.stages[self.position]
+    }
+
+    /// The stages with their counters.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopStats>)> {
+        let first = std::iter::once((&self.stage().name, &self.stats));
+        first.chain(self.inline.iter().map(|stage| (&stage.name, &stage.stats)))
     }
 
     /// Handles a frame to its end: acknowledges it, or gives it back. If dropped meanwhile, nothing of the frame is lost.

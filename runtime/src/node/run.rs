@@ -15,13 +15,14 @@ use tokio::task::JoinSet;
 
 use super::catalog::Phase;
 use super::fault::{self, Point};
+use super::inline;
 use super::outcome::Hop;
 use super::taken::Taken;
 use super::turns::{Turn, Turns};
 use super::worker::reached;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::Outputs;
-use crate::engine::task::{Call, Caller, Failure, FailureKind};
+use crate::engine::task::{Caller, Failure, FailureKind};
 
 /// A frame that takes longer than this asks for the node's other turns.
 const HELP_AFTER: Duration = Duration::from_millis(2);
@@ -116,6 +117,14 @@ pub(super) async fn run(
 }
 
 impl Running {
+    pub(super) fn hop(&self) -> &Hop {
+        &self.hop
+    }
+
+    pub(super) fn item(&self, position: usize) -> &[u8] {
+        &self.taken.frame.items[position]
+    }
+
     fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,8 +134,7 @@ impl Running {
         while let Some(position) = self.begin() {
             let started = Instant::now();
             let running = self.hop.stats.run();
-            let call = Call { of: Arc::clone(self) as Arc<dyn Caller>, position };
-            let outputs = self.hop.task.run(&self.taken.frame.items[position], call).await;
+            let outputs = inline::run(self, position).await;
             drop(running);
             turns.ran(started.elapsed());
             if let Ok(outputs) = &outputs {

@@ -222,6 +222,10 @@ impl Target {
             let (version, names) = (&chain.version, names.join(", "));
             return Err(format!("{version} ({revision}) has no stage `{}`; its stages are {names}", letter.stage));
         };
+        if stage.inline {
+            let (version, first) = (&chain.version, &chain.hop_of(position).name);
+            return Err(format!("in {version} ({revision}) its stage runs inline, within `{first}`, and has no queue"));
+        }
         if letter.raw.payload.is_empty() {
             return Err("its item is not kept: it left no room in the letter for the reason".to_owned());
         }

@@ -1,0 +1,131 @@
+//! Inline stages: an item goes through all stages of a hop in one go, with no queue between them.
+//!
+//! What a stage gives goes on at once, so that no more is held in memory than without inline stages. The item fails as a whole,
+//! whichever of the stages fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use pcluster_abi::Level;
+use tokio::sync::Mutex;
+
+use super::logs::StageLog;
+use super::run::Running;
+use super::stats::HopStats;
+use crate::engine::output::Outputs;
+use crate::engine::task::{Call, Caller, Failure, Task};
+use crate::name::StageName;
+
+/// A stage that runs in the hop of the one before.
+pub struct InlineStage {
+    /// Its name.
+    pub name: StageName,
+    /// Its task.
+    pub task: Task,
+    /// Takes its log lines.
+    pub logs: Arc<StageLog>,
+    /// Counts.
+    pub stats: Arc<HopStats>,
+}
+
+/// An item of a frame on its way through the stages of a hop.
+struct Passing {
+    running: Arc<Running>,
+    position: usize,
+    /// What the last stage has given.
+    given: Mutex<Outputs>,
+}
+
+/// An execution of one of the stages.
+struct Step {
+    passing: Arc<Passing>,
+    /// The stage's place in the hop.
+    stage: usize,
+    id: String,
+    /// How many outputs have gone on.
+    gone: AtomicUsize,
+}
+
+/// Runs an item of a frame through all stages of the hop.
+pub(super) async fn run(running: &Arc<Running>, position: usize) -> Result<Outputs, Failure> {
+    let hop = running.hop();
+    let item = running.item(position);
+    if hop.inline.is_empty() {
+        return hop.task.run(item, Call { of: Arc::clone(running) as Arc<dyn Caller>, position }).await;
+    }
+    let passing = Arc::new(Passing { running: Arc::clone(running), position, given: Mutex::default() });
+    let step = Arc::new(Step { stage: 0, id: running.id(position), gone: AtomicUsize::new(0), passing });
+    let outputs = hop.task.run(item, Call { of: Arc::clone(&step) as Arc<dyn Caller>, position }).await?;
+    step.go_on(&outputs).await?;
+    let given = std::mem::take(&mut *step.passing.given.lock().await);
+    Ok(given)
+}
+
+impl Step {
+    /// Runs what a stage has given through the stages after it.
+    fn go_on<'a>(&'a self, outputs: &'a Outputs) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let passing = &self.passing;
+            let Some(next) = passing.running.hop().inline.get(self.stage) else {
+                return passing.give(outputs).await;
+            };
+            for item in outputs.items() {
+                let number = self.gone.fetch_add(1, Relaxed);
+                let step = Arc::new(Self {
+                    passing: Arc::clone(passing),
+                    stage: self.stage + 1,
+                    id: format!("{}.{number}", self.id),
+                    gone: AtomicUsize::new(0),
+                });
+                let running = next.stats.run();
+                let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position: passing.position };
+                let outputs = next.task.run(item, call).await.map_err(|failure| within(&next.name, failure))?;
+                drop(running);
+                next.stats.done.fetch_add(1, Relaxed);
+                step.go_on(&outputs).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Passing {
+    /// Takes what the last stage has given, and hands it on when it becomes too much to hold.
+    async fn give(&self, outputs: &Outputs) -> Result<(), Failure> {
+        let mut given = self.given.lock().await;
+        given.append(outputs);
+        if !given.is_full() {
+            return Ok(());
+        }
+        let full = std::mem::take(&mut *given);
+        Arc::clone(&self.running).carry(self.position, full).await
+    }
+}
+
+impl Caller for Step {
+    fn id(&self, _: usize) -> String {
+        self.id.clone()
+    }
+
+    fn attempt(&self) -> u64 {
+        self.passing.running.attempt()
+    }
+
+    fn log(&self, position: usize, level: Level, line: String) {
+        match self.stage.checked_sub(1).and_then(|stage| self.passing.running.hop().inline.get(stage)) {
+            Some(stage) => stage.logs.log(&self.id, level, line),
+            None => self.passing.running.log(position, level, line),
+        }
+    }
+
+    fn carry(self: Arc<Self>, _: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        async move { self.go_on(&outputs).await }.boxed()
+    }
+}
+
+fn within(stage: &StageName, failure: Failure) -> Failure {
+    Failure { reason: format!("inline stage `{stage}`: {}", failure.reason), ..failure }
+}

@@ -1,0 +1,113 @@
+//! Inline stages: the same chain with and without them does the same.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin};
+
+/// A chain of stages of the probe plugin, with queues between them or inline.
+fn chain(name: &str, inline: bool, stages: &[(&str, &str)]) -> String {
+    let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n");
+    for (position, (task, rest)) in stages.iter().enumerate() {
+        let inline = if inline && position > 0 { "inline = true\n" } else { "" };
+        let plugin = plugin("probe");
+        manifest += &format!("[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n{rest}\n{inline}");
+    }
+    manifest
+}
+
+/// Deploys the chain both ways, as `queued` and `inline`.
+fn both(cluster: &Cluster, stages: &[(&str, &str)]) {
+    for (name, inline) in [("queued", false), ("inline", true)] {
+        cluster.deploy(&chain(name, inline, stages));
+    }
+}
+
+/// The results with the ids they were fed under, sorted.
+fn results(cluster: &Cluster, name: &str) -> Vec<String> {
+    let pulled = json_lines(&cluster.ok(&["pull", name, "--all", "--meta"]));
+    let mut results: Vec<String> = pulled.iter().map(|result| format!("{} {}", result["id"], result["item"])).collect();
+    results.sort();
+    results
+}
+
+#[test]
+fn inline_stages_give_what_stages_with_queues_give() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    both(&cluster, &[("repeat", "config = { times = 3 }"), ("drop_odd", ""), ("echo", "")]);
+    let _nodes = [cluster.node("a"), cluster.node("b")];
+    for name in ["queued", "inline"] {
+        cluster.run_with_input(&["feed", name, "--id", "n"], lines(0..100)).succeeded();
+    }
+    let (queued, inline) = (results(&cluster, "queued"), results(&cluster, "inline"));
+    assert_eq!(queued.len(), 150);
+    assert_eq!(inline, queued);
+    // One hop has three consumers; three hops have nine.
+    assert_eq!(client.consumers("PCLUSTER_inline"), ["r1-alone_repeat", "r1-retry_repeat", "r1_repeat"]);
+    assert_eq!(client.consumers("PCLUSTER_queued").len(), 9);
+    for name in ["queued", "inline"] {
+        let done = |status: &Value| {
+            let stages = status["revisions"][0]["stages"].as_array().unwrap().clone();
+            stages.iter().map(|stage| stage["done"].as_u64().unwrap()).collect::<Vec<_>>() == [100, 300, 150]
+        };
+        cluster.until(name, "each stage has its own counts", done);
+        assert_eq!(client.count(&format!("PCLUSTER_{name}")), 0);
+    }
+}
+
+#[test]
+fn an_item_fails_as_a_whole_and_its_letter_can_be_retried() {
+    let cluster = Cluster::start();
+    let once = "retry = { attempts = 2, backoff = [\"10ms\"] }";
+    cluster.deploy(&chain(
+        "inline",
+        true,
+        &[("repeat", &format!("config = {{ times = 2 }}\n{once}")), ("drop_odd", "")],
+    ));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "inline", "2", "\"no number\"", "4"]);
+    cluster.ok(&["wait", "inline"]);
+    let mut numbers: Vec<u64> = cluster.pull_all("inline").iter().map(|result| result.as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 2, 4, 4]);
+    let letters = json_lines(&cluster.ok(&["dead", "ls", "inline", "--json"]));
+    assert_eq!(letters.len(), 1);
+    // The letter is of the stage with the queue, and holds what that got.
+    assert_eq!((&letters[0]["stage"], &letters[0]["item"]), (&json!("repeat"), &json!("no number")));
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("inline stage `drop_odd`: "), "{reason}");
+
+    let mended = chain("inline", true, &[("repeat", "config = { times = 2 }"), ("echo", "")]).replace("1.0", "1.1");
+    cluster.deploy(&mended);
+    assert_eq!(cluster.ok(&["dead", "retry", "inline", "--all", "--active"]), "1 dead letter retried\n");
+    assert_eq!(cluster.pull_all("inline"), ["no number", "no number"]);
+}
+
+#[test]
+fn every_failure_of_an_inline_stage_is_an_attempt_of_the_whole() {
+    let cluster = Cluster::start();
+    let retry = "retry = { attempts = 3, backoff = [\"10ms\"] }";
+    both(&cluster, &[("echo", retry), ("flaky", "config = { failures = 2 }")]);
+    let _node = cluster.node("a");
+    for (name, more) in [("queued", "the other stage has its own"), ("inline", "attempts")] {
+        cluster.ok(&["feed", name, "1", "2", "3"]);
+        let mut pulled = cluster.pull_all(name);
+        pulled.sort_by_key(Value::to_string);
+        assert_eq!(pulled, [1, 2, 3], "{name}: {more}");
+    }
+    eventually("no dead letter", || (cluster.status("inline")["dead"] == 0).then_some(()));
+}
+
+#[test]
+fn what_an_inline_stage_logs_is_its_own() {
+    let cluster = Cluster::start();
+    cluster.deploy(&chain("inline", true, &[("echo", ""), ("print", "")]));
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "inline", "\"said\""]);
+    cluster.ok(&["wait", "inline"]);
+    let found = eventually("the line is kept", || {
+        let lines = json_lines(&cluster.ok(&["logs", "inline", "--stage", "print", "--no-follow", "--json"]));
+        lines.first().cloned()
+    });
+    assert_eq!(found["stage"], "print");
+}
