@@ -10,6 +10,7 @@ use pcluster_abi as abi;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::backlog::Backlog;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::stats::{Board, HopKey, HopStats};
@@ -294,6 +295,7 @@ impl Context {
             node: self.node.clone(),
             logs: self.logs.sink(&chain.name, deployed.revision, &stage.name),
             stats: Arc::new(HopStats::default()),
+            backlog: Backlog::new(chain.queue.limit),
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::backlog;
 use super::catalog::Phase;
 use super::outcome::Hop;
 use super::turns::Turns;
@@ -26,7 +27,10 @@ const REOPEN: Duration = Duration::from_millis(500);
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
     let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone())));
-    futures_util::future::join_all(lanes).await;
+    tokio::select! {
+        _ = futures_util::future::join_all(lanes) => {}
+        () = backlog::watch(hop) => {}
+    }
 }
 
 async fn serve(mut worker: Worker) {
@@ -99,7 +103,7 @@ impl Worker {
     }
 
     async fn serve(&mut self) -> Ended {
-        let mut phase = self.phase.clone();
+        let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let stream = subject::work_stream(&self.hop.chain.name);
         let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
         let mut queue = match self.hop.broker.queue(&stream, &consumer).await {
@@ -133,6 +137,8 @@ impl Worker {
                         return Ended::Drained;
                     }
                 }
+                // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
+                _ = progress.tick() => self.tell_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => self.start(*delivery),
                     Event::Expired => {}
@@ -142,7 +148,7 @@ impl Worker {
                 },
                 Some(_) = self.running.join_next() => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
-                _ = progress.tick() => self.tell_progress().await,
+                () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
         }
     }
@@ -152,6 +158,7 @@ impl Worker {
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
             Lane::Alone => 1_u64.saturating_sub(self.running.len() as u64),
+            Lane::Work if self.hop.backlog.is_full() => 0,
             Lane::Work | Lane::Retry => self.turns.room(),
         };
         room.saturating_sub(queue.demand())
