@@ -19,6 +19,7 @@ mod feed;
 mod library;
 mod logs;
 mod nodes;
+mod pauses;
 mod pull;
 mod reset;
 mod versions;

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 /// What `obey` and `draw` give for an item, one after the other.
 type Outputs<T> = Box<dyn Iterator<Item = T>>;
 
-/// The configuration of `draw`; each is a number in a hundred, but for the last.
+/// The configuration of `draw`.
 #[derive(Debug, Deserialize)]
 struct Chances {
-    /// How many attempts fail.
+    /// Milliseconds that an attempt takes.
+    #[serde(default)]
+    millis: u64,
+    /// How many attempts of a hundred fail.
     fail: u64,
-    /// How many attempts fail for good.
+    /// How many of a hundred fail for good.
     fatal: u64,
     /// The most outputs; the least is one.
     outputs: u64,
@@ -71,7 +74,8 @@ fn obey(item: String, cx: &Context) -> Result<Outputs<String>, Error> {
 fn draw(item: Value, cx: &Context<Chances>) -> Result<Outputs<Drawn>, Error> {
     // The seeds of a hash map are the randomness that needs no further crate.
     let random = || RandomState::new().build_hasher().finish();
-    let Chances { fail, fatal, outputs } = cx.config();
+    let Chances { millis, fail, fatal, outputs } = cx.config();
+    thread::sleep(Duration::from_millis(*millis));
     let lot = random() % 100;
     if lot < *fatal {
         return Err(Error::fatal("drawn: fails for good"));
@@ -104,10 +108,10 @@ mod tests {
 
     #[test]
     fn chance_gives_all_outputs_of_one_execution_the_same_name() {
-        let context = Context::for_test(Chances { fail: 0, fatal: 0, outputs: 9 });
+        let context = Context::for_test(Chances { millis: 0, fail: 0, fatal: 0, outputs: 9 });
         let drawn: Vec<Drawn> = draw(5.into(), &context).expect("outputs").collect();
         assert!(drawn.iter().zip(0..).all(|(one, number)| one.number == number && one.run == drawn[0].run));
-        let context = Context::for_test(Chances { fail: 0, fatal: 100, outputs: 9 });
+        let context = Context::for_test(Chances { millis: 0, fail: 0, fatal: 100, outputs: 9 });
         assert!(draw(5.into(), &context).err().expect("an error").is_fatal());
     }
 }

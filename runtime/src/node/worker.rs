@@ -11,11 +11,14 @@ use super::backlog;
 use super::catalog::Phase;
 use super::outcome::Hop;
 use super::turns::Turns;
-use crate::broker::queue::{Acker, Delivery, Event, Queue};
+use crate::broker::queue::{Acker, Delivery, Event, Queue, STANDS};
 use crate::subject::{self, Lane};
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
 const PROGRESS_PART: u32 = 3;
+/// The part of `ack_wait` for which a request for frames stands: less than what is left of it after the last word of progress.
+/// So what a paused node had in hand is not handed to the same node again, which would use up another attempt.
+const REQUEST_PART: u32 = 2;
 /// How long a little room stays unasked for.
 const LINGER: Duration = Duration::from_millis(2);
 /// How long interrupted frames may take to be given back in order.
@@ -106,7 +109,8 @@ impl Worker {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let stream = subject::work_stream(&self.hop.chain.name);
         let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
-        let mut queue = match self.hop.broker.queue(&stream, &consumer).await {
+        let stands = (hop.chain.queue.ack_wait / REQUEST_PART).min(STANDS);
+        let mut queue = match self.hop.broker.queue(&stream, &consumer, stands).await {
             Ok(queue) => queue,
             Err(error) => {
                 tracing::warn!(consumer, %error, "cannot open the queue");

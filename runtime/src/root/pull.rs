@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ResultItem, Root, RootError};
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Acker, Event, Queue};
+use crate::broker::queue::{Acker, Event, Queue, STANDS};
 use crate::name::ChainName;
 use crate::subject;
 
@@ -56,7 +56,7 @@ impl Root {
     /// If there is no such chain.
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
         self.chain(chain).await?;
-        let queue = self.broker.queue(&subject::results_stream(chain), subject::PULL_CONSUMER).await?;
+        let queue = self.broker.queue(&subject::results_stream(chain), subject::PULL_CONSUMER, STANDS).await?;
         Ok(Puller { root: self.clone(), chain: chain.clone(), queue, batch: BATCH, taken: VecDeque::new() })
     }
 
@@ -123,7 +123,7 @@ impl Puller {
                     self.root.chain(&self.chain).await?;
                     tokio::time::sleep(REOPEN).await;
                     let stream = subject::results_stream(&self.chain);
-                    self.queue = self.root.broker.queue(&stream, subject::PULL_CONSUMER).await?;
+                    self.queue = self.root.broker.queue(&stream, subject::PULL_CONSUMER, STANDS).await?;
                 }
             }
         }
