@@ -4,6 +4,7 @@
 pub mod default;
 mod hops;
 pub mod manifest;
+mod reader;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::frame::format::Format;
 use crate::name::{ChainName, DIGEST_PREFIX, Digest, DigestError, NameError, StageName, Version};
 use manifest::Manifest;
+use reader::Reader;
 
 /// The most memory an instance can have: what a 32-bit guest can address.
 const MEMORY_MAX: u64 = 4 << 30;
@@ -43,8 +45,36 @@ pub struct Queue {
     pub limit: u64,
     /// How soon a dead node's items are given to others.
     pub ack_wait: Duration,
-    /// How long the server remembers ids.
+    /// How long the server remembers ids; at least [`Queue::needs`].
     pub duplicate_window: Duration,
+}
+
+impl Queue {
+    /// How long the server must remember what a frame has left behind.
+    ///
+    /// A node that dies right after it has stored that does not acknowledge the frame. The server hands it out again after
+    /// `ack_wait`, and the node that gets it asks whether it is done with. Should that one die before it can ask, the next
+    /// does after another `ack_wait`. The rest is for nodes to connect again to a server that was restarted meanwhile.
+    #[must_use]
+    pub fn needs(ack_wait: Duration) -> Duration {
+        ack_wait.saturating_mul(2).saturating_add(default::RECOVERY)
+    }
+
+    fn new(reader: &Reader, raw: &manifest::Queue) -> Result<Self, ChainError> {
+        let ack_wait = reader.some_duration("ack_wait", raw.ack_wait.as_ref(), default::ACK_WAIT)?;
+        let needs = Self::needs(ack_wait);
+        let default = default::DUPLICATE_WINDOW.max(needs);
+        let duplicate_window = reader.some_duration("duplicate_window", raw.duplicate_window.as_ref(), default)?;
+        if duplicate_window < needs {
+            let (ack_wait, needs) = (humantime::format_duration(ack_wait), humantime::format_duration(needs));
+            let problem = format!(
+                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\": until a dead node's items are with \
+                 another, the server must know what they have left behind; write more, or a shorter `ack_wait`"
+            );
+            return Err(reader.error("duplicate_window", problem));
+        }
+        Ok(Self { limit: reader.count("limit", raw.limit, default::QUEUE_LIMIT)?, ack_wait, duplicate_window })
+    }
 }
 
 /// How long results and dead letters stay.
@@ -54,6 +84,26 @@ pub struct Retention {
     pub max_age: Duration,
     /// The room in bytes for each kind, set aside on the server; `None`: no limit, and nothing set aside.
     pub max_bytes: Option<u64>,
+}
+
+impl Retention {
+    fn new(reader: &Reader, raw: &manifest::Results, queue: &Queue) -> Result<Self, ChainError> {
+        let max_age = reader.some_duration("max_age", raw.max_age.as_ref(), default::RESULTS_MAX_AGE)?;
+        let needs = Queue::needs(queue.ack_wait);
+        if max_age < needs {
+            let (ack_wait, needs) = (humantime::format_duration(queue.ack_wait), humantime::format_duration(needs));
+            let problem = format!(
+                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: the server forgets \
+                 with a result that it was stored"
+            );
+            return Err(reader.error("max_age", problem));
+        }
+        let max_bytes = match &raw.max_bytes {
+            None => None,
+            given => Some(reader.size("max_bytes", given.as_ref(), 0)?),
+        };
+        Ok(Self { max_age, max_bytes })
+    }
 }
 
 /// A stage.
@@ -142,59 +192,6 @@ pub enum ChainError {
     },
 }
 
-/// Reads the values of one table and remembers where it is.
-struct Reader {
-    place: String,
-}
-
-impl Reader {
-    fn error(&self, key: &'static str, problem: impl Into<String>) -> ChainError {
-        ChainError::Value { place: self.place.clone(), key, problem: problem.into() }
-    }
-
-    fn duration(&self, key: &'static str, text: &str) -> Result<Duration, ChainError> {
-        humantime::parse_duration(text).map_err(|_| {
-            self.error(key, format!("`{text}` is not a duration; write one like \"500ms\", \"30s\" or \"5m\""))
-        })
-    }
-
-    /// A duration that must not be zero.
-    fn some_duration(
-        &self,
-        key: &'static str,
-        text: Option<&String>,
-        default: Duration,
-    ) -> Result<Duration, ChainError> {
-        let Some(text) = text else { return Ok(default) };
-        match self.duration(key, text)? {
-            Duration::ZERO => Err(self.error(key, "must be more than zero")),
-            duration => Ok(duration),
-        }
-    }
-
-    fn size(&self, key: &'static str, text: Option<&String>, default: u64) -> Result<u64, ChainError> {
-        let Some(text) = text else { return Ok(default) };
-        match text.parse::<bytesize::ByteSize>() {
-            Ok(size) if size.as_u64() > 0 => Ok(size.as_u64()),
-            Ok(_) => Err(self.error(key, "must be more than zero")),
-            Err(_) => Err(self.error(key, format!("`{text}` is not a size; write one like \"64MiB\" or \"1GiB\""))),
-        }
-    }
-
-    fn count<N: PartialEq + Default + Copy>(
-        &self,
-        key: &'static str,
-        value: Option<N>,
-        default: N,
-    ) -> Result<N, ChainError> {
-        match value {
-            Some(zero) if zero == N::default() => Err(self.error(key, "must be at least 1")),
-            Some(count) => Ok(count),
-            None => Ok(default),
-        }
-    }
-}
-
 impl Chain {
     /// Checks a manifest.
     ///
@@ -217,34 +214,10 @@ impl Chain {
             stages.push(stage);
         }
         let top = |place: &str| Reader { place: format!("[{place}] ") };
-        let (queue, results) = (top("queue"), top("results"));
-        let raw = &manifest.queue;
-        Ok(Self {
-            name,
-            version,
-            input: manifest.input.format.unwrap_or_default(),
-            queue: Queue {
-                limit: queue.count("limit", raw.limit, default::QUEUE_LIMIT)?,
-                ack_wait: queue.some_duration("ack_wait", raw.ack_wait.as_ref(), default::ACK_WAIT)?,
-                duplicate_window: queue.some_duration(
-                    "duplicate_window",
-                    raw.duplicate_window.as_ref(),
-                    default::DUPLICATE_WINDOW,
-                )?,
-            },
-            retention: Retention {
-                max_age: results.some_duration(
-                    "max_age",
-                    manifest.results.max_age.as_ref(),
-                    default::RESULTS_MAX_AGE,
-                )?,
-                max_bytes: match &manifest.results.max_bytes {
-                    None => None,
-                    given => Some(results.size("max_bytes", given.as_ref(), 0)?),
-                },
-            },
-            stages,
-        })
+        let results = top("results");
+        let queue = Queue::new(&top("queue"), &manifest.queue)?;
+        let retention = Retention::new(&results, &manifest.results, &queue)?;
+        Ok(Self { name, version, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
     }
 
     /// The stage with this name and its place.
@@ -368,6 +341,28 @@ mod tests {
         ] {
             assert_eq!(with_stage(rest).expect_err(rest).to_string(), message);
         }
+    }
+
+    #[test]
+    fn the_server_remembers_ids_until_a_dead_nodes_items_are_with_another() {
+        let with = |tables: &str| {
+            chain(&format!("name = \"a\"\nversion = \"1\"\n{tables}\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\""))
+        };
+        let window =
+            |queue: &str| with(&format!("[queue]\n{queue}")).map(|chain| chain.queue.duplicate_window.as_secs());
+        assert_eq!(window(""), Ok(120));
+        assert_eq!(window("ack_wait = \"1s\"\nduplicate_window = \"12s\""), Ok(12));
+        assert_eq!(window("ack_wait = \"2m\""), Ok(250), "the default grows with `ack_wait`");
+        let error = window("ack_wait = \"10s\"\nduplicate_window = \"10s\"").expect_err("too short").to_string();
+        assert!(
+            error.starts_with("[queue] `duplicate_window`: must be at least \"30s\" with an `ack_wait` of \"10s\": "),
+            "{error}"
+        );
+        let error = with("[results]\nmax_age = \"10s\"").expect_err("too short").to_string();
+        assert!(
+            error.starts_with("[results] `max_age`: must be at least \"30s\" with an `ack_wait` of \"10s\""),
+            "{error}"
+        );
     }
 
     #[test]

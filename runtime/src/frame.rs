@@ -35,8 +35,12 @@ pub mod header {
     /// On what a node puts back: milliseconds for which it waits before it is tried again.
     pub const DELAY: &str = "Pcluster-Delay";
     /// On the first message that the last hop made of a frame: which of the frame's items it covers, in the form of [`INDEX`],
-    /// if not all.
+    /// if not all; [`COVERS_NONE`] if none.
     pub const COVERS: &str = "Pcluster-Covers";
+    /// See [`COVERS`].
+    pub const COVERS_NONE: &str = "none";
+    /// How long the server keeps a message, in seconds; without it, as long as the stream does.
+    pub const TTL: &str = "Nats-TTL";
     /// On results that a puller has put back because it took only others of their message: they were in the stream before.
     pub const AGAIN: &str = "Pcluster-Again";
     /// On results and dead letters: the chain's version.

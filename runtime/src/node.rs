@@ -1,13 +1,14 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
 //! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes as many frames as
-//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`inline`] those of
-//! several stages at once, [`commit`]
-//! and [`letter`] make what it leaves behind, [`store`] puts that on the server. [`stats`] counts, [`logs`] carries log lines
-//! away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
+//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`inline`]
+//! those of several stages at once, [`commit`] and [`letter`] make what it leaves behind, [`settle`] sees to it that this counts
+//! once, and [`store`] puts it on the server. [`backlog`] holds a hop back that puts back too much. [`stats`] counts, [`logs`]
+//! carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
+mod backlog;
 pub mod catalog;
 mod commit;
 pub mod fault;
@@ -16,6 +17,7 @@ mod letter;
 pub mod logs;
 pub mod outcome;
 mod run;
+mod settle;
 pub mod stats;
 mod store;
 pub mod taken;

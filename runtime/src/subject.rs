@@ -5,14 +5,17 @@
 //! |---|---|
 //! | intake | `pcluster.<chain>.in` |
 //! | work | `pcluster.<chain>.work.<revision>.<hop>` |
-//! | retry | `pcluster.<chain>.retry.<revision>.<hop>` |
-//! | alone | `pcluster.<chain>.alone.<revision>.<hop>` |
+//! | retry | `pcluster.<chain>.retry.<revision>.<hop>.<sequence>-<n>` |
+//! | alone | `pcluster.<chain>.alone.<revision>.<hop>.<sequence>-<n>` |
 //! | results | `pcluster.<chain>.out` |
+//! | notes | `pcluster.<chain>.note` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
 //! | logs | `pcluster.<chain>.log.<stage>.<level>` |
 //! | counts | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
 //!
-//! `<revision>` is a number, `<hop>` the name of the hop's first stage.
+//! `<revision>` is a number, `<hop>` the name of the hop's first stage. What a node puts back has a subject of its own, made of
+//! the place in the stream of the frame that it was in: the limit on a queue is one on each subject, and a node that had to
+//! wait for room there would hold the very frames that must go on to make room.
 
 use pcluster_abi::Level;
 
@@ -45,22 +48,16 @@ pub fn work(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
     format!("pcluster.{chain}.work.{}.{hop}", revision.number())
 }
 
-/// The queue of what a hop's nodes have put back.
+/// The pattern of all that a revision may have queued, in one.
 #[must_use]
-pub fn retry(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
-    format!("pcluster.{chain}.retry.{}.{hop}", revision.number())
-}
-
-/// The queue of the items that may have been what their nodes died of.
-#[must_use]
-pub fn alone(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
-    format!("pcluster.{chain}.alone.{}.{hop}", revision.number())
+pub fn queued_any(chain: &ChainName, revision: Revision) -> String {
+    format!("pcluster.{chain}.*.{}.>", revision.number())
 }
 
 /// The patterns of all that a revision may have queued.
 #[must_use]
 pub fn queued(chain: &ChainName, revision: Revision) -> [String; 3] {
-    ["work", "retry", "alone"].map(|lane| format!("pcluster.{chain}.{lane}.{}.>", revision.number()))
+    Lane::ALL.map(|lane| format!("pcluster.{chain}.{}.{}.>", lane.name(), revision.number()))
 }
 
 /// What was found in a subject of the work stream.
@@ -77,16 +74,29 @@ pub struct Queued {
 pub fn parse_queued(subject: &str) -> Option<Queued> {
     let mut tokens = subject.split('.');
     let ("pcluster", _chain) = (tokens.next()?, tokens.next()?) else { return None };
-    let ("work" | "retry" | "alone") = tokens.next()? else { return None };
+    let lane = tokens.next()?;
     let revision = Revision::new(tokens.next()?.parse().ok()?);
     let hop = tokens.next()?.parse().ok()?;
-    tokens.next().is_none().then_some(Queued { revision, hop })
+    let place = tokens.next();
+    let is_queue = match lane {
+        "work" => place.is_none(),
+        "retry" | "alone" => place.is_some() && tokens.next().is_none(),
+        _ => false,
+    };
+    is_queue.then_some(Queued { revision, hop })
 }
 
 /// Where results go.
 #[must_use]
 pub fn results(chain: &ChainName) -> String {
     format!("pcluster.{chain}.out")
+}
+
+/// Where the last hop notes that a frame has left no results, because its items are to be tried again: in the stream of the
+/// results, so that of the results and the note under the same key only the first is stored.
+#[must_use]
+pub fn notes(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.note")
 }
 
 /// Where a stage's dead letters go.
@@ -219,14 +229,40 @@ impl Lane {
         if self == Self::Alone { Self::Alone } else { Self::Retry }
     }
 
-    /// The lane's queue.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Retry => "retry",
+            Self::Alone => "alone",
+        }
+    }
+
+    /// The subject of the lane's queue, or the pattern of its subjects.
     #[must_use]
-    pub fn subject(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+    pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
         match self {
             Self::Work => work(chain, revision, hop),
-            Self::Retry => retry(chain, revision, hop),
-            Self::Alone => alone(chain, revision, hop),
+            Self::Retry | Self::Alone => format!("pcluster.{chain}.{}.{}.{hop}.*", self.name(), revision.number()),
         }
+    }
+
+    /// The subject of the `number`th message that is put back into the lane for the frame at this place in the stream.
+    #[must_use]
+    pub fn put_back(
+        self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        sequence: u64,
+        number: usize,
+    ) -> String {
+        format!("pcluster.{chain}.{}.{}.{hop}.{sequence}-{number}", self.name(), revision.number())
+    }
+
+    /// The subject of a dead letter's item that is put back into the lane.
+    #[must_use]
+    pub fn put_back_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
+        format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
     }
 
     /// The lane's durable consumer: `r1_split`, `r1-retry_split` and `r1-alone_split`.
@@ -290,8 +326,11 @@ mod tests {
         let revision = Revision::new(7);
         let expected = Some(Queued { revision, hop: stage() });
         assert_eq!(parse_queued(&work(&chain(), revision, &stage())), expected);
-        assert_eq!(parse_queued(&retry(&chain(), revision, &stage())), expected);
-        assert_eq!(parse_queued(&alone(&chain(), revision, &stage())), expected);
+        for lane in [Lane::Retry, Lane::Alone] {
+            assert_eq!(parse_queued(&lane.put_back(&chain(), revision, &stage(), 8, 0)), expected);
+            assert_eq!(parse_queued(&lane.put_back_letter(&chain(), revision, &stage(), 8)), expected);
+            assert_eq!(parse_queued(&lane.queue(&chain(), revision, &stage())), expected);
+        }
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
         assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));
@@ -301,9 +340,14 @@ mod tests {
 
     #[test]
     fn a_foreign_subject_is_not_taken_for_work() {
-        for subject in
-            ["pcluster.orders.in", "pcluster.orders.work.x.split", "other.orders.work.1.split", "pcluster.a.work.1.b.c"]
-        {
+        for subject in [
+            "pcluster.orders.in",
+            "pcluster.orders.work.x.split",
+            "other.orders.work.1.split",
+            "pcluster.a.work.1.b.c",
+            "pcluster.a.retry.1.b",
+            "pcluster.a.retry.1.b.8-0.1",
+        ] {
             assert_eq!(parse_queued(subject), None, "{subject}");
         }
     }

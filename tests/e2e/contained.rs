@@ -57,7 +57,7 @@ fn tasks_that_mean_harm_end_as_dead_letters_while_a_node_serves_the_others() {
             assert_eq!(letter.header("Pcluster-Failure"), kind, "{task}: {}", letter.header("Pcluster-Reason"));
             assert!(letter.header("Pcluster-Reason").contains(reason), "{task}: {}", letter.header("Pcluster-Reason"));
         }
-        assert_eq!(client.count(&format!("PCLUSTER_{task}_OUT")), 0, "{task}");
+        assert_eq!(client.items_now(&format!("PCLUSTER_{task}_OUT")), 0, "{task}");
     }
     let nodes: Vec<Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     assert_eq!((nodes.len(), nodes[0]["pid"].as_u64()), (1, Some(pid.into())), "the node has lived through it");

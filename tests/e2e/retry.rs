@@ -181,7 +181,7 @@ fn an_item_that_is_retried_twice_runs_once() {
     }
     // A retry that was cut short: the item is in the queue, and its letter is still there.
     let headers = [("Nats-Msg-Id", "pcluster.dead.1"), ("Pcluster-Id", "item001"), ("Pcluster-Attempt", "0")];
-    client.publish("pcluster.marking.retry.1.mark", &headers, b"\x18\x01".as_slice()).unwrap();
+    client.publish("pcluster.marking.retry.1.mark.dead-1", &headers, b"\x18\x01".as_slice()).unwrap();
     // And two at once.
     let mut retries = [(); 2].map(|()| cluster.spawn(&["dead", "retry", "marking", "--all", "--json"]));
     let mut counted = 0;

@@ -1,7 +1,8 @@
 //! Tasks that try out what a node does with them: this project's own tests are made of these.
 //!
-//! `behaviour` has the tasks that pass items on or misbehave, `surroundings` those that look at or talk to the world
-//! around them.
+//! `behaviour` has the tasks that pass items on or misbehave, `orders` those whose items say what becomes of them,
+//! `surroundings` those that look at or talk to the world around them.
 
 mod behaviour;
+mod orders;
 mod surroundings;

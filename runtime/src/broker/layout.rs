@@ -83,11 +83,23 @@ pub(super) fn work(chain: &Chain, state: &State) -> Config {
     }
 }
 
-pub(super) fn kept(chain: &Chain, name: String, subject: String, what: &str) -> Config {
+/// The results of a chain, and the notes of its last hop, which go by themselves.
+pub(super) fn results(chain: &Chain) -> Config {
+    let (name, subjects) = (&chain.name, vec![subject::results(&chain.name), subject::notes(&chain.name)]);
+    Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(name), subjects, "results") }
+}
+
+/// The dead letters of a chain.
+pub(super) fn dead(chain: &Chain) -> Config {
+    let name = &chain.name;
+    kept(chain, subject::dead_stream(name), vec![subject::dead_all(name)], "dead letters")
+}
+
+fn kept(chain: &Chain, name: String, subjects: Vec<String>, what: &str) -> Config {
     Config {
         name,
         description: Some(format!("pcluster: the {what} of chain {}", chain.name)),
-        subjects: vec![subject],
+        subjects,
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         discard: DiscardPolicy::Old,
@@ -109,13 +121,13 @@ pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) 
         ack_wait: chain.queue.ack_wait,
         max_deliver: -1,
         max_ack_pending: i64::from(stage.max_in_flight),
-        filter_subject: lane.subject(&chain.name, revision, &stage.name),
+        filter_subject: lane.queue(&chain.name, revision, &stage.name),
         ..pull::Config::default()
     }
 }
 
-/// The consumer that all pullers of a chain share.
-pub(super) fn pull() -> pull::Config {
+/// The consumer that all pullers of these subjects share.
+pub(super) fn pull(filter_subject: String) -> pull::Config {
     pull::Config {
         durable_name: Some(subject::PULL_CONSUMER.to_owned()),
         description: Some("pcluster: shared by all pullers".to_owned()),
@@ -123,6 +135,7 @@ pub(super) fn pull() -> pull::Config {
         ack_wait: PULL_ACK_WAIT,
         max_deliver: -1,
         max_ack_pending: PULL_MAX_IN_FLIGHT,
+        filter_subject,
         ..pull::Config::default()
     }
 }

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use super::{Broker, BrokerError, from_header_map};
 use crate::frame::{Headers, header};
 
-/// How long a request for messages stands.
-const EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that a request still stands.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After this long without a word, a request is taken for lost.
-const SILENCE: Duration = Duration::from_secs(11);
+/// The longest that a request for messages stands.
+pub const STANDS: Duration = Duration::from_secs(30);
+/// The server says a few times while a request stands that it does.
+const HEARTBEATS: u32 = 4;
+/// A request is taken for lost when nothing was heard for two heartbeats and as long as an answer may be late.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A durable consumer that messages are asked of.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Queue {
     inbox: String,
     requests: u64,
     demand: u64,
+    /// How long a request stands.
+    stands: Duration,
     /// When the server last said anything about the requests that stand.
     heard: Instant,
     connected: watch::Receiver<bool>,
@@ -137,12 +139,13 @@ impl Acker {
 }
 
 impl Broker {
-    /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called.
+    /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called. A request stands for this long:
+    /// what it asks for is handed out even if this process cannot take it, because it was paused or cut off meanwhile.
     ///
     /// # Errors
     ///
     /// If the connection is closed.
-    pub async fn queue(&self, stream: &str, consumer: &str) -> Result<Queue, BrokerError> {
+    pub async fn queue(&self, stream: &str, consumer: &str, stands: Duration) -> Result<Queue, BrokerError> {
         let inbox = self.client.new_inbox();
         let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
         Ok(Queue {
@@ -152,6 +155,7 @@ impl Broker {
             inbox,
             requests: 0,
             demand: 0,
+            stands,
             heard: Instant::now(),
             connected: self.connected(),
         })
@@ -180,7 +184,8 @@ impl Queue {
         self.requests += 1;
         self.demand += more;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let request = json!({ "batch": more, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT) });
+        let heartbeat = nanos(self.stands / HEARTBEATS);
+        let request = json!({ "batch": more, "expires": nanos(self.stands), "idle_heartbeat": heartbeat });
         // The last token tells which request a status is about, and how much it asked for.
         let reply = format!("{}.{}-{more}", self.inbox, self.requests);
         let sent = self.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
@@ -190,7 +195,7 @@ impl Queue {
     /// The next thing that happens. Can be dropped and called again without losing anything.
     pub async fn next(&mut self) -> Event {
         loop {
-            let silence = tokio::time::sleep_until(self.heard + SILENCE);
+            let silence = tokio::time::sleep_until(self.heard + self.stands / HEARTBEATS * 2 + LATE);
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,

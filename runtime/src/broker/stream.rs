@@ -32,6 +32,9 @@ pub struct Backlog {
 struct StreamState {
     config: StreamConfig,
     state: StreamCounts,
+    /// Subjects that fit, in this answer or not.
+    #[serde(default)]
+    total: usize,
 }
 
 #[derive(Deserialize)]
@@ -66,10 +69,7 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn apply_retention(&self, chain: &Chain) -> Result<(), BrokerError> {
-        let name = &chain.name;
-        let results = layout::kept(chain, subject::results_stream(name), subject::results(name), "results");
-        let dead = layout::kept(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
-        for config in [results, dead] {
+        for config in [layout::results(chain), layout::dead(chain)] {
             self.create_or_update(config).await.map_err(|error| match error {
                 BrokerError::Server { what, code, description } if NO_ROOM.contains(&code) => {
                     let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
@@ -90,7 +90,8 @@ impl Broker {
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
         self.apply_retention(chain).await?;
         self.create_or_update(layout::work(chain, state)).await?;
-        self.create_consumer(&subject::results_stream(&chain.name), layout::pull()).await?;
+        self.create_consumer(&subject::results_stream(&chain.name), layout::pull(subject::results(&chain.name)))
+            .await?;
         self.create_dead_consumer(&chain.name).await
     }
 
@@ -100,7 +101,7 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn create_dead_consumer(&self, chain: &ChainName) -> Result<(), BrokerError> {
-        self.create_consumer(&subject::dead_stream(chain), layout::pull()).await
+        self.create_consumer(&subject::dead_stream(chain), layout::pull(subject::dead_all(chain))).await
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -181,14 +182,22 @@ impl Broker {
         &self,
         chain: &ChainName,
     ) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
-        let counts = self.stream_counts(&subject::work_stream(chain), Some(">")).await?;
         let mut hops = BTreeMap::new();
-        for (name, messages) in counts.subjects.unwrap_or_default() {
-            if let Some(queued) = subject::parse_queued(&name) {
-                *hops.entry((queued.revision, queued.hop)).or_default() += messages;
+        let mut seen = 0;
+        loop {
+            let page = self.stream_state(&subject::work_stream(chain), Some(">"), seen).await?;
+            let subjects = page.state.subjects.unwrap_or_default();
+            seen += subjects.len();
+            let is_last = subjects.is_empty() || seen >= page.total;
+            for (name, messages) in subjects {
+                if let Some(queued) = subject::parse_queued(&name) {
+                    *hops.entry((queued.revision, queued.hop)).or_default() += messages;
+                }
+            }
+            if is_last {
+                return Ok(hops);
             }
         }
-        Ok(hops)
     }
 
     /// Whether an older revision has nothing left: the intake leads elsewhere and its queues are empty. Both are told by one
@@ -199,12 +208,12 @@ impl Broker {
     ///
     /// If the server does not answer, or has no such stream.
     pub async fn is_finished(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
-        let stream = self.stream_state(&subject::work_stream(chain), Some(">")).await?;
+        let queued = subject::queued_any(chain, revision);
+        let stream = self.stream_state(&subject::work_stream(chain), Some(&queued), 0).await?;
         let transform = stream.config.subject_transform;
         let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
-        let queued = stream.state.subjects.unwrap_or_default();
-        let mut queued = queued.keys().filter_map(|name| subject::parse_queued(name));
-        Ok(fed.is_none_or(|fed| fed.revision != revision) && !queued.any(|queued| queued.revision == revision))
+        let is_empty = stream.state.subjects.is_none_or(|subjects| subjects.is_empty());
+        Ok(fed.is_none_or(|fed| fed.revision != revision) && is_empty)
     }
 
     /// How many dead letters each stage has.
@@ -218,13 +227,14 @@ impl Broker {
         Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
     }
 
-    /// How many results a chain has, taken or not.
+    /// How many messages of results a chain has, taken or not.
     ///
     /// # Errors
     ///
     /// If the server does not answer, or has no such stream.
     pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        Ok(self.stream_counts(&subject::results_stream(chain), None).await?.messages)
+        let counts = self.stream_counts(&subject::results_stream(chain), Some(&subject::results(chain))).await?;
+        Ok(counts.subjects.unwrap_or_default().values().sum())
     }
 
     /// The number of the newest message that a stream has ever had.
@@ -233,11 +243,17 @@ impl Broker {
     }
 
     async fn stream_counts(&self, stream: &str, subjects: Option<&str>) -> Result<StreamCounts, BrokerError> {
-        Ok(self.stream_state(stream, subjects).await?.state)
+        Ok(self.stream_state(stream, subjects, 0).await?.state)
     }
 
-    async fn stream_state(&self, stream: &str, subjects: Option<&str>) -> Result<StreamState, BrokerError> {
-        let request = subjects.map_or(json!({}), |filter| json!({ "subjects_filter": filter }));
+    /// The state of a stream and, of those subjects that fit the pattern, the ones from `offset` on that fit into an answer.
+    async fn stream_state(
+        &self,
+        stream: &str,
+        subjects: Option<&str>,
+        offset: usize,
+    ) -> Result<StreamState, BrokerError> {
+        let request = subjects.map_or(json!({}), |filter| json!({ "subjects_filter": filter, "offset": offset }));
         let what = || format!("tell the state of the stream `{stream}`");
         self.api(format!("STREAM.INFO.{stream}"), &request, what).await
     }
@@ -248,8 +264,27 @@ impl Broker {
     ///
     /// If the server does not answer, or has no such consumer.
     pub async fn untaken(&self, stream: &str) -> Result<Backlog, BrokerError> {
-        let what = || format!("tell what of the stream `{stream}` was not taken yet");
-        self.api(format!("CONSUMER.INFO.{stream}.{}", subject::PULL_CONSUMER), &(), what).await
+        self.consumer_state(stream, subject::PULL_CONSUMER).await
+    }
+
+    /// What is in one of a hop's queues.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn backlog(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        lane: Lane,
+    ) -> Result<Backlog, BrokerError> {
+        self.consumer_state(&subject::work_stream(chain), &lane.consumer(revision, hop)).await
+    }
+
+    async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
+        let what = || format!("tell the state of the consumer `{consumer}`");
+        self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
     }
 
     /// The headers of a message, if the stream still has it.

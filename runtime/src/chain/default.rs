@@ -6,8 +6,10 @@ use std::time::Duration;
 pub const QUEUE_LIMIT: u64 = 100_000;
 /// How soon a dead node's items are given to others.
 pub const ACK_WAIT: Duration = Duration::from_secs(10);
-/// How long the server remembers ids; NATS's own default.
+/// How long the server remembers ids, if `ack_wait` does not ask for more; NATS's own default.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+/// How long it may take until nodes have found a server again that was restarted.
+pub const RECOVERY: Duration = Duration::from_secs(10);
 /// How long results and dead letters stay.
 pub const RESULTS_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// Items that run at once on one node.

@@ -11,6 +11,7 @@ use pcluster_abi as abi;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::backlog::Backlog;
 use super::inline::InlineStage;
 use super::logs::LogQueue;
 use super::outcome::Hop;
@@ -322,6 +323,7 @@ impl Context {
             node: self.node.clone(),
             logs: self.logs.sink(&chain.name, deployed.revision, &first.name),
             stats: Arc::new(HopStats::default()),
+            backlog: Backlog::new(chain.queue.limit),
         })
     }
 

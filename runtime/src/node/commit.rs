@@ -1,25 +1,17 @@
-//! What a frame leaves behind, and in which order it is stored.
-//!
-//! Whatever becomes of a frame is stored under one key, made of its place in the stream: as one message, or as one atomic
-//! batch whose first message has the key. So of several runs of the same frame, because a node died or was cut off, the first
-//! that is stored counts as a whole, and no item is lost or goes on twice, even where the runs end differently.
-//!
-//! Results are in another stream than what is to be tried again. In the last hop the results come first and tell which items
-//! they cover; whoever is handed the frame after that puts back the others.
+//! What a frame leaves behind: outputs packed into messages, and the items that are put back. [`super::settle`] stores it.
 
 use bytes::{Bytes, BytesMut};
 
-use super::fault::{self, Point};
 use super::letter::with_deaths;
 use super::outcome::Hop;
 use super::run::{Ending, Ran};
 use super::taken::{Back, Taken};
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{Outgoing, PublishError};
 use crate::dead::Attempt;
 use crate::engine::output::Outputs;
 use crate::engine::task::Failure;
 use crate::frame::id::Index;
-use crate::frame::{Headers, header, headers_of};
+use crate::frame::{Headers, headers_of};
 use crate::subject::Lane;
 
 /// The most items of a message. Together with the outputs, one message for each of them fits an atomic batch.
@@ -28,17 +20,29 @@ pub(super) const FRAME_ITEMS: usize = 900;
 const FRAME_BYTES: usize = 512 << 10;
 /// The most messages that are made of a frame: less than an atomic batch takes.
 const MESSAGES: usize = 990;
+/// The part of a queue that the outputs of one frame may ask for at once. A batch goes in as a whole or not at all, and must
+/// find that much room between all others who wait for some.
+const QUEUE_PART: u64 = 4;
 
 /// Items of a frame to be put back as one message.
-struct Group<'a> {
-    positions: Vec<usize>,
-    back: Back<'a>,
+pub(super) struct Group<'a> {
+    pub(super) positions: Vec<usize>,
+    pub(super) back: Back<'a>,
+}
+
+/// Outputs in messages.
+pub(super) struct Packed {
+    messages: Vec<Outgoing>,
+    /// The items whose outputs these are.
+    kept: Vec<usize>,
+    /// Items with more outputs than the next queue can take at once.
+    large: Vec<usize>,
 }
 
 impl Hop {
-    /// Stores what a frame leaves behind whose items have not all failed or been left.
+    /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { endings, large, carried } = ran;
+        let Ran { endings, mut large, carried } = ran;
         let mut done = Vec::with_capacity(endings.len());
         let mut failed = Vec::new();
         for Ending { position, outputs } in endings {
@@ -47,10 +51,10 @@ impl Hop {
                 Err(failure) => failed.push((position, self.history(taken, &failure), failure)),
             }
         }
-        let (mut outputs, kept) = self.pack(taken, done, carried, failed.is_empty() && large.is_empty());
-        for (number, message) in outputs.iter_mut().enumerate() {
-            message.message_id = self.message_id(taken.sequence, number);
-        }
+        let whole = failed.is_empty() && large.is_empty();
+        let Packed { messages, kept, large: larger } = self.pack(taken, done, carried, whole);
+        large.extend(larger);
+        let outputs = self.stream(taken, messages, carried).await?;
         let mut open = vec![true; taken.len()];
         for position in kept.iter().chain(failed.iter().map(|(position, ..)| position)).chain(&large) {
             open[*position] = false;
@@ -59,16 +63,16 @@ impl Hop {
         let mut counted = Counted { done: kept.len() as u64, retried: 0 };
         let mut groups = Vec::new();
         for (position, history, failure) in &failed {
-            let is_last = self.is_last_attempt(failure, taken.attempt);
-            counted.retried += u64::from(!is_last);
+            tracing::debug!(stage = %self.stage().name, taken.attempt, reason = failure.reason, "an attempt failed");
+            counted.retried += u64::from(!self.is_last_attempt(failure, taken.attempt));
             groups.push(Group { positions: vec![*position], back: self.back_of_failed(taken, history, failure) });
         }
         let history = with_deaths(taken, taken.attempt - 1);
-        let failed_before = taken.attempt - 1;
-        let alone = |position: usize| self.groups(taken, &[position], taken.lane.back(), failed_before, &history);
-        groups.extend(large.into_iter().flat_map(alone));
-        groups.extend(self.groups(taken, &rest, taken.lane.back(), failed_before, &history));
-        self.store_parts(taken, outputs, &kept, &groups).await?;
+        let back =
+            Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
+        groups.extend(large.into_iter().map(|position| Group { positions: vec![position], back }));
+        groups.extend(self.groups(taken, &rest, back));
+        self.settle(taken, outputs, &kept, &groups).await?;
         Ok(counted)
     }
 
@@ -79,7 +83,38 @@ impl Hop {
             return Back { lane: Lane::Retry, failed, delay: None, history, given_up: Some(failure) };
         }
         let delay = Some(self.stage().retry.wait(to_u32(taken.attempt)));
-        Back { lane: Lane::Retry, failed: taken.attempt, delay, history, given_up: None }
+        Back { lane: taken.lane.back(), failed: taken.attempt, delay, history, given_up: None }
+    }
+
+    /// Stores outputs of a single item that are more than the next queue takes at once, all but the last message, and names
+    /// the others by the frame's key.
+    async fn stream(
+        &self,
+        taken: &Taken,
+        mut messages: Vec<Outgoing>,
+        carried: usize,
+    ) -> Result<Vec<Outgoing>, PublishError> {
+        if messages.len() > self.batch_max() {
+            let last = messages.split_off(messages.len() - 1);
+            for (message, number) in messages.iter_mut().zip(carried..) {
+                message.message_id = self.carried_id(taken, number);
+            }
+            self.store_each(&messages).await?;
+            messages = last;
+        }
+        for (message, number) in messages.iter_mut().zip(0..) {
+            message.message_id = self.message_id(taken.sequence, number);
+        }
+        Ok(messages)
+    }
+
+    /// The most messages of outputs that are stored as one.
+    fn batch_max(&self) -> usize {
+        if self.is_last {
+            return MESSAGES;
+        }
+        let part = usize::try_from(self.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
+        part.clamp(1, MESSAGES)
     }
 
     /// How many items a part of a frame has that is left to others: as many as a node runs at once, but no more parts than a
@@ -88,92 +123,19 @@ impl Hop {
         (self.stage().concurrency as usize).min(FRAME_ITEMS).max(items.div_ceil(FRAME_ITEMS))
     }
 
-    async fn store_parts(
-        &self,
-        taken: &Taken,
-        mut outputs: Vec<Outgoing>,
-        kept: &[usize],
-        groups: &[Group<'_>],
-    ) -> Result<(), PublishError> {
-        if groups.is_empty() {
-            self.store(&outputs).await?;
-            fault::point(Point::Stored, taken);
-            return Ok(());
-        }
-        if self.is_last && !outputs.is_empty() {
-            let covers: Index = kept.iter().copied().collect();
-            outputs[0].headers.push(header::COVERS, covers.to_string());
-            if self.store(&outputs).await? == Published::Duplicate {
-                // A run of the frame that was thought dead was quicker.
-                return self.finish_claimed(taken).await;
-            }
-            fault::point(Point::Claimed, taken);
-            outputs.clear();
-        }
-        let first = outputs.len();
-        let back =
-            |(group, number): (&Group<'_>, usize)| self.put_back_message(taken, &group.positions, &group.back, number);
-        outputs.extend(groups.iter().zip(first..).map(back));
-        self.store(&outputs).await?;
-        fault::point(Point::Stored, taken);
-        Ok(())
-    }
-
-    /// Puts back the items of a frame that its stored results do not cover.
-    pub(super) async fn finish_claimed(&self, taken: &Taken) -> Result<(), PublishError> {
-        let key = self.message_id(taken.sequence, 0);
-        let Some(sequence) = self.insist(|| self.broker.known(&self.target, &key)).await? else { return Ok(()) };
-        let stream = crate::subject::results_stream(&self.chain.name);
-        let ask = async || Ok(self.broker.stored_headers(&stream, sequence).await?);
-        let headers = self.insist(ask).await?;
-        let covers = headers.as_ref().and_then(|headers| headers.get(header::COVERS));
-        // Results without the header are those of the whole frame.
-        let Some(covers) = covers.and_then(|text| Index::parse_list(text, taken.len()).ok()) else { return Ok(()) };
-        let rest: Vec<usize> = (0..taken.len()).filter(|position| !covers.contains(*position)).collect();
-        let messages = self.put_back_messages(taken, &rest, Lane::Retry, taken.attempt - 1, &taken.history);
-        self.store(&messages).await.map(drop)
-    }
-
     /// Items in pieces that nodes can share, or each by itself if they shall run alone.
-    fn groups<'a>(
-        &self,
-        taken: &Taken,
-        positions: &[usize],
-        lane: Lane,
-        failed: u64,
-        history: &'a [Attempt],
-    ) -> Vec<Group<'a>> {
-        let alone = lane == Lane::Alone && positions.len() <= FRAME_ITEMS;
+    pub(super) fn groups<'a>(&self, taken: &Taken, positions: &[usize], back: Back<'a>) -> Vec<Group<'a>> {
+        let alone = back.lane == Lane::Alone && positions.len() <= FRAME_ITEMS;
         let size = if alone { 1 } else { self.piece(taken.len()) };
-        let back = || Back { lane, failed, delay: None, history, given_up: None };
-        positions.chunks(size).map(|piece| Group { positions: piece.to_vec(), back: back() }).collect()
-    }
-
-    /// Messages that put back items of a frame.
-    pub(super) fn put_back_messages(
-        &self,
-        taken: &Taken,
-        positions: &[usize],
-        lane: Lane,
-        failed: u64,
-        history: &[Attempt],
-    ) -> Vec<Outgoing> {
-        let groups = self.groups(taken, positions, lane, failed, history);
-        let messages = groups.iter().zip(0..);
-        messages.map(|(group, number)| self.put_back_message(taken, &group.positions, &group.back, number)).collect()
+        positions.chunks(size).map(|piece| Group { positions: piece.to_vec(), back }).collect()
     }
 
     /// A message that puts items back.
-    pub(super) fn put_back_message(
-        &self,
-        taken: &Taken,
-        positions: &[usize],
-        back: &Back<'_>,
-        number: usize,
-    ) -> Outgoing {
-        let (headers, payload) = back.message(taken, positions);
+    pub(super) fn put_back_message(&self, taken: &Taken, group: &Group<'_>, number: usize) -> Outgoing {
+        let (headers, payload) = group.back.message(taken, &group.positions);
+        let (chain, stage) = (&self.chain.name, &self.stage().name);
         Outgoing {
-            subject: back.lane.subject(&self.chain.name, self.revision, &self.stage().name),
+            subject: group.back.lane.put_back(chain, self.revision, stage, taken.sequence, number),
             message_id: self.message_id(taken.sequence, number),
             headers,
             payload,
@@ -188,27 +150,22 @@ impl Hop {
 
     /// Messages of a single item's outputs while it still runs; `first` were made before.
     pub(super) fn carried_messages(&self, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
-        let mut messages = self.pack(taken, vec![(0, outputs)], first, true).0;
+        let mut messages = self.pack(taken, vec![(0, outputs)], first, true).messages;
         for (message, number) in messages.iter_mut().zip(first..) {
             message.message_id = self.carried_id(taken, number);
         }
         messages
     }
 
-    /// Packs outputs into messages, numbered from `first`. Says which items these are the outputs of: of a frame of which
-    /// something may have to be put back (not `whole`), or that gave very much, only those for which a batch has room.
-    pub(super) fn pack(
-        &self,
-        taken: &Taken,
-        mut done: Vec<(usize, Outputs)>,
-        first: usize,
-        whole: bool,
-    ) -> (Vec<Outgoing>, Vec<usize>) {
+    /// Packs outputs into messages, numbered from `first`. Of a frame of which something may have to be put back (not
+    /// `whole`), or that gave very much, only those are packed for which a batch has room.
+    fn pack(&self, taken: &Taken, mut done: Vec<(usize, Outputs)>, first: usize, whole: bool) -> Packed {
         let bytes_max = FRAME_BYTES.min(self.broker.max_item() / 2);
         let (items, bytes) =
             done.iter().fold((0, 0), |(items, bytes), (_, outputs)| (items + outputs.len(), bytes + outputs.bytes()));
         if items == 0 {
-            return (Vec::new(), done.into_iter().map(|(position, _)| position).collect());
+            let kept = done.into_iter().map(|(position, _)| position).collect();
+            return Packed { messages: Vec::new(), kept, large: Vec::new() };
         }
         if items == 1 || items <= FRAME_ITEMS && bytes <= bytes_max {
             let roots = done
@@ -225,33 +182,29 @@ impl Hop {
                 }
                 payload.freeze()
             };
-            return (vec![self.output(taken, first, &index, payload)], kept);
+            return Packed { messages: vec![self.output(taken, first, &index, payload)], kept, large: Vec::new() };
         }
-        let needs = |outputs: &Outputs| {
-            // Of two messages in a row, one is at least half full.
-            outputs.len() / FRAME_ITEMS + 2 * outputs.bytes() / bytes_max + 1
-        };
         let whole = whole && done.len() == taken.len();
-        let all: usize = done.iter().map(|(_, outputs)| needs(outputs)).sum();
-        let room = if taken.len() == 1 || whole && all <= MESSAGES {
-            usize::MAX
-        } else {
-            MESSAGES - taken.len().min(MESSAGES)
+        let room = match taken.len() {
+            1 => usize::MAX,
+            _ if whole => self.batch_max(),
+            items => self.batch_max().min(MESSAGES - items.min(MESSAGES - 1)),
         };
         let (messages, roots, payload) = (Vec::new(), Vec::new(), BytesMut::new());
         let mut packing = Packing { hop: self, taken, first, bytes_max, messages, roots, payload };
-        let mut kept = Vec::with_capacity(done.len());
+        let (mut kept, mut large) = (Vec::with_capacity(done.len()), Vec::new());
         for (position, outputs) in done {
-            if !kept.is_empty() && packing.messages.len() + 1 + needs(&outputs) > room {
-                continue;
+            if packing.len() + packing.needs(&outputs) <= room {
+                for item in outputs.items() {
+                    packing.add(taken.frame.index.get(position), item);
+                }
+                kept.push(position);
+            } else if kept.is_empty() {
+                large.push(position);
             }
-            for item in outputs.items() {
-                packing.add(taken.frame.index.get(position), item);
-            }
-            kept.push(position);
         }
         packing.close();
-        (packing.messages, kept)
+        Packed { messages: packing.messages, kept, large }
     }
 
     /// One message of outputs.
@@ -277,6 +230,20 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
+    /// Messages so far, the open one included.
+    fn len(&self) -> usize {
+        self.messages.len() + usize::from(!self.roots.is_empty())
+    }
+
+    /// The most messages that these outputs add.
+    fn needs(&self, outputs: &Outputs) -> usize {
+        if self.roots.len() + outputs.len() <= FRAME_ITEMS && self.payload.len() + outputs.bytes() <= self.bytes_max {
+            return usize::from(self.roots.is_empty());
+        }
+        // Of two messages in a row, one is at least half full.
+        outputs.len() / FRAME_ITEMS + 2 * outputs.bytes() / self.bytes_max + 1
+    }
+
     fn add(&mut self, root: usize, item: &[u8]) {
         if self.roots.len() == FRAME_ITEMS || !self.roots.is_empty() && self.payload.len() + item.len() > self.bytes_max
         {

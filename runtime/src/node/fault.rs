@@ -33,7 +33,8 @@ impl Point {
     ];
 }
 
-/// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for the frame that was fed under this id.
+/// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for what descends from the message that was fed
+/// under this id, `ran@ID#4` from one of its items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     point: Point,

@@ -1,7 +1,7 @@
 //! What becomes of a frame: it is read, run, what it leaves behind is stored, and only then is it acknowledged.
 //!
-//! [`super::taken`] reads it, [`super::run`] runs its items, [`super::commit`] stores what is left, [`super::letter`] writes
-//! the letters of what failed for good.
+//! [`super::taken`] reads it, [`super::run`] runs its items, [`super::commit`] packs what they leave behind, [`super::settle`]
+//! stores that so that it counts once, [`super::letter`] writes the letters of what failed for good.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::backlog::Backlog;
 use super::catalog::Phase;
 use super::commit::{FRAME_ITEMS, to_u32};
 use super::fault::{self, Point};
 use super::inline::InlineStage;
-use super::letter::{Letter, with_deaths};
+use super::letter::Letter;
 use super::logs::StageLog;
-use super::run::{self, Ending, LEAVE_AFTER, Ran};
+use super::run::{self, LEAVE_AFTER, Ran};
 use super::stats::HopStats;
-use super::taken::{Back, Read, Taken, frame_id};
+use super::taken::{Read, Taken, frame_id};
 use super::turns::Turns;
-use super::worker::left_run;
+use super::worker::{left_run, reached};
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::queue::Delivery;
@@ -27,11 +28,14 @@ use crate::chain::{Chain, Stage};
 use crate::engine::task::{Failure, FailureKind, Task};
 use crate::frame::{Headers, header};
 use crate::name::{Revision, StageName};
-use crate::subject::{self, Lane};
+use crate::subject::Lane;
 
 /// How long a frame waits for its turn before it is left to other nodes, by way of the retry queue. One that comes from there
 /// keeps its place, or it would go round for as long as all turns are taken.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a node that shall end at once tries to store what has run, before it gives the frame back as if nothing had. The
+/// next queue may be full, but what is put back always has room.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 /// What the idempotency keys that nodes make start with.
 const NODES_OWN: &str = "pcluster.";
 
@@ -59,6 +63,8 @@ pub struct Hop {
     pub logs: Arc<StageLog>,
     /// Counts.
     pub stats: Arc<HopStats>,
+    /// What was put back.
+    pub backlog: Backlog,
 }
 
 impl Hop {
@@ -111,108 +117,49 @@ impl Hop {
         turns: &Arc<Turns>,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), PublishError> {
+        if let Some(failure) = &taken.given_up {
+            return self.write_letters(taken, failure).await;
+        }
         if taken.deaths > 0 && self.is_settled(taken).await? {
             return Ok(());
         }
         let allowed = u64::from(self.stage().retry.attempts);
-        if taken.attempt > allowed || taken.given_up.is_some() {
-            return self.give_up(taken, allowed).await;
+        if taken.attempt > allowed {
+            let reason = format!("the node died or was cut off in the last of {allowed} attempts");
+            return self.give_up(taken, &Failure::fatal(FailureKind::Node, reason)).await;
         }
-        if taken.lane != Lane::Alone && taken.deaths >= deaths_in_company(allowed) {
-            return self.put_back(taken, Lane::Alone, taken.attempt - 1).await;
+        if wants_to_be_alone(taken, allowed) {
+            return self.put_back(taken, Lane::Alone).await;
         }
         if is_long(taken, turns) {
-            return self.put_back(taken, taken.lane.back(), taken.attempt - 1).await;
+            return self.put_back(taken, taken.lane.back()).await;
         }
         let turn = tokio::select! {
             biased;
             turn = turns.take_frame() => turn,
-            () = left_run(phase) => return self.put_back(taken, taken.lane.back(), taken.attempt - 1).await,
+            () = left_run(phase) => return self.put_back(taken, taken.lane.back()).await,
             () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
-                return self.put_back(taken, Lane::Retry, taken.attempt - 1).await;
+                return self.put_back(taken, Lane::Retry).await;
             }
         };
         let ran = run::run(self, taken, turns, turn, phase).await;
         fault::point(Point::Ran, taken);
-        self.finish(taken, ran).await
+        let interrupted = async {
+            reached(phase, Phase::Interrupt).await;
+            tokio::time::sleep(STORE_PATIENCE).await;
+        };
+        tokio::select! {
+            biased;
+            finished = self.finish(taken, ran) => finished,
+            () = interrupted => self.put_back(taken, taken.lane.back()).await,
+        }
     }
 
     /// Stores what a frame has left behind, and counts.
     async fn finish(&self, taken: &Taken, ran: Ran) -> Result<(), PublishError> {
-        if taken.len() == 1
-            && let [Ending { outputs: Err(failure), .. }] = ran.endings.as_slice()
-        {
-            return self.finish_failed(taken, failure).await;
-        }
         let counted = self.commit(taken, ran).await?;
         self.stats.retried.fetch_add(counted.retried, Relaxed);
         self.stats.done.fetch_add(counted.done, Relaxed);
-        Ok(())
-    }
-
-    /// Puts back the one item of a frame that has failed, or buries it.
-    async fn finish_failed(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
-        if self.is_last_attempt(failure, taken.attempt) {
-            let letter = self.letter_of(taken, 0, failure);
-            self.store(&[letter]).await?;
-            fault::point(Point::Stored, taken);
-            self.count_failed(1);
-            return Ok(());
-        }
-        tracing::debug!(stage = %self.stage().name, taken.attempt, reason = failure.reason, "an attempt failed");
-        let history = self.history(taken, failure);
-        let delay = Some(self.stage().retry.wait(to_u32(taken.attempt)));
-        let back = Back { lane: Lane::Retry, failed: taken.attempt, delay, history: &history, given_up: None };
-        self.store(&[self.put_back_message(taken, &[0], &back, 0)]).await?;
-        fault::point(Point::Stored, taken);
-        self.stats.retried.fetch_add(1, Relaxed);
-        Ok(())
-    }
-
-    /// Whether a run of the frame that ended without a word has stored what the frame leaves behind. Finishes what such a run
-    /// has begun to store.
-    async fn is_settled(&self, taken: &Taken) -> Result<bool, PublishError> {
-        let key = self.message_id(taken.sequence, 0);
-        let own = subject::retry(&self.chain.name, self.revision, &self.stage().name);
-        if self.insist(|| self.broker.known(&own, &key)).await?.is_some() {
-            return Ok(true);
-        }
-        if taken.len() == 1 {
-            let dead = subject::dead(&self.chain.name, &self.stage().name);
-            if self.insist(|| self.broker.known(&dead, &key)).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        if self.insist(|| self.broker.known(&self.target, &key)).await?.is_none() {
-            return Ok(false);
-        }
-        if self.is_last && taken.len() > 1 {
-            self.finish_claimed(taken).await?;
-        }
-        Ok(true)
-    }
-
-    /// Puts a frame back of which nothing has run, in pieces if it is large. Its attempts are as many as before.
-    async fn put_back(&self, taken: &Taken, lane: Lane, failed: u64) -> Result<(), PublishError> {
-        let history = with_deaths(taken, failed);
-        let messages = self.put_back_messages(taken, &taken.positions(), lane, failed, &history);
-        self.store(&messages).await?;
-        fault::point(Point::Stored, taken);
-        Ok(())
-    }
-
-    /// Buries a frame that has no attempt left, or that another node has given up.
-    async fn give_up(&self, taken: &Taken, allowed: u64) -> Result<(), PublishError> {
-        let died = || {
-            let reason = format!("the node died or was cut off in the last of {allowed} attempts");
-            Failure::fatal(FailureKind::Node, reason)
-        };
-        let failure = taken.given_up.clone().unwrap_or_else(died);
-        let letters: Vec<Outgoing> =
-            (0..taken.len()).map(|position| self.letter_of(taken, position, &failure)).collect();
-        self.store_each(&letters).await?;
-        fault::point(Point::Stored, taken);
-        self.count_failed(letters.len() as u64);
         Ok(())
     }
 
@@ -239,7 +186,7 @@ impl Hop {
         format!("{NODES_OWN}{}.{}.{}.carried.{number}", self.revision.number(), taken.origin, taken.part.get(0))
     }
 
-    fn count_failed(&self, count: u64) {
+    pub(super) fn count_failed(&self, count: u64) {
         self.stats.failed.fetch_add(count, Relaxed);
         self.stats.done.fetch_add(count, Relaxed);
     }
@@ -289,6 +236,15 @@ impl Hop {
 /// not counted against its neighbours.
 const fn deaths_in_company(attempts: u64) -> u64 {
     if attempts > 3 { 2 } else { 1 }
+}
+
+/// Whether a frame shall run apart, because it may be what its nodes died of.
+fn wants_to_be_alone(taken: &Taken, attempts: u64) -> bool {
+    match taken.lane {
+        // Only of very many items are there some in one message here.
+        Lane::Alone => taken.len() > 1,
+        Lane::Work | Lane::Retry => taken.all_deaths() >= deaths_in_company(attempts),
+    }
 }
 
 /// Whether the frame is better shared with others before any of it runs: its items take long, or nobody knows.

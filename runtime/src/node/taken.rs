@@ -102,10 +102,17 @@ impl Taken {
         self.frame.id.item(self.part.get(position))
     }
 
-    /// Whether one of its items descends from what was fed under this id.
+    /// Whether it descends from the message that was fed under this id, or one of its items from the item with this id.
     #[must_use]
     pub fn holds(&self, fed: &str) -> bool {
-        (0..self.len()).any(|position| self.frame.fed_id(position) == fed)
+        self.frame.id.root() == fed || (0..self.len()).any(|position| self.frame.fed_id(position) == fed)
+    }
+
+    /// How many nodes died or were cut off with these items in hand, as far as is known.
+    #[must_use]
+    pub fn all_deaths(&self) -> u64 {
+        let told = self.history.iter().filter(|attempt| attempt.failure == FailureKind::Node.name()).count();
+        self.deaths + told as u64
     }
 
     /// All positions.
@@ -143,6 +150,7 @@ pub fn frame_id(delivery: &Delivery, is_fed: bool) -> FrameId {
 }
 
 /// The headers by which what is put back is known again, besides those of its frame.
+#[derive(Clone, Copy)]
 pub struct Back<'a> {
     /// Where it goes.
     pub lane: Lane,

@@ -7,14 +7,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::backlog;
 use super::catalog::Phase;
 use super::outcome::Hop;
 use super::turns::Turns;
-use crate::broker::queue::{Acker, Delivery, Event, Queue};
+use crate::broker::queue::{Acker, Delivery, Event, Queue, STANDS};
 use crate::subject::{self, Lane};
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
 const PROGRESS_PART: u32 = 3;
+/// The part of `ack_wait` for which a request for frames stands: less than what is left of it after the last word of progress.
+/// So what a paused node had in hand is not handed to the same node again, which would use up another attempt.
+const REQUEST_PART: u32 = 2;
 /// How long a little room stays unasked for.
 const LINGER: Duration = Duration::from_millis(2);
 /// How long interrupted frames may take to be given back in order.
@@ -26,7 +30,10 @@ const REOPEN: Duration = Duration::from_millis(500);
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
     let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone())));
-    futures_util::future::join_all(lanes).await;
+    tokio::select! {
+        _ = futures_util::future::join_all(lanes) => {}
+        () = backlog::watch(hop) => {}
+    }
 }
 
 async fn serve(mut worker: Worker) {
@@ -99,10 +106,11 @@ impl Worker {
     }
 
     async fn serve(&mut self) -> Ended {
-        let mut phase = self.phase.clone();
+        let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let stream = subject::work_stream(&self.hop.chain.name);
         let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
-        let mut queue = match self.hop.broker.queue(&stream, &consumer).await {
+        let stands = (hop.chain.queue.ack_wait / REQUEST_PART).min(STANDS);
+        let mut queue = match self.hop.broker.queue(&stream, &consumer, stands).await {
             Ok(queue) => queue,
             Err(error) => {
                 tracing::warn!(consumer, %error, "cannot open the queue");
@@ -133,6 +141,8 @@ impl Worker {
                         return Ended::Drained;
                     }
                 }
+                // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
+                _ = progress.tick() => self.tell_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => self.start(*delivery),
                     Event::Expired => {}
@@ -142,7 +152,7 @@ impl Worker {
                 },
                 Some(_) = self.running.join_next() => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
-                _ = progress.tick() => self.tell_progress().await,
+                () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
         }
     }
@@ -152,6 +162,7 @@ impl Worker {
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
             Lane::Alone => 1_u64.saturating_sub(self.running.len() as u64),
+            Lane::Work if self.hop.backlog.is_full() => 0,
             Lane::Work | Lane::Retry => self.turns.room(),
         };
         room.saturating_sub(queue.demand())

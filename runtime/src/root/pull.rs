@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use super::taken::Taken;
 use super::{DeadLetter, ResultItem, Root, RootError};
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Delivery, Event, Queue};
+use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
@@ -103,7 +103,7 @@ impl Root {
 
 impl<T> Source<T> {
     async fn open(root: &Root, stream: String, read: fn(&Delivery) -> Vec<T>) -> Result<Self, RootError> {
-        let queue = root.broker.queue(&stream, subject::PULL_CONSUMER).await?;
+        let queue = root.broker.queue(&stream, subject::PULL_CONSUMER, STANDS).await?;
         Ok(Self { stream, queue, read })
     }
 }
@@ -173,7 +173,7 @@ impl<T> Puller<T> {
                 Event::Gone | Event::Closed => {
                     self.root.chain(&self.chain).await?;
                     tokio::time::sleep(REOPEN).await;
-                    source.queue = self.root.broker.queue(&source.stream, subject::PULL_CONSUMER).await?;
+                    source.queue = self.root.broker.queue(&source.stream, subject::PULL_CONSUMER, STANDS).await?;
                 }
             }
             // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.

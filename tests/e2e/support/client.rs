@@ -111,17 +111,32 @@ impl Client {
     }
 
     /// How many items a stream holds now.
-    #[track_caller]
     pub fn items_now(&self, stream: &str) -> usize {
         self.all_items(stream).len()
     }
 
-    fn all_items(&self, stream: &str) -> Vec<Message> {
-        let number = usize::try_from(self.count(stream)).unwrap();
-        if number == 0 {
-            return Vec::new();
-        }
-        self.messages(stream, number).iter().flat_map(Message::split).collect()
+    /// The items that a stream holds now. What nodes note for each other among the results is none.
+    pub fn all_items(&self, stream: &str) -> Vec<Message> {
+        let read = async |jetstream: &jetstream::Context| -> Vec<Message> {
+            let stream = jetstream.get_stream(stream).await.unwrap();
+            let consumer = stream.create_consumer(OrderedConfig::default()).await.unwrap();
+            let number = usize::try_from(consumer.cached_info().num_pending).unwrap();
+            if number == 0 {
+                return Vec::new();
+            }
+            let messages = consumer.messages().await.unwrap();
+            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
+        };
+        let messages = self.with(read);
+        messages.iter().filter(|message| !message.subject.ends_with(".note")).flat_map(Message::split).collect()
+    }
+
+    /// How many messages each subject of a stream has.
+    pub fn by_subject(&self, stream: &str) -> BTreeMap<String, usize> {
+        self.with(async |jetstream| {
+            let subjects = jetstream.get_stream(stream).await.unwrap().info_with_subjects(">").await.unwrap();
+            subjects.try_collect().await.unwrap()
+        })
     }
 
     /// The names of a stream's consumers, sorted.

@@ -11,6 +11,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 pub use client::{Client, Message};
 pub use process::{Process, Run, assert_refused};
 pub use server::{Server, program};
@@ -153,6 +155,20 @@ pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
 /// The manifest with a table, such as `[queue]`, put before its stages.
 pub fn with_table(table: &str, manifest: &str) -> String {
     manifest.replacen("[[stage]]", &format!("{table}\n[[stage]]"), 1)
+}
+
+/// The manifest with a short time after which a dead node's items are given to others.
+pub fn recovering(manifest: &str) -> String {
+    with_table("[queue]\nack_wait = \"1s\"", manifest)
+}
+
+/// Items back to back, as one message holds several.
+pub fn sequence<T: Serialize>(items: impl IntoIterator<Item = T>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for item in items {
+        ciborium::into_writer(&item, &mut payload).unwrap();
+    }
+    payload
 }
 
 /// A line for each, as `feed` reads them from its standard input.

@@ -194,6 +194,11 @@ impl Process {
         assert!(status.success(), "cannot send {name}");
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end, and returns its exit status.
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {

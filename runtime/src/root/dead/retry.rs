@@ -17,7 +17,7 @@ use crate::frame::id::FrameId;
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Revision, StageName};
 use crate::root::{Root, RootError};
-use crate::subject;
+use crate::subject::{self, Lane};
 
 /// Letters that are put back before any of them is removed.
 const PART: usize = 256;
@@ -249,7 +249,7 @@ impl Target {
                 headers.push(header::INDEX, index);
             }
             headers.push(header::ATTEMPT, "0");
-            subject::retry(&chain.name, revision, &stage.name)
+            Lane::Retry.put_back_letter(&chain.name, revision, &stage.name, letter.number)
         };
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);

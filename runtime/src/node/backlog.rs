@@ -1,0 +1,97 @@
+//! Back-pressure for what a hop's nodes put back.
+//!
+//! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
+//! or nothing would go on. So the nodes themselves take nothing new while as much was put back as the queue may hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::outcome::Hop;
+use crate::subject::Lane;
+
+/// How often to ask how much is put back, while anything is.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How much was put back, as far as this node knows.
+#[derive(Debug)]
+pub struct Backlog {
+    limit: u64,
+    messages: AtomicU64,
+    full: AtomicBool,
+    has_room: Notify,
+}
+
+impl Backlog {
+    /// Nothing put back yet, and room for as many messages.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self { limit, messages: AtomicU64::new(0), full: AtomicBool::new(false), has_room: Notify::new() }
+    }
+
+    /// This node has put back so many messages more.
+    pub fn put_back(&self, messages: usize) {
+        let before = self.messages.fetch_add(messages as u64, Relaxed);
+        if before.saturating_add(messages as u64) >= self.limit {
+            self.full.store(true, Relaxed);
+        }
+    }
+
+    /// Whether nothing new shall be taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Relaxed)
+    }
+
+    /// Waits until something new may be taken again.
+    pub async fn has_room(&self) {
+        self.has_room.notified().await;
+    }
+
+    fn seen(&self, messages: u64) {
+        self.messages.store(messages, Relaxed);
+        let full = messages >= self.limit;
+        if self.full.swap(full, Relaxed) && !full {
+            self.has_room.notify_one();
+        }
+    }
+}
+
+/// Keeps a hop's backlog up to date, for ever.
+pub async fn watch(hop: Arc<Hop>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if hop.backlog.messages.load(Relaxed) == 0 {
+            continue;
+        }
+        let mut messages = 0;
+        for lane in [Lane::Retry, Lane::Alone] {
+            match hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, lane).await {
+                Ok(backlog) => messages += backlog.queued + backlog.running,
+                Err(error) => tracing::debug!(%error, "how much is put back is not known"),
+            }
+        }
+        hop.backlog.seen(messages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hop_takes_nothing_new_while_as_much_is_put_back_as_its_queue_may_hold() {
+        let backlog = Backlog::new(3);
+        backlog.put_back(2);
+        assert!(!backlog.is_full());
+        backlog.put_back(1);
+        assert!(backlog.is_full());
+        backlog.seen(3);
+        assert!(backlog.is_full());
+        backlog.seen(2);
+        assert!(!backlog.is_full());
+        backlog.has_room().await;
+    }
+}

@@ -1,0 +1,152 @@
+//! Settling a frame: whatever becomes of it is decided once.
+//!
+//! A frame may be run more than once, because its node died, was paused or cut off, and each run may end in its own way. All
+//! of them store what the frame leaves behind under one key, made of its place in the stream, and the server takes a key only
+//! once. So the first run to store anything has decided, and the others find out by that.
+//!
+//! Before the last hop, what a frame leaves behind is in one stream: outputs and what is put back go there in one message or
+//! one atomic batch. In the last hop results are in another stream. There, the key in the stream of the results decides: what
+//! is stored first under it is the results with word of which items they are of, or a note that there are none, and only then
+//! is the rest put back. Whoever finds the key taken puts back what those results do not cover, again under the same key, in
+//! case that the one who was first died in between.
+//!
+//! Dead letters are in a third stream. So an item that failed for good is put back first as well, given up, and a letter is
+//! written only for what comes from there.
+
+use bytes::Bytes;
+
+use super::commit::Group;
+use super::fault::{self, Point};
+use super::letter::with_deaths;
+use super::outcome::Hop;
+use super::taken::{Back, Taken};
+use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::engine::task::Failure;
+use crate::frame::id::Index;
+use crate::frame::{Headers, header};
+use crate::subject::{self, Lane};
+
+impl Hop {
+    /// Whether another run of the frame has stored what it leaves behind. Finishes what such a run has begun to store.
+    pub(super) async fn is_settled(&self, taken: &Taken) -> Result<bool, PublishError> {
+        match self.known(taken).await? {
+            Some(sequence) if self.is_last => self.follow(taken, sequence).await.map(|()| true),
+            known => Ok(known.is_some()),
+        }
+    }
+
+    /// Stores what a frame leaves behind: the outputs of the items `kept`, and those to be put back.
+    pub(super) async fn settle(
+        &self,
+        taken: &Taken,
+        mut outputs: Vec<Outgoing>,
+        kept: &[usize],
+        back: &[Group<'_>],
+    ) -> Result<(), PublishError> {
+        if self.is_last {
+            if !back.is_empty() {
+                if outputs.is_empty() {
+                    outputs.push(self.note(taken));
+                }
+                outputs[0].headers.push(header::COVERS, covers(kept));
+            }
+            if self.store(&outputs).await? == Published::Duplicate {
+                let known = self.known(taken).await?;
+                return match known {
+                    Some(sequence) => self.follow(taken, sequence).await,
+                    None => Ok(()),
+                };
+            }
+            if !back.is_empty() {
+                fault::point(Point::Claimed, taken);
+            }
+            outputs.clear();
+        }
+        let first = outputs.len();
+        outputs.extend(back.iter().zip(first..).map(|(group, number)| self.put_back_message(taken, group, number)));
+        self.store(&outputs).await?;
+        self.backlog.put_back(back.len());
+        fault::point(Point::Stored, taken);
+        Ok(())
+    }
+
+    /// Puts a frame back of which nothing has run, in pieces if it is large. Its attempts are as many as before.
+    pub(super) async fn put_back(&self, taken: &Taken, lane: Lane) -> Result<(), PublishError> {
+        let history = with_deaths(taken, taken.attempt - 1);
+        let back = Back { lane, failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
+        let groups = self.groups(taken, &taken.positions(), back);
+        self.settle(taken, Vec::new(), &[], &groups).await
+    }
+
+    /// Puts back a frame that is given up, so that whoever gets it writes its letters.
+    pub(super) async fn give_up(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
+        let history = with_deaths(taken, taken.attempt - 1);
+        let failed = taken.attempt - 1;
+        let back = Back { lane: Lane::Retry, failed, delay: None, history: &history, given_up: Some(failure) };
+        let groups = self.groups(taken, &taken.positions(), back);
+        self.settle(taken, Vec::new(), &[], &groups).await
+    }
+
+    /// Writes the letters of a frame that was given up.
+    pub(super) async fn write_letters(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
+        let letters: Vec<Outgoing> =
+            (0..taken.len()).map(|position| self.letter_of(taken, position, failure)).collect();
+        self.store_each(&letters).await?;
+        fault::point(Point::Stored, taken);
+        self.count_failed(letters.len() as u64);
+        Ok(())
+    }
+
+    /// Where what the frame leaves behind is stored, if it is.
+    async fn known(&self, taken: &Taken) -> Result<Option<u64>, PublishError> {
+        let key = self.message_id(taken.sequence, 0);
+        self.insist(|| self.broker.known(&self.target, &key)).await
+    }
+
+    /// Puts back the items of a frame that its stored results do not cover.
+    async fn follow(&self, taken: &Taken, sequence: u64) -> Result<(), PublishError> {
+        let stream = subject::results_stream(&self.chain.name);
+        let ask = async || Ok(self.broker.stored_headers(&stream, sequence).await?);
+        let covered = match self.insist(ask).await? {
+            Some(headers) => match headers.get(header::COVERS) {
+                // Results without the header are those of the whole frame.
+                None => return Ok(()),
+                Some(text) => Index::parse_list(text, taken.len()).ok(),
+            },
+            // The stream has dropped them already, as too many or too old. Nobody knows which items they were of.
+            None => None,
+        };
+        let is_covered = |position: usize| covered.as_ref().is_some_and(|covered| covered.contains(position));
+        let rest: Vec<usize> = (0..taken.len()).filter(|position| !is_covered(*position)).collect();
+        let history = with_deaths(taken, taken.attempt - 1);
+        let back =
+            Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
+        let groups = self.groups(taken, &rest, back);
+        let messages: Vec<Outgoing> =
+            groups.iter().zip(0..).map(|(group, number)| self.put_back_message(taken, group, number)).collect();
+        self.store(&messages).await?;
+        self.backlog.put_back(messages.len());
+        Ok(())
+    }
+
+    /// The note that a frame has left no results.
+    fn note(&self, taken: &Taken) -> Outgoing {
+        let mut headers = Headers::new();
+        headers.push(header::ID, taken.frame.id.as_str());
+        // When the server has forgotten the key, nobody asks for the note either.
+        headers.push(header::TTL, self.chain.queue.duplicate_window.as_secs().max(1).to_string());
+        Outgoing {
+            subject: subject::notes(&self.chain.name),
+            message_id: self.message_id(taken.sequence, 0),
+            headers,
+            payload: Bytes::new(),
+        }
+    }
+}
+
+fn covers(kept: &[usize]) -> String {
+    if kept.is_empty() {
+        return header::COVERS_NONE.to_owned();
+    }
+    kept.iter().copied().collect::<Index>().to_string()
+}

@@ -1,0 +1,110 @@
+//! Nodes that are paused for so long that others get what they have in hand, and then wake up and go on: nothing is done with
+//! twice, whatever the two make of it.
+
+use std::time::Duration;
+
+use ciborium::Value;
+use serde_json::json;
+
+use crate::deaths::assert_drawn_once;
+use crate::support::{Client, Cluster, probe_chain, recovering, sequence};
+
+/// Longer than the `ack_wait` of the chains here.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+/// The texts of a stream's items, sorted.
+fn texts(client: &Client, stream: &str) -> Vec<String> {
+    let text = |item: Value| item.into_text().unwrap();
+    let mut texts: Vec<String> = client.all_items(stream).iter().map(|message| text(message.item())).collect();
+    texts.sort();
+    texts
+}
+
+#[test]
+fn what_a_paused_node_had_in_hand_is_done_once_though_it_goes_on_when_it_wakes_up() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chain = |attempts: u32, stages: [&'static str; 2]| (format!("{}-{attempts}", stages[0]), attempts, stages);
+    let chains: Vec<_> = [1, 2, 5]
+        .into_iter()
+        .flat_map(|attempts| [chain(attempts, ["obey", "echo"]), chain(attempts, ["echo", "obey"])])
+        .collect();
+    for (name, attempts, stages) in &chains {
+        let rest = format!("concurrency = 4\nretry = {{ attempts = {attempts}, backoff = [\"10ms\"] }}");
+        cluster.deploy(&recovering(&probe_chain(name, stages, &rest)));
+    }
+    let first = cluster.node("first");
+    // Quick items first, so that the node holds many frames that wait for their turn when the slow ones come.
+    let mut expected = Vec::new();
+    for (name, ..) in &chains {
+        client.publish(&format!("pcluster.{name}.in"), &[], sequence(["quick"; 200])).unwrap();
+    }
+    for (name, ..) in &chains {
+        cluster.ok(&["wait", name]);
+    }
+    for message in 0..30 {
+        let items: Vec<String> =
+            (0..if message % 3 == 0 { 4 } else { 1 }).map(|item| format!("sleep 400 {message}-{item}")).collect();
+        for (name, ..) in &chains {
+            client.publish(&format!("pcluster.{name}.in"), &[], sequence(&items)).unwrap();
+        }
+        expected.extend(items);
+    }
+    expected.sort();
+    for (name, ..) in &chains {
+        cluster.until(name, "some run", |status| {
+            let stages = status["revisions"][0]["stages"].as_array().unwrap();
+            stages.iter().any(|stage| stage["running"].as_u64() >= Some(2))
+        });
+    }
+    first.signal("STOP");
+    let _second = cluster.node("second");
+    std::thread::sleep(PAUSE);
+    first.signal("CONT");
+    for (name, attempts, _) in &chains {
+        cluster.ok(&["wait", name, "-t", "60s"]);
+        let (results, letters) = (format!("PCLUSTER_{name}_OUT"), format!("PCLUSTER_{name}_DEAD"));
+        let mut all = texts(&client, &results);
+        all.retain(|text| text != "quick");
+        if *attempts == 1 {
+            all.extend(texts(&client, &letters));
+            all.sort();
+        } else {
+            assert_eq!(texts(&client, &letters), Vec::<String>::new(), "{name}");
+        }
+        assert_eq!(all, expected, "{name}");
+    }
+}
+
+#[test]
+fn two_nodes_that_draw_different_lots_for_an_item_leave_one_of_the_two() {
+    const CHANCES: &str = "config = { millis = 30, fail = 20, fatal = 10, outputs = 4 }\nconcurrency = 8\n\
+        retry = { attempts = 30, backoff = [\"10ms\"] }";
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chains = [("early", ["draw", "echo"]), ("late", ["echo", "draw"])];
+    for (chain, stages) in chains {
+        cluster.deploy(&recovering(&probe_chain(chain, &stages, CHANCES)));
+        for first in (0..3_000).step_by(10) {
+            if first % 20 == 0 {
+                for item in first..first + 10 {
+                    client.publish(&format!("pcluster.{chain}.in"), &[], sequence([item])).unwrap();
+                }
+            } else {
+                client.publish(&format!("pcluster.{chain}.in"), &[], sequence(first..first + 10)).unwrap();
+            }
+        }
+    }
+    let nodes = [cluster.node("a"), cluster.node("b")];
+    for turn in 0..6 {
+        let node = &nodes[turn % 2];
+        node.signal("STOP");
+        std::thread::sleep(PAUSE);
+        node.signal("CONT");
+    }
+    for (chain, _) in chains {
+        cluster.ok(&["wait", chain, "-t", "60s"]);
+        assert_drawn_once(&client, chain, 3_000);
+        assert_eq!(cluster.status(chain)["revisions"][0]["stages"][0]["queued"], json!(0));
+    }
+}
