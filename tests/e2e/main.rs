@@ -20,6 +20,7 @@ mod library;
 mod logs;
 mod nodes;
 mod pauses;
+mod poison;
 mod pull;
 mod reset;
 mod versions;
