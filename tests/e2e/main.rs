@@ -23,6 +23,7 @@ mod library;
 mod logs;
 mod nodes;
 mod pauses;
+mod poison;
 mod pull;
 mod reset;
 mod retry;

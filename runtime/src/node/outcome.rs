@@ -124,22 +124,23 @@ impl Hop {
             return Ok(());
         }
         let allowed = u64::from(self.stage().retry.attempts);
+        let failed = taken.attempt - 1;
+        if wants_to_be_alone(taken, allowed) {
+            return self.put_back(taken, Lane::Alone, failed.min(allowed - 1)).await;
+        }
         if taken.attempt > allowed {
             let reason = format!("the node died or was cut off in the last of {allowed} attempts");
             return self.give_up(taken, &Failure::fatal(FailureKind::Node, reason)).await;
         }
-        if wants_to_be_alone(taken, allowed) {
-            return self.put_back(taken, Lane::Alone).await;
-        }
         if is_long(taken, turns) {
-            return self.put_back(taken, taken.lane.back()).await;
+            return self.put_back(taken, taken.lane.back(), failed).await;
         }
         let turn = tokio::select! {
             biased;
             turn = turns.take_frame() => turn,
-            () = left_run(phase) => return self.put_back(taken, taken.lane.back()).await,
+            () = left_run(phase) => return self.put_back(taken, taken.lane.back(), failed).await,
             () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
-                return self.put_back(taken, Lane::Retry).await;
+                return self.put_back(taken, Lane::Retry, failed).await;
             }
         };
         let ran = run::run(self, taken, turns, turn, phase).await;
@@ -151,7 +152,7 @@ impl Hop {
         tokio::select! {
             biased;
             finished = self.finish(taken, ran) => finished,
-            () = interrupted => self.put_back(taken, taken.lane.back()).await,
+            () = interrupted => self.put_back(taken, taken.lane.back(), failed).await,
         }
     }
 
@@ -238,12 +239,17 @@ const fn deaths_in_company(attempts: u64) -> u64 {
     if attempts > 3 { 2 } else { 1 }
 }
 
-/// Whether a frame shall run apart, because it may be what its nodes died of.
+/// Whether a frame shall run apart, because it may be what its nodes died of. As long as that is not known, it is not given up
+/// for their deaths either: it may have been in hand each time that another item killed its node. Only where each item has a
+/// single attempt there is none left to find out.
 fn wants_to_be_alone(taken: &Taken, attempts: u64) -> bool {
     match taken.lane {
         // Only of very many items are there some in one message here.
-        Lane::Alone => taken.len() > 1,
-        Lane::Work | Lane::Retry => taken.all_deaths() >= deaths_in_company(attempts),
+        Lane::Alone => taken.len() > 1 && taken.attempt <= attempts,
+        Lane::Work | Lane::Retry if attempts == 1 => false,
+        Lane::Work | Lane::Retry => {
+            taken.all_deaths() >= deaths_in_company(attempts) || taken.deaths > 0 && taken.attempt > attempts
+        }
     }
 }
 

@@ -70,10 +70,10 @@ impl Hop {
         Ok(())
     }
 
-    /// Puts a frame back of which nothing has run, in pieces if it is large. Its attempts are as many as before.
-    pub(super) async fn put_back(&self, taken: &Taken, lane: Lane) -> Result<(), PublishError> {
-        let history = with_deaths(taken, taken.attempt - 1);
-        let back = Back { lane, failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
+    /// Puts a frame back of which nothing has run, in pieces if it is large. So many of its attempts have `failed`.
+    pub(super) async fn put_back(&self, taken: &Taken, lane: Lane, failed: u64) -> Result<(), PublishError> {
+        let history = with_deaths(taken, failed);
+        let back = Back { lane, failed, delay: None, history: &history, given_up: None };
         let groups = self.groups(taken, &taken.positions(), back);
         self.settle(taken, Vec::new(), &[], &groups).await
     }
