@@ -1,63 +1,41 @@
-//! What is stored where: the streams of a chain and those that all chains share, and the consumers of its hops.
+//! What is stored where: makes and changes the streams of a chain and those that all chains share, and the consumers of a
+//! chain's hops.
 
-use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::stream::{Config, SubjectTransform};
+use async_nats::jetstream::stream::Config;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Broker, BrokerError, NO_ROOM, layout};
+use super::error::code;
+use super::{Broker, BrokerError, layout};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
 
-/// JetStream: the stream name is already in use with a different configuration.
-const STREAM_EXISTS: u64 = 10058;
-
-/// What a consumer has before it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub struct Backlog {
-    /// Messages that wait to be handed out.
-    #[serde(default, rename = "num_pending")]
-    pub queued: u64,
-    /// Messages that are handed out and not yet acknowledged.
-    #[serde(default, rename = "num_ack_pending")]
-    pub running: u64,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    config: StreamConfig,
-    state: StreamCounts,
-}
-
-#[derive(Deserialize)]
-struct StreamConfig {
-    subject_transform: Option<SubjectTransform>,
-}
-
-#[derive(Deserialize)]
-struct StreamCounts {
-    messages: u64,
-    #[serde(default)]
-    subjects: Option<BTreeMap<String, u64>>,
-}
-
 impl Broker {
-    /// Makes the streams that all chains share, where they are missing.
+    /// Makes the streams that all chains share, where they are missing, and lets at least this many servers keep a copy of
+    /// each.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn create_shared_streams(&self) -> Result<(), BrokerError> {
-        self.create_if_missing(layout::log()).await?;
-        self.create_if_missing(layout::counters()).await
+    pub async fn create_shared_streams(&self, replicas: u32) -> Result<(), BrokerError> {
+        for config in layout::shared(replicas) {
+            let name = config.name.clone();
+            match self.create(&config).await {
+                Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.raise_replicas(&name, replicas).await?,
+                created => created?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No
-    /// item is touched. Only these take their room in advance, so a server without it says so here.
+    /// item is touched. Only these take their room in advance, so a server without it says so here; and so does one that
+    /// has fewer servers beside it than the chain asks for.
     ///
     /// # Errors
     ///
@@ -68,9 +46,12 @@ impl Broker {
         let dead = layout::kept(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
         for config in [results, dead] {
             self.create_or_update(config).await.map_err(|error| match error {
-                BrokerError::Server { what, code, description } if NO_ROOM.contains(&code) => {
+                BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
                     let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
                     BrokerError::Server { what, code, description }
+                }
+                BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {
+                    BrokerError::TooFewServers { chain: name.clone(), replicas: chain.replicas, description }
                 }
                 error => error,
             })?;
@@ -86,8 +67,30 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
         self.apply_retention(chain).await?;
-        self.create_or_update(layout::work(chain, state)).await?;
+        self.apply_work(&chain.name, layout::work(chain, state)).await?;
         self.create_consumer(&subject::results_stream(&chain.name), layout::pull()).await
+    }
+
+    /// Makes the work stream agree with this, or makes it. One that follows on one that was removed counts on from a place that
+    /// was never used: nodes make idempotency keys of places, and the streams of results and dead letters remember those.
+    async fn apply_work(&self, chain: &ChainName, mut config: Config) -> Result<(), BrokerError> {
+        match self.update(&config).await {
+            Err(error) if error.is_not_found() => {}
+            updated => return updated,
+        }
+        for kept in [subject::results_stream(chain), subject::dead_stream(chain)] {
+            if self.stream_facts(&kept).await?.last_sequence > 0 {
+                config.first_sequence = Some(unused_sequence());
+            }
+        }
+        match self.create(&config).await {
+            // Another was faster.
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
+                config.first_sequence = None;
+                self.update(&config).await
+            }
+            created => created,
+        }
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -115,7 +118,8 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
         for lane in Lane::ALL {
-            self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await?;
+            let created = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await;
+            created.map_err(|error| error.of_chain(&chain.name, || format!("the stream `{stream}`")))?;
         }
         Ok(())
     }
@@ -150,93 +154,6 @@ impl Broker {
         Ok(())
     }
 
-    /// How many messages a chain's work stream holds. The chain is empty if and only if this is 0.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn unfinished(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        Ok(self.stream_counts(&subject::work_stream(chain), None).await?.messages)
-    }
-
-    /// How many messages wait or run in each hop of each revision.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn unfinished_by_hop(
-        &self,
-        chain: &ChainName,
-    ) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
-        let counts = self.stream_counts(&subject::work_stream(chain), Some(">")).await?;
-        let mut hops = BTreeMap::new();
-        for (name, messages) in counts.subjects.unwrap_or_default() {
-            if let Some(queued) = subject::parse_queued(&name) {
-                *hops.entry((queued.revision, queued.hop)).or_default() += messages;
-            }
-        }
-        Ok(hops)
-    }
-
-    /// Whether an older revision can never have an item again: the intake leads elsewhere and its queues are empty. Both are
-    /// told by one answer of the server, so nothing can come in between.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn is_finished(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
-        let stream = self.stream_state(&subject::work_stream(chain), Some(">")).await?;
-        let transform = stream.config.subject_transform;
-        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
-        let queued = stream.state.subjects.unwrap_or_default();
-        let mut queued = queued.keys().filter_map(|name| subject::parse_queued(name));
-        Ok(fed.is_none_or(|fed| fed.revision != revision) && !queued.any(|queued| queued.revision == revision))
-    }
-
-    /// How many dead letters each stage has.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, BrokerError> {
-        let counts = self.stream_counts(&subject::dead_stream(chain), Some(">")).await?;
-        let subjects = counts.subjects.unwrap_or_default();
-        Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
-    }
-
-    /// How many results a chain has, taken or not.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        Ok(self.stream_counts(&subject::results_stream(chain), None).await?.messages)
-    }
-
-    async fn stream_counts(&self, stream: &str, subjects: Option<&str>) -> Result<StreamCounts, BrokerError> {
-        Ok(self.stream_state(stream, subjects).await?.state)
-    }
-
-    async fn stream_state(&self, stream: &str, subjects: Option<&str>) -> Result<StreamState, BrokerError> {
-        let request = subjects.map_or(json!({}), |filter| json!({ "subjects_filter": filter }));
-        let what = || format!("tell the state of the stream `{stream}`");
-        self.api(format!("STREAM.INFO.{stream}"), &request, what).await
-    }
-
-    /// What waits for the pullers, and what they hold.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
-    pub async fn untaken(&self, chain: &ChainName) -> Result<Backlog, BrokerError> {
-        self.consumer_state(&subject::results_stream(chain), subject::PULL_CONSUMER).await
-    }
-
-    async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
-        let what = || format!("tell the state of the consumer `{consumer}`");
-        self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
-    }
-
     /// Removes every message that a revision has queued.
     ///
     /// # Errors
@@ -260,7 +177,7 @@ impl Broker {
         Ok(results + self.purge(&subject::dead_stream(chain), None).await?)
     }
 
-    async fn purge(&self, stream: &str, filter: Option<&str>) -> Result<u64, BrokerError> {
+    pub(super) async fn purge(&self, stream: &str, filter: Option<&str>) -> Result<u64, BrokerError> {
         #[derive(Deserialize)]
         struct Purged {
             purged: u64,
@@ -291,22 +208,10 @@ impl Broker {
         published.map_err(|error| BrokerError::other("count", &error))
     }
 
-    async fn create_if_missing(&self, config: Config) -> Result<(), BrokerError> {
-        match self.create(&config).await {
-            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => Ok(()),
-            other => other,
-        }
-    }
-
     async fn create_or_update(&self, config: Config) -> Result<(), BrokerError> {
         match self.create(&config).await {
-            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => {
-                let name = &config.name;
-                let what = || format!("change the stream `{name}`");
-                let _: Value = self.api(format!("STREAM.UPDATE.{name}"), &config, what).await?;
-                Ok(())
-            }
-            other => other,
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.update(&config).await,
+            created => created,
         }
     }
 
@@ -316,4 +221,17 @@ impl Broker {
             self.api(format!("STREAM.CREATE.{name}"), config, || format!("make the stream `{name}`")).await?;
         Ok(())
     }
+
+    async fn update(&self, config: &Config) -> Result<(), BrokerError> {
+        let name = &config.name;
+        let what = || format!("change the stream `{name}`");
+        let _: Value = self.api(format!("STREAM.UPDATE.{name}"), config, what).await?;
+        Ok(())
+    }
+}
+
+/// A place that no stream has reached: the microseconds since the Unix epoch, because none stores a million messages a second.
+fn unused_sequence() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

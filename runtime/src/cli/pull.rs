@@ -99,7 +99,11 @@ fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
 
 async fn next(root: &Root, puller: &mut Puller, args: &Args) -> anyhow::Result<Next> {
     let started = Instant::now();
-    let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+    let look = async || {
+        tokio::time::sleep(LOOK).await;
+        root.is_drained(&args.chain).await
+    };
+    let mut looking = Box::pin(look());
     loop {
         let patience = match args.timeout {
             Some(timeout) => timeout.saturating_sub(started.elapsed()),
@@ -109,10 +113,10 @@ async fn next(root: &Root, puller: &mut Puller, args: &Args) -> anyhow::Result<N
             biased;
             taken = puller.next() => return Ok(Next::Result(Box::new(taken?))),
             () = tokio::time::sleep(patience), if args.timeout.is_some() => return Ok(Next::TimedOut),
-            _ = look.tick(), if args.all => {
-                if root.is_drained(&args.chain).await? {
-                    return Ok(Next::Drained);
-                }
+            drained = &mut looking, if args.all => match drained {
+                Ok(true) => return Ok(Next::Drained),
+                Err(error) if !error.is_passing() => return Err(error.into()),
+                _ => looking = Box::pin(look()),
             }
         }
     }

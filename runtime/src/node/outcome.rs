@@ -16,6 +16,7 @@ use super::catalog::Phase;
 use super::logs::StageLog;
 use super::stats::HopStats;
 use super::store::Publishes;
+use super::trouble::Trouble;
 use super::worker::{Turns, left_run, reached};
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, Published};
@@ -60,6 +61,8 @@ pub struct Hop {
     pub logs: Arc<StageLog>,
     /// Counts.
     pub stats: Arc<HopStats>,
+    /// Where to tell what keeps it from going on.
+    pub trouble: Arc<Trouble>,
 }
 
 /// A frame that was handed out, and which attempt this is.

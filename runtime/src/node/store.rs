@@ -5,7 +5,7 @@
 //! took 12.6 s in batches and 1.7 s side by side. Batches are kept for the one case that needs them, a frame of
 //! which some items go on and others are tried again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
@@ -19,8 +19,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Outputs of one frame that are on their way at once.
 const SIDE_BY_SIDE: usize = 256;
-/// After this many tries, the node says what it waits for.
-const TELL_AFTER: u32 = 20;
+/// After this long, the node says what it waits for.
+const TELL_AFTER: Duration = Duration::from_secs(5);
 
 /// What is to be stored before a frame may be acknowledged.
 #[derive(Default)]
@@ -73,19 +73,19 @@ impl Hop {
     where
         P: Future<Output = Result<Published, PublishError>>,
     {
-        let mut wait = AGAIN;
-        for tries in 1.. {
+        let (mut wait, started) = (AGAIN, Instant::now());
+        let mut told = None;
+        loop {
             let error = match publish().await {
                 Ok(published) => return Ok(published),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };
-            if tries == TELL_AFTER {
-                tracing::warn!(chain = %self.chain.name, stage = %self.stage().name, %error, "outputs wait to be stored");
+            if told.is_none() && started.elapsed() >= TELL_AFTER {
+                told = self.trouble.outputs_wait(&self.stage().name, &error);
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
-        Err(PublishError::Unanswered)
     }
 }

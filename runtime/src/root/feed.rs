@@ -1,7 +1,8 @@
 //! Feeding items into a chain.
 
+mod delivery;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,18 +12,17 @@ use serde::Serialize;
 
 use super::{Root, RootError};
 use crate::broker::Broker;
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{Outgoing, Published};
 use crate::frame::id::FrameId;
 use crate::frame::{Frame, Headers, header};
 use crate::name::ChainName;
 use crate::subject;
+use delivery::Delivery;
+
+pub use delivery::{Waiting, Waits};
 
 /// Items that may be on their way at once.
 const WINDOW: usize = 512;
-/// The first wait when the queue is full; doubled each time.
-const FULL_WAIT: Duration = Duration::from_millis(20);
-/// The longest wait when the queue is full.
-const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
 /// What items are sent as.
 const CONTENT_TYPE: &str = "application/cbor-seq";
 
@@ -67,10 +67,9 @@ pub struct Fed {
 /// Feeds one chain. Many items are on their way at once; [`Feeder::finish`] waits for the last.
 pub struct Feeder {
     broker: Broker,
-    chain: ChainName,
     subject: Arc<str>,
-    waiting: Arc<AtomicBool>,
-    on_the_way: FuturesUnordered<futures_util::future::BoxFuture<'static, Result<Published, PublishError>>>,
+    delivery: Arc<Delivery>,
+    on_the_way: FuturesUnordered<futures_util::future::BoxFuture<'static, Result<Published, RootError>>>,
     fed: Fed,
 }
 
@@ -87,9 +86,8 @@ impl Root {
         }
         Ok(Feeder {
             broker: self.broker.clone(),
-            chain: chain.clone(),
             subject: subject::intake(chain).into(),
-            waiting: Arc::default(),
+            delivery: Arc::new(Delivery::new(self.clone(), chain.clone())),
             on_the_way: FuturesUnordered::new(),
             fed: Fed::default(),
         })
@@ -117,7 +115,8 @@ impl Feeder {
         if size > max {
             return Err(RootError::TooLarge { size, max });
         }
-        self.on_the_way.push(publish(self.broker.clone(), message, Arc::clone(&self.waiting)).boxed());
+        let delivery = Arc::clone(&self.delivery);
+        self.on_the_way.push(async move { delivery.deliver(message).await }.boxed());
         while let Some(Some(published)) = self.on_the_way.next().now_or_never() {
             self.count(published)?;
         }
@@ -142,10 +141,10 @@ impl Feeder {
         self.fed
     }
 
-    /// Whether the chain has no room at the moment.
+    /// Tells what the feeder waits for, also while it feeds.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Relaxed)
+    pub fn waits(&self) -> Waits {
+        self.delivery.waits.clone()
     }
 
     /// Waits for the items on their way, but no longer than this, and takes no more.
@@ -166,39 +165,11 @@ impl Feeder {
         }
     }
 
-    fn count(&mut self, published: Result<Published, PublishError>) -> Result<(), RootError> {
-        match published {
-            Ok(Published::Stored) => self.fed.accepted += 1,
-            Ok(Published::Duplicate) => self.fed.duplicates += 1,
-            Err(error) => return Err(self.explain(error)),
+    fn count(&mut self, published: Result<Published, RootError>) -> Result<(), RootError> {
+        match published? {
+            Published::Stored => self.fed.accepted += 1,
+            Published::Duplicate => self.fed.duplicates += 1,
         }
         Ok(())
-    }
-
-    fn explain(&self, error: PublishError) -> RootError {
-        match error {
-            PublishError::NoStream(_) => RootError::Closed(self.chain.clone()),
-            PublishError::TooLarge { size, max } => RootError::TooLarge { size, max },
-            PublishError::Broker(error) => error.into(),
-            PublishError::Full(_) | PublishError::Unanswered => RootError::TimedOut(error.to_string()),
-        }
-    }
-}
-
-/// Publishes until the server has the item. Its id makes that safe however often it takes.
-async fn publish(broker: Broker, message: Outgoing, waiting: Arc<AtomicBool>) -> Result<Published, PublishError> {
-    let mut wait = FULL_WAIT;
-    loop {
-        match broker.publish(&message).await {
-            Err(error) if error.is_passing() => {
-                waiting.store(true, Relaxed);
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(FULL_WAIT_MAX);
-            }
-            published => {
-                waiting.store(false, Relaxed);
-                return published;
-            }
-        }
     }
 }

@@ -1,16 +1,20 @@
 //! Taking results, each given to one puller, and watching them without taking any.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{ResultItem, Root, RootError};
+use crate::broker::Complaint;
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Acker, Event, Queue};
+use crate::broker::queue::{Acker, Delivery, Event, Queue};
 use crate::name::ChainName;
 use crate::subject;
 
 /// Results that one request asks for.
 const BATCH: u64 = 256;
+/// Confirmed results that a puller remembers: more than the server hands out before it knows that they are confirmed.
+const REMEMBERED: usize = 32_768;
 /// How long to wait before opening the results again.
 const REOPEN: Duration = Duration::from_millis(500);
 
@@ -21,6 +25,8 @@ pub struct Puller {
     queue: Queue,
     batch: u64,
     taken: VecDeque<Taken>,
+    confirmed: Arc<Confirmed>,
+    complaint: Complaint,
 }
 
 /// A result that was taken. Unless it is confirmed, another puller gets it, in half a minute or when [`Taken::give_back`]
@@ -29,21 +35,57 @@ pub struct Puller {
 pub struct Taken {
     /// The result.
     pub result: ResultItem,
-    acker: Option<Acker>,
+    /// Of the message that held it, if it is the last result in there.
+    message: Option<Message>,
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+struct Message {
+    place: Place,
+    acker: Acker,
+    confirmed: Arc<Confirmed>,
+}
+
+/// A message's place in the stream, and when it was stored: places are used again in a stream that was made anew.
+type Place = (u64, u64);
+
+/// The messages that were confirmed last. A server that dies may forget that they were, and hands them out again.
+#[derive(Debug, Default)]
+struct Confirmed(Mutex<(HashSet<Place>, VecDeque<Place>)>);
+
+impl Confirmed {
+    fn add(&self, place: Place) {
+        let mut confirmed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (places, order) = &mut *confirmed;
+        if places.insert(place) {
+            order.push_back(place);
+        }
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            places.remove(&oldest);
+        }
+    }
+
+    fn contains(&self, place: Place) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.contains(&place)
+    }
 }
 
 impl Taken {
     /// Confirms the result: no other puller gets it.
     pub async fn ack(self) {
-        if let Some(acker) = self.acker {
-            acker.ack().await;
+        if let Some(message) = self.message {
+            message.confirmed.add(message.place);
+            message.acker.ack().await;
         }
     }
 
     /// Gives the result to the next who asks.
     pub async fn give_back(self) {
-        if let Some(acker) = self.acker {
-            acker.nak(Duration::ZERO).await;
+        if let Some(message) = self.message {
+            message.acker.nak(Duration::ZERO).await;
         }
     }
 }
@@ -57,7 +99,9 @@ impl Root {
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
         self.chain(chain).await?;
         let queue = self.broker.queue(&subject::results_stream(chain), subject::PULL_CONSUMER).await?;
-        Ok(Puller { root: self.clone(), chain: chain.clone(), queue, batch: BATCH, taken: VecDeque::new() })
+        let (root, chain, taken) = (self.clone(), chain.clone(), VecDeque::new());
+        let (confirmed, complaint) = (Arc::default(), Complaint::default());
+        Ok(Puller { root, chain, queue, batch: BATCH, taken, confirmed, complaint })
     }
 
     /// Opens the results of a chain to see them without taking them.
@@ -95,11 +139,12 @@ impl Puller {
         self
     }
 
-    /// The next result, however long it takes. Can be dropped and called again without losing anything.
+    /// The next result, however long it takes, also while the server is away. Can be dropped and called again without losing
+    /// anything.
     ///
     /// # Errors
     ///
-    /// If the connection is closed, or the chain is gone.
+    /// If the chain or what it keeps its results in is gone.
     pub async fn next(&mut self) -> Result<Taken, RootError> {
         loop {
             if let Some(taken) = self.taken.pop_front() {
@@ -109,24 +154,41 @@ impl Puller {
                 self.queue.request(self.batch).await?;
             }
             match self.queue.next().await {
-                Event::Delivery(delivery) => {
-                    let results = ResultItem::all(&delivery.headers(), &delivery.payload);
-                    let last = results.len();
-                    for (result, position) in results.into_iter().zip(1..) {
-                        // A message is confirmed with its last result.
-                        let acker = (position == last).then(|| delivery.acker.clone());
-                        self.taken.push_back(Taken { result, acker });
-                    }
-                }
+                Event::Delivery(delivery) => self.take(*delivery).await,
                 Event::Expired => {}
-                Event::Gone | Event::Closed => {
-                    self.root.chain(&self.chain).await?;
-                    tokio::time::sleep(REOPEN).await;
-                    let stream = subject::results_stream(&self.chain);
-                    self.queue = self.root.broker.queue(&stream, subject::PULL_CONSUMER).await?;
-                }
+                Event::Gone | Event::Closed => self.reopen().await?,
             }
         }
+    }
+
+    async fn take(&mut self, delivery: Delivery) {
+        let place = (delivery.sequence, delivery.stored_millis);
+        if self.confirmed.contains(place) {
+            return delivery.acker.ack().await;
+        }
+        let results = ResultItem::all(&delivery.headers(), &delivery.payload);
+        let last = results.len();
+        for (result, position) in results.into_iter().zip(1..) {
+            // A message is confirmed with its last result.
+            let message = (position == last).then(|| {
+                let (acker, confirmed) = (delivery.acker.clone(), Arc::clone(&self.confirmed));
+                Message { place, acker, confirmed }
+            });
+            self.taken.push_back(Taken { result, message });
+        }
+    }
+
+    /// Opens the results again. Nobody hands them out while the servers of a cluster elect who does.
+    async fn reopen(&mut self) -> Result<(), RootError> {
+        let what = format!("take results of chain `{}`", self.chain);
+        tokio::time::sleep(REOPEN).await;
+        match self.root.broker.untaken(&self.chain).await {
+            Ok(_) => self.complaint.over(&what),
+            Err(error) if error.is_passing() => self.complaint.met(&self.root.broker, &what, &error),
+            Err(error) => return Err(error.into()),
+        }
+        self.queue = self.root.broker.queue(&subject::results_stream(&self.chain), subject::PULL_CONSUMER).await?;
+        Ok(())
     }
 
     /// Gives back what was taken ahead and not asked for.
@@ -157,15 +219,13 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the results cannot be read any more.
     pub async fn next(&mut self) -> Result<ResultItem, RootError> {
         loop {
             if let Some(result) = self.seen.pop_front() {
                 return Ok(result);
             }
-            let Some(message) = self.follower.next().await? else {
-                return Err(RootError::TimedOut("the connection was closed".to_owned()));
-            };
+            let message = self.follower.next().await?;
             self.seen.extend(ResultItem::all(&message.headers, &message.payload));
         }
     }

@@ -132,7 +132,8 @@ impl Root {
     }
 }
 
-fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
+/// What keeps nodes from serving a chain.
+pub(super) fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
     let of = |node: &NodeReport| {
         let problems = node.problems.iter().filter(|problem| problem.chain.split('.').next() == Some(chain.as_str()));
         problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()

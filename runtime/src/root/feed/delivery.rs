@@ -1,0 +1,117 @@
+//! Bringing what is fed to the server, however long it takes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::name::ChainName;
+use crate::root::{Root, RootError};
+
+/// The first wait before feeding again what was not taken; doubled each time.
+const AGAIN: Duration = Duration::from_millis(20);
+/// The longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How long what was learned about an intake that nobody listens to holds for all items on their way.
+const LEARNED: Duration = Duration::from_secs(1);
+/// How long an intake that is open by its chain's state may have nobody who listens to it.
+const UNHEARD: Duration = Duration::from_secs(5);
+
+/// What a feeder waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// When an item was last taken, or the wait began.
+    pub since: Instant,
+    /// Why none is taken.
+    pub reason: String,
+    /// Whether that is only because the connection is lost.
+    pub is_lost: bool,
+}
+
+/// Tells what a feeder waits for, also while it feeds.
+#[derive(Debug, Clone, Default)]
+pub struct Waits(Arc<Mutex<Option<Waiting>>>);
+
+impl Waits {
+    /// What it waits for at the moment.
+    #[must_use]
+    pub fn now(&self) -> Option<Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn met(&self, reason: &PublishError, is_lost: bool) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.since);
+        *waiting = Some(Waiting { since, reason: reason.to_string(), is_lost });
+    }
+
+    fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Brings items to one chain.
+pub(super) struct Delivery {
+    root: Root,
+    chain: ChainName,
+    pub(super) waits: Waits,
+    /// When it was last looked why nobody listens to the intake.
+    looked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Delivery {
+    pub(super) fn new(root: Root, chain: ChainName) -> Self {
+        Self { root, chain, waits: Waits::default(), looked: tokio::sync::Mutex::default() }
+    }
+
+    /// Publishes until the server has the item. Its id makes that safe however often it takes.
+    pub(super) async fn deliver(&self, message: Outgoing) -> Result<Published, RootError> {
+        let mut wait = AGAIN;
+        let mut unheard: Option<Instant> = None;
+        loop {
+            let error = match self.root.broker.publish(&message).await {
+                Ok(published) => {
+                    self.waits.over();
+                    return Ok(published);
+                }
+                Err(error) => error,
+            };
+            match &error {
+                PublishError::NoStream(_) => {
+                    let since = *unheard.get_or_insert_with(Instant::now);
+                    self.look_why(since).await?;
+                }
+                PublishError::TooLarge { size, max } => return Err(RootError::TooLarge { size: *size, max: *max }),
+                PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
+                _ => {}
+            }
+            self.waits.met(&error, !self.root.broker.is_connected());
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// Fails if nobody listens to the intake because it is closed, or the chain or its queues are gone. Does not if the servers
+    /// of a cluster are about to elect who does.
+    async fn look_why(&self, since: Instant) -> Result<(), RootError> {
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|looked| looked.elapsed() < LEARNED) {
+            return Ok(());
+        }
+        let why = async {
+            let (_, marked) = self.root.chain(&self.chain).await?;
+            if !marked.state.open {
+                return Err(RootError::Closed(self.chain.clone()));
+            }
+            self.root.broker.unfinished(&self.chain).await?;
+            // There are queues and they have a leader, but the intake does not lead there: opening it mends that.
+            if since.elapsed() > UNHEARD { Err(RootError::Closed(self.chain.clone())) } else { Ok(()) }
+        };
+        match why.await {
+            Err(error) if !error.is_passing() => Err(error),
+            _ => {
+                *looked = Some(Instant::now());
+                Ok(())
+            }
+        }
+    }
+}
