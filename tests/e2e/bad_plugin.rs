@@ -101,12 +101,16 @@ fn a_chain_for_which_the_server_has_no_room_is_refused_and_leaves_no_chain() {
     // Too small for the log lines of all chains; for what the chain asks for its results.
     for (bytes, asks, says) in [
         ("100MB", "1MB", &["cannot make the stream `PCLUSTER_LOG`", "give it more room with `max_file_store`"][..]),
-        ("1GB", "1GiB", &["cannot make the stream `PCLUSTER_a_OUT`", "ask for less with `max_bytes` below `[results]`"]),
+        ("1GB", "1GiB", &["cannot make the stream `PCLUSTER_a_", "ask for less with `max_bytes` below `[results]`"]),
     ] {
         let cluster = room(bytes);
         cluster.file("chain.toml", asking(asks));
         assert_refused(&cluster.run(&["deploy"]), 1, says);
         assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+        if asks == "1GiB" {
+            // Nothing is left that keeps the room from others.
+            cluster.deploy(&asking("300MB").replace("\"a\"", "\"b\""));
+        }
     }
     let cluster = room("1GB");
     cluster.deploy(&asking("1MB"));

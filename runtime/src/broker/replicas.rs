@@ -60,9 +60,6 @@ impl Info {
 impl Broker {
     /// Lets at least this many servers keep a copy of a stream. Nothing else about it is changed.
     pub(super) async fn raise_replicas(&self, stream: &str, replicas: u32) -> Result<(), BrokerError> {
-        if replicas == 1 {
-            return Ok(());
-        }
         let mut info = self.stream_info(stream).await?;
         if info.replicas() < replicas.into() {
             info.config["num_replicas"] = json!(replicas);

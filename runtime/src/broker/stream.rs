@@ -24,10 +24,19 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn create_shared_streams(&self, replicas: u32) -> Result<(), BrokerError> {
         for config in layout::shared(replicas) {
-            let name = config.name.clone();
+            match self.raise_replicas(&config.name, replicas).await {
+                Err(error) if error.is_not_found() => {}
+                raised => {
+                    raised?;
+                    continue;
+                }
+            }
             match self.create(&config).await {
-                Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.raise_replicas(&name, replicas).await?,
-                created => created?,
+                // Another was faster.
+                Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
+                    self.raise_replicas(&config.name, replicas).await?;
+                }
+                created => drop(created?),
             }
         }
         Ok(())
@@ -44,17 +53,20 @@ impl Broker {
         let name = &chain.name;
         let results = layout::kept(chain, subject::results_stream(name), subject::results(name), "results");
         let dead = layout::kept(chain, subject::dead_stream(name), subject::dead_all(name), "dead letters");
+        let mut made = Vec::new();
         for config in [results, dead] {
-            self.create_or_update(config).await.map_err(|error| match error {
-                BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
-                    let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
-                    BrokerError::Server { what, code, description }
+            match self.update_or_create(&config).await {
+                Ok(true) => made.push(config.name),
+                Ok(false) => {}
+                Err(error) => {
+                    // One without the other would only keep room from those who need it.
+                    for stream in made {
+                        let deleted = self.delete_stream(&stream).await;
+                        tracing::debug!(stream, ?deleted, "what is left of a deploy that is refused");
+                    }
+                    return Err(refusal(chain, error));
                 }
-                BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {
-                    BrokerError::TooFewServers { chain: name.clone(), replicas: chain.replicas, description }
-                }
-                error => error,
-            })?;
+            }
         }
         Ok(())
     }
@@ -89,7 +101,7 @@ impl Broker {
                 config.first_sequence = None;
                 self.update(&config).await
             }
-            created => created,
+            created => created.map(drop),
         }
     }
 
@@ -208,17 +220,34 @@ impl Broker {
         published.map_err(|error| BrokerError::other("count", &error))
     }
 
-    async fn create_or_update(&self, config: Config) -> Result<(), BrokerError> {
-        match self.create(&config).await {
-            Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.update(&config).await,
+    /// Says whether it was made. One that is there is not made again, because the server would want its room a second time.
+    async fn update_or_create(&self, config: &Config) -> Result<bool, BrokerError> {
+        match self.update(config).await {
+            Err(error) if error.is_not_found() => {}
+            updated => return updated.map(|()| false),
+        }
+        match self.create(config).await {
+            // Another was faster.
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.update(config).await.map(|()| false),
             created => created,
         }
     }
 
-    async fn create(&self, config: &Config) -> Result<(), BrokerError> {
+    /// Says whether it was made: one that is there already and is just like this one is left alone.
+    async fn create(&self, config: &Config) -> Result<bool, BrokerError> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            did_create: bool,
+        }
         let name = &config.name;
-        let _: Value =
-            self.api(format!("STREAM.CREATE.{name}"), config, || format!("make the stream `{name}`")).await?;
+        let what = || format!("make the stream `{name}`");
+        let created: Created = self.api(format!("STREAM.CREATE.{name}"), config, what).await?;
+        Ok(created.did_create)
+    }
+
+    async fn delete_stream(&self, name: &str) -> Result<(), BrokerError> {
+        let _: Value = self.api(format!("STREAM.DELETE.{name}"), &(), || format!("remove the stream `{name}`")).await?;
         Ok(())
     }
 
@@ -227,6 +256,20 @@ impl Broker {
         let what = || format!("change the stream `{name}`");
         let _: Value = self.api(format!("STREAM.UPDATE.{name}"), config, what).await?;
         Ok(())
+    }
+}
+
+/// Why a chain's streams cannot be as it asks.
+fn refusal(chain: &Chain, error: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
+            let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
+            BrokerError::Server { what, code, description }
+        }
+        BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {
+            BrokerError::TooFewServers { chain: chain.name.clone(), replicas: chain.replicas, description }
+        }
+        error => error,
     }
 }
 
