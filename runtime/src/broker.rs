@@ -8,6 +8,7 @@
 pub mod address;
 mod ask;
 pub mod backlog;
+pub mod confirm;
 mod error;
 pub mod follow;
 mod layout;

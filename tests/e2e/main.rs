@@ -20,5 +20,6 @@ mod logs;
 mod nodes;
 mod pull;
 mod reset;
+mod servers;
 mod versions;
 mod wait;

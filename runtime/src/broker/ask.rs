@@ -127,8 +127,13 @@ impl Broker {
     }
 
     /// How long an answer may take.
-    fn patience(&self) -> Duration {
-        if self.client.server_info().cluster.is_some() { CLUSTER_TIMEOUT } else { REQUEST_TIMEOUT }
+    pub(super) fn patience(&self) -> Duration {
+        if self.is_clustered() { CLUSTER_TIMEOUT } else { REQUEST_TIMEOUT }
+    }
+
+    /// Whether the server has others beside it.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.client.server_info().cluster.is_some()
     }
 
     fn unanswered(&self, what: String, met: Option<BrokerError>, patience: Duration) -> BrokerError {

@@ -129,6 +129,11 @@ impl Acker {
         self.answer("+WPI".into()).await;
     }
 
+    /// Where answers for the message go.
+    pub(super) fn reply(&self) -> Subject {
+        self.reply.clone()
+    }
+
     async fn answer(&self, payload: Bytes) {
         if let Err(error) = self.client.publish(self.reply.clone(), payload).await {
             tracing::debug!(%error, "an answer was not sent");

@@ -1,12 +1,13 @@
 //! What is stored where: makes and changes the streams of a chain and those that all chains share, and the consumers of a
 //! chain's hops.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{self, pull};
 use async_nats::jetstream::stream::Config;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::error::code;
 use super::{Broker, BrokerError, layout};
@@ -14,6 +15,9 @@ use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
+
+/// How long to wait before making a consumer that could not be made yet.
+const AGAIN: Duration = Duration::from_millis(300);
 
 impl Broker {
     /// Makes the streams that all chains share, where they are missing, and lets at least this many servers keep a copy of
@@ -141,9 +145,18 @@ impl Broker {
         let config = consumer::IntoConsumerConfig::into_consumer_config(config);
         let subject = format!("CONSUMER.DURABLE.CREATE.{stream}.{name}");
         let request = json!({ "stream_name": stream, "config": config });
-        let _: Value =
-            self.api(subject, &request, || format!("make the consumer `{name}` of stream `{stream}`")).await?;
-        Ok(())
+        let deadline = Instant::now() + self.patience();
+        loop {
+            let what = || format!("make the consumer `{name}` of stream `{stream}`");
+            let made: Result<Value, _> = self.api(subject.clone(), &request, what).await;
+            match made {
+                // In a cluster this is also the answer while the stream is given to other servers.
+                Err(error) if error.is_no_room() && self.is_clustered() && Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                made => return made.map(drop),
+            }
+        }
     }
 
     /// Removes the consumers of a revision. Those already gone are passed over.

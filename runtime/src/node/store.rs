@@ -19,8 +19,8 @@ const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Outputs of one frame that are on their way at once.
 const SIDE_BY_SIDE: usize = 256;
-/// After this long, the node says what it waits for.
-const TELL_AFTER: Duration = Duration::from_secs(5);
+/// After this long, the node says what it waits for: the servers of a cluster may take ten seconds to elect a leader.
+const TELL_AFTER: Duration = Duration::from_secs(12);
 
 /// What is to be stored before a frame may be acknowledged.
 #[derive(Default)]

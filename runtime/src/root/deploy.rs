@@ -63,8 +63,8 @@ impl Root {
         }
         let (mut deployment, state) = self.register(&registry, &prepared).await?;
         self.settle(&registry, &prepared.chain, state).await?;
-        self.broker.create_consumers(&prepared.chain, deployment.revision).await?;
         deployment.copying = self.broker.await_replicas(&prepared.chain.name).await?;
+        self.broker.create_consumers(&prepared.chain, deployment.revision).await?;
         Ok(deployment)
     }
 

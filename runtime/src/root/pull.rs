@@ -1,20 +1,23 @@
 //! Taking results, each given to one puller, and watching them without taking any.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod confirmed;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
+
+use confirmed::{Confirmed, Message};
 
 use super::{ResultItem, Root, RootError};
 use crate::broker::Complaint;
+use crate::broker::confirm::Confirmations;
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Acker, Delivery, Event, Queue};
+use crate::broker::queue::{Delivery, Event, Queue};
 use crate::name::ChainName;
 use crate::subject;
 
 /// Results that one request asks for.
 const BATCH: u64 = 256;
-/// Confirmed results that a puller remembers: more than the server hands out before it knows that they are confirmed.
-const REMEMBERED: usize = 32_768;
 /// How long to wait before opening the results again.
 const REOPEN: Duration = Duration::from_millis(500);
 
@@ -26,6 +29,7 @@ pub struct Puller {
     batch: u64,
     taken: VecDeque<Taken>,
     confirmed: Arc<Confirmed>,
+    confirmations: Confirmations,
     complaint: Complaint,
 }
 
@@ -39,53 +43,18 @@ pub struct Taken {
     message: Option<Message>,
 }
 
-/// A message that was taken.
-#[derive(Debug)]
-struct Message {
-    place: Place,
-    acker: Acker,
-    confirmed: Arc<Confirmed>,
-}
-
-/// A message's place in the stream, and when it was stored: places are used again in a stream that was made anew.
-type Place = (u64, u64);
-
-/// The messages that were confirmed last. A server that dies may forget that they were, and hands them out again.
-#[derive(Debug, Default)]
-struct Confirmed(Mutex<(HashSet<Place>, VecDeque<Place>)>);
-
-impl Confirmed {
-    fn add(&self, place: Place) {
-        let mut confirmed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (places, order) = &mut *confirmed;
-        if places.insert(place) {
-            order.push_back(place);
-        }
-        if order.len() > REMEMBERED
-            && let Some(oldest) = order.pop_front()
-        {
-            places.remove(&oldest);
-        }
-    }
-
-    fn contains(&self, place: Place) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.contains(&place)
-    }
-}
-
 impl Taken {
     /// Confirms the result: no other puller gets it.
     pub async fn ack(self) {
         if let Some(message) = self.message {
-            message.confirmed.add(message.place);
-            message.acker.ack().await;
+            message.confirm().await;
         }
     }
 
     /// Gives the result to the next who asks.
     pub async fn give_back(self) {
         if let Some(message) = self.message {
-            message.acker.nak(Duration::ZERO).await;
+            message.give_back().await;
         }
     }
 }
@@ -100,8 +69,10 @@ impl Root {
         self.chain(chain).await?;
         let queue = self.broker.queue(&subject::results_stream(chain), subject::PULL_CONSUMER).await?;
         let (root, chain, taken) = (self.clone(), chain.clone(), VecDeque::new());
-        let (confirmed, complaint) = (Arc::default(), Complaint::default());
-        Ok(Puller { root, chain, queue, batch: BATCH, taken, confirmed, complaint })
+        let confirmations = self.broker.confirmations().await?;
+        let confirmed = Arc::new(Confirmed::new(confirmations.confirmer()));
+        let complaint = Complaint::default();
+        Ok(Puller { root, chain, queue, batch: BATCH, taken, confirmed, confirmations, complaint })
     }
 
     /// Opens the results of a chain to see them without taking them.
@@ -153,7 +124,12 @@ impl Puller {
             if self.queue.demand() == 0 {
                 self.queue.request(self.batch).await?;
             }
-            match self.queue.next().await {
+            let event = tokio::select! {
+                biased;
+                event = self.queue.next() => event,
+                () = self.confirmations.note() => Event::Closed,
+            };
+            match event {
                 Event::Delivery(delivery) => self.take(*delivery).await,
                 Event::Expired => {}
                 Event::Gone | Event::Closed => self.reopen().await?,
@@ -162,18 +138,15 @@ impl Puller {
     }
 
     async fn take(&mut self, delivery: Delivery) {
-        let place = (delivery.sequence, delivery.stored_millis);
-        if self.confirmed.contains(place) {
-            return delivery.acker.ack().await;
+        let message = Message::new(&self.confirmed, &delivery);
+        if message.is_confirmed() {
+            return message.confirm().await;
         }
         let results = ResultItem::all(&delivery.headers(), &delivery.payload);
         let last = results.len();
         for (result, position) in results.into_iter().zip(1..) {
             // A message is confirmed with its last result.
-            let message = (position == last).then(|| {
-                let (acker, confirmed) = (delivery.acker.clone(), Arc::clone(&self.confirmed));
-                Message { place, acker, confirmed }
-            });
+            let message = (position == last).then(|| message.clone());
             self.taken.push_back(Taken { result, message });
         }
     }
@@ -191,7 +164,7 @@ impl Puller {
         Ok(())
     }
 
-    /// Gives back what was taken ahead and not asked for.
+    /// Gives back what was taken ahead and not asked for, and waits until the server knows what was confirmed.
     pub async fn close(mut self) {
         let _ = self.queue.close().await;
         loop {
@@ -205,6 +178,10 @@ impl Puller {
             taken.give_back().await;
         }
         let _ = self.root.broker.flush().await;
+        let left = self.confirmations.finish().await;
+        if left > 0 {
+            tracing::warn!("the server has not heard of {left} results that were taken; it will hand them out again");
+        }
     }
 }
 

@@ -54,8 +54,8 @@ pub(super) struct Delivery {
     root: Root,
     chain: ChainName,
     pub(super) waits: Waits,
-    /// When it was last looked why nobody listens to the intake.
-    looked: tokio::sync::Mutex<Option<Instant>>,
+    /// When it was last looked why nobody listens to the intake, and whether somebody should.
+    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
 impl Delivery {
@@ -66,6 +66,7 @@ impl Delivery {
     /// Publishes until the server has the item. Its id makes that safe however often it takes.
     pub(super) async fn deliver(&self, message: Outgoing) -> Result<Published, RootError> {
         let mut wait = AGAIN;
+        // Since when somebody should listen to the intake and nobody does.
         let mut unheard: Option<Instant> = None;
         loop {
             let error = match self.root.broker.publish(&message).await {
@@ -77,8 +78,12 @@ impl Delivery {
             };
             match &error {
                 PublishError::NoStream(_) => {
-                    let since = *unheard.get_or_insert_with(Instant::now);
-                    self.look_why(since).await?;
+                    let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));
+                    if since.is_some_and(|since| since.elapsed() > UNHEARD) {
+                        // There are queues, but the intake does not lead there: opening it mends that.
+                        return Err(RootError::Closed(self.chain.clone()));
+                    }
+                    unheard = since;
                 }
                 PublishError::TooLarge { size, max } => return Err(RootError::TooLarge { size: *size, max: *max }),
                 PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
@@ -90,28 +95,26 @@ impl Delivery {
         }
     }
 
-    /// Fails if nobody listens to the intake because it is closed, or the chain or its queues are gone. Does not if the servers
-    /// of a cluster are about to elect who does.
-    async fn look_why(&self, since: Instant) -> Result<(), RootError> {
+    /// Whether somebody should listen to the intake: nobody does while the servers of a cluster elect who does. Fails if the
+    /// intake is closed, or the chain or its queues are gone.
+    async fn should_be_heard(&self) -> Result<bool, RootError> {
         let mut looked = self.looked.lock().await;
-        if looked.is_some_and(|looked| looked.elapsed() < LEARNED) {
-            return Ok(());
+        if let Some((_, should)) = looked.filter(|(at, _)| at.elapsed() < LEARNED) {
+            return Ok(should);
         }
-        let why = async {
+        let look = async {
             let (_, marked) = self.root.chain(&self.chain).await?;
             if !marked.state.open {
                 return Err(RootError::Closed(self.chain.clone()));
             }
             self.root.broker.unfinished(&self.chain).await?;
-            // There are queues and they have a leader, but the intake does not lead there: opening it mends that.
-            if since.elapsed() > UNHEARD { Err(RootError::Closed(self.chain.clone())) } else { Ok(()) }
+            Ok(true)
         };
-        match why.await {
-            Err(error) if !error.is_passing() => Err(error),
-            _ => {
-                *looked = Some(Instant::now());
-                Ok(())
-            }
-        }
+        let should = match look.await {
+            Err(error) if error.is_passing() => false,
+            looked => looked?,
+        };
+        *looked = Some((Instant::now(), should));
+        Ok(should)
     }
 }
