@@ -7,6 +7,7 @@ mod support;
 mod any_client;
 mod any_language;
 mod apart;
+mod away;
 mod bad_input;
 mod bad_manifest;
 mod bad_plugin;

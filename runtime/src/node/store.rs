@@ -73,7 +73,7 @@ impl Hop {
     where
         P: Future<Output = Result<Published, PublishError>>,
     {
-        let (mut wait, started) = (AGAIN, Instant::now());
+        let (mut wait, mut started) = (AGAIN, Instant::now());
         let mut told = None;
         loop {
             let error = match publish().await {
@@ -81,6 +81,10 @@ impl Hop {
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };
+            if !self.broker.is_connected() {
+                // That is told by itself.
+                started = Instant::now();
+            }
             if told.is_none() && started.elapsed() >= TELL_AFTER {
                 told = self.trouble.outputs_wait(&self.stage().name, &error);
             }

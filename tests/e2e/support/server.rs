@@ -72,6 +72,13 @@ impl Server {
         self.launch(&port(&self.url));
     }
 
+    /// Kills the server and starts it again at the same address with nothing of what it had.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join(".nats")).unwrap();
+        self.launch(&port(&self.url));
+    }
+
     /// What the server wrote into its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

@@ -1,8 +1,9 @@
 //! Bringing what is fed to the server, however long it takes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError, Published};
 use crate::name::ChainName;
 use crate::root::{Root, RootError};
@@ -23,29 +24,41 @@ pub struct Waiting {
     pub since: Instant,
     /// Why none is taken.
     pub reason: String,
-    /// Whether that is only because the connection is lost.
+    /// Whether that is only because the connection is lost, which has been said already.
     pub is_lost: bool,
 }
 
 /// Tells what a feeder waits for, also while it feeds.
-#[derive(Debug, Clone, Default)]
-pub struct Waits(Arc<Mutex<Option<Waiting>>>);
+#[derive(Debug, Clone)]
+pub struct Waits {
+    broker: Broker,
+    waiting: Arc<Mutex<Option<Waiting>>>,
+}
 
 impl Waits {
     /// What it waits for at the moment.
     #[must_use]
     pub fn now(&self) -> Option<Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut waiting = self.lock().clone()?;
+        if !self.broker.is_connected() {
+            waiting.is_lost = true;
+            "the connection to NATS is lost".clone_into(&mut waiting.reason);
+        }
+        Some(waiting)
     }
 
-    fn met(&self, reason: &PublishError, is_lost: bool) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn met(&self, reason: &PublishError) {
+        let mut waiting = self.lock();
         let since = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.since);
-        *waiting = Some(Waiting { since, reason: reason.to_string(), is_lost });
+        *waiting = Some(Waiting { since, reason: reason.to_string(), is_lost: false });
     }
 
     fn over(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,7 +73,8 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn new(root: Root, chain: ChainName) -> Self {
-        Self { root, chain, waits: Waits::default(), looked: tokio::sync::Mutex::default() }
+        let waits = Waits { broker: root.broker.clone(), waiting: Arc::default() };
+        Self { root, chain, waits, looked: tokio::sync::Mutex::default() }
     }
 
     /// Publishes until the server has the item. Its id makes that safe however often it takes.
@@ -89,7 +103,7 @@ impl Delivery {
                 PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
                 _ => {}
             }
-            self.waits.met(&error, !self.root.broker.is_connected());
+            self.waits.met(&error);
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
