@@ -15,6 +15,8 @@ use manifest::Manifest;
 
 /// The most memory an instance can have: what a 32-bit guest can address.
 const MEMORY_MAX: u64 = 4 << 30;
+/// The most copies that a server makes of a stream.
+const REPLICAS_MAX: u32 = 5;
 /// A guest's memory comes in pages of this size.
 const MEMORY_PAGE: u64 = 64 << 10;
 
@@ -25,6 +27,8 @@ pub struct Chain {
     pub name: ChainName,
     /// The author's label.
     pub version: Version,
+    /// How many servers keep a copy of the chain's items and results.
+    pub replicas: u32,
     /// What messages without a `Content-Type` are written in.
     pub input: Format,
     /// How items wait.
@@ -213,12 +217,18 @@ impl Chain {
             }
             stages.push(stage);
         }
+        let replicas = manifest.replicas.unwrap_or(default::REPLICAS);
+        if !(1..=REPLICAS_MAX).contains(&replicas) {
+            let reader = Reader { place: String::new() };
+            return Err(reader.error("replicas", format!("must be between 1 and {REPLICAS_MAX}, not {replicas}")));
+        }
         let top = |place: &str| Reader { place: format!("[{place}] ") };
         let (queue, results) = (top("queue"), top("results"));
         let raw = &manifest.queue;
         Ok(Self {
             name,
             version,
+            replicas,
             input: manifest.input.format.unwrap_or_default(),
             queue: Queue {
                 limit: queue.count("limit", raw.limit, default::QUEUE_LIMIT)?,
@@ -366,6 +376,19 @@ mod tests {
             ),
         ] {
             assert_eq!(with_stage(rest).expect_err(rest).to_string(), message);
+        }
+    }
+
+    #[test]
+    fn there_are_at_least_one_and_at_most_as_many_replicas_as_servers_make() {
+        let with = |replicas: &str| {
+            chain(&format!("name = \"a\"\nversion = \"1\"\n{replicas}\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\""))
+        };
+        assert_eq!(with("").expect("valid").replicas, 1);
+        assert_eq!(with("replicas = 3").expect("valid").replicas, 3);
+        for wrong in [0, 6] {
+            let error = with(&format!("replicas = {wrong}")).expect_err("wrong").to_string();
+            assert_eq!(error, format!("`replicas`: must be between 1 and 5, not {wrong}"));
         }
     }
 

@@ -17,6 +17,7 @@ use super::logs::StageLog;
 use super::run::{self, Ending, LEAVE_AFTER, Ran};
 use super::stats::HopStats;
 use super::taken::{Back, Read, Taken, frame_id};
+use super::trouble::Trouble;
 use super::turns::Turns;
 use super::worker::left_run;
 use crate::broker::Broker;
@@ -56,6 +57,8 @@ pub struct Hop {
     pub logs: Arc<StageLog>,
     /// Counts.
     pub stats: Arc<HopStats>,
+    /// Where to tell what keeps it from going on.
+    pub trouble: Arc<Trouble>,
 }
 
 impl Hop {
