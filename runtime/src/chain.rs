@@ -18,6 +18,8 @@ use reader::Reader;
 
 /// The most memory an instance can have: what a 32-bit guest can address.
 const MEMORY_MAX: u64 = 4 << 30;
+/// The most copies that a server makes of a stream.
+const REPLICAS_MAX: u32 = 5;
 /// A guest's memory comes in pages of this size.
 const MEMORY_PAGE: u64 = 64 << 10;
 
@@ -28,6 +30,8 @@ pub struct Chain {
     pub name: ChainName,
     /// The author's label.
     pub version: Version,
+    /// How many servers keep a copy of the chain's items and results.
+    pub replicas: u32,
     /// What messages without a `Content-Type` are written in.
     pub input: Format,
     /// How items wait.
@@ -213,11 +217,16 @@ impl Chain {
             }
             stages.push(stage);
         }
+        let replicas = manifest.replicas.unwrap_or(default::REPLICAS);
+        if !(1..=REPLICAS_MAX).contains(&replicas) {
+            let reader = Reader { place: String::new() };
+            return Err(reader.error("replicas", format!("must be between 1 and {REPLICAS_MAX}, not {replicas}")));
+        }
         let top = |place: &str| Reader { place: format!("[{place}] ") };
         let results = top("results");
         let queue = Queue::new(&top("queue"), &manifest.queue)?;
         let retention = Retention::new(&results, &manifest.results, &queue)?;
-        Ok(Self { name, version, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
+        Ok(Self { name, version, replicas, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
     }
 
     /// The stage with this name and its place.
@@ -363,6 +372,19 @@ mod tests {
             error.starts_with("[results] `max_age`: must be at least \"30s\" with an `ack_wait` of \"10s\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn there_are_at_least_one_and_at_most_as_many_replicas_as_servers_make() {
+        let with = |replicas: &str| {
+            chain(&format!("name = \"a\"\nversion = \"1\"\n{replicas}\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\""))
+        };
+        assert_eq!(with("").expect("valid").replicas, 1);
+        assert_eq!(with("replicas = 3").expect("valid").replicas, 3);
+        for wrong in [0, 6] {
+            let error = with(&format!("replicas = {wrong}")).expect_err("wrong").to_string();
+            assert_eq!(error, format!("`replicas`: must be between 1 and 5, not {wrong}"));
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
-//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops; a worker takes as many frames as
-//! [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs its items, [`inline`]
-//! those of several stages at once, [`commit`] and [`letter`] make what it leaves behind, [`settle`] sees to it that this counts
-//! once, and [`store`] puts it on the server. [`backlog`] holds a hop back that puts back too much. [`stats`] counts, [`logs`]
-//! carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
+//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops, until [`retire`] ends it; a worker
+//! takes as many frames as [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, [`run`] runs
+//! its items, [`inline`] those of several stages at once, [`commit`] and [`letter`] make what it leaves behind, [`settle`] sees
+//! to it that this counts once, and [`store`] puts it on the server. [`backlog`] holds a hop back that puts back too much.
+//! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
+//! [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
@@ -16,11 +17,13 @@ pub mod inline;
 mod letter;
 pub mod logs;
 pub mod outcome;
+pub mod retire;
 mod run;
 mod settle;
 pub mod stats;
 mod store;
 pub mod taken;
+pub mod trouble;
 pub mod turns;
 pub mod worker;
 
@@ -31,7 +34,8 @@ use tokio::sync::mpsc;
 
 use crate::broker::registry::{Change, Changes, Registry};
 use crate::broker::service::NodeReport;
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Complaint};
+use crate::chain::default;
 use crate::engine::Engine;
 use crate::name::ChainName;
 use catalog::Catalog;
@@ -45,6 +49,8 @@ const RETIRE_EVERY: Duration = Duration::from_millis(500);
 const EMPTY_EVERY: Duration = Duration::from_millis(100);
 /// Changes of chains that may wait to be looked at.
 const CHANGES_AHEAD: usize = 64;
+/// How long the last counts may take when the node ends.
+const FINISH: Duration = Duration::from_secs(2);
 /// How long to wait before following the registry again after that has failed.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -84,16 +90,16 @@ impl Node {
         shutdown: impl Future<Output = ()>,
         ready: impl FnOnce(),
     ) -> Result<(), BrokerError> {
-        broker.create_shared_streams().await?;
-        let registry =
-            broker.registry(true).await?.ok_or_else(|| BrokerError::Timeout("open the registry".to_owned()))?;
+        let registry = broker.create_registry(default::REPLICAS).await?;
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone());
         let catalog = Catalog::new(broker.clone(), registry.clone(), engine, settings.name.clone(), logs.clone());
         let mut node = Self { broker, registry, catalog, settings, logs };
         let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
         let followed = node.follow(shutdown, ready).await;
         node.catalog.drain(node.settings.grace).await;
-        node.catalog.send_counts().await;
+        if tokio::time::timeout(FINISH, node.catalog.send_counts()).await.is_err() {
+            tracing::warn!("the last counts were not sent in time");
+        }
         service.stop().await;
         drop(node.logs);
         drop(node.catalog);
@@ -105,9 +111,18 @@ impl Node {
         followed
     }
 
+    /// Serves what is deployed, until it is told to stop or has nothing left to do.
     async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), BrokerError> {
-        let mut shutdown = std::pin::pin!(shutdown);
-        let mut changes = follow_registry(self.registry.clone(), self.registry.changes().await?);
+        // Whatever it is doing at the moment: with the server away, that may take long.
+        tokio::select! {
+            () = shutdown => Ok(()),
+            ended = self.serve(ready) => ended,
+        }
+    }
+
+    async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), BrokerError> {
+        let first = self.registry.changes().await?;
+        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first);
         self.catch_up().await?;
         ready();
         let mut count = tokio::time::interval(COUNT_EVERY);
@@ -118,10 +133,9 @@ impl Node {
         }
         loop {
             tokio::select! {
-                () = &mut shutdown => return Ok(()),
-                Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains),
+                Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains).await,
                 _ = count.tick() => self.catalog.send_counts().await,
-                _ = retire.tick() => self.catalog.retire().await,
+                _ = retire.tick() => self.catalog.retire(),
                 _ = empty.tick(), if self.settings.until_empty => {
                     if self.catalog.is_empty().await {
                         return Ok(());
@@ -166,30 +180,37 @@ impl Node {
 }
 
 /// Follows the registry in a task of its own, and anew where that has ended; states that were seen before do no harm.
-fn follow_registry(registry: Registry, first: Changes) -> mpsc::Receiver<Change> {
+fn follow_registry(broker: Broker, registry: Registry, mut changes: Changes) -> mpsc::Receiver<Change> {
+    const WHAT: &str = "follow what is deployed";
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
     tokio::spawn(async move {
-        let mut changes = Some(first);
-        while !sender.is_closed() {
-            match &mut changes {
-                Some(following) => match following.next().await {
-                    Some(change) => {
-                        if sender.send(change).await.is_err() {
-                            return;
-                        }
-                        continue;
+        let mut complaint = Complaint::default();
+        loop {
+            let mut error = match changes.next().await {
+                Ok(change) => {
+                    if sender.send(change).await.is_err() {
+                        return;
                     }
-                    None => changes = None,
-                },
-                None => match registry.changes().await {
-                    Ok(again) => {
-                        changes = Some(again);
-                        continue;
-                    }
-                    Err(error) => tracing::warn!(%error, "cannot follow the chains; trying again"),
-                },
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let is_gone = error.is_not_found();
+            changes = loop {
+                complaint.met(&broker, WHAT, &error);
+                tokio::time::sleep(FOLLOW_AGAIN).await;
+                match registry.changes().await {
+                    Ok(again) => break again,
+                    Err(again) => error = again,
+                }
+                if sender.is_closed() {
+                    return;
+                }
+            };
+            complaint.over(WHAT);
+            if is_gone && sender.send(Change::Renewed).await.is_err() {
+                return;
             }
-            tokio::time::sleep(FOLLOW_AGAIN).await;
         }
     });
     receiver

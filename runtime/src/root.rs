@@ -171,6 +171,14 @@ pub enum RootError {
     },
 }
 
+impl RootError {
+    /// Whether the same can succeed later with nothing else changed: the server is away.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Broker(error) if error.is_passing())
+    }
+}
+
 impl From<&str> for Address {
     fn from(url: &str) -> Self {
         Self { url: url.to_owned(), credentials: None }
@@ -211,7 +219,7 @@ impl Root {
     ///
     /// If the server does not answer.
     pub async fn chains(&self) -> Result<Vec<ChainName>, RootError> {
-        match self.broker.registry(false).await? {
+        match self.broker.registry().await? {
             Some(registry) => Ok(registry.chains().await?),
             None => Ok(Vec::new()),
         }
@@ -219,7 +227,7 @@ impl Root {
 
     /// The registry and a chain's state in it.
     async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), RootError> {
-        if let Some(registry) = self.broker.registry(false).await? {
+        if let Some(registry) = self.broker.registry().await? {
             if let Some(marked) = registry.state(chain).await? {
                 return Ok((registry, marked));
             }

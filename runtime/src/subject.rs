@@ -17,14 +17,30 @@
 //! the place in the stream of the frame that it was in: the limit on a queue is one on each subject, and a node that had to
 //! wait for room there would hold the very frames that must go on to make room.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE as URL_SAFE;
 use pcluster_abi::Level;
 
-use crate::name::{ChainName, Revision, StageName};
+use crate::name::{ChainName, Digest, Revision, StageName};
 
 /// The KV bucket of the manifests.
 pub const CHAINS_BUCKET: &str = "pcluster_chains";
+/// The stream that the bucket is.
+pub const CHAINS_STREAM: &str = "KV_pcluster_chains";
+/// The pattern of all entries of the bucket.
+pub const CHAINS_ALL: &str = "$KV.pcluster_chains.>";
+/// The pattern of the states of all chains: names of chains hold no dot, so one token leaves the manifests out.
+pub const STATES_ALL: &str = "$KV.pcluster_chains.*";
+/// What the subjects of the bucket's entries start with; the key follows.
+const ENTRY_PREFIX: &str = "$KV.pcluster_chains.";
 /// The object store of the plugins, each named by the sha-256 of its bytes in hexadecimal digits.
 pub const PLUGINS_BUCKET: &str = "pcluster_plugins";
+/// The stream that the object store is.
+pub const PLUGINS_STREAM: &str = "OBJ_pcluster_plugins";
+/// The pattern of the bytes of all plugins.
+pub const PLUGIN_PARTS_ALL: &str = "$O.pcluster_plugins.C.>";
+/// The pattern of what is known of all plugins.
+pub const PLUGIN_HEADS_ALL: &str = "$O.pcluster_plugins.M.>";
 /// The stream of the log lines of all chains.
 pub const LOG_STREAM: &str = "PCLUSTER_LOG";
 /// The stream of the counters of all chains.
@@ -288,6 +304,30 @@ pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
+/// Where an entry of the bucket of chains is published.
+#[must_use]
+pub fn entry(key: &str) -> String {
+    format!("{ENTRY_PREFIX}{key}")
+}
+
+/// The key of an entry's subject.
+#[must_use]
+pub fn parse_entry(subject: &str) -> Option<&str> {
+    subject.strip_prefix(ENTRY_PREFIX)
+}
+
+/// Where the bytes of one upload of a plugin are published.
+#[must_use]
+pub fn plugin_parts(upload: &str) -> String {
+    format!("$O.{PLUGINS_BUCKET}.C.{upload}")
+}
+
+/// Where what is known of a plugin is published. An object store writes names in base64.
+#[must_use]
+pub fn plugin_head(digest: &Digest) -> String {
+    format!("$O.{PLUGINS_BUCKET}.M.{}", URL_SAFE.encode(digest.as_hex()))
+}
+
 /// What a key of the bucket of chains names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainKey {
@@ -333,6 +373,7 @@ mod tests {
         }
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
+        assert_eq!(parse_entry(&entry("orders")), Some("orders"));
         assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));
         let counter = count(&chain(), revision, &stage(), Count::Failed);
         assert_eq!(parse_count(&counter), Some((revision, stage(), Count::Failed)));

@@ -1,23 +1,37 @@
-//! Reading a stream without taking anything from it: results to watch, log lines, counters.
+//! Reading a stream without taking anything from it: results to watch, log lines, changes of chains, counters.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::{Broker, BrokerError, from_header_map};
+use super::queue::{Event, Queue, STANDS};
+use super::{Broker, BrokerError, Complaint};
 use crate::frame::Headers;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, COUNT_STREAM, Count};
+
+/// Messages that are asked for at once.
+const BATCH: u64 = 512;
+/// How soon the server forgets a reader that has gone away.
+const FORGET: Duration = Duration::from_mins(1);
+/// The key of a consumer's configuration that names the place to start at.
+const START_SEQUENCE: &str = "opt_start_seq";
+/// How long to wait before opening a stream again.
+const REOPEN: Duration = Duration::from_millis(500);
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
     /// At the oldest message.
     First,
+    /// At the newest message of each subject.
+    Newest,
     /// At what comes from now on.
     Now,
     /// At what came this long ago.
@@ -37,9 +51,38 @@ pub struct Seen {
     pub pending: u64,
 }
 
-/// A stream being read.
+/// What reading on has met.
+pub(super) enum Step {
+    /// A message.
+    Seen(Seen),
+    /// The stream was removed and made anew; what follows is its content from the start.
+    Renewed,
+}
+
+/// A stream being read, in order and without gaps. It outlives the server's restarts and changes of leader.
+///
+/// The server keeps its place in a consumer of its own, in memory. When that is lost, reading goes on with another one behind
+/// the last message that was seen.
 pub struct Follower {
-    messages: pull::Ordered,
+    broker: Broker,
+    stream: String,
+    subjects: Vec<String>,
+    start: Value,
+    queue: Queue,
+    /// How many messages have come from the consumer.
+    order: u64,
+    /// The place of the last message that was seen; 0: none was.
+    last: u64,
+    /// When the stream was made.
+    created: String,
+    pending: u64,
+    complaint: Complaint,
+}
+
+/// A consumer that was made to read a stream.
+struct Opened {
+    queue: Queue,
+    created: String,
     pending: u64,
 }
 
@@ -50,22 +93,42 @@ impl Broker {
     ///
     /// If there is no such stream, or the server does not allow it.
     pub async fn follow(&self, stream: &str, subjects: Vec<String>, from: From) -> Result<Follower, BrokerError> {
-        let what = || format!("read the stream `{stream}`");
-        let deliver_policy = match from {
-            From::First => DeliverPolicy::All,
-            From::Now => DeliverPolicy::New,
+        let start = match from {
+            From::First => json!({ "deliver_policy": "all" }),
+            From::Newest => json!({ "deliver_policy": "last_per_subject" }),
+            From::Now => after(self.stream_facts(stream).await?.last_sequence),
             From::Ago(ago) => {
-                DeliverPolicy::ByStartTime { start_time: time::OffsetDateTime::from(SystemTime::now() - ago) }
+                let time = OffsetDateTime::from(SystemTime::now() - ago).format(&Rfc3339).unwrap_or_default();
+                json!({ "deliver_policy": "by_start_time", "opt_start_time": time })
             }
         };
-        let config =
-            pull::OrderedConfig { filter_subjects: subjects, deliver_policy, ..pull::OrderedConfig::default() };
-        let handle =
-            self.jetstream.get_stream_no_info(stream).await.map_err(|error| BrokerError::other(what(), &error))?;
-        let consumer = handle.create_consumer(config).await.map_err(|error| BrokerError::other(what(), &error))?;
-        let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.map_err(|error| BrokerError::other(what(), &error))?;
-        Ok(Follower { messages, pending })
+        let Opened { queue, created, pending } = self.open(stream, &subjects, &start).await?;
+        let (stream, complaint) = (stream.to_owned(), Complaint::default());
+        let broker = self.clone();
+        Ok(Follower { broker, stream, subjects, start, queue, order: 0, last: 0, created, pending, complaint })
+    }
+
+    /// Makes a consumer that starts there.
+    async fn open(&self, stream: &str, subjects: &[String], start: &Value) -> Result<Opened, BrokerError> {
+        #[derive(Deserialize)]
+        struct Made {
+            #[serde(default)]
+            num_pending: u64,
+        }
+        let created = self.stream_facts(stream).await?.created;
+        let name = format!("reader_{}", ulid::Ulid::generate());
+        let mut config = start.clone();
+        config["name"] = json!(name);
+        config["description"] = json!("pcluster: reads without taking");
+        config["ack_policy"] = json!("none");
+        config["filter_subjects"] = json!(subjects);
+        config["inactive_threshold"] = json!(u64::try_from(FORGET.as_nanos()).unwrap_or(u64::MAX));
+        config["mem_storage"] = json!(true);
+        config["num_replicas"] = json!(1);
+        let request = json!({ "stream_name": stream, "config": config, "action": "create" });
+        let what = || format!("read the stream `{stream}`");
+        let made: Made = self.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
+        Ok(Opened { queue: self.queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
     }
 
     /// What the stages of a chain have handled, over all nodes and all time.
@@ -117,6 +180,11 @@ fn read_counter(payload: &[u8]) -> u64 {
     value.and_then(|value| value.get("val")?.as_str()?.parse().ok()).unwrap_or(0)
 }
 
+/// The start behind a place.
+fn after(sequence: u64) -> Value {
+    json!({ "deliver_policy": "by_start_sequence", START_SEQUENCE: sequence + 1 })
+}
+
 impl Follower {
     /// How many messages were there when reading began.
     #[must_use]
@@ -124,20 +192,68 @@ impl Follower {
         self.pending
     }
 
-    /// The next message; `None` when the connection is closed.
+    /// The next message, however long it takes.
     ///
     /// # Errors
     ///
     /// If the stream cannot be read any more.
-    pub async fn next(&mut self) -> Result<Option<Seen>, BrokerError> {
-        let Some(message) = self.messages.next().await else { return Ok(None) };
-        let message = message.map_err(|error| BrokerError::other("read on", &error))?;
-        let pending = message.info().map_or(0, |info| info.pending);
-        Ok(Some(Seen {
-            subject: message.subject.to_string(),
-            headers: from_header_map(message.headers.as_ref()),
-            payload: message.payload.clone(),
-            pending,
-        }))
+    pub async fn next(&mut self) -> Result<Seen, BrokerError> {
+        loop {
+            if let Step::Seen(seen) = self.step().await? {
+                return Ok(seen);
+            }
+        }
+    }
+
+    pub(super) async fn step(&mut self) -> Result<Step, BrokerError> {
+        loop {
+            if self.queue.demand() <= BATCH / 2 {
+                self.queue.request(BATCH - self.queue.demand()).await?;
+            }
+            match self.queue.next().await {
+                Event::Delivery(delivery) if delivery.order == self.order + 1 => {
+                    (self.order, self.last) = (delivery.order, delivery.sequence);
+                    return Ok(Step::Seen(Seen {
+                        headers: delivery.headers(),
+                        subject: delivery.subject().to_owned(),
+                        pending: delivery.pending,
+                        payload: delivery.payload,
+                    }));
+                }
+                Event::Expired => {}
+                // Some have come while nobody listened, or the server has lost the place.
+                Event::Delivery(_) | Event::Gone | Event::Closed => {
+                    if self.reopen().await? {
+                        return Ok(Step::Renewed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on behind the last message that was seen, as soon as the server lets it. Says whether the stream is another one.
+    async fn reopen(&mut self) -> Result<bool, BrokerError> {
+        let what = format!("read the stream `{}`", self.stream);
+        let mut is_renewed = false;
+        let opened = loop {
+            let start = if self.last == 0 { self.start.clone() } else { after(self.last) };
+            match self.broker.open(&self.stream, &self.subjects, &start).await {
+                Ok(opened) if opened.created == self.created => break opened,
+                Ok(Opened { created, .. }) => {
+                    (is_renewed, self.created, self.last) = (true, created, 0);
+                    if self.start.get(START_SEQUENCE).is_some() {
+                        // A place in the old stream means nothing in the new one.
+                        self.start = json!({ "deliver_policy": "all" });
+                    }
+                    continue;
+                }
+                Err(error) if error.is_passing() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(REOPEN).await;
+        };
+        self.complaint.over(&what);
+        (self.queue, self.order) = (opened.queue, 0);
+        Ok(is_renewed)
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! Messages are asked for by their numbers, so nothing is left behind on the server and a reader ends where the stream ended
 //! when it was opened, whatever others add or remove meanwhile. [`super::follow`] goes on with what comes.
+//!
+//! Many are read from any server that has a copy, which may lag behind; single ones from the stream's leader.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
-use async_nats::{Message, RequestErrorKind, StatusCode};
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
+use super::ask::{AGAIN_EARLY, API};
+use super::error::code;
 use super::queue::Delivery;
-use super::{API, Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
+use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
 use crate::frame::Headers;
 
 /// Messages that one request asks for, and their bytes.
@@ -23,8 +28,6 @@ const BATCH: u64 = 256;
 const BATCH_BYTES: u64 = 8 << 20;
 /// The status with which the server ends a batch.
 const END_OF_BATCH: u16 = 204;
-/// JetStream: a message cannot be removed; also said of one that is not there.
-const NOT_REMOVED: u64 = 10057;
 
 /// A message as a stream keeps it.
 #[derive(Debug, Clone)]
@@ -77,7 +80,7 @@ impl Broker {
     ///
     /// If there is no such stream, or the server does not answer.
     pub async fn kept(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<KeptReader, BrokerError> {
-        let last = self.last_sequence(stream).await?;
+        let last = self.stream_facts(stream).await?.last_sequence;
         let start = since.and_then(|since| SystemTime::now().checked_sub(since));
         let next = match start.and_then(|start| OffsetDateTime::from(start).format(&Rfc3339).ok()) {
             Some(time) => Next::Since(time),
@@ -93,17 +96,22 @@ impl Broker {
     /// If the server does not answer.
     pub async fn kept_at(&self, stream: &str, sequence: u64) -> Result<Option<Kept>, BrokerError> {
         let what = || format!("read message {sequence} of the stream `{stream}`");
-        let request = json!({ "seq": sequence }).to_string();
-        let answer = self.client.request(format!("{API}.DIRECT.GET.{stream}"), request.into()).await;
-        let message = answer.map_err(|error| match error.kind() {
-            RequestErrorKind::TimedOut => self.timed_out(what()),
-            _ => BrokerError::other(what(), &error),
-        })?;
-        match message.status {
-            None => Ok(read(message)),
-            Some(StatusCode::NOT_FOUND) => Ok(None),
-            Some(_) => Err(refused(what(), &message)),
-        }
+        let stored = self.stored(stream, &json!({ "seq": sequence }), what).await?;
+        Ok(stored.map(|stored| Kept {
+            sequence: stored.sequence,
+            headers: stored.headers(),
+            stored: stored.time,
+            payload: stored.payload.into(),
+        }))
+    }
+
+    /// The headers of a message, if the stream still has it.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn stored_headers(&self, stream: &str, sequence: u64) -> Result<Option<Headers>, BrokerError> {
+        Ok(self.kept_at(stream, sequence).await?.map(|kept| kept.headers))
     }
 
     /// Removes one message of a stream. Says whether it was there.
@@ -117,7 +125,7 @@ impl Broker {
         let request = json!({ "seq": sequence, "no_erase": true });
         match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &request, what).await {
             Ok(_) => Ok(true),
-            Err(error @ BrokerError::Server { code: NOT_REMOVED, .. }) => match self.kept_at(stream, sequence).await? {
+            Err(error) if error.code() == Some(code::NOT_REMOVED) => match self.kept_at(stream, sequence).await? {
                 None => Ok(false),
                 Some(_) => Err(error),
             },
@@ -133,6 +141,7 @@ impl KeptReader {
     ///
     /// If the server does not answer.
     pub async fn next(&mut self) -> Result<Option<Kept>, BrokerError> {
+        let deadline = Instant::now() + self.broker.patience();
         loop {
             if let Some(kept) = self.ahead.pop_front() {
                 return Ok((kept.sequence <= self.last).then_some(kept));
@@ -140,16 +149,19 @@ impl KeptReader {
             if matches!(self.next, Next::Nowhere) {
                 return Ok(None);
             }
-            self.fetch().await?;
+            match self.fetch().await {
+                Err(error) if error.is_passing() && Instant::now() < deadline => tokio::time::sleep(AGAIN_EARLY).await,
+                fetched => fetched?,
+            }
         }
     }
 
     async fn fetch(&mut self) -> Result<(), BrokerError> {
         let what = || format!("read the stream `{}`", self.stream);
         let mut request = json!({ "next_by_subj": self.filter, "batch": BATCH, "max_bytes": BATCH_BYTES });
-        match std::mem::replace(&mut self.next, Next::Nowhere) {
-            Next::At(sequence) => request["seq"] = sequence.into(),
-            Next::Since(time) => request["start_time"] = time.into(),
+        match &self.next {
+            Next::At(sequence) => request["seq"] = json!(sequence),
+            Next::Since(time) => request["start_time"] = json!(time),
             Next::Nowhere => return Ok(()),
         }
         let client = &self.broker.client;
@@ -161,19 +173,26 @@ impl KeptReader {
         sent.map_err(|error| BrokerError::other(what(), &error))?;
         loop {
             let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-            let Ok(Some(message)) = answer else { return Err(self.broker.timed_out(what())) };
+            let Ok(Some(message)) = answer else {
+                // What has come has come; the rest is asked for again.
+                if self.ahead.is_empty() {
+                    return Err(self.broker.timed_out(what()));
+                }
+                break;
+            };
             match message.status {
                 None => self.ahead.extend(read(message)),
-                Some(StatusCode::NOT_FOUND) => return Ok(()),
+                Some(StatusCode::NOT_FOUND) => break,
                 Some(status) if status.as_u16() == END_OF_BATCH => break,
+                // Nobody reads for others while the servers of a cluster elect who leads.
+                Some(StatusCode::NO_RESPONDERS) => return Err(BrokerError::NoJetStream(self.broker.url().to_owned())),
                 Some(_) => return Err(refused(what(), &message)),
             }
         }
-        if let Some(read) = self.ahead.back()
-            && read.sequence < self.last
-        {
-            self.next = Next::At(read.sequence + 1);
-        }
+        self.next = match self.ahead.back() {
+            Some(read) if read.sequence < self.last => Next::At(read.sequence + 1),
+            _ => Next::Nowhere,
+        };
         Ok(())
     }
 }

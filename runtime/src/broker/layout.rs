@@ -21,8 +21,16 @@ const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// Results that pullers may hold at once.
 const PULL_MAX_IN_FLIGHT: i64 = 20_000;
 
+/// How many changes of a key of the registry the server remembers.
+const HISTORY: i64 = 64;
+
+/// The streams that all chains share, with at least this many copies of each.
+pub(super) fn shared(replicas: u32) -> [Config; 4] {
+    [log(), counters(), chains(), plugins()].map(|config| Config { num_replicas: replicas as usize, ..config })
+}
+
 /// The log lines of all chains.
-pub(super) fn log() -> Config {
+fn log() -> Config {
     Config {
         name: subject::LOG_STREAM.to_owned(),
         description: Some("pcluster: log lines of all chains".to_owned()),
@@ -31,13 +39,12 @@ pub(super) fn log() -> Config {
         max_bytes: LOG_MAX_BYTES,
         max_messages_per_subject: LOG_MAX_LINES,
         max_age: LOG_MAX_AGE,
-        num_replicas: 1,
         ..Config::default()
     }
 }
 
 /// The counters of all chains.
-pub(super) fn counters() -> Config {
+fn counters() -> Config {
     Config {
         name: subject::COUNT_STREAM.to_owned(),
         description: Some("pcluster: how many items each stage has handled".to_owned()),
@@ -46,7 +53,34 @@ pub(super) fn counters() -> Config {
         max_messages_per_subject: 1,
         allow_message_counter: true,
         allow_direct: true,
-        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+/// The bucket of the chains, as a KV bucket is made (NATS ADR-8).
+fn chains() -> Config {
+    Config {
+        name: subject::CHAINS_STREAM.to_owned(),
+        description: Some("pcluster: chains, their revisions and manifests".to_owned()),
+        subjects: vec![subject::CHAINS_ALL.to_owned()],
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: HISTORY,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..Config::default()
+    }
+}
+
+/// The store of the plugins, as an object store is made (NATS ADR-20).
+fn plugins() -> Config {
+    Config {
+        name: subject::PLUGINS_STREAM.to_owned(),
+        description: Some("pcluster: plugins, named by their sha-256".to_owned()),
+        subjects: vec![subject::PLUGIN_PARTS_ALL.to_owned(), subject::PLUGIN_HEADS_ALL.to_owned()],
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        allow_direct: true,
         ..Config::default()
     }
 }
@@ -78,7 +112,7 @@ pub(super) fn work(chain: &Chain, state: &State) -> Config {
         duplicate_window: chain.queue.duplicate_window,
         allow_atomic_publish: true,
         allow_direct: true,
-        num_replicas: 1,
+        num_replicas: chain.replicas as usize,
         ..Config::default()
     }
 }
@@ -108,7 +142,7 @@ fn kept(chain: &Chain, name: String, subjects: Vec<String>, what: &str) -> Confi
         duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
         allow_atomic_publish: true,
         allow_direct: true,
-        num_replicas: 1,
+        num_replicas: chain.replicas as usize,
         ..Config::default()
     }
 }

@@ -5,7 +5,8 @@ use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Broker, BrokerError, NO_ROOM, to_header_map};
+use super::error::{MORE_ROOM, code};
+use super::{Broker, BrokerError, to_header_map};
 use crate::frame::Headers;
 
 /// The most messages that the server takes in one atomic batch.
@@ -42,9 +43,12 @@ pub enum Published {
 /// Why a message is not stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// The queue is at its limit, or the server has no room; try again later.
+    /// The queue is at its limit; try again later.
     #[error("the queue is full: {0}")]
     Full(String),
+    /// The server has no room; try again later.
+    #[error("the server has no room: {0}; {MORE_ROOM}")]
+    NoRoom(String),
     /// No stream takes this subject.
     #[error("no stream takes the subject `{0}`")]
     NoStream(String),
@@ -68,7 +72,7 @@ impl PublishError {
     /// Whether the same publish can succeed later with nothing else changed.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::Unanswered)
+        matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered)
     }
 }
 
@@ -89,22 +93,6 @@ struct AnswerError {
     err_code: u64,
     #[serde(default)]
     description: String,
-}
-
-/// JetStream's error codes that mean something to a publisher, from the server's `errors.json`.
-mod code {
-    /// A limit of the stream is reached (`JSStreamStoreFailedF`: maximum messages per subject exceeded).
-    pub(super) const STORE_FAILED: u64 = 10077;
-    /// A message of an atomic batch was stored before.
-    pub(super) const BATCH_DUPLICATE: u64 = 10201;
-    /// Too many atomic batches are on their way.
-    pub(super) const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
-    /// A batch was cut short, as by a server that went away meanwhile.
-    pub(super) const BATCH_INCOMPLETE: u64 = 10176;
-    /// The last message has another key than expected.
-    pub(super) const WRONG_LAST_ID: u64 = 10070;
-    /// The stream's limit on a message's size.
-    pub(super) const MESSAGE_TOO_LARGE: u64 = 10054;
 }
 
 impl Broker {
@@ -245,11 +233,11 @@ fn headers_of(message: &Outgoing) -> HeaderMap {
 
 fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
     match error.err_code {
-        code::STORE_FAILED => PublishError::Full(error.description),
-        code if NO_ROOM.contains(&code) || code::BATCHES_IN_FLIGHT.contains(&code) => {
-            PublishError::Full(error.description)
-        }
-        code::BATCH_INCOMPLETE => PublishError::Unanswered,
+        // A limit of the stream, in words only; or what the disk has answered.
+        code::STORE_FAILED if error.description.contains("maximum") => PublishError::Full(error.description),
+        code if code == code::STORE_FAILED || code::NO_ROOM.contains(&code) => PublishError::NoRoom(error.description),
+        code if code::BATCHES_IN_FLIGHT.contains(&code) => PublishError::Full(error.description),
+        code if code == code::BATCH_INCOMPLETE || code::PASSING.contains(&code) => PublishError::Unanswered,
         code::MESSAGE_TOO_LARGE => PublishError::TooLarge { size: max, max },
         // 503: the stream has no leader at the moment.
         _ if error.code == 503 => PublishError::Unanswered,

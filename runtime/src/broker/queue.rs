@@ -36,6 +36,7 @@ pub struct Queue {
     /// When the server last said anything about the requests that stand.
     heard: Instant,
     connected: watch::Receiver<bool>,
+    is_closing: bool,
 }
 
 /// What a queue has to say.
@@ -58,6 +59,10 @@ pub struct Delivery {
     pub payload: Bytes,
     /// Its place in the stream.
     pub sequence: u64,
+    /// Which of the consumer's deliveries this is, from 1.
+    pub order: u64,
+    /// How many more the consumer has to hand out.
+    pub pending: u64,
     /// When it was stored, in milliseconds since the Unix epoch.
     pub stored_millis: u64,
     /// How often it was handed out, this time included.
@@ -131,6 +136,11 @@ impl Acker {
         self.answer("+WPI".into()).await;
     }
 
+    /// Where answers for the message go.
+    pub(super) fn reply(&self) -> Subject {
+        self.reply.clone()
+    }
+
     async fn answer(&self, payload: Bytes) {
         if let Err(error) = self.client.publish(self.reply.clone(), payload).await {
             tracing::debug!(%error, "an answer was not sent");
@@ -158,6 +168,7 @@ impl Broker {
             stands,
             heard: Instant::now(),
             connected: self.connected(),
+            is_closing: false,
         })
     }
 }
@@ -202,7 +213,7 @@ impl Queue {
                 () = self.connected.changed().map(drop) => {
                     // A server that was away remembers no request.
                     self.demand = 0;
-                    return Event::Expired;
+                    return self.expired();
                 }
                 () = silence, if self.demand > 0 => {
                     self.demand = 0;
@@ -217,6 +228,11 @@ impl Queue {
         }
     }
 
+    /// After a request has ended. What is on its way to a queue that is closing does not come over a lost connection.
+    fn expired(&self) -> Event {
+        if self.is_closing && !*self.connected.borrow() { Event::Closed } else { Event::Expired }
+    }
+
     /// Asks for no more. What is on its way still comes, then [`Event::Closed`].
     ///
     /// # Errors
@@ -224,6 +240,12 @@ impl Queue {
     /// If the connection is closed.
     pub async fn close(&mut self) -> Result<(), BrokerError> {
         self.demand = 0;
+        self.is_closing = true;
+        if !*self.connected.borrow() {
+            // There is nobody to tell, and that has to be noticed as if it happened now.
+            self.connected.mark_changed();
+            return Ok(());
+        }
         self.subscriber.drain().await.map_err(|error| BrokerError::other("unsubscribe", &error))
     }
 
@@ -250,6 +272,8 @@ impl Queue {
             subject: message.subject,
             payload: message.payload,
             sequence: place.sequence,
+            order: place.order,
+            pending: place.pending,
             stored_millis: place.stored_nanos / 1_000_000,
             delivered: place.delivered,
             acker: Acker { client: self.client.clone(), reply },
@@ -263,7 +287,9 @@ impl Queue {
 struct Place {
     delivered: u64,
     sequence: u64,
+    order: u64,
     stored_nanos: u64,
+    pending: u64,
 }
 
 impl Place {
@@ -277,7 +303,13 @@ impl Place {
             _ => return None,
         };
         let number = |position: usize| tokens.get(skip + position)?.parse().ok();
-        Some(Self { delivered: number(0)?, sequence: number(1)?, stored_nanos: number(3)? })
+        Some(Self {
+            delivered: number(0)?,
+            sequence: number(1)?,
+            order: number(2)?,
+            stored_nanos: number(3)?,
+            pending: number(4)?,
+        })
     }
 }
 
@@ -287,7 +319,8 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {
-        let place = Some(Place { delivered: 2, sequence: 40, stored_nanos: 1_700_000_000_000_000_000 });
+        let stored_nanos = 1_700_000_000_000_000_000;
+        let place = Some(Place { delivered: 2, sequence: 40, order: 41, stored_nanos, pending: 7 });
         assert_eq!(Place::parse("$JS.ACK.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7"), place);
         assert_eq!(Place::parse("$JS.ACK.hub.hash.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7.x"), place);
         assert_eq!(Place::parse("$JS.ACK.a.b"), None);

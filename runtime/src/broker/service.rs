@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, BrokerError};
-use crate::subject::NODE_SERVICE;
+use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
 /// How long to wait for the first answer of a node.
 const FIRST_ANSWER: Duration = Duration::from_millis(700);
@@ -120,7 +120,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the server does not answer.
     pub async fn nodes(&self) -> Result<Vec<NodeReport>, BrokerError> {
         #[derive(Deserialize)]
         struct Stats {
@@ -135,9 +135,10 @@ impl Broker {
         let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         let question = format!("$SRV.STATS.{NODE_SERVICE}");
         self.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut is_heard) = (Vec::new(), false);
         let mut patience = FIRST_ANSWER;
         while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
+            is_heard = true;
             if answer.status.is_some() {
                 break;
             }
@@ -145,6 +146,10 @@ impl Broker {
             if let Ok(stats) = serde_json::from_slice::<Stats>(&answer.payload) {
                 nodes.extend(stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
             }
+        }
+        if !is_heard {
+            // The server itself says that nobody listens. When it says nothing, it may be the one that is away.
+            self.has_stream(CHAINS_STREAM).await?;
         }
         nodes.sort_by(|left: &NodeReport, right| left.node.cmp(&right.node));
         Ok(nodes)

@@ -1,82 +1,73 @@
-//! What is stored where: the streams of a chain and those that all chains share, and the consumers of its hops.
+//! What is stored where: makes and changes the streams of a chain and those that all chains share, and the consumers of a
+//! chain's hops.
 
-use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::stream::{Config, DirectGetErrorKind, SubjectTransform};
+use async_nats::jetstream::stream::Config;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::{Broker, BrokerError, NO_ROOM, layout};
+use super::error::code;
+use super::{Broker, BrokerError, layout};
 use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
-use crate::frame::Headers;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
 
-/// JetStream: the stream name is already in use with a different configuration.
-const STREAM_EXISTS: u64 = 10058;
-
-/// What a consumer has before it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub struct Backlog {
-    /// Messages that wait to be handed out.
-    #[serde(default, rename = "num_pending")]
-    pub queued: u64,
-    /// Messages that are handed out and not yet acknowledged.
-    #[serde(default, rename = "num_ack_pending")]
-    pub running: u64,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    config: StreamConfig,
-    state: StreamCounts,
-    /// Subjects that fit, in this answer or not.
-    #[serde(default)]
-    total: usize,
-}
-
-#[derive(Deserialize)]
-struct StreamConfig {
-    subject_transform: Option<SubjectTransform>,
-}
-
-#[derive(Deserialize)]
-struct StreamCounts {
-    messages: u64,
-    #[serde(default)]
-    last_seq: u64,
-    #[serde(default)]
-    subjects: Option<BTreeMap<String, u64>>,
-}
+/// How long to wait before making a consumer that could not be made yet.
+const AGAIN: Duration = Duration::from_millis(300);
 
 impl Broker {
-    /// Makes the streams that all chains share, where they are missing.
+    /// Makes the streams that all chains share, where they are missing, and lets at least this many servers keep a copy of
+    /// each.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn create_shared_streams(&self) -> Result<(), BrokerError> {
-        self.create_if_missing(layout::log()).await?;
-        self.create_if_missing(layout::counters()).await
+    pub async fn create_shared_streams(&self, replicas: u32) -> Result<(), BrokerError> {
+        for config in layout::shared(replicas) {
+            match self.raise_replicas(&config.name, replicas).await {
+                Err(error) if error.is_not_found() => {}
+                raised => {
+                    raised?;
+                    continue;
+                }
+            }
+            match self.create(&config).await {
+                // Another was faster.
+                Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
+                    self.raise_replicas(&config.name, replicas).await?;
+                }
+                created => drop(created?),
+            }
+        }
+        Ok(())
     }
 
     /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No
-    /// item is touched. Only these take their room in advance, so a server without it says so here.
+    /// item is touched. Only these take their room in advance, so a server without it says so here; and so does one that
+    /// has fewer servers beside it than the chain asks for.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
     pub async fn apply_retention(&self, chain: &Chain) -> Result<(), BrokerError> {
+        let mut made = Vec::new();
         for config in [layout::results(chain), layout::dead(chain)] {
-            self.create_or_update(config).await.map_err(|error| match error {
-                BrokerError::Server { what, code, description } if NO_ROOM.contains(&code) => {
-                    let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
-                    BrokerError::Server { what, code, description }
+            match self.update_or_create(&config).await {
+                Ok(true) => made.push(config.name),
+                Ok(false) => {}
+                Err(error) => {
+                    // One without the other would only keep room from those who need it.
+                    for stream in made {
+                        let deleted = self.delete_stream(&stream).await;
+                        tracing::debug!(stream, ?deleted, "what is left of a deploy that is refused");
+                    }
+                    return Err(refusal(chain, error));
                 }
-                error => error,
-            })?;
+            }
         }
         Ok(())
     }
@@ -89,7 +80,7 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
         self.apply_retention(chain).await?;
-        self.create_or_update(layout::work(chain, state)).await?;
+        self.apply_work(&chain.name, layout::work(chain, state)).await?;
         self.create_consumer(&subject::results_stream(&chain.name), layout::pull(subject::results(&chain.name)))
             .await?;
         self.create_dead_consumer(&chain.name).await
@@ -102,6 +93,28 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn create_dead_consumer(&self, chain: &ChainName) -> Result<(), BrokerError> {
         self.create_consumer(&subject::dead_stream(chain), layout::pull(subject::dead_all(chain))).await
+    }
+
+    /// Makes the work stream agree with this, or makes it. One that follows on one that was removed counts on from a place that
+    /// was never used: nodes make idempotency keys of places, and the streams of results and dead letters remember those.
+    async fn apply_work(&self, chain: &ChainName, mut config: Config) -> Result<(), BrokerError> {
+        match self.update(&config).await {
+            Err(error) if error.is_not_found() => {}
+            updated => return updated,
+        }
+        for kept in [subject::results_stream(chain), subject::dead_stream(chain)] {
+            if self.stream_facts(&kept).await?.last_sequence > 0 {
+                config.first_sequence = Some(unused_sequence());
+            }
+        }
+        match self.create(&config).await {
+            // Another was faster.
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
+                config.first_sequence = None;
+                self.update(&config).await
+            }
+            created => created.map(drop),
+        }
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -129,7 +142,8 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
         for lane in Lane::ALL {
-            self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await?;
+            let created = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await;
+            created.map_err(|error| error.of_chain(&chain.name, || format!("the stream `{stream}`")))?;
         }
         Ok(())
     }
@@ -139,9 +153,18 @@ impl Broker {
         let config = consumer::IntoConsumerConfig::into_consumer_config(config);
         let subject = format!("CONSUMER.DURABLE.CREATE.{stream}.{name}");
         let request = json!({ "stream_name": stream, "config": config });
-        let _: Value =
-            self.api(subject, &request, || format!("make the consumer `{name}` of stream `{stream}`")).await?;
-        Ok(())
+        let deadline = Instant::now() + self.patience();
+        loop {
+            let what = || format!("make the consumer `{name}` of stream `{stream}`");
+            let made: Result<Value, _> = self.api(subject.clone(), &request, what).await;
+            match made {
+                // In a cluster this is also the answer while the stream is given to other servers.
+                Err(error) if error.is_no_room() && self.is_clustered() && Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                made => return made.map(drop),
+            }
+        }
     }
 
     /// Removes the consumers of a revision. Those already gone are passed over.
@@ -164,145 +187,6 @@ impl Broker {
         Ok(())
     }
 
-    /// How many messages a chain's work stream holds. The chain is empty if and only if this is 0.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn unfinished(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        Ok(self.stream_counts(&subject::work_stream(chain), None).await?.messages)
-    }
-
-    /// How many messages wait or run in each hop of each revision.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn unfinished_by_hop(
-        &self,
-        chain: &ChainName,
-    ) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
-        let mut hops = BTreeMap::new();
-        let mut seen = 0;
-        loop {
-            let page = self.stream_state(&subject::work_stream(chain), Some(">"), seen).await?;
-            let subjects = page.state.subjects.unwrap_or_default();
-            seen += subjects.len();
-            let is_last = subjects.is_empty() || seen >= page.total;
-            for (name, messages) in subjects {
-                if let Some(queued) = subject::parse_queued(&name) {
-                    *hops.entry((queued.revision, queued.hop)).or_default() += messages;
-                }
-            }
-            if is_last {
-                return Ok(hops);
-            }
-        }
-    }
-
-    /// Whether an older revision has nothing left: the intake leads elsewhere and its queues are empty. Both are told by one
-    /// answer of the server, so nothing can be fed in between. What is put back into its queues is told by the registry: see
-    /// [`State::live`].
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn is_finished(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
-        let queued = subject::queued_any(chain, revision);
-        let stream = self.stream_state(&subject::work_stream(chain), Some(&queued), 0).await?;
-        let transform = stream.config.subject_transform;
-        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
-        let is_empty = stream.state.subjects.is_none_or(|subjects| subjects.is_empty());
-        Ok(fed.is_none_or(|fed| fed.revision != revision) && is_empty)
-    }
-
-    /// How many dead letters each stage has.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, BrokerError> {
-        let counts = self.stream_counts(&subject::dead_stream(chain), Some(">")).await?;
-        let subjects = counts.subjects.unwrap_or_default();
-        Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
-    }
-
-    /// How many messages of results a chain has, taken or not.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
-    pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        let counts = self.stream_counts(&subject::results_stream(chain), Some(&subject::results(chain))).await?;
-        Ok(counts.subjects.unwrap_or_default().values().sum())
-    }
-
-    /// The number of the newest message that a stream has ever had.
-    pub(super) async fn last_sequence(&self, stream: &str) -> Result<u64, BrokerError> {
-        Ok(self.stream_counts(stream, None).await?.last_seq)
-    }
-
-    async fn stream_counts(&self, stream: &str, subjects: Option<&str>) -> Result<StreamCounts, BrokerError> {
-        Ok(self.stream_state(stream, subjects, 0).await?.state)
-    }
-
-    /// The state of a stream and, of those subjects that fit the pattern, the ones from `offset` on that fit into an answer.
-    async fn stream_state(
-        &self,
-        stream: &str,
-        subjects: Option<&str>,
-        offset: usize,
-    ) -> Result<StreamState, BrokerError> {
-        let request = subjects.map_or(json!({}), |filter| json!({ "subjects_filter": filter, "offset": offset }));
-        let what = || format!("tell the state of the stream `{stream}`");
-        self.api(format!("STREAM.INFO.{stream}"), &request, what).await
-    }
-
-    /// What waits for the pullers of a stream, and what they hold.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
-    pub async fn untaken(&self, stream: &str) -> Result<Backlog, BrokerError> {
-        self.consumer_state(stream, subject::PULL_CONSUMER).await
-    }
-
-    /// What is in one of a hop's queues.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
-    pub async fn backlog(
-        &self,
-        chain: &ChainName,
-        revision: Revision,
-        hop: &StageName,
-        lane: Lane,
-    ) -> Result<Backlog, BrokerError> {
-        self.consumer_state(&subject::work_stream(chain), &lane.consumer(revision, hop)).await
-    }
-
-    async fn consumer_state(&self, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
-        let what = || format!("tell the state of the consumer `{consumer}`");
-        self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await
-    }
-
-    /// The headers of a message, if the stream still has it.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn stored_headers(&self, stream: &str, sequence: u64) -> Result<Option<Headers>, BrokerError> {
-        let what = || format!("read a message of the stream `{stream}`");
-        let handle =
-            self.jetstream.get_stream_no_info(stream).await.map_err(|error| BrokerError::other(what(), &error))?;
-        match handle.direct_get(sequence).await {
-            Ok(message) => Ok(Some(super::from_header_map(Some(&message.headers)))),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BrokerError::other(what(), &error)),
-        }
-    }
-
     /// Removes every message that a revision has queued.
     ///
     /// # Errors
@@ -311,7 +195,7 @@ impl Broker {
     pub async fn purge_queued(&self, chain: &ChainName, revision: Revision) -> Result<u64, BrokerError> {
         let mut purged = 0;
         for pattern in subject::queued(chain, revision) {
-            purged += self.purge(&subject::work_stream(chain), json!({ "filter": pattern })).await?;
+            purged += self.purge(&subject::work_stream(chain), Some(&pattern)).await?;
         }
         Ok(purged)
     }
@@ -322,7 +206,7 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn purge_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        let results = self.purge(&subject::results_stream(chain), json!({})).await?;
+        let results = self.purge(&subject::results_stream(chain), None).await?;
         Ok(results + self.purge_dead(chain, None).await?)
     }
 
@@ -332,15 +216,17 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn purge_dead(&self, chain: &ChainName, stage: Option<&StageName>) -> Result<u64, BrokerError> {
-        let request = stage.map_or(json!({}), |stage| json!({ "filter": subject::dead(chain, stage) }));
-        self.purge(&subject::dead_stream(chain), request).await
+        let pattern = stage.map(|stage| subject::dead(chain, stage));
+        self.purge(&subject::dead_stream(chain), pattern.as_deref()).await
     }
 
-    async fn purge(&self, stream: &str, request: Value) -> Result<u64, BrokerError> {
+    /// Removes the messages of a stream, or those under the subjects of a pattern.
+    pub(super) async fn purge(&self, stream: &str, pattern: Option<&str>) -> Result<u64, BrokerError> {
         #[derive(Deserialize)]
         struct Purged {
             purged: u64,
         }
+        let request = pattern.map_or(json!({}), |pattern| json!({ "filter": pattern }));
         let answer: Purged =
             self.api(format!("STREAM.PURGE.{stream}"), &request, || format!("empty the stream `{stream}`")).await?;
         Ok(answer.purged)
@@ -366,29 +252,61 @@ impl Broker {
         published.map_err(|error| BrokerError::other("count", &error))
     }
 
-    async fn create_if_missing(&self, config: Config) -> Result<(), BrokerError> {
-        match self.create(&config).await {
-            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => Ok(()),
-            other => other,
+    /// Says whether it was made. One that is there is not made again, because the server would want its room a second time.
+    async fn update_or_create(&self, config: &Config) -> Result<bool, BrokerError> {
+        match self.update(config).await {
+            Err(error) if error.is_not_found() => {}
+            updated => return updated.map(|()| false),
+        }
+        match self.create(config).await {
+            // Another was faster.
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.update(config).await.map(|()| false),
+            created => created,
         }
     }
 
-    async fn create_or_update(&self, config: Config) -> Result<(), BrokerError> {
-        match self.create(&config).await {
-            Err(BrokerError::Server { code: STREAM_EXISTS, .. }) => {
-                let name = &config.name;
-                let what = || format!("change the stream `{name}`");
-                let _: Value = self.api(format!("STREAM.UPDATE.{name}"), &config, what).await?;
-                Ok(())
-            }
-            other => other,
+    /// Says whether it was made: one that is there already and is just like this one is left alone.
+    async fn create(&self, config: &Config) -> Result<bool, BrokerError> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            did_create: bool,
         }
-    }
-
-    async fn create(&self, config: &Config) -> Result<(), BrokerError> {
         let name = &config.name;
-        let _: Value =
-            self.api(format!("STREAM.CREATE.{name}"), config, || format!("make the stream `{name}`")).await?;
+        let what = || format!("make the stream `{name}`");
+        let created: Created = self.api(format!("STREAM.CREATE.{name}"), config, what).await?;
+        Ok(created.did_create)
+    }
+
+    async fn delete_stream(&self, name: &str) -> Result<(), BrokerError> {
+        let _: Value = self.api(format!("STREAM.DELETE.{name}"), &(), || format!("remove the stream `{name}`")).await?;
         Ok(())
     }
+
+    async fn update(&self, config: &Config) -> Result<(), BrokerError> {
+        let name = &config.name;
+        let what = || format!("change the stream `{name}`");
+        let _: Value = self.api(format!("STREAM.UPDATE.{name}"), config, what).await?;
+        Ok(())
+    }
+}
+
+/// Why a chain's streams cannot be as it asks.
+fn refusal(chain: &Chain, error: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
+            let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
+            BrokerError::Server { what, code, description }
+        }
+        BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {
+            BrokerError::TooFewServers { chain: chain.name.clone(), replicas: chain.replicas, description }
+        }
+        error => error,
+    }
+}
+
+/// A place that no stream has reached: the microseconds since the Unix epoch, because none stores a million messages a second.
+fn unused_sequence() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

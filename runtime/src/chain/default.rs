@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// Servers that keep a copy of a chain's items and results.
+pub const REPLICAS: u32 = 1;
 /// Frames that may wait in front of each stage.
 pub const QUEUE_LIMIT: u64 = 100_000;
 /// How soon a dead node's items are given to others.

@@ -17,6 +17,9 @@ pub struct Manifest {
     pub name: String,
     /// The author's label of this manifest.
     pub version: String,
+    /// How many servers keep a copy of the chain's items and results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// `[input]`: what is fed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub input: Input,

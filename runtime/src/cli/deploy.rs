@@ -36,6 +36,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     } else {
         context.output.data(&describe(&deployment))?;
     }
+    if !deployment.copying.is_empty() {
+        let streams = deployment.copying.join(", ");
+        context.output.note(&format!("still being copied to other servers: {streams}"));
+    }
     if !deployment.open {
         let chain = &deployment.chain;
         context.output.note(&format!("the intake of {chain} is closed: `pcluster start {chain}` opens it"));

@@ -202,7 +202,7 @@ async fn show_dead_letters(root: &Root, chain: &ChainName, output: &Output) -> a
     let mut letters = root.broker().follow(&subject::dead_stream(chain), Vec::new(), From::Now).await?;
     let output = output.clone();
     tokio::spawn(async move {
-        while let Ok(Some(letter)) = letters.next().await {
+        while let Ok(letter) = letters.next().await {
             let get = |name: &str| letter.headers.get(name).unwrap_or_default();
             let (stage, id) = (get(header::STAGE), FrameId::from_header(get(header::ID)).root());
             output.note(&format!("dead letter of {stage}: item {id}: {}", get(header::REASON)));

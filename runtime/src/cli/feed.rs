@@ -7,22 +7,27 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::exit::Usage;
+use super::exit::{TimedOut, Usage};
 use super::input::{self, Input, InputFormat, Source};
-use super::output::{count, seconds};
-use super::{Context, duration};
+use super::output::{Output, count, seconds};
+use super::{Context, duration, timeout};
 use crate::name::ChainName;
-use crate::root::feed::Packing;
+use crate::root::feed::{Packing, Waits};
 use crate::root::{Fed, Feeder, Item, RootError};
 use crate::shutdown;
 
 /// How long items on their way may take when feeding is interrupted.
 const ABANDON: Duration = Duration::from_secs(1);
 
+/// How often to look whether feeding waits.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long feeding waits before it says so.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+
 /// Feed items into a chain, from arguments, files or standard input
 ///
 /// An argument is taken as JSON if it is JSON, and as text if not. A file may be large: it is read as it is fed. When the
-/// chain's queue is full, feeding waits.
+/// chain's queue is full, or the server is away or has no room, feeding waits and says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMATS)]
 pub struct Args {
@@ -40,6 +45,9 @@ pub struct Args {
     /// Id of the item, or what the ids of several start with: the n-th is ID-n. Fed twice under one id, the second is dropped
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// Give up when no item was taken for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
+    timeout: Option<Duration>,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -92,8 +100,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut input = input::open(source, args.format)?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };
     let mut stopped = std::pin::pin!(shutdown::requested());
+    let waits = feeder.waits();
     let ended = tokio::select! {
         ended = feed(&args, &mut feeder, &mut input, &bar) => ended.map(Some),
+        timed_out = tell_waits(&waits, args.timeout, &bar, &context.output) => Err(timed_out.into()),
         () = &mut stopped => Ok(None),
     };
     let fed = match ended {
@@ -149,9 +159,33 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &Progres
         }
         let fed = feeder.fed();
         bar.set_position(fed.accepted + fed.duplicates);
-        bar.set_message(if feeder.is_waiting() { "waiting: the queue is full" } else { "" });
     }
     Ok(feeder.finish().await?)
+}
+
+/// Says what feeding waits for, once it has waited for a while. Returns when that is too long.
+async fn tell_waits(waits: &Waits, timeout: Option<Duration>, bar: &ProgressBar, output: &Output) -> TimedOut {
+    let mut is_told = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(waiting) = waits.now() else {
+            bar.set_message("");
+            if std::mem::take(&mut is_told) {
+                bar.suspend(|| output.note("feeding goes on"));
+            }
+            continue;
+        };
+        bar.set_message(format!("waiting: {}", waiting.reason));
+        let waited = waiting.since.elapsed();
+        if let Some(timeout) = timeout.filter(|timeout| waited >= *timeout) {
+            let timeout = humantime::format_duration(timeout);
+            return TimedOut(format!("no item was taken for {timeout}: {}", waiting.reason));
+        }
+        // A lost connection is told by itself.
+        if waited >= TELL_AFTER && !waiting.is_lost && !std::mem::replace(&mut is_told, true) {
+            bar.suspend(|| output.note(&format!("waiting: {}", waiting.reason)));
+        }
+    }
 }
 
 /// Feeds what came before an item that cannot be fed, and then fails with the reason.

@@ -36,14 +36,18 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let started = Instant::now();
     let bar = context.output.progress("unfinished");
     let chain = &args.chain;
+    let note = |text: &str| bar.suspend(|| context.output.note(text));
     let waited = root.wait(chain, args.timeout, |notice| match notice {
         Notice::Unfinished(unfinished) => bar.set_position(unfinished),
-        Notice::NoNode(reasons) => bar.suspend(|| {
+        Notice::NoNode(reasons) => {
             let hint =
                 if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
-            context.output.note(&format!("no node serves {chain}: {hint}; waiting"));
-        }),
-        Notice::Served => bar.suspend(|| context.output.note(&format!("a node serves {chain}"))),
+            note(&format!("no node serves {chain}: {hint}; waiting"));
+        }
+        Notice::Stuck(reasons) => note(&format!("{chain} cannot go on: {}; waiting", reasons.join("; "))),
+        Notice::Served => note(&format!("a node serves {chain}")),
+        Notice::Away(reason) => note(&format!("{reason}; waiting")),
+        Notice::Back => note("the server answers again"),
     });
     let waited = waited.await;
     bar.finish_and_clear();

@@ -16,9 +16,10 @@ use super::inline::InlineStage;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::stats::{Board, HopKey, HopStats};
+use super::trouble::Trouble;
 use super::worker;
+use crate::broker::Broker;
 use crate::broker::registry::{Change, Registry};
-use crate::broker::{Broker, BrokerError};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine::limits::Limits;
@@ -35,9 +36,6 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 const PATIENCE: u32 = 3;
 /// How long a starting node waits for its revisions before it says that it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How long a revision is served before it is looked at for retirement: whoever has made it live again is about to put
-/// something into its queues.
-const RETIRE_AFTER: Duration = Duration::from_secs(1);
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
 
@@ -52,30 +50,34 @@ pub enum Phase {
     Interrupt,
 }
 
-struct Serving {
+/// A revision that the node serves.
+pub(super) struct Serving {
     phase: watch::Sender<Phase>,
     settled: watch::Receiver<bool>,
-    task: JoinHandle<()>,
-    active: bool,
-    since: Instant,
+    pub(super) task: JoinHandle<()>,
+    pub(super) active: bool,
+    /// Since when it is served.
+    pub(super) since: Instant,
 }
 
 /// The revisions that the node serves.
 pub struct Catalog {
-    context: Arc<Context>,
-    serving: BTreeMap<(ChainName, Revision), Serving>,
+    pub(super) context: Arc<Context>,
+    pub(super) serving: BTreeMap<(ChainName, Revision), Serving>,
     /// Those that are being left. One that is live again is served once that has ended.
     leaving: BTreeMap<(ChainName, Revision), JoinHandle<()>>,
+    /// The task that retires older revisions.
+    pub(super) retiring: Option<JoinHandle<()>>,
 }
 
 /// What serving a revision takes.
-struct Context {
-    broker: Broker,
-    registry: Registry,
+pub(super) struct Context {
+    pub(super) broker: Broker,
+    pub(super) registry: Registry,
     engine: Engine,
     node: String,
     logs: LogQueue,
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
 }
 
 impl Catalog {
@@ -84,7 +86,7 @@ impl Catalog {
     pub fn new(broker: Broker, registry: Registry, engine: Engine, node: String, logs: LogQueue) -> Self {
         let board = Arc::new(Board::default());
         let context = Arc::new(Context { broker, registry, engine, node, logs, board });
-        Self { context, serving: BTreeMap::new(), leaving: BTreeMap::new() }
+        Self { context, serving: BTreeMap::new(), leaving: BTreeMap::new(), retiring: None }
     }
 
     /// What the node shows of itself.
@@ -94,7 +96,7 @@ impl Catalog {
     }
 
     /// Follows a change of the registry.
-    pub fn change(&mut self, change: Change, only: &BTreeSet<ChainName>) {
+    pub async fn change(&mut self, change: Change, only: &BTreeSet<ChainName>) {
         match change {
             Change::State(chain, state) => {
                 self.context.board.problem(chain.as_str(), None, None);
@@ -102,6 +104,26 @@ impl Catalog {
             }
             Change::Removed(chain) => self.keep(&chain, &BTreeSet::new()),
             Change::Unreadable(key, error) => self.unreadable(&key, &error),
+            Change::Renewed => self.renew().await,
+        }
+    }
+
+    /// Forgets all that it serves: the registry is another one, whose revisions count from 1 again.
+    async fn renew(&mut self) {
+        tracing::warn!("what is deployed was made anew: serving that, and nothing from before");
+        let mut gone = std::mem::take(&mut self.serving);
+        let leaving = std::mem::take(&mut self.leaving);
+        // The consumers that these are about to remove may soon be those of another revision with the same number.
+        for task in leaving.values().chain(&self.retiring) {
+            task.abort();
+        }
+        for serving in gone.values() {
+            serving.phase.send_replace(Phase::Interrupt);
+        }
+        let tasks = gone.values_mut().map(|serving| &mut serving.task);
+        let _ = tokio::time::timeout(INTERRUPT, futures_util::future::join_all(tasks)).await;
+        for (chain, revision) in gone.keys().chain(leaving.keys()) {
+            self.context.board.remove(chain, *revision);
         }
     }
 
@@ -165,20 +187,6 @@ impl Catalog {
         }
     }
 
-    /// Retires older revisions that have run empty.
-    pub async fn retire(&mut self) {
-        let older = self.serving.iter();
-        let older = older.filter(|(_, serving)| !serving.active && serving.since.elapsed() >= RETIRE_AFTER);
-        let older: Vec<_> = older.map(|(key, _)| key.clone()).collect();
-        for key in older {
-            match self.context.retire(&key.0, key.1).await {
-                Ok(true) => self.leave(key),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(chain = %key.0, revision = %key.1, %error, "not retired yet"),
-            }
-        }
-    }
-
     /// Whether all chains served are empty.
     pub async fn is_empty(&self) -> bool {
         let chains: BTreeSet<&ChainName> = self.serving.keys().map(|(chain, _)| chain).collect();
@@ -193,6 +201,9 @@ impl Catalog {
     /// Takes no new items, finishes those in hand within `grace`, and gives back the rest.
     pub async fn drain(&mut self, grace: Duration) {
         self.context.board.drain();
+        if let Some(retiring) = self.retiring.take() {
+            retiring.abort();
+        }
         for serving in self.serving.values() {
             serving.phase.send_replace(Phase::Drain);
         }
@@ -265,10 +276,12 @@ impl Context {
         let deployed = self.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
         let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
         let checked = Chain::new(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
+        let trouble = Arc::new(Trouble::new(Arc::clone(&self.board), chain.clone(), revision));
         let plugins = self.load(&checked).await?;
         self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
         let checked = Arc::new(checked);
-        checked.hops().into_iter().map(|hop| self.hop(&deployed, &checked, hop, &plugins)).collect()
+        let hop = |stages| self.hop(&deployed, &checked, stages, &plugins, Arc::clone(&trouble));
+        checked.hops().into_iter().map(hop).collect()
     }
 
     async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
@@ -296,6 +309,7 @@ impl Context {
         chain: &Arc<Chain>,
         stages: Range<usize>,
         plugins: &BTreeMap<Digest, engine::Plugin>,
+        trouble: Arc<Trouble>,
     ) -> Result<Hop, String> {
         let first = &chain.stages[stages.start];
         let next = chain.stages.get(stages.end);
@@ -324,6 +338,7 @@ impl Context {
             logs: self.logs.sink(&chain.name, deployed.revision, &first.name),
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
+            trouble,
         })
     }
 
@@ -343,34 +358,7 @@ impl Context {
         task.map_err(|error| format!("stage `{}`: {error}", stage.name))
     }
 
-    /// Retires a revision if it has run empty. Says whether it has.
-    async fn retire(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
-        // The state comes first: see `State::live`.
-        let Some(marked) = self.registry.state(chain).await? else { return Ok(false) };
-        if revision == marked.state.active || !marked.state.live.contains(&revision) {
-            return Ok(false);
-        }
-        if !self.broker.is_finished(chain, revision).await? {
-            return Ok(false);
-        }
-        self.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await
-    }
-
-    /// Waits until a revision that is no longer live has been interrupted, and removes its consumers: this node may have made
-    /// one anew after others removed it and before it heard of that.
-    ///
-    /// The revision stays on the board until nothing of it runs: a reset waits for that.
-    async fn forget(self: Arc<Self>, chain: ChainName, revision: Revision, serving: Serving) {
-        let _ = serving.task.await;
-        for (key, stats) in self.board.remove(&chain, revision) {
-            self.send_counts(&key, &stats).await;
-        }
-        if let Err(error) = self.delete_consumers(&chain, revision).await {
-            tracing::debug!(%chain, %revision, %error, "consumers may be left behind");
-        }
-    }
-
-    async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
+    pub(super) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
         let more = stats.take();
         for (what, more) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
             if more > 0
@@ -379,15 +367,6 @@ impl Context {
                 tracing::debug!(%error, "counters were not sent");
             }
         }
-    }
-
-    async fn delete_consumers(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
-        if let Some(deployed) = self.registry.deployed(chain, revision).await?
-            && let Ok(checked) = Chain::new(&deployed.manifest)
-        {
-            self.broker.delete_consumers(&checked, revision).await?;
-        }
-        Ok(())
     }
 }
 

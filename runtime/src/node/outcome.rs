@@ -19,6 +19,7 @@ use super::logs::StageLog;
 use super::run::{self, LEAVE_AFTER, Ran};
 use super::stats::HopStats;
 use super::taken::{Read, Taken, frame_id};
+use super::trouble::Trouble;
 use super::turns::Turns;
 use super::worker::{left_run, reached};
 use crate::broker::Broker;
@@ -65,6 +66,8 @@ pub struct Hop {
     pub stats: Arc<HopStats>,
     /// What was put back.
     pub backlog: Backlog,
+    /// Where to tell what keeps it from going on.
+    pub trouble: Arc<Trouble>,
 }
 
 impl Hop {

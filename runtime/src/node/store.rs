@@ -4,7 +4,7 @@
 //! files for each batch. Measured with nats-server 2.15.1 on the text chain, 1,600 frames of 8 outputs took 12.6 s in batches
 //! and 1.7 s as messages.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::outcome::Hop;
 use crate::broker::publish::{Outgoing, PublishError, Published};
@@ -13,8 +13,8 @@ use crate::broker::publish::{Outgoing, PublishError, Published};
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
-/// After this many tries, the node says what it waits for.
-const TELL_AFTER: u32 = 20;
+/// After this long, the node says what it waits for: the servers of a cluster may take ten seconds to elect a leader.
+const TELL_AFTER: Duration = Duration::from_secs(12);
 
 impl Hop {
     /// Stores all of these or none. All go to one stream; the first one's key stands for all.
@@ -31,19 +31,23 @@ impl Hop {
     where
         P: Future<Output = Result<T, PublishError>>,
     {
-        let mut wait = AGAIN;
-        for tries in 1.. {
+        let (mut wait, mut started) = (AGAIN, Instant::now());
+        let mut told = None;
+        loop {
             let error = match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };
-            if tries == TELL_AFTER {
-                tracing::warn!(chain = %self.chain.name, stage = %self.stage().name, %error, "outputs wait to be stored");
+            if !self.broker.is_connected() {
+                // That is told by itself.
+                started = Instant::now();
+            }
+            if told.is_none() && started.elapsed() >= TELL_AFTER {
+                told = self.trouble.outputs_wait(&self.stage().name, &error);
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
-        Err(PublishError::Unanswered)
     }
 }

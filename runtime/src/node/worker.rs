@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_millis(2);
 /// How long interrupted frames may take to be given back in order.
 const GIVE_BACK: Duration = Duration::from_millis(1_500);
 /// How long to wait before opening a queue again.
-const REOPEN: Duration = Duration::from_millis(500);
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
@@ -47,7 +47,8 @@ async fn serve(mut worker: Worker) {
             Ended::Drained => break,
             Ended::Lost => tokio::select! {
                 () = worker.mend() => {}
-                () = reached(&mut phase, Phase::Interrupt) => break,
+                () = worker.keep_in_hand() => {}
+                () = left_run(&mut phase) => break,
             },
         }
     }
@@ -210,16 +211,23 @@ impl Worker {
     }
 
     /// Makes the queue's consumer again, should it be gone. The frames in hand go on meanwhile.
-    async fn mend(&mut self) {
+    async fn mend(&self) {
         let hop = &self.hop;
         match hop.broker.create_hop_consumers(&hop.chain, hop.stage(), hop.revision).await {
-            Ok(()) => tracing::debug!(chain = %hop.chain.name, stage = %hop.stage().name, "the queue is open again"),
-            Err(error) => {
-                tracing::warn!(chain = %hop.chain.name, stage = %hop.stage().name, %error, "cannot open the queue again");
-            }
+            Ok(()) => hop.trouble.queue_open(&hop.stage().name, self.lane),
+            Err(error) => hop.trouble.queue_lost(&hop.stage().name, self.lane, &error),
         }
         // Also after success: something may remove it again and again.
         tokio::time::sleep(REOPEN).await;
+    }
+
+    /// Keeps the frames in hand this node's, until it is dropped.
+    async fn keep_in_hand(&self) {
+        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        loop {
+            progress.tick().await;
+            self.tell_progress().await;
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Deployment {
     pub before: Option<(Version, Revision)>,
     /// Whether items may be fed.
     pub open: bool,
+    /// Streams that are not yet complete on all servers that shall keep a copy.
+    pub copying: Vec<String>,
 }
 
 /// A manifest whose plugins were read and checked.
@@ -49,17 +51,19 @@ impl Root {
     /// If anything about the manifest or its plugins is wrong; nothing is changed then.
     pub async fn deploy(&self, path: &Path) -> Result<Deployment, RootError> {
         let prepared = self.prepare(path).await?;
-        let registry =
-            self.broker.registry(true).await?.ok_or_else(|| RootError::TimedOut("no registry".to_owned()))?;
-        check_version(&registry, &prepared).await?;
+        if let Some(registry) = self.broker.registry().await? {
+            check_version(&registry, &prepared).await?;
+        }
+        // Before the chain is known: one without streams would be in everyone's way. And before anything else is changed: here
+        // a server says that it has no room, and a cluster that it has too few servers.
+        self.broker.apply_retention(&prepared.chain).await?;
+        let registry = self.broker.create_registry(prepared.chain.replicas).await?;
         for (digest, bytes) in &prepared.plugins {
             self.broker.put_plugin(digest, bytes).await?;
         }
-        self.broker.create_shared_streams().await?;
-        // Before the chain is known: one without streams would be in everyone's way.
-        self.broker.apply_retention(&prepared.chain).await?;
-        let (deployment, state) = self.register(&registry, &prepared).await?;
+        let (mut deployment, state) = self.register(&registry, &prepared).await?;
         self.settle(&registry, &prepared.chain, state).await?;
+        deployment.copying = self.broker.await_replicas(&prepared.chain.name).await?;
         self.broker.create_consumers(&prepared.chain, deployment.revision).await?;
         Ok(deployment)
     }
@@ -117,6 +121,7 @@ impl Root {
                 is_new,
                 before: before.map(|before| (before.version, before.revision)),
                 open,
+                copying: Vec::new(),
             };
             if let (Some(marked), Some(active)) = (&marked, &before)
                 && active.digest == prepared.digest

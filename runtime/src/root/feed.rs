@@ -1,6 +1,7 @@
 //! Feeding items into a chain.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+mod delivery;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,20 +10,18 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Root, RootError};
-use crate::broker::Broker;
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{Outgoing, Published};
 use crate::frame::{Headers, header};
 use crate::name::ChainName;
 use crate::subject;
+use delivery::Delivery;
+
+pub use delivery::{Waiting, Waits};
 
 /// What may be on its way at once, in KiB; a message counts for at least [`MESSAGE`].
 const WINDOW: usize = 4 << 10;
 /// What a small message counts for, in KiB: with it, 512 of them are on their way at once.
 const MESSAGE: usize = 8;
-/// The first wait when the queue is full; doubled each time.
-const FULL_WAIT: Duration = Duration::from_millis(20);
-/// The longest wait when the queue is full.
-const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
 /// What items are sent as.
 const CONTENT_TYPE: &str = "application/cbor-seq";
 
@@ -107,17 +106,16 @@ struct Pack {
 /// What became of a message.
 struct Answer {
     items: u64,
-    published: Result<Published, PublishError>,
+    published: Result<Published, RootError>,
 }
 
 /// Sends messages, so many at once.
 #[derive(Clone)]
 struct Sender {
-    broker: Broker,
-    chain: ChainName,
     subject: Arc<str>,
+    max_item: usize,
     window: Arc<Semaphore>,
-    waiting: Arc<AtomicBool>,
+    delivery: Arc<Delivery>,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
@@ -134,11 +132,10 @@ impl Root {
         }
         let (answers, receiver) = mpsc::unbounded_channel();
         let sender = Sender {
-            broker: self.broker.clone(),
-            chain: chain.clone(),
             subject: subject::intake(chain).into(),
+            max_item: self.broker.max_item(),
             window: Arc::new(Semaphore::new(WINDOW)),
-            waiting: Arc::default(),
+            delivery: Arc::new(Delivery::new(self.clone(), chain.clone())),
             answers,
         };
         let (packing, pack, fed) = (Packing::default(), Arc::default(), Fed::default());
@@ -162,7 +159,7 @@ impl Feeder {
     /// If this item is too large ([`RootError::TooLarge`]), or one that was on its way cannot be fed. [`Feeder::fed`] tells
     /// how many were.
     pub async fn feed(&mut self, item: Item) -> Result<(), RootError> {
-        let (size, max) = (item.cbor.len(), self.sender.broker.max_item());
+        let (size, max) = (item.cbor.len(), self.sender.max_item);
         if size > max {
             return Err(RootError::TooLarge { size, max });
         }
@@ -227,10 +224,10 @@ impl Feeder {
         self.fed
     }
 
-    /// Whether the chain has no room at the moment.
+    /// Tells what the feeder waits for, also while it feeds.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.sender.waiting.load(Relaxed)
+    pub fn waits(&self) -> Waits {
+        self.sender.delivery.waits.clone()
     }
 
     /// Waits for the items on their way, but no longer than this, and takes no more.
@@ -286,21 +283,11 @@ impl Feeder {
 
     fn count(&mut self, answer: Answer) -> Result<(), RootError> {
         self.open = self.open.saturating_sub(1);
-        match answer.published {
-            Ok(Published::Stored) => self.fed.accepted += answer.items,
-            Ok(Published::Duplicate) => self.fed.duplicates += answer.items,
-            Err(error) => return Err(self.explain(error)),
+        match answer.published? {
+            Published::Stored => self.fed.accepted += answer.items,
+            Published::Duplicate => self.fed.duplicates += answer.items,
         }
         Ok(())
-    }
-
-    fn explain(&self, error: PublishError) -> RootError {
-        match error {
-            PublishError::NoStream(_) => RootError::Closed(self.sender.chain.clone()),
-            PublishError::TooLarge { size, max } => RootError::TooLarge { size, max },
-            PublishError::Broker(error) => error.into(),
-            PublishError::Full(_) | PublishError::Unanswered => RootError::TimedOut(error.to_string()),
-        }
     }
 }
 
@@ -336,18 +323,7 @@ impl Sender {
 
     /// Publishes until the server has the message. Its id makes that safe however often it takes.
     async fn publish(self, message: Outgoing, items: u64, _permit: OwnedSemaphorePermit) {
-        let mut wait = FULL_WAIT;
-        let published = loop {
-            match self.broker.publish(&message).await {
-                Err(error) if error.is_passing() && !self.window.is_closed() => {
-                    self.waiting.store(true, Relaxed);
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(FULL_WAIT_MAX);
-                }
-                published => break published,
-            }
-        };
-        self.waiting.store(false, Relaxed);
+        let published = self.delivery.deliver(&message, || !self.window.is_closed()).await;
         // A feeder that is gone wants no answers.
         let _ = self.answers.send(Answer { items, published });
     }

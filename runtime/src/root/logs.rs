@@ -4,6 +4,7 @@ use pcluster_abi::Level;
 
 use super::{Root, RootError};
 use crate::broker::follow::{Follower, From};
+use crate::chain::default;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 use crate::subject;
@@ -37,7 +38,7 @@ impl Root {
         if let Some(chain) = &filter.chain {
             self.chain(chain).await?;
         }
-        self.broker.create_shared_streams().await?;
+        self.broker.create_shared_streams(default::REPLICAS).await?;
         let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
         let follower = self.broker.follow(subject::LOG_STREAM, subjects, filter.from).await?;
         Ok(LogFollower { left: follower.pending(), follower })
@@ -55,12 +56,10 @@ impl LogFollower {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the log cannot be read any more.
     pub async fn next(&mut self) -> Result<LogRecord, RootError> {
         loop {
-            let Some(message) = self.follower.next().await? else {
-                return Err(RootError::TimedOut("the connection was closed".to_owned()));
-            };
+            let message = self.follower.next().await?;
             self.left = self.left.saturating_sub(1);
             if let Ok(record) = serde_json::from_slice(&message.payload) {
                 return Ok(record);

@@ -1,12 +1,19 @@
 //! Taking results, and dead letters along with them, each given to one puller; watching them without taking any.
 
+pub(super) mod confirmed;
+
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 
+use confirmed::{Confirmed, Handed};
+
 use super::taken::Taken;
 use super::{DeadLetter, ResultItem, Root, RootError};
+use crate::broker::Complaint;
+use crate::broker::confirm::Confirmations;
 use crate::broker::follow::{Follower, From};
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::frame::header;
@@ -30,6 +37,7 @@ pub struct Puller<T = ResultItem> {
     sources: Vec<Source<T>>,
     wanted: Wanted,
     taken: VecDeque<Taken<T>>,
+    confirmations: Confirmations,
     /// When the server was last told that what was taken ahead is wanted.
     kept: Instant,
 }
@@ -56,8 +64,12 @@ impl Wanted {
 
 /// A stream that is taken from.
 struct Source<T> {
+    /// What is in there, in the plural.
+    what: &'static str,
     stream: String,
     queue: Queue,
+    confirmed: Arc<Confirmed>,
+    complaint: Complaint,
     read: fn(&Delivery) -> Vec<T>,
 }
 
@@ -78,13 +90,16 @@ impl Root {
     /// If there is no such chain.
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
         self.chain(chain).await?;
-        let results = Source::open(self, subject::results_stream(chain), read_results).await?;
+        let confirmations = self.broker.confirmations().await?;
+        let (stream, confirmed) = (subject::results_stream(chain), Confirmed::new(confirmations.confirmer()));
+        let results = Source::open(self, "results", stream, confirmed, read_results).await?;
         Ok(Puller {
             root: self.clone(),
             chain: chain.clone(),
             sources: vec![results],
             wanted: Wanted::default(),
             taken: VecDeque::new(),
+            confirmations,
             kept: Instant::now(),
         })
     }
@@ -102,9 +117,28 @@ impl Root {
 }
 
 impl<T> Source<T> {
-    async fn open(root: &Root, stream: String, read: fn(&Delivery) -> Vec<T>) -> Result<Self, RootError> {
+    async fn open(
+        root: &Root,
+        what: &'static str,
+        stream: String,
+        confirmed: Confirmed,
+        read: fn(&Delivery) -> Vec<T>,
+    ) -> Result<Self, RootError> {
         let queue = root.broker.queue(&stream, subject::PULL_CONSUMER, STANDS).await?;
-        Ok(Self { stream, queue, read })
+        Ok(Self { what, stream, queue, confirmed: Arc::new(confirmed), complaint: Complaint::default(), read })
+    }
+
+    /// Opens the stream again. Nobody hands out what is in there while the servers of a cluster elect who does.
+    async fn reopen(&mut self, root: &Root, chain: &ChainName) -> Result<(), RootError> {
+        let what = format!("take {} of chain `{chain}`", self.what);
+        tokio::time::sleep(REOPEN).await;
+        match root.broker.untaken(chain, &self.stream).await {
+            Ok(_) => self.complaint.over(&what),
+            Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
+            Err(error) => return Err(error.into()),
+        }
+        self.queue = root.broker.queue(&self.stream, subject::PULL_CONSUMER, STANDS).await?;
+        Ok(())
     }
 }
 
@@ -120,18 +154,19 @@ impl Puller {
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
-        let Self { root, chain, sources, wanted, taken, kept } = self;
+        let Self { root, chain, sources, wanted, taken, confirmations, kept } = self;
         // A chain that was deployed by an older pcluster has none.
         root.broker.create_dead_consumer(&chain).await?;
         let mut both: Vec<Source<Outcome>> = Vec::with_capacity(2);
-        for Source { stream, queue, .. } in sources {
+        for Source { what, stream, queue, confirmed, complaint, .. } in sources {
             let read = |delivery: &Delivery| read_results(delivery).into_iter().map(Outcome::Result).collect();
-            both.push(Source { stream, queue, read });
+            both.push(Source { what, stream, queue, confirmed, complaint, read });
         }
         let read = |delivery: &Delivery| vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
-        both.push(Source::open(&root, subject::dead_stream(&chain), read).await?);
+        let (stream, confirmed) = (subject::dead_stream(&chain), Confirmed::new(confirmations.confirmer()));
+        both.push(Source::open(&root, "dead letters", stream, confirmed, read).await?);
         let taken = taken.into_iter().map(|taken| taken.map(Outcome::Result)).collect();
-        Ok(Puller { root, chain, sources: both, wanted, taken, kept })
+        Ok(Puller { root, chain, sources: both, wanted, taken, confirmations, kept })
     }
 }
 
@@ -143,16 +178,16 @@ impl<T> Puller<T> {
         self
     }
 
-    /// The next result, however long it takes. Can be dropped and called again without losing anything.
+    /// The next result, however long it takes, also while the server is away. Can be dropped and called again without losing
+    /// anything.
     ///
     /// # Errors
     ///
-    /// If the connection is closed, or the chain is gone.
+    /// If what the chain keeps its results in is gone.
     pub async fn next(&mut self) -> Result<Taken<T>, RootError> {
         self.keep_held().await;
         loop {
-            if let Some(taken) = self.taken.pop_front() {
-                self.wanted.left = self.wanted.left.map(|left| left.saturating_sub(1));
+            if let Some(taken) = self.next_held() {
                 return Ok(taken);
             }
             for source in &mut self.sources {
@@ -161,20 +196,15 @@ impl<T> Puller<T> {
                 }
             }
             let events = self.sources.iter_mut().map(|source| Box::pin(source.queue.next()));
-            let (event, position, _) = select_all(events).await;
-            let source = &mut self.sources[position];
+            let (event, position) = tokio::select! {
+                biased;
+                (event, position, _) = select_all(events) => (event, position),
+                () = self.confirmations.note() => (Event::Closed, 0),
+            };
             match event {
-                Event::Delivery(delivery) => {
-                    let results = (source.read)(&delivery);
-                    self.wanted.largest = self.wanted.largest.max(results.len() as u64);
-                    self.taken.extend(Taken::all(results, &self.root.broker, *delivery));
-                }
+                Event::Delivery(delivery) => self.take(position, *delivery).await,
                 Event::Expired => {}
-                Event::Gone | Event::Closed => {
-                    self.root.chain(&self.chain).await?;
-                    tokio::time::sleep(REOPEN).await;
-                    source.queue = self.root.broker.queue(&source.stream, subject::PULL_CONSUMER, STANDS).await?;
-                }
+                Event::Gone | Event::Closed => self.sources[position].reopen(&self.root, &self.chain).await?,
             }
             // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
             self.sources.rotate_left(1);
@@ -186,15 +216,49 @@ impl<T> Puller<T> {
     ///
     /// # Errors
     ///
-    /// If the connection is closed, or the chain is gone.
+    /// If what the chain keeps its items or results in is gone.
     pub async fn next_until_drained(&mut self) -> Result<Option<Taken<T>>, RootError> {
+        if let Some(taken) = self.next_held() {
+            self.keep_held().await;
+            return Ok(Some(taken));
+        }
+        let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
+        let (root, chain) = (self.root.clone(), self.chain.clone());
+        let look = async || {
+            tokio::time::sleep(LOOK).await;
+            is_drained(&root, &chain, &streams).await
+        };
+        let mut looking = Box::pin(look());
+        let mut next = std::pin::pin!(self.next());
         loop {
-            match tokio::time::timeout(LOOK, self.next()).await {
-                Ok(taken) => return taken.map(Some),
-                Err(_) if self.is_drained().await? => return Ok(None),
-                Err(_) => {}
+            tokio::select! {
+                biased;
+                taken = &mut next => return taken.map(Some),
+                drained = &mut looking => match drained {
+                    Ok(true) => return Ok(None),
+                    Err(error) if !error.is_passing() => return Err(error),
+                    _ => looking = Box::pin(look()),
+                },
             }
         }
+    }
+
+    /// The next of what was taken ahead.
+    fn next_held(&mut self) -> Option<Taken<T>> {
+        let taken = self.taken.pop_front()?;
+        self.wanted.left = self.wanted.left.map(|left| left.saturating_sub(1));
+        Some(taken)
+    }
+
+    async fn take(&mut self, position: usize, delivery: Delivery) {
+        let source = &self.sources[position];
+        let handed = Handed::new(&source.confirmed, &delivery);
+        if handed.is_confirmed() {
+            return handed.confirm().await;
+        }
+        let results = (source.read)(&delivery);
+        self.wanted.largest = self.wanted.largest.max(results.len() as u64);
+        self.taken.extend(Taken::all(results, &self.root.broker, handed, delivery));
     }
 
     /// Tells the server from time to time that what was taken ahead is still wanted.
@@ -216,21 +280,11 @@ impl<T> Puller<T> {
     ///
     /// If the server does not answer.
     pub async fn is_drained(&self) -> Result<bool, RootError> {
-        // Results are stored before their items are done with: asked in this order, none can slip through.
-        if self.root.broker.unfinished(&self.chain).await? > 0 {
-            return Ok(false);
-        }
-        for source in &self.sources {
-            let untaken = self.root.broker.untaken(&source.stream).await?;
-            // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
-            if untaken.queued > 0 || untaken.running > 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
+        is_drained(&self.root, &self.chain, &streams).await
     }
 
-    /// Gives back what was taken ahead and not asked for.
+    /// Gives back what was taken ahead and not asked for, and waits until the server knows what was confirmed.
     pub async fn close(mut self) {
         for source in &mut self.sources {
             let _ = source.queue.close().await;
@@ -246,7 +300,27 @@ impl<T> Puller<T> {
             taken.give_back().await;
         }
         let _ = self.root.broker.flush().await;
+        let left = self.confirmations.finish().await;
+        if left > 0 {
+            tracing::warn!("the server has not heard of {left} messages that were taken; it will hand them out again");
+        }
     }
+}
+
+/// Whether every item of a chain was handled and everything was taken of these streams.
+async fn is_drained(root: &Root, chain: &ChainName, streams: &[String]) -> Result<bool, RootError> {
+    // Results are stored before their items are done with: asked in this order, none can slip through.
+    if root.broker.unfinished(chain).await? > 0 {
+        return Ok(false);
+    }
+    for stream in streams {
+        let untaken = root.broker.untaken(chain, stream).await?;
+        // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
+        if untaken.queued > 0 || untaken.running > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Sees the results of one chain.
@@ -261,16 +335,14 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the results cannot be read any more.
     pub async fn next(&mut self) -> Result<ResultItem, RootError> {
         loop {
             if let Some(result) = self.seen.pop_front() {
                 self.messages += u64::from(self.seen.is_empty());
                 return Ok(result);
             }
-            let Some(message) = self.follower.next().await? else {
-                return Err(RootError::TimedOut("the connection was closed".to_owned()));
-            };
+            let message = self.follower.next().await?;
             // What a puller has put back was seen before.
             if message.headers.get(header::AGAIN).is_none() {
                 self.seen.extend(ResultItem::all(&message.headers, &message.payload));

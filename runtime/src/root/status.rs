@@ -126,7 +126,7 @@ impl Root {
             revision: state.active.number(),
             open: state.open,
             nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
-            results: self.broker.untaken(&subject::results_stream(chain)).await?.queued,
+            results: self.broker.untaken(chain, &subject::results_stream(chain)).await?.queued,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
             problems: problems(chain, nodes),
@@ -134,7 +134,8 @@ impl Root {
     }
 }
 
-fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
+/// What keeps nodes from serving a chain.
+pub(super) fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
     let of = |node: &NodeReport| {
         let problems = node.problems.iter().filter(|problem| problem.chain.split('.').next() == Some(chain.as_str()));
         problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()

@@ -5,13 +5,21 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use tokio::time::Instant;
+
 use super::ResultItem;
+use super::pull::confirmed::Handed;
 use crate::broker::Broker;
-use crate::broker::publish::Outgoing;
-use crate::broker::queue::{Acker, Delivery};
+use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::queue::Delivery;
 use crate::frame::format::Format;
 use crate::frame::id::Index;
 use crate::frame::{Headers, header};
+
+/// How long to try to put results back while the server does not take them.
+const PUT_BACK: Duration = Duration::from_secs(10);
+/// How long to wait before the next try.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// A result that was taken, or what else the puller gives. Unless it is confirmed, another puller gets it, in half a minute or
 /// when [`Taken::give_back`] is called.
@@ -30,7 +38,7 @@ pub struct Taken<T = ResultItem> {
 #[derive(Debug)]
 struct Message {
     broker: Broker,
-    acker: Acker,
+    handed: Handed,
     subject: String,
     headers: Headers,
     payload: Bytes,
@@ -40,13 +48,18 @@ struct Message {
 
 impl<T> Taken<T> {
     /// All that came in a message.
-    pub(super) fn all(results: Vec<T>, broker: &Broker, delivery: Delivery) -> impl Iterator<Item = Self> + use<T> {
+    pub(super) fn all(
+        results: Vec<T>,
+        broker: &Broker,
+        handed: Handed,
+        delivery: Delivery,
+    ) -> impl Iterator<Item = Self> + use<T> {
         let message = Arc::new(Message {
             broker: broker.clone(),
             subject: delivery.subject().to_owned(),
             headers: delivery.headers(),
             said: Mutex::new(vec![None; results.len()]),
-            acker: delivery.acker,
+            handed,
             payload: delivery.payload,
         });
         let taken = move |(position, result)| Self { result, message: Arc::clone(&message), position };
@@ -74,7 +87,7 @@ impl<T> Taken<T> {
 
     /// Tells the server that the message is still wanted.
     pub(super) async fn keep(&self) {
-        self.message.acker.progress().await;
+        self.message.handed.keep().await;
     }
 }
 
@@ -88,11 +101,11 @@ impl Message {
         // Nothing can be done before something was said of each.
         let Some(said) = said else { return };
         if said.iter().all(|confirmed| *confirmed) {
-            self.acker.ack().await;
+            self.handed.confirm().await;
         } else if said.iter().any(|confirmed| *confirmed) {
             self.put_back(&said).await;
         } else {
-            self.acker.nak(Duration::ZERO).await;
+            self.handed.give_back().await;
         }
     }
 
@@ -111,11 +124,24 @@ impl Message {
         headers.push(header::AGAIN, "1");
         let message_id = format!("pcluster.again.{}", ulid::Ulid::generate());
         let message = Outgoing { subject: self.subject.clone(), message_id, headers, payload: payload.freeze() };
-        match self.broker.publish(&message).await {
-            Ok(_) => self.acker.ack().await,
+        match self.publish(&message).await {
+            Ok(()) => self.handed.confirm().await,
             Err(error) => {
                 tracing::warn!(%error, "results that were not confirmed cannot be put back; the whole message is");
-                self.acker.nak(Duration::ZERO).await;
+                self.handed.give_back().await;
+            }
+        }
+    }
+
+    /// Publishes until the server has the message, but not for ever.
+    async fn publish(&self, message: &Outgoing) -> Result<(), PublishError> {
+        let deadline = Instant::now() + PUT_BACK;
+        loop {
+            match self.broker.publish(message).await {
+                Err(PublishError::Unanswered | PublishError::NoStream(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                published => return published.map(drop),
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Root, RootError};
+use super::{Root, RootError, status};
 use crate::name::ChainName;
 
-/// How often to ask whether the chain is empty. With the answer's own time it bounds how late a wait returns.
+/// How long after an answer to ask again whether the chain is empty. With the answer's own time it bounds how late a wait
+/// returns.
 const POLL: Duration = Duration::from_millis(50);
 /// How often to look for nodes that serve the chain.
 const LOOK: Duration = Duration::from_secs(2);
@@ -17,8 +18,14 @@ pub enum Notice {
     Unfinished(u64),
     /// No node serves the chain; with the reasons of those that cannot.
     NoNode(Vec<String>),
-    /// A node serves the chain again.
+    /// Nodes serve the chain, but something keeps them from going on.
+    Stuck(Vec<String>),
+    /// A node serves the chain again, and nothing keeps it from going on.
     Served,
+    /// The server does not tell how far the chain is.
+    Away(String),
+    /// The server answers again.
+    Back,
 }
 
 impl Root {
@@ -27,7 +34,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If there is no such chain, the time is over, or the server is gone.
+    /// If there is no such chain, the time is over, or the chain's queues are gone. While the server is away it goes on.
     pub async fn wait(
         &self,
         chain: &ChainName,
@@ -49,51 +56,65 @@ impl Root {
     }
 
     async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
-        let mut poll = tokio::time::interval(POLL);
-        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looking = Box::pin(self.cannot_serve(chain, Duration::ZERO));
-        let mut unserved = false;
+        let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
+        let mut looking = Box::pin(self.look(chain, Duration::ZERO));
+        let (mut told, mut is_away) = (None, false);
         loop {
             tokio::select! {
-                _ = poll.tick() => match self.broker.unfinished(chain).await {
-                    Ok(0) => return Ok(()),
-                    Ok(unfinished) => tell(Notice::Unfinished(unfinished)),
-                    // While the connection is away, it is tried again by itself.
-                    Err(error) if !*self.broker.connected().borrow() => tracing::debug!(%error, "asking again"),
-                    Err(error) => return Err(error.into()),
-                },
+                unfinished = &mut asking => {
+                    match unfinished {
+                        Ok(0) => return Ok(()),
+                        Ok(unfinished) => {
+                            if std::mem::take(&mut is_away) {
+                                tell(Notice::Back);
+                            }
+                            tell(Notice::Unfinished(unfinished));
+                        }
+                        Err(error) if error.is_passing() => {
+                            // That the connection is lost is said by itself.
+                            if self.broker.is_connected() && !std::mem::replace(&mut is_away, true) {
+                                tell(Notice::Away(error.to_string()));
+                            }
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    asking = Box::pin(self.unfinished(chain, POLL));
+                }
                 looked = &mut looking => {
-                    match looked? {
-                        Some(reasons) if !unserved => {
-                            unserved = true;
-                            tell(Notice::NoNode(reasons));
+                    match looked {
+                        Ok(notice) if told.as_ref().unwrap_or(&Notice::Served) != &notice => {
+                            tell(notice.clone());
+                            told = Some(notice);
                         }
-                        None if unserved => {
-                            unserved = false;
-                            tell(Notice::Served);
-                        }
+                        Err(error) if !error.is_passing() => return Err(error),
                         _ => {}
                     }
-                    looking = Box::pin(self.cannot_serve(chain, LOOK));
+                    looking = Box::pin(self.look(chain, LOOK));
                 }
             }
         }
     }
 
-    /// Looks after a while: `None` if some node serves the chain; else why those that are there do not.
-    async fn cannot_serve(&self, chain: &ChainName, after: Duration) -> Result<Option<Vec<String>>, RootError> {
+    async fn unfinished(&self, chain: &ChainName, after: Duration) -> Result<u64, RootError> {
+        tokio::time::sleep(after).await;
+        Ok(self.broker.unfinished(chain).await?)
+    }
+
+    /// Looks after a while which nodes serve the chain, and what keeps those that are there from it.
+    async fn look(&self, chain: &ChainName, after: Duration) -> Result<Notice, RootError> {
         tokio::time::sleep(after).await;
         let nodes = self.broker.nodes().await?;
         let serves = |node: &&crate::broker::service::NodeReport| {
             !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str())
         };
-        if nodes.iter().any(|node| serves(&node)) {
-            return Ok(None);
-        }
-        let reasons = nodes.iter().flat_map(|node| {
-            let of_chain = node.problems.iter().filter(|problem| problem.chain == chain.as_str());
-            of_chain.map(|problem| format!("node {}: {}", node.node, problem.problem))
-        });
-        Ok(Some(reasons.collect()))
+        let reasons: Vec<String> = status::problems(chain, &nodes)
+            .into_iter()
+            .map(|found| format!("node {}: {}", found.node, found.problem.problem))
+            .collect();
+        Ok(match nodes.iter().any(|node| serves(&node)) {
+            false => Notice::NoNode(reasons),
+            true if reasons.is_empty() => Notice::Served,
+            true => Notice::Stuck(reasons),
+        })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use async_nats::ServerAddr;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, context};
@@ -11,7 +12,7 @@ use ciborium::Value;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::Runtime;
 
-use super::{Cluster, DEADLINE, eventually};
+use super::{Cluster, DEADLINE, Nats, eventually};
 
 /// A connection of its own to a test's server.
 pub struct Client {
@@ -57,10 +58,10 @@ impl Message {
 }
 
 impl Client {
-    pub fn connect(cluster: &Cluster) -> Self {
+    pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let url = &cluster.server.url;
-        let jetstream = runtime.block_on(async { jetstream::new(async_nats::connect(url).await.unwrap()) });
+        let servers: Vec<ServerAddr> = cluster.server.url().split(',').map(|url| url.parse().unwrap()).collect();
+        let jetstream = runtime.block_on(async { jetstream::new(async_nats::connect(servers).await.unwrap()) });
         Self { runtime, jetstream }
     }
 

@@ -11,11 +11,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
 use serde::Serialize;
 
 pub use client::{Client, Message};
 pub use process::{Process, Run, assert_refused};
-pub use server::{Server, program};
+pub use server::{Nats, Server, Servers, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -41,9 +42,9 @@ pub fn plugin(name: &str) -> String {
     repository().join(format!("target/wasm32-wasip1/release/{name}.wasm")).display().to_string()
 }
 
-/// A cluster of one test: a server, a folder for files, and the processes that were started.
-pub struct Cluster {
-    pub server: Server,
+/// A cluster of one test: a server or several, a folder for files, and the processes that were started.
+pub struct Cluster<S: Nats = Server> {
+    pub server: S,
     folder: tempfile::TempDir,
 }
 
@@ -52,9 +53,27 @@ impl Cluster {
     pub fn start() -> Self {
         Self::with_server(Server::start(""))
     }
+}
 
+impl Cluster<Servers> {
+    /// Starts three servers and waits until each of them can keep a copy of what the others have.
+    pub fn of_three_servers() -> Self {
+        let cluster = Self::with_server(Servers::start());
+        let client = Client::connect(&cluster);
+        let config = jetstream::stream::Config { name: "READY".to_owned(), num_replicas: 3, ..Default::default() };
+        client.with(async |jetstream| {
+            while jetstream.create_stream(config.clone()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            jetstream.delete_stream("READY").await.unwrap();
+        });
+        cluster
+    }
+}
+
+impl<S: Nats> Cluster<S> {
     /// A cluster on a server with settings of its own.
-    pub fn with_server(server: Server) -> Self {
+    pub fn with_server(server: S) -> Self {
         Self { server, folder: tempfile::tempdir().unwrap() }
     }
 
@@ -73,7 +92,7 @@ impl Cluster {
     /// The command `pcluster` with these arguments, in the test's folder, connected to the test's server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pcluster"));
-        command.args(arguments).current_dir(self.folder.path()).env("PCLUSTER_NATS", &self.server.url);
+        command.args(arguments).current_dir(self.folder.path()).env("PCLUSTER_NATS", self.server.url());
         command.env("PCLUSTER_NATS_SERVER", program());
         // Compiled plugins are shared by all tests: a folder that is safe to share is part of what is tested.
         command.env("PCLUSTER_CACHE", std::env::temp_dir().join("pcluster-e2e-cache"));

@@ -130,7 +130,10 @@ impl Written {
         let lines = self.lines.lock().unwrap();
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         let (lines, _) = self.more.wait_timeout_while(lines, DEADLINE, |lines| found(lines).is_none()).unwrap();
-        found(&lines).unwrap_or_else(|| panic!("never said: {text}\nsaid: {}", lines.join("\n")))
+        let (found, said) = (found(&lines), lines.join("\n"));
+        // A panic that holds the lock would keep what was said from being printed.
+        drop(lines);
+        found.unwrap_or_else(|| panic!("never said: {text}\nsaid: {said}"))
     }
 }
 

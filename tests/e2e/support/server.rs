@@ -1,7 +1,6 @@
 //! A nats-server of a test's own.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,11 +10,26 @@ use super::{DEADLINE, repository};
 const GUARD: &str =
     r#"exec 3<&0; "$@" </dev/null 3<&- & server=$!; cat <&3 >/dev/null; kill -9 "$server"; wait "$server""#;
 
+/// Takes any free port.
+const ANY: &str = "-1";
+/// A route to nobody: JetStream of a server that shall have others beside it does not start without one.
+const NOBODY: &str = "nats://127.0.0.1:1";
+
 /// A server on a free port, with its data in a folder that goes with it.
 pub struct Server {
     guard: Child,
     folder: tempfile::TempDir,
+    /// The configuration, but for what [`Routes`] adds to it.
+    configuration: String,
+    routes: Option<Routes>,
     pub url: String,
+}
+
+/// Where a server of several listens for the others, and where those are.
+#[derive(Clone)]
+struct Routes {
+    port: String,
+    others: Vec<String>,
 }
 
 impl Server {
@@ -27,75 +41,173 @@ impl Server {
 
     /// Starts a server with a configuration of the test's own.
     pub fn with_configuration(configuration: &str) -> Self {
+        Self::launched(configuration.to_owned(), None)
+    }
+
+    /// Starts a server that has others beside it, as many as are needed for a majority.
+    fn beside(number: usize, others: Vec<String>) -> Self {
+        let configuration = std::fs::read_to_string(repository().join("nats.conf")).unwrap();
+        let name = format!("server_name: server-{number}");
+        let configuration = configuration.replacen("server_name: pcluster", &name, 1);
+        assert!(configuration.contains(&name), "nats.conf names its server in another way");
+        Self::launched(configuration, Some(Routes { port: ANY.to_owned(), others }))
+    }
+
+    fn launched(configuration: String, routes: Option<Routes>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("nats.conf");
-        std::fs::File::create(&file).unwrap().write_all(configuration.as_bytes()).unwrap();
-        let (guard, url) = launch(&folder, "-1");
-        Self { guard, folder, url }
+        let mut server = Self { guard: nothing(), folder, configuration, routes, url: String::new() };
+        server.launch(ANY);
+        server
+    }
+
+    /// Kills the server, as a machine does that loses power but for what is on its disk.
+    pub fn kill(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
     }
 
     /// Kills the server and starts it again with the same data at the same address.
     pub fn restart(&mut self) {
-        drop(self.guard.stdin.take());
-        let _ = self.guard.wait();
-        let port = self.url.rsplit(':').next().unwrap().to_owned();
-        (self.guard, self.url) = launch(&self.folder, &port);
+        self.kill();
+        self.launch(&port(&self.url));
+    }
+
+    /// Kills the server and starts it again at the same address with nothing of what it had.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join(".nats")).unwrap();
+        self.launch(&port(&self.url));
     }
 
     /// What the server wrote into its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+
+    fn launch(&mut self, port: &str) {
+        let folder = self.folder.path();
+        let file = folder.join("nats.conf");
+        let routes = self.routes.as_ref().map(Routes::configuration).unwrap_or_default();
+        std::fs::write(&file, format!("{}\n{routes}\n", self.configuration)).unwrap();
+        let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        for left in entries.filter(|path| path.extension().is_some_and(|extension| extension == "ports")) {
+            std::fs::remove_file(left).unwrap();
+        }
+        let log = folder.join("log");
+        self.guard = Command::new("sh")
+            .args(["-c", GUARD, "sh"])
+            .arg(program())
+            .args(["-a", "127.0.0.1", "-p", port, "-c"])
+            .arg(&file)
+            .arg("--ports_file_dir")
+            .arg(folder)
+            .arg("-l")
+            .arg(&log)
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        let ports = loop {
+            if let Some(ports) = ports_in(folder) {
+                break ports;
+            }
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(self.guard.try_wait().unwrap().is_none(), "nats-server ended: {}", said());
+            assert!(started.elapsed() < DEADLINE, "nats-server did not start: {}", said());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        ports["nats"][0].as_str().unwrap().clone_into(&mut self.url);
+        if let Some(routes) = &mut self.routes {
+            routes.port = self::port(ports["cluster"][0].as_str().unwrap());
+        }
+    }
+}
+
+impl Routes {
+    fn configuration(&self) -> String {
+        let others = if self.others.is_empty() { vec![NOBODY.to_owned()] } else { self.others.clone() };
+        let others: Vec<String> = others.iter().map(|url| format!("\"{url}\"")).collect();
+        let (port, others) = (&self.port, others.join(", "));
+        format!("cluster {{ name: several, listen: \"127.0.0.1:{port}\", routes: [{others}] }}")
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        let _ = self.guard.wait();
+        self.kill();
         if std::thread::panicking() {
             eprintln!("--- nats-server at {}:\n{}", self.url, self.log());
         }
     }
 }
 
-fn launch(folder: &tempfile::TempDir, port: &str) -> (Child, String) {
-    let entries = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path());
-    for left in entries.filter(|path| path.extension().is_some_and(|extension| extension == "ports")) {
-        std::fs::remove_file(left).unwrap();
-    }
-    let log = folder.path().join("log");
-    let mut guard = Command::new("sh")
-        .args(["-c", GUARD, "sh"])
-        .arg(program())
-        .args(["-a", "127.0.0.1", "-p", port, "-c"])
-        .arg(folder.path().join("nats.conf"))
-        .arg("--ports_file_dir")
-        .arg(folder.path())
-        .arg("-l")
-        .arg(&log)
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    loop {
-        if let Some(url) = url_in(folder) {
-            return (guard, url);
+/// Servers that keep copies of each other's streams.
+pub struct Servers(Vec<Server>);
+
+impl Servers {
+    /// Starts three servers. They have yet to find each other.
+    pub fn start() -> Self {
+        let mut servers = vec![Server::beside(1, Vec::new())];
+        for number in 2..=3 {
+            let others = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();
+            servers.push(Server::beside(number, others));
         }
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        assert!(guard.try_wait().unwrap().is_none(), "nats-server ended: {}", said());
-        assert!(started.elapsed() < DEADLINE, "nats-server did not start: {}", said());
-        std::thread::sleep(Duration::from_millis(10));
+        // A server that is started again finds the others wherever they are.
+        let all: Vec<String> = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();
+        for server in &mut servers {
+            if let Some(routes) = &mut server.routes {
+                routes.others.clone_from(&all);
+            }
+        }
+        Self(servers)
+    }
+
+    /// The one with this name.
+    pub fn named(&mut self, name: &str) -> &mut Server {
+        let number: usize = name.trim_start_matches("server-").parse().unwrap();
+        &mut self.0[number - 1]
     }
 }
 
-fn url_in(folder: &tempfile::TempDir) -> Option<String> {
-    let mut files = std::fs::read_dir(folder.path()).ok()?.flatten().map(|entry| entry.path());
+/// Where the servers of a test are.
+pub trait Nats {
+    /// The URL of each, separated by commas.
+    fn url(&self) -> String;
+}
+
+impl Nats for Server {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+}
+
+impl Nats for Servers {
+    fn url(&self) -> String {
+        self.0.iter().map(|server| server.url.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A process that has ended, in the place of one that is yet to be started.
+fn nothing() -> Child {
+    Command::new("true").stdin(Stdio::piped()).spawn().unwrap()
+}
+
+/// The port of a URL.
+fn port(url: &str) -> String {
+    url.rsplit(':').next().unwrap().to_owned()
+}
+
+fn ports_in(folder: &Path) -> Option<serde_json::Value> {
+    let mut files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let ports = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
-    let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(ports).ok()?).ok()?;
-    Some(ports["nats"][0].as_str()?.to_owned())
+    serde_json::from_slice(&std::fs::read(ports).ok()?).ok()
 }
 
 /// The program: the one that the environment names, the one that `make setup` provides, or the one on the path.

@@ -1,0 +1,155 @@
+//! Asking the server: every question is asked again until it is answered, but not for ever.
+//!
+//! Each question that goes through here can be asked twice without harm. That is needed because a server that goes away takes
+//! questions with it, and because in a cluster nobody answers for a stream while its leader is being elected.
+
+use std::time::Duration;
+
+use async_nats::jetstream::response::Response;
+use async_nats::{HeaderMap, Request, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::{Broker, BrokerError, REQUEST_TIMEOUT};
+
+/// What the subjects of JetStream's API start with.
+pub(super) const API: &str = "$JS.API";
+/// How long the servers of a cluster may take over an answer: an election takes up to nine seconds from the leader's end, and
+/// what is asked may then have to be decided by two leaders, one after the other.
+const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait for an answer before asking again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait before asking again after the answer that it is too early.
+pub(super) const AGAIN_EARLY: Duration = Duration::from_millis(300);
+
+/// A question.
+pub(super) struct Question {
+    /// Where it is asked.
+    pub(super) subject: String,
+    /// Its headers.
+    pub(super) headers: Option<HeaderMap>,
+    /// Its payload.
+    pub(super) payload: Bytes,
+}
+
+impl Question {
+    fn request(&self, timeout: Duration) -> Request {
+        let request = Request::new().payload(self.payload.clone()).timeout(Some(timeout));
+        match &self.headers {
+            Some(headers) => request.headers(headers.clone()),
+            None => request,
+        }
+    }
+}
+
+/// Says once that something does not work, and once that it does again.
+#[derive(Debug, Default)]
+pub struct Complaint {
+    is_told: bool,
+}
+
+impl Complaint {
+    /// Something did not work. `what` completes "cannot …". That the connection is lost has been said already.
+    pub fn met(&mut self, broker: &Broker, what: &str, error: &BrokerError) {
+        if !self.is_told && broker.is_connected() {
+            self.is_told = true;
+            tracing::warn!("cannot {what}, trying again until it works: {error}");
+        }
+    }
+
+    /// It works.
+    pub fn over(&mut self, what: &str) {
+        if std::mem::take(&mut self.is_told) {
+            tracing::warn!("can {what} again");
+        }
+    }
+}
+
+impl Broker {
+    /// Calls JetStream's API. `what` completes "the server cannot …".
+    pub(super) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        request: &(impl Serialize + Sync),
+        what: impl Fn() -> String,
+    ) -> Result<T, BrokerError> {
+        let unreadable = |error: &serde_json::Error| BrokerError::other(what(), error);
+        let json = serde_json::to_vec(request).map_err(|error| unreadable(&error))?;
+        // A request without parameters must be empty, not `null`.
+        let payload = if json == b"null" { Bytes::new() } else { json.into() };
+        let question = Question { subject: format!("{API}.{subject}"), headers: None, payload };
+        let read = |answer: &[u8]| match serde_json::from_slice(answer).map_err(|error| unreadable(&error))? {
+            Response::Ok(answer) => Ok(answer),
+            Response::Err { error } => Err(BrokerError::server(what(), &error)),
+        };
+        self.ask(&question, &what, read).await
+    }
+
+    /// Asks until there is an answer that does not only say to come again, and gives what `read` makes of it.
+    pub(super) async fn ask<T>(
+        &self,
+        question: &Question,
+        what: impl Fn() -> String,
+        read: impl Fn(&[u8]) -> Result<T, BrokerError>,
+    ) -> Result<T, BrokerError> {
+        let patience = self.patience();
+        let deadline = Instant::now() + patience;
+        let mut met = None;
+        let mut asked = FuturesUnordered::new();
+        while Instant::now() < deadline {
+            let request = self.client.send_request(question.subject.clone(), question.request(patience));
+            asked.push(tokio::time::timeout_at(deadline, request));
+            let again = deadline.min(Instant::now() + AGAIN);
+            while let Ok(Some(answered)) = tokio::time::timeout_at(again, asked.next()).await {
+                let answer = match answered {
+                    Err(_) => continue,
+                    Ok(Ok(answer)) => read(&answer.payload),
+                    Ok(Err(error)) => match error.kind() {
+                        RequestErrorKind::TimedOut => continue,
+                        RequestErrorKind::NoResponders => Err(BrokerError::NoJetStream(self.url.to_string())),
+                        _ => Err(BrokerError::other(what(), &error)),
+                    },
+                };
+                match answer {
+                    Err(error) if error.is_passing() => met = Some(error),
+                    answer => return answer,
+                }
+            }
+            if asked.is_empty() {
+                tokio::time::sleep_until(deadline.min(Instant::now() + AGAIN_EARLY)).await;
+            }
+        }
+        Err(self.unanswered(what(), met, patience))
+    }
+
+    /// How long an answer may take.
+    pub(super) fn patience(&self) -> Duration {
+        if self.is_clustered() { CLUSTER_TIMEOUT } else { REQUEST_TIMEOUT }
+    }
+
+    /// Whether the server has others beside it.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.client.server_info().cluster.is_some()
+    }
+
+    fn unanswered(&self, what: String, met: Option<BrokerError>, patience: Duration) -> BrokerError {
+        if !self.is_connected() {
+            let reason = format!("the connection was lost and has not come back within {} s", patience.as_secs());
+            return BrokerError::Unreachable { url: self.url.to_string(), reason };
+        }
+        met.unwrap_or_else(|| self.timed_out(what))
+    }
+
+    /// A request without an answer: the server answers none that the user may not make, but tells the connection.
+    pub(super) fn timed_out(&self, what: String) -> BrokerError {
+        let violation = self.violation.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match violation {
+            Some(reason) => BrokerError::NoPermission { what, reason },
+            None => BrokerError::Timeout(what),
+        }
+    }
+}

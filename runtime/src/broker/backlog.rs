@@ -1,0 +1,200 @@
+//! What streams and consumers hold, as the server tells it.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream::stream::SubjectTransform;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Broker, BrokerError};
+use crate::name::{ChainName, Revision, StageName};
+use crate::subject::{self, Lane};
+
+/// What a consumer has before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Backlog {
+    /// Messages that wait to be handed out.
+    #[serde(default, rename = "num_pending")]
+    pub queued: u64,
+    /// Messages that are handed out and not yet acknowledged.
+    #[serde(default, rename = "num_ack_pending")]
+    pub running: u64,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    config: StreamConfig,
+    created: String,
+    state: StreamCounts,
+    /// Subjects that fit, in this answer or not.
+    #[serde(default)]
+    total: usize,
+}
+
+#[derive(Deserialize)]
+struct StreamConfig {
+    subject_transform: Option<SubjectTransform>,
+}
+
+#[derive(Deserialize)]
+struct StreamCounts {
+    messages: u64,
+    last_seq: u64,
+    #[serde(default)]
+    subjects: Option<BTreeMap<String, u64>>,
+}
+
+/// What tells a stream from another one, and its content now from what comes later.
+pub(super) struct StreamFacts {
+    /// When it was made, as the server writes it.
+    pub(super) created: String,
+    /// The place of the message that was stored last, or would have been; 0: none ever was.
+    pub(super) last_sequence: u64,
+}
+
+impl Broker {
+    /// How many messages a chain's work stream holds. The chain is empty if and only if this is 0.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn unfinished(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+        Ok(self.chain_stream(chain, &subject::work_stream(chain), None).await?.state.messages)
+    }
+
+    /// How many messages wait or run in each hop of each revision.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn unfinished_by_hop(
+        &self,
+        chain: &ChainName,
+    ) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
+        let mut hops = BTreeMap::new();
+        let mut seen = 0;
+        loop {
+            let page = self.chain_stream(chain, &subject::work_stream(chain), Some((">", seen))).await?;
+            let subjects = page.state.subjects.unwrap_or_default();
+            seen += subjects.len();
+            let is_last = subjects.is_empty() || seen >= page.total;
+            for (name, messages) in subjects {
+                if let Some(queued) = subject::parse_queued(&name) {
+                    *hops.entry((queued.revision, queued.hop)).or_default() += messages;
+                }
+            }
+            if is_last {
+                return Ok(hops);
+            }
+        }
+    }
+
+    /// Whether an older revision has nothing left: the intake leads elsewhere and its queues are empty. Both are told by one
+    /// answer of the server, so nothing can be fed in between. What is put back into its queues is told by the registry: see
+    /// [`State::live`](crate::chain::record::State::live).
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn is_finished(&self, chain: &ChainName, revision: Revision) -> Result<bool, BrokerError> {
+        let queued = subject::queued_any(chain, revision);
+        let stream = self.chain_stream(chain, &subject::work_stream(chain), Some((&queued, 0))).await?;
+        let transform = stream.config.subject_transform;
+        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
+        let is_empty = stream.state.subjects.is_none_or(|subjects| subjects.is_empty());
+        Ok(fed.is_none_or(|fed| fed.revision != revision) && is_empty)
+    }
+
+    /// How many dead letters each stage has.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, BrokerError> {
+        let stream = self.chain_stream(chain, &subject::dead_stream(chain), Some((">", 0))).await?;
+        let subjects = stream.state.subjects.unwrap_or_default();
+        Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
+    }
+
+    /// How many messages of results a chain has, taken or not.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+        let results = subject::results(chain);
+        let stream = self.chain_stream(chain, &subject::results_stream(chain), Some((&results, 0))).await?;
+        Ok(stream.state.subjects.unwrap_or_default().values().sum())
+    }
+
+    /// What is in one of a hop's queues.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn backlog(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        lane: Lane,
+    ) -> Result<Backlog, BrokerError> {
+        self.consumer_state(chain, &subject::work_stream(chain), &lane.consumer(revision, hop)).await
+    }
+
+    /// What waits for the pullers of a chain's stream of results, or of dead letters, and what they hold.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn untaken(&self, chain: &ChainName, stream: &str) -> Result<Backlog, BrokerError> {
+        self.consumer_state(chain, stream, subject::PULL_CONSUMER).await
+    }
+
+    async fn consumer_state(&self, chain: &ChainName, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
+        let what = || format!("tell the state of the consumer `{consumer}`");
+        let backlog = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await;
+        backlog.map_err(|error: BrokerError| {
+            error.of_chain(chain, || format!("the consumer `{consumer}` of stream `{stream}`"))
+        })
+    }
+
+    /// Whether a stream is there.
+    pub(super) async fn has_stream(&self, stream: &str) -> Result<bool, BrokerError> {
+        match self.stream_state(stream, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The subjects of a pattern that a stream has messages of.
+    pub(super) async fn subjects(&self, stream: &str, pattern: &str) -> Result<Vec<String>, BrokerError> {
+        let subjects = self.stream_state(stream, Some((pattern, 0))).await?.state.subjects;
+        Ok(subjects.unwrap_or_default().into_keys().collect())
+    }
+
+    pub(super) async fn stream_facts(&self, stream: &str) -> Result<StreamFacts, BrokerError> {
+        let StreamState { created, state, .. } = self.stream_state(stream, None).await?;
+        Ok(StreamFacts { created, last_sequence: state.last_seq })
+    }
+
+    /// A stream that a chain has by being deployed.
+    async fn chain_stream(
+        &self,
+        chain: &ChainName,
+        stream: &str,
+        subjects: Option<(&str, usize)>,
+    ) -> Result<StreamState, BrokerError> {
+        let state = self.stream_state(stream, subjects).await;
+        state.map_err(|error| error.of_chain(chain, || format!("the stream `{stream}`")))
+    }
+
+    /// The state of a stream and, of those subjects that fit the pattern, the ones from a place on that fit into an answer.
+    async fn stream_state(&self, stream: &str, subjects: Option<(&str, usize)>) -> Result<StreamState, BrokerError> {
+        let page = |(filter, offset)| json!({ "subjects_filter": filter, "offset": offset });
+        let request = subjects.map_or(json!({}), page);
+        let what = || format!("tell the state of the stream `{stream}`");
+        self.api(format!("STREAM.INFO.{stream}"), &request, what).await
+    }
+}

@@ -1,0 +1,238 @@
+//! Why something could not be done on the server, and whether it can be done later.
+
+use std::path::PathBuf;
+
+use async_nats::jetstream;
+
+use super::OLDEST_SERVER;
+use crate::name::ChainName;
+
+/// What to do when the server has no room.
+pub(super) const MORE_ROOM: &str = "give it more room with `max_file_store` in its configuration";
+
+/// JetStream's error codes that mean something here, from the server's `errors.json`.
+pub(super) mod code {
+    /// Consumer not found.
+    pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// Stream not found.
+    pub const STREAM_NOT_FOUND: u64 = 10059;
+    /// No message found.
+    pub const NO_MESSAGE: u64 = 10037;
+    /// The stream name is already in use with a different configuration.
+    pub const STREAM_EXISTS: u64 = 10058;
+    /// No room: resource limits exceeded for the account; insufficient resources; insufficient storage.
+    pub const NO_ROOM: [u64; 3] = [10002, 10023, 10047];
+    /// More replicas than there are servers to hold them: no suitable peers for placement; not in a cluster.
+    pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
+    /// The stream could not store a message: a limit of it is reached, or the disk is full.
+    pub const STORE_FAILED: u64 = 10077;
+    /// A message of an atomic batch was stored before.
+    pub const BATCH_DUPLICATE: u64 = 10201;
+    /// Too many atomic batches are on their way.
+    pub const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
+    /// A batch was cut short, as by a server that went away meanwhile.
+    pub const BATCH_INCOMPLETE: u64 = 10176;
+    /// The last message has another key than expected.
+    pub const WRONG_LAST_ID: u64 = 10070;
+    /// A message cannot be removed; also said of one that is not there.
+    pub const NOT_REMOVED: u64 = 10057;
+    /// The stream's limit on a message's size.
+    pub const MESSAGE_TOO_LARGE: u64 = 10054;
+    /// Another wrote first: wrong last sequence, with the sequence in the text or without.
+    pub const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
+    /// What passes by itself. While servers elect a leader: incomplete results; not active; not assigned; not available;
+    /// not leader; membership changes. While one starts or stops: JetStream not enabled, for the account or at all; stream
+    /// offline; consumer offline. While the answer is being made: a duplicate in process; last sequence not ready. And:
+    /// too many requests.
+    pub const PASSING: [u64; 13] = [
+        10004, 10006, 10007, 10008, 10009, 10202, //
+        10039, 10076, 10118, 10119, //
+        10158, 10163, 10167,
+    ];
+}
+
+/// Why something could not be done on the server.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// No server answers at the address.
+    #[error(
+        "cannot reach NATS at {url}: {reason}. Is nats-server running? `--nats URL` names another one, `pcluster dev` starts one"
+    )]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What was met.
+        reason: String,
+    },
+    /// The address is not one.
+    #[error("`{url}` is not a NATS URL: {reason}; write one like nats://127.0.0.1:4222")]
+    Url {
+        /// What was given, without the password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The credentials file cannot be used.
+    #[error("cannot use the credentials file `{}`: {reason}; `nsc generate creds` writes one", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The server does not let this user in.
+    #[error("NATS at {url} refuses the login: {reason}. Put user and password into the URL or give `--creds FILE`")]
+    Refused {
+        /// The address, without the password.
+        url: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// JetStream is off.
+    #[error(
+        "NATS at {0} has JetStream turned off; start it with `nats-server -js`, or with the file nats.conf of this project"
+    )]
+    NoJetStream(String),
+    /// The server is too old.
+    #[error("NATS at {url} is version {version}; pcluster needs {}.{}.{} or newer", OLDEST_SERVER.0, OLDEST_SERVER.1, OLDEST_SERVER.2)]
+    TooOld {
+        /// The address.
+        url: String,
+        /// The server's version.
+        version: String,
+    },
+    /// The user may not do this.
+    #[error("no permission to {what}: {reason}; the server's configuration must allow it for this user")]
+    NoPermission {
+        /// What was tried.
+        what: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The server refused a request.
+    #[error("the server cannot {what}: {description} (error {code})")]
+    Server {
+        /// What was asked for.
+        what: String,
+        /// JetStream's error code.
+        code: u64,
+        /// What it said.
+        description: String,
+    },
+    /// A stream or consumer of a chain that is deployed is not there.
+    #[error("{what} of chain `{chain}` is gone, and what it held; `pcluster start {chain}` makes it anew")]
+    Gone {
+        /// The stream or consumer.
+        what: String,
+        /// The chain.
+        chain: ChainName,
+    },
+    /// There are fewer servers than replicas asked for.
+    #[error(
+        "chain `{chain}` asks for {replicas} replicas, and there are not as many servers that can take one ({description}); \
+         write a smaller `replicas` into the manifest or start more servers"
+    )]
+    TooFewServers {
+        /// The chain.
+        chain: ChainName,
+        /// How many it asks for.
+        replicas: u32,
+        /// What the server said.
+        description: String,
+    },
+    /// No answer in time.
+    #[error("the server gave no answer in time to the request to {0}")]
+    Timeout(String),
+    /// Anything else.
+    #[error("cannot {what}: {reason}")]
+    Other {
+        /// What was tried.
+        what: String,
+        /// What was met.
+        reason: String,
+    },
+}
+
+impl BrokerError {
+    /// Something that the client library reports without a code.
+    pub(super) fn other(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::Other { what: what.into(), reason: error.to_string() }
+    }
+
+    /// What JetStream has answered.
+    pub(super) fn server(what: String, error: &jetstream::Error) -> Self {
+        let code = error.error_code().0;
+        let text = error.to_string();
+        // The library writes `description (code N, error code N)`; the code has a place of its own here.
+        let text = text.split(" (code ").next().unwrap_or(&text);
+        let description = if code::NO_ROOM.contains(&code) { format!("{text}; {MORE_ROOM}") } else { text.to_owned() };
+        Self::Server { what, code, description }
+    }
+
+    /// The same error in the words for a stream or consumer of a chain that should be there.
+    pub(super) fn of_chain(self, chain: &ChainName, thing: impl FnOnce() -> String) -> Self {
+        if self.is_not_found() { Self::Gone { what: thing(), chain: chain.clone() } } else { self }
+    }
+
+    pub(super) fn code(&self) -> Option<u64> {
+        match self {
+            Self::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the server said that what was asked for does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.code(), Some(code::CONSUMER_NOT_FOUND | code::STREAM_NOT_FOUND))
+    }
+
+    /// Whether the server has no room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        self.code().is_some_and(|code| code::NO_ROOM.contains(&code))
+    }
+
+    /// Whether the same can succeed later with nothing else changed: the server is away, or the servers of a cluster have
+    /// yet to agree on who leads.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::NoJetStream(_) | Self::Timeout(_) => true,
+            other => other.code().is_some_and(|code| code::PASSING.contains(&code)),
+        }
+    }
+
+    /// Whether NATS cannot be reached or used.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        let refused = matches!(self, Self::Credentials { .. } | Self::Refused { .. } | Self::TooOld { .. });
+        refused || self.is_passing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u64) -> BrokerError {
+        BrokerError::Server { what: "store".to_owned(), code, description: "said".to_owned() }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        assert!(server(10008).is_passing() && BrokerError::Timeout("ask".to_owned()).is_passing());
+        assert!(!server(code::STREAM_NOT_FOUND).is_passing() && !server(code::NO_ROOM[0]).is_passing());
+        assert!(BrokerError::Timeout("ask".to_owned()).is_connection());
+    }
+
+    #[test]
+    fn a_stream_that_is_gone_is_named_with_its_chain() {
+        let chain: ChainName = "orders".parse().expect("valid");
+        let gone = server(code::STREAM_NOT_FOUND).of_chain(&chain, || "the stream `A`".to_owned()).to_string();
+        assert_eq!(
+            gone,
+            "the stream `A` of chain `orders` is gone, and what it held; `pcluster start orders` makes it anew"
+        );
+    }
+}

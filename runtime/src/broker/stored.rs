@@ -1,0 +1,96 @@
+//! Single messages of a stream, as entries of the registry and parts of plugins are. They are read from the stream's leader,
+//! so that what was just written is seen: a copy on another server may lag behind.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::ask::Question;
+use super::error::code;
+use super::{Broker, BrokerError};
+use crate::frame::Headers;
+
+/// A message that a stream holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Its place in the stream.
+    pub(super) sequence: u64,
+    /// When it was stored, as RFC 3339 in UTC.
+    pub(super) time: String,
+    /// Its headers as they were sent: a line for each.
+    pub(super) headers: String,
+    /// Its payload.
+    pub(super) payload: Vec<u8>,
+}
+
+impl Stored {
+    /// The headers, one by one.
+    pub(super) fn headers(&self) -> Headers {
+        let mut headers = Headers::new();
+        // The first line names the protocol.
+        for line in self.headers.lines().skip(1) {
+            if let Some((name, value)) = line.split_once(':') {
+                headers.push(name.trim().to_owned(), value.trim());
+            }
+        }
+        headers
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Raw,
+}
+
+/// The server writes headers and payload in base64, and leaves out those that are empty.
+#[derive(Deserialize)]
+struct Raw {
+    seq: u64,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+impl Broker {
+    /// Reads the message that a request like `{"last_by_subj": …}` names. `None`: there is none, or no such stream.
+    pub(super) async fn stored(
+        &self,
+        stream: &str,
+        request: &Value,
+        what: impl Fn() -> String,
+    ) -> Result<Option<Stored>, BrokerError> {
+        let answer: Result<Answer, _> = self.api(format!("STREAM.MSG.GET.{stream}"), request, &what).await;
+        let raw = match answer {
+            Ok(answer) => answer.message,
+            Err(error) if matches!(error.code(), Some(code::NO_MESSAGE | code::STREAM_NOT_FOUND)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
+        let headers = String::from_utf8_lossy(&decode(&raw.hdrs)?).into_owned();
+        Ok(Some(Stored { sequence: raw.seq, time: raw.time, headers, payload: decode(&raw.data)? }))
+    }
+
+    /// Stores a message, which must be harmless to send twice, and waits for the server's word.
+    pub(super) async fn put(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        what: impl Fn() -> String,
+    ) -> Result<(), BrokerError> {
+        let question = Question { subject, headers: Some(headers), payload };
+        let read = |answer: &[u8]| match serde_json::from_slice::<Response<Value>>(answer) {
+            Ok(Response::Ok(_)) => Ok(()),
+            Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
+            Err(error) => Err(BrokerError::other(what(), &error)),
+        };
+        self.ask(&question, &what, read).await
+    }
+}

@@ -1,0 +1,141 @@
+//! Bringing what is fed to the server, however long it takes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::name::ChainName;
+use crate::root::{Root, RootError};
+
+/// The first wait before feeding again what was not taken; doubled each time.
+const AGAIN: Duration = Duration::from_millis(20);
+/// The longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_millis(250);
+/// How long what was learned about an intake that nobody listens to holds for all items on their way.
+const LEARNED: Duration = Duration::from_secs(1);
+/// How long an intake that is open by its chain's state may have nobody who listens to it.
+const UNHEARD: Duration = Duration::from_secs(5);
+
+/// What a feeder waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// When an item was last taken, or the wait began.
+    pub since: Instant,
+    /// Why none is taken.
+    pub reason: String,
+    /// Whether that is only because the connection is lost, which has been said already.
+    pub is_lost: bool,
+}
+
+/// Tells what a feeder waits for, also while it feeds.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    broker: Broker,
+    waiting: Arc<Mutex<Option<Waiting>>>,
+}
+
+impl Waits {
+    /// What it waits for at the moment.
+    #[must_use]
+    pub fn now(&self) -> Option<Waiting> {
+        let mut waiting = self.lock().clone()?;
+        if !self.broker.is_connected() {
+            waiting.is_lost = true;
+            "the connection to NATS is lost".clone_into(&mut waiting.reason);
+        }
+        Some(waiting)
+    }
+
+    fn met(&self, reason: &PublishError) {
+        let mut waiting = self.lock();
+        let since = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.since);
+        *waiting = Some(Waiting { since, reason: reason.to_string(), is_lost: false });
+    }
+
+    fn over(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings messages to one chain.
+pub(super) struct Delivery {
+    root: Root,
+    chain: ChainName,
+    pub(super) waits: Waits,
+    /// When it was last looked why nobody listens to the intake, and whether somebody should.
+    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+}
+
+impl Delivery {
+    pub(super) fn new(root: Root, chain: ChainName) -> Self {
+        let waits = Waits { broker: root.broker.clone(), waiting: Arc::default() };
+        Self { root, chain, waits, looked: tokio::sync::Mutex::default() }
+    }
+
+    /// Publishes until the server has the message, or it is not wanted any more. Its id makes that safe however often it takes.
+    pub(super) async fn deliver(
+        &self,
+        message: &Outgoing,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Published, RootError> {
+        let mut wait = AGAIN;
+        // Since when somebody should listen to the intake and nobody does.
+        let mut unheard: Option<Instant> = None;
+        loop {
+            let error = match self.root.broker.publish(message).await {
+                Ok(published) => {
+                    self.waits.over();
+                    return Ok(published);
+                }
+                Err(error) => error,
+            };
+            match &error {
+                PublishError::NoStream(_) => {
+                    let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));
+                    if since.is_some_and(|since| since.elapsed() > UNHEARD) {
+                        // There are queues, but the intake does not lead there: opening it mends that.
+                        return Err(RootError::Closed(self.chain.clone()));
+                    }
+                    unheard = since;
+                }
+                PublishError::TooLarge { size, max } => return Err(RootError::TooLarge { size: *size, max: *max }),
+                PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
+                _ => {}
+            }
+            if !is_wanted() {
+                return Err(RootError::TimedOut(error.to_string()));
+            }
+            self.waits.met(&error);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// Whether somebody should listen to the intake: nobody does while the servers of a cluster elect who does. Fails if the
+    /// intake is closed, or the chain or its queues are gone.
+    async fn should_be_heard(&self) -> Result<bool, RootError> {
+        let mut looked = self.looked.lock().await;
+        if let Some((_, should)) = looked.filter(|(at, _)| at.elapsed() < LEARNED) {
+            return Ok(should);
+        }
+        let look = async {
+            let (_, marked) = self.root.chain(&self.chain).await?;
+            if !marked.state.open {
+                return Err(RootError::Closed(self.chain.clone()));
+            }
+            self.root.broker.unfinished(&self.chain).await?;
+            Ok(true)
+        };
+        let should = match look.await {
+            Err(error) if error.is_passing() => false,
+            looked => looked?,
+        };
+        *looked = Some((Instant::now(), should));
+        Ok(should)
+    }
+}

@@ -1,0 +1,116 @@
+//! The server goes away and comes back: everything that was running goes on, and says so once.
+
+use crate::support::{
+    Client, Cluster, Process, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
+};
+
+const LOST: &str = "lost the connection to NATS";
+const BACK: &str = "the connection to NATS is back";
+/// Items that are fed while the server is killed.
+const ITEMS: u64 = 1_500;
+
+/// Asserts that a process has said once that the server is gone, and once that it is back.
+#[track_caller]
+fn assert_told_once(process: &Process) {
+    process.said(BACK);
+    let said = process.stderr();
+    assert_eq!((said.matches(LOST).count(), said.matches(BACK).count()), (1, 1), "{said}");
+}
+
+#[test]
+fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
+    let mut cluster = Cluster::start();
+    let stages = probe_chain("back", &["sleep"], "config = { millis = 10 }\nconcurrency = 4");
+    cluster.deploy(&with_table("[queue]\nlimit = 300", &stages));
+    cluster.deploy(&probe_chain("talk", &["print"], ""));
+    cluster.file("numbers.ndjson", lines(0..ITEMS));
+    let mut feed = cluster.spawn(&["feed", "back", "-f", "numbers.ndjson", "--pack-items", "2"]);
+    let client = Client::connect(&cluster);
+    eventually("the queue is full", || (client.count("PCLUSTER_back") == 300).then_some(()));
+    let mut wait = cluster.spawn(&["wait", "back"]);
+    wait.said("no node serves back");
+    let nodes = [cluster.node("a"), cluster.node("b")];
+    let mut pull = cluster.spawn(&["pull", "back", "-n", &ITEMS.to_string()]);
+    let mut watch = cluster.spawn(&["watch", "back", "--all", "-n", &ITEMS.to_string()]);
+    let logs = cluster.spawn(&["logs", "talk"]);
+    cluster.until("back", "results come", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(20));
+    cluster.server.kill();
+    for process in [&nodes[0], &nodes[1], &feed, &pull, &watch, &wait, &logs] {
+        process.said(LOST);
+    }
+    assert_refused(&cluster.run(&["status"]), 5, &["cannot reach NATS at nats://127.0.0.1:"]);
+
+    cluster.server.restart();
+    for ended in [&mut feed, &mut pull, &mut watch, &mut wait] {
+        assert_eq!(ended.ended(), Some(0), "{}", ended.stderr());
+    }
+    for process in [&nodes[0], &nodes[1], &feed, &pull, &watch, &wait, &logs] {
+        assert_told_once(process);
+    }
+    let expected: Vec<u64> = (0..ITEMS).collect();
+    for shown in [&pull, &watch] {
+        assert_eq!(numbers(&json_lines(&shown.stdout())), expected);
+    }
+    assert_eq!(client.items("PCLUSTER_back_OUT", expected.len()).len(), expected.len());
+    assert_eq!(["PCLUSTER_back", "PCLUSTER_back_DEAD"].map(|stream| client.count(stream)), [0, 0]);
+    cluster.ok(&["feed", "talk", "1"]);
+    logs.printed("to standard output");
+}
+
+#[test]
+fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
+    let mut cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("quick", &["print"], ""));
+    cluster.deploy(&probe_chain("long", &["sleep"], "config = { millis = 200_000 }\nconcurrency = 2"));
+    cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain("full", &["echo"], "")));
+    cluster.ok(&["feed", "quick", "1"]);
+    cluster.ok(&["feed", "long", "1", "2", "3", "4"]);
+    cluster.file("numbers.ndjson", lines(0..50));
+    let mut feed = cluster.spawn(&["feed", "full", "-f", "numbers.ndjson", "--pack-items", "1", "-t", "8"]);
+    let mut wait = cluster.spawn(&["wait", "long", "-t", "12"]);
+    wait.said("no node serves long");
+    let mut logs = cluster.spawn(&["logs", "quick", "--since", "1h"]);
+    let mut watch = cluster.spawn(&["watch", "quick", "--all"]);
+    let mut pull = cluster.spawn(&["pull", "quick", "-t", "6"]);
+    let mut node = cluster.node_with("a", &["--grace", "1s", "--chain", "quick", "--chain", "long"]);
+    logs.printed("to standard output");
+    watch.printed("1");
+    pull.printed("1");
+    eventually("the queue is full", || (client.count("PCLUSTER_full") == 10).then_some(()));
+    cluster.until("long", "two run", |status| status["revisions"][0]["stages"][0]["running"] == 2);
+
+    cluster.server.kill();
+    node.said(LOST);
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+    node.said("items are still running after the grace period: interrupted and given back");
+    for follower in [&mut logs, &mut watch] {
+        follower.said(LOST);
+        follower.signal("INT");
+        assert_eq!(follower.ended(), Some(0), "{}", follower.stderr());
+    }
+    for (late, said) in [
+        (&mut pull, "no result for 6s"),
+        (&mut wait, "unfinished items after 12s"),
+        (&mut feed, "no item was taken for 8s"),
+    ] {
+        assert_eq!(late.ended(), Some(3), "{}", late.stderr());
+        late.said(said);
+    }
+}
+
+#[test]
+fn nodes_serve_what_is_deployed_on_a_server_that_has_lost_everything() {
+    let mut cluster = Cluster::start();
+    cluster.deploy(&probe_chain("lost", &["echo"], ""));
+    let node = cluster.node("a");
+    cluster.ok(&["feed", "lost", "1"]);
+    assert_eq!(cluster.pull_all("lost"), [1]);
+    cluster.server.restart_empty();
+    node.said(BACK);
+    // Another chain of the same name, whose first revision has the number of the one that is served.
+    cluster.deploy(&probe_chain("lost", &["mark"], "config = { mark = \"new\" }"));
+    cluster.ok(&["feed", "lost", "2"]);
+    cluster.ok(&["wait", "lost"]);
+    assert_eq!(cluster.pull_all("lost"), [serde_json::json!({ "mark": "new", "item": 2 })]);
+}
