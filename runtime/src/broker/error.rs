@@ -12,6 +12,8 @@ pub(super) const MORE_ROOM: &str = "give it more room with `max_file_store` in i
 
 /// JetStream's error codes that mean something here, from the server's `errors.json`.
 pub(super) mod code {
+    /// A consumer could not be made: what the server met when it tried.
+    pub const CONSUMER_CREATE: u64 = 10012;
     /// Consumer not found.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
     /// Stream not found.

@@ -142,8 +142,13 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
         for lane in Lane::ALL {
-            let created = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await;
-            created.map_err(|error| error.of_chain(&chain.name, || format!("the stream `{stream}`")))?;
+            if let Err(error) = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await {
+                if error.code() == Some(code::CONSUMER_CREATE) {
+                    // What there is of it cannot be used; the next try begins with nothing.
+                    self.delete_consumer(&stream, &lane.consumer(revision, &stage.name)).await?;
+                }
+                return Err(error.of_chain(&chain.name, || format!("the stream `{stream}`")));
+            }
         }
         Ok(())
     }
@@ -176,15 +181,18 @@ impl Broker {
         let stream = subject::work_stream(&chain.name);
         let hops = chain.queued_stages().flat_map(|stage| Lane::ALL.map(|lane| lane.consumer(revision, &stage.name)));
         for name in hops {
-            let api = format!("CONSUMER.DELETE.{stream}.{name}");
-            let deleted: Result<Value, _> = self.api(api, &(), || format!("remove the consumer `{name}`")).await;
-            if let Err(error) = deleted
-                && !error.is_not_found()
-            {
-                return Err(error);
-            }
+            self.delete_consumer(&stream, &name).await?;
         }
         Ok(())
+    }
+
+    async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), BrokerError> {
+        let api = format!("CONSUMER.DELETE.{stream}.{name}");
+        let deleted: Result<Value, _> = self.api(api, &(), || format!("remove the consumer `{name}`")).await;
+        match deleted {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes every message that a revision has queued.

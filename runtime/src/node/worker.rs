@@ -212,13 +212,16 @@ impl Worker {
 
     /// Makes the queue's consumer again, should it be gone. The frames in hand go on meanwhile.
     async fn mend(&self) {
-        let hop = &self.hop;
-        match hop.broker.create_hop_consumers(&hop.chain, hop.stage(), hop.revision).await {
-            Ok(()) => hop.trouble.queue_open(&hop.stage().name, self.lane),
-            Err(error) => hop.trouble.queue_lost(&hop.stage().name, self.lane, &error),
+        let (hop, stage) = (&self.hop, &self.hop.stage().name);
+        loop {
+            // A server that is still removing a consumer when it is made again can end up with half of one (measured with
+            // nats-server 2.15.1).
+            tokio::time::sleep(REOPEN).await;
+            match hop.broker.create_hop_consumers(&hop.chain, hop.stage(), hop.revision).await {
+                Ok(()) => return hop.trouble.queue_open(stage, self.lane),
+                Err(error) => hop.trouble.queue_lost(stage, self.lane, &error),
+            }
         }
-        // Also after success: something may remove it again and again.
-        tokio::time::sleep(REOPEN).await;
     }
 
     /// Keeps the frames in hand this node's, until it is dropped.

@@ -34,7 +34,16 @@ impl Root {
     ///
     /// If there is no such chain, or the server does not allow it.
     pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, RootError> {
-        let (registry, before, new, state) = self.replace(chain).await?;
+        let mut forgotten = 0;
+        let replaced = match self.replace(chain).await {
+            // What is to be forgotten anyway makes room for what has to be written.
+            Err(RootError::Broker(error)) if all && error.is_no_room() => {
+                forgotten += self.broker.purge_kept(chain).await?;
+                self.replace(chain).await
+            }
+            replaced => replaced,
+        };
+        let (registry, before, new, state) = replaced?;
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
         self.settle(&registry, &checked, state).await?;
@@ -45,7 +54,9 @@ impl Root {
         }
         self.broker.create_consumers(&checked, new.revision).await?;
         let pending_nodes = self.interrupted(chain, new.revision).await?;
-        let forgotten = if all { self.broker.purge_kept(chain).await? } else { 0 };
+        if all {
+            forgotten += self.broker.purge_kept(chain).await?;
+        }
         Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
     }
 
