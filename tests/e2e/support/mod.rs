@@ -3,6 +3,7 @@
 
 mod client;
 mod process;
+mod proxy;
 mod server;
 
 use std::fmt::{Display, Write};
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use client::{Client, Message};
 pub use process::{Process, Run, assert_refused};
+pub use proxy::Proxy;
 pub use server::{Nats, Server, Servers, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
