@@ -145,7 +145,7 @@ fn a_work_stream_that_is_gone_is_reported_and_made_anew_by_a_deploy() {
     cluster.run_with_input(&["feed", "broken"], lines(100..120)).succeeded();
     cluster.ok(&["wait", "broken"]);
     assert_eq!(numbers(&cluster.pull_all("broken")), (100..120).collect::<Vec<_>>());
-    assert!(cluster.ok(&["status"]).contains("broken 1.0 (r1), 1 node, 0 results"));
+    assert!(cluster.ok(&["status"]).contains("broken 1.0 (r1), 1 node, 0 result messages"));
 }
 
 #[test]
@@ -172,6 +172,10 @@ fn a_results_stream_that_is_gone_is_reported_and_no_item_is_lost() {
     assert_eq!(numbers(&cluster.pull_all("broken")), (10..20).collect::<Vec<_>>());
 }
 
+/// The consumers of the chain in the test below.
+const CONSUMERS: [&str; 6] =
+    ["r1-alone_echo", "r1-alone_sleep", "r1-retry_echo", "r1-retry_sleep", "r1_echo", "r1_sleep"];
+
 #[test]
 fn consumers_that_are_gone_are_made_again_and_what_is_in_hand_is_not_lost() {
     let cluster = Cluster::start();
@@ -184,11 +188,11 @@ fn consumers_that_are_gone_are_made_again_and_what_is_in_hand_is_not_lost() {
         cluster.until("broken", "some are done", reached);
         client.with(async |jetstream| {
             let stream = jetstream.get_stream("PCLUSTER_broken").await.unwrap();
-            for consumer in ["r1_sleep", "r1-retry_sleep", "r1_echo", "r1-retry_echo"] {
+            for consumer in CONSUMERS {
                 stream.delete_consumer(consumer).await.unwrap();
             }
         });
-        let made_again = || (client.consumers("PCLUSTER_broken").len() == 4).then_some(());
+        let made_again = || (client.consumers("PCLUSTER_broken") == CONSUMERS).then_some(());
         eventually("the consumers are there again", made_again);
     }
     cluster.ok(&["wait", "broken"]);

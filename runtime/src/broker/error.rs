@@ -34,8 +34,8 @@ pub(super) mod code {
     pub const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
     /// A batch was cut short, as by a server that went away meanwhile.
     pub const BATCH_INCOMPLETE: u64 = 10176;
-    /// The last message has another key than expected.
-    pub const WRONG_LAST_ID: u64 = 10070;
+    /// The stream does not allow a message to replace others.
+    pub const NO_ROLLUP: u64 = 10111;
     /// A message cannot be removed; also said of one that is not there.
     pub const NOT_REMOVED: u64 = 10057;
     /// The stream's limit on a message's size.
