@@ -50,7 +50,7 @@ fn outputs_and_items_wait_for_room_and_say_so() {
     // Nothing is given up, however long it takes.
     assert_eq!((client.count("PCLUSTER_small"), cluster.status("small")["dead"].as_u64()), (20, Some(0)));
 
-    client.with(async |jetstream| drop(jetstream.get_stream("FILL").await.unwrap().purge().await.unwrap()));
+    client.with(async |jetstream| jetstream.get_stream("FILL").await.unwrap().purge().await.unwrap());
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
     feed.said("fed 10 items in ");
     assert_eq!(wait.ended(), Some(0), "{}", wait.stderr());

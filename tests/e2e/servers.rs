@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use crate::support::{Client, Cluster, Servers, assert_refused, json_lines, lines, numbers, probe_chain, with_table};
 
 /// Items that are fed while a server dies, and how often each comes out.
 const ITEMS: u64 = 600;
-const TIMES: u64 = 2;
+const TIMES: usize = 2;
 
 /// The manifest with this many replicas.
 fn with_replicas(replicas: u32, manifest: &str) -> String {
@@ -28,7 +29,6 @@ fn replicas(client: &Client) -> BTreeMap<String, usize> {
 }
 
 async fn stream_names(jetstream: &async_nats::jetstream::Context) -> Vec<String> {
-    use futures_util::TryStreamExt;
     jetstream.stream_names().try_collect().await.unwrap()
 }
 
@@ -52,9 +52,10 @@ fn lose_the_leader(cluster: &mut Cluster<Servers>) -> String {
     let stages = with_table("[queue]\nlimit = 200", &probe_chain("kept", &["echo", "sleep", "repeat"], &rest));
     cluster.deploy(&with_replicas(3, &stages));
     let nodes = [cluster.node("a"), cluster.node("b")];
+    let expected: Vec<u64> = (0..ITEMS).flat_map(|number| [number; TIMES]).collect();
     cluster.file("numbers.ndjson", lines(0..ITEMS));
     let mut feed = cluster.spawn(&["feed", "kept", "-f", "numbers.ndjson"]);
-    let mut pull = cluster.spawn(&["pull", "kept", "-n", &(ITEMS * TIMES).to_string()]);
+    let mut pull = cluster.spawn(&["pull", "kept", "-n", &expected.len().to_string()]);
     cluster.until("kept", "results come", |status| status["revisions"][0]["stages"][2]["done"].as_u64() > Some(20));
     let mut wait = cluster.spawn(&["wait", "kept"]);
 
@@ -63,7 +64,6 @@ fn lose_the_leader(cluster: &mut Cluster<Servers>) -> String {
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
     assert_eq!(wait.ended(), Some(0), "{}", wait.stderr());
     assert_eq!(pull.ended(), Some(0), "{}", pull.stderr());
-    let expected: Vec<u64> = (0..ITEMS).flat_map(|number| [number; TIMES as usize]).collect();
     assert_eq!(numbers(&json_lines(&pull.stdout())), expected);
     let kept = client.messages("PCLUSTER_kept_OUT", expected.len());
     let mut kept: Vec<u64> =
@@ -82,7 +82,7 @@ fn goes_on(cluster: &Cluster<Servers>) {
     let _node = cluster.node("c");
     cluster.run_with_input(&["feed", "kept"], lines(0..50)).succeeded();
     cluster.ok(&["wait", "kept"]);
-    let expected: Vec<u64> = (0..50).flat_map(|number| [number; TIMES as usize]).collect();
+    let expected: Vec<u64> = (0..50).flat_map(|number| [number; TIMES]).collect();
     assert_eq!(numbers(&cluster.pull_all("kept")), expected);
 }
 

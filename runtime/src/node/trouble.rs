@@ -92,9 +92,10 @@ impl Trouble {
         let problem = (!texts.is_empty()).then(|| texts.join("; "));
         if self.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref()) {
             let (chain, revision) = (&self.chain, self.revision);
-            match problem {
-                Some(problem) => tracing::error!(%chain, %revision, problem, "cannot go on; the other chains do"),
-                None => tracing::warn!(%chain, %revision, "goes on"),
+            if let Some(problem) = problem {
+                tracing::error!(%chain, %revision, problem, "cannot go on; the other chains do");
+            } else {
+                tracing::warn!(%chain, %revision, "goes on");
             }
         }
     }
