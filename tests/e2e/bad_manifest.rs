@@ -25,7 +25,7 @@ const BAD_STAGES: [(&str, &str); 18] = [
 ];
 
 /// Whole manifests, and what the error says.
-const BAD_CHAINS: [(&str, &str); 13] = [
+const BAD_CHAINS: [(&str, &str); 14] = [
     ("name = \"a\"\nversion = \"1\"\n[[stage\n", "line 3: "),
     ("version = \"1\"", "line 1: the key `name` is missing"),
     ("name = \"a\"", "line 1: the key `version` is missing"),
@@ -39,6 +39,10 @@ const BAD_CHAINS: [(&str, &str); 13] = [
     (
         "name = \"a\"\nversion = \"1\"\n[queue]\nlimit = 0\n[[stage]]\nname = \"b\"\nplugin = \"c.wasm\"",
         "[queue] `limit`: must be at least 1",
+    ),
+    (
+        "name = \"a\"\nversion = \"1\"\nreplicas = 6\n[[stage]]\nname = \"b\"\nplugin = \"c.wasm\"",
+        "`replicas`: must be between 1 and 5, not 6",
     ),
     (
         "name = \"a\"\nversion = \"1\"\n[results]\nmax_age = \"a week\"\n[[stage]]\nname = \"b\"\nplugin = \"c.wasm\"",

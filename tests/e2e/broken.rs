@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use crate::support::{Client, Cluster, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
@@ -273,7 +274,6 @@ fn a_plugin_that_was_damaged_is_stored_again_by_deploying_the_same() {
             let mut object = store.get(&digest).await.unwrap();
             tokio::io::AsyncReadExt::read_to_end(&mut object, &mut bytes).await.unwrap();
             let stream = jetstream.get_stream("OBJ_pcluster_plugins").await.unwrap();
-            use futures_util::TryStreamExt;
             let parts = stream.info_with_subjects("$O.pcluster_plugins.C.>").await.unwrap();
             (bytes, parts.try_collect::<Vec<_>>().await.unwrap().len())
         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 
 use crate::support::{Client, Cluster, Servers, assert_refused, json_lines, lines, numbers, probe_chain, with_table};
@@ -28,7 +29,6 @@ fn replicas(client: &Client) -> BTreeMap<String, usize> {
 }
 
 async fn stream_names(jetstream: &async_nats::jetstream::Context) -> Vec<String> {
-    use futures_util::TryStreamExt;
     jetstream.stream_names().try_collect().await.unwrap()
 }
 
@@ -52,9 +52,9 @@ fn lose_the_leader(cluster: &mut Cluster<Servers>) -> String {
     let stages = with_table("[queue]\nlimit = 60", &probe_chain("kept", &["echo", "sleep", "repeat"], &rest));
     cluster.deploy(&with_replicas(3, &stages));
     let nodes = [cluster.node("a"), cluster.node("b")];
+    let expected: Vec<u64> = (0..ITEMS).flat_map(|number| [number; TIMES]).collect();
     cluster.file("numbers.ndjson", lines(0..ITEMS));
     let mut feed = cluster.spawn(&["feed", "kept", "-f", "numbers.ndjson", "--pack-items", "3"]);
-    let expected: Vec<u64> = (0..ITEMS).flat_map(|number| [number; TIMES]).collect();
     let mut pull = cluster.spawn(&["pull", "kept", "-n", &expected.len().to_string()]);
     cluster.until("kept", "results come", |status| status["revisions"][0]["stages"][2]["done"].as_u64() > Some(20));
     let mut wait = cluster.spawn(&["wait", "kept"]);

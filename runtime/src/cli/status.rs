@@ -1,9 +1,14 @@
 //! `pcluster status`
 
+use futures_util::StreamExt;
+
 use super::Context;
 use super::output::count;
 use crate::name::ChainName;
 use crate::root::status::{ChainStatus, RevisionStatus, StageStatus};
+
+/// Chains that are asked for side by side.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Show chains, their revisions and what each stage is doing
 ///
@@ -31,8 +36,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut all = Vec::with_capacity(chains.len());
     // One chain whose entry is damaged does not hide the others; it still makes the command fail.
     let mut ended = Ok(());
-    for chain in &chains {
-        match root.status(chain, &nodes).await {
+    // Side by side, because one whose servers do not answer takes its time.
+    let asked = chains.iter().map(|chain| root.status(chain, &nodes));
+    let mut answers = futures_util::stream::iter(asked).buffered(SIDE_BY_SIDE);
+    while let Some(status) = answers.next().await {
+        match status {
             Ok(status) => all.push(status),
             Err(error) if args.chain.is_none() => ended = ended.and(Err(error)),
             Err(error) => return Err(error.into()),

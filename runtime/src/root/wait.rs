@@ -58,7 +58,7 @@ impl Root {
     async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
         let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
         let mut looking = Box::pin(self.look(chain, Duration::ZERO));
-        let (mut told, mut is_away) = (None, false);
+        let (mut told, mut before, mut is_away) = (Notice::Served, None, false);
         loop {
             tokio::select! {
                 unfinished = &mut asking => {
@@ -82,9 +82,14 @@ impl Root {
                 }
                 looked = &mut looking => {
                     match looked {
-                        Ok(notice) if told.as_ref().unwrap_or(&Notice::Served) != &notice => {
-                            tell(notice.clone());
-                            told = Some(notice);
+                        Ok(notice) => {
+                            // Right after the server was away, its nodes may be about to come back.
+                            let is_passing = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
+                            if notice != told && !is_passing {
+                                tell(notice.clone());
+                                told = notice.clone();
+                            }
+                            before = Some(notice);
                         }
                         Err(error) if !error.is_passing() => return Err(error),
                         _ => {}
