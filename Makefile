@@ -11,7 +11,7 @@ plugin_packages := $(addprefix -p ,$(plugins))
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup plugins demo test check bench clean first-build
+.PHONY: help setup plugins demo test chaos check bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,12 @@ demo: setup first-build plugins ## run a chain from start to end on this machine
 
 test: setup first-build plugins ## run all tests
 	cargo test --workspace --no-fail-fast
+
+# Seconds, and a number that the events follow from; without one, another each time.
+DURATION ?= 300
+SEED ?=
+chaos: setup plugins ## kill nodes and the server for DURATION seconds while a chain runs, and count what is lost (SEED=n repeats a run)
+	PCLUSTER_CHAOS_SECONDS=$(DURATION) PCLUSTER_CHAOS_SEED=$(SEED) cargo test -p pcluster --test e2e -- --nocapture long_chaos
 
 check: setup ## check formatting, lints and documentation
 	cargo fmt --all --check

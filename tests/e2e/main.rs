@@ -14,6 +14,7 @@ mod bad_plugin;
 mod bad_server;
 mod broken;
 mod chains;
+mod chaos;
 mod contained;
 mod dead;
 mod deaths;
