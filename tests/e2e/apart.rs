@@ -1,8 +1,12 @@
 //! Nodes of their own: several share the work, and one that is stopped takes nothing with it.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use crate::support::{Client, Cluster, eventually, lines, numbers, probe_chain};
+use crate::support::{
+    Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence,
+};
 
 #[test]
 fn several_nodes_share_the_work_and_are_seen() {
@@ -142,4 +146,96 @@ fn a_node_added_after_quick_items_takes_its_share_of_slow_ones() {
     let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     let done = nodes.iter().find(|node| node["node"] == "second").unwrap()["hops"][0]["done"].as_u64().unwrap();
     assert!(done >= 5, "the second node did {done} of 40");
+}
+
+#[test]
+fn nodes_share_the_items_of_one_message() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("frame", &["obey"], "concurrency = 8"));
+    let _nodes = ["a", "b", "c", "d"].map(|name| cluster.node(name));
+    let items: Vec<String> = (0..256).map(|item| format!("sleep 200 {item}")).collect();
+    client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "one")], sequence(&items)).unwrap();
+    cluster.ok(&["wait", "frame", "-t", "60s"]);
+    let results = client.all_items("PCLUSTER_frame_OUT");
+    let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
+    for result in &results {
+        *shares.entry(result.header("Pcluster-Node")).or_default() += 1;
+    }
+    assert!(shares.len() == 4 && shares.values().all(|share| *share >= 16), "{shares:?}");
+    let mut texts: Vec<String> = results.iter().map(|result| result.item().into_text().unwrap()).collect();
+    texts.sort();
+    let mut expected = items;
+    expected.sort();
+    assert_eq!(texts, expected);
+    // By what the nodes counted, none ran twice and was found out only afterwards.
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes.iter().map(|node| node["hops"][0]["done"].as_u64().unwrap()).sum::<u64>(), 256);
+    assert_eq!(runs(&cluster, "frame", 256).len(), 256);
+}
+
+/// How often each item was run, by what it logged; waits until there are so many lines.
+fn runs(cluster: &Cluster, chain: &str, lines: usize) -> BTreeMap<String, usize> {
+    let runs = || -> Vec<String> {
+        let logged = cluster.ok(&["logs", chain, "--no-follow"]);
+        logged.lines().filter_map(|line| Some(line.split(": runs ").nth(1)?.to_owned())).collect()
+    };
+    let runs = eventually("all runs are logged", || Some(runs()).filter(|runs| runs.len() >= lines));
+    let mut counted = BTreeMap::new();
+    for run in runs {
+        *counted.entry(run).or_default() += 1;
+    }
+    counted
+}
+
+#[test]
+fn an_item_runs_once_however_long_it_takes_and_again_elsewhere_when_its_node_is_killed() {
+    let cluster = Cluster::start();
+    cluster.deploy(&recovering(&probe_chain("long", &["obey"], "")));
+    let first = cluster.node("first");
+    cluster.ok(&["feed", "long", "sleep 3500 killed"]);
+    cluster.until("long", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
+    let _second = cluster.node("second");
+    runs(&cluster, "long", 1);
+    drop(first);
+    // Three times as long as the server waits for a word of a node.
+    cluster.ok(&["feed", "long", "sleep 3500 left"]);
+    cluster.ok(&["wait", "long", "-t", "60s"]);
+    let results = json_lines(&cluster.ok(&["pull", "long", "--all", "--meta"]));
+    assert!(results.iter().all(|result| result["node"] == "second"), "{results:?}");
+    assert_eq!(results.len(), 2);
+    let expected = [("sleep 3500 killed".to_owned(), 2), ("sleep 3500 left".to_owned(), 1)];
+    assert_eq!(runs(&cluster, "long", 3), BTreeMap::from(expected));
+}
+
+#[test]
+fn nodes_stopped_under_load_end_in_time_and_nothing_is_done_twice() {
+    const GRACE: [&str; 2] = ["--grace", "50ms"];
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    // A queue that is full most of the time, in front of a last stage that is slow.
+    let rest = "config = { times = 2, millis = 15 }\nconcurrency = 4\nretry = { attempts = 1 }";
+    let manifest = probe_chain("load", &["echo", "repeat", "sleep"], rest);
+    cluster.deploy(&crate::support::with_table("[queue]\nlimit = 30", &manifest));
+    cluster.file("numbers.ndjson", lines(0..1_500));
+    let mut feed = cluster.spawn(&["feed", "load", "-f", "numbers.ndjson"]);
+    let mut nodes: Vec<Process> = ["a", "b", "c"].iter().map(|name| cluster.node_with(name, &GRACE)).collect();
+    let mut stopped = 0;
+    while !feed.has_ended() {
+        let done = client.items_now("PCLUSTER_load_OUT");
+        eventually("it goes on", || {
+            (client.items_now("PCLUSTER_load_OUT") > done + 50 || feed.has_ended()).then_some(())
+        });
+        let mut node = nodes.remove(0);
+        assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+        stopped += 1;
+        nodes.push(cluster.node_with(&format!("n{stopped}"), &GRACE));
+    }
+    assert!(stopped >= 3, "{stopped} nodes were stopped while items were fed");
+    assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
+    cluster.ok(&["wait", "load", "-t", "60s"]);
+    // With a single attempt, an item that was not given back in order would be a dead letter.
+    let letters = client.all_items("PCLUSTER_load_DEAD");
+    assert!(letters.is_empty(), "{letters:#?}");
+    assert_eq!(numbers(&cluster.pull_all("load")), (0..3_000).map(|number| number / 2).collect::<Vec<_>>());
 }

@@ -27,6 +27,7 @@ mod logs;
 mod nodes;
 mod pauses;
 mod poison;
+mod pressure;
 mod pull;
 mod reset;
 mod retry;

@@ -17,7 +17,11 @@ use crate::frame::{Headers, header};
 
 /// The longest that a request for messages stands.
 pub const STANDS: Duration = Duration::from_secs(30);
-/// The server says a few times while a request stands that it does.
+/// How long a request stands while messages come; while none do, each stands twice as long as the one before.
+const STANDS_BUSY: Duration = Duration::from_millis(250);
+/// After this long without a message, no more are expected in the next moment.
+const QUIET: Duration = Duration::from_secs(1);
+/// The server says a few times while a long request stands that it does.
 const HEARTBEATS: u32 = 4;
 /// A request is taken for lost when nothing was heard for two heartbeats and as long as an answer may be late.
 const LATE: Duration = Duration::from_secs(1);
@@ -31,8 +35,13 @@ pub struct Queue {
     inbox: String,
     requests: u64,
     demand: u64,
-    /// How long a request stands.
+    /// How long the next request stands, and how long one may.
     stands: Duration,
+    stands_max: Duration,
+    /// When the last request ends.
+    ends: Instant,
+    /// When the last message came.
+    delivered: Instant,
     /// When the server last said anything about the requests that stand.
     heard: Instant,
     connected: watch::Receiver<bool>,
@@ -149,15 +158,18 @@ impl Acker {
 }
 
 impl Broker {
-    /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called. A request stands for this long:
-    /// what it asks for is handed out even if this process cannot take it, because it was paused or cut off meanwhile.
+    /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called. A request stands no longer than
+    /// this: what it asks for is handed out even if this process cannot take it, because it was paused or cut off meanwhile.
     ///
     /// # Errors
     ///
     /// If the connection is closed.
-    pub async fn queue(&self, stream: &str, consumer: &str, stands: Duration) -> Result<Queue, BrokerError> {
+    pub async fn queue(&self, stream: &str, consumer: &str, stands_max: Duration) -> Result<Queue, BrokerError> {
         let inbox = self.client.new_inbox();
         let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
+        let mut connected = self.connected();
+        // What happened to the connection before is no news.
+        connected.mark_unchanged();
         Ok(Queue {
             client: self.client.clone(),
             subscriber: subscribed.map_err(|error| BrokerError::other("subscribe", &error))?,
@@ -165,9 +177,12 @@ impl Broker {
             inbox,
             requests: 0,
             demand: 0,
-            stands,
+            stands: STANDS_BUSY.min(stands_max),
+            stands_max,
+            ends: Instant::now(),
+            delivered: Instant::now(),
             heard: Instant::now(),
-            connected: self.connected(),
+            connected,
             is_closing: false,
         })
     }
@@ -195,8 +210,12 @@ impl Queue {
         self.requests += 1;
         self.demand += more;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let heartbeat = nanos(self.stands / HEARTBEATS);
-        let request = json!({ "batch": more, "expires": nanos(self.stands), "idle_heartbeat": heartbeat });
+        self.ends = self.ends.max(Instant::now() + self.stands);
+        let mut request = json!({ "batch": more, "expires": nanos(self.stands) });
+        let heartbeat = self.stands_max / HEARTBEATS;
+        if heartbeat * 2 <= self.stands {
+            request["idle_heartbeat"] = nanos(heartbeat).into();
+        }
         // The last token tells which request a status is about, and how much it asked for.
         let reply = format!("{}.{}-{more}", self.inbox, self.requests);
         let sent = self.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
@@ -206,7 +225,7 @@ impl Queue {
     /// The next thing that happens. Can be dropped and called again without losing anything.
     pub async fn next(&mut self) -> Event {
         loop {
-            let silence = tokio::time::sleep_until(self.heard + self.stands / HEARTBEATS * 2 + LATE);
+            let silence = tokio::time::sleep_until(self.heard + self.stands_max / HEARTBEATS * 2 + LATE);
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
@@ -233,7 +252,14 @@ impl Queue {
         if self.is_closing && !*self.connected.borrow() { Event::Closed } else { Event::Expired }
     }
 
-    /// Asks for no more. What is on its way still comes, then [`Event::Closed`].
+    /// Whether it is safe to close: no request stands, or it is long since a message came. One that the server hands out at
+    /// the moment of closing is lost, and comes again only after the consumer's `ack_wait`.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.demand == 0 || self.ends + LATE < Instant::now() || self.delivered.elapsed() > QUIET
+    }
+
+    /// Asks for no more. What has come is still given out, then [`Event::Closed`].
     ///
     /// # Errors
     ///
@@ -258,6 +284,9 @@ impl Queue {
         let open = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
         let open = open.and_then(|open| open.as_str().parse::<u64>().ok()).or(asked).unwrap_or(self.demand);
         self.demand = self.demand.saturating_sub(open);
+        if self.delivered.elapsed() > self.stands {
+            self.stands = (self.stands * 2).min(self.stands_max);
+        }
         let description = message.description.as_deref().unwrap_or_default();
         let gone = status == StatusCode::NO_RESPONDERS
             || status == StatusCode::REQUEST_TERMINATED && description.to_lowercase().contains("consumer deleted");
@@ -266,6 +295,8 @@ impl Queue {
 
     fn deliver(&mut self, message: Message) -> Option<Box<Delivery>> {
         self.demand = self.demand.saturating_sub(1);
+        self.delivered = Instant::now();
+        self.stands = STANDS_BUSY.min(self.stands_max);
         let reply = message.reply?;
         let place = Place::parse(&reply)?;
         Some(Box::new(Delivery {

@@ -4,7 +4,7 @@
 //! or nothing would go on. So the nodes themselves take nothing new while as much was put back as the queue may hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -20,7 +20,6 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Backlog {
     limit: u64,
     messages: AtomicU64,
-    full: AtomicBool,
     has_room: Notify,
 }
 
@@ -28,32 +27,28 @@ impl Backlog {
     /// Nothing put back yet, and room for as many messages.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Self { limit, messages: AtomicU64::new(0), full: AtomicBool::new(false), has_room: Notify::new() }
+        Self { limit, messages: AtomicU64::new(0), has_room: Notify::new() }
     }
 
     /// This node has put back so many messages more.
     pub fn put_back(&self, messages: usize) {
-        let before = self.messages.fetch_add(messages as u64, Relaxed);
-        if before.saturating_add(messages as u64) >= self.limit {
-            self.full.store(true, Relaxed);
-        }
+        self.messages.fetch_add(messages as u64, Relaxed);
     }
 
-    /// Whether nothing new shall be taken.
+    /// How many new messages may be taken at once.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.full.load(Relaxed)
+    pub fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.messages.load(Relaxed))
     }
 
-    /// Waits until something new may be taken again.
+    /// Waits until there is more room than before.
     pub async fn has_room(&self) {
         self.has_room.notified().await;
     }
 
     fn seen(&self, messages: u64) {
-        self.messages.store(messages, Relaxed);
-        let full = messages >= self.limit;
-        if self.full.swap(full, Relaxed) && !full {
+        let before = self.messages.swap(messages, Relaxed);
+        if messages < before.min(self.limit) {
             self.has_room.notify_one();
         }
     }
@@ -85,13 +80,11 @@ mod tests {
     async fn a_hop_takes_nothing_new_while_as_much_is_put_back_as_its_queue_may_hold() {
         let backlog = Backlog::new(3);
         backlog.put_back(2);
-        assert!(!backlog.is_full());
-        backlog.put_back(1);
-        assert!(backlog.is_full());
-        backlog.seen(3);
-        assert!(backlog.is_full());
+        assert_eq!(backlog.room(), 1);
+        backlog.put_back(4);
+        assert_eq!(backlog.room(), 0);
         backlog.seen(2);
-        assert!(!backlog.is_full());
+        assert_eq!(backlog.room(), 1);
         backlog.has_room().await;
     }
 }

@@ -21,7 +21,7 @@ use super::stats::HopStats;
 use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
 use super::turns::Turns;
-use super::worker::{left_run, reached};
+use super::worker::{interrupted, left_run};
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::queue::Delivery;
@@ -148,14 +148,10 @@ impl Hop {
         };
         let ran = run::run(self, taken, turns, turn, phase).await;
         fault::point(Point::Ran, taken);
-        let interrupted = async {
-            reached(phase, Phase::Interrupt).await;
-            tokio::time::sleep(STORE_PATIENCE).await;
-        };
         tokio::select! {
             biased;
             finished = self.finish(taken, ran) => finished,
-            () = interrupted => self.put_back(taken, taken.lane.back(), failed).await,
+            () = interrupted(phase, STORE_PATIENCE) => self.put_back(taken, taken.lane.back(), failed).await,
         }
     }
 

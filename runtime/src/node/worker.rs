@@ -21,6 +21,11 @@ const PROGRESS_PART: u32 = 3;
 const REQUEST_PART: u32 = 2;
 /// How long a little room stays unasked for.
 const LINGER: Duration = Duration::from_millis(2);
+/// How often a worker that shall stop looks whether the frames that it has asked for have come. One that is handed out when
+/// nobody listens any more goes to another node only after `ack_wait`, and with an attempt less.
+const ARRIVE: Duration = Duration::from_millis(10);
+/// How long an interrupted worker waits for them.
+const ARRIVE_LAST: Duration = Duration::from_millis(400);
 /// How long interrupted frames may take to be given back in order.
 const GIVE_BACK: Duration = Duration::from_millis(1_500);
 /// How long to wait before opening a queue again.
@@ -29,19 +34,53 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let turns = Arc::new(Turns::new(hop.stage().concurrency));
-    let lanes = Lane::ALL.map(|lane| serve(Worker::new(Arc::clone(&hop), lane, Arc::clone(&turns), phase.clone())));
+    let (tell, told) = watch::channel(Phase::Run);
+    let (open, closed) = watch::channel(Lane::ALL.len());
+    let lanes = Lane::ALL.map(|lane| {
+        let (hop, turns, open) = (Arc::clone(&hop), Arc::clone(&turns), open.clone());
+        serve(
+            Worker {
+                hop,
+                lane,
+                turns,
+                phase: phase.clone(),
+                told: told.clone(),
+                running: JoinSet::new(),
+                in_hand: Arc::default(),
+            },
+            open,
+        )
+    });
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
+        () = forward(phase, closed, tell) => {}
         () = backlog::watch(hop) => {}
     }
 }
 
-async fn serve(mut worker: Worker) {
+/// Tells the frames in hand that the phase has changed, but not before all queues are closed: what they put back would be
+/// handed to this node again.
+async fn forward(mut phase: watch::Receiver<Phase>, mut closed: watch::Receiver<usize>, tell: watch::Sender<Phase>) {
+    left_run(&mut phase).await;
+    tokio::select! {
+        _ = closed.wait_for(|open| *open == 0) => {}
+        () = interrupted(&mut phase, ARRIVE_LAST) => {}
+    }
+    tell.send_replace(*phase.borrow());
+    reached(&mut phase, Phase::Interrupt).await;
+    tell.send_replace(Phase::Interrupt);
+    std::future::pending::<()>().await;
+}
+
+async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
     let mut phase = worker.phase.clone();
     loop {
         let served = tokio::select! {
             ended = worker.serve() => ended,
-            () = reached(&mut phase, Phase::Interrupt) => Ended::Drained,
+            () = interrupted(&mut phase, ARRIVE_LAST) => {
+                tracing::debug!(lane = ?worker.lane, "the queue is closed before all that was asked for has come");
+                Ended::Drained
+            }
         };
         match served {
             Ended::Drained => break,
@@ -52,9 +91,11 @@ async fn serve(mut worker: Worker) {
             },
         }
     }
+    open.send_modify(|open| *open -= 1);
+    let mut told = worker.told.clone();
     let finished = tokio::select! {
         () = worker.finish() => true,
-        () = reached(&mut phase, Phase::Interrupt) => false,
+        () = reached(&mut told, Phase::Interrupt) => false,
     };
     if !finished {
         worker.give_back().await;
@@ -64,6 +105,12 @@ async fn serve(mut worker: Worker) {
 /// Waits for a phase. A catalog that is gone wants nothing any more.
 pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase == wanted).await;
+}
+
+/// Waits until the phase was [`Phase::Interrupt`] for this long.
+pub(super) async fn interrupted(phase: &mut watch::Receiver<Phase>, patience: Duration) {
+    reached(phase, Phase::Interrupt).await;
+    tokio::time::sleep(patience).await;
 }
 
 /// Waits until no more items shall be taken.
@@ -82,6 +129,8 @@ struct Worker {
     hop: Arc<Hop>,
     lane: Lane,
     phase: watch::Receiver<Phase>,
+    /// What the frames in hand are told of the phase.
+    told: watch::Receiver<Phase>,
     turns: Arc<Turns>,
     running: JoinSet<()>,
     in_hand: Arc<InHand>,
@@ -102,10 +151,6 @@ impl InHand {
 }
 
 impl Worker {
-    fn new(hop: Arc<Hop>, lane: Lane, turns: Arc<Turns>, phase: watch::Receiver<Phase>) -> Self {
-        Self { hop, lane, turns, phase, running: JoinSet::new(), in_hand: Arc::default() }
-    }
-
     async fn serve(&mut self) -> Ended {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let stream = subject::work_stream(&self.hop.chain.name);
@@ -120,11 +165,17 @@ impl Worker {
         };
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut draining = false;
+        let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
         loop {
             while self.running.try_join_next().is_some() {}
-            let unasked = if draining { 0 } else { self.unasked(&queue) };
+            if leaving && !closed && queue.is_quiet() {
+                closed = true;
+                if queue.close().await.is_err() {
+                    return Ended::Drained;
+                }
+            }
+            let unasked = if leaving { 0 } else { self.unasked(&queue) };
             let ask =
                 unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
             if ask && let Err(error) = queue.request(unasked).await {
@@ -136,23 +187,19 @@ impl Worker {
             }
             tokio::select! {
                 biased;
-                () = left_run(&mut phase), if !draining => {
-                    draining = true;
-                    if queue.close().await.is_err() {
-                        return Ended::Drained;
-                    }
-                }
+                () = left_run(&mut phase), if !leaving => leaving = true,
                 // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
                 _ = progress.tick() => self.tell_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => self.start(*delivery),
                     Event::Expired => {}
-                    Event::Gone if draining => {}
-                    Event::Closed if draining => return Ended::Drained,
+                    Event::Gone if leaving => {}
+                    Event::Closed if leaving => return Ended::Drained,
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
                 Some(_) = self.running.join_next() => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
+                () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
         }
@@ -163,19 +210,23 @@ impl Worker {
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
             Lane::Alone => 1_u64.saturating_sub(self.running.len() as u64),
-            Lane::Work if self.hop.backlog.is_full() => 0,
-            Lane::Work | Lane::Retry => self.turns.room(),
+            Lane::Work => self.turns.room().min(self.hop.backlog.room()),
+            Lane::Retry => self.turns.room(),
         };
         room.saturating_sub(queue.demand())
     }
 
     /// The most frames that could be asked for at once.
     fn reach(&self) -> u64 {
-        if self.lane == Lane::Alone { 1 } else { self.turns.reach() }
+        match self.lane {
+            Lane::Work => self.turns.reach().min(self.hop.chain.queue.limit),
+            Lane::Retry => self.turns.reach(),
+            Lane::Alone => 1,
+        }
     }
 
     fn start(&mut self, delivery: Delivery) {
-        let (hop, lane, turns, phase) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns), self.phase.clone());
+        let (hop, lane, turns, phase) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns), self.told.clone());
         let held = Held::new(&self.in_hand, &delivery);
         self.running.spawn(async move {
             hop.handle(delivery, lane, &turns, phase).await;

@@ -129,7 +129,11 @@ impl Client {
             messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
         };
         let messages = self.with(read);
-        messages.iter().filter(|message| !message.subject.ends_with(".note")).flat_map(Message::split).collect()
+        messages
+            .iter()
+            .filter(|message| message.subject.rsplit('.').next() != Some("note"))
+            .flat_map(Message::split)
+            .collect()
     }
 
     /// How many messages each subject of a stream has.
