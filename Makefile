@@ -11,7 +11,7 @@ plugin_packages := $(addprefix -p ,$(plugins))
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup plugins demo test check bench clean first-build
+.PHONY: help setup plugins demo test chaos check bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ demo: setup first-build plugins ## run a chain from start to end on this machine
 
 test: setup first-build plugins ## run all tests
 	cargo test --workspace --no-fail-fast
+
+chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7
+	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) cargo bench --profile dev -p pcluster --bench chaos
 
 check: setup ## check formatting, lints and documentation
 	cargo fmt --all --check

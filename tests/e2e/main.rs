@@ -12,6 +12,7 @@ mod bad_manifest;
 mod bad_plugin;
 mod bad_server;
 mod chains;
+mod chaos;
 mod deaths;
 mod dev;
 mod failures;

@@ -36,8 +36,14 @@ impl Server {
 
     /// Kills the server and starts it again with the same data at the same address.
     pub fn restart(&mut self) {
+        self.restart_after(|| {});
+    }
+
+    /// The same, and does something in between.
+    pub fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
+        meanwhile();
         let port = self.url.rsplit(':').next().unwrap().to_owned();
         (self.guard, self.url) = launch(&self.folder, &port);
     }

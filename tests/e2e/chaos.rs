@@ -1,0 +1,25 @@
+//! A short storm; `make chaos` is the long one.
+
+#[path = "../chaos/storm.rs"]
+mod storm;
+
+use std::time::Duration;
+
+use storm::Plan;
+
+#[test]
+fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds() {
+    let plan = Plan {
+        seed: 1,
+        items: 20_000,
+        duration: Duration::from_mins(1),
+        nodes: 3,
+        every: Duration::from_secs(2),
+        micros: 2_000,
+        all: false,
+    };
+    let report = storm::run(&plan);
+    assert!(report.is_exact(), "{report}");
+    assert_eq!((report.items, report.results), (20_000, 30_000), "{report}");
+    assert!(report.kills >= 3, "{report}");
+}
