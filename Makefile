@@ -30,11 +30,8 @@ demo: setup first-build plugins ## run a chain from start to end on this machine
 test: setup first-build plugins ## run all tests
 	cargo test --workspace --no-fail-fast
 
-# Seconds, and a number that the events follow from; without one, another each time.
-DURATION ?= 300
-SEED ?=
-chaos: setup plugins ## kill nodes and the server for DURATION seconds while a chain runs, and count what is lost (SEED=n repeats a run)
-	PCLUSTER_CHAOS_SECONDS=$(DURATION) PCLUSTER_CHAOS_SEED=$(SEED) cargo test -p pcluster --test e2e -- --nocapture long_chaos
+chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7
+	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) cargo bench --profile dev -p pcluster --bench chaos
 
 check: setup ## check formatting, lints and documentation
 	cargo fmt --all --check

@@ -25,6 +25,9 @@ struct Case {
     times: usize,
 }
 
+/// Points to die at, and for which time.
+type Points = Vec<(&'static str, usize)>;
+
 /// All cases of a stage. A frame that fails comes by most points a second time.
 fn cases(is_last: bool) -> Vec<Case> {
     const ONCE: [(&str, usize); 4] = [("taken", 1), ("ran", 1), ("stored", 1), ("acknowledged", 1)];
@@ -35,7 +38,7 @@ fn cases(is_last: bool) -> Vec<Case> {
     let claimed = is_last.then_some(CLAIMED);
     let all = |more: &[(&'static str, usize)]| [&ONCE, more].concat();
     let failing = |more: &[(&'static str, usize)]| [&ONCE[..], more, claimed.as_slice()].concat();
-    let table: [(&[&str], Vec<(&str, usize)>); 9] = [
+    let table: [(&[&str], Points); 9] = [
         (&["echo"], all(&[])),
         (&["wide 12"], all(&[])),
         (&["flaky 1"], failing(&AGAIN)),

@@ -1,8 +1,9 @@
 //! Tasks that try out what a node does with them: this project's own tests are made of these.
 //!
 //! `behaviour` has the tasks that pass items on or misbehave, `orders` those whose items say what becomes of them,
-//! `surroundings` those that look at or talk to the world around them.
+//! `storm` those of the chain that everything happens to, `surroundings` those that look at or talk to the world around them.
 
 mod behaviour;
 mod orders;
+mod storm;
 mod surroundings;

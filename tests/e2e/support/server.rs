@@ -68,7 +68,13 @@ impl Server {
 
     /// Kills the server and starts it again with the same data at the same address.
     pub fn restart(&mut self) {
+        self.restart_after(|| {});
+    }
+
+    /// The same, and does something in between.
+    pub fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         self.kill();
+        meanwhile();
         self.launch(&port(&self.url));
     }
 

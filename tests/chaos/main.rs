@@ -1,0 +1,43 @@
+//! `make chaos`: a chain goes through a storm for as long as `DURATION` says (`30s`, `10m`), as `SEED` tells; each is random
+//! or short if it is not set. `ONLY=kills` leaves out all but killed nodes. Ends with status 1 if anything was lost or doubled.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for developers that prints, and cannot go on without its parts"
+)]
+
+#[expect(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+
+mod storm;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use storm::Plan;
+
+fn main() -> ExitCode {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let duration = set("DURATION").map_or(Duration::from_mins(1), |text| humantime::parse_duration(&text).unwrap());
+    let seed = set("SEED").map_or_else(random, |text| text.parse().unwrap());
+    println!("SEED={seed} DURATION={}", humantime::format_duration(duration));
+    let plan = Plan {
+        seed,
+        items: u64::MAX,
+        duration,
+        nodes: 3,
+        every: Duration::from_secs(2),
+        micros: 500,
+        all: set("ONLY").is_none_or(|only| only != "kills"),
+    };
+    let report = storm::run(&plan);
+    println!("{report}");
+    if report.is_exact() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn random() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_secs() ^ u64::from(since.subsec_nanos())
+}

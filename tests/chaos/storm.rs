@@ -1,0 +1,343 @@
+//! A chain of three stages goes through a storm: its nodes are killed, paused and stopped and its server is killed, at random
+//! but all told by one seed, while items are fed. At the end every result is looked for.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::{self, stream};
+use ciborium::Value;
+use futures_util::TryStreamExt;
+use pcluster::frame::id::{FrameId, Index};
+
+use crate::support::{Cluster, Process, plugin, sequence};
+
+/// How soon the items of a dead node are given to others.
+const ACK_WAIT: Duration = Duration::from_secs(2);
+/// Numbers that an item fans out to.
+const TIMES: u64 = 3;
+/// The most items of a message.
+const MESSAGE_MAX: u64 = 24;
+/// How long one node's restart, or one answer, may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What shall happen.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Tells all that is left to chance.
+    pub seed: u64,
+    /// Items to feed; no more are fed once the time is over.
+    pub items: u64,
+    /// How long to feed.
+    pub duration: Duration,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// The time between two events.
+    pub every: Duration,
+    /// How long an item takes in the second stage.
+    pub micros: u64,
+    /// Whether nodes are also paused and stopped in order, and the server is killed; if not, nodes are killed only.
+    pub all: bool,
+}
+
+/// What has happened.
+#[derive(Debug, Default, Clone)]
+pub struct Report {
+    pub items: u64,
+    pub messages: u64,
+    pub kills: u64,
+    pub pauses: u64,
+    pub stops: u64,
+    pub restarts: u64,
+    /// Messages handed out more than once; those that wait for another attempt are among them.
+    pub again: u64,
+    pub results: u64,
+    pub lost: u64,
+    pub doubled: u64,
+    /// Results that no item has, or that say that they are of another item.
+    pub foreign: u64,
+    pub letters: u64,
+    /// Messages left in the queues.
+    pub left: u64,
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether every item has come out exactly once.
+    pub fn is_exact(&self) -> bool {
+        (self.lost, self.doubled, self.foreign, self.letters, self.left) == (0, 0, 0, 0, 0)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { items, messages, kills, pauses, stops, restarts, again, results, .. } = self;
+        let Self { lost, doubled, foreign, letters, left, took, .. } = self;
+        writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
+        writeln!(formatter, "nodes killed {kills}, paused {pauses}, stopped {stops}; server killed {restarts}")?;
+        writeln!(formatter, "handed out again {again}")?;
+        write!(
+            formatter,
+            "results {results}, lost {lost}, doubled {doubled}, foreign {foreign}, dead letters {letters}, left {left}"
+        )
+    }
+}
+
+/// Random numbers (splitmix64): the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    }
+
+    fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = u64::try_from(most.saturating_sub(least).as_millis()).unwrap();
+        least + Duration::from_millis(self.next(span + 1))
+    }
+}
+
+/// A node, which may be gone or paused until some time.
+struct Member {
+    process: Option<Process>,
+    /// When it is started again, or woken up.
+    until: Option<Instant>,
+}
+
+/// Goes through the storm.
+pub fn run(plan: &Plan) -> Report {
+    let started = Instant::now();
+    let mut cluster = Cluster::start();
+    cluster.deploy(&manifest(plan));
+    let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, number)).collect();
+    let feeder = Feeder::start(&cluster.server.url, plan);
+    let mut chance = Chance(plan.seed);
+    let mut report = Report::default();
+    let mut next = Instant::now() + plan.every;
+    while !feeder.is_done() {
+        std::thread::sleep(Duration::from_millis(20));
+        tend(&cluster, &mut members);
+        if Instant::now() < next {
+            continue;
+        }
+        strike(plan, &mut chance, &mut cluster, &mut members, &mut report);
+        next = Instant::now() + chance.between(plan.every / 2, plan.every * 3 / 2);
+    }
+    for member in &mut members {
+        member.until = member.until.map(|_| Instant::now());
+    }
+    tend(&cluster, &mut members);
+    (report.items, report.messages) = feeder.finish();
+    cluster.ok(&["wait", "storm", "--timeout", "50s"]);
+    look(&cluster, &mut report);
+    report.took = started.elapsed();
+    report
+}
+
+fn manifest(plan: &Plan) -> String {
+    let probe = plugin("probe");
+    let mut manifest = format!(
+        "name = \"storm\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\nlimit = 500\nduplicate_window = \"10m\"\n",
+        ACK_WAIT.as_secs()
+    );
+    for task in ["fan", "shaky", "drop_odd"] {
+        // Deaths use up attempts, and this is not about them.
+        manifest.add_assign(&format!(
+            "[[stage]]\nname = \"{task}\"\nplugin = \"{probe}\"\nconfig = {{ times = {TIMES}, micros = {} }}\n\
+             concurrency = 8\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
+            plan.micros
+        ));
+    }
+    manifest
+}
+
+impl Member {
+    fn start(cluster: &Cluster, number: usize) -> Self {
+        Self { process: Some(cluster.spawn(&["node", "--name", &format!("n{number}"), "--grace", "1s"])), until: None }
+    }
+}
+
+/// Wakes up and starts again what has been away for long enough. A node that could not start, because the server was away, is
+/// started again as well.
+fn tend(cluster: &Cluster, members: &mut [Member]) {
+    for (number, member) in members.iter_mut().enumerate() {
+        if member.until.is_some_and(|until| Instant::now() < until) {
+            continue;
+        }
+        let ended = member.process.as_mut().is_none_or(Process::has_ended);
+        match &member.process {
+            Some(process) if !ended => {
+                if member.until.take().is_some() {
+                    process.signal("CONT");
+                }
+            }
+            _ => *member = Member::start(cluster, number),
+        }
+    }
+}
+
+/// Something happens to one of those who are there.
+fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
+    let kind = if plan.all { chance.next(10) } else { 0 };
+    if kind == 9 {
+        kill_server(chance, cluster, members);
+        report.restarts += 1;
+        return;
+    }
+    let there: Vec<usize> = (0..members.len()).filter(|number| members[*number].until.is_none()).collect();
+    let Some(number) = there.get(usize::try_from(chance.next(plan.nodes as u64)).unwrap()) else { return };
+    let member = &mut members[*number];
+    let Some(process) = &mut member.process else { return };
+    match kind {
+        0..=4 => {
+            member.process = None;
+            member.until = Some(Instant::now() + chance.between(Duration::ZERO, Duration::from_secs(1)));
+            report.kills += 1;
+        }
+        5..=7 => {
+            process.signal("STOP");
+            member.until = Some(Instant::now() + chance.between(ACK_WAIT, ACK_WAIT * 5 / 2));
+            report.pauses += 1;
+        }
+        _ => {
+            process.signal("TERM");
+            report.stops += 1;
+        }
+    }
+}
+
+/// Kills the server when all else is calm. It forgets which keys it has seen of messages that are gone, so a node that dies
+/// after it has stored something and before it acknowledges it, together with the server before another node has asked, is
+/// one death more than what is promised here.
+fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member]) {
+    let calm = Instant::now() + ACK_WAIT * 5;
+    while Instant::now() < calm {
+        tend(cluster, members);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
+    cluster.server.restart_after(|| std::thread::sleep(away));
+}
+
+/// Feeds items while all this happens.
+struct Feeder {
+    thread: JoinHandle<(u64, u64)>,
+    done: Arc<AtomicBool>,
+}
+
+impl Feeder {
+    fn start(url: &str, plan: &Plan) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let (url, plan, finished) = (url.to_owned(), plan.clone(), Arc::clone(&done));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let fed = runtime.block_on(feed(&url, &plan));
+            finished.store(true, Relaxed);
+            fed
+        });
+        Self { thread, done }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Relaxed) || self.thread.is_finished()
+    }
+
+    fn finish(self) -> (u64, u64) {
+        self.thread.join().unwrap()
+    }
+}
+
+/// Feeds messages of some items each, the n-th under the id `m<first item>`; says how many items and messages.
+async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
+    let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+    let mut chance = Chance(plan.seed ^ 1);
+    let started = Instant::now();
+    let (mut items, mut messages) = (0, 0);
+    while items < plan.items && started.elapsed() < plan.duration {
+        let more = (1 + chance.next(MESSAGE_MAX)).min(plan.items - items);
+        let payload = sequence(items..items + more);
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("m{items}"));
+        let trying = Instant::now();
+        loop {
+            let publish = jetstream.publish_with_headers("pcluster.storm.in", headers.clone(), payload.clone().into());
+            let stored = async { publish.await?.await };
+            // Full, or without an answer: the id makes it safe to try again.
+            if stored.await.is_ok() {
+                break;
+            }
+            assert!(trying.elapsed() < PATIENCE, "the feeder is stuck at item {items}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        items += more;
+        messages += 1;
+    }
+    (items, messages)
+}
+
+/// Looks at all that has come out: the results of item n are the even ones of the numbers from `n * TIMES` on, each once, under
+/// the id of the message that it was in, with its place there.
+fn look(cluster: &Cluster, report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
+    let url = &cluster.server.url;
+    runtime.block_on(async {
+        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+        let info = |stream: stream::Stream| async move { stream.get_info().await.unwrap().state.messages };
+        report.left = info(jetstream.get_stream("PCLUSTER_storm").await.unwrap()).await;
+        report.letters = info(jetstream.get_stream("PCLUSTER_storm_DEAD").await.unwrap()).await;
+        report.again = handed_out_again(&jetstream).await;
+        let stream = jetstream.get_stream("PCLUSTER_storm_OUT").await.unwrap();
+        let results = OrderedConfig { filter_subject: "pcluster.storm.out".to_owned(), ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(results).await.unwrap();
+        let mut number = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.unwrap();
+        while number > 0 {
+            number -= 1;
+            let message = messages.try_next().await.unwrap().unwrap();
+            for (value, from) in values(&message) {
+                report.results += 1;
+                match seen.get_mut(usize::try_from(value).unwrap()) {
+                    Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
+                    _ => report.foreign += 1,
+                }
+            }
+        }
+    });
+    for count in seen.iter().step_by(2) {
+        report.lost += u64::from(*count == 0);
+        report.doubled += u64::from(count.saturating_sub(1));
+    }
+}
+
+/// The numbers in a message of results, each with the item that it says that it comes of.
+fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
+    let headers = message.headers.as_ref().unwrap();
+    let root = FrameId::from_header(headers.get("Pcluster-Id").unwrap().as_str()).root();
+    let first: u64 = root.strip_prefix('m').unwrap().parse().unwrap();
+    let mut rest = &message.payload[..];
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let value: Value = ciborium::from_reader(&mut rest).unwrap();
+        values.push(u64::try_from(value.into_integer().unwrap()).unwrap());
+    }
+    let index = headers.get("Pcluster-Index").map(|text| Index::parse(text.as_str(), values.len()).unwrap());
+    let index = index.unwrap_or_else(|| Index::in_order(values.len()));
+    values.into_iter().zip(0..).map(|(value, place)| (value, first + index.get(place) as u64)).collect()
+}
+
+/// How many deliveries were not the first of their message.
+async fn handed_out_again(jetstream: &jetstream::Context) -> u64 {
+    let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
+    let stored = stream.get_info().await.unwrap().state.last_sequence;
+    let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+    let delivered: u64 = consumers.iter().map(|consumer| consumer.delivered.consumer_sequence).sum();
+    delivered.saturating_sub(stored)
+}
