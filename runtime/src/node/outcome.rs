@@ -1,7 +1,7 @@
 //! What becomes of a frame: it is read, run, what it leaves behind is stored, and only then is it acknowledged.
 //!
-//! [`super::taken`] reads it, [`super::run`] runs its items, [`super::commit`] packs what they leave behind, [`super::settle`]
-//! stores that so that it counts once, [`super::letter`] writes the letters of what failed for good.
+//! [`super::taken`] reads it, `run` runs its items, `commit` packs what they leave behind, `settle`
+//! stores that so that it counts once, `letter` writes the letters of what failed for good.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
