@@ -218,7 +218,7 @@ fn nodes_stopped_under_load_end_in_time_and_nothing_is_done_twice() {
     let manifest = probe_chain("load", &["echo", "repeat", "sleep"], rest);
     cluster.deploy(&crate::support::with_table("[queue]\nlimit = 30", &manifest));
     cluster.file("numbers.ndjson", lines(0..1_500));
-    let mut feed = cluster.spawn(&["feed", "load", "-f", "numbers.ndjson"]);
+    let mut feed = cluster.spawn(&["feed", "load", "-f", "numbers.ndjson", "--pack-items", "1"]);
     let mut nodes: Vec<Process> = ["a", "b", "c"].iter().map(|name| cluster.node_with(name, &GRACE)).collect();
     let mut stopped = 0;
     while !feed.has_ended() {

@@ -27,7 +27,7 @@ fn queues_stay_at_their_limit_while_a_quick_stage_feeds_a_slow_one() {
     cluster.deploy(&with_table("[queue]\nlimit = 20", &probe_chain("slow", &["repeat", "sleep"], rest)));
     cluster.file("numbers.ndjson", lines(0..600));
     let nodes = [cluster.node("a"), cluster.node("b")];
-    let mut feed = cluster.spawn(&["feed", "slow", "-f", "numbers.ndjson"]);
+    let mut feed = cluster.spawn(&["feed", "slow", "-f", "numbers.ndjson", "--pack-items", "1"]);
     let (mut most, mut memory_most, mut full) = (0, 0, 0);
     eventually("feeding ends", || {
         let queued = client.by_subject("PCLUSTER_slow");
@@ -53,7 +53,7 @@ fn a_queue_full_of_items_that_fail_goes_on_and_holds_back_what_is_fed() {
     cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain("failing", &["flaky", "echo"], rest)));
     let _nodes = [cluster.node("a"), cluster.node("b")];
     cluster.file("numbers.ndjson", lines(0..300));
-    let mut feed = cluster.spawn(&["feed", "failing", "-f", "numbers.ndjson"]);
+    let mut feed = cluster.spawn(&["feed", "failing", "-f", "numbers.ndjson", "--pack-items", "1"]);
     let mut most = 0;
     eventually("feeding ends", || {
         most = most.max(client.count("PCLUSTER_failing"));
