@@ -10,7 +10,7 @@ use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
 use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
 use super::output::Outputs;
-use super::task::{Call, Failure, Surroundings};
+use super::task::{Call, Failure, Surroundings, Task};
 use super::wasi::Wasi;
 use crate::frame::cbor;
 
@@ -19,7 +19,7 @@ const LOG_LINE_MAX: usize = 16 << 10;
 /// The text of a failure is cut after this many bytes, so that it fits into a header.
 const FAILURE_MAX: usize = 16 << 10;
 
-/// The state of one execution on the host's side.
+/// The state of an instance and of the execution that it is in, on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
     /// When its time is up; `None`: never.
@@ -89,6 +89,10 @@ impl Carried {
         self.lock().since = Some(Instant::now());
     }
 
+    fn forget(&self) {
+        *self.lock() = Carrying::default();
+    }
+
     fn end(&self, carried: Result<(), Failure>) {
         let mut carrying = self.lock();
         let since = carrying.since.take();
@@ -103,7 +107,20 @@ impl Carried {
 pub(super) struct OutOfBounds(pub(super) &'static str);
 
 impl Host {
-    pub(super) fn new(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
+    /// The host of an instance of this task.
+    pub(super) fn new(task: &Task, call: Call) -> Self {
+        let limits = task.limits;
+        let surroundings = Arc::clone(&task.surroundings);
+        let host = Self::of(limits.memory, limits.output_item_bytes, surroundings, call);
+        Self { wasi: Wasi::since(task.clock), ..host }
+    }
+
+    /// A host that no guest runs on, to ask the linker what it holds.
+    pub(super) fn idle() -> Self {
+        Self::of(0, 0, Arc::new(Surroundings::default()), Call::idle())
+    }
+
+    fn of(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
         Self {
             memory: MemoryLimiter::new(memory),
             deadline: None,
@@ -121,9 +138,21 @@ impl Host {
         }
     }
 
-    /// A host that no guest runs on, to ask the linker what it holds.
-    pub(super) fn idle() -> Self {
-        Self::new(0, 0, Arc::new(Surroundings::default()), Call::idle())
+    /// Begins an execution; nothing of the one before is left on this side.
+    pub(super) fn begin(&mut self, call: Call, deadline: Option<Instant>) {
+        self.call = call;
+        self.deadline = deadline;
+        self.context = None;
+        self.failure = None;
+        self.outputs = Outputs::default();
+        self.carried.forget();
+        (self.given, self.given_bytes) = (0, 0);
+        self.started = false;
+    }
+
+    /// What the execution has given out and not handed on.
+    pub(super) fn take_outputs(&mut self) -> Outputs {
+        std::mem::take(&mut self.outputs)
     }
 
     /// The environment variables that the guest sees, each as `NAME=value`.
