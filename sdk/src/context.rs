@@ -133,9 +133,24 @@ impl<C: Default> Default for Context<C> {
 impl<C: DeserializeOwned> Context<C> {
     /// Asks the node.
     pub(crate) fn read() -> Result<Self, Error> {
-        cbor::decode(&host::context())
-            .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
+        read()
     }
+}
+
+/// Asks the node for the stage's `config` alone.
+pub(crate) fn read_config<C: DeserializeOwned>() -> Result<C, Error> {
+    #[derive(Deserialize)]
+    #[serde(bound = "C: DeserializeOwned")]
+    struct Configuration<C> {
+        #[serde(deserialize_with = "config")]
+        config: C,
+    }
+    read().map(|Configuration { config }| config)
+}
+
+fn read<T: DeserializeOwned>() -> Result<T, Error> {
+    cbor::decode(&host::context())
+        .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
 }
 
 /// Reads a configuration. None at all may fit as it is (`Option`, `Value`), or as an empty table.
@@ -205,5 +220,15 @@ mod tests {
         let config = cbor!({ "seconds" => "two" }).expect("a config");
         assert!(read::<Config>(&config).expect_err("an error").is_fatal());
         assert!(read::<IgnoredAny>(&config).is_ok());
+    }
+
+    #[test]
+    fn a_config_can_be_read_alone() {
+        let config = cbor!({ "seconds" => 2 }).expect("a config");
+        read::<IgnoredAny>(&config).expect("a context");
+        assert_eq!(read_config::<Value>().expect("a config"), config);
+        read::<IgnoredAny>(&Value::Null).expect("a context");
+        assert_eq!(read_config::<Lenient>().expect("a config").seconds, None);
+        assert!(read_config::<Config>().expect_err("an error").is_fatal());
     }
 }

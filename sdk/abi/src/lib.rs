@@ -18,8 +18,9 @@
 //! A task may have a state that is made once for each instance. Then the guest may export [`INIT_PREFIX`]` + name`, and the
 //! host may call it once in a new instance, after [`INITIALIZE`] and before [`ALLOC`]. It makes the state from the `config` in
 //! the context, where [`id`](context::ID) is empty and [`attempt`](context::ATTEMPT) is 0, as there need not be an item yet. It
-//! returns a [`Status`], and says with [`FAIL`] why it failed. Calling it a second time does nothing and returns
-//! [`Status::Done`]. If the host does not call it, the guest makes the state itself when the first item comes.
+//! returns a [`Status`], and says with [`FAIL`] why it failed, as a task does. Once the state is made, calling it again does
+//! nothing and returns [`Status::Done`]. If the host does not call it, the guest makes the state itself when the first item
+//! comes.
 //!
 //! A host may keep the memory of an instance in which the state was made, and start later instances from that image. What
 //! making the state drew at random or read from a clock is then the same in all of them.
