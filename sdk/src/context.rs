@@ -1,8 +1,11 @@
 //! What a task may know of its surroundings.
 
+mod last;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
 
+pub(crate) use self::last::lend;
 use crate::{Error, cbor, host};
 
 /// What a task may know of its surroundings: the chain, the item, the attempt, and the stage's `config`.
@@ -130,13 +133,6 @@ impl<C: Default> Default for Context<C> {
     }
 }
 
-impl<C: DeserializeOwned> Context<C> {
-    /// Asks the node.
-    pub(crate) fn read() -> Result<Self, Error> {
-        read()
-    }
-}
-
 /// Asks the node for the stage's `config` alone.
 pub(crate) fn read_config<C: DeserializeOwned>() -> Result<C, Error> {
     #[derive(Deserialize)]
@@ -145,11 +141,11 @@ pub(crate) fn read_config<C: DeserializeOwned>() -> Result<C, Error> {
         #[serde(deserialize_with = "config")]
         config: C,
     }
-    read().map(|Configuration { config }| config)
+    decode(&host::context()).map(|Configuration { config }| config)
 }
 
-fn read<T: DeserializeOwned>() -> Result<T, Error> {
-    cbor::decode(&host::context())
+fn decode<T: DeserializeOwned>(context: &[u8]) -> Result<T, Error> {
+    cbor::decode(context)
         .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
 }
 
@@ -157,10 +153,12 @@ fn read<T: DeserializeOwned>() -> Result<T, Error> {
 fn config<'de, D: Deserializer<'de>, C: DeserializeOwned>(deserializer: D) -> Result<C, D::Error> {
     const NULL: &[u8] = &[0xf6];
     const EMPTY_MAP: &[u8] = &[0xa0];
-    match Option::deserialize(deserializer)? {
-        Some(config) => Ok(config),
-        None => cbor::decode(NULL).or_else(|_| cbor::decode(EMPTY_MAP)).map_err(D::Error::custom),
+    if let Some(config) = Option::deserialize(deserializer)? {
+        return Ok(config);
     }
+    // Neither has a key.
+    let decode = |bytes| cbor::decode_within(bytes, &mut []);
+    decode(NULL).or_else(|_| decode(EMPTY_MAP)).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -196,7 +194,7 @@ mod tests {
         let mut bytes = Vec::new();
         cbor::encode(&context.expect("a context"), &mut bytes).expect("an encodable context");
         host::set_context(bytes);
-        Context::read()
+        decode(&host::context())
     }
 
     #[test]

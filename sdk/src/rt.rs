@@ -13,8 +13,8 @@ use pcluster_abi::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::state::{IntoState, State, initialise, with_state};
-use crate::{Context, Error, cbor, host, report};
+pub use self::state::{IntoState, State, initialise, make, with_state};
+use crate::{Context, Error, cbor, context, host, report};
 
 /// Room for an item of `length` bytes; [`run`] takes it back.
 #[must_use]
@@ -76,10 +76,10 @@ where
 pub unsafe fn run_with_context<Item, Config, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
-    Config: DeserializeOwned,
+    Config: DeserializeOwned + 'static,
     Body: FnOnce(Item, &Context<Config>) -> Result<(), Error>,
 {
-    let body = |item| body(item, &Context::read()?);
+    let body = |item| context::lend(|context| body(item, context));
     // SAFETY: the caller keeps the same conditions.
     unsafe { run(pointer, length, expected, body) }
 }

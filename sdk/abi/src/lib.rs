@@ -100,6 +100,9 @@ pub const INIT_PREFIX: &str = "pcluster_init:";
 pub const SECTION: &str = "pcluster";
 
 /// The keys of the context map.
+///
+/// A host writes [`ID`](context::ID) and [`ATTEMPT`](context::ATTEMPT) last, in this order, so that a guest that handles many
+/// items sees soon that nothing else has changed. A guest must not rely on it.
 pub mod context {
     /// Text: the name of the chain.
     pub const CHAIN: &str = "chain";

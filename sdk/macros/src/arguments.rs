@@ -1,6 +1,7 @@
 //! What stands in the parentheses: `#[task(generator, init = load, name = "other")]`.
 
 use proc_macro2::{Span, TokenStream};
+use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::parse::Parser as _;
 
@@ -60,6 +61,8 @@ fn function(input: syn::parse::ParseStream<'_>) -> syn::Result<syn::ExprPath> {
     let expression: syn::Expr = input.parse()?;
     match expression {
         syn::Expr::Path(path) => Ok(path),
+        // A path that came through another macro may be wrapped in an invisible group.
+        syn::Expr::Group(group) => function.parse2(group.expr.into_token_stream()),
         other => {
             let message =
                 "`init` names the function that makes the state: write `init = load`, with `fn load(config: Config)`";
@@ -82,7 +85,8 @@ fn check(name: &str, span: Span, errors: &mut Errors) {
 
 #[cfg(test)]
 mod tests {
-    use quote::{ToTokens as _, format_ident, quote};
+    use proc_macro2::{Delimiter, Group};
+    use quote::{format_ident, quote};
 
     use super::*;
 
@@ -120,6 +124,8 @@ mod tests {
             assert_eq!(init.replace(' ', ""), path.replace(' ', ""));
             assert!(arguments.generator && arguments.name.is_some());
         }
+        let (mut errors, group) = (Errors::default(), Group::new(Delimiter::None, quote!(Model::load)));
+        assert!(Arguments::parse(quote!(init = #group), &mut errors).init.is_some() && errors.is_empty());
         for other in ["\"load\"", "load()", "|config: Config| config.model"] {
             let (_, messages) = name(format!("init = {other}").parse().expect("tokens"), "split");
             assert_eq!(messages.len(), 1, "{other}");

@@ -108,11 +108,15 @@ fn check_item<'a>(ty: &'a syn::Type, errors: &mut Errors) -> Option<&'a syn::Typ
 fn check_context<'a>(ty: &'a syn::Type, errors: &mut Errors) -> Option<&'a syn::Type> {
     match ty {
         syn::Type::Reference(reference) if reference.mutability.is_none() => return Some(&reference.elem),
-        syn::Type::Reference(reference) => {
+        syn::Type::Reference(reference) if is_context(&reference.elem) => {
             let mutable = reference.mutability.span();
             errors.push(syn::Error::new(mutable, "a task cannot change its context: write `&Context<Config>`"));
         }
-        _ => errors.add(ty, "the second parameter of a task is its context: write `&Context<Config>`"),
+        _ => {
+            let message = "the second parameter of a task is its context: write `&Context<Config>`; a state comes last, with \
+                           `#[task(init = …)]`";
+            errors.add(ty, message);
+        }
     }
     None
 }
@@ -227,6 +231,7 @@ mod tests {
         refuses("fn f(item: impl Into<u8>) {}", "cannot be generic");
         refuses("fn f(item: u8, cx: Context) {}", "write `&Context<Config>`");
         refuses("fn f(item: u8, cx: &mut Context) {}", "cannot change its context");
+        refuses("fn f(item: u8, model: &mut Model) {}", "a state comes last, with `#[task(init = …)]`");
         refuses("fn f(item: u8, cx: &Context, more: u8) {}", "nothing more");
         refuses("fn f(item: u8, cx: &Context, model: &mut Model) {}", "needs `#[task(init = …)]`");
     }

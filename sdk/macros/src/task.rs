@@ -27,7 +27,7 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
     match (parameters, outcome, errors.is_empty()) {
         (Some(parameters), Some(outcome), true) => {
             let state = state(&name, arguments.init.as_ref(), parameters.state);
-            let export = export(&name, &function.sig, arguments.init.as_ref(), &parameters, &outcome);
+            let export = export(&name, &function.sig, &parameters, &outcome);
             let line = description::line(&name, &function.attrs, &parameters, &outcome);
             let description = describe(&line);
             quote! {
@@ -61,15 +61,18 @@ fn quote_errors(errors: Errors, item: &TokenStream) -> TokenStream {
 fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) -> Option<TokenStream> {
     let export_name = format!("{}{name}", pcluster_abi::INIT_PREFIX);
     let (init, state) = (init?, state?);
+    let init_site = Span::mixed_site().located_at(init.span());
+    let make = quote_spanned!(init_site=> ::pcluster_sdk::rt::make::<#state, _, _>(#init));
     Some(quote! {
         ::std::thread_local! {
-            static __PCLUSTER_STATE: ::pcluster_sdk::rt::State<#state> = const { ::pcluster_sdk::rt::State::new() };
+            static __PCLUSTER_STATE: ::pcluster_sdk::rt::State<#state> =
+                const { ::pcluster_sdk::rt::State::new(|| #make) };
         }
 
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
         #[allow(dead_code)]
         extern "C" fn __pcluster_init() -> i32 {
-            ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE, #init)
+            ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
         }
     })
 }
@@ -78,13 +81,7 @@ fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) ->
 ///
 /// It is compiled for other targets too, where nothing calls it, so that `cargo test` and editors see at once what does
 /// not fit: an item that cannot be read, an output that cannot be written.
-fn export(
-    name: &str,
-    signature: &syn::Signature,
-    init: Option<&syn::ExprPath>,
-    parameters: &Parameters<'_>,
-    outcome: &Outcome<'_>,
-) -> TokenStream {
+fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, outcome: &Outcome<'_>) -> TokenStream {
     let export_name = format!("{}{name}", pcluster_abi::TASK_PREFIX);
     let function = &signature.ident;
     let item = parameters.item;
@@ -109,7 +106,7 @@ fn export(
     let all = state.iter().fold(arguments.clone(), |arguments, state| quote!(#arguments, #state));
     let mut give = quote_spanned!(returned=> ::pcluster_sdk::rt::#giver(#function(#all) #question_mark));
     if state.is_some() {
-        give = quote!(::pcluster_sdk::rt::with_state(&__PCLUSTER_STATE, #init, |#state| #give));
+        give = quote!(::pcluster_sdk::rt::with_state(&__PCLUSTER_STATE, |#state| #give));
     }
     quote! {
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
@@ -208,13 +205,13 @@ mod tests {
             const _: () = {
                 ::std::thread_local! {
                     static __PCLUSTER_STATE: ::pcluster_sdk::rt::State<Model> =
-                        const { ::pcluster_sdk::rt::State::new() };
+                        const { ::pcluster_sdk::rt::State::new(|| ::pcluster_sdk::rt::make::<Model, _, _>(Model::load)) };
                 }
 
                 #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_init:label"))]
                 #[allow(dead_code)]
                 extern "C" fn __pcluster_init() -> i32 {
-                    ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE, Model::load)
+                    ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
                 }
                 #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_task:label"))]
                 #[allow(dead_code)]
@@ -226,7 +223,6 @@ mod tests {
                             "u32",
                             |__item, __context| ::pcluster_sdk::rt::with_state(
                                 &__PCLUSTER_STATE,
-                                Model::load,
                                 |__state| ::pcluster_sdk::rt::give(label(__item, __context, __state)?)
                             ),
                         )

@@ -8,38 +8,27 @@ use serde::de::DeserializeOwned;
 use super::{conclude, start};
 use crate::{Error, context};
 
-/// The state of a task, once it is made.
-pub struct State<S>(RefCell<Option<S>>);
+/// The state of a task, once it is made, and how to make it.
+pub struct State<S> {
+    made: RefCell<Option<S>>,
+    make: fn() -> Result<S, Error>,
+}
 
 impl<S> State<S> {
     /// None yet.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(RefCell::new(None))
+    pub const fn new(make: fn() -> Result<S, Error>) -> Self {
+        Self { made: RefCell::new(None), make }
     }
 
     /// Lends the state to `body`. It is made if this is the first time, and kept if it could be made.
-    fn lend<Config, Made>(
-        &self,
-        init: impl FnOnce(Config) -> Made,
-        body: impl FnOnce(&mut S) -> Result<(), Error>,
-    ) -> Result<(), Error>
-    where
-        Config: DeserializeOwned,
-        Made: IntoState<S>,
-    {
-        let mut place = self.0.borrow_mut();
-        let state = match &mut *place {
+    fn lend(&self, body: impl FnOnce(&mut S) -> Result<(), Error>) -> Result<(), Error> {
+        let mut made = self.made.borrow_mut();
+        let state = match &mut *made {
             Some(state) => state,
-            empty => empty.insert(make(init).map_err(|error| error.within("cannot be initialised"))?),
+            none => none.insert((self.make)().map_err(|error| error.within("cannot be initialised"))?),
         };
         body(state)
-    }
-}
-
-impl<S> Default for State<S> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -73,7 +62,12 @@ where
     }
 }
 
-fn make<S, Config, Made>(init: impl FnOnce(Config) -> Made) -> Result<S, Error>
+/// Makes a state with an `init` function, from the stage's `config`.
+///
+/// # Errors
+///
+/// If the `config` does not fit the function, or if the function failed.
+pub fn make<S, Config, Made>(init: impl FnOnce(Config) -> Made) -> Result<S, Error>
 where
     Config: DeserializeOwned,
     Made: IntoState<S>,
@@ -82,13 +76,10 @@ where
 }
 
 /// Makes a task's state before there is an item, and gives the status.
-pub fn initialise<S, Config, Made>(state: &'static LocalKey<State<S>>, init: impl FnOnce(Config) -> Made) -> i32
-where
-    Config: DeserializeOwned,
-    Made: IntoState<S>,
-{
+#[must_use]
+pub fn initialise<S>(state: &'static LocalKey<State<S>>) -> i32 {
     start();
-    conclude(state.with(|state| state.lend(init, |_| Ok(())))) as i32
+    conclude(state.with(|state| state.lend(|_| Ok(())))) as i32
 }
 
 /// Lends a task's state to `body`, which handles one item.
@@ -96,16 +87,11 @@ where
 /// # Errors
 ///
 /// If the state cannot be made, or those of `body`.
-pub fn with_state<S, Config, Made>(
+pub fn with_state<S>(
     state: &'static LocalKey<State<S>>,
-    init: impl FnOnce(Config) -> Made,
     body: impl FnOnce(&mut S) -> Result<(), Error>,
-) -> Result<(), Error>
-where
-    Config: DeserializeOwned,
-    Made: IntoState<S>,
-{
-    state.with(|state| state.lend(init, body))
+) -> Result<(), Error> {
+    state.with(|state| state.lend(body))
 }
 
 #[cfg(test)]
@@ -119,7 +105,7 @@ mod tests {
     use crate::{Value, cbor, host};
 
     thread_local! {
-        static COUNT: State<u64> = const { State::new() };
+        static COUNT: State<u64> = const { State::new(|| make(parse)) };
     }
 
     /// Sets the stage's `config` for this thread, in a context without an item.
@@ -138,7 +124,7 @@ mod tests {
 
     fn count_on() -> Result<u64, Error> {
         let mut count = 0;
-        with_state(&COUNT, parse, |state| {
+        with_state(&COUNT, |state| {
             *state += 1;
             count = *state;
             Ok(())
@@ -157,9 +143,9 @@ mod tests {
     #[test]
     fn a_state_that_is_made_before_the_first_item_is_not_made_again() {
         configure(&"5".into());
-        assert_eq!(initialise(&COUNT, parse), Status::Done as i32);
+        assert_eq!(initialise(&COUNT), Status::Done as i32);
         configure(&Value::Null);
-        assert_eq!(initialise(&COUNT, parse), Status::Done as i32);
+        assert_eq!(initialise(&COUNT), Status::Done as i32);
         assert_eq!(count_on().expect("a count"), 6);
         assert_eq!(host::recorded().failure, None);
     }
@@ -167,13 +153,21 @@ mod tests {
     #[test]
     fn what_making_the_state_fails_with_is_told() {
         configure(&"five".into());
-        assert_eq!(initialise(&COUNT, parse), Status::Failed as i32);
+        assert_eq!(initialise(&COUNT), Status::Failed as i32);
         assert_eq!(host::recorded().failure.as_deref(), Some("cannot be initialised: invalid digit found in string"));
         configure(&"five".into());
         let error = count_on().expect_err("an error");
         assert_eq!(error.message(), "cannot be initialised: invalid digit found in string");
         assert!(!error.is_fatal());
-        assert_eq!(initialise(&COUNT, |(): ()| Err::<u64, _>(Error::fatal("never"))), Status::Fatal as i32);
+    }
+
+    #[test]
+    fn an_error_says_whether_to_try_again() {
+        thread_local! {
+            static NEVER: State<u8> = const { State::new(|| make(|(): ()| Err(Error::fatal("never")))) };
+        }
+        configure(&Value::Null);
+        assert_eq!(initialise(&NEVER), Status::Fatal as i32);
     }
 
     #[test]
@@ -189,15 +183,15 @@ mod tests {
     fn a_state_may_be_a_result_itself() {
         configure(&Value::Null);
         thread_local! {
-            static TRIED: State<Result<u8, ParseIntError>> = const { State::new() };
+            static TRIED: State<Result<u8, ParseIntError>> = const { State::new(|| make(|(): ()| "x".parse::<u8>())) };
         }
-        assert_eq!(initialise(&TRIED, |(): ()| "x".parse::<u8>()), Status::Done as i32);
+        assert_eq!(initialise(&TRIED), Status::Done as i32);
     }
 
     #[test]
     fn an_item_that_fails_leaves_the_state_as_it_was() {
         configure(&"5".into());
-        let failed = with_state(&COUNT, parse, |_| Err(Error::new("this item")));
+        let failed = with_state(&COUNT, |_| Err(Error::new("this item")));
         assert_eq!(failed.expect_err("an error").message(), "this item");
         assert_eq!(count_on().expect("a count"), 6);
     }
