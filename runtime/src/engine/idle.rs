@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::chain::isolation::{Isolation, Reuse};
     use crate::engine::task::{Call, Surroundings, Task};
-    use crate::engine::testing::{BRIEF, engine_with, load};
+    use crate::engine::testing::{BRIEF, Lines, engine_with, load};
 
     /// Gives how many items the instance has handled, and traps at item 6, fails at item 7, and never ends at item 8.
     const COUNT: &str = r#"
@@ -192,6 +192,15 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(task.run(&[1], Call::idle(), &instances).await.expect("outputs").len(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_waits_holds_on_to_nothing_of_its_last_item() {
+        let task = counting(1, Isolation::Worker, None);
+        let lines = Arc::<Lines>::default();
+        let call = Call { of: lines.clone(), position: 0 };
+        task.run(&[1], call, &task.instances()).await.expect("outputs");
+        assert_eq!(Arc::strong_count(&lines), 1);
     }
 
     #[tokio::test]

@@ -75,7 +75,7 @@ impl Plugin {
         making.pre = instrumented;
         let call = Call { of: Arc::new(Initialising(log)), position: 0 };
         let failed = |failure: Failure| ImageError::Failed(failure.reason);
-        let mut instance = Instance::new(&making, call.clone()).await.map_err(failed)?;
+        let mut instance = Instance::new(&making).await.map_err(failed)?;
         instance.initialise(&making, call).await.map_err(failed)?;
         let image: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();

@@ -70,10 +70,10 @@ struct Entry {
 
 impl Instance {
     /// A place for an instance. It begins with its first item, whose time that takes.
-    pub(super) async fn new(task: &Task, call: Call) -> Result<Self, Failure> {
+    pub(super) async fn new(task: &Task) -> Result<Self, Failure> {
         let slot = task.engine.slots.take().await;
         let slot = slot.ok_or_else(|| Failure::passing(FailureKind::Node, "the engine is closed"))?;
-        let mut store = Store::new(&task.engine.inner, Host::new(task, call));
+        let mut store = Store::new(&task.engine.inner, Host::new(task));
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
         Ok(Self { store, entry: None, handled: 0, _slot: slot })
@@ -141,11 +141,11 @@ impl Instance {
     /// How an execution has ended; `None` if its time was over.
     fn end(&mut self, task: &Task, ended: Option<Entered>) -> Result<Outputs, Failure> {
         let host = self.store.data_mut();
-        host.flush_output();
+        let outputs = host.end();
         match ended {
             None => Err(timed_out(task.limits.timeout)),
             Some(Err(error)) => Err(Failure { backtrace: backtrace::of(&error), ..trapped(&error, host, task.limits) }),
-            Some(Ok(Some(abi::Status::Done))) => host.carried.failure().map_or(Ok(host.take_outputs()), Err),
+            Some(Ok(Some(abi::Status::Done))) => host.carried.failure().map_or(Ok(outputs), Err),
             Some(Ok(status)) => Err(failed(status, host.failure.take())),
         }
     }

@@ -195,7 +195,7 @@ impl Task {
     pub async fn run(&self, item: &[u8], call: Call, instances: &Instances) -> Result<Outputs, Failure> {
         let mut instance = match instances.take() {
             Some(instance) => instance,
-            None => Instance::new(self, call.clone()).await?,
+            None => Instance::new(self).await?,
         };
         let outputs = instance.run(self, item, call).await?;
         if self.reuse.items.is_none_or(|items| instance.handled() < items) {
