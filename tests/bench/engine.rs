@@ -34,7 +34,7 @@ async fn round(task: &Task) -> f64 {
     let call = Call::idle();
     let started = Instant::now();
     for _ in 0..ITEMS {
-        assert_eq!(task.run(&item, call.clone(), &task.instances()).await.unwrap().len(), 1);
+        assert_eq!(task.run(item.clone(), call.clone(), &task.instances()).await.unwrap().len(), 1);
     }
     started.elapsed().as_secs_f64() * 1e6 / f64::from(ITEMS)
 }
