@@ -108,7 +108,7 @@ impl Instance {
         self.begin(item, call, most.saturating_sub(1), std::mem::take(given));
         let clock = self.store.data().clock.clone();
         let ended = clock.limit(self.enter(task)).await;
-        let (all, failed) = self.end(task, ended);
+        let (all, failed) = self.end(task, ended.as_ref());
         self.handled = self.handled.saturating_add(u32::try_from(all.ended() - before).unwrap_or(u32::MAX));
         *given = all;
         failed.map_or(Ok(()), Err)
@@ -119,7 +119,7 @@ impl Instance {
         self.begin(Bytes::new(), call, 0, Given::default());
         let clock = self.store.data().clock.clone();
         let ended = clock.limit(self.enter_init(task)).await;
-        self.end(task, ended).1.map_or(Ok(()), |(_, failure)| Err(failure))
+        self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
     /// Since when the guest's clock runs, if it has asked for the time.
@@ -173,10 +173,10 @@ impl Instance {
     }
 
     /// Ends a run: what the items have given, and which of them failed if one did. `None`: its time was over.
-    fn end(&mut self, task: &Task, ended: Option<Entered>) -> (Given, Option<(usize, Failure)>) {
+    fn end(&mut self, task: &Task, ended: Option<&Entered>) -> (Given, Option<(usize, Failure)>) {
         self.is_sound = matches!(ended, Some(Ok(())));
         let host = self.store.data_mut();
-        let failure = match &ended {
+        let failure = match ended {
             // What a guest does after its last item is nobody's failure.
             _ if host.is_over() => None,
             None => Some(timed_out(task.limits.timeout)),

@@ -205,8 +205,8 @@ async fn no_call_with_wild_arguments_harms_anyone() {
                     let last = outputs.last().expect("the result");
                     let number = i32::from_le_bytes(last[1..5].try_into().expect("four bytes"));
                     // Where the host hands items over itself, there is none to take.
-                    let least = if import.name == "next" { -1 } else { 0 };
-                    assert!((least..=76).contains(&number), "{what} gave {number}");
+                    let lowest = if import.name == "next" { -1 } else { 0 };
+                    assert!((lowest..=76).contains(&number), "{what} gave {number}");
                     if let (Number(expected), true) = (import.comes, list.iter().all(|each| *each == -1)) {
                         assert_eq!(number, expected, "{what}");
                     }
