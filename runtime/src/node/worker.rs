@@ -193,7 +193,7 @@ impl Worker {
         let room = match self.lane {
             Lane::Alone => 1_u64.saturating_sub(self.handlers.busy() as u64),
             Lane::Work => self.turns.room().min(self.hop.backlog.room()),
-            Lane::Retry => self.turns.room(),
+            Lane::Retry => self.turns.room_for_shared(),
         };
         room.saturating_sub(queue.demand())
     }
