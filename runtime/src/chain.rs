@@ -3,6 +3,7 @@
 
 pub mod default;
 mod hops;
+pub mod isolation;
 pub mod manifest;
 mod reader;
 pub mod record;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::frame::format::Format;
 use crate::name::{ChainName, DIGEST_PREFIX, Digest, DigestError, NameError, StageName, Version};
+use isolation::Reuse;
 use manifest::Manifest;
 use reader::Reader;
 
@@ -129,6 +131,8 @@ pub struct Stage {
     pub timeout: Duration,
     /// Memory of one instance in bytes.
     pub memory: u64,
+    /// How instances are used again.
+    pub reuse: Reuse,
     /// Whether it runs in the hop of the stage before.
     pub inline: bool,
     /// What happens to an item that fails.
@@ -240,14 +244,6 @@ impl Stage {
     fn new(raw: &manifest::Stage, is_first: bool) -> Result<Self, ChainError> {
         let name: StageName = raw.name.parse()?;
         let reader = Reader { place: format!("stage `{name}`: ") };
-        match raw.isolation.as_deref() {
-            None | Some("item") => {}
-            Some(known @ ("frame" | "worker")) => {
-                return Err(reader
-                    .error("isolation", format!("`{known}` is not supported yet; write \"item\" or leave it out")));
-            }
-            Some(other) => return Err(reader.error("isolation", format!("`{other}` is not known; write \"item\""))),
-        }
         let plugin = if raw.plugin.starts_with(DIGEST_PREFIX) {
             let digest = raw.plugin.parse().map_err(|error| ChainError::Digest { stage: name.clone(), error })?;
             Plugin::Stored(digest)
@@ -271,6 +267,7 @@ impl Stage {
             max_in_flight: reader.count("max_in_flight", raw.max_in_flight, default::MAX_IN_FLIGHT)?,
             timeout: reader.some_duration("timeout", raw.timeout.as_ref(), default::TIMEOUT)?,
             memory,
+            reuse: isolation::reuse(&reader, raw)?,
             inline: hops::inline(&reader, raw, is_first)?,
             retry: Retry::new(&reader, &raw.retry.clone().unwrap_or_default())?,
             env: raw.env.clone(),
@@ -341,7 +338,6 @@ mod tests {
             ("memory = \"1KiB\"", "stage `s`: `memory`: must be between \"64KiB\" and \"4GiB\""),
             ("concurrency = 0", "stage `s`: `concurrency`: must be at least 1"),
             ("retry = { attempts = 0 }", "stage `s`: `attempts`: must be at least 1"),
-            ("isolation = \"none\"", "stage `s`: `isolation`: `none` is not known; write \"item\""),
             ("env = { \"A=B\" = \"c\" }", "stage `s`: `env`: `A=B` cannot be the name of a variable"),
             (
                 "[[stage]]\nname = \"s\"\nplugin = \"q.wasm\"",

@@ -1,16 +1,20 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once, kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! one item in a fresh instance. [`output`] is what it gives out, [`host`] is what a guest may call of pcluster, [`wasi`] what
-//! it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened, [`inspect`]
-//! reads a plugin without running it.
+//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]. Where the task has state that is made once,
+//! `image` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
+//! [`wasi`] what it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened,
+//! [`inspect`] reads a plugin without running it.
 
 mod backtrace;
 pub mod cache;
 pub mod host;
 #[cfg(test)]
 mod hostile;
+pub mod idle;
+pub mod image;
 pub mod inspect;
+mod instance;
 pub mod limits;
 pub mod output;
 pub mod task;
@@ -24,12 +28,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use bytes::Bytes;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
 
 use crate::name::Digest;
 use cache::Cache;
 use host::Host;
+use idle::Slots;
 use inspect::{InspectError, Inspection};
 
 /// How often a running guest gives way to others.
@@ -74,14 +79,14 @@ pub enum EngineError {
 pub struct Engine {
     inner: wasmtime::Engine,
     linker: Arc<Linker<Host>>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     cache: Option<Arc<Cache>>,
     _ticker: Arc<Ticker>,
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Engine").field("free_slots", &self.slots.available_permits()).finish_non_exhaustive()
+        formatter.debug_struct("Engine").field("free_slots", &self.slots.free()).finish_non_exhaustive()
     }
 }
 
@@ -90,6 +95,8 @@ impl std::fmt::Debug for Engine {
 pub struct Plugin {
     engine: Engine,
     pre: InstancePre<Host>,
+    digest: Digest,
+    bytes: Bytes,
     /// What it holds.
     pub inspection: Arc<Inspection>,
 }
@@ -117,7 +124,7 @@ impl Engine {
         Ok(Self {
             _ticker: Arc::new(Ticker::start(&inner)),
             linker: Arc::new(linker),
-            slots: Arc::new(Semaphore::new(settings.instances as usize)),
+            slots: Arc::new(Slots::new(settings.instances)),
             cache,
             inner,
         })
@@ -128,16 +135,22 @@ impl Engine {
     /// # Errors
     ///
     /// If the bytes are not a plugin, or ask for what the host does not offer.
-    pub fn load(&self, digest: &Digest, bytes: &[u8]) -> Result<Plugin, EngineError> {
-        let inspection = inspect::inspect(bytes)?;
+    pub fn load(&self, digest: &Digest, bytes: impl Into<Bytes>) -> Result<Plugin, EngineError> {
+        let bytes = bytes.into();
+        let inspection = Arc::new(inspect::inspect(&bytes)?);
+        let pre = self.compile(digest, digest, &bytes)?;
+        Ok(Plugin { engine: self.clone(), pre, digest: digest.clone(), bytes, inspection })
+    }
+
+    /// Compiles a module, or reads its code from the cache, where it is kept under `key`; `content` is its own digest.
+    fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<InstancePre<Host>, EngineError> {
         let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
         let compile = || Module::from_binary(&self.inner, bytes).map_err(load);
         let module = match &self.cache {
-            Some(cache) => cache.get_or_compile(&self.inner, digest, compile)?,
+            Some(cache) => cache.get_or_compile(&self.inner, key, content, compile)?,
             None => compile()?,
         };
-        let pre = self.linker.instantiate_pre(&module).map_err(load)?;
-        Ok(Plugin { engine: self.clone(), pre, inspection: Arc::new(inspection) })
+        self.linker.instantiate_pre(&module).map_err(load)
     }
 }
 

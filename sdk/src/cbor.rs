@@ -7,15 +7,29 @@
 mod read;
 mod write;
 
+use std::cell::RefCell;
 use std::fmt;
 
-use ciborium::{de, ser};
+use ciborium::de::{self, from_reader_with_buffer};
+use ciborium::ser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// The longest key that can be read, in bytes; ciborium's own choice.
+const SCRATCH: usize = 4096;
+
 /// Reads one item that takes up all of `bytes`. The error says what is wrong with it.
-pub(crate) fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
-    let read::Item(item) = ciborium::from_reader(&mut bytes).map_err(decode_message)?;
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    thread_local! {
+        /// Where keys are looked at. On the stack all of it would be cleared, and so touched, for each item.
+        static BUFFER: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
+    }
+    BUFFER.with_borrow_mut(|scratch| decode_within(bytes, scratch))
+}
+
+/// The same, with a buffer for the keys. While [`decode`] reads something, this can read something else.
+pub(crate) fn decode_within<T: DeserializeOwned>(mut bytes: &[u8], scratch: &mut [u8]) -> Result<T, String> {
+    let read::Item(item) = from_reader_with_buffer(&mut bytes, scratch).map_err(decode_message)?;
     if bytes.is_empty() { Ok(item) } else { Err(format!("{} bytes follow it", bytes.len())) }
 }
 

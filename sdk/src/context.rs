@@ -1,8 +1,11 @@
 //! What a task may know of its surroundings.
 
+mod last;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
 
+pub(crate) use self::last::lend;
 use crate::{Error, cbor, host};
 
 /// What a task may know of its surroundings: the chain, the item, the attempt, and the stage's `config`.
@@ -130,22 +133,32 @@ impl<C: Default> Default for Context<C> {
     }
 }
 
-impl<C: DeserializeOwned> Context<C> {
-    /// Asks the node.
-    pub(crate) fn read() -> Result<Self, Error> {
-        cbor::decode(&host::context())
-            .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
+/// Asks the node for the stage's `config` alone.
+pub(crate) fn read_config<C: DeserializeOwned>() -> Result<C, Error> {
+    #[derive(Deserialize)]
+    #[serde(bound = "C: DeserializeOwned")]
+    struct Configuration<C> {
+        #[serde(deserialize_with = "config")]
+        config: C,
     }
+    decode(&host::context()).map(|Configuration { config }| config)
+}
+
+fn decode<T: DeserializeOwned>(context: &[u8]) -> Result<T, Error> {
+    cbor::decode(context)
+        .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
 }
 
 /// Reads a configuration. None at all may fit as it is (`Option`, `Value`), or as an empty table.
 fn config<'de, D: Deserializer<'de>, C: DeserializeOwned>(deserializer: D) -> Result<C, D::Error> {
     const NULL: &[u8] = &[0xf6];
     const EMPTY_MAP: &[u8] = &[0xa0];
-    match Option::deserialize(deserializer)? {
-        Some(config) => Ok(config),
-        None => cbor::decode(NULL).or_else(|_| cbor::decode(EMPTY_MAP)).map_err(D::Error::custom),
+    if let Some(config) = Option::deserialize(deserializer)? {
+        return Ok(config);
     }
+    // Neither has a key.
+    let decode = |bytes| cbor::decode_within(bytes, &mut []);
+    decode(NULL).or_else(|_| decode(EMPTY_MAP)).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -181,7 +194,7 @@ mod tests {
         let mut bytes = Vec::new();
         cbor::encode(&context.expect("a context"), &mut bytes).expect("an encodable context");
         host::set_context(bytes);
-        Context::read()
+        decode(&host::context())
     }
 
     #[test]
@@ -205,5 +218,15 @@ mod tests {
         let config = cbor!({ "seconds" => "two" }).expect("a config");
         assert!(read::<Config>(&config).expect_err("an error").is_fatal());
         assert!(read::<IgnoredAny>(&config).is_ok());
+    }
+
+    #[test]
+    fn a_config_can_be_read_alone() {
+        let config = cbor!({ "seconds" => 2 }).expect("a config");
+        read::<IgnoredAny>(&config).expect("a context");
+        assert_eq!(read_config::<Value>().expect("a config"), config);
+        read::<IgnoredAny>(&Value::Null).expect("a context");
+        assert_eq!(read_config::<Lenient>().expect("a config").seconds, None);
+        assert!(read_config::<Config>().expect_err("an error").is_fatal());
     }
 }

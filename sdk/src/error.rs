@@ -53,6 +53,11 @@ impl Error {
         Self { fatal: true, ..self }
     }
 
+    /// The same error, with what failed because of it in front.
+    pub(crate) fn within(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// Whether no attempt can succeed.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {

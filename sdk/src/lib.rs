@@ -72,9 +72,67 @@
 //! a point is a good `f64`, and types with a form for people, such as IP addresses, use that form. An item that is not of
 //! the task's type goes to the dead letters at once, as another attempt could not read it either.
 //!
+//! # State
+//!
+//! What takes long to make and serves every item, such as a model or a table, is made by a function of its own, which
+//! `init` names. It takes the stage's `config`, and the task borrows what it returns as its last parameter:
+//!
+//! ```
+//! use pcluster_sdk::{Error, task};
+//! use serde::Deserialize;
+//! use std::collections::HashMap;
+//!
+//! #[derive(Deserialize)]
+//! struct Config {
+//!     /// Lines such as `apple: fruit`.
+//!     labels: String,
+//! }
+//!
+//! struct Model {
+//!     labels: HashMap<String, String>,
+//!     unknown: u64,
+//! }
+//!
+//! /// Made once, as the constructor of a class would.
+//! fn load(config: Config) -> Result<Model, Error> {
+//!     let line = |line: &str| line.split_once(": ").map(|(word, label)| (word.to_owned(), label.to_owned()));
+//!     let labels = config.labels.lines().map(line).collect::<Option<_>>();
+//!     let labels = labels.ok_or_else(|| Error::fatal("a label has no colon"))?;
+//!     Ok(Model { labels, unknown: 0 })
+//! }
+//!
+//! /// Called for each item.
+//! #[task(init = load)]
+//! fn classify(word: String, model: &mut Model) -> Option<String> {
+//!     let label = model.labels.get(&word).cloned();
+//!     model.unknown += u64::from(label.is_none());
+//!     label
+//! }
+//!
+//! // In a `#[test]`, with no cluster:
+//! let mut model = load(Config { labels: "apple: fruit\npea: seed".to_owned() }).unwrap();
+//! assert_eq!(classify("pea".to_owned(), &mut model).as_deref(), Some("seed"));
+//! assert_eq!(classify("car".to_owned(), &mut model), None);
+//! assert_eq!(model.unknown, 1);
+//! assert!(load(Config { labels: "apple".to_owned() }).is_err_and(|error| error.is_fatal()));
+//! ```
+//!
+//! If the function fails, so does the item, with `cannot be initialised: ` and the error's message. The item, its id and the
+//! attempt are unknown to the function, as it may run before there is an item. A task that takes what it needs of the
+//! `config` from its state, and so no [`Context`], is spared reading that for each item.
+//!
 //! # Instances
 //!
-//! By default a fresh instance of the plugin handles each item, so nothing stays in a `static` from one item to the next.
+//! How long a state and every `static` last is for the stage's `isolation` in the manifest to say:
+//!
+//! * `"item"`, the default: every item starts from a fresh instance, so what a task changes is forgotten when it returns.
+//!   The node makes the state once and starts every instance from a copy of it. What `init` drew at random or read from
+//!   a clock is the same in all copies.
+//! * `"frame"` and `"worker"`: an instance handles many items, one after the other. State and `static`s stay with all changes
+//!   until the node drops the instance, as it does after a failure, or after as many items as `reuse` says.
+//!
+//! The node chooses which instance handles an item, and drops one whenever it likes. So a state is the place for models and
+//! caches, and never for what must not be lost.
 
 // `#[task]` writes `::pcluster_sdk`; with this the crate's own tests can use it.
 #[cfg(test)]
@@ -97,7 +155,8 @@ pub use serde;
 /// Makes a function a task that a chain can use.
 ///
 /// The first parameter is the item, of any type that implements [`serde::de::DeserializeOwned`]. A second one, if wanted,
-/// is a reference to the [`Context`]. The return type says what becomes of the item:
+/// is a reference to the [`Context`]. With `init`, the last one is a reference to the task's state. The return type says what
+/// becomes of the item:
 ///
 /// | attribute | returns | the item |
 /// |---|---|---|
@@ -112,6 +171,12 @@ pub use serde;
 ///
 /// `Result` and `Option` are recognised by name. Behind a type alias they are values like any other: `None`, for example,
 /// is then written as null and not dropped.
+///
+/// `#[task(init = load)]` gives the task a [state](crate#state), which is made once in each instance and not for each item. The
+/// path, which may also be one like `Model::load`, names a function that takes the stage's `config` by value, as any type that
+/// implements [`serde::de::DeserializeOwned`], and returns the state, or a `Result` of it whose error converts into [`Error`].
+/// The task takes `&State`, or `&mut State` if it changes it, as its last parameter. A missing `config` counts as an empty
+/// one, as it does in a [`Context`].
 ///
 /// The function's name names the task, unless `#[task(name = "other")]` does; both may have the characters `A-Z`, `a-z`,
 /// `0-9`, `_` and `-`. The doc comment is shown by `pcluster inspect`.
@@ -138,12 +203,72 @@ pub use serde;
 /// assert_eq!(count_down(2, &Context::default()).unwrap().collect::<Vec<_>>(), [2, 1, 0]);
 /// ```
 ///
+/// A task with a state, and with a context too:
+///
+/// ```
+/// use pcluster_sdk::{Context, task};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     banned: Vec<String>,
+/// }
+///
+/// struct Filter {
+///     banned: Vec<String>,
+/// }
+///
+/// impl Filter {
+///     fn load(config: Config) -> Self {
+///         Self { banned: config.banned.iter().map(|word| word.to_lowercase()).collect() }
+///     }
+/// }
+///
+/// #[task(init = Filter::load)]
+/// fn keep_polite(text: String, cx: &Context, filter: &Filter) -> Option<String> {
+///     let banned = text.split(' ').any(|word| filter.banned.contains(&word.to_lowercase()));
+///     if banned {
+///         pcluster_sdk::log::info!("{} is not polite", cx.id());
+///     }
+///     (!banned).then_some(text)
+/// }
+///
+/// let filter = Filter::load(Config { banned: vec!["Darn".to_owned()] });
+/// assert_eq!(keep_polite("darn it".to_owned(), &Context::default(), &filter), None);
+/// ```
+///
 /// An item must be owned, as it comes from outside:
 ///
 /// ```compile_fail
 /// #[pcluster_sdk::task]
 /// fn shout(text: &str) -> String {
 ///     text.to_uppercase()
+/// }
+/// ```
+///
+/// A state is borrowed, as the next item needs it too:
+///
+/// ```compile_fail
+/// fn load(prefix: String) -> String {
+///     prefix
+/// }
+///
+/// #[pcluster_sdk::task(init = load)]
+/// fn label(text: String, prefix: String) -> String {
+///     prefix + &text
+/// }
+/// ```
+///
+/// The function has to make the state that the task takes:
+///
+/// ```compile_fail,E0277
+/// fn load(prefix: String) -> usize {
+///     prefix.len()
+/// }
+///
+/// #[pcluster_sdk::task(init = load)]
+/// fn label(text: String, prefix: &String) -> String {
+///     format!("{prefix}{text}")
 /// }
 /// ```
 pub use pcluster_macros::task;

@@ -23,7 +23,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Sets both up, once for each instance.
+/// Sets both up; called once for each instance.
 ///
 /// A native test has its own logger and its own way to report a panic; those stay.
 pub(crate) fn install() {

@@ -4,14 +4,17 @@
 //! those.
 #![expect(unsafe_code, reason = "the node hands over items as a pointer and a length")]
 
-#[cfg(target_arch = "wasm32")]
+mod state;
+
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pcluster_abi::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Context, Error, cbor, host, report};
+pub use self::state::{IntoState, State, initialise, make, with_state};
+use crate::{Context, Error, cbor, context, host, report};
 
 /// Room for an item of `length` bytes; [`run`] takes it back.
 #[must_use]
@@ -19,23 +22,32 @@ pub fn allocate(length: usize) -> *mut u8 {
     Box::into_raw(Box::<[u8]>::new_uninit_slice(length)).cast()
 }
 
-/// The export that the host calls for room, and the first of all that it calls in an instance.
+/// The export that the host calls for room.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(no_mangle)]
+extern "C" fn pcluster_alloc(length: usize) -> *mut u8 {
+    start();
+    allocate(length)
+}
+
+/// Prepares the instance, if it was not yet: called first by each export that the host may call first.
 ///
 /// A linker that finds no one to call the constructors (those of C libraries, mostly) wraps every export in calls of the
 /// constructors and destructors. One reference is enough to be spared that, and here is the place for it: the host need
 /// not make a call of its own for `_initialize`.
-#[cfg(target_arch = "wasm32")]
-#[unsafe(no_mangle)]
-extern "C" fn pcluster_alloc(length: usize) -> *mut u8 {
-    unsafe extern "C" {
-        fn __wasm_call_ctors();
+fn start() {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if !STARTED.swap(true, Ordering::Relaxed) {
+        #[cfg(target_arch = "wasm32")]
+        {
+            unsafe extern "C" {
+                fn __wasm_call_ctors();
+            }
+            // SAFETY: the linker makes this function; it is called once, before any code of the task.
+            unsafe { __wasm_call_ctors() };
+        }
+        report::install();
     }
-    static INITIALIZED: AtomicBool = AtomicBool::new(false);
-    if !INITIALIZED.swap(true, Ordering::Relaxed) {
-        // SAFETY: the linker makes this function; it is called once, before any code of the task.
-        unsafe { __wasm_call_ctors() };
-    }
-    allocate(length)
 }
 
 /// Runs a task on the item in the buffer.
@@ -48,7 +60,6 @@ where
     Item: DeserializeOwned,
     Body: FnOnce(Item) -> Result<(), Error>,
 {
-    report::install();
     // SAFETY: `allocate` made it from a box of this length, and the caller wrote it and gives it up.
     let bytes = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, length)) };
     let item = cbor::decode(&bytes).map_err(|error| misfit(expected, &error));
@@ -65,10 +76,10 @@ where
 pub unsafe fn run_with_context<Item, Config, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
-    Config: DeserializeOwned,
+    Config: DeserializeOwned + 'static,
     Body: FnOnce(Item, &Context<Config>) -> Result<(), Error>,
 {
-    let body = |item| body(item, &Context::read()?);
+    let body = |item| context::lend(|context| body(item, context));
     // SAFETY: the caller keeps the same conditions.
     unsafe { run(pointer, length, expected, body) }
 }
@@ -89,13 +100,23 @@ fn conclude(result: Result<(), Error>) -> Status {
     }
 }
 
-/// Writes an output to `buffer` and gives it out.
-fn emit(output: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
-    buffer.clear();
-    cbor::encode(output, buffer)
-        .map_err(|error| Error::fatal(format_args!("the output cannot be written: {error}")))?;
-    host::emit(buffer);
-    Ok(())
+/// Writes an output and gives it out.
+fn emit(output: &impl Serialize) -> Result<(), Error> {
+    thread_local! {
+        /// Where outputs are written, kept for the next.
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        cbor::encode(output, buffer).map_err(|error| unwritable(&error))?;
+        host::emit(buffer);
+        Ok(())
+    })
+}
+
+#[cold]
+fn unwritable(error: &str) -> Error {
+    Error::fatal(format_args!("the output cannot be written: {error}"))
 }
 
 /// Gives what a map task returned.
@@ -104,7 +125,7 @@ fn emit(output: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), Error> {
 ///
 /// If it cannot be written.
 pub fn give(output: impl Serialize) -> Result<(), Error> {
-    emit(&output, &mut Vec::new())
+    emit(&output)
 }
 
 /// Gives what a filter returned, if anything.
@@ -122,8 +143,7 @@ pub fn give_some(output: Option<impl Serialize>) -> Result<(), Error> {
 ///
 /// If one cannot be written; what was given before does not count then.
 pub fn give_all(outputs: impl IntoIterator<Item: Serialize>) -> Result<(), Error> {
-    let mut buffer = Vec::new();
-    outputs.into_iter().try_for_each(|output| emit(&output, &mut buffer))
+    outputs.into_iter().try_for_each(|output| emit(&output))
 }
 
 /// Gives each output of a generator that can fail on the way.
@@ -137,8 +157,7 @@ where
     T: Serialize,
     Error: From<E>,
 {
-    let mut buffer = Vec::new();
-    outputs.into_iter().try_for_each(|output| emit(&output?, &mut buffer))
+    outputs.into_iter().try_for_each(|output| emit(&output?))
 }
 
 /// Gives nothing, as a sink does.

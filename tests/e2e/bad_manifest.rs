@@ -18,8 +18,8 @@ const BAD_STAGES: [(&str, &str); 18] = [
     ("memory = \"lots\"", "stage `echo`: `memory`: `lots` is not a size; write one like \"64MiB\""),
     ("memory = \"1KiB\"", "stage `echo`: `memory`: must be between \"64KiB\" and \"4GiB\""),
     ("inline = true", "stage `echo`: `inline`: the first stage has none before it to run with"),
-    ("isolation = \"worker\"", "stage `echo`: `isolation`: `worker` is not supported yet; write \"item\""),
-    ("isolation = \"none\"", "stage `echo`: `isolation`: `none` is not known; write \"item\""),
+    ("isolation = \"none\"", "stage `echo`: `isolation`: `none` is not known; write \"item\", \"frame\" or \"worker\""),
+    ("reuse = 10", "stage `echo`: `reuse`: every item has a fresh instance; leave it out"),
     ("env = { \"A=B\" = \"c\" }", "stage `echo`: `env`: `A=B` cannot be the name of a variable"),
     ("[[stage]]\nname = \"echo\"\nplugin = \"other.wasm\"", "two stages are named `echo`"),
 ];

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
+use pcluster::chain::isolation::Reuse;
 use pcluster::engine::limits::Limits;
 use pcluster::engine::task::{Call, Surroundings};
 use pcluster::engine::{Engine, EngineSettings};
@@ -157,15 +158,15 @@ fn a_task_sees_the_variables_that_the_manifest_grants_and_nothing_else_of_the_ho
 fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     let bytes = std::fs::read(plugin("probe")).unwrap();
     let engine = Engine::new(&EngineSettings { instances: 1, cache: None }).unwrap();
-    let loaded = engine.load(&Digest::of(&bytes), &bytes).unwrap();
+    let loaded = engine.load(&Digest::of(&bytes), bytes).unwrap();
     let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (task, function) in
         [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_task:spin")]
     {
-        let task = loaded.task(task, limits, Surroundings::default()).unwrap();
+        let task = loaded.task(task, limits, Surroundings::default(), Reuse::default()).unwrap();
         let call = Call::idle();
-        let failure = runtime.block_on(task.run(&to_cbor(&60_000), call)).unwrap_err();
+        let failure = runtime.block_on(task.run(&to_cbor(&60_000), call, &task.instances())).unwrap_err();
         let backtrace = failure.backtrace.unwrap_or_default();
         assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
     }

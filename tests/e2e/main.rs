@@ -22,6 +22,7 @@ mod dev;
 mod failures;
 mod feed;
 mod inline;
+mod isolation;
 mod library;
 mod logs;
 mod nodes;

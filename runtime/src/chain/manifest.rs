@@ -103,6 +103,9 @@ pub struct Stage {
     /// `item` (a fresh instance for each item), `frame` or `worker`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
+    /// How many items an instance handles at most, if `isolation` lets it handle several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<u32>,
     /// Whether the stage runs in the same hop as the one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inline: Option<bool>,

@@ -42,6 +42,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     for task in &inspection.tasks {
         context.output.data("")?;
         context.output.data(&heading(task))?;
+        if !task.state.is_empty() {
+            context.output.data(&format!("    [state: {}]", task.state))?;
+        }
         for line in task.doc.lines() {
             context.output.data(format!("    {line}").trim_end())?;
         }

@@ -1,8 +1,9 @@
 //! Compiled code on disk, so that a node starts in the time it takes to read it.
 //!
-//! A file is named by the plugin's digest and by what the code depends on: the engine's version and settings and the
+//! A file is named by what it is the code of, and by what the code depends on: the engine's version and settings and the
 //! processor's features. It is written to the side and renamed, so that nodes that share the folder never see half of one.
-//! It starts with the sha-256 of the rest: a file that was damaged is compiled anew, not run.
+//! It starts with the sha-256 of the rest: a file that was damaged is compiled anew, not run. Then comes the digest of the
+//! module: of what has changed under the same name only the newest is kept.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -43,8 +44,8 @@ impl Cache {
         self.folder.join(format!("{}-{:016x}.cwasm", digest.as_hex(), self.compatibility))
     }
 
-    /// The module with this digest, from the folder or by compiling it. Trouble with the folder is logged and otherwise
-    /// passed over.
+    /// The module with the digest `content`, from the folder, where it is kept under `key`, or by compiling it. Trouble with
+    /// the folder is logged and otherwise passed over.
     ///
     /// # Errors
     ///
@@ -52,37 +53,40 @@ impl Cache {
     pub fn get_or_compile(
         &self,
         engine: &Engine,
-        digest: &Digest,
+        key: &Digest,
+        content: &Digest,
         compile: impl FnOnce() -> Result<Module, EngineError>,
     ) -> Result<Module, EngineError> {
-        let path = self.path(digest);
-        if let Some(module) = read(engine, &path) {
+        let path = self.path(key);
+        if let Some(module) = read(engine, &path, content) {
             return Ok(module);
         }
         let module = compile()?;
-        if let Err(error) = self.write(&path, &module) {
+        if let Err(error) = self.write(&path, content, &module) {
             tracing::warn!(%error, path = %path.display(), "compiled code was not kept");
         }
         Ok(module)
     }
 
-    fn write(&self, path: &Path, module: &Module) -> io::Result<()> {
+    fn write(&self, path: &Path, content: &Digest, module: &Module) -> io::Result<()> {
         let code = module.serialize().map_err(io::Error::other)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&Sha256::digest(&code))?;
+        file.write_all(&Sha256::new().chain_update(content.as_hex()).chain_update(&code).finalize())?;
+        file.write_all(content.as_hex().as_bytes())?;
         file.write_all(&code)?;
         file.persist(path)?;
         Ok(())
     }
 }
 
-fn read(engine: &Engine, path: &Path) -> Option<Module> {
+fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
     let bytes = fs::read(path).ok()?;
-    let (checksum, code) = bytes.split_at_checked(CHECKSUM)?;
-    if Sha256::digest(code).as_slice() != checksum {
+    let (checksum, rest) = bytes.split_at_checked(CHECKSUM)?;
+    if Sha256::digest(rest).as_slice() != checksum {
         tracing::warn!(path = %path.display(), "compiled code is damaged; compiling anew");
         return None;
     }
+    let code = rest.strip_prefix(content.as_hex().as_bytes())?;
     #[expect(unsafe_code, reason = "the only way to read compiled code back")]
     // SAFETY: the bytes are those that `Module::serialize` gave: they have the checksum that was written with them, into a
     // folder that belongs to the user who runs the node. The engine refuses code of another version or other settings.

@@ -10,7 +10,7 @@ use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
 use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
 use super::output::Outputs;
-use super::task::{Call, Failure, Surroundings};
+use super::task::{Call, Failure, Surroundings, Task};
 use super::wasi::Wasi;
 use crate::frame::cbor;
 
@@ -19,7 +19,7 @@ const LOG_LINE_MAX: usize = 16 << 10;
 /// The text of a failure is cut after this many bytes, so that it fits into a header.
 const FAILURE_MAX: usize = 16 << 10;
 
-/// The state of one execution on the host's side.
+/// The state of an instance and of the execution that it is in, on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
     /// When its time is up; `None`: never.
@@ -34,7 +34,8 @@ pub struct Host {
     pub(super) started: bool,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
-    call: Call,
+    /// What it runs for; `None` between two items, when nothing shall be held on to.
+    call: Option<Call>,
     context: Option<Bytes>,
 }
 
@@ -89,6 +90,10 @@ impl Carried {
         self.lock().since = Some(Instant::now());
     }
 
+    fn forget(&self) {
+        *self.lock() = Carrying::default();
+    }
+
     fn end(&self, carried: Result<(), Failure>) {
         let mut carrying = self.lock();
         let since = carrying.since.take();
@@ -103,7 +108,20 @@ impl Carried {
 pub(super) struct OutOfBounds(pub(super) &'static str);
 
 impl Host {
-    pub(super) fn new(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>, call: Call) -> Self {
+    /// The host of an instance of this task.
+    pub(super) fn new(task: &Task) -> Self {
+        let limits = task.limits;
+        let surroundings = Arc::clone(&task.surroundings);
+        let host = Self::of(limits.memory, limits.output_item_bytes, surroundings);
+        Self { wasi: Wasi::since(task.clock), ..host }
+    }
+
+    /// A host that no guest runs on, to ask the linker what it holds.
+    pub(super) fn idle() -> Self {
+        Self::of(0, 0, Arc::new(Surroundings::default()))
+    }
+
+    fn of(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>) -> Self {
         Self {
             memory: MemoryLimiter::new(memory),
             deadline: None,
@@ -116,14 +134,28 @@ impl Host {
             started: false,
             output_item_max,
             surroundings,
-            call,
+            call: None,
             context: None,
         }
     }
 
-    /// A host that no guest runs on, to ask the linker what it holds.
-    pub(super) fn idle() -> Self {
-        Self::new(0, 0, Arc::new(Surroundings::default()), Call::idle())
+    /// Begins an execution; nothing of the one before is left on this side.
+    pub(super) fn begin(&mut self, call: Call, deadline: Option<Instant>) {
+        self.call = Some(call);
+        self.deadline = deadline;
+        self.context = None;
+        self.failure = None;
+        self.outputs = Outputs::default();
+        self.carried.forget();
+        (self.given, self.given_bytes) = (0, 0);
+        self.started = false;
+    }
+
+    /// Ends an execution: what it has given out and not handed on.
+    pub(super) fn end(&mut self) -> Outputs {
+        self.flush_output();
+        self.call = None;
+        std::mem::take(&mut self.outputs)
     }
 
     /// The environment variables that the guest sees, each as `NAME=value`.
@@ -136,7 +168,9 @@ impl Host {
     }
 
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
-        self.call.of.log(self.call.position, level, cut(bytes, LOG_LINE_MAX));
+        if let Some(call) = &self.call {
+            call.of.log(call.position, level, cut(bytes, LOG_LINE_MAX));
+        }
     }
 
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
@@ -172,7 +206,7 @@ impl Host {
             // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
-        let (of, position) = (Arc::clone(&self.call.of), self.call.position);
+        let Some(Call { of, position }) = self.call.clone() else { return Err(NotCarried.into()) };
         let (outputs, carried) = (std::mem::take(&mut self.outputs), self.carried.clone());
         carried.begin();
         Ok(UpdateDeadline::YieldCustom(
@@ -185,8 +219,11 @@ impl Host {
     }
 
     fn context(&mut self) -> Bytes {
-        let call = &self.call;
-        let encode = || self.surroundings.context(&call.of.id(call.position), call.of.attempt());
+        let (surroundings, call) = (&self.surroundings, &self.call);
+        let encode = || match call {
+            Some(call) => surroundings.context(&call.of.id(call.position), call.of.attempt()),
+            None => surroundings.context("", 0),
+        };
         self.context.get_or_insert_with(encode).clone()
     }
 }

@@ -34,6 +34,9 @@ pub struct TaskDescription {
     /// The type of its output, as its author wrote it.
     #[serde(default)]
     pub output: String,
+    /// The type of its state, as its author wrote it; empty if it has none.
+    #[serde(default)]
+    pub state: String,
 }
 
 /// What a plugin holds.
@@ -225,6 +228,10 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
     let mut tasks = Vec::with_capacity(names.len());
     for name in names {
         check_export(contents, &format!("{}{name}", abi::TASK_PREFIX), "(i32, i32) -> (i32)")?;
+        let init = format!("{}{name}", abi::INIT_PREFIX);
+        if contents.has_export(&init) {
+            check_export(contents, &init, "() -> (i32)")?;
+        }
         tasks.push(described.remove(name).unwrap_or_else(|| TaskDescription {
             abi: abi::VERSION,
             name: name.to_owned(),
@@ -232,6 +239,7 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
             doc: String::new(),
             input: String::new(),
             output: String::new(),
+            state: String::new(),
         }));
     }
     Ok(tasks)

@@ -1,48 +1,59 @@
-//! Running one task on one item in a fresh instance.
+//! Running one task on one item, in a fresh [`Instance`] or one that has handled others before.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
-use tokio::time::Instant;
-use wasmtime::{Extern, Instance, InstancePre, ModuleExport, Store, Trap};
+use wasmtime::InstancePre;
 
-use super::host::{Carried, Host, NotCarried, OutOfBounds, OutputError};
-use super::limits::{Limits, OutOfTime};
+use super::host::Host;
+use super::idle::{Instances, Waiting};
+use super::instance::{Exports, Instance};
+use super::limits::Limits;
 use super::output::Outputs;
-use super::wasi::Exit;
-use super::{Engine, EngineError, Plugin, backtrace};
+use super::{Engine, EngineError, Plugin};
+use crate::chain::isolation::{Isolation, Reuse};
 pub use crate::dead::FailureKind;
-
-/// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
-const BACKSTOP: Duration = Duration::from_millis(100);
+use crate::frame::format::to_cbor;
 
 /// What all executions of a stage have in common.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// The context's constant entries.
-    constant: Vec<(Value, Value)>,
+    /// The context's constant entries, back to back as in a CBOR map.
+    constant: Bytes,
+    /// How many they are.
+    entries: u8,
     /// Environment variables, each as `NAME=value`.
     pub environment: Vec<String>,
 }
 
 impl Surroundings {
-    /// Surroundings with these context entries; see [`pcluster_abi::context`] for the keys.
+    /// Surroundings with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
     #[must_use]
     pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
-        let constant = constant.into_iter().map(|(key, value)| (Value::from(key), value)).collect();
-        Self { constant, environment }
+        let (mut bytes, mut entries) = (BytesMut::new(), 0);
+        for (key, value) in constant {
+            bytes.put(to_cbor(&key));
+            bytes.put(to_cbor(&value));
+            entries += 1;
+        }
+        Self { constant: bytes.freeze(), entries, environment }
     }
 
     /// The context of one execution.
     pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
-        let mut entries = self.constant.clone();
-        entries.push((Value::from(abi::context::ID), Value::from(id)));
-        entries.push((Value::from(abi::context::ATTEMPT), Value::from(attempt)));
-        crate::frame::format::to_cbor(&Value::Map(entries))
+        /// The first byte of a map of up to 23 entries, less their number.
+        const MAP: u8 = 0xa0;
+        let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
+        context.put_u8(MAP + self.entries + 2);
+        context.put_slice(&self.constant);
+        for part in [to_cbor(&abi::context::ID), to_cbor(&id), to_cbor(&abi::context::ATTEMPT), to_cbor(&attempt)] {
+            context.put(part);
+        }
+        context.freeze()
     }
 }
 
@@ -122,20 +133,16 @@ impl Failure {
 /// A task of a loaded plugin with its limits and surroundings. Cheap to clone.
 #[derive(Clone)]
 pub struct Task {
-    engine: Engine,
-    pre: InstancePre<Host>,
-    exports: Exports,
-    limits: Limits,
-    surroundings: Arc<Surroundings>,
-}
-
-/// Where in the module the exports are; finding them by place is quicker than by name.
-#[derive(Clone)]
-struct Exports {
-    memory: ModuleExport,
-    initialize: Option<ModuleExport>,
-    alloc: ModuleExport,
-    task: ModuleExport,
+    pub(super) engine: Engine,
+    pub(super) pre: InstancePre<Host>,
+    pub(super) exports: Exports,
+    pub(super) limits: Limits,
+    pub(super) surroundings: Arc<Surroundings>,
+    /// Since when the guest's clock runs, if its instances start from an image in which it runs already.
+    pub(super) clock: Option<Instant>,
+    reuse: Reuse,
+    /// The instances that wait for their next item, if those of all frames wait together.
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl Plugin {
@@ -144,151 +151,56 @@ impl Plugin {
     /// # Errors
     ///
     /// If the plugin has no such task, or cannot start within the limits.
-    pub fn task(&self, name: &str, limits: Limits, surroundings: Surroundings) -> Result<Task, EngineError> {
+    pub fn task(
+        &self,
+        name: &str,
+        limits: Limits,
+        surroundings: Surroundings,
+        reuse: Reuse,
+    ) -> Result<Task, EngineError> {
         self.inspection.task(name)?;
         self.inspection.check_memory(limits.memory)?;
-        let module = self.pre.module();
-        let export = |name: &str| {
-            module.get_export_index(name).ok_or_else(|| EngineError::Load(format!("it exports no `{name}`")))
-        };
         Ok(Task {
-            exports: Exports {
-                memory: export(abi::MEMORY)?,
-                initialize: module.get_export_index(abi::INITIALIZE),
-                alloc: export(abi::ALLOC)?,
-                task: export(&format!("{}{name}", abi::TASK_PREFIX))?,
-            },
+            exports: Exports::find(self.pre.module(), name)?,
             engine: self.engine.clone(),
             pre: self.pre.clone(),
             limits,
             surroundings: Arc::new(surroundings),
+            clock: None,
+            reuse,
+            waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
     }
 }
 
 impl Task {
-    /// Runs the task on one item: its outputs, or why there are none. Dropping the future interrupts the guest at its next
-    /// tick.
+    /// Where the instances of one frame's items wait between two items.
+    #[must_use]
+    pub fn instances(&self) -> Instances {
+        match self.reuse.isolation {
+            Isolation::Item => Instances::none(),
+            Isolation::Frame => Instances::of(self.engine.slots.wait()),
+            Isolation::Worker => {
+                self.waiting.as_ref().map_or_else(Instances::none, |all| Instances::of(Arc::clone(all)))
+            }
+        }
+    }
+
+    /// Runs the task on one item, in an instance that waits among these or else in a fresh one: its outputs, or why there are
+    /// none. Dropping the future interrupts the guest at its next tick. An instance is used again only after it has succeeded.
     ///
     /// # Errors
     ///
     /// Whatever went wrong within the guest; the host is never harmed.
-    pub async fn run(&self, item: &[u8], call: Call) -> Result<Outputs, Failure> {
-        let slot = self.engine.slots.acquire().await;
-        let _slot = slot.map_err(|_| Failure::passing(FailureKind::Node, "the engine is closed"))?;
-        let mut host =
-            Host::new(self.limits.memory, self.limits.output_item_bytes, Arc::clone(&self.surroundings), call);
-        host.deadline = Instant::now().checked_add(self.limits.timeout);
-        let carried = host.carried.clone();
-        let mut store = Store::new(&self.engine.inner, host);
-        store.limiter(|host| &mut host.memory);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        let backstop = self.limits.timeout.saturating_add(BACKSTOP);
-        let ended = within(backstop, &carried, self.enter(&mut store, item)).await;
-        let mut host = store.into_data();
-        host.flush_output();
-        match ended {
-            None => Err(timed_out(self.limits.timeout)),
-            Some(Err(error)) => {
-                Err(Failure { backtrace: backtrace::of(&error), ..trapped(&error, &host, self.limits) })
-            }
-            Some(Ok(Some(abi::Status::Done))) => carried.failure().map_or(Ok(host.outputs), Err),
-            Some(Ok(status)) => Err(failed(status, host.failure)),
+    pub async fn run(&self, item: &[u8], call: Call, instances: &Instances) -> Result<Outputs, Failure> {
+        let mut instance = match instances.take() {
+            Some(instance) => instance,
+            None => Instance::new(self).await?,
+        };
+        let outputs = instance.run(self, item, call).await?;
+        if self.reuse.items.is_none_or(|items| instance.handled() < items) {
+            instances.put(instance);
         }
+        Ok(outputs)
     }
-
-    async fn enter(&self, store: &mut Store<Host>, item: &[u8]) -> wasmtime::Result<Option<abi::Status>> {
-        let instance = self.pre.instantiate_async(&mut *store).await?;
-        if let Some(initialize) = &self.exports.initialize {
-            function(store, &instance, initialize)?.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
-        }
-        let length = i32::try_from(item.len())?;
-        let alloc = function(store, &instance, &self.exports.alloc)?.typed::<i32, i32>(&*store)?;
-        let pointer = alloc.call_async(&mut *store, length).await?;
-        let memory = instance.get_module_export(&mut *store, &self.exports.memory).and_then(Extern::into_memory);
-        let start = pointer.cast_unsigned() as usize;
-        let room = memory.ok_or(OutOfBounds(abi::MEMORY))?;
-        let target = room.data_mut(&mut *store).get_mut(start..start.saturating_add(item.len()));
-        target.ok_or(NoRoom)?.copy_from_slice(item);
-        let task = function(store, &instance, &self.exports.task)?.typed::<(i32, i32), i32>(&*store)?;
-        store.data_mut().started = true;
-        let status = task.call_async(&mut *store, (pointer, length)).await?;
-        Ok(abi::Status::from_i32(status))
-    }
-}
-
-/// What the guest gave as room for the item is not in its memory.
-#[derive(Debug, thiserror::Error)]
-#[error("the pointer that `{}` returned has no room for the item", abi::ALLOC)]
-struct NoRoom;
-
-/// Runs a guest, but no longer than this. While it waits for its outputs to be handed on, its clock stands still.
-async fn within<T>(timeout: Duration, carried: &Carried, run: impl Future<Output = T>) -> Option<T> {
-    /// How often to look whether a guest that waits has gone on.
-    const LOOK: Duration = Duration::from_millis(100);
-    let mut run = std::pin::pin!(run);
-    let started = Instant::now();
-    let mut patience = timeout;
-    loop {
-        if let Ok(ended) = tokio::time::timeout(patience, &mut run).await {
-            return Some(ended);
-        }
-        let (waited, waits) = carried.waited();
-        let left = timeout.saturating_sub(started.elapsed().saturating_sub(waited));
-        if left.is_zero() && !waits {
-            return None;
-        }
-        patience = left.max(LOOK);
-    }
-}
-
-fn function(store: &mut Store<Host>, instance: &Instance, export: &ModuleExport) -> wasmtime::Result<wasmtime::Func> {
-    let found = instance.get_module_export(store, export).and_then(Extern::into_func);
-    found.ok_or_else(|| wasmtime::Error::msg("an export that must be a function is none"))
-}
-
-fn failed(status: Option<abi::Status>, reason: Option<String>) -> Failure {
-    let reason = reason.unwrap_or_else(|| "the task failed without saying why".to_owned());
-    match status {
-        Some(abi::Status::Fatal) => Failure::fatal(FailureKind::Error, reason),
-        Some(_) => Failure::passing(FailureKind::Error, reason),
-        None => Failure::passing(FailureKind::Trap, "the task returned a status that ABI 1 does not have"),
-    }
-}
-
-fn timed_out(timeout: Duration) -> Failure {
-    let timeout = humantime::format_duration(timeout);
-    Failure::passing(FailureKind::Timeout, format!("the task took longer than its timeout of {timeout}"))
-}
-
-fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
-    if error.is::<OutOfTime>() {
-        return timed_out(limits.timeout);
-    }
-    let said = |reason: String| match &host.failure {
-        Some(failure) => format!("{failure} ({reason})"),
-        None => reason,
-    };
-    if let Some(output) = error.downcast_ref::<OutputError>() {
-        return Failure::passing(FailureKind::Output, output.to_string());
-    }
-    if error.is::<NotCarried>() {
-        return host.carried.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
-    }
-    if host.memory.exceeded() {
-        let memory = bytesize::ByteSize(limits.memory).display().iec();
-        return Failure::passing(
-            FailureKind::Memory,
-            said(format!("the task wanted more than its memory of {memory}")),
-        );
-    }
-    if let Some(exit) = error.downcast_ref::<Exit>() {
-        return Failure::passing(FailureKind::Trap, said(exit.to_string()));
-    }
-    let reason = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    Failure::passing(FailureKind::Trap, said(reason))
 }

@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::output::Outputs;
 use super::task::{Call, Caller, Failure, Surroundings, Task};
 use super::{Engine, EngineError, EngineSettings, Plugin};
+use crate::chain::isolation::Reuse;
 use crate::name::Digest;
 
 /// What a guest may use in these tests.
@@ -37,7 +38,7 @@ pub(super) fn engine_with(instances: u32) -> Engine {
 /// Loads a plugin.
 pub(super) fn load(engine: &Engine, wat: &str) -> Result<Plugin, EngineError> {
     let bytes = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    engine.load(&Digest::of(&bytes), &bytes)
+    engine.load(&Digest::of(&bytes), bytes)
 }
 
 /// The task `t` of a plugin.
@@ -49,7 +50,7 @@ pub(super) fn task(wat: &str, limits: Limits) -> Task {
 pub(super) fn task_on(engine: &Engine, wat: &str, limits: Limits) -> Task {
     let plugin = load(engine, wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
     let surroundings = Surroundings::new(vec![], vec!["NAME=value".to_owned()]);
-    plugin.task("t", limits, surroundings).expect("a task `t`")
+    plugin.task("t", limits, surroundings, Reuse::default()).expect("a task `t`")
 }
 
 /// Runs a task on [`ITEM`].
@@ -60,7 +61,7 @@ pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
 /// Runs a task on some bytes and keeps what it logs.
 pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
     let of: Arc<Lines> = Arc::clone(lines);
-    let outputs = task.run(item, Call { of, position: 0 }).await?;
+    let outputs = task.run(item, Call { of, position: 0 }, &task.instances()).await?;
     Ok(outputs.items().map(Bytes::copy_from_slice).collect())
 }
 

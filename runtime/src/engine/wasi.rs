@@ -43,8 +43,21 @@ const STDERR: i32 = 2;
 /// What an execution has of an operating system.
 #[derive(Debug, Default)]
 pub(super) struct Wasi {
+    /// Since when the guest's clock runs, once it has asked.
     started: Option<Instant>,
     output: [Vec<u8>; 2],
+}
+
+impl Wasi {
+    /// For an instance whose clock runs since then, if it runs.
+    pub(super) fn since(started: Option<Instant>) -> Self {
+        Self { started, ..Self::default() }
+    }
+
+    /// Since when its clock runs.
+    pub(super) fn clock(&self) -> Option<Instant> {
+        self.started
+    }
 }
 
 /// The guest called `proc_exit`.

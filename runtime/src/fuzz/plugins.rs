@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Random, damage, rounds, try_door};
+use crate::chain::isolation::Reuse;
 use crate::engine::inspect::inspect;
 use crate::engine::limits::Limits;
 use crate::engine::task::{Call, Surroundings};
@@ -56,8 +57,12 @@ const TASKS: [&str; 8] = [
     r#"(func (export "pcluster_task:t") (param i32) (result i32) (i32.const 0))"#,
     r#"(global (export "pcluster_task:t") i32 (i32.const 0))"#,
 ];
-const MORE: [&str; 25] = [
+const MORE: [&str; 29] = [
     "",
+    r#"(func (export "pcluster_init:t") (result i32) (i32.const 0))"#,
+    r#"(func (export "pcluster_init:t") (result i32) (i32.store (i32.const 8) (i32.const -1)) (memory.grow (i32.const 1)))"#,
+    r#"(func (export "pcluster_init:t") (result i32) (loop $l (br $l)) (i32.const 0))"#,
+    r#"(func (export "pcluster_init:t") (param i32) (result i32) (i32.const 0))"#,
     r#"(func (export "_initialize"))"#,
     r#"(func (export "_initialize") (result i32) (i32.const 0))"#,
     r#"(global (export "_initialize") i32 (i32.const 0))"#,
@@ -196,10 +201,13 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
         }
     };
     try_door(rounds() / LOAD_EVERY, make, |bytes: &Vec<u8>| {
-        let plugin = engine.load(&Digest::of(bytes), bytes).expect("what inspection lets through is loaded");
+        let plugin = engine.load(&Digest::of(bytes), bytes.clone()).expect("what inspection lets through is loaded");
         for described in &plugin.inspection.tasks {
-            match plugin.task(&described.name, limits, Surroundings::default()) {
-                Ok(task) => drop(runtime.block_on(task.run(b"\x05", Call::idle()))),
+            match plugin.task(&described.name, limits, Surroundings::default(), Reuse::default()) {
+                Ok(task) => {
+                    drop(runtime.block_on(task.run(b"\x05", Call::idle(), &task.instances())));
+                    drop(runtime.block_on(plugin.with_state(&described.name, &task, Box::new(|_, _| {}))));
+                }
                 Err(_) => assert!(plugin.inspection.check_memory(limits.memory).is_err()),
             }
         }

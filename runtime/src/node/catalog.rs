@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::backlog::Backlog;
 use super::inline::InlineStage;
-use super::logs::LogQueue;
+use super::logs::{LogQueue, StageLog};
 use super::outcome::Hop;
 use super::stats::{Board, HopKey, HopStats};
 use super::trouble::Trouble;
@@ -280,8 +280,11 @@ impl Context {
         let plugins = self.load(&checked).await?;
         self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
         let checked = Arc::new(checked);
-        let hop = |stages| self.hop(&deployed, &checked, stages, &plugins, Arc::clone(&trouble));
-        checked.hops().into_iter().map(hop).collect()
+        let mut hops = Vec::new();
+        for stages in checked.hops() {
+            hops.push(self.hop(&deployed, &checked, stages, &plugins, Arc::clone(&trouble)).await?);
+        }
+        Ok(hops)
     }
 
     async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
@@ -296,14 +299,14 @@ impl Context {
             let bytes =
                 self.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
             let (engine, digest_of) = (self.engine.clone(), digest.clone());
-            let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, &bytes)).await;
+            let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
             let loaded = loaded.map_err(|error| error.to_string())?;
             plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
         }
         Ok(plugins)
     }
 
-    fn hop(
+    async fn hop(
         &self,
         deployed: &Deployed,
         chain: &Arc<Chain>,
@@ -317,36 +320,36 @@ impl Context {
             Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
             None => subject::results(&chain.name),
         };
-        let inline = chain.stages[stages.start + 1..stages.end].iter().map(|stage| {
-            Ok(InlineStage {
-                name: stage.name.clone(),
-                task: self.task(deployed, stage, plugins)?,
-                logs: self.logs.sink(&chain.name, deployed.revision, &stage.name),
-                stats: Arc::new(HopStats::default()),
-            })
-        });
+        let mut inline = Vec::new();
+        for stage in &chain.stages[stages.start + 1..stages.end] {
+            let logs = self.logs.sink(&chain.name, deployed.revision, &stage.name);
+            let task = self.task(deployed, stage, plugins, &logs).await?;
+            inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
+        }
+        let logs = self.logs.sink(&chain.name, deployed.revision, &first.name);
         Ok(Hop {
             broker: self.broker.clone(),
             chain: Arc::clone(chain),
             revision: deployed.revision,
             position: stages.start,
-            task: self.task(deployed, first, plugins)?,
-            inline: inline.collect::<Result<_, String>>()?,
+            task: self.task(deployed, first, plugins, &logs).await?,
+            inline,
             target,
             is_last: next.is_none(),
             node: self.node.clone(),
-            logs: self.logs.sink(&chain.name, deployed.revision, &first.name),
+            logs,
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
             trouble,
         })
     }
 
-    fn task(
+    async fn task(
         &self,
         deployed: &Deployed,
         stage: &Stage,
         plugins: &BTreeMap<Digest, engine::Plugin>,
+        logs: &Arc<StageLog>,
     ) -> Result<Task, String> {
         let plugin = match &stage.plugin {
             Plugin::Stored(digest) => plugins.get(digest),
@@ -354,8 +357,18 @@ impl Context {
         };
         let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
         let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
-        let task = plugin.task(&stage.task, limits, surroundings(deployed, stage));
-        task.map_err(|error| format!("stage `{}`: {error}", stage.name))
+        let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
+        let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let log = Arc::clone(logs);
+        let log = Box::new(move |level, line| log.log("", level, line));
+        match plugin.with_state(&stage.task, &task, log).await {
+            Ok(with_state) => Ok(with_state.unwrap_or(task)),
+            Err(error) => {
+                let (chain, stage) = (&deployed.chain, &stage.name);
+                tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");
+                Ok(task)
+            }
+        }
     }
 
     pub(super) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {

@@ -53,11 +53,13 @@ pub(super) async fn run(running: &Arc<Running>, position: usize) -> Result<Outpu
     let hop = running.hop();
     let item = running.item(position);
     if hop.inline.is_empty() {
-        return hop.task.run(item, Call { of: Arc::clone(running) as Arc<dyn Caller>, position }).await;
+        let call = Call { of: Arc::clone(running) as Arc<dyn Caller>, position };
+        return hop.task.run(item, call, running.instances(0)).await;
     }
     let passing = Arc::new(Passing { running: Arc::clone(running), position, given: Mutex::default() });
     let step = Arc::new(Step { stage: 0, id: running.id(position), gone: AtomicUsize::new(0), passing });
-    let outputs = hop.task.run(item, Call { of: Arc::clone(&step) as Arc<dyn Caller>, position }).await?;
+    let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position };
+    let outputs = hop.task.run(item, call, running.instances(0)).await?;
     step.go_on(&outputs).await?;
     let given = std::mem::take(&mut *step.passing.given.lock().await);
     Ok(given)
@@ -81,7 +83,8 @@ impl Step {
                 });
                 let running = next.stats.run();
                 let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position: passing.position };
-                let outputs = next.task.run(item, call).await.map_err(|failure| within(&next.name, failure))?;
+                let ran = next.task.run(item, call, passing.running.instances(step.stage)).await;
+                let outputs = ran.map_err(|failure| within(&next.name, failure))?;
                 drop(running);
                 next.stats.done.fetch_add(1, Relaxed);
                 step.go_on(&outputs).await?;

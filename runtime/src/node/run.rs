@@ -20,9 +20,10 @@ use super::outcome::Hop;
 use super::taken::Taken;
 use super::turns::{Turn, Turns};
 use super::worker::reached;
+use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::Outputs;
-use crate::engine::task::{Caller, Failure, FailureKind};
+use crate::engine::task::{Caller, Failure, FailureKind, Task};
 
 /// A frame that takes longer than this asks for the node's other turns.
 const HELP_AFTER: Duration = Duration::from_millis(2);
@@ -39,6 +40,8 @@ pub(super) struct Ending {
 pub(super) struct Running {
     hop: Arc<Hop>,
     taken: Arc<Taken>,
+    /// For each stage of the hop, the instances that may run the next item.
+    instances: Vec<Instances>,
     started: Instant,
     /// The item that is next.
     next: AtomicUsize,
@@ -79,6 +82,10 @@ pub(super) async fn run(
     let running = Arc::new(Running {
         hop: Arc::clone(hop),
         taken: Arc::clone(taken),
+        instances: std::iter::once(&hop.task)
+            .chain(hop.inline.iter().map(|stage| &stage.task))
+            .map(Task::instances)
+            .collect(),
         started: Instant::now(),
         next: AtomicUsize::new(0),
         stopped: AtomicBool::new(false),
@@ -123,6 +130,11 @@ impl Running {
 
     pub(super) fn item(&self, position: usize) -> &[u8] {
         &self.taken.frame.items[position]
+    }
+
+    /// Where the instances of the hop's stage at this place wait.
+    pub(super) fn instances(&self, stage: usize) -> &Instances {
+        &self.instances[stage]
     }
 
     fn ended(&self) -> MutexGuard<'_, Ended> {

@@ -7,10 +7,23 @@
 //! 2. calls [`ALLOC`] with the length of the item, and writes the item (one CBOR data item) at the pointer it gets;
 //! 3. calls the export [`TASK_PREFIX`]` + name` with that pointer and length. The buffer belongs to the guest from here on.
 //!
+//! The host may repeat steps 2 and 3 in the same instance, one item after the other, each with a context of its own. An
+//! instance that trapped is not used again.
+//!
 //! While it runs, the guest calls the imports of [`MODULE`]: [`EMIT`] once per output item, [`FAIL`] to say why it failed,
 //! [`LOG`] for a log line, [`CONTEXT_LEN`] and [`CONTEXT_READ`] for what it may know of its surroundings. The task returns a
 //! [`Status`]. Outputs count only if it returns [`Status::Done`]; one that is given before the task is called, as in
-//! [`INITIALIZE`] or [`ALLOC`], is a trap. The other imports may be called at any time.
+//! [`INITIALIZE`], [`ALLOC`] or the export of [`INIT_PREFIX`], is a trap. The other imports may be called at any time.
+//!
+//! A task may have a state that is made once for each instance. Then the guest may export [`INIT_PREFIX`]` + name`, and the
+//! host may call it once in a new instance, after [`INITIALIZE`] and before [`ALLOC`]. It makes the state from the `config` in
+//! the context, where [`id`](context::ID) is empty and [`attempt`](context::ATTEMPT) is 0, as there need not be an item yet. It
+//! returns a [`Status`], and says with [`FAIL`] why it failed, as a task does. Once the state is made, calling it again does
+//! nothing and returns [`Status::Done`]. If the host does not call it, the guest makes the state itself when the first item
+//! comes.
+//!
+//! A host may keep the memory of an instance in which the state was made, and start later instances from that image. What
+//! making the state drew at random or read from a clock is then the same in all of them.
 //!
 //! ```wat
 //! (import "pcluster_v1" "emit"         (func (param $ptr i32) (param $len i32)))
@@ -21,6 +34,7 @@
 //! (export "memory"              (memory 0))
 //! (export "pcluster_alloc"      (func (param $len i32) (result i32)))
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
+//! (export "pcluster_init:NAME"  (func (result i32)))  ;; optional
 //! ```
 //!
 //! No import names a chain, a stage or a subject: where outputs go is not the guest's to say.
@@ -38,7 +52,8 @@
 //! {"abi":1,"name":"split","kind":"generator","doc":"Splits a line into words.","input":"String","output":"String"}
 //! ```
 //!
-//! Only `abi` and `name` are required. A module without the section works too: its tasks are then known by their exports alone.
+//! A task with a state also has `"state"`, the name of its type, after `output`. Only `abi` and `name` are required. A module
+//! without the section works too: its tasks are then known by their exports alone.
 #![no_std]
 
 /// The version of the ABI that this crate describes.
@@ -77,10 +92,17 @@ pub const ALLOC: &str = "pcluster_alloc";
 /// What the export of a task starts with; the task's name follows.
 pub const TASK_PREFIX: &str = "pcluster_task:";
 
+/// What the export that makes a task's state starts with, `pcluster_init:name() -> status`; the task's name follows. Optional.
+/// The host may call it once for each new instance, before [`ALLOC`].
+pub const INIT_PREFIX: &str = "pcluster_init:";
+
 /// The custom section that describes the tasks.
 pub const SECTION: &str = "pcluster";
 
 /// The keys of the context map.
+///
+/// A host writes [`ID`](context::ID) and [`ATTEMPT`](context::ATTEMPT) last, in this order, so that a guest that handles many
+/// items sees soon that nothing else has changed. A guest must not rely on it.
 pub mod context {
     /// Text: the name of the chain.
     pub const CHAIN: &str = "chain";
@@ -90,23 +112,23 @@ pub mod context {
     pub const REVISION: &str = "revision";
     /// Text: the name of the stage.
     pub const STAGE: &str = "stage";
-    /// Text: the id of the item.
+    /// Text: the id of the item; empty while there is none, that is, in the export of [`INIT_PREFIX`](super::INIT_PREFIX).
     pub const ID: &str = "id";
-    /// Unsigned: 1 for the first attempt on this item, 2 for the second, and so on.
+    /// Unsigned: 1 for the first attempt on this item, 2 for the second, and so on; 0 while there is no item.
     pub const ATTEMPT: &str = "attempt";
     /// Anything: the stage's `config`, null if it has none.
     pub const CONFIG: &str = "config";
 }
 
-/// What a task returns.
+/// What a task, or making its state, returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Status {
-    /// The item is handled; every item emitted goes on.
+    /// The item is handled; every item emitted goes on. Or the state is made.
     Done = 0,
-    /// The item failed; another attempt may succeed.
+    /// The item failed, or making the state; another attempt may succeed.
     Failed = 1,
-    /// The item failed, and no attempt can succeed.
+    /// The item failed, or making the state, and no attempt can succeed.
     Fatal = 2,
 }
 

@@ -1,6 +1,7 @@
-//! What stands in the parentheses: `#[task(generator, name = "other")]`.
+//! What stands in the parentheses: `#[task(generator, init = load, name = "other")]`.
 
 use proc_macro2::{Span, TokenStream};
+use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::parse::Parser as _;
 
@@ -14,6 +15,8 @@ const NAME_LENGTH: usize = 64;
 pub(crate) struct Arguments {
     /// Whether the function gives any number of outputs.
     pub(crate) generator: bool,
+    /// The function that makes the task's state.
+    pub(crate) init: Option<syn::ExprPath>,
     /// The name to use instead of the function's.
     name: Option<syn::LitStr>,
 }
@@ -26,11 +29,14 @@ impl Arguments {
             if meta.path.is_ident("generator") {
                 arguments.generator = true;
                 Ok(())
+            } else if meta.path.is_ident("init") {
+                arguments.init = Some(function(meta.value()?)?);
+                Ok(())
             } else if meta.path.is_ident("name") {
                 arguments.name = Some(meta.value()?.parse()?);
                 Ok(())
             } else {
-                Err(meta.error("expected `generator` or `name = \"…\"`"))
+                Err(meta.error("expected `generator`, `init = …` or `name = \"…\"`"))
             }
         });
         if let Err(error) = parser.parse2(tokens) {
@@ -50,6 +56,21 @@ impl Arguments {
     }
 }
 
+/// The path of a function. Whether there is one, and whether it fits, is for the compiler to find out.
+fn function(input: syn::parse::ParseStream<'_>) -> syn::Result<syn::ExprPath> {
+    let expression: syn::Expr = input.parse()?;
+    match expression {
+        syn::Expr::Path(path) => Ok(path),
+        // A path that came through another macro may be wrapped in an invisible group.
+        syn::Expr::Group(group) => function.parse2(group.expr.into_token_stream()),
+        other => {
+            let message =
+                "`init` names the function that makes the state: write `init = load`, with `fn load(config: Config)`";
+            Err(syn::Error::new_spanned(other, message))
+        }
+    }
+}
+
 /// A task's name becomes part of an export, of a manifest and of log lines, so it is kept to plain characters.
 fn check(name: &str, span: Span, errors: &mut Errors) {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -64,6 +85,7 @@ fn check(name: &str, span: Span, errors: &mut Errors) {
 
 #[cfg(test)]
 mod tests {
+    use proc_macro2::{Delimiter, Group};
     use quote::{format_ident, quote};
 
     use super::*;
@@ -92,8 +114,28 @@ mod tests {
     }
 
     #[test]
+    fn init_takes_the_path_of_a_function() {
+        for path in ["load", "Model::load", "crate::model::load::<Config>", "<Model as Load>::load"] {
+            let tokens: TokenStream = format!("generator, init = {path}, name = \"x\"").parse().expect("tokens");
+            let mut errors = Errors::default();
+            let arguments = Arguments::parse(tokens, &mut errors);
+            assert_eq!(errors.messages(), Vec::<String>::new());
+            let init = arguments.init.expect("a path").to_token_stream().to_string();
+            assert_eq!(init.replace(' ', ""), path.replace(' ', ""));
+            assert!(arguments.generator && arguments.name.is_some());
+        }
+        let (mut errors, group) = (Errors::default(), Group::new(Delimiter::None, quote!(Model::load)));
+        assert!(Arguments::parse(quote!(init = #group), &mut errors).init.is_some() && errors.is_empty());
+        for other in ["\"load\"", "load()", "|config: Config| config.model"] {
+            let (_, messages) = name(format!("init = {other}").parse().expect("tokens"), "split");
+            assert_eq!(messages.len(), 1, "{other}");
+            assert!(messages[0].contains("write `init = load`"), "{messages:?}");
+        }
+    }
+
+    #[test]
     fn an_unknown_argument_is_refused() {
-        assert_eq!(name(quote!(generater), "split").1, ["expected `generator` or `name = \"…\"`"]);
+        assert_eq!(name(quote!(generater), "split").1, ["expected `generator`, `init = …` or `name = \"…\"`"]);
         assert_eq!(name(quote!(name = 5), "split").1, ["expected string literal"]);
     }
 }

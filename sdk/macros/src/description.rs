@@ -5,20 +5,27 @@ use std::fmt::Write as _;
 use quote::ToTokens as _;
 
 use crate::outcome::Outcome;
+use crate::signature::Parameters;
 
-/// One JSON object and a line feed. `output` is left out where the signature does not show it.
-pub(crate) fn line(name: &str, attributes: &[syn::Attribute], item: &syn::Type, outcome: &Outcome<'_>) -> String {
+/// One JSON object and a line feed. `output` is left out where the signature does not show it, `state` where there is none.
+pub(crate) fn line(
+    name: &str,
+    attributes: &[syn::Attribute],
+    parameters: &Parameters<'_>,
+    outcome: &Outcome<'_>,
+) -> String {
     let mut line = format!(
         r#"{{"abi":{},"name":{},"kind":{},"doc":{},"input":{}"#,
         pcluster_abi::VERSION,
         json(name),
         json(outcome.kind.name()),
         json(&documentation(attributes)),
-        json(&type_name(item)),
+        json(&type_name(parameters.item)),
     );
-    if let Some(output) = outcome.output {
-        line.push_str(r#","output":"#);
-        line.push_str(&json(&type_name(output)));
+    for (key, ty) in [("output", outcome.output), ("state", parameters.state)] {
+        if let Some(ty) = ty {
+            line.push_str(&format!(r#","{key}":{}"#, json(&type_name(ty))));
+        }
     }
     line.push_str("}\n");
     line
@@ -82,14 +89,20 @@ fn is_word(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
     use super::*;
+    use crate::arguments::Arguments;
     use crate::errors::Errors;
 
-    fn describe(function: &str, generator: bool) -> String {
+    fn describe(function: &str, arguments: TokenStream) -> String {
         let function: syn::ItemFn = syn::parse_str(function).expect("a function");
-        let outcome = Outcome::parse(&function.sig, generator, &mut Errors::default()).expect("an outcome");
-        let syn::FnArg::Typed(item) = &function.sig.inputs[0] else { panic!("a method") };
-        line("f", &function.attrs, &item.ty, &outcome)
+        let mut errors = Errors::default();
+        let arguments = Arguments::parse(arguments, &mut errors);
+        let parameters = Parameters::parse(&function.sig, arguments.init.as_ref(), &mut errors).expect("parameters");
+        let outcome = Outcome::parse(&function.sig, arguments.generator, &mut errors).expect("an outcome");
+        line("f", &function.attrs, &parameters, &outcome)
     }
 
     #[test]
@@ -101,13 +114,18 @@ mod tests {
             #[inline]
             fn f(item: String) -> impl Iterator<Item = String> {}";
         assert_eq!(
-            describe(function, true),
+            describe(function, quote!(generator)),
             "{\"abi\":1,\"name\":\"f\",\"kind\":\"generator\",\
              \"doc\":\"Splits a line into words.\\n\\n    indented\",\"input\":\"String\",\"output\":\"String\"}\n"
         );
         assert_eq!(
-            describe("fn f(item: u8) {}", false),
+            describe("fn f(item: u8) {}", quote!()),
             "{\"abi\":1,\"name\":\"f\",\"kind\":\"sink\",\"doc\":\"\",\"input\":\"u8\"}\n"
+        );
+        assert_eq!(
+            describe("fn f(item: u8, model: &mut Model<u8>) -> u16 {}", quote!(init = load)),
+            "{\"abi\":1,\"name\":\"f\",\"kind\":\"map\",\"doc\":\"\",\"input\":\"u8\",\"output\":\"u16\",\
+             \"state\":\"Model<u8>\"}\n"
         );
     }
 

@@ -22,19 +22,26 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
         }
     };
     let name = arguments.name(&function.sig.ident, &mut errors);
-    let parameters = Parameters::parse(&function.sig, &mut errors);
+    let parameters = Parameters::parse(&function.sig, arguments.init.as_ref(), &mut errors);
     let outcome = Outcome::parse(&function.sig, arguments.generator, &mut errors);
     match (parameters, outcome, errors.is_empty()) {
         (Some(parameters), Some(outcome), true) => {
+            let state = state(&name, arguments.init.as_ref(), parameters.state);
             let export = export(&name, &function.sig, &parameters, &outcome);
-            let line = description::line(&name, &function.attrs, parameters.item, &outcome);
+            let line = description::line(&name, &function.attrs, &parameters, &outcome);
             let description = describe(&line);
             quote! {
                 // The attribute dictates the signature, so lints must not ask for another.
-                #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::ptr_arg,
+                    clippy::trivially_copy_pass_by_ref,
+                    clippy::unnecessary_wraps,
+                )]
                 #function
 
                 const _: () = {
+                    #state
                     #export
                     #description
                 };
@@ -50,7 +57,27 @@ fn quote_errors(errors: Errors, item: &TokenStream) -> TokenStream {
     quote!(#errors #item)
 }
 
-/// The function that a node calls.
+/// Where the task's state stands, if it has one, and the function that a node calls to have it made.
+fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) -> Option<TokenStream> {
+    let export_name = format!("{}{name}", pcluster_abi::INIT_PREFIX);
+    let (init, state) = (init?, state?);
+    let init_site = Span::mixed_site().located_at(init.span());
+    let make = quote_spanned!(init_site=> ::pcluster_sdk::rt::make::<#state, _, _>(#init));
+    Some(quote! {
+        ::std::thread_local! {
+            static __PCLUSTER_STATE: ::pcluster_sdk::rt::State<#state> =
+                const { ::pcluster_sdk::rt::State::new(|| #make) };
+        }
+
+        #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
+        #[allow(dead_code)]
+        extern "C" fn __pcluster_init() -> i32 {
+            ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
+        }
+    })
+}
+
+/// The function that a node calls for each item.
 ///
 /// It is compiled for other targets too, where nothing calls it, so that `cargo test` and editors see at once what does
 /// not fit: an item that cannot be read, an output that cannot be written.
@@ -60,20 +87,27 @@ fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, o
     let item = parameters.item;
     let item_name = description::type_name(item);
     let giver = format_ident!("{}", outcome.giver());
-    // A trait that is missing is reported at the type that lacks it. The hygiene stays the macro's.
+    // What does not fit is reported at the type that does not. The hygiene stays the macro's.
+    let at = |ty: &syn::Type| Span::mixed_site().located_at(ty.span());
     let returned = match &signature.output {
         syn::ReturnType::Default => Span::mixed_site(),
-        syn::ReturnType::Type(_, ty) => Span::mixed_site().located_at(ty.span()),
+        syn::ReturnType::Type(_, ty) => at(ty),
     };
     let question_mark = outcome.fallible.then(|| quote_spanned!(returned=> ?));
+    // Each argument is written once, as it must be the same to the compiler wherever it stands.
     let (run, arguments) = match parameters.context {
         None => (quote!(run::<#item, _>), quote!(__item)),
         Some(context) => {
-            let argument = quote_spanned!(Span::mixed_site().located_at(context.span())=> __context);
+            let argument = quote_spanned!(at(context)=> __context);
             (quote!(run_with_context::<#item, _, _>), quote!(__item, #argument))
         }
     };
-    let give = quote_spanned!(returned=> ::pcluster_sdk::rt::#giver(#function(#arguments) #question_mark));
+    let state = parameters.state.map(|state| quote_spanned!(at(state)=> __state));
+    let all = state.iter().fold(arguments.clone(), |arguments, state| quote!(#arguments, #state));
+    let mut give = quote_spanned!(returned=> ::pcluster_sdk::rt::#giver(#function(#all) #question_mark));
+    if state.is_some() {
+        give = quote!(::pcluster_sdk::rt::with_state(&__PCLUSTER_STATE, |#state| #give));
+    }
     quote! {
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
         #[allow(dead_code)]
@@ -121,7 +155,12 @@ mod tests {
         let line = "{\"abi\":1,\"name\":\"double\",\"kind\":\"map\",\"doc\":\"Doubles.\",\"input\":\"u32\",\"output\":\"u32\"}\n";
         let (length, bytes) = (line.len(), Literal::byte_string(line.as_bytes()));
         let expected = quote! {
-            #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+            #[allow(
+                clippy::needless_pass_by_value,
+                clippy::ptr_arg,
+                clippy::trivially_copy_pass_by_ref,
+                clippy::unnecessary_wraps,
+            )]
             #function
 
             const _: () = {
@@ -144,6 +183,68 @@ mod tests {
             };
         };
         assert_eq!(expand(quote!(), &function).to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn a_task_with_a_state_has_a_place_for_it_and_an_export_that_makes_it() {
+        let function = quote! {
+            fn label(item: u32, cx: &Context<Config>, model: &Model) -> Result<String, Error> { todo!() }
+        };
+        let line = "{\"abi\":1,\"name\":\"label\",\"kind\":\"map\",\"doc\":\"\",\"input\":\"u32\",\"output\":\"String\",\
+                    \"state\":\"Model\"}\n";
+        let (length, bytes) = (line.len(), Literal::byte_string(line.as_bytes()));
+        let expected = quote! {
+            #[allow(
+                clippy::needless_pass_by_value,
+                clippy::ptr_arg,
+                clippy::trivially_copy_pass_by_ref,
+                clippy::unnecessary_wraps,
+            )]
+            #function
+
+            const _: () = {
+                ::std::thread_local! {
+                    static __PCLUSTER_STATE: ::pcluster_sdk::rt::State<Model> =
+                        const { ::pcluster_sdk::rt::State::new(|| ::pcluster_sdk::rt::make::<Model, _, _>(Model::load)) };
+                }
+
+                #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_init:label"))]
+                #[allow(dead_code)]
+                extern "C" fn __pcluster_init() -> i32 {
+                    ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
+                }
+                #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_task:label"))]
+                #[allow(dead_code)]
+                unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
+                    unsafe {
+                        ::pcluster_sdk::rt::run_with_context::<u32, _, _>(
+                            pointer,
+                            length,
+                            "u32",
+                            |__item, __context| ::pcluster_sdk::rt::with_state(
+                                &__PCLUSTER_STATE,
+                                |__state| ::pcluster_sdk::rt::give(label(__item, __context, __state)?)
+                            ),
+                        )
+                    }
+                }
+                #[cfg(target_arch = "wasm32")]
+                #[used]
+                #[unsafe(link_section = "pcluster")]
+                static __PCLUSTER_DESCRIPTION: [u8; #length] = *#bytes;
+            };
+        };
+        assert_eq!(expand(quote!(init = Model::load), &function).to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn the_context_of_a_task_with_a_state_is_read_only_if_asked_for() {
+        let expanded = expanded("generator, init = load", "fn f(item: u8, model: &mut Model) -> Vec<u8> { todo!() }");
+        assert!(expanded.contains("rt :: run :: < u8 , _ >"), "{expanded}");
+        assert!(
+            expanded.contains("| __state | :: pcluster_sdk :: rt :: give_all (f (__item , __state))"),
+            "{expanded}"
+        );
     }
 
     #[test]

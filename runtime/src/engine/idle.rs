@@ -1,0 +1,231 @@
+//! The places for instances: how many may exist at once on a node, and where those wait that may handle another item.
+//!
+//! An instance that waits gives its place up as soon as another is wanted and there is none left, so that a stage that has
+//! nothing to do keeps nobody from working.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::instance::Instance;
+
+/// The places for instances on a node.
+pub struct Slots {
+    free: Arc<Semaphore>,
+    /// How many wait for a place. As long as any do, no instance waits for an item.
+    wanted: AtomicUsize,
+    waiting: Mutex<HashMap<u64, Weak<Waiting>>>,
+    next: AtomicU64,
+}
+
+/// Instances that wait for their next item, until this is dropped. All are of the same task.
+pub(super) struct Waiting {
+    slots: Arc<Slots>,
+    key: u64,
+    instances: Mutex<Vec<Instance>>,
+}
+
+/// Where the instances that run some items wait between two of them; nowhere if each item has an instance of its own.
+#[derive(Clone)]
+pub struct Instances(Option<Arc<Waiting>>);
+
+/// Someone who waits for a place, until this is dropped.
+struct Wanting<'a>(&'a AtomicUsize);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Slots {
+    /// So many places.
+    pub(super) fn new(instances: u32) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(instances as usize)),
+            wanted: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// How many places are free.
+    pub(super) fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
+    /// Waits for a place. `None` only if there will never be one.
+    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(slot);
+        }
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+        let _wanting = Wanting(&self.wanted);
+        // An instance that is put among these only after this look finds that its place is wanted.
+        self.evict();
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+
+    /// Gives up one of the instances that wait for an item.
+    fn evict(&self) {
+        let all: Vec<Arc<Waiting>> = lock(&self.waiting).values().filter_map(Weak::upgrade).collect();
+        let evicted = all.iter().find_map(|waiting| lock(&waiting.instances).pop());
+        drop(evicted);
+    }
+
+    /// A place where instances of one task wait.
+    pub(super) fn wait(self: &Arc<Self>) -> Arc<Waiting> {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        let waiting = Arc::new(Waiting { slots: Arc::clone(self), key, instances: Mutex::default() });
+        lock(&self.waiting).insert(key, Arc::downgrade(&waiting));
+        waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.slots.waiting).remove(&self.key);
+    }
+}
+
+impl Instances {
+    /// Each item has an instance of its own.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    pub(super) const fn of(waiting: Arc<Waiting>) -> Self {
+        Self(Some(waiting))
+    }
+
+    /// The one that has handled an item last: more of it is still in the processor's caches.
+    pub(super) fn take(&self) -> Option<Instance> {
+        lock(&self.0.as_ref()?.instances).pop()
+    }
+
+    /// Keeps an instance for its next item, unless its place is wanted.
+    pub(super) fn put(&self, instance: Instance) {
+        let Some(waiting) = &self.0 else { return };
+        let mut instances = lock(&waiting.instances);
+        if waiting.slots.wanted.load(Ordering::SeqCst) == 0 {
+            instances.push(instance);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chain::isolation::{Isolation, Reuse};
+    use crate::engine::task::{Call, Surroundings, Task};
+    use crate::engine::testing::{BRIEF, Lines, engine_with, load};
+
+    /// Gives how many items the instance has handled, and traps at item 6, fails at item 7, and never ends at item 8.
+    const COUNT: &str = r#"
+        (module
+          (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
+          (memory (export "memory") 1)
+          (global $items (mut i32) (i32.const 0))
+          (func (export "pcluster_alloc") (param i32) (result i32) (i32.const 1024))
+          (func (export "pcluster_task:t") (param i32 i32) (result i32)
+            (global.set $items (i32.add (global.get $items) (i32.const 1)))
+            (i32.store8 (i32.const 0) (global.get $items))
+            (call $emit (i32.const 0) (i32.const 1))
+            (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 6)) (then unreachable))
+            (loop $spin (br_if $spin (i32.eq (i32.load8_u (local.get 0)) (i32.const 8))))
+            (i32.eq (i32.load8_u (local.get 0)) (i32.const 7))))"#;
+
+    fn counting(slots: u32, isolation: Isolation, items: Option<u32>) -> Task {
+        let plugin = load(&engine_with(slots), COUNT).expect("a plugin");
+        plugin.task("t", BRIEF, Surroundings::default(), Reuse { isolation, items }).expect("a task")
+    }
+
+    /// How many items the instance has handled that gets this one; 0 if it fails.
+    async fn count(task: &Task, instances: &Instances, item: u8) -> u8 {
+        task.run(&[item], Call::idle(), instances).await.map_or(0, |outputs| outputs.payload()[0])
+    }
+
+    async fn counts(task: &Task, instances: &Instances, items: &[u8]) -> Vec<u8> {
+        let mut counts = Vec::new();
+        for item in items {
+            counts.push(count(task, instances, *item).await);
+        }
+        counts
+    }
+
+    #[tokio::test]
+    async fn each_item_has_an_instance_of_its_own_unless_the_stage_says_otherwise() {
+        let task = counting(1, Isolation::Item, None);
+        assert_eq!(counts(&task, &task.instances(), &[1, 1, 1]).await, [1, 1, 1]);
+        let task = counting(1, Isolation::Frame, None);
+        assert_eq!(counts(&task, &task.instances(), &[1, 1, 1]).await, [1, 2, 3]);
+        assert_eq!(counts(&task, &task.instances(), &[1, 1]).await, [1, 2], "another frame");
+        let task = counting(1, Isolation::Worker, None);
+        assert_eq!(counts(&task, &task.instances(), &[1, 1]).await, [1, 2]);
+        assert_eq!(counts(&task, &task.instances(), &[1, 1]).await, [3, 4], "another frame");
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_failed_handles_no_other_item() {
+        let task = counting(1, Isolation::Worker, None);
+        assert_eq!(counts(&task, &task.instances(), &[1, 6, 1, 1, 7, 1, 1, 8, 1]).await, [1, 0, 1, 2, 0, 1, 2, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn an_instance_handles_no_more_items_than_it_may() {
+        let task = counting(1, Isolation::Worker, Some(2));
+        assert_eq!(counts(&task, &task.instances(), &[1, 1, 1, 1, 1]).await, [1, 2, 1, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_was_given_out_before_is_not_given_again() {
+        let task = counting(1, Isolation::Worker, None);
+        let instances = task.instances();
+        for _ in 0..3 {
+            assert_eq!(task.run(&[1], Call::idle(), &instances).await.expect("outputs").len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_waits_holds_on_to_nothing_of_its_last_item() {
+        let task = counting(1, Isolation::Worker, None);
+        let lines = Arc::<Lines>::default();
+        let call = Call { of: lines.clone(), position: 0 };
+        task.run(&[1], call, &task.instances()).await.expect("outputs");
+        assert_eq!(Arc::strong_count(&lines), 1);
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_waits_makes_room_for_another_task() {
+        let plugin = load(&engine_with(1), COUNT).expect("a plugin");
+        let reuse = Reuse { isolation: Isolation::Worker, items: None };
+        let task = || plugin.task("t", BRIEF, Surroundings::default(), reuse).expect("a task");
+        let (one, other) = (task(), task());
+        for _ in 0..2 {
+            assert_eq!(count(&one, &one.instances(), 1).await, 1);
+            assert_eq!(count(&other, &other.instances(), 1).await, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn items_that_found_no_place_get_one() {
+        let task = counting(2, Isolation::Worker, None);
+        // The first two take all places until their time is over.
+        let items = [8, 8].into_iter().chain([1; 20]);
+        let runs = items.map(|item| {
+            let task = &task;
+            async move { count(task, &task.instances(), item).await }
+        });
+        let all = tokio::time::timeout(Duration::from_secs(30), futures_util::future::join_all(runs));
+        let counts = all.await.expect("nobody waits for ever");
+        assert_eq!(counts.iter().filter(|count| **count > 0).count(), 20, "{counts:?}");
+    }
+}

@@ -1,0 +1,265 @@
+//! State that is made once: the task's initialiser runs in the sandbox before the first item, and the memory that it leaves
+//! becomes the image that every instance starts from. So a fresh instance for each item costs no more than one without state.
+//!
+//! The image is a module of its own, the plugin with other data and globals. What an instance has besides those, which are
+//! tables and dropped segments, cannot be told after the fact, so a plugin that could change them is refused
+//! ([`wasmtime_wizer`] looks through its code); on the host's side nothing remains but the start of its clock. Whatever goes
+//! wrong here, the guest makes the state itself, in each instance, and what is wrong with it shows at the items.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pcluster_abi as abi;
+use wasmtime_wizer::Wizer;
+
+use super::instance::{Exports, Instance};
+use super::output::Outputs;
+use super::task::{Call, Caller, Failure, FailureKind, Task};
+use super::{EngineError, Plugin};
+use crate::name::Digest;
+
+/// Why a task's state is not made before the first item.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No image can be made of this plugin.
+    #[error("no image can be made of the plugin: {0}")]
+    Unfit(String),
+    /// The image, or what makes it, cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] EngineError),
+    /// The initialiser failed.
+    #[error("the initialiser failed: {0}")]
+    Failed(String),
+}
+
+/// What an initialiser says while it runs.
+pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
+
+/// The initialiser's execution. It has no item.
+struct Initialising(Log);
+
+impl Caller for Initialising {
+    fn id(&self, _: usize) -> String {
+        String::new()
+    }
+
+    fn attempt(&self) -> u64 {
+        0
+    }
+
+    fn log(&self, _: usize, level: abi::Level, line: String) {
+        (self.0)(level, line);
+    }
+
+    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(std::future::ready(Err(Failure::fatal(FailureKind::Output, "an output was given without an item"))))
+    }
+}
+
+impl Plugin {
+    /// The same task, with the state that its initialiser makes in every instance from the start; `None` if it has none. `name`
+    /// is the task's name. Takes as long as the initialiser, at most the task's timeout, and a compilation.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done; then the task as it is works too.
+    pub async fn with_state(&self, name: &str, task: &Task, log: Log) -> Result<Option<Task>, ImageError> {
+        if task.exports.init.is_none() {
+            return Ok(None);
+        }
+        let (plugin, name) = (self.clone(), name.to_owned());
+        let mut making = task.clone();
+        let instrumented = self.blocking(Self::instrumented).await?;
+        making.exports = Exports::find(instrumented.module(), &name)?;
+        making.pre = instrumented;
+        let call = Call { of: Arc::new(Initialising(log)), position: 0 };
+        let failed = |failure: Failure| ImageError::Failed(failure.reason);
+        let mut instance = Instance::new(&making).await.map_err(failed)?;
+        instance.initialise(&making, call).await.map_err(failed)?;
+        let image: Bytes = plugin.snapshot(&mut instance).await?.into();
+        let clock = instance.clock();
+        drop(instance);
+        let key = Digest::of(
+            &[plugin.digest.as_hex().as_bytes(), b":", name.as_bytes(), &task.surroundings.context("", 0)].concat(),
+        );
+        let pre = self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&image), &image)?)).await?;
+        let mut task = task.clone();
+        task.exports = Exports::find(pre.module(), &name)?.started();
+        (task.pre, task.clock) = (pre, clock);
+        Ok(Some(task))
+    }
+
+    /// Does what takes long and cannot wait in between.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, ImageError> + Send + 'static,
+    ) -> Result<T, ImageError> {
+        let plugin = self.clone();
+        let worked = tokio::task::spawn_blocking(move || work(&plugin)).await;
+        worked.map_err(|error| ImageError::Unfit(error.to_string()))?
+    }
+
+    /// The plugin, but so that all its state can be read.
+    fn instrumented(&self) -> Result<wasmtime::InstancePre<super::host::Host>, ImageError> {
+        let (_, bytes) = wizer().instrument(&self.bytes).map_err(unfit)?;
+        let digest = Digest::of(&bytes);
+        Ok(self.engine.compile(&digest, &digest, &bytes)?)
+    }
+
+    /// The plugin with the state of this instance.
+    async fn snapshot(&self, instance: &mut Instance) -> Result<Vec<u8>, ImageError> {
+        let wizer = wizer();
+        let (module, _) = wizer.instrument(&self.bytes).map_err(unfit)?;
+        wizer.snapshot(&module, instance).await.map_err(unfit)
+    }
+}
+
+fn wizer() -> Wizer {
+    let mut wizer = Wizer::new();
+    wizer.keep_init_func(true);
+    wizer
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn unfit(error: wasmtime::Error) -> ImageError {
+    ImageError::Unfit(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::chain::isolation::Reuse;
+    use crate::engine::limits::Limits;
+    use crate::engine::task::Surroundings;
+    use crate::engine::testing::{BRIEF, LIMITS, engine, load};
+
+    /// A plugin whose initialiser counts at 0 how often it was called, in memory and in a global, and does more; its task gives
+    /// the sum of both.
+    fn plugin(more: &str, init: &str) -> Plugin {
+        let wat = format!(
+            r#"(module
+              (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
+              (import "pcluster_v1" "log" (func $log (param i32 i32 i32)))
+              (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+              (memory (export "memory") 2) (data (i32.const 512) "made")
+              (global $made (mut i32) (i32.const 0))
+              {more}
+              (func (export "pcluster_init:t") (result i32)
+                (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (i32.const 1)))
+                (global.set $made (i32.add (global.get $made) (i32.const 1)))
+                (call $log (i32.const 3) (i32.const 512) (i32.const 4))
+                {init}
+                (i32.const 0))
+              (func (export "pcluster_alloc") (param i32) (result i32) (i32.const 1024))
+              (func (export "pcluster_task:t") (param i32 i32) (result i32)
+                (i32.store8 (i32.const 1) (i32.add (global.get $made) (i32.load8_u (i32.const 0))))
+                (i32.store8 (i32.const 0) (i32.const 9))
+                (global.set $made (i32.const 9))
+                (call $emit (i32.const 1) (i32.const 1))
+                (i32.const 0)))"#
+        );
+        load(engine(), &wat).expect("a plugin")
+    }
+
+    /// What the task gives for three items, and what the initialiser has logged.
+    async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), ImageError> {
+        let task = plugin.task("t", limits, Surroundings::default(), Reuse::default()).expect("a task");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&lines);
+        let log = Box::new(move |_, line| said.lock().expect("nobody panicked").push(line));
+        let task = plugin.with_state("t", &task, log).await?.expect("a task with state");
+        let mut given = Vec::new();
+        for _ in 0..3 {
+            let outputs = task.run(b"\x05", Call::idle(), &task.instances()).await.expect("outputs");
+            given.extend_from_slice(outputs.payload());
+        }
+        let lines = lines.lock().expect("nobody panicked").clone();
+        Ok((given, lines))
+    }
+
+    #[tokio::test]
+    async fn every_instance_starts_from_what_the_initialiser_has_left() {
+        let (given, lines) = given(&plugin("", ""), LIMITS).await.expect("an image");
+        assert_eq!(given, [2, 2, 2], "the state is there, and no item finds what another has made of it");
+        assert_eq!(lines, ["made"], "the initialiser runs once");
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_initialiser_is_done_once() {
+        let before = "(func $before (global.set $made (i32.add (global.get $made) (i32.const 5))))";
+        let start = plugin(&format!("{before} (start $before)"), "");
+        assert_eq!(given(&start, LIMITS).await.expect("an image").0, [7, 7, 7]);
+        let initialize = plugin(&format!(r#"{before} (export "_initialize" (func $before))"#), "");
+        assert_eq!(given(&initialize, LIMITS).await.expect("an image").0, [7, 7, 7]);
+    }
+
+    #[tokio::test]
+    async fn memory_that_the_initialiser_has_grown_is_there() {
+        let grow = "(drop (memory.grow (i32.const 3))) (i32.store8 (i32.const 300000) (i32.const 1))";
+        assert_eq!(given(&plugin("", grow), LIMITS).await.expect("an image").0, [2, 2, 2]);
+    }
+
+    #[tokio::test]
+    async fn an_initialiser_that_fails_says_why() {
+        for (init, reason) in [
+            ("unreachable", "the initialiser failed: wasm trap: wasm `unreachable` instruction executed"),
+            ("(return (i32.const 1))", "the initialiser failed: the task failed without saying why"),
+            ("(loop $spin (br $spin))", "the initialiser failed: the task took longer than its timeout of 50ms"),
+            (
+                "(call $emit (i32.const 0) (i32.const 1))",
+                "the initialiser failed: an output was given before the task was called",
+            ),
+        ] {
+            let error = given(&plugin("", init), BRIEF).await.expect_err(init);
+            assert_eq!(error.to_string(), reason);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plugin_whose_tables_may_change_is_left_as_it_is() {
+        let more = "(table 2 funcref) (func (table.set (i32.const 0) (ref.null func)))";
+        let error = given(&plugin(more, ""), LIMITS).await.expect_err("unfit");
+        assert!(matches!(&error, ImageError::Unfit(reason) if reason.contains("table.set")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_without_state_has_no_image() {
+        let plain = load(
+            engine(),
+            r#"(module (memory (export "memory") 1)
+            (func (export "pcluster_alloc") (param i32) (result i32) (i32.const 16))
+            (func (export "pcluster_task:t") (param i32 i32) (result i32) (i32.const 0)))"#,
+        )
+        .expect("a plugin");
+        let task = plain.task("t", LIMITS, Surroundings::default(), Reuse::default()).expect("a task");
+        assert!(plain.with_state("t", &task, Box::new(|_, _| {})).await.expect("no error").is_none());
+    }
+
+    #[tokio::test]
+    async fn the_clock_goes_on_from_where_the_initialiser_saw_it() {
+        // The task gives 24 if its clock is before the time that the initialiser has read.
+        let read = |at: u32| format!("(drop (call $clock (i32.const 1) (i64.const 0) (i32.const {at})))");
+        let wat = format!(
+            r#"(module
+              (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
+              (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+              (memory (export "memory") 1)
+              (func (export "pcluster_init:t") (result i32) {}
+                (loop $wait {} (br_if $wait (i64.eq (i64.load (i32.const 8)) (i64.load (i32.const 16)))))
+                (i32.const 0))
+              (func (export "pcluster_alloc") (param i32) (result i32) (i32.const 1024))
+              (func (export "pcluster_task:t") (param i32 i32) (result i32) {}
+                (i32.store8 (i32.const 0) (i64.lt_u (i64.load (i32.const 24)) (i64.load (i32.const 16))))
+                (call $emit (i32.const 0) (i32.const 1))
+                (i32.const 0)))"#,
+            read(8),
+            read(16),
+            read(24)
+        );
+        let plugin = load(engine(), &wat).expect("a plugin");
+        assert_eq!(given(&plugin, LIMITS).await.expect("an image").0, [0, 0, 0]);
+    }
+}
