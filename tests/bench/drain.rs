@@ -44,6 +44,12 @@ impl Load {
         Self { pack, ..self.clone() }
     }
 
+    /// Only the first of them.
+    #[must_use]
+    pub fn first(&self, items: usize) -> Self {
+        Self { items: self.items[..items].to_vec(), ..*self }
+    }
+
     /// The payloads of the messages.
     pub fn messages(&self) -> Vec<Bytes> {
         if self.pack == 1 {

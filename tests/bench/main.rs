@@ -23,11 +23,17 @@ mod support;
 mod chain;
 mod drain;
 mod echo;
+mod engine;
+mod growth;
+mod latency;
+mod promises;
 mod relay;
 mod relays;
 mod report;
 mod series;
+mod spread;
 mod stand;
+mod start;
 mod usage;
 mod words;
 
@@ -66,7 +72,17 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 3] = [("relay", relays::run), ("echo", echo::run), ("w1", words::run)];
+const BENCHMARKS: [(&str, Benchmark); 9] = [
+    ("relay", relays::run),
+    ("echo", echo::run),
+    ("w1", words::run),
+    ("latency", latency::run),
+    ("growth", growth::run),
+    ("engine", engine::run),
+    ("promises", promises::run),
+    ("spread", spread::run),
+    ("start", start::run),
+];
 
 fn main() {
     let arguments = Arguments::parse();

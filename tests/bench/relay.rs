@@ -24,7 +24,7 @@ use crate::support::{Nats, Process};
 /// The stream of what waits, with a subject for each hop.
 const WORK: &str = "RELAY";
 /// The stream of what has come out.
-const OUT: &str = "RELAY_OUT";
+pub const OUT: &str = "RELAY_OUT";
 /// Where what has come out is published.
 pub const OUT_SUBJECT: &str = "relay.out";
 /// Messages on their way at once while a queue is filled.

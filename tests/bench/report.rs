@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde::{Serialize, Serializer};
 
+use crate::drain::Sample;
+
 /// The median of some figures with the least and the greatest.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Spread {
@@ -111,6 +113,20 @@ impl Row {
         self.aim = aim;
         self.is_met = aim.and_then(|aim| aim.is_met(&self));
         self
+    }
+
+    /// The same with what these runs have used up.
+    #[must_use]
+    pub fn with_use_of(self, samples: &[Sample]) -> Self {
+        let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+        Self {
+            server_micros: spread(|sample| sample.server.seconds * 1e6 / sample.items),
+            node_micros: spread(|sample| sample.worker.seconds * 1e6 / sample.items),
+            server_mebibytes: spread(|sample| sample.server.peak),
+            node_mebibytes: spread(|sample| sample.worker.peak),
+            foreign_percent: spread(|sample| sample.foreign * 100.0),
+            ..self
+        }
     }
 
     /// The same without figures, and why.

@@ -152,16 +152,8 @@ impl<'a> Series<'a> {
             Ok(samples) => samples,
             Err(why) => return row.missing(why).with_aim(variant.aim),
         };
-        let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
-        let row = Row {
-            measured: Spread::of(samples.iter().map(|sample| variant.unit.rate(sample))),
-            server_micros: spread(|sample| sample.server.seconds * 1e6 / sample.items),
-            node_micros: spread(|sample| sample.worker.seconds * 1e6 / sample.items),
-            server_mebibytes: spread(|sample| sample.server.peak),
-            node_mebibytes: spread(|sample| sample.worker.peak),
-            foreign_percent: spread(|sample| sample.foreign * 100.0),
-            ..row
-        };
+        let rates = Spread::of(samples.iter().map(|sample| variant.unit.rate(sample)));
+        let row = Row { measured: rates, ..row }.with_use_of(samples);
         let row = match variant.to {
             Some(to) => {
                 let place = self.variants.iter().position(|each| std::ptr::eq(each, variant)).map(Place).unwrap();
