@@ -68,7 +68,7 @@ impl Chain {
         let nodes = self.start_nodes(stand);
         let workers: Vec<u32> = nodes.iter().map(Process::id).collect();
         let servers = stand.servers();
-        let (stream, consumer) = (subject::work_stream(&name()), self.consumer());
+        let (stream, consumer) = (subject::work_stream(&name()), consumer());
         let drain = Drain {
             jetstream: &stand.jetstream,
             stream: &stream,
@@ -111,11 +111,11 @@ impl Chain {
         }
         manifest
     }
+}
 
-    /// The consumer that takes what was fed.
-    fn consumer(&self) -> String {
-        Lane::Work.consumer(Revision::new(1), &stage(0).parse::<StageName>().unwrap())
-    }
+/// The consumer that takes what was fed.
+fn consumer() -> String {
+    Lane::Work.consumer(Revision::new(1), &stage(0).parse::<StageName>().unwrap())
 }
 
 /// The chain's name.

@@ -15,6 +15,8 @@ use crate::usage::{Machine, Used};
 const PAUSE: Duration = Duration::from_hours(1);
 /// Long enough for the server to hear that the pause is about to end.
 const COUNTDOWN: Duration = Duration::from_millis(100);
+/// The server is taken to have missed the end of a pause when it has handed out nothing for this long.
+const NOTICED: Duration = Duration::from_millis(50);
 /// How long to wait between two looks at how much is left, as a part of the time since the start: the figure is then wrong by no
 /// more than that part, and the server is not asked more often than it must.
 const LOOK_PART: u32 = 100;
@@ -44,12 +46,6 @@ impl Load {
         Self { pack, ..self.clone() }
     }
 
-    /// Only the first of them.
-    #[must_use]
-    pub fn first(&self, items: usize) -> Self {
-        Self { items: self.items[..items].to_vec(), ..*self }
-    }
-
     /// The payloads of the messages.
     pub fn messages(&self) -> Vec<Bytes> {
         if self.pack == 1 {
@@ -70,7 +66,7 @@ pub fn text(bytes: usize) -> Bytes {
         .iter()
         .find(|(least, head)| bytes >= least + head)
         .map_or(1, |(_, head)| *head);
-    let item: Bytes = pcluster::frame::format::to_cbor(&"x".repeat(bytes - head)).into();
+    let item: Bytes = pcluster::frame::format::to_cbor(&"x".repeat(bytes - head));
     assert_eq!(item.len(), bytes);
     item
 }
@@ -137,14 +133,22 @@ impl Drain<'_> {
         };
         pause(PAUSE).await;
         feed.await;
-        // A pause that is ended at once is only noticed at the next request (tried with nats-server 2.15.1), one that runs out is
-        // noticed by itself.
-        let countdown = Instant::now() + COUNTDOWN;
-        pause(COUNTDOWN).await;
-        tokio::time::sleep_until(countdown.into()).await;
         let (machine, own) = (Machine::now(), Used::by(&[std::process::id()]));
         let (server, worker) = (Used::by(self.servers), Used::by(self.workers));
-        let started = Instant::now();
+        let before = self.handed_out().await;
+        // A pause that is ended is only noticed at the next request (tried with nats-server 2.15.1); one that runs out is noticed
+        // by itself, unless the server's timer goes off a little before its clock says so.
+        let started = loop {
+            let started = Instant::now() + COUNTDOWN;
+            pause(COUNTDOWN).await;
+            tokio::time::sleep_until(started.into()).await;
+            while self.handed_out().await == before && started.elapsed() < NOTICED {
+                tokio::time::sleep(LOOK.0).await;
+            }
+            if self.handed_out().await > before {
+                break started;
+            }
+        };
         while !self.is_over().await {
             let elapsed = started.elapsed();
             assert!(elapsed < STUCK, "the stream {} does not run empty", self.stream);
@@ -161,6 +165,12 @@ impl Drain<'_> {
             worker,
             foreign: Machine::now().foreign_since(machine, ours),
         }
+    }
+
+    /// How many messages the consumer has handed out.
+    async fn handed_out(&self) -> u64 {
+        let stream = self.jetstream.get_stream_no_info(self.stream).await.unwrap();
+        stream.consumer_info(self.consumer).await.unwrap().delivered.consumer_sequence
     }
 
     async fn is_over(&self) -> bool {

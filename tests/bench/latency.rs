@@ -10,9 +10,9 @@ use futures_util::StreamExt;
 use pcluster::subject;
 
 use crate::chain::{self, Chain, ISOLATIONS};
-use crate::drain::text;
+use crate::drain::{Load, text};
 use crate::relay::{self, Relay};
-use crate::relays::{self, BYTES};
+use crate::relays::BYTES;
 use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
 use crate::stand::Stand;
@@ -20,11 +20,11 @@ use crate::stand::Stand;
 /// How many stages or relays an item passes.
 const HOPS: usize = 3;
 /// Items a second that leave everything idle in between.
-const SLOW: f64 = 20.0;
+const SLOW: u32 = 20;
 /// How often the feeder looks whether the next item is due.
 const TICK: Duration = Duration::from_millis(1);
-/// The names of the figures, and which part of the items is faster.
-const QUANTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
+/// The names of the figures, and how many items of a hundred are faster.
+const QUANTILES: [(&str, usize); 2] = [("p50", 50), ("p99", 99)];
 
 /// What items go through.
 enum Path {
@@ -36,15 +36,17 @@ enum Path {
 pub fn run(settings: Settings) -> Vec<Row> {
     let chain = |isolation| Chain::of(&["echo"; HOPS]).isolated(isolation);
     let most = {
-        let sample = chain("item").sample(&relays::single(settings).first(settings.either(15_000, 1_000))).unwrap();
-        sample.items / sample.seconds
+        let items = settings.either(15_000, 1_000);
+        let sample = chain("item").sample(&Load::of_texts(items, BYTES, 1)).unwrap();
+        let millis = Duration::from_secs_f64(sample.seconds).as_millis();
+        u32::try_from(items as u128 * 1_000 / millis).unwrap()
     };
     let mut paths = vec![("three raw relays in a row".to_owned(), Path::Relays)];
     for isolation in ISOLATIONS.into_iter().filter(|isolation| *isolation != "frame") {
         paths.push((format!("three echo stages, isolation {isolation}"), Path::Stages(chain(isolation))));
     }
-    let seconds = settings.either(5.0, 1.0);
-    let rates = [SLOW, (most / 2.0).round()];
+    let seconds = settings.either(5, 1);
+    let rates = [SLOW, most / 2];
     let mut rows = Vec::new();
     for rate in rates {
         let mut measured: Vec<Result<Vec<[f64; 2]>, String>> = paths.iter().map(|_| Ok(Vec::new())).collect();
@@ -86,7 +88,7 @@ fn row(name: String, rounds: &Result<Vec<[f64; 2]>, String>, relays: &[[f64; 2]]
 
 impl Path {
     /// The quantiles of the milliseconds that items take at a rate, on a server of its own.
-    fn millis(&self, rate: f64, seconds: f64) -> Result<[f64; 2], String> {
+    fn millis(&self, rate: u32, seconds: u32) -> Result<[f64; 2], String> {
         let stand = Stand::start();
         let (mut relays, mut nodes) = (None, Vec::new());
         let (subject, results, result) = match self {
@@ -112,18 +114,18 @@ impl Path {
             millis
         });
         drop((relays, nodes));
-        Ok(QUANTILES.map(|(_, part)| millis[(part * (millis.len() - 1) as f64).round() as usize]))
+        Ok(QUANTILES.map(|(_, faster)| millis[(millis.len() - 1) * faster / 100]))
     }
 }
 
 /// Feeds at this rate, and tells when each item went.
-async fn feed(jetstream: &Context, subject: String, items: usize, rate: f64) -> Vec<Instant> {
+async fn feed(jetstream: &Context, subject: String, items: usize, rate: u32) -> Vec<Instant> {
     let client = jetstream.client();
     let started = Instant::now();
     let mut sent = Vec::with_capacity(items);
     while sent.len() < items {
-        let due = (started.elapsed().as_secs_f64() * rate) as usize;
-        while sent.len() < due.min(items) {
+        let due = started.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+        while sent.len() < items && (sent.len() as u128) < due {
             let item = numbered(sent.len());
             sent.push(Instant::now());
             client.publish(subject.clone(), item).await.unwrap();

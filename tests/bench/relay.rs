@@ -153,27 +153,10 @@ impl Relay {
         for hop in 0..self.hops {
             let consumer = jetstream.get_consumer_from_stream(consumer(hop), WORK).await.unwrap();
             let to = if hop + 1 == self.hops { OUT_SUBJECT.to_owned() } else { subject(hop + 1) };
-            tokio::spawn(self.relay(jetstream.clone(), consumer, to));
+            tokio::spawn(relay(self, jetstream.clone(), consumer, to));
         }
         eprintln!("ready");
         tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();
-    }
-
-    async fn relay(self, jetstream: Context, consumer: jetstream::consumer::PullConsumer, to: String) {
-        let mut incoming = consumer.stream().max_messages_per_batch(self.in_hand).messages().await.unwrap();
-        let mut in_hand = FuturesUnordered::new();
-        for number in 0_u64.. {
-            while in_hand.len() >= self.in_hand {
-                in_hand.next().await;
-            }
-            let message = loop {
-                tokio::select! {
-                    message = incoming.next() => break message.unwrap().unwrap(),
-                    Some(()) = in_hand.next() => {}
-                }
-            };
-            in_hand.push(self.pass_on(&jetstream, message, &to, number));
-        }
     }
 
     async fn pass_on(self, jetstream: &Context, message: Message, to: &str, number: u64) {
@@ -190,6 +173,24 @@ impl Relay {
 pub struct Running {
     pub process: Process,
     _stdin: ChildStdin,
+}
+
+/// Passes on what one hop's queue hands out.
+async fn relay(settings: Relay, jetstream: Context, consumer: jetstream::consumer::PullConsumer, to: String) {
+    let mut incoming = consumer.stream().max_messages_per_batch(settings.in_hand).messages().await.unwrap();
+    let mut in_hand = FuturesUnordered::new();
+    for number in 0_u64.. {
+        while in_hand.len() >= settings.in_hand {
+            in_hand.next().await;
+        }
+        let message = loop {
+            tokio::select! {
+                message = incoming.next() => break message.unwrap().unwrap(),
+                Some(()) = in_hand.next() => {}
+            }
+        };
+        in_hand.push(settings.pass_on(&jetstream, message, &to, number));
+    }
 }
 
 /// The subject of a hop's queue.

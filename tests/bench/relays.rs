@@ -21,7 +21,7 @@ pub fn single(settings: Settings) -> Load {
 
 /// The items of a run with packed messages.
 pub fn packed(settings: Settings) -> Load {
-    Load::of_texts(settings.either(1_200, 50) * PACK, BYTES, PACK)
+    Load::of_texts(settings.either(2_000, 50) * PACK, BYTES, PACK)
 }
 
 /// Measures both.

@@ -17,6 +17,7 @@ pub struct Stand<S: Nats = Server> {
     pub cluster: Cluster<S>,
     pub jetstream: Context,
     pub root: Root,
+    runtime: &'static Runtime,
 }
 
 impl Stand {
@@ -36,12 +37,13 @@ impl Stand<Servers> {
 impl<S: Nats> Stand<S> {
     fn with(cluster: Cluster<S>) -> Self {
         let url = cluster.server.url();
-        let (jetstream, root) = RUNTIME.block_on(async {
+        let runtime = &RUNTIME;
+        let (jetstream, root) = runtime.block_on(async {
             let servers: Vec<ServerAddr> = url.split(',').map(|url| url.parse().unwrap()).collect();
             let jetstream = jetstream::new(async_nats::connect(servers).await.unwrap());
             (jetstream, Root::connect(&url.as_str().into(), "bench").await.unwrap())
         });
-        Self { cluster, jetstream, root }
+        Self { cluster, jetstream, root, runtime }
     }
 
     /// The processes of the servers.
@@ -51,6 +53,6 @@ impl<S: Nats> Stand<S> {
 
     /// Waits for something.
     pub fn run<T>(&self, act: impl Future<Output = T>) -> T {
-        RUNTIME.block_on(act)
+        self.runtime.block_on(act)
     }
 }

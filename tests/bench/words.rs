@@ -62,7 +62,7 @@ pub fn run(settings: Settings) -> Vec<Row> {
 fn records(number: usize, pack: usize) -> Load {
     let record = |id: u64| -> Bytes {
         let length = 190 + usize::try_from(id * 37 % 96).unwrap();
-        to_cbor(&Record { id, text: WORDS[..length].to_owned() }).into()
+        to_cbor(&Record { id, text: WORDS[..length].to_owned() })
     };
     Load { items: (0..number as u64).map(record).collect(), pack }
 }
