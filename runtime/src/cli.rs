@@ -1,5 +1,6 @@
 //! The command line: one command a file under `cli/`; each parses, calls [`crate::root`] or [`crate::node`], and prints.
 
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod dead;
@@ -81,6 +82,7 @@ enum Command {
     Watch(watch::Args),
     Logs(logs::Args),
     Wait(wait::Args),
+    Bench(bench::Args),
     Status(status::Args),
     Nodes(nodes::Args),
     Stop(intake::StopArgs),
@@ -159,6 +161,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Watch(args) => watch::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
+        Command::Bench(args) => bench::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Nodes(args) => nodes::run(&args, context).await,
         Command::Stop(args) => intake::stop(args, context).await,

@@ -8,6 +8,7 @@
 
 mod backtrace;
 pub mod cache;
+mod clock;
 pub mod host;
 #[cfg(test)]
 mod hostile;

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 pub mod dead;
 pub mod deploy;
 pub mod feed;
@@ -41,6 +42,7 @@ use crate::chain::{Chain, ChainError};
 use crate::engine::inspect::InspectError;
 use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
 
+pub use bench::Bench;
 pub use dead::DeadLetter;
 pub use feed::{Fed, Feeder, Item};
 pub use pull::{Outcome, Puller};

@@ -18,6 +18,8 @@ mod imports {
             pub(super) fn log(level: i32, pointer: *const u8, length: usize);
             pub(super) safe fn context_len() -> usize;
             pub(super) fn context_read(pointer: *mut u8);
+            pub(super) safe fn next(status: i32) -> i32;
+            pub(super) fn item_read(pointer: *mut u8);
         }
     }
 
@@ -39,6 +41,18 @@ mod imports {
         unsafe { raw::log(level, message.as_ptr(), message.len()) }
     }
 
+    /// Ends an item with this status, and puts the next into the first bytes of the buffer, which grows if need be: its length,
+    /// or `None` if there is no other.
+    pub(crate) fn next(status: i32, buffer: &mut Vec<u8>) -> Option<usize> {
+        let length = usize::try_from(raw::next(status)).ok()?;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        // SAFETY: the host writes as many bytes as it said, and the buffer has that many.
+        unsafe { raw::item_read(buffer.as_mut_ptr()) };
+        Some(length)
+    }
+
     /// The context, in CBOR.
     pub(crate) fn context() -> Vec<u8> {
         let mut bytes = vec![0; raw::context_len()];
@@ -58,6 +72,9 @@ mod imports {
         pub(crate) items: Vec<Vec<u8>>,
         pub(crate) failure: Option<String>,
         pub(crate) lines: Vec<(i32, String)>,
+        /// How the items have ended that were taken.
+        pub(crate) statuses: Vec<i32>,
+        waiting: Vec<Vec<u8>>,
         context: Vec<u8>,
     }
 
@@ -77,6 +94,15 @@ mod imports {
         RECORDED.with_borrow_mut(|recorded| recorded.lines.push((level, message.to_owned())));
     }
 
+    pub(crate) fn next(status: i32, buffer: &mut Vec<u8>) -> Option<usize> {
+        RECORDED.with_borrow_mut(|recorded| {
+            recorded.statuses.push(status);
+            let item = recorded.waiting.pop()?;
+            buffer.splice(..item.len().min(buffer.len()), item.iter().copied());
+            Some(item.len())
+        })
+    }
+
     pub(crate) fn context() -> Vec<u8> {
         RECORDED.with_borrow(|recorded| recorded.context.clone())
     }
@@ -85,6 +111,12 @@ mod imports {
     #[cfg(test)]
     pub(crate) fn recorded() -> Recorded {
         RECORDED.take()
+    }
+
+    /// Sets what [`next`] gives on this thread, the last first.
+    #[cfg(test)]
+    pub(crate) fn set_waiting(items: Vec<Vec<u8>>) {
+        RECORDED.with_borrow_mut(|recorded| recorded.waiting = items);
     }
 
     /// Sets what [`context`] gives on this thread.

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub use self::state::{IntoState, State, initialise, make, with_state};
 use crate::{Context, Error, cbor, context, host, report};
 
-/// Room for an item of `length` bytes; [`run`] takes it back.
+/// Room for an item of `length` bytes; [`one`] takes it back.
 #[must_use]
 pub fn allocate(length: usize) -> *mut u8 {
     Box::into_raw(Box::<[u8]>::new_uninit_slice(length)).cast()
@@ -50,38 +50,45 @@ fn start() {
     }
 }
 
-/// Runs a task on the item in the buffer.
+/// Handles the item in a buffer that the host has asked for and filled, and gives the status.
 ///
 /// # Safety
 ///
 /// `pointer` comes from [`allocate`] with the same `length`, all bytes are written, and nobody uses it again.
-pub unsafe fn run<Item, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
+pub unsafe fn one(pointer: *mut u8, length: usize, handle: impl FnOnce(&[u8]) -> i32) -> i32 {
+    // SAFETY: `allocate` made it from a box of this length, and the caller wrote it and gives it up.
+    let item = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, length)) };
+    handle(&item)
+}
+
+/// Handles one item after the other, as long as the host has any.
+pub fn each(handle: impl Fn(&[u8]) -> i32) -> i32 {
+    start();
+    let (mut buffer, mut status) = (Vec::new(), Status::Done as i32);
+    while let Some(length) = host::next(status, &mut buffer) {
+        status = handle(&buffer[..length]);
+    }
+    Status::Done as i32
+}
+
+/// Runs a task on an item, and gives the status.
+pub fn run<Item, Body>(item: &[u8], expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
     Body: FnOnce(Item) -> Result<(), Error>,
 {
-    // SAFETY: `allocate` made it from a box of this length, and the caller wrote it and gives it up.
-    let bytes = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, length)) };
-    let item = cbor::decode(&bytes).map_err(|error| misfit(expected, &error));
-    // A large item needs no longer be held twice.
-    drop(bytes);
+    let item = cbor::decode(item).map_err(|error| misfit(expected, &error));
     conclude(item.and_then(body)) as i32
 }
 
 /// Runs a task that wants its context.
-///
-/// # Safety
-///
-/// As for [`run`].
-pub unsafe fn run_with_context<Item, Config, Body>(pointer: *mut u8, length: usize, expected: &str, body: Body) -> i32
+pub fn run_with_context<Item, Config, Body>(item: &[u8], expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
     Config: DeserializeOwned + 'static,
     Body: FnOnce(Item, &Context<Config>) -> Result<(), Error>,
 {
-    let body = |item| context::lend(|context| body(item, context));
-    // SAFETY: the caller keeps the same conditions.
-    unsafe { run(pointer, length, expected, body) }
+    run(item, expected, |item| context::lend(|context| body(item, context)))
 }
 
 #[cold]
@@ -182,10 +189,10 @@ mod tests {
         let mut bytes = Vec::new();
         cbor::encode(item, &mut bytes).expect("an encodable item");
         let pointer = allocate(bytes.len());
-        // SAFETY: the buffer has as many bytes as are copied to it, and `run` gets it as the host gives it.
+        // SAFETY: the buffer has as many bytes as are copied to it, and `one` gets it as the host gives it.
         let status = unsafe {
             pointer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            run(pointer, bytes.len(), "Thing", body)
+            one(pointer, bytes.len(), |item| run(item, "Thing", body))
         };
         let recorded = host::recorded();
         let outputs = recorded.items.iter().map(|item| cbor::decode(item).expect("an item")).collect();
@@ -239,13 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn items_are_handled_one_after_the_other_until_there_is_none() {
+        host::set_waiting(vec![vec![0x61, b'a'], vec![0x18, 0x2a], vec![0x05]]);
+        each(|item| run(item, "u8", |number: u8| give(number + 1)));
+        let recorded = host::recorded();
+        assert_eq!(recorded.items, [vec![0x06], vec![0x18, 0x2b]]);
+        assert_eq!(recorded.statuses, [0, 0, 0, Status::Fatal as i32]);
+    }
+
+    #[test]
     fn the_context_is_read_before_the_task_runs() {
-        let pointer = allocate(1);
-        // SAFETY: one byte, written.
-        let status = unsafe {
-            pointer.write(0x05);
-            run_with_context(pointer, 1, "u8", |_: u8, _: &Context| give_none(()))
-        };
+        let status = run_with_context(&[0x05], "u8", |_: u8, _: &Context| give_none(()));
         assert_eq!(status, Status::Fatal as i32, "there is no context here");
     }
 }

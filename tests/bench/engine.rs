@@ -1,42 +1,48 @@
-//! What the engine alone costs: one item at a time through an instance, on one thread and without a server.
+//! What the engine alone costs: one item after the other, on one thread and without a server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ciborium::Value;
+use futures_util::future::BoxFuture;
 use pcluster::chain::isolation::{Isolation, Reuse};
 use pcluster::engine::limits::Limits;
-use pcluster::engine::task::{Call, Surroundings, Task};
+use pcluster::engine::output::{Given, Outputs};
+use pcluster::engine::task::{Call, Caller, Failure, Surroundings, Task};
 use pcluster::engine::{Engine, EngineSettings, Plugin};
 use pcluster::name::Digest;
-use pcluster_abi::context;
+use pcluster_abi::{Level, context};
 use tokio::runtime::Runtime;
 
 use crate::drain::text;
-use crate::relays::BYTES;
+use crate::relays::{BYTES, PACK};
 use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
 use crate::support::plugin;
 
 /// Measures instances that are fresh, that start with state, and that are used again.
 pub fn run(settings: Settings) -> Vec<Row> {
-    let items = settings.either(20_000, 500);
+    let items = settings.either(80, 4) * PACK;
     let echo = || Tried::new("echo", &Value::Null);
     let no_start = Value::Map(Vec::new());
     let variants = [
-        ("fresh instance", echo(), Some(Aim::AtMost(10.0))),
-        ("fresh instance, state made in each", Tried::new("count_up", &no_start), None),
-        ("fresh instance, state made before", Tried::new("count_up", &no_start).with_state(), None),
-        ("reused instance", echo().reused(), None),
+        ("fresh instance", echo(), 1, Some(Aim::AtMost(10.0))),
+        ("fresh instance, state made in each", Tried::new("count_up", &no_start), 1, None),
+        ("fresh instance, state made before", Tried::new("count_up", &no_start).with_state(), 1, None),
+        ("reused instance, 1 item in a frame", echo().reused(), 1, None),
+        ("reused instance, 256 items in a frame", echo().reused(), PACK, None),
     ];
     let mut micros = variants.each_ref().map(|_| Vec::new());
     for round in 1..=settings.rounds {
-        for ((name, tried, _), micros) in variants.iter().zip(&mut micros) {
-            micros.push(tried.micros(items));
+        for ((name, tried, pack, _), micros) in variants.iter().zip(&mut micros) {
+            micros.push(tried.micros(items / pack, *pack));
             eprintln!("engine, round {round}: {name}: {:.2} µs", micros[round - 1]);
         }
     }
     let fresh = &micros[0];
-    let rows = variants.iter().zip(&micros).map(|((name, _, aim), micros)| {
+    let rows = variants.iter().zip(&micros).map(|((name, _, _, aim), micros)| {
         let ratio = Spread::of(micros.iter().zip(fresh).map(|(micros, fresh)| micros / fresh));
         let row = Row::new("engine", *name, Spread::of(micros.iter().copied()), "µs/item");
         let row = if std::ptr::eq(micros, fresh) { row } else { row.with_ratio(ratio, variants[0].0) };
@@ -82,20 +88,56 @@ impl Tried {
         self
     }
 
-    /// Microseconds for an item, on average over so many.
-    pub fn micros(&self, items: u32) -> f64 {
+    /// Microseconds for an item, on average over so many frames of so many items.
+    pub fn micros(&self, frames: usize, pack: usize) -> f64 {
         let item = text(BYTES);
-        let call = Call::idle();
         let run = async {
             let started = Instant::now();
-            for _ in 0..items {
-                // As if each were in a frame of its own.
-                let instances = self.task.instances();
-                assert_eq!(self.task.run(&item, call.clone(), &instances).await.unwrap().len(), 1);
+            for _ in 0..frames {
+                let frame = Arc::new(Frame { item: item.clone(), begun: AtomicUsize::new(0), pack });
+                assert_eq!(self.run(&frame).await.len(), pack);
             }
             started.elapsed()
         };
-        self.runtime.block_on(run).as_secs_f64() * 1e6 / f64::from(items)
+        self.runtime.block_on(run).as_secs_f64() * 1e6 / (frames * pack) as f64
+    }
+
+    /// Runs the items of a frame as a node does.
+    async fn run(&self, frame: &Arc<Frame>) -> Outputs {
+        let (instances, mut given) = (self.task.instances(), Given::default());
+        while let Some((position, item)) = frame.next(Instant::now()) {
+            let call = Call { of: Arc::clone(frame) as Arc<dyn Caller>, position };
+            self.task.run_all(item, call, &instances, &mut given).await.unwrap();
+        }
+        given.into_outputs()
+    }
+}
+
+/// The same item several times.
+struct Frame {
+    item: Bytes,
+    begun: AtomicUsize,
+    pack: usize,
+}
+
+impl Caller for Frame {
+    fn id(&self, _: usize) -> String {
+        String::new()
+    }
+
+    fn attempt(&self) -> u64 {
+        1
+    }
+
+    fn log(&self, _: usize, _: Level, _: String) {}
+
+    fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
+        let position = self.begun.fetch_add(1, Ordering::Relaxed);
+        (position < self.pack).then(|| (position, self.item.clone()))
+    }
+
+    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

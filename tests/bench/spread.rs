@@ -32,7 +32,7 @@ fn short(settings: Settings) -> Vec<Row> {
     let load = Load::of_texts(settings.either(40, 4) * PACK, 64, 1);
     let chain = sleeping(1);
     // What an item of one millisecond takes on this machine, whose timers are no finer.
-    let took = Tried::new("sleep", &config(1)).micros(settings.either(1_000, 100)) / 1e6;
+    let took = Tried::new("sleep", &config(1)).micros(settings.either(1_000, 100), 1) / 1e6;
     let ideal = load.items.len() as f64 * took / CONCURRENCY as f64;
     let packs = [PACK, 32, 1];
     let loads = packs.map(|pack| load.packed(pack));

@@ -24,7 +24,7 @@ fn an_unknown_chain_is_named_with_the_nearest_one_by_every_command() {
     let none = "there is no chain `exmaple`; none is deployed yet: `pcluster deploy chain.toml`";
     assert_refused(&cluster.run(&["status", "exmaple"]), 4, &[none]);
     cluster.deploy(&probe_chain("example", &["echo"], ""));
-    for command in ["feed", "pull", "watch", "logs", "wait", "status", "stop", "start", "reset"] {
+    for command in ["feed", "pull", "watch", "logs", "wait", "bench", "status", "stop", "start", "reset"] {
         let run = cluster.run_with_input(&[command, "exmaple"], "1\n");
         assert_refused(&run, 4, &["there is no chain `exmaple`; did you mean `example`?"]);
     }

@@ -162,11 +162,11 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (task, function) in
-        [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_task:spin")]
+        [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_each:spin")]
     {
         let task = loaded.task(task, limits, Surroundings::default(), Reuse::default()).unwrap();
         let call = Call::idle();
-        let failure = runtime.block_on(task.run(&to_cbor(&60_000), call, &task.instances())).unwrap_err();
+        let failure = runtime.block_on(task.run(to_cbor(&60_000), call, &task.instances())).unwrap_err();
         let backtrace = failure.backtrace.unwrap_or_default();
         assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
     }

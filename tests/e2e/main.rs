@@ -12,6 +12,7 @@ mod bad_input;
 mod bad_manifest;
 mod bad_plugin;
 mod bad_server;
+mod bench;
 mod broken;
 mod chains;
 mod chaos;

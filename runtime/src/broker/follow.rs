@@ -36,6 +36,8 @@ pub enum From {
     Now,
     /// At what came this long ago.
     Ago(Duration),
+    /// At what stands behind this place.
+    Behind(u64),
 }
 
 /// A message that was read.
@@ -47,6 +49,8 @@ pub struct Seen {
     pub headers: Headers,
     /// Its payload.
     pub payload: Bytes,
+    /// Its place in the stream.
+    pub sequence: u64,
     /// How many more there are at this moment.
     pub pending: u64,
 }
@@ -97,6 +101,7 @@ impl Broker {
             From::First => json!({ "deliver_policy": "all" }),
             From::Newest => json!({ "deliver_policy": "last_per_subject" }),
             From::Now => after(self.stream_facts(stream).await?.last_sequence),
+            From::Behind(sequence) => after(sequence),
             From::Ago(ago) => {
                 let time = OffsetDateTime::from(SystemTime::now() - ago).format(&Rfc3339).unwrap_or_default();
                 json!({ "deliver_policy": "by_start_time", "opt_start_time": time })
@@ -192,6 +197,12 @@ impl Follower {
         self.pending
     }
 
+    /// When the stream was made, as the server writes it. Places in a stream that was made at another time mean nothing in it.
+    #[must_use]
+    pub fn created(&self) -> &str {
+        &self.created
+    }
+
     /// The next message, however long it takes.
     ///
     /// # Errors
@@ -216,6 +227,7 @@ impl Follower {
                     return Ok(Step::Seen(Seen {
                         headers: delivery.headers(),
                         subject: delivery.subject().to_owned(),
+                        sequence: delivery.sequence,
                         pending: delivery.pending,
                         payload: delivery.payload,
                     }));

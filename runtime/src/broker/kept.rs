@@ -114,6 +114,27 @@ impl Broker {
         Ok(self.kept_at(stream, sequence).await?.map(|kept| kept.headers))
     }
 
+    /// The place of what a stream has stored last, whether it still keeps it or not; 0: it has stored nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such stream, or the server does not answer.
+    pub async fn last_place(&self, stream: &str) -> Result<u64, BrokerError> {
+        Ok(self.stream_facts(stream).await?.last_sequence)
+    }
+
+    /// The place of the first message behind another place that a stream keeps under the subjects of a pattern; `None` if there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn next_place(&self, stream: &str, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
+        let what = || format!("read the stream `{stream}`");
+        let request = json!({ "seq": place + 1, "next_by_subj": pattern });
+        Ok(self.stored(stream, &request, what).await?.map(|stored| stored.sequence))
+    }
+
     /// Removes one message of a stream. Says whether it was there.
     ///
     /// # Errors

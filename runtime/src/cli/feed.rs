@@ -51,29 +51,45 @@ pub struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Packing (with --id each item is a message of its own)")]
     pack: Pack,
 }
 
 /// How items are packed into messages.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Packing (with --id each item is a message of its own)")]
 pub struct Pack {
-    /// Items in a message at most; 1: no packing
-    #[arg(id = "pack-items", long = "pack-items", value_name = "N", default_value_t = Packing::default().items)]
-    items: usize,
-    /// Bytes of a message at most, as in 64KiB; a larger item goes alone
-    #[arg(id = "pack-bytes", long = "pack-bytes", value_name = "SIZE", default_value_t = bytesize::ByteSize(Packing::default().bytes as u64))]
-    bytes: bytesize::ByteSize,
-    /// How long an item waits for others, as in 5ms
-    #[arg(id = "pack-wait", long = "pack-wait", value_name = "DURATION", default_value = "5ms", value_parser = duration)]
-    wait: Duration,
+    #[arg(id = "pack-items", long = "pack-items", value_name = "N", help = Pack::items_help())]
+    items: Option<usize>,
+    #[arg(id = "pack-bytes", long = "pack-bytes", value_name = "SIZE", help = Pack::bytes_help())]
+    bytes: Option<bytesize::ByteSize>,
+    #[arg(id = "pack-wait", long = "pack-wait", value_name = "DURATION", value_parser = duration, help = Pack::wait_help())]
+    wait: Option<Duration>,
 }
 
 impl Pack {
-    fn packing(&self) -> Packing {
-        let bytes = usize::try_from(self.bytes.as_u64()).unwrap_or(usize::MAX);
-        Packing { items: self.items, bytes, wait: self.wait }
+    /// The packing that was asked for; `None` if none of the flags was given.
+    pub(super) fn packing(&self) -> Option<Packing> {
+        let default = Packing::default();
+        let bytes = self.bytes.map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
+        (self.items.is_some() || bytes.is_some() || self.wait.is_some()).then_some(Packing {
+            items: self.items.unwrap_or(default.items),
+            bytes: bytes.unwrap_or(default.bytes),
+            wait: self.wait.unwrap_or(default.wait),
+        })
+    }
+
+    fn items_help() -> String {
+        format!("Items in a message at most; 1: no packing [default: {}]", Packing::default().items)
+    }
+
+    fn bytes_help() -> String {
+        let default = bytesize::ByteSize(Packing::default().bytes as u64);
+        format!("Bytes of a message at most, as in 64KiB; a larger item goes alone [default: {default}]")
+    }
+
+    fn wait_help() -> String {
+        let default = humantime::format_duration(Packing::default().wait);
+        format!("How long an item waits for others, as in 5ms [default: {default}]")
     }
 }
 
@@ -95,7 +111,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Err(Usage("the id must have at least one character, and no spaces or line breaks".to_owned()).into());
     }
     let source = source(&args)?;
-    let mut feeder = context.root().await?.feeder(&args.chain).await?.with_packing(args.pack.packing());
+    let mut feeder =
+        context.root().await?.feeder(&args.chain).await?.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
     let mut input = input::open(source, args.format)?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };
@@ -164,7 +181,12 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &Progres
 }
 
 /// Says what feeding waits for, once it has waited for a while. Returns when that is too long.
-async fn tell_waits(waits: &Waits, timeout: Option<Duration>, bar: &ProgressBar, output: &Output) -> TimedOut {
+pub(super) async fn tell_waits(
+    waits: &Waits,
+    timeout: Option<Duration>,
+    bar: &ProgressBar,
+    output: &Output,
+) -> TimedOut {
     let mut is_told = false;
     loop {
         tokio::time::sleep(LOOK).await;

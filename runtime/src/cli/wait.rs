@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use anyhow::bail;
+use indicatif::ProgressBar;
 
-use super::output::{count, seconds};
+use super::output::{Output, count, seconds};
 use super::{Context, timeout};
 use crate::name::ChainName;
 use crate::root::wait::Notice;
@@ -36,18 +37,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let started = Instant::now();
     let bar = context.output.progress("unfinished");
     let chain = &args.chain;
-    let note = |text: &str| bar.suspend(|| context.output.note(text));
     let waited = root.wait(chain, args.timeout, |notice| match notice {
         Notice::Unfinished(unfinished) => bar.set_position(unfinished),
-        Notice::NoNode(reasons) => {
-            let hint =
-                if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
-            note(&format!("no node serves {chain}: {hint}; waiting"));
-        }
-        Notice::Stuck(reasons) => note(&format!("{chain} cannot go on: {}; waiting", reasons.join("; "))),
-        Notice::Served => note(&format!("a node serves {chain}")),
-        Notice::Away(reason) => note(&format!("{reason}; waiting")),
-        Notice::Back => note("the server answers again"),
+        notice => tell(&notice, chain, &bar, &context.output),
     });
     let waited = waited.await;
     bar.finish_and_clear();
@@ -64,4 +56,22 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says what a wait has to tell.
+pub(super) fn tell(notice: &Notice, chain: &ChainName, bar: &ProgressBar, output: &Output) {
+    let text = match notice {
+        // Shown by numbers as they change.
+        Notice::Unfinished(_) => return,
+        Notice::NoNode(reasons) => {
+            let hint =
+                if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
+            format!("no node serves {chain}: {hint}; waiting")
+        }
+        Notice::Stuck(reasons) => format!("{chain} cannot go on: {}; waiting", reasons.join("; ")),
+        Notice::Served => format!("a node serves {chain}"),
+        Notice::Away(reason) => format!("{reason}; waiting"),
+        Notice::Back => "the server answers again".to_owned(),
+    };
+    bar.suspend(|| output.note(&text));
 }

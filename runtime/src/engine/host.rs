@@ -1,6 +1,6 @@
 //! What a guest may call of pcluster: the functions of the import module `pcluster_v1`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +8,10 @@ use pcluster_abi as abi;
 use tokio::time::Instant;
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
+use super::clock::Clock;
 use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
-use super::output::Outputs;
-use super::task::{Call, Failure, Surroundings, Task};
+use super::output::Given;
+use super::task::{Call, Failure, FailureKind, Surroundings, Task};
 use super::wasi::Wasi;
 use crate::frame::cbor;
 
@@ -19,24 +20,47 @@ const LOG_LINE_MAX: usize = 16 << 10;
 /// The text of a failure is cut after this many bytes, so that it fits into a header.
 const FAILURE_MAX: usize = 16 << 10;
 
-/// The state of an instance and of the execution that it is in, on the host's side.
+/// The state of an instance and of the items that run in it, on the host's side.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
-    /// When its time is up; `None`: never.
-    pub(super) deadline: Option<Instant>,
     pub(super) wasi: Wasi,
-    pub(super) outputs: Outputs,
+    pub(super) clock: Clock,
+    /// The guest's memory, once the instance has started.
+    pub(super) guest: Option<Memory>,
+    /// What the items have given so far.
+    pub(super) given: Given,
+    /// Why the item is about to fail, in the guest's words.
     pub(super) failure: Option<String>,
-    pub(super) carried: Carried,
-    given: usize,
-    given_bytes: u64,
-    /// Whether the task itself was called; what runs before it makes the instance ready.
-    pub(super) started: bool,
+    /// What the guest has said of the item that ended the run by failing.
+    failed: Option<Failure>,
+    phase: Phase,
+    /// Whether the guest takes its items itself.
+    takes: bool,
+    /// What the item belongs to; `None` between two runs, when nothing shall be held on to.
+    call: Option<Call>,
+    item: Bytes,
+    /// How many more items the run may have.
+    more: u32,
+    /// When the item began.
+    began: Instant,
+    /// How many outputs it has given, and how many bytes.
+    count: usize,
+    bytes: u64,
+    timeout: Duration,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
-    /// What it runs for; `None` between two items, when nothing shall be held on to.
-    call: Option<Call>,
     context: Option<Bytes>,
+}
+
+/// Where an instance is with its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No item has begun: what runs now makes the instance ready.
+    Ready,
+    /// An item runs.
+    Running,
+    /// No other item shall begin.
+    Over,
 }
 
 /// The guest gave out more than it may, or what is not an item.
@@ -54,53 +78,10 @@ pub(super) enum OutputError {
     NotAnItem(cbor::CborError),
 }
 
-/// Outputs that were handed on while the guest runs: how long it had to wait for that, and what went wrong.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Carried(Arc<Mutex<Carrying>>);
-
-#[derive(Debug, Default)]
-struct Carrying {
-    since: Option<Instant>,
-    waited: Duration,
-    failure: Option<Failure>,
-}
-
 /// Outputs could not be handed on.
 #[derive(Debug, thiserror::Error)]
 #[error("the outputs cannot be handed on")]
 pub(super) struct NotCarried;
-
-impl Carried {
-    fn lock(&self) -> MutexGuard<'_, Carrying> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long the guest had to wait so far, and whether it waits now.
-    pub(super) fn waited(&self) -> (Duration, bool) {
-        let carrying = self.lock();
-        (carrying.waited + carrying.since.map_or(Duration::ZERO, |since| since.elapsed()), carrying.since.is_some())
-    }
-
-    /// What went wrong.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        self.lock().failure.clone()
-    }
-
-    fn begin(&self) {
-        self.lock().since = Some(Instant::now());
-    }
-
-    fn forget(&self) {
-        *self.lock() = Carrying::default();
-    }
-
-    fn end(&self, carried: Result<(), Failure>) {
-        let mut carrying = self.lock();
-        let since = carrying.since.take();
-        carrying.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
-        carrying.failure = carried.err();
-    }
-}
 
 /// A pointer or length that lies outside of the guest's memory.
 #[derive(Debug, thiserror::Error)]
@@ -112,59 +93,137 @@ impl Host {
     pub(super) fn new(task: &Task) -> Self {
         let limits = task.limits;
         let surroundings = Arc::clone(&task.surroundings);
-        let host = Self::of(limits.memory, limits.output_item_bytes, surroundings);
+        let host = Self::of(limits.memory, limits.output_item_bytes, limits.timeout, surroundings);
         Self { wasi: Wasi::since(task.clock), ..host }
     }
 
     /// A host that no guest runs on, to ask the linker what it holds.
     pub(super) fn idle() -> Self {
-        Self::of(0, 0, Arc::new(Surroundings::default()))
+        Self::of(0, 0, Duration::ZERO, Arc::new(Surroundings::default()))
     }
 
-    fn of(memory: u64, output_item_max: usize, surroundings: Arc<Surroundings>) -> Self {
+    fn of(memory: u64, output_item_max: usize, timeout: Duration, surroundings: Arc<Surroundings>) -> Self {
         Self {
             memory: MemoryLimiter::new(memory),
-            deadline: None,
             wasi: Wasi::default(),
-            outputs: Outputs::default(),
+            clock: Clock::default(),
+            guest: None,
+            given: Given::default(),
             failure: None,
-            carried: Carried::default(),
-            given: 0,
-            given_bytes: 0,
-            started: false,
+            failed: None,
+            phase: Phase::Over,
+            takes: false,
+            call: None,
+            item: Bytes::new(),
+            more: 0,
+            began: Instant::now(),
+            count: 0,
+            bytes: 0,
+            timeout,
             output_item_max,
             surroundings,
-            call: None,
             context: None,
         }
     }
 
-    /// Begins an execution; nothing of the one before is left on this side.
-    pub(super) fn begin(&mut self, call: Call, deadline: Option<Instant>) {
-        self.call = Some(call);
-        self.deadline = deadline;
-        self.context = None;
-        self.failure = None;
-        self.outputs = Outputs::default();
-        self.carried.forget();
-        (self.given, self.given_bytes) = (0, 0);
-        self.started = false;
+    /// Begins a run: this item and up to `more` others. What they give is added to `given`.
+    pub(super) fn begin(&mut self, item: Bytes, call: Call, more: u32, given: Given) {
+        self.given = given;
+        self.more = more;
+        self.failed = None;
+        self.takes = false;
+        self.begin_item(item, call, Instant::now());
     }
 
-    /// Ends an execution: what it has given out and not handed on.
-    pub(super) fn end(&mut self) -> Outputs {
+    /// Begins an item; nothing of the one before is left on this side.
+    fn begin_item(&mut self, item: Bytes, call: Call, now: Instant) {
+        self.phase = Phase::Ready;
+        self.item = item;
+        self.call = Some(call);
+        self.context = None;
+        self.failure = None;
+        self.began = now;
+        self.clock.begin(now.checked_add(self.timeout));
+        (self.count, self.bytes) = (0, 0);
+    }
+
+    /// The item that is to be run.
+    pub(super) fn item(&self) -> Bytes {
+        self.item.clone()
+    }
+
+    /// The guest is about to take its items itself.
+    pub(super) fn let_take(&mut self) {
+        self.takes = true;
+    }
+
+    /// The item is in the guest's hands from now on.
+    pub(super) fn hand_over(&mut self) {
+        self.phase = Phase::Running;
+    }
+
+    /// Ends the item that runs with what the guest has said of it. Tells whether it has ended well.
+    pub(super) fn end_item(&mut self, status: Option<abi::Status>, now: Instant) -> bool {
+        self.phase = Phase::Over;
         self.flush_output();
+        self.failed = match status {
+            Some(abi::Status::Done) => self.clock.failure(),
+            status => Some(said(status, self.failure.take())),
+        };
+        if self.failed.is_none()
+            && let Some(call) = &self.call
+        {
+            self.given.end(call.position);
+            call.of.ended(self.bytes, self.began.into_std(), now.into_std());
+        }
+        self.failed.is_none()
+    }
+
+    /// Ends a run: what the items have given, and what was said of the one that failed if one did.
+    pub(super) fn end(&mut self) -> (Given, Option<Failure>) {
+        if self.phase != Phase::Over {
+            self.flush_output();
+        }
+        self.phase = Phase::Over;
         self.call = None;
-        std::mem::take(&mut self.outputs)
+        self.given.drop_open();
+        (std::mem::take(&mut self.given), self.failed.take())
+    }
+
+    /// Whether every item that was begun has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// The position of the item that runs or ran last.
+    pub(super) fn position(&self) -> usize {
+        self.call.as_ref().map_or(0, |call| call.position)
+    }
+
+    /// A guest that takes its items itself has ended one, if it had one, and wants the next: its length, or -1 if there is none.
+    fn next(&mut self, status: i32) -> i32 {
+        const NONE: i32 = -1;
+        if self.phase == Phase::Running && self.takes {
+            let now = Instant::now();
+            if self.end_item(abi::Status::from_i32(status), now) && self.more > 0 {
+                let next =
+                    self.call.as_ref().and_then(|call| call.of.next(now.into_std()).zip(Some(Arc::clone(&call.of))));
+                if let Some(((position, item), of)) = next {
+                    self.more -= 1;
+                    self.begin_item(item, Call { of, position }, now);
+                }
+            }
+        }
+        if self.phase == Phase::Over || !self.takes {
+            return NONE;
+        }
+        self.hand_over();
+        i32::try_from(self.item.len()).unwrap_or(NONE)
     }
 
     /// The environment variables that the guest sees, each as `NAME=value`.
     pub(super) fn environment(&self) -> &[String] {
         &self.surroundings.environment
-    }
-
-    pub(super) fn is_overdue(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline + self.carried.waited().0 <= Instant::now())
     }
 
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
@@ -174,46 +233,46 @@ impl Host {
     }
 
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
-        if !self.started {
+        if self.phase != Phase::Running {
             return Err(OutputError::TooEarly);
         }
         if item.len() > self.output_item_max {
             return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
         }
         cbor::check_one(item).map_err(OutputError::NotAnItem)?;
-        self.given += 1;
-        self.given_bytes += item.len() as u64;
-        if self.given > MAX_OUTPUTS {
+        self.count += 1;
+        self.bytes += item.len() as u64;
+        if self.count > MAX_OUTPUTS {
             return Err(OutputError::TooMany);
         }
-        if self.given_bytes > MAX_OUTPUT_BYTES {
+        if self.bytes > MAX_OUTPUT_BYTES {
             return Err(OutputError::TooLarge);
         }
-        self.outputs.push(item);
+        self.given.push(item);
         Ok(())
     }
 
     /// What happens at each tick: the guest ends if its time is up, gives way to others, and waits until outputs that are too
     /// many to hold are handed on.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        if self.carried.lock().failure.is_some() {
+        if self.clock.failure().is_some() {
             return Err(NotCarried.into());
         }
-        if self.is_overdue() {
+        if self.clock.is_overdue() {
             return Err(OutOfTime.into());
         }
-        if !self.outputs.is_full() {
+        if !self.given.open().is_full() {
             // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
         let Some(Call { of, position }) = self.call.clone() else { return Err(NotCarried.into()) };
-        let (outputs, carried) = (std::mem::take(&mut self.outputs), self.carried.clone());
-        carried.begin();
+        let (outputs, clock) = (self.given.take_open(), self.clock.clone());
+        clock.stop();
         Ok(UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
                 let ended = of.carry(position, outputs).await;
-                carried.end(ended);
+                clock.go_on(ended);
             }),
         ))
     }
@@ -225,6 +284,16 @@ impl Host {
             None => surroundings.context("", 0),
         };
         self.context.get_or_insert_with(encode).clone()
+    }
+}
+
+/// What a guest has said of an item that failed.
+fn said(status: Option<abi::Status>, reason: Option<String>) -> Failure {
+    let reason = reason.unwrap_or_else(|| "the task failed without saying why".to_owned());
+    match status {
+        Some(abi::Status::Fatal) => Failure::fatal(FailureKind::Error, reason),
+        Some(_) => Failure::passing(FailureKind::Error, reason),
+        None => Failure::passing(FailureKind::Trap, "the task returned a status that ABI 1 does not have"),
     }
 }
 
@@ -241,7 +310,11 @@ pub(super) fn parts<'a>(
     caller: &'a mut Caller<'_, Host>,
     function: &'static str,
 ) -> Result<(&'a mut [u8], &'a mut Host), OutOfBounds> {
-    let memory: Memory = caller.get_export(abi::MEMORY).and_then(Extern::into_memory).ok_or(OutOfBounds(function))?;
+    let memory: Memory = match caller.data().guest {
+        Some(memory) => memory,
+        // A function that starts the instance calls.
+        None => caller.get_export(abi::MEMORY).and_then(Extern::into_memory).ok_or(OutOfBounds(function))?,
+    };
     Ok(memory.data_and_store_mut(caller))
 }
 
@@ -257,7 +330,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         let (memory, host) = parts(&mut caller, abi::EMIT)?;
         let item = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::EMIT))?;
         host.emit(item)?;
-        if host.outputs.is_full() {
+        if host.given.open().is_full() {
             // The guest meets the tick at its next loop or call.
             caller.as_context_mut().set_epoch_deadline(0);
         }
@@ -288,6 +361,16 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         let length = i32::try_from(context.len()).unwrap_or(i32::MAX);
         let target = memory.get_mut(range(pointer, length)).ok_or(OutOfBounds(abi::CONTEXT_READ))?;
         target.copy_from_slice(&context);
+        wasmtime::Result::<()>::Ok(())
+    })?;
+    linker.func_wrap(abi::MODULE, abi::NEXT, |mut caller: Caller<'_, Host>, status: i32| {
+        caller.data_mut().next(status)
+    })?;
+    linker.func_wrap(abi::MODULE, abi::ITEM_READ, |mut caller: Caller<'_, Host>, pointer: i32| {
+        let (memory, host) = parts(&mut caller, abi::ITEM_READ)?;
+        let length = i32::try_from(host.item.len()).unwrap_or(i32::MAX);
+        let target = memory.get_mut(range(pointer, length)).ok_or(OutOfBounds(abi::ITEM_READ))?;
+        target.copy_from_slice(&host.item);
         wasmtime::Result::<()>::Ok(())
     })?;
     Ok(())

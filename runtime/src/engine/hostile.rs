@@ -1,10 +1,11 @@
 //! Guests that mean harm. Whatever they do, the engine gives a failure with a reason, and whoever comes next runs unharmed and
 //! finds nothing of them.
 //!
-//! [`calls`] has what a guest can call, [`modules`] what it can be, [`time`] how it can hold a thread, [`leftovers`] what could
+//! [`calls`] has what a guest can call, [`each`] those that take their items themselves, [`modules`] what it can be, [`time`] how it can hold a thread, [`leftovers`] what could
 //! be left of it.
 
 mod calls;
+mod each;
 mod leftovers;
 mod modules;
 mod time;

@@ -150,7 +150,7 @@ mod tests {
 
     /// How many items the instance has handled that gets this one; 0 if it fails.
     async fn count(task: &Task, instances: &Instances, item: u8) -> u8 {
-        task.run(&[item], Call::idle(), instances).await.map_or(0, |outputs| outputs.payload()[0])
+        task.run(vec![item].into(), Call::idle(), instances).await.map_or(0, |outputs| outputs.into_payload()[0])
     }
 
     async fn counts(task: &Task, instances: &Instances, items: &[u8]) -> Vec<u8> {
@@ -190,7 +190,7 @@ mod tests {
         let task = counting(1, Isolation::Worker, None);
         let instances = task.instances();
         for _ in 0..3 {
-            assert_eq!(task.run(&[1], Call::idle(), &instances).await.expect("outputs").len(), 1);
+            assert_eq!(task.run(vec![1].into(), Call::idle(), &instances).await.expect("outputs").len(), 1);
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let task = counting(1, Isolation::Worker, None);
         let lines = Arc::<Lines>::default();
         let call = Call { of: lines.clone(), position: 0 };
-        task.run(&[1], call, &task.instances()).await.expect("outputs");
+        task.run(vec![1].into(), call, &task.instances()).await.expect("outputs");
         assert_eq!(Arc::strong_count(&lines), 1);
     }
 

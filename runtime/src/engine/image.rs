@@ -173,8 +173,9 @@ mod tests {
         let task = plugin.with_state("t", &task, log).await?.expect("a task with state");
         let mut given = Vec::new();
         for _ in 0..3 {
-            let outputs = task.run(b"\x05", Call::idle(), &task.instances()).await.expect("outputs");
-            given.extend_from_slice(outputs.payload());
+            let outputs =
+                task.run(Bytes::from_static(b"\x05"), Call::idle(), &task.instances()).await.expect("outputs");
+            given.extend_from_slice(&outputs.into_payload());
         }
         let lines = lines.lock().expect("nobody panicked").clone();
         Ok((given, lines))

@@ -228,9 +228,11 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
     let mut tasks = Vec::with_capacity(names.len());
     for name in names {
         check_export(contents, &format!("{}{name}", abi::TASK_PREFIX), "(i32, i32) -> (i32)")?;
-        let init = format!("{}{name}", abi::INIT_PREFIX);
-        if contents.has_export(&init) {
-            check_export(contents, &init, "() -> (i32)")?;
+        for prefix in [abi::INIT_PREFIX, abi::EACH_PREFIX] {
+            let optional = format!("{prefix}{name}");
+            if contents.has_export(&optional) {
+                check_export(contents, &optional, "() -> (i32)")?;
+            }
         }
         tasks.push(described.remove(name).unwrap_or_else(|| TaskDescription {
             abi: abi::VERSION,

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pcluster_abi as abi;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::{Extern, Memory, Module, ModuleExport, Store, Trap, TypedFunc, Val};
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
-use super::host::{Carried, Host, NotCarried, OutOfBounds, OutputError};
+use super::host::{Host, NotCarried, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
-use super::output::Outputs;
+use super::output::Given;
 use super::task::{Call, Failure, FailureKind, Task};
 use super::wasi::Exit;
 use super::{EngineError, backtrace};
-
-/// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
-const BACKSTOP: Duration = Duration::from_millis(100);
 
 /// Where in the module the exports are; finding them by place is quicker than by name.
 #[derive(Clone)]
@@ -27,6 +25,7 @@ pub(super) struct Exports {
     pub(super) init: Option<ModuleExport>,
     alloc: ModuleExport,
     task: ModuleExport,
+    each: Option<ModuleExport>,
 }
 
 impl Exports {
@@ -46,6 +45,7 @@ impl Exports {
             init: module.get_export_index(&format!("{}{task}", abi::INIT_PREFIX)),
             alloc: export(abi::ALLOC)?,
             task: export(&format!("{}{task}", abi::TASK_PREFIX))?,
+            each: module.get_export_index(&format!("{}{task}", abi::EACH_PREFIX)),
         })
     }
 }
@@ -56,6 +56,8 @@ pub(super) struct Instance {
     /// What is called of it; `None` before the first item.
     entry: Option<Entry>,
     handled: u32,
+    /// Whether the guest has always come to an end of its own.
+    is_sound: bool,
     /// Given up after the store.
     _slot: OwnedSemaphorePermit,
 }
@@ -65,7 +67,15 @@ struct Entry {
     instance: wasmtime::Instance,
     memory: Memory,
     alloc: TypedFunc<i32, i32>,
-    task: TypedFunc<(i32, i32), i32>,
+    run: Run,
+}
+
+/// How an instance is given its items.
+enum Run {
+    /// It takes them itself.
+    Each(TypedFunc<(), i32>),
+    /// It is called for each.
+    One(TypedFunc<(i32, i32), i32>),
 }
 
 impl Instance {
@@ -76,26 +86,40 @@ impl Instance {
         let mut store = Store::new(&task.engine.inner, Host::new(task));
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        Ok(Self { store, entry: None, handled: 0, _slot: slot })
+        Ok(Self { store, entry: None, handled: 0, is_sound: true, _slot: slot })
     }
 
-    /// How many items it has been given.
-    pub(super) fn handled(&self) -> u32 {
-        self.handled
+    /// Whether it may have another item.
+    pub(super) fn has_room(&self, task: &Task) -> bool {
+        self.is_sound && self.handled < task.items_max()
     }
 
-    /// Runs the task on one item.
-    pub(super) async fn run(&mut self, task: &Task, item: &[u8], call: Call) -> Result<Outputs, Failure> {
-        let carried = self.begin(task, call);
-        let ended = within(task.limits.timeout.saturating_add(BACKSTOP), &carried, self.enter(task, item)).await;
-        self.end(task, ended)
+    /// Runs the task on an item, and on others that the call's frame has if the guest takes its items itself, so long as none
+    /// fails and the instance may have more. What they give is added to `given`. The error says which item failed.
+    pub(super) async fn run(
+        &mut self,
+        task: &Task,
+        item: Bytes,
+        call: Call,
+        given: &mut Given,
+    ) -> Result<(), (usize, Failure)> {
+        let most = task.items_max().saturating_sub(self.handled);
+        let before = given.ended();
+        self.begin(item, call, most.saturating_sub(1), std::mem::take(given));
+        let clock = self.store.data().clock.clone();
+        let ended = clock.limit(self.enter(task)).await;
+        let (all, failed) = self.end(task, ended.as_ref());
+        self.handled = self.handled.saturating_add(u32::try_from(all.ended() - before).unwrap_or(u32::MAX));
+        *given = all;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Makes the task's state, before any item.
     pub(super) async fn initialise(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
-        let carried = self.begin(task, call);
-        let ended = within(task.limits.timeout.saturating_add(BACKSTOP), &carried, self.enter_init(task)).await;
-        self.end(task, ended).map(drop)
+        self.begin(Bytes::new(), call, 0, Given::default());
+        let clock = self.store.data().clock.clone();
+        let ended = clock.limit(self.enter_init(task)).await;
+        self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
     /// Since when the guest's clock runs, if it has asked for the time.
@@ -103,30 +127,40 @@ impl Instance {
         self.store.data().wasi.clock()
     }
 
-    fn begin(&mut self, task: &Task, call: Call) -> Carried {
-        self.store.data_mut().begin(call, Instant::now().checked_add(task.limits.timeout));
+    fn begin(&mut self, item: Bytes, call: Call, more: u32, given: Given) {
+        self.store.data_mut().begin(item, call, more, given);
         self.store.set_epoch_deadline(1);
-        self.handled = self.handled.saturating_add(1);
-        self.store.data().carried.clone()
     }
 
-    async fn enter(&mut self, task: &Task, item: &[u8]) -> Entered {
+    async fn enter(&mut self, task: &Task) -> Entered {
         let (store, entry) = self.entered(task).await?;
+        let task = match &entry.run {
+            Run::Each(each) => {
+                store.data_mut().let_take();
+                each.call_async(&mut *store, ()).await?;
+                return if store.data().is_over() { Ok(()) } else { Err(NotEnded.into()) };
+            }
+            Run::One(task) => task,
+        };
+        let item = store.data().item();
         let length = i32::try_from(item.len())?;
         let pointer = entry.alloc.call_async(&mut *store, length).await?;
         let start = pointer.cast_unsigned() as usize;
         let target = entry.memory.data_mut(&mut *store).get_mut(start..start.saturating_add(item.len()));
-        target.ok_or(NoRoom)?.copy_from_slice(item);
-        store.data_mut().started = true;
-        let status = entry.task.call_async(&mut *store, (pointer, length)).await?;
-        Ok(abi::Status::from_i32(status))
+        target.ok_or(NoRoom)?.copy_from_slice(&item);
+        store.data_mut().hand_over();
+        let status = task.call_async(&mut *store, (pointer, length)).await?;
+        store.data_mut().end_item(abi::Status::from_i32(status), Instant::now());
+        Ok(())
     }
 
     async fn enter_init(&mut self, task: &Task) -> Entered {
         let (store, entry) = self.entered(task).await?;
-        let Some(init) = &task.exports.init else { return Ok(Some(abi::Status::Done)) };
+        let Some(init) = &task.exports.init else { return Ok(()) };
         let init = function(store, &entry.instance, init)?.typed::<(), i32>(&*store)?;
-        Ok(abi::Status::from_i32(init.call_async(&mut *store, ()).await?))
+        let status = init.call_async(&mut *store, ()).await?;
+        store.data_mut().end_item(abi::Status::from_i32(status), Instant::now());
+        Ok(())
     }
 
     /// What is called of the instance, which is started if need be.
@@ -138,21 +172,25 @@ impl Instance {
         Ok((&mut self.store, entry))
     }
 
-    /// How an execution has ended; `None` if its time was over.
-    fn end(&mut self, task: &Task, ended: Option<Entered>) -> Result<Outputs, Failure> {
+    /// Ends a run: what the items have given, and which of them failed if one did. `None`: its time was over.
+    fn end(&mut self, task: &Task, ended: Option<&Entered>) -> (Given, Option<(usize, Failure)>) {
+        self.is_sound = matches!(ended, Some(Ok(())));
         let host = self.store.data_mut();
-        let outputs = host.end();
-        match ended {
-            None => Err(timed_out(task.limits.timeout)),
-            Some(Err(error)) => Err(Failure { backtrace: backtrace::of(&error), ..trapped(&error, host, task.limits) }),
-            Some(Ok(Some(abi::Status::Done))) => host.carried.failure().map_or(Ok(outputs), Err),
-            Some(Ok(status)) => Err(failed(status, host.failure.take())),
-        }
+        let failure = match ended {
+            // What a guest does after its last item is nobody's failure.
+            _ if host.is_over() => None,
+            None => Some(timed_out(task.limits.timeout)),
+            Some(Err(error)) => Some(Failure { backtrace: backtrace::of(error), ..trapped(error, host, task.limits) }),
+            Some(Ok(())) => None,
+        };
+        let position = host.position();
+        let (given, said) = host.end();
+        (given, failure.or(said).map(|failure| (position, failure)))
     }
 }
 
-/// The status that the guest returned, if it is one, or how it came to an end.
-type Entered = wasmtime::Result<Option<abi::Status>>;
+/// How the guest came to an end that was not its own, if it did.
+type Entered = wasmtime::Result<()>;
 
 /// The state of an instance of an instrumented module, which exports all globals and memories.
 impl InstanceState for Instance {
@@ -184,11 +222,15 @@ impl Entry {
             function(store, &instance, initialize)?.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
         }
         let memory = instance.get_module_export(&mut *store, &exports.memory).and_then(Extern::into_memory);
+        store.data_mut().guest = memory;
         Ok(Self {
             instance,
             memory: memory.ok_or(OutOfBounds(abi::MEMORY))?,
             alloc: function(store, &instance, &exports.alloc)?.typed(&*store)?,
-            task: function(store, &instance, &exports.task)?.typed(&*store)?,
+            run: match &exports.each {
+                Some(each) => Run::Each(function(store, &instance, each)?.typed(&*store)?),
+                None => Run::One(function(store, &instance, &exports.task)?.typed(&*store)?),
+            },
         })
     }
 }
@@ -198,25 +240,10 @@ impl Entry {
 #[error("the pointer that `{}` returned has no room for the item", abi::ALLOC)]
 struct NoRoom;
 
-/// Runs a guest, but no longer than this. While it waits for its outputs to be handed on, its clock stands still.
-async fn within<T>(timeout: Duration, carried: &Carried, run: impl Future<Output = T>) -> Option<T> {
-    /// How often to look whether a guest that waits has gone on.
-    const LOOK: Duration = Duration::from_millis(100);
-    let mut run = std::pin::pin!(run);
-    let started = Instant::now();
-    let mut patience = timeout;
-    loop {
-        if let Ok(ended) = tokio::time::timeout(patience, &mut run).await {
-            return Some(ended);
-        }
-        let (waited, waits) = carried.waited();
-        let left = timeout.saturating_sub(started.elapsed().saturating_sub(waited));
-        if left.is_zero() && !waits {
-            return None;
-        }
-        patience = left.max(LOOK);
-    }
-}
+/// The guest returned in the middle of its items.
+#[derive(Debug, thiserror::Error)]
+#[error("the task returned without having ended its item")]
+struct NotEnded;
 
 fn function(
     store: &mut Store<Host>,
@@ -225,15 +252,6 @@ fn function(
 ) -> wasmtime::Result<wasmtime::Func> {
     let found = instance.get_module_export(store, export).and_then(Extern::into_func);
     found.ok_or_else(|| wasmtime::Error::msg("an export that must be a function is none"))
-}
-
-fn failed(status: Option<abi::Status>, reason: Option<String>) -> Failure {
-    let reason = reason.unwrap_or_else(|| "the task failed without saying why".to_owned());
-    match status {
-        Some(abi::Status::Fatal) => Failure::fatal(FailureKind::Error, reason),
-        Some(_) => Failure::passing(FailureKind::Error, reason),
-        None => Failure::passing(FailureKind::Trap, "the task returned a status that ABI 1 does not have"),
-    }
 }
 
 fn timed_out(timeout: Duration) -> Failure {
@@ -253,7 +271,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
         return Failure::passing(FailureKind::Output, output.to_string());
     }
     if error.is::<NotCarried>() {
-        return host.carried.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
+        return host.clock.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
     }
     if host.memory.exceeded() {
         let memory = bytesize::ByteSize(limits.memory).display().iec();

@@ -1,4 +1,4 @@
-//! Running one task on one item, in a fresh [`Instance`] or one that has handled others before.
+//! Running one task on one item, in a fresh instance or one that has handled others before.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
-use super::output::Outputs;
+use super::output::{Given, Outputs};
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
 pub use crate::dead::FailureKind;
@@ -67,6 +67,17 @@ pub trait Caller: Send + Sync {
 
     /// Takes a line that the guest logged or printed. It must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);
+
+    /// An item that began then has ended well now, and has given so many bytes.
+    fn ended(&self, bytes: u64, began: Instant, now: Instant) {
+        let _ = (bytes, began, now);
+    }
+
+    /// The next item that shall run in the same instance, with its position, if there is one. It begins now.
+    fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
+        let _ = now;
+        None
+    }
 
     /// Takes outputs of an item that still runs because they have become too many to hold; the guest waits meanwhile. An
     /// error ends the execution.
@@ -186,21 +197,48 @@ impl Task {
         }
     }
 
-    /// Runs the task on one item, in an instance that waits among these or else in a fresh one: its outputs, or why there are
-    /// none. Dropping the future interrupts the guest at its next tick. An instance is used again only after it has succeeded.
+    /// Runs the task on one item: its outputs, or why there are none. As [`Self::run_all`], with a caller that has no other.
     ///
     /// # Errors
     ///
     /// Whatever went wrong within the guest; the host is never harmed.
-    pub async fn run(&self, item: &[u8], call: Call, instances: &Instances) -> Result<Outputs, Failure> {
+    pub async fn run(&self, item: Bytes, call: Call, instances: &Instances) -> Result<Outputs, Failure> {
+        let mut given = Given::default();
+        self.run_all(item, call, instances, &mut given).await.map_err(|(_, failure)| failure)?;
+        Ok(given.into_outputs())
+    }
+
+    /// Runs the task on an item, in an instance that waits among these or else in a fresh one, and in the same instance on as
+    /// many others as it may have and the caller gives. What they give is added to `given`; items that have ended well are
+    /// there whatever becomes of the next. Dropping the future interrupts the guest at its next tick, and loses `given`. An
+    /// instance is used again only after all its items have succeeded.
+    ///
+    /// # Errors
+    ///
+    /// Which item failed, and why: whatever went wrong within the guest; the host is never harmed.
+    pub async fn run_all(
+        &self,
+        item: Bytes,
+        call: Call,
+        instances: &Instances,
+        given: &mut Given,
+    ) -> Result<(), (usize, Failure)> {
         let mut instance = match instances.take() {
             Some(instance) => instance,
-            None => Instance::new(self).await?,
+            None => Instance::new(self).await.map_err(|failure| (call.position, failure))?,
         };
-        let outputs = instance.run(self, item, call).await?;
-        if self.reuse.items.is_none_or(|items| instance.handled() < items) {
+        instance.run(self, item, call, given).await?;
+        if instance.has_room(self) {
             instances.put(instance);
         }
-        Ok(outputs)
+        Ok(())
+    }
+
+    /// How many items an instance may have.
+    pub(super) fn items_max(&self) -> u32 {
+        match self.reuse.isolation {
+            Isolation::Item => 1,
+            Isolation::Frame | Isolation::Worker => self.reuse.items.unwrap_or(u32::MAX),
+        }
     }
 }

@@ -61,8 +61,8 @@ pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
 /// Runs a task on some bytes and keeps what it logs.
 pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
     let of: Arc<Lines> = Arc::clone(lines);
-    let outputs = task.run(item, Call { of, position: 0 }, &task.instances()).await?;
-    Ok(outputs.items().map(Bytes::copy_from_slice).collect())
+    let outputs = task.run(Bytes::copy_from_slice(item), Call { of, position: 0 }, &task.instances()).await?;
+    Ok(outputs.into_items())
 }
 
 /// The log lines of an execution.

@@ -205,7 +205,11 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
         for described in &plugin.inspection.tasks {
             match plugin.task(&described.name, limits, Surroundings::default(), Reuse::default()) {
                 Ok(task) => {
-                    drop(runtime.block_on(task.run(b"\x05", Call::idle(), &task.instances())));
+                    drop(runtime.block_on(task.run(
+                        bytes::Bytes::from_static(b"\x05"),
+                        Call::idle(),
+                        &task.instances(),
+                    )));
                     drop(runtime.block_on(plugin.with_state(&described.name, &task, Box::new(|_, _| {}))));
                 }
                 Err(_) => assert!(plugin.inspection.check_memory(limits.memory).is_err()),

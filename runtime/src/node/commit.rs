@@ -4,11 +4,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::letter::with_deaths;
 use super::outcome::Hop;
-use super::run::{Ending, Ran};
+use super::run::Ran;
 use super::taken::{Back, Taken};
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::dead::Attempt;
-use crate::engine::output::Outputs;
+use crate::engine::output::{Given, Outputs, Slice};
 use crate::engine::task::Failure;
 use crate::frame::id::Index;
 use crate::frame::{Headers, headers_of};
@@ -42,17 +42,11 @@ pub(super) struct Packed {
 impl Hop {
     /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { endings, mut large, carried } = ran;
-        let mut done = Vec::with_capacity(endings.len());
-        let mut failed = Vec::new();
-        for Ending { position, outputs } in endings {
-            match outputs {
-                Ok(outputs) => done.push((position, outputs)),
-                Err(failure) => failed.push((position, self.history(taken, &failure), failure)),
-            }
-        }
+        let Ran { given, failed, mut large, carried } = ran;
+        let history = |(position, failure): (usize, Failure)| (position, self.history(taken, &failure), failure);
+        let failed: Vec<_> = failed.into_iter().map(history).collect();
         let whole = failed.is_empty() && large.is_empty();
-        let Packed { messages, kept, large: larger } = self.pack(taken, done, carried, whole);
+        let Packed { messages, kept, large: larger } = self.pack(taken, given, carried, whole);
         large.extend(larger);
         let outputs = self.stream(taken, messages, carried).await?;
         let mut open = vec![true; taken.len()];
@@ -150,7 +144,7 @@ impl Hop {
 
     /// Messages of a single item's outputs while it still runs; `first` were made before.
     pub(super) fn carried_messages(&self, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
-        let mut messages = self.pack(taken, vec![(0, outputs)], first, true).messages;
+        let mut messages = self.pack(taken, vec![(0, outputs).into()], first, true).messages;
         for (message, number) in messages.iter_mut().zip(first..) {
             message.message_id = self.carried_id(taken, number);
         }
@@ -159,22 +153,26 @@ impl Hop {
 
     /// Packs outputs into messages, numbered from `first`. Of a frame of which something may have to be put back (not
     /// `whole`), or that gave very much, only those are packed for which a batch has room.
-    fn pack(&self, taken: &Taken, mut done: Vec<(usize, Outputs)>, first: usize, whole: bool) -> Packed {
+    fn pack(&self, taken: &Taken, mut given: Vec<Given>, first: usize, whole: bool) -> Packed {
         let bytes_max = FRAME_BYTES.min(self.broker.max_item() / 2);
-        let (items, bytes) =
-            done.iter().fold((0, 0), |(items, bytes), (_, outputs)| (items + outputs.len(), bytes + outputs.bytes()));
+        let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(Given::items).collect();
+        done.sort_by_key(|(position, _)| *position);
+        let (items, bytes) = done
+            .iter()
+            .fold((0, 0), |(items, bytes), (_, outputs)| (items + outputs.len(), bytes + outputs.payload().len()));
+        let positions = || done.iter().map(|(position, _)| *position).collect();
         if items == 0 {
-            let kept = done.into_iter().map(|(position, _)| position).collect();
-            return Packed { messages: Vec::new(), kept, large: Vec::new() };
+            return Packed { messages: Vec::new(), kept: positions(), large: Vec::new() };
         }
         if items == 1 || items <= FRAME_ITEMS && bytes <= bytes_max {
             let roots = done
                 .iter()
                 .flat_map(|(position, outputs)| std::iter::repeat_n(taken.frame.index.get(*position), outputs.len()));
             let index: Index = roots.collect();
-            let kept = done.iter().map(|(position, _)| *position).collect();
-            let payload = if done.len() == 1 {
-                done.remove(0).1.into_payload()
+            let kept = positions();
+            let payload = if given.len() == 1 {
+                // What ran one after the other is as the message holds it.
+                given.remove(0).into_outputs().into_payload()
             } else {
                 let mut payload = BytesMut::with_capacity(bytes);
                 for (_, outputs) in &done {
@@ -194,7 +192,7 @@ impl Hop {
         let mut packing = Packing { hop: self, taken, first, bytes_max, messages, roots, payload };
         let (mut kept, mut large) = (Vec::with_capacity(done.len()), Vec::new());
         for (position, outputs) in done {
-            if packing.len() + packing.needs(&outputs) <= room {
+            if packing.len() + packing.needs(outputs) <= room {
                 for item in outputs.items() {
                     packing.add(taken.frame.index.get(position), item);
                 }
@@ -236,12 +234,14 @@ impl Packing<'_> {
     }
 
     /// The most messages that these outputs add.
-    fn needs(&self, outputs: &Outputs) -> usize {
-        if self.roots.len() + outputs.len() <= FRAME_ITEMS && self.payload.len() + outputs.bytes() <= self.bytes_max {
+    fn needs(&self, outputs: Slice<'_>) -> usize {
+        if self.roots.len() + outputs.len() <= FRAME_ITEMS
+            && self.payload.len() + outputs.payload().len() <= self.bytes_max
+        {
             return usize::from(self.roots.is_empty());
         }
         // Of two messages in a row, one is at least half full.
-        outputs.len() / FRAME_ITEMS + 2 * outputs.bytes() / self.bytes_max + 1
+        outputs.len() / FRAME_ITEMS + 2 * outputs.payload().len() / self.bytes_max + 1
     }
 
     fn add(&mut self, root: usize, item: &[u8]) {

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
@@ -14,7 +16,7 @@ use tokio::sync::Mutex;
 use super::logs::StageLog;
 use super::run::Running;
 use super::stats::HopStats;
-use crate::engine::output::Outputs;
+use crate::engine::output::{Given, Outputs};
 use crate::engine::task::{Call, Caller, Failure, Task};
 use crate::name::StageName;
 
@@ -48,32 +50,42 @@ struct Step {
     gone: AtomicUsize,
 }
 
-/// Runs an item of a frame through all stages of the hop.
-pub(super) async fn run(running: &Arc<Running>, position: usize) -> Result<Outputs, Failure> {
+/// Runs an item of a frame through all stages of the hop, and adds what the last gives to `given`. A hop of one stage may run
+/// others of the frame's items in the same go.
+pub(super) async fn run(running: &Arc<Running>, position: usize, given: &mut Given) -> Result<(), (usize, Failure)> {
     let hop = running.hop();
     let item = running.item(position);
     if hop.inline.is_empty() {
         let call = Call { of: Arc::clone(running) as Arc<dyn Caller>, position };
-        return hop.task.run(item, call, running.instances(0)).await;
+        return hop.task.run_all(item, call, running.instances(0), given).await;
     }
+    let began = Instant::now();
+    let passed = pass(running, position, item).await.map_err(|failure| (position, failure))?;
+    given.append(&passed);
+    given.end(position);
+    running.ended(passed.bytes() as u64, began, Instant::now());
+    Ok(())
+}
+
+async fn pass(running: &Arc<Running>, position: usize, item: Bytes) -> Result<Outputs, Failure> {
+    let hop = running.hop();
     let passing = Arc::new(Passing { running: Arc::clone(running), position, given: Mutex::default() });
     let step = Arc::new(Step { stage: 0, id: running.id(position), gone: AtomicUsize::new(0), passing });
     let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position };
     let outputs = hop.task.run(item, call, running.instances(0)).await?;
-    step.go_on(&outputs).await?;
-    let given = std::mem::take(&mut *step.passing.given.lock().await);
-    Ok(given)
+    step.go_on(outputs).await?;
+    Ok(std::mem::take(&mut *step.passing.given.lock().await))
 }
 
 impl Step {
     /// Runs what a stage has given through the stages after it.
-    fn go_on<'a>(&'a self, outputs: &'a Outputs) -> BoxFuture<'a, Result<(), Failure>> {
+    fn go_on(&self, outputs: Outputs) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
             let passing = &self.passing;
             let Some(next) = passing.running.hop().inline.get(self.stage) else {
-                return passing.give(outputs).await;
+                return passing.give(&outputs).await;
             };
-            for item in outputs.items() {
+            for item in outputs.into_items() {
                 let number = self.gone.fetch_add(1, Relaxed);
                 let step = Arc::new(Self {
                     passing: Arc::clone(passing),
@@ -87,7 +99,7 @@ impl Step {
                 let outputs = ran.map_err(|failure| within(&next.name, failure))?;
                 drop(running);
                 next.stats.done.fetch_add(1, Relaxed);
-                step.go_on(&outputs).await?;
+                step.go_on(outputs).await?;
             }
             Ok(())
         }
@@ -99,8 +111,8 @@ impl Passing {
     /// Takes what the last stage has given, and hands it on when it becomes too much to hold.
     async fn give(&self, outputs: &Outputs) -> Result<(), Failure> {
         let mut given = self.given.lock().await;
-        given.append(outputs);
-        if !given.is_full() {
+        given.append(outputs.all());
+        if !given.all().is_full() {
             return Ok(());
         }
         let full = std::mem::take(&mut *given);
@@ -125,7 +137,7 @@ impl Caller for Step {
     }
 
     fn carry(self: Arc<Self>, _: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-        async move { self.go_on(&outputs).await }.boxed()
+        async move { self.go_on(outputs).await }.boxed()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
@@ -22,7 +23,7 @@ use super::turns::{Turn, Turns};
 use super::worker::reached;
 use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
-use crate::engine::output::Outputs;
+use crate::engine::output::{Given, Outputs};
 use crate::engine::task::{Caller, Failure, FailureKind, Task};
 
 /// A frame that takes longer than this asks for the node's other turns.
@@ -30,16 +31,11 @@ const HELP_AFTER: Duration = Duration::from_millis(2);
 /// Items that nobody has begun are left to other nodes when a frame has taken this long and would take as long again.
 pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
 
-/// How one item ended.
-pub(super) struct Ending {
-    pub(super) position: usize,
-    pub(super) outputs: Result<Outputs, Failure>,
-}
-
 /// A frame while its items run.
 pub(super) struct Running {
     hop: Arc<Hop>,
     taken: Arc<Taken>,
+    turns: Arc<Turns>,
     /// For each stage of the hop, the instances that may run the next item.
     instances: Vec<Instances>,
     started: Instant,
@@ -56,15 +52,18 @@ pub(super) struct Running {
 
 #[derive(Default)]
 struct Ended {
-    endings: Vec<Ending>,
+    given: Vec<Given>,
+    failed: Vec<(usize, Failure)>,
     /// Items with too many outputs to run beside others.
     large: Vec<usize>,
 }
 
 /// What came of a frame's items.
 pub(super) struct Ran {
-    /// Those that have ended, in order.
-    pub(super) endings: Vec<Ending>,
+    /// What those have given that have ended well.
+    pub(super) given: Vec<Given>,
+    /// Those that have failed.
+    pub(super) failed: Vec<(usize, Failure)>,
     /// Items to be run each in a frame of its own.
     pub(super) large: Vec<usize>,
     /// Messages made of a single item's outputs so far.
@@ -82,6 +81,7 @@ pub(super) async fn run(
     let running = Arc::new(Running {
         hop: Arc::clone(hop),
         taken: Arc::clone(taken),
+        turns: Arc::clone(turns),
         instances: std::iter::once(&hop.task)
             .chain(hop.inline.iter().map(|stage| &stage.task))
             .map(Task::instances)
@@ -98,12 +98,12 @@ pub(super) async fn run(
     let (begun, all_begun) = watch::channel(false);
     let all = async {
         {
-            let mut own = std::pin::pin!(running.work(turns));
+            let mut own = std::pin::pin!(running.work());
             let help = tokio::time::sleep(HELP_AFTER);
             tokio::select! {
                 biased;
                 () = &mut own => return,
-                () = help, if taken.len() > 1 => running.call_for_help(turns, &all_begun, &mut helpers),
+                () = help, if taken.len() > 1 => running.call_for_help(&all_begun, &mut helpers),
             }
             own.await;
         }
@@ -118,9 +118,9 @@ pub(super) async fn run(
         () = reached(phase, Phase::Interrupt) => {}
     }
     helpers.shutdown().await;
-    let Ended { mut endings, large } = std::mem::take(&mut *running.ended());
-    endings.sort_by_key(|ending| ending.position);
-    Ran { endings, large, carried: running.carried.load(Relaxed) }
+    let Ended { given, mut failed, large } = std::mem::take(&mut *running.ended());
+    failed.sort_by_key(|(position, _)| *position);
+    Ran { given, failed, large, carried: running.carried.load(Relaxed) }
 }
 
 impl Running {
@@ -128,8 +128,8 @@ impl Running {
         &self.hop
     }
 
-    pub(super) fn item(&self, position: usize) -> &[u8] {
-        &self.taken.frame.items[position]
+    pub(super) fn item(&self, position: usize) -> Bytes {
+        self.taken.frame.items[position].clone()
     }
 
     /// Where the instances of the hop's stage at this place wait.
@@ -141,42 +141,44 @@ impl Running {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs items as long as there are some that nobody has begun.
-    async fn work(self: &Arc<Self>, turns: &Turns) {
-        while let Some(position) = self.begin() {
+    /// Runs items as long as there are some that nobody has begun. If dropped, what they have given so far is as if they had not
+    /// run.
+    async fn work(self: &Arc<Self>) {
+        let items = &self.taken.frame.items;
+        let mut given = Given::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
+        let _running = self.hop.stats.run();
+        loop {
             let started = Instant::now();
-            let running = self.hop.stats.run();
-            let outputs = inline::run(self, position).await;
-            drop(running);
-            turns.ran(started.elapsed());
-            if let Ok(outputs) = &outputs {
-                self.gathered.fetch_add(outputs.bytes(), Relaxed);
-            }
-            let mut ended = self.ended();
-            if !ended.large.contains(&position) {
-                ended.endings.push(Ending { position, outputs });
+            let Some(position) = self.begin(started) else { break };
+            if let Err((position, failure)) = inline::run(self, position, &mut given).await {
+                self.turns.ran(started, Instant::now());
+                let mut ended = self.ended();
+                if !ended.large.contains(&position) {
+                    ended.failed.push((position, failure));
+                }
             }
         }
+        self.ended().given.push(given);
     }
 
     /// Lets free turns run items of the frame, until all have begun.
-    fn call_for_help(self: &Arc<Self>, turns: &Arc<Turns>, begun: &watch::Receiver<bool>, helpers: &mut JoinSet<()>) {
+    fn call_for_help(self: &Arc<Self>, begun: &watch::Receiver<bool>, helpers: &mut JoinSet<()>) {
         let left = self.taken.len().saturating_sub(self.next.load(Relaxed));
-        for _ in 0..left.min(usize::try_from(turns.concurrency()).unwrap_or(usize::MAX) - 1) {
-            let (running, turns, mut begun) = (Arc::clone(self), Arc::clone(turns), begun.clone());
+        for _ in 0..left.min(usize::try_from(self.turns.concurrency()).unwrap_or(usize::MAX) - 1) {
+            let (running, mut begun) = (Arc::clone(self), begun.clone());
             helpers.spawn(async move {
                 let turn = tokio::select! {
-                    turn = turns.take() => turn,
+                    turn = running.turns.take() => turn,
                     _ = begun.wait_for(|begun| *begun) => return,
                 };
-                running.work(&turns).await;
+                running.work().await;
                 drop(turn);
             });
         }
     }
 
     /// The next item that nobody has begun, unless it shall be left.
-    fn begin(&self) -> Option<usize> {
+    fn begin(&self, now: Instant) -> Option<usize> {
         if self.stopped.load(Relaxed) {
             return None;
         }
@@ -184,7 +186,7 @@ impl Running {
         if position >= self.taken.len() {
             return None;
         }
-        if position > 0 && (self.takes_long(position) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
+        if position > 0 && (self.takes_long(position, now) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
             self.stopped.store(true, Relaxed);
             return None;
         }
@@ -192,8 +194,8 @@ impl Running {
     }
 
     /// Whether the rest would take long: as long as the items before, which have taken long.
-    fn takes_long(&self, begun: usize) -> bool {
-        let elapsed = self.started.elapsed();
+    fn takes_long(&self, begun: usize, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.started);
         elapsed > LEAVE_AFTER
             && elapsed.as_secs_f64() * ratio(self.taken.len() - begun, begun) > LEAVE_AFTER.as_secs_f64()
     }
@@ -215,6 +217,15 @@ impl Caller for Running {
 
     fn log(&self, position: usize, level: Level, line: String) {
         self.hop.logs.log(&self.taken.item_id(position), level, line);
+    }
+
+    fn ended(&self, bytes: u64, began: Instant, now: Instant) {
+        self.turns.ran(began, now);
+        self.gathered.fetch_add(usize::try_from(bytes).unwrap_or(usize::MAX), Relaxed);
+    }
+
+    fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
+        self.begin(now).map(|position| (position, self.item(position)))
     }
 
     fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {

@@ -121,10 +121,10 @@ impl Turns {
         turn
     }
 
-    /// An item has run for this long.
-    pub fn ran(&self, took: Duration) {
-        self.time.add(nanos(took));
-        self.ended.store(nanos(self.opened.elapsed()), Relaxed);
+    /// An item has run from then until now.
+    pub fn ran(&self, began: Instant, now: Instant) {
+        self.time.add(nanos(now.saturating_duration_since(began)));
+        self.ended.store(nanos(now.saturating_duration_since(self.opened)), Relaxed);
     }
 
     /// How long an item takes, as far as is known.
@@ -173,6 +173,12 @@ fn nanos(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    /// An item has just ended that took this long.
+    fn ran(turns: &Turns, took: Duration) {
+        let now = turns.opened + took;
+        turns.ran(turns.opened, now);
+    }
+
     #[tokio::test]
     async fn a_node_asks_for_what_its_free_turns_can_run_and_a_little_more() {
         let turns = Turns::new(8);
@@ -183,7 +189,7 @@ mod tests {
         drop(turn);
         assert_eq!(turns.room(), 1, "what the frame leaves behind is not stored yet");
         drop(held);
-        turns.ran(Duration::from_millis(1));
+        ran(&turns, Duration::from_millis(1));
         // 20 ms of 8 turns are 160 items of 1 ms.
         assert_eq!(turns.room(), 2 + 40);
     }
@@ -191,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_asked_for_ahead_of_long_items() {
         let turns = Turns::new(2);
-        turns.ran(Duration::from_secs(1));
+        ran(&turns, Duration::from_secs(1));
         let _held = (turns.hold(1, 1), turns.hold(1, 1));
         let _turns = (turns.take_frame().await, turns.take_frame().await);
         assert_eq!(turns.room(), 0);

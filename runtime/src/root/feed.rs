@@ -191,6 +191,14 @@ impl Feeder {
         self.count_answered()
     }
 
+    /// Feeds items that share a message already, a CBOR sequence, under an id of the message. Can be dropped: the message has
+    /// gone then or never goes.
+    pub(super) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), RootError> {
+        self.sender.send(Some(id), payload, items).await;
+        self.open += 1;
+        self.count_answered()
+    }
+
     /// Sends what waits for others to share its message. Returns once it is on its way.
     pub async fn flush(&mut self) {
         let taken = self.pack().take();

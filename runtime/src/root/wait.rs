@@ -10,6 +10,8 @@ use crate::name::ChainName;
 const POLL: Duration = Duration::from_millis(50);
 /// How often to look for nodes that serve the chain.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often to look for the first node that serves the chain.
+const SOON: Duration = Duration::from_millis(250);
 
 /// What a wait has to tell meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,30 @@ impl Root {
                     humantime::format_duration(timeout)
                 ))),
             },
+        }
+    }
+
+    /// Waits until a node serves a chain. `tell` is called if none does.
+    pub(super) async fn until_served(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
+        let (mut told, mut after) = (Notice::Served, Duration::ZERO);
+        loop {
+            let looked = self.look(chain, after).await;
+            after = SOON;
+            match looked {
+                Ok(notice @ Notice::NoNode(_)) if notice == told => {}
+                Ok(notice @ Notice::NoNode(_)) => {
+                    tell(notice.clone());
+                    told = notice;
+                }
+                Ok(_) => {
+                    if told != Notice::Served {
+                        tell(Notice::Served);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.is_passing() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -15,6 +15,12 @@
 //! [`Status`]. Outputs count only if it returns [`Status::Done`]; one that is given before the task is called, as in
 //! [`INITIALIZE`], [`ALLOC`] or the export of [`INIT_PREFIX`], is a trap. The other imports may be called at any time.
 //!
+//! A guest that also exports [`EACH_PREFIX`]` + name` may take its items itself: the host then calls that in place of steps 2
+//! and 3, once for one item or for several, and the guest calls [`NEXT`] for each. It tells how the item before has ended (what
+//! it says the first time is passed over) and gets the length of the next; [`ITEM_READ`] copies that item. A length below zero
+//! means that there is none, and the guest returns. There is none after an item that failed. What the export returns is passed
+//! over. This spares the host a call into the guest for each item, which costs more than many a task.
+//!
 //! A task may have a state that is made once for each instance. Then the guest may export [`INIT_PREFIX`]` + name`, and the
 //! host may call it once in a new instance, after [`INITIALIZE`] and before [`ALLOC`]. It makes the state from the `config` in
 //! the context, where [`id`](context::ID) is empty and [`attempt`](context::ATTEMPT) is 0, as there need not be an item yet. It
@@ -31,9 +37,12 @@
 //! (import "pcluster_v1" "log"          (func (param $level i32) (param $ptr i32) (param $len i32)))
 //! (import "pcluster_v1" "context_len"  (func (result i32)))
 //! (import "pcluster_v1" "context_read" (func (param $ptr i32)))
+//! (import "pcluster_v1" "next"         (func (param $status i32) (result i32)))
+//! (import "pcluster_v1" "item_read"    (func (param $ptr i32)))
 //! (export "memory"              (memory 0))
 //! (export "pcluster_alloc"      (func (param $len i32) (result i32)))
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
+//! (export "pcluster_each:NAME"  (func (result i32)))  ;; optional
 //! (export "pcluster_init:NAME"  (func (result i32)))  ;; optional
 //! ```
 //!
@@ -80,6 +89,12 @@ pub const CONTEXT_LEN: &str = "context_len";
 /// Import `context_read(ptr)`: copies the whole context to `ptr`.
 pub const CONTEXT_READ: &str = "context_read";
 
+/// Import `next(status) -> len`: ends an item with this [`Status`] and begins the next, in the export of [`EACH_PREFIX`].
+pub const NEXT: &str = "next";
+
+/// Import `item_read(ptr)`: copies the item that [`NEXT`] has begun to `ptr`.
+pub const ITEM_READ: &str = "item_read";
+
 /// Export: the guest's linear memory.
 pub const MEMORY: &str = "memory";
 
@@ -95,6 +110,9 @@ pub const TASK_PREFIX: &str = "pcluster_task:";
 /// What the export that makes a task's state starts with, `pcluster_init:name() -> status`; the task's name follows. Optional.
 /// The host may call it once for each new instance, before [`ALLOC`].
 pub const INIT_PREFIX: &str = "pcluster_init:";
+
+/// What the export starts with that takes a task's items itself; the task's name follows.
+pub const EACH_PREFIX: &str = "pcluster_each:";
 
 /// The custom section that describes the tasks.
 pub const SECTION: &str = "pcluster";

@@ -77,12 +77,13 @@ fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) ->
     })
 }
 
-/// The function that a node calls for each item.
+/// The functions that a node calls, for each item or for all.
 ///
 /// It is compiled for other targets too, where nothing calls it, so that `cargo test` and editors see at once what does
 /// not fit: an item that cannot be read, an output that cannot be written.
 fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, outcome: &Outcome<'_>) -> TokenStream {
     let export_name = format!("{}{name}", pcluster_abi::TASK_PREFIX);
+    let each_name = format!("{}{name}", pcluster_abi::EACH_PREFIX);
     let function = &signature.ident;
     let item = parameters.item;
     let item_name = description::type_name(item);
@@ -109,18 +110,22 @@ fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, o
         give = quote!(::pcluster_sdk::rt::with_state(&__PCLUSTER_STATE, |#state| #give));
     }
     quote! {
+        #[allow(dead_code)]
+        fn __pcluster_handle(item: &[u8]) -> i32 {
+            ::pcluster_sdk::rt::#run(item, #item_name, |#arguments| #give)
+        }
+
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
         #[allow(dead_code)]
         unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
             // SAFETY: the host hands over a buffer that it got from `pcluster_alloc` and filled.
-            unsafe {
-                ::pcluster_sdk::rt::#run(
-                    pointer,
-                    length,
-                    #item_name,
-                    |#arguments| #give,
-                )
-            }
+            unsafe { ::pcluster_sdk::rt::one(pointer, length, __pcluster_handle) }
+        }
+
+        #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #each_name))]
+        #[allow(dead_code)]
+        extern "C" fn __pcluster_each() -> i32 {
+            ::pcluster_sdk::rt::each(__pcluster_handle)
         }
     }
 }
@@ -164,18 +169,23 @@ mod tests {
             #function
 
             const _: () = {
+                #[allow(dead_code)]
+                fn __pcluster_handle(item: &[u8]) -> i32 {
+                    ::pcluster_sdk::rt::run::<u32, _>(item, "u32", |__item| ::pcluster_sdk::rt::give(double(__item)))
+                }
+
                 #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_task:double"))]
                 #[allow(dead_code)]
                 unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
-                    unsafe {
-                        ::pcluster_sdk::rt::run::<u32, _>(
-                            pointer,
-                            length,
-                            "u32",
-                            |__item| ::pcluster_sdk::rt::give(double(__item)),
-                        )
-                    }
+                    unsafe { ::pcluster_sdk::rt::one(pointer, length, __pcluster_handle) }
                 }
+
+                #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_each:double"))]
+                #[allow(dead_code)]
+                extern "C" fn __pcluster_each() -> i32 {
+                    ::pcluster_sdk::rt::each(__pcluster_handle)
+                }
+
                 #[cfg(target_arch = "wasm32")]
                 #[used]
                 #[unsafe(link_section = "pcluster")]
@@ -213,21 +223,30 @@ mod tests {
                 extern "C" fn __pcluster_init() -> i32 {
                     ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
                 }
+                #[allow(dead_code)]
+                fn __pcluster_handle(item: &[u8]) -> i32 {
+                    ::pcluster_sdk::rt::run_with_context::<u32, _, _>(
+                        item,
+                        "u32",
+                        |__item, __context| ::pcluster_sdk::rt::with_state(
+                            &__PCLUSTER_STATE,
+                            |__state| ::pcluster_sdk::rt::give(label(__item, __context, __state)?)
+                        )
+                    )
+                }
+
                 #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_task:label"))]
                 #[allow(dead_code)]
                 unsafe extern "C" fn __pcluster_task(pointer: *mut u8, length: usize) -> i32 {
-                    unsafe {
-                        ::pcluster_sdk::rt::run_with_context::<u32, _, _>(
-                            pointer,
-                            length,
-                            "u32",
-                            |__item, __context| ::pcluster_sdk::rt::with_state(
-                                &__PCLUSTER_STATE,
-                                |__state| ::pcluster_sdk::rt::give(label(__item, __context, __state)?)
-                            ),
-                        )
-                    }
+                    unsafe { ::pcluster_sdk::rt::one(pointer, length, __pcluster_handle) }
                 }
+
+                #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_each:label"))]
+                #[allow(dead_code)]
+                extern "C" fn __pcluster_each() -> i32 {
+                    ::pcluster_sdk::rt::each(__pcluster_handle)
+                }
+
                 #[cfg(target_arch = "wasm32")]
                 #[used]
                 #[unsafe(link_section = "pcluster")]

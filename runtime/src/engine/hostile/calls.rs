@@ -39,6 +39,8 @@ const ALL: [(&str, &[(&str, Comes)]); 2] = [
             ("log", Trap("`log` was called with a pointer or length outside of the guest's memory")),
             ("context_len", Nothing),
             ("context_read", Trap("`context_read` was called with a pointer or length outside of the guest's memory")),
+            ("next", Nothing),
+            ("item_read", Trap("`item_read` was called with a pointer or length outside of the guest's memory")),
         ],
     ),
     (
@@ -202,7 +204,9 @@ async fn no_call_with_wild_arguments_harms_anyone() {
                 Ok(outputs) => {
                     let last = outputs.last().expect("the result");
                     let number = i32::from_le_bytes(last[1..5].try_into().expect("four bytes"));
-                    assert!((0..=76).contains(&number), "{what} gave {number}");
+                    // Where the host hands items over itself, there is none to take.
+                    let lowest = if import.name == "next" { -1 } else { 0 };
+                    assert!((lowest..=76).contains(&number), "{what} gave {number}");
                     if let (Number(expected), true) = (import.comes, list.iter().all(|each| *each == -1)) {
                         assert_eq!(number, expected, "{what}");
                     }

@@ -25,7 +25,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                 };
                 // Nothing to wait for would be to wait forever.
                 let Some(&wait) = waits.iter().min() else { return Ok(INVALID) };
-                sleep(wait, caller.data().deadline).await?;
+                sleep(wait, caller.data().clock.ends()).await?;
                 answer(&mut caller, "poll_oneoff", |guest, _| {
                     let due = (0..).zip(&waits).filter(|(_, each)| **each == wait);
                     let due: Vec<usize> = due.map(|(position, _)| position * SUBSCRIPTION).collect();

@@ -1,0 +1,290 @@
+//! `pcluster bench`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use bytesize::ByteSize;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::exit::TimedOut;
+use super::feed::{Pack, tell_waits};
+use super::input::{self, InputFormat, Source};
+use super::output::{Output, count, seconds};
+use super::wait::tell;
+use super::{Context, timeout};
+use crate::name::ChainName;
+use crate::root::bench::{Ending, Latency, Load, Meter, Report};
+use crate::root::feed::Packing;
+use crate::root::{Bench, RootError};
+use crate::shutdown;
+
+/// How often to show how far the run is.
+const SHOW: Duration = Duration::from_millis(100);
+
+/// Measure a chain: feed it items and time what comes out
+///
+/// Feeds a deployed chain, waits until it is empty, and prints how many items it handled a second and how long its results took.
+/// The chain may drop items or make many of one. The run begins once a node serves the chain.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// The chain
+    chain: ChainName,
+    /// Items to feed in turn; JSON, or text if it is not JSON. Without any, texts are made
+    #[arg(value_name = "ITEM")]
+    items: Vec<String>,
+    /// Feed the items of this file in turn, in the formats of `pcluster feed`; - is standard input
+    #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
+    file: Option<PathBuf>,
+    /// How items stand in the file
+    #[arg(long, value_name = "FORMAT", requires = "file")]
+    format: Option<InputFormat>,
+    /// Bytes of the texts that are made, as in 256 or 4KiB
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["items", "file"], default_value = "256")]
+    size: ByteSize,
+    /// How many items to feed
+    #[arg(short = 'n', long = "items", id = "number", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    number: u64,
+    /// Items a second, at even distances and each in a message of its own unless a --pack flag is given. Without it, as fast as
+    /// the chain takes them
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
+    timeout: Option<Duration>,
+    /// Leave the results of the run for pullers
+    #[arg(long)]
+    keep_results: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten, next_help_heading = "Packing")]
+    pack: Pack,
+}
+
+const AFTER_HELP: &str = "What is measured: the time runs from the first item to the last result or failure; if some items leave \
+    neither, because a task drops them, to when the chain was found empty. The latency of a result runs from when its item was \
+    handed in, or with --rate was due, to when the result stands in the stream of results. Without --rate that is for the most \
+    part the time that items wait in queues: measure throughput without, and latency with a rate that the chain can sustain.\n\n\
+    What is left behind: results are not taken from pullers but watched, and the run's own are removed when it is over; \
+    --keep-results leaves them. Until then they are results like all others: a puller that runs meanwhile gets some, and where \
+    `[results] max_bytes` is set they may push out older ones. Dead letters stay, and tell why items failed. If no item gives a \
+    result and some fail, the status is 1. Ctrl-C ends the feeding and measures what was fed; a second one ends at once.\n\n\
+    Examples:\n  \
+    pcluster bench text -n 100000                    how many items a second?\n  \
+    pcluster bench text --rate 500 -n 5000           how long does an item take, at 500 a second?\n  \
+    pcluster bench orders -f orders.ndjson --json    with items of your own, for a script";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If there is no such chain, its intake is closed, the time is over, or every item failed.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let output = &context.output;
+    let root = context.root().await?;
+    let mut bench = root.bench(&args.chain).await?;
+    let load = load(&args, root.broker().max_item()).await?;
+    if bench.backlog() > 0 {
+        let backlog = count(bench.backlog(), "unfinished message");
+        output.note(&format!("{} has {backlog} already, which take part in what is measured", args.chain));
+    }
+    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("results") };
+    let (waits, meter) = (bench.waits(), bench.meter());
+    let stopped = async {
+        shutdown::requested().await;
+        bar.suspend(|| output.note("interrupted: waiting for what was fed; once more ends at once"));
+    };
+    let ended = tokio::select! {
+        ended = bench.run(&load, args.timeout, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
+            ended.map_err(anyhow::Error::from)
+        }
+        never = tell_waits(&waits, None, &bar, output) => Err(never.into()),
+        () = show(&meter, &bar) => Err(anyhow!("progress has ended")),
+    };
+    bar.finish_and_clear();
+    // What was measured is printed before anything else can go wrong.
+    let printed = match &ended {
+        Ok(report) if report.items > 0 => print(report, &args.chain, output),
+        _ => Ok(()),
+    };
+    clean_up(&mut bench, &args, output).await;
+    let report = ended?;
+    printed?;
+    judge(&report, &args, output)
+}
+
+/// What is to be fed. `max` is the most bytes that an item may have.
+async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
+    let size = usize::try_from(args.size.as_u64()).unwrap_or(usize::MAX);
+    let items = match &args.file {
+        // Not even made.
+        None if args.items.is_empty() && size > max => return Err(RootError::TooLarge { size, max }.into()),
+        None if args.items.is_empty() => vec![Load::text(size)],
+        None => read(Source::Arguments(args.items.clone()), args).await?,
+        Some(file) if file.as_os_str() == "-" => read(Source::Stdin, args).await?,
+        Some(file) => read(Source::File(file.clone()), args).await?,
+    };
+    let alone = Packing { items: 1, ..Packing::default() };
+    let default = if args.rate.is_some() { alone } else { Packing::default() };
+    Ok(Load { items, number: args.number, rate: args.rate, packing: args.pack.packing().unwrap_or(default) })
+}
+
+/// As many items as can be fed.
+async fn read(source: Source, args: &Args) -> anyhow::Result<Vec<bytes::Bytes>> {
+    let mut input = input::open(source, args.format)?;
+    let mut items = Vec::new();
+    while (items.len() as u64) < args.number
+        && let Some(item) = input.next().await
+    {
+        items.push(item?);
+    }
+    if items.is_empty() {
+        let file = args.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        bail!("`{file}` has no items");
+    }
+    Ok(items)
+}
+
+async fn show(meter: &Meter, bar: &ProgressBar) {
+    loop {
+        let now = meter.now();
+        let failures = if now.failures > 0 { format!("{}, ", count(now.failures, "failure")) } else { String::new() };
+        bar.set_prefix(format!("{} fed, {failures}results", count(now.items, "item")));
+        bar.set_position(now.results);
+        tokio::time::sleep(SHOW).await;
+    }
+}
+
+/// Removes the results of the run, unless they shall stay.
+async fn clean_up(bench: &mut Bench, args: &Args, output: &Output) {
+    let results = bench.meter().now().results;
+    if results == 0 {
+        return;
+    }
+    let (chain, results) = (&args.chain, count(results, "result"));
+    if args.keep_results {
+        output.note(&format!("{results} kept; `pcluster pull {chain}` takes them"));
+        return;
+    }
+    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("messages of results removed") };
+    let removed = tokio::select! {
+        removed = bench.remove_results(|messages| bar.set_position(messages)) => removed.map_err(anyhow::Error::from),
+        () = shutdown::requested() => Err(anyhow!("interrupted")),
+    };
+    bar.finish_and_clear();
+    match removed {
+        Ok(_) => output.note(&format!("{results} of the run removed")),
+        Err(error) => output.note(&format!("results of the run stay for pullers: {error}")),
+    }
+}
+
+/// Whether the run was a success.
+fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
+    let (chain, failures) = (&args.chain, count(report.failures, "failure"));
+    let fed = || format!("{} of {} fed", report.items, count(args.number, "item"));
+    match report.ending {
+        Ending::TimedOut => {
+            let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
+            let rest = format!("what is left goes on without being measured, and `pcluster reset {chain}` drops it");
+            let rest = if report.items > 0 { format!("; {rest}") } else { String::new() };
+            Err(TimedOut(format!("not done after {timeout}: {}{rest}", fed())).into())
+        }
+        Ending::Interrupted => bail!("interrupted: {}", fed()),
+        Ending::Done if report.failures > 0 && report.results == 0 => {
+            bail!("{failures} and no result; `pcluster dead ls {chain}` tells why")
+        }
+        Ending::Done if report.failures > 0 => {
+            output.note(&format!("{failures}; `pcluster dead ls {chain}` tells why"));
+            Ok(())
+        }
+        Ending::Done => Ok(()),
+    }
+}
+
+fn print(report: &Report, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return Ok(output.line(&as_json(report, chain))?);
+    }
+    let (items, messages) = (count(report.items, "item"), count(report.messages, "message"));
+    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+    let size = bytes(report.bytes as f64);
+    let mut lines = vec![
+        ("fed", format!("{items} in {messages}, {size}, in {}", seconds(report.feeding))),
+        ("results", report.results.to_string()),
+        ("failures", report.failures.to_string()),
+    ];
+    match (report.unanswered, report.ending) {
+        (0, _) => {}
+        (items, Ending::TimedOut) => lines.push(("unfinished", format!("{} at most", count(items, "item")))),
+        (items, _) => lines.push(("dropped", count(items, "item"))),
+    }
+    let (inward, outward) = (report.items_per_second(), report.results_per_second());
+    lines.push(("time", seconds(report.elapsed)));
+    let per_second = bytes(report.bytes_per_second());
+    lines.push(("rate", format!("{inward:.1} items/s in, {outward:.1} results/s out, {per_second}/s in")));
+    if let Some(latency) = &report.latency {
+        let shown = named(latency).map(|(name, millis)| format!("{name} {millis:.2}"));
+        lines.push(("latency", format!("{} ms", shown.join("  "))));
+    }
+    for (name, value) in lines {
+        output.data(&format!("{name:<10}  {value}"))?;
+    }
+    Ok(())
+}
+
+fn as_json(report: &Report, chain: &ChainName) -> Value {
+    let latency = report.latency.as_ref().map(|latency| {
+        named(latency)
+            .into_iter()
+            .map(|(name, millis)| (name.to_owned(), json!(millis)))
+            .collect::<serde_json::Map<_, _>>()
+    });
+    json!({
+        "chain": chain,
+        "items": report.items,
+        "messages": report.messages,
+        "bytes": report.bytes,
+        "results": report.results,
+        "failures": report.failures,
+        "unanswered": report.unanswered,
+        "feed_seconds": report.feeding.as_secs_f64(),
+        "seconds": report.elapsed.as_secs_f64(),
+        "items_per_second": report.items_per_second(),
+        "results_per_second": report.results_per_second(),
+        "bytes_per_second": report.bytes_per_second(),
+        "latency_ms": latency,
+        "ended": match report.ending {
+            Ending::Done => "done",
+            Ending::Interrupted => "interrupted",
+            Ending::TimedOut => "timed out",
+        },
+    })
+}
+
+/// A number of bytes in the unit that it has the fewest digits in.
+fn bytes(number: f64) -> String {
+    match number {
+        1e9.. => format!("{:.2} GB", number / 1e9),
+        1e6.. => format!("{:.2} MB", number / 1e6),
+        1e3.. => format!("{:.2} kB", number / 1e3),
+        _ => format!("{number:.0} B"),
+    }
+}
+
+/// Each figure by its name, in milliseconds.
+fn named(latency: &Latency) -> [(&'static str, f64); 5] {
+    let Latency { min, p50, p90, p99, max } = *latency;
+    [("min", min), ("p50", p50), ("p90", p90), ("p99", p99), ("max", max)]
+        .map(|(name, duration)| (name, f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1e3))
+}
+
+/// Reads a number of items a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
+        _ => Err("must be more than 0 items a second, as in 500 or 0.5".to_owned()),
+    }
+}

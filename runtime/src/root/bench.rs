@@ -1,0 +1,203 @@
+//! Measuring a chain: feeding it items and seeing what comes of them.
+//!
+//! [`load`] is what is fed and when, [`report`] what was measured; `tally` sees what comes out. Results are followed and not
+//! taken, and the ids of a run's items tell them from everything else that goes through the chain meanwhile.
+
+pub mod load;
+pub mod report;
+mod tally;
+
+use std::future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::JoinSet;
+
+use super::feed::Waits;
+use super::wait::Notice;
+use super::{Feeder, Root, RootError};
+use crate::broker::follow::From;
+use crate::name::ChainName;
+use tally::{Source, Tally};
+
+pub use load::Load;
+pub use report::{Ending, Latency, Report};
+
+/// How long messages on their way may take when a run is cut short.
+const ABANDON: Duration = Duration::from_secs(1);
+/// How long to wait before looking again whether all that is stored was seen.
+const LOOK: Duration = Duration::from_millis(5);
+/// Requests to remove results that are on their way at once.
+const SIDE_BY_SIDE: usize = 64;
+
+/// One run that measures a chain.
+pub struct Bench {
+    root: Root,
+    chain: ChainName,
+    feeder: Feeder,
+    backlog: u64,
+    tally: Arc<Tally>,
+    following: JoinSet<RootError>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Items that were handed in.
+    pub items: u64,
+    /// Results that were seen.
+    pub results: u64,
+    /// Items that were seen to fail.
+    pub failures: u64,
+}
+
+/// Tells how far a run is, also while it runs.
+#[derive(Debug, Clone)]
+pub struct Meter(Arc<Tally>);
+
+impl Meter {
+    /// How far it is at the moment.
+    #[must_use]
+    pub fn now(&self) -> Progress {
+        self.0.progress()
+    }
+}
+
+impl Root {
+    /// Gets ready to measure a chain: from here on its results and dead letters are followed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, its intake is closed, or the server does not answer.
+    pub async fn bench(&self, chain: &ChainName) -> Result<Bench, RootError> {
+        let feeder = self.feeder(chain).await?;
+        let backlog = self.broker.unfinished(chain).await?;
+        let mut followers = Vec::with_capacity(Source::ALL.len());
+        let mut places = [0; Source::ALL.len()];
+        for source in Source::ALL {
+            let stream = source.stream(chain);
+            let place = self.broker.last_place(&stream).await?;
+            let follower = self.broker.follow(&stream, vec![source.subjects(chain)], From::Behind(place)).await?;
+            followers.push((source, follower));
+            places[source as usize] = place;
+        }
+        let tally = Arc::new(Tally::new(places));
+        let mut following = JoinSet::new();
+        for (source, follower) in followers {
+            following.spawn(Arc::clone(&tally).follow(source, follower));
+        }
+        Ok(Bench { root: self.clone(), chain: chain.clone(), feeder, backlog, tally, following })
+    }
+
+    /// Waits until everything was seen that a source holds at this moment.
+    async fn seen_all(&self, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), RootError> {
+        let (stream, subjects) = (source.stream(chain), source.subjects(chain));
+        let last = self.broker.last_place(&stream).await?;
+        // What was removed meanwhile, or belongs to others, is never seen.
+        while let Some(next) = self.broker.next_place(&stream, &subjects, tally.place(source)).await?
+            && next <= last
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Messages that the chain had not finished when the run was made ready. They are in its way.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
+    /// Tells how far the run is.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.tally))
+    }
+
+    /// Tells what feeding waits for.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.feeder.waits()
+    }
+
+    /// Feeds the load as soon as a node serves the chain, and ends when the chain is empty and everything was seen that has
+    /// come out. `stopped` ends only the feeding: what was fed until then is still waited for. After `timeout` it ends in any
+    /// case. `tell` is called with what happens meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If an item is too large for a message (nothing is fed then), the intake is closed, or the chain's streams are gone. While
+    /// the server is away it goes on.
+    pub async fn run(
+        &mut self,
+        load: &Load,
+        timeout: Option<Duration>,
+        stopped: impl Future<Output = ()>,
+        mut tell: impl FnMut(Notice),
+    ) -> Result<Report, RootError> {
+        load.check(self.root.broker.max_item())?;
+        let Self { root, chain, feeder, tally, following, backlog: _ } = self;
+        let ended = {
+            let whole = async {
+                let mut stopped = pin!(stopped);
+                let fed = async {
+                    root.until_served(chain, &mut tell).await?;
+                    load.feed(feeder, tally, root.broker.max_item()).await
+                };
+                let ending = tokio::select! {
+                    fed = fed => fed.map(|()| Ending::Done)?,
+                    () = &mut stopped => Ending::Interrupted,
+                };
+                if ending == Ending::Interrupted {
+                    feeder.abandon(ABANDON).await;
+                }
+                root.wait(chain, None, &mut tell).await?;
+                let empty = Instant::now();
+                for source in Source::ALL {
+                    root.seen_all(chain, source, tally).await?;
+                }
+                Ok((ending, empty))
+            };
+            tokio::select! {
+                ended = whole => ended,
+                Some(Ok(error)) = following.join_next() => Err(error),
+                () = time_is_over(timeout) => Ok((Ending::TimedOut, Instant::now())),
+            }
+        };
+        if matches!(ended, Err(_) | Ok((Ending::TimedOut, _))) {
+            feeder.abandon(ABANDON).await;
+        }
+        let (ending, empty) = ended?;
+        let fed = feeder.fed();
+        Ok(tally.report(ending, fed.accepted + fed.duplicates, empty))
+    }
+
+    /// Removes the results of the run that were seen, from the stream and so from all pullers, and says how many messages they
+    /// were in. `tell` is called with the number so far. What comes out of the chain later stays.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, RootError> {
+        let stream = Source::Results.stream(&self.chain);
+        let removals = self.tally.take_places().into_iter().map(|place| self.root.broker.remove_kept(&stream, place));
+        let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
+        let mut count = 0;
+        while let Some(removed) = removed.try_next().await? {
+            count += u64::from(removed);
+            tell(count);
+        }
+        Ok(count)
+    }
+}
+
+async fn time_is_over(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => future::pending().await,
+    }
+}

@@ -1,0 +1,272 @@
+//! What comes of a run's items.
+//!
+//! A message that the run feeds has an id made of the run's own and the number of its first item, so what comes back tells which
+//! items it descends from.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Progress;
+use super::report::{Ending, Latency, Report};
+use crate::broker::follow::{Follower, Seen};
+use crate::frame::format::Format;
+use crate::frame::header;
+use crate::frame::id::{FrameId, Index};
+use crate::name::ChainName;
+use crate::root::RootError;
+use crate::subject;
+
+/// Where outcomes are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Results,
+    Failures,
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 2] = [Self::Results, Self::Failures];
+
+    pub(super) fn stream(self, chain: &ChainName) -> String {
+        match self {
+            Self::Results => subject::results_stream(chain),
+            Self::Failures => subject::dead_stream(chain),
+        }
+    }
+
+    /// The pattern of the subjects that are looked at.
+    pub(super) fn subjects(self, chain: &ChainName) -> String {
+        match self {
+            Self::Results => subject::results(chain),
+            Self::Failures => subject::dead_all(chain),
+        }
+    }
+}
+
+/// Counts what was handed in and what has come of it.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// What the ids of the run's messages start with; the number of the first item follows.
+    prefix: String,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// The run's items, by their numbers.
+    items: Vec<Handed>,
+    messages: u64,
+    bytes: u64,
+    /// When the server had the last of them.
+    all_fed: Option<Instant>,
+    results: u64,
+    failures: u64,
+    /// Items that at least one result or failure was seen of.
+    answered: u64,
+    /// Of each result, in microseconds.
+    latencies: Vec<u32>,
+    /// When the last result or failure was seen.
+    last: Option<Instant>,
+    /// How far each source was seen.
+    places: [u64; Source::ALL.len()],
+    /// Where the run's results are, in the stream that was made at this time.
+    stored: Vec<u64>,
+    created: String,
+}
+
+/// An item that was handed in.
+#[derive(Debug)]
+struct Handed {
+    at: Instant,
+    is_answered: bool,
+}
+
+impl Tally {
+    /// Begins where each source ends.
+    pub(super) fn new(places: [u64; Source::ALL.len()]) -> Self {
+        let prefix = format!("bench-{}-", ulid::Ulid::generate());
+        Self { prefix, book: Mutex::new(Book { places, ..Book::default() }) }
+    }
+
+    /// The id of the message whose first item has this number.
+    pub(super) fn id(&self, first: u64) -> String {
+        format!("{}{first}", self.prefix)
+    }
+
+    pub(super) fn hand_in(&self, at: Instant) {
+        self.book().items.push(Handed { at, is_answered: false });
+    }
+
+    pub(super) fn send(&self, bytes: usize) {
+        let mut book = self.book();
+        book.messages += 1;
+        book.bytes += bytes as u64;
+    }
+
+    pub(super) fn all_fed(&self) {
+        self.book().all_fed = Some(Instant::now());
+    }
+
+    pub(super) fn place(&self, source: Source) -> u64 {
+        self.book().places[source as usize]
+    }
+
+    /// The places of the run's results, once.
+    pub(super) fn take_places(&self) -> Vec<u64> {
+        std::mem::take(&mut self.book().stored)
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let book = self.book();
+        Progress { items: book.items.len() as u64, results: book.results, failures: book.failures }
+    }
+
+    /// Counts what comes, until no more can be read.
+    pub(super) async fn follow(self: Arc<Self>, source: Source, mut follower: Follower) -> RootError {
+        loop {
+            match follower.next().await {
+                Ok(seen) => self.count(source, &seen, follower.created()),
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    fn count(&self, source: Source, seen: &Seen, created: &str) {
+        let now = Instant::now();
+        let numbers = self.numbers(source, seen);
+        let mut book = self.book();
+        book.places[source as usize] = seen.sequence;
+        let Some(numbers) = numbers else { return };
+        if source == Source::Results {
+            if book.created != created {
+                created.clone_into(&mut book.created);
+                book.stored.clear();
+            }
+            book.stored.push(seen.sequence);
+            // What a puller has put back was seen before.
+            if seen.headers.get(header::AGAIN).is_some() {
+                return;
+            }
+        }
+        book.last = Some(now);
+        for number in numbers {
+            book.count(source, number, now);
+        }
+    }
+
+    /// Which of the run's items each item of a message descends from; `None` if the message is not the run's.
+    fn numbers(&self, source: Source, seen: &Seen) -> Option<Vec<usize>> {
+        let id = seen.headers.get(header::ID).filter(|id| id.starts_with(&self.prefix))?;
+        let first: usize = FrameId::from_header(id).root().strip_prefix(&self.prefix)?.parse().ok()?;
+        let len = match source {
+            Source::Results => Format::Cbor.items(&seen.payload).map_or(1, |items| items.len()),
+            Source::Failures => 1,
+        };
+        let index = seen.headers.get(header::INDEX).and_then(|text| Index::parse(text, len).ok());
+        let index = index.unwrap_or_else(|| Index::in_order(len));
+        Some((0..len).map(|position| first + index.get(position)).collect())
+    }
+
+    /// What was measured. `items` is how many the chain has taken; `end` when it was found empty, or the run was given up.
+    pub(super) fn report(&self, ending: Ending, items: u64, end: Instant) -> Report {
+        let mut book = self.book();
+        let start = book.items.first().map_or(end, |first| first.at);
+        let unanswered = items.saturating_sub(book.answered);
+        let last = match book.last {
+            // Nothing else was to come.
+            Some(last) if unanswered == 0 && ending != Ending::TimedOut => last,
+            _ => end,
+        };
+        Report {
+            ending,
+            items,
+            messages: book.messages,
+            bytes: book.bytes,
+            results: book.results,
+            failures: book.failures,
+            unanswered,
+            feeding: book.all_fed.unwrap_or(end).saturating_duration_since(start),
+            elapsed: last.saturating_duration_since(start),
+            latency: Latency::of(&mut book.latencies),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn count(&mut self, source: Source, number: usize, now: Instant) {
+        let Some(item) = self.items.get_mut(number) else { return };
+        self.answered += u64::from(!std::mem::replace(&mut item.is_answered, true));
+        match source {
+            Source::Results => {
+                let latency = now.saturating_duration_since(item.at).as_micros();
+                self.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+                self.results += 1;
+            }
+            Source::Failures => self.failures += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Headers;
+    use bytes::Bytes;
+
+    const MADE: &str = "2026-01-01T00:00:00Z";
+
+    fn seen(id: &str, index: &str, sequence: u64, payload: &'static [u8]) -> Seen {
+        let mut headers = Headers::new();
+        headers.push(header::ID, id);
+        headers.push(header::INDEX, index);
+        let payload = Bytes::from_static(payload);
+        Seen { subject: String::new(), headers, payload, sequence, pending: 0 }
+    }
+
+    fn tally(items: usize) -> (Tally, Instant) {
+        let (tally, start) = (Tally::new([6, 0]), Instant::now());
+        for _ in 0..items {
+            tally.hand_in(start);
+        }
+        (tally, start)
+    }
+
+    #[test]
+    fn what_comes_back_is_counted_by_the_items_that_it_descends_from() {
+        let (tally, start) = tally(6);
+        tally.send(4);
+        // Items 3 and 5 of the run, the second twice: a message whose first item has number 3.
+        let results = seen(&format!("{}.0.1", tally.id(3)), "0,2x2", 7, b"\x01\x02\x03");
+        tally.count(Source::Results, &results, MADE);
+        tally.count(Source::Failures, &seen(&format!("{}#1.0", tally.id(3)), "1", 1, b"\x01\x02"), MADE);
+        let report = tally.report(Ending::Done, 6, start);
+        assert_eq!((report.items, report.messages, report.bytes), (6, 1, 4));
+        assert_eq!((report.results, report.failures, report.unanswered), (3, 1, 3));
+        assert_eq!((tally.place(Source::Results), tally.place(Source::Failures)), (7, 1));
+        assert_eq!(tally.take_places(), [7]);
+    }
+
+    #[test]
+    fn what_is_not_of_the_run_is_only_passed_over() {
+        let (tally, start) = tally(1);
+        tally.count(Source::Results, &seen("bench-1.0", "0", 8, b"\x01"), MADE);
+        let mut again = seen(&tally.id(0), "0", 9, b"\x01");
+        again.headers.push(header::AGAIN, "1");
+        tally.count(Source::Results, &again, MADE);
+        let report = tally.report(Ending::Done, 1, start);
+        assert_eq!((report.results, report.unanswered, report.latency), (0, 1, None));
+        // What was put back is the run's all the same.
+        assert_eq!((tally.place(Source::Results), tally.take_places()), (9, vec![9]));
+    }
+
+    #[test]
+    fn places_in_a_stream_that_was_made_anew_are_not_taken_for_those_in_the_old_one() {
+        let (tally, _) = tally(2);
+        tally.count(Source::Results, &seen(&tally.id(0), "0", 9, b"\x01"), MADE);
+        tally.count(Source::Results, &seen(&tally.id(1), "0", 1, b"\x01"), "2026-01-01T00:00:01Z");
+        assert_eq!(tally.take_places(), [1]);
+    }
+}
