@@ -39,8 +39,8 @@ check: setup ## check formatting, lints and documentation
 	cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: setup plugins ## run the benchmarks; builds everything optimised, which takes long the first time
-	cargo bench -p pcluster --bench bench
+bench: setup plugins ## run the benchmarks (builds everything optimised, which takes long the first time): ONLY="w1 latency --quick"
+	cargo bench -p pcluster --bench bench -- $(ONLY)
 
 clean: ## remove all that was built or downloaded into this folder
 	cargo clean

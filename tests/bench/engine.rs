@@ -1,40 +1,147 @@
-//! What the engine alone costs: one item through a fresh instance, without a server.
+//! What the engine alone costs: one item after the other, on one thread and without a server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pcluster::chain::isolation::Reuse;
+use bytes::Bytes;
+use ciborium::Value;
+use futures_util::future::BoxFuture;
+use pcluster::chain::isolation::{Isolation, Reuse};
 use pcluster::engine::limits::Limits;
-use pcluster::engine::task::{Call, Surroundings, Task};
-use pcluster::engine::{Engine, EngineSettings};
-use pcluster::frame::format::to_cbor;
+use pcluster::engine::output::{Given, Outputs};
+use pcluster::engine::task::{Call, Caller, Failure, Surroundings, Task};
+use pcluster::engine::{Engine, EngineSettings, Plugin};
 use pcluster::name::Digest;
+use pcluster_abi::{Level, context};
+use tokio::runtime::Runtime;
 
+use crate::drain::text;
+use crate::relays::{BYTES, PACK};
+use crate::report::{Aim, Row, Spread};
+use crate::series::Settings;
 use crate::support::plugin;
-use crate::{Row, spread};
 
-const ITEMS: u32 = 20_000;
-const ROUNDS: usize = 5;
-/// The length of the text that goes through.
-const LENGTH: usize = 250;
-
-/// Measures the time per item on one thread.
-pub fn run() -> Vec<Row> {
-    let engine = Engine::new(&EngineSettings { instances: 100, cache: None }).unwrap();
-    let bytes = std::fs::read(plugin("probe")).unwrap();
-    let limits = Limits { timeout: Duration::from_secs(5), memory: 64 << 20, output_item_bytes: 1 << 20 };
-    let loaded = engine.load(&Digest::of(&bytes), bytes).unwrap();
-    let task = loaded.task("echo", limits, Surroundings::default(), Reuse::default()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let rounds: Vec<f64> = (0..ROUNDS).map(|_| runtime.block_on(round(&task))).collect();
-    vec![Row::new("engine: an item of 250 bytes in a fresh instance", spread(&rounds, " µs"), "10 µs")]
+/// Measures instances that are fresh, that start with state, and that are used again.
+pub fn run(settings: Settings) -> Vec<Row> {
+    let items = settings.either(80, 4) * PACK;
+    let echo = || Tried::new("echo", &Value::Null);
+    let no_start = Value::Map(Vec::new());
+    let variants = [
+        ("fresh instance", echo(), 1, Some(Aim::AtMost(10.0))),
+        ("fresh instance, state made in each", Tried::new("count_up", &no_start), 1, None),
+        ("fresh instance, state made before", Tried::new("count_up", &no_start).with_state(), 1, None),
+        ("reused instance, 1 item in a frame", echo().reused(), 1, None),
+        ("reused instance, 256 items in a frame", echo().reused(), PACK, None),
+    ];
+    let mut micros = variants.each_ref().map(|_| Vec::new());
+    for round in 1..=settings.rounds {
+        for ((name, tried, pack, _), micros) in variants.iter().zip(&mut micros) {
+            micros.push(tried.micros(items / pack, *pack));
+            eprintln!("engine, round {round}: {name}: {:.2} µs", micros[round - 1]);
+        }
+    }
+    let fresh = &micros[0];
+    let rows = variants.iter().zip(&micros).map(|((name, _, _, aim), micros)| {
+        let ratio = Spread::of(micros.iter().zip(fresh).map(|(micros, fresh)| micros / fresh));
+        let row = Row::new("engine", *name, Spread::of(micros.iter().copied()), "µs/item");
+        let row = if std::ptr::eq(micros, fresh) { row } else { row.with_ratio(ratio, variants[0].0) };
+        row.with_aim(*aim)
+    });
+    rows.collect()
 }
 
-async fn round(task: &Task) -> f64 {
-    let item = to_cbor(&"x".repeat(LENGTH));
-    let call = Call::idle();
-    let started = Instant::now();
-    for _ in 0..ITEMS {
-        assert_eq!(task.run(item.clone(), call.clone(), &task.instances()).await.unwrap().len(), 1);
+/// A task that is run without a node.
+pub struct Tried {
+    name: &'static str,
+    runtime: Runtime,
+    plugin: Plugin,
+    surroundings: Surroundings,
+    task: Task,
+}
+
+impl Tried {
+    /// A task of the probe plugin with the `config` of its stage, with a fresh instance for each item.
+    pub fn new(name: &'static str, config: &Value) -> Self {
+        let bytes = std::fs::read(plugin("probe")).unwrap();
+        let engine = Engine::new(&EngineSettings { instances: 100, cache: None }).unwrap();
+        let plugin = engine.load(&Digest::of(&bytes), bytes).unwrap();
+        let nothing = [context::CHAIN, context::STAGE, context::VERSION].map(|key| (key, "".into()));
+        let numbers = [(context::REVISION, 1.into()), (context::CONFIG, config.clone())];
+        let surroundings = Surroundings::new(nothing.into_iter().chain(numbers).collect(), Vec::new());
+        let task = task(&plugin, name, &surroundings, Reuse::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { name, runtime, plugin, surroundings, task }
     }
-    started.elapsed().as_secs_f64() * 1e6 / f64::from(ITEMS)
+
+    /// The same with one instance for all items.
+    fn reused(mut self) -> Self {
+        let reuse = Reuse { isolation: Isolation::Worker, items: None };
+        self.task = task(&self.plugin, self.name, &self.surroundings, reuse);
+        self
+    }
+
+    /// The same with state that is made once, which every instance starts with.
+    fn with_state(mut self) -> Self {
+        let made = self.plugin.with_state(self.name, &self.task, Box::new(|_, _| {}));
+        self.task = self.runtime.block_on(made).unwrap().unwrap();
+        self
+    }
+
+    /// Microseconds for an item, on average over so many frames of so many items.
+    pub fn micros(&self, frames: usize, pack: usize) -> f64 {
+        let item = text(BYTES);
+        let run = async {
+            let started = Instant::now();
+            for _ in 0..frames {
+                let frame = Arc::new(Frame { item: item.clone(), begun: AtomicUsize::new(0), pack });
+                assert_eq!(self.run(&frame).await.len(), pack);
+            }
+            started.elapsed()
+        };
+        self.runtime.block_on(run).as_secs_f64() * 1e6 / (frames * pack) as f64
+    }
+
+    /// Runs the items of a frame as a node does.
+    async fn run(&self, frame: &Arc<Frame>) -> Outputs {
+        let (instances, mut given) = (self.task.instances(), Given::default());
+        while let Some((position, item)) = frame.next(Instant::now()) {
+            let call = Call { of: Arc::clone(frame) as Arc<dyn Caller>, position };
+            self.task.run_all(item, call, &instances, &mut given).await.unwrap();
+        }
+        given.into_outputs()
+    }
+}
+
+/// The same item several times.
+struct Frame {
+    item: Bytes,
+    begun: AtomicUsize,
+    pack: usize,
+}
+
+impl Caller for Frame {
+    fn id(&self, _: usize) -> String {
+        String::new()
+    }
+
+    fn attempt(&self) -> u64 {
+        1
+    }
+
+    fn log(&self, _: usize, _: Level, _: String) {}
+
+    fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
+        let position = self.begun.fetch_add(1, Ordering::Relaxed);
+        (position < self.pack).then(|| (position, self.item.clone()))
+    }
+
+    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+fn task(plugin: &Plugin, name: &str, surroundings: &Surroundings, reuse: Reuse) -> Task {
+    let limits = Limits { timeout: Duration::from_secs(5), memory: 64 << 20, output_item_bytes: 1 << 20 };
+    plugin.task(name, limits, surroundings.clone(), reuse).unwrap()
 }

@@ -1,7 +1,12 @@
-//! Benchmarks: what a chain costs beside a relay that is written by hand, on the same server and in the same minutes.
+//! Benchmarks: what a chain costs beside a relay that is written by hand, on servers with the same settings and in the same
+//! minutes.
 //!
-//! Machines are noisy, so every rate is a ratio to the relay, each pair is run several times in turn, and the median counts.
-//! `cargo bench` runs all; `cargo bench -- throughput` those whose name has `throughput` in it.
+//! Machines are noisy, so every rate is a ratio to a baseline: what is compared is run in turn, round after round, and the median
+//! of the rounds counts. `cargo bench` runs all; `cargo bench -- echo` those whose name has `echo` in it; `--quick` tries out
+//! whether they run.
+//!
+//! [`drain`] measures one run, of a [`relay`] or of a [`chain`], on a [`stand`]; [`series`] runs what is compared in turn;
+//! [`report`] shows what came out. The other modules are a benchmark each.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -9,64 +14,100 @@
     reason = "a benchmark prints, and cannot go on without its parts"
 )]
 #![expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
+#![expect(unreachable_pub, reason = "nothing in a benchmark is seen from outside")]
 
 #[expect(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+mod chain;
+mod drain;
+mod echo;
 mod engine;
+mod growth;
+mod latency;
+mod promises;
 mod relay;
+mod relays;
+mod report;
+mod series;
+mod spread;
+mod stand;
 mod start;
-mod throughput;
+mod usage;
+mod words;
 
-/// A line of the table.
-pub struct Row {
-    name: &'static str,
-    value: String,
-    aim: &'static str,
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use relay::Relay;
+use report::{Report, Row};
+use series::Settings;
+
+/// Measures pcluster beside a relay that is written by hand.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only the benchmarks with one of these in their names
+    only: Vec<String>,
+    /// How often to run each; the median counts [default: 5, or 1 with `--quick`]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Few items: shows that the benchmarks run, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Where to write the table as JSON [default: bench.json in cargo's target folder]
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Be a relay with these settings
+    #[arg(long, hide = true, requires = "url")]
+    relay: Option<String>,
+    /// The server of the relay
+    #[arg(long, hide = true)]
+    url: Option<String>,
 }
 
-impl Row {
-    /// A figure and what is aimed at.
-    #[must_use]
-    pub fn new(name: &'static str, value: String, aim: &'static str) -> Self {
-        Self { name, value, aim }
-    }
-}
+type Benchmark = fn(Settings) -> Vec<Row>;
 
-type Benchmark = fn() -> Vec<Row>;
-
-const BENCHMARKS: [(&str, Benchmark); 3] =
-    [("engine", engine::run), ("start", start::run), ("throughput", throughput::run)];
+const BENCHMARKS: [(&str, Benchmark); 9] = [
+    ("relay", relays::run),
+    ("echo", echo::run),
+    ("w1", words::run),
+    ("latency", latency::run),
+    ("growth", growth::run),
+    ("engine", engine::run),
+    ("promises", promises::run),
+    ("spread", spread::run),
+    ("start", start::run),
+];
 
 fn main() {
-    // Cargo adds flags of its own, as `--bench`.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let mut rows = Vec::new();
-    for (name, benchmark) in BENCHMARKS {
-        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
-            println!("running {name}");
-            rows.extend(benchmark());
-        }
+    let arguments = Arguments::parse();
+    if let (Some(relay), Some(url)) = (&arguments.relay, &arguments.url) {
+        let relay: Relay = serde_json::from_str(relay).unwrap();
+        relay.serve(url);
+        return;
     }
-    println!("\n{:<58} {:>34}  aim", "what", "measured");
-    for row in rows {
-        println!("{:<58} {:>34}  {}", row.name, row.value, row.aim);
-    }
+    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 5 }).into();
+    let settings = Settings { rounds, quick: arguments.quick };
+    let load_before = usage::load();
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
+    let wanted = BENCHMARKS.iter().filter(|(name, _)| wanted(name));
+    let rows: Vec<Row> = wanted.flat_map(|(_, benchmark)| benchmark(settings)).collect();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let report = Report { rounds, quick: settings.quick, cores, load_before, load_after: usage::load(), rows };
+    print!("{}", report.table());
+    let file = arguments.json.unwrap_or_else(|| target().join("bench.json"));
+    // Cargo starts this program in the folder of the package.
+    let file = support::repository().join(file);
+    std::fs::write(&file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
+    println!("written to {}", file.display());
 }
 
-/// The median of some figures.
-#[must_use]
-pub fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-/// The median with the least and the greatest, as text.
-#[must_use]
-pub fn spread(figures: &[f64], unit: &str) -> String {
-    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
-    let greatest = figures.iter().copied().fold(0.0, f64::max);
-    let digits = if greatest < 10.0 { 2 } else { 0 };
-    format!("{:.digits$}{unit} ({least:.digits$} to {greatest:.digits$})", median(figures.to_vec()))
+/// Cargo's target folder.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }

@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use crate::support::{Cluster, eventually, probe_chain};
-use crate::{Row, spread};
-
-const ROUNDS: usize = 7;
+use crate::report::{Aim, Row, Spread};
+use crate::series::Settings;
+use crate::support::{Cluster, probe_chain};
+use crate::usage::resident_mebibytes;
 
 /// Measures from the start of the process to the first item done, with compiled code in the cache, and the memory then.
-pub fn run() -> Vec<Row> {
+pub fn run(settings: Settings) -> Vec<Row> {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("start", &["echo"], ""));
     // Fills the cache.
     drop(cluster.node("warm"));
     let (mut times, mut memory) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..settings.rounds {
         cluster.ok(&["feed", "start", "1"]);
         let watching = cluster.spawn(&["pull", "start", "-n", "1"]);
         let started = Instant::now();
@@ -24,16 +24,9 @@ pub fn run() -> Vec<Row> {
         memory.push(resident_mebibytes(node.id()));
     }
     vec![
-        Row::new("node: start to first result pulled, warm cache", spread(&times, " ms"), "300 ms"),
-        Row::new("node: resident memory when idle", spread(&memory, " MiB"), "60 MiB"),
+        Row::new("start", "start of a node to the first result pulled, warm cache", Spread::of(times), "ms")
+            .with_aim(Some(Aim::AtMost(300.0))),
+        Row::new("start", "resident memory of an idle node", Spread::of(memory), "MiB")
+            .with_aim(Some(Aim::AtMost(60.0))),
     ]
-}
-
-/// The resident memory of a process, from `/proc`.
-pub fn resident_mebibytes(process: u32) -> f64 {
-    eventually("the process has a status", || {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
-    })
 }

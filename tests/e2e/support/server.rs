@@ -23,6 +23,8 @@ pub struct Server {
     configuration: String,
     routes: Option<Routes>,
     pub url: String,
+    /// The server itself; the guard is another.
+    process: u32,
 }
 
 /// Where a server of several listens for the others, and where those are.
@@ -55,7 +57,7 @@ impl Server {
 
     fn launched(configuration: String, routes: Option<Routes>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { guard: nothing(), folder, configuration, routes, url: String::new() };
+        let mut server = Self { guard: nothing(), folder, configuration, routes, url: String::new(), process: 0 };
         server.launch(ANY);
         server
     }
@@ -116,15 +118,16 @@ impl Server {
             .spawn()
             .unwrap();
         let started = Instant::now();
-        let ports = loop {
-            if let Some(ports) = ports_in(folder) {
-                break ports;
+        let (process, ports) = loop {
+            if let Some(found) = ports_in(folder) {
+                break found;
             }
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(self.guard.try_wait().unwrap().is_none(), "nats-server ended: {}", said());
             assert!(started.elapsed() < DEADLINE, "nats-server did not start: {}", said());
             std::thread::sleep(Duration::from_millis(10));
         };
+        self.process = process;
         ports["nats"][0].as_str().unwrap().clone_into(&mut self.url);
         if let Some(routes) = &mut self.routes {
             routes.port = self::port(ports["cluster"][0].as_str().unwrap());
@@ -186,17 +189,29 @@ impl Servers {
 pub trait Nats {
     /// The URL of each, separated by commas.
     fn url(&self) -> String;
+
+    /// The process of each.
+    #[allow(dead_code, reason = "only the benchmarks look at them")]
+    fn processes(&self) -> Vec<u32>;
 }
 
 impl Nats for Server {
     fn url(&self) -> String {
         self.url.clone()
     }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.process]
+    }
 }
 
 impl Nats for Servers {
     fn url(&self) -> String {
         self.0.iter().map(|server| server.url.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.0.iter().map(|server| server.process).collect()
     }
 }
 
@@ -210,10 +225,12 @@ fn port(url: &str) -> String {
     url.rsplit(':').next().unwrap().to_owned()
 }
 
-fn ports_in(folder: &Path) -> Option<serde_json::Value> {
+/// The process of a server and where it listens, from its file `<program>_<process>.ports`.
+fn ports_in(folder: &Path) -> Option<(u32, serde_json::Value)> {
     let mut files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let ports = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
-    serde_json::from_slice(&std::fs::read(ports).ok()?).ok()
+    let file = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
+    let process = file.file_stem()?.to_str()?.rsplit('_').next()?.parse().ok()?;
+    Some((process, serde_json::from_slice(&std::fs::read(file).ok()?).ok()?))
 }
 
 /// The program: the one that the environment names, the one that `make setup` provides, or the one on the path.

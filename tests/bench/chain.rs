@@ -1,0 +1,155 @@
+//! A chain that is measured.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use futures_util::StreamExt;
+use pcluster::frame::cbor;
+use pcluster::name::{ChainName, Revision, StageName};
+use pcluster::root::feed::Packing;
+use pcluster::root::{Item, Root};
+use pcluster::subject::{self, Lane};
+
+use crate::drain::{Drain, Load, Sample, Until, held};
+use crate::series::Measured;
+use crate::stand::Stand;
+use crate::support::{Nats, Process, plugin};
+
+/// What it is called.
+const NAME: &str = "bench";
+/// What the manifest says of isolation, from the strictest.
+pub const ISOLATIONS: [&str; 3] = ["item", "frame", "worker"];
+
+/// A chain of the probe plugin's tasks, and the nodes that serve it.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    pub tasks: Vec<&'static str>,
+    pub isolation: &'static str,
+    /// Whether all stages run in one hop.
+    pub inline: bool,
+    /// More lines for each stage.
+    pub stage: String,
+    /// More lines for the manifest.
+    pub top: String,
+    pub nodes: usize,
+    /// How many other chains are deployed that have nothing to do.
+    pub idle: usize,
+}
+
+impl Chain {
+    /// A chain of these tasks with nothing said of them, and one node.
+    pub fn of(tasks: &[&'static str]) -> Self {
+        Self {
+            tasks: tasks.to_owned(),
+            isolation: "item",
+            inline: false,
+            stage: String::new(),
+            top: String::new(),
+            nodes: 1,
+            idle: 0,
+        }
+    }
+
+    /// The same with another isolation.
+    #[must_use]
+    pub fn isolated(self, isolation: &'static str) -> Self {
+        Self { isolation, ..self }
+    }
+
+    /// A run on a server of its own. Each fed item must come out as one.
+    pub fn sample(&self, load: &Load) -> Measured {
+        self.sample_on(&Stand::start(), load, 1)
+    }
+
+    /// The same on these servers, so many times one after the other.
+    pub fn sample_on<S: Nats>(&self, stand: &Stand<S>, load: &Load, times: usize) -> Measured {
+        self.deploy(stand)?;
+        let nodes = self.start_nodes(stand);
+        let workers: Vec<u32> = nodes.iter().map(Process::id).collect();
+        let servers = stand.servers();
+        let (stream, consumer) = (subject::work_stream(&name()), consumer());
+        let drain = Drain {
+            jetstream: &stand.jetstream,
+            stream: &stream,
+            consumer: &consumer,
+            until: Until::Empty,
+            servers: &servers,
+            workers: &workers,
+        };
+        let run = || stand.run(drain.run(load, feed(&stand.root, load)));
+        let sample = (1..times).fold(run(), |sample: Sample, _| sample.and(run()));
+        stand.run(check(stand, load.items.len() * times));
+        Ok(sample)
+    }
+
+    /// Deploys it, or says why it is refused.
+    pub fn deploy<S: Nats>(&self, stand: &Stand<S>) -> Result<(), String> {
+        for number in 0..self.idle {
+            self.deploy_as(stand, &format!("idle{number}"))?;
+        }
+        self.deploy_as(stand, NAME)
+    }
+
+    fn deploy_as<S: Nats>(&self, stand: &Stand<S>, name: &str) -> Result<(), String> {
+        let file = stand.cluster.file(&format!("{name}.toml"), self.manifest(name));
+        stand.run(stand.root.deploy(&file)).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Starts its nodes and waits until each is ready.
+    pub fn start_nodes<S: Nats>(&self, stand: &Stand<S>) -> Vec<Process> {
+        (0..self.nodes).map(|number| stand.cluster.node(&format!("node{number}"))).collect()
+    }
+
+    fn manifest(&self, name: &str) -> String {
+        let plugin = plugin("probe");
+        let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n{}\n", self.top);
+        for (number, task) in self.tasks.iter().enumerate() {
+            let (stage, isolation, inline) = (stage(number), self.isolation, self.inline && number > 0);
+            let _ = writeln!(manifest, "[[stage]]\nname = \"{stage}\"\ntask = \"{task}\"\nplugin = \"{plugin}\"");
+            let _ = writeln!(manifest, "isolation = \"{isolation}\"\ninline = {inline}\n{}", self.stage);
+        }
+        manifest
+    }
+}
+
+/// The consumer that takes what was fed.
+fn consumer() -> String {
+    Lane::Work.consumer(Revision::new(1), &stage(0).parse::<StageName>().unwrap())
+}
+
+/// The chain's name.
+pub fn name() -> ChainName {
+    NAME.parse().unwrap()
+}
+
+fn stage(number: usize) -> String {
+    format!("stage{number}")
+}
+
+/// Feeds with messages of exactly as many items as the load says.
+pub async fn feed(root: &Root, load: &Load) {
+    let packing = Packing { items: load.pack, bytes: usize::MAX, wait: Duration::from_hours(1) };
+    let mut feeder = root.feeder(&name()).await.unwrap().with_packing(packing);
+    for cbor in &load.items {
+        feeder.feed(Item { cbor: cbor.clone(), id: None }).await.unwrap();
+    }
+    assert_eq!(feeder.finish().await.unwrap().accepted, load.items.len() as u64);
+}
+
+/// Sees to it that what was measured was done: as many results, and no dead letters.
+async fn check<S: Nats>(stand: &Stand<S>, items: usize) {
+    let (results, dead) = (subject::results_stream(&name()), subject::dead_stream(&name()));
+    assert_eq!(held(&stand.jetstream, &dead).await, 0, "items have failed");
+    let stream = stand.jetstream.get_stream_no_info(&results).await.unwrap();
+    // What nodes note for each other among the results has another subject.
+    let config = OrderedConfig { filter_subject: subject::results(&name()), ..Default::default() };
+    let consumer = stream.create_consumer(config).await.unwrap();
+    let messages = usize::try_from(consumer.cached_info().num_pending).unwrap();
+    let mut messages = consumer.messages().await.unwrap().take(messages);
+    let mut found = 0;
+    while let Some(message) = messages.next().await {
+        found += cbor::split(&message.unwrap().payload).unwrap().len();
+    }
+    assert_eq!(found, items, "results");
+}

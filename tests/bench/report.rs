@@ -1,0 +1,234 @@
+//! What comes out: rows, shown as a table and written as JSON.
+
+use std::fmt::Write;
+
+use serde::{Serialize, Serializer};
+
+use crate::drain::Sample;
+
+/// The median of some figures with the least and the greatest.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub greatest: f64,
+}
+
+impl Spread {
+    /// `None` if there are no figures.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
+        figures.sort_by(f64::total_cmp);
+        let (least, greatest) = (*figures.first()?, *figures.last()?);
+        Some(Self { median: figures[figures.len() / 2], least, greatest })
+    }
+
+    fn shown(self) -> String {
+        let [median, least, greatest] = [self.median, self.least, self.greatest].map(short);
+        if median == least && median == greatest { median } else { format!("{median} ({least} to {greatest})") }
+    }
+}
+
+/// What is aimed at.
+#[derive(Debug, Clone, Copy)]
+pub enum Aim {
+    /// Of the ratio.
+    RatioAtLeast(f64),
+    /// Of the ratio.
+    RatioAtMost(f64),
+    /// Of the measured figure.
+    AtMost(f64),
+    /// Of the processor time that nodes take for an item, in microseconds.
+    NodeAtMost(f64),
+}
+
+impl Serialize for Aim {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown())
+    }
+}
+
+impl Aim {
+    fn shown(self) -> String {
+        match self {
+            Self::RatioAtLeast(bound) => format!("ratio ≥ {bound}"),
+            Self::RatioAtMost(bound) => format!("ratio ≤ {bound}"),
+            Self::AtMost(bound) => format!("≤ {bound}"),
+            Self::NodeAtMost(bound) => format!("node ≤ {bound} µs"),
+        }
+    }
+
+    /// Whether the median reaches it.
+    fn is_met(self, row: &Row) -> Option<bool> {
+        let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
+        match self {
+            Self::RatioAtLeast(bound) => median(row.ratio).map(|ratio| ratio >= bound),
+            Self::RatioAtMost(bound) => median(row.ratio).map(|ratio| ratio <= bound),
+            Self::AtMost(bound) => median(row.measured).map(|measured| measured <= bound),
+            Self::NodeAtMost(bound) => median(row.node_micros).map(|micros| micros <= bound),
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Row {
+    pub benchmark: &'static str,
+    pub name: String,
+    /// The figure, and what it is counted in.
+    pub measured: Option<Spread>,
+    pub unit: &'static str,
+    /// The figure as a ratio to that of another row in the same round, and which.
+    pub ratio: Option<Spread>,
+    pub ratio_to: Option<String>,
+    /// Processor time for an item, in microseconds: of all servers together, and of all nodes, or of the relay.
+    pub server_micros: Option<Spread>,
+    pub node_micros: Option<Spread>,
+    /// The most memory that one server and one node, or the relay, have had, in MiB.
+    pub server_mebibytes: Option<Spread>,
+    pub node_mebibytes: Option<Spread>,
+    /// Percent of the machine that other programs took meanwhile.
+    pub foreign_percent: Option<Spread>,
+    pub aim: Option<Aim>,
+    pub is_met: Option<bool>,
+    /// Why there are no figures.
+    pub missing: Option<String>,
+}
+
+impl Row {
+    /// A row with one figure.
+    pub fn new(benchmark: &'static str, name: impl Into<String>, measured: Option<Spread>, unit: &'static str) -> Self {
+        Self { benchmark, name: name.into(), measured, unit, ..Self::default() }
+    }
+
+    /// The same with a ratio to what another row tells.
+    #[must_use]
+    pub fn with_ratio(self, ratio: Option<Spread>, to: impl Into<String>) -> Self {
+        Self { ratio, ratio_to: Some(to.into()), ..self }
+    }
+
+    /// The same with an aim.
+    #[must_use]
+    pub fn with_aim(mut self, aim: Option<Aim>) -> Self {
+        self.aim = aim;
+        self.is_met = aim.and_then(|aim| aim.is_met(&self));
+        self
+    }
+
+    /// The same with what these runs have used up.
+    #[must_use]
+    pub fn with_use_of(self, samples: &[Sample]) -> Self {
+        let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
+        Self {
+            server_micros: spread(|sample| sample.server.seconds * 1e6 / sample.items),
+            node_micros: spread(|sample| sample.worker.seconds * 1e6 / sample.items),
+            server_mebibytes: spread(|sample| sample.server.peak),
+            node_mebibytes: spread(|sample| sample.worker.peak),
+            foreign_percent: spread(|sample| sample.foreign * 100.0),
+            ..self
+        }
+    }
+
+    /// The same without figures, and why.
+    #[must_use]
+    pub fn missing(self, why: impl Into<String>) -> Self {
+        Self { missing: Some(why.into()), ..self }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let pair = |server: Option<Spread>, node: Option<Spread>| match (server, node) {
+            (None, None) => String::new(),
+            (server, node) => {
+                [server, node].map(|spread| spread.map_or("-".to_owned(), |spread| short(spread.median))).join(" / ")
+            }
+        };
+        let measured = match (&self.missing, self.measured) {
+            (Some(why), _) => format!("not available: {}", gist(why)),
+            (None, Some(measured)) => format!("{} {}", measured.shown(), self.unit),
+            (None, None) => String::new(),
+        };
+        let aim = self.aim.map_or(String::new(), |aim| match self.is_met {
+            Some(true) => format!("{}: met", aim.shown()),
+            Some(false) => format!("{}: MISSED", aim.shown()),
+            None => aim.shown(),
+        });
+        [
+            format!("  {}", self.name),
+            measured,
+            self.ratio.map_or(String::new(), Spread::shown),
+            pair(self.server_micros, self.node_micros),
+            pair(self.server_mebibytes, self.node_mebibytes),
+            aim,
+        ]
+    }
+}
+
+/// All that was measured.
+#[derive(Serialize)]
+pub struct Report {
+    pub rounds: usize,
+    /// Whether it was only tried out.
+    pub quick: bool,
+    pub cores: usize,
+    /// Processes that wanted to run, on average over a minute, before and after.
+    pub load_before: f64,
+    pub load_after: f64,
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// The table.
+    pub fn table(&self) -> String {
+        const HEAD: [&str; 6] = ["what", "measured", "ratio", "µs/item: server / node", "MiB: server / node", "aim"];
+        let head = HEAD.map(str::to_owned);
+        let lines: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
+        let mut widths = [0; 6];
+        for line in lines.iter().chain([&head]) {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                // What is missing needs not fit: the columns after it are empty.
+                if !cell.starts_with("not available") {
+                    *width = (*width).max(cell.chars().count());
+                }
+            }
+        }
+        let shown = |line: &[String; 6]| {
+            let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        let mut table = shown(&head) + "\n";
+        let mut benchmark = "";
+        for (row, line) in self.rows.iter().zip(&lines) {
+            if row.benchmark != benchmark {
+                benchmark = row.benchmark;
+                let _ = writeln!(table, "{benchmark}");
+            }
+            table += &(shown(line) + "\n");
+        }
+        let foreign = self.rows.iter().filter_map(|row| row.foreign_percent).map(|percent| percent.median);
+        let foreign = Spread::of(foreign).map_or(String::new(), |percent| {
+            format!("; other programs took {} percent of the machine during runs", percent.shown())
+        });
+        let Self { rounds, cores, load_before, load_after, .. } = self;
+        table
+            + &format!("{rounds} rounds on {cores} cores, load {load_before} before and {load_after} after{foreign}\n")
+    }
+}
+
+/// The part of an error that tells it from others, in a table's width.
+fn gist(error: &str) -> String {
+    const WIDTH: usize = 80;
+    let tail = error.rsplit("stage `stage0`: ").next().unwrap();
+    let cut = tail.chars().count() > WIDTH;
+    tail.chars().take(WIDTH).chain(cut.then_some('…')).collect()
+}
+
+/// A figure with the digits that matter.
+fn short(figure: f64) -> String {
+    match figure.abs() {
+        1e6.. => format!("{:.2} M", figure / 1e6),
+        1e4.. => format!("{:.1} k", figure / 1e3),
+        100.0.. => format!("{figure:.0}"),
+        10.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}

@@ -1,0 +1,68 @@
+//! Three stages of the kinds that chains are made of: one halves records, one counts their words, one keeps every other. As many
+//! come out as were fed, and each has been through the queues of three stages.
+
+use bytes::Bytes;
+use pcluster::frame::format::to_cbor;
+use serde::Serialize;
+
+use crate::chain::Chain;
+use crate::drain::Load;
+use crate::relay::Relay;
+use crate::relays::{self, PACK, SINGLE};
+use crate::report::{Aim, Row};
+use crate::series::{Place, Series, Settings, Variant};
+
+/// What the plugin's tasks take and give.
+#[derive(Serialize)]
+struct Record {
+    id: u64,
+    text: String,
+}
+
+/// Words, a part of which is a record's text.
+const WORDS: &str = "a chain is a named list of stages and a stage is a place in it where a task runs on one item after the other \
+                     while the items wait in a queue that the server keeps for all the nodes which share the work between them \
+                     however many there are and whichever of them comes or goes in the meantime";
+
+/// Measures frames of one item and of many, with queues between the stages and without, on one node and on several.
+pub fn run(settings: Settings) -> Vec<Row> {
+    let plain = relays::single(settings);
+    let single = &records(settings.either(15_000, 1_000), 1);
+    let packed = &records(settings.either(600, 20) * PACK, PACK);
+    let mut series = Series::new("w1");
+    let one = series.add(Variant::new(SINGLE, || Ok(Relay::BASELINE.sample(&plain))));
+    let mut add = |name: &str, chain: Chain, load, aim: Option<f64>| -> Place {
+        let name = format!("{name}, isolation {}", chain.isolation);
+        let variant = Variant::new(name, move || chain.sample(load)).to(one);
+        series.add(match aim {
+            Some(bound) => variant.aim(Aim::RatioAtLeast(bound)),
+            None => variant,
+        })
+    };
+    let chain = |isolation| Chain::of(&["halve", "count_words", "keep_even"]).isolated(isolation);
+    let [_, queued] = [("item", 0.8), ("worker", 3.0)].map(|(isolation, aim)| {
+        add("single-item frames, queued", chain(isolation), single, None);
+        add("256-item frames, queued", chain(isolation), packed, Some(aim))
+    });
+    let [_, inline] = ["item", "worker"].map(|isolation| {
+        let chain = Chain { inline: true, ..chain(isolation) };
+        add("256-item frames, inline", chain, packed, None)
+    });
+    for nodes in [2, 4] {
+        for isolation in ["item", "worker"] {
+            let chain = Chain { nodes, ..chain(isolation) };
+            add(&format!("256-item frames, queued, {nodes} nodes"), chain, packed, None);
+        }
+    }
+    series.compare("inline to queued, isolation worker", inline, queued, Some(Aim::RatioAtLeast(2.0)));
+    series.run(settings)
+}
+
+/// Records of 200 to 300 bytes.
+fn records(number: usize, pack: usize) -> Load {
+    let record = |id: u64| -> Bytes {
+        let length = 190 + usize::try_from(id * 37 % 96).unwrap();
+        to_cbor(&Record { id, text: WORDS[..length].to_owned() })
+    };
+    Load { items: (0..number as u64).map(record).collect(), pack }
+}
