@@ -1,7 +1,7 @@
 //! Inline stages: an item goes through all stages of a hop in one go, with no queue between them.
 //!
 //! What a stage gives goes on at once, so that no more is held in memory than without inline stages. The item fails as a whole,
-//! whichever of the stages fails. Here it goes by itself; [`super::together`] takes several items of a frame.
+//! whichever of the stages fails. Here it goes by itself; `together` takes several items of a frame.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
