@@ -19,6 +19,9 @@ use super::task::{Call, Caller, Failure, FailureKind, Task};
 use super::{EngineError, Plugin};
 use crate::name::Digest;
 
+/// The most memory of an image, in bytes. It is copied a few times on its way to be one.
+const IMAGE_MAX: u64 = 256 << 20;
+
 /// Why a task's state is not made before the first item.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -77,6 +80,11 @@ impl Plugin {
         let failed = |failure: Failure| ImageError::Failed(failure.reason);
         let mut instance = Instance::new(&making).await.map_err(failed)?;
         instance.initialise(&making, call).await.map_err(failed)?;
+        let memory = instance.memory() as u64;
+        if memory > IMAGE_MAX {
+            let [memory, most] = [memory, IMAGE_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
+            return Err(ImageError::Unfit(format!("its state takes {memory} of memory; an image may have {most}")));
+        }
         let image: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();
         drop(instance);
@@ -224,6 +232,14 @@ mod tests {
         let more = "(table 2 funcref) (func (table.set (i32.const 0) (ref.null func)))";
         let error = given(&plugin(more, ""), LIMITS).await.expect_err("unfit");
         assert!(matches!(&error, ImageError::Unfit(reason) if reason.contains("table.set")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn state_that_takes_very_much_memory_is_made_by_each_instance() {
+        let limits = Limits { memory: 1 << 30, ..LIMITS };
+        let error = given(&plugin("", "(drop (memory.grow (i32.const 4096)))"), limits).await.expect_err("too much");
+        let says = "its state takes 256.1 MiB of memory; an image may have 256.0 MiB";
+        assert!(error.to_string().ends_with(says), "{error}");
     }
 
     #[tokio::test]

@@ -122,6 +122,11 @@ impl Instance {
         self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
+    /// How many bytes of memory it has.
+    pub(super) fn memory(&self) -> usize {
+        self.entry.as_ref().map_or(0, |entry| entry.memory.data_size(&self.store))
+    }
+
     /// Since when the guest's clock runs, if it has asked for the time.
     pub(super) fn clock(&self) -> Option<std::time::Instant> {
         self.store.data().wasi.clock()
