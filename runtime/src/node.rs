@@ -1,8 +1,8 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
 //! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops, until [`retire`] ends it; a worker
-//! takes as many frames as [`turns`] has room for. [`outcome`] decides what becomes of a frame: [`taken`] reads it, `run` runs
-//! its items, [`inline`] those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
+//! takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`] decides what becomes of a frame: [`taken`] reads it, `run` runs
+//! its items, [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
 //! to it that this counts once, and `store` puts it on the server. `backlog` holds a hop back that puts back too much.
 //! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
 //! [`fault`] lets tests kill a node in the middle of all this.
@@ -13,6 +13,7 @@ mod backlog;
 pub mod catalog;
 mod commit;
 pub mod fault;
+mod handlers;
 pub mod inline;
 mod letter;
 pub mod logs;
@@ -23,6 +24,7 @@ mod settle;
 pub mod stats;
 mod store;
 pub mod taken;
+mod together;
 pub mod trouble;
 pub mod turns;
 pub mod worker;

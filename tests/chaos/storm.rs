@@ -14,7 +14,7 @@ use ciborium::Value;
 use futures_util::TryStreamExt;
 use pcluster::frame::id::{FrameId, Index};
 
-use crate::support::{Cluster, Process, plugin, sequence};
+use crate::support::{Client, Cluster, Process, plugin, sequence};
 
 /// How soon the items of a dead node are given to others.
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -135,10 +135,25 @@ pub fn run(plan: &Plan) -> Report {
     }
     tend(&cluster, &mut members);
     (report.items, report.messages) = feeder.finish();
-    cluster.ok(&["wait", "storm", "--timeout", "50s"]);
+    settle(&cluster);
     look(&cluster, &mut report);
     report.took = started.elapsed();
     report
+}
+
+/// Waits until all is handled, for as long as it gets less.
+fn settle(cluster: &Cluster) {
+    let client = Client::connect(cluster);
+    let mut left = u64::MAX;
+    loop {
+        let waited = cluster.run(&["wait", "storm", "--timeout", "50s"]);
+        if waited.code == Some(0) {
+            return;
+        }
+        let now = client.count("PCLUSTER_storm");
+        assert!(now < left, "{now} messages are left and get no less: {}", waited.stderr);
+        left = now;
+    }
 }
 
 fn manifest(plan: &Plan) -> String {
@@ -147,11 +162,11 @@ fn manifest(plan: &Plan) -> String {
         "name = \"storm\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\nlimit = 500\nduplicate_window = \"10m\"\n",
         ACK_WAIT.as_secs()
     );
-    for task in ["fan", "shaky", "drop_odd"] {
+    for (task, isolation) in [("fan", "item"), ("shaky", "worker"), ("drop_odd", "frame")] {
         // Deaths use up attempts, and this is not about them.
         manifest.add_assign(&format!(
             "[[stage]]\nname = \"{task}\"\nplugin = \"{probe}\"\nconfig = {{ times = {TIMES}, micros = {} }}\n\
-             concurrency = 8\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
+             isolation = \"{isolation}\"\nconcurrency = 8\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
             plan.micros
         ));
     }

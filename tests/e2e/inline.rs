@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin};
+use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
 
 /// A chain of stages of the probe plugin, with queues between them or inline.
 fn chain(name: &str, inline: bool, stages: &[(&str, &str)]) -> String {
@@ -110,4 +110,60 @@ fn what_an_inline_stage_logs_is_its_own() {
         lines.first().cloned()
     });
     assert_eq!(found["stage"], "print");
+}
+
+#[test]
+fn items_that_travel_together_give_what_each_gives_by_itself() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    // `obey` does what its item says: many outputs, one too large to be beside others, none, or a failure.
+    let orders: Vec<String> = (0..40)
+        .map(|number| match number % 8 {
+            0 => format!("repeat 3 {number}"),
+            1 => format!("fail {number}"),
+            2 => format!("trap {number}"),
+            3 if number == 3 => format!("wide 80 {number}"),
+            _ => format!("plain {number}"),
+        })
+        .collect();
+    for isolation in ["item", "frame", "worker"] {
+        let rest = format!("isolation = \"{isolation}\"\n");
+        let (once, twice) =
+            (format!("{rest}retry = {{ attempts = 1 }}\n"), format!("{rest}config = {{ times = 2 }}\n"));
+        let stages = [("repeat", format!("{twice}retry = {{ attempts = 1 }}\n")), ("obey", once), ("echo", rest)];
+        let chain_of = |name: &str, inline: bool| {
+            let stages: Vec<(&str, String)> = stages
+                .iter()
+                // What belongs to a queue cannot be said of a stage that has none.
+                .map(|(task, rest)| match *task {
+                    "obey" if inline => (*task, rest.replace("retry = { attempts = 1 }\n", "")),
+                    _ => (*task, rest.clone()),
+                })
+                .collect();
+            let stages: Vec<(&str, &str)> = stages.iter().map(|(task, rest)| (*task, rest.as_str())).collect();
+            chain(name, inline, &stages)
+        };
+        let names = [format!("queued-{isolation}"), format!("inline-{isolation}")];
+        for (name, inline) in [(&names[0], false), (&names[1], true)] {
+            cluster.deploy(&chain_of(name, inline));
+            client.publish(&format!("pcluster.{name}.in"), &[("Pcluster-Id", "n")], sequence(&orders)).unwrap();
+        }
+        let _nodes = [cluster.node("a"), cluster.node("b")];
+        let all = names.each_ref().map(|name| {
+            cluster.ok(&["wait", name]);
+            results(&cluster, name)
+        });
+        assert!(all[0].len() > 80, "{} results", all[0].len());
+        assert_eq!(all[1], all[0], "{isolation}");
+        let letters = names.each_ref().map(|name| {
+            let letters = json_lines(&cluster.ok(&["dead", "ls", name, "--json"]));
+            let mut items: Vec<String> = letters.iter().map(|letter| letter["item"].to_string()).collect();
+            items.sort();
+            // With queues, both copies of an item fail.
+            items.dedup();
+            items
+        });
+        assert_eq!(letters[0].len(), 10);
+        assert_eq!(letters[1], letters[0], "{isolation}");
+    }
 }

@@ -183,11 +183,13 @@ fn nodes_that_start_at_once_share_a_cache_folder_and_rebuild_what_is_damaged_in_
     for node in &nodes {
         node.said("ready: serving");
     }
-    cluster.run_with_input(&["feed", "cached"], lines(0..50)).succeeded();
-    assert_eq!(numbers(&cluster.pull_all("cached")), (0..50).collect::<Vec<_>>());
-    for name in ["a", "b"] {
-        assert!(node(&cluster, name).unwrap()["hops"][0]["done"].as_u64() > Some(0), "{name} did nothing");
-    }
+    // On a busy machine one of them may be done with all before the other has begun.
+    eventually("both have done something", || {
+        cluster.run_with_input(&["feed", "cached"], lines(0..50)).succeeded();
+        assert_eq!(numbers(&cluster.pull_all("cached")), (0..50).collect::<Vec<_>>());
+        let has_done = |name| node(&cluster, name).unwrap()["hops"][0]["done"].as_u64() > Some(0);
+        ["a", "b"].into_iter().all(has_done).then_some(())
+    });
     for node in &mut nodes {
         assert_eq!(node.stop(), Some(0));
     }

@@ -47,6 +47,9 @@ pub struct State {
     /// Whoever retires one reads the state, then sees that the queues are empty, and then swaps. So one of the two starts
     /// over, and no item is left in queues that nobody serves.
     pub live: BTreeSet<Revision>,
+    /// The revision that the last reset began with, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Revision>,
     /// Whether items may be fed.
     pub open: bool,
     /// Every version that was ever deployed, with the digest of its content.
@@ -60,6 +63,7 @@ impl State {
         let mut state = before.cloned().unwrap_or_else(|| Self {
             active: new.revision,
             live: BTreeSet::new(),
+            reset: None,
             open: true,
             versions: BTreeMap::new(),
         });
@@ -72,7 +76,7 @@ impl State {
     /// After a reset: nothing of the revisions before may run.
     #[must_use]
     pub fn reset(&self, new: Revision) -> Self {
-        Self { active: new, live: BTreeSet::from([new]), ..self.clone() }
+        Self { active: new, live: BTreeSet::from([new]), reset: Some(new), ..self.clone() }
     }
 
     /// After something was put back into the queues of a revision, which may have retired before.

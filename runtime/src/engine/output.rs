@@ -151,8 +151,8 @@ impl Given {
     }
 
     /// Adds outputs of the item that runs.
-    pub fn append(&mut self, outputs: &Outputs) {
-        self.outputs.append(outputs.all());
+    pub fn append(&mut self, outputs: Slice<'_>) {
+        self.outputs.append(outputs);
     }
 
     /// The item at this position has ended well: the outputs since the one before are its own.
@@ -177,6 +177,12 @@ impl Given {
         self.outputs.truncate(self.begin());
     }
 
+    /// The bytes of all outputs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.outputs.bytes()
+    }
+
     /// How many items have ended.
     #[must_use]
     pub fn ended(&self) -> usize {
@@ -187,6 +193,17 @@ impl Given {
     pub fn items(&self) -> impl Iterator<Item = (usize, Slice<'_>)> {
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
+    }
+
+    /// Each output of the items that have ended: the item's position, which of its outputs it is, and its bytes, which it shares
+    /// with the others.
+    pub fn into_items(mut self) -> impl Iterator<Item = (usize, usize, Bytes)> {
+        self.drop_open();
+        let begins = std::iter::once(0).chain(self.ended.clone().into_iter().map(|(_, end)| end));
+        let places: Vec<(usize, usize)> = (self.ended.iter().zip(begins))
+            .flat_map(|((position, end), begin)| (begin..*end).map(move |number| (*position, number - begin)))
+            .collect();
+        places.into_iter().zip(self.outputs.into_items()).map(|((position, number), item)| (position, number, item))
     }
 
     /// All outputs, if no item is open.
@@ -242,6 +259,10 @@ mod tests {
         given.end(7);
         let items: Vec<(usize, &[u8])> = given.items().map(|(position, slice)| (position, slice.payload())).collect();
         assert_eq!(items, [(4, b"\x01\x02".as_slice()), (5, b""), (7, b"\x04")]);
+        let copy = Given { outputs: given.outputs.clone(), ended: given.ended.clone() };
+        let places: Vec<(usize, usize, u8)> =
+            copy.into_items().map(|(item, number, bytes)| (item, number, bytes[0])).collect();
+        assert_eq!(places, [(4, 0, 1), (4, 1, 2), (7, 0, 4)]);
         given.push(b"\x05");
         assert_eq!(given.take_open().into_payload(), b"\x05".as_slice());
         assert_eq!(given.into_outputs().into_payload(), b"\x01\x02\x04".as_slice());

@@ -1,7 +1,7 @@
 //! Inline stages: an item goes through all stages of a hop in one go, with no queue between them.
 //!
 //! What a stage gives goes on at once, so that no more is held in memory than without inline stages. The item fails as a whole,
-//! whichever of the stages fails.
+//! whichever of the stages fails. Here it goes by itself; [`super::together`] takes several items of a frame.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -61,7 +61,7 @@ pub(super) async fn run(running: &Arc<Running>, position: usize, given: &mut Giv
     }
     let began = Instant::now();
     let passed = pass(running, position, item).await.map_err(|failure| (position, failure))?;
-    given.append(&passed);
+    given.append(passed.all());
     given.end(position);
     running.ended(passed.bytes() as u64, began, Instant::now());
     Ok(())
@@ -141,6 +141,7 @@ impl Caller for Step {
     }
 }
 
-fn within(stage: &StageName, failure: Failure) -> Failure {
+/// A failure of an inline stage.
+pub(super) fn within(stage: &StageName, failure: Failure) -> Failure {
     Failure { reason: format!("inline stage `{stage}`: {}", failure.reason), ..failure }
 }

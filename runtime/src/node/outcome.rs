@@ -95,7 +95,9 @@ impl Hop {
         let taken = match Taken::read(&delivery, lane, fed) {
             Read::Frame(taken) => Arc::from(taken),
             Read::Wait(delay) => return delivery.acker.nak(delay).await,
-            Read::Undecodable(reason, attempt) => return self.bury_undecodable(&delivery, attempt, &reason).await,
+            Read::Undecodable(reason, attempt) => {
+                return Box::pin(self.bury_undecodable(&delivery, attempt, &reason)).await;
+            }
         };
         fault::point(Point::Taken, &taken);
         let _held = turns.hold(taken.len(), delivery.payload.len());
@@ -108,7 +110,7 @@ impl Hop {
             Err(refused) => {
                 // Only what is too large for the server, at any time.
                 let failure = Failure::fatal(FailureKind::Output, refused.to_string());
-                self.bury(&taken, &failure, &delivery).await;
+                Box::pin(self.bury(&taken, &failure, &delivery)).await;
             }
         }
     }
@@ -120,30 +122,31 @@ impl Hop {
         turns: &Arc<Turns>,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), PublishError> {
+        // What is rare has its state apart, so that of the others is small.
         if let Some(failure) = &taken.given_up {
-            return self.write_letters(taken, failure).await;
+            return Box::pin(self.write_letters(taken, failure)).await;
         }
-        if taken.deaths > 0 && self.is_settled(taken).await? {
+        if taken.deaths > 0 && Box::pin(self.is_settled(taken)).await? {
             return Ok(());
         }
         let allowed = u64::from(self.stage().retry.attempts);
         let failed = taken.attempt - 1;
         if wants_to_be_alone(taken, allowed) {
-            return self.put_back(taken, Lane::Alone, failed.min(allowed - 1)).await;
+            return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1))).await;
         }
         if taken.attempt > allowed {
             let reason = format!("the node died or was cut off in the last of {allowed} attempts");
-            return self.give_up(taken, &Failure::fatal(FailureKind::Node, reason)).await;
+            return Box::pin(self.give_up(taken, &Failure::fatal(FailureKind::Node, reason))).await;
         }
         if is_long(taken, turns) {
-            return self.put_back(taken, taken.lane.back(), failed).await;
+            return Box::pin(self.put_back(taken, taken.lane.back(), failed)).await;
         }
         let turn = tokio::select! {
             biased;
             turn = turns.take_frame() => turn,
-            () = left_run(phase) => return self.put_back(taken, taken.lane.back(), failed).await,
+            () = left_run(phase) => return Box::pin(self.put_back(taken, taken.lane.back(), failed)).await,
             () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
-                return self.put_back(taken, Lane::Retry, failed).await;
+                return Box::pin(self.put_back(taken, Lane::Retry, failed)).await;
             }
         };
         let ran = run::run(self, taken, turns, turn, phase).await;
@@ -151,7 +154,7 @@ impl Hop {
         tokio::select! {
             biased;
             finished = self.finish(taken, ran) => finished,
-            () = interrupted(phase, STORE_PATIENCE) => self.put_back(taken, taken.lane.back(), failed).await,
+            () = interrupted(phase, STORE_PATIENCE) => Box::pin(self.put_back(taken, taken.lane.back(), failed)).await,
         }
     }
 

@@ -15,10 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::catalog::Phase;
+use super::commit::to_u32;
 use super::fault::{self, Point};
 use super::inline;
 use super::outcome::Hop;
 use super::taken::Taken;
+use super::together;
 use super::turns::{Turn, Turns};
 use super::worker::reached;
 use crate::engine::idle::Instances;
@@ -28,6 +30,8 @@ use crate::engine::task::{Caller, Failure, FailureKind, Task};
 
 /// A frame that takes longer than this asks for the node's other turns.
 const HELP_AFTER: Duration = Duration::from_millis(2);
+/// Items go together through inline stages for about this long, so that others can take the rest.
+const TOGETHER: Duration = Duration::from_millis(10);
 /// Items that nobody has begun are left to other nodes when a frame has taken this long and would take as long again.
 pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
 
@@ -150,7 +154,9 @@ impl Running {
         loop {
             let started = Instant::now();
             let Some(position) = self.begin(started) else { break };
-            if let Err((position, failure)) = inline::run(self, position, &mut given).await {
+            if self.taken.len() > 1 && !self.hop.inline.is_empty() {
+                self.work_together(position, started, &mut given).await;
+            } else if let Err((position, failure)) = inline::run(self, position, &mut given).await {
                 self.turns.ran(started, Instant::now());
                 let mut ended = self.ended();
                 if !ended.large.contains(&position) {
@@ -159,6 +165,25 @@ impl Running {
             }
         }
         self.ended().given.push(given);
+    }
+
+    /// Runs this item and others through several stages, as many as take a moment.
+    async fn work_together(self: &Arc<Self>, first: usize, started: Instant, given: &mut Given) {
+        let most = self.turns.time().map_or(1, |time| TOGETHER.as_nanos() / time.as_nanos().max(1));
+        let mut positions = vec![first];
+        while (positions.len() as u128) < most {
+            let Some(position) = self.begin(started) else { break };
+            positions.push(position);
+        }
+        let before = given.bytes();
+        let lost = together::run(self, &positions, given).await;
+        let now = Instant::now();
+        let each = now.saturating_duration_since(started) / to_u32(positions.len() as u64);
+        self.turns.ran(now.checked_sub(each).unwrap_or(started), now);
+        self.gathered.fetch_add(given.bytes() - before, Relaxed);
+        let mut ended = self.ended();
+        ended.failed.extend(lost.failed);
+        ended.large.extend(lost.large);
     }
 
     /// Lets free turns run items of the frame, until all have begun.

@@ -140,6 +140,16 @@ impl Turns {
     /// moment. Frames that take long are better left to other nodes.
     #[must_use]
     pub fn room(&self) -> u64 {
+        if self.time.get() == 0 && self.items.get() != 1 {
+            // A frame of many items is better shared as long as nobody knows how long they take. One is enough to find out.
+            return 1_u64.saturating_sub(self.held.load(Relaxed));
+        }
+        self.room_for_shared()
+    }
+
+    /// The same for frames that are shared already, and small.
+    #[must_use]
+    pub fn room_for_shared(&self) -> u64 {
         let items = self.items.get().max(1);
         let free = (self.permits.available_permits() as u64).div_ceil(items);
         let time = match self.time.get() {
@@ -182,6 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_asks_for_what_its_free_turns_can_run_and_a_little_more() {
         let turns = Turns::new(8);
+        ran(&turns, Duration::from_secs(1));
         assert_eq!(turns.room(), 8);
         let held = turns.hold(4, 100);
         let turn = turns.take_frame().await;
@@ -189,9 +200,23 @@ mod tests {
         drop(turn);
         assert_eq!(turns.room(), 1, "what the frame leaves behind is not stored yet");
         drop(held);
+        turns.time.0.store(0, Relaxed);
         ran(&turns, Duration::from_millis(1));
         // 20 ms of 8 turns are 160 items of 1 ms.
         assert_eq!(turns.room(), 2 + 40);
+    }
+
+    #[test]
+    fn one_frame_of_many_items_is_enough_to_find_out_how_long_they_take() {
+        let turns = Turns::new(8);
+        assert_eq!((turns.room(), turns.room_for_shared()), (1, 8));
+        let held = turns.hold(256, 100);
+        assert_eq!(turns.room(), 0);
+        drop(held);
+        assert_eq!(turns.room(), 1, "another node has what it was shared into");
+        let turns = Turns::new(8);
+        let _held = turns.hold(1, 100);
+        assert_eq!(turns.room(), 7, "frames of one item may fill all turns");
     }
 
     #[tokio::test]

@@ -1,17 +1,16 @@
 //! Keeps one hop busy: asks its queues for as many frames as there is room to run, and runs each as it comes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::backlog;
 use super::catalog::Phase;
+use super::handlers::Handlers;
 use super::outcome::Hop;
 use super::turns::Turns;
-use crate::broker::queue::{Acker, Delivery, Event, Queue, STANDS};
+use crate::broker::queue::{Event, Queue, STANDS};
 use crate::subject::{self, Lane};
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
@@ -40,13 +39,12 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
         let (hop, turns, open) = (Arc::clone(&hop), Arc::clone(&turns), open.clone());
         serve(
             Worker {
+                handlers: Handlers::new(Arc::clone(&hop), lane, Arc::clone(&turns), told.clone()),
                 hop,
                 lane,
                 turns,
                 phase: phase.clone(),
                 told: told.clone(),
-                running: JoinSet::new(),
-                in_hand: Arc::default(),
             },
             open,
         )
@@ -98,7 +96,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
         () = reached(&mut told, Phase::Interrupt) => false,
     };
     if !finished {
-        worker.give_back().await;
+        worker.handlers.give_back(GIVE_BACK).await;
     }
 }
 
@@ -132,22 +130,7 @@ struct Worker {
     /// What the frames in hand are told of the phase.
     told: watch::Receiver<Phase>,
     turns: Arc<Turns>,
-    running: JoinSet<()>,
-    in_hand: Arc<InHand>,
-}
-
-/// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
-#[derive(Default)]
-struct InHand(Mutex<HashMap<u64, Acker>>);
-
-impl InHand {
-    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Acker>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn all(&self) -> Vec<Acker> {
-        self.with(|in_hand| in_hand.values().cloned().collect())
-    }
+    handlers: Handlers,
 }
 
 impl Worker {
@@ -168,7 +151,6 @@ impl Worker {
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
         loop {
-            while self.running.try_join_next().is_some() {}
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
                 if queue.close().await.is_err() {
@@ -189,15 +171,15 @@ impl Worker {
                 biased;
                 () = left_run(&mut phase), if !leaving => leaving = true,
                 // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
-                _ = progress.tick() => self.tell_progress().await,
+                _ = progress.tick() => self.handlers.tell_progress().await,
                 event = queue.next() => match event {
-                    Event::Delivery(delivery) => self.start(*delivery),
+                    Event::Delivery(delivery) => self.handlers.start(*delivery),
                     Event::Expired => {}
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
-                Some(_) = self.running.join_next() => {}
+                () = self.handlers.done() => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
@@ -209,9 +191,9 @@ impl Worker {
     /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
-            Lane::Alone => 1_u64.saturating_sub(self.running.len() as u64),
+            Lane::Alone => 1_u64.saturating_sub(self.handlers.busy() as u64),
             Lane::Work => self.turns.room().min(self.hop.backlog.room()),
-            Lane::Retry => self.turns.room(),
+            Lane::Retry => self.turns.room_for_shared(),
         };
         room.saturating_sub(queue.demand())
     }
@@ -225,39 +207,15 @@ impl Worker {
         }
     }
 
-    fn start(&mut self, delivery: Delivery) {
-        let (hop, lane, turns, phase) = (Arc::clone(&self.hop), self.lane, Arc::clone(&self.turns), self.told.clone());
-        let held = Held::new(&self.in_hand, &delivery);
-        self.running.spawn(async move {
-            hop.handle(delivery, lane, &turns, phase).await;
-            drop(held);
-        });
-    }
-
-    async fn tell_progress(&self) {
-        for acker in self.in_hand.all() {
-            acker.progress().await;
-        }
-    }
-
     /// Waits for the frames in hand, and keeps them this node's meanwhile.
     async fn finish(&mut self) {
+        self.handlers.close();
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             tokio::select! {
-                ended = self.running.join_next() => if ended.is_none() { return },
-                _ = progress.tick() => self.tell_progress().await,
+                more = self.handlers.ended() => if !more { return },
+                _ = progress.tick() => self.handlers.tell_progress().await,
             }
-        }
-    }
-
-    /// Waits for the frames in hand to be given back, which each does by itself, and then gives back what is left.
-    async fn give_back(&mut self) {
-        let _ = tokio::time::timeout(GIVE_BACK, async { while self.running.join_next().await.is_some() {} }).await;
-        let in_hand = self.in_hand.all();
-        self.running.shutdown().await;
-        for acker in in_hand {
-            acker.nak(Duration::ZERO).await;
         }
     }
 
@@ -280,26 +238,7 @@ impl Worker {
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             progress.tick().await;
-            self.tell_progress().await;
+            self.handlers.tell_progress().await;
         }
-    }
-}
-
-/// Keeps a frame among those in hand until it is dropped.
-struct Held {
-    in_hand: Arc<InHand>,
-    sequence: u64,
-}
-
-impl Held {
-    fn new(in_hand: &Arc<InHand>, delivery: &Delivery) -> Self {
-        in_hand.with(|all| all.insert(delivery.sequence, delivery.acker.clone()));
-        Self { in_hand: Arc::clone(in_hand), sequence: delivery.sequence }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.in_hand.with(|all| all.remove(&self.sequence));
     }
 }

@@ -22,6 +22,8 @@ pub use delivery::{Waiting, Waits};
 const WINDOW: usize = 4 << 10;
 /// What a small message counts for, in KiB: with it, 512 of them are on their way at once.
 const MESSAGE: usize = 8;
+/// How long the items that were about to be tried again may take to end when feeding is given up.
+const SETTLE: Duration = Duration::from_secs(1);
 /// What items are sent as.
 const CONTENT_TYPE: &str = "application/cbor-seq";
 
@@ -238,21 +240,26 @@ impl Feeder {
         self.sender.delivery.waits.clone()
     }
 
-    /// Waits for the items on their way, but no longer than this, and takes no more.
+    /// Waits for the items on their way, but no longer than this, and takes no more. Afterwards nothing more is fed, unless the
+    /// server does not answer.
     pub async fn abandon(&mut self, patience: Duration) -> Fed {
         drop(self.pack().take());
-        let _ = tokio::time::timeout(patience, async {
-            self.count_gone();
-            while self.open > 0
-                && let Some(answer) = self.answers.recv().await
-            {
-                let _ = self.count(answer);
-                self.count_gone();
-            }
-        })
-        .await;
+        let _ = tokio::time::timeout(patience, self.settle()).await;
         self.sender.window.close();
+        // Those that were about to be tried again end now, and those that the server has got are answered.
+        let _ = tokio::time::timeout(SETTLE, self.settle()).await;
         self.fed
+    }
+
+    /// Waits until all items on their way have ended, well or not.
+    async fn settle(&mut self) {
+        self.count_gone();
+        while self.open > 0
+            && let Some(answer) = self.answers.recv().await
+        {
+            let _ = self.count(answer);
+            self.count_gone();
+        }
     }
 
     fn pack(&self) -> MutexGuard<'_, Pack> {

@@ -170,6 +170,8 @@ impl Tally {
     pub(super) fn report(&self, ending: Ending, items: u64, end: Instant) -> Report {
         let mut book = self.book();
         let start = book.items.first().map_or(end, |first| first.at);
+        // When feeding is cut short, an item may be taken without a word of it.
+        let items = items.max(book.answered);
         let unanswered = items.saturating_sub(book.answered);
         let last = match book.last {
             // Nothing else was to come.

@@ -49,6 +49,8 @@ struct Retry<'a> {
     root: &'a Root,
     registry: Registry,
     chain: &'a ChainName,
+    /// The revision that the chain's last reset began with.
+    reset: Option<Revision>,
     /// What became of looking up a revision.
     targets: BTreeMap<Revision, Result<Target, String>>,
 }
@@ -73,8 +75,9 @@ impl Root {
     ) -> Result<Retried, RootError> {
         let (registry, marked) = self.chain(chain).await?;
         let numbers = self.dead_numbers(chain, selection).await?;
+        let reset = marked.state.reset;
         let active = active.then_some(marked.state.active);
-        let mut retry = Retry { root: self, registry, chain, targets: BTreeMap::new() };
+        let mut retry = Retry { root: self, registry, chain, reset, targets: BTreeMap::new() };
         let mut done = Retried::default();
         for part in numbers.chunks(PART) {
             retry.part(part, active, &mut done).await?;
@@ -92,8 +95,9 @@ impl Retry<'_> {
         // One that is gone was retried or removed by someone else.
         for letter in letters.into_iter().flatten() {
             let revision = active.unwrap_or(Revision::new(letter.revision));
+            let reset = self.reset;
             let message = match self.target(revision).await? {
-                Ok(target) => target.message(&letter),
+                Ok(target) => target.message(&letter, reset),
                 Err(reason) => Err(reason.clone()),
             };
             match message {
@@ -214,7 +218,7 @@ impl Retry<'_> {
 
 impl Target {
     /// The message that puts a letter's item back, or why there can be none.
-    fn message(&self, letter: &DeadLetter) -> Result<Outgoing, String> {
+    fn message(&self, letter: &DeadLetter, reset: Option<Revision>) -> Result<Outgoing, String> {
         let (chain, revision) = (&self.chain, self.revision);
         let stage = letter.stage.parse().ok().and_then(|name: StageName| chain.stage(&name));
         let Some((position, stage)) = stage else {
@@ -254,7 +258,11 @@ impl Target {
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);
         }
-        let message_id = format!("{MESSAGE_ID}{}", letter.number);
+        // What was put back before a reset is gone with it.
+        let message_id = match reset {
+            Some(reset) => format!("{MESSAGE_ID}{}.{}", letter.number, reset.number()),
+            None => format!("{MESSAGE_ID}{}", letter.number),
+        };
         Ok(Outgoing { subject, message_id, headers, payload: letter.raw.payload.clone() })
     }
 }

@@ -107,11 +107,14 @@ impl Delivery {
                 PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
                 _ => {}
             }
+            self.waits.met(&error);
+            if is_wanted() {
+                tokio::time::sleep(wait).await;
+            }
+            // It may have become unwanted meanwhile.
             if !is_wanted() {
                 return Err(RootError::TimedOut(error.to_string()));
             }
-            self.waits.met(&error);
-            tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
     }

@@ -1,0 +1,159 @@
+//! The tasks that handle the frames in hand. Each handles one frame after the other: the state of handling a frame is large
+//! (12 KiB), and making room for it anew for each frame took a sixth of what a frame of one item costs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::catalog::Phase;
+use super::outcome::Hop;
+use super::turns::Turns;
+use crate::broker::queue::{Acker, Delivery};
+use crate::subject::Lane;
+
+/// The tasks that handle the frames of a lane.
+pub(super) struct Handlers {
+    work: Work,
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+/// What handling a frame takes.
+#[derive(Clone)]
+struct Work {
+    hop: Arc<Hop>,
+    lane: Lane,
+    turns: Arc<Turns>,
+    /// What the frames in hand are told of the phase.
+    told: watch::Receiver<Phase>,
+}
+
+/// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
+struct Next {
+    delivery: Delivery,
+    way: UnboundedSender<Next>,
+}
+
+struct Shared {
+    /// The ways to the tasks that have no frame; `None`: they shall end.
+    idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
+    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
+    in_hand: Mutex<HashMap<u64, Acker>>,
+    busy: AtomicUsize,
+    done: Notify,
+}
+
+impl Handlers {
+    pub(super) fn new(hop: Arc<Hop>, lane: Lane, turns: Arc<Turns>, told: watch::Receiver<Phase>) -> Self {
+        let shared = Arc::new(Shared {
+            idle: Mutex::new(Some(Vec::new())),
+            in_hand: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            done: Notify::new(),
+        });
+        Self { work: Work { hop, lane, turns, told }, tasks: JoinSet::new(), shared }
+    }
+
+    /// Handles a frame.
+    pub(super) fn start(&mut self, delivery: Delivery) {
+        // Only those that have panicked.
+        while self.tasks.try_join_next().is_some() {}
+        let shared = &self.shared;
+        shared.busy.fetch_add(1, SeqCst);
+        lock(&shared.in_hand).insert(delivery.sequence, delivery.acker.clone());
+        let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
+        let delivery = match idle {
+            Some(way) => match way.send(Next { delivery, way: way.clone() }) {
+                Ok(()) => return,
+                // A task that has ended.
+                Err(unsent) => unsent.0.delivery,
+            },
+            None => delivery,
+        };
+        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), delivery));
+    }
+
+    /// How many frames are in hand.
+    pub(super) fn busy(&self) -> usize {
+        self.shared.busy.load(SeqCst)
+    }
+
+    /// Waits until a frame is handled.
+    pub(super) async fn done(&self) {
+        self.shared.done.notified().await;
+    }
+
+    /// Tells the server that the frames in hand are worked on.
+    pub(super) async fn tell_progress(&self) {
+        for acker in self.in_hand() {
+            acker.progress().await;
+        }
+    }
+
+    /// No other frame is handled.
+    pub(super) fn close(&self) {
+        lock(&self.shared.idle).take();
+    }
+
+    /// Waits until one of the tasks has ended, after [`Self::close`]. Tells whether there was one.
+    pub(super) async fn ended(&mut self) -> bool {
+        self.tasks.join_next().await.is_some()
+    }
+
+    /// Waits for the frames in hand, but no longer than this, and gives back what is left.
+    pub(super) async fn give_back(&mut self, patience: Duration) {
+        self.close();
+        let _ = tokio::time::timeout(patience, async { while self.ended().await {} }).await;
+        let in_hand = self.in_hand();
+        self.tasks.shutdown().await;
+        for acker in in_hand {
+            acker.nak(Duration::ZERO).await;
+        }
+    }
+
+    fn in_hand(&self) -> Vec<Acker> {
+        lock(&self.shared.in_hand).values().cloned().collect()
+    }
+}
+
+/// Handles a frame, and then those that are sent here, until no other shall be handled.
+async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery) {
+    let Work { hop, lane, turns, told } = work;
+    let (mut way, mut frames) = unbounded_channel::<Next>();
+    loop {
+        let held = Held { shared: &shared, sequence: delivery.sequence };
+        Arc::clone(&hop).handle(delivery, lane, &turns, told.clone()).await;
+        drop(held);
+        match lock(&shared.idle).as_mut() {
+            Some(idle) => idle.push(way),
+            None => return,
+        }
+        match frames.recv().await {
+            Some(next) => (delivery, way) = (next.delivery, next.way),
+            None => return,
+        }
+    }
+}
+
+/// Keeps a frame among those in hand until it is dropped.
+struct Held<'a> {
+    shared: &'a Shared,
+    sequence: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.in_hand).remove(&self.sequence);
+        self.shared.busy.fetch_sub(1, SeqCst);
+        self.shared.done.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
