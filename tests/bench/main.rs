@@ -95,15 +95,19 @@ fn main() {
     let settings = Settings { rounds, quick: arguments.quick };
     let load_before = usage::load();
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
-    let wanted = BENCHMARKS.iter().filter(|(name, _)| wanted(name));
-    let rows: Vec<Row> = wanted.flat_map(|(_, benchmark)| benchmark(settings)).collect();
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let report = Report { rounds, quick: settings.quick, cores, load_before, load_after: usage::load(), rows };
-    print!("{}", report.table());
     let file = arguments.json.unwrap_or_else(|| target().join("bench.json"));
     // Cargo starts this program in the folder of the package.
     let file = support::repository().join(file);
-    std::fs::write(&file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut report =
+        Report { rounds, quick: settings.quick, cores, load_before, load_after: load_before, rows: Vec::new() };
+    for (_, benchmark) in BENCHMARKS.iter().filter(|(name, _)| wanted(name)) {
+        report.rows.extend(benchmark(settings));
+        report.load_after = usage::load();
+        // All of them take long: what is there stays, whatever becomes of the others.
+        std::fs::write(&file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
+    }
+    print!("{}", report.table());
     println!("written to {}", file.display());
 }
 
