@@ -144,7 +144,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
     let filter = settings.log.clone().unwrap_or_else(|| default_log.to_owned());
     crate::telemetry::start(&filter, with_time).map_err(exit::Usage)?;
     let context = Context { settings, output: output.clone() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread talks to the server fastest; guests have threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ended = runtime.block_on(dispatch(cli.command, &context));
     // Reading standard input cannot be interrupted, and nothing that still runs matters any more.
     runtime.shutdown_background();

@@ -2,7 +2,7 @@
 //!
 //! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops, until [`retire`] ends it; a worker
 //! takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`] decides what becomes of a frame: [`taken`] reads it, `run` runs
-//! its items, [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
+//! its items on the threads of the [`guests`] or right there, [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
 //! to it that this counts once, and `store` puts it on the server. `backlog` holds a hop back that puts back too much.
 //! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
 //! [`fault`] lets tests kill a node in the middle of all this.
@@ -13,6 +13,7 @@ mod backlog;
 pub mod catalog;
 mod commit;
 pub mod fault;
+pub mod guests;
 mod handlers;
 pub mod inline;
 mod letter;
@@ -41,6 +42,7 @@ use crate::chain::default;
 use crate::engine::Engine;
 use crate::name::ChainName;
 use catalog::Catalog;
+use guests::Guests;
 use logs::LogQueue;
 
 /// How often counters are sent and rates worked out.
@@ -76,6 +78,7 @@ pub struct Node {
     catalog: Catalog,
     settings: NodeSettings,
     logs: LogQueue,
+    guests: Guests,
 }
 
 impl Node {
@@ -94,8 +97,10 @@ impl Node {
     ) -> Result<(), BrokerError> {
         let registry = broker.create_registry(default::REPLICAS).await?;
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone());
-        let catalog = Catalog::new(broker.clone(), registry.clone(), engine, settings.name.clone(), logs.clone());
-        let mut node = Self { broker, registry, catalog, settings, logs };
+        let guests = Guests::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
+        let (broker_of, registry_of, name) = (broker.clone(), registry.clone(), settings.name.clone());
+        let catalog = Catalog::new(broker_of, registry_of, engine, name, logs.clone(), guests.handle());
+        let mut node = Self { broker, registry, catalog, settings, logs, guests };
         let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
         let followed = node.follow(shutdown, ready).await;
         node.catalog.drain(node.settings.grace).await;
@@ -105,6 +110,7 @@ impl Node {
         service.stop().await;
         drop(node.logs);
         drop(node.catalog);
+        drop(node.guests);
         carrying.finish().await;
         if let Err(error) = node.broker.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");

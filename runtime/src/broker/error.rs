@@ -157,7 +157,7 @@ pub enum BrokerError {
 
 impl BrokerError {
     /// Something that the client library reports without a code.
-    pub(super) fn other(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn other(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self::Other { what: what.into(), reason: error.to_string() }
     }
 

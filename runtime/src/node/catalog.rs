@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ciborium::Value;
 use pcluster_abi as abi;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -77,15 +78,23 @@ pub(super) struct Context {
     engine: Engine,
     node: String,
     logs: LogQueue,
+    guests: Handle,
     pub(super) board: Arc<Board>,
 }
 
 impl Catalog {
     /// A node that serves nothing yet.
     #[must_use]
-    pub fn new(broker: Broker, registry: Registry, engine: Engine, node: String, logs: LogQueue) -> Self {
+    pub fn new(
+        broker: Broker,
+        registry: Registry,
+        engine: Engine,
+        node: String,
+        logs: LogQueue,
+        guests: Handle,
+    ) -> Self {
         let board = Arc::new(Board::default());
-        let context = Arc::new(Context { broker, registry, engine, node, logs, board });
+        let context = Arc::new(Context { broker, registry, engine, node, logs, guests, board });
         Self { context, serving: BTreeMap::new(), leaving: BTreeMap::new(), retiring: None }
     }
 
@@ -341,6 +350,7 @@ impl Context {
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
             trouble,
+            guests: self.guests.clone(),
         })
     }
 

@@ -126,7 +126,7 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery) {
     let Work { hop, lane, turns, told } = work;
     let (mut way, mut frames) = unbounded_channel::<Next>();
     loop {
-        let held = Held { shared: &shared, sequence: delivery.sequence };
+        let held = Held { shared: &shared, turns: &turns, sequence: delivery.sequence };
         Arc::clone(&hop).handle(delivery, lane, &turns, told.clone()).await;
         drop(held);
         match lock(&shared.idle).as_mut() {
@@ -143,6 +143,7 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery) {
 /// Keeps a frame among those in hand until it is dropped.
 struct Held<'a> {
     shared: &'a Shared,
+    turns: &'a Turns,
     sequence: u64,
 }
 
@@ -151,6 +152,8 @@ impl Drop for Held<'_> {
         lock(&self.shared.in_hand).remove(&self.sequence);
         self.shared.busy.fetch_sub(1, SeqCst);
         self.shared.done.notify_one();
+        // The other lanes have the same turns.
+        self.turns.ease();
     }
 }
 

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::catalog::Phase;
 use super::commit::{FRAME_ITEMS, to_u32};
 use super::fault::{self, Point};
+use super::guests;
 use super::inline::InlineStage;
 use super::letter::Letter;
 use super::logs::StageLog;
-use super::run::{self, LEAVE_AFTER, Ran};
+use super::run::{LEAVE_AFTER, Ran};
 use super::stats::HopStats;
 use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
@@ -68,6 +70,8 @@ pub struct Hop {
     pub backlog: Backlog,
     /// Where to tell what keeps it from going on.
     pub trouble: Arc<Trouble>,
+    /// The threads of the guests.
+    pub guests: Handle,
 }
 
 impl Hop {
@@ -149,7 +153,7 @@ impl Hop {
                 return Box::pin(self.put_back(taken, Lane::Retry, failed)).await;
             }
         };
-        let ran = run::run(self, taken, turns, turn, phase).await;
+        let ran = guests::run(self, taken, turns, turn, phase).await;
         fault::point(Point::Ran, taken);
         tokio::select! {
             biased;

@@ -1,10 +1,12 @@
 //! How much of a hop runs at once on this node, and how much more the node should hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::subject::Lane;
 
 /// Frames wait in hand for about this long, in nanoseconds, so that the next is there when one ends.
 const AHEAD: u64 = 20_000_000;
@@ -30,6 +32,14 @@ pub struct Turns {
     /// When an item last ended, in nanoseconds since `opened`.
     ended: AtomicU64,
     opened: Instant,
+    hungry: [Hungry; Lane::ALL.len()],
+}
+
+/// Whether a lane waits for room, and how to tell it that there may be some.
+#[derive(Default)]
+struct Hungry {
+    waits: AtomicBool,
+    fed: Notify,
 }
 
 /// Leave to run items one after the other, until it is dropped.
@@ -91,6 +101,26 @@ impl Turns {
             bytes: Average::default(),
             ended: AtomicU64::new(0),
             opened: Instant::now(),
+            hungry: Default::default(),
+        }
+    }
+
+    /// A lane finds no room. It looks again after this, as there may be some by now.
+    pub fn starve(&self, lane: Lane) {
+        self.hungry[lane as usize].waits.store(true, SeqCst);
+    }
+
+    /// Waits until there may be room for a lane that has found none.
+    pub async fn fed(&self, lane: Lane) {
+        self.hungry[lane as usize].fed.notified().await;
+    }
+
+    /// A frame is no longer in hand, so there may be room.
+    pub fn ease(&self) {
+        for hungry in &self.hungry {
+            if hungry.waits.load(SeqCst) && hungry.waits.swap(false, SeqCst) {
+                hungry.fed.notify_one();
+            }
         }
     }
 
@@ -134,6 +164,16 @@ impl Turns {
             0 => None,
             time => Some(Duration::from_nanos(time)),
         }
+    }
+
+    /// How long so many items take, one after the other, as far as is known. `None` too if what runs now takes much longer than
+    /// what ran before.
+    #[must_use]
+    pub fn expected(&self, items: usize) -> Option<Duration> {
+        let time = self.time()?;
+        let since = nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed));
+        let is_stuck = since > AHEAD && self.running.load(Relaxed) > 1;
+        if is_stuck { None } else { Some(time * u32::try_from(items).unwrap_or(u32::MAX)) }
     }
 
     /// How many more frames the node should hold: those that free turns ask for, and as many more as keep the node busy for a
@@ -217,6 +257,18 @@ mod tests {
         let turns = Turns::new(8);
         let _held = turns.hold(1, 100);
         assert_eq!(turns.room(), 7, "frames of one item may fill all turns");
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_found_no_room_is_told_when_there_may_be_some() {
+        let turns = Turns::new(1);
+        turns.ease();
+        turns.starve(Lane::Retry);
+        turns.ease();
+        turns.ease();
+        turns.fed(Lane::Retry).await;
+        let again = tokio::time::timeout(Duration::from_millis(1), turns.fed(Lane::Retry)).await;
+        assert!(again.is_err(), "it is told once each time that it waits");
     }
 
     #[tokio::test]

@@ -157,7 +157,11 @@ impl Worker {
                     return Ended::Drained;
                 }
             }
-            let unasked = if leaving { 0 } else { self.unasked(&queue) };
+            let mut unasked = if leaving { 0 } else { self.unasked(&queue) };
+            if unasked == 0 && queue.demand() == 0 {
+                self.turns.starve(self.lane);
+                unasked = if leaving { 0 } else { self.unasked(&queue) };
+            }
             let ask =
                 unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
             if ask && let Err(error) = queue.request(unasked).await {
@@ -180,6 +184,7 @@ impl Worker {
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
                 () = self.handlers.done() => {}
+                () = self.turns.fed(self.lane) => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
