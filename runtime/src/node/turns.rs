@@ -10,6 +10,8 @@ use crate::subject::Lane;
 
 /// Frames wait in hand for about this long, in nanoseconds, so that the next is there when one ends.
 const AHEAD: u64 = 20_000_000;
+/// Items that take less than this are taken to compute all the time, in nanoseconds.
+const BUSY: u64 = 1_000_000;
 /// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
 const AHEAD_MAX: u64 = 512;
 /// The most bytes that wait in hand.
@@ -19,6 +21,7 @@ const AHEAD_BYTES: u64 = 64 << 20;
 pub struct Turns {
     permits: Arc<Semaphore>,
     concurrency: u64,
+    processors: u64,
     /// Frames in hand.
     held: AtomicU64,
     /// Those of them that have a turn.
@@ -94,6 +97,7 @@ impl Turns {
         Self {
             permits: Arc::new(Semaphore::new(concurrency as usize)),
             concurrency: concurrency.into(),
+            processors: std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64),
             held: AtomicU64::new(0),
             running: Arc::default(),
             time: Average::default(),
@@ -198,7 +202,9 @@ impl Turns {
             time if free == 0 => time.max(nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed))),
             time => time,
         };
-        let ahead = AHEAD.saturating_mul(self.concurrency).checked_div(time.saturating_mul(items)).unwrap_or(0);
+        // What is done in no time keeps a processor busy meanwhile; what takes longer mostly waits for something.
+        let at_once = if time < BUSY { self.concurrency.min(self.processors) } else { self.concurrency };
+        let ahead = AHEAD.saturating_mul(at_once).checked_div(time.saturating_mul(items)).unwrap_or(0);
         let ahead = ahead.min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.get().max(1));
         (free + ahead).saturating_sub(self.idle())
     }
