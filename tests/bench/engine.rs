@@ -83,7 +83,7 @@ impl Tried {
 
     /// The same with state that is made once, which every instance starts with.
     fn with_state(mut self) -> Self {
-        let made = self.plugin.with_state(self.name, &self.task, Box::new(|_, _| {}));
+        let made = self.plugin.with_state(self.name, "", &self.task, Box::new(|_, _| {}));
         self.task = self.runtime.block_on(made).unwrap().unwrap();
         self
     }

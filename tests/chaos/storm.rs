@@ -55,6 +55,8 @@ pub struct Report {
     pub restarts: u64,
     /// Messages handed out more than once; those that wait for another attempt are among them.
     pub again: u64,
+    /// Messages that the server had already, as far as the nodes know that are left.
+    pub duplicates: u64,
     pub results: u64,
     pub lost: u64,
     pub doubled: u64,
@@ -75,11 +77,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, messages, kills, pauses, stops, restarts, again, results, .. } = self;
+        let Self { items, messages, kills, pauses, stops, restarts, again, duplicates, results, .. } = self;
         let Self { lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(formatter, "nodes killed {kills}, paused {pauses}, stopped {stops}; server killed {restarts}")?;
-        writeln!(formatter, "handed out again {again}")?;
+        writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
         write!(
             formatter,
             "results {results}, lost {lost}, doubled {doubled}, foreign {foreign}, dead letters {letters}, left {left}"
@@ -136,6 +138,9 @@ pub fn run(plan: &Plan) -> Report {
     tend(&cluster, &mut members);
     (report.items, report.messages) = feeder.finish();
     settle(&cluster);
+    let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
+    report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
     look(&cluster, &mut report);
     report.took = started.elapsed();
     report

@@ -57,6 +57,9 @@ pub struct HopReport {
     pub failed: u64,
     /// Attempts that failed and were followed by another.
     pub retried: u64,
+    /// Messages that the server had already, from another run of the same items.
+    #[serde(default)]
+    pub duplicates: u64,
     /// Items handled per second, over the last few seconds.
     pub rate: f64,
 }

@@ -142,6 +142,7 @@ impl Host {
         self.call = Some(call);
         self.context = None;
         self.failure = None;
+        self.memory.begin();
         self.began = now;
         self.clock.begin(now.checked_add(self.timeout));
         (self.count, self.bytes) = (0, 0);
@@ -181,11 +182,12 @@ impl Host {
 
     /// Ends a run: what the items have given, and what was said of the one that failed if one did.
     pub(super) fn end(&mut self) -> (Given, Option<Failure>) {
-        if self.phase != Phase::Over {
-            self.flush_output();
-        }
+        self.flush_output();
         self.phase = Phase::Over;
+        // An instance that waits for its next item holds on to nothing of this one.
         self.call = None;
+        self.item = Bytes::new();
+        self.context = None;
         self.given.drop_open();
         (std::mem::take(&mut self.given), self.failed.take())
     }
@@ -261,7 +263,7 @@ impl Host {
         if self.clock.is_overdue() {
             return Err(OutOfTime.into());
         }
-        if !self.given.open().is_full() {
+        if self.phase != Phase::Running || !self.given.open().is_full() {
             // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }

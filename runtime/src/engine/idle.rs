@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -63,9 +64,14 @@ impl Slots {
         }
         self.wanted.fetch_add(1, Ordering::SeqCst);
         let _wanting = Wanting(&self.wanted);
+        // First in line, and only then is one evicted, so that nobody else gets its place.
+        let mut slot = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
+        if let Poll::Ready(slot) = futures_util::poll!(slot.as_mut()) {
+            return slot.ok();
+        }
         // An instance that is put among these only after this look finds that its place is wanted.
         self.evict();
-        Arc::clone(&self.free).acquire_owned().await.ok()
+        slot.await.ok()
     }
 
     /// Gives up one of the instances that wait for an item.

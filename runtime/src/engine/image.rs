@@ -21,6 +21,8 @@ use crate::name::Digest;
 
 /// The most memory of an image, in bytes. It is copied a few times on its way to be one.
 const IMAGE_MAX: u64 = 256 << 20;
+/// The most pieces of an image between which there is nothing but zeros. Each takes some 100 bytes while it is made.
+const PIECES_MAX: usize = 1 << 20;
 
 /// Why a task's state is not made before the first item.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +64,12 @@ impl Caller for Initialising {
 
 impl Plugin {
     /// The same task, with the state that its initialiser makes in every instance from the start; `None` if it has none. `name`
-    /// is the task's name. Takes as long as the initialiser, at most the task's timeout, and a compilation.
+    /// is the task's name, `place` tells stages apart. Takes as long as the initialiser, at most the task's timeout, and a compilation.
     ///
     /// # Errors
     ///
     /// If that cannot be done; then the task as it is works too.
-    pub async fn with_state(&self, name: &str, task: &Task, log: Log) -> Result<Option<Task>, ImageError> {
+    pub async fn with_state(&self, name: &str, place: &str, task: &Task, log: Log) -> Result<Option<Task>, ImageError> {
         if task.exports.init.is_none() {
             return Ok(None);
         }
@@ -80,17 +82,20 @@ impl Plugin {
         let failed = |failure: Failure| ImageError::Failed(failure.reason);
         let mut instance = Instance::new(&making).await.map_err(failed)?;
         instance.initialise(&making, call).await.map_err(failed)?;
-        let memory = instance.memory() as u64;
+        let memory = instance.memory().len() as u64;
         if memory > IMAGE_MAX {
             let [memory, most] = [memory, IMAGE_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
             return Err(ImageError::Unfit(format!("its state takes {memory} of memory; an image may have {most}")));
         }
+        if pieces(instance.memory()) > PIECES_MAX {
+            return Err(ImageError::Unfit(format!("its state is in more than {PIECES_MAX} pieces")));
+        }
         let image: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();
         drop(instance);
-        let key = Digest::of(
-            &[plugin.digest.as_hex().as_bytes(), b":", name.as_bytes(), &task.surroundings.context("", 0)].concat(),
-        );
+        // Of what a stage's state was in earlier revisions, nothing is kept.
+        let key = [plugin.digest.as_hex(), &name, place].join(":");
+        let key = Digest::of(key.as_bytes());
         let pre = self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&image), &image)?)).await?;
         let mut task = task.clone();
         task.exports = Exports::find(pre.module(), &name)?.started();
@@ -121,6 +126,12 @@ impl Plugin {
         let (module, _) = wizer.instrument(&self.bytes).map_err(unfit)?;
         wizer.snapshot(&module, instance).await.map_err(unfit)
     }
+}
+
+/// How many runs of bytes there are that are not zero.
+fn pieces(memory: &[u8]) -> usize {
+    let starts = memory.windows(2).filter(|pair| pair[0] == 0 && pair[1] != 0).count();
+    starts + usize::from(memory.first().is_some_and(|first| *first != 0))
 }
 
 fn wizer() -> Wizer {
@@ -178,7 +189,7 @@ mod tests {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&lines);
         let log = Box::new(move |_, line| said.lock().expect("nobody panicked").push(line));
-        let task = plugin.with_state("t", &task, log).await?.expect("a task with state");
+        let task = plugin.with_state("t", "", &task, log).await?.expect("a task with state");
         let mut given = Vec::new();
         for _ in 0..3 {
             let outputs =
@@ -243,6 +254,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn state_in_very_many_pieces_is_made_by_each_instance() {
+        let scatter = "(drop (memory.grow (i32.const 64)))
+            (global.set $made (i32.const 0))
+            (loop $more
+              (i32.store8 (i32.mul (global.get $made) (i32.const 2)) (i32.const 1))
+              (global.set $made (i32.add (global.get $made) (i32.const 1)))
+              (br_if $more (i32.lt_u (global.get $made) (i32.const 2000000))))";
+        let limits = Limits { memory: 1 << 30, ..LIMITS };
+        let error = given(&plugin("", scatter), limits).await.expect_err("too many");
+        assert!(error.to_string().ends_with("its state is in more than 1048576 pieces"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_task_without_state_has_no_image() {
         let plain = load(
             engine(),
@@ -252,7 +276,7 @@ mod tests {
         )
         .expect("a plugin");
         let task = plain.task("t", LIMITS, Surroundings::default(), Reuse::default()).expect("a task");
-        assert!(plain.with_state("t", &task, Box::new(|_, _| {})).await.expect("no error").is_none());
+        assert!(plain.with_state("t", "", &task, Box::new(|_, _| {})).await.expect("no error").is_none());
     }
 
     #[tokio::test]

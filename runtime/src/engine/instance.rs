@@ -122,9 +122,9 @@ impl Instance {
         self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
-    /// How many bytes of memory it has.
-    pub(super) fn memory(&self) -> usize {
-        self.entry.as_ref().map_or(0, |entry| entry.memory.data_size(&self.store))
+    /// The guest's memory.
+    pub(super) fn memory(&self) -> &[u8] {
+        self.entry.as_ref().map_or(&[], |entry| entry.memory.data(&self.store))
     }
 
     /// Since when the guest's clock runs, if it has asked for the time.

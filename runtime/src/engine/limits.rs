@@ -41,6 +41,11 @@ impl MemoryLimiter {
         Self { limit, exceeded: false }
     }
 
+    /// Begins an item.
+    pub(super) fn begin(&mut self) {
+        self.exceeded = false;
+    }
+
     /// Whether the guest asked for more than it may have.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded

@@ -210,7 +210,7 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
                         Call::idle(),
                         &task.instances(),
                     )));
-                    drop(runtime.block_on(plugin.with_state(&described.name, &task, Box::new(|_, _| {}))));
+                    drop(runtime.block_on(plugin.with_state(&described.name, "", &task, Box::new(|_, _| {}))));
                 }
                 Err(_) => assert!(plugin.inspection.check_memory(limits.memory).is_err()),
             }

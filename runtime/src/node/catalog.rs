@@ -10,7 +10,7 @@ use ciborium::Value;
 use pcluster_abi as abi;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::backlog::Backlog;
 use super::inline::InlineStage;
@@ -23,6 +23,7 @@ use crate::broker::Broker;
 use crate::broker::registry::{Change, Registry};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage};
+use crate::engine::image::ImageError;
 use crate::engine::limits::Limits;
 use crate::engine::task::{Surroundings, Task};
 use crate::engine::{self, Engine};
@@ -371,7 +372,17 @@ impl Context {
         let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
         let log = Arc::clone(logs);
         let log = Box::new(move |level, line| log.log("", level, line));
-        match plugin.with_state(&stage.task, &task, log).await {
+        let (plugin, name, place, plain) =
+            (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
+        // It may take long, and is the guests' doing.
+        let mut making = JoinSet::new();
+        making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &self.guests);
+        let made = match making.join_next().await {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => Err(ImageError::Unfit(error.to_string())),
+            None => Ok(None),
+        };
+        match made {
             Ok(with_state) => Ok(with_state.unwrap_or(task)),
             Err(error) => {
                 let (chain, stage) = (&deployed.chain, &stage.name);

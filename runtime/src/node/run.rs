@@ -156,8 +156,14 @@ impl Running {
             let Some(position) = self.begin(started) else { break };
             if self.taken.len() > 1 && !self.hop.inline.is_empty() {
                 self.work_together(position, started, &mut given).await;
-            } else if let Err((position, failure)) = inline::run(self, position, &mut given).await {
-                self.turns.ran(started, Instant::now());
+                continue;
+            }
+            let before = given.ended();
+            if let Err((position, failure)) = inline::run(self, position, &mut given).await {
+                if given.ended() == before {
+                    // Otherwise others ran in the same go, and nobody knows when this one began.
+                    self.turns.ran(started, Instant::now());
+                }
                 let mut ended = self.ended();
                 if !ended.large.contains(&position) {
                     ended.failed.push((position, failure));

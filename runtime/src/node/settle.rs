@@ -13,6 +13,8 @@
 //! Dead letters are in a third stream. So an item that failed for good is put back first as well, given up, and a letter is
 //! written only for what comes from there.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 
 use super::commit::Group;
@@ -29,10 +31,12 @@ use crate::subject::{self, Lane};
 impl Hop {
     /// Whether another run of the frame has stored what it leaves behind. Finishes what such a run has begun to store.
     pub(super) async fn is_settled(&self, taken: &Taken) -> Result<bool, PublishError> {
-        match self.known(taken).await? {
-            Some(sequence) if self.is_last => self.follow(taken, sequence).await.map(|()| true),
-            known => Ok(known.is_some()),
+        let Some(sequence) = self.known(taken).await? else { return Ok(false) };
+        self.stats.duplicates.fetch_add(1, Relaxed);
+        if self.is_last {
+            self.follow(taken, sequence).await?;
         }
+        Ok(true)
     }
 
     /// Stores what a frame leaves behind: the outputs of the items `kept`, and those to be put back.

@@ -24,6 +24,8 @@ pub struct HopStats {
     pub failed: AtomicU64,
     /// Attempts that failed and were followed by another.
     pub retried: AtomicU64,
+    /// Messages that the server had already, from another run of the same items.
+    pub duplicates: AtomicU64,
     sent: Mutex<Sent>,
 }
 
@@ -162,6 +164,7 @@ impl Board {
             done: stats.done.load(Relaxed),
             failed: stats.failed.load(Relaxed),
             retried: stats.retried.load(Relaxed),
+            duplicates: stats.duplicates.load(Relaxed),
             rate: stats.rate(),
         };
         self.stats().into_iter().map(report).collect()

@@ -1,7 +1,7 @@
 //! How much of a hop runs at once on this node, and how much more the node should hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -112,6 +112,8 @@ impl Turns {
     /// A lane finds no room. It looks again after this, as there may be some by now.
     pub fn starve(&self, lane: Lane) {
         self.hungry[lane as usize].waits.store(true, SeqCst);
+        // Either this lane sees the room, or whoever makes it sees that it waits.
+        fence(SeqCst);
     }
 
     /// Waits until there may be room for a lane that has found none.
@@ -121,6 +123,7 @@ impl Turns {
 
     /// A frame is no longer in hand, so there may be room.
     pub fn ease(&self) {
+        fence(SeqCst);
         for hungry in &self.hungry {
             if hungry.waits.load(SeqCst) && hungry.waits.swap(false, SeqCst) {
                 hungry.fed.notify_one();
