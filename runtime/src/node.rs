@@ -1,8 +1,9 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
-//! [`catalog`] knows which revisions to serve and keeps a [`worker`] on each of their hops, until [`retire`] ends it; a worker
-//! takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`] decides what becomes of a frame: [`taken`] reads it, `run` runs
-//! its items on the threads of the [`guests`] or right there, [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
+//! [`catalog`] knows which revisions to serve, has `ready` make them so, and keeps a [`worker`] on each of their hops, until
+//! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`]
+//! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
+//! [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
 //! to it that this counts once, and `store` puts it on the server. `backlog` holds a hop back that puts back too much.
 //! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
 //! [`fault`] lets tests kill a node in the middle of all this.
@@ -19,6 +20,7 @@ pub mod inline;
 mod letter;
 pub mod logs;
 pub mod outcome;
+mod ready;
 pub mod retire;
 mod run;
 mod settle;

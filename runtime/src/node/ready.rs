@@ -1,0 +1,134 @@
+//! Making a revision ready to run: its plugins loaded, and for each hop the tasks, with their state where they have any.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ciborium::Value;
+use pcluster_abi as abi;
+use tokio::task::JoinSet;
+
+use super::backlog::Backlog;
+use super::catalog::Context;
+use super::inline::InlineStage;
+use super::logs::StageLog;
+use super::outcome::Hop;
+use super::stats::HopStats;
+use super::trouble::Trouble;
+use crate::chain::record::Deployed;
+use crate::chain::{Chain, Plugin, Stage};
+use crate::engine;
+use crate::engine::image::ImageError;
+use crate::engine::limits::Limits;
+use crate::engine::task::{Surroundings, Task};
+use crate::name::Digest;
+use crate::subject;
+
+impl Context {
+    pub(super) async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
+        let mut plugins = BTreeMap::new();
+        for stage in &chain.stages {
+            let Plugin::Stored(digest) = &stage.plugin else {
+                return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+            };
+            if plugins.contains_key(digest) {
+                continue;
+            }
+            let bytes =
+                self.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+            let (engine, digest_of) = (self.engine.clone(), digest.clone());
+            let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
+            let loaded = loaded.map_err(|error| error.to_string())?;
+            plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
+        }
+        Ok(plugins)
+    }
+
+    pub(super) async fn hop(
+        &self,
+        deployed: &Deployed,
+        chain: &Arc<Chain>,
+        stages: Range<usize>,
+        plugins: &BTreeMap<Digest, engine::Plugin>,
+        trouble: Arc<Trouble>,
+    ) -> Result<Hop, String> {
+        let first = &chain.stages[stages.start];
+        let next = chain.stages.get(stages.end);
+        let target = match next {
+            Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
+            None => subject::results(&chain.name),
+        };
+        let mut inline = Vec::new();
+        for stage in &chain.stages[stages.start + 1..stages.end] {
+            let logs = self.logs.sink(&chain.name, deployed.revision, &stage.name);
+            let task = self.task(deployed, stage, plugins, &logs).await?;
+            inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
+        }
+        let logs = self.logs.sink(&chain.name, deployed.revision, &first.name);
+        Ok(Hop {
+            broker: self.broker.clone(),
+            chain: Arc::clone(chain),
+            revision: deployed.revision,
+            position: stages.start,
+            task: self.task(deployed, first, plugins, &logs).await?,
+            inline,
+            target,
+            is_last: next.is_none(),
+            node: self.node.clone(),
+            logs,
+            stats: Arc::new(HopStats::default()),
+            backlog: Backlog::new(chain.queue.limit),
+            trouble,
+            guests: self.guests.clone(),
+        })
+    }
+
+    async fn task(
+        &self,
+        deployed: &Deployed,
+        stage: &Stage,
+        plugins: &BTreeMap<Digest, engine::Plugin>,
+        logs: &Arc<StageLog>,
+    ) -> Result<Task, String> {
+        let plugin = match &stage.plugin {
+            Plugin::Stored(digest) => plugins.get(digest),
+            Plugin::File(_) => None,
+        };
+        let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
+        let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
+        let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
+        let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let log = Arc::clone(logs);
+        let log = Box::new(move |level, line| log.log("", level, line));
+        let (plugin, name, place, plain) =
+            (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
+        // It may take long, and is the guests' doing.
+        let mut making = JoinSet::new();
+        making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &self.guests);
+        let made = match making.join_next().await {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => Err(ImageError::Unfit(error.to_string())),
+            None => Ok(None),
+        };
+        match made {
+            Ok(with_state) => Ok(with_state.unwrap_or(task)),
+            Err(error) => {
+                let (chain, stage) = (&deployed.chain, &stage.name);
+                tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");
+                Ok(task)
+            }
+        }
+    }
+}
+
+fn surroundings(deployed: &Deployed, stage: &Stage) -> Surroundings {
+    let config = Value::serialized(&stage.config).unwrap_or(Value::Null);
+    let constant = vec![
+        (abi::context::CHAIN, Value::from(deployed.chain.as_str())),
+        (abi::context::VERSION, Value::from(deployed.version.as_str())),
+        (abi::context::REVISION, Value::from(deployed.revision.number())),
+        (abi::context::STAGE, Value::from(stage.name.as_str())),
+        (abi::context::CONFIG, config),
+    ];
+    Surroundings::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
