@@ -52,7 +52,7 @@ impl FailureKind {
 pub struct Attempt {
     /// Which one, from 1.
     pub attempt: u64,
-    /// The node that made it; none if that died before it could say so.
+    /// The node that made it; none if that died, and nobody knows which it was.
     pub node: Option<String>,
     /// When it ended, as RFC 3339 in UTC.
     pub time: String,

@@ -4,7 +4,7 @@
 //! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`]
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
 //! [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
-//! to it that this counts once, and `store` puts it on the server. `backlog` holds a hop back that puts back too much.
+//! to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand. `backlog` holds a hop back that puts back too much.
 //! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
 //! [`fault`] lets tests kill a node in the middle of all this.
 //!
@@ -12,6 +12,7 @@
 
 mod backlog;
 pub mod catalog;
+mod claims;
 mod commit;
 pub mod fault;
 pub mod guests;

@@ -12,6 +12,7 @@
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
 //! | logs | `pcluster.<chain>.log.<stage>.<level>` |
 //! | counts | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
+//! | claims | `pcluster.<chain>.claim.<revision>.<hop>.<lane>.<run of a node>` |
 //!
 //! `<revision>` is a number, `<hop>` the name of the hop's first stage. What a node puts back has a subject of its own, made of
 //! the place in the stream of the frame that it was in: the limit on a queue is one on each subject, and a node that had to
@@ -45,6 +46,8 @@ pub const PLUGIN_HEADS_ALL: &str = "$O.pcluster_plugins.M.>";
 pub const LOG_STREAM: &str = "PCLUSTER_LOG";
 /// The stream of the counters of all chains.
 pub const COUNT_STREAM: &str = "PCLUSTER_COUNT";
+/// The stream of what each node has in hand, of all chains.
+pub const CLAIM_STREAM: &str = "PCLUSTER_CLAIM";
 /// The name of the micro service that every node offers.
 pub const NODE_SERVICE: &str = "pcluster-node";
 /// The durable consumer on a chain's results that all pullers share.
@@ -200,6 +203,15 @@ pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
         _ => return None,
     };
     Some((revision, stage, what))
+}
+
+/// The pattern of the claims of all chains.
+pub const CLAIMS_ALL: &str = "pcluster.*.claim.>";
+
+/// Where a node says what it has in hand of a lane. `run` is the node's since it was started, or `*` for those of all nodes.
+#[must_use]
+pub fn claim(chain: &ChainName, revision: Revision, hop: &StageName, lane: Lane, run: &str) -> String {
+    format!("pcluster.{chain}.claim.{}.{hop}.{}.{run}", revision.number(), lane.name())
 }
 
 /// The stream that holds exactly the items of a chain that are not finished.

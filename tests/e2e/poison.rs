@@ -44,7 +44,8 @@ fn left(client: &Client, chain: &str) -> BTreeMap<String, (usize, usize)> {
 fn perish(cluster: &Cluster, client: &Client, chain: &str, fault: &str) -> u32 {
     let mut deaths = 0;
     loop {
-        let mut node = cluster.spawn(&["node", "--name", "victim", "--chain", chain, "--die-at", fault]);
+        let name = format!("victim-{}", deaths + 1);
+        let mut node = cluster.spawn(&["node", "--name", &name, "--chain", chain, "--die-at", fault]);
         let died = eventually("the node dies or all is done", || {
             if node.has_ended() {
                 return Some(true);
@@ -74,6 +75,12 @@ fn outlive(cluster: &Cluster, chain_name: &str, attempts: u32, messages: &[Fed],
     assert_eq!(letters[0].header("Pcluster-Failure"), "node", "{chain_name}");
     assert_eq!(letters[0].header("Pcluster-Attempts"), attempts.to_string(), "{chain_name}");
     assert_eq!(deaths, attempts, "{chain_name}: one node for each attempt");
+    let told = json_lines(letters[0].header("Pcluster-History"))[0].as_array().unwrap().clone();
+    for (attempt, number) in told.iter().zip(1..) {
+        assert_eq!((&attempt["attempt"], &attempt["failure"]), (&number.into(), &"node".into()), "{told:?}");
+        assert_eq!(attempt["node"], format!("victim-{number}"), "{chain_name}: {told:?}");
+    }
+    assert_eq!(told.len(), attempts as usize, "{told:?}");
     let innocents = messages.iter().flat_map(|(_, items)| items).filter(|item| *item != POISON);
     let mut expected: BTreeMap<String, (usize, usize)> = innocents.map(|item| (item.clone(), (1, 0))).collect();
     expected.insert(POISON.to_owned(), (0, 1));
@@ -118,7 +125,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
         cluster.deploy(&recovering(&manifest));
         feed(&client, name, "bad", &[POISON.to_owned()]);
         for _ in 0..=attempts {
-            let mut node = cluster.node_with("victim", &["--chain", name, "--die-at", "taken@bad"]);
+            let mut node = cluster.spawn(&["node", "--name", "victim", "--chain", name, "--die-at", "taken@bad"]);
             assert_eq!(node.ended(), None, "{}", node.stderr());
         }
     }
@@ -131,7 +138,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
     let letter = &client.all_items("PCLUSTER_single_DEAD")[0];
     assert_eq!((letter.header("Pcluster-Failure"), letter.header("Pcluster-Attempts")), ("node", "1"));
     let told = json_lines(letter.header("Pcluster-History"))[0].as_array().unwrap().clone();
-    assert!(told.iter().all(|attempt| attempt["failure"] == "node" && attempt["node"].is_null()), "{told:?}");
+    assert!(told.iter().all(|attempt| attempt["failure"] == "node" && attempt["node"] == "victim"), "{told:?}");
 }
 
 #[test]

@@ -122,7 +122,14 @@ fn replicas_are_raised_and_lowered_by_new_versions() {
     cluster.deploy(&version(0, 1));
     let _node = cluster.node("a");
     let before = replicas(&client);
-    let names = ["KV_pcluster_chains", "OBJ_pcluster_plugins", "PCLUSTER_COUNT", "PCLUSTER_LOG", "PCLUSTER_kept"];
+    let names = [
+        "KV_pcluster_chains",
+        "OBJ_pcluster_plugins",
+        "PCLUSTER_CLAIM",
+        "PCLUSTER_COUNT",
+        "PCLUSTER_LOG",
+        "PCLUSTER_kept",
+    ];
     let names: Vec<String> =
         names.iter().copied().chain(["PCLUSTER_kept_DEAD", "PCLUSTER_kept_OUT"]).map(str::to_owned).collect();
     assert_eq!(before.keys().cloned().collect::<Vec<_>>(), names);

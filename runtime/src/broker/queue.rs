@@ -46,6 +46,8 @@ pub struct Queue {
     heard: Instant,
     connected: watch::Receiver<bool>,
     is_closing: bool,
+    /// What was met behind messages that came together.
+    behind: Option<Event>,
 }
 
 /// What a queue has to say.
@@ -184,6 +186,7 @@ impl Broker {
             heard: Instant::now(),
             connected,
             is_closing: false,
+            behind: None,
         })
     }
 }
@@ -224,6 +227,9 @@ impl Queue {
 
     /// The next thing that happens. Can be dropped and called again without losing anything.
     pub async fn next(&mut self) -> Event {
+        if let Some(event) = self.behind.take() {
+            return event;
+        }
         loop {
             let silence = tokio::time::sleep_until(self.heard + self.stands_max / HEARTBEATS * 2 + LATE);
             let message = tokio::select! {
@@ -245,6 +251,20 @@ impl Queue {
                 return event;
             }
         }
+    }
+
+    /// The messages that have come already, before anything else that happens.
+    pub fn come(&mut self) -> Vec<Delivery> {
+        let mut come = Vec::new();
+        while self.behind.is_none()
+            && let Some(event) = self.next().now_or_never()
+        {
+            match event {
+                Event::Delivery(delivery) => come.push(*delivery),
+                event => self.behind = Some(event),
+            }
+        }
+        come
     }
 
     /// After a request has ended. What is on its way to a queue that is closing does not come over a lost connection.

@@ -1,7 +1,7 @@
 //! The tasks that handle the frames in hand. Each handles one frame after the other: the state of handling a frame is large
 //! (12 KiB in a debug build), and so it is made once and not for each frame.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,8 +42,9 @@ struct Next {
 struct Shared {
     /// The ways to the tasks that have no frame; `None`: they shall end.
     idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
-    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
-    in_hand: Mutex<HashMap<u64, Acker>>,
+    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on; and how often
+    /// each was handed out.
+    in_hand: Mutex<BTreeMap<u64, (Acker, u64)>>,
     busy: AtomicUsize,
     done: Notify,
 }
@@ -59,13 +60,32 @@ impl Handlers {
         Self { work: Work { hop, lane, turns, told }, tasks: JoinSet::new(), shared }
     }
 
-    /// Handles a frame.
-    pub(super) fn start(&mut self, delivery: Delivery) {
+    /// Handles frames, and has said before that they are in hand.
+    pub(super) async fn start(&mut self, deliveries: Vec<Delivery>) {
+        {
+            let mut in_hand = lock(&self.shared.in_hand);
+            for delivery in &deliveries {
+                in_hand.insert(delivery.sequence, (delivery.acker.clone(), delivery.delivered));
+            }
+        }
+        self.shared.busy.fetch_add(deliveries.len(), SeqCst);
+        self.claim().await;
+        for delivery in deliveries {
+            self.handle(delivery);
+        }
+    }
+
+    /// Says which frames are in hand.
+    async fn claim(&self) {
+        let held: Vec<(u64, u64)> =
+            lock(&self.shared.in_hand).iter().map(|(sequence, (_, delivered))| (*sequence, *delivered)).collect();
+        self.work.hop.claim(self.work.lane, held.into_iter()).await;
+    }
+
+    fn handle(&mut self, delivery: Delivery) {
         // Only those that have panicked.
         while self.tasks.try_join_next().is_some() {}
         let shared = &self.shared;
-        shared.busy.fetch_add(1, SeqCst);
-        lock(&shared.in_hand).insert(delivery.sequence, delivery.acker.clone());
         let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
         let delivery = match idle {
             Some(way) => match way.send(Next { delivery, way: way.clone() }) {
@@ -88,10 +108,14 @@ impl Handlers {
         self.shared.done.notified().await;
     }
 
-    /// Tells the server that the frames in hand are worked on.
+    /// Tells the server that the frames in hand are worked on, and again which these are: it may have forgotten.
     pub(super) async fn tell_progress(&self) {
-        for acker in self.in_hand() {
+        let in_hand = self.in_hand();
+        for acker in &in_hand {
             acker.progress().await;
+        }
+        if !in_hand.is_empty() {
+            self.claim().await;
         }
     }
 
@@ -117,7 +141,7 @@ impl Handlers {
     }
 
     fn in_hand(&self) -> Vec<Acker> {
-        lock(&self.shared.in_hand).values().cloned().collect()
+        lock(&self.shared.in_hand).values().map(|(acker, _)| acker.clone()).collect()
     }
 }
 

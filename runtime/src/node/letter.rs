@@ -113,7 +113,7 @@ pub(super) fn with_deaths(taken: &Taken, last: u64) -> Vec<Attempt> {
     let first = (known + 1).max(last.saturating_sub(ATTEMPTS_MAX as u64));
     history.extend((first..=last).map(|attempt| Attempt {
         attempt,
-        node: None,
+        node: taken.holder(attempt).map(str::to_owned),
         time: now(),
         failure: FailureKind::Node.name().to_owned(),
         reason: "its node died or was cut off; this is when that was noticed".to_owned(),

@@ -72,6 +72,8 @@ pub struct Hop {
     pub trouble: Arc<Trouble>,
     /// The threads of the guests.
     pub guests: Handle,
+    /// Tells this hop on this node from others of the same name.
+    pub run: String,
 }
 
 impl Hop {
@@ -97,7 +99,12 @@ impl Hop {
     ) {
         let fed = (self.position == 0).then_some(self.chain.input);
         let taken = match Taken::read(&delivery, lane, fed) {
-            Read::Frame(taken) => Arc::from(taken),
+            Read::Frame(mut taken) => {
+                if taken.deaths > 0 {
+                    taken.holders = Box::pin(self.holders(lane, &delivery)).await;
+                }
+                Arc::from(taken)
+            }
             Read::Wait(delay) => return delivery.acker.nak(delay).await,
             Read::Undecodable(reason, attempt) => {
                 return Box::pin(self.bury_undecodable(&delivery, attempt, &reason)).await;

@@ -80,6 +80,7 @@ impl Context {
             backlog: Backlog::new(chain.queue.limit),
             trouble,
             guests: self.guests.clone(),
+            run: ulid::Ulid::generate().to_string(),
         })
     }
 

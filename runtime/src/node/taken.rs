@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::claims::Holders;
 use crate::broker::queue::Delivery;
 use crate::dead::{self, Attempt};
 use crate::engine::task::{Failure, FailureKind};
@@ -26,6 +27,10 @@ pub struct Taken {
     pub attempt: u64,
     /// How many of the attempts before ended without a word: their nodes died, or were cut off.
     pub deaths: u64,
+    /// How often it was handed out, this time included.
+    pub delivered: u64,
+    /// Who had it in hand the times before.
+    pub holders: Holders,
     /// What is known of the attempts before.
     pub history: Vec<Attempt>,
     /// Why it is given up, if a node has found so and left the rest to the next.
@@ -79,6 +84,8 @@ impl Taken {
             origin: number(header::ORIGIN).unwrap_or(delivery.sequence),
             attempt,
             deaths,
+            delivered: delivery.delivered,
+            holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             given_up,
         }))
@@ -113,6 +120,13 @@ impl Taken {
     pub fn all_deaths(&self) -> u64 {
         let told = self.history.iter().filter(|attempt| attempt.failure == FailureKind::Node.name()).count();
         self.deaths + told as u64
+    }
+
+    /// The node that made an attempt which ended without a word, if it is known.
+    #[must_use]
+    pub fn holder(&self, attempt: u64) -> Option<&str> {
+        // Each attempt since the frame was put here is a time that it was handed out.
+        self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
     }
 
     /// All positions.

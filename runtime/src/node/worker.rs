@@ -177,7 +177,10 @@ impl Worker {
                 // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
                 _ = progress.tick() => self.handlers.tell_progress().await,
                 event = queue.next() => match event {
-                    Event::Delivery(delivery) => self.handlers.start(*delivery),
+                    Event::Delivery(delivery) => {
+                        let come = std::iter::once(*delivery).chain(queue.come()).collect();
+                        self.handlers.start(come).await;
+                    }
                     Event::Expired => {}
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,

@@ -129,7 +129,8 @@ impl Written {
     fn wait_for(&self, text: &str) -> String {
         let lines = self.lines.lock().unwrap();
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
-        let (lines, _) = self.more.wait_timeout_while(lines, DEADLINE, |lines| found(lines).is_none()).unwrap();
+        let is_awaited = |lines: &mut Vec<String>| found(lines).is_none() && !self.closed.load(Relaxed);
+        let (lines, _) = self.more.wait_timeout_while(lines, DEADLINE, is_awaited).unwrap();
         let (found, said) = (found(&lines), lines.join("\n"));
         // A panic that holds the lock would keep what was said from being printed.
         drop(lines);

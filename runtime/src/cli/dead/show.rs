@@ -6,6 +6,7 @@ use super::Selected;
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
+use crate::dead::FailureKind;
 use crate::frame::json::AsJson;
 use crate::log::LogRecord;
 use crate::name::ChainName;
@@ -88,7 +89,12 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     let history = letter.history.iter().flat_map(|attempt| {
         let node = attempt.node.as_ref().map_or_else(|| "a node that died".to_owned(), |node| format!("node {node}"));
         let (number, time) = (attempt.attempt, time(&attempt.time));
-        let mut lines = vec![format!("{number}  {time}  {node}, {}", attempt.failure)];
+        let failure = match attempt.failure.as_str() {
+            // The reason says it.
+            word if word == FailureKind::Node.name() => String::new(),
+            word => format!(", {word}"),
+        };
+        let mut lines = vec![format!("{number}  {time}  {node}{failure}")];
         lines.extend(attempt.reason.lines().map(|line| format!("   {line}")));
         lines
     });
