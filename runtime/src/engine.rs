@@ -1,7 +1,8 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once, kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]. Where the task has state that is made once,
+//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`stalls`] keeps those that wait for others
+//! from taking all places. Where the task has state that is made once,
 //! `image` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
 //! [`wasi`] what it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened,
 //! [`inspect`] reads a plugin without running it.
@@ -18,6 +19,7 @@ pub mod inspect;
 mod instance;
 pub mod limits;
 pub mod output;
+pub mod stalls;
 pub mod task;
 #[cfg(test)]
 mod testing;

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use crate::support::{
-    Client, Cluster, Process, eventually, lines, numbers, plugin, probe_chain, recovering, sequence, with_table,
+    Client, Cluster, Process, eventually, json_lines, lines, numbers, plugin, probe_chain, recovering, sequence,
+    with_table,
 };
 
 /// More than a process here may hold, in MiB.
@@ -159,4 +160,46 @@ fn outputs_of_a_generator_wait_for_a_slow_stage_and_the_node_holds_few_of_them()
     assert_eq!(client.items_now("PCLUSTER_patient_OUT"), 60_320);
     assert_eq!(client.count("PCLUSTER_patient_DEAD"), 0);
     assert!((5..MEMORY_MAX).contains(&most), "{most} MiB");
+}
+
+/// A chain of a generator and another stage, with a queue between them or none.
+fn gushing(name: &str, rest: &str) -> String {
+    let probe = plugin("probe");
+    format!(
+        "name = \"{name}\"\nversion = \"1.0\"\n[queue]\nlimit = 20\nack_wait = \"1s\"\n\
+         [[stage]]\nname = \"repeat\"\nplugin = \"{probe}\"\nconfig = {{ times = 52_000 }}\n\
+         [[stage]]\nname = \"echo\"\nplugin = \"{probe}\"\n{rest}\n"
+    )
+}
+
+#[test]
+fn items_that_wait_for_others_leave_them_a_place_to_run() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&gushing("queued", ""));
+    cluster.deploy(&gushing("inline", "inline = true"));
+    // No more places than there are generators that want to hold one.
+    let mut node = cluster.node_with("a", &["--instances", "2"]);
+    for name in ["queued", "inline"] {
+        for number in 0..2 {
+            client.publish(&format!("pcluster.{name}.in"), &[], sequence([number])).unwrap();
+        }
+        cluster.ok(&["wait", name, "-t", "60s"]);
+        assert_eq!(client.items_now(&format!("PCLUSTER_{name}_OUT")), 104_000, "{name}");
+        assert_eq!(client.count(&format!("PCLUSTER_{name}_DEAD")), 0, "{name}");
+    }
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+}
+
+#[test]
+fn an_item_that_can_never_run_for_want_of_instances_is_a_dead_letter_that_says_so() {
+    let cluster = Cluster::start();
+    cluster.deploy(&gushing("inline", "inline = true"));
+    let _node = cluster.node_with("a", &["--instances", "1"]);
+    cluster.ok(&["feed", "inline", "1"]);
+    cluster.ok(&["wait", "inline", "-t", "60s"]);
+    let letters = json_lines(&cluster.ok(&["dead", "ls", "inline", "--json"]));
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("takes 2 instances at once, and the node has 1; start it with a larger"), "{reason}");
+    assert_eq!(letters[0]["attempts"], 1, "another attempt is in vain");
 }

@@ -11,10 +11,13 @@ use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::instance::Instance;
+use super::stalls::Stalls;
 
 /// The places for instances on a node.
 pub struct Slots {
     free: Arc<Semaphore>,
+    /// Those that are kept while others are waited for.
+    pub(super) stalls: Arc<Stalls>,
     /// How many wait for a place. As long as any do, no instance waits for an item.
     wanted: AtomicUsize,
     waiting: Mutex<HashMap<u64, Weak<Waiting>>>,
@@ -46,6 +49,7 @@ impl Slots {
     pub(super) fn new(instances: u32) -> Self {
         Self {
             free: Arc::new(Semaphore::new(instances as usize)),
+            stalls: Arc::new(Stalls::new(instances as usize)),
             wanted: AtomicUsize::new(0),
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
@@ -57,8 +61,18 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// Waits for a place. `None` only if there will never be one.
-    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a place for a stage with so many stages `after` it. `None` only if there will never be one.
+    pub(super) async fn take(&self, after: usize) -> Option<OwnedSemaphorePermit> {
+        loop {
+            self.stalls.admitted(after).await;
+            let slot = self.take_any().await?;
+            if self.stalls.admits(after) {
+                return Some(slot);
+            }
+        }
+    }
+
+    async fn take_any(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(slot);
         }

@@ -81,7 +81,7 @@ enum Run {
 impl Instance {
     /// A place for an instance. It begins with its first item, whose time that takes.
     pub(super) async fn new(task: &Task) -> Result<Self, Failure> {
-        let slot = task.engine.slots.take().await;
+        let slot = task.engine.slots.take(task.after).await;
         let slot = slot.ok_or_else(|| Failure::passing(FailureKind::Node, "the engine is closed"))?;
         let mut store = Store::new(&task.engine.inner, Host::new(task));
         store.limiter(|host| &mut host.memory);

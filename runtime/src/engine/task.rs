@@ -1,7 +1,7 @@
 //! Running one task on one item, in a fresh instance or one that has handled others before.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ciborium::Value;
@@ -14,6 +14,7 @@ use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
 use super::output::{Given, Outputs};
+use super::stalls::Stalled;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
 pub use crate::dead::FailureKind;
@@ -152,6 +153,8 @@ pub struct Task {
     /// Since when the guest's clock runs, if its instances start from an image in which it runs already.
     pub(super) clock: Option<Instant>,
     reuse: Reuse,
+    /// How many stages come after it.
+    pub(super) after: usize,
     /// The instances that wait for their next item, if those of all frames wait together.
     waiting: Option<Arc<Waiting>>,
 }
@@ -179,6 +182,7 @@ impl Plugin {
             surroundings: Arc::new(surroundings),
             clock: None,
             reuse,
+            after: 0,
             waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
     }
@@ -232,6 +236,29 @@ impl Task {
             instances.put(instance);
         }
         Ok(())
+    }
+
+    /// The same task as a stage with so many stages `after` it.
+    #[must_use]
+    pub fn with_after(self, after: usize) -> Self {
+        Self { after, ..self }
+    }
+
+    /// How many stages come after it.
+    #[must_use]
+    pub fn after(&self) -> usize {
+        self.after
+    }
+
+    /// Leave to keep an instance while one waits for the stages after its own, if there is some within this time.
+    pub async fn stall(&self, patience: Duration) -> Option<Stalled> {
+        self.engine.slots.stalls.stall(self.after, patience).await
+    }
+
+    /// How many instances may exist at once.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.engine.slots.stalls.places()
     }
 
     /// How many items an instance may have.

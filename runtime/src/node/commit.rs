@@ -1,5 +1,7 @@
 //! What a frame leaves behind: outputs packed into messages, and the items that are put back. [`super::settle`] stores it.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use super::letter::with_deaths;
@@ -20,6 +22,8 @@ pub(super) const FRAME_ITEMS: usize = 900;
 const FRAME_BYTES: usize = 512 << 10;
 /// The most messages that are made of a frame: less than an atomic batch takes.
 const MESSAGES: usize = 990;
+/// How long an item waits that has made way for others.
+const LATER: Duration = Duration::from_secs(1);
 /// The part of a queue that the outputs of one frame may ask for at once. A batch goes in as a whole or not at all, and must
 /// find that much room between all others who wait for some.
 const QUEUE_PART: u64 = 4;
@@ -42,15 +46,15 @@ pub(super) struct Packed {
 impl Hop {
     /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { given, failed, mut large, carried } = ran;
+        let Ran { given, failed, mut left, carried } = ran;
         let history = |(position, failure): (usize, Failure)| (position, self.history(taken, &failure), failure);
         let failed: Vec<_> = failed.into_iter().map(history).collect();
-        let whole = failed.is_empty() && large.is_empty();
-        let Packed { messages, kept, large: larger } = self.pack(taken, given, carried, whole);
-        large.extend(larger);
+        let whole = failed.is_empty() && left.is_empty();
+        let Packed { messages, kept, large } = self.pack(taken, given, carried, whole);
+        left.extend(large);
         let outputs = self.stream(taken, messages, carried).await?;
         let mut open = vec![true; taken.len()];
-        for position in kept.iter().chain(failed.iter().map(|(position, ..)| position)).chain(&large) {
+        for position in kept.iter().chain(failed.iter().map(|(position, ..)| position)).chain(&left) {
             open[*position] = false;
         }
         let rest: Vec<usize> = (0..taken.len()).filter(|position| open[*position]).collect();
@@ -64,7 +68,10 @@ impl Hop {
         let history = with_deaths(taken, taken.attempt - 1);
         let back =
             Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
-        groups.extend(large.into_iter().map(|position| Group { positions: vec![position], back }));
+        // What was by itself already has made way for others.
+        let delay = (taken.len() == 1).then_some(LATER);
+        let apart = |position| Group { positions: vec![position], back: Back { delay, ..back } };
+        groups.extend(left.into_iter().map(apart));
         groups.extend(self.groups(taken, &rest, back));
         self.settle(taken, outputs, &kept, &groups).await?;
         Ok(counted)

@@ -116,7 +116,7 @@ impl Passing {
             return Ok(());
         }
         let full = std::mem::take(&mut *given);
-        Arc::clone(&self.running).carry(self.position, full).await
+        self.running.hand_on(full).await
     }
 }
 
@@ -136,8 +136,12 @@ impl Caller for Step {
         }
     }
 
-    fn carry(self: Arc<Self>, _: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-        async move { self.go_on(outputs).await }.boxed()
+    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        async move {
+            let _stalled = self.passing.running.stall(self.stage, position).await?;
+            self.go_on(outputs).await
+        }
+        .boxed()
     }
 }
 

@@ -61,7 +61,7 @@ impl Context {
         let mut inline = Vec::new();
         for stage in &chain.stages[stages.start + 1..stages.end] {
             let logs = self.logs.sink(&chain.name, deployed.revision, &stage.name);
-            let task = self.task(deployed, stage, plugins, &logs).await?;
+            let task = self.task(deployed, chain, stage, plugins, &logs).await?;
             inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
         }
         let logs = self.logs.sink(&chain.name, deployed.revision, &first.name);
@@ -70,7 +70,7 @@ impl Context {
             chain: Arc::clone(chain),
             revision: deployed.revision,
             position: stages.start,
-            task: self.task(deployed, first, plugins, &logs).await?,
+            task: self.task(deployed, chain, first, plugins, &logs).await?,
             inline,
             target,
             is_last: next.is_none(),
@@ -87,6 +87,7 @@ impl Context {
     async fn task(
         &self,
         deployed: &Deployed,
+        chain: &Chain,
         stage: &Stage,
         plugins: &BTreeMap<Digest, engine::Plugin>,
         logs: &Arc<StageLog>,
@@ -98,7 +99,8 @@ impl Context {
         let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
         let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
         let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
-        let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
+        let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
         let log = Arc::clone(logs);
         let log = Box::new(move |level, line| log.log("", level, line));
         let (plugin, name, place, plain) =

@@ -26,12 +26,15 @@ use super::worker::reached;
 use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};
+use crate::engine::stalls::Stalled;
 use crate::engine::task::{Caller, Failure, FailureKind, Task};
 
 /// A frame that takes longer than this asks for the node's other turns.
 const HELP_AFTER: Duration = Duration::from_millis(2);
 /// Items go together through inline stages for about this long, so that others can take the rest.
 const TOGETHER: Duration = Duration::from_millis(10);
+/// How long an item keeps an instance that it may not keep while it waits.
+const STALL_PATIENCE: Duration = Duration::from_secs(1);
 /// Items that nobody has begun are left to other nodes when a frame has taken this long and would take as long again.
 pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
 
@@ -58,8 +61,8 @@ pub(super) struct Running {
 struct Ended {
     given: Vec<Given>,
     failed: Vec<(usize, Failure)>,
-    /// Items with too many outputs to run beside others.
-    large: Vec<usize>,
+    /// Items to be run each in a frame of its own, or another time.
+    left: Vec<usize>,
 }
 
 /// What came of a frame's items.
@@ -68,8 +71,8 @@ pub(super) struct Ran {
     pub(super) given: Vec<Given>,
     /// Those that have failed.
     pub(super) failed: Vec<(usize, Failure)>,
-    /// Items to be run each in a frame of its own.
-    pub(super) large: Vec<usize>,
+    /// Items to be run each in a frame of its own; one that is in such a frame already, another time.
+    pub(super) left: Vec<usize>,
     /// Messages made of a single item's outputs so far.
     pub(super) carried: usize,
 }
@@ -122,9 +125,9 @@ pub(super) async fn run(
         () = reached(phase, Phase::Interrupt) => {}
     }
     helpers.shutdown().await;
-    let Ended { given, mut failed, large } = std::mem::take(&mut *running.ended());
+    let Ended { given, mut failed, left } = std::mem::take(&mut *running.ended());
     failed.sort_by_key(|(position, _)| *position);
-    Ran { given, failed, large, carried: running.carried.load(Relaxed) }
+    Ran { given, failed, left, carried: running.carried.load(Relaxed) }
 }
 
 impl Running {
@@ -165,7 +168,7 @@ impl Running {
                     self.turns.ran(started, Instant::now());
                 }
                 let mut ended = self.ended();
-                if !ended.large.contains(&position) {
+                if !ended.left.contains(&position) {
                     ended.failed.push((position, failure));
                 }
             }
@@ -189,7 +192,7 @@ impl Running {
         self.gathered.fetch_add(given.bytes() - before, Relaxed);
         let mut ended = self.ended();
         ended.failed.extend(lost.failed);
-        ended.large.extend(lost.large);
+        ended.left.extend(lost.large);
     }
 
     /// Lets free turns run items of the frame, until all have begun.
@@ -222,6 +225,42 @@ impl Running {
             return None;
         }
         Some(position)
+    }
+
+    /// Hands on outputs of an item that still runs, however long the next queue is full.
+    pub(super) async fn hand_on(&self, outputs: Outputs) -> Result<(), Failure> {
+        let first = self.carried.load(Relaxed);
+        let messages = self.hop.carried_messages(&self.taken, outputs, first);
+        let stored = self.hop.store_each(&messages).await;
+        self.carried.fetch_add(messages.len(), Relaxed);
+        fault::point(Point::Carried, &self.taken);
+        stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
+    }
+
+    /// Waits for leave to keep the instance of the hop's stage at this place while its outputs go through the stages after it.
+    pub(super) async fn stall(&self, stage: usize, position: usize) -> Result<Stalled, Failure> {
+        let task = stage.checked_sub(1).map_or(&self.hop.task, |stage| &self.hop.inline[stage].task);
+        let (after, places) = (task.after(), task.places());
+        if places <= after {
+            let reason = format!(
+                "it gives so much that its outputs go on while it runs: here that takes {} instances at once, and the node has \
+                 {places}; start it with a larger `--instances`",
+                after + 1
+            );
+            return Err(Failure::fatal(FailureKind::Output, reason));
+        }
+        task.stall(STALL_PATIENCE).await.ok_or_else(|| self.make_way(position))
+    }
+
+    /// Leaves an item for later, so that later stages can have its instance.
+    fn make_way(&self, position: usize) -> Failure {
+        tracing::debug!(stage = %self.hop.stage().name, "an item makes way for the stages that it waits for");
+        self.leave(position);
+        Failure::passing(FailureKind::Output, "it waits for later stages, and all instances are taken")
+    }
+
+    fn leave(&self, position: usize) {
+        self.ended().left.push(position);
     }
 
     /// Whether the rest would take long: as long as the items before, which have taken long.
@@ -263,15 +302,20 @@ impl Caller for Running {
         async move {
             if self.taken.len() > 1 {
                 // Its neighbours would have to wait for it: it is left for later.
-                self.ended().large.push(position);
+                self.leave(position);
                 return Err(Failure::passing(FailureKind::Output, "too many outputs to run beside others"));
             }
-            let first = self.carried.load(Relaxed);
-            let messages = self.hop.carried_messages(&self.taken, outputs, first);
-            self.carried.fetch_add(messages.len(), Relaxed);
-            let stored = self.hop.store_each(&messages).await;
-            fault::point(Point::Carried, &self.taken);
-            stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
+            if self.hop.task.after() == 0 {
+                return self.hand_on(outputs).await;
+            }
+            match self.hop.task.stall(Duration::ZERO).await {
+                Some(_stalled) => self.hand_on(outputs).await,
+                // There may be room in the queue all the same.
+                None => match tokio::time::timeout(STALL_PATIENCE, self.hand_on(outputs)).await {
+                    Ok(handed_on) => handed_on,
+                    Err(_) => Err(self.make_way(position)),
+                },
+            }
         }
         .boxed()
     }
