@@ -1,6 +1,7 @@
 //! The command line: one command a file under `cli/`; each parses, calls [`crate::root`] or [`crate::node`], and prints.
 
 pub mod bench;
+pub mod compile;
 pub mod completions;
 pub mod config;
 pub mod dead;
@@ -92,6 +93,8 @@ enum Command {
     Inspect(inspect::Args),
     Config(config::Args),
     Completions(completions::Args),
+    #[command(hide = true, name = compile::NAME)]
+    Compile(compile::Args),
 }
 
 /// What every command works with.
@@ -121,6 +124,9 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Compile(args) = &cli.command {
+        return compile::run(args);
+    }
     let output = Output::new(cli.global.json);
     let ended = run(cli, &output);
     match ended {
@@ -172,6 +178,8 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
+        // It needs no context.
+        Command::Compile(_) => Ok(()),
     }
 }
 

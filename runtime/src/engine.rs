@@ -1,6 +1,6 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
-//! An [`Engine`] loads a [`Plugin`] (compiled once, kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
+//! An [`Engine`] loads a [`Plugin`] (compiled once by a [`compiler`], kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
 //! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`stalls`] keeps those that wait for others
 //! from taking all places. Where the task has state that is made once,
 //! `image` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
@@ -10,6 +10,7 @@
 mod backtrace;
 pub mod cache;
 mod clock;
+pub mod compiler;
 pub mod host;
 #[cfg(test)]
 mod hostile;
@@ -36,6 +37,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker,
 
 use crate::name::Digest;
 use cache::Cache;
+use compiler::Compiler;
 use host::Host;
 use idle::Slots;
 use inspect::{InspectError, Inspection};
@@ -61,6 +63,8 @@ pub struct EngineSettings {
     pub instances: u32,
     /// Where compiled code is kept; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// What compiles; `None`: this process, which a plugin can then keep busy for very long, and end by its want of memory.
+    pub compiler: Option<Arc<Compiler>>,
 }
 
 /// Why a plugin cannot be run.
@@ -84,6 +88,7 @@ pub struct Engine {
     linker: Arc<Linker<Host>>,
     slots: Arc<Slots>,
     cache: Option<Arc<Cache>>,
+    compiler: Option<Arc<Compiler>>,
     _ticker: Arc<Ticker>,
 }
 
@@ -129,6 +134,7 @@ impl Engine {
             linker: Arc::new(linker),
             slots: Arc::new(Slots::new(settings.instances)),
             cache,
+            compiler: settings.compiler.clone(),
             inner,
         })
     }
@@ -148,7 +154,10 @@ impl Engine {
     /// Compiles a module, or reads its code from the cache, where it is kept under `key`; `content` is its own digest.
     fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<InstancePre<Host>, EngineError> {
         let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
-        let compile = || Module::from_binary(&self.inner, bytes).map_err(load);
+        let compile = || match &self.compiler {
+            Some(compiler) => cache::from_code(&self.inner, &compiler.compile(content, bytes)?).map_err(load),
+            None => Module::from_binary(&self.inner, bytes).map_err(load),
+        };
         let module = match &self.cache {
             Some(cache) => cache.get_or_compile(&self.inner, key, content, compile)?,
             None => compile()?,

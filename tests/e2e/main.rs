@@ -16,6 +16,7 @@ mod bench;
 mod broken;
 mod chains;
 mod chaos;
+mod compile;
 mod contained;
 mod dead;
 mod deaths;

@@ -1,12 +1,15 @@
 //! `pcluster node`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::Context;
 use super::exit::NotFound;
 use super::output::count;
+use super::{Context, compile};
 use crate::broker::Broker;
 use crate::config::Settings;
+use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
 use crate::name::ChainName;
 use crate::node::fault::{self, Fault};
@@ -63,7 +66,18 @@ impl HostArgs {
 
 /// Starts the engine that the settings ask for.
 pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
-    Ok(Engine::new(&EngineSettings { instances: settings.instances, cache: settings.cache.clone() })?)
+    /// This program, even where its file was replaced by another since it was started.
+    const SELF: &str = "/proc/self/exe";
+    let program = match std::fs::exists(SELF) {
+        Ok(true) => PathBuf::from(SELF),
+        _ => std::env::current_exe()?,
+    };
+    let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
+    Ok(Engine::new(&EngineSettings {
+        instances: settings.instances,
+        cache: settings.cache.clone(),
+        compiler: Some(Arc::new(compiler)),
+    })?)
 }
 
 /// Runs the command.

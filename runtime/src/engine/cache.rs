@@ -87,15 +87,22 @@ fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
         return None;
     }
     let code = rest.strip_prefix(content.as_hex().as_bytes())?;
-    #[expect(unsafe_code, reason = "the only way to read compiled code back")]
-    // SAFETY: the bytes are those that `Module::serialize` gave: they have the checksum that was written with them, into a
-    // folder that belongs to the user who runs the node. The engine refuses code of another version or other settings.
-    let module = unsafe { Module::deserialize(engine, code) };
-    match module {
+    match from_code(engine, code) {
         Ok(module) => Some(module),
         Err(error) => {
             tracing::debug!(%error, path = %path.display(), "compiled code is not for this engine");
             None
         }
+    }
+}
+
+/// The module that code was made of: code that [`Cache`] or a compiler's process has given.
+pub(super) fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+    #[expect(unsafe_code, reason = "the only way to read compiled code back")]
+    // SAFETY: the bytes are those that wasmtime's compiler gave. Either a process of this program has just handed them over, or
+    // they have the checksum that was written with them, into a folder that belongs to the user who runs the node. The engine
+    // refuses code of another version or other settings.
+    unsafe {
+        Module::deserialize(engine, code)
     }
 }

@@ -1,0 +1,148 @@
+//! Compiling plugins in a process of its own, with limits on its memory and its time.
+//!
+//! There are small plugins that no compiler is done with soon: 10,000 blocks with as many variables, a module of 200 KB, took 30 s
+//! and 3.3 GiB, and 1,000 loops within each other, 18 KB, more than that (measured with wasmtime 48). A node that compiled them
+//! itself would end with its machine's memory, and with it the items of all other chains.
+//!
+//! The process is this same program. It gets the module on its standard input and gives the code on its standard output; if
+//! its input ends, so does it.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitCode, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
+
+use super::EngineError;
+use crate::name::Digest;
+
+/// What a compilation may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompilerLimits {
+    /// Memory, in bytes. Only Linux holds a process to it.
+    pub memory: u64,
+    /// Time.
+    pub time: Duration,
+}
+
+impl Default for CompilerLimits {
+    /// 1 GiB and two minutes: what compilers make of a source usually takes a second for each megabyte.
+    fn default() -> Self {
+        Self { memory: 1 << 30, time: Duration::from_mins(2) }
+    }
+}
+
+/// A program that compiles, and within which limits.
+#[derive(Debug)]
+pub struct Compiler {
+    /// Calls [`main`].
+    program: PathBuf,
+    /// What comes before the limits in its arguments.
+    command: &'static str,
+    limits: CompilerLimits,
+    /// What could not be compiled, and why. It is not tried again.
+    refused: Mutex<HashMap<Digest, String>>,
+}
+
+impl Compiler {
+    /// Compiles with this program and command.
+    #[must_use]
+    pub fn new(program: PathBuf, command: &'static str, limits: CompilerLimits) -> Self {
+        Self { program, command, limits, refused: Mutex::default() }
+    }
+
+    /// The code of a module with this digest. Blocks the thread.
+    pub(super) fn compile(&self, content: &Digest, module: &[u8]) -> Result<Vec<u8>, EngineError> {
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = refused().get(content) {
+            return Err(EngineError::Load(reason.clone()));
+        }
+        let Output { status, stdout, stderr } = self.run(module).map_err(|error| {
+            EngineError::Load(format!("cannot start a process that compiles it, `{}`: {error}", self.program.display()))
+        })?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        let said = String::from_utf8_lossy(&stderr);
+        let reason = match said.lines().next() {
+            // Rust's own last words.
+            Some(line) if line.starts_with("memory allocation of ") => {
+                format!(
+                    "compiling it takes more than {} of memory",
+                    bytesize::ByteSize(self.limits.memory).display().iec()
+                )
+            }
+            Some(line) => line.to_owned(),
+            None => format!("the process that compiles it has ended with {status}"),
+        };
+        refused().insert(content.clone(), reason.clone());
+        Err(EngineError::Load(reason))
+    }
+
+    fn run(&self, module: &[u8]) -> io::Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.arg(self.command).arg(self.limits.memory.to_string()).arg(self.limits.time.as_millis().to_string());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Open until the child has ended: it ends with this process.
+        let _input = hand_over(&mut child, module);
+        child.wait_with_output()
+    }
+}
+
+/// Gives the child its module. A child that does not take it says why.
+fn hand_over(child: &mut Child, module: &[u8]) -> Option<ChildStdin> {
+    let mut input = child.stdin.take()?;
+    let length = (module.len() as u64).to_le_bytes();
+    let handed = input.write_all(&length).and_then(|()| input.write_all(module)).and_then(|()| input.flush());
+    if let Err(error) = handed {
+        tracing::debug!(%error, "the compiler has not taken its module");
+    }
+    Some(input)
+}
+
+/// The process that compiles.
+#[must_use]
+pub fn main(limits: CompilerLimits) -> ExitCode {
+    match compile(limits) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => end(&reason),
+    }
+}
+
+fn compile(limits: CompilerLimits) -> Result<(), String> {
+    // Those who run items come first.
+    let _ = nice(10);
+    let bytes = Some(limits.memory);
+    let _ = setrlimit(Resource::Data, Rlimit { current: bytes, maximum: bytes });
+    let read = |error: io::Error| format!("the compiler was not given its module: {error}");
+    let mut length = [0; 8];
+    io::stdin().read_exact(&mut length).map_err(read)?;
+    let length = usize::try_from(u64::from_le_bytes(length)).map_err(|error| error.to_string())?;
+    let mut module = vec![0; length];
+    io::stdin().read_exact(&mut module).map_err(read)?;
+    watch(limits.time);
+    let engine = wasmtime::Engine::new(&super::config(1)).map_err(|error| format!("{error:#}"))?;
+    let code = engine.precompile_module(&module).map_err(|error| format!("{error:#}"))?;
+    io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
+}
+
+/// Ends the process when its time is over, or nobody waits for it any more.
+fn watch(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        end(&format!("compiling it takes longer than {}", humantime::format_duration(time)));
+    });
+    std::thread::spawn(|| {
+        let _ended = io::stdin().read(&mut [0]);
+        end("nobody waits for the compiler any more");
+    });
+}
+
+#[expect(clippy::exit, reason = "what compiles cannot be interrupted otherwise")]
+fn end(reason: &str) -> ! {
+    let _ = writeln!(io::stderr(), "{}", reason.lines().next().unwrap_or_default());
+    std::process::exit(1)
+}
