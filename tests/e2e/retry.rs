@@ -168,10 +168,36 @@ fn a_letter_from_before_a_reset_can_be_retried_and_nothing_else_comes_back() {
     assert_eq!(cluster.ok(&["reset", "marking"]), "marking reset: 3 unfinished messages dropped; it goes on as r2\n");
     let _node = cluster.node("a");
     assert_eq!(cluster.ok(&["dead", "retry", "marking", "1"]), "1 dead letter retried\n");
-    assert_eq!(results(&cluster, "marking"), [("lost".to_owned(), 1, json!({"mark": "1.0", "item": 7}))]);
-    let status =
-        cluster.until("marking", "it retires again", |status| status["revisions"].as_array().unwrap().len() == 1);
+    // The revision that goes on has the same manifest.
+    assert_eq!(results(&cluster, "marking"), [("lost".to_owned(), 2, json!({"mark": "1.0", "item": 7}))]);
+    let status = cluster.status("marking");
     assert_eq!((&status["revision"], &status["results"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn what_a_reset_has_closed_stays_closed_though_letters_from_before_are_retried() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&marking("1.0"));
+    for number in 1..=2 {
+        bury(&client, "marking", "mark", &format!("old{number}"), &[number]);
+    }
+    cluster.deploy(&marking("1.1"));
+    assert!(cluster.ok(&["reset", "marking"]).ends_with("it goes on as r3\n"));
+    // Each is retried in a revision of its own manifest, and both in the same.
+    for number in ["1", "2"] {
+        assert_eq!(cluster.ok(&["dead", "retry", "marking", number]), "1 dead letter retried\n");
+        for subject in ["pcluster.marking.work.1.mark", "pcluster.marking.retry.1.mark.9-0"] {
+            assert!(client.publish(subject, &[], b"\x07".as_slice()).is_err(), "{subject} is open again");
+        }
+    }
+    let _node = cluster.node("a");
+    let expected =
+        [("old1", 1), ("old2", 2)].map(|(id, item)| (id.to_owned(), 4, json!({"mark": "1.0", "item": item})));
+    assert_eq!(results(&cluster, "marking"), expected);
+    cluster.until("marking", "it retires again", |status| status["revisions"].as_array().unwrap().len() == 1);
+    assert_eq!(cluster.status("marking")["revision"], 3);
+    assert!(cluster.ok(&["deploy", cluster.file("next.toml", marking("1.2")).to_str().unwrap()]).contains("as r5"));
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! of the letter's number: when a retry that was cut short is made again, the server drops what it has already.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -16,7 +15,7 @@ use crate::chain::Chain;
 use crate::frame::id::FrameId;
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Revision, StageName};
-use crate::root::{Root, RootError};
+use crate::root::{Root, RootError, deploy};
 use crate::subject::{self, Lane};
 
 /// Letters that are put back before any of them is removed.
@@ -57,8 +56,8 @@ struct Retry<'a> {
 
 impl Root {
     /// Puts the items of dead letters back into the queues of the stages that they failed in, for fresh attempts, and removes
-    /// the letters: in the revision that each failed in, which is made live again if it has retired, or with `active` in the
-    /// active one. `tell` is called with the number of letters retried so far.
+    /// the letters: in the revision that each failed in, which is made live again if it has retired, or in one with the same
+    /// manifest if there was a reset since then, or with `active` in the active one. `tell` is called with the number of letters retried so far.
     ///
     /// While a queue is full, this waits.
     ///
@@ -97,11 +96,13 @@ impl Retry<'_> {
             let revision = active.unwrap_or(Revision::new(letter.revision));
             let reset = self.reset;
             let message = match self.target(revision).await? {
-                Ok(target) => target.message(&letter, reset),
+                Ok(target) => target.message(&letter, reset).map(|message| (target.revision, message)),
                 Err(reason) => Err(reason.clone()),
             };
             match message {
-                Ok(message) => drop(messages.entry(revision).or_default().insert(letter.number, message)),
+                Ok((revision, message)) => {
+                    messages.entry(revision).or_default().insert(letter.number, message);
+                }
                 Err(reason) => drop(done.refused.insert(letter.number, reason)),
             }
         }
@@ -116,17 +117,32 @@ impl Retry<'_> {
     }
 
     async fn target(&mut self, revision: Revision) -> Result<&Result<Target, String>, RootError> {
-        Ok(match self.targets.entry(revision) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let found = match Root::revision(&self.registry, self.chain, revision).await {
-                    Ok((_, chain)) => Ok(Target { revision, chain }),
-                    Err(error @ RootError::Registry { .. }) => Err(error.to_string()),
-                    Err(error) => return Err(error),
-                };
-                new.insert(found)
+        if !self.targets.contains_key(&revision) {
+            let found = match self.find_target(revision).await {
+                Ok(target) => Ok(target),
+                Err(error @ RootError::Registry { .. }) => Err(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            self.targets.insert(revision, found);
+        }
+        Ok(&self.targets[&revision])
+    }
+
+    /// The revision itself; or, if a reset has closed it for good, one with the same manifest that came afterwards. Were it
+    /// opened again, a node that has slept since then could leave behind there what the reset has ended.
+    async fn find_target(&self, revision: Revision) -> Result<Target, RootError> {
+        let (old, chain) = Root::revision(&self.registry, self.chain, revision).await?;
+        let Some(mut after) = self.reset.filter(|reset| revision < *reset) else {
+            return Ok(Target { revision, chain });
+        };
+        while let Some(later) = self.registry.deployed(self.chain, after).await? {
+            if later.digest == old.digest {
+                return Ok(Target { revision: after, chain });
             }
-        })
+            after = after.next();
+        }
+        let new = deploy::add(&self.registry, old.manifest, old.digest, &chain, after).await?;
+        Ok(Target { revision: new.revision, chain })
     }
 
     /// Puts messages into the queues of a revision and sees to it that it is served. Gives those that cannot be stored.
