@@ -3,12 +3,13 @@
 //! A file is named by what it is the code of, and by what the code depends on: the engine's version and settings and the
 //! processor's features. It is written to the side and renamed, so that nodes that share the folder never see half of one.
 //! It starts with the sha-256 of the rest: a file that was damaged is compiled anew, not run. Then comes the digest of the
-//! module: of what has changed under the same name only the newest is kept.
+//! module: of what has changed under the same name only the newest is kept. What no node has read for a month is removed.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, Module};
@@ -19,6 +20,11 @@ use crate::name::Digest;
 /// The bytes of a sha-256.
 const CHECKSUM: usize = 32;
 
+/// What the names of files of code end with.
+const EXTENSION: &str = "cwasm";
+/// How long code stays that nobody reads.
+const KEEP: Duration = Duration::from_hours(30 * 24);
+
 /// A folder of compiled code.
 #[derive(Debug)]
 pub struct Cache {
@@ -27,7 +33,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens a folder, makes it if it is missing, and makes sure that it can be written.
+    /// Opens a folder, makes it if it is missing, makes sure that it can be written, and removes what was not read for long.
     ///
     /// # Errors
     ///
@@ -35,13 +41,14 @@ impl Cache {
     pub fn open(folder: PathBuf, engine: &Engine) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         tempfile::NamedTempFile::new_in(&folder)?;
+        remove_unread(&folder);
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self { folder, compatibility: hasher.finish() })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{}-{:016x}.cwasm", digest.as_hex(), self.compatibility))
+        self.folder.join(format!("{}-{:016x}.{EXTENSION}", digest.as_hex(), self.compatibility))
     }
 
     /// The module with the digest `content`, from the folder, where it is kept under `key`, or by compiling it. Trouble with
@@ -79,8 +86,25 @@ impl Cache {
     }
 }
 
+/// Removes the files of code that was not read for long: of plugins that are gone, and for engines of other versions. Another
+/// node may be doing the same.
+fn remove_unread(folder: &Path) {
+    let is_unread = |entry: &fs::DirEntry| -> io::Result<bool> {
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        Ok(entry.path().extension().is_some_and(|extension| extension == EXTENSION) && age > KEEP)
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_unread(&entry).unwrap_or(false) {
+            let removed = fs::remove_file(entry.path());
+            tracing::debug!(path = %entry.path().display(), ?removed, "compiled code that was not read for long");
+        }
+    }
+}
+
 fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
     let bytes = fs::read(path).ok()?;
+    // The time of the last reading; not every file system keeps one by itself.
+    let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
     let (checksum, rest) = bytes.split_at_checked(CHECKSUM)?;
     if Sha256::digest(rest).as_slice() != checksum {
         tracing::warn!(path = %path.display(), "compiled code is damaged; compiling anew");
@@ -104,5 +128,25 @@ pub(super) fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module
     // refuses code of another version or other settings.
     unsafe {
         Module::deserialize(engine, code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_read_for_long_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let long_ago = SystemTime::now() - KEEP - Duration::from_mins(1);
+        for (name, time) in [("old.cwasm", long_ago), ("new.cwasm", SystemTime::now()), ("other.txt", long_ago)] {
+            let file = fs::File::create(folder.path().join(name)).expect("a file");
+            file.set_modified(time).expect("a time");
+        }
+        Cache::open(folder.path().to_owned(), &Engine::default()).expect("a cache");
+        let mut left: Vec<_> =
+            fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["new.cwasm", "other.txt"]);
     }
 }
