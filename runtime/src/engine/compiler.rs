@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
@@ -43,23 +43,48 @@ pub struct Compiler {
     /// What comes before the limits in its arguments.
     command: &'static str,
     limits: CompilerLimits,
+    /// How many more processes may run: one for each processor, so that a node with very many plugins does not start one for
+    /// each at once.
+    places: Mutex<usize>,
+    /// Tells that there is one more.
+    left: Condvar,
     /// What could not be compiled, and why. It is not tried again.
     refused: Mutex<HashMap<Digest, String>>,
+}
+
+/// A place to compile, until this is dropped.
+struct Place<'a>(&'a Compiler);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.places) += 1;
+        self.0.left.notify_one();
+    }
 }
 
 impl Compiler {
     /// Compiles with this program and command.
     #[must_use]
     pub fn new(program: PathBuf, command: &'static str, limits: CompilerLimits) -> Self {
-        Self { program, command, limits, refused: Mutex::default() }
+        /// So that one that takes long does not hold up all others.
+        const PLACES_MIN: usize = 2;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let places = Mutex::new(processors.max(PLACES_MIN));
+        Self { program, command, limits, places, left: Condvar::new(), refused: Mutex::default() }
+    }
+
+    fn place(&self) -> Place<'_> {
+        let places = self.left.wait_while(lock(&self.places), |places| *places == 0);
+        *places.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Place(self)
     }
 
     /// The code of a module with this digest. Blocks the thread.
     pub(super) fn compile(&self, content: &Digest, module: &[u8]) -> Result<Vec<u8>, EngineError> {
-        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = refused().get(content) {
+        if let Some(reason) = lock(&self.refused).get(content) {
             return Err(EngineError::Load(reason.clone()));
         }
+        let _place = self.place();
         let Output { status, stdout, stderr } = self.run(module).map_err(|error| {
             EngineError::Load(format!("cannot start a process that compiles it, `{}`: {error}", self.program.display()))
         })?;
@@ -78,7 +103,7 @@ impl Compiler {
             Some(line) => line.to_owned(),
             None => format!("the process that compiles it has ended with {status}"),
         };
-        refused().insert(content.clone(), reason.clone());
+        lock(&self.refused).insert(content.clone(), reason.clone());
         Err(EngineError::Load(reason))
     }
 
@@ -90,6 +115,10 @@ impl Compiler {
         let _input = hand_over(&mut child, module);
         child.wait_with_output()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives the child its module. A child that does not take it says why.
