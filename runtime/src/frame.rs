@@ -28,7 +28,8 @@ pub mod header {
     pub const INDEX: &str = "Pcluster-Index";
     /// Failed attempts so far that the delivery count does not show.
     pub const ATTEMPT: &str = "Pcluster-Attempt";
-    /// On what a node puts back: which items of the frame these are, in the form of [`INDEX`]. Absent: 0..n in order.
+    /// On what a node puts back and on dead letters: which items of the frame these are, in the form of [`INDEX`]. Absent: 0..n
+    /// in order; of a frame that no hop has handled yet, as [`INDEX`] says.
     pub const PART: &str = "Pcluster-Part";
     /// On what a node puts back: the place in the stream of the frame that these items were first handed out in.
     pub const ORIGIN: &str = "Pcluster-Origin";
@@ -98,6 +99,11 @@ impl Headers {
     /// Adds a header.
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.0.push((name.into(), value.into()));
+    }
+
+    /// Adds headers.
+    pub fn extend(&mut self, more: impl IntoIterator<Item = (&'static str, String)>) {
+        self.0.extend(more.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     }
 
     /// Adds to the value of a header that is there.

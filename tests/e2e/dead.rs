@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};
+use crate::support::{
+    Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table,
+};
 
 /// A cluster whose chain `mixed` has four dead letters: the text `x` that is no number, a payload that is no JSON, and 2 and 4
 /// that made a task panic. 3 was dropped by a task.
@@ -134,6 +136,39 @@ fn show_has_what_the_stage_logged_about_the_item() {
     let shown = cluster.ok(&["dead", "show", "talking", "1"]);
     let log = shown.split("  log:\n").nth(1).unwrap();
     assert!(log.lines().next().unwrap().contains(" print: "), "{shown}");
+}
+
+#[test]
+fn of_items_that_travelled_together_each_has_its_own_lines_and_keeps_its_id_when_it_is_retried() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let orders = ["echo 1 a", "fatal 1 b", "echo 1 c", "fatal 1 d"];
+    for (chain, stages) in [("first", &["obey"][..]), ("second", &["echo", "obey"])] {
+        cluster.deploy(&probe_chain(chain, stages, ""));
+        client.publish(&format!("pcluster.{chain}.in"), &[("Nats-Msg-Id", "batch")], sequence(orders)).unwrap();
+    }
+    let logged = |times: usize| {
+        // A node that ends has sent its last log lines.
+        let mut node = cluster.node_with("a", &["--until-empty"]);
+        assert_eq!(node.ended(), Some(0), "{}", node.stderr());
+        let mut ids = Vec::new();
+        for chain in ["first", "second"] {
+            for letter in json_lines(&cluster.ok(&["dead", "show", chain, "--all", "--json"])) {
+                let lines = letter["logs"].as_array().unwrap();
+                let said = format!("runs {}", letter["item"].as_str().unwrap());
+                assert!(lines.iter().all(|line| line["message"] == said.as_str()), "{letter}");
+                assert_eq!(lines.len(), times, "{letter}");
+                ids.push(lines[0]["item"].as_str().unwrap().to_owned());
+                assert!(lines.iter().all(|line| line["item"] == ids[ids.len() - 1].as_str()), "{letter}");
+            }
+        }
+        ids
+    };
+    assert_eq!(logged(1), ["batch#1", "batch#3", "batch.0#1", "batch.0#3"]);
+    for chain in ["first", "second"] {
+        assert_eq!(cluster.ok(&["dead", "retry", chain, "--all"]), "2 dead letters retried\n");
+    }
+    assert_eq!(logged(2), ["batch#1", "batch#3", "batch.0#1", "batch.0#3"]);
 }
 
 #[test]

@@ -43,9 +43,11 @@ impl Hop {
     pub(super) fn letter_of(&self, taken: &Taken, position: usize, failure: &Failure) -> Outgoing {
         let frame = taken.frame.part(&[position]);
         let history = self.history(taken, failure);
+        let mut headers = frame.headers();
+        headers.extend(taken.part_header(&[position]));
         self.letter(Letter {
             message_id: self.message_id(taken.sequence, position),
-            headers: frame.headers(),
+            headers,
             payload: frame.payload(),
             attempt: taken.attempt,
             history: &history,

@@ -146,7 +146,8 @@ impl Hop {
             return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1))).await;
         }
         if taken.attempt > allowed {
-            let reason = format!("the node died or was cut off in the last of {allowed} attempts");
+            let node = taken.holder(failed).map(|node| format!(" {node}")).unwrap_or_default();
+            let reason = format!("the node{node} died or was cut off in the last of {allowed} attempts");
             return Box::pin(self.give_up(taken, &Failure::fatal(FailureKind::Node, reason))).await;
         }
         if is_long(taken, turns) {

@@ -115,6 +115,13 @@ impl Taken {
         self.frame.id.root() == fed || (0..self.len()).any(|position| self.frame.fed_id(position) == fed)
     }
 
+    /// The header that tells which items of the frame these are, as long as it does not go without saying.
+    pub(super) fn part_header(&self, positions: &[usize]) -> Option<(&'static str, String)> {
+        let part = self.part.pick(positions);
+        let is_plain = part.is_in_order() || self.frame.id.is_fed() && part == self.frame.index.pick(positions);
+        (!is_plain).then(|| (header::PART, part.to_string()))
+    }
+
     /// How many nodes died or were cut off with these items in hand, as far as is known.
     #[must_use]
     pub fn all_deaths(&self) -> u64 {
@@ -184,11 +191,7 @@ impl Back<'_> {
     pub fn message(&self, taken: &Taken, positions: &[usize]) -> (Headers, bytes::Bytes) {
         let frame = taken.frame.part(positions);
         let mut headers = frame.headers();
-        let part = taken.part.pick(positions);
-        let is_plain = part.is_in_order() || frame.id.is_fed() && part == frame.index;
-        if !is_plain {
-            headers.push(header::PART, part.to_string());
-        }
+        headers.extend(taken.part_header(positions));
         headers.push(header::ORIGIN, taken.origin.to_string());
         if self.failed > 0 {
             headers.push(header::ATTEMPT, self.failed.to_string());

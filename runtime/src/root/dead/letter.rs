@@ -60,6 +60,7 @@ pub struct DeadLetter {
 pub(crate) struct Raw {
     pub(crate) id: String,
     pub(crate) index: Option<String>,
+    pub(crate) part: Option<String>,
     pub(crate) payload: Bytes,
 }
 
@@ -69,7 +70,7 @@ impl DeadLetter {
         let optional = |name: &str| headers.get(name).map(str::to_owned);
         let get = |name: &str| optional(name).unwrap_or_default();
         let count = |name: &str| headers.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let raw = Raw { id: get(header::ID), index: optional(header::INDEX), payload };
+        let raw = Raw { id: get(header::ID), index: optional(header::INDEX), part: optional(header::PART), payload };
         let failure = get(header::FAILURE);
         Self {
             number,
@@ -106,9 +107,10 @@ impl DeadLetter {
         is_undecodable(&self.failure)
     }
 
-    /// What log lines about the item call it: by its message, alone in it or one of several.
-    pub(crate) fn names_in_logs(&self) -> [String; 2] {
-        [self.raw.id.clone(), format!("{}#{}", self.raw.id, self.raw.fed_position())]
+    /// What the item's context and its log lines call it.
+    pub(crate) fn item_id(&self) -> String {
+        let id = FrameId::from_header(&self.raw.id);
+        if self.is_undecodable() { self.raw.id.clone() } else { id.item(self.raw.position(&id)) }
     }
 }
 
@@ -119,8 +121,12 @@ fn is_undecodable(failure: &str) -> bool {
 impl Raw {
     /// Which item of the fed message this descends from.
     fn fed_position(&self) -> usize {
-        let index = self.index.as_ref().and_then(|text| Index::parse(text, 1).ok());
-        index.map_or(0, |index| index.get(0))
+        first(self.index.as_ref()).unwrap_or(0)
+    }
+
+    /// Which item of its message this is.
+    fn position(&self, id: &FrameId) -> usize {
+        first(self.part.as_ref()).unwrap_or_else(|| if id.is_fed() { self.fed_position() } else { 0 })
     }
 
     fn item(&self, undecodable: bool) -> Option<Value> {
@@ -135,6 +141,11 @@ impl Raw {
             ciborium::from_reader(&self.payload[..]).unwrap_or_else(|_| bytes())
         })
     }
+}
+
+/// The position that a header of one item tells.
+fn first(header: Option<&String>) -> Option<usize> {
+    Some(Index::parse(header?, 1).ok()?.get(0))
 }
 
 #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
@@ -191,7 +202,18 @@ mod tests {
         assert_eq!(letter.id, "batch.7#2");
         assert!(letter.was_fed_as("batch.7#2") && letter.was_fed_as("batch.7"));
         assert!(!letter.was_fed_as("batch.7#1") && !letter.was_fed_as("batch"));
-        assert_eq!(letter.names_in_logs(), ["batch%2E7.0", "batch%2E7.0#2"]);
+    }
+
+    #[test]
+    fn an_item_is_called_by_its_place_in_the_message_that_its_stage_got() {
+        assert_eq!(letter(&[(header::INDEX, "2")], b"\x05").item_id(), "batch%2E7.0");
+        assert_eq!(letter(&[(header::INDEX, "2"), (header::PART, "5")], b"\x05").item_id(), "batch%2E7.0#5");
+        let fed = |more: &[(&'static str, &str)]| {
+            let raw = letter(more, b"\x05").raw;
+            DeadLetter { raw: Raw { id: "batch%2E7".to_owned(), ..raw }, ..letter(more, b"\x05") }.item_id()
+        };
+        assert_eq!((fed(&[]), fed(&[(header::INDEX, "2")])), ("batch%2E7".to_owned(), "batch%2E7#2".to_owned()));
+        assert_eq!(fed(&[(header::FAILURE, "undecodable")]), "batch%2E7");
     }
 
     #[test]

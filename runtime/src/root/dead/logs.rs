@@ -28,9 +28,8 @@ impl Root {
     ) -> Result<BTreeMap<u64, Vec<LogRecord>>, RootError> {
         let mut numbers: HashMap<(String, u64, String), Vec<u64>> = HashMap::new();
         for letter in letters {
-            for name in letter.names_in_logs() {
-                numbers.entry((letter.stage.clone(), letter.revision, name)).or_default().push(letter.number);
-            }
+            let key = (letter.stage.clone(), letter.revision, letter.item_id());
+            numbers.entry(key).or_default().push(letter.number);
         }
         let stages: BTreeSet<StageName> = letters.iter().filter_map(|letter| letter.stage.parse().ok()).collect();
         let mut found: BTreeMap<u64, Vec<LogRecord>> = BTreeMap::new();

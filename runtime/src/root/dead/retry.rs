@@ -268,6 +268,9 @@ impl Target {
             if let Some(index) = &letter.raw.index {
                 headers.push(header::INDEX, index);
             }
+            if let Some(part) = &letter.raw.part {
+                headers.push(header::PART, part);
+            }
             headers.push(header::ATTEMPT, "0");
             Lane::Retry.put_back_letter(&chain.name, revision, &stage.name, letter.number)
         };
