@@ -162,6 +162,7 @@ fn of_items_that_travelled_together_each_has_its_own_lines_and_keeps_its_id_when
                 assert!(lines.iter().all(|line| line["item"] == ids[ids.len() - 1].as_str()), "{letter}");
             }
         }
+        ids.sort();
         ids
     };
     assert_eq!(logged(1), ["batch#1", "batch#3", "batch.0#1", "batch.0#3"]);

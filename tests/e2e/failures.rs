@@ -1,5 +1,6 @@
 //! Items that fail: tried again, then kept with the reason; nothing else suffers.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
@@ -11,7 +12,7 @@ use pcluster::frame::format::to_cbor;
 use pcluster::name::Digest;
 use serde_json::json;
 
-use crate::support::{Client, Cluster, json_lines, numbers, plugin, probe_chain};
+use crate::support::{Client, Cluster, json_lines, numbers, plugin, probe_chain, sequence};
 
 /// A chain of one stage, which runs this task of the probe plugin.
 fn chain(name: &str, task: &str, rest: &str) -> String {
@@ -170,4 +171,21 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
         let backtrace = failure.backtrace.unwrap_or_default();
         assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
     }
+}
+
+#[test]
+fn no_two_items_of_a_stage_have_the_same_id_whichever_of_their_message_failed_before() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let rest = "retry = { attempts = 5, backoff = [\"10ms\"] }";
+    cluster.deploy(&probe_chain("ids", &["obey", "context"], rest));
+    let _node = cluster.node("a");
+    let orders =
+        ["flaky 1 a", "echo 1 b", "repeat 3 c", "flaky 2 d", "flaky 1 e", "wide 12 f", "echo 1 g", "flaky 1 h"];
+    client.publish("pcluster.ids.in", &[("Nats-Msg-Id", "batch")], sequence(orders)).unwrap();
+    cluster.ok(&["wait", "ids"]);
+    let results = json_lines(&cluster.ok(&["pull", "ids", "--all"]));
+    assert_eq!(results.len(), 6 + 3 + 12);
+    let ids: BTreeSet<&str> = results.iter().map(|result| result["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), results.len(), "{ids:?}");
 }

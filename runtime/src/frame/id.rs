@@ -1,8 +1,8 @@
 //! Names for frames and items.
 //!
 //! A feeder gives a frame its id. What descends from it carries the same id with `.<k>` appended at each hop, so the fed id
-//! is always what stands before the first dot. Where only a part of a frame went through a hop, the first item's position
-//! stands before that dot, as in `a#8.0`. A fed id may itself hold these signs: a dot is written `%2E`, `#` as `%23`, and `%`
+//! is always what stands before the first dot. Where the first item whose outputs these are is not the frame's first, because others
+//! were tried again or went through the hop elsewhere, its position stands before that dot, as in `a#8.0`. A fed id may itself hold these signs: a dot is written `%2E`, `#` as `%23`, and `%`
 //! as `%25`.
 
 use std::fmt;
@@ -31,7 +31,7 @@ impl FrameId {
         Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
     }
 
-    /// The id of the `k`th frame that a hop made of this one, or of the part of it that begins with item `first`.
+    /// The id of the `k`th frame that a hop made of items of this one, of which `first` is the first.
     #[must_use]
     pub fn child(&self, first: usize, k: usize) -> Self {
         if first == 0 { Self(format!("{}.{k}", self.0)) } else { Self(format!("{}#{first}.{k}", self.0)) }

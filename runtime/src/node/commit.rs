@@ -187,7 +187,8 @@ impl Hop {
                 }
                 payload.freeze()
             };
-            return Packed { messages: vec![self.output(taken, first, &index, payload)], kept, large: Vec::new() };
+            let message = self.output(taken, kept[0], first, &index, payload);
+            return Packed { messages: vec![message], kept, large: Vec::new() };
         }
         let whole = whole && done.len() == taken.len();
         let room = match taken.len() {
@@ -196,14 +197,15 @@ impl Hop {
             items => self.batch_max().min(MESSAGES - items.min(MESSAGES - 1)),
         };
         let (messages, roots, payload) = (Vec::new(), Vec::new(), BytesMut::new());
-        let mut packing = Packing { hop: self, taken, first, bytes_max, messages, roots, payload };
+        let mut packing = Packing { hop: self, taken, kept: 0, first, bytes_max, messages, roots, payload };
         let (mut kept, mut large) = (Vec::with_capacity(done.len()), Vec::new());
         for (position, outputs) in done {
             if packing.len() + packing.needs(outputs) <= room {
+                kept.push(position);
+                packing.kept = kept[0];
                 for item in outputs.items() {
                     packing.add(taken.frame.index.get(position), item);
                 }
-                kept.push(position);
             } else if kept.is_empty() {
                 large.push(position);
             }
@@ -212,9 +214,10 @@ impl Hop {
         Packed { messages: packing.messages, kept, large }
     }
 
-    /// One message of outputs.
-    fn output(&self, taken: &Taken, number: usize, index: &Index, payload: Bytes) -> Outgoing {
-        let id = taken.frame.id.child(taken.part.get(0), number);
+    /// One message of outputs of some of a frame's items, the first of which is this. Nobody else makes messages of that item,
+    /// so no other message has the same id.
+    fn output(&self, taken: &Taken, kept: usize, number: usize, index: &Index, payload: Bytes) -> Outgoing {
+        let id = taken.frame.id.child(taken.part.get(kept), number);
         let mut headers: Headers = headers_of(&id, index, &taken.frame.inherited);
         if self.is_last {
             self.sign(&mut headers);
@@ -227,6 +230,8 @@ impl Hop {
 struct Packing<'a> {
     hop: &'a Hop,
     taken: &'a Taken,
+    /// The first of the items whose outputs these are.
+    kept: usize,
     first: usize,
     bytes_max: usize,
     messages: Vec<Outgoing>,
@@ -267,7 +272,7 @@ impl Packing<'_> {
         let index: Index = self.roots.drain(..).collect();
         let payload = self.payload.split().freeze();
         let number = self.first + self.messages.len();
-        self.messages.push(self.hop.output(self.taken, number, &index, payload));
+        self.messages.push(self.hop.output(self.taken, self.kept, number, &index, payload));
     }
 }
 
