@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError};
 use crate::name::ChainName;
-use crate::subject::{self, CHAINS_STREAM, CLAIM_STREAM, COUNT_STREAM, LOG_STREAM, PLUGINS_STREAM};
+use crate::subject::{self, CHAINS_STREAM, COUNT_STREAM, LOG_STREAM, PLUGINS_STREAM};
 
 /// How long the servers may take to elect the leader of a stream.
 const ELECT: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ impl Broker {
     ///
     /// If a stream has no leader in time.
     pub async fn await_replicas(&self, chain: &ChainName) -> Result<Vec<String>, BrokerError> {
-        let shared = [CHAINS_STREAM, PLUGINS_STREAM, COUNT_STREAM, CLAIM_STREAM, LOG_STREAM].map(str::to_owned);
+        let shared = [CHAINS_STREAM, PLUGINS_STREAM, COUNT_STREAM, LOG_STREAM].map(str::to_owned);
         let own = [subject::work_stream(chain), subject::results_stream(chain), subject::dead_stream(chain)];
         let started = Instant::now();
         let mut copying = Vec::new();

@@ -28,22 +28,29 @@ impl Broker {
     /// If the server does not allow it.
     pub async fn create_shared_streams(&self, replicas: u32) -> Result<(), BrokerError> {
         for config in layout::shared(replicas) {
-            match self.raise_replicas(&config.name, replicas).await {
-                Err(error) if error.is_not_found() => {}
-                raised => {
-                    raised?;
-                    continue;
+            match self.create_shared_stream(&config, replicas).await {
+                // Only the record of attempts wants for it.
+                Err(error) if config.name == subject::CLAIM_STREAM => {
+                    tracing::warn!(%error, "nobody will know which node an item died with");
                 }
-            }
-            match self.create(&config).await {
-                // Another was faster.
-                Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
-                    self.raise_replicas(&config.name, replicas).await?;
-                }
-                created => drop(created?),
+                created => created?,
             }
         }
         Ok(())
+    }
+
+    async fn create_shared_stream(&self, config: &Config, replicas: u32) -> Result<(), BrokerError> {
+        match self.raise_replicas(&config.name, replicas).await {
+            Err(error) if error.is_not_found() => {}
+            raised => return raised,
+        }
+        match self.create(config).await {
+            // Another was faster.
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
+                self.raise_replicas(&config.name, replicas).await
+            }
+            created => created.map(drop),
+        }
     }
 
     /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No

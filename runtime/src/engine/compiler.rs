@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, Output, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,9 +30,10 @@ pub struct CompilerLimits {
 }
 
 impl Default for CompilerLimits {
-    /// 1 GiB and two minutes: what compilers make of a source usually takes a second for each megabyte.
+    /// 1 GiB and five minutes: what compilers make of a source usually takes a second for each megabyte, and several times that
+    /// on a machine that has better things to do.
     fn default() -> Self {
-        Self { memory: 1 << 30, time: Duration::from_mins(2) }
+        Self { memory: 1 << 30, time: Duration::from_mins(5) }
     }
 }
 
@@ -103,13 +105,18 @@ impl Compiler {
             Some(line) => line.to_owned(),
             None => format!("the process that compiles it has ended with {status}"),
         };
-        lock(&self.refused).insert(content.clone(), reason.clone());
+        // Whatever else has ended the process may not happen again.
+        if reason.starts_with("compiling it takes ") {
+            lock(&self.refused).insert(content.clone(), reason.clone());
+        }
         Err(EngineError::Load(reason))
     }
 
     fn run(&self, module: &[u8]) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
         command.arg(self.command).arg(self.limits.memory.to_string()).arg(self.limits.time.as_millis().to_string());
+        // What interrupts the node at a terminal is not for the child, which ends with the node anyway.
+        command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         // Open until the child has ended: it ends with this process.
         let _input = hand_over(&mut child, module);

@@ -74,7 +74,7 @@ impl Plugin {
             return Ok(None);
         }
         let (plugin, name) = (self.clone(), name.to_owned());
-        let mut making = task.clone();
+        let mut making = task.clone().with_after(0);
         let instrumented = self.blocking(Self::instrumented).await?;
         making.exports = Exports::find(instrumented.module(), &name)?;
         making.pre = instrumented;

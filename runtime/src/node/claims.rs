@@ -19,7 +19,7 @@ use crate::subject::{self, CLAIM_STREAM, Lane};
 /// How long frames that have come wait for the note to be on its way.
 const SEND: Duration = Duration::from_millis(200);
 /// How long to look for who had a frame.
-const LOOK: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(500);
 /// How much the clocks of servers and nodes may differ.
 const CLOCKS: Duration = Duration::from_mins(1);
 

@@ -138,7 +138,11 @@ impl Caller for Step {
 
     fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
-            let _stalled = self.passing.running.stall(self.stage, position).await?;
+            let running = &self.passing.running;
+            let _stalled = match self.stage {
+                0 => running.keep_instance(position).await.map(|()| None)?,
+                stage => Some(running.stall(stage, position).await?),
+            };
             self.go_on(outputs).await
         }
         .boxed()

@@ -98,13 +98,8 @@ impl Hop {
         mut phase: watch::Receiver<Phase>,
     ) {
         let fed = (self.position == 0).then_some(self.chain.input);
-        let taken = match Taken::read(&delivery, lane, fed) {
-            Read::Frame(mut taken) => {
-                if taken.deaths > 0 {
-                    taken.holders = Box::pin(self.holders(lane, &delivery)).await;
-                }
-                Arc::from(taken)
-            }
+        let mut taken = match Taken::read(&delivery, lane, fed) {
+            Read::Frame(taken) => taken,
             Read::Wait(delay) => return delivery.acker.nak(delay).await,
             Read::Undecodable(reason, attempt) => {
                 return Box::pin(self.bury_undecodable(&delivery, attempt, &reason)).await;
@@ -112,6 +107,10 @@ impl Hop {
         };
         fault::point(Point::Taken, &taken);
         let _held = turns.hold(taken.len(), delivery.payload.len());
+        if taken.deaths > 0 {
+            taken.holders = Box::pin(self.holders(lane, &delivery)).await;
+        }
+        let taken = Arc::from(taken);
         let handled = self.handle_frame(&taken, turns, &mut phase).await;
         match handled {
             Ok(()) => {

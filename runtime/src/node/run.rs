@@ -55,6 +55,9 @@ pub(super) struct Running {
     ended: Mutex<Ended>,
     /// Messages that were made of outputs while their item still ran.
     carried: AtomicUsize,
+    /// Leave of an item that is by itself to keep its instance while it waits, until it ends: one that had to make way after its
+    /// first outputs have gone on would give them again.
+    leave: tokio::sync::OnceCell<Stalled>,
 }
 
 #[derive(Default)]
@@ -99,6 +102,7 @@ pub(super) async fn run(
         gathered: AtomicUsize::new(0),
         ended: Mutex::default(),
         carried: AtomicUsize::new(0),
+        leave: tokio::sync::OnceCell::new(),
     });
     let _message = hop.stats.run_message();
     let mut helpers = JoinSet::new();
@@ -252,6 +256,11 @@ impl Running {
         task.stall(STALL_PATIENCE).await.ok_or_else(|| self.make_way(position))
     }
 
+    /// The same for the hop's first stage, until the item ends.
+    pub(super) async fn keep_instance(&self, position: usize) -> Result<(), Failure> {
+        self.leave.get_or_try_init(|| self.stall(0, position)).await.map(drop)
+    }
+
     /// Leaves an item for later, so that later stages can have its instance.
     fn make_way(&self, position: usize) -> Failure {
         tracing::debug!(stage = %self.hop.stage().name, "an item makes way for the stages that it waits for");
@@ -305,17 +314,10 @@ impl Caller for Running {
                 self.leave(position);
                 return Err(Failure::passing(FailureKind::Output, "too many outputs to run beside others"));
             }
-            if self.hop.task.after() == 0 {
-                return self.hand_on(outputs).await;
+            if self.hop.task.after() > 0 {
+                self.keep_instance(position).await?;
             }
-            match self.hop.task.stall(Duration::ZERO).await {
-                Some(_stalled) => self.hand_on(outputs).await,
-                // There may be room in the queue all the same.
-                None => match tokio::time::timeout(STALL_PATIENCE, self.hand_on(outputs)).await {
-                    Ok(handed_on) => handed_on,
-                    Err(_) => Err(self.make_way(position)),
-                },
-            }
+            self.hand_on(outputs).await
         }
         .boxed()
     }

@@ -95,9 +95,8 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
         () = worker.finish() => true,
         () = reached(&mut told, Phase::Interrupt) => false,
     };
-    if !finished {
-        worker.handlers.give_back(GIVE_BACK).await;
-    }
+    // Frames may have come that nobody has begun to handle.
+    worker.handlers.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
 }
 
 /// Waits for a phase. A catalog that is gone wants nothing any more.
