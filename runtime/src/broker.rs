@@ -58,6 +58,7 @@ pub struct Broker {
     violation: Arc<Mutex<Option<String>>>,
     connected: watch::Receiver<bool>,
     closing: Arc<AtomicBool>,
+    address: Arc<Address>,
 }
 
 impl Broker {
@@ -67,14 +68,29 @@ impl Broker {
     ///
     /// If no usable server answers within five seconds.
     pub async fn connect(address: &Address, name: &str) -> Result<Self, BrokerError> {
+        Self::establish(Arc::new(address.clone()), name, None).await
+    }
+
+    /// Opens another connection to the same address, with the same settings. It reports no loss: the first one does.
+    ///
+    /// # Errors
+    ///
+    /// If no usable server answers within five seconds.
+    pub async fn connect_again(&self, name: &str) -> Result<Self, BrokerError> {
+        Self::establish(Arc::clone(&self.address), name, Some(self)).await
+    }
+
+    /// Connects. A connection that has a first one shares with it what the server refuses.
+    async fn establish(address: Arc<Address>, name: &str, first: Option<&Self>) -> Result<Self, BrokerError> {
         let url = address.shown();
         let servers = address.servers()?;
         // Each of the servers gets its chance before the time is over.
         let each = CONNECT_TIMEOUT / u32::try_from(servers.len()).unwrap_or(u32::MAX);
         let unreachable = |reason: String| BrokerError::Unreachable { url: url.clone(), reason };
-        let violation = Arc::new(Mutex::new(None));
+        let violation = first.map(|first| Arc::clone(&first.violation)).unwrap_or_default();
+        let closing = first.map(|first| Arc::clone(&first.closing)).unwrap_or_default();
         let (announce, connected) = watch::channel(true);
-        let closing = Arc::new(AtomicBool::new(false));
+        let is_first = first.is_none();
         let mut options = ConnectOptions::new()
             .name(name)
             .connection_timeout(each)
@@ -85,7 +101,7 @@ impl Broker {
                 let (violation, closing) = (Arc::clone(&violation), Arc::clone(&closing));
                 move |event| {
                     if !closing.load(Ordering::Relaxed) {
-                        note(&event, &violation, &announce);
+                        note(&event, &violation, &announce, is_first);
                     }
                     std::future::ready(())
                 }
@@ -111,7 +127,7 @@ impl Broker {
         if !info.jetstream {
             return Err(BrokerError::NoJetStream(url));
         }
-        Ok(Self { client, url: url.into(), violation, connected, closing })
+        Ok(Self { client, url: url.into(), violation, connected, closing, address })
     }
 
     /// The address, without a password.
@@ -138,6 +154,12 @@ impl Broker {
         self.client.connection_state() == State::Connected
     }
 
+    /// Returns `true` if the connection is gone for good: the client library's task has ended, as it does by a panic.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.connected.has_changed().is_err()
+    }
+
     /// Says nothing more of the connection: it is about to end on purpose.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -156,15 +178,15 @@ impl Broker {
     }
 }
 
-fn note(event: &Event, violation: &Mutex<Option<String>>, connected: &watch::Sender<bool>) {
+fn note(event: &Event, violation: &Mutex<Option<String>>, connected: &watch::Sender<bool>, is_first: bool) {
     match event {
         Event::Disconnected => {
-            if connected.send_replace(false) {
+            if connected.send_replace(false) && is_first {
                 tracing::warn!("lost the connection to NATS; trying again until it is back");
             }
         }
         Event::Connected => {
-            if !connected.send_replace(true) {
+            if !connected.send_replace(true) && is_first {
                 tracing::warn!("the connection to NATS is back");
             }
         }
