@@ -38,3 +38,4 @@ mod room;
 mod servers;
 mod versions;
 mod wait;
+mod wire;
