@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
 
     root.wait(&chain, Some(PATIENCE), |_| {}).await?;
     let status = root.status(&chain, &root.nodes().await?).await?;
-    println!("empty: {} messages of results, {} dead letters", status.results, status.dead);
+    println!("empty: {} messages of results, {} dead letters", status.result_messages, status.dead);
     let mut puller = root.puller(&chain).await?;
     while let Some(taken) = puller.next_until_drained().await? {
         println!("result {} of {}", taken.result.to_json(), taken.result.id);

@@ -2,6 +2,7 @@
 
 use ciborium::Value;
 use ciborium::cbor;
+use serde_json::json;
 
 use crate::support::{Client, Cluster, Message, eventually, json_lines, probe_chain, with_table};
 
@@ -143,4 +144,48 @@ fn an_undecodable_message_is_a_dead_letter_and_the_chain_goes_on() {
         assert_ne!(letter.header("Pcluster-Reason"), "");
     }
     assert_eq!(cluster.status("any")["dead"], 4);
+}
+
+#[test]
+fn nothing_but_results_is_read_as_a_result() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chain = probe_chain("noted", &["obey"], "retry = { attempts = 2, backoff = [\"10ms\"] }");
+    cluster.deploy(&chain);
+    let _node = cluster.node("a");
+    let mut watch = cluster.spawn(&["watch", "noted"]);
+    let mut bench =
+        cluster.spawn(&["bench", "noted", "-n", "4", "\"fatal\"", "\"well\"", "--json", "--pack-items", "1"]);
+    bench.ended();
+    let report = &json_lines(&bench.stdout())[0];
+    assert_eq!((&report["results"], &report["failures"]), (&json!(2), &json!(2)), "{report}");
+
+    cluster.ok(&["feed", "noted", "--pack-items", "1", "fatal", "flaky 1", "fail", "repeat 3", "last"]);
+    cluster.ok(&["wait", "noted"]);
+    // Each attempt that failed has left a note, which stands in the stream beside the results.
+    let subjects = client.by_subject("PCLUSTER_noted_OUT");
+    assert_eq!(subjects["pcluster.noted.note"], 2 + 4, "{subjects:?}");
+    assert_eq!(subjects["pcluster.noted.out"], 3, "{subjects:?}");
+
+    // What the wire's contract says, done by a client that knows nothing else.
+    let read = client.messages_of("PCLUSTER_noted_OUT", "pcluster.noted.out");
+    let mut texts: Vec<String> =
+        read.iter().flat_map(Message::split).map(|result| result.item().into_text().unwrap()).collect();
+    texts.sort();
+    let expected = ["flaky 1", "last", "repeat 3", "repeat 3", "repeat 3"];
+    assert_eq!(texts, expected);
+
+    watch.printed("last");
+    watch.signal("INT");
+    watch.ended();
+    let mut watched = json_lines(&watch.stdout());
+    watched.retain(|result| result != "well");
+    watched.sort_by_key(ToString::to_string);
+    assert_eq!(watched, expected);
+    let mut again = json_lines(&cluster.ok(&["watch", "noted", "--all", "-n", "5"]));
+    again.sort_by_key(ToString::to_string);
+    assert_eq!(again, expected);
+    assert_eq!(cluster.status("noted")["result_messages"], 3);
+    let reset = cluster.ok(&["reset", "noted", "--all"]);
+    assert!(reset.contains("7 results and dead letters forgotten"), "{reset}");
 }

@@ -24,7 +24,7 @@ fn several_nodes_share_the_work_and_are_seen() {
         let stage = cluster.status("shared")["revisions"][0]["stages"][0].clone();
         (stage["done"] == 60).then_some(stage)
     });
-    assert_eq!((&stage["queued"], &stage["running"], &stage["failed"]), (&json!(0), &json!(0), &json!(0)));
+    assert_eq!((&stage["queued_messages"], &stage["running"], &stage["failed"]), (&json!(0), &json!(0), &json!(0)));
 }
 
 #[test]

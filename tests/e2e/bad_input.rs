@@ -15,7 +15,7 @@ fn with_chain(server: Server) -> Cluster {
 /// How many items wait.
 #[track_caller]
 fn queued(cluster: &Cluster) -> u64 {
-    cluster.status("example")["revisions"][0]["stages"][0]["queued"].as_u64().unwrap()
+    cluster.status("example")["revisions"][0]["stages"][0]["queued_messages"].as_u64().unwrap()
 }
 
 #[test]

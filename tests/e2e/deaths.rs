@@ -200,7 +200,8 @@ fn an_item_whose_task_leaves_all_to_chance_leaves_what_one_execution_gave() {
     }
     let mut node = doomed(&cluster, "late", "claimed");
     eventually("it dies or is done", || {
-        (node.has_ended() || cluster.status("late")["revisions"][0]["stages"][1]["queued"] == json!(0)).then_some(())
+        (node.has_ended() || cluster.status("late")["revisions"][0]["stages"][1]["queued_messages"] == json!(0))
+            .then_some(())
     });
     let _node = cluster.node("heir");
     for (chain, _) in chains {

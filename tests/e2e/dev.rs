@@ -116,7 +116,10 @@ fn other_commands_reach_dev_and_ctrl_c_finishes_what_runs_and_ends_the_server() 
     again.said("dev 1.0 is unchanged (r1)");
     again.printed("7");
     let status = status(&url);
-    assert_eq!((&status["results"], &status["revisions"][0]["stages"][0]["queued"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&status["result_messages"], &status["revisions"][0]["stages"][0]["queued_messages"]),
+        (&json!(1), &json!(0))
+    );
     assert_eq!(cluster.ok(&["pull", "dev", "-n", "1", "--nats", &url]), "7\n");
     assert_eq!(again.stop(), Some(0));
     assert_eq!(again.stdout(), "7");

@@ -75,7 +75,11 @@ fn what_fails_for_good_is_a_dead_letter_with_its_reason_and_its_payload() {
         let status =
             cluster.until(task, "the failure is counted", |status| status["revisions"][0]["stages"][0]["failed"] == 1);
         let stage = &status["revisions"][0]["stages"][0];
-        assert_eq!((&stage["done"], &stage["queued"], &status["dead"]), (&json!(1), &json!(0), &json!(1)), "{task}");
+        assert_eq!(
+            (&stage["done"], &stage["queued_messages"], &status["dead"]),
+            (&json!(1), &json!(0), &json!(1)),
+            "{task}"
+        );
         assert_eq!(client.items_now(&format!("PCLUSTER_{task}_OUT")), 0, "{task}");
     }
 }

@@ -103,7 +103,7 @@ fn a_node_limited_to_a_chain_leaves_the_others_alone() {
     let chains: Vec<&Value> = hops.as_array().unwrap().iter().map(|hop| &hop["chain"]).collect();
     assert_eq!(chains, ["mine"]);
     let status = cluster.status("other");
-    assert_eq!((&status["nodes"], &status["revisions"][0]["stages"][0]["queued"]), (&json!(0), &json!(1)));
+    assert_eq!((&status["nodes"], &status["revisions"][0]["stages"][0]["queued_messages"]), (&json!(0), &json!(1)));
 }
 
 #[test]

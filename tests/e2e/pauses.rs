@@ -105,6 +105,6 @@ fn two_nodes_that_draw_different_lots_for_an_item_leave_one_of_the_two() {
     for (chain, _) in chains {
         cluster.ok(&["wait", chain, "-t", "60s"]);
         assert_drawn_once(&client, chain, 3_000);
-        assert_eq!(cluster.status(chain)["revisions"][0]["stages"][0]["queued"], json!(0));
+        assert_eq!(cluster.status(chain)["revisions"][0]["stages"][0]["queued_messages"], json!(0));
     }
 }

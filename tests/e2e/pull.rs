@@ -109,7 +109,7 @@ fn watch_sees_every_result_and_takes_none() {
     watch.printed("4");
     watch.signal("INT");
     assert_eq!(watch.ended(), Some(0), "{}", watch.stderr());
-    assert_eq!(cluster.status("pulled")["results"], 2, "messages that nobody took");
+    assert_eq!(cluster.status("pulled")["result_messages"], 2, "messages that nobody took");
     assert_eq!(numbers(&cluster.pull_all("pulled")), [1, 2, 3, 4]);
     // What was taken is still kept, and can be watched.
     assert_eq!(numbers(&json_lines(&cluster.ok(&["watch", "pulled", "--all", "-n", "4"]))), [1, 2, 3, 4]);

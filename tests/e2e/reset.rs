@@ -33,7 +33,7 @@ fn a_reset_ends_what_runs_and_nothing_fed_before_ever_runs() {
     cluster.run_with_input(&["feed", "spinning"], lines(5_000..5_003)).succeeded();
     assert_eq!(numbers(&cluster.pull_all("spinning")), [5_000, 5_001, 5_002]);
     let status = cluster.status("spinning");
-    assert_eq!((&status["dead"], &status["results"]), (&json!(0), &json!(0)));
+    assert_eq!((&status["dead"], &status["result_messages"]), (&json!(0), &json!(0)));
 }
 
 #[test]

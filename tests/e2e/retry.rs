@@ -171,7 +171,7 @@ fn a_letter_from_before_a_reset_can_be_retried_and_nothing_else_comes_back() {
     // The revision that goes on has the same manifest.
     assert_eq!(results(&cluster, "marking"), [("lost".to_owned(), 2, json!({"mark": "1.0", "item": 7}))]);
     let status = cluster.status("marking");
-    assert_eq!((&status["revision"], &status["results"]), (&json!(2), &json!(0)));
+    assert_eq!((&status["revision"], &status["result_messages"]), (&json!(2), &json!(0)));
 }
 
 #[test]

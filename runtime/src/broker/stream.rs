@@ -221,7 +221,10 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn purge_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
-        let results = self.purge(&subject::results_stream(chain), None).await?;
+        let stream = subject::results_stream(chain);
+        let results = self.purge(&stream, Some(&subject::results(chain))).await?;
+        // The notes of nodes go too, and are no results.
+        self.purge(&stream, None).await?;
         Ok(results + self.purge_dead(chain, None).await?)
     }
 

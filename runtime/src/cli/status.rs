@@ -74,7 +74,7 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         status.version,
         status.revision,
         count(status.nodes as u64, "node"),
-        count(status.results, "result message"),
+        count(status.result_messages, "result message"),
         count(status.dead, "dead letter"),
     ))?;
     let several = status.revisions.len() > 1;
@@ -98,7 +98,7 @@ fn row(revision: &RevisionStatus, stage: &StageStatus, several: bool) -> Vec<Str
     let name = if several { format!("r{} {}", revision.revision, stage.stage) } else { stage.stage.clone() };
     vec![
         name,
-        stage.queued.to_string(),
+        stage.queued_messages.to_string(),
         stage.running.to_string(),
         stage.done.to_string(),
         stage.failed.to_string(),

@@ -111,7 +111,7 @@ impl Root {
     /// If there is no such chain.
     pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, RootError> {
         self.chain(chain).await?;
-        let follower = self.broker.follow(&subject::results_stream(chain), Vec::new(), from).await?;
+        let follower = self.broker.follow(&subject::results_stream(chain), vec![subject::results(chain)], from).await?;
         Ok(Watcher { follower, seen: VecDeque::new(), messages: 0 })
     }
 }

@@ -20,8 +20,8 @@ pub struct ChainStatus {
     pub open: bool,
     /// Nodes that serve it.
     pub nodes: usize,
-    /// Messages of results that were not taken yet. A message may hold many results.
-    pub results: u64,
+    /// Messages of results that no puller has taken yet. A message may hold many results.
+    pub result_messages: u64,
     /// Dead letters.
     pub dead: u64,
     /// The live revisions, oldest first.
@@ -49,7 +49,7 @@ pub struct StageStatus {
     /// Its name.
     pub stage: String,
     /// Messages that wait, for their turn or for another attempt. A message may hold many items.
-    pub queued: u64,
+    pub queued_messages: u64,
     /// Items that run.
     pub running: u64,
     /// Items handled for good, well or not, by any node at any time.
@@ -105,7 +105,7 @@ impl Root {
                 let held = held.get(&key).copied().unwrap_or(0);
                 StageStatus {
                     stage: stage.name.to_string(),
-                    queued: held.saturating_sub(messages),
+                    queued_messages: held.saturating_sub(messages),
                     running,
                     done: count.done,
                     failed: count.failed,
@@ -126,7 +126,7 @@ impl Root {
             revision: state.active.number(),
             open: state.open,
             nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
-            results: self.broker.untaken(chain, &subject::results_stream(chain)).await?.queued,
+            result_messages: self.broker.untaken(chain, &subject::results_stream(chain)).await?.queued,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
             problems: problems(chain, nodes),

@@ -38,7 +38,7 @@ impl Message {
     }
 
     /// Each of its items as a message.
-    fn split(&self) -> Vec<Self> {
+    pub fn split(&self) -> Vec<Self> {
         let mut rest = &self.payload[..];
         let mut items = Vec::new();
         while !rest.is_empty() {
@@ -134,6 +134,22 @@ impl Client {
             .filter(|message| message.subject.rsplit('.').next() != Some("note"))
             .flat_map(Message::split)
             .collect()
+    }
+
+    /// Reads what a stream holds now under one subject, as a consumer with that `filter_subject` gives it.
+    pub fn messages_of(&self, stream: &str, filter_subject: &str) -> Vec<Message> {
+        let config = OrderedConfig { filter_subject: filter_subject.to_owned(), ..Default::default() };
+        let read = async |jetstream: &jetstream::Context| -> Vec<Message> {
+            let stream = jetstream.get_stream(stream).await.unwrap();
+            let consumer = stream.create_consumer(config).await.unwrap();
+            let number = usize::try_from(consumer.cached_info().num_pending).unwrap();
+            if number == 0 {
+                return Vec::new();
+            }
+            let messages = consumer.messages().await.unwrap();
+            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
+        };
+        self.with(read)
     }
 
     /// How many messages each subject of a stream has.
