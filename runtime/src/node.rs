@@ -3,10 +3,10 @@
 //! [`catalog`] knows which revisions to serve, has `ready` make them so, and keeps a [`worker`] on each of their hops, until
 //! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`]
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
-//! [`inline`] and `together` those of several stages at once, `commit` and `letter` make what it leaves behind, `settle` sees
-//! to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand. `backlog` holds a hop back that puts back too much.
-//! [`stats`] counts, [`trouble`] shows what keeps a chain from going on, [`logs`] carries log lines away without ever waiting,
-//! [`fault`] lets tests kill a node in the middle of all this.
+//! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
+//! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand.
+//! `backlog` holds a hop back that puts back too much. [`stats`] counts, [`trouble`] shows what keeps a chain from going on,
+//! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
@@ -21,6 +21,7 @@ pub mod inline;
 mod letter;
 pub mod logs;
 pub mod outcome;
+mod plan;
 mod ready;
 pub mod retire;
 mod run;

@@ -116,6 +116,13 @@ impl<'a> Slice<'a> {
         self.payload
     }
 
+    /// Some of the items back to back.
+    #[must_use]
+    pub fn part(&self, range: std::ops::Range<usize>) -> &'a [u8] {
+        let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before] - self.start);
+        &self.payload[place(range.start)..place(range.end)]
+    }
+
     /// Whether more should not be held in memory.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -1,4 +1,5 @@
-//! What a frame leaves behind: outputs packed into messages, and the items that are put back. [`super::settle`] stores it.
+//! Makes the messages that a frame leaves behind, as [`super::plan`] says: outputs, and the items that are put back.
+//! [`super::settle`] stores them.
 
 use std::time::Duration;
 
@@ -6,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::letter::with_deaths;
 use super::outcome::Hop;
+use super::plan::{Bounds, FRAME_ITEMS, Piece, Plan, Share};
 use super::run::Ran;
 use super::taken::{Back, Taken};
-use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError};
 use crate::dead::Attempt;
 use crate::engine::output::{Given, Outputs, Slice};
 use crate::engine::task::Failure;
@@ -16,12 +18,8 @@ use crate::frame::id::Index;
 use crate::frame::{Headers, headers_of};
 use crate::subject::Lane;
 
-/// The most items of a message. Together with the outputs, one message for each of them fits an atomic batch.
-pub(super) const FRAME_ITEMS: usize = 900;
 /// The most bytes of a message that holds several items.
 const FRAME_BYTES: usize = 512 << 10;
-/// The most messages that are made of a frame: less than an atomic batch takes.
-const MESSAGES: usize = 990;
 /// How long an item waits that has made way for others.
 const LATER: Duration = Duration::from_secs(1);
 /// The part of a queue that the outputs of one frame may ask for at once. A batch goes in as a whole or not at all, and must
@@ -34,30 +32,17 @@ pub(super) struct Group<'a> {
     pub(super) back: Back<'a>,
 }
 
-/// Outputs in messages.
-pub(super) struct Packed {
-    messages: Vec<Outgoing>,
-    /// The items whose outputs these are.
-    kept: Vec<usize>,
-    /// Items with more outputs than the next queue can take at once.
-    large: Vec<usize>,
-}
-
 impl Hop {
     /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { given, failed, mut left, carried } = ran;
+        let Ran { given, failed, left, carried } = ran;
         let history = |(position, failure): (usize, Failure)| (position, self.history(taken, &failure), failure);
         let failed: Vec<_> = failed.into_iter().map(history).collect();
-        let whole = failed.is_empty() && left.is_empty();
-        let Packed { messages, kept, large } = self.pack(taken, given, carried, whole);
-        left.extend(large);
-        let outputs = self.stream(taken, messages, carried).await?;
-        let mut open = vec![true; taken.len()];
-        for position in kept.iter().chain(failed.iter().map(|(position, ..)| position)).chain(&left) {
-            open[*position] = false;
-        }
-        let rest: Vec<usize> = (0..taken.len()).filter(|position| open[*position]).collect();
+        let Leavings { streamed, outputs, kept, deferred, rest } = {
+            let failed: Vec<usize> = failed.iter().map(|(position, ..)| *position).collect();
+            self.leavings(taken, given, &failed, left, carried)
+        };
+        self.store_each(&streamed).await?;
         let mut counted = Counted { done: kept.len() as u64, retried: 0 };
         let mut groups = Vec::new();
         for (position, history, failure) in &failed {
@@ -71,8 +56,8 @@ impl Hop {
         // What was by itself already has made way for others.
         let delay = (taken.len() == 1).then_some(LATER);
         let apart = |position| Group { positions: vec![position], back: Back { delay, ..back } };
-        groups.extend(left.into_iter().map(apart));
-        groups.extend(self.groups(taken, &rest, back));
+        groups.extend(deferred.into_iter().map(apart));
+        groups.extend(rest.into_iter().map(|positions| Group { positions, back }));
         self.settle(taken, outputs, &kept, &groups).await?;
         Ok(counted)
     }
@@ -87,48 +72,28 @@ impl Hop {
         Back { lane: taken.lane.back(), failed: taken.attempt, delay, history, given_up: None }
     }
 
-    /// Stores outputs of a single item that are more than the next queue takes at once, all but the last message, and names
-    /// the others by the frame's key.
-    async fn stream(
-        &self,
-        taken: &Taken,
-        mut messages: Vec<Outgoing>,
-        carried: usize,
-    ) -> Result<Vec<Outgoing>, PublishError> {
-        if messages.len() > self.batch_max() {
-            let last = messages.split_off(messages.len() - 1);
-            for (message, number) in messages.iter_mut().zip(carried..) {
-                message.message_id = self.carried_id(taken, number);
-            }
-            self.store_each(&messages).await?;
-            messages = last;
+    /// What the messages of a frame's plan may be.
+    fn bounds(&self, taken: &Taken, lane: Lane) -> Bounds {
+        let queue_part = usize::try_from(self.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
+        Bounds {
+            batch: BATCH_MAX,
+            outputs: if self.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
+            items: FRAME_ITEMS,
+            bytes: FRAME_BYTES.min(self.broker.max_item() / 2),
+            piece: self.piece(taken, lane),
         }
-        for (message, number) in messages.iter_mut().zip(0..) {
-            message.message_id = self.message_id(taken.sequence, number);
-        }
-        Ok(messages)
     }
 
-    /// The most messages of outputs that are stored as one.
-    fn batch_max(&self) -> usize {
-        if self.is_last {
-            return MESSAGES;
-        }
-        let part = usize::try_from(self.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
-        part.clamp(1, MESSAGES)
-    }
-
-    /// How many items a part of a frame has that is left to others: as many as a node runs at once, but no more parts than a
-    /// batch can hold.
-    fn piece(&self, items: usize) -> usize {
-        (self.stage().concurrency as usize).min(FRAME_ITEMS).max(items.div_ceil(FRAME_ITEMS))
+    /// What of a frame is left to others in one message: as many items as a node runs at once, or one if each shall run alone.
+    fn piece(&self, taken: &Taken, lane: Lane) -> Piece {
+        let items = if lane == Lane::Alone { 1 } else { self.stage().concurrency as usize };
+        Piece::new(items, taken.len(), self.broker.max_item())
     }
 
     /// Items in pieces that nodes can share, or each by itself if they shall run alone.
     pub(super) fn groups<'a>(&self, taken: &Taken, positions: &[usize], back: Back<'a>) -> Vec<Group<'a>> {
-        let alone = back.lane == Lane::Alone && positions.len() <= FRAME_ITEMS;
-        let size = if alone { 1 } else { self.piece(taken.len()) };
-        positions.chunks(size).map(|piece| Group { positions: piece.to_vec(), back }).collect()
+        let pieces = self.piece(taken, back.lane).cut(positions, &taken.sizes());
+        pieces.into_iter().map(|positions| Group { positions, back }).collect()
     }
 
     /// A message that puts items back.
@@ -151,67 +116,50 @@ impl Hop {
 
     /// Messages of a single item's outputs while it still runs; `first` were made before.
     pub(super) fn carried_messages(&self, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
-        let mut messages = self.pack(taken, vec![(0, outputs).into()], first, true).messages;
+        let Leavings { mut streamed, outputs, .. } =
+            self.leavings(taken, vec![(0, outputs).into()], &[], Vec::new(), first);
+        streamed.extend(outputs);
+        for (message, number) in streamed.iter_mut().zip(first..) {
+            message.message_id = self.carried_id(taken, number);
+        }
+        streamed
+    }
+
+    /// Plans what a frame leaves behind, and makes the messages of its outputs. `first` messages of outputs were made before.
+    fn leavings(
+        &self,
+        taken: &Taken,
+        mut given: Vec<Given>,
+        failed: &[usize],
+        deferred: Vec<usize>,
+        first: usize,
+    ) -> Leavings {
+        let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(Given::items).collect();
+        done.sort_by_key(|(position, _)| *position);
+        let bounds = self.bounds(taken, taken.lane.back());
+        let Plan { streamed, outputs, kept, deferred, rest } =
+            Plan::new(&taken.sizes(), &done, failed, deferred, &bounds);
+        let is_whole = given.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
+        let messages: Vec<(Index, Bytes)> = if is_whole {
+            let index = index_of(taken, &outputs[0]);
+            drop(done);
+            // What ran one after the other is as the message holds it.
+            vec![(index, given.remove(0).into_outputs().into_payload())]
+        } else {
+            let payload = |shares: &Vec<Share>| (index_of(taken, shares), payload_of(&done, shares));
+            streamed.iter().chain(&outputs).map(payload).collect()
+        };
+        let message = |((index, payload), number)| self.output(taken, kept[0], number, &index, payload);
+        let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
+        let mut outputs = messages.split_off(streamed.len());
         for (message, number) in messages.iter_mut().zip(first..) {
             message.message_id = self.carried_id(taken, number);
         }
-        messages
-    }
-
-    /// Packs outputs into messages, numbered from `first`. Of a frame of which something may have to be put back (not
-    /// `whole`), or that gave very much, only those are packed for which a batch has room.
-    fn pack(&self, taken: &Taken, mut given: Vec<Given>, first: usize, whole: bool) -> Packed {
-        let bytes_max = FRAME_BYTES.min(self.broker.max_item() / 2);
-        let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(Given::items).collect();
-        done.sort_by_key(|(position, _)| *position);
-        let (items, bytes) = done
-            .iter()
-            .fold((0, 0), |(items, bytes), (_, outputs)| (items + outputs.len(), bytes + outputs.payload().len()));
-        let positions = || done.iter().map(|(position, _)| *position).collect();
-        if items == 0 {
-            return Packed { messages: Vec::new(), kept: positions(), large: Vec::new() };
+        // The first has the frame's key.
+        for (message, number) in outputs.iter_mut().zip(0..) {
+            message.message_id = self.message_id(taken.sequence, number);
         }
-        if items == 1 || items <= FRAME_ITEMS && bytes <= bytes_max {
-            let roots = done
-                .iter()
-                .flat_map(|(position, outputs)| std::iter::repeat_n(taken.frame.index.get(*position), outputs.len()));
-            let index: Index = roots.collect();
-            let kept = positions();
-            let payload = if given.len() == 1 {
-                // What ran one after the other is as the message holds it.
-                given.remove(0).into_outputs().into_payload()
-            } else {
-                let mut payload = BytesMut::with_capacity(bytes);
-                for (_, outputs) in &done {
-                    payload.extend_from_slice(outputs.payload());
-                }
-                payload.freeze()
-            };
-            let message = self.output(taken, kept[0], first, &index, payload);
-            return Packed { messages: vec![message], kept, large: Vec::new() };
-        }
-        let whole = whole && done.len() == taken.len();
-        let room = match taken.len() {
-            1 => usize::MAX,
-            _ if whole => self.batch_max(),
-            items => self.batch_max().min(MESSAGES - items.min(MESSAGES - 1)),
-        };
-        let (messages, roots, payload) = (Vec::new(), Vec::new(), BytesMut::new());
-        let mut packing = Packing { hop: self, taken, kept: 0, first, bytes_max, messages, roots, payload };
-        let (mut kept, mut large) = (Vec::with_capacity(done.len()), Vec::new());
-        for (position, outputs) in done {
-            if packing.len() + packing.needs(outputs) <= room {
-                kept.push(position);
-                packing.kept = kept[0];
-                for item in outputs.items() {
-                    packing.add(taken.frame.index.get(position), item);
-                }
-            } else if kept.is_empty() {
-                large.push(position);
-            }
-        }
-        packing.close();
-        Packed { messages: packing.messages, kept, large }
+        Leavings { streamed: messages, outputs, kept, deferred, rest }
     }
 
     /// One message of outputs of some of a frame's items, the first of which is this. Nobody else makes messages of that item,
@@ -226,54 +174,30 @@ impl Hop {
     }
 }
 
-/// Outputs on their way into messages.
-struct Packing<'a> {
-    hop: &'a Hop,
-    taken: &'a Taken,
-    /// The first of the items whose outputs these are.
-    kept: usize,
-    first: usize,
-    bytes_max: usize,
-    messages: Vec<Outgoing>,
-    roots: Vec<usize>,
-    payload: BytesMut,
+/// A plan with the messages of its outputs.
+struct Leavings {
+    streamed: Vec<Outgoing>,
+    outputs: Vec<Outgoing>,
+    kept: Vec<usize>,
+    deferred: Vec<usize>,
+    rest: Vec<Vec<usize>>,
 }
 
-impl Packing<'_> {
-    /// Messages so far, the open one included.
-    fn len(&self) -> usize {
-        self.messages.len() + usize::from(!self.roots.is_empty())
-    }
+/// Which items of the fed frame the outputs of a message descend from.
+fn index_of(taken: &Taken, shares: &[Share]) -> Index {
+    let roots = |(position, range): &Share| std::iter::repeat_n(taken.frame.index.get(*position), range.len());
+    shares.iter().flat_map(roots).collect()
+}
 
-    /// The most messages that these outputs add.
-    fn needs(&self, outputs: Slice<'_>) -> usize {
-        if self.roots.len() + outputs.len() <= FRAME_ITEMS
-            && self.payload.len() + outputs.payload().len() <= self.bytes_max
-        {
-            return usize::from(self.roots.is_empty());
+/// The outputs of a message back to back.
+fn payload_of(done: &[(usize, Slice<'_>)], shares: &[Share]) -> Bytes {
+    let mut payload = BytesMut::new();
+    for (position, range) in shares {
+        if let Ok(found) = done.binary_search_by_key(position, |(each, _)| *each) {
+            payload.extend_from_slice(done[found].1.part(range.clone()));
         }
-        // Of two messages in a row, one is at least half full.
-        outputs.len() / FRAME_ITEMS + 2 * outputs.payload().len() / self.bytes_max + 1
     }
-
-    fn add(&mut self, root: usize, item: &[u8]) {
-        if self.roots.len() == FRAME_ITEMS || !self.roots.is_empty() && self.payload.len() + item.len() > self.bytes_max
-        {
-            self.close();
-        }
-        self.roots.push(root);
-        self.payload.extend_from_slice(item);
-    }
-
-    fn close(&mut self) {
-        if self.roots.is_empty() {
-            return;
-        }
-        let index: Index = self.roots.drain(..).collect();
-        let payload = self.payload.split().freeze();
-        let number = self.first + self.messages.len();
-        self.messages.push(self.hop.output(self.taken, self.kept, number, &index, payload));
-    }
+    payload.freeze()
 }
 
 /// What became of a frame's items.

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::catalog::Phase;
-use super::commit::{FRAME_ITEMS, to_u32};
+use super::commit::to_u32;
 use super::fault::{self, Point};
 use super::guests;
 use super::inline::InlineStage;
 use super::letter::Letter;
 use super::logs::StageLog;
+use super::plan::FRAME_ITEMS;
 use super::run::{LEAVE_AFTER, Ran};
 use super::stats::HopStats;
 use super::taken::{Read, Taken, frame_id};

@@ -136,6 +136,12 @@ impl Taken {
         self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
     }
 
+    /// The bytes of each item.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<usize> {
+        self.frame.items.iter().map(bytes::Bytes::len).collect()
+    }
+
     /// All positions.
     #[must_use]
     pub fn positions(&self) -> Vec<usize> {
