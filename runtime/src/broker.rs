@@ -3,7 +3,7 @@
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
 //! what is stored where, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
-//! a stream keeps, [`backlog`] tells how much streams hold.
+//! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet.
 
 pub mod address;
 mod ask;
@@ -21,6 +21,7 @@ pub mod replicas;
 pub mod service;
 mod stored;
 pub mod stream;
+pub mod waiting;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};

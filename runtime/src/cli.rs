@@ -31,6 +31,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::broker::Address;
+use crate::broker::waiting::{Wait, Waiting};
 use crate::config::{self as settings, Settings, Sources};
 use crate::root::Root;
 use exit::Exit;
@@ -62,6 +63,9 @@ pub struct Global {
     /// Credentials file for NATS
     #[arg(long, global = true, value_name = "FILE")]
     creds: Option<PathBuf>,
+    /// Wait this long for a server that cannot be reached [default: not at all; `node`: until it is there]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
     /// Settings file [default: ./pcluster.toml, then pcluster/pcluster.toml in the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -103,6 +107,8 @@ pub struct Context {
     pub settings: Settings,
     /// Where to print.
     pub output: Output,
+    /// How long to wait for the server, if that was said.
+    pub wait: Option<Duration>,
 }
 
 impl Context {
@@ -116,7 +122,9 @@ impl Context {
     }
 
     async fn root_at(&self, address: &Address) -> anyhow::Result<Root> {
-        Ok(Root::connect(address, &format!("pcluster-cli {}", self.settings.node)).await?)
+        let wait = self.wait.map_or(Wait::No, Wait::For);
+        let broker = Waiting::new(wait).connect(address, &format!("pcluster-cli {}", self.settings.node)).await?;
+        Ok(Root::new(broker))
     }
 }
 
@@ -149,7 +157,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
     };
     let filter = settings.log.clone().unwrap_or_else(|| default_log.to_owned());
     crate::telemetry::start(&filter, with_time).map_err(exit::Usage)?;
-    let context = Context { settings, output: output.clone() };
+    let context = Context { settings, output: output.clone(), wait: cli.global.wait };
     // One thread talks to the server fastest; guests have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ended = runtime.block_on(dispatch(cli.command, &context));

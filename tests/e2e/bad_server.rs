@@ -29,7 +29,9 @@ fn a_server_that_cannot_be_reached_is_named_within_five_seconds() {
     let url = format!("nats://me:secret@{free}");
     let shown = format!("cannot reach NATS at nats://{free}: ");
     let says = [shown.as_str(), "Is nats-server running? `--nats URL` names another one, `pcluster dev` starts one"];
-    for arguments in [&["deploy"][..], &["feed", "a", "1"], &["pull", "a"], &["status"], &["nodes"], &["node"]] {
+    for arguments in
+        [&["deploy"][..], &["feed", "a", "1"], &["pull", "a"], &["status"], &["nodes"], &["node", "--no-wait"]]
+    {
         let run = run_at(&cluster, &url, arguments);
         assert_refused(&run, 5, &says);
         assert!(run.took < IN_TIME && !run.stderr.contains("secret"), "{run:?}");
@@ -43,6 +45,32 @@ fn a_server_that_cannot_be_reached_is_named_within_five_seconds() {
         5,
         &["cannot use the credentials file `none`: No such file"],
     );
+}
+
+#[test]
+fn what_is_started_before_its_server_waits_for_it_if_told_so_and_a_node_in_any_case() {
+    const WAITING: &str = "waiting for NATS: cannot reach NATS at nats://127.0.0.1:";
+    let mut cluster = Cluster::start();
+    cluster.deploy(&probe_chain("a", &["echo"], ""));
+    cluster.server.kill();
+    let mut node = cluster.spawn(&["node", "--name", "early"]);
+    let mut told_to_stop = cluster.spawn(&["node", "--name", "stopped"]);
+    let mut feed = cluster.spawn(&["feed", "a", "1", "--wait", "1m"]);
+    for process in [&node, &told_to_stop, &feed] {
+        process.said(WAITING);
+    }
+    assert_eq!(told_to_stop.stop(), Some(0), "{}", told_to_stop.stderr());
+    assert_refused(&cluster.run(&["status", "--wait", "500ms"]), 5, &["cannot reach NATS at"]);
+    assert_refused(&cluster.run(&["node", "--wait", "500ms"]), 5, &["cannot reach NATS at"]);
+    assert_refused(&cluster.run(&["node", "--wait", "1s", "--no-wait"]), 2, &["do not go together"]);
+
+    cluster.server.restart();
+    assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
+    node.said("ready: serving");
+    cluster.ok(&["wait", "a", "-t", "30s"]);
+    assert_eq!(cluster.pull_all("a"), [1]);
+    assert_eq!(node.stderr().matches(WAITING).count(), 1, "{}", node.stderr());
+    assert_eq!(node.stop(), Some(0));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::exit::NotFound;
+use super::exit::{NotFound, Usage};
 use super::output::count;
 use super::{Context, compile};
-use crate::broker::Broker;
+use crate::broker::waiting::{Wait, Waiting};
+use crate::broker::{Broker, BrokerError};
 use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
@@ -22,6 +23,8 @@ use crate::shutdown;
 /// A node serves every chain that is deployed, now and later. Start more of them, on this machine or others, to go faster; stop
 /// one at any time. On SIGTERM or Ctrl-C it takes no new items, finishes those in hand, and gives back what takes longer than
 /// the grace period; a second signal ends it at once.
+///
+/// A node that is started before its server waits for it, for ever or as long as --wait says.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -32,6 +35,9 @@ pub struct Args {
     /// Serve only this chain; can be given several times
     #[arg(long, value_name = "CHAIN")]
     chain: Vec<ChainName>,
+    /// End with status 5 if the server cannot be reached at once
+    #[arg(long)]
+    no_wait: bool,
     /// Kill this process at a point of a frame's way, as in `stored:3`; for tests of what that costs
     #[arg(long, value_name = "POINT", hide = true)]
     die_at: Option<Fault>,
@@ -90,7 +96,19 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let Some(fault) = args.die_at {
         fault::arm(fault);
     }
-    let broker = Broker::connect(&settings.address, &format!("pcluster-node {}", settings.node)).await?;
+    let wait = match (args.no_wait, context.wait) {
+        (true, Some(_)) => return Err(Usage("--wait and --no-wait do not go together".to_owned()).into()),
+        (true, None) => Wait::No,
+        (false, wait) => wait.map_or(Wait::Forever, Wait::For),
+    };
+    let mut shutdown = std::pin::pin!(async {
+        shutdown::requested().await;
+        tracing::info!("stopping: finishing what is in hand; a second signal ends at once");
+    });
+    let broker = tokio::select! {
+        connected = connect(settings, wait) => connected?,
+        () = &mut shutdown => return Ok(()),
+    };
     let url = broker.url().to_owned();
     let node = NodeSettings {
         name: settings.node.clone(),
@@ -111,11 +129,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         number => count(number as u64, "chain"),
     };
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
-    let shutdown = async {
-        shutdown::requested().await;
-        tracing::info!("stopping: finishing what is in hand; a second signal ends at once");
-    };
     Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Connects, and waits until JetStream answers.
+async fn connect(settings: &Settings, wait: Wait) -> Result<Broker, BrokerError> {
+    let mut waiting = Waiting::new(wait);
+    let broker = waiting.connect(&settings.address, &format!("pcluster-node {}", settings.node)).await?;
+    waiting.answer(async || broker.registry().await).await?;
+    Ok(broker)
 }
