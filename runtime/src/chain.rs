@@ -125,8 +125,8 @@ pub struct Stage {
     pub config: serde_json::Value,
     /// Items that run at once on one node.
     pub concurrency: u32,
-    /// Frames handed out at once in the whole cluster.
-    pub max_in_flight: u32,
+    /// Messages handed out to run at once in the whole cluster; `None`: no limit.
+    pub max_in_flight: Option<u32>,
     /// How long one item may take.
     pub timeout: Duration,
     /// Memory of one instance in bytes.
@@ -264,7 +264,10 @@ impl Stage {
             plugin,
             config: raw.config.clone().unwrap_or_default(),
             concurrency: reader.count("concurrency", raw.concurrency, default::CONCURRENCY)?,
-            max_in_flight: reader.count("max_in_flight", raw.max_in_flight, default::MAX_IN_FLIGHT)?,
+            max_in_flight: match raw.max_in_flight {
+                Some(number) => Some(reader.count("max_in_flight", Some(number), number)?),
+                None => None,
+            },
             timeout: reader.some_duration("timeout", raw.timeout.as_ref(), default::TIMEOUT)?,
             memory,
             reuse: isolation::reuse(&reader, raw)?,

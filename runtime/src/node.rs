@@ -5,7 +5,8 @@
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
 //! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
 //! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand.
-//! `backlog` holds a hop back that puts back too much. [`stats`] counts, [`trouble`] shows what keeps a chain from going on,
+//! `parked` moves
+//! what has waited for its back-off. `backlog` holds a hop back that puts back too much, `quarantine` keeps apart what nodes died with. [`stats`] counts, [`trouble`] shows what keeps a chain from going on,
 //! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
@@ -21,7 +22,9 @@ pub mod inline;
 mod letter;
 pub mod logs;
 pub mod outcome;
+mod parked;
 mod plan;
+mod quarantine;
 mod ready;
 pub mod retire;
 mod run;

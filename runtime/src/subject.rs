@@ -7,6 +7,7 @@
 //! | work | `pcluster.<chain>.work.<revision>.<hop>` |
 //! | retry | `pcluster.<chain>.retry.<revision>.<hop>.<sequence>-<n>` |
 //! | alone | `pcluster.<chain>.alone.<revision>.<hop>.<sequence>-<n>` |
+//! | parked | `pcluster.<chain>.parked.<revision>.<hop>.<retry or alone>-<sequence>-<n>` |
 //! | results | `pcluster.<chain>.out` |
 //! | notes | `pcluster.<chain>.note` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
@@ -18,11 +19,14 @@
 //! the place in the stream of the frame that it was in: the limit on a queue is one on each subject, and a node that had to
 //! wait for room there would hold the very frames that must go on to make room.
 
+mod lane;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE as URL_SAFE;
 use pcluster_abi::Level;
 
 use crate::name::{ChainName, Digest, Revision, StageName};
+pub use lane::Lane;
 
 /// The KV bucket of the manifests.
 pub const CHAINS_BUCKET: &str = "pcluster_chains";
@@ -75,7 +79,7 @@ pub fn queued_any(chain: &ChainName, revision: Revision) -> String {
 
 /// The patterns of all that a revision may have queued.
 #[must_use]
-pub fn queued(chain: &ChainName, revision: Revision) -> [String; 3] {
+pub fn queued(chain: &ChainName, revision: Revision) -> [String; Lane::ALL.len()] {
     Lane::ALL.map(|lane| format!("pcluster.{chain}.{}.{}.>", lane.name(), revision.number()))
 }
 
@@ -99,7 +103,7 @@ pub fn parse_queued(subject: &str) -> Option<Queued> {
     let place = tokens.next();
     let is_queue = match lane {
         "work" => place.is_none(),
-        "retry" | "alone" => place.is_some() && tokens.next().is_none(),
+        "retry" | "alone" | "parked" => place.is_some() && tokens.next().is_none(),
         _ => false,
     };
     is_queue.then_some(Queued { revision, hop })
@@ -232,78 +236,6 @@ pub fn dead_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_DEAD")
 }
 
-/// One of the queues of a hop.
-///
-/// Each has a consumer of its own: one consumer on both subjects costs the server half as much again for every message
-/// (measured with nats-server 2.15.1: 47 µs with a list of two subjects, 41 µs with one pattern for both, 31 µs with one
-/// subject).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// What was fed, or comes from the hop before.
-    Work,
-    /// What nodes have put back: items that failed, and what waited too long for its turn or would have.
-    Retry,
-    /// Items whose nodes died time and again. A node runs one of them at a time, so that a death is counted against no other.
-    Alone,
-}
-
-impl Lane {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Work, Self::Retry, Self::Alone];
-
-    /// Where nodes put back what they leave undone of this lane.
-    #[must_use]
-    pub fn back(self) -> Self {
-        if self == Self::Alone { Self::Alone } else { Self::Retry }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Work => "work",
-            Self::Retry => "retry",
-            Self::Alone => "alone",
-        }
-    }
-
-    /// The subject of the lane's queue, or the pattern of its subjects.
-    #[must_use]
-    pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
-        match self {
-            Self::Work => work(chain, revision, hop),
-            Self::Retry | Self::Alone => format!("pcluster.{chain}.{}.{}.{hop}.*", self.name(), revision.number()),
-        }
-    }
-
-    /// The subject of the `number`th message that is put back into the lane for the frame at this place in the stream.
-    #[must_use]
-    pub fn put_back(
-        self,
-        chain: &ChainName,
-        revision: Revision,
-        hop: &StageName,
-        sequence: u64,
-        number: usize,
-    ) -> String {
-        format!("pcluster.{chain}.{}.{}.{hop}.{sequence}-{number}", self.name(), revision.number())
-    }
-
-    /// The subject of a dead letter's item that is put back into the lane.
-    #[must_use]
-    pub fn put_back_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
-        format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
-    }
-
-    /// The lane's durable consumer: `r1_split`, `r1-retry_split` and `r1-alone_split`.
-    #[must_use]
-    pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
-        match self {
-            Self::Work => format!("{revision}_{hop}"),
-            Self::Retry => format!("{revision}-retry_{hop}"),
-            Self::Alone => format!("{revision}-alone_{hop}"),
-        }
-    }
-}
-
 /// The key under which a chain's state is kept.
 #[must_use]
 pub fn state_key(chain: &ChainName) -> String {
@@ -382,6 +314,7 @@ mod tests {
             assert_eq!(parse_queued(&lane.put_back(&chain(), revision, &stage(), 8, 0)), expected);
             assert_eq!(parse_queued(&lane.put_back_letter(&chain(), revision, &stage(), 8)), expected);
             assert_eq!(parse_queued(&lane.queue(&chain(), revision, &stage())), expected);
+            assert_eq!(parse_queued(&lane.park(&chain(), revision, &stage(), 8, 0)), expected);
         }
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));

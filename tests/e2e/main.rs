@@ -26,6 +26,7 @@ mod feed;
 mod inline;
 mod isolation;
 mod library;
+mod limited;
 mod logs;
 mod nodes;
 mod pauses;

@@ -61,9 +61,9 @@ fn perish(cluster: &Cluster, client: &Client, chain: &str, fault: &str) -> u32 {
 }
 
 /// Feeds innocents and the poison among them, and asserts that it alone is a dead letter, after exactly its attempts.
-fn outlive(cluster: &Cluster, chain_name: &str, attempts: u32, messages: &[Fed], fault: &str) {
+fn outlive(cluster: &Cluster, chain_name: &str, attempts: u32, messages: &[Fed], fault: &str, limit: &str) {
     let client = Client::connect(cluster);
-    let rest = format!("concurrency = 8\nretry = {{ attempts = {attempts}, backoff = [\"10ms\"] }}");
+    let rest = format!("concurrency = 8\n{limit}\nretry = {{ attempts = {attempts}, backoff = [\"10ms\"] }}");
     let file = cluster.file(&format!("{chain_name}.toml"), recovering(&chain(chain_name, &rest)));
     cluster.ok(&["deploy", file.to_str().unwrap()]);
     for (id, items) in messages {
@@ -105,8 +105,10 @@ fn an_item_that_its_nodes_die_of_is_a_dead_letter_after_its_attempts_and_takes_n
     std::thread::scope(|scope| {
         let run = |name, attempts, messages: Vec<Fed>, fault| {
             let cluster = &cluster;
-            scope.spawn(move || outlive(cluster, name, attempts, &messages, fault));
+            let limit = if name == "limited" { "max_in_flight = 4" } else { "" };
+            scope.spawn(move || outlive(cluster, name, attempts, &messages, fault, limit));
         };
+        run("limited", 3, bad(frame()), "ran@bad#7");
         run("alone", 3, bad(vec![POISON.to_owned()]), "ran@bad");
         run("frame", 5, bad(frame()), "ran@bad#7");
         run("few", 2, bad(frame()), "ran@bad#7");

@@ -16,6 +16,8 @@ pub(super) mod code {
     pub const CONSUMER_CREATE: u64 = 10012;
     /// Consumer not found.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// Two consumers of a work queue would take the same.
+    pub const CONSUMERS_OVERLAP: u64 = 10100;
     /// Stream not found.
     pub const STREAM_NOT_FOUND: u64 = 10059;
     /// No message found.

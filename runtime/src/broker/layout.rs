@@ -167,15 +167,29 @@ fn kept(chain: &Chain, name: String, subjects: Vec<String>, what: &str) -> Confi
     }
 }
 
+/// Messages of a hop's first lane that nodes may hold at once if its stage sets no limit. None of them waits for long.
+const WORK_IN_FLIGHT: i64 = 10_000;
+/// Messages of the other lanes that nodes may hold at once: most of them wait for their back-off, which costs the server nothing
+/// as long as there is room.
+const WAITING: i64 = 1_000_000;
+
+/// The consumer of one of a hop's lanes, if the stage has that lane: see [`Lane::served`].
 pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
+    let mut filters = lane.filters(stage.max_in_flight.is_some(), &chain.name, revision, &stage.name);
+    let filter_subject = if filters.len() == 1 { filters.remove(0) } else { String::new() };
     pull::Config {
         durable_name: Some(lane.consumer(revision, &stage.name)),
         description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
         ack_policy: AckPolicy::Explicit,
         ack_wait: chain.queue.ack_wait,
         max_deliver: -1,
-        max_ack_pending: i64::from(stage.max_in_flight),
-        filter_subject: lane.queue(&chain.name, revision, &stage.name),
+        max_ack_pending: match (lane, stage.max_in_flight) {
+            (Lane::Work, Some(limit)) => i64::from(limit),
+            (Lane::Work, None) => WORK_IN_FLIGHT,
+            _ => WAITING,
+        },
+        filter_subject,
+        filter_subjects: filters,
         ..pull::Config::default()
     }
 }

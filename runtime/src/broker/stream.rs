@@ -148,8 +148,17 @@ impl Broker {
         revision: Revision,
     ) -> Result<(), BrokerError> {
         let stream = subject::work_stream(&chain.name);
-        for lane in Lane::ALL {
-            if let Err(error) = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await {
+        let lanes = Lane::served(stage.max_in_flight.is_some());
+        for &lane in lanes {
+            let mut made = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await;
+            if made.as_ref().is_err_and(|error| error.code() == Some(code::CONSUMERS_OVERLAP)) {
+                // An earlier pcluster has made one for each lane. What nodes have in hand of them is handed out again.
+                for other in Lane::ALL.iter().filter(|lane| !lanes.contains(lane)) {
+                    self.delete_consumer(&stream, &other.consumer(revision, &stage.name)).await?;
+                }
+                made = self.create_consumer(&stream, layout::hop(chain, stage, revision, lane)).await;
+            }
+            if let Err(error) = made {
                 if error.code() == Some(code::CONSUMER_CREATE) {
                     // What there is of it cannot be used; the next try begins with nothing.
                     self.delete_consumer(&stream, &lane.consumer(revision, &stage.name)).await?;

@@ -16,8 +16,6 @@ pub const RECOVERY: Duration = Duration::from_secs(10);
 pub const RESULTS_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// Items that run at once on one node.
 pub const CONCURRENCY: u32 = 32;
-/// Frames handed out at once in the whole cluster.
-pub const MAX_IN_FLIGHT: u32 = 10_000;
 /// How long one item may take.
 pub const TIMEOUT: Duration = Duration::from_mins(5);
 /// Memory of one instance, in bytes.

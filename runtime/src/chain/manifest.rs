@@ -91,7 +91,7 @@ pub struct Stage {
     /// How many items run at once on one node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// How many frames are handed out at once in the whole cluster.
+    /// How many messages, of one item or several, are handed out to run at once in the whole cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
     /// How long one item may take.

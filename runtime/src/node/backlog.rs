@@ -1,7 +1,7 @@
 //! Back-pressure for what a hop's nodes put back.
 //!
 //! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
-//! or nothing would go on. So the nodes themselves take nothing new while as much was put back as the queue may hold.
+//! or nothing would go on. So the nodes themselves take nothing new while four times as much was put back as the queue may hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +15,12 @@ use crate::subject::Lane;
 /// How often to ask how much is put back, while anything is.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How many times what its queue holds may be put back by a hop. Most of it waits for its back-off and delays nothing.
+const QUEUES: u64 = 4;
+/// The most messages that may be put back, however much the queue holds: fewer than the consumer has room for, or what waits
+/// would be in the way of what need not.
+const MESSAGES_MAX: u64 = 900_000;
+
 /// How much was put back, as far as this node knows.
 #[derive(Debug)]
 pub struct Backlog {
@@ -24,9 +30,10 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Nothing put back yet, and room for as many messages.
+    /// Nothing put back yet, by a hop whose queue holds so many messages.
     #[must_use]
-    pub fn new(limit: u64) -> Self {
+    pub fn new(queue_limit: u64) -> Self {
+        let limit = queue_limit.saturating_mul(QUEUES).min(MESSAGES_MAX);
         Self { limit, messages: AtomicU64::new(0), has_room: Notify::new() }
     }
 
@@ -62,7 +69,7 @@ pub async fn watch(hop: Arc<Hop>) {
             continue;
         }
         let mut messages = 0;
-        for lane in [Lane::Retry, Lane::Alone] {
+        for &lane in Lane::served(hop.is_limited()).iter().filter(|lane| **lane != Lane::Work) {
             match hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, lane).await {
                 Ok(backlog) => messages += backlog.queued + backlog.running,
                 Err(error) => tracing::debug!(%error, "how much is put back is not known"),
@@ -77,13 +84,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_hop_takes_nothing_new_while_as_much_is_put_back_as_its_queue_may_hold() {
+    async fn a_hop_takes_nothing_new_while_four_times_as_much_is_put_back_as_its_queue_may_hold() {
         let backlog = Backlog::new(3);
-        backlog.put_back(2);
+        backlog.put_back(11);
         assert_eq!(backlog.room(), 1);
         backlog.put_back(4);
         assert_eq!(backlog.room(), 0);
-        backlog.seen(2);
+        backlog.seen(11);
         assert_eq!(backlog.room(), 1);
         backlog.has_room().await;
     }

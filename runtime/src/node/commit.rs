@@ -21,7 +21,7 @@ use crate::subject::Lane;
 /// The most bytes of a message that holds several items.
 const FRAME_BYTES: usize = 512 << 10;
 /// How long an item waits that has made way for others.
-const LATER: Duration = Duration::from_secs(1);
+pub(super) const LATER: Duration = Duration::from_secs(1);
 /// The part of a queue that the outputs of one frame may ask for at once. A batch goes in as a whole or not at all, and must
 /// find that much room between all others who wait for some.
 const QUEUE_PART: u64 = 4;
@@ -101,11 +101,21 @@ impl Hop {
         let (headers, payload) = group.back.message(taken, &group.positions);
         let (chain, stage) = (&self.chain.name, &self.stage().name);
         Outgoing {
-            subject: group.back.lane.put_back(chain, self.revision, stage, taken.sequence, number),
+            subject: if self.is_parked(&group.back) {
+                group.back.lane.park(chain, self.revision, stage, taken.sequence, number)
+            } else {
+                group.back.lane.put_back(chain, self.revision, stage, taken.sequence, number)
+            },
             message_id: self.message_id(taken.sequence, number),
             headers,
             payload,
         }
+    }
+
+    /// Whether what is put back waits where it holds none of the stage's places. It does not while very much waits there: then
+    /// it is better that no more is taken.
+    fn is_parked(&self, back: &Back<'_>) -> bool {
+        self.is_limited() && back.delay.is_some() && self.backlog.room() > 0
     }
 
     /// Stores messages side by side, each under a key of its own.

@@ -77,6 +77,10 @@ impl Handlers {
 
     /// Says which frames are in hand.
     async fn claim(&self) {
+        if self.work.lane == Lane::Parked {
+            // No item dies with its node there.
+            return;
+        }
         let held: Vec<(u64, u64)> =
             lock(&self.shared.in_hand).iter().map(|(sequence, (_, delivered))| (*sequence, *delivered)).collect();
         self.work.hop.claim(self.work.lane, held.into_iter()).await;

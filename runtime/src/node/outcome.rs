@@ -12,13 +12,14 @@ use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::catalog::Phase;
-use super::commit::to_u32;
+use super::commit::{LATER, to_u32};
 use super::fault::{self, Point};
 use super::guests;
 use super::inline::InlineStage;
 use super::letter::Letter;
 use super::logs::StageLog;
 use super::plan::FRAME_ITEMS;
+use super::quarantine::Quarantine;
 use super::run::{LEAVE_AFTER, Ran};
 use super::stats::HopStats;
 use super::taken::{Read, Taken, frame_id};
@@ -69,6 +70,10 @@ pub struct Hop {
     pub stats: Arc<HopStats>,
     /// What was put back.
     pub backlog: Backlog,
+    /// How much of it runs at once on this node.
+    pub turns: Arc<Turns>,
+    /// Keeps items of [`Lane::Alone`] apart, where they come by the same consumer as others.
+    pub quarantine: Quarantine,
     /// Where to tell what keeps it from going on.
     pub trouble: Arc<Trouble>,
     /// The threads of the guests.
@@ -84,6 +89,12 @@ impl Hop {
         &self.chain.stages[self.position]
     }
 
+    /// Whether the stage limits what runs at once in the whole cluster.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.stage().max_in_flight.is_some()
+    }
+
     /// The stages with their counters.
     pub(super) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopStats>)> {
         let first = std::iter::once((&self.stage().name, &self.stats));
@@ -91,13 +102,19 @@ impl Hop {
     }
 
     /// Handles a frame to its end: acknowledges it, or gives it back. If dropped meanwhile, nothing of the frame is lost.
+    /// `queue` is the lane by whose consumer it came.
     pub async fn handle(
         self: Arc<Self>,
         delivery: Delivery,
-        lane: Lane,
+        queue: Lane,
         turns: &Arc<Turns>,
         mut phase: watch::Receiver<Phase>,
     ) {
+        if queue == Lane::Parked {
+            return Box::pin(self.unpark(&delivery)).await;
+        }
+        let lane = Lane::of(delivery.subject()).unwrap_or(queue);
+        let _quarantined = (self.is_limited() && lane == Lane::Alone).then(|| self.quarantine.hold());
         let fed = (self.position == 0).then_some(self.chain.input);
         let mut taken = match Taken::read(&delivery, lane, fed) {
             Read::Frame(taken) => taken,
@@ -109,7 +126,7 @@ impl Hop {
         fault::point(Point::Taken, &taken);
         let _held = turns.hold(taken.len(), delivery.payload.len());
         if taken.deaths > 0 {
-            taken.holders = Box::pin(self.holders(lane, &delivery)).await;
+            taken.holders = Box::pin(self.holders(queue, &delivery)).await;
         }
         let taken = Arc::from(taken);
         let handled = self.handle_frame(&taken, turns, &mut phase).await;
@@ -143,30 +160,41 @@ impl Hop {
         let allowed = u64::from(self.stage().retry.attempts);
         let failed = taken.attempt - 1;
         if wants_to_be_alone(taken, allowed) {
-            return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1))).await;
+            return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1), None)).await;
         }
         if taken.attempt > allowed {
             let node = taken.holder(failed).map(|node| format!(" {node}")).unwrap_or_default();
             let reason = format!("the node{node} died or was cut off in the last of {allowed} attempts");
             return Box::pin(self.give_up(taken, &Failure::fatal(FailureKind::Node, reason))).await;
         }
+        let quarantined = if self.is_limited() && taken.lane == Lane::Alone {
+            match self.quarantine.enter().await {
+                None => return Box::pin(self.put_back(taken, Lane::Alone, failed, Some(LATER))).await,
+                entered => entered,
+            }
+        } else {
+            None
+        };
         if is_long(taken, turns) {
-            return Box::pin(self.put_back(taken, taken.lane.back(), failed)).await;
+            return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await;
         }
         let turn = tokio::select! {
             biased;
             turn = turns.take_frame() => turn,
-            () = left_run(phase) => return Box::pin(self.put_back(taken, taken.lane.back(), failed)).await,
+            () = left_run(phase) => return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await,
             () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
-                return Box::pin(self.put_back(taken, Lane::Retry, failed)).await;
+                return Box::pin(self.put_back(taken, Lane::Retry, failed, None)).await;
             }
         };
         let ran = guests::run(self, taken, turns, turn, phase).await;
+        drop(quarantined);
         fault::point(Point::Ran, taken);
         tokio::select! {
             biased;
             finished = self.finish(taken, ran) => finished,
-            () = interrupted(phase, STORE_PATIENCE) => Box::pin(self.put_back(taken, taken.lane.back(), failed)).await,
+            () = interrupted(phase, STORE_PATIENCE) => {
+                Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await
+            }
         }
     }
 
@@ -260,10 +288,8 @@ fn wants_to_be_alone(taken: &Taken, attempts: u64) -> bool {
     match taken.lane {
         // Only of very many items are there some in one message here.
         Lane::Alone => taken.len() > 1 && taken.attempt <= attempts,
-        Lane::Work | Lane::Retry if attempts == 1 => false,
-        Lane::Work | Lane::Retry => {
-            taken.all_deaths() >= deaths_in_company(attempts) || taken.deaths > 0 && taken.attempt > attempts
-        }
+        _ if attempts == 1 => false,
+        _ => taken.all_deaths() >= deaths_in_company(attempts) || taken.deaths > 0 && taken.attempt > attempts,
     }
 }
 

@@ -13,8 +13,10 @@ use super::catalog::Context;
 use super::inline::InlineStage;
 use super::logs::StageLog;
 use super::outcome::Hop;
+use super::quarantine::Quarantine;
 use super::stats::HopStats;
 use super::trouble::Trouble;
+use super::turns::Turns;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine;
@@ -78,6 +80,8 @@ impl Context {
             logs,
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
+            turns: Arc::new(Turns::new(first.concurrency)),
+            quarantine: Quarantine::default(),
             trouble,
             guests: self.guests.clone(),
             run: ulid::Ulid::generate().to_string(),

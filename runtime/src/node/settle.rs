@@ -14,6 +14,7 @@
 //! written only for what comes from there.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -75,9 +76,15 @@ impl Hop {
     }
 
     /// Puts a frame back of which nothing has run, in pieces if it is large. So many of its attempts have `failed`.
-    pub(super) async fn put_back(&self, taken: &Taken, lane: Lane, failed: u64) -> Result<(), PublishError> {
+    pub(super) async fn put_back(
+        &self,
+        taken: &Taken,
+        lane: Lane,
+        failed: u64,
+        delay: Option<Duration>,
+    ) -> Result<(), PublishError> {
         let history = with_deaths(taken, failed);
-        let back = Back { lane, failed, delay: None, history: &history, given_up: None };
+        let back = Back { lane, failed, delay, history: &history, given_up: None };
         let groups = self.groups(taken, &taken.positions(), back);
         self.settle(taken, Vec::new(), &[], &groups).await
     }

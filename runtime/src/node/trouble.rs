@@ -119,6 +119,7 @@ fn queue(stage: &StageName, lane: Lane) -> Place {
         Lane::Work => "work",
         Lane::Retry => "retry",
         Lane::Alone => "alone",
+        Lane::Parked => "parked",
     };
     Place::Queue(stage.clone(), lane)
 }
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn all_queues_of_a_stage_are_one_trouble() {
         let (board, trouble, stage) = trouble();
-        for lane in Lane::ALL {
+        for &lane in Lane::served(false) {
             trouble.queue_lost(&stage, lane, &"it is gone");
         }
         assert_eq!(board.problems()[0].problem, "stage `s`: no items can be taken: it is gone");

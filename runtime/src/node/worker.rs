@@ -27,15 +27,18 @@ const ARRIVE: Duration = Duration::from_millis(10);
 const ARRIVE_LAST: Duration = Duration::from_millis(400);
 /// How long interrupted frames may take to be given back in order.
 const GIVE_BACK: Duration = Duration::from_millis(1_500);
+/// Messages of what is parked that a node handles at once. None of them runs.
+const PARKED_IN_HAND: u64 = 256;
 /// How long to wait before opening a queue again.
 const REOPEN: Duration = Duration::from_secs(1);
 
 /// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
-    let turns = Arc::new(Turns::new(hop.stage().concurrency));
+    let turns = Arc::clone(&hop.turns);
     let (tell, told) = watch::channel(Phase::Run);
-    let (open, closed) = watch::channel(Lane::ALL.len());
-    let lanes = Lane::ALL.map(|lane| {
+    let served = Lane::served(hop.is_limited());
+    let (open, closed) = watch::channel(served.len());
+    let lanes = served.iter().map(|&lane| {
         let (hop, turns, open) = (Arc::clone(&hop), Arc::clone(&turns), open.clone());
         serve(
             Worker {
@@ -156,6 +159,8 @@ impl Worker {
                     return Ended::Drained;
                 }
             }
+            // Before it is known: either this sees that an item is quarantined, or that sees that more may come.
+            hop.quarantine.asked(self.lane, queue.demand() + 1);
             let mut unasked = if leaving { 0 } else { self.unasked(&queue) };
             if unasked == 0 && queue.demand() == 0 {
                 self.turns.starve(self.lane);
@@ -167,6 +172,7 @@ impl Worker {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
             }
+            hop.quarantine.asked(self.lane, queue.demand());
             if ask || unasked == 0 || queue.demand() > 0 {
                 linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
@@ -199,8 +205,17 @@ impl Worker {
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
             Lane::Alone => 1_u64.saturating_sub(self.handlers.busy() as u64),
+            // What was put back comes this way too: without it there would never be more room.
+            Lane::Work if self.hop.is_limited() => {
+                if self.hop.quarantine.is_taken() {
+                    0
+                } else {
+                    self.turns.room()
+                }
+            }
             Lane::Work => self.turns.room().min(self.hop.backlog.room()),
             Lane::Retry => self.turns.room_for_shared(),
+            Lane::Parked => PARKED_IN_HAND.saturating_sub(self.handlers.busy() as u64),
         };
         room.saturating_sub(queue.demand())
     }
@@ -211,6 +226,7 @@ impl Worker {
             Lane::Work => self.turns.reach().min(self.hop.chain.queue.limit),
             Lane::Retry => self.turns.reach(),
             Lane::Alone => 1,
+            Lane::Parked => PARKED_IN_HAND,
         }
     }
 

@@ -1,0 +1,65 @@
+//! Items that wait for their back-off in a stage that limits what is in flight.
+//!
+//! A message that waits would hold one of the stage's few places, so it waits in a lane of its own, whose consumer has room for
+//! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
+//! then acknowledged, so that it is moved once.
+
+use std::time::Duration;
+
+use super::outcome::Hop;
+use crate::broker::publish::Outgoing;
+use crate::broker::queue::Delivery;
+use crate::frame::{Headers, header};
+use crate::subject::Lane;
+
+impl Hop {
+    /// Begins the wait of a parked message, or moves it once it has waited.
+    pub(super) async fn unpark(&self, delivery: &Delivery) {
+        let delay = delivery.header(header::DELAY).and_then(|text| text.parse().ok());
+        if let (Some(millis), 1) = (delay, delivery.delivered) {
+            return delivery.acker.nak(Duration::from_millis(millis)).await;
+        }
+        let moved = Outgoing {
+            // Only what the consumer's filter passes comes here, and that has a subject of this form.
+            subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
+            message_id: self.message_id(delivery.sequence, 0),
+            headers: moved(&delivery.headers()),
+            payload: delivery.payload.clone(),
+        };
+        match self.store(&[moved]).await {
+            Ok(_) => delivery.acker.ack().await,
+            Err(error) => {
+                tracing::error!(stage = %self.stage().name, %error, "an item that has waited cannot be moved; it stays");
+                delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;
+            }
+        }
+    }
+}
+
+/// The headers of a message that has waited: what the server and the wait have added is left out.
+fn moved(headers: &Headers) -> Headers {
+    const SERVERS: &str = "nats-";
+    let is_servers = |name: &str| name.get(..SERVERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVERS));
+    let mut moved = Headers::new();
+    for (name, value) in headers.iter() {
+        if !is_servers(name) && !name.eq_ignore_ascii_case(header::DELAY) {
+            moved.push(name.to_owned(), value);
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_waited_does_not_wait_again_and_is_no_part_of_a_batch() {
+        let mut headers = Headers::new();
+        for name in ["Nats-Msg-Id", "Nats-Batch-Id", "pcluster-delay", "Pcluster-Attempt", "X-Customer"] {
+            headers.push(name, "1");
+        }
+        let names: Vec<String> = moved(&headers).iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names, ["Pcluster-Attempt", "X-Customer"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! The queues of a hop.
+
+use super::work;
+use crate::name::{ChainName, Revision, StageName};
+
+/// One of the queues of a hop.
+///
+/// Each has a consumer of its own: one consumer on both subjects costs the server half as much again for every message
+/// (measured with nats-server 2.15.1: 47 µs with a list of two subjects, 41 µs with one pattern for both, 31 µs with one
+/// subject). Only a stage that limits what is in flight in the whole cluster has one consumer for all that runs, because the
+/// limit is the consumer's; what waits for its back-off is parked beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What was fed, or comes from the hop before. Of a limited stage, this lane's consumer has all that runs.
+    Work,
+    /// What nodes have put back: items that failed, and what waited too long for its turn or would have.
+    Retry,
+    /// Items whose nodes died time and again. A node runs one of them at a time, so that a death is counted against no other.
+    Alone,
+    /// Items of a limited stage that wait for their back-off. When it is over, a node moves them to the lane that runs them.
+    Parked,
+}
+
+impl Lane {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Work, Self::Retry, Self::Alone, Self::Parked];
+
+    /// Those that have consumers in a stage that is `limited` in what is in flight, or is not.
+    #[must_use]
+    pub const fn served(limited: bool) -> &'static [Self] {
+        if limited { &[Self::Work, Self::Parked] } else { &[Self::Work, Self::Retry, Self::Alone] }
+    }
+
+    /// Where nodes put back what they leave undone of this lane.
+    #[must_use]
+    pub fn back(self) -> Self {
+        if self == Self::Alone { Self::Alone } else { Self::Retry }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Retry => "retry",
+            Self::Alone => "alone",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// The lane of a message with this subject.
+    #[must_use]
+    pub fn of(subject: &str) -> Option<Self> {
+        let name = subject.split('.').nth(2)?;
+        Self::ALL.into_iter().find(|lane| lane.name() == name)
+    }
+
+    /// The subject of the lane's queue, or the pattern of its subjects.
+    #[must_use]
+    pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
+        match self {
+            Self::Work => work(chain, revision, hop),
+            _ => format!("pcluster.{chain}.{}.{}.{hop}.*", self.name(), revision.number()),
+        }
+    }
+
+    /// What the lane's consumer takes in a stage that is `limited` in what is in flight, or is not.
+    #[must_use]
+    pub fn filters(self, limited: bool, chain: &ChainName, revision: Revision, hop: &StageName) -> Vec<String> {
+        let lanes: &[Self] =
+            if limited && self == Self::Work { &[Self::Work, Self::Retry, Self::Alone] } else { &[self] };
+        lanes.iter().map(|lane| lane.queue(chain, revision, hop)).collect()
+    }
+
+    /// The subject of the `number`th message that is put back into the lane for the frame at this place in the stream.
+    #[must_use]
+    pub fn put_back(
+        self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        sequence: u64,
+        number: usize,
+    ) -> String {
+        format!("pcluster.{chain}.{}.{}.{hop}.{sequence}-{number}", self.name(), revision.number())
+    }
+
+    /// The subject of such a message while it waits in [`Lane::Parked`] for the time to be put back into this lane.
+    #[must_use]
+    pub fn park(self, chain: &ChainName, revision: Revision, hop: &StageName, sequence: u64, number: usize) -> String {
+        format!("pcluster.{chain}.parked.{}.{hop}.{}-{sequence}-{number}", revision.number(), self.name())
+    }
+
+    /// The subject that a parked message goes to once it has waited.
+    #[must_use]
+    pub fn unpark(subject: &str) -> Option<String> {
+        let (queue, place) = subject.rsplit_once('.')?;
+        let (lane, place) = [Self::Retry, Self::Alone]
+            .into_iter()
+            .find_map(|lane| Some((lane, place.strip_prefix(lane.name())?.strip_prefix('-')?)))
+            // A client that knows no lanes has put it there.
+            .unwrap_or((Self::Retry, place));
+        let mut tokens: Vec<&str> = queue.split('.').collect();
+        *tokens.get_mut(2)? = lane.name();
+        Some(format!("{}.{place}", tokens.join(".")))
+    }
+
+    /// The subject of a dead letter's item that is put back into the lane.
+    #[must_use]
+    pub fn put_back_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
+        format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
+    }
+
+    /// The lane's durable consumer: `r1_split`, `r1-retry_split`, `r1-alone_split` and `r1-parked_split`.
+    #[must_use]
+    pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
+        match self {
+            Self::Work => format!("{revision}_{hop}"),
+            _ => format!("{revision}-{}_{hop}", self.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_parked_goes_where_it_would_have_gone_without_a_wait() {
+        let (chain, hop) = ("orders".parse().expect("valid"), "split".parse().expect("valid"));
+        for lane in [Lane::Retry, Lane::Alone] {
+            let (parked, due) =
+                (lane.park(&chain, Revision::new(7), &hop, 8, 1), lane.put_back(&chain, Revision::new(7), &hop, 8, 1));
+            assert_eq!((Lane::of(&parked), Lane::of(&due)), (Some(Lane::Parked), Some(lane)));
+            assert_eq!(Lane::unpark(&parked), Some(due));
+        }
+        assert_eq!(Lane::unpark("pcluster.a.parked.1.b.x").as_deref(), Some("pcluster.a.retry.1.b.x"));
+        assert_eq!(Lane::unpark("a.b"), None);
+    }
+
+    #[test]
+    fn no_two_consumers_of_a_stage_take_the_same() {
+        let (chain, hop) = ("orders".parse().expect("valid"), "split".parse().expect("valid"));
+        for limited in [false, true] {
+            let lanes = Lane::served(limited).iter();
+            let mut all: Vec<String> =
+                lanes.flat_map(|lane| lane.filters(limited, &chain, Revision::new(1), &hop)).collect();
+            let wanted = if limited { 4 } else { 3 };
+            all.sort();
+            all.dedup();
+            assert_eq!(all.len(), wanted);
+        }
+    }
+}

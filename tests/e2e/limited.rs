@@ -1,0 +1,106 @@
+//! `max_in_flight`: how much of a stage runs at once in the whole cluster, whatever waits beside it.
+
+use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
+
+/// A chain whose only stage obeys its items.
+fn chain(name: &str, version: &str, rest: &str) -> String {
+    format!(
+        "name = \"{name}\"\nversion = \"{version}\"\n[[stage]]\nname = \"only\"\nplugin = \"{}\"\ntask = \"obey\"\n{rest}\n",
+        plugin("probe")
+    )
+}
+
+/// Messages that nodes hold of the consumers of a stage whose names start like this.
+fn held(client: &Client, chain: &str, consumers: &str) -> usize {
+    let names = client.consumers(&format!("PCLUSTER_{chain}"));
+    let names: Vec<&String> = names.iter().filter(|name| name.starts_with(consumers)).collect();
+    client.with(async |jetstream| {
+        let stream = jetstream.get_stream(format!("PCLUSTER_{chain}")).await.unwrap();
+        let mut held = 0;
+        for name in names {
+            held += stream.consumer_info(name).await.unwrap().num_ack_pending;
+        }
+        held
+    })
+}
+
+#[test]
+fn no_more_runs_at_once_in_the_whole_cluster_than_the_stage_says() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let rest = "concurrency = 4\nmax_in_flight = 2\nretry = { attempts = 3, backoff = [\"10ms\"] }";
+    cluster.deploy(&chain("narrow", "1.0", rest));
+    // Some come from the retry lane, and wait for a place there beside those that were never tried.
+    let items =
+        (0..30).map(|number| format!("flaky 1 {number}")).chain((0..30).map(|number| format!("sleep 40 {number}")));
+    cluster.run_with_input(&["feed", "narrow", "--format", "lines", "--pack-items", "1"], lines(items)).succeeded();
+    let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];
+    let (mut most_held, mut most_running) = (0, 0);
+    eventually("all is done", || {
+        most_held = most_held.max(held(&client, "narrow", "r1_") + held(&client, "narrow", "r1-retry_"));
+        let running = cluster.status("narrow")["revisions"][0]["stages"][0]["running"].as_u64().unwrap();
+        most_running = most_running.max(running);
+        (client.count("PCLUSTER_narrow") == 0).then_some(())
+    });
+    assert_eq!((most_held, most_running), (2, 2));
+    assert_eq!(client.items_now("PCLUSTER_narrow_OUT"), 60);
+}
+
+#[test]
+fn items_that_wait_for_their_back_off_hold_nobodys_place() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let rest = "concurrency = 1\nretry = { attempts = 2, backoff = [\"1h\"] }";
+    let items = |orders: &[&str]| sequence(orders.iter().copied());
+    for (name, limit) in [("limited", "max_in_flight = 2"), ("open", "")] {
+        cluster.deploy(&chain(name, "1.0", &format!("{rest}\n{limit}")));
+    }
+    let node = cluster.node("a");
+    for name in ["limited", "open"] {
+        let intake = format!("pcluster.{name}.in");
+        let stream = format!("PCLUSTER_{name}");
+        client
+            .publish(&intake, &[], items(&["fail 1 a", "fail 1 b", "fail 1 c", "fail 1 d", "fail 1 e", "fail 1 f"]))
+            .unwrap();
+        eventually("all that fail wait", || {
+            (held(&client, name, "r1-") == 6 && held(&client, name, "r1_") == 0).then_some(())
+        });
+        // What takes long is left in pieces, which go the same way as what failed.
+        client.publish(&intake, &[], items(&["sleep 300 g", "sleep 300 h", "sleep 300 i", "fail 1 j"])).unwrap();
+        cluster.run_with_input(&["feed", name, "--format", "lines", "--pack-items", "1"], lines(0..20)).succeeded();
+        eventually("the others are done", || (client.items_now(&format!("{stream}_OUT")) == 23).then_some(()));
+        eventually("seven wait", || (client.count(&stream) == 7).then_some(()));
+        assert_eq!(cluster.status(name)["revisions"][0]["stages"][0]["queued_messages"], 7);
+    }
+    // They are the first version's until they are done.
+    cluster.deploy(&chain("limited", "1.1", ""));
+    cluster.ok(&["feed", "limited", "new"]);
+    eventually("the new version runs", || (client.items_now("PCLUSTER_limited_OUT") == 24).then_some(()));
+    assert_eq!(cluster.status("limited")["revisions"].as_array().map(Vec::len), Some(2));
+    cluster.ok(&["reset", "limited"]);
+    assert_eq!(client.count("PCLUSTER_limited"), 0);
+    drop(node);
+}
+
+#[test]
+fn items_that_have_waited_run_again_once_though_their_nodes_die_meanwhile() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let rest = "max_in_flight = 2\nretry = { attempts = 3, backoff = [\"1s\"] }";
+    cluster.deploy(&crate::support::recovering(&chain("again", "1.0", rest)));
+    let mut node = cluster.node("a");
+    cluster
+        .run_with_input(
+            &["feed", "again", "--format", "lines"],
+            lines((0..40).map(|number| format!("flaky 1 {number}"))),
+        )
+        .succeeded();
+    eventually("all wait", || (held(&client, "again", "r1-parked") == 40).then_some(()));
+    node.signal("KILL");
+    node.ended();
+    let _node = cluster.node("b");
+    cluster.ok(&["wait", "again", "-t", "60s"]);
+    let results = json_lines(&cluster.ok(&["pull", "again", "--all"]));
+    assert_eq!(results.len(), 40, "{results:?}");
+    assert_eq!(client.count("PCLUSTER_again_DEAD"), 0);
+}
