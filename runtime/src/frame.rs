@@ -2,16 +2,19 @@
 //!
 //! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
 //! [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`] names them, [`json`] shows
-//! them to people.
+//! them to people. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
 
 pub mod cbor;
+pub mod disguise;
 pub mod format;
 pub mod id;
 pub mod json;
+pub mod text;
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use id::{FrameId, Index};
@@ -154,10 +157,26 @@ impl Headers {
     }
 }
 
-/// As a map of names to values.
+/// As a map of names to values; the values of a name that occurs several times are a list.
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Values<'a> {
+            One(&'a str),
+            Several(Vec<&'a str>),
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for (position, (name, value)) in self.iter().enumerate() {
+            if self.iter().take(position).any(|(before, _)| before == name) {
+                continue;
+            }
+            let more = self.iter().skip(position + 1).filter(|(later, _)| *later == name).map(|(_, value)| value);
+            let mut values = vec![value];
+            values.extend(more);
+            map.serialize_entry(name, &if values.len() == 1 { Values::One(value) } else { Values::Several(values) })?;
+        }
+        map.end()
     }
 }
 
@@ -287,6 +306,16 @@ mod tests {
         }
         let inherited = headers.inherited();
         assert_eq!(inherited.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["traceparent", "X-Customer"]);
+    }
+
+    #[test]
+    fn several_values_of_a_header_are_a_list() {
+        let mut headers = Headers::new();
+        for (name, value) in [("X-Tag", "a"), ("X-One", "1"), ("X-Tag", "b"), ("x-tag", "c")] {
+            headers.push(name, value);
+        }
+        let json = serde_json::to_string(&headers).expect("plain");
+        assert_eq!(json, r#"{"X-Tag":["a","b"],"X-One":"1","x-tag":"c"}"#);
     }
 
     #[test]

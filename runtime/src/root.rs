@@ -40,6 +40,7 @@ use crate::chain::manifest::ManifestError;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, ChainError};
 use crate::engine::inspect::InspectError;
+use crate::frame::id::IdError;
 use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
 
 pub use bench::Bench;
@@ -154,6 +155,9 @@ pub enum RootError {
         /// The most that it may have.
         max: usize,
     },
+    /// An item has an id that cannot be one.
+    #[error(transparent)]
+    Id(#[from] IdError),
     /// A value cannot be made an item.
     #[error("the value cannot be written as CBOR: {0}")]
     Encode(String),

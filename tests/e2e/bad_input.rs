@@ -37,8 +37,13 @@ fn wrong_usage_has_a_status_of_its_own_and_needs_no_server() {
     let cluster = Cluster::start();
     for (arguments, said) in [
         (&["feed", "a", "1", "-f", "x"][..], "the argument '[ITEM]...' cannot be used with '--file <FILE>'"),
-        (&["feed", "a", "1", "--format", "csv"], "cannot be used with"),
+        (&["feed", "a", "1", "--format", "csv"], "cannot be used with items on the command line"),
+        (&["feed", "a", "{1"], "the item is not JSON: expected key in quotes or `}` at line 1 column 2"),
         (&["feed", "a", "-f", "x", "--format", "xml"], "invalid value 'xml' for '--format <FORMAT>'"),
+        (
+            &["feed", "a", "1", "--id", "pcluster.1.9.0"],
+            "the id `pcluster.1.9.0` begins with `pcluster.`, which is for",
+        ),
         (&["feed", "a", "1", "--id", "a b"], "the id must have at least one character, and no spaces"),
         (&["pull", "a", "--all", "-n", "1"], "the argument '--all' cannot be used with '--number <N>'"),
         (&["pull", "a", "--raw", "--meta"], "cannot be used with"),
@@ -135,7 +140,7 @@ fn an_item_larger_than_a_message_is_named_and_those_before_it_stay_fed() {
     lines[700] = large;
     cluster.file("large.txt", lines.join("\n"));
     let run = cluster.run(&["feed", "example", "--pack-items", "1", "-f", "large.txt"]);
-    assert_refused(&run, 1, &["item 701: an item of 100"]);
+    assert_refused(&run, 1, &["`large.txt`: line 701: an item of more than 57344 bytes"]);
     assert!(run.stderr.contains("700 items fed\n"), "{}", run.stderr);
     assert_eq!(queued(&cluster), 702);
 }
@@ -148,7 +153,7 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
         (
             "a.ndjson",
             b"1\n2\n{\"a\":\n4\n".to_vec(),
-            "`a.ndjson`: line 3: not JSON: EOF while parsing a value at column 5",
+            "`a.ndjson`: line 3: not JSON: the line ends while parsing a value at column 5",
             2,
         ),
         (
@@ -157,7 +162,7 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
             "`many.ndjson`: line 2001: not JSON: ",
             2000,
         ),
-        ("a.json", b"[1, 2, 3, oops]".to_vec(), "`a.json`: expected value at line 1 column 11", 3),
+        ("a.json", b"[1, 2, 3, oops]".to_vec(), "`a.json`: line 1: not JSON: expected value at column 11", 3),
         ("a.csv", b"x,y\n1,2\n3,4\n5\n6,7\n".to_vec(), "`a.csv`: line 4: 1 fields, but the header line has 2", 2),
         ("b.csv", b"x\n1\n\xff\n".to_vec(), "`b.csv`: line 3: not UTF-8", 1),
         ("a.txt", b"one\ntwo\nthr\xffe\n".to_vec(), "`a.txt`: line 3: not UTF-8 after byte 3 of the line", 2),

@@ -153,3 +153,18 @@ fn a_killed_dev_leaves_no_server_behind_and_its_store_can_be_used_again() {
     assert_eq!(again.stdout, "1\n2\n", "{}", again.stderr);
     assert_eq!(again.code, Some(0));
 }
+
+#[test]
+fn what_stands_behind_an_item_is_a_manifest() {
+    let cluster = Cluster::start();
+    cluster.file("chain.toml", probe_chain("usual", &["echo"], ""));
+    cluster.file("other.toml", probe_chain("other", &["echo"], ""));
+    let mut command = cluster.command(&["dev", "--feed", "-7", "--feed", "\"x\"", "other.toml", "--until-empty"]);
+    command.env_remove("PCLUSTER_NATS");
+    let mut dev = Process::start(command);
+    assert_eq!(dev.ended(), Some(0), "{}", dev.stderr());
+    assert!(dev.stderr().contains("other 1.0 deployed as r1") && !dev.stderr().contains("usual"), "{}", dev.stderr());
+    let mut printed: Vec<String> = dev.stdout().lines().map(str::to_owned).collect();
+    printed.sort();
+    assert_eq!(printed, ["\"x\"", "-7"]);
+}

@@ -156,6 +156,70 @@ fn interrupted_feeding_says_how_many_items_the_chain_has() {
 }
 
 #[test]
+fn what_is_sent_again_because_no_answer_came_is_no_duplicate() {
+    let cluster = passing_on();
+    let client = Client::connect(&cluster);
+    let feeds: Vec<_> = [&["feed", "fed", "--pack-items", "1"][..], &["feed", "fed", "--id", "own"]]
+        .iter()
+        .map(|arguments| Process::start_fed(cluster.command(&[arguments, &["--json"][..]].concat())))
+        .collect();
+    let mut feeds: Vec<_> = feeds
+        .into_iter()
+        .map(|(feed, mut stdin)| {
+            stdin.write_all(b"0\n").unwrap();
+            (feed, stdin)
+        })
+        .collect();
+    eventually("the first items are there", || (client.count("PCLUSTER_fed") == 2).then_some(()));
+    cluster.server.signal("STOP");
+    for (_, stdin) in &mut feeds {
+        stdin.write_all(lines(1..150).as_bytes()).unwrap();
+    }
+    // What was sent stands before the server, which will take it and answer to nobody; then it is sent again.
+    for (feed, _) in &feeds {
+        feed.said("waiting: no answer from the server");
+    }
+    cluster.server.signal("CONT");
+    for (mut feed, stdin) in feeds {
+        drop(stdin);
+        assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
+        let report: Value = serde_json::from_str(&feed.stdout()).unwrap();
+        assert_eq!((&report["fed"], &report["duplicates"]), (&json!(150), &json!(0)));
+    }
+    assert_eq!(client.count("PCLUSTER_fed"), 300);
+    // What another feeder has fed before is one.
+    let again = cluster.run_with_input(&["feed", "fed", "--id", "own", "--json"], lines(0..151)).succeeded();
+    let report: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!((&report["fed"], &report["duplicates"]), (&json!(1), &json!(150)));
+}
+
+#[test]
+fn feeding_ends_in_time_whatever_it_waits_for() {
+    let cluster = Cluster::start();
+    cluster.deploy(&with_table("[queue]\nlimit = 1", &probe_chain("fed", &["echo"], "")));
+    let wait = |arguments: &[&str], input: &[u8], said: &str| {
+        let (mut feed, mut stdin) = Process::start_fed(cluster.command(&[&["feed", "fed"], arguments].concat()));
+        stdin.write_all(input).unwrap();
+        feed.said(said);
+        assert_eq!(feed.ended(), Some(3), "{}", feed.stderr());
+    };
+    wait(&["-t", "1"], b"", "error: no item was taken for 1s: nothing came from standard input");
+    wait(&["-t", "0"], b"{\"a\":", "error: no item was taken for 0s: nothing came from standard input");
+    wait(&["-t", "1", "--dry-run"], b"1\n", "error: nothing came from the input for 1s");
+    // One is taken, and the queue is full.
+    wait(&["-t", "1", "--pack-items", "1"], b"1\n2\n", "error: no item was taken for 1s: the queue is full");
+    wait(&["-t", "1", "3"], b"", "error: no item was taken for 1s: the queue is full");
+}
+
+#[test]
+fn a_negative_number_is_an_item() {
+    let cluster = passing_on();
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "fed", "-5", "-1.5e3"]);
+    assert_eq!(results(&cluster), [json!(-1500.0), json!(-5)]);
+}
+
+#[test]
 fn what_came_before_a_line_that_is_wrong_is_fed() {
     let cluster = passing_on();
     let _node = cluster.node("a");

@@ -1,9 +1,15 @@
 //! The library: a program of its own does what the command line does.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Command;
+use std::task::Poll;
+use std::time::Duration;
 
-use crate::support::{Cluster, Run, probe_chain};
+use pcluster::root::feed::Packing;
+use pcluster::root::{Feeder, Item, Root};
+
+use crate::support::{Client, Cluster, Run, numbers, probe_chain, with_table};
 
 /// An example of the package, which `cargo test` builds next to the program.
 fn example(name: &str) -> PathBuf {
@@ -36,4 +42,62 @@ fn the_library_deploys_feeds_reads_waits_and_resets() {
         "reset: 0 dropped, goes on as r2",
     ];
     assert_eq!(lines, expected);
+}
+
+/// Polls a future so many times, and drops it then if it is not done.
+async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        if let Poll::Ready(output) = polled {
+            return Some(output);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    None
+}
+
+/// Feeds numbers, each until it is taken, and drops what it waits for again and again.
+async fn feed_with_drops(feeder: &mut Feeder, numbers: std::ops::Range<u64>, with_id: bool) {
+    for number in numbers {
+        let item = Item::of(&number).unwrap();
+        let item = if with_id { item.with_id(format!("n-{number}")) } else { item };
+        let mut tries = 0;
+        while polled(1 + tries % 3, feeder.feed(item.clone())).await.transpose().unwrap().is_none() {
+            tries += 1;
+        }
+        if number % 5 == 0 {
+            polled(1, feeder.flush()).await;
+        }
+    }
+}
+
+#[test]
+fn feeding_that_is_dropped_in_the_middle_loses_nothing_and_ends() {
+    let cluster = Cluster::start();
+    // With a full queue, what is fed waits at each point where it can.
+    cluster.deploy(&with_table("[queue]\nlimit = 30", &probe_chain("dropped", &["echo"], "")));
+    let client = Client::connect(&cluster);
+    let mut node = None;
+    let fed = client.with(async |_| {
+        let root = Root::connect(&cluster.server.url.as_str().into(), "dropping").await.unwrap();
+        let mut feeder = root.feeder(&"dropped".parse().unwrap()).await.unwrap();
+        assert!(feeder.feed(Item::of(&1).unwrap().with_id("pcluster.1.9.0")).await.is_err());
+        // The queue and what is on its way have room for 542 messages; what is behind them waits for a node.
+        let packing = Packing { items: 3, wait: Duration::from_millis(2), ..Packing::default() };
+        feeder = feeder.with_packing(packing);
+        feed_with_drops(&mut feeder, 0..700, false).await;
+        feed_with_drops(&mut feeder, 700..900, true).await;
+        assert!(polled(3, feeder.finish()).await.is_none(), "there is no room for all");
+        node = Some(cluster.node("a"));
+        feed_with_drops(&mut feeder, 900..1_500, true).await;
+        feed_with_drops(&mut feeder, 1_500..2_000, false).await;
+        loop {
+            if let Some(fed) = polled(2, feeder.finish()).await {
+                return fed.unwrap();
+            }
+        }
+    });
+    assert_eq!((fed.accepted, fed.duplicates), (2_000, 0));
+    assert_eq!(numbers(&cluster.pull_all("dropped")), (0..2_000).collect::<Vec<_>>());
 }

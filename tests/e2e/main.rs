@@ -23,6 +23,7 @@ mod deaths;
 mod dev;
 mod failures;
 mod feed;
+mod formats;
 mod inline;
 mod isolation;
 mod library;

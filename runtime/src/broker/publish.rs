@@ -114,7 +114,16 @@ impl Broker {
     ///
     /// If it is not known to be stored.
     pub async fn publish(&self, message: &Outgoing) -> Result<Published, PublishError> {
-        Ok(self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await?.0)
+        Ok(self.publish_at(message).await?.0)
+    }
+
+    /// The same, with the place in the stream of the message that has the key now.
+    ///
+    /// # Errors
+    ///
+    /// If it is not known to be stored.
+    pub async fn publish_at(&self, message: &Outgoing) -> Result<(Published, u64), PublishError> {
+        self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
 
     /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most

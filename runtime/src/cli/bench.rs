@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::exit::TimedOut;
 use super::feed::{Pack, tell_waits};
-use super::input::{self, InputFormat, Source};
+use super::input::{self, InputFormat, Reading, Source};
 use super::output::{Output, count, seconds};
 use super::wait::tell;
 use super::{Context, timeout};
@@ -33,7 +33,7 @@ pub struct Args {
     /// The chain
     chain: ChainName,
     /// Items to feed in turn; JSON, or text if it is not JSON. Without any, texts are made
-    #[arg(value_name = "ITEM")]
+    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
     items: Vec<String>,
     /// Feed the items of this file in turn, in the formats of `pcluster feed`; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
@@ -41,6 +41,9 @@ pub struct Args {
     /// How items stand in the file
     #[arg(long, value_name = "FORMAT", requires = "file")]
     format: Option<InputFormat>,
+    /// What separates the columns of a CSV file: a character, or tab [default: ,]
+    #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter, requires = "file")]
+    delimiter: Option<u8>,
     /// Bytes of the texts that are made, as in 256 or 4KiB
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["items", "file"], default_value = "256")]
     size: ByteSize,
@@ -101,7 +104,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         ended = bench.run(&load, args.timeout, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
             ended.map_err(anyhow::Error::from)
         }
-        never = tell_waits(&waits, None, &bar, output) => Err(never.into()),
+        never = tell_waits(&waits, &bar, output) => match never {},
         () = show(&meter, &bar) => Err(anyhow!("progress has ended")),
     };
     bar.finish_and_clear();
@@ -123,9 +126,9 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
         // Not even made.
         None if args.items.is_empty() && size > max => return Err(RootError::TooLarge { size, max }.into()),
         None if args.items.is_empty() => vec![Load::text(size)],
-        None => read(Source::Arguments(args.items.clone()), args).await?,
-        Some(file) if file.as_os_str() == "-" => read(Source::Stdin, args).await?,
-        Some(file) => read(Source::File(file.clone()), args).await?,
+        None => read(Source::Arguments(args.items.clone()), args, max).await?,
+        Some(file) if file.as_os_str() == "-" => read(Source::Stdin, args, max).await?,
+        Some(file) => read(Source::File(file.clone()), args, max).await?,
     };
     let alone = Packing { items: 1, ..Packing::default() };
     let default = if args.rate.is_some() { alone } else { Packing::default() };
@@ -133,8 +136,8 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
 }
 
 /// As many items as can be fed.
-async fn read(source: Source, args: &Args) -> anyhow::Result<Vec<bytes::Bytes>> {
-    let mut input = input::open(source, args.format)?;
+async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<bytes::Bytes>> {
+    let mut input = input::open(source, Reading { format: args.format, delimiter: args.delimiter }, max)?;
     let mut items = Vec::new();
     while (items.len() as u64) < args.number
         && let Some(item) = input.next().await

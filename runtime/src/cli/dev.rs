@@ -39,8 +39,8 @@ pub struct Args {
     /// Manifests to deploy [default: chain.toml, if it is there]
     #[arg(value_name = "CHAIN.TOML")]
     manifests: Vec<PathBuf>,
-    /// Feed these items to the chain; JSON, or text if it is not JSON
-    #[arg(long, value_name = "ITEM", num_args = 1..)]
+    /// Feed this item to the chain; JSON, or text if it is not JSON. Can be given several times
+    #[arg(long, value_name = "ITEM", allow_negative_numbers = true)]
     feed: Vec<String>,
     /// End when the chains are empty
     #[arg(long)]
@@ -62,6 +62,7 @@ pub struct Args {
 /// If there is no nats-server, a chain cannot be deployed, or an item not fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let manifests = manifests(&args)?;
+    input::check(&input::Source::Arguments(args.feed.clone()), input::Reading::default())?;
     if context.settings.resolved.iter().any(|setting| setting.key == "nats" && setting.source.starts_with("flag")) {
         let message =
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
@@ -133,7 +134,8 @@ async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output
     let mut fed = 0;
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
         let mut feeder = root.feeder(chain).await?;
-        let mut items = input::open(input::Source::Arguments(args.feed.clone()), None)?;
+        let source = input::Source::Arguments(args.feed.clone());
+        let mut items = input::open(source, input::Reading::default(), root.broker().max_item())?;
         while let Some(cbor) = items.next().await {
             feeder.feed(Item { cbor: cbor?, id: None }).await?;
         }

@@ -65,7 +65,7 @@ impl Exit {
             (Some(RootError::Broker(error)), _) | (None, Some(error)) if error.is_connection() => Self::Unreachable,
             (Some(RootError::NoChain { .. } | RootError::NoLetter { .. } | RootError::Missing(_)), _) => Self::NotFound,
             (Some(RootError::TimedOut(_)), _) => Self::TimedOut,
-            (Some(RootError::Name(_)), _) => Self::Usage,
+            (Some(RootError::Name(_) | RootError::Id(_)), _) => Self::Usage,
             _ => Self::Failed,
         }
     }

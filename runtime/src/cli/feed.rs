@@ -1,5 +1,8 @@
 //! `pcluster feed`
 
+mod dry_run;
+
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,9 +11,10 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::exit::{TimedOut, Usage};
-use super::input::{self, Input, InputFormat, Source};
+use super::input::{self, Input, InputFormat, Reading, Source};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, timeout};
+use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
 use crate::root::feed::{Packing, Waits};
 use crate::root::{Fed, Feeder, Item, RootError};
@@ -19,14 +23,15 @@ use crate::shutdown;
 /// How long items on their way may take when feeding is interrupted.
 const ABANDON: Duration = Duration::from_secs(1);
 
-/// How often to look whether feeding waits.
+/// How often to look how far feeding is, and whether it waits.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long feeding waits before it says so.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// Feed items into a chain, from arguments, files or standard input
 ///
-/// An argument is taken as JSON if it is JSON, and as text if not. A file may be large: it is read as it is fed. When the
+/// An argument that begins with { or [ is JSON, and so is one that is a JSON text, number, true, false or null; every other is
+/// text. A file may be large: it is read as it is fed, and an item that comes slowly is fed as soon as it is complete. When the
 /// chain's queue is full, or the server is away or has no room, feeding waits and says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMATS)]
@@ -34,18 +39,25 @@ pub struct Args {
     /// The chain
     chain: ChainName,
     /// Items; JSON, or text if it is not JSON
-    #[arg(value_name = "ITEM")]
+    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
     items: Vec<String>,
     /// Read items from this file; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
     file: Option<PathBuf>,
-    /// How items stand in the file
-    #[arg(long, value_name = "FORMAT", conflicts_with = "items")]
+    /// How items stand in the file; with ITEM, json (each must be JSON) or lines (each is text)
+    #[arg(long, value_name = "FORMAT")]
     format: Option<InputFormat>,
+    /// What separates the columns of a CSV file: a character, or tab [default: ,]
+    #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter)]
+    delimiter: Option<u8>,
+    /// Say what would be fed (format, number of items, first item), and feed nothing. Needs no server
+    #[arg(long)]
+    dry_run: bool,
     /// Id of the item, or what the ids of several start with: the n-th is ID-n. Fed twice under one id, the second is dropped
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Give up when no item was taken for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    /// Give up when no item was taken for this long, whatever feeding waits for, with status 3; seconds as in 2 or 0.5, or as in
+    /// 500ms, 30s or 5m
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// Show no progress
@@ -93,11 +105,17 @@ impl Pack {
     }
 }
 
-const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (one document; the elements of an array are items), lines \
-    (each line a text), csv (with a header line; each row a record of texts), cbor (a CBOR sequence). Without --format the \
-    file's extension decides; failing that, ndjson if the first line is JSON, lines if not.\n\nExamples:\n  \
+const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (documents over as many lines as they take; the elements \
+    of an array are items), lines (each line a text), csv (with a header line; each row a record of texts; a blank row is passed \
+    over, but is an empty text in a file of one column), cbor (a CBOR sequence). Text is UTF-8.\n\n\
+    Without --format the file's extension decides; failing that, what the file begins with. { or [ means JSON, over as many \
+    lines as it takes: an array is an item if it ends in its first line, else its elements are items. If the first line is a \
+    JSON text, number, true, false or null, each line must be JSON. Everything else is lines. What then breaks the rules of its \
+    format is an error with its line, and nothing behind it is fed. An object or row that has a name twice is refused, integers \
+    are exact at any size.\n\n\
+    Examples:\n  \
     pcluster feed example '\"hello world!\"'\n  pcluster feed orders -f orders.csv --id orders-2026-01\n  \
-    cat *.log | pcluster feed logs --format lines";
+    pcluster feed orders -f orders.csv --delimiter ';' --dry-run\n  tail -f app.log | pcluster feed logs --format lines";
 
 /// Runs the command.
 ///
@@ -105,22 +123,28 @@ const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (one docum
 ///
 /// If there is no such chain, its intake is closed, or something in the input is wrong; what came before it is fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    if let Some(id) = &args.id
-        && (id.is_empty() || id.chars().any(|character| character.is_control() || character == ' '))
-    {
-        return Err(Usage("the id must have at least one character, and no spaces or line breaks".to_owned()).into());
+    if let Some(id) = &args.id {
+        check_fed_id(id).map_err(|error| Usage(error.to_string()))?;
     }
     let source = source(&args)?;
-    let mut feeder =
-        context.root().await?.feeder(&args.chain).await?.with_packing(args.pack.packing().unwrap_or_default());
+    let reading = Reading { format: args.format, delimiter: args.delimiter };
+    input::check(&source, reading)?;
+    if args.dry_run {
+        return dry_run::run(source, reading, args.timeout, &context.output).await;
+    }
+    let root = context.root().await?;
+    let mut feeder = root.feeder(&args.chain).await?.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
-    let mut input = input::open(source, args.format)?;
+    let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
+    let mut input = input::open(source, reading, root.broker().max_item())?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
     let ended = tokio::select! {
-        ended = feed(&args, &mut feeder, &mut input, &bar) => ended.map(Some),
-        timed_out = tell_waits(&waits, args.timeout, &bar, &context.output) => Err(timed_out.into()),
+        ended = feed(&args, &mut feeder, &mut input) => ended.map(Some),
+        never = tell_waits(&waits, &bar, &context.output) => match never {},
+        never = show(&waits, &bar) => match never {},
+        timed_out = out_of_time(&waits, args.timeout, from) => Err(timed_out.into()),
         () = &mut stopped => Ok(None),
     };
     let fed = match ended {
@@ -155,7 +179,7 @@ fn source(args: &Args) -> anyhow::Result<Source> {
     }
 }
 
-async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &ProgressBar) -> anyhow::Result<Fed> {
+async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Result<Fed> {
     let single = args.items.len() == 1;
     let mut number = 0_u64;
     while let Some(item) = input.next().await {
@@ -174,19 +198,40 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input, bar: &Progres
             }
             Err(error) => return Err(error.into()),
         }
-        let fed = feeder.fed();
-        bar.set_position(fed.accepted + fed.duplicates);
     }
     Ok(feeder.finish().await?)
 }
 
-/// Says what feeding waits for, once it has waited for a while. Returns when that is too long.
-pub(super) async fn tell_waits(
-    waits: &Waits,
-    timeout: Option<Duration>,
-    bar: &ProgressBar,
-    output: &Output,
-) -> TimedOut {
+/// Shows how many items have arrived.
+async fn show(waits: &Waits, bar: &ProgressBar) -> Infallible {
+    loop {
+        let fed = waits.fed();
+        bar.set_position(fed.accepted + fed.duplicates);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Returns when no item was taken for too long, whether the chain takes none or `from` gives none.
+async fn out_of_time(waits: &Waits, timeout: Option<Duration>, from: &str) -> TimedOut {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    loop {
+        // Time that is over at once is over once it is seen that nothing comes.
+        let left = timeout.max(LOOK).saturating_sub(waits.idle());
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left).await;
+    }
+    let reason = match waits.now() {
+        Some(waiting) => waiting.reason,
+        None if waits.is_sending() => "no answer from the server".to_owned(),
+        None => format!("nothing came from {from}"),
+    };
+    TimedOut(format!("no item was taken for {}: {reason}", humantime::format_duration(timeout)))
+}
+
+/// Says what feeding waits for, once it has waited for a while.
+pub(super) async fn tell_waits(waits: &Waits, bar: &ProgressBar, output: &Output) -> Infallible {
     let mut is_told = false;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -198,13 +243,8 @@ pub(super) async fn tell_waits(
             continue;
         };
         bar.set_message(format!("waiting: {}", waiting.reason));
-        let waited = waiting.since.elapsed();
-        if let Some(timeout) = timeout.filter(|timeout| waited >= *timeout) {
-            let timeout = humantime::format_duration(timeout);
-            return TimedOut(format!("no item was taken for {timeout}: {}", waiting.reason));
-        }
         // A lost connection is told by itself.
-        if waited >= TELL_AFTER && !waiting.is_lost && !std::mem::replace(&mut is_told, true) {
+        if waiting.since.elapsed() >= TELL_AFTER && !waiting.is_lost && !std::mem::replace(&mut is_told, true) {
             bar.suspend(|| output.note(&format!("waiting: {}", waiting.reason)));
         }
     }

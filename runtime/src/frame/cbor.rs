@@ -25,6 +25,20 @@ pub enum CborError {
     TooDeep(usize),
 }
 
+impl CborError {
+    /// The same error in bytes that have so many others before them.
+    #[must_use]
+    pub fn behind(self, bytes: usize) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::CutOff(at) => Self::CutOff(at + bytes),
+            Self::Malformed(at) => Self::Malformed(at + bytes),
+            Self::NotUtf8(at) => Self::NotUtf8(at + bytes),
+            Self::TooDeep(at) => Self::TooDeep(at + bytes),
+        }
+    }
+}
+
 /// Splits a payload into its items, which share the payload's bytes.
 ///
 /// # Errors
@@ -98,52 +112,99 @@ fn head(bytes: &[u8], at: usize) -> Result<Head, CborError> {
 
 /// Where the item that starts at `start` ends.
 fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
-    let mut open: Vec<Open> = Vec::new();
-    let mut at = start;
-    loop {
-        let head = head(bytes, at)?;
-        let next = head.end;
-        if let Some(Open::Chunks(major)) = open.last()
-            && !(head.major == *major && head.argument.is_some())
-            && !(head.major == 7 && head.argument.is_none())
-        {
-            return Err(CborError::Malformed(at));
-        }
-        let opened = match (head.major, head.argument) {
-            (2 | 3, Some(len)) => {
-                let end = usize::try_from(len).ok().and_then(|len| next.checked_add(len));
-                let string = end.and_then(|end| bytes.get(next..end)).ok_or(CborError::CutOff(at))?;
-                if head.major == 3 && std::str::from_utf8(string).is_err() {
-                    return Err(CborError::NotUtf8(at));
-                }
-                at = next + string.len();
-                if complete(&mut open) {
-                    return Ok(at);
-                }
-                continue;
+    Scan { open: Vec::new(), at: start }.item_end(bytes)
+}
+
+/// Finds the end of an item. Where the bytes are cut off, it goes on from there once there are more.
+#[derive(Default)]
+pub struct Scan {
+    open: Vec<Open>,
+    at: usize,
+}
+
+impl Scan {
+    /// Where the item ends. The bytes are those of the call before, or these and more.
+    ///
+    /// # Errors
+    ///
+    /// If they are not well-formed, or end before the item does ([`CborError::CutOff`]).
+    pub fn item_end(&mut self, bytes: &[u8]) -> Result<usize, CborError> {
+        loop {
+            let at = self.at;
+            let head = head(bytes, at)?;
+            let next = head.end;
+            if let Some(Open::Chunks(major)) = self.open.last()
+                && !(head.major == *major && head.argument.is_some())
+                && !(head.major == 7 && head.argument.is_none())
+            {
+                return Err(CborError::Malformed(at));
             }
-            (2 | 3, None) => Some(Open::Chunks(head.major)),
-            (0 | 1, _) | (4 | 5, Some(0)) => None,
-            (4, Some(count)) => Some(Open::Definite(count)),
-            (5, Some(count)) => Some(Open::Definite(count.checked_mul(2).ok_or(CborError::CutOff(at))?)),
-            (4, None) => Some(Open::Array),
-            (5, None) => Some(Open::Map { value_due: false }),
-            (6, _) => Some(Open::Definite(1)),
-            (_, Some(value)) if head.info == 24 && value < 32 => return Err(CborError::Malformed(at)),
-            (_, Some(_)) => None,
-            (_, None) => match open.pop() {
-                Some(Open::Array | Open::Chunks(_) | Open::Map { value_due: false }) => None,
-                _ => return Err(CborError::Malformed(at)),
-            },
-        };
-        at = next;
-        match opened {
-            Some(_) if open.len() == MAX_DEPTH => return Err(CborError::TooDeep(at)),
-            Some(container) => open.push(container),
-            None if complete(&mut open) => return Ok(at),
-            None => {}
+            let opened = match (head.major, head.argument) {
+                (2 | 3, Some(len)) => {
+                    let end = usize::try_from(len).ok().and_then(|len| next.checked_add(len));
+                    let string = end.and_then(|end| bytes.get(next..end)).ok_or(CborError::CutOff(at))?;
+                    if head.major == 3 && std::str::from_utf8(string).is_err() {
+                        return Err(CborError::NotUtf8(at));
+                    }
+                    self.at = next + string.len();
+                    if complete(&mut self.open) {
+                        return Ok(self.at);
+                    }
+                    continue;
+                }
+                (2 | 3, None) => Some(Open::Chunks(head.major)),
+                (0 | 1, _) | (4 | 5, Some(0)) => None,
+                (4, Some(count)) => Some(Open::Definite(count)),
+                (5, Some(count)) => Some(Open::Definite(count.checked_mul(2).ok_or(CborError::CutOff(at))?)),
+                (4, None) => Some(Open::Array),
+                (5, None) => Some(Open::Map { value_due: false }),
+                (6, _) => Some(Open::Definite(1)),
+                (_, Some(value)) if head.info == 24 && value < 32 => return Err(CborError::Malformed(at)),
+                (_, Some(_)) => None,
+                (_, None) => match self.open.pop() {
+                    Some(Open::Array | Open::Chunks(_) | Open::Map { value_due: false }) => None,
+                    _ => return Err(CborError::Malformed(at)),
+                },
+            };
+            self.at = next;
+            match opened {
+                Some(_) if self.open.len() == MAX_DEPTH => return Err(CborError::TooDeep(next)),
+                Some(container) => self.open.push(container),
+                None if complete(&mut self.open) => return Ok(next),
+                None => {}
+            }
         }
     }
+}
+
+/// Writes the head of an item of this major type in its shortest form.
+pub fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
+    let (bytes, length) = shortest_head(major, argument);
+    out.extend_from_slice(&bytes[..length]);
+}
+
+/// Writes the head of an item whose content has been written already. A byte for it stands at `start`.
+pub fn insert_head(major: u8, argument: u64, start: usize, out: &mut Vec<u8>) {
+    let (bytes, length) = shortest_head(major, argument);
+    out[start] = bytes[0];
+    if length > 1 {
+        out.splice(start..=start, bytes[..length].iter().copied());
+    }
+}
+
+fn shortest_head(major: u8, argument: u64) -> ([u8; 9], usize) {
+    let mut bytes = [0; 9];
+    let wide = argument.to_be_bytes();
+    let (info, length) = match argument {
+        0..24 => (wide[7], 0),
+        24..=0xff => (24, 1),
+        0x100..=0xffff => (25, 2),
+        0x1_0000..=0xffff_ffff => (26, 4),
+        _ => (27, 8),
+    };
+    bytes[0] = major << 5 | info;
+    bytes[1..=length].copy_from_slice(&wide[8 - length..]);
+    (bytes, 1 + length)
 }
 
 /// Notes that an item is complete, and closes what that completes. Says whether nothing is open any more.
@@ -244,6 +305,28 @@ mod tests {
             "5bffffffffffffffff",
         ] {
             assert!(check_one(&hex(digits)).is_err(), "{digits}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_comes_in_pieces_is_found_where_it_ends() {
+        let value = Value::Map(vec![(Value::from("a"), Value::Array(vec![Value::Null, Value::from("text")]))]);
+        let bytes = encoded(&value);
+        let mut scan = Scan::default();
+        for length in 0..bytes.len() {
+            assert!(matches!(scan.item_end(&bytes[..length]), Err(CborError::CutOff(_))));
+        }
+        assert_eq!(scan.item_end(&bytes), Ok(bytes.len()));
+    }
+
+    #[test]
+    fn a_head_is_as_short_as_can_be() {
+        for argument in [0, 23, 24, 255, 256, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX] {
+            let (mut written, mut inserted) = (Vec::new(), vec![7, 0, 9]);
+            write_head(0, argument, &mut written);
+            assert_eq!(written, encoded(&Value::from(argument)));
+            insert_head(0, argument, 1, &mut inserted);
+            assert_eq!(inserted, [&[7], &written[..], &[9]].concat());
         }
     }
 

@@ -5,6 +5,10 @@ use ciborium::Value;
 use serde::{Deserialize, Serialize};
 
 use super::cbor;
+use super::disguise::Disguise;
+use super::json::error::JsonError;
+use super::json::read::document;
+use super::text::without_mark;
 
 /// A format that a chain's intake takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -13,7 +17,7 @@ pub enum Format {
     /// `application/cbor`, `application/cbor-seq`: one or more CBOR data items.
     #[default]
     Cbor,
-    /// `application/json`: one document, one item.
+    /// `application/json`: one document, one item. A byte-order mark before it is dropped, here and in the other texts.
     Json,
     /// `application/x-ndjson`: each line a document and an item; empty lines are passed over.
     Ndjson,
@@ -37,18 +41,21 @@ pub enum FormatError {
     Cbor(#[from] cbor::CborError),
     /// Not JSON.
     #[error("not JSON: {0}")]
-    Json(serde_json::Error),
+    Json(JsonError),
     /// A line is not JSON.
-    #[error("line {line} is not JSON: {error}")]
+    #[error("line {line} is not JSON: {}", error.within_line())]
     Line {
         /// Counted from 1.
-        line: usize,
+        line: u64,
         /// What is wrong with it.
-        error: serde_json::Error,
+        error: JsonError,
     },
     /// Not UTF-8.
     #[error("not UTF-8 after byte {0}")]
     NotUtf8(usize),
+    /// Not text.
+    #[error("{0}")]
+    Disguised(Disguise),
 }
 
 impl Format {
@@ -77,31 +84,26 @@ impl Format {
     pub fn items(self, payload: &Bytes) -> Result<Vec<Bytes>, FormatError> {
         match self {
             Self::Cbor => Ok(cbor::split(payload)?),
-            Self::Json => Ok(vec![json_item(payload).map_err(FormatError::Json)?]),
+            Self::Json => Ok(vec![document(payload, 1).map_err(FormatError::Json)?]),
             Self::Ndjson => {
-                let lines = payload.split(|byte| *byte == b'\n').zip(1..);
+                let lines = without_mark(payload).split(|byte| *byte == b'\n').zip(1..);
                 let filled = lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace));
                 let items: Vec<Bytes> = filled
-                    .map(|(text, line)| json_item(text).map_err(|error| FormatError::Line { line, error }))
+                    .map(|(text, line)| document(text, line).map_err(|error| FormatError::Line { line, error }))
                     .collect::<Result<_, _>>()?;
                 if items.is_empty() { Err(cbor::CborError::Empty.into()) } else { Ok(items) }
             }
             Self::Text => {
-                let text = std::str::from_utf8(payload).map_err(|error| FormatError::NotUtf8(error.valid_up_to()))?;
+                let text = std::str::from_utf8(without_mark(payload)).map_err(|error| {
+                    let not_utf8 =
+                        FormatError::NotUtf8(payload.len() - without_mark(payload).len() + error.valid_up_to());
+                    Disguise::of_payload(payload).map_or(not_utf8, FormatError::Disguised)
+                })?;
                 Ok(vec![to_cbor(&Value::from(text))])
             }
             Self::Bytes => Ok(vec![to_cbor(&Value::Bytes(payload.to_vec()))]),
         }
     }
-}
-
-/// One JSON document as an item. The order of keys stays.
-///
-/// # Errors
-///
-/// If it is not one JSON document.
-pub fn json_item(text: &[u8]) -> Result<Bytes, serde_json::Error> {
-    serde_json::from_slice::<Value>(text).map(|value| to_cbor(&value))
 }
 
 /// A value as an item.
@@ -137,10 +139,29 @@ mod tests {
     fn an_error_says_where() {
         assert_eq!(
             values(Format::Ndjson, b"1\n{\n").expect_err("cut off").to_string(),
-            "line 2 is not JSON: EOF while parsing an object at line 1 column 1"
+            "line 2 is not JSON: EOF while parsing a value at column 1"
         );
         assert_eq!(values(Format::Text, b"ab\xff").expect_err("not UTF-8").to_string(), "not UTF-8 after byte 2");
         assert!(values(Format::Ndjson, b"\n").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_text() {
+        assert_eq!(values(Format::Json, b"\xef\xbb\xbf1").expect("json"), [Value::from(1)]);
+        assert_eq!(values(Format::Ndjson, b"\xef\xbb\xbf\n1\n2").expect("ndjson"), [Value::from(1), Value::from(2)]);
+        assert_eq!(values(Format::Text, b"\xef\xbb\xbfa").expect("text"), [Value::from("a")]);
+        assert_eq!(values(Format::Bytes, b"\xef\xbb\xbf").expect("bytes"), [Value::Bytes(vec![0xef, 0xbb, 0xbf])]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let refused = |format, payload| values(format, payload).expect_err("no text").to_string();
+        assert_eq!(refused(Format::Text, b"\xff\xfea\0"), "the text is UTF-16LE and not UTF-8");
+        assert_eq!(refused(Format::Json, b"\x1f\x8b\x08"), "not JSON: it is compressed with gzip at line 1 column 1");
+        assert_eq!(
+            refused(Format::Ndjson, b"\n{\"a\":1,\"a\":2}"),
+            "line 2 is not JSON: the key `a` twice in one object at column 11"
+        );
     }
 
     #[test]

@@ -7,6 +7,32 @@
 
 use std::fmt;
 
+/// What the keys begin with that nodes store messages under.
+const OF_NODES: &str = "pcluster.";
+
+/// Why a text cannot be the id of an item that is fed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// It is empty, or holds what a header cannot.
+    #[error("the id must have at least one character, and no spaces or line breaks")]
+    Malformed,
+    /// It could be taken for the key of a node.
+    #[error("the id `{0}` begins with `{OF_NODES}`, which is for the keys that nodes use; choose another")]
+    Reserved(String),
+}
+
+/// Checks the id of an item that is fed.
+///
+/// # Errors
+///
+/// If it cannot be one.
+pub fn check_fed_id(id: &str) -> Result<(), IdError> {
+    if id.is_empty() || id.chars().any(|character| character.is_control() || character == ' ') {
+        return Err(IdError::Malformed);
+    }
+    if id.starts_with(OF_NODES) { Err(IdError::Reserved(id.to_owned())) } else { Ok(()) }
+}
+
 /// The id of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FrameId(String);
@@ -195,6 +221,19 @@ impl fmt::Display for Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_no_key_of_a_node_and_fits_a_header() {
+        for id in ["a", "order.7", "pcluster", "Pcluster.1", "größe/1#2%"] {
+            assert_eq!(check_fed_id(id), Ok(()));
+        }
+        for id in ["", "a b", "a\nb", "a\tb", "\u{7f}"] {
+            assert_eq!(check_fed_id(id), Err(IdError::Malformed), "{id:?}");
+        }
+        for id in ["pcluster.", "pcluster.1.9.0", "pcluster.dead.4"] {
+            assert_eq!(check_fed_id(id), Err(IdError::Reserved(id.to_owned())));
+        }
+    }
 
     #[test]
     fn the_fed_id_comes_back_whatever_it_holds() {

@@ -1,4 +1,8 @@
-//! CBOR items as JSON, for people and their tools.
+//! CBOR items as JSON, for people and their tools; [`read`] makes items of JSON.
+
+pub mod error;
+pub mod integer;
+pub mod read;
 
 use std::borrow::Cow;
 
@@ -6,11 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ciborium::Value;
 use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::format::to_cbor;
 
-/// Shows a CBOR value as JSON. Bytes become base64, tags disappear, keys that are not texts are written as JSON, and numbers
-/// that JSON has no word for become `null`. The order of keys stays.
+/// Shows a CBOR value as JSON. Integers are exact at any size, bytes become base64, other tags disappear, keys that are not
+/// texts are written as JSON, and numbers that JSON has no word for become `null`. The order of keys stays.
 ///
 /// A list or map that is a key within a key is written as base64 of its CBOR: as JSON within JSON it would double in length
 /// with each level.
@@ -67,7 +72,10 @@ impl Serialize for Shown<'_> {
             Value::Float(float) => serializer.serialize_f64(*float),
             Value::Text(text) => serializer.serialize_str(text),
             Value::Bool(bool) => serializer.serialize_bool(*bool),
-            Value::Tag(_, value) => self.part(value).serialize(serializer),
+            Value::Tag(tag, value) => match big_integer(*tag, value) {
+                Some(number) => number.serialize(serializer),
+                None => self.part(value).serialize(serializer),
+            },
             Value::Array(values) => serializer.collect_seq(values.iter().map(|value| self.part(value))),
             Value::Map(entries) => {
                 serializer.collect_map(entries.iter().map(|(key, value)| (self.key(key), self.part(value))))
@@ -76,6 +84,11 @@ impl Serialize for Shown<'_> {
             _ => serializer.serialize_unit(),
         }
     }
+}
+
+/// An integer that needs more than 64 bits, as JSON writes it.
+fn big_integer(tag: u64, value: &Value) -> Option<Box<RawValue>> {
+    RawValue::from_string(integer::big_digits(tag, value.as_bytes()?)?).ok()
 }
 
 /// A value as one line of JSON.
@@ -103,6 +116,17 @@ mod tests {
         ]);
         let expected =
             r#"{"z":18446744073709551615,"a":-1,"3":"AQID","t":"2026-01-01T00:00:00Z","n":[null,null,true]}"#;
+        assert_eq!(to_json(&value), expected);
+    }
+
+    #[test]
+    fn integers_are_exact_at_any_size() {
+        let big = |tag, bytes: Vec<u8>| Value::Tag(tag, Box::new(Value::Bytes(bytes)));
+        let value = Value::Map(vec![
+            (big(2, vec![1, 0, 0, 0, 0, 0, 0, 0, 0]), Value::from(-i128::from(u64::MAX) - 1)),
+            (Value::from("n"), Value::Array(vec![big(3, vec![0xff; 20]), big(2, vec![]), big(7, vec![1])])),
+        ]);
+        let expected = r#"{"18446744073709551616":-18446744073709551616,"n":[-1461501637330902918203684832716283019655932542976,0,"AQ=="]}"#;
         assert_eq!(to_json(&value), expected);
     }
 

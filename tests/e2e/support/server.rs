@@ -87,6 +87,12 @@ impl Server {
         self.launch(&port(&self.url));
     }
 
+    /// Sends the server a signal by its name, as in `STOP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.process.to_string()]).status().unwrap();
+        assert!(status.success(), "cannot send {name}");
+    }
+
     /// What the server wrote into its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

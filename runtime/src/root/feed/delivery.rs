@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Fed;
+use super::sender::Shared;
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError, Published};
 use crate::name::ChainName;
 use crate::root::{Root, RootError};
+use crate::subject;
 
 /// The first wait before feeding again what was not taken; doubled each time.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -28,11 +31,13 @@ pub struct Waiting {
     pub is_lost: bool,
 }
 
-/// Tells what a feeder waits for, also while it feeds.
-#[derive(Debug, Clone)]
+/// Tells what a feeder waits for and how far it is, also while it feeds.
+#[derive(Clone)]
 pub struct Waits {
     broker: Broker,
     waiting: Arc<Mutex<Option<Waiting>>>,
+    shared: Arc<Shared>,
+    opened: Instant,
 }
 
 impl Waits {
@@ -45,6 +50,24 @@ impl Waits {
             "the connection to NATS is lost".clone_into(&mut waiting.reason);
         }
         Some(waiting)
+    }
+
+    /// How much has arrived so far.
+    #[must_use]
+    pub fn fed(&self) -> Fed {
+        self.shared.progress().0
+    }
+
+    /// How long ago something was last taken, or the feeder was opened.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.shared.progress().1.unwrap_or(self.opened).elapsed()
+    }
+
+    /// Whether something is on its way that the server has not answered for.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.shared.progress().2 > 0
     }
 
     fn met(&self, reason: &PublishError) {
@@ -69,31 +92,47 @@ pub(super) struct Delivery {
     pub(super) waits: Waits,
     /// When it was last looked why nobody listens to the intake, and whether somebody should.
     looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    /// The place of what the work stream had stored last before the first item with an id was fed.
+    before: tokio::sync::OnceCell<u64>,
 }
 
 impl Delivery {
-    pub(super) fn new(root: Root, chain: ChainName) -> Self {
-        let waits = Waits { broker: root.broker.clone(), waiting: Arc::default() };
-        Self { root, chain, waits, looked: tokio::sync::Mutex::default() }
+    pub(super) fn new(root: Root, chain: ChainName, shared: Arc<Shared>) -> Self {
+        let waits = Waits { broker: root.broker.clone(), waiting: Arc::default(), shared, opened: Instant::now() };
+        let (looked, before) = (tokio::sync::Mutex::default(), tokio::sync::OnceCell::new());
+        Self { root, chain, waits, looked, before }
+    }
+
+    /// The place of what the work stream had stored last when this was first asked. If the server does not say, 0: feeding waits
+    /// for it and says what is wrong, and what it finds stored is taken for its own.
+    pub(super) async fn before(&self) -> u64 {
+        let stream = subject::work_stream(&self.chain);
+        *self.before.get_or_init(|| async { self.root.broker.last_place(&stream).await.unwrap_or(0) }).await
     }
 
     /// Publishes until the server has the message, or it is not wanted any more. Its id makes that safe however often it takes.
+    /// What was stored by an earlier try that nobody answered counts as stored, and not as a duplicate: `before` is the place in
+    /// the stream behind which it must be for that.
     pub(super) async fn deliver(
         &self,
         message: &Outgoing,
+        before: u64,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Published, RootError> {
         let mut wait = AGAIN;
         // Since when somebody should listen to the intake and nobody does.
         let mut unheard: Option<Instant> = None;
+        let mut is_unanswered = false;
         loop {
-            let error = match self.root.broker.publish(message).await {
-                Ok(published) => {
+            let error = match self.root.broker.publish_at(message).await {
+                Ok((published, place)) => {
                     self.waits.over();
-                    return Ok(published);
+                    let is_ours = is_unanswered && place > before;
+                    return Ok(if is_ours { Published::Stored } else { published });
                 }
                 Err(error) => error,
             };
+            is_unanswered |= matches!(error, PublishError::Unanswered);
             match &error {
                 PublishError::NoStream(_) => {
                     let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));

@@ -1,0 +1,223 @@
+//! Comma-separated values as RFC 4180 has them, with a header line: each row a record of texts.
+//!
+//! A row ends with a line feed, a carriage return, or both. A blank row is a row of one empty text where there is one column,
+//! and is passed over where there are several.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use anyhow::{anyhow, bail};
+use bytes::Bytes;
+
+use super::{Sink, Stop};
+use crate::frame::cbor::write_head;
+use crate::frame::text::Text;
+
+/// What may separate columns where no comma does.
+const OTHERS: [(u8, &str); 3] = [(b';', "';'"), (b'\t', "tab"), (b'|', "'|'")];
+
+/// Reads a delimiter from the command line.
+///
+/// # Errors
+///
+/// If it is none that can separate columns.
+pub fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" | b"tab" => Ok(b'\t'),
+        [b'"' | b'\r' | b'\n'] => Err("is a sign that CSV needs for itself".to_owned()),
+        [byte] if byte.is_ascii() => Ok(*byte),
+        _ => Err("must be one character of ASCII, as in ';' or '|', or tab".to_owned()),
+    }
+}
+
+/// Reads rows behind a header line.
+pub fn read(text: &mut Text<impl Read>, delimiter: Option<u8>, sink: &mut Sink) -> Result<(), Stop> {
+    let (delimiter_or_comma, row) = (delimiter.unwrap_or(b','), Row::default());
+    let mut rows = Rows { text, delimiter: delimiter_or_comma, max: sink.max, line: 1, is_after_return: false, row };
+    let names = loop {
+        if !rows.next(sink)? {
+            return Ok(());
+        }
+        if !rows.row.is_blank() {
+            break rows.row.names(delimiter)?;
+        }
+    };
+    while rows.next(sink)? {
+        let row = &rows.row;
+        if row.is_blank() && names.heads.len() > 1 {
+            continue;
+        }
+        sink.item(row.item(&names)?)?;
+    }
+    Ok(())
+}
+
+/// Rows, one after the other.
+struct Rows<'a, R> {
+    text: &'a mut Text<R>,
+    delimiter: u8,
+    /// The most bytes of a row.
+    max: usize,
+    /// The line that is read.
+    line: u64,
+    /// Whether the row before ended with a carriage return. The line feed that may follow is long in coming if it is none.
+    is_after_return: bool,
+    row: Row,
+}
+
+/// The fields of a row.
+#[derive(Default)]
+struct Row {
+    bytes: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
+    /// The line that it begins in.
+    line: u64,
+    has_quotes: bool,
+}
+
+impl<R: Read> Rows<'_, R> {
+    /// Reads a row; `false` if there is none.
+    fn next(&mut self, sink: &Sink) -> Result<bool, Stop> {
+        self.row.bytes.clear();
+        self.row.ends.clear();
+        (self.row.line, self.row.has_quotes) = (self.line, false);
+        if std::mem::take(&mut self.is_after_return) && self.text.peek()? == Some(b'\n') {
+            self.text.pass(1);
+        }
+        if self.text.peek()?.is_none() {
+            return Ok(false);
+        }
+        loop {
+            let is_quoted = self.text.peek()? == Some(b'"');
+            if is_quoted {
+                self.row.has_quotes = true;
+                self.quoted(sink)?;
+            }
+            loop {
+                self.check_size(sink)?;
+                match self.text.peek()?.filter(|byte| !matches!(byte, b'\n' | b'\r') && *byte != self.delimiter) {
+                    None => break,
+                    Some(_) if is_quoted => return Err(self.wrong("text behind the quote that closes a field").into()),
+                    Some(b'"') => {
+                        let what = "a quote in a field that does not begin with one; put the field in quotes and write the quote twice";
+                        return Err(self.wrong(what).into());
+                    }
+                    Some(byte) => {
+                        self.row.bytes.push(byte);
+                        self.text.pass(1);
+                    }
+                }
+            }
+            self.row.ends.push(self.row.bytes.len());
+            match self.text.peek()? {
+                Some(byte) if byte == self.delimiter => self.text.pass(1),
+                end => {
+                    self.text.pass(1);
+                    self.line += 1;
+                    self.is_after_return = end == Some(b'\r');
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Reads a field in quotes up to the quote that closes it.
+    fn quoted(&mut self, sink: &Sink) -> Result<(), Stop> {
+        let opened = self.line;
+        self.text.pass(1);
+        let mut is_after_return = false;
+        loop {
+            let Some(byte) = self.text.peek()? else {
+                return Err(anyhow!("line {opened}: the quote that opens here is never closed").into());
+            };
+            self.text.pass(1);
+            if byte == b'"' {
+                if self.text.peek()? != Some(b'"') {
+                    return Ok(());
+                }
+                self.text.pass(1);
+            }
+            self.line += u64::from(byte == b'\r' || byte == b'\n' && !is_after_return);
+            is_after_return = byte == b'\r';
+            self.row.bytes.push(byte);
+            if self.row.bytes.len() > self.max {
+                let quote = format!("is the quote that opens in line {opened} never closed?");
+                return Err(anyhow!("{}; {quote}", sink.too_large(self.row.line)).into());
+            }
+        }
+    }
+
+    fn check_size(&self, sink: &Sink) -> Result<(), Stop> {
+        if self.row.bytes.len() + self.row.ends.len() > self.max {
+            return Err(sink.too_large(self.row.line).into());
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, what: &str) -> anyhow::Error {
+        anyhow!("line {}: {what}", self.line)
+    }
+}
+
+/// The names of the columns.
+struct Names {
+    /// Each as CBOR.
+    heads: Vec<Vec<u8>>,
+    /// What to try if rows have another number of fields.
+    hint: String,
+}
+
+impl Row {
+    /// Whether its line is empty.
+    fn is_blank(&self) -> bool {
+        self.ends == [0] && !self.has_quotes
+    }
+
+    fn fields(&self) -> anyhow::Result<Vec<&str>> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        let fields = begins.zip(&self.ends).map(|(begin, end)| std::str::from_utf8(&self.bytes[begin..*end]));
+        fields.collect::<Result<_, _>>().map_err(|_| anyhow!("line {}: not UTF-8", self.line))
+    }
+
+    /// The names of the columns, if this is the header line. `delimiter` is the one that was asked for.
+    fn names(&self, delimiter: Option<u8>) -> anyhow::Result<Names> {
+        let (line, names) = (self.line, self.fields()?);
+        let other = OTHERS.iter().find(|(sign, _)| delimiter.is_none() && self.bytes.contains(sign));
+        if let (Some((_, shown)), [name], false) = (other, &names[..], self.has_quotes) {
+            bail!(
+                "line {line}: the header line has one column, `{name}`; add --delimiter {shown} to separate columns there, \
+                 or --delimiter , if it is one column"
+            );
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
+            bail!("line {line}: the header line has two columns of the name `{twice}`");
+        }
+        let heads = names.iter().map(|name| text(name, Vec::new())).collect();
+        let hint = other.map(|(_, shown)| format!("; if they are separated otherwise, add --delimiter {shown}"));
+        Ok(Names { heads, hint: hint.unwrap_or_default() })
+    }
+
+    fn item(&self, names: &Names) -> anyhow::Result<Bytes> {
+        let fields = self.fields()?;
+        let (has, columns) = (fields.len(), names.heads.len());
+        if has != columns {
+            bail!("line {}: {has} fields, but the header line has {columns}{}", self.line, names.hint);
+        }
+        let mut item = Vec::with_capacity(self.bytes.len() + 16 * columns);
+        write_head(5, columns as u64, &mut item);
+        for (name, field) in names.heads.iter().zip(fields) {
+            item.extend_from_slice(name);
+            item = text(field, item);
+        }
+        Ok(item.into())
+    }
+}
+
+/// Adds a text to what is written.
+fn text(text: &str, mut out: Vec<u8>) -> Vec<u8> {
+    write_head(3, text.len() as u64, &mut out);
+    out.extend_from_slice(text.as_bytes());
+    out
+}

@@ -1,0 +1,97 @@
+//! What a text holds, by what it begins with. Decided as soon as its first value or line is there, and nothing of it is taken.
+
+use std::io::{self, Read};
+
+use super::{Sink, Stop};
+use crate::frame::disguise::{Disguise, Known};
+use crate::frame::json::error::JsonError;
+use crate::frame::json::read::document;
+use crate::frame::text::Text;
+
+/// What a text holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// JSON documents: it begins with an object or array.
+    Documents,
+    /// JSON documents, one a line: the first line is a JSON text, number, truth value or null.
+    Scalars,
+    /// Lines of text.
+    Lines,
+}
+
+/// What the text really is, if its first bytes say that it is none. Waits for no byte that cannot tell.
+pub fn disguise(text: &mut Text<impl Read>) -> io::Result<Option<Disguise>> {
+    for length in 1.. {
+        let ahead = text.ahead(length)?;
+        let start = &ahead[..length.min(ahead.len())];
+        match Disguise::of(start) {
+            Known::Yes(disguise) => return Ok(Some(disguise)),
+            Known::NotYet if start.len() == length => {}
+            Known::NotYet | Known::No => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// What the text holds.
+pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Guess, Stop> {
+    let mut length = 1;
+    loop {
+        let ahead = text.ahead(length)?;
+        let (is_over, seen) = (ahead.len() < length, ahead.len());
+        let blank = ahead.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let first = &ahead[blank..];
+        let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        match first.first() {
+            Some(b'{' | b'[') => return Ok(Guess::Documents),
+            Some(_) if line.len() < first.len() || is_over => {
+                return match Disguise::without_mark(ahead) {
+                    Some(disguise) => Err(anyhow::anyhow!("{disguise}; {}", super::undo(disguise, None)).into()),
+                    None if is_scalar(line) => Ok(Guess::Scalars),
+                    None => Ok(Guess::Lines),
+                };
+            }
+            Some(_) if line.len() > sink.max => {
+                let lines = ahead[..blank].split(|byte| *byte == b'\n').count() as u64;
+                return Err(sink.too_large(lines).into());
+            }
+            None if is_over || seen > sink.max => return Ok(Guess::Lines),
+            _ => length = seen + 1,
+        }
+    }
+}
+
+/// Whether a line that is no object or array is JSON, or is meant to be: a text in quotes, or a number.
+pub fn is_scalar(line: &[u8]) -> bool {
+    match document(line, 1) {
+        Ok(_) | Err(JsonError::Number { .. }) => true,
+        Err(_) => is_quoted(line.trim_ascii()),
+    }
+}
+
+/// Whether a line is one text in quotes, though maybe with signs in it that JSON does not know.
+fn is_quoted(line: &[u8]) -> bool {
+    let Some((b'"', rest)) = line.split_first() else { return false };
+    let mut is_escaped = false;
+    let end = rest.iter().position(|byte| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.is_some_and(|end| end + 1 == rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_json_or_meant_to_be_is_no_text() {
+        for line in ["\"a\"", " 17 ", "-1.5e3", "true", "null", "1e400", r#""C:\new""#, r#""a\"b""#] {
+            assert!(is_scalar(line.as_bytes()), "{line}");
+        }
+        for line in ["", "plain", "007", "2026-01-02 start", "\"yes\" or \"no\"", "\"open", "trueish", "-", "nan"] {
+            assert!(!is_scalar(line.as_bytes()), "{line}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! JSON: documents back to back, or one a line.
+
+use std::io::Read;
+
+use anyhow::anyhow;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{InputFormat, Sink, Stop, too_large};
+use crate::frame::cbor::{MAX_DEPTH, check_one, write_head};
+use crate::frame::json::error::JsonError;
+use crate::frame::json::read::JsonReader;
+use crate::frame::text::Text;
+
+/// What an array is that is no part of anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrays {
+    /// An item.
+    Items,
+    /// As many items as it has elements.
+    Elements,
+    /// Its elements are items if it is the first document and goes over several lines; else it is an item, as in a file with a
+    /// document a line.
+    Undecided,
+}
+
+/// Reads a document a line. Blank lines are passed over. `hint` follows what is said of an error.
+pub fn one_a_line(text: &mut Text<impl Read>, hint: &str, sink: &mut Sink) -> Result<(), Stop> {
+    let mut reader = JsonReader::of_lines(sink.max);
+    while reader.blank(text)?.is_some() {
+        let item = reader.value(text).map_err(|error| wrong(&error, hint))?;
+        while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
+            text.pass(1);
+        }
+        if text.peek()?.is_some_and(|byte| byte != b'\n') {
+            return Err(wrong(&JsonError::invalid("trailing characters", text), hint).into());
+        }
+        sink.item(item)?;
+    }
+    Ok(())
+}
+
+/// Reads documents, over as many lines as they take. `hint` follows what is said of an error.
+pub fn documents(text: &mut Text<impl Read>, mut arrays: Arrays, hint: &str, sink: &mut Sink) -> Result<(), Stop> {
+    let mut reader = JsonReader::new(sink.max);
+    while let Some(first) = reader.blank(text)? {
+        let breaks = reader.breaks();
+        if first == b'[' && arrays != Arrays::Items {
+            arrays = Array { reader: &mut reader, breaks, arrays, hint }.read(text, sink)?;
+            continue;
+        }
+        let item = reader.value(text).map_err(|error| wrong(&error, hint))?;
+        // Strings, objects and arrays end by themselves; anything may come behind them.
+        if !matches!(first, b'"' | b'{' | b'[')
+            && text.peek()?.is_some_and(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'{' | b'['))
+        {
+            return Err(wrong(&JsonError::invalid("trailing characters", text), hint).into());
+        }
+        if arrays == Arrays::Undecided {
+            arrays = Arrays::Items;
+            sink.is_read_as(if reader.breaks() == breaks { InputFormat::Ndjson } else { InputFormat::Json });
+        }
+        sink.item(item)?;
+    }
+    Ok(())
+}
+
+/// An array whose elements may be items.
+struct Array<'a> {
+    reader: &'a mut JsonReader,
+    /// How many line breaks there were before it.
+    breaks: u64,
+    arrays: Arrays,
+    hint: &'a str,
+}
+
+impl Array<'_> {
+    /// Reads it, and says what the next array is.
+    fn read(mut self, text: &mut Text<impl Read>, sink: &mut Sink) -> Result<Arrays, Stop> {
+        text.pass(1);
+        let mut held = Held::default();
+        let mut is_first = true;
+        loop {
+            let next = self.next(text)?;
+            self.decide(&mut held, sink)?;
+            match next {
+                b']' if is_first => break,
+                _ => {}
+            }
+            let item = self.reader.value(text).map_err(|error| wrong(&error, self.hint))?;
+            is_first = false;
+            if self.arrays == Arrays::Elements {
+                sink.item(item)?;
+            } else {
+                held.add(item, text, sink)?;
+            }
+            let next = self.next(text)?;
+            self.decide(&mut held, sink)?;
+            match next {
+                b',' => text.pass(1),
+                b']' => break,
+                _ => return Err(wrong(&JsonError::invalid("expected `,` or `]`", text), self.hint).into()),
+            }
+        }
+        text.pass(1);
+        if self.arrays == Arrays::Undecided {
+            sink.is_read_as(InputFormat::Ndjson);
+            let array = held.array();
+            if check_one(&array).is_err() {
+                let error = JsonError::invalid(format!("nested deeper than {MAX_DEPTH} levels"), text);
+                return Err(wrong(&error, self.hint).into());
+            }
+            sink.item(array)?;
+            self.arrays = Arrays::Items;
+        }
+        Ok(self.arrays)
+    }
+
+    fn next(&mut self, text: &mut Text<impl Read>) -> Result<u8, Stop> {
+        let next = self.reader.blank(text)?;
+        Ok(next.ok_or_else(|| wrong(&self.reader.cut_off(text), self.hint))?)
+    }
+
+    /// Once it has gone over the end of a line, its elements are items.
+    fn decide(&mut self, held: &mut Held, sink: &mut Sink) -> Result<(), Stop> {
+        if self.arrays == Arrays::Undecided && self.reader.breaks() > self.breaks {
+            self.arrays = Arrays::Elements;
+            sink.is_read_as(InputFormat::Json);
+            held.items.drain(..).try_for_each(|item| sink.item(item))?;
+        }
+        Ok(())
+    }
+}
+
+/// The elements of an array of which it is not known yet whether they are items.
+#[derive(Default)]
+struct Held {
+    items: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, item: Bytes, text: &Text<impl Read>, sink: &Sink) -> Result<(), Stop> {
+        self.bytes += item.len();
+        self.items.push(item);
+        if self.bytes > sink.max {
+            let hint = "if each element of the array is an item, add --format json";
+            return Err(anyhow!("line {}: {}; {hint}", text.place().line, too_large(sink.max)).into());
+        }
+        Ok(())
+    }
+
+    fn array(&self) -> Bytes {
+        let mut head = Vec::new();
+        write_head(4, self.items.len() as u64, &mut head);
+        let mut array = BytesMut::with_capacity(head.len() + self.bytes);
+        array.put_slice(&head);
+        self.items.iter().for_each(|item| array.put_slice(item));
+        array.freeze()
+    }
+}
+
+fn wrong(error: &JsonError, hint: &str) -> anyhow::Error {
+    match error {
+        JsonError::TooLarge { max, place } => anyhow!("line {}: {}", place.line, too_large(*max)),
+        JsonError::Io(error) => anyhow!("{error}"),
+        JsonError::Invalid { place, .. } | JsonError::Number { place, .. } => {
+            anyhow!("line {}: not JSON: {}{hint}", place.line, error.within_line())
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Each line a text.
+
+use std::io::Read;
+
+use anyhow::anyhow;
+use ciborium::Value;
+
+use super::{Sink, Stop};
+use crate::frame::format::to_cbor;
+use crate::frame::text::Text;
+
+/// Reads lines. One ends with a line feed, or a carriage return and a line feed, which are no part of it.
+pub fn read(text: &mut Text<impl Read>, sink: &mut Sink) -> Result<(), Stop> {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let is_last = loop {
+            let rest = text.rest()?;
+            let (end, whole) = match rest.iter().position(|byte| *byte == b'\n') {
+                Some(end) => (end, true),
+                None => (rest.len(), rest.is_empty()),
+            };
+            let is_over = rest.is_empty();
+            line.extend_from_slice(&rest[..end]);
+            text.pass(end + 1);
+            if line.len() > sink.max {
+                return Err(sink.too_large(number).into());
+            }
+            if whole {
+                break is_over;
+            }
+        };
+        if is_last && line.is_empty() {
+            break;
+        }
+        let line = if is_last { &line } else { line.strip_suffix(b"\r").unwrap_or(&line) };
+        let line = std::str::from_utf8(line)
+            .map_err(|error| anyhow!("line {number}: not UTF-8 after byte {} of the line", error.valid_up_to()))?;
+        sink.item(to_cbor(&Value::from(line)))?;
+        if is_last {
+            break;
+        }
+    }
+    Ok(())
+}

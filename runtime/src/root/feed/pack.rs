@@ -1,0 +1,62 @@
+//! Items that wait for others to share a message with.
+
+use bytes::{Bytes, BytesMut};
+
+/// Items of one message.
+#[derive(Default)]
+pub(super) struct Pack {
+    payload: BytesMut,
+    items: u64,
+    /// How many packs there were before.
+    number: u64,
+}
+
+impl Pack {
+    /// Adds an item. Says the number of the pack if it is the first.
+    pub(super) fn add(&mut self, item: &Bytes) -> Option<u64> {
+        self.payload.extend_from_slice(item);
+        self.items += 1;
+        (self.items == 1).then_some(self.number)
+    }
+
+    /// Whether it has so many items, or more than so many bytes. An empty one is not full.
+    pub(super) fn is_full(&self, items: usize, bytes: usize) -> bool {
+        self.items > 0 && (self.items >= items as u64 || self.payload.len() > bytes)
+    }
+
+    /// Whether it is the pack of this number and has items.
+    pub(super) fn is(&self, number: Option<u64>) -> bool {
+        self.items > 0 && number.is_none_or(|number| number == self.number)
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// The items, if there are any. The next ones are another pack.
+    pub(super) fn take(&mut self) -> Option<(Bytes, u64)> {
+        if self.items == 0 {
+            return None;
+        }
+        self.number += 1;
+        Some((self.payload.split().freeze(), std::mem::take(&mut self.items)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_full_by_items_or_bytes_and_the_next_is_another() {
+        let mut pack = Pack::default();
+        assert!(!pack.is_full(1, 0) && !pack.is(None) && pack.take().is_none());
+        assert_eq!(pack.add(&Bytes::from_static(b"ab")), Some(0));
+        assert_eq!(pack.add(&Bytes::from_static(b"c")), None);
+        assert!(pack.is_full(2, 100) && pack.is_full(100, 2) && !pack.is_full(3, 3));
+        assert!(pack.is(Some(0)) && !pack.is(Some(1)));
+        assert_eq!(pack.take(), Some((Bytes::from_static(b"abc"), 2)));
+        assert_eq!(pack.add(&Bytes::from_static(b"d")), Some(1));
+    }
+}
