@@ -1,5 +1,6 @@
-//! A chain of three stages goes through a storm: its nodes are killed, paused and stopped and its server is killed, at random
-//! but all told by one seed, while items are fed. At the end every result is looked for.
+//! A chain of three stages goes through a storm: its nodes are killed, paused, stopped and cut off, its server is killed, and
+//! several people deploy at once, at random but all told by one seed, while items are fed. At the end every result is looked
+//! for.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -14,7 +15,7 @@ use ciborium::Value;
 use futures_util::TryStreamExt;
 use pcluster::frame::id::{FrameId, Index};
 
-use crate::support::{Client, Cluster, Process, plugin, sequence};
+use crate::support::{Client, Cluster, Process, Proxy, Run, plugin, sequence};
 
 /// How soon the items of a dead node are given to others.
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -24,6 +25,8 @@ const TIMES: u64 = 3;
 const MESSAGE_MAX: u64 = 24;
 /// How long one node's restart, or one answer, may take.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How many deploy the same version at once, each with other content.
+const DEPLOYERS: u64 = 3;
 
 /// What shall happen.
 #[derive(Debug, Clone)]
@@ -40,7 +43,7 @@ pub struct Plan {
     pub every: Duration,
     /// How long an item takes in the second stage.
     pub micros: u64,
-    /// Whether nodes are also paused and stopped in order, and the server is killed; if not, nodes are killed only.
+    /// Whether all of it happens; if not, nodes are killed only.
     pub all: bool,
 }
 
@@ -52,7 +55,13 @@ pub struct Report {
     pub kills: u64,
     pub pauses: u64,
     pub stops: u64,
+    /// Times that a node lost its connection.
+    pub cuts: u64,
     pub restarts: u64,
+    /// Versions deployed.
+    pub deploys: u64,
+    /// Versions that several could deploy with contents that differ, or nobody.
+    pub clashes: u64,
     /// Messages handed out more than once; those that wait for another attempt are among them.
     pub again: u64,
     /// Messages that the server had already, as far as the nodes know that are left.
@@ -71,16 +80,20 @@ pub struct Report {
 impl Report {
     /// Whether every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
-        (self.lost, self.doubled, self.foreign, self.letters, self.left) == (0, 0, 0, 0, 0)
+        (self.lost, self.doubled, self.foreign, self.letters, self.left, self.clashes) == (0, 0, 0, 0, 0, 0)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, messages, kills, pauses, stops, restarts, again, duplicates, results, .. } = self;
-        let Self { lost, doubled, foreign, letters, left, took, .. } = self;
+        let Self { items, messages, kills, pauses, stops, cuts, restarts, again, duplicates, results, .. } = self;
+        let Self { deploys, clashes, lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
-        writeln!(formatter, "nodes killed {kills}, paused {pauses}, stopped {stops}; server killed {restarts}")?;
+        writeln!(
+            formatter,
+            "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}"
+        )?;
+        writeln!(formatter, "versions deployed {deploys}, by several or nobody {clashes}")?;
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
         write!(
             formatter,
@@ -106,10 +119,12 @@ impl Chance {
     }
 }
 
-/// A node, which may be gone or paused until some time.
+/// A node, which may be gone, paused or cut off until some time.
 struct Member {
     process: Option<Process>,
-    /// When it is started again, or woken up.
+    /// Its way to the server.
+    proxy: Proxy,
+    /// When it is started again, woken up, or let through.
     until: Option<Instant>,
 }
 
@@ -117,7 +132,7 @@ struct Member {
 pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
-    cluster.deploy(&manifest(plan));
+    cluster.deploy(&manifest(plan, 0, 0));
     let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, number)).collect();
     let feeder = Feeder::start(&cluster.server.url, plan);
     let mut chance = Chance(plan.seed);
@@ -161,18 +176,21 @@ fn settle(cluster: &Cluster) {
     }
 }
 
-fn manifest(plan: &Plan) -> String {
+/// A version of the chain as one of the deployers has it. All give the same results.
+fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
     let probe = plugin("probe");
     let mut manifest = format!(
-        "name = \"storm\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\nlimit = 500\nduplicate_window = \"10m\"\n",
-        ACK_WAIT.as_secs()
+        "name = \"storm\"\nversion = \"1.{version}\"\n[queue]\nack_wait = \"{}s\"\nlimit = {}\nduplicate_window = \"10m\"\n",
+        ACK_WAIT.as_secs(),
+        500 - 100 * (version % 3),
     );
     for (task, isolation) in [("fan", "item"), ("shaky", "worker"), ("drop_odd", "frame")] {
         // Deaths use up attempts, and this is not about them.
         manifest.add_assign(&format!(
             "[[stage]]\nname = \"{task}\"\nplugin = \"{probe}\"\nconfig = {{ times = {TIMES}, micros = {} }}\n\
-             isolation = \"{isolation}\"\nconcurrency = 8\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
-            plan.micros
+             isolation = \"{isolation}\"\nconcurrency = {}\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
+            plan.micros,
+            8 + deployer,
         ));
     }
     manifest
@@ -180,7 +198,10 @@ fn manifest(plan: &Plan) -> String {
 
 impl Member {
     fn start(cluster: &Cluster, number: usize) -> Self {
-        Self { process: Some(cluster.spawn(&["node", "--name", &format!("n{number}"), "--grace", "1s"])), until: None }
+        let proxy = Proxy::to(&cluster.server.url);
+        let name = format!("n{number}");
+        let process = cluster.spawn(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
+        Self { process: Some(process), proxy, until: None }
     }
 }
 
@@ -196,6 +217,7 @@ fn tend(cluster: &Cluster, members: &mut [Member]) {
             Some(process) if !ended => {
                 if member.until.take().is_some() {
                     process.signal("CONT");
+                    member.proxy.release();
                 }
             }
             _ => *member = Member::start(cluster, number),
@@ -205,11 +227,15 @@ fn tend(cluster: &Cluster, members: &mut [Member]) {
 
 /// Something happens to one of those who are there.
 fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
-    let kind = if plan.all { chance.next(10) } else { 0 };
-    if kind == 9 {
-        kill_server(chance, cluster, members);
-        report.restarts += 1;
-        return;
+    let kind = if plan.all { chance.next(14) } else { 0 };
+    match kind {
+        12 => {
+            kill_server(chance, cluster, members);
+            report.restarts += 1;
+            return;
+        }
+        13 => return deploy(plan, cluster, report),
+        _ => {}
     }
     let there: Vec<usize> = (0..members.len()).filter(|number| members[*number].until.is_none()).collect();
     let Some(number) = there.get(usize::try_from(chance.next(plan.nodes as u64)).unwrap()) else { return };
@@ -226,9 +252,34 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
             member.until = Some(Instant::now() + chance.between(ACK_WAIT, ACK_WAIT * 5 / 2));
             report.pauses += 1;
         }
+        8..=10 => {
+            member.proxy.cut();
+            member.until = Some(Instant::now() + chance.between(Duration::ZERO, ACK_WAIT * 5 / 2));
+            report.cuts += 1;
+        }
         _ => {
             process.signal("TERM");
             report.stops += 1;
+        }
+    }
+}
+
+/// Several deploy the next version at once, each with other content.
+fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
+    report.deploys += 1;
+    let deployers = (0..DEPLOYERS).map(|deployer| {
+        let text = manifest(plan, report.deploys, deployer);
+        let file = cluster.file(&format!("storm-{}-{deployer}.toml", report.deploys), text);
+        let command = cluster.command(&["deploy", file.to_str().unwrap()]);
+        std::thread::spawn(|| Run::of(command, b""))
+    });
+    let deployers: Vec<_> = deployers.collect();
+    let ended: Vec<Run> = deployers.into_iter().map(|deployer| deployer.join().unwrap()).collect();
+    let deployed = ended.iter().filter(|run| run.code == Some(0)).count();
+    if deployed != 1 {
+        report.clashes += 1;
+        for run in ended {
+            eprintln!("deploy of 1.{} ended with {:?}: {}{}", report.deploys, run.code, run.stdout, run.stderr);
         }
     }
 }

@@ -39,6 +39,12 @@ impl Gate {
         *self.way.lock().unwrap() = way;
         self.changed.notify_all();
     }
+
+    fn shut(&self) {
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 impl Proxy {
@@ -67,6 +73,12 @@ impl Proxy {
         self.gate.set(Way::Stalled);
     }
 
+    /// Ends all connections, and lets nothing pass over new ones until it is told to.
+    pub fn cut(&self) {
+        self.gate.set(Way::Stalled);
+        self.gate.shut();
+    }
+
     /// Lets everything pass, also what was held up.
     pub fn release(&self) {
         self.gate.set(Way::Open);
@@ -76,9 +88,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.gate.set(Way::Closed);
-        for stream in self.gate.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.gate.shut();
         // Lets the thread that accepts connections see that it shall end.
         let _ = TcpStream::connect(self.address);
     }
