@@ -21,6 +21,7 @@ mod handlers;
 pub mod inline;
 mod letter;
 pub mod logs;
+mod orphan;
 pub mod outcome;
 mod parked;
 mod plan;

@@ -114,3 +114,22 @@ fn nodes_serve_what_is_deployed_on_a_server_that_has_lost_everything() {
     cluster.ok(&["wait", "lost"]);
     assert_eq!(cluster.pull_all("lost"), [serde_json::json!({ "mark": "new", "item": 2 })]);
 }
+
+#[test]
+fn what_was_acknowledged_before_the_server_lost_its_removal_is_removed() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("orphans", &["echo"], ""));
+    cluster.ok(&["feed", "orphans", "--pack-items", "1", "0", "1", "2", "3", "4"]);
+    // As a server does that is killed after it has written the acknowledgements of the first three and before it has written
+    // that they are gone: for a work queue, setting the consumer to a later place removes nothing.
+    let client = Client::connect(&cluster);
+    client.with(async |jetstream| {
+        let api = "CONSUMER.RESET.PCLUSTER_orphans.r1_echo".to_owned();
+        let answer: serde_json::Value = jetstream.request(api, &serde_json::json!({ "seq": 4 })).await.unwrap();
+        assert!(answer.get("error").is_none(), "{answer}");
+    });
+    let node = cluster.node("a");
+    cluster.ok(&["wait", "orphans", "--timeout", "50s"]);
+    node.said("removed=3");
+    assert_eq!(numbers(&cluster.pull_all("orphans")), [3, 4]);
+}

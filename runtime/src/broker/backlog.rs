@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::stream::SubjectTransform;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Broker, BrokerError};
@@ -19,6 +20,26 @@ pub struct Backlog {
     /// Messages that are handed out and not yet acknowledged.
     #[serde(default, rename = "num_ack_pending")]
     pub running: u64,
+}
+
+/// How far a consumer has come, in places of its stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The last place up to which everything that it was to hand out is acknowledged.
+    pub acknowledged: u64,
+    /// The last place that it has handed out.
+    pub delivered: u64,
+}
+
+#[derive(Deserialize)]
+struct ConsumerProgress {
+    delivered: ConsumerPlace,
+    ack_floor: ConsumerPlace,
+}
+
+#[derive(Deserialize)]
+struct ConsumerPlace {
+    stream_seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +163,23 @@ impl Broker {
         self.consumer_state(chain, &subject::work_stream(chain), &lane.consumer(revision, hop)).await
     }
 
+    /// How far a hop's consumer on a lane has come.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn progress(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        lane: Lane,
+    ) -> Result<Progress, BrokerError> {
+        let (stream, consumer) = (subject::work_stream(chain), lane.consumer(revision, hop));
+        let ConsumerProgress { delivered, ack_floor } = self.consumer_state(chain, &stream, &consumer).await?;
+        Ok(Progress { acknowledged: ack_floor.stream_seq, delivered: delivered.stream_seq })
+    }
+
     /// What waits for the pullers of a chain's stream of results, or of dead letters, and what they hold.
     ///
     /// # Errors
@@ -151,10 +189,15 @@ impl Broker {
         self.consumer_state(chain, stream, subject::PULL_CONSUMER).await
     }
 
-    async fn consumer_state(&self, chain: &ChainName, stream: &str, consumer: &str) -> Result<Backlog, BrokerError> {
+    async fn consumer_state<T: DeserializeOwned>(
+        &self,
+        chain: &ChainName,
+        stream: &str,
+        consumer: &str,
+    ) -> Result<T, BrokerError> {
         let what = || format!("tell the state of the consumer `{consumer}`");
-        let backlog = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await;
-        backlog.map_err(|error: BrokerError| {
+        let state = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await;
+        state.map_err(|error: BrokerError| {
             error.of_chain(chain, || format!("the consumer `{consumer}` of stream `{stream}`"))
         })
     }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::backlog;
 use super::catalog::Phase;
 use super::handlers::Handlers;
+use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
 use crate::broker::queue::{Event, Queue, STANDS};
@@ -55,7 +56,8 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
         () = forward(phase, closed, tell) => {}
-        () = backlog::watch(hop) => {}
+        () = backlog::watch(Arc::clone(&hop)) => {}
+        () = orphan::watch(hop) => {}
     }
 }
 
