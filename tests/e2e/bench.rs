@@ -210,7 +210,7 @@ fn a_run_that_cannot_be_is_refused_before_anything_is_fed() {
         (&["echo", "-f", "empty.json"], 1, &["`empty.json` has no items"]),
         (&["echo", "-f", "bad.ndjson"], 1, &["`bad.ndjson`: line 2"]),
         (&["echo", "--size", "2TiB"], 1, &["an item of 2199023255552 bytes is more than fits in a message"]),
-        (&["echo", "-f", "long.txt"], 1, &["an item of 2000005 bytes is more than fits in a message"]),
+        (&["echo", "-f", "long.txt"], 1, &["`long.txt`: line 2: an item of more than 1040384 bytes"]),
     ];
     for (arguments, code, says) in refused {
         assert_refused(&cluster.run(&[&["bench"], arguments].concat()), code, says);

@@ -5,6 +5,7 @@ use ciborium::Value;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
+use crate::frame::cbor;
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::json::AsJson;
@@ -40,7 +41,7 @@ impl ResultItem {
             inherited: headers.inherited(),
         };
         let result = |(position, item): (usize, &Bytes)| Self {
-            item: ciborium::from_reader(&item[..]).unwrap_or_else(|_| Value::Bytes(item.to_vec())),
+            item: cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec())),
             id: frame.fed_id(position),
             version: get(header::VERSION).to_owned(),
             revision: get(header::REVISION).parse().unwrap_or(0),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli::exit::TimedOut;
 use crate::cli::input::{self, Reading, Source};
 use crate::cli::output::{Output, count};
+use crate::frame::cbor;
 use crate::frame::json::{AsJson, to_json};
 use crate::shutdown;
 
@@ -92,7 +93,7 @@ impl Seen {
         self.items += 1;
         self.largest = self.largest.max(item.len());
         if self.first.is_none() {
-            self.first = Some(ciborium::from_reader(&item[..]).unwrap_or_else(|_| Value::Bytes(item.to_vec())));
+            self.first = Some(cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec())));
         }
     }
 }

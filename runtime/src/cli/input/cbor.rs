@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ciborium::Value;
 
 use super::{Sink, Stop, too_large, undo};
-use crate::frame::cbor::{CborError, Scan};
+use crate::frame::cbor::{self, CborError, Scan};
 use crate::frame::disguise::{Disguise, Known};
 use crate::frame::format::to_cbor;
 use crate::frame::json::to_json;
@@ -45,8 +45,7 @@ pub fn read(text: &mut Text<impl Read>, file: Option<&str>, sink: &mut Sink) -> 
         if item.len() > sink.max {
             return Err(anyhow!("item {number}: {}", too_large(sink.max)).into());
         }
-        // What it does not know is none of a map's keys: simple values, and integers of more than 128 bits.
-        if let Ok(value) = ciborium::from_reader::<Value, _>(&item[..])
+        if let Some(value) = cbor::value(&item)
             && let Some(key) = key_twice(&value)
         {
             return Err(anyhow!("item {number}: the key {} twice in one map", to_json(key)).into());

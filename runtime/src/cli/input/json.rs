@@ -103,6 +103,13 @@ impl Array<'_> {
         }
         text.pass(1);
         if self.arrays == Arrays::Undecided {
+            // Lines of text may begin so: nothing is taken before the whole line is seen.
+            while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
+                text.pass(1);
+            }
+            if text.peek()?.is_some_and(|byte| !matches!(byte, b'\n' | b'[' | b'{')) {
+                return Err(wrong(&JsonError::invalid("trailing characters", text), self.hint).into());
+            }
             sink.is_read_as(InputFormat::Ndjson);
             let array = held.array();
             if check_one(&array).is_err() {

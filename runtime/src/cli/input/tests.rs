@@ -137,6 +137,7 @@ fn what_looks_like_json_and_is_none_is_an_error_with_its_place() {
     for (text, items, said) in [
         ("{\"a\":", 0, "line 1: not JSON: EOF while parsing a value at column 5"),
         ("[2026-01-02] started\n", 0, "line 1: not JSON: expected `,` or `]` at column 6"),
+        ("[12] see above\n", 0, "line 1: not JSON: trailing characters at column 6"),
         ("\n{\"a\":1}\nplain\n", 1, "line 3: not JSON: expected value at column 1"),
         ("{\"a\":1,\n \"a\":2}", 0, "line 2: not JSON: the key `a` twice in one object at column 5"),
         ("42\nplain\n", 1, "line 2: not JSON: expected value at column 1"),

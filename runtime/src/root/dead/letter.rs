@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::broker::kept::Kept;
 use crate::dead::{self, Attempt, FailureKind};
+use crate::frame::cbor;
 use crate::frame::id::{self, FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::{Headers, from_header_line, header};
@@ -138,7 +139,7 @@ impl Raw {
         Some(if undecodable {
             std::str::from_utf8(&self.payload).map_or_else(|_| bytes(), Value::from)
         } else {
-            ciborium::from_reader(&self.payload[..]).unwrap_or_else(|_| bytes())
+            cbor::value(&self.payload).unwrap_or_else(bytes)
         })
     }
 }
