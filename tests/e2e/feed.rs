@@ -206,6 +206,9 @@ fn feeding_ends_in_time_whatever_it_waits_for() {
     wait(&["-t", "1"], b"", "error: no item was taken for 1s: nothing came from standard input");
     wait(&["-t", "0"], b"{\"a\":", "error: no item was taken for 0s: nothing came from standard input");
     wait(&["-t", "1", "--dry-run"], b"1\n", "error: nothing came from the input for 1s");
+    let (mut bench, _stdin) = Process::start_fed(cluster.command(&["bench", "fed", "-f", "-", "-t", "1"]));
+    bench.said("error: not done after 1s: the items to feed are not read yet");
+    assert_eq!(bench.ended(), Some(3));
     // One is taken, and the queue is full.
     wait(&["-t", "1", "--pack-items", "1"], b"1\n2\n", "error: no item was taken for 1s: the queue is full");
     wait(&["-t", "1", "3"], b"", "error: no item was taken for 1s: the queue is full");

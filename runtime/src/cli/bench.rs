@@ -1,7 +1,7 @@
 //! `pcluster bench`
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use bytesize::ByteSize;
@@ -89,7 +89,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
     let root = context.root().await?;
     let mut bench = root.bench(&args.chain).await?;
-    let load = load(&args, root.broker().max_item()).await?;
+    let started = Instant::now();
+    let load = tokio::select! {
+        load = load(&args, root.broker().max_item()) => load?,
+        () = tokio::time::sleep(args.timeout.unwrap_or_default()), if args.timeout.is_some() => {
+            let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
+            return Err(TimedOut(format!("not done after {timeout}: the items to feed are not read yet")).into());
+        }
+    };
+    let left = args.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
     if bench.backlog() > 0 {
         let backlog = count(bench.backlog(), "unfinished message");
         output.note(&format!("{} has {backlog} already, which take part in what is measured", args.chain));
@@ -101,7 +109,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         bar.suspend(|| output.note("interrupted: waiting for what was fed; once more ends at once"));
     };
     let ended = tokio::select! {
-        ended = bench.run(&load, args.timeout, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
+        ended = bench.run(&load, left, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
             ended.map_err(anyhow::Error::from)
         }
         never = tell_waits(&waits, &bar, output) => match never {},

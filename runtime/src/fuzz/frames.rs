@@ -5,7 +5,7 @@ use ciborium::Value;
 use serde::de::IgnoredAny;
 
 use super::{Random, damage, rounds, try_door};
-use crate::frame::cbor::{CborError, MAX_DEPTH, check_one, split};
+use crate::frame::cbor::{CborError, MAX_DEPTH, check_one, split, value};
 use crate::frame::format::{Format, to_cbor};
 use crate::frame::id::{FrameId, Index};
 use crate::frame::json::to_json;
@@ -153,7 +153,10 @@ fn a_sequence_is_refused_or_is_items_back_to_back_that_can_be_shown() {
         for item in &frame.items {
             assert_eq!(check_one(item), Ok(()));
             assert_eq!(split(item).as_deref(), Ok(&[item.clone()][..]));
+            let shown = value(item);
             let Some(value) = decode(item) else { continue };
+            // Not a number is not equal to itself.
+            assert_eq!(format!("{shown:?}"), format!("{:?}", Some(&value)));
             decoded += 1;
             // Twice, because a large number in chunks is first put together and then found to be small.
             let again = to_cbor(&decode(&to_cbor(&value)).expect("our own"));
