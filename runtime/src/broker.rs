@@ -1,11 +1,13 @@
 //! NATS: the only module that names `async_nats`.
 //!
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
-//! what is stored where, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
+//! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
 //! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet.
 
 pub mod address;
+pub mod alive;
+pub mod arrange;
 mod ask;
 pub mod backlog;
 pub mod confirm;

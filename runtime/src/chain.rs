@@ -1,12 +1,16 @@
 //! A chain whose every value has been checked. The raw form is in [`manifest`]; only this form travels on. What the server
 //! keeps of a chain is in [`record`].
 
+mod bounds;
+mod config;
 pub mod default;
 mod hops;
 pub mod isolation;
 pub mod manifest;
 mod reader;
 pub mod record;
+mod retention;
+pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,16 +18,11 @@ use std::time::Duration;
 
 use crate::frame::format::Format;
 use crate::name::{ChainName, DIGEST_PREFIX, Digest, DigestError, NameError, StageName, Version};
+use crate::wire;
 use isolation::Reuse;
 use manifest::Manifest;
 use reader::Reader;
-
-/// The most memory an instance can have: what a 32-bit guest can address.
-const MEMORY_MAX: u64 = 4 << 30;
-/// The most copies that a server makes of a stream.
-const REPLICAS_MAX: u32 = 5;
-/// A guest's memory comes in pages of this size.
-const MEMORY_PAGE: u64 = 64 << 10;
+pub use retention::Retention;
 
 /// A chain.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,11 +66,13 @@ impl Queue {
     }
 
     fn new(reader: &Reader, raw: &manifest::Queue) -> Result<Self, ChainError> {
-        let ack_wait = reader.some_duration("ack_wait", raw.ack_wait.as_ref(), default::ACK_WAIT)?;
+        let ack_wait = bounds::ACK_WAIT.duration(reader, raw.ack_wait.as_ref(), default::ACK_WAIT)?;
         let needs = Self::needs(ack_wait);
         let default = default::DUPLICATE_WINDOW.max(needs);
-        let duplicate_window = reader.some_duration("duplicate_window", raw.duplicate_window.as_ref(), default)?;
-        if duplicate_window < needs {
+        let mut duplicate_window = bounds::DUPLICATE_WINDOW.duration(reader, raw.duplicate_window.as_ref(), default)?;
+        if duplicate_window < needs && reader.is_deployed {
+            duplicate_window = needs;
+        } else if duplicate_window < needs {
             let (ack_wait, needs) = (humantime::format_duration(ack_wait), humantime::format_duration(needs));
             let problem = format!(
                 "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\": until a dead node's items are with \
@@ -79,36 +80,7 @@ impl Queue {
             );
             return Err(reader.error("duplicate_window", problem));
         }
-        Ok(Self { limit: reader.count("limit", raw.limit, default::QUEUE_LIMIT)?, ack_wait, duplicate_window })
-    }
-}
-
-/// How long results and dead letters stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// The oldest that is kept.
-    pub max_age: Duration,
-    /// The room in bytes for each kind, set aside on the server; `None`: no limit, and nothing set aside.
-    pub max_bytes: Option<u64>,
-}
-
-impl Retention {
-    fn new(reader: &Reader, raw: &manifest::Results, queue: &Queue) -> Result<Self, ChainError> {
-        let max_age = reader.some_duration("max_age", raw.max_age.as_ref(), default::RESULTS_MAX_AGE)?;
-        let needs = Queue::needs(queue.ack_wait);
-        if max_age < needs {
-            let (ack_wait, needs) = (humantime::format_duration(queue.ack_wait), humantime::format_duration(needs));
-            let problem = format!(
-                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: the server forgets \
-                 with a result that it was stored"
-            );
-            return Err(reader.error("max_age", problem));
-        }
-        let max_bytes = match &raw.max_bytes {
-            None => None,
-            given => Some(reader.size("max_bytes", given.as_ref(), 0)?),
-        };
-        Ok(Self { max_age, max_bytes })
+        Ok(Self { limit: bounds::LIMIT.count(reader, raw.limit, default::QUEUE_LIMIT)?, ack_wait, duplicate_window })
     }
 }
 
@@ -127,6 +99,8 @@ pub struct Stage {
     pub concurrency: u32,
     /// Messages handed out to run at once in the whole cluster; `None`: no limit.
     pub max_in_flight: Option<u32>,
+    /// The same of each of the stage's queues: what a revision of wire 1 means by it.
+    pub lane_limit: Option<u32>,
     /// How long one item may take.
     pub timeout: Duration,
     /// Memory of one instance in bytes.
@@ -207,26 +181,37 @@ impl Chain {
     ///
     /// The first thing that cannot be.
     pub fn new(manifest: &Manifest) -> Result<Self, ChainError> {
+        Self::read(manifest, false)
+    }
+
+    /// Checks a manifest that was deployed. What is beyond a bound is moved within it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be.
+    pub fn stored(manifest: &Manifest) -> Result<Self, ChainError> {
+        Self::read(manifest, true)
+    }
+
+    fn read(manifest: &Manifest, is_deployed: bool) -> Result<Self, ChainError> {
         let name: ChainName = manifest.name.parse()?;
         let version: Version = manifest.version.parse()?;
         if manifest.stages.is_empty() {
             return Err(ChainError::NoStage);
         }
+        let is_old = is_deployed && manifest.wire.is_none_or(|wire| wire < wire::WIRE);
         let mut names = BTreeSet::new();
         let mut stages = Vec::with_capacity(manifest.stages.len());
         for raw in &manifest.stages {
-            let stage = Stage::new(raw, stages.is_empty())?;
+            let stage = Stage::new(raw, stages.is_empty(), is_deployed, is_old)?;
             if !names.insert(stage.name.clone()) {
                 return Err(ChainError::DuplicateStage(stage.name));
             }
             stages.push(stage);
         }
-        let replicas = manifest.replicas.unwrap_or(default::REPLICAS);
-        if !(1..=REPLICAS_MAX).contains(&replicas) {
-            let reader = Reader { place: String::new() };
-            return Err(reader.error("replicas", format!("must be between 1 and {REPLICAS_MAX}, not {replicas}")));
-        }
-        let top = |place: &str| Reader { place: format!("[{place}] ") };
+        let reader = Reader { place: String::new(), is_deployed };
+        let replicas = bounds::REPLICAS.count(&reader, manifest.replicas, default::REPLICAS)?;
+        let top = |place: &str| Reader { place: format!("[{place}] "), is_deployed };
         let results = top("results");
         let queue = Queue::new(&top("queue"), &manifest.queue)?;
         let retention = Retention::new(&results, &manifest.results, &queue)?;
@@ -241,19 +226,18 @@ impl Chain {
 }
 
 impl Stage {
-    fn new(raw: &manifest::Stage, is_first: bool) -> Result<Self, ChainError> {
+    fn new(raw: &manifest::Stage, is_first: bool, is_deployed: bool, is_old: bool) -> Result<Self, ChainError> {
         let name: StageName = raw.name.parse()?;
-        let reader = Reader { place: format!("stage `{name}`: ") };
+        let reader = Reader { place: format!("stage `{name}`: "), is_deployed };
         let plugin = if raw.plugin.starts_with(DIGEST_PREFIX) {
             let digest = raw.plugin.parse().map_err(|error| ChainError::Digest { stage: name.clone(), error })?;
             Plugin::Stored(digest)
         } else {
             Plugin::File(PathBuf::from(&raw.plugin))
         };
-        let memory = reader.size("memory", raw.memory.as_ref(), default::MEMORY)?;
-        if !(MEMORY_PAGE..=MEMORY_MAX).contains(&memory) {
-            return Err(reader.error("memory", "must be between \"64KiB\" and \"4GiB\""));
-        }
+        let memory = raw.memory.as_ref().map_or(Ok(default::MEMORY), |text| bounds::MEMORY.size(&reader, text))?;
+        let in_flight = raw.max_in_flight.map(|number| bounds::MAX_IN_FLIGHT.count(&reader, Some(number), number));
+        let in_flight = in_flight.transpose()?;
         for key in raw.env.keys() {
             if key.is_empty() || key.contains(['=', '\0']) {
                 return Err(reader.error("env", format!("`{key}` cannot be the name of a variable")));
@@ -263,12 +247,10 @@ impl Stage {
             task: raw.task.clone().unwrap_or_else(|| raw.name.clone()),
             plugin,
             config: raw.config.clone().unwrap_or_default(),
-            concurrency: reader.count("concurrency", raw.concurrency, default::CONCURRENCY)?,
-            max_in_flight: match raw.max_in_flight {
-                Some(number) => Some(reader.count("max_in_flight", Some(number), number)?),
-                None => None,
-            },
-            timeout: reader.some_duration("timeout", raw.timeout.as_ref(), default::TIMEOUT)?,
+            concurrency: bounds::CONCURRENCY.count(&reader, raw.concurrency, default::CONCURRENCY)?,
+            max_in_flight: in_flight.filter(|_| !is_old),
+            lane_limit: in_flight.filter(|_| is_old),
+            timeout: bounds::TIMEOUT.duration(&reader, raw.timeout.as_ref(), default::TIMEOUT)?,
             memory,
             reuse: isolation::reuse(&reader, raw)?,
             inline: hops::inline(&reader, raw, is_first)?,
@@ -281,11 +263,8 @@ impl Stage {
 
 impl Retry {
     fn new(reader: &Reader, raw: &manifest::Retry) -> Result<Self, ChainError> {
-        let backoff = match &raw.backoff {
-            None => default::BACKOFF.to_vec(),
-            Some(waits) => waits.iter().map(|text| reader.duration("backoff", text)).collect::<Result<_, _>>()?,
-        };
-        Ok(Self { attempts: reader.count("attempts", raw.attempts, default::ATTEMPTS)?, backoff })
+        let attempts = bounds::ATTEMPTS.count(reader, raw.attempts, default::ATTEMPTS)?;
+        Ok(Self { attempts, backoff: bounds::backoff(reader, raw)? })
     }
 }
 
@@ -336,9 +315,12 @@ mod tests {
                 "timeout = \"soon\"",
                 "stage `s`: `timeout`: `soon` is not a duration; write one like \"500ms\", \"30s\" or \"5m\"",
             ),
-            ("timeout = \"0s\"", "stage `s`: `timeout`: must be more than zero"),
+            ("timeout = \"0s\"", "stage `s`: `timeout`: must be at least \"1ms\": a node measures it in milliseconds"),
             ("memory = \"lots\"", "stage `s`: `memory`: `lots` is not a size; write one like \"64MiB\" or \"1GiB\""),
-            ("memory = \"1KiB\"", "stage `s`: `memory`: must be between \"64KiB\" and \"4GiB\""),
+            (
+                "memory = \"1KiB\"",
+                "stage `s`: `memory`: must be at least \"64KiB\": a guest's memory comes in pages of that size",
+            ),
             ("concurrency = 0", "stage `s`: `concurrency`: must be at least 1"),
             ("retry = { attempts = 0 }", "stage `s`: `attempts`: must be at least 1"),
             ("env = { \"A=B\" = \"c\" }", "stage `s`: `env`: `A=B` cannot be the name of a variable"),
@@ -380,9 +362,9 @@ mod tests {
         };
         assert_eq!(with("").expect("valid").replicas, 1);
         assert_eq!(with("replicas = 3").expect("valid").replicas, 3);
-        for wrong in [0, 6] {
+        for (wrong, bound) in [(0, "least 1"), (6, "most 5: NATS keeps no more copies of a stream")] {
             let error = with(&format!("replicas = {wrong}")).expect_err("wrong").to_string();
-            assert_eq!(error, format!("`replicas`: must be between 1 and 5, not {wrong}"));
+            assert_eq!(error, format!("`replicas`: must be at {bound}"));
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`name`], [`chain`], [`subject`], [`frame`], [`log`], [`dead`] | pure: names, manifests, the wire; no I/O |
+//! | [`name`], [`chain`], [`subject`], [`frame`], [`log`], [`dead`], [`wire`](mod@wire) | pure: names, manifests, the wire; no I/O |
 //! | [`broker`] | NATS; the only module that names `async_nats` |
 //! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
 //! | [`node`] | takes items and runs them |
@@ -33,3 +33,4 @@ pub mod root;
 pub mod shutdown;
 pub mod subject;
 pub mod telemetry;
+pub mod wire;

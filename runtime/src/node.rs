@@ -11,6 +11,7 @@
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
+mod arrange;
 mod backlog;
 pub mod catalog;
 mod claims;
@@ -151,7 +152,10 @@ impl Node {
             tokio::select! {
                 Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains).await,
                 _ = count.tick() => self.catalog.send_counts().await,
-                _ = retire.tick() => self.catalog.retire(),
+                _ = retire.tick() => {
+                    self.catalog.retire();
+                    self.catalog.arrange();
+                }
                 _ = empty.tick(), if self.settings.until_empty => {
                     if self.catalog.is_empty().await {
                         return Ok(());

@@ -134,13 +134,56 @@ pub enum RootError {
     /// The version exists with other content.
     #[error(
         "chain `{chain}` already has a version {version}, and its content is another; \
-         write a new version into the manifest and deploy again"
+         write a new version into the manifest and deploy again{winner}"
     )]
     VersionConflict {
         /// The chain.
         chain: ChainName,
         /// The version.
         version: Version,
+        /// Who deployed that version, in parentheses, if it is known.
+        winner: String,
+    },
+    /// The state names the revision, and the intake does not lead to it yet.
+    #[error(
+        "chain `{chain}` {version} is deployed as {revision}, but its intake could not be moved to it: {error}; \
+         nodes try again, and so does deploying it once more"
+    )]
+    NotMoved {
+        /// The chain.
+        chain: ChainName,
+        /// The version.
+        version: Version,
+        /// The revision.
+        revision: Revision,
+        /// Why.
+        error: BrokerError,
+    },
+    /// Others deploy the same chain all the time.
+    #[error("others deploy chain `{0}` at the same time; nothing was changed, deploy again")]
+    Crowded(ChainName),
+    /// Another stream has the intake's subject.
+    #[error(
+        "the subject `{}` belongs to the stream `{stream}` already; remove that subject from it, or give the chain \
+         another name",
+        crate::subject::intake(chain)
+    )]
+    IntakeTaken {
+        /// The chain.
+        chain: ChainName,
+        /// The stream.
+        stream: String,
+    },
+    /// Results or dead letters would be removed.
+    #[error(
+        "deploying chain `{chain}` would remove {what} that are kept already; write a larger `max_age` or `max_bytes` \
+         below `[results]`, or remove them with `--force`"
+    )]
+    WouldDrop {
+        /// The chain.
+        chain: ChainName,
+        /// How many of what.
+        what: String,
     },
     /// The chain's intake is closed.
     #[error("the intake of chain `{0}` is closed; `pcluster start {0}` opens it")]
@@ -234,7 +277,8 @@ impl Root {
     /// The registry and a chain's state in it.
     async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), RootError> {
         if let Some(registry) = self.broker.registry().await? {
-            if let Some(marked) = registry.state(chain).await? {
+            if let Some(marked) = registry.state(chain).await?.filter(|marked| marked.state.is_deployed()) {
+                self.broker.check_wire(chain).await?;
                 return Ok((registry, marked));
             }
             let chains = registry.chains().await?;
@@ -252,7 +296,7 @@ impl Root {
         let unreadable = |reason: String| RootError::Registry { what: format!("chain `{chain}` {revision}"), reason };
         let deployed = registry.deployed(chain, revision).await?;
         let deployed = deployed.ok_or_else(|| unreadable("its manifest is missing".to_owned()))?;
-        let checked = Chain::new(&deployed.manifest).map_err(|error| unreadable(error.to_string()))?;
+        let checked = Chain::stored(&deployed.manifest).map_err(|error| unreadable(error.to_string()))?;
         Ok((deployed, checked))
     }
 }

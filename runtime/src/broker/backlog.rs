@@ -110,6 +110,20 @@ impl Broker {
         }
     }
 
+    /// The most messages that any subject of a stream holds.
+    pub(super) async fn fullest(&self, stream: &str) -> Result<u64, BrokerError> {
+        let (mut fullest, mut seen) = (0, 0);
+        loop {
+            let page = self.stream_state(stream, Some((">", seen))).await?;
+            let subjects = page.state.subjects.unwrap_or_default();
+            seen += subjects.len();
+            fullest = subjects.values().copied().fold(fullest, u64::max);
+            if subjects.is_empty() || seen >= page.total {
+                return Ok(fullest);
+            }
+        }
+    }
+
     /// Whether an older revision has nothing left: the intake leads elsewhere and its queues are empty. Both are told by one
     /// answer of the server, so nothing can be fed in between. What is put back into its queues is told by the registry: see
     /// [`State::live`](crate::chain::record::State::live).

@@ -6,9 +6,13 @@ use async_nats::jetstream;
 
 use super::OLDEST_SERVER;
 use crate::name::ChainName;
+use crate::wire::WireError;
 
 /// What to do when the server has no room.
 pub(super) const MORE_ROOM: &str = "give it more room with `max_file_store` in its configuration";
+
+/// What to do when the server lets a consumer hand out too few messages.
+const MORE_IN_FLIGHT: &str = "a million items may wait for their back-off; allow as many with `max_ack_pending` below `limits` in its configuration";
 
 /// JetStream's error codes that mean something here, from the server's `errors.json`.
 pub(super) mod code {
@@ -16,6 +20,8 @@ pub(super) mod code {
     pub const CONSUMER_CREATE: u64 = 10012;
     /// Consumer not found.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// A consumer asks for more messages to be handed out at once than the server allows.
+    pub const IN_FLIGHT_LIMIT: u64 = 10121;
     /// Two consumers of a work queue would take the same.
     pub const CONSUMERS_OVERLAP: u64 = 10100;
     /// Stream not found.
@@ -144,6 +150,9 @@ pub enum BrokerError {
         /// What the server said.
         description: String,
     },
+    /// What is deployed speaks a wire that this program does not.
+    #[error(transparent)]
+    Wire(#[from] WireError),
     /// No answer in time.
     #[error("the server gave no answer in time to the request to {0}")]
     Timeout(String),
@@ -169,7 +178,11 @@ impl BrokerError {
         let text = error.to_string();
         // The library writes `description (code N, error code N)`; the code has a place of its own here.
         let text = text.split(" (code ").next().unwrap_or(&text);
-        let description = if code::NO_ROOM.contains(&code) { format!("{text}; {MORE_ROOM}") } else { text.to_owned() };
+        let description = match code {
+            _ if code::NO_ROOM.contains(&code) => format!("{text}; {MORE_ROOM}"),
+            code::IN_FLIGHT_LIMIT => format!("{text}; {MORE_IN_FLIGHT}"),
+            _ => text.to_owned(),
+        };
         Self::Server { what, code, description }
     }
 

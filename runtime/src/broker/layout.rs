@@ -1,13 +1,15 @@
 //! What the streams and consumers look like; [`super::stream`] makes them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
 
 use crate::chain::record::State;
+use crate::chain::settings::{KeptSettings, WorkSettings};
 use crate::chain::{Chain, Stage};
-use crate::name::Revision;
+use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Lane};
 
 /// Room for log lines, in bytes; the oldest go first.
@@ -105,66 +107,120 @@ fn plugins() -> Config {
     }
 }
 
-/// The work stream: it holds exactly the items that are not finished.
-pub(super) fn work(chain: &Chain, state: &State) -> Config {
-    let intake = subject::intake(&chain.name);
-    let mut subjects: Vec<String> =
-        state.live.iter().flat_map(|revision| subject::queued(&chain.name, *revision)).collect();
-    let mut transform = None;
-    if state.open {
-        let first = &chain.stages[0].name;
-        transform = Some(SubjectTransform {
-            source: intake.clone(),
-            destination: subject::work(&chain.name, state.active, first),
-        });
-        subjects.insert(0, intake);
-    }
+/// The work stream: it holds exactly the items that are not finished. `first` is the first stage of the active revision.
+pub(super) fn work(chain: &ChainName, state: &State, first: &StageName, settings: &WorkSettings) -> Config {
+    let transform = is_fed(state).then(|| SubjectTransform {
+        source: subject::intake(chain),
+        destination: subject::work(chain, state.active, first),
+    });
     Config {
-        name: subject::work_stream(&chain.name),
-        description: Some(format!("pcluster: the unfinished items of chain {}", chain.name)),
-        subjects,
+        name: subject::work_stream(chain),
+        description: Some(format!("pcluster: the unfinished items of chain {chain}")),
+        subjects: work_subjects(chain, state).into_iter().collect(),
         subject_transform: transform,
         retention: RetentionPolicy::WorkQueue,
         storage: StorageType::File,
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
-        max_messages_per_subject: i64::try_from(chain.queue.limit).unwrap_or(i64::MAX),
-        duplicate_window: chain.queue.duplicate_window,
+        max_messages: -1,
+        max_messages_per_subject: limit(Some(settings.limit)),
+        duplicate_window: settings.duplicate_window,
         allow_atomic_publish: true,
         allow_direct: true,
-        num_replicas: chain.replicas as usize,
+        num_replicas: settings.replicas as usize,
         ..Config::default()
     }
 }
 
+/// What a work stream listens on: the queues of all revisions that may have items, and the intake while it is open.
+pub(super) fn work_subjects(chain: &ChainName, state: &State) -> BTreeSet<String> {
+    let queued = state.held().into_iter().flat_map(|revision| subject::queued(chain, revision));
+    queued.chain(is_fed(state).then(|| subject::intake(chain))).collect()
+}
+
+fn is_fed(state: &State) -> bool {
+    state.open && state.is_deployed()
+}
+
 /// The results of a chain, and the notes of its last hop, which go by themselves.
-pub(super) fn results(chain: &Chain) -> Config {
-    let (name, subjects) = (&chain.name, vec![subject::results(&chain.name), subject::notes(&chain.name)]);
-    Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(name), subjects, "results") }
+pub(super) fn results(chain: &ChainName, settings: &KeptSettings) -> Config {
+    let subjects = vec![subject::results(chain), subject::notes(chain)];
+    Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(chain), subjects, "results", settings) }
 }
 
 /// The dead letters of a chain.
-pub(super) fn dead(chain: &Chain) -> Config {
-    let name = &chain.name;
-    kept(chain, subject::dead_stream(name), vec![subject::dead_all(name)], "dead letters")
+pub(super) fn dead(chain: &ChainName, settings: &KeptSettings) -> Config {
+    kept(chain, subject::dead_stream(chain), vec![subject::dead_all(chain)], "dead letters", settings)
 }
 
-fn kept(chain: &Chain, name: String, subjects: Vec<String>, what: &str) -> Config {
+fn kept(chain: &ChainName, name: String, subjects: Vec<String>, what: &str, settings: &KeptSettings) -> Config {
     Config {
         name,
-        description: Some(format!("pcluster: the {what} of chain {}", chain.name)),
+        description: Some(format!("pcluster: the {what} of chain {chain}")),
         subjects,
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         discard: DiscardPolicy::Old,
-        max_age: chain.retention.max_age,
-        max_bytes: chain.retention.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-        duplicate_window: chain.queue.duplicate_window.min(chain.retention.max_age),
+        max_age: settings.max_age.unwrap_or_default(),
+        max_bytes: limit(settings.max_bytes),
+        duplicate_window: settings.duplicate_window,
         allow_atomic_publish: true,
         allow_direct: true,
-        num_replicas: chain.replicas as usize,
+        num_replicas: settings.replicas as usize,
         ..Config::default()
     }
+}
+
+/// The server writes -1 where there is no limit.
+fn limit(limit: Option<u64>) -> i64 {
+    limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1)
+}
+
+/// The settings that a work stream has.
+pub(super) fn work_settings(config: &Config) -> WorkSettings {
+    WorkSettings {
+        limit: u64::try_from(config.max_messages_per_subject).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX),
+        duplicate_window: config.duplicate_window,
+        replicas: replicas(config),
+    }
+}
+
+/// The settings that a stream of results or dead letters has.
+pub(super) fn kept_settings(config: &Config) -> KeptSettings {
+    KeptSettings {
+        max_age: Some(config.max_age).filter(|age| !age.is_zero()),
+        max_bytes: u64::try_from(config.max_bytes).ok().filter(|bytes| *bytes > 0),
+        duplicate_window: config.duplicate_window,
+        replicas: replicas(config),
+    }
+}
+
+fn replicas(config: &Config) -> u32 {
+    u32::try_from(config.num_replicas).unwrap_or(1).max(1)
+}
+
+/// Returns `true` if a stream is as it is to be, in all that pcluster decides on.
+pub(super) fn is_like(config: &Config, wanted: &Config) -> bool {
+    let sorted = |subjects: &[String]| subjects.iter().cloned().collect::<BTreeSet<_>>();
+    // The server writes -1 for the 0 that the library sends where nothing is asked for.
+    let numbers = |config: &Config| {
+        [config.max_messages, config.max_messages_per_subject, config.max_bytes].map(|number| number.max(0))
+    };
+    let rest = |config: &Config| (config.max_age, config.duplicate_window, config.num_replicas, config.discard);
+    let switches = |config: &Config| {
+        let per_subject = config.discard_new_per_subject;
+        (per_subject, config.allow_rollup, config.allow_direct, config.allow_atomic_publish, config.allow_message_ttl)
+    };
+    let transform = |config: &Config| {
+        let transform = config.subject_transform.as_ref();
+        transform.map(|transform| (transform.source.clone(), transform.destination.clone()))
+    };
+    sorted(&config.subjects) == sorted(&wanted.subjects)
+        && transform(config) == transform(wanted)
+        && numbers(config) == numbers(wanted)
+        && rest(config) == rest(wanted)
+        && switches(config) == switches(wanted)
+        && config.metadata == wanted.metadata
 }
 
 /// Messages of a hop's first lane that nodes may hold at once if its stage sets no limit. None of them waits for long.
@@ -184,6 +240,7 @@ pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) 
         ack_wait: chain.queue.ack_wait,
         max_deliver: -1,
         max_ack_pending: match (lane, stage.max_in_flight) {
+            _ if stage.lane_limit.is_some() => stage.lane_limit.map_or(-1, i64::from),
             (Lane::Work, Some(limit)) => i64::from(limit),
             (Lane::Work, None) => WORK_IN_FLIGHT,
             _ => WAITING,

@@ -7,18 +7,22 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::error::code;
 use super::follow::{Follower, From, Step};
 use super::{Broker, BrokerError};
+use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
 use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM, ChainKey, STATES_ALL};
+use crate::wire;
 
 /// The header that marks an entry as removed.
 const OPERATION: &str = "KV-Operation";
+/// What it says then.
+const REMOVED: &str = "DEL";
 /// Entries that are read side by side.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -59,6 +63,17 @@ struct Entry {
     value: Option<Vec<u8>>,
 }
 
+/// What an entry was before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Its newest message was the one with this mark.
+    Mark(u64),
+    /// It was not there, or removed.
+    None,
+    /// It was never there.
+    Never,
+}
+
 impl Broker {
     /// The registry; `None` if it is not there.
     ///
@@ -91,7 +106,7 @@ impl Registry {
         let key = subject::state_key(chain);
         let Some(entry) = self.entry(&key).await? else { return Ok(None) };
         let Some(value) = entry.value else { return Ok(None) };
-        let state = serde_json::from_slice(&value).map_err(|error| unreadable(&key, &error))?;
+        let state = read_state(chain, &value)?;
         Ok(Some(Marked { state, mark: entry.mark }))
     }
 
@@ -107,7 +122,8 @@ impl Registry {
         state: &State,
     ) -> Result<bool, BrokerError> {
         let what = format!("write the state of chain `{chain}`");
-        self.swap(&subject::state_key(chain), before.map(|before| before.mark), state, &what).await
+        let before = before.map_or(Before::None, |before| Before::Mark(before.mark));
+        self.swap(&subject::state_key(chain), before, state, &what).await
     }
 
     /// The manifest of a revision.
@@ -117,18 +133,77 @@ impl Registry {
     /// If the server does not answer, or the entry cannot be read.
     pub async fn deployed(&self, chain: &ChainName, revision: Revision) -> Result<Option<Deployed>, BrokerError> {
         let key = subject::manifest_key(chain, revision);
-        let value = self.entry(&key).await?.and_then(|entry| entry.value);
-        value.map(|json| serde_json::from_slice(&json).map_err(|error| unreadable(&key, &error))).transpose()
+        let Some(json) = self.entry(&key).await?.and_then(|entry| entry.value) else { return Ok(None) };
+        let spoken = serde_json::from_slice(&json).ok().and_then(|Spoken { manifest }| manifest.wire);
+        wire::check(|| format!("chain `{chain}` {revision}"), spoken.as_deref())?;
+        serde_json::from_slice(&json).map(Some).map_err(|error| unreadable(&key, &error))
     }
 
-    /// Writes the manifest of a new revision. Says whether the revision's number was free.
+    /// The manifest of a revision, raw and checked; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or the manifest cannot be read.
+    pub async fn checked(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+    ) -> Result<Option<(Deployed, Chain)>, BrokerError> {
+        let Some(deployed) = self.deployed(chain, revision).await? else { return Ok(None) };
+        let checked = Chain::stored(&deployed.manifest).map_err(|error| BrokerError::Other {
+            what: format!("read the manifest of chain `{chain}` {revision}"),
+            reason: error.to_string(),
+        })?;
+        Ok(Some((deployed, checked)))
+    }
+
+    /// Writes the manifest of a new revision. Says whether the revision's number was free: one that was used before never is,
+    /// even if its manifest was removed.
     ///
     /// # Errors
     ///
     /// If the server does not take it.
     pub async fn add_deployed(&self, deployed: &Deployed) -> Result<bool, BrokerError> {
         let key = subject::manifest_key(&deployed.chain, deployed.revision);
-        self.swap(&key, None, deployed, &format!("write the manifest `{key}`")).await
+        self.swap(&key, Before::Never, deployed, &format!("write the manifest `{key}`")).await
+    }
+
+    /// Removes the manifest of a revision that was never deployed.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not take it.
+    pub async fn remove_deployed(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
+        let key = subject::manifest_key(chain, revision);
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, REMOVED);
+        self.broker.put(subject::entry(&key), headers, Bytes::new(), || format!("remove the manifest `{key}`")).await
+    }
+
+    /// Removes the state of a chain that was never deployed, if it is still what it was. Says whether it was.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not take it.
+    pub async fn remove_state(&self, chain: &ChainName, before: &Marked) -> Result<bool, BrokerError> {
+        let key = subject::state_key(chain);
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, REMOVED);
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, before.mark.to_string());
+        let what = || format!("remove the state of chain `{chain}`");
+        match self.broker.put(subject::entry(&key), headers, Bytes::new(), what).await {
+            Ok(()) => Ok(true),
+            // An earlier try may have removed it, and the answer was lost.
+            Err(error) if error.code().is_some_and(|code| code::WRONG_LAST_SEQUENCE.contains(&code)) => {
+                Ok(self.entry(&key).await?.is_none_or(|entry| entry.value.is_none()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The connection.
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The names of all chains, sorted.
@@ -150,7 +225,10 @@ impl Registry {
         // A removed entry leaves a message that says so.
         let there = names.into_iter().map(|chain| async move {
             let entry = self.entry(&subject::state_key(&chain)).await?;
-            Ok::<_, BrokerError>(entry.and_then(|entry| entry.value).map(|_| chain))
+            // Nor is a chain there whose first deploy is under way.
+            let value = entry.and_then(|entry| entry.value);
+            let is_deployed = |value: &Vec<u8>| read_state(&chain, value).map_or(true, |state| state.is_deployed());
+            Ok::<_, BrokerError>(value.filter(is_deployed).map(|_| chain))
         });
         let there: Vec<_> = futures_util::stream::iter(there).buffered(SIDE_BY_SIDE).try_collect().await?;
         let mut chains: Vec<ChainName> = there.into_iter().flatten().collect();
@@ -178,17 +256,20 @@ impl Registry {
         }))
     }
 
-    /// Writes an entry if its newest message is still the one with this mark (`None`: there is no entry). Says whether it was.
+    /// Writes an entry if it is still as it was before. Says whether it was.
     async fn swap(
         &self,
         key: &str,
-        before: Option<u64>,
+        before: Before,
         value: &(impl Serialize + Sync),
         what: &str,
     ) -> Result<bool, BrokerError> {
         let json: Arc<[u8]> =
             serde_json::to_vec_pretty(value).map_err(|error| BrokerError::other(what, &error))?.into();
-        let mut mark = before.unwrap_or(0);
+        let mut mark = match before {
+            Before::Mark(mark) => mark,
+            Before::None | Before::Never => 0,
+        };
         loop {
             let mut headers = HeaderMap::new();
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, mark.to_string());
@@ -202,7 +283,9 @@ impl Registry {
                 // An earlier try has written it, and the answer was lost.
                 Some(Entry { value: Some(value), .. }) if *value == *json => return Ok(true),
                 // A removed entry counts as none, but its message has a mark.
-                Some(Entry { value: None, mark: removed }) if before.is_none() && removed != mark => mark = removed,
+                Some(Entry { value: None, mark: removed }) if before == Before::None && removed != mark => {
+                    mark = removed;
+                }
                 _ => return Ok(false),
             }
         }
@@ -226,12 +309,36 @@ impl Changes {
             if seen.headers.get(OPERATION).is_some() {
                 return Ok(Change::Removed(chain));
             }
-            return Ok(match serde_json::from_slice(&seen.payload) {
+            return Ok(match read_state(&chain, &seen.payload) {
                 Ok(state) => Change::State(chain, state),
                 Err(error) => Change::Unreadable(key.to_owned(), error.to_string()),
             });
         }
     }
+}
+
+/// A deployed manifest, as far as its wire is concerned.
+#[derive(Deserialize)]
+struct Spoken {
+    manifest: Wire,
+}
+
+/// The number of a wire, whatever the rest looks like.
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(default, deserialize_with = "as_text")]
+    wire: Option<String>,
+}
+
+fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok((!value.is_null()).then(|| value.to_string()))
+}
+
+fn read_state(chain: &ChainName, json: &[u8]) -> Result<State, BrokerError> {
+    let spoken = serde_json::from_slice(json).ok().and_then(|Wire { wire }| wire);
+    wire::check(|| format!("chain `{chain}`"), spoken.as_deref())?;
+    serde_json::from_slice(json).map_err(|error| unreadable(&subject::state_key(chain), &error))
 }
 
 fn unreadable(key: &str, error: &serde_json::Error) -> BrokerError {

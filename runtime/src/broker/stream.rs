@@ -1,6 +1,7 @@
 //! What is stored where: makes and changes the streams of a chain and those that all chains share, and the consumers of a
 //! chain's hops.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::{self, pull};
@@ -11,7 +12,6 @@ use tokio::time::Instant;
 
 use super::error::code;
 use super::{Broker, BrokerError, layout};
-use crate::chain::record::State;
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Count, Lane};
@@ -53,44 +53,14 @@ impl Broker {
         }
     }
 
-    /// Makes the streams of a chain's results and dead letters, and makes those that are there agree with the manifest. No
-    /// item is touched. Only these take their room in advance, so a server without it says so here; and so does one that
-    /// has fewer servers beside it than the chain asks for.
+    /// Makes the consumers that all pullers of a chain share, where they are missing.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn apply_retention(&self, chain: &Chain) -> Result<(), BrokerError> {
-        let mut made = Vec::new();
-        for config in [layout::results(chain), layout::dead(chain)] {
-            match self.update_or_create(&config).await {
-                Ok(true) => made.push(config.name),
-                Ok(false) => {}
-                Err(error) => {
-                    // One without the other would only keep room from those who need it.
-                    for stream in made {
-                        let deleted = self.delete_stream(&stream).await;
-                        tracing::debug!(stream, ?deleted, "what is left of a deploy that is refused");
-                    }
-                    return Err(refusal(chain, error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the chain's streams agree with its state, and makes them where they are missing. From the moment the server
-    /// has done so, newly fed items belong to the active revision.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
-    pub async fn apply(&self, chain: &Chain, state: &State) -> Result<(), BrokerError> {
-        self.apply_retention(chain).await?;
-        self.apply_work(&chain.name, layout::work(chain, state)).await?;
-        self.create_consumer(&subject::results_stream(&chain.name), layout::pull(subject::results(&chain.name)))
-            .await?;
-        self.create_dead_consumer(&chain.name).await
+    pub(super) async fn create_pull_consumers(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        self.create_consumer(&subject::results_stream(chain), layout::pull(subject::results(chain))).await?;
+        self.create_dead_consumer(chain).await
     }
 
     /// Makes the consumer that those share who pull dead letters along with results, where it is missing.
@@ -102,26 +72,15 @@ impl Broker {
         self.create_consumer(&subject::dead_stream(chain), layout::pull(subject::dead_all(chain))).await
     }
 
-    /// Makes the work stream agree with this, or makes it. One that follows on one that was removed counts on from a place that
-    /// was never used: nodes make idempotency keys of places, and the streams of results and dead letters remember those.
-    async fn apply_work(&self, chain: &ChainName, mut config: Config) -> Result<(), BrokerError> {
-        match self.update(&config).await {
-            Err(error) if error.is_not_found() => {}
-            updated => return updated,
-        }
+    /// Where a work stream begins to count: one that follows on one that was removed counts on from a place that was never
+    /// used, because nodes make idempotency keys of places, and the streams of results and dead letters remember those.
+    pub(super) async fn first_sequence(&self, chain: &ChainName) -> Result<Option<u64>, BrokerError> {
         for kept in [subject::results_stream(chain), subject::dead_stream(chain)] {
             if self.stream_facts(&kept).await?.last_sequence > 0 {
-                config.first_sequence = Some(unused_sequence());
+                return Ok(Some(unused_sequence()));
             }
         }
-        match self.create(&config).await {
-            // Another was faster.
-            Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
-                config.first_sequence = None;
-                self.update(&config).await
-            }
-            created => created.map(drop),
-        }
+        Ok(None)
     }
 
     /// Makes the consumers of a revision's hops, where they are missing.
@@ -211,6 +170,48 @@ impl Broker {
         }
     }
 
+    /// Removes the streams of a chain that was never deployed: those that are named, and those that were never used.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn delete_new_streams(&self, chain: &ChainName, made: &BTreeSet<String>) -> Result<(), BrokerError> {
+        let kept = [subject::results_stream(chain), subject::dead_stream(chain)];
+        let mut is_used = false;
+        for stream in &kept {
+            match self.stream_facts(stream).await {
+                Err(error) if error.is_not_found() => {}
+                facts => is_used |= facts?.last_sequence > 0,
+            }
+        }
+        for stream in [subject::work_stream(chain)].iter().chain(&kept) {
+            if is_used && !made.contains(stream) {
+                continue;
+            }
+            match self.delete_stream(stream).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams that listen on a subject.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn streams_of(&self, subject: &str) -> Result<Vec<String>, BrokerError> {
+        #[derive(Deserialize)]
+        struct Names {
+            #[serde(default)]
+            streams: Option<Vec<String>>,
+        }
+        let what = || format!("tell which stream `{subject}` belongs to");
+        let names: Names = self.api("STREAM.NAMES".to_owned(), &json!({ "subject": subject }), what).await?;
+        Ok(names.streams.unwrap_or_default())
+    }
+
     /// Removes every message that a revision has queued.
     ///
     /// # Errors
@@ -279,21 +280,8 @@ impl Broker {
         published.map_err(|error| BrokerError::other("count", &error))
     }
 
-    /// Says whether it was made. One that is there is not made again, because the server would want its room a second time.
-    async fn update_or_create(&self, config: &Config) -> Result<bool, BrokerError> {
-        match self.update(config).await {
-            Err(error) if error.is_not_found() => {}
-            updated => return updated.map(|()| false),
-        }
-        match self.create(config).await {
-            // Another was faster.
-            Err(error) if error.code() == Some(code::STREAM_EXISTS) => self.update(config).await.map(|()| false),
-            created => created,
-        }
-    }
-
     /// Says whether it was made: one that is there already and is just like this one is left alone.
-    async fn create(&self, config: &Config) -> Result<bool, BrokerError> {
+    pub(super) async fn create(&self, config: &Config) -> Result<bool, BrokerError> {
         #[derive(Deserialize)]
         struct Created {
             #[serde(default)]
@@ -305,12 +293,12 @@ impl Broker {
         Ok(created.did_create)
     }
 
-    async fn delete_stream(&self, name: &str) -> Result<(), BrokerError> {
+    pub(super) async fn delete_stream(&self, name: &str) -> Result<(), BrokerError> {
         let _: Value = self.api(format!("STREAM.DELETE.{name}"), &(), || format!("remove the stream `{name}`")).await?;
         Ok(())
     }
 
-    async fn update(&self, config: &Config) -> Result<(), BrokerError> {
+    pub(super) async fn update(&self, config: &Config) -> Result<(), BrokerError> {
         let name = &config.name;
         let what = || format!("change the stream `{name}`");
         let _: Value = self.api(format!("STREAM.UPDATE.{name}"), config, what).await?;
@@ -319,14 +307,14 @@ impl Broker {
 }
 
 /// Why a chain's streams cannot be as it asks.
-fn refusal(chain: &Chain, error: BrokerError) -> BrokerError {
+pub(super) fn refusal(chain: &ChainName, replicas: u32, error: BrokerError) -> BrokerError {
     match error {
         BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
             let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
             BrokerError::Server { what, code, description }
         }
         BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {
-            BrokerError::TooFewServers { chain: chain.name.clone(), replicas: chain.replicas, description }
+            BrokerError::TooFewServers { chain: chain.clone(), replicas, description }
         }
         error => error,
     }

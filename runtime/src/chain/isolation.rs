@@ -1,6 +1,6 @@
 //! How many items an instance handles, one after the other, before another takes its place.
 
-use super::{ChainError, Reader, manifest};
+use super::{ChainError, Reader, bounds, manifest};
 
 /// What two items may share of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,7 @@ pub(super) fn reuse(reader: &Reader, raw: &manifest::Stage) -> Result<Reuse, Cha
             let problem = "every item has a fresh instance; leave it out, or write `isolation = \"worker\"`";
             return Err(reader.error("reuse", problem));
         }
-        given => Some(reader.count("reuse", given, 0)?),
+        given => Some(bounds::REUSE.count(reader, given, 0)?),
     };
     Ok(Reuse { isolation, items })
 }

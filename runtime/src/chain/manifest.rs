@@ -32,6 +32,9 @@ pub struct Manifest {
     /// `[[stage]]`, in order.
     #[serde(default, rename = "stage")]
     pub stages: Vec<Stage>,
+    /// The wire that the revision speaks. Deploying writes it, an author does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u32>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -146,11 +149,17 @@ impl Manifest {
     ///
     /// If it is not TOML, lacks a required key, has an unknown one, or a value is of the wrong kind.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
-        toml::from_str(text).map_err(|error| {
+        let line_at = |start| text.get(..start).unwrap_or(text).matches('\n').count() + 1;
+        let mut manifest: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
-            ManifestError { line, message: explain(error.message()) }
-        })
+            ManifestError { line: line_at(start), message: explain(error.message()) }
+        })?;
+        if manifest.wire.is_some() {
+            let message = "unknown key `wire`; deploying writes it, leave it out".to_owned();
+            return Err(ManifestError { line: line_at(text.find("wire").unwrap_or(0)), message });
+        }
+        super::config::read(&mut manifest, text)?;
+        Ok(manifest)
     }
 }
 

@@ -5,17 +5,27 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Context;
-use crate::root::deploy::Deployment;
+use crate::root::deploy::failpoint::{self, Step};
+use crate::root::deploy::{DeployOptions, Deployment};
 
 /// Deploy a chain: store its plugins and manifest, and cut over to it
 ///
 /// Everything is checked before anything changes. Items that were fed before the cut-over are finished by the version they were
 /// fed to; later ones go through the new one. Deploying the same again changes nothing.
+///
+/// Should anything fail, nothing is changed. What is kept stays: limits that are lower than before hold once the older versions
+/// have no items left and their results are gone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The manifest
     #[arg(value_name = "CHAIN.TOML", default_value = "chain.toml")]
     manifest: PathBuf,
+    /// Let `[results]` of the manifest hold at once, even where that removes results and dead letters
+    #[arg(long)]
+    force: bool,
+    /// Kill this process after a step of the deploy, as in `entered`; for tests of what that costs
+    #[arg(long, value_name = "STEP", hide = true)]
+    die_at: Option<Step>,
 }
 
 /// Runs the command.
@@ -24,7 +34,11 @@ pub struct Args {
 ///
 /// If anything about the manifest is wrong, or the server does not allow it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let deployment = context.root().await?.deploy(&args.manifest).await?;
+    if let Some(step) = args.die_at {
+        failpoint::arm(step);
+    }
+    let options = DeployOptions { force: args.force };
+    let deployment = context.root().await?.deploy_with(&args.manifest, options).await?;
     if context.output.is_json() {
         context.output.document(&json!({
             "chain": deployment.chain,

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::arrange::Arranger;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::stats::{Board, HopKey, HopStats};
@@ -62,6 +63,7 @@ pub struct Catalog {
     leaving: BTreeMap<(ChainName, Revision), JoinHandle<()>>,
     /// The task that retires older revisions.
     pub(super) retiring: Option<JoinHandle<()>>,
+    pub(super) arranger: Arranger,
 }
 
 /// What serving a revision takes.
@@ -88,7 +90,13 @@ impl Catalog {
     ) -> Self {
         let board = Arc::new(Board::default());
         let context = Arc::new(Context { broker, registry, engine, node, logs, guests, board });
-        Self { context, serving: BTreeMap::new(), leaving: BTreeMap::new(), retiring: None }
+        Self {
+            context,
+            serving: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            retiring: None,
+            arranger: Arranger::default(),
+        }
     }
 
     /// What the node shows of itself.
@@ -104,7 +112,10 @@ impl Catalog {
                 self.context.board.problem(chain.as_str(), None, None);
                 self.state(&chain, &state, only);
             }
-            Change::Removed(chain) => self.keep(&chain, &BTreeSet::new()),
+            Change::Removed(chain) => {
+                self.arranger.removed(&chain);
+                self.keep(&chain, &BTreeSet::new());
+            }
             Change::Unreadable(key, error) => self.unreadable(&key, &error),
             Change::Renewed => self.renew().await,
         }
@@ -113,6 +124,7 @@ impl Catalog {
     /// Forgets all that it serves: the registry is another one, whose revisions count from 1 again.
     async fn renew(&mut self) {
         tracing::warn!("what is deployed was made anew: serving that, and nothing from before");
+        self.arranger = Arranger::default();
         let mut gone = std::mem::take(&mut self.serving);
         let leaving = std::mem::take(&mut self.leaving);
         // The consumers that these are about to remove may soon be those of another revision with the same number.
@@ -142,6 +154,7 @@ impl Catalog {
             return;
         }
         self.keep(chain, &state.live);
+        self.arranger.changed(chain, state);
         for &revision in &state.live {
             let (context, leaving) = (&self.context, &mut self.leaving);
             let serving = self.serving.entry((chain.clone(), revision)).or_insert_with_key(|key| {
@@ -275,9 +288,11 @@ impl Context {
     }
 
     async fn try_ready(&self, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
+        self.broker.check_wire(chain).await.map_err(|error| error.to_string())?;
         let deployed = self.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
         let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
-        let checked = Chain::new(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
+        let checked =
+            Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
         let trouble = Arc::new(Trouble::new(Arc::clone(&self.board), chain.clone(), revision));
         let plugins = self.load(&checked).await?;
         self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;

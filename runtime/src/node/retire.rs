@@ -66,7 +66,7 @@ impl Context {
 
     async fn delete_consumers(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
         if let Some(deployed) = self.registry.deployed(chain, revision).await?
-            && let Ok(checked) = Chain::new(&deployed.manifest)
+            && let Ok(checked) = Chain::stored(&deployed.manifest)
         {
             self.broker.delete_consumers(&checked, revision).await?;
         }

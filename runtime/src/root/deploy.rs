@@ -1,4 +1,12 @@
 //! Deploying: check everything, store the plugins and the manifest, cut over.
+//!
+//! The server can refuse a stream or a consumer, and others may deploy at the same time. So an `attempt` first reserves a
+//! revision and makes all that it needs beside what is there; only then does the chain's state name it as the active one, and
+//! the intake moves last. Whatever fails before that is undone.
+
+mod attempt;
+pub mod failpoint;
+mod kept;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +15,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Root, RootError};
+use crate::broker::arrange::Arrange;
 use crate::broker::registry::Registry;
 use crate::chain::manifest::Manifest;
 use crate::chain::record::{Deployed, State};
-use crate::chain::{Chain, Plugin};
+use crate::chain::{Chain, Plugin, default};
 use crate::engine::inspect::inspect;
 use crate::name::{ChainName, Digest, Revision, Version};
+use crate::wire::WIRE;
+use attempt::{Attempt, Entered};
+
+/// How often to begin again where others deploy the same chain.
+const ROUNDS: u32 = 20;
 
 /// What came of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,30 +56,91 @@ struct Prepared {
     plugins: BTreeMap<Digest, Vec<u8>>,
 }
 
+/// How to deploy.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeployOptions {
+    /// Let the manifest's `[results]` hold at once, even where results and dead letters are removed by that.
+    pub force: bool,
+}
+
 impl Root {
     /// Deploys the manifest in a file. Items that were fed before belong to the revisions before and are finished by them;
     /// everything fed once this has returned belongs to the new one.
     ///
     /// # Errors
     ///
-    /// If anything about the manifest or its plugins is wrong; nothing is changed then.
+    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
     pub async fn deploy(&self, path: &Path) -> Result<Deployment, RootError> {
+        self.deploy_with(path, DeployOptions::default()).await
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    ///
+    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
+    pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, RootError> {
         let prepared = self.prepare(path).await?;
-        if let Some(registry) = self.broker.registry().await? {
-            check_version(&registry, &prepared).await?;
+        let name = &prepared.chain.name;
+        let registry = if let Some(registry) = self.broker.registry().await? {
+            if let Some(marked) = registry.state(name).await? {
+                check_version(&registry, &prepared, &marked.state).await?;
+            }
+            self.broker.create_registry(default::REPLICAS).await?
+        } else {
+            if !options.force {
+                self.check_kept(&prepared.chain).await?;
+            }
+            let made = self.broker.make_kept(&prepared.chain).await?;
+            match self.broker.create_registry(default::REPLICAS).await {
+                Ok(registry) => registry,
+                Err(error) => {
+                    self.broker.delete_new_streams(name, &made).await?;
+                    return Err(error.into());
+                }
+            }
+        };
+        for _ in 0..ROUNDS {
+            let mut attempt = match Attempt::enter(self, &registry, &prepared, options).await? {
+                Entered::Pending(attempt) => attempt,
+                Entered::Unchanged(active, open) => {
+                    let mut unchanged = deployment(&prepared, active, None, open);
+                    unchanged.copying = self.repair(&registry, &prepared, active).await?;
+                    return Ok(Deployment { is_new: false, ..unchanged });
+                }
+            };
+            match attempt.carry_out().await {
+                Ok(Some(deployment)) => return Ok(deployment),
+                // Others were faster: what they have made of the chain decides.
+                Ok(None) => attempt.undo().await,
+                Err(error @ RootError::NotMoved { .. }) => return Err(error),
+                Err(error) => {
+                    attempt.undo().await;
+                    return Err(error);
+                }
+            }
         }
-        // Before the chain is known: one without streams would be in everyone's way. And before anything else is changed: here
-        // a server says that it has no room, and a cluster that it has too few servers.
-        self.broker.apply_retention(&prepared.chain).await?;
-        let registry = self.broker.create_registry(prepared.chain.replicas).await?;
+        Err(RootError::Crowded(name.clone()))
+    }
+
+    /// Makes what is missing of a revision that is deployed.
+    async fn repair(
+        &self,
+        registry: &Registry,
+        prepared: &Prepared,
+        active: Revision,
+    ) -> Result<Vec<String>, RootError> {
+        let chain = &prepared.chain;
+        self.broker.create_registry(chain.replicas).await?;
         for (digest, bytes) in &prepared.plugins {
             self.broker.put_plugin(digest, bytes).await?;
         }
-        let (mut deployment, state) = self.register(&registry, &prepared).await?;
-        self.settle(&registry, &prepared.chain, state).await?;
-        deployment.copying = self.broker.await_replicas(&prepared.chain.name).await?;
-        self.broker.create_consumers(&prepared.chain, deployment.revision).await?;
-        Ok(deployment)
+        if let Some(marked) = registry.state(&chain.name).await? {
+            self.settle(registry, &chain.name, marked.state).await?;
+        }
+        let copying = self.broker.await_replicas(&chain.name).await?;
+        self.broker.create_consumers(chain, active).await?;
+        Ok(copying)
     }
 
     async fn prepare(&self, path: &Path) -> Result<Prepared, RootError> {
@@ -104,52 +179,16 @@ impl Root {
         Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
     }
 
-    /// Writes the manifest and the state. If the same is active already, only says so.
-    async fn register(&self, registry: &Registry, prepared: &Prepared) -> Result<(Deployment, State), RootError> {
-        let name = &prepared.chain.name;
-        loop {
-            check_version(registry, prepared).await?;
-            let marked = registry.state(name).await?;
-            let before = match &marked {
-                Some(marked) => registry.deployed(name, marked.state.active).await?,
-                None => None,
-            };
-            let deployment = |revision, is_new, before: Option<Deployed>, open| Deployment {
-                chain: name.clone(),
-                version: prepared.chain.version.clone(),
-                revision,
-                is_new,
-                before: before.map(|before| (before.version, before.revision)),
-                open,
-                copying: Vec::new(),
-            };
-            if let (Some(marked), Some(active)) = (&marked, &before)
-                && active.digest == prepared.digest
-            {
-                return Ok((deployment(active.revision, false, None, marked.state.open), marked.state.clone()));
-            }
-            let first = marked.as_ref().map_or(Revision::new(1), |marked| marked.state.active.next());
-            let new = add(registry, prepared.manifest.clone(), prepared.digest.clone(), &prepared.chain, first).await?;
-            let state = State::deployed(marked.as_ref().map(|marked| &marked.state), &new);
-            if registry.swap_state(name, marked.as_ref(), &state).await? {
-                return Ok((deployment(new.revision, true, before, state.open), state));
-            }
-        }
-    }
-
     /// Makes the streams agree with the state, and with what others may have made of the state meanwhile.
-    pub(super) async fn settle(&self, registry: &Registry, chain: &Chain, mut state: State) -> Result<(), RootError> {
-        let mut chain = chain.clone();
-        loop {
-            self.broker.apply(&chain, &state).await?;
-            let Some(now) = registry.state(&chain.name).await? else { return Ok(()) };
-            if (now.state.active, &now.state.live, now.state.open) == (state.active, &state.live, state.open) {
-                return Ok(());
-            }
-            chain = Self::revision(registry, &chain.name, now.state.active).await?.1;
-            state = now.state;
-        }
+    pub(super) async fn settle(&self, registry: &Registry, chain: &ChainName, state: State) -> Result<(), RootError> {
+        let how = Arrange { create: true, ..Arrange::default() };
+        Ok(registry.settle(chain, state, how).await.map(drop)?)
     }
+}
+
+fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {
+    let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
+    Deployment { chain, version, revision, is_new: true, before, open, copying: Vec::new() }
 }
 
 /// Writes a manifest under the first free revision number.
@@ -165,8 +204,9 @@ pub(super) async fn add(
         version: chain.version.clone(),
         revision: first,
         digest,
-        deployed: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
-        manifest,
+        deployed: now(),
+        by: Some(this_process()),
+        manifest: Manifest { wire: Some(WIRE), ..manifest },
     };
     while !registry.add_deployed(&deployed).await? {
         deployed.revision = deployed.revision.next();
@@ -174,13 +214,35 @@ pub(super) async fn add(
     Ok(deployed)
 }
 
+/// Now, as RFC 3339 in UTC.
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+/// The user, host and process that deploys, for others to read.
+fn this_process() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
+    let host = rustix::system::uname();
+    format!("{user}@{} (process {})", host.nodename().to_string_lossy(), std::process::id())
+}
+
 /// Refuses a version that exists with other content.
-async fn check_version(registry: &Registry, prepared: &Prepared) -> Result<(), RootError> {
+async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) -> Result<(), RootError> {
     let (chain, version) = (&prepared.chain.name, &prepared.chain.version);
-    let Some(marked) = registry.state(chain).await? else { return Ok(()) };
-    match marked.state.versions.get(version) {
+    match state.versions.get(version) {
         Some(digest) if *digest != prepared.digest => {
-            Err(RootError::VersionConflict { chain: chain.clone(), version: version.clone() })
+            let mut winner = String::new();
+            for &revision in state.live.iter().rev() {
+                if let Ok(Some(deployed)) = registry.deployed(chain, revision).await
+                    && deployed.version == *version
+                {
+                    let by = deployed.by.map(|by| format!(" by {by}")).unwrap_or_default();
+                    winner = format!(" (it is {revision}, deployed{by} at {})", deployed.deployed);
+                    break;
+                }
+            }
+            Err(RootError::VersionConflict { chain: chain.clone(), version: version.clone(), winner })
         }
         _ => Ok(()),
     }

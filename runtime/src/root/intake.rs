@@ -31,8 +31,7 @@ impl Root {
             if changed && !registry.swap_state(chain, Some(&marked), &state).await? {
                 continue;
             }
-            let (_, checked) = Self::revision(&registry, chain, state.active).await?;
-            self.settle(&registry, &checked, state).await?;
+            self.settle(&registry, chain, state).await?;
             return Ok(changed);
         }
     }

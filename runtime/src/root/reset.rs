@@ -46,7 +46,7 @@ impl Root {
         let (registry, before, new, state) = replaced?;
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
-        self.settle(&registry, &checked, state).await?;
+        self.settle(&registry, chain, state).await?;
         for &revision in &before.live {
             let (_, old) = Self::revision(&registry, chain, revision).await?;
             self.broker.delete_consumers(&old, revision).await?;

@@ -180,8 +180,7 @@ impl Retry<'_> {
             }
             let state = marked.state.revived(revision);
             if is_live || registry.swap_state(self.chain, Some(&marked), &state).await? {
-                let (_, active) = Root::revision(&registry, self.chain, state.active).await?;
-                return self.root.settle(&registry, &active, state).await;
+                return self.root.settle(&registry, self.chain, state).await;
             }
         }
     }
@@ -199,8 +198,7 @@ impl Retry<'_> {
                 if marked.state.live.contains(&revision) {
                     return Ok(());
                 }
-                let (_, active) = Root::revision(&registry, self.chain, state.active).await?;
-                return self.root.settle(&registry, &active, state).await;
+                return self.root.settle(&registry, self.chain, state).await;
             }
         }
     }

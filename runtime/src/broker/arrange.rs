@@ -1,0 +1,342 @@
+//! Making the streams of a chain agree with its state.
+//!
+//! The server has no update of a stream that compares and swaps: of two who write at once the last one wins, whatever it has
+//! read. So whoever writes looks again afterwards, at the state and at the streams, until both agree; nodes look from time to
+//! time, in case that a client died in between.
+
+mod freeze;
+mod kept;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::SystemTime;
+
+use async_nats::jetstream::stream::Config;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::code;
+use super::registry::Registry;
+use super::{Broker, BrokerError, layout};
+use crate::chain::Chain;
+use crate::chain::record::State;
+use crate::chain::settings::{Held, KeptSettings, Note, Question, WorkSettings};
+use crate::name::ChainName;
+use crate::{subject, wire};
+
+/// The key of a [`Note`] in a stream's metadata.
+const NOTE: &str = "pcluster.before";
+/// How often to begin again where others change the streams too.
+const ROUNDS: u32 = 20;
+
+/// How streams are made to agree with a state.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrange {
+    /// Make streams and the pullers' consumers that are missing. Without this, missing streams are passed over.
+    pub create: bool,
+    /// Narrow what is kept of results and dead letters to what the active revision wants, whatever is removed by that.
+    pub drop_kept: bool,
+    /// What the streams had before a deploy that has failed: nothing in them relies on more.
+    pub before: Option<ChainSettings>,
+}
+
+/// The settings that the streams of a chain have; `None`: there is no such stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChainSettings {
+    work: Option<WorkSettings>,
+    results: Option<KeptSettings>,
+    dead: Option<KeptSettings>,
+}
+
+/// What making the streams agree has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arranged {
+    /// The streams that were made.
+    pub made: BTreeSet<String>,
+    /// Whether a setting is to be narrowed later.
+    pub waits: bool,
+}
+
+/// The revisions of a chain, as far as its streams depend on them.
+struct Revisions {
+    active: Chain,
+    work: Option<WorkSettings>,
+    kept: Option<KeptSettings>,
+}
+
+/// A stream as the server tells it.
+#[derive(Debug, Deserialize)]
+struct Info {
+    config: Config,
+    state: Counts,
+}
+
+#[derive(Debug, Deserialize)]
+struct Counts {
+    messages: u64,
+    bytes: u64,
+    first_seq: u64,
+    last_seq: u64,
+}
+
+impl Info {
+    fn held(&self) -> Held {
+        Held { messages: self.state.messages, first: self.state.first_seq, last: self.state.last_seq, now: now() }
+    }
+
+    fn note(&self) -> Option<Note> {
+        self.config.metadata.get(NOTE)?.parse().ok()
+    }
+}
+
+impl Registry {
+    /// Makes the streams of a chain agree with its state, and with what others make of the state meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it, or a stream speaks a wire that this program does not.
+    pub async fn settle(&self, chain: &ChainName, mut state: State, how: Arrange) -> Result<Arranged, BrokerError> {
+        let mut arranged = Arranged::default();
+        for _ in 0..ROUNDS {
+            let revisions = self.revisions(chain, &state).await?;
+            arranged.waits = false;
+            let changed = self.broker().arrange(chain, &state, &revisions, how, &mut arranged).await?;
+            let Some(now) = self.state(chain).await? else { return Ok(arranged) };
+            if !changed && now.state.has_streams_of(&state) {
+                return Ok(arranged);
+            }
+            state = now.state;
+        }
+        tracing::debug!(%chain, "others change the streams as well");
+        Ok(Arranged { waits: true, ..arranged })
+    }
+
+    async fn revisions(&self, chain: &ChainName, state: &State) -> Result<Revisions, BrokerError> {
+        let (mut active, mut work, mut kept) = (None, None, None);
+        let mut is_complete = true;
+        for revision in state.held() {
+            let read = self.checked(chain, revision).await;
+            let checked = match read {
+                Ok(Some((_, checked))) => checked,
+                Ok(None) if state.pending.contains_key(&revision) => continue,
+                Ok(None) | Err(_) if revision != state.active => {
+                    is_complete = false;
+                    continue;
+                }
+                Ok(None) => {
+                    let reason = format!("the manifest of {revision} is not in the registry");
+                    return Err(BrokerError::Other { what: format!("arrange the streams of chain `{chain}`"), reason });
+                }
+                Err(error) => return Err(error),
+            };
+            let (needs_work, needs_kept) = (WorkSettings::of(&checked), KeptSettings::of(&checked));
+            work = Some(work.map_or(needs_work, |work: WorkSettings| work.widest(needs_work)));
+            kept = Some(kept.map_or(needs_kept, |kept: KeptSettings| kept.widest(needs_kept)));
+            if active.is_none() || revision == state.active {
+                active = Some(checked);
+            }
+        }
+        let missing = || BrokerError::Other {
+            what: format!("arrange the streams of chain `{chain}`"),
+            reason: "no revision of it is in the registry".to_owned(),
+        };
+        let (work, kept) = (work.filter(|_| is_complete), kept.filter(|_| is_complete));
+        Ok(Revisions { active: active.ok_or_else(missing)?, work, kept })
+    }
+}
+
+impl Broker {
+    /// The settings that the streams of a chain have now.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or a stream speaks a wire that this program does not.
+    pub async fn chain_settings(&self, chain: &ChainName) -> Result<ChainSettings, BrokerError> {
+        let work = self.known_stream(chain, &subject::work_stream(chain)).await?;
+        let results = self.known_stream(chain, &subject::results_stream(chain)).await?;
+        let dead = self.known_stream(chain, &subject::dead_stream(chain)).await?;
+        Ok(ChainSettings {
+            work: work.map(|info| layout::work_settings(&info.config)),
+            results: results.map(|info| layout::kept_settings(&info.config)),
+            dead: dead.map(|info| layout::kept_settings(&info.config)),
+        })
+    }
+
+    /// Returns `true` if the work stream of a chain, if it is there, has the subjects of a state and leads what is fed to its
+    /// active revision.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or the stream speaks a wire that this program does not.
+    pub async fn is_arranged(&self, chain: &ChainName, state: &State) -> Result<bool, BrokerError> {
+        let Some(info) = self.known_stream(chain, &subject::work_stream(chain)).await? else { return Ok(true) };
+        let transform = info.config.subject_transform.as_ref();
+        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
+        let has: BTreeSet<String> = info.config.subjects.into_iter().collect();
+        let is_fed = fed.map(|fed| fed.revision) == Some(state.active).filter(|_| state.open);
+        Ok(is_fed && has == layout::work_subjects(chain, state) && info.config.max_messages < 0)
+    }
+
+    /// Checks that the work stream of a chain, if it is there, speaks a wire that this program speaks too.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or the server does not answer.
+    pub async fn check_wire(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        self.known_stream(chain, &subject::work_stream(chain)).await.map(drop)
+    }
+
+    /// Returns whether anything was changed.
+    async fn arrange(
+        &self,
+        chain: &ChainName,
+        state: &State,
+        revisions: &Revisions,
+        how: Arrange,
+        arranged: &mut Arranged,
+    ) -> Result<bool, BrokerError> {
+        let before = how.before.unwrap_or_default();
+        let mut changed = false;
+        for (stream, before) in
+            [(subject::results_stream(chain), before.results), (subject::dead_stream(chain), before.dead)]
+        {
+            let config = |settings: &KeptSettings| {
+                if stream == subject::results_stream(chain) {
+                    layout::results(chain, settings)
+                } else {
+                    layout::dead(chain, settings)
+                }
+            };
+            let wanted = KeptSettings::of(&revisions.active);
+            let (done, replicas) = match self.known_stream(chain, &stream).await? {
+                Some(info) => {
+                    let current = before.unwrap_or_else(|| layout::kept_settings(&info.config));
+                    let (note, held) = (info.note(), info.held());
+                    let needed = revisions.kept;
+                    let answer = KeptSettings::decide(&Question { needed, wanted, current, note, held });
+                    let (settings, note) = if how.drop_kept { (wanted, None) } else { (answer.settings, answer.note) };
+                    arranged.waits |= note.is_some();
+                    let merged = merged(&info, config(&settings), state.wire, note);
+                    (self.update_if_other(&info, merged).await, settings.replicas)
+                }
+                None if how.create => {
+                    let settings = revisions.kept.map_or(wanted, |needed| needed.widest(wanted));
+                    let marked = marked(config(&settings), state.wire);
+                    (self.make(marked, &mut arranged.made).await, settings.replicas)
+                }
+                None => continue,
+            };
+            changed |= done.map_err(|error| super::stream::refusal(chain, replicas, error))?;
+        }
+        changed |= self.arrange_work(chain, state, revisions, how, arranged).await?;
+        if how.create {
+            self.create_pull_consumers(chain).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn arrange_work(
+        &self,
+        chain: &ChainName,
+        state: &State,
+        revisions: &Revisions,
+        how: Arrange,
+        arranged: &mut Arranged,
+    ) -> Result<bool, BrokerError> {
+        let stream = subject::work_stream(chain);
+        let first = &revisions.active.stages[0].name;
+        let config = |settings: &WorkSettings| layout::work(chain, state, first, settings);
+        let (needed, wanted) = (revisions.work, WorkSettings::of(&revisions.active));
+        let Some(info) = self.known_stream(chain, &stream).await? else {
+            if !how.create {
+                return Ok(false);
+            }
+            let mut config = marked(config(&needed.map_or(wanted, |needed| needed.widest(wanted))), state.wire);
+            config.first_sequence = self.first_sequence(chain).await?;
+            return self.make(config, &mut arranged.made).await;
+        };
+        if let Some(rest) = info.frozen_for() {
+            self.await_thaw(chain, &stream, rest).await?;
+            return Ok(true);
+        }
+        let has = layout::work_settings(&info.config);
+        // What was fed meanwhile may need the limit.
+        let before = how.before.and_then(|before| before.work);
+        let current = before.map_or(has, |before| WorkSettings { limit: has.limit, ..before });
+        let (note, held) = (info.note(), info.held());
+        let answer = WorkSettings::decide(&Question { needed, wanted, current, note, held });
+        let merged = |settings| merged(&info, config(settings), state.wire, answer.note.clone());
+        if self.update_if_other(&info, merged(&answer.settings)).await? {
+            return Ok(true);
+        }
+        arranged.waits |= answer.note.is_some();
+        let Some(limit) = WorkSettings::narrower_limit(needed, &answer.settings) else { return Ok(false) };
+        let is_narrowed = self.narrow(merged(&answer.settings), limit).await?;
+        arranged.waits |= !is_narrowed;
+        Ok(is_narrowed)
+    }
+
+    /// A stream of a chain; `None` if it is not there.
+    async fn known_stream(&self, chain: &ChainName, stream: &str) -> Result<Option<Info>, BrokerError> {
+        let what = || format!("tell the state of the stream `{stream}`");
+        let info: Info = match self.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            info => info?,
+        };
+        let number = info.config.metadata.get(wire::METADATA).map(String::as_str);
+        wire::check(|| format!("the stream `{stream}` of chain `{chain}`"), number)?;
+        Ok(Some(info))
+    }
+
+    /// Changes a stream if it is not as it is to be. Returns whether it was changed.
+    async fn update_if_other(&self, info: &Info, config: Config) -> Result<bool, BrokerError> {
+        if layout::is_like(&info.config, &config) {
+            return Ok(false);
+        }
+        self.update(&config).await?;
+        Ok(true)
+    }
+
+    /// Makes a stream. Where another was faster, the next look sees to the rest.
+    async fn make(&self, config: Config, made: &mut BTreeSet<String>) -> Result<bool, BrokerError> {
+        match self.create(&config).await {
+            Ok(true) => drop(made.insert(config.name)),
+            Err(error) if error.code() != Some(code::STREAM_EXISTS) => return Err(error),
+            _ => {}
+        }
+        Ok(true)
+    }
+}
+
+/// What a stream is to be, with what others keep in its metadata and settings that pcluster does not decide on as they are.
+fn merged(info: &Info, config: Config, wire: Option<u32>, note: Option<Note>) -> Config {
+    let now = &info.config;
+    Config {
+        metadata: metadata(now.metadata.clone(), wire, note),
+        placement: now.placement.clone(),
+        republish: now.republish.clone(),
+        compression: now.compression.clone(),
+        ..config
+    }
+}
+
+/// A new stream, with the number of the wire in its metadata.
+fn marked(config: Config, wire: Option<u32>) -> Config {
+    Config { metadata: metadata(config.metadata, wire, None), ..config }
+}
+
+fn metadata(mut metadata: HashMap<String, String>, wire: Option<u32>, note: Option<Note>) -> HashMap<String, String> {
+    metadata.remove(freeze::KEY);
+    match note {
+        Some(note) => metadata.insert(NOTE.to_owned(), note.to_string()),
+        None => metadata.remove(NOTE),
+    };
+    if let Some(wire) = wire {
+        metadata.insert(wire::METADATA.to_owned(), wire.to_string());
+    }
+    metadata
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,34 @@
+//! How long results and dead letters stay.
+
+use std::time::Duration;
+
+use super::{ChainError, Queue, Reader, bounds, default, manifest};
+
+/// How long results and dead letters stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The oldest that is kept.
+    pub max_age: Duration,
+    /// The room in bytes for each kind, set aside on the server; `None`: no limit, and nothing set aside.
+    pub max_bytes: Option<u64>,
+}
+
+impl Retention {
+    pub(super) fn new(reader: &Reader, raw: &manifest::Results, queue: &Queue) -> Result<Self, ChainError> {
+        let needs = Queue::needs(queue.ack_wait);
+        let default = default::RESULTS_MAX_AGE.max(needs);
+        let mut max_age = bounds::MAX_AGE.duration(reader, raw.max_age.as_ref(), default)?;
+        if max_age < needs && reader.is_deployed {
+            max_age = needs;
+        } else if max_age < needs {
+            let (ack_wait, needs) = (humantime::format_duration(queue.ack_wait), humantime::format_duration(needs));
+            let problem = format!(
+                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: the server forgets \
+                 with a result that it was stored"
+            );
+            return Err(reader.error("max_age", problem));
+        }
+        let max_bytes = raw.max_bytes.as_ref().map(|text| bounds::MAX_BYTES.size(reader, text)).transpose()?;
+        Ok(Self { max_age, max_bytes })
+    }
+}

@@ -1,0 +1,69 @@
+//! Deaths on purpose, for tests of what a deployer's death may cost: the process is killed after a step.
+
+use std::sync::OnceLock;
+
+/// What a deploy has done last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The revision's number is its own.
+    Reserved,
+    /// The state names the revision as pending.
+    Entered,
+    /// The streams have its subjects.
+    Widened,
+    /// Its consumers are there.
+    Consumers,
+    /// Its plugins are stored.
+    Stored,
+    /// The state names it as the active one.
+    Swapped,
+    /// The intake leads to it.
+    Moved,
+}
+
+impl Step {
+    const ALL: [(&'static str, Self); 7] = [
+        ("reserved", Self::Reserved),
+        ("entered", Self::Entered),
+        ("widened", Self::Widened),
+        ("consumers", Self::Consumers),
+        ("stored", Self::Stored),
+        ("swapped", Self::Swapped),
+        ("moved", Self::Moved),
+    ];
+}
+
+impl std::str::FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let step = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, step)| *step);
+        let names = || Self::ALL.map(|(name, _)| name).join(", ");
+        step.ok_or_else(|| format!("`{text}` is not a step to die after; known are {}", names()))
+    }
+}
+
+static ARMED: OnceLock<Step> = OnceLock::new();
+
+/// Makes this process die after a step.
+pub fn arm(step: Step) {
+    ARMED.get_or_init(|| step);
+}
+
+/// Dies here if that is asked for.
+pub(super) fn after(step: Step) {
+    if ARMED.get() == Some(&step) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_written_in_one_word() {
+        assert_eq!("entered".parse(), Ok(Step::Entered));
+        assert!("somewhere".parse::<Step>().is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! What a deploy leaves as it was: all that is kept if it succeeds, everything if it fails, wherever it stops.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Config;
+use futures_util::TryStreamExt;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Cluster, Nats, Process, Server, assert_refused, eventually, lines, plugin, with_table};
+
+/// A chain with one stage that gives what it gets; `rest` is added to the stage.
+pub fn chain(name: &str, version: &str, tables: &str, rest: &str) -> String {
+    let plugin = plugin("probe");
+    let stage = format!("[[stage]]\nname = \"echo\"\nplugin = \"{plugin}\"\n{rest}\n");
+    with_table(tables, &format!("name = \"{name}\"\nversion = \"{version}\"\n{stage}"))
+}
+
+pub fn config(client: &Client, stream: &str) -> Config {
+    client.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().config.clone())
+}
+
+/// The names of all streams, sorted.
+fn streams(client: &Client) -> Vec<String> {
+    let mut names: Vec<String> = client.with(async |jetstream| jetstream.stream_names().try_collect().await.unwrap());
+    names.sort();
+    names
+}
+
+/// The entries of the registry about a chain, but for what removed ones leave.
+pub fn entries(client: &Client, chain: &str) -> BTreeMap<String, Value> {
+    let keys = client.with(async |jetstream| {
+        let Ok(store) = jetstream.get_key_value("pcluster_chains").await else { return BTreeMap::new() };
+        let keys: Vec<String> = store.keys().await.unwrap().try_collect().await.unwrap();
+        let mut entries = BTreeMap::new();
+        for key in keys {
+            let value = store.get(key.as_str()).await.unwrap().unwrap();
+            entries.insert(key, serde_json::from_slice(&value).unwrap());
+        }
+        entries
+    });
+    keys.into_iter().filter(|(key, _)| key.split('.').next() == Some(chain)).collect()
+}
+
+/// What a deploy that fails must leave as it was.
+#[derive(Debug, PartialEq)]
+struct Picture {
+    streams: Vec<String>,
+    entries: BTreeMap<String, Value>,
+    settings: Vec<(Vec<String>, i64, i64, Duration, Duration)>,
+    consumers: Vec<String>,
+}
+
+fn picture(client: &Client, chain: &str) -> Picture {
+    let all = streams(client);
+    let own: Vec<&String> = all.iter().filter(|name| name.starts_with(&format!("PCLUSTER_{chain}"))).collect();
+    let settings = own.iter().map(|name| {
+        let Config { mut subjects, max_messages_per_subject, max_bytes, max_age, duplicate_window, .. } =
+            config(client, name);
+        subjects.sort();
+        (subjects, max_messages_per_subject, max_bytes, max_age, duplicate_window)
+    });
+    let consumers = own.iter().flat_map(|name| client.consumers(name));
+    Picture {
+        settings: settings.collect(),
+        consumers: consumers.collect(),
+        entries: entries(client, chain),
+        streams: all,
+    }
+}
+
+#[test]
+fn a_deploy_deletes_nothing_and_forgets_nothing_and_narrows_later() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let wide = "[queue]\nlimit = 1000\nack_wait = \"1s\"\n[results]\nmax_age = \"1h\"\n";
+    let narrow = "[queue]\nlimit = 3\nack_wait = \"1s\"\nduplicate_window = \"12s\"\n\
+                  [results]\nmax_age = \"2m\"\nmax_bytes = \"1MiB\"\n";
+    cluster.deploy(&chain("kept", "1.0", wide, ""));
+    cluster.ok(&["feed", "kept", "--id", "early", "0"]);
+    let node = cluster.node("a");
+    cluster.ok(&["wait", "kept"]);
+    drop(node);
+    cluster.run_with_input(&["feed", "kept", "--pack-items", "1"], lines(1..50)).succeeded();
+
+    cluster.deploy(&chain("kept", "1.1", narrow, ""));
+    // Whatever changes the streams goes by all live versions.
+    cluster.ok(&["stop", "kept"]);
+    cluster.ok(&["start", "kept"]);
+    assert_eq!(client.count("PCLUSTER_kept"), 49);
+    let settings = || {
+        let (work, out) = (config(&client, "PCLUSTER_kept"), config(&client, "PCLUSTER_kept_OUT"));
+        (work.max_messages_per_subject, work.duplicate_window.as_secs(), out.max_age.as_secs(), out.max_bytes)
+    };
+    assert_eq!(settings(), (1000, 120, 3600, -1));
+
+    let _node = cluster.node("b");
+    cluster.ok(&["wait", "kept"]);
+    eventually("the limit is narrowed once the older version has retired", || (settings().0 == 3).then_some(()));
+    assert_eq!(settings(), (3, 120, 3600, -1), "results from before the deploy are there, ids are remembered");
+    // The server still knows what was fed to the version before.
+    let again = cluster.run(&["feed", "kept", "--id", "early", "0"]);
+    assert!(again.succeeded().is_empty());
+    assert_eq!(client.count("PCLUSTER_kept"), 0);
+    assert_eq!(cluster.pull_all("kept").len(), 50);
+    client.with(async |jetstream| jetstream.get_stream("PCLUSTER_kept_OUT").await.unwrap().purge().await.unwrap());
+    eventually("ages and bytes are narrowed once nothing from before is left", || {
+        (settings().2 == 120 && settings().3 == 1 << 20).then_some(())
+    });
+    // A queue that is full under the narrower limit takes more again.
+    cluster.run_with_input(&["feed", "kept", "--pack-items", "1"], lines(100..140)).succeeded();
+    assert_eq!(cluster.pull_all("kept").len(), 40);
+}
+
+#[test]
+fn results_of_a_chain_that_is_not_known_are_not_removed_unasked() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&chain("left", "1.0", "", ""));
+    let node = cluster.node("a");
+    let long = "x".repeat(60_000);
+    cluster.run_with_input(&["feed", "left", "--pack-items", "1"], lines((0..40).map(|_| &long))).succeeded();
+    cluster.ok(&["wait", "left"]);
+    drop(node);
+    client.with(async |jetstream| {
+        jetstream.get_key_value("pcluster_chains").await.unwrap().purge("left").await.unwrap();
+    });
+    let small = chain("left", "1.0", "[results]\nmax_bytes = \"1MiB\"\n", "concurrency = 3");
+    cluster.file("small.toml", small);
+    let before = picture(&client, "left");
+    let run = cluster.run(&["deploy", "small.toml"]);
+    assert_refused(&run, 1, &["would remove ", " results that are kept already", "`--force`"]);
+    assert_eq!(picture(&client, "left"), before);
+    let kept = client.count("PCLUSTER_left_OUT");
+    cluster.ok(&["deploy", "small.toml", "--force"]);
+    assert!(client.count("PCLUSTER_left_OUT") < kept);
+}
+
+/// Each case has a server of its own: what that allows, what is deployed before, what is refused, and what is said.
+#[test]
+fn a_deploy_that_the_server_refuses_changes_nothing() {
+    const SMALL: &str = "[results]\nmax_bytes = \"1MiB\"\n";
+    const BIG: &str = "[results]\nmax_bytes = \"900MiB\"\n";
+    const OVER: &str = "[queue]\nlimit = 7\n[results]\nmax_age = \"30days\"\nmax_bytes = \"1MiB\"\n";
+    let three = |rest: &str| {
+        let stages: String = ["b", "c"]
+            .map(|name| {
+                format!("[[stage]]\nname = \"{name}\"\ntask = \"echo\"\nplugin = \"{}\"\n{rest}\n", plugin("probe"))
+            })
+            .concat();
+        format!("{rest}\n{stages}")
+    };
+    let account = |limits: &str| {
+        format!(
+            "jetstream {{ store_dir: data }}\naccounts {{ A {{ jetstream: {{ {limits} }}, users: [{{ user: a }}] }} }}\n\
+                 no_auth_user: a"
+        )
+    };
+    let few = "jetstream { store_dir: data, limits: { max_ack_pending: 1000 } }".to_owned();
+    for (server, good, tables, rest, says) in [
+        (few, "none", OVER, String::new(), "`max_ack_pending` below `limits`"),
+        (account("max_file: 1GB, max_mem: 1GB, max_consumers: 7"), "", OVER, three(""), "make the consumer `r"),
+        (
+            account("max_file: 300MB, max_mem: 1MB, max_streams: 8"),
+            SMALL,
+            BIG,
+            String::new(),
+            "ask for less with `max_bytes`",
+        ),
+    ] {
+        let cluster = Cluster::with_server(Server::with_configuration(&server));
+        let client = Client::connect(&cluster);
+        // A chain that was never there.
+        cluster.file("new.toml", chain("new", "1.0", tables, &rest));
+        cluster.run(&["deploy", "new.toml"]).failed(1, says);
+        assert_eq!(streams(&client).iter().filter(|name| name.contains("new")).count(), 0, "{says}");
+        assert_eq!(entries(&client, "new"), BTreeMap::new());
+        assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+        if good == "none" {
+            continue;
+        }
+        // One that goes on.
+        cluster.deploy(&chain("old", "1.0", good, ""));
+        let before = picture(&client, "old");
+        cluster.file("old.toml", chain("old", "1.1", tables, &rest));
+        cluster.run(&["deploy", "old.toml"]).failed(1, says);
+        assert_eq!(picture(&client, "old"), before, "{says}");
+        cluster.ok(&["feed", "old", "1"]);
+        let _node = cluster.node("a");
+        assert_eq!(cluster.pull_all("old"), [1]);
+        // And the version is free.
+        cluster.deploy(&chain("old", "1.1", good, "concurrency = 2"));
+    }
+}
+
+#[test]
+fn an_intake_that_belongs_to_another_stream_is_refused_and_nothing_changes() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let subjects = vec!["pcluster.taken.in".to_owned()];
+    let other = Config { name: "OTHER".to_owned(), subjects, ..Config::default() };
+    client.with(async |jetstream| jetstream.create_stream(other.clone()).await.map(drop).unwrap());
+    cluster.file("chain.toml", chain("taken", "1.0", "", ""));
+    let run = cluster.run(&["deploy"]);
+    assert_refused(&run, 1, &["the subject `pcluster.taken.in` belongs to the stream `OTHER` already"]);
+    assert_eq!(streams(&client).iter().filter(|name| name.contains("taken")).count(), 0);
+    assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+    client.with(async |jetstream| jetstream.delete_stream("OTHER").await.map(drop).unwrap());
+    cluster.ok(&["deploy"]);
+}
+
+#[test]
+fn of_those_who_deploy_one_version_at_once_exactly_one_succeeds() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let _node = cluster.node("a");
+    let deploy_all = |manifests: Vec<String>| -> Vec<(Option<i32>, String)> {
+        let racing: Vec<Process> = manifests
+            .into_iter()
+            .enumerate()
+            .map(|(number, manifest)| {
+                let file = cluster.file(&format!("{number}.toml"), manifest);
+                cluster.spawn(&["deploy", file.to_str().unwrap()])
+            })
+            .collect();
+        racing.into_iter().map(|mut each| (each.ended(), each.stdout() + &each.stderr())).collect()
+    };
+    for round in 0..6 {
+        let name = format!("race{}", round % 2);
+        let other = |number| chain(&name, &format!("1.{round}"), "", &format!("concurrency = {}", number + 1));
+        let ended = deploy_all((0..4).map(other).collect());
+        let winners: Vec<&String> = ended.iter().filter(|(code, _)| *code == Some(0)).map(|(_, said)| said).collect();
+        assert_eq!(winners.len(), 1, "{ended:?}");
+        let revision = cluster.status(&name)["revision"].as_u64().unwrap();
+        assert!(winners[0].contains(&format!("deployed as r{revision}")), "{ended:?}");
+        let told = format!("manifest and deploy again (it is r{revision}, deployed by ");
+        assert!(ended.iter().filter(|(_, said)| said.contains(&told)).count() == 3, "{ended:?}");
+        cluster.ok(&["feed", &name, "7"]);
+    }
+    // Other versions: each is deployed, and none takes away the queues of another.
+    let version = |number| chain("many", &format!("1.{number}"), "", "");
+    let ended = deploy_all((0..5).map(version).collect());
+    assert!(ended.iter().all(|(code, _)| *code == Some(0)), "{ended:?}");
+    cluster.ok(&["feed", "many", "7"]);
+    // The same content: one deploys, the others find it done.
+    let ended = deploy_all((0..4).map(|_| chain("same", "1.0", "", "")).collect());
+    assert!(ended.iter().all(|(code, _)| *code == Some(0)), "{ended:?}");
+    let deployed = ended.iter().filter(|(_, said)| said.contains("deployed as")).count();
+    assert_eq!((deployed, ended.len()), (1, 4), "{ended:?}");
+    for (name, results) in [("race0", 3), ("race1", 3), ("many", 1)] {
+        assert_eq!(cluster.pull_all(name).len(), results, "{name}");
+        let revision = cluster.status(name)["revision"].as_u64().unwrap();
+        eventually("only the active version is left", || {
+            let consumers = client.consumers(&format!("PCLUSTER_{name}"));
+            let own = [format!("r{revision}_"), format!("r{revision}-")];
+            let is_own = |consumer: &String| own.iter().any(|prefix| consumer.starts_with(prefix));
+            let state = entries(&client, name);
+            (consumers.iter().all(is_own) && state[name]["live"] == json!([revision])).then_some(())
+        });
+        assert_eq!(entries(&client, name)[name].get("pending"), None);
+    }
+}
+
+#[test]
+fn wherever_a_deployer_dies_the_chain_goes_on_and_the_next_deploy_succeeds() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let _node = cluster.node("a");
+    cluster.deploy(&chain("old", "1.0", "", ""));
+    let steps = ["reserved", "entered", "widened", "consumers", "stored", "swapped", "moved"];
+    for (round, step) in steps.into_iter().enumerate() {
+        let is_done = ["swapped", "moved"].contains(&step);
+        for name in ["old", &format!("new-{step}")] {
+            let doomed = cluster.file("doomed.toml", chain(name, &format!("2.{round}"), "", "concurrency = 2"));
+            let run = cluster.run(&["deploy", doomed.to_str().unwrap(), "--die-at", step]);
+            assert_eq!(run.code, None, "{step}: {run:?}");
+            let known: Vec<Value> = serde_json::from_str(&cluster.ok(&["status", "--json"])).unwrap();
+            let is_known = known.iter().any(|chain| chain["chain"] == name);
+            assert_eq!(is_known, is_done || name == "old", "{step} {name}");
+        }
+        // Those who find the intake not moved move it.
+        if is_done {
+            let name = format!("new-{step}");
+            eventually("it is fed", || (cluster.run(&["feed", &name, "5"]).code == Some(0)).then_some(()));
+            assert_eq!(cluster.pull_all(&name), [5]);
+        }
+        cluster.ok(&["feed", "old", &round.to_string()]);
+        cluster.ok(&["wait", "old"]);
+        for name in ["old", &format!("new-{step}")] {
+            let said = cluster.deploy(&chain(name, &format!("3.{round}"), "", "concurrency = 3"));
+            assert!(said.contains(" deployed as r"), "{step}: {said}");
+            let state = entries(&client, name);
+            assert_eq!(state[name].get("pending"), None, "{step} {name}: {state:?}");
+            let revision = state[name]["active"].as_u64().unwrap();
+            eventually("nothing of the dead one is left", || {
+                let consumers = client.consumers(&format!("PCLUSTER_{name}"));
+                (consumers.iter().all(|each| each.starts_with(&format!("r{revision}")))).then_some(())
+            });
+        }
+    }
+    assert_eq!(cluster.pull_all("old").len(), steps.len());
+}
+
+#[test]
+fn a_deployer_that_was_taken_for_dead_begins_again() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let proxy = crate::support::Proxy::to(&cluster.server.url());
+    cluster.deploy(&chain("slow", "1.0", "", ""));
+    let file = cluster.file("slow.toml", chain("slow", "1.1", "", "concurrency = 2"));
+    let mut command = cluster.command(&["deploy", file.to_str().unwrap()]);
+    command.env("PCLUSTER_NATS", &proxy.url);
+    let mut slow = Process::start(command);
+    eventually("it is pending", || entries(&client, "slow")["slow"].get("pending").map(drop));
+    proxy.stall();
+    // It lives and says nothing: its place is kept, and the other does not wait for it.
+    let said = cluster.deploy(&chain("slow", "1.2", "", "concurrency = 3"));
+    assert!(said.contains("slow 1.2 deployed as r"), "{said}");
+    proxy.release();
+    assert_eq!(slow.ended(), Some(0), "{}", slow.stderr());
+    let state = entries(&client, "slow");
+    assert_eq!(state["slow"].get("pending"), None);
+    let versions: Vec<&String> = state["slow"]["versions"].as_object().unwrap().keys().collect();
+    assert_eq!(versions, ["1.0", "1.1", "1.2"]);
+    cluster.ok(&["feed", "slow", "1"]);
+    let _node = cluster.node("a");
+    assert_eq!(cluster.pull_all("slow"), [1]);
+}
