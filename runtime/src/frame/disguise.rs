@@ -78,8 +78,8 @@ impl Disguise {
     #[must_use]
     pub fn without_mark(start: &[u8]) -> Option<Self> {
         match start {
-            [1..=u8::MAX, 0, ..] => Some(Self::Encoding("UTF-16LE")),
-            [0, 1..=u8::MAX, ..] => Some(Self::Encoding("UTF-16BE")),
+            [b'\t'..=b'~', 0, ..] => Some(Self::Encoding("UTF-16LE")),
+            [0, b'\t'..=b'~', ..] => Some(Self::Encoding("UTF-16BE")),
             _ => None,
         }
     }
@@ -102,5 +102,6 @@ mod tests {
         assert_eq!(Disguise::of_payload(b"{\0}\0"), Some(Disguise::Encoding("UTF-16LE")));
         assert_eq!(Disguise::of_payload(b"\0{\0}"), Some(Disguise::Encoding("UTF-16BE")));
         assert_eq!(Disguise::of_payload(b"{}"), None);
+        assert_eq!(Disguise::of_payload(b"\0\x01"), None);
     }
 }
