@@ -217,7 +217,7 @@ fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
     let sources = Sources { file: cli.global.config.clone(), files, environment, flags };
     let node = format!("{}-{}", crate::node::host_name(), std::process::id());
     let cache = folder("XDG_CACHE_HOME", ".cache");
-    Ok(Settings::resolve(&sources, &settings::defaults(cache.as_deref(), node))?)
+    Ok(Settings::resolve(&sources, &settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget()))?)
 }
 
 /// Reads a duration as people write it.

@@ -27,19 +27,23 @@ pub struct Setting {
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 8] = [
+pub const SETTINGS: [Setting; 9] = [
     Setting { key: "nats", help: "URL of the NATS server, or several separated by commas" },
     Setting { key: "creds", help: "credentials file for NATS; empty: none" },
     Setting { key: "cache", help: "folder for compiled plugins; empty: none" },
     Setting { key: "node", help: "name of the node" },
     Setting { key: "grace", help: "how long a stopping node lets items finish" },
     Setting { key: "instances", help: "WebAssembly instances that may exist at once on a node" },
+    Setting { key: "memory", help: "memory that a node gives to items: prefetched, running and their outputs" },
     Setting { key: "nats_server", help: "the nats-server program that `pcluster dev` starts; empty: look for it" },
     Setting {
         key: "log",
         help: "what pcluster says of itself: error, warn, info, debug or trace, or target=level,…; empty: depends on the command",
     },
 ];
+
+/// The least memory that a node can work with, in bytes: a few items of usual size at once.
+const MEMORY_MIN: u64 = 64 << 20;
 
 /// Where settings come from.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +84,8 @@ pub struct Settings {
     pub grace: Duration,
     /// WebAssembly instances that may exist at once.
     pub instances: u32,
+    /// Memory that a node gives to items, in bytes.
+    pub memory: u64,
     /// The nats-server program.
     pub nats_server: Option<PathBuf>,
     /// What to log.
@@ -173,6 +179,10 @@ impl Settings {
             value("instances").parse().ok().filter(|number| (1..=100_000).contains(number)).ok_or_else(|| {
                 wrong("instances", format!("`{}` is not a number from 1 to 100000", value("instances")))
             })?;
+        let memory = value("memory").parse::<bytesize::ByteSize>().ok().filter(|size| size.0 >= MEMORY_MIN);
+        let memory = memory.ok_or_else(|| {
+            wrong("memory", format!("`{}` is not a size of at least 64MiB; write one like \"2GiB\"", value("memory")))
+        })?;
         let node = value("node");
         if node.is_empty() || node.chars().any(|character| character.is_control() || character.is_whitespace()) {
             return Err(wrong("node", format!("`{node}` cannot be a name; write one without spaces")));
@@ -186,6 +196,7 @@ impl Settings {
             node: node.to_owned(),
             grace,
             instances,
+            memory: memory.0,
             nats_server: optional("nats_server").map(PathBuf::from),
             log: optional("log"),
             resolved,
@@ -193,9 +204,10 @@ impl Settings {
     }
 }
 
-/// The defaults. `cache` is the user's folder for caches, `node` a name that is this process's own.
+/// The defaults. `cache` is the user's folder for caches, `node` a name that is this process's own, `memory` what a node may
+/// give to items on this machine, in bytes.
 #[must_use]
-pub fn defaults(cache: Option<&Path>, node: String) -> BTreeMap<&'static str, String> {
+pub fn defaults(cache: Option<&Path>, node: String, memory: u64) -> BTreeMap<&'static str, String> {
     let cache = cache.map(|folder| folder.join("pcluster").display().to_string());
     BTreeMap::from([
         ("nats", "nats://127.0.0.1:4222".to_owned()),
@@ -204,6 +216,7 @@ pub fn defaults(cache: Option<&Path>, node: String) -> BTreeMap<&'static str, St
         ("node", node),
         ("grace", "30s".to_owned()),
         ("instances", "1000".to_owned()),
+        ("memory", format!("{}MiB", memory.max(MEMORY_MIN) >> 20)),
         ("nats_server", String::new()),
         ("log", String::new()),
     ])
@@ -261,7 +274,7 @@ mod tests {
     use super::*;
 
     fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
-        Settings::resolve(sources, &defaults(None, "me".to_owned()))
+        Settings::resolve(sources, &defaults(None, "me".to_owned(), 1 << 30))
     }
 
     fn source<'a>(settings: &'a Settings, key: &str) -> &'a str {

@@ -2,12 +2,14 @@
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once by a [`compiler`], kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
 //! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`stalls`] keeps those that wait for others
-//! from taking all places. Where the task has state that is made once,
+//! from taking all places, and
+//! [`budget`] counts the memory that all of them take. Where the task has state that is made once,
 //! `image` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
 //! [`wasi`] what it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened,
 //! [`inspect`] reads a plugin without running it.
 
 mod backtrace;
+pub mod budget;
 pub mod cache;
 mod clock;
 pub mod compiler;
@@ -36,6 +38,7 @@ use bytes::Bytes;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
 
 use crate::name::Digest;
+use budget::Budget;
 use cache::Cache;
 use compiler::Compiler;
 use host::Host;
@@ -57,10 +60,12 @@ const STACK: usize = 1 << 20;
 const GUEST_STACK: usize = 512 << 10;
 
 /// What an engine may use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct EngineSettings {
     /// Instances that may exist at once, over all chains.
     pub instances: u32,
+    /// Memory for items, in bytes; `None` sets no bound.
+    pub memory: Option<u64>,
     /// Where compiled code is kept; `None` keeps none.
     pub cache: Option<PathBuf>,
     /// What compiles; `None`: this process, which a plugin can then keep busy for very long, and end by its want of memory.
@@ -87,6 +92,7 @@ pub struct Engine {
     inner: wasmtime::Engine,
     linker: Arc<Linker<Host>>,
     slots: Arc<Slots>,
+    budget: Arc<Budget>,
     cache: Option<Arc<Cache>>,
     compiler: Option<Arc<Compiler>>,
     _ticker: Arc<Ticker>,
@@ -129,14 +135,22 @@ impl Engine {
                 None
             }
         });
+        let budget = Budget::new(settings.memory.unwrap_or(u64::MAX));
         Ok(Self {
             _ticker: Arc::new(Ticker::start(&inner)),
             linker: Arc::new(linker),
-            slots: Arc::new(Slots::new(settings.instances)),
+            slots: Slots::new(settings.instances, Arc::clone(&budget)),
+            budget,
             cache,
             compiler: settings.compiler.clone(),
             inner,
         })
+    }
+
+    /// The memory for items.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Makes a plugin ready to run. Compiling takes a while and blocks the thread, unless its code is in the cache.

@@ -5,8 +5,9 @@
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
 //! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
 //! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand.
-//! `parked` moves
-//! what has waited for its back-off. `backlog` holds a hop back that puts back too much, `quarantine` keeps apart what nodes died with. [`stats`] counts, [`trouble`] shows what keeps a chain from going on,
+//! `parked` moves what has waited for its back-off. `backlog` holds a hop back that puts back too much, [`memory`] one that asks
+//! for more than the node has room for. `quarantine` keeps apart what nodes died with. [`stats`] counts, [`trouble`] shows what
+//! keeps a chain from going on,
 //! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
@@ -22,6 +23,7 @@ mod handlers;
 pub mod inline;
 mod letter;
 pub mod logs;
+pub mod memory;
 mod orphan;
 pub mod outcome;
 mod parked;
@@ -40,6 +42,7 @@ pub mod turns;
 pub mod worker;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -49,6 +52,7 @@ use crate::broker::service::NodeReport;
 use crate::broker::{Broker, BrokerError, Complaint};
 use crate::chain::default;
 use crate::engine::Engine;
+use crate::engine::budget::Budget;
 use crate::name::ChainName;
 use catalog::Catalog;
 use guests::Guests;
@@ -88,6 +92,7 @@ pub struct Node {
     settings: NodeSettings,
     logs: LogQueue,
     guests: Guests,
+    budget: Arc<Budget>,
 }
 
 impl Node {
@@ -108,8 +113,9 @@ impl Node {
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone());
         let guests = Guests::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
         let (broker_of, registry_of, name) = (broker.clone(), registry.clone(), settings.name.clone());
+        let budget = Arc::clone(engine.budget());
         let catalog = Catalog::new(broker_of, registry_of, engine, name, logs.clone(), guests.handle());
-        let mut node = Self { broker, registry, catalog, settings, logs, guests };
+        let mut node = Self { broker, registry, catalog, settings, logs, guests, budget };
         let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
         let followed = node.follow(shutdown, ready).await;
         node.catalog.drain(node.settings.grace).await;
@@ -142,6 +148,7 @@ impl Node {
         let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first);
         self.catch_up().await?;
         ready();
+        let mut beside = memory::Beside::default();
         let mut count = tokio::time::interval(COUNT_EVERY);
         let mut retire = tokio::time::interval(RETIRE_EVERY);
         let mut empty = tokio::time::interval(EMPTY_EVERY);
@@ -151,7 +158,10 @@ impl Node {
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains).await,
-                _ = count.tick() => self.catalog.send_counts().await,
+                _ = count.tick() => {
+                    beside.look(&self.budget);
+                    self.catalog.send_counts().await;
+                }
                 _ = retire.tick() => {
                     self.catalog.retire();
                     self.catalog.arrange();
@@ -185,7 +195,7 @@ impl Node {
     fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
         let started = Instant::now();
         let name = self.settings.name.clone();
-        let board = self.catalog.board();
+        let (board, budget) = (self.catalog.board(), Arc::clone(&self.budget));
         move || NodeReport {
             node: name.clone(),
             pid: std::process::id(),
@@ -193,6 +203,8 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: started.elapsed().as_secs_f64(),
             draining: board.is_draining(),
+            memory_used: budget.used(),
+            memory: budget.limit(),
             hops: board.hops(),
             problems: board.problems(),
         }

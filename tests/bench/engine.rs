@@ -64,7 +64,7 @@ impl Tried {
     /// A task of the probe plugin with the `config` of its stage, with a fresh instance for each item.
     pub fn new(name: &'static str, config: &Value) -> Self {
         let bytes = std::fs::read(plugin("probe")).unwrap();
-        let engine = Engine::new(&EngineSettings { instances: 100, cache: None, compiler: None }).unwrap();
+        let engine = Engine::new(&EngineSettings { instances: 100, ..EngineSettings::default() }).unwrap();
         let plugin = engine.load(&Digest::of(&bytes), bytes).unwrap();
         let nothing = [context::CHAIN, context::STAGE, context::VERSION].map(|key| (key, "".into()));
         let numbers = [(context::REVISION, 1.into()), (context::CONFIG, config.clone())];

@@ -80,8 +80,9 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
         stages[0]["done"] == 9 && stages[1]["running"] == 4 && stages[0]["rate"].as_f64() > Some(0.0)
     });
     let stages = &status["revisions"][0]["stages"];
-    let of =
-        |position: usize| ["queued", "running", "done", "failed"].map(|key| stages[position][key].as_u64().unwrap());
+    let of = |position: usize| {
+        ["queued_messages", "running", "done", "failed"].map(|key| stages[position][key].as_u64().unwrap())
+    };
     assert_eq!((of(0), of(1)), ([0, 0, 9, 1], [3, 4, 0, 0]));
 
     let shown = cluster.ok(&["status", "shown"]);
@@ -92,11 +93,11 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
     assert_eq!(rows[3][..5], ["sleep", "3", "4", "0", "0"]);
     let nodes = cluster.ok(&["nodes"]);
     let rows: Vec<Vec<&str>> = nodes.lines().map(|line| line.split_whitespace().collect()).collect();
-    let heading = ["NODE", "HOST", "PID", "UP", "STATE", "RUNNING", "DONE", "ITEMS/S", "CHAINS"];
+    let heading = ["NODE", "HOST", "PID", "UP", "STATE", "RUNNING", "DONE", "ITEMS/S", "MEMORY", "CHAINS"];
     assert_eq!(rows[0], heading);
     assert_eq!(rows.len(), 3);
     for (row, name) in rows[1..].iter().zip(["a", "b"]) {
-        assert_eq!((row[0], row[4], row[5], row[8]), (name, "ready", "2", "shown"), "{nodes}");
+        assert_eq!((row[0], row[4], row[5], row[9]), (name, "ready", "2", "shown"), "{nodes}");
     }
 }
 

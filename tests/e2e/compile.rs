@@ -33,7 +33,7 @@ fn bomb(blocks: usize) -> Vec<u8> {
 
 fn settings(limits: CompilerLimits) -> EngineSettings {
     let compiler = Compiler::new(PCLUSTER.into(), "compile", limits);
-    EngineSettings { instances: 1, cache: None, compiler: Some(Arc::new(compiler)) }
+    EngineSettings { instances: 1, compiler: Some(Arc::new(compiler)), ..EngineSettings::default() }
 }
 
 #[test]

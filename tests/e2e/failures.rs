@@ -162,7 +162,7 @@ fn a_task_sees_the_variables_that_the_manifest_grants_and_nothing_else_of_the_ho
 #[test]
 fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     let bytes = std::fs::read(plugin("probe")).unwrap();
-    let engine = Engine::new(&EngineSettings { instances: 1, cache: None, compiler: None }).unwrap();
+    let engine = Engine::new(&EngineSettings { instances: 1, ..EngineSettings::default() }).unwrap();
     let loaded = engine.load(&Digest::of(&bytes), bytes).unwrap();
     let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -30,6 +30,7 @@ mod isolation;
 mod library;
 mod limited;
 mod logs;
+mod memory;
 mod nodes;
 mod pauses;
 mod poison;

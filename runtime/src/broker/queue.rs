@@ -204,6 +204,15 @@ impl Queue {
     ///
     /// If the connection is closed.
     pub async fn request(&mut self, more: u64) -> Result<(), BrokerError> {
+        self.request_within(more, None).await
+    }
+
+    /// Asks for this many more. The request stands no longer than `patience`; with none at all, it is for what is there already.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn request_within(&mut self, more: u64, patience: Option<Duration>) -> Result<(), BrokerError> {
         if more == 0 {
             return Ok(());
         }
@@ -213,10 +222,14 @@ impl Queue {
         self.requests += 1;
         self.demand += more;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.ends = self.ends.max(Instant::now() + self.stands);
-        let mut request = json!({ "batch": more, "expires": nanos(self.stands) });
+        let stands = patience.unwrap_or(Duration::MAX).min(self.stands);
+        self.ends = self.ends.max(Instant::now() + stands);
+        let mut request = match stands {
+            Duration::ZERO => json!({ "batch": more, "no_wait": true }),
+            stands => json!({ "batch": more, "expires": nanos(stands) }),
+        };
         let heartbeat = self.stands_max / HEARTBEATS;
-        if heartbeat * 2 <= self.stands {
+        if heartbeat * 2 <= stands {
             request["idle_heartbeat"] = nanos(heartbeat).into();
         }
         // The last token tells which request a status is about, and how much it asked for.

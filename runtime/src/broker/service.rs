@@ -31,6 +31,12 @@ pub struct NodeReport {
     pub uptime: f64,
     /// Whether it takes no new items because it is about to end.
     pub draining: bool,
+    /// Memory for items that is in use, in bytes.
+    #[serde(default)]
+    pub memory_used: u64,
+    /// Memory that the node gives to items, in bytes.
+    #[serde(default)]
+    pub memory: u64,
     /// What it serves.
     pub hops: Vec<HopReport>,
     /// What it cannot serve.

@@ -55,6 +55,9 @@ pub struct HostArgs {
     /// WebAssembly instances that may exist at once [default: 1000]
     #[arg(long, value_name = "N")]
     instances: Option<u32>,
+    /// Memory for items: prefetched, running and their outputs [default: half of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// Folder for compiled plugins; empty for none [default: pcluster in the user's folder for caches]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
@@ -66,6 +69,7 @@ impl HostArgs {
         flags.extend(self.node.clone().map(|value| ("node", value)));
         flags.extend(self.grace.clone().map(|value| ("grace", value)));
         flags.extend(self.instances.map(|value| ("instances", value.to_string())));
+        flags.extend(self.memory.clone().map(|value| ("memory", value)));
         flags.extend(self.cache.clone().map(|value| ("cache", value)));
     }
 }
@@ -81,6 +85,7 @@ pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
     let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
     Ok(Engine::new(&EngineSettings {
         instances: settings.instances,
+        memory: Some(settings.memory),
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
     })?)

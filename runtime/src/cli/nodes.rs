@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::Context;
 use crate::broker::service::NodeReport;
 
 /// Show the nodes that answer
 ///
-/// Each with the items that run on it, those that it has handled since it started, and the chains that it serves.
+/// Each with the items that run on it, those that it has handled since it started, the memory that items take and may take, and
+/// the chains that it serves.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -26,9 +29,10 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    context
-        .output
-        .table(&["NODE", "HOST", ">PID", ">UP", "STATE", ">RUNNING", ">DONE", ">ITEMS/S", "CHAINS"], &rows)?;
+    context.output.table(
+        &["NODE", "HOST", ">PID", ">UP", "STATE", ">RUNNING", ">DONE", ">ITEMS/S", ">MEMORY", "CHAINS"],
+        &rows,
+    )?;
     for node in &nodes {
         for problem in &node.problems {
             let revision = problem.revision.map_or(String::new(), |number| format!(" r{number}"));
@@ -38,6 +42,15 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How much memory for items is in use, and of how much.
+fn memory(node: &NodeReport) -> String {
+    match node.memory {
+        // A node of an older version does not say.
+        0 => "-".to_owned(),
+        of => format!("{}/{}", ByteSize(node.memory_used).display().iec_short(), ByteSize(of).display().iec_short()),
+    }
 }
 
 fn row(node: &NodeReport) -> Vec<String> {
@@ -52,6 +65,7 @@ fn row(node: &NodeReport) -> Vec<String> {
         node.hops.iter().map(|hop| hop.running).sum::<u64>().to_string(),
         node.hops.iter().map(|hop| hop.done).sum::<u64>().to_string(),
         format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>()),
+        memory(node),
         chains.join(","),
     ]
 }

@@ -8,6 +8,7 @@ use pcluster_abi as abi;
 use tokio::time::Instant;
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
+use super::budget::{Budget, Reservation};
 use super::clock::Clock;
 use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
 use super::output::Given;
@@ -90,21 +91,23 @@ pub(super) struct OutOfBounds(pub(super) &'static str);
 
 impl Host {
     /// The host of an instance of this task.
-    pub(super) fn new(task: &Task) -> Self {
+    pub(super) fn new(task: &Task, counted: Reservation) -> Self {
         let limits = task.limits;
         let surroundings = Arc::clone(&task.surroundings);
-        let host = Self::of(limits.memory, limits.output_item_bytes, limits.timeout, surroundings);
+        let memory = MemoryLimiter::new(limits.memory, counted);
+        let host = Self::of(memory, limits.output_item_bytes, limits.timeout, surroundings);
         Self { wasi: Wasi::since(task.clock), ..host }
     }
 
     /// A host that no guest runs on, to ask the linker what it holds.
     pub(super) fn idle() -> Self {
-        Self::of(0, 0, Duration::ZERO, Arc::new(Surroundings::default()))
+        let memory = MemoryLimiter::new(0, Budget::new(0).reserve(0));
+        Self::of(memory, 0, Duration::ZERO, Arc::new(Surroundings::default()))
     }
 
-    fn of(memory: u64, output_item_max: usize, timeout: Duration, surroundings: Arc<Surroundings>) -> Self {
+    fn of(memory: MemoryLimiter, output_item_max: usize, timeout: Duration, surroundings: Arc<Surroundings>) -> Self {
         Self {
-            memory: MemoryLimiter::new(memory),
+            memory,
             wasi: Wasi::default(),
             clock: Clock::default(),
             guest: None,
@@ -189,6 +192,7 @@ impl Host {
         self.item = Bytes::new();
         self.context = None;
         self.given.drop_open();
+        self.memory.release_outputs();
         (std::mem::take(&mut self.given), self.failed.take())
     }
 
@@ -251,6 +255,7 @@ impl Host {
             return Err(OutputError::TooLarge);
         }
         self.given.push(item);
+        self.memory.hold_outputs(self.given.open().payload().len() as u64);
         Ok(())
     }
 
@@ -269,11 +274,15 @@ impl Host {
         }
         let Some(Call { of, position }) = self.call.clone() else { return Err(NotCarried.into()) };
         let (outputs, clock) = (self.given.take_open(), self.clock.clone());
+        self.memory.release_outputs();
+        let budget = Arc::clone(self.memory.counted.budget());
         clock.stop();
         Ok(UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
+                let held = (budget.reserve(outputs.bytes() as u64), budget.pause());
                 let ended = of.carry(position, outputs).await;
+                drop(held);
                 clock.go_on(ended);
             }),
         ))

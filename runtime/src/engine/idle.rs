@@ -10,12 +10,14 @@ use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::budget::Budget;
 use super::instance::Instance;
 use super::stalls::Stalls;
 
 /// The places for instances on a node.
 pub struct Slots {
     free: Arc<Semaphore>,
+    budget: Arc<Budget>,
     /// Those that are kept while others are waited for.
     pub(super) stalls: Arc<Stalls>,
     /// How many wait for a place. As long as any do, no instance waits for an item.
@@ -45,15 +47,19 @@ impl Drop for Wanting<'_> {
 }
 
 impl Slots {
-    /// So many places.
-    pub(super) fn new(instances: u32) -> Self {
-        Self {
+    /// So many places, and this much memory for all.
+    pub(super) fn new(instances: u32, budget: Arc<Budget>) -> Arc<Self> {
+        let slots = Arc::new(Self {
             free: Arc::new(Semaphore::new(instances as usize)),
+            budget,
             stalls: Arc::new(Stalls::new(instances as usize)),
             wanted: AtomicUsize::new(0),
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
-        }
+        });
+        let weak = Arc::downgrade(&slots);
+        slots.budget.on_need(move || weak.upgrade().is_some_and(|slots| slots.evict()));
+        slots
     }
 
     /// How many places are free.
@@ -88,11 +94,11 @@ impl Slots {
         slot.await.ok()
     }
 
-    /// Gives up one of the instances that wait for an item.
-    fn evict(&self) {
+    /// Gives up one of the instances that wait for an item. Tells whether there was one.
+    fn evict(&self) -> bool {
         let all: Vec<Arc<Waiting>> = lock(&self.waiting).values().filter_map(Weak::upgrade).collect();
         let evicted = all.iter().find_map(|waiting| lock(&waiting.instances).pop());
-        drop(evicted);
+        evicted.is_some()
     }
 
     /// A place where instances of one task wait.
@@ -125,11 +131,11 @@ impl Instances {
         lock(&self.0.as_ref()?.instances).pop()
     }
 
-    /// Keeps an instance for its next item, unless its place is wanted.
+    /// Keeps an instance for its next item, unless its place or its memory is wanted.
     pub(super) fn put(&self, instance: Instance) {
         let Some(waiting) = &self.0 else { return };
         let mut instances = lock(&waiting.instances);
-        if waiting.slots.wanted.load(Ordering::SeqCst) == 0 {
+        if waiting.slots.wanted.load(Ordering::SeqCst) == 0 && !waiting.slots.budget.is_wanted() {
             instances.push(instance);
         }
     }

@@ -80,7 +80,8 @@ impl Plugin {
         making.pre = instrumented;
         let call = Call { of: Arc::new(Initialising(log)), position: 0 };
         let failed = |failure: Failure| ImageError::Failed(failure.reason);
-        let mut instance = Instance::new(&making).await.map_err(failed)?;
+        let slot = Instance::place(&making).await.map_err(failed)?;
+        let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
         instance.initialise(&making, call).await.map_err(failed)?;
         let memory = instance.memory().len() as u64;
         if memory > IMAGE_MAX {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use wasmtime::{Extern, Memory, Module, ModuleExport, Store, Trap, TypedFunc, Val};
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
+use super::budget::Reservation;
 use super::host::{Host, NotCarried, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
 use super::output::Given;
@@ -79,14 +80,24 @@ enum Run {
 }
 
 impl Instance {
-    /// A place for an instance. It begins with its first item, whose time that takes.
-    pub(super) async fn new(task: &Task) -> Result<Self, Failure> {
+    /// Waits for a place for an instance.
+    pub(super) async fn place(task: &Task) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = task.engine.slots.take(task.after).await;
-        let slot = slot.ok_or_else(|| Failure::passing(FailureKind::Node, "the engine is closed"))?;
-        let mut store = Store::new(&task.engine.inner, Host::new(task));
+        slot.ok_or_else(|| Failure::passing(FailureKind::Node, "the engine is closed"))
+    }
+
+    /// An instance in this place, for which so much memory was counted already. It begins with its first item, whose time that
+    /// takes.
+    pub(super) fn new(task: &Task, slot: OwnedSemaphorePermit, counted: Reservation) -> Self {
+        let mut store = Store::new(&task.engine.inner, Host::new(task, counted));
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        Ok(Self { store, entry: None, handled: 0, is_sound: true, _slot: slot })
+        Self { store, entry: None, handled: 0, is_sound: true, _slot: slot }
+    }
+
+    /// How large the guest's memory is, in bytes.
+    pub(super) fn grown(&self) -> u64 {
+        self.store.data().memory.grown()
     }
 
     /// Whether it may have another item.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use super::budget::{Reservation, STEP};
+
 /// The most outputs that one item may give.
 pub const MAX_OUTPUTS: usize = 1_000_000;
 /// The most bytes that the outputs of one item may have together.
@@ -29,16 +31,36 @@ pub struct Limits {
 #[error("out of time")]
 pub(super) struct OutOfTime;
 
-/// Watches an instance's memory grow.
-#[derive(Debug)]
+/// Watches an instance's memory grow, and counts it.
 pub(super) struct MemoryLimiter {
     limit: u64,
     exceeded: bool,
+    /// How large the guest's memory is, in bytes.
+    grown: u64,
+    /// What the node counts of it, the outputs of the item that runs included.
+    pub(super) counted: Reservation,
 }
 
 impl MemoryLimiter {
-    pub(super) fn new(limit: u64) -> Self {
-        Self { limit, exceeded: false }
+    pub(super) fn new(limit: u64, counted: Reservation) -> Self {
+        Self { limit, exceeded: false, grown: 0, counted }
+    }
+
+    /// How large the guest's memory is, in bytes.
+    pub(super) fn grown(&self) -> u64 {
+        self.grown
+    }
+
+    /// The item that runs has given so many bytes that are still here.
+    pub(super) fn hold_outputs(&mut self, bytes: u64) {
+        if bytes > STEP {
+            self.counted.cover(self.grown + bytes);
+        }
+    }
+
+    /// The outputs are held elsewhere from now on.
+    pub(super) fn release_outputs(&mut self) {
+        self.counted.shrink(self.grown.next_multiple_of(STEP));
     }
 
     /// Begins an item.
@@ -56,6 +78,11 @@ impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired as u64 <= self.limit;
         self.exceeded |= !allowed;
+        if allowed {
+            // Never refused for what the node has: only what has not begun can wait.
+            self.grown = self.grown.max(desired as u64);
+            self.counted.cover(self.grown);
+        }
         Ok(allowed)
     }
 

@@ -1,6 +1,7 @@
 //! Running one task on one item, in a fresh instance or one that has handled others before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,6 +10,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime::InstancePre;
 
+use super::budget::Budget;
 use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
@@ -155,6 +157,8 @@ pub struct Task {
     reuse: Reuse,
     /// How many stages come after it.
     pub(super) after: usize,
+    /// How large the memory of its instances has grown lately, in bytes.
+    size: Arc<AtomicU64>,
     /// The instances that wait for their next item, if those of all frames wait together.
     waiting: Option<Arc<Waiting>>,
 }
@@ -183,6 +187,7 @@ impl Plugin {
             clock: None,
             reuse,
             after: 0,
+            size: Arc::default(),
             waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
     }
@@ -227,15 +232,44 @@ impl Task {
         instances: &Instances,
         given: &mut Given,
     ) -> Result<(), (usize, Failure)> {
-        let mut instance = match instances.take() {
-            Some(instance) => instance,
-            None => Instance::new(self).await.map_err(|failure| (call.position, failure))?,
+        let budget = &self.engine.budget;
+        let mut counted = budget.reserve(0);
+        let (mut instance, _active) = if let Some(instance) = instances.take() {
+            (instance, budget.begin(self.after, 0, &mut counted).await)
+        } else {
+            let place = Instance::place(self).await.map_err(|failure| (call.position, failure))?;
+            let active = budget.begin(self.after, self.size(), &mut counted).await;
+            (Instance::new(self, place, counted), active)
         };
-        instance.run(self, item, call, given).await?;
+        let ran = instance.run(self, item, call, given).await;
+        self.grew(instance.grown());
+        ran?;
         if instance.has_room(self) {
             instances.put(instance);
         }
         Ok(())
+    }
+
+    /// How much memory the next instance is expected to need, in bytes.
+    fn size(&self) -> u64 {
+        self.size.load(Relaxed)
+    }
+
+    /// An instance has grown to so many bytes: what is expected of the next rises at once and falls slowly.
+    fn grew(&self, bytes: u64) {
+        /// What is expected falls by this part of it each time.
+        const FALL: u64 = 16;
+        let before = self.size();
+        let after = bytes.max(before - before / FALL);
+        if after != before {
+            self.size.store(after, Relaxed);
+        }
+    }
+
+    /// The memory of the node.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.engine.budget
     }
 
     /// The same task as a stage with so many stages `after` it.

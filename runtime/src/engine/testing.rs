@@ -32,7 +32,7 @@ pub(super) fn engine() -> &'static Engine {
 
 /// An engine of so many slots.
 pub(super) fn engine_with(instances: u32) -> Engine {
-    Engine::new(&EngineSettings { instances, cache: None, compiler: None }).expect("an engine")
+    Engine::new(&EngineSettings { instances, ..EngineSettings::default() }).expect("an engine")
 }
 
 /// Loads a plugin.

@@ -188,7 +188,7 @@ fn a_file_is_no_plugin_for_a_reason_or_is_one() {
 
 #[test]
 fn what_is_a_plugin_can_be_loaded_and_run() {
-    let engine = Engine::new(&EngineSettings { instances: 2, cache: None, compiler: None }).expect("an engine");
+    let engine = Engine::new(&EngineSettings { instances: 2, ..EngineSettings::default() }).expect("an engine");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let limits = Limits { timeout: Duration::from_millis(10), memory: 1 << 20, output_item_bytes: 1 << 10 };
     let modules = modules();

@@ -35,7 +35,7 @@ pub(super) struct Group<'a> {
 impl Hop {
     /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { given, failed, left, carried } = ran;
+        let Ran { given, failed, left, carried, memory: _held } = ran;
         let history = |(position, failure): (usize, Failure)| (position, self.history(taken, &failure), failure);
         let failed: Vec<_> = failed.into_iter().map(history).collect();
         let Leavings { streamed, outputs, kept, deferred, rest } = {

@@ -11,9 +11,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::catalog::Phase;
+use super::memory;
 use super::outcome::Hop;
 use super::turns::Turns;
 use crate::broker::queue::{Acker, Delivery};
+use crate::engine::budget::Reservation;
 use crate::subject::Lane;
 
 /// The tasks that handle the frames of a lane.
@@ -36,6 +38,7 @@ struct Work {
 /// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
 struct Next {
     delivery: Delivery,
+    memory: Reservation,
     way: UnboundedSender<Next>,
 }
 
@@ -69,9 +72,11 @@ impl Handlers {
             }
         }
         self.shared.busy.fetch_add(deliveries.len(), SeqCst);
+        let budget = self.work.hop.task.budget();
+        let counted: Vec<_> = deliveries.iter().map(|delivery| memory::hold(budget, delivery.payload.len())).collect();
         self.claim().await;
-        for delivery in deliveries {
-            self.handle(delivery);
+        for (delivery, memory) in deliveries.into_iter().zip(counted) {
+            self.handle(delivery, memory);
         }
     }
 
@@ -86,20 +91,20 @@ impl Handlers {
         self.work.hop.claim(self.work.lane, held.into_iter()).await;
     }
 
-    fn handle(&mut self, delivery: Delivery) {
+    fn handle(&mut self, delivery: Delivery, memory: Reservation) {
         // Only those that have panicked.
         while self.tasks.try_join_next().is_some() {}
         let shared = &self.shared;
         let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
-        let delivery = match idle {
-            Some(way) => match way.send(Next { delivery, way: way.clone() }) {
+        let (delivery, memory) = match idle {
+            Some(way) => match way.send(Next { delivery, memory, way: way.clone() }) {
                 Ok(()) => return,
                 // A task that has ended.
-                Err(unsent) => unsent.0.delivery,
+                Err(unsent) => (unsent.0.delivery, unsent.0.memory),
             },
-            None => delivery,
+            None => (delivery, memory),
         };
-        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), delivery));
+        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), delivery, memory));
     }
 
     /// How many frames are in hand.
@@ -150,19 +155,19 @@ impl Handlers {
 }
 
 /// Handles a frame, and then those that are sent here, until no other shall be handled.
-async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery) {
+async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut memory: Reservation) {
     let Work { hop, lane, turns, told } = work;
     let (mut way, mut frames) = unbounded_channel::<Next>();
     loop {
         let held = Held { shared: &shared, turns: &turns, sequence: delivery.sequence };
         Arc::clone(&hop).handle(delivery, lane, &turns, told.clone()).await;
-        drop(held);
+        drop((held, memory));
         match lock(&shared.idle).as_mut() {
             Some(idle) => idle.push(way),
             None => return,
         }
         match frames.recv().await {
-            Some(next) => (delivery, way) = (next.delivery, next.way),
+            Some(next) => (delivery, memory, way) = (next.delivery, next.memory, next.way),
             None => return,
         }
     }

@@ -23,6 +23,7 @@ use super::taken::Taken;
 use super::together;
 use super::turns::{Turn, Turns};
 use super::worker::reached;
+use crate::engine::budget::Growing;
 use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};
@@ -52,6 +53,8 @@ pub(super) struct Running {
     stopped: AtomicBool,
     /// Bytes of outputs so far.
     gathered: AtomicUsize,
+    /// What is counted for them.
+    memory: Arc<Growing>,
     ended: Mutex<Ended>,
     /// Messages that were made of outputs while their item still ran.
     carried: AtomicUsize,
@@ -78,6 +81,8 @@ pub(super) struct Ran {
     pub(super) left: Vec<usize>,
     /// Messages made of a single item's outputs so far.
     pub(super) carried: usize,
+    /// What is counted for all this, until it is stored.
+    pub(super) memory: Arc<Growing>,
 }
 
 /// Runs the items of a frame, until all have ended or the rest is to be left.
@@ -88,6 +93,9 @@ pub(super) async fn run(
     turn: Turn,
     phase: &mut watch::Receiver<Phase>,
 ) -> Ran {
+    // There is as much room for outputs from the start.
+    let bytes: usize = taken.frame.items.iter().map(Bytes::len).sum();
+    let memory = Arc::new(hop.task.budget().growing(bytes as u64));
     let running = Arc::new(Running {
         hop: Arc::clone(hop),
         taken: Arc::clone(taken),
@@ -100,6 +108,7 @@ pub(super) async fn run(
         next: AtomicUsize::new(0),
         stopped: AtomicBool::new(false),
         gathered: AtomicUsize::new(0),
+        memory: Arc::clone(&memory),
         ended: Mutex::default(),
         carried: AtomicUsize::new(0),
         leave: tokio::sync::OnceCell::new(),
@@ -131,7 +140,7 @@ pub(super) async fn run(
     helpers.shutdown().await;
     let Ended { given, mut failed, left } = std::mem::take(&mut *running.ended());
     failed.sort_by_key(|(position, _)| *position);
-    Ran { given, failed, left, carried: running.carried.load(Relaxed) }
+    Ran { given, failed, left, carried: running.carried.load(Relaxed), memory }
 }
 
 impl Running {
@@ -146,6 +155,12 @@ impl Running {
     /// Where the instances of the hop's stage at this place wait.
     pub(super) fn instances(&self, stage: usize) -> &Instances {
         &self.instances[stage]
+    }
+
+    /// Counts outputs.
+    fn gather(&self, bytes: usize) {
+        let before = self.gathered.fetch_add(bytes, Relaxed);
+        self.memory.cover(before.saturating_add(bytes) as u64);
     }
 
     fn ended(&self) -> MutexGuard<'_, Ended> {
@@ -193,7 +208,7 @@ impl Running {
         let now = Instant::now();
         let each = now.saturating_duration_since(started) / to_u32(positions.len() as u64);
         self.turns.ran(now.checked_sub(each).unwrap_or(started), now);
-        self.gathered.fetch_add(given.bytes() - before, Relaxed);
+        self.gather(given.bytes() - before);
         let mut ended = self.ended();
         ended.failed.extend(lost.failed);
         ended.left.extend(lost.large);
@@ -300,7 +315,7 @@ impl Caller for Running {
 
     fn ended(&self, bytes: u64, began: Instant, now: Instant) {
         self.turns.ran(began, now);
-        self.gathered.fetch_add(usize::try_from(bytes).unwrap_or(usize::MAX), Relaxed);
+        self.gather(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {

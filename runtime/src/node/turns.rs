@@ -145,6 +145,18 @@ impl Turns {
         Held(&self.held)
     }
 
+    /// How many bytes a frame has, as far as is known.
+    #[must_use]
+    pub fn frame_bytes(&self) -> Option<u64> {
+        Some(self.bytes.get()).filter(|bytes| *bytes > 0)
+    }
+
+    /// Whether no frame is in hand.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.load(Relaxed) == 0
+    }
+
     /// Waits for leave to run.
     pub async fn take(&self) -> Turn {
         Turn { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }

@@ -8,10 +8,12 @@ use tokio::sync::watch;
 use super::backlog;
 use super::catalog::Phase;
 use super::handlers::Handlers;
+use super::memory::Asked;
 use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
 use crate::broker::queue::{Event, Queue, STANDS};
+use crate::engine::budget::Stands;
 use crate::subject::{self, Lane};
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
@@ -19,6 +21,8 @@ const PROGRESS_PART: u32 = 3;
 /// The part of `ack_wait` for which a request for frames stands: less than what is left of it after the last word of progress.
 /// So what a paused node had in hand is not handed to the same node again, which would use up another attempt.
 const REQUEST_PART: u32 = 2;
+/// How long a request stands while others wait to ask.
+const STANDS_BRIEFLY: Duration = Duration::from_millis(250);
 /// How long a little room stays unasked for.
 const LINGER: Duration = Duration::from_millis(2);
 /// How often a worker that shall stop looks whether the frames that it has asked for have come. One that is handed out when
@@ -104,6 +108,14 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
     worker.handlers.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
 }
 
+fn patience(stands: Stands) -> Option<Duration> {
+    match stands {
+        Stands::Long => None,
+        Stands::Briefly => Some(STANDS_BRIEFLY),
+        Stands::Not => Some(Duration::ZERO),
+    }
+}
+
 /// Waits for a phase. A catalog that is gone wants nothing any more.
 pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase == wanted).await;
@@ -154,6 +166,7 @@ impl Worker {
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
+        let mut asked = Asked::new(hop.task.budget(), hop.task.after());
         loop {
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
@@ -170,7 +183,14 @@ impl Worker {
             }
             let ask =
                 unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
-            if ask && let Err(error) = queue.request(unasked).await {
+            asked.expect(queue.demand(), self.turns.frame_bytes());
+            if unasked == 0 {
+                asked.pass_on();
+            }
+            if ask
+                && let Some((frames, stands)) = asked.ask(unasked, self.turns.frame_bytes(), self.turns.is_empty())
+                && let Err(error) = queue.request_within(frames, patience(stands)).await
+            {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
             }
@@ -178,6 +198,7 @@ impl Worker {
             if ask || unasked == 0 || queue.demand() > 0 {
                 linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
             }
+            let waits = asked.waits();
             tokio::select! {
                 biased;
                 () = left_run(&mut phase), if !leaving => leaving = true,
@@ -186,6 +207,7 @@ impl Worker {
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => {
                         let come = std::iter::once(*delivery).chain(queue.come()).collect();
+                        asked.came();
                         self.handlers.start(come).await;
                     }
                     Event::Expired => {}
@@ -195,7 +217,8 @@ impl Worker {
                 },
                 () = self.handlers.done() => {}
                 () = self.turns.fed(self.lane) => {}
-                () = &mut linger, if unasked > 0 && queue.demand() == 0 => {}
+                () = &mut linger, if unasked > 0 && queue.demand() == 0 && !waits => {}
+                () = asked.turn(), if waits => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }

@@ -1,0 +1,52 @@
+//! How lanes ask for frames within the budget.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::Budget;
+
+/// A lane that wants to ask for frames.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// How many stages come after the lane's.
+    pub after: usize,
+    /// How many frames it wants.
+    pub frames: u64,
+    /// How many bytes one is expected to have.
+    pub each: u64,
+    /// Whether its hop has nothing in hand.
+    pub is_empty: bool,
+    /// Whether nothing came when it asked last.
+    pub is_idle: bool,
+}
+
+/// How a lane may ask for frames.
+pub struct Leave {
+    /// How many frames.
+    pub frames: u64,
+    /// How long the request may stand.
+    pub stands: Stands,
+    /// Held until the request has ended, if it exceeds the budget.
+    pub exceeding: Option<Exceeding>,
+}
+
+/// How long a request for frames may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// As long as is best for the server.
+    Long,
+    /// A moment: others wait to ask.
+    Briefly,
+    /// It is answered at once.
+    Not,
+}
+
+/// Leave to ask past the budget, until it is dropped.
+pub struct Exceeding(pub(super) Arc<Budget>);
+
+impl Drop for Exceeding {
+    fn drop(&mut self) {
+        // Nobody is told: one request after the other that finds nothing would keep the server busy.
+        self.0.exceeding.store(false, SeqCst);
+    }
+}

@@ -1,0 +1,50 @@
+//! The memory that a node takes: one budget for all chains.
+
+use crate::support::{Client, Cluster, Process, eventually, probe_chain};
+
+const MIB: u64 = 1 << 20;
+
+/// The most memory that a process has had, in bytes.
+fn most_resident(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn many_chains_with_large_items_stay_within_the_budget_of_their_node() {
+    const CHAINS: usize = 12;
+    const ITEMS: usize = 16;
+    const BUDGET: u64 = 128;
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chains: Vec<String> = (0..CHAINS).map(|number| format!("c{number}")).collect();
+    let item = format!("\"{}\"", "x".repeat(512 << 10));
+    for chain in &chains {
+        // The second and the third stage run the same task as the first.
+        let manifest = probe_chain(chain, &["echo", "echo", "echo"], "concurrency = 16");
+        let manifest = manifest.replacen("\"echo\"", "\"one\"\ntask = \"echo\"", 1);
+        let manifest = manifest.replacen("name = \"echo\"", "name = \"two\"\ntask = \"echo\"", 1);
+        cluster.deploy(&manifest);
+        for _ in 0..ITEMS {
+            client
+                .publish(&format!("pcluster.{chain}.in"), &[("Content-Type", "application/json")], item.clone())
+                .unwrap();
+        }
+    }
+    let node = cluster.node_with("a", &["--memory", &format!("{BUDGET}MiB")]);
+    eventually("every item has come through", || {
+        let done = chains.iter().map(|chain| client.count(&format!("PCLUSTER_{chain}_OUT"))).sum::<u64>();
+        (done == (CHAINS * ITEMS) as u64).then_some(())
+    });
+    let most = most_resident(&node);
+    eprintln!("resident at most {} MiB", most / MIB);
+    assert!(most < (BUDGET + BUDGET / 2) * MIB, "it took {} MiB", most / MIB);
+    let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes[0]["memory"], BUDGET * MIB);
+    eventually("all memory is given back but for what is asked for", || {
+        let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+        (nodes[0]["memory_used"].as_u64().unwrap() < BUDGET * MIB / 2).then_some(())
+    });
+    assert!(cluster.ok(&["nodes"]).contains("/128.0M"), "{}", cluster.ok(&["nodes"]));
+}
