@@ -26,10 +26,10 @@ pub mod feed;
 pub mod intake;
 pub mod logs;
 pub mod pull;
+pub mod pulled;
 pub mod reset;
 pub mod result;
 pub mod status;
-pub mod taken;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
@@ -47,8 +47,8 @@ pub use bench::Bench;
 pub use dead::DeadLetter;
 pub use feed::{Fed, Feeder, Item};
 pub use pull::{Outcome, Puller};
+pub use pulled::PulledResult;
 pub use result::ResultItem;
-pub use taken::Taken;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]

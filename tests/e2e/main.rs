@@ -36,6 +36,7 @@ mod pauses;
 mod poison;
 mod pressure;
 mod pull;
+mod readers;
 mod reset;
 mod retry;
 mod room;

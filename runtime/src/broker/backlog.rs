@@ -1,6 +1,7 @@
 //! What streams and consumers hold, as the server tells it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::jetstream::stream::SubjectTransform;
 use serde::Deserialize;
@@ -201,6 +202,25 @@ impl Broker {
     /// If the server does not answer, or has no such consumer.
     pub async fn untaken(&self, chain: &ChainName, stream: &str) -> Result<Backlog, BrokerError> {
         self.consumer_state(chain, stream, subject::PULL_CONSUMER).await
+    }
+
+    /// How long the server waits for a puller's acknowledgement before it gives the message to another.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such consumer.
+    pub async fn pull_ack_wait(&self, chain: &ChainName, stream: &str) -> Result<Duration, BrokerError> {
+        #[derive(Deserialize)]
+        struct Consumer {
+            config: Settings,
+        }
+        #[derive(Deserialize)]
+        struct Settings {
+            /// In nanoseconds.
+            ack_wait: u64,
+        }
+        let consumer: Consumer = self.consumer_state(chain, stream, subject::PULL_CONSUMER).await?;
+        Ok(Duration::from_nanos(consumer.config.ack_wait))
     }
 
     async fn consumer_state<T: DeserializeOwned>(

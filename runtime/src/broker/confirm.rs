@@ -1,18 +1,21 @@
-//! Acknowledgements that the server answers, for those who must know that they have arrived.
+//! Acknowledgements that the server answers, for those who must know that they have arrived, and holds on messages that are
+//! renewed until they are acknowledged.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::time::Instant;
 
 use super::queue::Acker;
 use super::{Broker, BrokerError};
 
 /// How long to wait for the server's answer before acknowledging again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Renewals that the server has not answered for this long are forgotten.
+const FORGET: Duration = Duration::from_mins(1);
 
 /// Acknowledges, and remembers what the server has not answered yet. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,9 +25,23 @@ pub struct Confirmer(Arc<Unanswered>);
 struct Unanswered {
     client: async_nats::Client,
     inbox: String,
-    /// The next number, and what has none of the server's answers by the number under which it was sent.
-    ackers: Mutex<(u64, HashMap<u64, Acker>)>,
+    sent: Mutex<Sent>,
 }
+
+/// What the server has not answered yet, by the numbers under which it was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    last: u64,
+    acks: HashMap<u64, Acker>,
+    renewals: HashMap<u64, (Instant, Arc<HeldSince>)>,
+}
+
+/// The last moment at which the server certainly began to wait for an acknowledgement.
+///
+/// It is a moment before the server did: when the message was asked for, or when a renewal was sent that the server has
+/// answered. So what is counted from here ends early and never late, also after this process was paused or cut off.
+#[derive(Debug)]
+pub struct HeldSince(Mutex<Instant>);
 
 /// The server's answers.
 #[derive(Debug)]
@@ -44,46 +61,86 @@ impl Broker {
         let inbox = self.client.new_inbox();
         let answers = self.client.subscribe(format!("{inbox}.*")).await;
         let answers = answers.map_err(|error| BrokerError::other("subscribe", &error))?;
-        let unanswered = Unanswered { client: self.client.clone(), inbox, ackers: Mutex::default() };
+        let unanswered = Unanswered { client: self.client.clone(), inbox, sent: Mutex::default() };
         Ok(Confirmations { broker: self.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
+    }
+}
+
+impl HeldSince {
+    /// The server waits since this moment or a later one.
+    #[must_use]
+    pub fn new(moment: Instant) -> Self {
+        Self(Mutex::new(moment))
+    }
+
+    /// Takes note that the server waits since this moment or a later one, if it was not known to wait so long.
+    pub fn renew(&self, moment: Instant) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = moment.max(*since);
+    }
+
+    /// How long the server may have waited.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
 impl Confirmer {
     /// Acknowledges a message. Returns before the server has answered.
     pub async fn ack(&self, acker: Acker) {
-        let number = self.with(|(next, ackers)| {
-            *next += 1;
-            ackers.insert(*next, acker.clone());
-            *next
+        let number = self.with(|sent| {
+            sent.last += 1;
+            sent.acks.insert(sent.last, acker.clone());
+            sent.last
         });
-        self.send(number, &acker).await;
+        self.send(number, &acker, "+ACK".into()).await;
     }
 
-    async fn send(&self, number: u64, acker: &Acker) {
+    /// Lets the server's wait for an acknowledgement begin anew. `held` is told once the server has answered.
+    pub async fn renew(&self, acker: &Acker, held: &Arc<HeldSince>) {
+        let number = self.with(|sent| {
+            sent.last += 1;
+            sent.renewals.insert(sent.last, (Instant::now(), Arc::clone(held)));
+            sent.last
+        });
+        self.send(number, acker, "+WPI".into()).await;
+    }
+
+    async fn send(&self, number: u64, acker: &Acker, payload: Bytes) {
         let answer = format!("{}.{number}", self.0.inbox);
-        let sent = self.0.client.publish_with_reply(acker.reply(), answer, "+ACK".into()).await;
+        let sent = self.0.client.publish_with_reply(acker.reply(), answer, payload).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
     }
 
     async fn send_again(&self) {
-        for (number, acker) in self.with(|(_, ackers)| ackers.clone()) {
-            self.send(number, &acker).await;
+        for (number, acker) in self.with(|sent| sent.acks.clone()) {
+            self.send(number, &acker, "+ACK".into()).await;
         }
+    }
+
+    /// Forgets renewals that the server will not answer any more.
+    pub fn forget_old(&self) {
+        self.with(|sent| sent.renewals.retain(|_, (at, _)| at.elapsed() < FORGET));
     }
 
     fn heard(&self, answer: &Message) {
         let number = answer.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
         // While the servers of a cluster elect who answers, a status says that nobody does.
         if let (Some(number), None) = (number, answer.status) {
-            self.with(|(_, ackers)| ackers.remove(&number));
+            self.with(|sent| {
+                sent.acks.remove(&number);
+                if let Some((at, held)) = sent.renewals.remove(&number) {
+                    held.renew(at);
+                }
+            });
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut (u64, HashMap<u64, Acker>)) -> T) -> T {
-        change(&mut self.0.ackers.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, change: impl FnOnce(&mut Sent) -> T) -> T {
+        change(&mut self.0.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -103,15 +160,15 @@ impl Confirmations {
 
     /// Waits until the server has answered for everything, but not for ever, and acknowledges again what it does not answer for.
     /// Returns how many messages are still unanswered.
-    pub async fn finish(mut self) -> usize {
+    pub async fn finish(&mut self) -> usize {
         let deadline = Instant::now() + self.broker.patience();
         let mut again = Instant::now() + AGAIN;
         loop {
-            let left = self.confirmer.with(|(_, ackers)| ackers.len());
+            let left = self.confirmer.with(|sent| sent.acks.len());
             if left == 0 || Instant::now() > deadline {
                 return left;
             }
-            match tokio::time::timeout_at(again, self.answers.next()).await {
+            match tokio::time::timeout_at(again.into(), self.answers.next()).await {
                 Ok(Some(answer)) => self.confirmer.heard(&answer),
                 Ok(None) => return left,
                 Err(_) => {

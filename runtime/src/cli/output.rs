@@ -138,7 +138,7 @@ impl Output {
 
 /// A text whose control characters, but for tabs and line breaks, are written as JSON escapes: they could move a terminal's
 /// cursor, or worse, and within JSON the escape means the same.
-fn visible(text: &str) -> Cow<'_, str> {
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |character: char| character.is_control() && !matches!(character, '\t' | '\n');
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);

@@ -1,15 +1,21 @@
 //! `pcluster pull`
 
-use std::time::Duration;
+mod printer;
+
+use std::time::{Duration, Instant};
 
 use ciborium::Value;
 
 use super::exit::TimedOut;
-use super::output::{Output, count};
+use super::output::{count, visible};
 use super::{Context, timeout};
 use crate::name::ChainName;
-use crate::root::{Outcome, Puller, ResultItem, Taken};
+use crate::root::{Outcome, PulledResult, Puller, ResultItem};
 use crate::shutdown;
+use printer::{Event, Printed, Printer};
+
+/// Results that may be printed ahead of their reader.
+const PENDING: usize = 1_024;
 
 /// Take results, each given to one puller only
 ///
@@ -22,7 +28,8 @@ pub struct Args {
     /// End after this many results
     #[arg(short = 'n', long, value_name = "N")]
     number: Option<u64>,
-    /// Give up when no result came for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms
+    /// Give up when no result came for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms; 0: take those that are
+    /// there
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// End when every item was handled and every result taken
@@ -36,6 +43,10 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "Several `pcluster pull` of the same chain share its results. `pcluster watch` takes none.\n\n\
+    A result is taken once it is written; where standard output is a pipe, once its reader has read it, as far as the system \
+    tells (Linux does). What a reader that ends early has left in the pipe is given back, for the next puller; what it has read \
+    and not used is not, and what is still unread a second after the last result is left to the pipe. So for a few results give -n \
+    rather than `| head`, which may read more lines than it shows.\n\n\
     --with-failures: a dead letter counts as a result does for -n, -t and --all, and is given to one of the pullers that take \
     them. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and what else \
     `pcluster dead ls --json` has. With --meta, what has a `failure` is a dead letter and what has none is a result. A dead \
@@ -53,56 +64,98 @@ pub struct Form {
 }
 
 enum Next<T> {
-    Result(Box<Taken<T>>),
+    Result(Box<PulledResult<T>>),
     Drained,
     TimedOut,
-    Stopped,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// If there is no such chain, or the time is over.
+/// If there is no such chain, the time is over, or standard output takes no more.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut puller = context.root().await?.puller(&args.chain).await?;
     if let Some(number) = args.number {
         puller = puller.with_limit(number);
     }
-    if args.with_failures {
-        pull(puller.with_failures().await?, &args, &context.output).await
-    } else {
-        pull(puller, &args, &context.output).await
+    if args.with_failures { pull(puller.with_failures().await?, &args).await } else { pull(puller, &args).await }
+}
+
+/// Prints results and confirms each once its reader has it.
+async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()> {
+    let mut stopped = std::pin::pin!(shutdown::requested());
+    let mut printer = Printer::start()?;
+    let mut number = 0;
+    let mut waiting = Instant::now();
+    let mut ended = loop {
+        let wanted = args.number.map_or(u64::MAX, |wanted| wanted - number);
+        if printer.pending() as u64 >= wanted {
+            break Ok(());
+        }
+        let happened = tokio::select! {
+            biased;
+            () = &mut stopped => None,
+            Some(event) = printer.event() => Some(Happened::Printed(event)),
+            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => Some(Happened::Next(next)),
+        };
+        waiting = Instant::now();
+        match happened {
+            Some(Happened::Printed(Event::Failed(error))) => break Err(error.into()),
+            Some(Happened::Printed(event)) => number += settle(event).await,
+            Some(Happened::Next(Ok(Next::Result(taken)))) => match taken.result.show(&args.chain, &args.form) {
+                Ok(line) => printer.print(line, *taken),
+                Err(error) => break Err(error),
+            },
+            Some(Happened::Next(Ok(Next::Drained))) => break Ok(()),
+            Some(Happened::Next(Ok(Next::TimedOut))) => break Err(timed_out(args, number + printer.pending() as u64)),
+            Some(Happened::Next(Err(error))) => break Err(error),
+            None => {
+                printer.stop();
+                break Ok(());
+            }
+        }
+    };
+    printer.finish();
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = printer.event() => event,
+            () = &mut stopped, if !printer.is_stopped() => {
+                printer.stop();
+                continue;
+            }
+        };
+        match event {
+            Some(Event::Failed(error)) => ended = ended.and(Err(error.into())),
+            Some(event) => drop(settle(event).await),
+            None => break,
+        }
+    }
+    puller.close().await;
+    ended
+}
+
+enum Happened<T> {
+    Printed(Event<PulledResult<T>>),
+    Next(anyhow::Result<Next<T>>),
+}
+
+/// Says what becomes of a result, and how many were taken.
+async fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
+    match event {
+        Event::Taken(pulled) => {
+            pulled.ack().await;
+            1
+        }
+        Event::Unwanted(_) | Event::Failed(_) => 0,
     }
 }
 
-async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args, output: &Output) -> anyhow::Result<()> {
-    let mut stopped = std::pin::pin!(shutdown::requested());
-    let mut taken = 0;
-    let ended = loop {
-        if args.number.is_some_and(|number| taken >= number) {
-            break Ok(());
-        }
-        let next = tokio::select! {
-            next = next(&mut puller, args) => next,
-            () = &mut stopped => Ok(Next::Stopped),
-        };
-        match next {
-            Ok(Next::Result(result)) => {
-                if let Err(error) = result.result.show(&args.chain, &args.form, output) {
-                    result.give_back().await;
-                    break Err(error);
-                }
-                result.ack().await;
-                taken += 1;
-            }
-            Ok(Next::Drained | Next::Stopped) => break Ok(()),
-            Ok(Next::TimedOut) => break Err(timed_out(args, taken)),
-            Err(error) => break Err(error),
-        }
-    };
-    puller.close().await;
-    ended
+impl<T: Send + 'static> Printed for PulledResult<T> {
+    fn is_wanted(&self) -> bool {
+        self.is_held()
+    }
 }
 
 fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
@@ -115,52 +168,65 @@ fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
     TimedOut(message).into()
 }
 
-async fn next<T>(puller: &mut Puller<T>, args: &Args) -> anyhow::Result<Next<T>> {
+/// The next result. Nothing has come since `waiting`.
+async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyhow::Result<Next<T>> {
     let next = async {
-        if args.all {
-            return puller.next_until_drained().await;
+        if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Ok(puller.next_at_once().await?.map_or(Next::TimedOut, Next::of));
         }
-        puller.next().await.map(Some)
+        if args.all {
+            return Ok(puller.next_until_drained().await?.map_or(Next::Drained, Next::of));
+        }
+        puller.next().await.map(Next::of)
     };
-    let taken = match args.timeout {
-        None => next.await?,
-        Some(timeout) => match tokio::time::timeout(timeout, next).await {
-            Ok(taken) => taken?,
-            Err(_) => return Ok(Next::TimedOut),
+    match args.timeout.filter(|timeout| !timeout.is_zero()) {
+        None => Ok(next.await?),
+        Some(timeout) => match tokio::time::timeout_at((waiting + timeout).into(), next).await {
+            Ok(next) => Ok(next?),
+            Err(_) => Ok(Next::TimedOut),
         },
-    };
-    Ok(taken.map_or(Next::Drained, |taken| Next::Result(Box::new(taken))))
+    }
+}
+
+impl<T> Next<T> {
+    fn of(pulled: PulledResult<T>) -> Self {
+        Self::Result(Box::new(pulled))
+    }
 }
 
 /// What a puller gives and this command prints.
-trait Shown {
-    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()>;
+trait Shown: Send + 'static {
+    /// As it is printed, with the end of its line.
+    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>>;
 }
 
 impl Shown for ResultItem {
-    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()> {
-        show(self, chain, form, output)
+    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
+        show(self, chain, form)
     }
 }
 
 impl Shown for Outcome {
-    fn show(&self, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()> {
+    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
         match self {
-            Self::Result(result) => show(result, chain, form, output),
-            Self::Failure(letter) => Ok(output.line(letter)?),
+            Self::Result(result) => show(result, chain, form),
+            Self::Failure(letter) => Ok(line(&serde_json::to_string(letter)?)),
         }
     }
 }
 
-/// Prints a result.
-pub(super) fn show(result: &ResultItem, chain: &ChainName, form: &Form, output: &Output) -> anyhow::Result<()> {
+/// A result as it is printed, with the end of its line.
+pub(super) fn show(result: &ResultItem, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
     if form.meta {
-        return Ok(output.line(&result.with_meta(chain.as_str()))?);
+        return Ok(line(&serde_json::to_string(&result.with_meta(chain.as_str()))?));
     }
-    match &result.item {
-        Value::Text(text) if form.raw => output.bytes(format!("{text}\n").as_bytes())?,
-        Value::Bytes(bytes) if form.raw => output.bytes(bytes)?,
-        _ => output.data(&result.to_json())?,
-    }
-    Ok(())
+    Ok(match &result.item {
+        Value::Text(text) if form.raw => format!("{text}\n").into_bytes(),
+        Value::Bytes(bytes) if form.raw => bytes.clone(),
+        _ => line(&result.to_json()),
+    })
+}
+
+fn line(text: &str) -> Vec<u8> {
+    format!("{}\n", visible(text)).into_bytes()
 }

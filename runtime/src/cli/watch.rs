@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             result = watcher.next() => result?,
             () = &mut stopped => break,
         };
-        show(&result, &args.chain, &args.form, &context.output)?;
+        context.output.bytes(&show(&result, &args.chain, &args.form)?)?;
         seen += 1;
     }
     Ok(())

@@ -1,45 +1,56 @@
 //! Taking results, and dead letters along with them, each given to one puller; watching them without taking any.
+//!
+//! `fetch` is the task that takes messages and keeps them from others, `hold` knows how long a message is certainly this
+//! puller's, [`super::pulled`] is what the puller gives.
 
-pub(super) mod confirmed;
+mod fetch;
+pub(super) mod hold;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::future::select_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
-use confirmed::{Confirmed, Handed};
+use fetch::{Fetcher, Order, Received, Source};
+use hold::Holds;
 
-use super::taken::Taken;
+use super::pulled::{Answered, PulledResult};
 use super::{DeadLetter, ResultItem, Root, RootError};
-use crate::broker::Complaint;
-use crate::broker::confirm::Confirmations;
+use crate::broker::BrokerError;
 use crate::broker::follow::{Follower, From};
-use crate::broker::queue::{Delivery, Event, Queue, STANDS};
+use crate::broker::queue::Delivery;
 use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
-/// Results that one request asks for.
+/// Messages that one request asks for.
 const BATCH: u64 = 256;
-/// How long to wait before opening the results again.
-const REOPEN: Duration = Duration::from_millis(500);
 /// How often to look whether the chain is drained.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often to tell the server that what was taken ahead is wanted: well within the half minute after which it is given to
-/// others.
-const KEEP: Duration = Duration::from_secs(8);
+/// The place of the results among the sources.
+const RESULTS: u8 = 0;
+/// The place of the dead letters.
+const FAILURES: u8 = 1;
 
 /// Takes what comes out of one chain: its results, or with [`Puller::with_failures`] its dead letters too.
+///
+/// What was taken ahead of [`Puller::next`] is given back when the puller is dropped. [`Puller::close`] does so in order and
+/// waits until the server knows of all that was confirmed.
+#[derive(Debug)]
 pub struct Puller<T = ResultItem> {
     root: Root,
     chain: ChainName,
-    sources: Vec<Source<T>>,
+    /// The streams that are taken from, by their places among the sources.
+    streams: Vec<String>,
+    read: fn(u8, &Delivery) -> Vec<T>,
     wanted: Wanted,
-    taken: VecDeque<Taken<T>>,
-    confirmations: Confirmations,
-    /// When the server was last told that what was taken ahead is wanted.
-    kept: Instant,
+    ahead: VecDeque<PulledResult<T>>,
+    holds: Arc<Holds>,
+    orders: mpsc::UnboundedSender<Order>,
+    received: mpsc::UnboundedReceiver<Result<Received, RootError>>,
+    answered: mpsc::UnboundedSender<Answered>,
 }
 
 /// How much a puller asks for. A request cannot be taken back: what it still brings when the puller ends would be given to
@@ -62,17 +73,6 @@ impl Wanted {
     }
 }
 
-/// A stream that is taken from.
-struct Source<T> {
-    /// What is in there, in the plural.
-    what: &'static str,
-    stream: String,
-    queue: Queue,
-    confirmed: Arc<Confirmed>,
-    complaint: Complaint,
-    read: fn(&Delivery) -> Vec<T>,
-}
-
 /// How an item ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -91,16 +91,36 @@ impl Root {
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
         self.chain(chain).await?;
         let confirmations = self.broker.confirmations().await?;
-        let (stream, confirmed) = (subject::results_stream(chain), Confirmed::new(confirmations.confirmer()));
-        let results = Source::open(self, "results", stream, confirmed, read_results).await?;
+        let stream = subject::results_stream(chain);
+        let source = Source::open(self, chain, RESULTS, "results", stream.clone()).await?;
+        let holds = Arc::new(Holds::new(confirmations.confirmer()));
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (receive, received) = mpsc::unbounded_channel();
+        let (answered, answers) = mpsc::unbounded_channel();
+        let fetcher = Fetcher {
+            root: self.clone(),
+            chain: chain.clone(),
+            sources: vec![source],
+            holds: Arc::clone(&holds),
+            confirmations,
+            orders: ordered,
+            received: receive,
+            answered: answers,
+            wanted: None,
+            telling: JoinSet::new(),
+        };
+        tokio::spawn(fetcher.run());
         Ok(Puller {
             root: self.clone(),
             chain: chain.clone(),
-            sources: vec![results],
+            streams: vec![stream],
+            read: |_, delivery| read_results(delivery),
             wanted: Wanted::default(),
-            taken: VecDeque::new(),
-            confirmations,
-            kept: Instant::now(),
+            ahead: VecDeque::new(),
+            holds,
+            orders,
+            received,
+            answered,
         })
     }
 
@@ -111,39 +131,21 @@ impl Root {
     /// If there is no such chain.
     pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, RootError> {
         self.chain(chain).await?;
-        let follower = self.broker.follow(&subject::results_stream(chain), vec![subject::results(chain)], from).await?;
+        let stream = subject::results_stream(chain);
+        let follower = self.broker.follow(&stream, vec![subject::results(chain)], from).await?;
         Ok(Watcher { follower, seen: VecDeque::new(), messages: 0 })
-    }
-}
-
-impl<T> Source<T> {
-    async fn open(
-        root: &Root,
-        what: &'static str,
-        stream: String,
-        confirmed: Confirmed,
-        read: fn(&Delivery) -> Vec<T>,
-    ) -> Result<Self, RootError> {
-        let queue = root.broker.queue(&stream, subject::PULL_CONSUMER, STANDS).await?;
-        Ok(Self { what, stream, queue, confirmed: Arc::new(confirmed), complaint: Complaint::default(), read })
-    }
-
-    /// Opens the stream again. Nobody hands out what is in there while the servers of a cluster elect who does.
-    async fn reopen(&mut self, root: &Root, chain: &ChainName) -> Result<(), RootError> {
-        let what = format!("take {} of chain `{chain}`", self.what);
-        tokio::time::sleep(REOPEN).await;
-        match root.broker.untaken(chain, &self.stream).await {
-            Ok(_) => self.complaint.over(&what),
-            Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
-            Err(error) => return Err(error.into()),
-        }
-        self.queue = root.broker.queue(&self.stream, subject::PULL_CONSUMER, STANDS).await?;
-        Ok(())
     }
 }
 
 fn read_results(delivery: &Delivery) -> Vec<ResultItem> {
     ResultItem::all(&delivery.headers(), &delivery.payload)
+}
+
+fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {
+    if source == FAILURES {
+        return vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
+    }
+    read_results(delivery).into_iter().map(Outcome::Result).collect()
 }
 
 impl Puller {
@@ -154,19 +156,17 @@ impl Puller {
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
-        let Self { root, chain, sources, wanted, taken, confirmations, kept } = self;
+        let Self { root, chain, mut streams, read: _, wanted, ahead, holds, orders, received, answered } = self;
         // A chain that was deployed by an older pcluster has none.
         root.broker.create_dead_consumer(&chain).await?;
-        let mut both: Vec<Source<Outcome>> = Vec::with_capacity(2);
-        for Source { what, stream, queue, confirmed, complaint, .. } in sources {
-            let read = |delivery: &Delivery| read_results(delivery).into_iter().map(Outcome::Result).collect();
-            both.push(Source { what, stream, queue, confirmed, complaint, read });
-        }
-        let read = |delivery: &Delivery| vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
-        let (stream, confirmed) = (subject::dead_stream(&chain), Confirmed::new(confirmations.confirmer()));
-        both.push(Source::open(&root, "dead letters", stream, confirmed, read).await?);
-        let taken = taken.into_iter().map(|taken| taken.map(Outcome::Result)).collect();
-        Ok(Puller { root, chain, sources: both, wanted, taken, confirmations, kept })
+        let stream = subject::dead_stream(&chain);
+        let source = Source::open(&root, &chain, FAILURES, "dead letters", stream.clone()).await?;
+        streams.push(stream);
+        // The task ends only with the runtime, and then nothing can be taken anyway.
+        let _ = orders.send(Order::Add(Box::new(source)));
+        let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
+        let read = read_outcomes;
+        Ok(Puller { root, chain, streams, read, wanted, ahead, holds, orders, received, answered })
     }
 }
 
@@ -184,143 +184,155 @@ impl<T> Puller<T> {
     /// # Errors
     ///
     /// If what the chain keeps its results in is gone.
-    pub async fn next(&mut self) -> Result<Taken<T>, RootError> {
-        self.keep_held().await;
+    pub async fn next(&mut self) -> Result<PulledResult<T>, RootError> {
         loop {
-            if let Some(taken) = self.next_held() {
-                return Ok(taken);
+            if let Some(pulled) = self.next_ahead() {
+                return Ok(pulled);
             }
-            for source in &mut self.sources {
-                if source.queue.demand() == 0 {
-                    source.queue.request(self.wanted.messages()).await?;
+            let received = if let Ok(received) = self.received.try_recv() {
+                Some(received)
+            } else {
+                // The task ends only with the runtime, and that ends this too.
+                let _ = self.orders.send(Order::More(self.wanted.messages()));
+                self.received.recv().await
+            };
+            match received {
+                Some(Ok(received)) => self.take(received),
+                Some(Err(error)) => return Err(error),
+                None => {
+                    let (what, reason) = ("take results".to_owned(), "the program is about to end".to_owned());
+                    return Err(BrokerError::Other { what, reason }.into());
                 }
             }
-            let events = self.sources.iter_mut().map(|source| Box::pin(source.queue.next()));
-            let (event, position) = tokio::select! {
-                biased;
-                (event, position, _) = select_all(events) => (event, position),
-                () = self.confirmations.note() => (Event::Closed, 0),
-            };
-            match event {
-                Event::Delivery(delivery) => self.take(position, *delivery).await,
-                Event::Expired => {}
-                Event::Gone | Event::Closed => self.sources[position].reopen(&self.root, &self.chain).await?,
-            }
-            // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
-            self.sources.rotate_left(1);
         }
     }
 
-    /// The next result; `None` once every item was handled and everything that this puller gives was taken. Can be dropped and
-    /// called again without losing anything.
+    /// The next result; `None` once every item was handled and everything that this puller gives was taken, by others or by
+    /// this one: what it has given is taken, even if it was not confirmed yet. Can be dropped and called again without losing
+    /// anything.
     ///
     /// # Errors
     ///
     /// If what the chain keeps its items or results in is gone.
-    pub async fn next_until_drained(&mut self) -> Result<Option<Taken<T>>, RootError> {
-        if let Some(taken) = self.next_held() {
-            self.keep_held().await;
-            return Ok(Some(taken));
-        }
-        let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
-        let (root, chain) = (self.root.clone(), self.chain.clone());
-        let look = async || {
-            tokio::time::sleep(LOOK).await;
-            is_drained(&root, &chain, &streams).await
+    pub async fn next_until_drained(&mut self) -> Result<Option<PulledResult<T>>, RootError> {
+        let drained = Drained::of(self);
+        self.next_unless(LOOK, async || drained.is_drained().await).await
+    }
+
+    /// The next result of those that are there at the moment; `None` if there is none for this puller. Can be dropped and
+    /// called again without losing anything.
+    ///
+    /// # Errors
+    ///
+    /// If what the chain keeps its results in is gone.
+    pub async fn next_at_once(&mut self) -> Result<Option<PulledResult<T>>, RootError> {
+        let drained = Drained::of(self);
+        self.next_unless(Duration::ZERO, async || Ok(drained.queued().await? == 0)).await
+    }
+
+    /// The next result, unless it is found that there is none.
+    async fn next_unless(
+        &mut self,
+        mut after: Duration,
+        is_over: impl AsyncFn() -> Result<bool, RootError>,
+    ) -> Result<Option<PulledResult<T>>, RootError> {
+        let look = async |after| {
+            tokio::time::sleep(after).await;
+            is_over().await
         };
-        let mut looking = Box::pin(look());
         let mut next = std::pin::pin!(self.next());
         loop {
             tokio::select! {
                 biased;
-                taken = &mut next => return taken.map(Some),
-                drained = &mut looking => match drained {
+                pulled = &mut next => return pulled.map(Some),
+                is_over = look(after) => match is_over {
                     Ok(true) => return Ok(None),
                     Err(error) if !error.is_passing() => return Err(error),
-                    _ => looking = Box::pin(look()),
+                    _ => after = LOOK,
                 },
             }
         }
     }
 
-    /// The next of what was taken ahead.
-    fn next_held(&mut self) -> Option<Taken<T>> {
-        let taken = self.taken.pop_front()?;
-        self.wanted.left = self.wanted.left.map(|left| left.saturating_sub(1));
-        Some(taken)
-    }
-
-    async fn take(&mut self, position: usize, delivery: Delivery) {
-        let source = &self.sources[position];
-        let handed = Handed::new(&source.confirmed, &delivery);
-        if handed.is_confirmed() {
-            return handed.confirm().await;
-        }
-        let results = (source.read)(&delivery);
-        self.wanted.largest = self.wanted.largest.max(results.len() as u64);
-        self.taken.extend(Taken::all(results, &self.root.broker, handed, delivery));
-    }
-
-    /// Tells the server from time to time that what was taken ahead is still wanted.
-    async fn keep_held(&mut self) {
-        if self.kept.elapsed() < KEEP {
-            return;
-        }
-        self.kept = Instant::now();
-        for taken in &self.taken {
-            if taken.is_last() {
-                taken.keep().await;
+    /// The next of what was taken ahead, and is still this puller's.
+    fn next_ahead(&mut self) -> Option<PulledResult<T>> {
+        let pulled = loop {
+            let pulled = self.ahead.pop_front()?;
+            if pulled.is_held() {
+                break pulled;
             }
-        }
+        };
+        self.wanted.left = self.wanted.left.map(|left| left.saturating_sub(1));
+        Some(pulled)
     }
 
-    /// Whether every item was handled and everything that this puller gives was taken.
+    fn take(&mut self, Received { source, hold, delivery }: Received) {
+        let results = (self.read)(source, &delivery);
+        self.holds.give(&hold);
+        self.wanted.largest = self.wanted.largest.max(results.len() as u64);
+        self.ahead.extend(PulledResult::all(results, hold, delivery, &self.answered));
+    }
+
+    /// Whether every item was handled and everything that this puller gives was taken, by others or by this one.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
     pub async fn is_drained(&self) -> Result<bool, RootError> {
-        let streams: Vec<String> = self.sources.iter().map(|source| source.stream.clone()).collect();
-        is_drained(&self.root, &self.chain, &streams).await
+        Ok(self.ahead.is_empty() && Drained::of(self).is_drained().await?)
     }
 
     /// Gives back what was taken ahead and not asked for, and waits until the server knows what was confirmed.
-    pub async fn close(mut self) {
-        for source in &mut self.sources {
-            let _ = source.queue.close().await;
-            loop {
-                match source.queue.next().await {
-                    Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
-                    Event::Closed | Event::Gone => break,
-                    Event::Expired => {}
-                }
-            }
+    pub async fn close(self) {
+        let Self { ahead, orders, .. } = self;
+        drop(ahead);
+        let (closed, closing) = oneshot::channel();
+        if orders.send(Order::Close(closed)).is_err() {
+            return;
         }
-        for taken in self.taken.drain(..) {
-            taken.give_back().await;
-        }
-        let _ = self.root.broker.flush().await;
-        let left = self.confirmations.finish().await;
-        if left > 0 {
+        if let Ok(left @ 1..) = closing.await {
             tracing::warn!("the server has not heard of {left} messages that were taken; it will hand them out again");
         }
     }
 }
 
-/// Whether every item of a chain was handled and everything was taken of these streams.
-async fn is_drained(root: &Root, chain: &ChainName, streams: &[String]) -> Result<bool, RootError> {
-    // Results are stored before their items are done with: asked in this order, none can slip through.
-    if root.broker.unfinished(chain).await? > 0 {
-        return Ok(false);
+/// Looks whether there is nothing more to take.
+struct Drained {
+    root: Root,
+    chain: ChainName,
+    streams: Vec<String>,
+    holds: Arc<Holds>,
+}
+
+impl Drained {
+    fn of<T>(puller: &Puller<T>) -> Self {
+        let Puller { root, chain, streams, holds, .. } = puller;
+        Self { root: root.clone(), chain: chain.clone(), streams: streams.clone(), holds: Arc::clone(holds) }
     }
-    for stream in streams {
-        let untaken = root.broker.untaken(chain, stream).await?;
-        // What was handed out is not taken before it is confirmed; some of it may be on its way to the one who asks.
-        if untaken.queued > 0 || untaken.running > 0 {
+
+    async fn is_drained(&self) -> Result<bool, RootError> {
+        // Results are stored before their items are done with: asked in this order, none can slip through.
+        if self.root.broker.unfinished(&self.chain).await? > 0 {
             return Ok(false);
         }
+        for (stream, number) in self.streams.iter().zip(RESULTS..) {
+            let untaken = self.root.broker.untaken(&self.chain, stream).await?;
+            // What others hold is not taken before it is confirmed; some of it may be on its way to this puller.
+            if untaken.queued > 0 || untaken.running > self.holds.given(number) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
-    Ok(true)
+
+    /// Messages that wait for a puller.
+    async fn queued(&self) -> Result<u64, RootError> {
+        let mut queued = 0;
+        for stream in &self.streams {
+            queued += self.root.broker.untaken(&self.chain, stream).await?.queued;
+        }
+        Ok(queued)
+    }
 }
 
 /// Sees the results of one chain.

@@ -20,7 +20,7 @@ pub struct ChainStatus {
     pub open: bool,
     /// Nodes that serve it.
     pub nodes: usize,
-    /// Messages of results that no puller has taken yet. A message may hold many results.
+    /// Messages of results that no puller has confirmed yet. A message may hold many results.
     pub result_messages: u64,
     /// Dead letters.
     pub dead: u64,
@@ -90,6 +90,7 @@ impl Root {
         let state = marked.state;
         let counts = self.broker.counts(chain).await?;
         let held = self.broker.unfinished_by_hop(chain).await?;
+        let untaken = self.broker.untaken(chain, &subject::results_stream(chain)).await?;
         let mut revisions = Vec::with_capacity(state.live.len());
         for &revision in &state.live {
             let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
@@ -126,7 +127,7 @@ impl Root {
             revision: state.active.number(),
             open: state.open,
             nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
-            result_messages: self.broker.untaken(chain, &subject::results_stream(chain)).await?.queued,
+            result_messages: untaken.queued + untaken.running,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
             problems: problems(chain, nodes),

@@ -1,7 +1,7 @@
 //! Processes of a test: `pcluster` run to its end, or kept running.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -156,6 +156,15 @@ impl Process {
         let mut process = Self::start_with(command, Stdio::piped());
         let stdin = process.child.stdin.take().unwrap();
         (process, stdin)
+    }
+
+    /// Starts a command whose standard output nobody reads but who calls this.
+    pub fn start_unread(mut command: Command) -> (Self, ChildStdout) {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        let stderr = Written::follow(child.stderr.take().unwrap());
+        let stdout = Arc::new(Written { closed: AtomicBool::new(true), ..Written::default() });
+        (Self { child, stdout, stderr }, output)
     }
 
     fn start_with(mut command: Command, stdin: Stdio) -> Self {
