@@ -13,6 +13,7 @@ pub mod backlog;
 pub mod confirm;
 mod error;
 pub mod follow;
+mod forget;
 pub mod kept;
 mod layout;
 pub mod plugins;

@@ -124,3 +124,29 @@ fn a_stopped_chain_takes_nothing_and_finishes_the_rest() {
     cluster.ok(&["feed", "closed", "100"]);
     assert_eq!(numbers(&cluster.pull_all("closed")), [100]);
 }
+
+#[test]
+fn after_a_reset_the_ids_of_what_was_fed_before_are_new() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("again", &["echo"], ""));
+    let fed = |id: &str| cluster.run(&["feed", "again", "--id", id, "7"]).stderr;
+    let publish = || client.publish("pcluster.again.in", &[("Nats-Msg-Id", "foreign")], "\x07").unwrap().duplicate;
+    assert!(fed("job").starts_with("fed 1 item in "));
+    assert!(!publish());
+    cluster.ok(&["reset", "again"]);
+    assert!(fed("job").starts_with("fed 1 item in "), "what was dropped");
+    assert!(!publish(), "what another client had fed");
+    assert!(fed("job").contains("1 item dropped"), "the window is as long as before");
+    let _node = cluster.node("a");
+    assert_eq!(numbers(&cluster.pull_all("again")), [7, 7]);
+    for all in [&["reset", "again"][..], &["reset", "again", "--all"]] {
+        cluster.ok(all);
+        assert!(fed("job").starts_with("fed 1 item in "), "what was finished");
+        assert_eq!(numbers(&cluster.pull_all("again")), [7]);
+    }
+    let window = client.with(async |jetstream| {
+        jetstream.get_stream("PCLUSTER_again").await.unwrap().cached_info().config.duplicate_window
+    });
+    assert_eq!(window, Duration::from_mins(2));
+}

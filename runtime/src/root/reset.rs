@@ -28,7 +28,7 @@ impl Root {
     /// Interrupts what runs and empties all queues. With `all`, removes results and dead letters too.
     ///
     /// The chain goes on as a new revision of the same manifest, and the server stops taking anything for the revisions
-    /// before: that is what makes it final even for a node that is cut off at the moment.
+    /// before: that is what makes it final even for a node that is cut off at the moment. Ids that were fed before are new.
     ///
     /// # Errors
     ///
@@ -46,6 +46,8 @@ impl Root {
         let (registry, before, new, state) = replaced?;
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
+// The intake is closed meanwhile, so that no id of the new revision is forgotten too.
+        self.broker.forget_ids(chain).await?;
         self.settle(&registry, chain, state).await?;
         for &revision in &before.live {
             let (_, old) = Self::revision(&registry, chain, revision).await?;

@@ -1,0 +1,50 @@
+//! Making a stream forget the ids of what it has stored. A purge does not: the server remembers ids for as long as the duplicate
+//! window says, whatever became of their messages.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError};
+use crate::name::ChainName;
+use crate::subject;
+
+/// The shortest window that the server takes.
+const WINDOW: Duration = Duration::from_millis(100);
+/// After this long, it has forgotten everything: it looks at the latest 50 ms after the window.
+const FORGOTTEN: Duration = Duration::from_millis(300);
+
+impl Broker {
+    /// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
+    /// stream agree with the chain's state again: until then the window is as short as it can be.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn forget_ids(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        #[derive(Deserialize)]
+        struct Info {
+            config: Value,
+        }
+        let (stream, intake) = (subject::work_stream(chain), subject::intake(chain));
+        let what = || format!("make the stream `{stream}` forget the ids of items");
+        let info: Result<Info, _> = self.api(format!("STREAM.INFO.{stream}"), &(), what).await;
+        let mut config = match info {
+            Ok(info) => info.config,
+            // A stream that is made anew knows no id.
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if let Some(subjects) = config["subjects"].as_array_mut() {
+            subjects.retain(|each| each != &json!(intake));
+        }
+        if let Some(config) = config.as_object_mut() {
+            config.remove("subject_transform");
+        }
+        config["duplicate_window"] = json!(u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX));
+        let _: Value = self.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
+        tokio::time::sleep(FORGOTTEN).await;
+        Ok(())
+    }
+}
