@@ -54,6 +54,9 @@ pub struct Attempt {
     pub attempt: u64,
     /// The node that made it; none if that died, and nobody knows which it was.
     pub node: Option<String>,
+    /// Of an attempt that ended without a word: which run of the node's program made it, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
     /// When it ended, as RFC 3339 in UTC.
     pub time: String,
     /// The kind of failure in one word.

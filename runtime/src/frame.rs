@@ -31,6 +31,8 @@ pub mod header {
     pub const INDEX: &str = "Pcluster-Index";
     /// Failed attempts so far that the delivery count does not show.
     pub const ATTEMPT: &str = "Pcluster-Attempt";
+    /// On what a node puts back: how often it was handed out in vain, to nodes that live or to none.
+    pub const SUSPICIONS: &str = "Pcluster-Suspicions";
     /// On what a node puts back and on dead letters: which items of the frame these are, in the form of [`INDEX`]. Absent: 0..n
     /// in order; of a frame that no hop has handled yet, as [`INDEX`] says.
     pub const PART: &str = "Pcluster-Part";

@@ -4,10 +4,11 @@
 //! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`]
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
 //! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
-//! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand.
-//! `parked` moves what has waited for its back-off. `backlog` holds a hop back that puts back too much, [`memory`] one that asks
-//! for more than the node has room for. `quarantine` keeps apart what nodes died with. [`stats`] counts, [`trouble`] shows what
-//! keeps a chain from going on,
+//! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
+//! `suspicion` what to make of what others had, and `roll_call` which of them live. `parked` moves what has waited for its
+//! back-off. `backlog` holds a hop back that puts back too much, [`memory`] one that asks for more than the node has room for.
+//! `quarantine` keeps apart what nodes died with, `tasks` keeps alive what runs as long as the node. [`stats`] counts,
+//! [`trouble`] shows what keeps a chain from going on,
 //! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
@@ -31,11 +32,14 @@ mod plan;
 mod quarantine;
 mod ready;
 pub mod retire;
+mod roll_call;
 mod run;
 mod settle;
 pub mod stats;
 mod store;
+mod suspicion;
 pub mod taken;
+mod tasks;
 mod together;
 pub mod trouble;
 pub mod turns;
@@ -48,7 +52,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::broker::registry::{Change, Changes, Registry};
-use crate::broker::service::NodeReport;
+use crate::broker::service::{INCARNATION, NodeReport};
 use crate::broker::{Broker, BrokerError, Complaint};
 use crate::chain::default;
 use crate::engine::Engine;
@@ -189,15 +193,21 @@ impl Node {
     }
 
     fn metadata(&self) -> HashMap<String, String> {
-        HashMap::from([("node".to_owned(), self.settings.name.clone()), ("host".to_owned(), host_name())])
+        HashMap::from([
+            ("node".to_owned(), self.settings.name.clone()),
+            ("host".to_owned(), host_name()),
+            (INCARNATION.to_owned(), self.catalog.incarnation().to_owned()),
+        ])
     }
 
     fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
         let started = Instant::now();
         let name = self.settings.name.clone();
+        let incarnation = self.catalog.incarnation().to_owned();
         let (board, budget) = (self.catalog.board(), Arc::clone(&self.budget));
         move || NodeReport {
             node: name.clone(),
+            incarnation: incarnation.clone(),
             pid: std::process::id(),
             host: host_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -30,6 +30,7 @@ mod isolation;
 mod library;
 mod limited;
 mod logs;
+mod lost;
 mod memory;
 mod nodes;
 mod pauses;

@@ -1,7 +1,7 @@
 //! How nodes are found: each is an instance of the NATS micro service `pcluster-node`, so that `nats micro ls`, `info` and
 //! `stats` show them too. What a node reports is the `data` of its service's statistics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_nats::service::{Service, ServiceExt};
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
+
+/// The key of a node's metadata that tells which run of its program it is.
+pub const INCARNATION: &str = "incarnation";
 
 /// How long to wait for the first answer of a node.
 const FIRST_ANSWER: Duration = Duration::from_millis(700);
@@ -21,6 +24,9 @@ const NEXT_ANSWER: Duration = Duration::from_millis(150);
 pub struct NodeReport {
     /// The node's name.
     pub node: String,
+    /// Which run of the node's program this is; empty: it does not say.
+    #[serde(default)]
+    pub incarnation: String,
     /// Of the process.
     pub pid: u32,
     /// The machine.
@@ -162,6 +168,43 @@ impl Broker {
         }
         nodes.sort_by(|left: &NodeReport, right| left.node.cmp(&right.node));
         Ok(nodes)
+    }
+}
+
+impl Broker {
+    /// Calls all nodes and gathers the incarnations of those that answer, until there are enough or the time is over.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn incarnations(
+        &self,
+        enough: impl Fn(&BTreeSet<String>) -> bool,
+        patience: Duration,
+    ) -> Result<BTreeSet<String>, BrokerError> {
+        #[derive(Deserialize)]
+        struct Pong {
+            #[serde(default)]
+            metadata: Option<HashMap<String, String>>,
+        }
+        let failed = |error: &dyn std::error::Error| BrokerError::other("call the nodes", error);
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let question = format!("$SRV.PING.{NODE_SERVICE}");
+        self.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
+        let mut incarnations = BTreeSet::new();
+        let gather = async {
+            while !enough(&incarnations) {
+                let Some(answer) = answers.next().await else { return };
+                if answer.status.is_some() {
+                    return;
+                }
+                let pong: Option<Pong> = serde_json::from_slice(&answer.payload).ok();
+                incarnations.extend(pong.and_then(|pong| pong.metadata?.remove(INCARNATION)));
+            }
+        };
+        let _ = tokio::time::timeout(patience, gather).await;
+        Ok(incarnations)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
 use crate::name::ChainName;
-use crate::node::fault::{self, Fault};
+use crate::node::fault::{self, Fault, TaskFault};
 use crate::node::{Node, NodeSettings};
 use crate::root::Root;
 use crate::shutdown;
@@ -41,6 +41,9 @@ pub struct Args {
     /// Kill this process at a point of a frame's way, as in `stored:3`; for tests of what that costs
     #[arg(long, value_name = "POINT", hide = true)]
     die_at: Option<Fault>,
+    /// Let a task of this process panic when it starts, as in `send the counts:3`; for tests of what that costs
+    #[arg(long, value_name = "TASK", hide = true)]
+    panic_in: Option<TaskFault>,
 }
 
 /// The flags of a process that runs tasks.
@@ -100,6 +103,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     if let Some(fault) = args.die_at {
         fault::arm(fault);
+    }
+    if let Some(fault) = args.panic_in {
+        fault::arm_task(fault);
     }
     let wait = match (args.no_wait, context.wait) {
         (true, Some(_)) => return Err(Usage("--wait and --no-wait do not go together".to_owned()).into()),

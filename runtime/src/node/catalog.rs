@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use ulid::Ulid;
 
 use super::arrange::Arranger;
 use super::logs::LogQueue;
 use super::outcome::Hop;
+use super::roll_call::RollCall;
 use super::stats::{Board, HopKey, HopStats};
 use super::trouble::Trouble;
 use super::worker;
@@ -72,6 +74,9 @@ pub(super) struct Context {
     pub(super) registry: Registry,
     pub(super) engine: Engine,
     pub(super) node: String,
+    /// Which run of the node's program this is.
+    pub(super) incarnation: String,
+    pub(super) roll_call: Arc<RollCall>,
     pub(super) logs: LogQueue,
     pub(super) guests: Handle,
     pub(super) board: Arc<Board>,
@@ -89,7 +94,9 @@ impl Catalog {
         guests: Handle,
     ) -> Self {
         let board = Arc::new(Board::default());
-        let context = Arc::new(Context { broker, registry, engine, node, logs, guests, board });
+        let incarnation = Ulid::generate().to_string();
+        let roll_call = Arc::new(RollCall::new(incarnation.clone()));
+        let context = Arc::new(Context { broker, registry, engine, node, incarnation, roll_call, logs, guests, board });
         Self {
             context,
             serving: BTreeMap::new(),
@@ -97,6 +104,12 @@ impl Catalog {
             retiring: None,
             arranger: Arranger::default(),
         }
+    }
+
+    /// Which run of the node's program this is: by this, others tell whether it lives.
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        &self.context.incarnation
     }
 
     /// What the node shows of itself.

@@ -28,28 +28,60 @@ const CLOCKS: Duration = Duration::from_mins(1);
 struct Claim {
     /// Its name.
     node: String,
+    /// Which run of its program.
+    #[serde(default)]
+    incarnation: Option<String>,
     /// The places in the stream of what it has in hand, as in `7,41-57,60x2`: the last was handed out to it as the second time.
     held: String,
 }
 
+/// A node that had a frame in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub node: String,
+    /// Which run of its program.
+    pub incarnation: Option<String>,
+}
+
 /// Who had a frame in hand before: the node for each time that it was handed out, as far as is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Holders(BTreeMap<u64, String>);
+pub struct Holders {
+    by_delivery: BTreeMap<u64, Holder>,
+    /// Whether those who say what they have in hand are heard: this node itself is.
+    is_complete: bool,
+}
 
 impl Holders {
     /// The node that the frame was handed out to as this time, from 1.
     #[must_use]
-    pub fn at(&self, delivered: u64) -> Option<&str> {
-        self.0.get(&delivered).map(String::as_str)
+    pub fn at(&self, delivered: u64) -> Option<&Holder> {
+        self.by_delivery.get(&delivered)
+    }
+
+    /// Whether one that is not known is none: nobody ever had the frame in hand that time.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(holders: &[(u64, &str, &str)], is_complete: bool) -> Self {
+        let holder = |(delivered, node, incarnation): &(u64, &str, &str)| {
+            (*delivered, Holder { node: (*node).to_owned(), incarnation: Some((*incarnation).to_owned()) })
+        };
+        Self { by_delivery: holders.iter().map(holder).collect(), is_complete }
     }
 }
 
 impl Hop {
-    /// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order of place.
+    /// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
+    /// that was handed out to it several times is among them as often.
     pub(super) async fn claim(&self, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
-        let claim = Claim { node: self.node.clone(), held: write(held) };
+        let incarnation = Some(self.incarnation.clone());
+        let claim = Claim { node: self.node.clone(), incarnation, held: write(held) };
         let Ok(json) = serde_json::to_vec(&claim) else { return };
-        let subject = subject::claim(&self.chain.name, self.revision, &self.stage().name, lane, &self.run);
+        let subject = subject::claim(&self.chain.name, self.revision, &self.stage().name, lane, &self.incarnation);
         if let Err(error) = self.broker.send_unconfirmed(subject, json.into()).await {
             tracing::debug!(%error, "what this node has in hand was not told");
             return;
@@ -78,10 +110,13 @@ impl Hop {
         let mut holders = Holders::default();
         while let Some(kept) = claims.next().await? {
             let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
-            if let Some(delivered) = find(&claim.held, delivery.sequence)
-                && delivered < delivery.delivered
-            {
-                holders.0.insert(delivered, claim.node);
+            let is_own = claim.incarnation.as_ref() == Some(&self.incarnation);
+            for delivered in find(&claim.held, delivery.sequence) {
+                if delivered < delivery.delivered {
+                    let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };
+                    holders.by_delivery.insert(delivered, holder);
+                }
+                holders.is_complete |= is_own && delivered == delivery.delivered;
             }
         }
         Ok(holders)
@@ -118,9 +153,9 @@ fn write(held: impl Iterator<Item = (u64, u64)>) -> String {
     text
 }
 
-/// As which time this place was handed out, if it is among what is in hand.
-fn find(held: &str, sequence: u64) -> Option<u64> {
-    held.split(',').find_map(|run| {
+/// As which times this place was handed out, if it is among what is in hand.
+fn find(held: &str, sequence: u64) -> impl Iterator<Item = u64> {
+    held.split(',').filter_map(move |run| {
         let (places, delivered) = run.split_once('x').unwrap_or((run, "1"));
         let (first, last) = places.split_once('-').unwrap_or((places, places));
         let is_within = first.parse::<u64>().ok()? <= sequence && sequence <= last.parse().ok()?;
@@ -134,14 +169,15 @@ mod tests {
 
     #[test]
     fn what_is_in_hand_can_be_found() {
-        let held = [(7, 1), (41, 1), (42, 1), (43, 1), (44, 2), (45, 2), (46, 1), (60, 12)];
+        let held = [(7, 1), (41, 1), (42, 1), (43, 1), (44, 2), (45, 2), (46, 1), (60, 1), (60, 12)];
         let text = write(held.into_iter());
-        assert_eq!(text, "7,41-43,44-45x2,46,60x12");
+        assert_eq!(text, "7,41-43,44-45x2,46,60,60x12");
         for (sequence, delivered) in held {
-            assert_eq!(find(&text, sequence), Some(delivered), "{sequence}");
+            assert!(find(&text, sequence).any(|found| found == delivered), "{sequence}");
         }
+        assert_eq!(find(&text, 60).collect::<Vec<_>>(), [1, 12]);
         for sequence in [0, 6, 8, 40, 47, 59, 61, u64::MAX] {
-            assert_eq!(find(&text, sequence), None, "{sequence}");
+            assert_eq!(find(&text, sequence).next(), None, "{sequence}");
         }
     }
 
@@ -149,8 +185,8 @@ mod tests {
     fn nothing_is_found_in_what_cannot_be_read() {
         assert_eq!(write(std::iter::empty()), "");
         for text in ["", "x", "-", "7-x2", "7xx", "99999999999999999999", "a-b"] {
-            assert_eq!(find(text, 7), None, "{text}");
+            assert_eq!(find(text, 7).next(), None, "{text}");
         }
-        assert_eq!(find("a,7", 7), Some(1), "the rest is");
+        assert_eq!(find("a,7", 7).next(), Some(1), "the rest is");
     }
 }

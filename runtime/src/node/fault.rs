@@ -1,4 +1,5 @@
-//! Deaths on purpose, for tests of what a node's death may cost: the process is killed at a named point of a frame's way.
+//! Deaths on purpose, for tests of what they may cost: the process is killed at a named point of a frame's way, or panics there,
+//! or one of its tasks panics.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -34,10 +35,11 @@ impl Point {
 }
 
 /// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for what descends from the message that was fed
-/// under this id, `ran@ID#4` from one of its items.
+/// under this id, `ran@ID#4` from one of its items. With `panic-` before it the node's code panics there, each time from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     point: Point,
+    panics: bool,
     times: u64,
     id: Option<String>,
 }
@@ -51,11 +53,46 @@ impl std::str::FromStr for Fault {
             None => (text, None),
         };
         let (name, times) = text.split_once(':').unwrap_or((text, "1"));
+        let (name, panics) = name.strip_prefix("panic-").map_or((name, false), |name| (name, true));
         let point = Point::ALL.iter().find(|(each, _)| *each == name).map(|(_, point)| *point);
         let names = || Point::ALL.map(|(name, _)| name).join(", ");
         let point = point.ok_or_else(|| format!("`{name}` is not a point to die at; known are {}", names()))?;
         let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
-        Ok(Self { point, times, id })
+        Ok(Self { point, panics, times, id })
+    }
+}
+
+/// Which task panics when it is started, and how often: written `send the counts`, or `send the counts:3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFault {
+    what: String,
+    times: u64,
+}
+
+impl std::str::FromStr for TaskFault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (what, times) = text.split_once(':').unwrap_or((text, "1"));
+        let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
+        Ok(Self { what: what.to_owned(), times })
+    }
+}
+
+static TASK_FAULT: OnceLock<(TaskFault, AtomicU64)> = OnceLock::new();
+
+/// Makes a task of this process panic.
+pub fn arm_task(fault: TaskFault) {
+    tracing::warn!(?fault, "a task of this node will panic");
+    TASK_FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
+}
+
+/// Panics in this task if that is asked for.
+pub(super) fn task(what: &str) {
+    if let Some((fault, passed)) = TASK_FAULT.get()
+        && fault.what == what
+    {
+        assert!(passed.fetch_add(1, Relaxed) >= fault.times, "told to panic");
     }
 }
 
@@ -73,7 +110,9 @@ pub(super) fn point(point: Point, taken: &Taken) {
     if fault.point != point || fault.id.as_ref().is_some_and(|id| !taken.holds(id)) {
         return;
     }
-    if passed.fetch_add(1, Relaxed) + 1 == fault.times {
+    let passed = passed.fetch_add(1, Relaxed) + 1;
+    assert!(!fault.panics || passed < fault.times, "told to panic");
+    if passed == fault.times {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
@@ -84,9 +123,11 @@ mod tests {
 
     #[test]
     fn a_fault_is_written_in_one_word() {
-        let fault = |times, id: Option<&str>| Fault { point: Point::Stored, times, id: id.map(str::to_owned) };
+        let fault =
+            |times, id: Option<&str>| Fault { point: Point::Stored, panics: false, times, id: id.map(str::to_owned) };
         assert_eq!("stored".parse(), Ok(fault(1, None)));
         assert_eq!("stored:3".parse(), Ok(fault(3, None)));
+        assert_eq!("panic-stored".parse(), Ok(Fault { panics: true, ..fault(1, None) }));
         assert_eq!("stored@a-1".parse(), Ok(fault(1, Some("a-1"))));
         assert!("somewhere".parse::<Fault>().is_err());
         assert!("stored:often".parse::<Fault>().is_err());

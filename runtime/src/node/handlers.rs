@@ -2,10 +2,13 @@
 //! (12 KiB in a debug build), and so it is made once and not for each frame.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -13,6 +16,7 @@ use tokio::task::JoinSet;
 use super::catalog::Phase;
 use super::memory;
 use super::outcome::Hop;
+use super::tasks::panic_message;
 use super::turns::Turns;
 use crate::broker::queue::{Acker, Delivery};
 use crate::engine::budget::Reservation;
@@ -42,12 +46,18 @@ struct Next {
     way: UnboundedSender<Next>,
 }
 
+/// A frame in hand.
+struct InHand {
+    acker: Acker,
+    /// As which times it was handed out to this node.
+    delivered: Vec<u64>,
+}
+
 struct Shared {
     /// The ways to the tasks that have no frame; `None`: they shall end.
     idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
-    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on; and how often
-    /// each was handed out.
-    in_hand: Mutex<BTreeMap<u64, (Acker, u64)>>,
+    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
+    in_hand: Mutex<BTreeMap<u64, InHand>>,
     busy: AtomicUsize,
     done: Notify,
 }
@@ -63,13 +73,25 @@ impl Handlers {
         Self { work: Work { hop, lane, turns, told }, tasks: JoinSet::new(), shared }
     }
 
-    /// Handles frames, and has said before that they are in hand.
-    pub(super) async fn start(&mut self, deliveries: Vec<Delivery>) {
+    /// Handles frames, and has said before that they are in hand. One that is in hand already does not run a second time beside
+    /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again.
+    pub(super) async fn start(&mut self, mut deliveries: Vec<Delivery>) {
         {
             let mut in_hand = lock(&self.shared.in_hand);
-            for delivery in &deliveries {
-                in_hand.insert(delivery.sequence, (delivery.acker.clone(), delivery.delivered));
-            }
+            deliveries.retain(|delivery| {
+                let (acker, delivered) = (delivery.acker.clone(), delivery.delivered);
+                match in_hand.entry(delivery.sequence) {
+                    Entry::Occupied(mut held) => {
+                        held.get_mut().acker = acker;
+                        held.get_mut().delivered.push(delivered);
+                        false
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(InHand { acker, delivered: vec![delivered] });
+                        true
+                    }
+                }
+            });
         }
         self.shared.busy.fetch_add(deliveries.len(), SeqCst);
         let budget = self.work.hop.task.budget();
@@ -86,8 +108,11 @@ impl Handlers {
             // No item dies with its node there.
             return;
         }
-        let held: Vec<(u64, u64)> =
-            lock(&self.shared.in_hand).iter().map(|(sequence, (_, delivered))| (*sequence, *delivered)).collect();
+        let times = |(sequence, held): (&u64, &InHand)| {
+            let sequence = *sequence;
+            held.delivered.clone().into_iter().map(move |delivered| (sequence, delivered))
+        };
+        let held: Vec<(u64, u64)> = lock(&self.shared.in_hand).iter().flat_map(times).collect();
         self.work.hop.claim(self.work.lane, held.into_iter()).await;
     }
 
@@ -123,7 +148,7 @@ impl Handlers {
         for acker in &in_hand {
             acker.progress().await;
         }
-        if !in_hand.is_empty() {
+        if !in_hand.is_empty() && self.work.lane != Lane::Parked {
             self.claim().await;
         }
     }
@@ -144,13 +169,17 @@ impl Handlers {
         let _ = tokio::time::timeout(patience, async { while self.ended().await {} }).await;
         let in_hand = self.in_hand();
         self.tasks.shutdown().await;
+        if !in_hand.is_empty() {
+            // Whoever gets them next shall not take this node for dead.
+            self.work.hop.claim(self.work.lane, std::iter::empty()).await;
+        }
         for acker in in_hand {
             acker.nak(Duration::ZERO).await;
         }
     }
 
     fn in_hand(&self) -> Vec<Acker> {
-        lock(&self.shared.in_hand).values().map(|(acker, _)| acker.clone()).collect()
+        lock(&self.shared.in_hand).values().map(|held| held.acker.clone()).collect()
     }
 }
 
@@ -160,7 +189,11 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut mem
     let (mut way, mut frames) = unbounded_channel::<Next>();
     loop {
         let held = Held { shared: &shared, turns: &turns, sequence: delivery.sequence };
-        Arc::clone(&hop).handle(delivery, lane, &turns, told.clone()).await;
+        let handled = AssertUnwindSafe(Arc::clone(&hop).handle(&delivery, lane, &turns, told.clone()));
+        let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
+        if let Err(message) = panicked {
+            Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
+        }
         drop((held, memory));
         match lock(&shared.idle).as_mut() {
             Some(idle) => idle.push(way),
@@ -170,6 +203,16 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut mem
             Some(next) => (delivery, memory, way) = (next.delivery, next.memory, next.way),
             None => return,
         }
+    }
+}
+
+/// Sees to it that a frame on which this node's own code has panicked does not come again and again.
+async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
+    let message = format!("the node itself panicked: {panic}");
+    tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
+    let failed = AssertUnwindSafe(hop.handle_panic(delivery, lane, &message));
+    if failed.catch_unwind().await.is_err() {
+        let _ = AssertUnwindSafe(hop.bury_as_it_came(delivery, &message)).catch_unwind().await;
     }
 }
 

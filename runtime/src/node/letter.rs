@@ -95,6 +95,7 @@ impl Hop {
             history.push(Attempt {
                 attempt: taken.attempt,
                 node: Some(self.node.clone()),
+                incarnation: None,
                 time: now(),
                 failure: failure.kind.name().to_owned(),
                 reason: cut(&failure.reason, ATTEMPT_REASON_MAX),
@@ -115,7 +116,8 @@ pub(super) fn with_deaths(taken: &Taken, last: u64) -> Vec<Attempt> {
     let first = (known + 1).max(last.saturating_sub(ATTEMPTS_MAX as u64));
     history.extend((first..=last).map(|attempt| Attempt {
         attempt,
-        node: taken.holder(attempt).map(str::to_owned),
+        node: None,
+        incarnation: None,
         time: now(),
         failure: FailureKind::Node.name().to_owned(),
         reason: "its node died or was cut off; this is when that was noticed".to_owned(),
@@ -123,7 +125,7 @@ pub(super) fn with_deaths(taken: &Taken, last: u64) -> Vec<Attempt> {
     history
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
 }
 

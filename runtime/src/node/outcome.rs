@@ -20,8 +20,10 @@ use super::letter::Letter;
 use super::logs::StageLog;
 use super::plan::FRAME_ITEMS;
 use super::quarantine::Quarantine;
+use super::roll_call::RollCall;
 use super::run::{LEAVE_AFTER, Ran};
 use super::stats::HopStats;
+use super::suspicion::{Fate, Judged};
 use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
 use super::turns::Turns;
@@ -78,8 +80,10 @@ pub struct Hop {
     pub trouble: Arc<Trouble>,
     /// The threads of the guests.
     pub guests: Handle,
-    /// Tells this hop on this node from others of the same name.
-    pub run: String,
+    /// Which run of the node's program this is.
+    pub incarnation: String,
+    /// To ask which nodes answer.
+    pub(super) roll_call: Arc<RollCall>,
 }
 
 impl Hop {
@@ -105,31 +109,37 @@ impl Hop {
     /// `queue` is the lane by whose consumer it came.
     pub async fn handle(
         self: Arc<Self>,
-        delivery: Delivery,
+        delivery: &Delivery,
         queue: Lane,
         turns: &Arc<Turns>,
         mut phase: watch::Receiver<Phase>,
     ) {
         if queue == Lane::Parked {
-            return Box::pin(self.unpark(&delivery)).await;
+            return Box::pin(self.unpark(delivery)).await;
         }
         let lane = Lane::of(delivery.subject()).unwrap_or(queue);
         let _quarantined = (self.is_limited() && lane == Lane::Alone).then(|| self.quarantine.hold());
-        let fed = (self.position == 0).then_some(self.chain.input);
-        let mut taken = match Taken::read(&delivery, lane, fed) {
+        let mut taken = match self.read(delivery, lane) {
             Read::Frame(taken) => taken,
             Read::Wait(delay) => return delivery.acker.nak(delay).await,
             Read::Undecodable(reason, attempt) => {
-                return Box::pin(self.bury_undecodable(&delivery, attempt, &reason)).await;
+                return Box::pin(self.bury_undecodable(delivery, attempt, &reason)).await;
             }
         };
         fault::point(Point::Taken, &taken);
+        let judged = if taken.is_suspect() {
+            Box::pin(self.judge(&mut taken, queue, delivery, &mut phase)).await
+        } else {
+            Ok(Judged::Known)
+        };
         let _held = turns.hold(taken.len(), delivery.payload.len());
-        if taken.deaths > 0 {
-            taken.holders = Box::pin(self.holders(queue, &delivery)).await;
-        }
         let taken = Arc::from(taken);
-        let handled = self.handle_frame(&taken, turns, &mut phase).await;
+        let handled = match judged {
+            Ok(Judged::Known) => self.handle_frame(&taken, turns, &mut phase).await,
+            Ok(Judged::Open) => Box::pin(self.put_back(&taken, taken.lane.back(), taken.attempt - 1, None)).await,
+            Ok(Judged::Settled) => Ok(()),
+            Err(refused) => Err(refused),
+        };
         match handled {
             Ok(()) => {
                 delivery.acker.ack().await;
@@ -138,9 +148,31 @@ impl Hop {
             Err(refused) => {
                 // Only what is too large for the server, at any time.
                 let failure = Failure::fatal(FailureKind::Output, refused.to_string());
-                Box::pin(self.bury(&taken, &failure, &delivery)).await;
+                Box::pin(self.bury(&taken, &failure, delivery)).await;
             }
         }
+    }
+
+    fn read(&self, delivery: &Delivery, lane: Lane) -> Read {
+        Taken::read(delivery, lane, (self.position == 0).then_some(self.chain.input))
+    }
+
+    /// What becomes of a frame whose handling has panicked: each of its items has failed at this attempt. If dropped meanwhile,
+    /// nothing of the frame is lost.
+    pub(super) async fn handle_panic(&self, delivery: &Delivery, queue: Lane, message: &str) {
+        let lane = Lane::of(delivery.subject()).unwrap_or(queue);
+        let Read::Frame(taken) = self.read(delivery, lane) else { return };
+        let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
+        let failed = (0..taken.len()).map(|position| (position, failure.clone())).collect();
+        let ran = Ran { given: Vec::new(), failed, left: Vec::new(), carried: 0 };
+        if self.finish(&taken, ran).await.is_ok() {
+            delivery.acker.ack().await;
+        }
+    }
+
+    /// What becomes of a frame that cannot even be put back: a letter holds it as it came.
+    pub(super) async fn bury_as_it_came(&self, delivery: &Delivery, message: &str) {
+        self.bury_undecodable(delivery, delivery.delivered, message).await;
     }
 
     /// Handles a frame until it may be acknowledged.
@@ -154,18 +186,19 @@ impl Hop {
         if let Some(failure) = &taken.given_up {
             return Box::pin(self.write_letters(taken, failure)).await;
         }
-        if taken.deaths > 0 && Box::pin(self.is_settled(taken)).await? {
-            return Ok(());
-        }
         let allowed = u64::from(self.stage().retry.attempts);
         let failed = taken.attempt - 1;
-        if wants_to_be_alone(taken, allowed) {
-            return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1), None)).await;
-        }
-        if taken.attempt > allowed {
-            let node = taken.holder(failed).map(|node| format!(" {node}")).unwrap_or_default();
-            let reason = format!("the node{node} died or was cut off in the last of {allowed} attempts");
-            return Box::pin(self.give_up(taken, &Failure::fatal(FailureKind::Node, reason))).await;
+        match self.fate(taken) {
+            Fate::Run => {}
+            Fate::Quarantine => {
+                return Box::pin(self.put_back(taken, Lane::Alone, failed.min(allowed - 1), None)).await;
+            }
+            Fate::End => {
+                let node = taken.history.last().and_then(|attempt| attempt.node.as_ref());
+                let node = node.map(|node| format!(" {node}")).unwrap_or_default();
+                let reason = format!("the node{node} died or was cut off in the last of {allowed} attempts");
+                return Box::pin(self.give_up(taken, &Failure::fatal(FailureKind::Node, reason))).await;
+            }
         }
         let quarantined = if self.is_limited() && taken.lane == Lane::Alone {
             match self.quarantine.enter().await {
@@ -200,6 +233,14 @@ impl Hop {
 
     /// Stores what a frame has left behind, and counts.
     async fn finish(&self, taken: &Taken, ran: Ran) -> Result<(), PublishError> {
+        let ends = |failure: &Failure| !failure.fatal && self.is_last_attempt(failure, taken.attempt);
+        let reconsidered;
+        let taken = if taken.is_suspect() && ran.failed.iter().any(|(_, failure)| ends(failure)) {
+            reconsidered = Box::pin(self.reconsidered(taken)).await;
+            &reconsidered
+        } else {
+            taken
+        };
         let counted = self.commit(taken, ran).await?;
         self.stats.retried.fetch_add(counted.retried, Relaxed);
         self.stats.done.fetch_add(counted.done, Relaxed);
@@ -272,24 +313,6 @@ impl Hop {
                 delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;
             }
         }
-    }
-}
-
-/// After this many deaths of its nodes, an item runs with no other of its kind beside it, so that the next death is its own and
-/// not counted against its neighbours.
-const fn deaths_in_company(attempts: u64) -> u64 {
-    if attempts > 3 { 2 } else { 1 }
-}
-
-/// Whether a frame shall run apart, because it may be what its nodes died of. As long as that is not known, it is not given up
-/// for their deaths either: it may have been in hand each time that another item killed its node. Only where each item has a
-/// single attempt there is none left to find out.
-fn wants_to_be_alone(taken: &Taken, attempts: u64) -> bool {
-    match taken.lane {
-        // Only of very many items are there some in one message here.
-        Lane::Alone => taken.len() > 1 && taken.attempt <= attempts,
-        _ if attempts == 1 => false,
-        _ => taken.all_deaths() >= deaths_in_company(attempts) || taken.deaths > 0 && taken.attempt > attempts,
     }
 }
 

@@ -84,7 +84,8 @@ impl Context {
             quarantine: Quarantine::default(),
             trouble,
             guests: self.guests.clone(),
-            run: ulid::Ulid::generate().to_string(),
+            incarnation: self.incarnation.clone(),
+            roll_call: Arc::clone(&self.roll_call),
         })
     }
 

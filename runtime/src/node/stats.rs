@@ -106,6 +106,8 @@ pub struct Board {
     draining: AtomicBool,
     hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
     problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
+    /// Tasks that fail, by what they are for and whom they serve.
+    tasks: Mutex<BTreeMap<(&'static str, String, Option<Revision>), String>>,
 }
 
 impl Board {
@@ -117,6 +119,7 @@ impl Board {
     /// Removes the hops of a revision and its problem, and returns the hops.
     pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopStats>> {
         lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
+        lock(&self.tasks).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
         let mut hops = lock(&self.hops);
         let (gone, kept) = std::mem::take(&mut *hops)
             .into_iter()
@@ -132,6 +135,16 @@ impl Board {
         match problem {
             Some(text) => problems.insert(key, text.to_owned()).as_deref() != Some(text),
             None => problems.remove(&key).is_some(),
+        }
+    }
+
+    /// Shows that a task fails, or that it works. Says whether that is new. Without a chain it is one of the node's own.
+    pub fn task(&self, what: &'static str, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
+        let mut tasks = lock(&self.tasks);
+        let key = (what, chain.to_owned(), revision);
+        match problem {
+            Some(text) => tasks.insert(key, text.to_owned()).as_deref() != Some(text),
+            None => tasks.remove(&key).is_some(),
         }
     }
 
@@ -178,7 +191,13 @@ impl Board {
             revision: revision.map(Revision::number),
             problem: problem.clone(),
         };
-        lock(&self.problems).iter().map(problem).collect()
+        let mut problems: Vec<Problem> = lock(&self.problems).iter().map(problem).collect();
+        problems.extend(lock(&self.tasks).iter().map(|((_, chain, revision), problem)| Problem {
+            chain: chain.clone(),
+            revision: revision.map(Revision::number),
+            problem: problem.clone(),
+        }));
+        problems
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claims::Holders;
+use super::claims::{Holder, Holders};
 use crate::broker::queue::Delivery;
 use crate::dead::{self, Attempt};
 use crate::engine::task::{Failure, FailureKind};
@@ -12,6 +12,7 @@ use crate::frame::{Frame, Headers, from_header_line, header, to_header_line};
 use crate::subject::Lane;
 
 /// A frame that was handed out.
+#[derive(Clone)]
 pub struct Taken {
     /// What it holds.
     pub frame: Frame,
@@ -25,8 +26,10 @@ pub struct Taken {
     pub origin: u64,
     /// Which attempt this is; 1 is the first.
     pub attempt: u64,
-    /// How many of the attempts before ended without a word: their nodes died, or were cut off.
+    /// How many of the attempts before ended without a word: their nodes died, or were cut off. See [`super::suspicion`].
     pub deaths: u64,
+    /// How often it was handed out to a node that is known to live, or to none. None of these was an attempt.
+    pub cleared: u64,
     /// How often it was handed out, this time included.
     pub delivered: u64,
     /// Who had it in hand the times before.
@@ -58,7 +61,10 @@ impl Taken {
         if let (Some(millis), 1) = (delay, delivery.delivered) {
             return Read::Wait(Duration::from_millis(millis));
         }
-        let deaths = delivery.delivered.saturating_sub(1 + u64::from(delay.is_some()));
+        let failure = own(header::FAILURE).and_then(FailureKind::from_name);
+        // Of what is given up nothing runs any more that a node could die of.
+        let before = delivery.delivered.saturating_sub(1 + u64::from(delay.is_some()));
+        let deaths = if failure.is_some() { 0 } else { before };
         let attempt = number(header::ATTEMPT).unwrap_or(0).saturating_add(deaths).saturating_add(1);
         let format = fed.filter(|_| lane == Lane::Work);
         let (items, index) = match decode(delivery, format) {
@@ -72,7 +78,7 @@ impl Taken {
             None if id.is_fed() => index.clone(),
             None => Index::in_order(items.len()),
         };
-        let given_up = own(header::FAILURE).and_then(FailureKind::from_name).map(|kind| Failure {
+        let given_up = failure.map(|kind| Failure {
             backtrace: own(header::BACKTRACE).map(from_header_line),
             ..Failure::fatal(kind, reason(own(header::REASON)))
         });
@@ -84,6 +90,7 @@ impl Taken {
             origin: number(header::ORIGIN).unwrap_or(delivery.sequence),
             attempt,
             deaths,
+            cleared: number(header::SUSPICIONS).unwrap_or(0),
             delivered: delivery.delivered,
             holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
@@ -122,16 +129,9 @@ impl Taken {
         (!is_plain).then(|| (header::PART, part.to_string()))
     }
 
-    /// How many nodes died or were cut off with these items in hand, as far as is known.
+    /// Who made an attempt which ended without a word, if it is known.
     #[must_use]
-    pub fn all_deaths(&self) -> u64 {
-        let told = self.history.iter().filter(|attempt| attempt.failure == FailureKind::Node.name()).count();
-        self.deaths + told as u64
-    }
-
-    /// The node that made an attempt which ended without a word, if it is known.
-    #[must_use]
-    pub fn holder(&self, attempt: u64) -> Option<&str> {
+    pub fn holder(&self, attempt: u64) -> Option<&Holder> {
         // Each attempt since the frame was put here is a time that it was handed out.
         self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
     }
@@ -201,6 +201,9 @@ impl Back<'_> {
         headers.push(header::ORIGIN, taken.origin.to_string());
         if self.failed > 0 {
             headers.push(header::ATTEMPT, self.failed.to_string());
+        }
+        if taken.cleared > 0 {
+            headers.push(header::SUSPICIONS, taken.cleared.to_string());
         }
         if let Some(delay) = self.delay {
             headers.push(header::DELAY, delay.as_millis().to_string());

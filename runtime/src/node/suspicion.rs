@@ -1,0 +1,368 @@
+//! What to make of a frame that was handed out before.
+//!
+//! The server hands a frame out again when it hears nothing of it for `ack_wait`: its node may have died, but it may as well be
+//! paused or cut off, or the frame never have reached it. So each such time is a suspicion only. It is noted as an attempt, with
+//! the incarnation of the node that had the frame, and that costs nothing as long as attempts are left. Before a frame is given
+//! up or put into quarantine for its attempts, the nodes in question are called: the attempts of those that answer are struck
+//! out. One that does not answer may be cut off still, so a frame is given up only after a while of silence.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::catalog::Phase;
+use super::outcome::Hop;
+use super::taken::Taken;
+use super::worker::left_run;
+use crate::broker::publish::PublishError;
+use crate::broker::queue::Delivery;
+use crate::dead::Attempt;
+use crate::engine::task::FailureKind;
+use crate::subject::Lane;
+
+/// After this many suspicions an item runs in quarantine, even if its nodes live: something is wrong around it.
+const SUSPICIONS_MAX: u64 = 20;
+/// The most suspicions that are noted by name.
+const NOTED_MAX: u64 = 24;
+/// How long a node may be silent before a frame is given up for its death: this many times `ack_wait`, but no less than
+/// [`SILENCE_MIN`]. A connection that is lost without a word is noticed after fifteen seconds and made anew within one.
+const SILENCE_PART: u32 = 3;
+/// The least time of silence.
+const SILENCE_MIN: Duration = Duration::from_secs(15);
+/// How often a silent node is called again.
+const CALL_AGAIN: Duration = Duration::from_secs(1);
+/// How often to look for those who had a frame that may have to be given up.
+const LOOKS: usize = 4;
+/// How long to wait before looking again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What is said of an attempt that ended without a word.
+const NO_WORD: &str = "its node died or was cut off; this is when that was noticed";
+
+/// What a frame that was handed out before is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It runs.
+    Run,
+    /// It runs in quarantine.
+    Quarantine,
+    /// It has no attempt left.
+    End,
+}
+
+/// What came of looking into a frame that was handed out before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Another run of it has stored what it leaves behind.
+    Settled,
+    /// Its attempts are what they are.
+    Known,
+    /// The node stops before a silent one was silent for long enough.
+    Open,
+}
+
+impl Hop {
+    /// Looks into the times that a frame was handed out before. `queue` is the lane by whose consumer it came.
+    pub(super) async fn judge(
+        &self,
+        taken: &mut Taken,
+        queue: Lane,
+        delivery: &Delivery,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<Judged, PublishError> {
+        if taken.deaths > 0 {
+            if self.is_settled(taken).await? {
+                return Ok(Judged::Settled);
+            }
+            self.look_for_holders(taken, queue, delivery).await;
+            taken.note_suspicions(super::letter::now);
+        }
+        let patience = SILENCE_MIN.max(self.chain.queue.ack_wait * SILENCE_PART);
+        while self.fate(taken) != Fate::Run {
+            let silence = self.call(taken).await;
+            if self.fate(taken) != Fate::End || silence.is_some_and(|silence| silence >= patience) {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(CALL_AGAIN) => {}
+                () = left_run(phase) => return Ok(Judged::Open),
+            }
+            if taken.deaths > 0 && self.is_settled(taken).await? {
+                return Ok(Judged::Settled);
+            }
+        }
+        Ok(Judged::Known)
+    }
+
+    /// The same frame without the attempts of nodes that live, for an item that would end by its attempts now.
+    pub(super) async fn reconsidered(&self, taken: &Taken) -> Taken {
+        let mut taken = taken.clone();
+        self.call(&mut taken).await;
+        taken
+    }
+
+    /// What a frame is up to by its attempts.
+    pub(super) fn fate(&self, taken: &Taken) -> Fate {
+        let allowed = u64::from(self.stage().retry.attempts);
+        if wants_quarantine(taken, allowed) {
+            Fate::Quarantine
+        } else if taken.attempt > allowed {
+            Fate::End
+        } else {
+            Fate::Run
+        }
+    }
+
+    /// Finds out who had a frame in hand before; of one that may have to be given up, it takes more trouble.
+    async fn look_for_holders(&self, taken: &mut Taken, queue: Lane, delivery: &Delivery) {
+        let looks = if taken.attempt > u64::from(self.stage().retry.attempts) { LOOKS } else { 1 };
+        for look in 0..looks {
+            if look > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            taken.holders = self.holders(queue, delivery).await;
+            if taken.holders.is_complete() {
+                return;
+            }
+        }
+    }
+
+    /// Calls the nodes that had a frame in hand and strikes out the attempts of those that answer. Returns how long the others
+    /// have been silent, the newest silence; `None` if this node cannot tell, because nobody hears it.
+    async fn call(&self, taken: &mut Taken) -> Option<Duration> {
+        let suspects = taken.suspects();
+        if suspects.is_empty() {
+            return Some(Duration::MAX);
+        }
+        let roll = self.roll_call.call(&self.broker, &suspects, Instant::now()).await?;
+        let struck = taken.strike_out(&roll.living);
+        if struck > 0 {
+            tracing::debug!(stage = %self.stage().name, struck, "nodes that had an item in hand live");
+        }
+        Some(roll.silent_since.map_or(Duration::MAX, |since| since.elapsed()))
+    }
+}
+
+impl Taken {
+    /// Whether a node may have died with these items in hand.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.given_up.is_none() && self.all_deaths() > 0
+    }
+
+    /// How many nodes died or were cut off with these items in hand, as far as is known.
+    pub(super) fn all_deaths(&self) -> u64 {
+        self.deaths.max(self.history.iter().filter(|attempt| is_death(attempt)).count() as u64)
+    }
+
+    /// Notes each time that the frame was handed out before as an attempt. Whoever has a frame says so before it runs; a time
+    /// of which nobody says so, though nodes can, was no attempt.
+    pub(super) fn note_suspicions(&mut self, now: impl Fn() -> String) {
+        let time = now();
+        let first = self.attempt - self.deaths;
+        let (mut number, mut lost) = (first, 0);
+        let mut noted = Vec::new();
+        for attempt in first..self.attempt {
+            let holder = self.holder(attempt);
+            if holder.is_none() && self.holders.is_complete() {
+                lost += 1;
+                continue;
+            }
+            noted.push(Attempt {
+                attempt: number,
+                node: holder.map(|holder| holder.node.clone()),
+                incarnation: holder.and_then(|holder| holder.incarnation.clone()),
+                time: time.clone(),
+                failure: FailureKind::Node.name().to_owned(),
+                reason: NO_WORD.to_owned(),
+            });
+            number += 1;
+        }
+        let skip = noted.len().saturating_sub(usize::try_from(NOTED_MAX).unwrap_or(usize::MAX));
+        self.history.extend(noted.into_iter().skip(skip));
+        self.attempt -= lost;
+        self.deaths -= lost;
+        self.cleared += lost;
+    }
+
+    /// The incarnations of nodes that may have died with these items in hand.
+    pub(super) fn suspects(&self) -> BTreeSet<String> {
+        self.history
+            .iter()
+            .filter(|attempt| is_death(attempt))
+            .filter_map(|attempt| attempt.incarnation.clone())
+            .collect()
+    }
+
+    /// Strikes out the attempts of these incarnations, which live. Returns how many there were.
+    pub(super) fn strike_out(&mut self, living: &BTreeSet<String>) -> u64 {
+        let first_own = self.attempt - self.deaths;
+        let (mut struck, mut own) = (0, 0);
+        self.history.retain_mut(|attempt| {
+            let lives = attempt.incarnation.as_ref().is_some_and(|incarnation| living.contains(incarnation));
+            if lives && is_death(attempt) {
+                struck += 1;
+                own += u64::from(attempt.attempt >= first_own);
+                return false;
+            }
+            attempt.attempt = attempt.attempt.saturating_sub(struck).max(1);
+            true
+        });
+        self.attempt = self.attempt.saturating_sub(struck).max(1);
+        self.deaths = self.deaths.saturating_sub(own);
+        self.cleared += struck;
+        struck
+    }
+}
+
+fn is_death(attempt: &Attempt) -> bool {
+    attempt.failure == FailureKind::Node.name()
+}
+
+/// After this many deaths of its nodes, an item runs with no other of its kind beside it, so that the next death is its own and
+/// not counted against its neighbours.
+const fn deaths_in_company(attempts: u64) -> u64 {
+    if attempts > 3 { 2 } else { 1 }
+}
+
+/// Whether a frame shall run apart, because it may be what its nodes died of. As long as that is not known, it is not given up
+/// for their deaths either: it may have been in hand each time that another item killed its node. Only where each item has a
+/// single attempt there is none left to find out.
+fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
+    match taken.lane {
+        // Only of very many items are there some in one message here.
+        Lane::Alone => taken.len() > 1 && taken.attempt <= attempts,
+        _ => {
+            let deaths = taken.all_deaths();
+            let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX && taken.attempt <= attempts;
+            is_odd || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::id::{FrameId, Index};
+    use crate::frame::{Frame, Headers};
+    use crate::node::claims::Holders;
+
+    /// A frame of one item that was handed out as often before, after as many attempts that are told of.
+    fn taken(deaths: u64, failed: u64, holders: Holders) -> Taken {
+        Taken {
+            frame: Frame {
+                id: FrameId::from_fed("a"),
+                items: vec![bytes::Bytes::from_static(&[1])],
+                index: Index::in_order(1),
+                inherited: Headers::new(),
+            },
+            lane: Lane::Work,
+            sequence: 7,
+            part: Index::in_order(1),
+            origin: 7,
+            attempt: failed + deaths + 1,
+            deaths,
+            cleared: 0,
+            delivered: deaths + 1,
+            holders,
+            history: (1..=failed).map(|attempt| error(attempt)).collect(),
+            given_up: None,
+        }
+    }
+
+    fn error(attempt: u64) -> Attempt {
+        Attempt {
+            attempt,
+            node: Some("x".to_owned()),
+            incarnation: None,
+            time: String::new(),
+            failure: "error".to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    fn told(taken: &Taken) -> Vec<(u64, Option<&str>, &str)> {
+        taken
+            .history
+            .iter()
+            .map(|attempt| (attempt.attempt, attempt.incarnation.as_deref(), attempt.failure.as_str()))
+            .collect()
+    }
+
+    fn note(taken: &mut Taken) {
+        taken.note_suspicions(String::new);
+    }
+
+    fn living(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn each_time_that_a_frame_was_handed_out_is_an_attempt_until_its_node_answers() {
+        let mut frame = taken(3, 1, Holders::of(&[(1, "a", "A"), (2, "b", "B"), (3, "a", "A")], true));
+        note(&mut frame);
+        assert_eq!(
+            told(&frame),
+            [(1, None, "error"), (2, Some("A"), "node"), (3, Some("B"), "node"), (4, Some("A"), "node")]
+        );
+        assert_eq!((frame.attempt, frame.deaths, frame.cleared), (5, 3, 0));
+        assert_eq!(frame.suspects(), living(&["A", "B"]));
+
+        assert_eq!(frame.strike_out(&living(&["A", "C"])), 2);
+        assert_eq!(told(&frame), [(1, None, "error"), (2, Some("B"), "node")]);
+        assert_eq!((frame.attempt, frame.deaths, frame.cleared), (3, 1, 2));
+        assert_eq!(frame.strike_out(&living(&["A", "B"])), 1);
+        assert_eq!((frame.attempt, frame.deaths, frame.cleared), (2, 0, 3));
+    }
+
+    #[test]
+    fn what_is_struck_out_moves_the_attempts_after_it() {
+        let mut frame = taken(1, 0, Holders::of(&[(1, "a", "A")], true));
+        note(&mut frame);
+        frame.history.push(error(2));
+        frame.attempt = 3;
+        frame.deaths = 0;
+        assert_eq!(frame.strike_out(&living(&["A"])), 1);
+        assert_eq!((told(&frame), frame.attempt), (vec![(1, None, "error")], 2));
+    }
+
+    #[test]
+    fn a_time_of_which_nobody_says_that_he_had_the_frame_counts_only_where_nobody_could_say_so() {
+        for (is_complete, attempt, cleared) in [(true, 2, 2), (false, 4, 0)] {
+            let mut frame = taken(3, 0, Holders::of(&[(2, "b", "B")], is_complete));
+            note(&mut frame);
+            assert_eq!((frame.attempt, frame.cleared), (attempt, cleared), "{is_complete}");
+            assert!(told(&frame).iter().any(|(_, incarnation, _)| *incarnation == Some("B")));
+        }
+    }
+
+    #[test]
+    fn quarantine_comes_after_two_deaths_or_one_where_attempts_are_few_or_many_suspicions() {
+        // Deaths, attempts allowed, suspicions struck out: whether it runs in quarantine.
+        let table = [
+            (1, 5, 0, false),
+            (2, 5, 0, true),
+            (1, 3, 0, true),
+            (1, 1, 0, false),
+            (0, 5, 19, false),
+            (0, 5, 20, true),
+            (0, 1, 20, true),
+            (1, 1, 20, false),
+            (1, 5, 19, true),
+        ];
+        for (deaths, attempts, cleared, expected) in table {
+            let mut frame = taken(deaths, 0, Holders::default());
+            frame.cleared = cleared;
+            assert_eq!(wants_quarantine(&frame, attempts), expected, "{deaths} {attempts} {cleared}");
+            frame.lane = Lane::Alone;
+            assert!(!wants_quarantine(&frame, attempts), "once is enough");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_came_very_often_keeps_a_short_history() {
+        let mut frame = taken(1_000, 0, Holders::default());
+        note(&mut frame);
+        assert_eq!((frame.history.len() as u64, frame.attempt), (NOTED_MAX, 1_001));
+        assert_eq!(frame.history.last().map(|attempt| attempt.attempt), Some(1_000));
+    }
+}
