@@ -16,6 +16,7 @@ pub mod follow;
 mod forget;
 pub mod kept;
 mod layout;
+pub mod permissions;
 pub mod plugins;
 pub mod publish;
 pub mod queue;
@@ -27,8 +28,9 @@ pub mod stream;
 pub mod waiting;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -36,6 +38,7 @@ use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName,
 use tokio::sync::watch;
 
 use crate::frame::Headers;
+use permissions::{Missing, Permissions};
 
 pub use address::Address;
 pub use ask::Complaint;
@@ -59,8 +62,10 @@ const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 pub struct Broker {
     client: async_nats::Client,
     url: Arc<str>,
-    violation: Arc<Mutex<Option<String>>>,
+    permissions: Arc<Permissions>,
     connected: watch::Receiver<bool>,
+    /// How often the connection was lost.
+    losses: Arc<AtomicU64>,
     closing: Arc<AtomicBool>,
     address: Arc<Address>,
 }
@@ -91,9 +96,10 @@ impl Broker {
         // Each of the servers gets its chance before the time is over.
         let each = CONNECT_TIMEOUT / u32::try_from(servers.len()).unwrap_or(u32::MAX);
         let unreachable = |reason: String| BrokerError::Unreachable { url: url.clone(), reason };
-        let violation = first.map(|first| Arc::clone(&first.violation)).unwrap_or_default();
+        let permissions = first.map(|first| Arc::clone(&first.permissions)).unwrap_or_default();
         let closing = first.map(|first| Arc::clone(&first.closing)).unwrap_or_default();
         let (announce, connected) = watch::channel(true);
+        let losses = Arc::new(AtomicU64::new(0));
         let is_first = first.is_none();
         let mut options = ConnectOptions::new()
             .name(name)
@@ -102,10 +108,14 @@ impl Broker {
             .request_timeout(Some(REQUEST_TIMEOUT))
             .reconnect_delay_callback(|tries| Duration::from_millis(50 * tries as u64).min(RECONNECT_WAIT_MAX))
             .event_callback({
-                let (violation, closing) = (Arc::clone(&violation), Arc::clone(&closing));
+                let (permissions, closing, losses) =
+                    (Arc::clone(&permissions), Arc::clone(&closing), Arc::clone(&losses));
                 move |event| {
+                    if matches!(event, Event::Disconnected) {
+                        losses.fetch_add(1, Ordering::SeqCst);
+                    }
                     if !closing.load(Ordering::Relaxed) {
-                        note(&event, &violation, &announce, is_first);
+                        note(&event, &permissions, &announce, is_first);
                     }
                     std::future::ready(())
                 }
@@ -131,7 +141,7 @@ impl Broker {
         if !info.jetstream {
             return Err(BrokerError::NoJetStream(url));
         }
-        Ok(Self { client, url: url.into(), violation, connected, closing, address })
+        Ok(Self { client, url: url.into(), permissions, connected, losses, closing, address })
     }
 
     /// The address, without a password.
@@ -164,6 +174,29 @@ impl Broker {
         self.connected.has_changed().is_err()
     }
 
+    /// How often the connection was lost so far.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the connection is gone for good.
+    pub async fn ended(&self) {
+        let mut connected = self.connected.clone();
+        while connected.changed().await.is_ok() {}
+    }
+
+    /// The permissions that this user was found to lack since it connected.
+    #[must_use]
+    pub fn missing_permissions(&self) -> BTreeSet<Missing> {
+        self.permissions.missing()
+    }
+
+    /// Waits until more permissions are missing than before.
+    pub async fn more_permissions_missing(&self) {
+        self.permissions.more().await;
+    }
+
     /// Says nothing more of the connection: it is about to end on purpose.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -182,7 +215,7 @@ impl Broker {
     }
 }
 
-fn note(event: &Event, violation: &Mutex<Option<String>>, connected: &watch::Sender<bool>, is_first: bool) {
+fn note(event: &Event, permissions: &Permissions, connected: &watch::Sender<bool>, is_first: bool) {
     match event {
         Event::Disconnected => {
             if connected.send_replace(false) && is_first {
@@ -190,13 +223,12 @@ fn note(event: &Event, violation: &Mutex<Option<String>>, connected: &watch::Sen
             }
         }
         Event::Connected => {
+            permissions.forget();
             if !connected.send_replace(true) && is_first {
                 tracing::warn!("the connection to NATS is back");
             }
         }
-        Event::ServerError(ServerError::Other(reason)) if reason.to_lowercase().contains("permissions violation") => {
-            *violation.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason.clone());
-        }
+        Event::ServerError(ServerError::Other(reason)) if permissions.note(reason) => {}
         Event::SlowConsumer(subscription) => tracing::warn!(subscription, "messages arrive faster than they are read"),
         other => tracing::debug!(event = %other, "nats"),
     }

@@ -50,7 +50,7 @@ pub struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS.\n\
+const AFTER_HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS,\n6 a node that cannot go on and must be started again.\n\
     Settings come from defaults, pcluster.toml, PCLUSTER_* and flags, in this order; `pcluster config` shows them.";
 
 /// Flags that every command takes.

@@ -21,6 +21,7 @@ mod commit;
 pub mod fault;
 pub mod guests;
 mod handlers;
+mod identity;
 pub mod inline;
 mod letter;
 pub mod logs;
@@ -46,13 +47,16 @@ pub mod turns;
 pub mod worker;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::broker::registry::{Change, Changes, Registry};
-use crate::broker::service::{INCARNATION, NodeReport};
+use crate::broker::service::{INCARNATION, NodeReport, NodeService, Problem};
 use crate::broker::{Broker, BrokerError, Complaint};
 use crate::chain::default;
 use crate::engine::Engine;
@@ -61,9 +65,11 @@ use crate::name::ChainName;
 use catalog::Catalog;
 use guests::Guests;
 use logs::LogQueue;
+use stats::Board;
+use tasks::Keeper;
 
-/// How often counters are sent and rates worked out.
-const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// How often to look what this process has in memory besides what is counted.
+const MEMORY_EVERY: Duration = Duration::from_millis(250);
 /// How often to look whether older revisions have run empty.
 const RETIRE_EVERY: Duration = Duration::from_millis(500);
 /// How often to look whether all chains are empty, when the node shall end then.
@@ -72,8 +78,8 @@ const EMPTY_EVERY: Duration = Duration::from_millis(100);
 const CHANGES_AHEAD: usize = 64;
 /// How long the last counts may take when the node ends.
 const FINISH: Duration = Duration::from_secs(2);
-/// How long to wait before following the registry again after that has failed.
-const FOLLOW_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before trying again what has failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a node is told.
 #[derive(Debug, Clone)]
@@ -86,6 +92,17 @@ pub struct NodeSettings {
     pub chains: BTreeSet<ChainName>,
     /// End when all chains served are empty.
     pub until_empty: bool,
+}
+
+/// Why a node has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The server does not let it do its work.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// It would do nothing any more. Another one in its place can.
+    #[error("this node cannot go on and must be started again: {0}")]
+    CannotGoOn(String),
 }
 
 /// A running node.
@@ -105,28 +122,39 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the server does not let a node do its work.
+    /// If the server does not let a node do its work, or the node cannot go on.
     pub async fn run(
         broker: Broker,
         engine: Engine,
         settings: NodeSettings,
         shutdown: impl Future<Output = ()>,
         ready: impl FnOnce(),
-    ) -> Result<(), BrokerError> {
+    ) -> Result<(), NodeError> {
         let registry = broker.create_registry(default::REPLICAS).await?;
-        let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone());
+        let board = Arc::new(Board::default());
+        let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone(), &board);
         let guests = Guests::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
         let (broker_of, registry_of, name) = (broker.clone(), registry.clone(), settings.name.clone());
         let budget = Arc::clone(engine.budget());
-        let catalog = Catalog::new(broker_of, registry_of, engine, name, logs.clone(), guests.handle());
+        let catalog =
+            Catalog::new(Arc::clone(&board), broker_of, registry_of, engine, name, logs.clone(), guests.handle());
         let mut node = Self { broker, registry, catalog, settings, logs, guests, budget };
         let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
+        let (stop, stopping) = watch::channel(false);
+        let answering = node.answer(service, stopping);
+        let counting = node.catalog.count();
+        let telling = node.tell_permissions();
         let followed = node.follow(shutdown, ready).await;
-        node.catalog.drain(node.settings.grace).await;
+        // What it holds cannot be finished without the connection.
+        let grace = if node.broker.has_ended() { Duration::ZERO } else { node.settings.grace };
+        node.catalog.drain(grace).await;
+        counting.abort();
         if tokio::time::timeout(FINISH, node.catalog.send_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");
         }
-        service.stop().await;
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(FINISH, answering).await;
+        telling.abort();
         drop(node.logs);
         drop(node.catalog);
         drop(node.guests);
@@ -138,34 +166,42 @@ impl Node {
         followed
     }
 
-    /// Serves what is deployed, until it is told to stop or has nothing left to do.
-    async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), BrokerError> {
+    /// Serves what is deployed, until it is told to stop, has nothing left to do or cannot go on.
+    async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), NodeError> {
+        let broker = self.broker.clone();
         // Whatever it is doing at the moment: with the server away, that may take long.
         tokio::select! {
             () = shutdown => Ok(()),
-            ended = self.serve(ready) => ended,
+            ended = AssertUnwindSafe(self.serve(ready)).catch_unwind() => match ended {
+                Ok(ended) => Ok(ended?),
+                Err(panic) => {
+                    let message = tasks::panic_message(panic.as_ref());
+                    Err(NodeError::CannotGoOn(format!("its main task panicked: {message}")))
+                }
+            },
+            () = broker.ended() => {
+                Err(NodeError::CannotGoOn(format!("the connection to NATS at {} has ended for good", broker.url())))
+            }
         }
     }
 
     async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), BrokerError> {
         let first = self.registry.changes().await?;
-        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first);
+        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first, self.catalog.board());
         self.catch_up().await?;
         ready();
+        fault::task("run the node");
         let mut beside = memory::Beside::default();
-        let mut count = tokio::time::interval(COUNT_EVERY);
+        let mut memory = tokio::time::interval(MEMORY_EVERY);
         let mut retire = tokio::time::interval(RETIRE_EVERY);
         let mut empty = tokio::time::interval(EMPTY_EVERY);
-        for interval in [&mut count, &mut retire, &mut empty] {
+        for interval in [&mut memory, &mut retire, &mut empty] {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains).await,
-                _ = count.tick() => {
-                    beside.look(&self.budget);
-                    self.catalog.send_counts().await;
-                }
+                _ = memory.tick() => beside.look(&self.budget),
                 _ = retire.tick() => {
                     self.catalog.retire();
                     self.catalog.arrange();
@@ -177,6 +213,34 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Answers as a node until it is told to stop.
+    fn answer(&self, first: NodeService, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+        let (broker, metadata, report) = (self.broker.clone(), self.metadata(), self.reporter());
+        let mut first = Some(first);
+        let keeper = Keeper::new(self.catalog.board(), "answer as a node");
+        keeper.spawn(move || answer(broker.clone(), metadata.clone(), report.clone(), first.take(), stopping.clone()))
+    }
+
+    /// Says once of each permission that is missing that it is.
+    fn tell_permissions(&self) -> JoinHandle<()> {
+        let broker = self.broker.clone();
+        let told = Arc::new(Mutex::new(BTreeSet::new()));
+        let keeper = Keeper::new(self.catalog.board(), "tell which permissions are missing");
+        keeper.spawn(move || {
+            let (broker, told) = (broker.clone(), Arc::clone(&told));
+            async move {
+                loop {
+                    for missing in broker.missing_permissions() {
+                        if told.lock().unwrap_or_else(PoisonError::into_inner).insert(missing.clone()) {
+                            tracing::error!("{missing}");
+                        }
+                    }
+                    broker.more_permissions_missing().await;
+                }
+            }
+        })
     }
 
     /// Starts on all that is deployed and waits until each revision is served or has a problem.
@@ -204,7 +268,7 @@ impl Node {
         let started = Instant::now();
         let name = self.settings.name.clone();
         let incarnation = self.catalog.incarnation().to_owned();
-        let (board, budget) = (self.catalog.board(), Arc::clone(&self.budget));
+        let (board, budget, broker) = (self.catalog.board(), Arc::clone(&self.budget), self.broker.clone());
         move || NodeReport {
             node: name.clone(),
             incarnation: incarnation.clone(),
@@ -216,19 +280,77 @@ impl Node {
             memory_used: budget.used(),
             memory: budget.limit(),
             hops: board.hops(),
-            problems: board.problems(),
+            problems: board.problems().into_iter().chain(missing(&broker)).collect(),
         }
     }
 }
 
+/// The permissions that are missing, as problems.
+fn missing(broker: &Broker) -> impl Iterator<Item = Problem> {
+    broker.missing_permissions().into_iter().map(|missing| Problem {
+        problem: missing.to_string(),
+        chain: missing.chain.unwrap_or_default(),
+        revision: None,
+    })
+}
+
+/// Answers as a node until it is told to stop, also when the service has ended.
+async fn answer(
+    broker: Broker,
+    metadata: HashMap<String, String>,
+    report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
+    mut service: Option<NodeService>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        if let Some(mut service) = service.take() {
+            tokio::select! {
+                () = service.ended() => {}
+                () = told(&mut stopping) => return service.stop().await,
+            }
+            tracing::warn!("this node could not be found any more, and offers its service again");
+            service.stop().await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = told(&mut stopping) => return,
+        }
+        service = broker.serve_node(metadata.clone(), report.clone()).await.ok();
+    }
+}
+
+/// Waits until it is told to stop.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
 /// Follows the registry in a task of its own, and anew where that has ended; states that were seen before do no harm.
-fn follow_registry(broker: Broker, registry: Registry, mut changes: Changes) -> mpsc::Receiver<Change> {
-    const WHAT: &str = "follow what is deployed";
+fn follow_registry(broker: Broker, registry: Registry, first: Changes, board: Arc<Board>) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
-    tokio::spawn(async move {
-        let mut complaint = Complaint::default();
-        loop {
-            let mut error = match changes.next().await {
+    let mut first = Some(first);
+    let keeper = Keeper::new(board, "follow what is deployed");
+    keeper.spawn(move || follow(broker.clone(), registry.clone(), sender.clone(), first.take()));
+    receiver
+}
+
+async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>, mut changes: Option<Changes>) {
+    const WHAT: &str = "follow what is deployed";
+    let mut complaint = Complaint::default();
+    let mut is_gone = false;
+    loop {
+        let error = match &mut changes {
+            None => match registry.changes().await {
+                Ok(again) => {
+                    complaint.over(WHAT);
+                    changes = Some(again);
+                    if std::mem::take(&mut is_gone) && sender.send(Change::Renewed).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            },
+            Some(followed) => match followed.next().await {
                 Ok(change) => {
                     if sender.send(change).await.is_err() {
                         return;
@@ -236,26 +358,15 @@ fn follow_registry(broker: Broker, registry: Registry, mut changes: Changes) -> 
                     continue;
                 }
                 Err(error) => error,
-            };
-            let is_gone = error.is_not_found();
-            changes = loop {
-                complaint.met(&broker, WHAT, &error);
-                tokio::time::sleep(FOLLOW_AGAIN).await;
-                match registry.changes().await {
-                    Ok(again) => break again,
-                    Err(again) => error = again,
-                }
-                if sender.is_closed() {
-                    return;
-                }
-            };
-            complaint.over(WHAT);
-            if is_gone && sender.send(Change::Renewed).await.is_err() {
-                return;
-            }
+            },
+        };
+        is_gone |= changes.take().is_some() && error.is_not_found();
+        complaint.met(&broker, WHAT, &error);
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = sender.closed() => return,
         }
-    });
-    receiver
+    }
 }
 
 /// The name of this machine.

@@ -224,6 +224,13 @@ pub fn work_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}")
 }
 
+/// The chain whose work stream this is, if it is one. The streams that all chains share have names like it.
+#[must_use]
+pub fn parse_work_stream(stream: &str) -> Option<&str> {
+    let chain = stream.strip_prefix(STREAM_PREFIX)?;
+    chain.parse::<ChainName>().ok().map(|_| chain)
+}
+
 /// The stream of a chain's results.
 #[must_use]
 pub fn results_stream(chain: &ChainName) -> String {

@@ -100,6 +100,26 @@ fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
 }
 
 #[test]
+fn what_was_deployed_on_a_server_that_has_lost_everything_is_never_run_again() {
+    let mut cluster = Cluster::start();
+    let node = cluster.node("a");
+    let deploy = |cluster: &Cluster, round: u32| {
+        cluster.deploy(&probe_chain("same", &["mark"], &format!("config = {{ mark = \"{round}\" }}")));
+        // At once: the node may not know yet that the server has another registry.
+        cluster.ok(&["feed", "same", "1", "2", "3"]);
+        cluster.ok(&["wait", "same", "-t", "30s"]);
+        for result in cluster.pull_all("same") {
+            assert_eq!(result["mark"], round.to_string(), "{}", node.stderr());
+        }
+    };
+    deploy(&cluster, 0);
+    for round in 1..=6 {
+        cluster.server.restart_empty();
+        deploy(&cluster, round);
+    }
+}
+
+#[test]
 fn nodes_serve_what_is_deployed_on_a_server_that_has_lost_everything() {
     let mut cluster = Cluster::start();
     cluster.deploy(&probe_chain("lost", &["echo"], ""));

@@ -81,8 +81,8 @@ fn a_server_that_accepts_connections_and_never_answers_hangs_nothing() {
             "stop a",
             "start a",
             "reset a",
-            "node",
-            "node --until-empty",
+            "node --no-wait",
+            "node --no-wait --until-empty",
         ] {
             let (cluster, url) = (&cluster, &url);
             scope.spawn(move || {

@@ -42,6 +42,7 @@ mod reset;
 mod retry;
 mod room;
 mod servers;
+mod supervised;
 mod upgrade;
 mod versions;
 mod wait;

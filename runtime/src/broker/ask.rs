@@ -123,7 +123,7 @@ impl Broker {
                 tokio::time::sleep_until(deadline.min(Instant::now() + AGAIN_EARLY)).await;
             }
         }
-        Err(self.unanswered(what(), met, patience))
+        Err(self.unanswered(&question.subject, what(), met, patience))
     }
 
     /// How long an answer may take.
@@ -136,18 +136,17 @@ impl Broker {
         self.client.server_info().cluster.is_some()
     }
 
-    fn unanswered(&self, what: String, met: Option<BrokerError>, patience: Duration) -> BrokerError {
+    fn unanswered(&self, subject: &str, what: String, met: Option<BrokerError>, patience: Duration) -> BrokerError {
         if !self.is_connected() {
             let reason = format!("the connection was lost and has not come back within {} s", patience.as_secs());
             return BrokerError::Unreachable { url: self.url.to_string(), reason };
         }
-        met.unwrap_or_else(|| self.timed_out(what))
+        met.unwrap_or_else(|| self.timed_out(subject, what))
     }
 
     /// A request without an answer: the server answers none that the user may not make, but tells the connection.
-    pub(super) fn timed_out(&self, what: String) -> BrokerError {
-        let violation = self.violation.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        match violation {
+    pub(super) fn timed_out(&self, subject: &str, what: String) -> BrokerError {
+        match self.permissions.take_refusal(subject) {
             Some(reason) => BrokerError::NoPermission { what, reason },
             None => BrokerError::Timeout(what),
         }

@@ -190,14 +190,14 @@ impl KeptReader {
         let subscribed = client.subscribe(inbox.clone()).await;
         let mut answers = subscribed.map_err(|error| BrokerError::other(what(), &error))?;
         let api = format!("{API}.DIRECT.GET.{}", self.stream);
-        let sent = client.publish_with_reply(api, inbox, request.to_string().into()).await;
+        let sent = client.publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other(what(), &error))?;
         loop {
             let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
             let Ok(Some(message)) = answer else {
                 // What has come has come; the rest is asked for again.
                 if self.ahead.is_empty() {
-                    return Err(self.broker.timed_out(what()));
+                    return Err(self.broker.timed_out(&api, what()));
                 }
                 break;
             };

@@ -197,7 +197,7 @@ impl Broker {
             Err(error) => {
                 return Err(match error.kind() {
                     RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
-                    RequestErrorKind::TimedOut => match self.timed_out(format!("publish to `{subject}`")) {
+                    RequestErrorKind::TimedOut => match self.timed_out(subject, format!("publish to `{subject}`")) {
                         BrokerError::Timeout(_) => PublishError::Unanswered,
                         error => error.into(),
                     },

@@ -84,6 +84,15 @@ impl Broker {
         Ok(self.has_stream(CHAINS_STREAM).await?.then(|| Registry { broker: self.clone() }))
     }
 
+    /// When the registry was made, as the server writes it: by this it is told from another one under the same name.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or there is no registry.
+    pub async fn registry_created(&self) -> Result<String, BrokerError> {
+        Ok(self.stream_facts(CHAINS_STREAM).await?.created)
+    }
+
     /// The registry and the other streams that all chains share, made where they are missing. At least this many servers
     /// keep a copy of each from then on.
     ///

@@ -2,11 +2,13 @@
 //! `stats` show them too. What a node reports is the `data` of its service's statistics.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_nats::service::{Service, ServiceExt};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
@@ -76,10 +78,10 @@ pub struct HopReport {
     pub rate: f64,
 }
 
-/// A revision that a node cannot serve.
+/// What keeps a node from serving a revision, or something else that it should do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The chain.
+    /// The chain; empty if the problem is with the node itself.
     pub chain: String,
     /// The revision's number, if the problem is with one.
     pub revision: Option<u64>,
@@ -104,6 +106,7 @@ impl Broker {
         metadata: HashMap<String, String>,
         report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
     ) -> Result<NodeService, BrokerError> {
+        let report = move || told(&report);
         let failed = |error: async_nats::Error| BrokerError::Other {
             what: "offer the node's service".to_owned(),
             reason: error.to_string(),
@@ -114,7 +117,7 @@ impl Broker {
             .service_builder()
             .description("Runs the tasks of pcluster chains")
             .metadata(metadata)
-            .stats_handler(move |_, _| serde_json::to_value(for_stats()).unwrap_or_default())
+            .stats_handler(move |_, _| for_stats())
             .start(NODE_SERVICE, env!("CARGO_PKG_VERSION"))
             .await
             .map_err(failed)?;
@@ -122,7 +125,7 @@ impl Broker {
         let mut endpoint = service.endpoint_builder().name("status").add(subject).await.map_err(failed)?;
         let answering = tokio::spawn(async move {
             while let Some(request) = endpoint.next().await {
-                let json = serde_json::to_vec(&report()).unwrap_or_default();
+                let json = report().to_string();
                 if let Err(error) = request.respond(Ok(json.into())).await {
                     tracing::debug!(%error, "a question was not answered");
                 }
@@ -209,6 +212,11 @@ impl Broker {
 }
 
 impl NodeService {
+    /// Waits until the service has ended by itself. It must not be asked again then.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.answering).await;
+    }
+
     /// Ends the service: the node is no longer found.
     pub async fn stop(mut self) {
         if let Some(service) = self.service.take()
@@ -217,6 +225,12 @@ impl NodeService {
             tracing::debug!(%error, "the node's service did not end in order");
         }
     }
+}
+
+/// What a node reports, or nothing if it cannot: a panic would end the service, and the client library has part of it.
+fn told(report: &impl Fn() -> NodeReport) -> Value {
+    let reported = std::panic::catch_unwind(AssertUnwindSafe(report));
+    reported.ok().and_then(|report| serde_json::to_value(report).ok()).unwrap_or_default()
 }
 
 impl Drop for NodeService {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::broker::BrokerError;
 use crate::config::ConfigError;
 use crate::name::NameError;
+use crate::node::NodeError;
 use crate::root::RootError;
 
 /// How a command ended.
@@ -22,6 +23,8 @@ pub enum Exit {
     NotFound = 4,
     /// NATS cannot be reached or used.
     Unreachable = 5,
+    /// A node that would do nothing any more has ended, so that it can be started again.
+    CannotGoOn = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -58,7 +61,12 @@ impl Exit {
         if error.is::<TimedOut>() {
             return Self::TimedOut;
         }
-        match (error.downcast_ref::<RootError>(), error.downcast_ref::<BrokerError>()) {
+        let of_node = match error.downcast_ref::<NodeError>() {
+            Some(NodeError::CannotGoOn(_)) => return Self::CannotGoOn,
+            Some(NodeError::Broker(error)) => Some(error),
+            None => None,
+        };
+        match (error.downcast_ref::<RootError>(), of_node.or(error.downcast_ref::<BrokerError>())) {
             (Some(RootError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
                 Self::Usage
             }

@@ -36,9 +36,11 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     for node in &nodes {
         for problem in &node.problems {
             let revision = problem.revision.map_or(String::new(), |number| format!(" r{number}"));
-            context
-                .output
-                .note(&format!("{}: cannot serve {}{revision}: {}", node.node, problem.chain, problem.problem));
+            let what = match problem.chain.as_str() {
+                "" => String::new(),
+                chain => format!("cannot serve {chain}{revision}: "),
+            };
+            context.output.note(&format!("{}: {what}{}", node.node, problem.problem));
         }
     }
     Ok(())

@@ -89,7 +89,8 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     }
     for problem in &status.problems {
         let text = &problem.problem.problem;
-        context.output.note(&format!("node {} cannot serve it: {text}", problem.node));
+        let what = if problem.problem.chain.is_empty() { "" } else { " cannot serve it" };
+        context.output.note(&format!("node {}{what}: {text}", problem.node));
     }
     Ok(())
 }

@@ -2,12 +2,13 @@
 //! to be narrowed once nothing needs them any more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::catalog::{Catalog, Context};
+use super::tasks::Keeper;
 use crate::broker::BrokerError;
 use crate::broker::arrange::Arrange;
 use crate::chain::record::State;
@@ -72,25 +73,31 @@ impl Catalog {
         }
         let context = Arc::clone(&self.context);
         self.arranger.looking.spawn(async move {
-            let mut looked = Vec::with_capacity(due.len());
-            for (chain, mut due) in due {
-                let waits = match context.arrange(&chain, &due).await {
-                    Ok(waits) => waits,
-                    Err(error) => {
-                        tracing::debug!(%chain, %error, "the streams were not arranged");
-                        false
-                    }
-                };
-                due.thoroughly = waits;
-                due.at = Instant::now() + if waits { WAITING } else { EVERY };
-                looked.push((chain, due));
-            }
-            looked
+            let looked = Mutex::default();
+            let keeper = Keeper::new(Arc::clone(&context.board), "arrange the streams");
+            keeper.keep(|| context.arrange_all(&due, &looked)).await;
+            looked.into_inner().unwrap_or_else(PoisonError::into_inner)
         });
     }
 }
 
 impl Context {
+    /// Looks at chains, and notes when to look at each again.
+    async fn arrange_all(&self, due: &[(ChainName, Due)], looked: &Mutex<Vec<(ChainName, Due)>>) {
+        for (chain, due) in due {
+            let waits = match self.arrange(chain, due).await {
+                Ok(waits) => waits,
+                Err(error) => {
+                    tracing::debug!(%chain, %error, "the streams were not arranged");
+                    false
+                }
+            };
+            let at = Instant::now() + if waits { WAITING } else { EVERY };
+            let next = Due { at, state: due.state.clone(), thoroughly: waits };
+            looked.lock().unwrap_or_else(PoisonError::into_inner).push((chain.clone(), next));
+        }
+    }
+
     /// Returns `true` if a setting is to be narrowed later.
     async fn arrange(&self, chain: &ChainName, due: &Due) -> Result<bool, BrokerError> {
         if !due.thoroughly && self.broker.is_arranged(chain, &due.state).await? {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::outcome::Hop;
+use crate::broker::backlog::Backlog as Lanes;
 use crate::subject::Lane;
 
 /// How often to ask how much is put back, while anything is.
@@ -68,20 +69,38 @@ pub async fn watch(hop: Arc<Hop>) {
         if hop.backlog.messages.load(Relaxed) == 0 {
             continue;
         }
-        let mut messages = 0;
+        let mut answers = Vec::new();
         for &lane in Lane::served(hop.is_limited()).iter().filter(|lane| **lane != Lane::Work) {
-            match hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, lane).await {
-                Ok(backlog) => messages += backlog.queued + backlog.running,
-                Err(error) => tracing::debug!(%error, "how much is put back is not known"),
+            let answer = hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, lane).await;
+            if let Err(error) = &answer {
+                tracing::debug!(%error, "how much is put back is not known; what was known stays");
             }
+            answers.push(answer);
         }
-        hop.backlog.seen(messages);
+        if let Some(messages) = total(&answers) {
+            hop.backlog.seen(messages);
+        }
     }
+}
+
+/// How much all lanes hold together; `None` unless each has answered.
+fn total<E>(answers: &[Result<Lanes, E>]) -> Option<u64> {
+    answers.iter().map(|answer| answer.as_ref().ok().map(|lane| lane.queued + lane.running)).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_lane_does_not_tell_is_not_taken_for_nothing() {
+        let holds = |queued, running| Ok(Lanes { queued, running });
+        assert_eq!(total::<()>(&[holds(3, 1), holds(2, 0)]), Some(6));
+        assert_eq!(total::<()>(&[]), Some(0));
+        for answers in [[Err(()), holds(2, 0)], [holds(2, 0), Err(())], [Err(()), Err(())]] {
+            assert_eq!(total(&answers), None);
+        }
+    }
 
     #[tokio::test]
     async fn a_hop_takes_nothing_new_while_four_times_as_much_is_put_back_as_its_queue_may_hold() {

@@ -11,10 +11,12 @@ use tokio::task::JoinHandle;
 use ulid::Ulid;
 
 use super::arrange::Arranger;
+use super::identity::Identity;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::roll_call::RollCall;
 use super::stats::{Board, HopKey, HopStats};
+use super::tasks::Keeper;
 use super::trouble::Trouble;
 use super::worker;
 use crate::broker::Broker;
@@ -33,6 +35,10 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 const PATIENCE: u32 = 3;
 /// How long a starting node waits for its revisions before it says that it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
+/// How often counters are sent and rates worked out.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// How often a stopping node looks for chains that cannot be finished.
+const REFUSED_AGAIN: Duration = Duration::from_millis(100);
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
 
@@ -86,6 +92,7 @@ impl Catalog {
     /// A node that serves nothing yet.
     #[must_use]
     pub fn new(
+        board: Arc<Board>,
         broker: Broker,
         registry: Registry,
         engine: Engine,
@@ -93,7 +100,6 @@ impl Catalog {
         logs: LogQueue,
         guests: Handle,
     ) -> Self {
-        let board = Arc::new(Board::default());
         let incarnation = Ulid::generate().to_string();
         let roll_call = Arc::new(RollCall::new(incarnation.clone()));
         let context = Arc::new(Context { broker, registry, engine, node, incarnation, roll_call, logs, guests, board });
@@ -208,6 +214,25 @@ impl Catalog {
         let _ = tokio::time::timeout(SETTLE, futures_util::future::join_all(all)).await;
     }
 
+    /// Sends to the server what is counted, again and again.
+    pub(super) fn count(&self) -> JoinHandle<()> {
+        let context = Arc::clone(&self.context);
+        let keeper = Keeper::new(self.board(), "send the counts");
+        keeper.spawn(move || {
+            let context = Arc::clone(&context);
+            async move {
+                let mut count = tokio::time::interval(COUNT_EVERY);
+                count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    count.tick().await;
+                    for (key, stats) in context.board.stats() {
+                        context.send_counts(&key, &stats).await;
+                    }
+                }
+            }
+        })
+    }
+
     /// Sends to the server what was counted since the last time.
     pub async fn send_counts(&self) {
         for (key, stats) in self.context.board.stats() {
@@ -235,10 +260,15 @@ impl Catalog {
         for serving in self.serving.values() {
             serving.phase.send_replace(Phase::Drain);
         }
+        let phases: Vec<_> =
+            self.serving.iter().map(|((chain, _), each)| (chain.clone(), each.phase.clone())).collect();
+        let broker = self.context.broker.clone();
         let serving = self.serving.values_mut().map(|serving| &mut serving.task);
         let tasks: Vec<_> = serving.chain(self.leaving.values_mut()).collect();
-        if tokio::time::timeout(grace, futures_util::future::join_all(tasks)).await.is_ok() {
-            return;
+        tokio::select! {
+            _ = futures_util::future::join_all(tasks) => return,
+            () = tokio::time::sleep(grace) => {}
+            () = interrupt_refused(&broker, &phases) => {}
         }
         tracing::warn!("items are still running after the grace period: interrupted and given back");
         for serving in self.serving.values() {
@@ -246,6 +276,21 @@ impl Catalog {
         }
         let rest = self.serving.values_mut().map(|serving| &mut serving.task).filter(|task| !task.is_finished());
         let _ = tokio::time::timeout(INTERRUPT, futures_util::future::join_all(rest)).await;
+    }
+}
+
+/// Interrupts the chains whose items cannot be finished, because the server does not allow it. They need no grace.
+async fn interrupt_refused(broker: &Broker, phases: &[(ChainName, watch::Sender<Phase>)]) {
+    loop {
+        let refused = broker.missing_permissions();
+        let stops = |chain: &ChainName| {
+            let is_of = |of: &Option<String>| of.as_ref().is_none_or(|of| of == chain.as_str());
+            refused.iter().any(|missing| missing.stops_items && is_of(&missing.chain))
+        };
+        for (_, phase) in phases.iter().filter(|(chain, _)| stops(chain)) {
+            phase.send_if_modified(|phase| std::mem::replace(phase, Phase::Interrupt) != Phase::Interrupt);
+        }
+        tokio::time::sleep(REFUSED_AGAIN).await;
     }
 }
 
@@ -258,28 +303,40 @@ impl Serving {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let mut waiting = receiver.clone();
-            tokio::select! {
-                hops = context.ready(&chain, revision, &settle) => {
-                    context.board.problem(chain.as_str(), Some(revision), None);
-                    for hop in &hops {
-                        for (stage, stats) in hop.counted() {
-                            context.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
-                        }
-                    }
-                    tracing::info!(%chain, %revision, "served");
-                    settle.send_replace(true);
-                    let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), receiver.clone()));
-                    futures_util::future::join_all(workers).await;
-                }
-                () = worker::left_run(&mut waiting) => {}
-            }
+            let keeper = Keeper::of(Arc::clone(&context.board), "serve it", &chain, revision);
+            keeper.keep(|| context.serve(&chain, revision, receiver.clone(), &settle)).await;
         });
         Self { phase, settled, task, active: true, since: Instant::now() }
     }
 }
 
 impl Context {
+    /// Serves a revision until the phase is over.
+    async fn serve(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        phase: watch::Receiver<Phase>,
+        settle: &watch::Sender<bool>,
+    ) {
+        let mut waiting = phase.clone();
+        tokio::select! {
+            hops = self.ready(chain, revision, settle) => {
+                self.board.problem(chain.as_str(), Some(revision), None);
+                for hop in &hops {
+                    for (stage, stats) in hop.counted() {
+                        self.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
+                    }
+                }
+                tracing::info!(%chain, %revision, "served");
+                settle.send_replace(true);
+                let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), phase.clone()));
+                futures_util::future::join_all(workers).await;
+            }
+            () = worker::left_run(&mut waiting) => {}
+        }
+    }
+
     /// Makes a revision ready to run, however long it takes.
     async fn ready(&self, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
         let mut wait = AGAIN;
@@ -301,6 +358,8 @@ impl Context {
     }
 
     async fn try_ready(&self, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
+        let identity = Identity::now(&self.broker).await.map_err(|error| error.to_string())?;
+        let identity = Arc::new(identity);
         self.broker.check_wire(chain).await.map_err(|error| error.to_string())?;
         let deployed = self.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
         let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
@@ -312,7 +371,9 @@ impl Context {
         let checked = Arc::new(checked);
         let mut hops = Vec::new();
         for stages in checked.hops() {
-            hops.push(self.hop(&deployed, &checked, stages, &plugins, Arc::clone(&trouble)).await?);
+            hops.push(
+                self.hop(&deployed, &checked, stages, &plugins, (Arc::clone(&trouble), Arc::clone(&identity))).await?,
+            );
         }
         Ok(hops)
     }

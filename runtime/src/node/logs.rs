@@ -13,6 +13,8 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::stats::Board;
+use super::tasks::Keeper;
 use crate::broker::Broker;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
@@ -74,10 +76,12 @@ pub struct Carrying(tokio::task::JoinHandle<()>);
 impl LogQueue {
     /// Starts to carry lines to the server.
     #[must_use]
-    pub fn start(broker: Broker, node: String) -> (Self, Carrying) {
+    pub fn start(broker: Broker, node: String, board: &Arc<Board>) -> (Self, Carrying) {
         let (sender, receiver) = unbounded_channel();
         let sources = Sources::default();
-        let carrying = tokio::spawn(carry(broker, receiver, Arc::clone(&sources)));
+        let (lines, told) = (Arc::new(tokio::sync::Mutex::new(receiver)), Arc::clone(&sources));
+        let keeper = Keeper::new(Arc::clone(board), "send log lines");
+        let carrying = keeper.spawn(move || carry(broker.clone(), Arc::clone(&lines), Arc::clone(&told)));
         (Self { sender, room: Arc::new(Semaphore::new(ROOM)), node: node.into(), sources }, Carrying(carrying))
     }
 
@@ -176,7 +180,8 @@ impl Source {
     }
 }
 
-async fn carry(broker: Broker, mut lines: UnboundedReceiver<Line>, sources: Sources) {
+async fn carry(broker: Broker, lines: Arc<tokio::sync::Mutex<UnboundedReceiver<Line>>>, sources: Sources) {
+    let mut lines = lines.lock().await;
     let mut tell = tokio::time::interval(TELL_DROPPED_EVERY);
     loop {
         tokio::select! {

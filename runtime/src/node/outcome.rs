@@ -15,6 +15,7 @@ use super::catalog::Phase;
 use super::commit::{LATER, to_u32};
 use super::fault::{self, Point};
 use super::guests;
+use super::identity::Identity;
 use super::inline::InlineStage;
 use super::letter::Letter;
 use super::logs::StageLog;
@@ -82,6 +83,8 @@ pub struct Hop {
     pub guests: Handle,
     /// Which run of the node's program this is.
     pub incarnation: String,
+    /// The registry that the revision was read from.
+    pub(super) identity: Arc<Identity>,
     /// To ask which nodes answer.
     pub(super) roll_call: Arc<RollCall>,
 }
@@ -164,7 +167,8 @@ impl Hop {
         let Read::Frame(taken) = self.read(delivery, lane) else { return };
         let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
         let failed = (0..taken.len()).map(|position| (position, failure.clone())).collect();
-        let ran = Ran { given: Vec::new(), failed, left: Vec::new(), carried: 0 };
+        let memory = Arc::new(self.task.budget().growing(0));
+        let ran = Ran { given: Vec::new(), failed, left: Vec::new(), carried: 0, memory };
         if self.finish(&taken, ran).await.is_ok() {
             delivery.acker.ack().await;
         }

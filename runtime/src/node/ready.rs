@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::backlog::Backlog;
 use super::catalog::Context;
+use super::identity::Identity;
 use super::inline::InlineStage;
 use super::logs::StageLog;
 use super::outcome::Hop;
@@ -52,7 +53,7 @@ impl Context {
         chain: &Arc<Chain>,
         stages: Range<usize>,
         plugins: &BTreeMap<Digest, engine::Plugin>,
-        trouble: Arc<Trouble>,
+        (trouble, identity): (Arc<Trouble>, Arc<Identity>),
     ) -> Result<Hop, String> {
         let first = &chain.stages[stages.start];
         let next = chain.stages.get(stages.end);
@@ -85,6 +86,7 @@ impl Context {
             trouble,
             guests: self.guests.clone(),
             incarnation: self.incarnation.clone(),
+            identity,
             roll_call: Arc::clone(&self.roll_call),
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalog::{Catalog, Context, Serving};
+use super::tasks::Keeper;
 use crate::broker::BrokerError;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
@@ -26,10 +27,14 @@ impl Catalog {
             return;
         }
         let context = Arc::clone(&self.context);
-        self.retiring = Some(tokio::spawn(async move {
-            for (chain, revision) in older {
-                if let Err(error) = context.retire(&chain, revision).await {
-                    tracing::debug!(%chain, %revision, %error, "not retired yet");
+        let keeper = Keeper::new(Arc::clone(&context.board), "retire older revisions");
+        self.retiring = Some(keeper.spawn(move || {
+            let (context, older) = (Arc::clone(&context), older.clone());
+            async move {
+                for (chain, revision) in older {
+                    if let Err(error) = context.retire(&chain, revision).await {
+                        tracing::debug!(%chain, %revision, %error, "not retired yet");
+                    }
                 }
             }
         }));

@@ -100,6 +100,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Which hop.
 pub type HopKey = (ChainName, Revision, StageName);
 
+/// What a task is for, and the chain and revision that it serves.
+type TaskKey = (&'static str, String, Option<Revision>);
+
 /// What the node shows of itself.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -107,7 +110,7 @@ pub struct Board {
     hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
     problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
     /// Tasks that fail, by what they are for and whom they serve.
-    tasks: Mutex<BTreeMap<(&'static str, String, Option<Revision>), String>>,
+    tasks: Mutex<BTreeMap<TaskKey, String>>,
 }
 
 impl Board {

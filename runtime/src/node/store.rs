@@ -39,6 +39,10 @@ impl Hop {
         let (mut wait, mut started) = (AGAIN, Instant::now());
         let mut told = None;
         loop {
+            if !self.identity.holds().await {
+                // It belongs to nobody any more. Whoever serves the revision is about to end this.
+                std::future::pending::<()>().await;
+            }
             let error = match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),

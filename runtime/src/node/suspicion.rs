@@ -228,15 +228,13 @@ const fn deaths_in_company(attempts: u64) -> u64 {
 /// for their deaths either: it may have been in hand each time that another item killed its node. Only where each item has a
 /// single attempt there is none left to find out.
 fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
-    match taken.lane {
+    if taken.lane == Lane::Alone {
         // Only of very many items are there some in one message here.
-        Lane::Alone => taken.len() > 1 && taken.attempt <= attempts,
-        _ => {
-            let deaths = taken.all_deaths();
-            let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX && taken.attempt <= attempts;
-            is_odd || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
-        }
+        return taken.len() > 1 && taken.attempt <= attempts;
     }
+    let deaths = taken.all_deaths();
+    let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX && taken.attempt <= attempts;
+    is_odd || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
 }
 
 #[cfg(test)]
@@ -264,7 +262,7 @@ mod tests {
             cleared: 0,
             delivered: deaths + 1,
             holders,
-            history: (1..=failed).map(|attempt| error(attempt)).collect(),
+            history: (1..=failed).map(error).collect(),
             given_up: None,
         }
     }

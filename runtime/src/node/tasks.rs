@@ -53,12 +53,11 @@ impl Keeper {
                 })
                 .catch_unwind()
             );
-            let ended = match tokio::time::timeout(WORKS, &mut task).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    self.works();
-                    task.await
-                }
+            let ended = if let Ok(ended) = tokio::time::timeout(WORKS, &mut task).await {
+                ended
+            } else {
+                self.works();
+                task.await
             };
             let Err(panic) = ended else { return self.works() };
             self.fails(&panic_message(panic.as_ref()));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stats::Board;
+use super::tasks::Keeper;
 use crate::broker::publish::PublishError;
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::Lane;
@@ -40,6 +41,11 @@ impl Trouble {
     #[must_use]
     pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
         Self { board, chain, revision, told: Mutex::default() }
+    }
+
+    /// To keep a task of the revision running.
+    pub(super) fn keeper(&self, what: &'static str) -> Keeper {
+        Keeper::of(Arc::clone(&self.board), what, &self.chain, self.revision)
     }
 
     /// A queue of a stage cannot be opened.

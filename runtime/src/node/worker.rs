@@ -12,7 +12,7 @@ use super::memory::Asked;
 use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
-use crate::broker::queue::{Event, Queue, STANDS};
+use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
 use crate::subject::{self, Lane};
 
@@ -51,6 +51,7 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
                 hop,
                 lane,
                 turns,
+                unchecked: Vec::new(),
                 phase: phase.clone(),
                 told: told.clone(),
             },
@@ -60,8 +61,8 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
         () = forward(phase, closed, tell) => {}
-        () = backlog::watch(Arc::clone(&hop)) => {}
-        () = orphan::watch(hop) => {}
+        () = hop.trouble.keeper("watch what is put back").keep(|| backlog::watch(Arc::clone(&hop))) => {}
+        () = hop.trouble.keeper("remove orphans").keep(|| orphan::watch(Arc::clone(&hop))) => {}
     }
 }
 
@@ -97,6 +98,9 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
                 () = left_run(&mut phase) => break,
             },
         }
+    }
+    for delivery in std::mem::take(&mut worker.unchecked) {
+        delivery.acker.nak(Duration::ZERO).await;
     }
     open.send_modify(|open| *open -= 1);
     let mut told = worker.told.clone();
@@ -147,6 +151,8 @@ struct Worker {
     told: watch::Receiver<Phase>,
     turns: Arc<Turns>,
     handlers: Handlers,
+    /// What has come before it was known whether the server is the same as before.
+    unchecked: Vec<Delivery>,
 }
 
 impl Worker {
@@ -176,10 +182,12 @@ impl Worker {
             }
             // Before it is known: either this sees that an item is quarantined, or that sees that more may come.
             hop.quarantine.asked(self.lane, queue.demand() + 1);
-            let mut unasked = if leaving { 0 } else { self.unasked(&queue) };
+            let is_known = hop.identity.is_known();
+            let asks = !leaving && is_known;
+            let mut unasked = if asks { self.unasked(&queue) } else { 0 };
             if unasked == 0 && queue.demand() == 0 {
                 self.turns.starve(self.lane);
-                unasked = if leaving { 0 } else { self.unasked(&queue) };
+                unasked = if asks { self.unasked(&queue) } else { 0 };
             }
             let ask =
                 unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
@@ -208,13 +216,22 @@ impl Worker {
                     Event::Delivery(delivery) => {
                         let come = std::iter::once(*delivery).chain(queue.come()).collect();
                         asked.came();
-                        self.handlers.start(come).await;
+                        self.unchecked.extend::<Vec<_>>(come);
+                        if hop.identity.is_known() {
+                            self.handlers.start(std::mem::take(&mut self.unchecked)).await;
+                        }
                     }
                     Event::Expired => {}
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
+                is_same = hop.identity.holds(), if !is_known => {
+                    if !is_same {
+                        return Ended::Lost;
+                    }
+                    self.handlers.start(std::mem::take(&mut self.unchecked)).await;
+                }
                 () = self.handlers.done() => {}
                 () = self.turns.fed(self.lane) => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 && !waits => {}
@@ -271,6 +288,10 @@ impl Worker {
     async fn mend(&self) {
         let (hop, stage) = (&self.hop, &self.hop.stage().name);
         loop {
+            if !hop.identity.holds().await {
+                // Another revision has this name now.
+                return std::future::pending().await;
+            }
             // A server that is still removing a consumer when it is made again can end up with half of one (measured with
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;

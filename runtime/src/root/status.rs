@@ -60,7 +60,7 @@ pub struct StageStatus {
     pub rate: f64,
 }
 
-/// Why a node cannot serve a chain.
+/// What is wrong with a node that serves a chain, or why it cannot serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeProblem {
     /// The node.
@@ -138,7 +138,9 @@ impl Root {
 /// What keeps nodes from serving a chain.
 pub(super) fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
     let of = |node: &NodeReport| {
-        let problems = node.problems.iter().filter(|problem| problem.chain.split('.').next() == Some(chain.as_str()));
+        // Those without a chain are the node's own, and stand in the way of all.
+        let is_of = |problem: &&Problem| [Some(chain.as_str()), Some("")].contains(&problem.chain.split('.').next());
+        let problems = node.problems.iter().filter(is_of);
         problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()
     };
     nodes.iter().flat_map(of).collect()

@@ -61,7 +61,15 @@ impl Client {
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers: Vec<ServerAddr> = cluster.server.url().split(',').map(|url| url.parse().unwrap()).collect();
-        let jetstream = runtime.block_on(async { jetstream::new(async_nats::connect(servers).await.unwrap()) });
+        // The library passes over a login in a URL.
+        let login =
+            servers.iter().find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())));
+        let options = async_nats::ConnectOptions::new();
+        let options = match login {
+            Some((user, password)) => options.user_and_password(user, password),
+            None => options,
+        };
+        let jetstream = runtime.block_on(async { jetstream::new(options.connect(servers).await.unwrap()) });
         Self { runtime, jetstream }
     }
 

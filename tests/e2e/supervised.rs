@@ -1,0 +1,135 @@
+//! Nodes of which a part fails, or that may not do what they must: they go on, or say why they do not.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Cluster, Process, Server, eventually, probe_chain, sequence};
+
+/// Less than the 30 s of grace that a stopping node has, with much to spare.
+const QUICKLY: Duration = Duration::from_secs(15);
+
+/// What nodes show as problems, as one text.
+fn problems(cluster: &Cluster, node: &str) -> String {
+    let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let of = nodes.as_array().unwrap().iter().filter(|each| each["node"] == node);
+    of.map(|each| each["problems"].to_string()).collect()
+}
+
+#[test]
+fn a_task_of_a_node_that_panics_is_shown_and_started_again() {
+    let cluster = Cluster::start();
+    let tasks = [
+        ("serve it", "a"),
+        ("watch what is put back", "b"),
+        ("follow what is deployed", "c"),
+        ("send the counts", "d"),
+        ("send log lines", "e"),
+        ("answer as a node", "f"),
+        ("tell which permissions are missing", "g"),
+    ];
+    let start = |(task, chain): (&str, &str)| {
+        cluster.deploy(&probe_chain(chain, &["print"], ""));
+        let fault = format!("{task}:3");
+        cluster.spawn(&["node", "--name", chain, "--chain", chain, "--panic-in", &fault])
+    };
+    let mut nodes: Vec<(&str, &str, Process)> =
+        tasks.into_iter().map(|(task, chain)| (task, chain, start((task, chain)))).collect();
+    for (task, chain, node) in &nodes {
+        let said = format!("the task to {task} failed and is started again: told to panic");
+        eventually(&said, || problems(&cluster, chain).contains(&said).then_some(()));
+        node.said("ready: serving");
+    }
+    for (task, chain, node) in &mut nodes {
+        node.said(&format!("the task to {task} works again"));
+        cluster.ok(&["feed", chain, "1"]);
+        cluster.ok(&["wait", chain, "-t", "30s"]);
+        assert_eq!(cluster.pull_all(chain), [1], "{task}");
+        cluster.until(chain, "it is counted", |status| status["revisions"][0]["stages"][0]["done"] == 1);
+        eventually("its line is there", || {
+            cluster.ok(&["logs", chain, "--no-follow"]).contains("to standard output").then_some(())
+        });
+        assert_eq!(problems(&cluster, chain), "[]", "{task}");
+        assert_eq!(node.stop(), Some(0), "{task}: {}", node.stderr());
+    }
+}
+
+/// Publishes a message with a header that the client library of a node cannot read: it ends of it.
+fn publish_what_ends_a_connection(cluster: &Cluster, subject: &str) {
+    let mut connection = TcpStream::connect(cluster.server.url.trim_start_matches("nats://")).unwrap();
+    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
+    let length = headers.len();
+    write!(
+        connection,
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {length} {length}\r\n{headers}\r\nPING\r\n"
+    )
+    .unwrap();
+    let pong = BufReader::new(connection).lines().map_while(Result::ok).find(|line| line == "PONG");
+    assert!(pong.is_some(), "the server takes it");
+}
+
+#[test]
+fn a_node_that_cannot_go_on_ends_with_a_status_of_its_own() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("a", &["sleep"], "config = { millis = 60_000 }"));
+    cluster.ok(&["feed", "a", "1"]);
+    let mut panics = cluster.spawn(&["node", "--name", "panics", "--panic-in", "run the node", "--grace", "1s"]);
+    assert_eq!(panics.ended(), Some(6), "{}", panics.stderr());
+    panics.said("this node cannot go on and must be started again: its main task panicked");
+
+    let mut ends = cluster.node("ends");
+    cluster.until("a", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
+    let began = Instant::now();
+    // The nodes follow what is written there.
+    publish_what_ends_a_connection(&cluster, "$KV.pcluster_chains.odd");
+    assert_eq!(ends.ended(), Some(6), "{}", ends.stderr());
+    ends.said("has ended for good");
+    assert!(began.elapsed() < QUICKLY, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_permission_that_is_missing_is_named_once_and_the_node_stops_at_once() {
+    // What the user may not publish to, how the node names it, and whether items can be finished without it.
+    let cases = [
+        ("out", "pcluster.*.out", "pcluster.out.out", false),
+        ("work", "pcluster.*.work.>", "pcluster.work.work.>", false),
+        ("retry", "pcluster.*.retry.>", "pcluster.retry.retry.>", false),
+        ("dead", "pcluster.*.dead.>", "pcluster.dead.dead.>", false),
+        ("ack", "$JS.ACK.>", "$JS.ACK.PCLUSTER_ack.>", false),
+        ("log", "pcluster.*.log.>", "pcluster.log.log.>", true),
+        ("count", "pcluster.*.count.>", "pcluster.count.count.>", true),
+        ("claim", "pcluster.*.claim.>", "pcluster.claim.claim.>", true),
+    ];
+    let user = |(name, denied, ..): (&str, &str, &str, bool)| {
+        format!("{{ user: {name}, password: secret, permissions: {{ publish: {{ deny: [\"{denied}\"] }} }} }}\n")
+    };
+    let users: String = cases.into_iter().map(user).collect();
+    let server = Server::start(&format!("authorization {{ users: [ {{ user: all, password: secret }}\n{users} ] }}"));
+    let anonymous = server.url.clone();
+    let as_user = |user: &str| anonymous.replacen("nats://", &format!("nats://{user}:secret@"), 1);
+    let mut cluster = Cluster::with_server(server);
+    cluster.server.url = as_user("all");
+    let client = Client::connect(&cluster);
+    let mut nodes = Vec::new();
+    for (name, _, missing, finishes) in cases {
+        cluster.deploy(&probe_chain(name, &["obey", "echo"], "retry = { attempts = 2, backoff = [\"10ms\"] }"));
+        let mut command = cluster.command(&["node", "--name", name, "--chain", name]);
+        command.env("PCLUSTER_NATS", as_user(name));
+        nodes.push((name, missing, finishes, Process::start(command)));
+        for item in ["echo", "flaky 1", "fatal"] {
+            client.publish(&format!("pcluster.{name}.in"), &[], sequence([item])).unwrap();
+        }
+    }
+    for (name, missing, finishes, node) in &mut nodes {
+        let said = format!("no permission to publish to `{missing}`; the server's configuration must allow it");
+        node.said(&said);
+        cluster.until(name, &said, |status| status["problems"].to_string().contains(&said));
+        if *finishes {
+            cluster.ok(&["wait", name, "-t", "30s"]);
+        }
+        let began = Instant::now();
+        assert_eq!(node.stop(), Some(0), "{name}: {}", node.stderr());
+        assert!(began.elapsed() < QUICKLY, "{name} took {:?} to stop", began.elapsed());
+        assert_eq!(node.stderr().matches(&said).count(), 1, "{name}: {}", node.stderr());
+    }
+}
