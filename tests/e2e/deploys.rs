@@ -167,6 +167,21 @@ fn a_deploy_that_the_server_refuses_changes_nothing() {
             String::new(),
             "ask for less with `max_bytes`",
         ),
+        // Room for some of the streams that all chains share; and for those, but not for the chain's.
+        (
+            account("max_file: 1GB, max_mem: 1MB, max_streams: 4"),
+            "none",
+            OVER,
+            String::new(),
+            "maximum number of streams",
+        ),
+        (
+            account("max_file: 1GB, max_mem: 1MB, max_streams: 7"),
+            "none",
+            OVER,
+            String::new(),
+            "maximum number of streams",
+        ),
     ] {
         let cluster = Cluster::with_server(Server::with_configuration(&server));
         let client = Client::connect(&cluster);

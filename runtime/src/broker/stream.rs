@@ -27,30 +27,47 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn create_shared_streams(&self, replicas: u32) -> Result<(), BrokerError> {
+        let mut made = BTreeSet::new();
         for config in layout::shared(replicas) {
             match self.create_shared_stream(&config, replicas).await {
+                Ok(true) => drop(made.insert(config.name)),
+                Ok(false) => {}
                 // Only the record of attempts wants for it.
                 Err(error) if config.name == subject::CLAIM_STREAM => {
                     tracing::warn!(%error, "nobody will know which node an item died with");
                 }
-                created => created?,
+                Err(error) => {
+                    self.delete_unused(&made).await?;
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
 
-    async fn create_shared_stream(&self, config: &Config, replicas: u32) -> Result<(), BrokerError> {
+    /// Says whether it was made.
+    async fn create_shared_stream(&self, config: &Config, replicas: u32) -> Result<bool, BrokerError> {
         match self.raise_replicas(&config.name, replicas).await {
             Err(error) if error.is_not_found() => {}
-            raised => return raised,
+            raised => return raised.map(|()| false),
         }
         match self.create(config).await {
             // Another was faster.
             Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
-                self.raise_replicas(&config.name, replicas).await
+                self.raise_replicas(&config.name, replicas).await.map(|()| false)
             }
-            created => created.map(drop),
+            created => created,
         }
+    }
+
+    /// Removes streams that nothing was ever stored in.
+    pub(super) async fn delete_unused(&self, streams: &BTreeSet<String>) -> Result<(), BrokerError> {
+        for stream in streams {
+            if self.stream_facts(stream).await.is_ok_and(|facts| facts.last_sequence == 0) {
+                self.delete_stream(stream).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the consumers that all pullers of a chain share, where they are missing.

@@ -95,7 +95,7 @@ impl Root {
             match self.broker.create_registry(default::REPLICAS).await {
                 Ok(registry) => registry,
                 Err(error) => {
-                    self.broker.delete_new_streams(name, &made).await?;
+                    self.broker.undo_kept(&made).await?;
                     return Err(error.into());
                 }
             }

@@ -19,11 +19,20 @@ impl Broker {
         let (settings, mut made) = (KeptSettings::of(chain), BTreeSet::new());
         for config in [layout::results(&chain.name, &settings), layout::dead(&chain.name, &settings)] {
             if let Err(error) = self.make(config, &mut made).await {
-                self.delete_new_streams(&chain.name, &made).await?;
+                self.delete_unused(&made).await?;
                 return Err(crate::broker::stream::refusal(&chain.name, chain.replicas, error));
             }
         }
         Ok(made)
+    }
+
+    /// Removes what [`Broker::make_kept`] has made, if it was not used.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn undo_kept(&self, made: &BTreeSet<String>) -> Result<(), BrokerError> {
+        self.delete_unused(made).await
     }
 
     /// What a manifest's retention would remove of the results and dead letters that the server keeps, for each of the two.

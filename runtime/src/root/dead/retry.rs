@@ -135,8 +135,10 @@ impl Retry<'_> {
         let Some(mut after) = self.reset.filter(|reset| revision < *reset) else {
             return Ok(Target { revision, chain });
         };
+        let (_, marked) = self.root.chain(self.chain).await?;
         while let Some(later) = self.registry.deployed(self.chain, after).await? {
-            if later.digest == old.digest {
+            // A deploy that is under way may fail and take its revision with it.
+            if later.digest == old.digest && !marked.state.pending.contains_key(&after) {
                 return Ok(Target { revision: after, chain });
             }
             after = after.next();
