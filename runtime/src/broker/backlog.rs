@@ -163,6 +163,29 @@ impl Broker {
         Ok(stream.state.subjects.unwrap_or_default().values().sum())
     }
 
+    /// How many messages wait in front of a hop that were put back, those left out that wait for their back-off if that can be
+    /// told: with `limited`, they are in a lane of their own.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn put_back(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        hop: &StageName,
+        limited: bool,
+    ) -> Result<u64, BrokerError> {
+        if !limited && let Ok(backlog) = self.backlog(chain, revision, hop, Lane::Retry).await {
+            return Ok(backlog.queued);
+        }
+        // Each has a subject of its own. It takes none of them to learn how many there are.
+        let pattern = Lane::Retry.queue(chain, revision, hop);
+        let stream =
+            self.chain_stream(chain, &subject::work_stream(chain), Some((&pattern, u32::MAX as usize))).await?;
+        Ok(stream.total as u64)
+    }
+
     /// What is in one of a hop's queues.
     ///
     /// # Errors

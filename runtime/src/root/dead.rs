@@ -6,6 +6,7 @@
 pub mod letter;
 pub mod logs;
 pub mod retry;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::room::Rooms;
 use super::{DeadLetter, SIDE_BY_SIDE, Selection};
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::registry::Registry;
@@ -59,7 +60,7 @@ impl Root {
     /// the letters: in the revision that each failed in, which is made live again if it has retired, or in one with the same
     /// manifest if there was a reset since then, or with `active` in the active one. `tell` is called with the number of letters retried so far.
     ///
-    /// While a queue is full, this waits.
+    /// This waits while a queue is full, and while as many items were put back into a stage as its queue may hold.
     ///
     /// # Errors
     ///
@@ -79,15 +80,20 @@ impl Root {
         let mut retry = Retry { root: self, registry, chain, reset, targets: BTreeMap::new() };
         let mut done = Retried::default();
         for part in numbers.chunks(PART) {
-            retry.part(part, active, &mut done).await?;
-            tell(done.retried);
+            retry.part(part, active, &mut done, &mut tell).await?;
         }
         Ok(done)
     }
 }
 
 impl Retry<'_> {
-    async fn part(&mut self, numbers: &[u64], active: Option<Revision>, done: &mut Retried) -> Result<(), RootError> {
+    async fn part(
+        &mut self,
+        numbers: &[u64],
+        active: Option<Revision>,
+        done: &mut Retried,
+        tell: &mut impl FnMut(u64),
+    ) -> Result<(), RootError> {
         let reads = numbers.iter().map(|&number| self.root.dead_letter(self.chain, number));
         let letters: Vec<Option<DeadLetter>> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
         let mut messages: BTreeMap<Revision, BTreeMap<u64, Outgoing>> = BTreeMap::new();
@@ -106,12 +112,19 @@ impl Retry<'_> {
                 Err(reason) => drop(done.refused.insert(letter.number, reason)),
             }
         }
-        for (revision, mut messages) in messages {
-            let refused = self.put_back(revision, &messages).await?;
-            messages.retain(|number, _| !refused.contains_key(number));
-            done.refused.extend(refused);
-            let stored: Vec<u64> = messages.into_keys().collect();
-            done.retried += self.root.remove_dead(self.chain, &stored).await?;
+        for (revision, mut waiting) in messages {
+            let mut targets = self.targets.values().flatten();
+            let Some(target) = targets.find(|target| target.revision == revision) else { continue };
+            let rooms = Rooms { broker: &self.root.broker, chain: &target.chain, revision };
+            while !waiting.is_empty() {
+                let mut messages = rooms.take(&mut waiting).await?;
+                let refused = self.put_back(revision, &messages).await?;
+                messages.retain(|number, _| !refused.contains_key(number));
+                done.refused.extend(refused);
+                let stored: Vec<u64> = messages.into_keys().collect();
+                done.retried += self.root.remove_dead(self.chain, &stored).await?;
+                tell(done.retried);
+            }
         }
         Ok(())
     }
@@ -270,6 +283,9 @@ impl Target {
             }
             if let Some(part) = &letter.raw.part {
                 headers.push(header::PART, part);
+            }
+            if let Some(content_type) = &letter.content_type {
+                headers.push(header::CONTENT_TYPE, content_type);
             }
             headers.push(header::ATTEMPT, "0");
             Lane::Retry.put_back_letter(&chain.name, revision, &stage.name, letter.number)
