@@ -1,7 +1,7 @@
 //! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
 //!
 //! [`catalog`] knows which revisions to serve, has `ready` make them so, and keeps a [`worker`] on each of their hops, until
-//! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for and gives them to its `handlers`. [`outcome`]
+//! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for, as `demand` says, and gives them to its `handlers`. [`outcome`]
 //! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
 //! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
 //! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
@@ -18,6 +18,7 @@ mod backlog;
 pub mod catalog;
 mod claims;
 mod commit;
+mod demand;
 pub mod fault;
 pub mod guests;
 mod handlers;

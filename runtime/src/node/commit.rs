@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::demand;
 use super::letter::with_deaths;
 use super::outcome::Hop;
 use super::plan::{Bounds, FRAME_ITEMS, Piece, Plan, Share};
@@ -84,9 +85,14 @@ impl Hop {
         }
     }
 
-    /// What of a frame is left to others in one message: as many items as a node runs at once, or one if each shall run alone.
+    /// What of a frame is left to others in one message: as much as takes a moment, or one item if each shall run alone. Where
+    /// messages are counted, it is as many items as a node runs at once.
     fn piece(&self, taken: &Taken, lane: Lane) -> Piece {
-        let items = if lane == Lane::Alone { 1 } else { self.stage().concurrency as usize };
+        let items = match lane {
+            Lane::Alone => 1,
+            _ if self.is_limited() => self.stage().concurrency as usize,
+            _ => demand::piece(taken.len(), self.turns.concurrency(), self.turns.estimate()),
+        };
         Piece::new(items, taken.len(), self.broker.max_item())
     }
 

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::backlog::Backlog;
 use super::catalog::Phase;
-use super::commit::{LATER, to_u32};
+use super::commit::LATER;
+use super::demand::piece;
 use super::fault::{self, Point};
 use super::guests;
 use super::identity::Identity;
@@ -22,7 +23,7 @@ use super::logs::StageLog;
 use super::plan::FRAME_ITEMS;
 use super::quarantine::Quarantine;
 use super::roll_call::RollCall;
-use super::run::{LEAVE_AFTER, Ran};
+use super::run::Ran;
 use super::stats::HopStats;
 use super::suspicion::{Fate, Judged};
 use super::taken::{Read, Taken, frame_id};
@@ -135,7 +136,7 @@ impl Hop {
         } else {
             Ok(Judged::Known)
         };
-        let _held = turns.hold(taken.len(), delivery.payload.len());
+        let _held = turns.hold(delivery.payload.len());
         let taken = Arc::from(taken);
         let handled = match judged {
             Ok(Judged::Known) => self.handle_frame(&taken, turns, &mut phase).await,
@@ -212,12 +213,12 @@ impl Hop {
         } else {
             None
         };
-        if is_long(taken, turns) {
+        if self.is_shared_first(taken) {
             return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await;
         }
         let turn = tokio::select! {
             biased;
-            turn = turns.take_frame() => turn,
+            turn = turns.take_frame(taken.len()) => turn,
             () = left_run(phase) => return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await,
             () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
                 return Box::pin(self.put_back(taken, Lane::Retry, failed, None)).await;
@@ -233,6 +234,24 @@ impl Hop {
                 Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await
             }
         }
+    }
+
+    /// Whether a frame is cut into pieces for other nodes before any of it runs: its items take long, or nobody knows. One that
+    /// was put back has been cut before; only what is known now can cut it further.
+    fn is_shared_first(&self, taken: &Taken) -> bool {
+        let items = taken.len();
+        if items > FRAME_ITEMS {
+            return true;
+        }
+        let time = self.turns.estimate();
+        if self.is_limited() || items == 1 || time.is_none() && taken.lane != Lane::Work {
+            return false;
+        }
+        let is_shared = piece(items, self.turns.concurrency(), time) < items;
+        if is_shared && time.is_none() {
+            self.turns.cut_unknown();
+        }
+        is_shared
     }
 
     /// Stores what a frame has left behind, and counts.
@@ -318,14 +337,4 @@ impl Hop {
             }
         }
     }
-}
-
-/// Whether the frame is better shared with others before any of it runs: its items take long, or nobody knows.
-fn is_long(taken: &Taken, turns: &Turns) -> bool {
-    let items = taken.len();
-    if items > FRAME_ITEMS {
-        return true;
-    }
-    let rounds = (items as u64).div_ceil(turns.concurrency());
-    rounds > 1 && turns.time().is_none_or(|time| time * to_u32(rounds) > LEAVE_AFTER)
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::catalog::Phase;
 use super::commit::to_u32;
+use super::demand::SHARE_AFTER;
 use super::fault::{self, Point};
 use super::inline;
 use super::outcome::Hop;
@@ -36,8 +37,6 @@ const HELP_AFTER: Duration = Duration::from_millis(2);
 const TOGETHER: Duration = Duration::from_millis(10);
 /// How long an item keeps an instance that it may not keep while it waits.
 const STALL_PATIENCE: Duration = Duration::from_secs(1);
-/// Items that nobody has begun are left to other nodes when a frame has taken this long and would take as long again.
-pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(250);
 
 /// A frame while its items run.
 pub(super) struct Running {
@@ -290,8 +289,8 @@ impl Running {
     /// Whether the rest would take long: as long as the items before, which have taken long.
     fn takes_long(&self, begun: usize, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.started);
-        elapsed > LEAVE_AFTER
-            && elapsed.as_secs_f64() * ratio(self.taken.len() - begun, begun) > LEAVE_AFTER.as_secs_f64()
+        elapsed > SHARE_AFTER
+            && elapsed.as_secs_f64() * ratio(self.taken.len() - begun, begun) > SHARE_AFTER.as_secs_f64()
     }
 }
 

@@ -6,16 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::demand::{AHEAD, KNOWN_AFTER, Pace, nanos};
 use crate::subject::Lane;
 
-/// Frames wait in hand for about this long, in nanoseconds, so that the next is there when one ends.
-const AHEAD: u64 = 20_000_000;
-/// Items that take less than this are taken to compute all the time, in nanoseconds.
-const BUSY: u64 = 1_000_000;
-/// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
-const AHEAD_MAX: u64 = 512;
-/// The most bytes that wait in hand.
-const AHEAD_BYTES: u64 = 64 << 20;
+/// How long a node that has just cut a frame of unknown items into pieces waits for one of these before it cuts another.
+const FIND_OUT: Duration = Duration::from_millis(500);
 
 /// Lets as many items of a hop run at once as its stage allows, and knows how long they take.
 pub struct Turns {
@@ -34,6 +29,10 @@ pub struct Turns {
     bytes: Average,
     /// When an item last ended, in nanoseconds since `opened`.
     ended: AtomicU64,
+    /// When a frame last began while no other ran.
+    began: AtomicU64,
+    /// When a frame of unknown items was last cut into pieces; 0: never.
+    cut: AtomicU64,
     opened: Instant,
     hungry: [Hungry; Lane::ALL.len()],
 }
@@ -104,6 +103,8 @@ impl Turns {
             items: Average::default(),
             bytes: Average::default(),
             ended: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
             opened: Instant::now(),
             hungry: Default::default(),
         }
@@ -138,8 +139,7 @@ impl Turns {
     }
 
     /// Counts a frame that was handed out.
-    pub fn hold(&self, items: usize, bytes: usize) -> Held<'_> {
-        self.items.add(items as u64);
+    pub fn hold(&self, bytes: usize) -> Held<'_> {
         self.bytes.add(bytes as u64);
         self.held.fetch_add(1, Relaxed);
         Held(&self.held)
@@ -162,10 +162,13 @@ impl Turns {
         Turn { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }
     }
 
-    /// Waits for leave to run a frame that is in hand.
-    pub async fn take_frame(&self) -> Turn {
+    /// Waits for leave to run a frame of so many items that is in hand.
+    pub async fn take_frame(&self, items: usize) -> Turn {
         let mut turn = self.take().await;
-        self.running.fetch_add(1, Relaxed);
+        self.items.add(items as u64);
+        if self.running.fetch_add(1, Relaxed) == 0 {
+            self.began.store(self.now(), Relaxed);
+        }
         turn.frames = Some(Arc::clone(&self.running));
         turn
     }
@@ -191,37 +194,43 @@ impl Turns {
     pub fn expected(&self, items: usize) -> Option<Duration> {
         let time = self.time()?;
         let since = nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed));
-        let is_stuck = since > AHEAD && self.running.load(Relaxed) > 1;
+        let is_stuck = since > nanos(AHEAD) && self.running.load(Relaxed) > 1;
         if is_stuck { None } else { Some(time * u32::try_from(items).unwrap_or(u32::MAX)) }
     }
 
-    /// How many more frames the node should hold: those that free turns ask for, and as many more as keep the node busy for a
-    /// moment. Frames that take long are better left to other nodes.
+    /// How long an item takes, or at least takes, as far as is known.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Duration> {
+        let known = self.time();
+        if self.running.load(Relaxed) == 0 || known.is_some() && self.permits.available_permits() > 0 {
+            return known;
+        }
+        // Nothing has ended, or all turns are taken by what takes longer than what ran before.
+        let since = self.now().saturating_sub(self.ended.load(Relaxed).max(self.began.load(Relaxed)));
+        let least = Some(Duration::from_nanos(since)).filter(|since| *since >= KNOWN_AFTER);
+        known.max(least)
+    }
+
+    /// A frame was cut into pieces though nobody knows how long its items take: one of these will tell.
+    pub fn cut_unknown(&self) {
+        self.cut.store(self.now().max(1), Relaxed);
+    }
+
+    /// How many more frames the node should hold.
     #[must_use]
     pub fn room(&self) -> u64 {
-        if self.time.get() == 0 && self.items.get() != 1 {
-            // A frame of many items is better shared as long as nobody knows how long they take. One is enough to find out.
-            return 1_u64.saturating_sub(self.held.load(Relaxed));
+        let pace = self.pace();
+        let cut = self.cut.load(Relaxed);
+        if pace.time.is_none() && cut > 0 && self.now().saturating_sub(cut) < nanos(FIND_OUT) {
+            return 0;
         }
-        self.room_for_shared()
+        pace.room()
     }
 
     /// The same for frames that are shared already, and small.
     #[must_use]
     pub fn room_for_shared(&self) -> u64 {
-        let items = self.items.get().max(1);
-        let free = (self.permits.available_permits() as u64).div_ceil(items);
-        let time = match self.time.get() {
-            0 => 0,
-            // When all turns are taken and none has ended for a while, what runs now takes longer than what ran before.
-            time if free == 0 => time.max(nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed))),
-            time => time,
-        };
-        // What is done in no time keeps a processor busy meanwhile; what takes longer mostly waits for something.
-        let at_once = if time < BUSY { self.concurrency.min(self.processors) } else { self.concurrency };
-        let ahead = AHEAD.saturating_mul(at_once).checked_div(time.saturating_mul(items)).unwrap_or(0);
-        let ahead = ahead.min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.get().max(1));
-        (free + ahead).saturating_sub(self.idle())
+        self.pace().room_for_shared()
     }
 
     /// The most frames that it would hold now without a turn.
@@ -234,50 +243,53 @@ impl Turns {
     fn idle(&self) -> u64 {
         self.held.load(Relaxed).saturating_sub(self.running.load(Relaxed))
     }
-}
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    fn pace(&self) -> Pace {
+        Pace {
+            concurrency: self.concurrency,
+            processors: self.processors,
+            free: self.permits.available_permits() as u64,
+            held: self.held.load(Relaxed),
+            idle: self.idle(),
+            time: self.estimate(),
+            items: self.items.get(),
+            bytes: self.bytes.get(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.opened.elapsed())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// An item has just ended that took this long.
-    fn ran(turns: &Turns, took: Duration) {
-        let now = turns.opened + took;
-        turns.ran(turns.opened, now);
-    }
-
     #[tokio::test]
-    async fn a_node_asks_for_what_its_free_turns_can_run_and_a_little_more() {
+    async fn what_leaves_its_turn_is_in_hand_until_it_is_stored() {
         let turns = Turns::new(8);
-        ran(&turns, Duration::from_secs(1));
+        turns.ran(turns.opened, turns.opened + Duration::from_secs(1));
         assert_eq!(turns.room(), 8);
-        let held = turns.hold(4, 100);
-        let turn = turns.take_frame().await;
+        let held = turns.hold(100);
+        let turn = turns.take_frame(4).await;
         assert_eq!(turns.room(), 2, "seven free turns are filled by two frames of four");
         drop(turn);
         assert_eq!(turns.room(), 1, "what the frame leaves behind is not stored yet");
         drop(held);
-        turns.time.0.store(0, Relaxed);
-        ran(&turns, Duration::from_millis(1));
-        // 20 ms of 8 turns are 160 items of 1 ms.
-        assert_eq!(turns.room(), 2 + 40);
+        assert_eq!(turns.room(), 2);
     }
 
-    #[test]
-    fn one_frame_of_many_items_is_enough_to_find_out_how_long_they_take() {
-        let turns = Turns::new(8);
-        assert_eq!((turns.room(), turns.room_for_shared()), (1, 8));
-        let held = turns.hold(256, 100);
-        assert_eq!(turns.room(), 0);
-        drop(held);
-        assert_eq!(turns.room(), 1, "another node has what it was shared into");
-        let turns = Turns::new(8);
-        let _held = turns.hold(1, 100);
-        assert_eq!(turns.room(), 7, "frames of one item may fill all turns");
+    #[tokio::test]
+    async fn what_runs_long_without_an_end_is_known_to_take_long() {
+        let turns = Turns::new(2);
+        assert_eq!((turns.estimate(), turns.room()), (None, 1));
+        turns.cut_unknown();
+        assert_eq!(turns.room(), 0, "a piece will tell");
+        let (_held, _turn) = (turns.hold(1), turns.take_frame(1).await);
+        std::thread::sleep(KNOWN_AFTER);
+        assert!(turns.estimate() >= Some(KNOWN_AFTER));
+        assert_eq!(turns.room(), 1, "the other turn can be filled");
     }
 
     #[tokio::test]
@@ -290,14 +302,5 @@ mod tests {
         turns.fed(Lane::Retry).await;
         let again = tokio::time::timeout(Duration::from_millis(1), turns.fed(Lane::Retry)).await;
         assert!(again.is_err(), "it is told once each time that it waits");
-    }
-
-    #[tokio::test]
-    async fn nothing_is_asked_for_ahead_of_long_items() {
-        let turns = Turns::new(2);
-        ran(&turns, Duration::from_secs(1));
-        let _held = (turns.hold(1, 1), turns.hold(1, 1));
-        let _turns = (turns.take_frame().await, turns.take_frame().await);
-        assert_eq!(turns.room(), 0);
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::backlog;
 use super::catalog::Phase;
+use super::demand::KNOWN_AFTER;
 use super::handlers::Handlers;
 use super::memory::Asked;
 use super::orphan;
@@ -237,6 +238,8 @@ impl Worker {
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 && !waits => {}
                 () = asked.turn(), if waits => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
+                // What runs without an end is known better by then.
+                () = tokio::time::sleep(KNOWN_AFTER), if unasked == 0 && queue.demand() == 0 && !leaving => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
         }

@@ -46,7 +46,7 @@ impl Root {
         let (registry, before, new, state) = replaced?;
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
-// The intake is closed meanwhile, so that no id of the new revision is forgotten too.
+        // The intake is closed meanwhile, so that no id of the new revision is forgotten too.
         self.broker.forget_ids(chain).await?;
         self.settle(&registry, chain, state).await?;
         for &revision in &before.live {
