@@ -271,3 +271,75 @@ fn a_letter_that_has_lost_its_item_is_refused_and_the_others_are_retried() {
     assert_eq!((left.len(), &left[0]["id"], &left[0]["item"]), (1, &json!("large"), &Value::Null));
     assert!(cluster.ok(&["dead", "show", "marking", "1"]).contains("it left no room in the letter and is not kept"));
 }
+
+#[test]
+fn retrying_more_letters_than_the_queue_may_hold_waits_for_room() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chain = |name: &str, rest: &str| with_table("[queue]\nlimit = 10", &probe_chain(name, &["echo"], rest));
+    for (name, rest) in [("open", ""), ("limited", "max_in_flight = 3")] {
+        cluster.deploy(&chain(name, rest));
+        for number in 0..60 {
+            bury(&client, name, "echo", &format!("item{number:02}"), &[number / 3]);
+        }
+        let mut retry = cluster.spawn(&["dead", "retry", name, "--all"]);
+        let queued = || client.count(&format!("PCLUSTER_{name}"));
+        eventually("the queue is full", || (queued() == 10).then_some(()));
+        let mut most = 0;
+        let letters = eventually("the letters of what is queued are gone", || {
+            let letters = client.count(&format!("PCLUSTER_{name}_DEAD"));
+            most = most.max(queued());
+            (letters == 50).then_some(letters)
+        });
+        let _node = cluster.node_with("a", &["--chain", name]);
+        eventually("all are retried", || {
+            most = most.max(queued());
+            retry.has_ended().then_some(())
+        });
+        assert_eq!(retry.ended(), Some(0), "{}", retry.stderr());
+        cluster.ok(&["wait", name]);
+        assert_eq!(
+            (letters, results(&cluster, name).len(), client.count(&format!("PCLUSTER_{name}_DEAD"))),
+            (50, 60, 0)
+        );
+        // What a node has in hand is no longer in the queue.
+        assert!(most <= 10 + 32, "{name}: {most} messages of a queue of 10");
+    }
+}
+
+#[test]
+fn an_item_that_is_too_large_as_cbor_keeps_what_was_fed_and_is_tried_once() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&with_table("[input]\nformat = \"json\"", &probe_chain("large", &["echo"], "")));
+    let _node = cluster.node("a");
+    let array = format!("[{}]", vec!["0.1"; 130_000].join(","));
+    let payloads = [array.clone(), format!("{{\"a\":{array}}}")];
+    for payload in &payloads {
+        client.publish("pcluster.large.in", &[("X-Customer", "ada")], payload.clone()).unwrap();
+    }
+    // The other lines of a message go on.
+    let mixed = [("Content-Type", "application/x-ndjson")];
+    client.publish("pcluster.large.in", &mixed, format!("1\n{array}\n3\n")).unwrap();
+    for round in 1..=2 {
+        cluster.ok(&["wait", "large"]);
+        let letters = client.items("PCLUSTER_large_OUT", 2);
+        assert_eq!(letters.iter().map(crate::support::Message::item).collect::<Vec<_>>(), [1.into(), 3.into()]);
+        let mut letters = client.messages("PCLUSTER_large_DEAD", 3);
+        letters.sort_by_key(|letter| std::cmp::Reverse(letter.payload.len()));
+        for (letter, payload) in letters.iter().zip([&payloads[1], &array, &array]) {
+            assert!(letter.payload == payload.as_bytes(), "round {round}: {:?}", letter.headers);
+            let expected =
+                [("Content-Type", "application/json"), ("Pcluster-Failure", "output"), ("Pcluster-Attempts", "1")];
+            for (name, value) in expected {
+                assert_eq!(letter.header(name), value);
+            }
+        }
+        assert_eq!(letters[0].header("X-Customer"), "ada");
+        if round == 1 {
+            cluster.ok(&["dead", "retry", "large", "--all"]);
+        }
+    }
+    let shown = json_lines(&cluster.ok(&["dead", "ls", "large", "--json"]));
+    assert!(shown.iter().any(|letter| letter["item"][129_999] == 0.1), "the item can be looked at");
+}

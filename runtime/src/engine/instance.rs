@@ -284,7 +284,8 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
         None => reason,
     };
     if let Some(output) = error.downcast_ref::<OutputError>() {
-        return Failure::passing(FailureKind::Output, output.to_string());
+        // Another attempt gives the same.
+        return Failure::fatal(FailureKind::Output, output.to_string());
     }
     if error.is::<NotCarried>() {
         return host.clock.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));

@@ -10,6 +10,9 @@ use super::json::error::JsonError;
 use super::json::read::document;
 use super::text::without_mark;
 
+/// The content type of one JSON document.
+const JSON: &str = "application/json";
+
 /// A format that a chain's intake takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -76,6 +79,22 @@ impl Format {
         }
     }
 
+    /// What of a payload in this format one of its items was written as, and the content type of that. `None` for CBOR, where
+    /// that is the item.
+    #[must_use]
+    pub fn written(self, payload: &Bytes, position: usize) -> Option<(&'static str, Bytes)> {
+        match self {
+            Self::Cbor => None,
+            Self::Json => Some((JSON, payload.clone())),
+            Self::Ndjson => {
+                let line = filled_lines(payload).nth(position).map(|(line, _)| line)?;
+                Some((JSON, payload.slice_ref(line)))
+            }
+            Self::Text => Some(("text/plain", payload.clone())),
+            Self::Bytes => Some(("application/octet-stream", payload.clone())),
+        }
+    }
+
     /// The items of a payload in this format, each as one CBOR data item.
     ///
     /// # Errors
@@ -86,9 +105,7 @@ impl Format {
             Self::Cbor => Ok(cbor::split(payload)?),
             Self::Json => Ok(vec![document(payload, 1).map_err(FormatError::Json)?]),
             Self::Ndjson => {
-                let lines = without_mark(payload).split(|byte| *byte == b'\n').zip(1..);
-                let filled = lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace));
-                let items: Vec<Bytes> = filled
+                let items: Vec<Bytes> = filled_lines(payload)
                     .map(|(text, line)| document(text, line).map_err(|error| FormatError::Line { line, error }))
                     .collect::<Result<_, _>>()?;
                 if items.is_empty() { Err(cbor::CborError::Empty.into()) } else { Ok(items) }
@@ -104,6 +121,12 @@ impl Format {
             Self::Bytes => Ok(vec![to_cbor(&Value::Bytes(payload.to_vec()))]),
         }
     }
+}
+
+/// The lines that are not blank, each with its number from 1.
+fn filled_lines(payload: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
+    let lines = without_mark(payload).split(|byte| *byte == b'\n').zip(1..);
+    lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
 }
 
 /// A value as an item.
@@ -133,6 +156,24 @@ mod tests {
         assert_eq!(values(Format::Text, b"1\n2").expect("text"), [Value::from("1\n2")]);
         assert_eq!(values(Format::Bytes, b"\xff").expect("bytes"), [Value::Bytes(vec![0xff])]);
         assert_eq!(values(Format::Cbor, b"\x01\x02").expect("cbor"), [Value::from(1), Value::from(2)]);
+    }
+
+    #[test]
+    fn what_an_item_was_written_as_gives_the_item() {
+        for (format, payload) in [
+            (Format::Json, " [0.1] "),
+            (Format::Ndjson, "1\n\n {\"a\":2}\r\n3"),
+            (Format::Text, "1\n2"),
+            (Format::Bytes, "x"),
+        ] {
+            let payload = Bytes::from_static(payload.as_bytes());
+            for (position, item) in format.items(&payload).expect("valid").into_iter().enumerate() {
+                let (content_type, written) = format.written(&payload, position).expect("not CBOR");
+                let again = Format::from_content_type(content_type).expect("known").items(&written).expect("valid");
+                assert_eq!(again, [item], "{format:?} {position}");
+            }
+        }
+        assert_eq!(Format::Cbor.written(&Bytes::from_static(b"\x01"), 0), None);
     }
 
     #[test]

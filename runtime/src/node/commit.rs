@@ -104,7 +104,7 @@ impl Hop {
 
     /// A message that puts items back.
     pub(super) fn put_back_message(&self, taken: &Taken, group: &Group<'_>, number: usize) -> Outgoing {
-        let (headers, payload) = group.back.message(taken, &group.positions);
+        let (headers, payload) = group.back.message(taken, &group.positions, self.broker.max_item());
         let (chain, stage) = (&self.chain.name, &self.stage().name);
         Outgoing {
             subject: if self.is_parked(&group.back) {

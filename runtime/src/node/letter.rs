@@ -41,14 +41,15 @@ pub(super) struct Letter<'a> {
 impl Hop {
     /// The letter of one item of a frame.
     pub(super) fn letter_of(&self, taken: &Taken, position: usize, failure: &Failure) -> Outgoing {
-        let frame = taken.frame.part(&[position]);
         let history = self.history(taken, failure);
-        let mut headers = frame.headers();
+        let (payload, content_type) = taken.payload(&[position], self.broker.max_item());
+        let mut headers = taken.frame.part(&[position]).headers();
+        headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
         headers.extend(taken.part_header(&[position]));
         self.letter(Letter {
             message_id: self.message_id(taken.sequence, position),
             headers,
-            payload: frame.payload(),
+            payload,
             attempt: taken.attempt,
             history: &history,
             failure,

@@ -247,6 +247,7 @@ mod tests {
     /// A frame of one item that was handed out as often before, after as many attempts that are told of.
     fn taken(deaths: u64, failed: u64, holders: Holders) -> Taken {
         Taken {
+            written: None,
             frame: Frame {
                 id: FrameId::from_fed("a"),
                 items: vec![bytes::Bytes::from_static(&[1])],

@@ -16,6 +16,8 @@ use crate::subject::Lane;
 pub struct Taken {
     /// What it holds.
     pub frame: Frame,
+    /// What the items were made of, if not of CBOR.
+    pub written: Option<(Format, bytes::Bytes)>,
     /// Where it was queued.
     pub lane: Lane,
     /// Its place in the stream.
@@ -67,7 +69,7 @@ impl Taken {
         let deaths = if failure.is_some() { 0 } else { before };
         let attempt = number(header::ATTEMPT).unwrap_or(0).saturating_add(deaths).saturating_add(1);
         let format = fed.filter(|_| lane == Lane::Work);
-        let (items, index) = match decode(delivery, format) {
+        let (written, items, index) = match decode(delivery, lane, format) {
             Ok(decoded) => decoded,
             Err(reason) => return Read::Undecodable(reason, attempt),
         };
@@ -84,6 +86,7 @@ impl Taken {
         });
         Read::Frame(Box::new(Self {
             frame: Frame { id, items, index, inherited: delivery.inherited() },
+            written: (written != Format::Cbor).then(|| (written, delivery.payload.clone())),
             lane,
             sequence: delivery.sequence,
             part,
@@ -136,6 +139,22 @@ impl Taken {
         self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
     }
 
+    /// The payload of some of its items. A single item that is larger than `max` and was written in fewer bytes is as it was
+    /// written, with the content type of that.
+    #[must_use]
+    pub fn payload(&self, positions: &[usize], max: usize) -> (bytes::Bytes, Option<&'static str>) {
+        if let (&[position], Some((format, payload))) = (positions, &self.written) {
+            let item = &self.frame.items[position];
+            if item.len() > max
+                && let Some((content_type, written)) = format.written(payload, position)
+                && written.len() < item.len()
+            {
+                return (written, Some(content_type));
+            }
+        }
+        (self.frame.part(positions).payload(), None)
+    }
+
     /// The bytes of each item.
     #[must_use]
     pub fn sizes(&self) -> Vec<usize> {
@@ -153,18 +172,19 @@ fn reason(text: Option<&str>) -> String {
     text.map(from_header_line).unwrap_or_default()
 }
 
-fn decode(delivery: &Delivery, fed: Option<Format>) -> Result<(Vec<bytes::Bytes>, Index), String> {
+fn decode(delivery: &Delivery, lane: Lane, fed: Option<Format>) -> Result<(Format, Vec<bytes::Bytes>, Index), String> {
     let format = match (fed, delivery.header(header::CONTENT_TYPE)) {
-        (None, _) => Format::Cbor,
-        (Some(_), Some(text)) => Format::from_content_type(text).map_err(|error| error.to_string())?,
-        (Some(format), None) => format,
+        // What nodes give to the next stage is CBOR.
+        (None, _) if lane == Lane::Work => Format::Cbor,
+        (_, Some(text)) => Format::from_content_type(text).map_err(|error| error.to_string())?,
+        (format, None) => format.unwrap_or_default(),
     };
     let items = format.items(&delivery.payload).map_err(|error| error.to_string())?;
     let index = match delivery.header(header::INDEX) {
         Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
         None => Index::in_order(items.len()),
     };
-    Ok((items, index))
+    Ok((format, items, index))
 }
 
 /// The id that a message carries, or one made of where it is stored.
@@ -192,11 +212,12 @@ pub struct Back<'a> {
 }
 
 impl Back<'_> {
-    /// Some items of a frame, to be put back as one: the headers and the payload.
+    /// Some items of a frame, to be put back as one: the headers and the payload, which has no more than `max` bytes if it can.
     #[must_use]
-    pub fn message(&self, taken: &Taken, positions: &[usize]) -> (Headers, bytes::Bytes) {
-        let frame = taken.frame.part(positions);
-        let mut headers = frame.headers();
+    pub fn message(&self, taken: &Taken, positions: &[usize], max: usize) -> (Headers, bytes::Bytes) {
+        let (payload, content_type) = taken.payload(positions, max);
+        let mut headers = taken.frame.part(positions).headers();
+        headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
         headers.extend(taken.part_header(positions));
         headers.push(header::ORIGIN, taken.origin.to_string());
         if self.failed > 0 {
@@ -218,6 +239,6 @@ impl Back<'_> {
                 headers.push(header::BACKTRACE, to_header_line(backtrace));
             }
         }
-        (headers, frame.payload())
+        (headers, payload)
     }
 }

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::broker::kept::Kept;
 use crate::dead::{self, Attempt, FailureKind};
 use crate::frame::cbor;
+use crate::frame::format::Format;
 use crate::frame::id::{self, FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::{Headers, from_header_line, header};
@@ -46,7 +47,7 @@ pub struct DeadLetter {
     pub backtrace: Vec<String>,
     /// The headers that the fed message had.
     pub headers: Headers,
-    /// What the payload was said to be, if it could not be read.
+    /// What the payload is written in, if it is as it was fed: it could not be read, or is too large as CBOR.
     pub content_type: Option<String>,
     /// The item as the stage got it; the payload as it was fed if that could not be read. `None` if it is not kept.
     #[serde(serialize_with = "as_json")]
@@ -89,8 +90,8 @@ impl DeadLetter {
             history: headers.get(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             backtrace: from_header_line(&get(header::BACKTRACE)).lines().map(str::to_owned).collect(),
             headers: headers.inherited(),
+            item: raw.item(is_undecodable(&failure), headers.get(header::CONTENT_TYPE)),
             content_type: optional(header::CONTENT_TYPE),
-            item: raw.item(is_undecodable(&failure)),
             failure,
             raw,
         }
@@ -130,12 +131,16 @@ impl Raw {
         first(self.part.as_ref()).unwrap_or_else(|| if id.is_fed() { self.fed_position() } else { 0 })
     }
 
-    fn item(&self, undecodable: bool) -> Option<Value> {
+    fn item(&self, undecodable: bool, content_type: Option<&str>) -> Option<Value> {
         // No item is empty; the letter has left it out.
         if self.payload.is_empty() {
             return None;
         }
         let bytes = || Value::Bytes(self.payload.to_vec());
+        if let Some(Ok(format)) = content_type.filter(|_| !undecodable).map(Format::from_content_type) {
+            let item = format.items(&self.payload).ok().and_then(|items| cbor::value(items.first()?));
+            return Some(item.unwrap_or_else(bytes));
+        }
         Some(if undecodable {
             std::str::from_utf8(&self.payload).map_or_else(|_| bytes(), Value::from)
         } else {
@@ -223,5 +228,7 @@ mod tests {
         assert_eq!(letter(&failure, b"{\"a\": ").item, Some(Value::from("{\"a\": ")));
         assert_eq!(letter(&failure, b"\xff").item, Some(Value::Bytes(vec![0xff])));
         assert_eq!(letter(&failure, b"").item, None);
+        let large = [(header::FAILURE, "output"), (header::CONTENT_TYPE, "application/json")];
+        assert_eq!(letter(&large, b" [0.5] ").item, Some(Value::Array(vec![Value::from(0.5)])));
     }
 }
