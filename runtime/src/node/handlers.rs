@@ -49,8 +49,10 @@ struct Next {
 /// A frame in hand.
 struct InHand {
     acker: Acker,
-    /// As which times it was handed out to this node.
-    delivered: Vec<u64>,
+    /// As which time it was handed out to this node.
+    delivered: u64,
+    /// As which times it was handed out to this node again.
+    again: Vec<u64>,
 }
 
 struct Shared {
@@ -83,11 +85,11 @@ impl Handlers {
                 match in_hand.entry(delivery.sequence) {
                     Entry::Occupied(mut held) => {
                         held.get_mut().acker = acker;
-                        held.get_mut().delivered.push(delivered);
+                        held.get_mut().again.push(delivered);
                         false
                     }
                     Entry::Vacant(place) => {
-                        place.insert(InHand { acker, delivered: vec![delivered] });
+                        place.insert(InHand { acker, delivered, again: Vec::new() });
                         true
                     }
                 }
@@ -108,11 +110,11 @@ impl Handlers {
             // No item dies with its node there.
             return;
         }
-        let times = |(sequence, held): (&u64, &InHand)| {
-            let sequence = *sequence;
-            held.delivered.clone().into_iter().map(move |delivered| (sequence, delivered))
-        };
-        let held: Vec<(u64, u64)> = lock(&self.shared.in_hand).iter().flat_map(times).collect();
+        let mut held = Vec::new();
+        for (sequence, frame) in lock(&self.shared.in_hand).iter() {
+            let times = std::iter::once(&frame.delivered).chain(&frame.again);
+            held.extend(times.map(|delivered| (*sequence, *delivered)));
+        }
         self.work.hop.claim(self.work.lane, held.into_iter()).await;
     }
 
