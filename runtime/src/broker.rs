@@ -68,6 +68,8 @@ pub struct Broker {
     losses: Arc<AtomicU64>,
     closing: Arc<AtomicBool>,
     address: Arc<Address>,
+    /// What the subjects of JetStream's API start with.
+    api_prefix: Arc<str>,
 }
 
 impl Broker {
@@ -130,6 +132,9 @@ impl Broker {
                     kind @ (ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation) => {
                         BrokerError::Refused { url, reason: kind.to_string() }
                     }
+                    kind if is_about_tls(kind, &error.to_string()) => {
+                        BrokerError::Tls { url, reason: error.to_string() }
+                    }
                     _ => unreachable(error.to_string()),
                 });
             }
@@ -138,10 +143,12 @@ impl Broker {
         if parse_version(&info.version).is_none_or(|version| version < OLDEST_SERVER) {
             return Err(BrokerError::TooOld { url, version: info.version });
         }
-        if !info.jetstream {
+        // Where the domain is another one than the server's, only that one's answers tell.
+        if !info.jetstream && address.domain.is_none() {
             return Err(BrokerError::NoJetStream(url));
         }
-        Ok(Self { client, url: url.into(), permissions, connected, losses, closing, address })
+        let api_prefix = address.api().into();
+        Ok(Self { client, url: url.into(), permissions, connected, losses, closing, api_prefix, address })
     }
 
     /// The address, without a password.
@@ -213,6 +220,11 @@ impl Broker {
             Err(_) => Err(BrokerError::Timeout("flush the connection".to_owned())),
         }
     }
+}
+
+/// Whether a connection failed for TLS: the client library says only of some errors that they are about it.
+fn is_about_tls(kind: ConnectErrorKind, said: &str) -> bool {
+    kind == ConnectErrorKind::Tls || said.contains("certificate") || said.contains("fatal alert")
 }
 
 fn note(event: &Event, permissions: &Permissions, connected: &watch::Sender<bool>, is_first: bool) {

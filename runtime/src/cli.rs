@@ -4,6 +4,7 @@ pub mod bench;
 pub mod compile;
 pub mod completions;
 pub mod config;
+pub mod connection;
 pub mod dead;
 pub mod deploy;
 pub mod dev;
@@ -57,12 +58,8 @@ const AFTER_HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Where NATS is: nats://[user:password@]host:port, several separated by commas
-    #[arg(long, global = true, value_name = "URL")]
-    nats: Option<String>,
-    /// Credentials file for NATS
-    #[arg(long, global = true, value_name = "FILE")]
-    creds: Option<PathBuf>,
+    #[command(flatten)]
+    connection: connection::Connection,
     /// Wait this long for a server that cannot be reached [default: not at all; `node`: until it is there]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
@@ -203,8 +200,7 @@ fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
     files.extend(folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("pcluster").join(settings::FILE)));
     let mut flags = BTreeMap::new();
     let path = |path: &PathBuf| path.display().to_string();
-    flags.extend(cli.global.nats.clone().map(|value| ("nats", value)));
-    flags.extend(cli.global.creds.as_ref().map(|value| ("creds", path(value))));
+    cli.global.connection.flags(&mut flags);
     flags.extend(cli.global.log.clone().map(|value| ("log", value)));
     match &cli.command {
         Command::Node(args) => args.host.flags(&mut flags),
@@ -214,7 +210,9 @@ fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
         }
         _ => {}
     }
-    let sources = Sources { file: cli.global.config.clone(), files, environment, flags };
+    let nats = folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("nats"));
+    let home = std::env::home_dir();
+    let sources = Sources { file: cli.global.config.clone(), files, environment, flags, nats, home };
     let node = format!("{}-{}", crate::node::host_name(), std::process::id());
     let cache = folder("XDG_CACHE_HOME", ".cache");
     Ok(Settings::resolve(&sources, &settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget()))?)

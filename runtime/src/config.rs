@@ -1,6 +1,8 @@
 //! Settings, resolved once: defaults, then `pcluster.toml`, then `PCLUSTER_*` in the environment, then flags. Arguments and
 //! environment are handed in; nothing here reads the process's own.
 
+mod context;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,9 +29,22 @@ pub struct Setting {
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 9] = [
+pub const SETTINGS: [Setting; 19] = [
     Setting { key: "nats", help: "URL of the NATS server, or several separated by commas" },
+    Setting {
+        key: "context",
+        help: "context of the `nats` program to connect with; `-`: the selected one; empty: none",
+    },
     Setting { key: "creds", help: "credentials file for NATS; empty: none" },
+    Setting { key: "nkey", help: "file with the seed of an nkey; empty: none" },
+    Setting { key: "user", help: "user; empty: none, or the one in the URL" },
+    Setting { key: "password", help: "password of the user" },
+    Setting { key: "token", help: "token to log in with; empty: none" },
+    Setting { key: "tlsca", help: "certificate of the authority that signed the server's; empty: those of the system" },
+    Setting { key: "tlscert", help: "certificate to show to the server; empty: none" },
+    Setting { key: "tlskey", help: "private key of the certificate; empty: none" },
+    Setting { key: "domain", help: "JetStream domain; empty: that of the server" },
+    Setting { key: "inbox_prefix", help: "what the subjects of answers start with; empty: `_INBOX`" },
     Setting { key: "cache", help: "folder for compiled plugins; empty: none" },
     Setting { key: "node", help: "name of the node" },
     Setting { key: "grace", help: "how long a stopping node lets items finish" },
@@ -56,6 +71,10 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// The flags that were given, by key.
     pub flags: BTreeMap<&'static str, String>,
+    /// The folder of the `nats` program's configuration.
+    pub nats: Option<PathBuf>,
+    /// The user's folder.
+    pub home: Option<PathBuf>,
 }
 
 /// A setting with its value.
@@ -143,7 +162,7 @@ impl Settings {
             check_file(file)?;
             figment = figment.merge(Toml::file_exact(file));
         }
-        let resolved: Vec<Resolved> = SETTINGS
+        let mut resolved: Vec<Resolved> = SETTINGS
             .iter()
             .map(|setting| {
                 let variable = format!("{ENVIRONMENT_PREFIX}{}", setting.key.to_uppercase());
@@ -161,7 +180,10 @@ impl Settings {
                 Resolved { key: setting.key, value, source, help: setting.help }
             })
             .collect();
-        Self::check(resolved)
+        apply_context(&mut resolved, sources)?;
+        let mut settings = Self::check(resolved)?;
+        settings.resolved.iter_mut().for_each(mask);
+        Ok(settings)
     }
 
     fn check(resolved: Vec<Resolved>) -> Result<Self, ConfigError> {
@@ -190,8 +212,34 @@ impl Settings {
         if value("nats").is_empty() {
             return Err(wrong("nats", "empty; write a URL like \"nats://127.0.0.1:4222\"".to_owned()));
         }
+        if value("nats").split(',').any(|url| ["ws://", "wss://"].iter().any(|scheme| url.trim().starts_with(scheme))) {
+            let problem = "WebSocket is not supported; write the address of a port for clients, nats://HOST:4222";
+            return Err(wrong("nats", problem.to_owned()));
+        }
+        for (key, other) in [("tlscert", "tlskey"), ("tlskey", "tlscert"), ("password", "user")] {
+            if !value(key).is_empty() && value(other).is_empty() {
+                return Err(wrong(key, format!("set without `{other}`; they go together")));
+            }
+        }
+        let domain = value("domain");
+        if domain.chars().any(|character| character.is_whitespace() || ".*>".contains(character)) {
+            return Err(wrong("domain", format!("`{domain}` cannot be a domain: no spaces and none of `.*>`")));
+        }
+        let file = |key: &str| optional(key).map(PathBuf::from);
+        let address = Address {
+            url: value("nats").to_owned(),
+            credentials: file("creds"),
+            nkey: file("nkey"),
+            user: optional("user"),
+            password: optional("password"),
+            token: optional("token"),
+            tls_ca: file("tlsca"),
+            tls_cert: file("tlscert").zip(file("tlskey")),
+            domain: optional("domain"),
+            inbox_prefix: optional("inbox_prefix"),
+        };
         Ok(Self {
-            address: Address { url: value("nats").to_owned(), credentials: optional("creds").map(PathBuf::from) },
+            address,
             cache: optional("cache").map(PathBuf::from),
             node: node.to_owned(),
             grace,
@@ -211,7 +259,17 @@ pub fn defaults(cache: Option<&Path>, node: String, memory: u64) -> BTreeMap<&'s
     let cache = cache.map(|folder| folder.join("pcluster").display().to_string());
     BTreeMap::from([
         ("nats", "nats://127.0.0.1:4222".to_owned()),
+        ("context", String::new()),
         ("creds", String::new()),
+        ("nkey", String::new()),
+        ("user", String::new()),
+        ("password", String::new()),
+        ("token", String::new()),
+        ("tlsca", String::new()),
+        ("tlscert", String::new()),
+        ("tlskey", String::new()),
+        ("domain", String::new()),
+        ("inbox_prefix", String::new()),
         ("cache", cache.unwrap_or_default()),
         ("node", node),
         ("grace", "30s".to_owned()),
@@ -220,6 +278,52 @@ pub fn defaults(cache: Option<&Path>, node: String, memory: u64) -> BTreeMap<&'s
         ("nats_server", String::new()),
         ("log", String::new()),
     ])
+}
+
+/// The settings that say who logs in. They are taken together, from one place.
+const LOGIN: [&str; 5] = ["creds", "nkey", "user", "password", "token"];
+
+/// How strong a source is: what comes from a stronger one wins.
+fn rank(source: &str) -> u8 {
+    match source.split(' ').next() {
+        Some("default") => 0,
+        Some("environment") => 2,
+        Some("flag") => 3,
+        _ => 1,
+    }
+}
+
+/// Takes over what the context says that is named, but for what a source says that is as strong.
+fn apply_context(resolved: &mut [Resolved], sources: &Sources) -> Result<(), ConfigError> {
+    let Some(context) = resolved.iter().find(|setting| setting.key == "context" && !setting.value.is_empty()) else {
+        return Ok(());
+    };
+    let (name, at) = (context.value.clone(), rank(&context.source));
+    let wrong = |problem: String| ConfigError::Value { key: "context", origin: context.source.clone(), problem };
+    let folder = sources.nats.as_deref().ok_or_else(|| wrong("there is no folder for configuration".to_owned()))?;
+    let given = context::read(&name, folder, sources.home.as_deref()).map_err(wrong)?;
+    let is_given = |setting: &Resolved| !setting.value.is_empty() && rank(&setting.source) >= at;
+    let has_login = resolved.iter().any(|setting| LOGIN.contains(&setting.key) && is_given(setting));
+    for setting in resolved {
+        let is_login = LOGIN.contains(&setting.key);
+        let value = match given.get(setting.key) {
+            Some(_) if is_login && has_login || !is_login && rank(&setting.source) >= at => continue,
+            Some(value) => value.clone(),
+            None if is_login && !has_login => String::new(),
+            None => continue,
+        };
+        (setting.value, setting.source) = (value, format!("context `{name}`"));
+    }
+    Ok(())
+}
+
+/// Hides what nobody else should see.
+fn mask(setting: &mut Resolved) {
+    match setting.key {
+        "nats" => setting.value = Address::from(setting.value.as_str()).shown(),
+        "password" | "token" if !setting.value.is_empty() => "***".clone_into(&mut setting.value),
+        _ => {}
+    }
 }
 
 fn in_file(figment: &Figment, key: &str) -> bool {
@@ -299,6 +403,43 @@ mod tests {
         assert_eq!(source(&settings, "grace"), "environment PCLUSTER_GRACE");
         assert_eq!(source(&settings, "instances"), "flag --instances");
         assert_eq!(source(&settings, "node"), "default");
+    }
+
+    #[test]
+    fn a_context_gives_what_no_source_as_strong_says_and_secrets_are_masked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("context")).expect("made");
+        let text = r#"{"url":"nats://me:secret@host","user":"me","password":"secret","jetstream_domain":"hub"}"#;
+        std::fs::write(folder.path().join("context/a.json"), text).expect("written");
+        let with = |environment: &[(&str, &str)], flags: &[(&'static str, &str)]| {
+            let own = |value: &&str| (*value).to_owned();
+            let environment = environment.iter().map(|(name, value)| (own(name), own(value))).collect();
+            let flags = flags.iter().map(|(key, value)| (*key, own(value))).collect();
+            let nats = Some(folder.path().to_owned());
+            resolve(&Sources { environment, flags, nats, ..Sources::default() }).expect("valid")
+        };
+        let settings = with(&[("PCLUSTER_NATS", "nats://other"), ("PCLUSTER_TOKEN", "t")], &[("context", "a")]);
+        let address = &settings.address;
+        assert_eq!((address.url.as_str(), address.user.as_deref()), ("nats://me:secret@host", Some("me")));
+        assert_eq!((address.token.as_deref(), address.domain.as_deref()), (None, Some("hub")));
+        let shown: Vec<&str> = settings.resolved.iter().map(|setting| setting.value.as_str()).collect();
+        assert!(!shown.iter().any(|value| value.contains("secret")) && shown.contains(&"***"), "{shown:?}");
+        assert_eq!(source(&settings, "domain"), "context `a`");
+        let settings = with(&[("PCLUSTER_CONTEXT", "a")], &[("token", "t"), ("nats", "nats://b")]);
+        let address = &settings.address;
+        assert_eq!((address.url.as_str(), address.token.as_deref()), ("nats://b", Some("t")));
+        assert_eq!(address.user, None, "who logs in is taken from one place");
+    }
+
+    #[test]
+    fn what_cannot_connect_is_refused_at_once() {
+        let refused = |flags: &[(&'static str, &str)]| {
+            let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+            resolve(&Sources { flags, ..Sources::default() }).expect_err("refused").to_string()
+        };
+        assert!(refused(&[("nats", "nats://a, wss://b:443")]).contains("WebSocket is not supported"));
+        assert!(refused(&[("tlscert", "c.pem")]).contains("set without `tlskey`"));
+        assert!(refused(&[("domain", "a.b")]).contains("cannot be a domain"));
     }
 
     #[test]

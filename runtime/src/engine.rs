@@ -52,6 +52,10 @@ const TICK: Duration = Duration::from_millis(5);
 const KEEP_RESIDENT: usize = 2 << 20;
 /// The address space of a 32-bit guest: with all of it set aside, accesses need no bounds checks.
 const ADDRESS_SPACE: usize = 4 << 30;
+/// Where address space is scarce, a guest's memory is set up with this much more to grow into, in bytes.
+const GROWTH: u64 = 1 << 20;
+/// And with this much behind it that nobody can touch, in bytes.
+const GUARD: u64 = 64 << 10;
 /// Entries of a guest's function tables. Compilers make one of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
 /// The stack of a guest, and of the host functions it calls, in bytes.
@@ -95,6 +99,7 @@ pub struct Engine {
     budget: Arc<Budget>,
     cache: Option<Arc<Cache>>,
     compiler: Option<Arc<Compiler>>,
+    space: Space,
     _ticker: Arc<Ticker>,
 }
 
@@ -123,7 +128,7 @@ impl Engine {
     /// If the machine does not allow it, as when it has too little address space.
     pub fn new(settings: &EngineSettings) -> Result<Self, EngineError> {
         let start = |error: wasmtime::Error| EngineError::Start(format!("{error:#}"));
-        let inner = wasmtime::Engine::new(&config(settings.instances)).map_err(start)?;
+        let (inner, space) = start_in(settings.instances).map_err(start)?;
         let mut linker = Linker::new(&inner);
         host::link(&mut linker).map_err(start)?;
         wasi::link(&mut linker).map_err(start)?;
@@ -143,6 +148,7 @@ impl Engine {
             budget,
             cache,
             compiler: settings.compiler.clone(),
+            space,
             inner,
         })
     }
@@ -169,7 +175,9 @@ impl Engine {
     fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<InstancePre<Host>, EngineError> {
         let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
         let compile = || match &self.compiler {
-            Some(compiler) => cache::from_code(&self.inner, &compiler.compile(content, bytes)?).map_err(load),
+            Some(compiler) => {
+                cache::from_code(&self.inner, &compiler.compile(content, bytes, self.space)?).map_err(load)
+            }
             None => Module::from_binary(&self.inner, bytes).map_err(load),
         };
         let module = match &self.cache {
@@ -180,7 +188,54 @@ impl Engine {
     }
 }
 
-fn config(instances: u32) -> Config {
+/// How much of the address space instances take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// Each has a place with as much as a guest can ever have.
+    Full,
+    /// Each takes what it needs at the moment.
+    Scarce,
+}
+
+/// Starts an engine, with less of the address space where all that it wants cannot be had.
+fn start_in(instances: u32) -> wasmtime::Result<(wasmtime::Engine, Space)> {
+    let error = match wasmtime::Engine::new(&config(instances, Space::Full)) {
+        Ok(engine) => return Ok((engine, Space::Full)),
+        Err(error) => error,
+    };
+    let engine = wasmtime::Engine::new(&config(instances, Space::Scarce))?;
+    let wanted = bytesize::ByteSize(ADDRESS_SPACE as u64 * u64::from(instances)).display().iec();
+    tracing::warn!(
+        "items run slower: {instances} instances want {wanted} of address space, which this process may not have \
+         ({error:#}); lift `ulimit -v` or lower `--instances`"
+    );
+    Ok((engine, Space::Scarce))
+}
+
+/// The engine's settings. Code that was compiled with those of one space does not run in the other.
+fn config(instances: u32, space: Space) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .async_stack_size(STACK)
+        .max_wasm_stack(GUEST_STACK)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES_MAX))
+        .wasm_multi_memory(false)
+        .wasm_memory64(false);
+    match space {
+        Space::Full => config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)))
+            .memory_reservation(ADDRESS_SPACE as u64),
+        Space::Scarce => config
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .memory_reservation(0)
+            .memory_reservation_for_growth(GROWTH)
+            .memory_guard_size(GUARD),
+    };
+    config
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(instances)
         .total_memories(instances)
@@ -193,17 +248,7 @@ fn config(instances: u32) -> Config {
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .epoch_interruption(true)
-        .async_stack_size(STACK)
-        .max_wasm_stack(GUEST_STACK)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES_MAX))
-        .memory_reservation(ADDRESS_SPACE as u64)
-        .wasm_multi_memory(false)
-        .wasm_memory64(false);
-    config
+    pool
 }
 
 /// Counts the epochs by which guests give way. It holds the engine weakly and ends with it.

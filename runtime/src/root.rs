@@ -230,7 +230,7 @@ impl RootError {
 
 impl From<&str> for Address {
     fn from(url: &str) -> Self {
-        Self { url: url.to_owned(), credentials: None }
+        Self { url: url.to_owned(), ..Self::default() }
     }
 }
 

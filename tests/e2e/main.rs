@@ -17,6 +17,7 @@ mod broken;
 mod chains;
 mod chaos;
 mod compile;
+mod connections;
 mod contained;
 mod dead;
 mod deaths;

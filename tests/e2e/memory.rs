@@ -1,6 +1,6 @@
 //! The memory that a node takes: one budget for all chains.
 
-use crate::support::{Client, Cluster, Process, eventually, probe_chain};
+use crate::support::{Client, Cluster, Process, Run, eventually, lines, numbers, probe_chain};
 
 const MIB: u64 = 1 << 20;
 
@@ -47,4 +47,19 @@ fn many_chains_with_large_items_stay_within_the_budget_of_their_node() {
         (nodes[0]["memory_used"].as_u64().unwrap() < BUDGET * MIB / 2).then_some(())
     });
     assert!(cluster.ok(&["nodes"]).contains("/128.0M"), "{}", cluster.ok(&["nodes"]));
+}
+
+#[test]
+fn a_node_with_little_address_space_runs_items_all_the_same() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("small", &["echo"], ""));
+    cluster.run_with_input(&["feed", "small"], lines(0..50)).succeeded();
+    let node = cluster.command(&["node", "--until-empty"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -v 20000000; exec \"$0\" \"$@\""]).arg(node.get_program()).args(node.get_args());
+    for (name, value) in node.get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    Run::of(limited, b"").failed(0, "lift `ulimit -v` or lower `--instances`");
+    assert_eq!(numbers(&cluster.pull_all("small")), (0..50).collect::<Vec<_>>());
 }

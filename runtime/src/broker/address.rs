@@ -13,6 +13,22 @@ pub struct Address {
     pub url: String,
     /// A credentials file as `nsc` writes it.
     pub credentials: Option<PathBuf>,
+    /// A file with the seed of an nkey.
+    pub nkey: Option<PathBuf>,
+    /// A user, instead of the one in the URL.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+    /// A token.
+    pub token: Option<String>,
+    /// The certificate of the authority that has signed the server's.
+    pub tls_ca: Option<PathBuf>,
+    /// The client's certificate and its private key.
+    pub tls_cert: Option<(PathBuf, PathBuf)>,
+    /// The `JetStream` domain; `None`: that of the server.
+    pub domain: Option<String>,
+    /// What the subjects of answers start with.
+    pub inbox_prefix: Option<String>,
 }
 
 impl Address {
@@ -40,6 +56,27 @@ impl Address {
             Some((token, None)) => options.token(decoded(token)),
             None => options,
         };
+        if let Some(user) = &self.user {
+            options = options.user_and_password(user.clone(), self.password.clone().unwrap_or_default());
+        }
+        if let Some(token) = &self.token {
+            options = options.token(token.clone());
+        }
+        if let Some(path) = &self.nkey {
+            options = options.nkey(read("the seed of the nkey", path).await?.trim().to_owned());
+        }
+        if let Some(path) = &self.tls_ca {
+            read("the certificate of the authority", path).await?;
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &self.tls_cert {
+            read("the client's certificate", certificate).await?;
+            read("the client's private key", key).await?;
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        if let Some(prefix) = &self.inbox_prefix {
+            options = options.custom_inbox_prefix(prefix.trim_end_matches('.'));
+        }
         match &self.credentials {
             None => Ok(options),
             // Read here, because the library's error says the path and the reason in its own words.
@@ -51,10 +88,25 @@ impl Address {
         }
     }
 
+    /// What the subjects of JetStream's API start with.
+    pub(super) fn api(&self) -> String {
+        match &self.domain {
+            Some(domain) => format!("$JS.{domain}.API"),
+            None => "$JS.API".to_owned(),
+        }
+    }
+
     /// The URLs as they may be shown.
-    pub(super) fn shown(&self) -> String {
+    #[must_use]
+    pub fn shown(&self) -> String {
         without_password(&self.url)
     }
+}
+
+/// Reads a file that is needed to connect. The library reads it too, but does not say which one it cannot read.
+async fn read(what: &'static str, path: &std::path::Path) -> Result<String, BrokerError> {
+    let failed = |error: std::io::Error| BrokerError::File { what, path: path.to_owned(), reason: error.to_string() };
+    tokio::fs::read_to_string(path).await.map_err(failed)
 }
 
 fn without_password(url: &str) -> String {
@@ -92,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_password_may_have_any_character() {
-        let address = Address { url: "nats://me:a%40b%2F100%25%C3%A4ü@host".to_owned(), credentials: None };
+        let address = Address::from("nats://me:a%40b%2F100%25%C3%A4ü@host");
         let servers = address.servers().expect("a URL");
         assert_eq!(servers[0].password().map(decoded).as_deref(), Some("a@b/100%äü"));
         assert_eq!(decoded("%4"), "%4");
@@ -100,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_named_without_its_password() {
-        let address = Address { url: "nats://host, http://me:secret@host".to_owned(), credentials: None };
+        let address = Address::from("nats://host, http://me:secret@host");
         let error = address.servers().expect_err("not NATS").to_string();
         assert!(error.starts_with("`http://host` is not a NATS URL: invalid scheme"), "{error}");
     }

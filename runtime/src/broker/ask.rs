@@ -16,8 +16,6 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, REQUEST_TIMEOUT};
 
-/// What the subjects of JetStream's API start with.
-pub(super) const API: &str = "$JS.API";
 /// How long the servers of a cluster may take over an answer: an election takes up to nine seconds from the leader's end, and
 /// what is asked may then have to be decided by two leaders, one after the other.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -81,7 +79,7 @@ impl Broker {
         let json = serde_json::to_vec(request).map_err(|error| unreadable(&error))?;
         // A request without parameters must be empty, not `null`.
         let payload = if json == b"null" { Bytes::new() } else { json.into() };
-        let question = Question { subject: format!("{API}.{subject}"), headers: None, payload };
+        let question = Question { subject: format!("{}.{subject}", self.api_prefix), headers: None, payload };
         let read = |answer: &[u8]| match serde_json::from_slice(answer).map_err(|error| unreadable(&error))? {
             Response::Ok(answer) => Ok(answer),
             Response::Err { error } => Err(BrokerError::server(what(), &error)),
@@ -110,7 +108,7 @@ impl Broker {
                     Ok(Ok(answer)) => read(&answer.payload),
                     Ok(Err(error)) => match error.kind() {
                         RequestErrorKind::TimedOut => continue,
-                        RequestErrorKind::NoResponders => Err(BrokerError::NoJetStream(self.url.to_string())),
+                        RequestErrorKind::NoResponders => Err(self.no_jetstream()),
                         _ => Err(BrokerError::other(what(), &error)),
                     },
                 };
@@ -124,6 +122,15 @@ impl Broker {
             }
         }
         Err(self.unanswered(&question.subject, what(), met, patience))
+    }
+
+    /// Nobody answers for JetStream.
+    fn no_jetstream(&self) -> BrokerError {
+        let url = self.url.to_string();
+        match &self.address.domain {
+            Some(domain) => BrokerError::NoDomain { url, domain: domain.clone() },
+            None => BrokerError::NoJetStream(url),
+        }
     }
 
     /// How long an answer may take.

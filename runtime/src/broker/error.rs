@@ -90,8 +90,31 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// A file that is needed to connect cannot be used.
+    #[error("cannot read {what}, `{}`: {reason}", path.display())]
+    File {
+        /// What it holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The server and this client do not trust each other.
+    #[error(
+        "NATS at {url} and this client do not agree on TLS: {reason}. `--tlsca FILE` names the authority that has signed the \
+         server's certificate, `--tlscert FILE` and `--tlskey FILE` the client's own"
+    )]
+    Tls {
+        /// The address, without the password.
+        url: String,
+        /// What was met.
+        reason: String,
+    },
     /// The server does not let this user in.
-    #[error("NATS at {url} refuses the login: {reason}. Put user and password into the URL or give `--creds FILE`")]
+    #[error(
+        "NATS at {url} refuses the login: {reason}. Put user and password into the URL or give `--creds FILE`, `--nkey FILE`, `--token` or `--context NAME`"
+    )]
     Refused {
         /// The address, without the password.
         url: String,
@@ -103,6 +126,14 @@ pub enum BrokerError {
         "NATS at {0} has JetStream turned off; start it with `nats-server -js`, or with the file nats.conf of this project"
     )]
     NoJetStream(String),
+    /// Nobody answers for a domain.
+    #[error("NATS at {url} reaches no JetStream of the domain `{domain}`; `--domain` names another one")]
+    NoDomain {
+        /// The address, without the password.
+        url: String,
+        /// The domain.
+        domain: String,
+    },
     /// The server is too old.
     #[error("NATS at {url} is version {version}; pcluster needs {}.{}.{} or newer", OLDEST_SERVER.0, OLDEST_SERVER.1, OLDEST_SERVER.2)]
     TooOld {
@@ -215,7 +246,7 @@ impl BrokerError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoJetStream(_) | Self::Timeout(_) => true,
+            Self::Unreachable { .. } | Self::NoJetStream(_) | Self::NoDomain { .. } | Self::Timeout(_) => true,
             other => other.code().is_some_and(|code| code::PASSING.contains(&code)),
         }
     }
@@ -223,7 +254,14 @@ impl BrokerError {
     /// Whether NATS cannot be reached or used.
     #[must_use]
     pub fn is_connection(&self) -> bool {
-        let refused = matches!(self, Self::Credentials { .. } | Self::Refused { .. } | Self::TooOld { .. });
+        let refused = matches!(
+            self,
+            Self::Credentials { .. }
+                | Self::File { .. }
+                | Self::Tls { .. }
+                | Self::Refused { .. }
+                | Self::TooOld { .. }
+        );
         refused || self.is_passing()
     }
 }

@@ -148,7 +148,7 @@ impl Broker {
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         let request = json!({ "multi_last": [subject::counts(chain)] }).to_string();
-        let api = format!("$JS.API.DIRECT.GET.{COUNT_STREAM}");
+        let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
         self.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
         let mut counts: BTreeMap<(Revision, StageName), Counts> = BTreeMap::new();
         while let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, answers.next()).await {

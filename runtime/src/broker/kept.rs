@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::ask::{AGAIN_EARLY, API};
+use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::queue::Delivery;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
@@ -189,7 +189,7 @@ impl KeptReader {
         let inbox = client.new_inbox();
         let subscribed = client.subscribe(inbox.clone()).await;
         let mut answers = subscribed.map_err(|error| BrokerError::other(what(), &error))?;
-        let api = format!("{API}.DIRECT.GET.{}", self.stream);
+        let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);
         let sent = client.publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other(what(), &error))?;
         loop {

@@ -175,7 +175,7 @@ impl Broker {
         Ok(Queue {
             client: self.client.clone(),
             subscriber: subscribed.map_err(|error| BrokerError::other("subscribe", &error))?,
-            next_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            next_subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", self.api_prefix),
             inbox,
             requests: 0,
             demand: 0,

@@ -15,10 +15,14 @@ pub struct Args {
     memory: u64,
     /// Milliseconds that it may take
     millis: u64,
+    /// The engine takes little of the address space
+    #[arg(long)]
+    scarce: bool,
 }
 
 /// Runs the command.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    compiler::main(CompilerLimits { memory: args.memory, time: Duration::from_millis(args.millis) })
+    let limits = CompilerLimits { memory: args.memory, time: Duration::from_millis(args.millis) };
+    compiler::main(limits, args.scarce)
 }

@@ -8,6 +8,7 @@
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,10 @@ const CHECKSUM: usize = 32;
 
 /// What the names of files of code end with.
 const EXTENSION: &str = "cwasm";
+/// The mode of a folder that is made: nobody else's.
+const OWN: u32 = 0o700;
+/// The parts of a mode that let others than the owner write.
+const OTHERS_WRITE: u32 = 0o022;
 /// How long code stays that nobody reads.
 const KEEP: Duration = Duration::from_hours(30 * 24);
 
@@ -33,13 +38,14 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens a folder, makes it if it is missing, makes sure that it can be written, and removes what was not read for long.
+    /// Opens a folder that nobody else can write to, makes it if it is missing, makes sure that it can be written, and removes what was not read for long.
     ///
     /// # Errors
     ///
     /// If the folder cannot be used.
     pub fn open(folder: PathBuf, engine: &Engine) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+        fs::DirBuilder::new().recursive(true).mode(OWN).create(&folder)?;
+        check_owner(&folder)?;
         tempfile::NamedTempFile::new_in(&folder)?;
         remove_unread(&folder);
         let mut hasher = std::hash::DefaultHasher::new();
@@ -84,6 +90,21 @@ impl Cache {
         file.persist(path)?;
         Ok(())
     }
+}
+
+/// Refuses a folder that others can write to: what is in it is run as native code, outside of any sandbox.
+fn check_owner(folder: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(folder)?;
+    let me = rustix::process::geteuid().as_raw();
+    let refused = |reason: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    if metadata.uid() != me {
+        return refused(format!("it belongs to the user with the id {}, not to {me}, who runs this", metadata.uid()));
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        let mode = metadata.mode() & 0o777;
+        return refused(format!("others can write to it (mode {mode:o}) and code is run from it; `chmod go-w` it"));
+    }
+    Ok(())
 }
 
 /// Removes the files of code that was not read for long: of plugins that are gone, and for engines of other versions. Another
@@ -133,7 +154,22 @@ pub(super) fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = |path: &Path| Cache::open(path.to_owned(), &Engine::default());
+        let made = folder.path().join("a/b");
+        open(&made).expect("a cache");
+        assert_eq!(fs::metadata(&made).expect("it was made").mode() & 0o777, OWN);
+        for (mode, is_refused) in [(0o755, false), (0o775, true), (0o702, true), (0o1777, true)] {
+            fs::set_permissions(&made, fs::Permissions::from_mode(mode)).expect("permissions");
+            assert_eq!(open(&made).is_err(), is_refused, "{mode:o}");
+        }
+    }
 
     #[test]
     fn what_was_not_read_for_long_is_removed() {

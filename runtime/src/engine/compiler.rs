@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
-use super::EngineError;
+use super::{EngineError, Space};
 use crate::name::Digest;
+
+/// The flag by which the process knows that its engine takes little of the address space.
+const SCARCE: &str = "--scarce";
 
 /// What a compilation may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +85,12 @@ impl Compiler {
     }
 
     /// The code of a module with this digest. Blocks the thread.
-    pub(super) fn compile(&self, content: &Digest, module: &[u8]) -> Result<Vec<u8>, EngineError> {
+    pub(super) fn compile(&self, content: &Digest, module: &[u8], space: Space) -> Result<Vec<u8>, EngineError> {
         if let Some(reason) = lock(&self.refused).get(content) {
             return Err(EngineError::Load(reason.clone()));
         }
         let _place = self.place();
-        let Output { status, stdout, stderr } = self.run(module).map_err(|error| {
+        let Output { status, stdout, stderr } = self.run(module, space).map_err(|error| {
             EngineError::Load(format!("cannot start a process that compiles it, `{}`: {error}", self.program.display()))
         })?;
         if status.success() {
@@ -112,9 +115,12 @@ impl Compiler {
         Err(EngineError::Load(reason))
     }
 
-    fn run(&self, module: &[u8]) -> io::Result<Output> {
+    fn run(&self, module: &[u8], space: Space) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
         command.arg(self.command).arg(self.limits.memory.to_string()).arg(self.limits.time.as_millis().to_string());
+        if space == Space::Scarce {
+            command.arg(SCARCE);
+        }
         // What interrupts the node at a terminal is not for the child, which ends with the node anyway.
         command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -139,16 +145,17 @@ fn hand_over(child: &mut Child, module: &[u8]) -> Option<ChildStdin> {
     Some(input)
 }
 
-/// The process that compiles.
+/// The process that compiles, for an engine that takes little of the address space if `is_scarce`.
 #[must_use]
-pub fn main(limits: CompilerLimits) -> ExitCode {
-    match compile(limits) {
+pub fn main(limits: CompilerLimits, is_scarce: bool) -> ExitCode {
+    let space = if is_scarce { Space::Scarce } else { Space::Full };
+    match compile(limits, space) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => end(&reason),
     }
 }
 
-fn compile(limits: CompilerLimits) -> Result<(), String> {
+fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
     // Those who run items come first.
     let _ = nice(10);
     let bytes = Some(limits.memory);
@@ -160,7 +167,7 @@ fn compile(limits: CompilerLimits) -> Result<(), String> {
     let mut module = vec![0; length];
     io::stdin().read_exact(&mut module).map_err(read)?;
     watch(limits.time);
-    let engine = wasmtime::Engine::new(&super::config(1)).map_err(|error| format!("{error:#}"))?;
+    let engine = wasmtime::Engine::new(&super::config(1, space)).map_err(|error| format!("{error:#}"))?;
     let code = engine.precompile_module(&module).map_err(|error| format!("{error:#}"))?;
     io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
 }
