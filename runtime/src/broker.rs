@@ -11,6 +11,7 @@ pub mod arrange;
 mod ask;
 pub mod backlog;
 pub mod confirm;
+pub mod counters;
 mod error;
 pub mod follow;
 mod forget;

@@ -191,6 +191,12 @@ pub fn counts(chain: &ChainName) -> String {
     format!("pcluster.{chain}.count.>")
 }
 
+/// The pattern of the counters of one kind of all stages of a revision.
+#[must_use]
+pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
+    format!("pcluster.{chain}.count.{}.*.{}", revision.number(), what.name())
+}
+
 /// The pattern of the counters of all chains.
 pub const COUNTS_ALL: &str = "pcluster.*.count.>";
 

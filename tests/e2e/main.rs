@@ -43,6 +43,7 @@ mod reset;
 mod retry;
 mod room;
 mod servers;
+mod status;
 mod supervised;
 mod upgrade;
 mod versions;

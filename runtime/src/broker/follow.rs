@@ -1,10 +1,8 @@
-//! Reading a stream without taking anything from it: results to watch, log lines, changes of chains, counters.
+//! Reading a stream without taking anything from it: results to watch, log lines, changes of chains.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -13,8 +11,6 @@ use time::format_description::well_known::Rfc3339;
 use super::queue::{Event, Queue, STANDS};
 use super::{Broker, BrokerError, Complaint};
 use crate::frame::Headers;
-use crate::name::{ChainName, Revision, StageName};
-use crate::subject::{self, COUNT_STREAM, Count};
 
 /// Messages that are asked for at once.
 const BATCH: u64 = 512;
@@ -135,54 +131,6 @@ impl Broker {
         let made: Made = self.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
         Ok(Opened { queue: self.queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
     }
-
-    /// What the stages of a chain have handled, over all nodes and all time.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn counts(&self, chain: &ChainName) -> Result<BTreeMap<(Revision, StageName), Counts>, BrokerError> {
-        /// The server answers at once; an account that may not ask gets no answer.
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
-        let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
-        let request = json!({ "multi_last": [subject::counts(chain)] }).to_string();
-        let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
-        self.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
-        let mut counts: BTreeMap<(Revision, StageName), Counts> = BTreeMap::new();
-        while let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, answers.next()).await {
-            if answer.status.is_some() {
-                break;
-            }
-            let name = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Subject"));
-            let Some((revision, stage, what)) = name.and_then(|name| subject::parse_count(name.as_str())) else {
-                continue;
-            };
-            let value = read_counter(&answer.payload);
-            let count = counts.entry((revision, stage)).or_default();
-            match what {
-                Count::Done => count.done = value,
-                Count::Failed => count.failed = value,
-            }
-        }
-        Ok(counts)
-    }
-}
-
-/// What a stage has handled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Items handled for good, well or not.
-    pub done: u64,
-    /// Of these, the dead letters.
-    pub failed: u64,
-}
-
-/// A counter is stored as `{"val":"7"}`.
-fn read_counter(payload: &[u8]) -> u64 {
-    let value: Option<serde_json::Value> = serde_json::from_slice(payload).ok();
-    value.and_then(|value| value.get("val")?.as_str()?.parse().ok()).unwrap_or(0)
 }
 
 /// The start behind a place.

@@ -17,9 +17,9 @@ use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 pub const INCARNATION: &str = "incarnation";
 
 /// How long to wait for the first answer of a node.
-const FIRST_ANSWER: Duration = Duration::from_millis(700);
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// How long to wait for one more after the last.
-const NEXT_ANSWER: Duration = Duration::from_millis(150);
+const NEXT_ANSWER: Duration = Duration::from_millis(300);
 
 /// What a node reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct HopReport {
     pub duplicates: u64,
     /// Items handled per second, over the last few seconds.
     pub rate: f64,
+    /// Of those done, the ones that the counters may not have yet.
+    #[serde(default)]
+    pub uncounted: u64,
 }
 
 /// What keeps a node from serving a revision, or something else that it should do.
@@ -168,6 +171,8 @@ impl Broker {
         if !is_heard {
             // The server itself says that nobody listens. When it says nothing, it may be the one that is away.
             self.has_stream(CHAINS_STREAM).await?;
+            // It is there: so are nodes, and none of them has answered.
+            return Err(BrokerError::Timeout("ask for nodes".to_owned()));
         }
         nodes.sort_by(|left: &NodeReport, right| left.node.cmp(&right.node));
         Ok(nodes)

@@ -14,7 +14,7 @@ use super::error::code;
 use super::{Broker, BrokerError, layout};
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
-use crate::subject::{self, Count, Lane};
+use crate::subject::{self, Lane};
 
 /// How long to wait before making a consumer that could not be made yet.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -275,26 +275,6 @@ impl Broker {
         let answer: Purged =
             self.api(format!("STREAM.PURGE.{stream}"), &request, || format!("empty the stream `{stream}`")).await?;
         Ok(answer.purged)
-    }
-
-    /// Adds to a counter. Not waited for.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
-    pub async fn count(
-        &self,
-        chain: &ChainName,
-        revision: Revision,
-        stage: &StageName,
-        what: Count,
-        more: u64,
-    ) -> Result<(), BrokerError> {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Incr", format!("+{more}"));
-        let subject = subject::count(chain, revision, stage, what);
-        let published = self.client.publish_with_headers(subject, headers, bytes::Bytes::new()).await;
-        published.map_err(|error| BrokerError::other("count", &error))
     }
 
     /// Says whether it was made: one that is there already and is just like this one is left alone.

@@ -1,5 +1,7 @@
 //! `pcluster status`
 
+use std::fmt::Display;
+
 use futures_util::StreamExt;
 
 use super::Context;
@@ -14,7 +16,7 @@ const SIDE_BY_SIDE: usize = 16;
 ///
 /// QUEUED are messages that wait, for their turn or for another attempt; RUNNING are items that run at this moment; DONE are items
 /// handled for good, on all nodes since the revision was deployed, and FAILED those of them that became dead letters; ITEMS/S is an
-/// average over the last seconds.
+/// average over the last seconds. - is what neither nodes nor server tell at the moment.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain; without it, all chains
@@ -32,12 +34,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         Some(chain) => vec![chain.clone()],
         None => root.chains().await?,
     };
-    let nodes = root.nodes().await?;
+    let nodes = root.settled_nodes().await?;
     let mut all = Vec::with_capacity(chains.len());
     // One chain whose entry is damaged does not hide the others; it still makes the command fail.
     let mut ended = Ok(());
     // Side by side, because one whose servers do not answer takes its time.
-    let asked = chains.iter().map(|chain| root.status(chain, &nodes));
+    let asked = chains.iter().map(|chain| root.status(chain, nodes.as_deref()));
     let mut answers = futures_util::stream::iter(asked).buffered(SIDE_BY_SIDE);
     while let Some(status) = answers.next().await {
         match status {
@@ -73,7 +75,7 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         status.chain,
         status.version,
         status.revision,
-        count(status.nodes as u64, "node"),
+        status.nodes.map_or("nodes do not answer".to_owned(), |nodes| count(nodes as u64, "node")),
         count(status.result_messages, "result message"),
         count(status.dead, "dead letter"),
     ))?;
@@ -100,9 +102,14 @@ fn row(revision: &RevisionStatus, stage: &StageStatus, several: bool) -> Vec<Str
     vec![
         name,
         stage.queued_messages.to_string(),
-        stage.running.to_string(),
-        stage.done.to_string(),
-        stage.failed.to_string(),
-        format!("{:.1}", stage.rate),
+        known(stage.running),
+        known(stage.done),
+        known(stage.failed),
+        known(stage.rate.map(|rate| format!("{rate:.1}"))),
     ]
+}
+
+/// What is not known is not shown as if it were.
+fn known(value: Option<impl Display>) -> String {
+    value.map_or("-".to_owned(), |value| value.to_string())
 }

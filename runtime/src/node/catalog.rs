@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -39,6 +40,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// How often a stopping node looks for chains that cannot be finished.
 const REFUSED_AGAIN: Duration = Duration::from_millis(100);
+/// Hops whose counts are sent side by side.
+const COUNTS: usize = 16;
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
 
@@ -214,7 +217,7 @@ impl Catalog {
         let _ = tokio::time::timeout(SETTLE, futures_util::future::join_all(all)).await;
     }
 
-    /// Sends to the server what is counted, again and again.
+    /// Works out how fast items are handled, and sends to the server what is counted, again and again.
     pub(super) fn count(&self) -> JoinHandle<()> {
         let context = Arc::clone(&self.context);
         let keeper = Keeper::new(self.board(), "send the counts");
@@ -225,19 +228,19 @@ impl Catalog {
                 count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     count.tick().await;
-                    for (key, stats) in context.board.stats() {
-                        context.send_counts(&key, &stats).await;
+                    let all = context.board.stats();
+                    for (_, stats) in &all {
+                        stats.keep_pace();
                     }
+                    context.send_all_counts(all).await;
                 }
             }
         })
     }
 
-    /// Sends to the server what was counted since the last time.
+    /// Sends to the server what it does not know yet of what was counted.
     pub async fn send_counts(&self) {
-        for (key, stats) in self.context.board.stats() {
-            self.context.send_counts(&key, &stats).await;
-        }
+        self.context.send_all_counts(self.context.board.stats()).await;
     }
 
     /// Whether all chains served are empty.
@@ -378,14 +381,23 @@ impl Context {
         Ok(hops)
     }
 
+    async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopStats>)>) {
+        futures_util::stream::iter(all)
+            .for_each_concurrent(COUNTS, async |(key, stats)| self.send_counts(&key, &stats).await)
+            .await;
+    }
+
+    /// Tells the server what was counted, and keeps it to be told again if there is no answer.
     pub(super) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
-        let more = stats.take();
-        for (what, more) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
-            if more > 0
-                && let Err(error) = self.broker.count(chain, *revision, stage, what, more).await
+        let Some(more) = stats.more() else { return };
+        for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
+            if number > 0
+                && let Err(error) = self.broker.count(chain, *revision, stage, what, number, &more.id).await
             {
                 tracing::debug!(%error, "counters were not sent");
+                return;
             }
         }
+        stats.known(&more);
     }
 }

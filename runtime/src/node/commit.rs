@@ -11,7 +11,7 @@ use super::outcome::Hop;
 use super::plan::{Bounds, FRAME_ITEMS, Piece, Plan, Share};
 use super::run::Ran;
 use super::taken::{Back, Taken};
-use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError};
+use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
 use crate::dead::Attempt;
 use crate::engine::output::{Given, Outputs, Slice};
 use crate::engine::task::Failure;
@@ -59,7 +59,9 @@ impl Hop {
         let apart = |position| Group { positions: vec![position], back: Back { delay, ..back } };
         groups.extend(deferred.into_iter().map(apart));
         groups.extend(rest.into_iter().map(|positions| Group { positions, back }));
-        self.settle(taken, outputs, &kept, &groups).await?;
+        if self.settle(taken, outputs, &kept, &groups).await? == Published::Duplicate {
+            counted = Counted { done: 0, retried: 0 };
+        }
         Ok(counted)
     }
 

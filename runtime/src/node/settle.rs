@@ -40,14 +40,15 @@ impl Hop {
         Ok(true)
     }
 
-    /// Stores what a frame leaves behind: the outputs of the items `kept`, and those to be put back.
+    /// Stores what a frame leaves behind: the outputs of the items `kept`, and those to be put back. Returns
+    /// [`Published::Duplicate`] if another run of the frame has decided: then that one counts its items.
     pub(super) async fn settle(
         &self,
         taken: &Taken,
         mut outputs: Vec<Outgoing>,
         kept: &[usize],
         back: &[Group<'_>],
-    ) -> Result<(), PublishError> {
+    ) -> Result<Published, PublishError> {
         if self.is_last {
             if !back.is_empty() {
                 if outputs.is_empty() {
@@ -57,10 +58,10 @@ impl Hop {
             }
             if self.store(&outputs).await? == Published::Duplicate {
                 let known = self.known(taken).await?;
-                return match known {
-                    Some(sequence) => self.follow(taken, sequence).await,
-                    None => Ok(()),
-                };
+                if let Some(sequence) = known {
+                    self.follow(taken, sequence).await?;
+                }
+                return Ok(Published::Duplicate);
             }
             if !back.is_empty() {
                 fault::point(Point::Claimed, taken);
@@ -69,10 +70,11 @@ impl Hop {
         }
         let first = outputs.len();
         outputs.extend(back.iter().zip(first..).map(|(group, number)| self.put_back_message(taken, group, number)));
-        self.store(&outputs).await?;
+        let published = self.store(&outputs).await?;
         self.backlog.put_back(back.len());
         fault::point(Point::Stored, taken);
-        Ok(())
+        // What the last hop puts back, another may have put back already: the results have decided.
+        Ok(if self.is_last { Published::Stored } else { published })
     }
 
     /// Puts a frame back of which nothing has run, in pieces if it is large. So many of its attempts have `failed`.
@@ -86,7 +88,7 @@ impl Hop {
         let history = with_deaths(taken, failed);
         let back = Back { lane, failed, delay, history: &history, given_up: None };
         let groups = self.groups(taken, &taken.positions(), back);
-        self.settle(taken, Vec::new(), &[], &groups).await
+        self.settle(taken, Vec::new(), &[], &groups).await.map(drop)
     }
 
     /// Puts back a frame that is given up, so that whoever gets it writes its letters.
@@ -95,16 +97,18 @@ impl Hop {
         let failed = taken.attempt - 1;
         let back = Back { lane: Lane::Retry, failed, delay: None, history: &history, given_up: Some(failure) };
         let groups = self.groups(taken, &taken.positions(), back);
-        self.settle(taken, Vec::new(), &[], &groups).await
+        self.settle(taken, Vec::new(), &[], &groups).await.map(drop)
     }
 
     /// Writes the letters of a frame that was given up.
     pub(super) async fn write_letters(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
         let letters: Vec<Outgoing> =
             (0..taken.len()).map(|position| self.letter_of(taken, position, failure)).collect();
-        self.store_each(&letters).await?;
+        let stored = letters.iter().map(|letter| self.store(std::slice::from_ref(letter)));
+        let stored = futures_util::future::try_join_all(stored).await?;
         fault::point(Point::Stored, taken);
-        self.count_failed(letters.len() as u64);
+        // One that another run has written is counted there.
+        self.count_failed(stored.iter().filter(|published| **published == Published::Stored).count() as u64);
         Ok(())
     }
 

@@ -27,26 +27,36 @@ pub struct HopStats {
     /// Messages that the server had already, from another run of the same items.
     pub duplicates: AtomicU64,
     sent: Mutex<Sent>,
+    pace: Mutex<Pace>,
 }
 
-/// What the server knows of the counters already.
-#[derive(Debug)]
+/// What the server knows of the counters already, and what it was told without an answer yet.
+#[derive(Debug, Default)]
 struct Sent {
     done: u64,
     failed: u64,
+    unanswered: Option<More>,
+}
+
+/// How fast items are handled.
+#[derive(Debug)]
+struct Pace {
+    done: u64,
     at: Instant,
     rate: f64,
 }
 
-impl Default for Sent {
+impl Default for Pace {
     fn default() -> Self {
-        Self { done: 0, failed: 0, at: Instant::now(), rate: 0.0 }
+        Self { done: 0, at: Instant::now(), rate: 0.0 }
     }
 }
 
-/// What has been added to the counters since it was last taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What has been added to the counters since the server last knew of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct More {
+    /// Tells it from others, so that it is added once however often it is sent.
+    pub id: String,
     /// Items handled for good.
     pub done: u64,
     /// Of these, the dead letters.
@@ -75,21 +85,46 @@ impl HopStats {
         Runs(&self.messages)
     }
 
-    /// Takes what was added since the last call, and works out the rate.
-    pub fn take(&self) -> More {
+    /// What the server is to be told: what it was told without an answer, if there is such, or what was added since. `None` if
+    /// it knows all.
+    pub fn more(&self) -> Option<More> {
         let mut sent = lock(&self.sent);
-        let (done, failed) = (self.done.load(Relaxed), self.failed.load(Relaxed));
-        let more = More { done: done - sent.done, failed: failed - sent.failed };
-        let seconds = sent.at.elapsed().as_secs_f64().max(f64::EPSILON);
+        if sent.unanswered.is_none() {
+            let (failed, done) = (self.failed.load(Relaxed), self.done.load(Relaxed));
+            let (done, failed) = (done - sent.done, failed - sent.failed);
+            if done + failed > 0 {
+                sent.unanswered = Some(More { id: ulid::Ulid::generate().to_string(), done, failed });
+            }
+        }
+        sent.unanswered.clone()
+    }
+
+    /// Takes note that the server knows of this.
+    pub fn known(&self, more: &More) {
+        let mut sent = lock(&self.sent);
+        if sent.unanswered.take_if(|unanswered| unanswered.id == more.id).is_some() {
+            (sent.done, sent.failed) = (sent.done + more.done, sent.failed + more.failed);
+        }
+    }
+
+    /// Items handled for good of which the server may not know yet.
+    fn uncounted(&self) -> u64 {
+        self.done.load(Relaxed).saturating_sub(lock(&self.sent).done)
+    }
+
+    /// Works out the rate, a few times a second.
+    pub fn keep_pace(&self) {
+        let mut pace = lock(&self.pace);
+        let done = self.done.load(Relaxed);
+        let seconds = pace.at.elapsed().as_secs_f64().max(f64::EPSILON);
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-        let now = more.done as f64 / seconds;
-        let rate = sent.rate + RATE_WEIGHT * (now - sent.rate);
-        *sent = Sent { done, failed, at: Instant::now(), rate: if rate < 0.01 { 0.0 } else { rate } };
-        more
+        let now = (done - pace.done) as f64 / seconds;
+        let rate = pace.rate + RATE_WEIGHT * (now - pace.rate);
+        *pace = Pace { done, at: Instant::now(), rate: if rate < 0.01 { 0.0 } else { rate } };
     }
 
     fn rate(&self) -> f64 {
-        lock(&self.sent).rate
+        lock(&self.pace).rate
     }
 }
 
@@ -182,6 +217,7 @@ impl Board {
             retried: stats.retried.load(Relaxed),
             duplicates: stats.duplicates.load(Relaxed),
             rate: stats.rate(),
+            uncounted: stats.uncounted(),
         };
         self.stats().into_iter().map(report).collect()
     }
@@ -209,12 +245,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_is_not_taken_again() {
+    fn what_the_server_has_not_answered_is_told_again_and_what_it_knows_is_not() {
         let stats = HopStats::default();
+        assert_eq!(stats.more(), None);
         stats.done.store(5, Relaxed);
         stats.failed.store(1, Relaxed);
-        assert_eq!(stats.take(), More { done: 5, failed: 1 });
-        assert_eq!(stats.take(), More { done: 0, failed: 0 });
+        let first = stats.more().expect("something new");
+        assert_eq!((first.done, first.failed), (5, 1));
+        stats.done.store(7, Relaxed);
+        assert_eq!(stats.more(), Some(first.clone()), "the same again, or the server would add it twice");
+        assert_eq!(stats.uncounted(), 7);
+        stats.known(&first);
+        stats.known(&first);
+        let second = stats.more().expect("something new");
+        assert_eq!((second.done, second.failed, stats.uncounted()), (2, 0, 2));
+        assert_ne!(second.id, first.id);
+        stats.known(&second);
+        assert_eq!((stats.more(), stats.uncounted()), (None, 0));
     }
 
     #[test]

@@ -1,11 +1,19 @@
 //! What the chains and nodes are doing.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use super::{Root, RootError};
-use crate::broker::service::{NodeReport, Problem};
+use crate::broker::BrokerError;
+use crate::broker::service::{HopReport, NodeReport, Problem};
 use crate::name::ChainName;
 use crate::subject;
+
+/// How long to wait for the last counts of nodes that have nothing to do.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A chain at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,8 +26,8 @@ pub struct ChainStatus {
     pub revision: u64,
     /// Whether items may be fed.
     pub open: bool,
-    /// Nodes that serve it.
-    pub nodes: usize,
+    /// Nodes that serve it; `None` if nodes are there and none of them answers.
+    pub nodes: Option<usize>,
     /// Messages of results that no puller has confirmed yet. A message may hold many results.
     pub result_messages: u64,
     /// Dead letters.
@@ -50,14 +58,14 @@ pub struct StageStatus {
     pub stage: String,
     /// Messages that wait, for their turn or for another attempt. A message may hold many items.
     pub queued_messages: u64,
-    /// Items that run.
-    pub running: u64,
-    /// Items handled for good, well or not, by any node at any time.
-    pub done: u64,
+    /// Items that run; `None` if nodes are there and none of them answers.
+    pub running: Option<u64>,
+    /// Items handled for good, well or not, by any node at any time; `None` if the server does not say.
+    pub done: Option<u64>,
     /// Of these, the dead letters.
-    pub failed: u64,
-    /// Items handled per second, over the last few seconds.
-    pub rate: f64,
+    pub failed: Option<u64>,
+    /// Items handled per second, over the last few seconds; `None` if nodes are there and none of them answers.
+    pub rate: Option<f64>,
 }
 
 /// What is wrong with a node that serves a chain, or why it cannot serve it.
@@ -75,42 +83,65 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the connection is closed, or nodes are there and none of them answers.
     pub async fn nodes(&self) -> Result<Vec<NodeReport>, RootError> {
         Ok(self.broker.nodes().await?)
     }
 
-    /// One chain, as its streams and the nodes that answer tell of it.
+    /// The nodes that answer, once those that have nothing to do have told the counters of all that they have done. Waits a
+    /// moment for that. `None` if nodes are there and none of them answers.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn settled_nodes(&self) -> Result<Option<Vec<NodeReport>>, RootError> {
+        let started = Instant::now();
+        loop {
+            let nodes = match self.broker.nodes().await {
+                Err(BrokerError::Timeout(_)) => return Ok(None),
+                nodes => nodes?,
+            };
+            let is_quiet = |hop: &&HopReport| hop.running == 0 && hop.messages == 0;
+            let mut quiet = nodes.iter().flat_map(|node| &node.hops).filter(is_quiet);
+            if started.elapsed() > SETTLE || quiet.all(|hop| hop.uncounted == 0) {
+                return Ok(Some(nodes));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// One chain, as its streams and the nodes that answer tell of it. `nodes` is `None` if nodes are there and none of them
+    /// answers.
     ///
     /// # Errors
     ///
     /// If there is no such chain, or the server does not answer.
-    pub async fn status(&self, chain: &ChainName, nodes: &[NodeReport]) -> Result<ChainStatus, RootError> {
+    pub async fn status(&self, chain: &ChainName, nodes: Option<&[NodeReport]>) -> Result<ChainStatus, RootError> {
         let (registry, marked) = self.chain(chain).await?;
         let state = marked.state;
-        let counts = self.broker.counts(chain).await?;
         let held = self.broker.unfinished_by_hop(chain).await?;
         let untaken = self.broker.untaken(chain, &subject::results_stream(chain)).await?;
         let mut revisions = Vec::with_capacity(state.live.len());
         for &revision in &state.live {
             let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
+            let counts = self.broker.counts(chain, revision).await?;
             let stages = checked.stages.iter().map(|stage| {
                 let key = (revision, stage.name.clone());
-                let hops = nodes.iter().flat_map(|node| &node.hops).filter(|hop| {
+                let hops = nodes.unwrap_or_default().iter().flat_map(|node| &node.hops).filter(|hop| {
                     hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
                 });
                 let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
                     (running + hop.running, messages + hop.messages, rate + hop.rate)
                 });
-                let count = counts.get(&key).copied().unwrap_or_default();
+                let count = counts.as_ref().map(|counts| counts.get(&stage.name).copied().unwrap_or_default());
                 let held = held.get(&key).copied().unwrap_or(0);
                 StageStatus {
                     stage: stage.name.to_string(),
                     queued_messages: held.saturating_sub(messages),
-                    running,
-                    done: count.done,
-                    failed: count.failed,
-                    rate,
+                    running: nodes.map(|_| running),
+                    done: count.map(|count| count.done),
+                    failed: count.map(|count| count.failed),
+                    rate: nodes.map(|_| rate),
                 }
             });
             revisions.push(RevisionStatus {
@@ -126,11 +157,14 @@ impl Root {
             version: active.map(|active| active.version.clone()).unwrap_or_default(),
             revision: state.active.number(),
             open: state.open,
-            nodes: nodes.iter().filter(|node| node.hops.iter().any(|hop| hop.chain == chain.as_str())).count(),
+            nodes: nodes.map(|nodes| {
+                let serves = |node: &&NodeReport| node.hops.iter().any(|hop| hop.chain == chain.as_str());
+                nodes.iter().filter(serves).count()
+            }),
             result_messages: untaken.queued + untaken.running,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
-            problems: problems(chain, nodes),
+            problems: problems(chain, nodes.unwrap_or_default()),
         })
     }
 }

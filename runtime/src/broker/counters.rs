@@ -1,0 +1,116 @@
+//! The counters of all chains: what each stage of each revision has handled, over all nodes and all time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use super::{Broker, BrokerError};
+use crate::name::{ChainName, Revision, StageName};
+use crate::subject::{self, COUNT_STREAM, Count};
+
+/// The server answers at once; an account that may not ask gets no answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a stage has handled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Items handled for good, well or not.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+}
+
+impl Broker {
+    /// Adds to a counter, and waits for the server's word. What was added under this id within the last two minutes is not
+    /// added again.
+    ///
+    /// # Errors
+    ///
+    /// If it is not known to be added.
+    pub async fn count(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        stage: &StageName,
+        what: Count,
+        more: u64,
+        id: &str,
+    ) -> Result<(), BrokerError> {
+        let subject = subject::count(chain, revision, stage, what);
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Incr", format!("+{more}"));
+        headers.insert(NATS_MESSAGE_ID, format!("{subject}.{id}"));
+        self.put(subject.clone(), headers, Bytes::new(), || format!("add to the counter `{subject}`")).await
+    }
+
+    /// What the stages of a revision have handled; `None` if the server does not say.
+    ///
+    /// Each revision and kind of counter is asked for by itself: the server answers for at most 1,024 subjects at once.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn counts(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+    ) -> Result<Option<BTreeMap<StageName, Counts>>, BrokerError> {
+        let mut counts: BTreeMap<StageName, Counts> = BTreeMap::new();
+        for what in [Count::Done, Count::Failed] {
+            let Some(values) = self.counters(subject::counts_of(chain, revision, what)).await? else { return Ok(None) };
+            for (name, value) in values {
+                let Some((_, stage, _)) = subject::parse_count(&name) else { continue };
+                let count = counts.entry(stage).or_default();
+                match what {
+                    Count::Done => count.done = value,
+                    Count::Failed => count.failed = value,
+                }
+            }
+        }
+        Ok(Some(counts))
+    }
+
+    /// The counters of a pattern, by their subjects; `None` if the server does not say.
+    async fn counters(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
+        let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let request = json!({ "multi_last": [pattern] }).to_string();
+        let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
+        self.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
+        let mut values = BTreeMap::new();
+        while let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, answers.next()).await {
+            match answer.status.map(|status| status.as_u16()) {
+                None => {}
+                // The end of the answer; no message.
+                Some(204 | 404) => return Ok(Some(values)),
+                Some(_) => return Ok(None),
+            }
+            let name = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Subject"));
+            if let Some(name) = name {
+                values.insert(name.as_str().to_owned(), read_counter(&answer.payload));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the counters of a chain.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn purge_counts(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        self.purge(COUNT_STREAM, Some(&subject::counts(chain))).await.map(drop)
+    }
+}
+
+/// A counter is stored as `{"val":"7"}`.
+fn read_counter(payload: &[u8]) -> u64 {
+    let value: Option<Value> = serde_json::from_slice(payload).ok();
+    value.and_then(|value| value.get("val")?.as_str()?.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,62 @@
+//! `status`: what it counts is exact, and what is not known is not shown as if it were.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Cluster, eventually, lines, probe_chain};
+
+/// The counts of the only stage of the chain `counted`.
+fn done(cluster: &Cluster) -> (Value, Value) {
+    let stage = cluster.status("counted")["revisions"][0]["stages"][0].clone();
+    (stage["done"].clone(), stage["failed"].clone())
+}
+
+#[test]
+fn what_is_done_is_counted_exactly_after_many_deploys_and_while_counters_cannot_be_stored() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("counted", &["obey"], "retry = { attempts = 1 }"));
+    // As a thousand deploys before would have left behind.
+    for revision in 1_000..1_600 {
+        for what in ["done", "failed"] {
+            let subject = format!("pcluster.counted.count.{revision}.obey.{what}");
+            client.publish(&subject, &[("Nats-Incr", "+1")], "").unwrap();
+        }
+    }
+    let node = cluster.node("a");
+    let mut fed = 0;
+    for _ in 0..3 {
+        cluster
+            .run_with_input(&["feed", "counted"], lines(["a", "b", "fatal", "c"].map(|item| json!(item))))
+            .succeeded();
+        cluster.ok(&["wait", "counted"]);
+        fed += 4;
+        // At once, and not only when the node has sent what it has counted.
+        assert_eq!(done(&cluster), (json!(fed), json!(fed / 4)));
+    }
+
+    // What cannot be stored at the moment is counted later, once.
+    client.with(async |jetstream| jetstream.delete_stream("PCLUSTER_COUNT").await.unwrap());
+    cluster.run_with_input(&["feed", "counted"], lines(["d", "e"].map(|item| json!(item)))).succeeded();
+    cluster.ok(&["wait", "counted"]);
+    assert_eq!(done(&cluster), (Value::Null, Value::Null), "nobody knows");
+    assert!(cluster.ok(&["status", "counted"]).contains(" - "), "{}", cluster.ok(&["status", "counted"]));
+    cluster.deploy(&probe_chain("other", &["echo"], ""));
+    eventually("the counts are there", || (done(&cluster) == (json!(2), json!(0))).then_some(()));
+
+    // A node that does not answer is not one that is not there.
+    node.signal("STOP");
+    let status = cluster.status("counted");
+    assert_eq!((&status["nodes"], &status["revisions"][0]["stages"][0]["running"]), (&Value::Null, &Value::Null));
+    assert!(cluster.ok(&["status", "counted"]).contains("nodes do not answer"));
+    node.signal("CONT");
+    cluster.until("counted", "it answers again", |status| status["nodes"] == 1);
+
+    // The counters of revisions that never come back go with them.
+    cluster.ok(&["reset", "counted"]);
+    cluster.ok(&["feed", "counted", "g"]);
+    assert_eq!(cluster.pull_all("counted").len(), 9 + 2 + 1);
+    eventually("old counters are gone", || {
+        let left = client.by_subject("PCLUSTER_COUNT");
+        left.keys().all(|subject| !subject.starts_with("pcluster.counted.count.1.")).then_some(())
+    });
+}
