@@ -14,8 +14,9 @@ const AHEAD_MAX: u64 = 512;
 const AHEAD_BYTES: u64 = 64 << 20;
 /// A frame that takes a node longer than this is shared with others, in pieces that take about as long.
 pub(super) const SHARE_AFTER: Duration = Duration::from_millis(250);
-/// A frame is cut into about so many pieces as long as nobody knows how long its items take.
-const UNKNOWN_PIECES: usize = 64;
+/// A frame is cut into no more pieces than about this at once: as many as long as nobody knows how long its items take. A piece
+/// that takes long is cut again, so that a machine that was held up for a moment does not take quick items to be heavy.
+const PIECES: usize = 64;
 /// So few items stay together if nobody knows how long they take and a node can run them all at once: to share them would save
 /// little.
 const FEW: usize = 4;
@@ -71,14 +72,14 @@ impl Pace {
 pub(super) fn piece(items: usize, concurrency: u64, time: Option<Duration>) -> usize {
     let Some(time) = time else {
         let is_few = items <= FEW && items as u64 <= concurrency;
-        return if is_few { items } else { items.div_ceil(UNKNOWN_PIECES).max(1) };
+        return if is_few { items } else { items.div_ceil(PIECES).max(1) };
     };
     let rounds = u32::try_from((items as u64).div_ceil(concurrency.max(1))).unwrap_or(u32::MAX);
     if time.saturating_mul(rounds) <= SHARE_AFTER {
         return items;
     }
     let fit = SHARE_AFTER.as_nanos() / time.as_nanos().max(1);
-    usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, items)
+    usize::try_from(fit).unwrap_or(usize::MAX).clamp(items.div_ceil(PIECES), items)
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
@@ -121,6 +122,7 @@ mod tests {
             ("unless they would wait for each other", 4, 3, None, 1),
             ("heavy items go by themselves, however few", 2, 32, Some(2_000 * MILLIS), 1),
             ("so do they where one node could run them all at once", 8, 32, Some(10_000 * MILLIS), 1),
+            ("very many do so in two steps", 256, 32, Some(2_000 * MILLIS), 4),
             ("quick ones stay together", 256, 32, Some(MILLIS), 256),
             ("also with a single turn, while that takes a moment", 200, 1, Some(MILLIS), 200),
             ("and in pieces that take as long after that", 900, 1, Some(MILLIS), 250),
