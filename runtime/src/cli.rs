@@ -21,11 +21,13 @@ pub mod pull;
 pub mod reset;
 pub mod server;
 pub mod status;
+mod suggest;
 pub mod wait;
 pub mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,7 +37,8 @@ use crate::broker::Address;
 use crate::broker::waiting::{Wait, Waiting};
 use crate::config::{self as settings, Settings, Sources};
 use crate::root::Root;
-use exit::Exit;
+use crate::shutdown::{self, Ending};
+use exit::{Exit, Interrupted, Usage};
 use output::Output;
 
 /// Runs chains of sandboxed WebAssembly tasks over NATS JetStream.
@@ -43,7 +46,7 @@ use output::Output;
 /// A chain is a list of stages. Each stage takes one item and gives none, one or many. Start with `pcluster dev chain.toml`,
 /// which needs nothing else running; on a cluster, run `pcluster node` on as many machines as you like.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = format!("{}\n{SETTINGS_HELP}", exit::HELP))]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -51,8 +54,8 @@ pub struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS,\n6 a node that cannot go on and must be started again.\n\
-    Settings come from defaults, pcluster.toml, PCLUSTER_* and flags, in this order; `pcluster config` shows them.";
+const SETTINGS_HELP: &str =
+    "Settings come from defaults, pcluster.toml, PCLUSTER_* and flags, in this order; `pcluster config` shows them.";
 
 /// Flags that every command takes.
 #[derive(Debug, clap::Args)]
@@ -113,9 +116,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// If no usable server answers.
+    /// If no usable server answers, or a signal comes first.
     pub async fn root(&self) -> anyhow::Result<Root> {
-        self.root_at(&self.settings.address).await
+        tokio::select! {
+            root = self.root_at(&self.settings.address) => root,
+            signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
+        }
     }
 
     async fn root_at(&self, address: &Address) -> anyhow::Result<Root> {
@@ -128,7 +134,10 @@ impl Context {
 /// Parses the process's arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return suggest::answer(error),
+    };
     if let Command::Compile(args) = &cli.command {
         return compile::run(args);
     }
@@ -138,7 +147,7 @@ pub fn main() -> ExitCode {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
             let exit = Exit::of(&error);
-            if !output::is_closed_pipe(&error) {
+            if exit::is_worth_saying(&error) {
                 output.error(&error);
             }
             exit.into()
@@ -147,20 +156,63 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
-    let settings = resolve(&cli)?;
+    let environment = environment(std::env::vars_os())?;
+    let mistyped = settings::mistyped(&environment);
+    let settings = resolve(&cli, environment)?;
     let (default_log, with_time) = match cli.command {
         Command::Node(_) => ("info", true),
         _ => ("warn", false),
     };
     let filter = settings.log.clone().unwrap_or_else(|| default_log.to_owned());
     crate::telemetry::start(&filter, with_time).map_err(exit::Usage)?;
+    for (name, meant) in &mistyped {
+        output.note(&format!("the environment variable {name} is no setting; did you mean {meant}?"));
+    }
     let context = Context { settings, output: output.clone(), wait: cli.global.wait };
     // One thread talks to the server fastest; guests have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let ended = runtime.block_on(dispatch(cli.command, &context));
+    let ended = runtime.block_on(until_told(cli.command, &context));
     // Reading standard input cannot be interrupted, and nothing that still runs matters any more.
     runtime.shutdown_background();
     ended
+}
+
+impl Command {
+    /// How it ends when it is told to stop.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Node(_) | Self::Dev(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_) => Ending::InOrder,
+            Self::Dead(args) if args.retries() => Ending::InOrder,
+            _ => Ending::AtOnce,
+        }
+    }
+
+    /// Whether all that it does is to show something, so that it is done when nobody looks any more.
+    fn only_shows(&self) -> bool {
+        match self {
+            Self::Watch(_) | Self::Logs(_) | Self::Status(_) | Self::Nodes(_) => true,
+            Self::Dead(args) => args.only_shows(),
+            _ => false,
+        }
+    }
+}
+
+/// Runs a command to its end, to the signal that ends it at once, or until what it shows is not looked at any more.
+async fn until_told(command: Command, context: &Context) -> anyhow::Result<()> {
+    let (ending, only_shows) = (command.ending(), command.only_shows());
+    shutdown::listen(ending);
+    let told = async {
+        match ending {
+            Ending::AtOnce => shutdown::requested().await,
+            Ending::InOrder => std::future::pending().await,
+        }
+    };
+    let closed = async { if only_shows { context.output.closed().await } else { std::future::pending().await } };
+    tokio::select! {
+        ended = dispatch(command, context) => ended,
+        signal = told => Err(Interrupted::by(signal).into()),
+        () = closed => Ok(()),
+    }
 }
 
 async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
@@ -188,10 +240,8 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// The one place where the process's environment is read.
-fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
-    let environment: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| name.starts_with(settings::ENVIRONMENT_PREFIX)).collect();
+/// The settings, from the process's environment too.
+fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<Settings> {
     let folder = |variable: &str, below_home: &str| {
         let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         given.or_else(|| std::env::home_dir().map(|home| home.join(below_home)))
@@ -199,14 +249,13 @@ fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
     let mut files = vec![PathBuf::from(settings::FILE)];
     files.extend(folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("pcluster").join(settings::FILE)));
     let mut flags = BTreeMap::new();
-    let path = |path: &PathBuf| path.display().to_string();
     cli.global.connection.flags(&mut flags);
     flags.extend(cli.global.log.clone().map(|value| ("log", value)));
     match &cli.command {
         Command::Node(args) => args.host.flags(&mut flags),
         Command::Dev(args) => {
             args.host.flags(&mut flags);
-            flags.extend(args.nats_server.as_ref().map(|value| ("nats_server", path(value))));
+            flags.extend(path_flag("nats_server", args.nats_server.as_deref())?);
         }
         _ => {}
     }
@@ -216,6 +265,26 @@ fn resolve(cli: &Cli) -> anyhow::Result<Settings> {
     let node = format!("{}-{}", crate::node::host_name(), std::process::id());
     let cache = folder("XDG_CACHE_HOME", ".cache");
     Ok(Settings::resolve(&sources, &settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget()))?)
+}
+
+/// The settings in the environment. Other variables may hold anything.
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Usage> {
+    let mut settings = BTreeMap::new();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(settings::ENVIRONMENT_PREFIX)) else { continue };
+        let value = value.into_string().map_err(|_| Usage(format!("the environment variable {name} is not UTF-8")))?;
+        settings.insert(name.to_owned(), value);
+    }
+    Ok(settings)
+}
+
+/// A path that was given by a flag, as a setting.
+fn path_flag(key: &'static str, path: Option<&Path>) -> Result<Option<(&'static str, String)>, Usage> {
+    let Some(path) = path else { return Ok(None) };
+    match path.to_str() {
+        Some(text) => Ok(Some((key, text.to_owned()))),
+        None => Err(Usage(format!("--{}: the path `{}` is not UTF-8", key.replace('_', "-"), path.display()))),
+    }
 }
 
 /// Reads a duration as people write it.
@@ -236,6 +305,19 @@ fn timeout(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn only_settings_must_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let wrong = || OsString::from_vec(vec![b'a', 0xff]);
+        let of = |name: OsString, value: OsString| environment(std::iter::once((name, value)));
+        assert_eq!(of("OTHER".into(), wrong()).expect("not looked at").len(), 0);
+        assert_eq!(of(wrong(), "x".into()).expect("not looked at").len(), 0);
+        assert_eq!(of("PCLUSTER_NATS".into(), "nats://a".into()).expect("text")["PCLUSTER_NATS"], "nats://a");
+        let error = of("PCLUSTER_NATS".into(), wrong()).expect_err("no text");
+        assert_eq!(error.to_string(), "the environment variable PCLUSTER_NATS is not UTF-8");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

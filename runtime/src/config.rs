@@ -146,6 +146,23 @@ pub enum ConfigError {
     },
 }
 
+/// Variables in the environment that look like settings and are none, each with the one that was meant. Others are not
+/// pcluster's to judge.
+#[must_use]
+pub fn mistyped(environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    /// Services that are called pcluster-nats have variables of their own, such as `PCLUSTER_NATS_PORT`.
+    const DIFFERENCE: usize = 2;
+    let known: Vec<String> = SETTINGS.iter().map(|setting| setting.key.to_uppercase()).collect();
+    let keys = environment.keys().filter_map(|name| Some((name, name.strip_prefix(ENVIRONMENT_PREFIX)?)));
+    let unknown = keys.filter(|(_, key)| !known.iter().any(|known| known == key));
+    let near = unknown.filter_map(|(name, key)| {
+        let alike = known.iter().map(String::as_str).filter(|known| known.len().abs_diff(key.len()) <= DIFFERENCE);
+        let near = nearest(key, alike)?;
+        Some((name.clone(), format!("{ENVIRONMENT_PREFIX}{near}")))
+    });
+    near.collect()
+}
+
 impl Settings {
     /// Resolves and checks all settings. `defaults` gives those that depend on the machine.
     ///
@@ -450,6 +467,15 @@ mod tests {
             error.to_string(),
             "the setting `grace` from environment PCLUSTER_GRACE: `soon` is not a duration; write one like \"30s\""
         );
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_found_and_others_are_left_alone() {
+        let names = ["PCLUSTER_NATZ", "PCLUSTER_NATS", "PCLUSTER_INSTANCE", "PCLUSTER_NATS_PORT", "PCLUSTER_"];
+        let environment = names.map(|name| (name.to_owned(), String::new())).into();
+        let pair = |typed: &str, meant: &str| (typed.to_owned(), meant.to_owned());
+        let found = [pair("PCLUSTER_INSTANCE", "PCLUSTER_INSTANCES"), pair("PCLUSTER_NATZ", "PCLUSTER_NATS")];
+        assert_eq!(mistyped(&environment), found);
     }
 
     #[test]

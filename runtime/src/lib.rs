@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`name`], [`chain`], [`subject`], [`frame`], [`log`], [`dead`], [`wire`](mod@wire) | pure: names, manifests, the wire; no I/O |
+//! | [`text`] | pure: text and times as a terminal shows them |
 //! | [`broker`] | NATS; the only module that names `async_nats` |
 //! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
 //! | [`node`] | takes items and runs them |
@@ -33,4 +34,5 @@ pub mod root;
 pub mod shutdown;
 pub mod subject;
 pub mod telemetry;
+pub mod text;
 pub mod wire;

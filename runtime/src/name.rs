@@ -227,16 +227,20 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The known name nearest to a mistyped one, if one is near enough to be worth suggesting.
+/// The known name nearest to a mistyped one, if one is near enough to be worth suggesting: it is made of what was typed by
+/// changing at most a third of it, or one begins with the other.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Below this Jaro-Winkler similarity a suggestion confuses more than it helps.
-    const NEAR: f64 = 0.7;
-    known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(typed, name), name))
-        .filter(|(similarity, _)| *similarity > NEAR)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, name)| name)
+    /// A beginning that is shorter says nothing.
+    const BEGINNING: usize = 3;
+    let typed = typed.to_lowercase();
+    let distance = |name: &str| {
+        let name = name.to_lowercase();
+        let (shorter, longer) = if typed.len() < name.len() { (&typed, &name) } else { (&name, &typed) };
+        let distance = strsim::damerau_levenshtein(&typed, &name);
+        let is_near = distance <= (longer.chars().count() / 3).max(1);
+        (is_near || (shorter.len() >= BEGINNING && longer.starts_with(shorter.as_str()))).then_some(distance)
+    };
+    known.into_iter().filter_map(|name| Some((distance(name)?, name))).min().map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -270,7 +274,16 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_suggested_only_when_near() {
-        assert_eq!(nearest("exmaple", ["text", "example"]), Some("example"));
-        assert_eq!(nearest("zzz", ["text", "example"]), None);
+        let known = ["text", "example", "parse", "orders-2026", "stop", "reset"];
+        for (typed, near) in [
+            ("exmaple", Some("example")),
+            ("PRASE", Some("parse")),
+            ("orders", Some("orders-2026")),
+            ("zzz", None),
+            ("history", None),
+            ("delete", None),
+        ] {
+            assert_eq!(nearest(typed, known), near, "{typed}");
+        }
     }
 }

@@ -29,6 +29,7 @@ pub mod pull;
 pub mod pulled;
 pub mod reset;
 pub mod result;
+mod stages;
 pub mod status;
 pub mod wait;
 
@@ -64,6 +65,16 @@ pub enum RootError {
     NoChain {
         /// The chain that was asked for.
         chain: String,
+        /// What to do.
+        hint: String,
+    },
+    /// No such stage.
+    #[error("{place} has no stage `{stage}`; {hint}")]
+    NoStage {
+        /// Where it was looked for, in words.
+        place: String,
+        /// The stage that was asked for.
+        stage: StageName,
         /// What to do.
         hint: String,
     },

@@ -87,7 +87,7 @@ fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
     for follower in [&mut logs, &mut watch] {
         follower.said(LOST);
         follower.signal("INT");
-        assert_eq!(follower.ended(), Some(0), "{}", follower.stderr());
+        assert_eq!(follower.ended(), Some(130), "{}", follower.stderr());
     }
     for (late, said) in [
         (&mut pull, "no result for 6s"),

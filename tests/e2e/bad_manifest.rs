@@ -7,7 +7,7 @@ const BAD_STAGES: [(&str, &str); 18] = [
     ("concurency = 3", "line 6: unknown key `concurency`; did you mean `concurrency`?"),
     ("zzz = 3", "line 6: unknown key `zzz`; known here are `name`, `plugin`"),
     ("retry = { attempt = 3 }", "line 6: unknown key `attempt`; did you mean `attempts`?"),
-    ("concurrency = \"many\"", "line 6: invalid type: string \"many\""),
+    ("concurrency = \"many\"", "line 6: `concurrency`: invalid type: string \"many\""),
     ("concurrency = -1", "line 6: "),
     ("concurrency = 0", "stage `echo`: `concurrency`: must be at least 1"),
     ("max_in_flight = 0", "stage `echo`: `max_in_flight`: must be at least 1"),
@@ -34,7 +34,7 @@ const BAD_CHAINS: [(&str, &str); 14] = [
     ("name = \"My.Chain\"\nversion = \"1\"", "the chain name `My.Chain` has the character 'M'; allowed are lower-case"),
     ("name = \"\"\nversion = \"1\"", "a chain name must not be empty"),
     ("name = \"a\"\nversion = \"1 beta\"", "the version `1 beta` has the character ' '"),
-    ("name = \"a\"\nversion = 1.0", "line 2: invalid type: floating point `1.0`, expected a string"),
+    ("name = \"a\"\nversion = 1.0", "line 2: `version`: invalid type: floating point `1.0`, expected a string"),
     ("name = \"a\"\nversion = \"1\"\n[input]\nformat = \"xml\"", "line 4: `xml` is not known; known here are `cbor`"),
     (
         "name = \"a\"\nversion = \"1\"\n[queue]\nlimit = 0\n[[stage]]\nname = \"b\"\nplugin = \"c.wasm\"",

@@ -89,7 +89,7 @@ fn show_tells_all_that_is_known_of_a_letter() {
     for said in [
         "dead letter 2 of mixed 1.0 (r1), stage drop_odd\n",
         "  fed as    bad\n",
-        "  by node   a\n",
+        " by node a\n",
         "  failure   undecodable, after 1 attempt\n",
         "  reason    not JSON: EOF while parsing a value",
         "  headers:\n    X-Customer: ada\n",

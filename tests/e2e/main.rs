@@ -23,6 +23,7 @@ mod dead;
 mod deaths;
 mod deploys;
 mod dev;
+mod exits;
 mod failures;
 mod feed;
 mod formats;

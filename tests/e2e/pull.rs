@@ -90,7 +90,7 @@ fn a_puller_that_is_told_to_stop_gives_back_what_it_has_not_shown() {
     cluster.run_with_input(&["feed", "pulled"], lines(0..2_000)).succeeded();
     eventually("it shows some", || (!pull.stdout().is_empty()).then_some(()));
     pull.signal("INT");
-    assert_eq!(pull.ended(), Some(0), "{}", pull.stderr());
+    assert_eq!(pull.ended(), Some(130), "{}", pull.stderr());
     let all = [json_lines(&pull.stdout()), cluster.pull_all("pulled")].concat();
     assert_eq!(numbers(&all), (0..2_000).collect::<Vec<_>>());
 }
@@ -108,7 +108,7 @@ fn watch_sees_every_result_and_takes_none() {
     cluster.ok(&["feed", "pulled", "4"]);
     watch.printed("4");
     watch.signal("INT");
-    assert_eq!(watch.ended(), Some(0), "{}", watch.stderr());
+    assert_eq!(watch.ended(), Some(130), "{}", watch.stderr());
     assert_eq!(cluster.status("pulled")["result_messages"], 2, "messages that nobody took");
     assert_eq!(numbers(&cluster.pull_all("pulled")), [1, 2, 3, 4]);
     // What was taken is still kept, and can be watched.

@@ -98,10 +98,10 @@ impl Broker {
             From::Newest => json!({ "deliver_policy": "last_per_subject" }),
             From::Now => after(self.stream_facts(stream).await?.last_sequence),
             From::Behind(sequence) => after(sequence),
-            From::Ago(ago) => {
-                let time = OffsetDateTime::from(SystemTime::now() - ago).format(&Rfc3339).unwrap_or_default();
-                json!({ "deliver_policy": "by_start_time", "opt_start_time": time })
-            }
+            From::Ago(ago) => match moment(ago) {
+                Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
+                None => json!({ "deliver_policy": "all" }),
+            },
         };
         let Opened { queue, created, pending } = self.open(stream, &subjects, &start).await?;
         let (stream, complaint) = (stream.to_owned(), Complaint::default());
@@ -131,6 +131,12 @@ impl Broker {
         let made: Made = self.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
         Ok(Opened { queue: self.queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
     }
+}
+
+/// The moment so long ago, as the server reads it. `None`: no message is as old as that.
+pub(super) fn moment(ago: Duration) -> Option<String> {
+    let time = SystemTime::now().checked_sub(ago).filter(|time| *time > SystemTime::UNIX_EPOCH)?;
+    OffsetDateTime::from(time).format(&Rfc3339).ok()
 }
 
 /// The start behind a place.

@@ -6,7 +6,7 @@
 //! Many are read from any server that has a copy, which may lag behind; single ones from the stream's leader.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
 use async_nats::{Message, StatusCode};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::ask::AGAIN_EARLY;
 use super::error::code;
+use super::follow::moment;
 use super::queue::Delivery;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
 use crate::frame::Headers;
@@ -81,8 +82,7 @@ impl Broker {
     /// If there is no such stream, or the server does not answer.
     pub async fn kept(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<KeptReader, BrokerError> {
         let last = self.stream_facts(stream).await?.last_sequence;
-        let start = since.and_then(|since| SystemTime::now().checked_sub(since));
-        let next = match start.and_then(|start| OffsetDateTime::from(start).format(&Rfc3339).ok()) {
+        let next = match since.and_then(moment) {
             Some(time) => Next::Since(time),
             None => Next::At(1),
         };

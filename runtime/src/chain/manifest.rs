@@ -152,7 +152,10 @@ impl Manifest {
         let line_at = |start| text.get(..start).unwrap_or(text).matches('\n').count() + 1;
         let mut manifest: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            ManifestError { line: line_at(start), message: explain(error.message()) }
+            ManifestError {
+                line: line_at(start),
+                message: explain(error.message(), key_before(text.get(..start).unwrap_or_default())),
+            }
         })?;
         if manifest.wire.is_some() {
             let message = "unknown key `wire`; deploying writes it, leave it out".to_owned();
@@ -163,8 +166,27 @@ impl Manifest {
     }
 }
 
-/// Adds what to do to a message of the TOML reader.
-fn explain(message: &str) -> String {
+/// The key that a value belongs to, by what stands before the value; for an element of a list, the list's.
+fn key_before(text: &str) -> Option<&str> {
+    let line = text.rsplit('\n').find(|line| line.contains('='))?;
+    let before = line.rsplit_once('=')?.0.trim_end();
+    let key = before.rsplit(|character: char| !(character.is_alphanumeric() || "_-".contains(character))).next()?;
+    Some(key).filter(|key| !key.is_empty())
+}
+
+/// What a number would have to be, for keys whose values have a unit.
+fn unit(key: &str) -> &'static str {
+    match key {
+        "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" => {
+            "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\""
+        }
+        "max_bytes" | "memory" => "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\"",
+        _ => "",
+    }
+}
+
+/// Adds what to do to a message of the TOML reader. `key` is the key whose value it is about.
+fn explain(message: &str, key: Option<&str>) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), names.as_slice()) {
         return match nearest(unknown, known.iter().copied()) {
@@ -175,9 +197,16 @@ fn explain(message: &str) -> String {
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown variant"), names.as_slice()) {
         return format!("`{unknown}` is not known; known here are {}", quoted(known));
     }
-    match message.strip_prefix("missing field ") {
-        Some(field) => format!("the key {field} is missing"),
-        None => message.lines().collect::<Vec<_>>().join(", "),
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("the key {field} is missing");
+    }
+    let message = message.lines().collect::<Vec<_>>().join(", ");
+    match key {
+        Some(key) if message.starts_with("invalid ") => {
+            let unit = if message.contains("a string") { unit(key) } else { "" };
+            format!("`{key}`: {message}{unit}")
+        }
+        _ => message,
     }
 }
 
@@ -211,7 +240,23 @@ mod tests {
     #[test]
     fn a_missing_key_and_a_wrong_kind_are_named_with_their_line() {
         assert_eq!(error("[[stage]]\nname = \"s\"\n"), "line 3: the key `plugin` is missing");
-        assert_eq!(error("[queue]\nlimit = \"many\"\n"), "line 4: invalid type: string \"many\", expected u64");
+        assert_eq!(
+            error("[queue]\nlimit = \"many\"\n"),
+            "line 4: `limit`: invalid type: string \"many\", expected u64"
+        );
+        let duration = "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\"";
+        let stage = |rest: &str| error(&format!("[[stage]]\nname = \"s\"\nplugin = \"p\"\n{rest}\n"));
+        for (rest, key, unit) in [
+            ("timeout = 5", "timeout", duration),
+            ("retry = { attempts = 3, backoff = [\"1s\", 5] }", "backoff", duration),
+            ("retry = { attempts = 3, backoff = [\n\"1s\",\n5] }", "backoff", duration),
+            ("memory = 64", "memory", "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\""),
+            ("task = 5", "task", ""),
+        ] {
+            let said = stage(rest);
+            assert!(said.contains(&format!(": `{key}`: invalid type: integer `")), "{said}");
+            assert!(said.ends_with(&format!("expected a string{unit}")), "{said}");
+        }
         assert!(error("[input]\nformat = \"xml\"\n").starts_with("line 4: `xml` is not known; known here are `cbor`"));
     }
 

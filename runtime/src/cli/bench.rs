@@ -8,10 +8,10 @@ use bytesize::ByteSize;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::exit::TimedOut;
+use super::exit::{Interrupted, TimedOut};
 use super::feed::{Pack, tell_waits};
 use super::input::{self, InputFormat, Reading, Source};
-use super::output::{Output, count, seconds};
+use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
 use super::{Context, timeout};
 use crate::name::ChainName;
@@ -102,7 +102,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         let backlog = count(bench.backlog(), "unfinished message");
         output.note(&format!("{} has {backlog} already, which take part in what is measured", args.chain));
     }
-    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("results") };
+    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("results", "results") };
     let (waits, meter) = (bench.waits(), bench.meter());
     let stopped = async {
         shutdown::requested().await;
@@ -121,10 +121,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         Ok(report) if report.items > 0 => print(report, &args.chain, output),
         _ => Ok(()),
     };
-    clean_up(&mut bench, &args, output).await;
+    let is_interrupted = matches!(&ended, Ok(report) if report.ending == Ending::Interrupted);
+    clean_up(&mut bench, &args, is_interrupted, output).await;
     let report = ended?;
-    printed?;
-    judge(&report, &args, output)
+    judge(&report, &args, output).await?;
+    Ok(printed?)
 }
 
 /// What is to be fed. `max` is the most bytes that an item may have.
@@ -169,8 +170,8 @@ async fn show(meter: &Meter, bar: &ProgressBar) {
     }
 }
 
-/// Removes the results of the run, unless they shall stay.
-async fn clean_up(bench: &mut Bench, args: &Args, output: &Output) {
+/// Removes the results of the run, unless they shall stay. If the run was interrupted, another signal ends the process.
+async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: &Output) {
     let results = bench.meter().now().results;
     if results == 0 {
         return;
@@ -180,10 +181,11 @@ async fn clean_up(bench: &mut Bench, args: &Args, output: &Output) {
         output.note(&format!("{results} kept; `pcluster pull {chain}` takes them"));
         return;
     }
-    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("messages of results removed") };
+    let bar =
+        if args.quiet { ProgressBar::hidden() } else { output.progress("messages of results removed", "messages") };
     let removed = tokio::select! {
         removed = bench.remove_results(|messages| bar.set_position(messages)) => removed.map_err(anyhow::Error::from),
-        () = shutdown::requested() => Err(anyhow!("interrupted")),
+        signal = shutdown::requested(), if !is_interrupted => Err(Interrupted::by(signal).into()),
     };
     bar.finish_and_clear();
     match removed {
@@ -193,7 +195,7 @@ async fn clean_up(bench: &mut Bench, args: &Args, output: &Output) {
 }
 
 /// Whether the run was a success.
-fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
+async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
     let (chain, failures) = (&args.chain, count(report.failures, "failure"));
     let fed = || format!("{} of {} fed", report.items, count(args.number, "item"));
     match report.ending {
@@ -203,7 +205,7 @@ fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
             let rest = if report.items > 0 { format!("; {rest}") } else { String::new() };
             Err(TimedOut(format!("not done after {timeout}: {}{rest}", fed())).into())
         }
-        Ending::Interrupted => bail!("interrupted: {}", fed()),
+        Ending::Interrupted => Err(Interrupted::at(shutdown::requested().await, fed()).into()),
         Ending::Done if report.failures > 0 && report.results == 0 => {
             bail!("{failures} and no result; `pcluster dead ls {chain}` tells why")
         }
@@ -215,9 +217,9 @@ fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-fn print(report: &Report, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+fn print(report: &Report, chain: &ChainName, output: &Output) -> Result<(), OutputError> {
     if output.is_json() {
-        return Ok(output.line(&as_json(report, chain))?);
+        return output.line(&as_json(report, chain));
     }
     let (items, messages) = (count(report.items, "item"), count(report.messages, "message"));
     #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]

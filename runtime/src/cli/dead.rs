@@ -102,6 +102,18 @@ impl ValueEnum for FailureKind {
     }
 }
 
+impl Args {
+    /// Whether it puts items back.
+    pub(super) fn retries(&self) -> bool {
+        matches!(self.command, Command::Retry(_))
+    }
+
+    /// Whether it changes nothing.
+    pub(super) fn only_shows(&self) -> bool {
+        matches!(self.command, Command::Ls(_) | Command::Show(_))
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -111,7 +123,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     match args.command {
         Command::Ls(args) => ls::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
-        Command::Retry(args) => retry::run(args, context).await,
+        Command::Retry(args) => Box::pin(retry::run(args, context)).await,
         Command::Drop(args) => drop::run(args, context).await,
     }
 }

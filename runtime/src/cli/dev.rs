@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use pcluster_abi::Level;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::exit::Usage;
+use super::exit::{Interrupted, Usage};
 use super::node::{HostArgs, engine};
-use super::output::{Output, count, seconds};
+use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
 use crate::broker::follow::From;
@@ -42,7 +42,7 @@ pub struct Args {
     /// Feed this item to the chain; JSON, or text if it is not JSON. Can be given several times
     #[arg(long, value_name = "ITEM", allow_negative_numbers = true)]
     feed: Vec<String>,
-    /// End when the chains are empty
+    /// End when the chains are empty; with status 1 if there are dead letters of what ran
     #[arg(long)]
     until_empty: bool,
     /// Keep the server's data in this folder [default: a temporary one]
@@ -69,7 +69,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Err(Usage(message.to_owned()).into());
     }
     let program = server::find(context.settings.nats_server.as_deref())?;
-    let server = Server::start(&program, args.store.as_deref()).await?;
+    let server = tokio::select! {
+        server = Server::start(&program, args.store.as_deref()) => server?,
+        signal = shutdown::requested() => return Err(Interrupted::by(signal).into()),
+    };
     let ended = with_server(&args, &manifests, &server.url, context).await;
     server.stop().await?;
     ended
@@ -104,12 +107,16 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     };
     let mut node = tokio::spawn(Node::run(broker, engine(settings)?, node, stopped, || {}));
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
+    let (unprinted, mut not_printed) = mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = chains(args, manifests, &root, &context.output) => ended,
-        () = shutdown::requested() => {
+        ended = chains(args, manifests, &root, &context.output, &unprinted) => ended,
+        signal = shutdown::requested() => {
             context.output.note("stopping");
-            Ok(())
+            // What runs until it is told to stop is done then; what was to run until all is done is not.
+            if args.until_empty { Err(Interrupted::by(signal).into()) } else { Ok(()) }
         }
+        Some(error) = not_printed.recv() => Err(OutputError::into(error)),
+        () = context.output.closed() => Ok(()),
         // Only an error ends it before it is told to stop.
         ended = &mut node => return Ok(ended??),
     };
@@ -120,12 +127,20 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
 }
 
 /// Deploys, feeds, shows; returns when the chains are empty if that is asked for.
-async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output) -> anyhow::Result<()> {
+async fn chains(
+    args: &Args,
+    manifests: &[PathBuf],
+    root: &Root,
+    output: &Output,
+    unprinted: &mpsc::UnboundedSender<OutputError>,
+) -> anyhow::Result<()> {
+    let mut before = 0;
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
     for manifest in manifests {
         let deployment = root.deploy(manifest).await?;
         output.note(&deploy::describe(&deployment));
-        let results = show_results(root, &deployment.chain, output).await?;
+        before += dead_letters(root, &deployment.chain).await?;
+        let results = show_results(root, &deployment.chain, output, unprinted.clone()).await?;
         show_logs(root, &deployment.chain, output).await?;
         show_dead_letters(root, &deployment.chain, output).await?;
         shown.push((deployment.chain, results));
@@ -156,12 +171,22 @@ async fn chains(args: &Args, manifests: &[PathBuf], root: &Root, output: &Output
         };
         let _ = tokio::time::timeout(SHOW, all_shown).await;
         came += results.results.load(Relaxed);
-        dead += root.broker().dead_by_stage(chain).await?.values().sum::<u64>();
+        dead += dead_letters(root, chain).await?;
     }
-    let dead = if dead > 0 { format!(", {}", count(dead, "dead letter")) } else { String::new() };
+    // Those of earlier runs are not the fault of this one.
+    let dead = dead.saturating_sub(before);
+    let said = if dead > 0 { format!(", {}", count(dead, "dead letter")) } else { String::new() };
     let elapsed = seconds(started.elapsed());
-    output.note(&format!("{} fed, {}{dead} in {elapsed}", count(fed, "item"), count(came, "result")));
-    Ok(())
+    output.note(&format!("{} fed, {}{said} in {elapsed}", count(fed, "item"), count(came, "result")));
+    match dead {
+        0 => Ok(()),
+        dead => Err(anyhow!("{} of the items that ran", count(dead, "dead letter"))),
+    }
+}
+
+/// How many dead letters a chain has.
+async fn dead_letters(root: &Root, chain: &ChainName) -> anyhow::Result<u64> {
+    Ok(root.broker().dead_by_stage(chain).await?.values().sum())
 }
 
 /// What was printed of a chain.
@@ -173,13 +198,20 @@ struct Shown {
 }
 
 /// Prints results as they come, and counts them.
-async fn show_results(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<Arc<Shown>> {
+async fn show_results(
+    root: &Root,
+    chain: &ChainName,
+    output: &Output,
+    unprinted: mpsc::UnboundedSender<OutputError>,
+) -> anyhow::Result<Arc<Shown>> {
     let mut watcher = root.watcher(chain, From::First).await?;
     let (shown, output) = (Arc::new(Shown::default()), output.clone());
     let counted = Arc::clone(&shown);
     tokio::spawn(async move {
         while let Ok(result) = watcher.next().await {
-            if output.data(&result.to_json()).is_err() {
+            if let Err(error) = output.data(&result.to_json()) {
+                // Whoever would hear it is ending already.
+                let _ = unprinted.send(error);
                 return;
             }
             counted.results.fetch_add(1, Relaxed);

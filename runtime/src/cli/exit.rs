@@ -1,35 +1,62 @@
-//! The exit status of each kind of ending.
+//! The exit status of each kind of ending: one rule for all commands.
 
 use std::process::ExitCode;
 
+use super::output::OutputError;
 use crate::broker::BrokerError;
 use crate::config::ConfigError;
 use crate::name::NameError;
 use crate::node::NodeError;
 use crate::root::RootError;
+use crate::shutdown::Signal;
+
+/// What `--help` says of exit statuses.
+pub const HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS, \
+    6 a node that cannot go on and must be started again; 129, 130 \
+    or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM. A node that is told to stop and has finished ends with 0, and so does a \
+    command whose reader has read enough, as `head` does.";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// Failed.
-    Failed = 1,
+    Failed,
     /// Asked for in a way that cannot be.
-    Usage = 2,
+    Usage,
     /// Not done in time.
-    TimedOut = 3,
+    TimedOut,
     /// What was named is not there.
-    NotFound = 4,
+    NotFound,
     /// NATS cannot be reached or used.
-    Unreachable = 5,
+    Unreachable,
     /// A node that would do nothing any more has ended, so that it can be started again.
-    CannotGoOn = 6,
+    CannotGoOn,
+    /// Told to stop before it was done.
+    Interrupted(Signal),
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    #[must_use]
+    pub const fn status(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::TimedOut => 3,
+            Self::NotFound => 4,
+            Self::Unreachable => 5,
+            Self::CannotGoOn => 6,
+            Self::Interrupted(signal) => signal.status(),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.status())
     }
 }
 
@@ -48,10 +75,50 @@ pub struct NotFound(pub String);
 #[error("{0}")]
 pub struct TimedOut(pub String);
 
+/// A signal came before the command was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted{}", said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
+pub struct Interrupted {
+    /// The signal.
+    signal: Signal,
+    /// How far the command was, if there is something to say.
+    said: Option<String>,
+}
+
+impl Interrupted {
+    /// By this signal, with nothing to say.
+    #[must_use]
+    pub fn by(signal: Signal) -> Self {
+        Self { signal, said: None }
+    }
+
+    /// By this signal, when it was so far.
+    #[must_use]
+    pub fn at(signal: Signal, said: impl Into<String>) -> Self {
+        Self { signal, said: Some(said.into()) }
+    }
+}
+
+/// Whether there is something to say of an error: not that someone has read enough, or has pressed Ctrl-C.
+#[must_use]
+pub fn is_worth_saying(error: &anyhow::Error) -> bool {
+    match (error.downcast_ref::<OutputError>(), error.downcast_ref::<Interrupted>()) {
+        (Some(error), _) => !error.is_closed(),
+        (_, Some(interrupted)) => interrupted.said.is_some(),
+        _ => true,
+    }
+}
+
 impl Exit {
     /// The status for an error.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
+        if error.downcast_ref::<OutputError>().is_some_and(OutputError::is_closed) {
+            return Self::Done;
+        }
+        if let Some(Interrupted { signal, .. }) = error.downcast_ref() {
+            return Self::Interrupted(*signal);
+        }
         if error.is::<Usage>() || error.is::<ConfigError>() || error.is::<NameError>() {
             return Self::Usage;
         }
@@ -71,10 +138,45 @@ impl Exit {
                 Self::Usage
             }
             (Some(RootError::Broker(error)), _) | (None, Some(error)) if error.is_connection() => Self::Unreachable,
-            (Some(RootError::NoChain { .. } | RootError::NoLetter { .. } | RootError::Missing(_)), _) => Self::NotFound,
+            (
+                Some(
+                    RootError::NoChain { .. }
+                    | RootError::NoStage { .. }
+                    | RootError::NoLetter { .. }
+                    | RootError::Missing(_),
+                ),
+                _,
+            ) => Self::NotFound,
             (Some(RootError::TimedOut(_)), _) => Self::TimedOut,
             (Some(RootError::Name(_) | RootError::Id(_)), _) => Self::Usage,
             _ => Self::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn each_ending_has_its_status() {
+        let output = |kind: io::ErrorKind| OutputError::from(io::Error::from(kind)).into();
+        let cases: [(anyhow::Error, u8, bool); 9] = [
+            (anyhow::anyhow!("any"), 1, true),
+            (output(io::ErrorKind::StorageFull), 1, true),
+            (output(io::ErrorKind::BrokenPipe), 0, false),
+            (Usage(String::new()).into(), 2, true),
+            (TimedOut(String::new()).into(), 3, true),
+            (NotFound(String::new()).into(), 4, true),
+            (BrokerError::Timeout("ask".to_owned()).into(), 5, true),
+            (Interrupted::by(Signal::Interrupt).into(), 130, false),
+            (Interrupted::at(Signal::HangUp, "at 5").into(), 129, true),
+        ];
+        for (error, status, is_said) in cases {
+            assert_eq!((Exit::of(&error).status(), is_worth_saying(&error)), (status, is_said), "{error:?}");
+        }
+        assert_eq!(Interrupted::at(Signal::Interrupt, "2 items fed").to_string(), "interrupted: 2 items fed");
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::exit::{TimedOut, Usage};
+use super::exit::{Interrupted, TimedOut, Usage};
 use super::input::{self, Input, InputFormat, Reading, Source};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, timeout};
@@ -137,25 +137,39 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
     let mut input = input::open(source, reading, root.broker().max_item())?;
-    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed") };
+    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
     let ended = tokio::select! {
-        ended = feed(&args, &mut feeder, &mut input) => ended.map(Some),
+        ended = feed(&args, &mut feeder, &mut input) => ended.map(Ok),
         never = tell_waits(&waits, &bar, &context.output) => match never {},
         never = show(&waits, &bar) => match never {},
         timed_out = out_of_time(&waits, args.timeout, from) => Err(timed_out.into()),
-        () = &mut stopped => Ok(None),
+        signal = &mut stopped => Ok(Err(signal)),
     };
     let fed = match ended {
-        Ok(Some(fed)) => fed,
+        Ok(Ok(fed)) => fed,
         _ => feeder.abandon(ABANDON).await,
     };
     bar.finish_and_clear();
     let elapsed = started.elapsed();
+    // As JSON, feeding that was cut short is told too.
+    let told = match &ended {
+        Err(_) if fed == Fed::default() => Ok(()),
+        _ if context.output.is_json() => {
+            let seconds = elapsed.as_secs_f64();
+            context.output.line(&json!({ "fed": fed.accepted, "duplicates": fed.duplicates, "seconds": seconds }))
+        }
+        _ => Ok(()),
+    };
     match ended {
-        Ok(Some(_)) => report(fed, elapsed, context),
-        Ok(None) => Err(anyhow::anyhow!("interrupted: {}", fed_so_far(fed))),
+        Ok(Ok(_)) => {
+            if !context.output.is_json() {
+                report(fed, elapsed, &context.output);
+            }
+            Ok(told?)
+        }
+        Ok(Err(signal)) => Err(Interrupted::at(signal, fed_so_far(fed)).into()),
         Err(error) => {
             if fed.accepted + fed.duplicates > 0 {
                 context.output.note(&fed_so_far(fed));
@@ -262,16 +276,10 @@ fn fed_so_far(fed: Fed) -> String {
     format!("{accepted} fed{duplicates}")
 }
 
-fn report(fed: Fed, elapsed: Duration, context: &Context) -> anyhow::Result<()> {
-    if context.output.is_json() {
-        let seconds = elapsed.as_secs_f64();
-        context.output.line(&json!({ "fed": fed.accepted, "duplicates": fed.duplicates, "seconds": seconds }))?;
-        return Ok(());
-    }
+fn report(fed: Fed, elapsed: Duration, output: &Output) {
     let duplicates = match fed.duplicates {
         0 => String::new(),
         number => format!("; {} dropped: fed before under the same id", count(number, "item")),
     };
-    context.output.note(&format!("fed {} in {}{duplicates}", count(fed.accepted, "item"), seconds(elapsed)));
-    Ok(())
+    output.note(&format!("fed {} in {}{duplicates}", count(fed.accepted, "item"), seconds(elapsed)));
 }

@@ -1,6 +1,9 @@
 //! `pcluster stop` and `pcluster start`
 
+use serde_json::json;
+
 use super::Context;
+use super::output::Output;
 use crate::name::ChainName;
 
 /// Close a chain's intake; what was fed is still finished
@@ -29,8 +32,8 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let StopArgs { chain } = args;
     let changed = context.root().await?.stop(&chain).await?;
     let already = if changed { "" } else { "already " };
-    context.output.note(&format!("the intake of {chain} is {already}closed; what was fed is still finished"));
-    Ok(())
+    let said = format!("the intake of {chain} is {already}closed; what was fed is still finished");
+    tell(&chain, false, changed, &said, &context.output)
 }
 
 /// Runs `pcluster start`.
@@ -42,6 +45,13 @@ pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     let StartArgs { chain } = args;
     let changed = context.root().await?.start(&chain).await?;
     let already = if changed { "" } else { "already " };
-    context.output.note(&format!("the intake of {chain} is {already}open"));
+    tell(&chain, true, changed, &format!("the intake of {chain} is {already}open"), &context.output)
+}
+
+fn tell(chain: &ChainName, open: bool, changed: bool, said: &str, output: &Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return Ok(output.line(&json!({ "chain": chain, "open": open, "changed": changed }))?);
+    }
+    output.note(said);
     Ok(())
 }

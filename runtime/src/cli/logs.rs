@@ -10,7 +10,6 @@ use crate::broker::follow::From;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 use crate::root::logs::LogFilter;
-use crate::shutdown;
 
 /// Follow the log lines of tasks
 ///
@@ -69,12 +68,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
     let mut lines = root.logs(&filter).await?;
-    let mut stopped = std::pin::pin!(shutdown::requested());
     while !args.no_follow || lines.left() > 0 {
-        let record = tokio::select! {
-            record = lines.next() => record?,
-            () = &mut stopped => break,
-        };
+        let record = lines.next().await?;
         if context.output.is_json() {
             context.output.line(&record)?;
         } else {
@@ -86,8 +81,20 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 
 /// A line as people read it.
 pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
-    let time = output::time(&record.time);
-    let place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
-    // What follows a line break shall not look like a line of its own.
-    format!("{time} {:5} {place}: {}", record.level, record.message.replace('\n', "\n    "))
+    let mut place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
+    if !record.item.is_empty() {
+        place = format!("{place} {}", record.item);
+    }
+    line(record, &place)
+}
+
+/// A line among those of one item.
+pub(super) fn show_of_item(record: &LogRecord) -> String {
+    line(record, &record.stage)
+}
+
+fn line(record: &LogRecord, place: &str) -> String {
+    // What follows a line break must not look like a line of its own.
+    let message = record.message.replace('\n', "\n    ");
+    format!("{} {:5} {place}: {message}", output::time(&record.time), record.level)
 }

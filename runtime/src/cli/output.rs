@@ -1,14 +1,20 @@
 //! The only writer to standard output and standard error: data goes to the first, everything else to the second.
 //!
-//! Much of what is printed was written by guests and feeders. Their control characters are shown, not obeyed.
+//! Much of what is printed was written by guests and feeders. Their control characters are shown, not obeyed ([`crate::text`]).
 
-use std::borrow::Cow;
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
+pub(super) mod progress;
+mod table;
+
+use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::ProgressBar;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
+
+use crate::text::visible;
+pub use crate::text::{one_line, time};
 
 /// Where commands print.
 #[derive(Debug, Clone)]
@@ -16,10 +22,23 @@ pub struct Output {
     json: bool,
 }
 
-/// Whether an error only says that whoever read standard output has stopped reading, as `head` does.
-#[must_use]
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Standard output takes nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct OutputError(io::Error);
+
+impl From<io::Error> for OutputError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl OutputError {
+    /// Whether this only says that whoever read standard output has stopped reading, as `head` does.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
 }
 
 impl Output {
@@ -39,62 +58,48 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
-    pub fn data(&self, line: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(visible(line).as_bytes())?;
-        stdout.write_all(b"\n")?;
-        stdout.flush()
+    /// If standard output is closed or full.
+    pub fn data(&self, line: &str) -> Result<(), OutputError> {
+        self.bytes(format!("{}\n", visible(line)).as_bytes())
     }
 
     /// Prints bytes as they are.
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
-    pub fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// If standard output is closed or full.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), OutputError> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
-        stdout.flush()
+        Ok(stdout.flush()?)
     }
 
     /// Prints a value as JSON: on many lines, for one document.
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
-    pub fn document(&self, value: &impl Serialize) -> io::Result<()> {
-        self.data(&serde_json::to_string_pretty(value)?)
+    /// If standard output is closed or full.
+    pub fn document(&self, value: &impl Serialize) -> Result<(), OutputError> {
+        self.data(&serde_json::to_string_pretty(value).map_err(io::Error::from)?)
     }
 
     /// Prints a value as JSON on one line.
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
-    pub fn line(&self, value: &impl Serialize) -> io::Result<()> {
-        self.data(&serde_json::to_string(value)?)
+    /// If standard output is closed or full.
+    pub fn line(&self, value: &impl Serialize) -> Result<(), OutputError> {
+        self.data(&serde_json::to_string(value).map_err(io::Error::from)?)
     }
 
-    /// Prints rows in aligned columns. A column is aligned to the right if its heading starts with `>`.
+    /// Prints rows in aligned columns, no wider than the terminal. A column is aligned to the right if its heading starts with
+    /// `>`.
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
-    pub fn table(&self, headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-        let plain: Vec<String> = headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect();
-        let width = |column: usize| {
-            let cells = rows.iter().chain([&plain]).filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-        for row in [&plain].into_iter().chain(rows) {
-            let cells = row.iter().zip(&widths).zip(headings).map(|((cell, &width), heading)| {
-                if heading.starts_with('>') { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            self.data(cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
-        Ok(())
+    /// If standard output is closed or full.
+    pub fn table(&self, headings: &[&str], rows: &[Vec<String>]) -> Result<(), OutputError> {
+        table::lines(headings, rows, self.width()).iter().try_for_each(|line| self.data(line))
     }
 
     /// The width of the terminal that standard output is, in characters; `None` if it is none.
@@ -102,6 +107,20 @@ impl Output {
     pub fn width(&self) -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
         Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+
+    /// Waits until whoever reads standard output has gone. That shows also when there is nothing to write.
+    pub async fn closed(&self) {
+        let (sender, closed) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            if await_closed() {
+                // Nobody may be interested any more.
+                let _ = sender.send(());
+            }
+        });
+        if closed.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Says something to the person at the terminal.
@@ -115,38 +134,25 @@ impl Output {
         self.note(&format!("error: {error:#}"));
     }
 
-    /// A line that shows a count as it changes if standard error is a terminal, and nothing otherwise.
+    /// A line that shows a count of `unit` as it changes if standard error is a terminal, and nothing otherwise.
     #[must_use]
-    pub fn progress(&self, what: &'static str) -> ProgressBar {
-        const REDRAW: Duration = Duration::from_millis(100);
-        if !io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::no_length();
-        let style = ProgressStyle::with_template("{spinner} {prefix} {human_pos} {rate} {msg}");
-        // The library's own rate has four decimals.
-        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-            // A field that cannot be written is left out.
-            let _ = write!(out, "{:.0}/s", state.per_sec());
-        };
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()).with_key("rate", rate));
-        bar.set_prefix(what);
-        bar.enable_steady_tick(REDRAW);
-        bar
+    pub fn progress(&self, what: &'static str, unit: &'static str) -> ProgressBar {
+        progress::counting(what, unit)
     }
 }
 
-/// A text whose control characters, but for tabs and line breaks, are written as JSON escapes: they could move a terminal's
-/// cursor, or worse, and within JSON the escape means the same.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    let obeyed = |character: char| character.is_control() && !matches!(character, '\t' | '\n');
-    if !text.contains(obeyed) {
-        return Cow::Borrowed(text);
+/// Whether standard output was closed at its other end; waits for that. `false` if it is nothing that can be closed.
+fn await_closed() -> bool {
+    let stdout = io::stdout();
+    loop {
+        // Errors are told without being asked for.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Ok(_) => return watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
     }
-    let show = |character: char| {
-        if obeyed(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
-    };
-    Cow::Owned(text.chars().map(show).collect())
 }
 
 /// A duration in seconds, as summaries have it.
@@ -155,48 +161,8 @@ pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// A time as RFC 3339 has it, down to milliseconds.
-#[must_use]
-pub fn time(rfc3339: &str) -> &str {
-    /// `2026-01-01T12:34:56.789`
-    const MILLISECONDS: usize = 23;
-    rfc3339.get(..MILLISECONDS).unwrap_or(rfc3339)
-}
-
 /// A number with its noun, as in `1 item` and `2 items`.
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// A text on one line of at most this many characters.
-#[must_use]
-pub fn one_line(text: &str, max: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(max) {
-        None => line,
-        // The mark takes the place of one character.
-        Some(_) => line.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_and_says_so() {
-        assert_eq!(one_line("two\n  lines", 20), "two lines");
-        assert_eq!(one_line("ägypten", 7), "ägypten");
-        assert_eq!(one_line("ägypten!", 7), "ägypte…");
-    }
-
-    #[test]
-    fn control_characters_are_shown_and_json_means_the_same() {
-        assert_eq!(visible("two\tlines\nof text: äö"), "two\tlines\nof text: äö");
-        assert_eq!(visible("\x1b[2J\r\u{9b}1m"), "\\u001b[2J\\u000d\\u009b1m");
-        let value = "\u{7f}\u{9b}\x1b";
-        let json = serde_json::to_string(value).expect("JSON");
-        assert_eq!(serde_json::from_str::<String>(&visible(&json)).expect("JSON"), value);
-    }
 }

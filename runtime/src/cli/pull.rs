@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use ciborium::Value;
 
-use super::exit::TimedOut;
-use super::output::{count, visible};
+use super::exit::{Interrupted, TimedOut};
+use super::output::{OutputError, count};
 use super::{Context, timeout};
 use crate::name::ChainName;
 use crate::root::{Outcome, PulledResult, Puller, ResultItem};
 use crate::shutdown;
+use crate::text::visible;
 use printer::{Event, Printed, Printer};
 
 /// Results that may be printed ahead of their reader.
@@ -95,24 +96,24 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
         }
         let happened = tokio::select! {
             biased;
-            () = &mut stopped => None,
-            Some(event) = printer.event() => Some(Happened::Printed(event)),
-            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => Some(Happened::Next(next)),
+            signal = &mut stopped => Err(signal),
+            Some(event) = printer.event() => Ok(Happened::Printed(event)),
+            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => Ok(Happened::Next(next)),
         };
         waiting = Instant::now();
         match happened {
-            Some(Happened::Printed(Event::Failed(error))) => break Err(error.into()),
-            Some(Happened::Printed(event)) => number += settle(event).await,
-            Some(Happened::Next(Ok(Next::Result(taken)))) => match taken.result.show(&args.chain, &args.form) {
+            Ok(Happened::Printed(Event::Failed(error))) => break Err(OutputError::from(error).into()),
+            Ok(Happened::Printed(event)) => number += settle(event).await,
+            Ok(Happened::Next(Ok(Next::Result(taken)))) => match taken.result.show(&args.chain, &args.form) {
                 Ok(line) => printer.print(line, *taken),
                 Err(error) => break Err(error),
             },
-            Some(Happened::Next(Ok(Next::Drained))) => break Ok(()),
-            Some(Happened::Next(Ok(Next::TimedOut))) => break Err(timed_out(args, number + printer.pending() as u64)),
-            Some(Happened::Next(Err(error))) => break Err(error),
-            None => {
+            Ok(Happened::Next(Ok(Next::Drained))) => break Ok(()),
+            Ok(Happened::Next(Ok(Next::TimedOut))) => break Err(timed_out(args, number + printer.pending() as u64)),
+            Ok(Happened::Next(Err(error))) => break Err(error),
+            Err(signal) => {
                 printer.stop();
-                break Ok(());
+                break Err(Interrupted::by(signal).into());
             }
         }
     };
@@ -121,13 +122,14 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
         let event = tokio::select! {
             biased;
             event = printer.event() => event,
-            () = &mut stopped, if !printer.is_stopped() => {
+            signal = &mut stopped, if !printer.is_stopped() => {
                 printer.stop();
+                ended = ended.and(Err(Interrupted::by(signal).into()));
                 continue;
             }
         };
         match event {
-            Some(Event::Failed(error)) => ended = ended.and(Err(error.into())),
+            Some(Event::Failed(error)) => ended = ended.and(Err(OutputError::from(error).into())),
             Some(event) => drop(settle(event).await),
             None => break,
         }
@@ -179,9 +181,10 @@ async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyho
         }
         puller.next().await.map(Next::of)
     };
-    match args.timeout.filter(|timeout| !timeout.is_zero()) {
+    let deadline = args.timeout.filter(|timeout| !timeout.is_zero()).and_then(|timeout| waiting.checked_add(timeout));
+    match deadline {
         None => Ok(next.await?),
-        Some(timeout) => match tokio::time::timeout_at((waiting + timeout).into(), next).await {
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), next).await {
             Ok(next) => Ok(next?),
             Err(_) => Ok(Next::TimedOut),
         },

@@ -1,30 +1,45 @@
 //! `pcluster wait`
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use indicatif::ProgressBar;
+use indicatif::{HumanCount, ProgressBar};
+use serde_json::json;
 
+use super::output::progress::{Outlook, per_second, telling};
 use super::output::{Output, count, seconds};
 use super::{Context, timeout};
 use crate::name::ChainName;
-use crate::root::wait::Notice;
+use crate::root::RootError;
+use crate::root::wait::{Notice, Pace};
 
 /// Wait until every item of a chain was handled
 ///
 /// Returns when the chain's queues are empty and nothing runs: each item has become results or a dead letter, or was dropped by
 /// a task. If no node serves the chain, it says so and goes on waiting.
+///
+/// At a terminal it shows how many messages are unfinished, each of which holds one item or many, how many items a second the
+/// busiest stage handles, which share of the messages is done, and how long the rest takes at this pace.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; 0 looks once
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
-    timeout: Option<std::time::Duration>,
+    timeout: Option<Duration>,
     /// End with status 1 if the chain has dead letters then, however old; `pcluster dead drop CHAIN --all` before a run forgets
     /// those of earlier ones
     #[arg(long)]
     fail_on_dead: bool,
+}
+
+/// What is seen while waiting.
+#[derive(Default)]
+struct Seen {
+    unfinished: u64,
+    pace: Option<Pace>,
+    outlook: Outlook,
 }
 
 /// Runs the command.
@@ -34,35 +49,69 @@ pub struct Args {
 /// If there is no such chain, the time is over, or there are dead letters and there must be none.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let root = context.root().await?;
-    let started = Instant::now();
-    let bar = context.output.progress("unfinished");
-    let chain = &args.chain;
-    let waited = root.wait(chain, args.timeout, |notice| match notice {
-        Notice::Unfinished(unfinished) => bar.set_position(unfinished),
-        notice => tell(&notice, chain, &bar, &context.output),
+    let (started, output, chain) = (Instant::now(), &context.output, &args.chain);
+    let (bar, mut seen) = (telling(), Seen::default());
+    let waited = root.wait(chain, args.timeout, |notice| {
+        match notice {
+            Notice::Unfinished(unfinished) => seen.unfinished = unfinished,
+            Notice::Pace(pace) => seen.pace = Some(pace),
+            notice => return tell(&notice, chain, &bar, output),
+        }
+        bar.set_message(seen.told(started.elapsed()));
     });
     let waited = waited.await;
     bar.finish_and_clear();
-    waited?;
-    context.output.note(&format!("{chain} is empty after {}", seconds(started.elapsed())));
-    if args.fail_on_dead {
-        let dead = root.dead_by_stage(chain).await?;
-        let total: u64 = dead.values().sum();
-        if total > 0 {
-            let stages: Vec<String> =
-                dead.iter().map(|(stage, letters)| format!("{letters} of stage {stage}")).collect();
-            let (total, stages) = (count(total, "dead letter"), stages.join(", "));
-            bail!("chain `{chain}` has {total}: {stages}; `pcluster dead ls {chain}` shows them");
-        }
+    let (timed_out, unfinished) = match waited {
+        Ok(()) => (None, 0),
+        Err(error @ RootError::TimedOut(_)) => (Some(error), seen.unfinished),
+        Err(error) => return Err(error.into()),
+    };
+    let took = started.elapsed();
+    let counts = output.is_json() || args.fail_on_dead;
+    let dead = if counts { root.dead_by_stage(chain).await? } else { BTreeMap::new() };
+    let letters: u64 = dead.values().sum();
+    let mut printed = Ok(());
+    if output.is_json() {
+        printed = output.line(&json!({
+            "chain": chain,
+            "empty": timed_out.is_none(),
+            "unfinished_messages": unfinished,
+            "dead_letters": letters,
+            "seconds": took.as_secs_f64(),
+        }));
+    } else if timed_out.is_none() {
+        output.note(&format!("{chain} is empty after {}", seconds(took)));
     }
-    Ok(())
+    // Whether anyone reads what was printed changes nothing of what is true of the chain.
+    if let Some(error) = timed_out {
+        return Err(error.into());
+    }
+    if args.fail_on_dead && letters > 0 {
+        let stages: Vec<String> = dead.iter().map(|(stage, letters)| format!("{letters} of stage {stage}")).collect();
+        let (letters, stages) = (count(letters, "dead letter"), stages.join(", "));
+        bail!("chain `{chain}` has {letters}: {stages}; `pcluster dead ls {chain}` shows them");
+    }
+    Ok(printed?)
+}
+
+impl Seen {
+    /// What is seen, in one line.
+    fn told(&mut self, elapsed: Duration) -> String {
+        let noun = if self.unfinished == 1 { "message" } else { "messages" };
+        let pace = match &self.pace {
+            Some(Pace { stage, rate }) if *rate > 0.0 => format!(", {} in {stage}", per_second(*rate, "items")),
+            _ => String::new(),
+        };
+        let outlook = self.outlook.with(elapsed, self.unfinished);
+        format!("{} {noun} unfinished{pace}, {outlook}", HumanCount(self.unfinished))
+    }
 }
 
 /// Says what a wait has to tell.
 pub(super) fn tell(notice: &Notice, chain: &ChainName, bar: &ProgressBar, output: &Output) {
     let text = match notice {
-        // Shown by numbers as they change.
-        Notice::Unfinished(_) => return,
+        // Shown as they change.
+        Notice::Unfinished(_) | Notice::Pace(_) => return,
         Notice::NoNode(reasons) => {
             let hint =
                 if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
@@ -74,4 +123,19 @@ pub(super) fn tell(notice: &Notice, chain: &ChainName, bar: &ProgressBar, output
         Notice::Back => "the server answers again".to_owned(),
     };
     bar.suspend(|| output.note(&text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_shows_messages_items_a_share_and_the_time_left() {
+        let mut seen = Seen { unfinished: 5_000, ..Seen::default() };
+        assert_eq!(seen.told(Duration::ZERO), "5,000 messages unfinished, 0 %");
+        seen.unfinished = 3_750;
+        seen.pace = Some(Pace { stage: "split".to_owned(), rate: 44_000.0 });
+        let told = "3,750 messages unfinished, 44,000 items/s in split, 25 %, 6s left";
+        assert_eq!(seen.told(Duration::from_secs(2)), told);
+    }
 }

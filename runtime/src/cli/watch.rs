@@ -4,7 +4,6 @@ use super::Context;
 use super::pull::{Form, show};
 use crate::broker::follow::From;
 use crate::name::ChainName;
-use crate::shutdown;
 
 /// Follow the results of a chain without taking them
 ///
@@ -32,13 +31,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let root = context.root().await?;
     let from = if args.all { From::First } else { From::Now };
     let mut watcher = root.watcher(&args.chain, from).await?;
-    let mut stopped = std::pin::pin!(shutdown::requested());
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {
-        let result = tokio::select! {
-            result = watcher.next() => result?,
-            () = &mut stopped => break,
-        };
+        let result = watcher.next().await?;
         context.output.bytes(&show(&result, &args.chain, &args.form)?)?;
         seen += 1;
     }

@@ -78,9 +78,12 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If there is no such chain, or the server does not answer.
+    /// If there is no such chain or stage, or the server does not answer.
     pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<DeadLetters, RootError> {
         self.chain(chain).await?;
+        if let Some(stage) = &filter.stage {
+            self.check_stage(Some(chain), stage).await?;
+        }
         let subjects = match &filter.stage {
             Some(stage) => subject::dead(chain, stage),
             None => subject::dead_all(chain),
@@ -147,6 +150,9 @@ impl Root {
         } = selection
         {
             self.chain(chain).await?;
+            if let Some(stage) = stage {
+                self.check_stage(Some(chain), stage).await?;
+            }
             return Ok(self.broker.purge_dead(chain, stage.as_ref()).await?);
         }
         let numbers = self.dead_numbers(chain, selection).await?;

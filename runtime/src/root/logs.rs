@@ -33,10 +33,12 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If there is no such chain, or the server does not answer.
+    /// If there is no such chain or stage, or the server does not answer.
     pub async fn logs(&self, filter: &LogFilter) -> Result<LogFollower, RootError> {
-        if let Some(chain) = &filter.chain {
-            self.chain(chain).await?;
+        match (&filter.chain, &filter.stage) {
+            (chain, Some(stage)) => self.check_stage(chain.as_ref(), stage).await?,
+            (Some(chain), None) => drop(self.chain(chain).await?),
+            (None, None) => {}
         }
         self.broker.create_shared_streams(default::REPLICAS).await?;
         let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);

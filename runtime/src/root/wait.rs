@@ -1,8 +1,12 @@
 //! Waiting until every item was handled.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Root, RootError, status};
+use crate::broker::service::NodeReport;
 use crate::name::ChainName;
 
 /// How long after an answer to ask again whether the chain is empty. With the answer's own time it bounds how late a wait
@@ -13,11 +17,16 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often to look for the first node that serves the chain.
 const SOON: Duration = Duration::from_millis(250);
 
+/// How long the first look may take, however short the time to wait is.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// What a wait has to tell meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// How many frames are not finished.
+    /// How many messages are not finished; each holds one item or many.
     Unfinished(u64),
+    /// What the chain's nodes handle at the moment.
+    Pace(Pace),
     /// No node serves the chain; with the reasons of those that cannot.
     NoNode(Vec<String>),
     /// Nodes serve the chain, but something keeps them from going on.
@@ -30,9 +39,21 @@ pub enum Notice {
     Back,
 }
 
+/// How many items a stage handles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pace {
+    /// The stage: of a chain's stages with a queue, the one that handles the most.
+    pub stage: String,
+    /// Items a second, on all nodes.
+    pub rate: f64,
+}
+
+// A rate that is not a number equals nothing, itself included; nodes count none.
+impl Eq for Pace {}
+
 impl Root {
     /// Waits until every item of a chain was handled: the queues are empty and nothing runs. `tell` is called with what
-    /// happens meanwhile.
+    /// happens meanwhile. With a `timeout` of zero, this looks once.
     ///
     /// # Errors
     ///
@@ -44,16 +65,24 @@ impl Root {
         mut tell: impl FnMut(Notice),
     ) -> Result<(), RootError> {
         self.chain(chain).await?;
+        let Some(timeout) = timeout else { return self.wait_for_ever(chain, &mut tell).await };
+        let deadline = Instant::now().checked_add(timeout);
+        // At least one look is taken.
+        match tokio::time::timeout(timeout.max(FIRST_LOOK), self.unfinished(chain, Duration::ZERO)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
+            Ok(Err(error)) if timeout.is_zero() || !error.is_passing() => return Err(error),
+            Ok(Err(_)) | Err(_) => {}
+        }
         let waiting = self.wait_for_ever(chain, &mut tell);
-        match timeout {
-            None => waiting.await,
-            Some(timeout) => match tokio::time::timeout(timeout, waiting).await {
-                Ok(waited) => waited,
-                Err(_) => Err(RootError::TimedOut(format!(
-                    "chain `{chain}` still has unfinished items after {}",
-                    humantime::format_duration(timeout)
-                ))),
-            },
+        let Some(deadline) = deadline else { return waiting.await };
+        match tokio::time::timeout_at(deadline, waiting).await {
+            Ok(waited) => waited,
+            Err(_) if timeout.is_zero() => Err(RootError::TimedOut(format!("chain `{chain}` has unfinished items"))),
+            Err(_) => Err(RootError::TimedOut(format!(
+                "chain `{chain}` still has unfinished items after {}",
+                humantime::format_duration(timeout)
+            ))),
         }
     }
 
@@ -63,7 +92,7 @@ impl Root {
         loop {
             let looked = self.look(chain, after).await;
             after = SOON;
-            match looked {
+            match looked.map(|(notice, _)| notice) {
                 Ok(notice @ Notice::NoNode(_)) if notice == told => {}
                 Ok(notice @ Notice::NoNode(_)) => {
                     tell(notice.clone());
@@ -84,10 +113,11 @@ impl Root {
     async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
         let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
         let mut looking = Box::pin(self.look(chain, Duration::ZERO));
-        let (mut told, mut before, mut is_away) = (Notice::Served, None, false);
+        let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);
         loop {
             tokio::select! {
                 unfinished = &mut asking => {
+                    is_asked = true;
                     match unfinished {
                         Ok(0) => return Ok(()),
                         Ok(unfinished) => {
@@ -106,9 +136,11 @@ impl Root {
                     }
                     asking = Box::pin(self.unfinished(chain, POLL));
                 }
-                looked = &mut looking => {
+                // Of a chain that is empty there is nothing to tell.
+                looked = &mut looking, if is_asked => {
                     match looked {
-                        Ok(notice) => {
+                        Ok((notice, pace)) => {
+                            tell(Notice::Pace(pace));
                             // Right after the server was away, its nodes may be about to come back.
                             let is_passing = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
                             if notice != told && !is_passing {
@@ -131,21 +163,33 @@ impl Root {
         Ok(self.broker.unfinished(chain).await?)
     }
 
-    /// Looks after a while which nodes serve the chain, and what keeps those that are there from it.
-    async fn look(&self, chain: &ChainName, after: Duration) -> Result<Notice, RootError> {
+    /// Looks after a while which nodes serve the chain, what keeps those that are there from it, and how much they handle.
+    async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), RootError> {
         tokio::time::sleep(after).await;
         let nodes = self.broker.nodes().await?;
-        let serves = |node: &&crate::broker::service::NodeReport| {
-            !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str())
-        };
+        let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
         let reasons: Vec<String> = status::problems(chain, &nodes)
             .into_iter()
             .map(|found| format!("node {}: {}", found.node, found.problem.problem))
             .collect();
-        Ok(match nodes.iter().any(|node| serves(&node)) {
+        let notice = match nodes.iter().any(|node| serves(&node)) {
             false => Notice::NoNode(reasons),
             true if reasons.is_empty() => Notice::Served,
             true => Notice::Stuck(reasons),
-        })
+        };
+        Ok((notice, pace(chain, &nodes)))
     }
+}
+
+/// The pace of the stage that handles the most items.
+fn pace(chain: &ChainName, nodes: &[NodeReport]) -> Pace {
+    let mut rates: BTreeMap<&str, f64> = BTreeMap::new();
+    for hop in nodes.iter().flat_map(|node| &node.hops).filter(|hop| hop.chain == chain.as_str()) {
+        *rates.entry(&hop.stage).or_default() += hop.rate;
+    }
+    let most = rates.into_iter().max_by(|left, right| left.1.total_cmp(&right.1));
+    most.map_or_else(
+        || Pace { stage: String::new(), rate: 0.0 },
+        |(stage, rate)| Pace { stage: stage.to_owned(), rate },
+    )
 }

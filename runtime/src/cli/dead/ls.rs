@@ -11,10 +11,8 @@ use crate::cli::output::{one_line, time};
 use crate::name::ChainName;
 use crate::root::DeadLetter;
 
-/// Characters of a reason where there is no terminal to fill, and at least.
+/// Columns of a reason where there is no terminal to fill.
 const REASON: usize = 60;
-const REASON_MIN: usize = 20;
-/// The columns before the reason.
 const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
 
 /// Show dead letters, the newest last, and how many each stage has of each kind
@@ -52,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         match (output.is_json(), args.filters.newest) {
             (true, None) => output.line(&letter)?,
             (true, Some(_)) => lines.push_back(serde_json::to_string(&letter)?),
-            (false, _) => rows.push_back(row(&letter)),
+            (false, _) => rows.push_back(row(&letter, output.width())),
         }
         if rows.len().max(lines.len()) > newest {
             rows.pop_front();
@@ -76,8 +74,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     if !args.count {
-        let rows = cut(rows.into(), output.width());
-        output.table(&HEADINGS, &rows)?;
+        output.table(&HEADINGS, &Vec::from(rows))?;
         output.data("")?;
     }
     let rows: Vec<Vec<String>> =
@@ -85,52 +82,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     Ok(output.table(&["STAGE", "FAILURE", ">LETTERS"], &rows)?)
 }
 
-fn row(letter: &DeadLetter) -> Vec<String> {
+fn row(letter: &DeadLetter, width: Option<usize>) -> Vec<String> {
     vec![
         letter.number.to_string(),
-        time(&letter.time).to_owned(),
+        time(&letter.time),
         letter.stage.clone(),
         letter.failure.clone(),
         letter.attempts.to_string(),
         letter.id.clone(),
-        // Enough for any terminal.
-        one_line(&letter.reason, 1_000),
+        one_line(&letter.reason, width.unwrap_or(REASON)),
     ]
-}
-
-/// Cuts the reasons so that each row fits the terminal, if it is wide enough.
-fn cut(mut rows: Vec<Vec<String>>, width: Option<usize>) -> Vec<Vec<String>> {
-    let reason = HEADINGS.len() - 1;
-    let column = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        // Two spaces part it from the next.
-        cells.max().unwrap_or(0).max(HEADINGS[column].trim_start_matches('>').len()) + 2
-    };
-    let before: usize = (0..reason).map(column).sum();
-    let max = width.map_or(REASON, |width| width.saturating_sub(before).max(REASON_MIN));
-    for row in &mut rows {
-        row[reason] = one_line(&row[reason], max);
-    }
-    rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_fills_the_terminal_and_no_more() {
-        let row = |reason: usize| {
-            let cells = ["1", "2026-01-01T12:34:56.789", "split", "trap", "5", "a"].map(str::to_owned);
-            let mut row = cells.to_vec();
-            row.push("x".repeat(reason));
-            row
-        };
-        let shown = |rows: Vec<Vec<String>>, width| cut(rows, width)[0][6].chars().count();
-        // Numbers, times, stages, failures, attempts and ids take 8 + 25 + 7 + 9 + 10 + 4 characters.
-        assert_eq!(shown(vec![row(200)], Some(100)), 100 - 63);
-        assert_eq!(shown(vec![row(10)], Some(100)), 10);
-        assert_eq!(shown(vec![row(200)], Some(40)), REASON_MIN);
-        assert_eq!(shown(vec![row(200)], None), REASON);
-    }
 }

@@ -1,12 +1,18 @@
 //! `pcluster dead retry`
 
+use std::cell::Cell;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use anyhow::anyhow;
 use serde_json::json;
 
 use super::Selected;
 use crate::cli::Context;
+use crate::cli::exit::Interrupted;
 use crate::cli::output::count;
 use crate::name::ChainName;
+use crate::shutdown;
 
 /// Put the items of dead letters back into the chain, for fresh attempts
 ///
@@ -14,6 +20,8 @@ use crate::name::ChainName;
 /// revision is served again until it has run empty. With --active it goes into the stage of the same name in the active revision:
 /// mend the task, deploy a new version, and retry. A letter is removed once its item is queued. A letter that cannot be retried
 /// stays and makes the command fail; the others are retried.
+///
+/// On Ctrl-C it puts no more items back, and removes the letters of those that it has put back.
 ///
 /// Retrying twice does no harm: the server drops what it has already. A chain whose intake is closed finishes what is retried,
 /// and its intake stays closed.
@@ -41,19 +49,28 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
     let selection = args.selected.selection()?;
     let root = context.root().await?;
-    let bar = output.progress("retried");
-    let mut so_far = 0;
-    let retried = root.retry_dead(chain, &selection, args.active, |retried| {
-        so_far = retried;
+    let bar = output.progress("retried", "letters");
+    let so_far = Cell::new(0);
+    let stop = AtomicBool::new(false);
+    let retry = root.retry_dead(chain, &selection, args.active, &stop, |retried| {
+        so_far.set(retried);
         bar.set_position(retried);
     });
-    let retried = retried.await;
+    let mut retry = pin!(retry);
+    let (retried, signal) = tokio::select! {
+        retried = &mut retry => (retried, None),
+        signal = shutdown::requested() => {
+            // No letter is left both retried and kept.
+            stop.store(true, Relaxed);
+            (retry.await, Some(signal))
+        }
+    };
     bar.finish_and_clear();
     let retried = match retried {
         Ok(retried) => retried,
         Err(error) => {
-            if so_far > 0 {
-                output.note(&format!("{} retried", count(so_far, "dead letter")));
+            if so_far.get() > 0 {
+                output.note(&format!("{} retried", count(so_far.get(), "dead letter")));
             }
             return Err(error.into());
         }
@@ -68,8 +85,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             output.note(&format!("dead letter {number} stays: {reason}"));
         }
     }
-    match retried.refused.len() as u64 {
-        0 => Ok(()),
-        refused => Err(anyhow!("{} of chain `{chain}` cannot be retried", count(refused, "dead letter"))),
+    match (signal, retried.refused.len() as u64) {
+        (Some(signal), _) => Err(Interrupted::by(signal).into()),
+        (None, 0) => Ok(()),
+        (None, refused) => Err(anyhow!("{} of chain `{chain}` cannot be retried", count(refused, "dead letter"))),
     }
 }

@@ -6,7 +6,7 @@ use super::Selected;
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
-use crate::dead::FailureKind;
+use crate::dead::{Attempt, FailureKind};
 use crate::frame::json::AsJson;
 use crate::log::LogRecord;
 use crate::name::ChainName;
@@ -68,10 +68,14 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     let DeadLetter { number, chain, version, revision, stage, failure, .. } = letter;
     output.data(&format!("dead letter {number} of {chain} {version} (r{revision}), stage {stage}"))?;
     let attempts = count(letter.attempts, "attempt");
+    let gave_up = if letter.node.is_empty() { String::new() } else { format!(" by node {}", letter.node) };
+    // Who gives an item up need not be who ran it: a node that has died with it says nothing more.
+    let ran = letter.history.last().map(ran_on).filter(|node| *node != format!("node {}", letter.node));
+    let last_ran = ran.map(|node| format!("on {node}"));
     let facts = [
         ("fed as", Some(letter.id.as_str())),
-        ("given up", Some(time(&letter.time))),
-        ("by node", Some(letter.node.as_str()).filter(|node| !node.is_empty())),
+        ("given up", Some(&format!("{}{gave_up}", time(&letter.time)))),
+        ("last ran", last_ran.as_deref()),
         ("task", letter.task.as_deref()),
         ("plugin", letter.plugin.as_deref()),
         ("failure", Some(&format!("{failure}, after {attempts}"))),
@@ -87,7 +91,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
         }
     }
     let history = letter.history.iter().flat_map(|attempt| {
-        let node = attempt.node.as_ref().map_or_else(|| "a node that died".to_owned(), |node| format!("node {node}"));
+        let node = ran_on(attempt);
         let (number, time) = (attempt.attempt, time(&attempt.time));
         let failure = match attempt.failure.as_str() {
             // The reason says it.
@@ -101,7 +105,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     list("attempts", history, output)?;
     list("backtrace", letter.backtrace.iter().cloned(), output)?;
     list("headers", letter.headers.iter().map(|(name, value)| format!("{name}: {value}")), output)?;
-    list("log", logs.iter().map(|record| logs::show(record, false)), output)?;
+    list("log", logs.iter().map(logs::show_of_item), output)?;
     let item = match &letter.item {
         None => "it left no room in the letter and is not kept".to_owned(),
         Some(ciborium::Value::Text(text)) if letter.is_undecodable() => text.clone(),
@@ -113,6 +117,11 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
         (true, Some(content_type)) => format!("payload as it was fed, as {content_type}"),
     };
     list(&heading, item.lines().map(str::to_owned), output)
+}
+
+/// Where an attempt was made.
+fn ran_on(attempt: &Attempt) -> String {
+    attempt.node.as_ref().map_or_else(|| "a node that died".to_owned(), |node| format!("node {node}"))
 }
 
 /// Prints lines below a heading, if there are any.

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 
-use crate::cli::exit::TimedOut;
+use crate::cli::exit::{Interrupted, TimedOut};
 use crate::cli::input::{self, Reading, Source};
 use crate::cli::output::{Output, count};
 use crate::frame::cbor;
@@ -40,7 +39,7 @@ pub(super) async fn run(
     let mut seen = Seen::default();
     let read = tokio::select! {
         read = read(source, reading, timeout, &mut seen) => read,
-        () = shutdown::requested() => Err(anyhow!("interrupted")),
+        signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
     };
     if let Err(error) = read {
         if seen.items > 0 {

@@ -4,6 +4,7 @@
 //! of the letter's number: when a retry that was cut short is made again, the server drops what it has already.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -53,6 +54,17 @@ struct Retry<'a> {
     reset: Option<Revision>,
     /// What became of looking up a revision.
     targets: BTreeMap<Revision, Result<Target, String>>,
+    stop: &'a AtomicBool,
+}
+
+/// What became of a message that was to be put back.
+enum Stored {
+    /// It is in its queue.
+    Yes,
+    /// It can never be.
+    Refused(String),
+    /// It is not, because there was a word to stop.
+    Stopped,
 }
 
 impl Root {
@@ -60,7 +72,8 @@ impl Root {
     /// the letters: in the revision that each failed in, which is made live again if it has retired, or in one with the same
     /// manifest if there was a reset since then, or with `active` in the active one. `tell` is called with the number of letters retried so far.
     ///
-    /// This waits while a queue is full, and while as many items were put back into a stage as its queue may hold.
+    /// This waits while a queue is full, and while as many items were put back into a stage as its queue may hold. Once `stop` is
+    /// set, this puts no more items back, removes the letters of those that it has put back, and returns.
     ///
     /// # Errors
     ///
@@ -71,15 +84,19 @@ impl Root {
         chain: &ChainName,
         selection: &Selection,
         active: bool,
+        stop: &AtomicBool,
         mut tell: impl FnMut(u64),
     ) -> Result<Retried, RootError> {
         let (registry, marked) = self.chain(chain).await?;
         let numbers = self.dead_numbers(chain, selection).await?;
         let reset = marked.state.reset;
         let active = active.then_some(marked.state.active);
-        let mut retry = Retry { root: self, registry, chain, reset, targets: BTreeMap::new() };
+        let mut retry = Retry { root: self, registry, chain, reset, targets: BTreeMap::new(), stop };
         let mut done = Retried::default();
         for part in numbers.chunks(PART) {
+            if stop.load(Relaxed) {
+                break;
+            }
             retry.part(part, active, &mut done, &mut tell).await?;
         }
         Ok(done)
@@ -115,13 +132,20 @@ impl Retry<'_> {
         for (revision, mut waiting) in messages {
             let mut targets = self.targets.values().flatten();
             let Some(target) = targets.find(|target| target.revision == revision) else { continue };
-            let rooms = Rooms { broker: &self.root.broker, chain: &target.chain, revision };
-            while !waiting.is_empty() {
-                let mut messages = rooms.take(&mut waiting).await?;
-                let refused = self.put_back(revision, &messages).await?;
-                messages.retain(|number, _| !refused.contains_key(number));
-                done.refused.extend(refused);
-                let stored: Vec<u64> = messages.into_keys().collect();
+            let rooms = Rooms { broker: &self.root.broker, chain: &target.chain, revision, stop: self.stop };
+            while !waiting.is_empty() && !self.stop.load(Relaxed) {
+                let messages = rooms.take(&mut waiting).await?;
+                if messages.is_empty() {
+                    break;
+                }
+                let mut stored = Vec::new();
+                for (number, ended) in self.put_back(revision, &messages).await? {
+                    match ended {
+                        Stored::Yes => stored.push(number),
+                        Stored::Refused(reason) => drop(done.refused.insert(number, reason)),
+                        Stored::Stopped => {}
+                    }
+                }
                 done.retried += self.root.remove_dead(self.chain, &stored).await?;
                 tell(done.retried);
             }
@@ -160,12 +184,12 @@ impl Retry<'_> {
         Ok(Target { revision: new.revision, chain })
     }
 
-    /// Puts messages into the queues of a revision and sees to it that it is served. Gives those that cannot be stored.
+    /// Puts messages into the queues of a revision and sees to it that it is served. Gives what became of each.
     async fn put_back(
         &self,
         revision: Revision,
         messages: &BTreeMap<u64, Outgoing>,
-    ) -> Result<BTreeMap<u64, String>, RootError> {
+    ) -> Result<Vec<(u64, Stored)>, RootError> {
         for round in 0..ROUNDS {
             if round > 0 {
                 tokio::time::sleep(FULL_WAIT_MAX).await;
@@ -176,9 +200,9 @@ impl Retry<'_> {
                 Err(PublishError::NoStream(_)) => {}
                 Err(PublishError::Broker(error)) => return Err(error.into()),
                 Err(error) => return Err(RootError::TimedOut(error.to_string())),
-                Ok(refused) => {
+                Ok(ended) => {
                     self.keep(revision).await?;
-                    return Ok(refused);
+                    return Ok(ended);
                 }
             }
         }
@@ -218,30 +242,30 @@ impl Retry<'_> {
         }
     }
 
-    /// Publishes messages side by side until the server has each. Gives those that it can never have.
-    async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<BTreeMap<u64, String>, PublishError> {
+    /// Publishes messages side by side until the server has each, or can never have it, or there is a word to stop.
+    async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<Vec<(u64, Stored)>, PublishError> {
         let all = messages.iter().map(|(number, message)| async move {
             match self.store_one(message).await {
-                Ok(()) => Ok(None),
-                Err(error @ PublishError::TooLarge { .. }) => Ok(Some((*number, error.to_string()))),
+                Ok(stored) => Ok((*number, stored)),
+                Err(error @ PublishError::TooLarge { .. }) => Ok((*number, Stored::Refused(error.to_string()))),
                 Err(error) => Err(error),
             }
         });
-        let refused = stream::iter(all).buffer_unordered(SIDE_BY_SIDE).try_filter_map(async |refused| Ok(refused));
-        refused.try_collect().await
+        stream::iter(all).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
-    async fn store_one(&self, message: &Outgoing) -> Result<(), PublishError> {
+    async fn store_one(&self, message: &Outgoing) -> Result<Stored, PublishError> {
         let mut wait = FULL_WAIT;
-        loop {
+        while !self.stop.load(Relaxed) {
             match self.root.broker.publish(message).await {
                 Err(error) if error.is_passing() => {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(FULL_WAIT_MAX);
                 }
-                published => return published.map(drop),
+                published => return published.map(|_| Stored::Yes),
             }
         }
+        Ok(Stored::Stopped)
     }
 }
 

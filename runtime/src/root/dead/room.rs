@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::broker::publish::Outgoing;
@@ -21,10 +22,11 @@ pub(super) struct Rooms<'a> {
     pub(super) broker: &'a Broker,
     pub(super) chain: &'a Chain,
     pub(super) revision: Revision,
+    pub(super) stop: &'a AtomicBool,
 }
 
 impl Rooms<'_> {
-    /// Takes out the messages for which there is room now. Waits until there is some.
+    /// Takes out the messages for which there is room now. Waits until there is some, or there is a word to stop.
     pub(super) async fn take(
         &self,
         waiting: &mut BTreeMap<u64, Outgoing>,
@@ -38,7 +40,7 @@ impl Rooms<'_> {
                 }
             }
             let taken = take(waiting, rooms);
-            if !taken.is_empty() {
+            if !taken.is_empty() || self.stop.load(Relaxed) {
                 return Ok(taken);
             }
             tokio::time::sleep(LOOK).await;

@@ -1,0 +1,133 @@
+//! Lines that show how far something is, while it goes on.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+
+/// How often a line is drawn.
+const REDRAW: Duration = Duration::from_millis(100);
+/// The time over which the pace is measured that tells how long the rest takes.
+const WINDOW: Duration = Duration::from_secs(20);
+/// How often a sample of the pace is kept.
+const SAMPLE: Duration = Duration::from_millis(250);
+/// After how long something is said of the time that is left.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A line that shows a count of `unit`, as in `items`, and how many a second; nothing if standard error is no terminal.
+pub fn counting(what: &'static str, unit: &'static str) -> ProgressBar {
+    // The library's own rate has four decimals.
+    let rate = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // A field that cannot be written is left out.
+        let _ = write!(out, "{}", per_second(state.per_sec(), unit));
+    };
+    let bar = line("{spinner} {prefix} {human_pos}, {rate} {msg}", |style| style.with_key("rate", rate));
+    bar.set_prefix(what);
+    bar
+}
+
+/// A line that shows its message; nothing if standard error is no terminal.
+pub fn telling() -> ProgressBar {
+    line("{spinner} {msg}", |style| style)
+}
+
+fn line(template: &str, with: impl FnOnce(ProgressStyle) -> ProgressStyle) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    let style = ProgressStyle::with_template(template);
+    bar.set_style(with(style.unwrap_or_else(|_| ProgressStyle::default_spinner())));
+    bar.enable_steady_tick(REDRAW);
+    bar
+}
+
+/// A rate with its unit.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is neither negative nor that great"
+)]
+pub fn per_second(rate: f64, unit: &str) -> String {
+    if rate >= 10.0 { format!("{} {unit}/s", HumanCount(rate as u64)) } else { format!("{rate:.1} {unit}/s") }
+}
+
+/// What is left of something, as it becomes less.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    /// The most that was ever left.
+    most: u64,
+    /// How much was left, and when.
+    samples: VecDeque<(Duration, u64)>,
+}
+
+impl Outlook {
+    /// How far it is in percent of the most that was ever left, and how long the rest takes at the pace of late, in words.
+    /// `elapsed` is the time since the start.
+    pub fn with(&mut self, elapsed: Duration, left: u64) -> String {
+        if left > self.most {
+            // More has come, and what was seen says nothing of when it ends.
+            (self.most, self.samples) = (left, VecDeque::new());
+        }
+        if self.samples.back().is_none_or(|(time, _)| elapsed.saturating_sub(*time) >= SAMPLE) {
+            self.samples.push_back((elapsed, left));
+        }
+        while self.samples.len() > 2 && elapsed.saturating_sub(self.samples[1].0) > WINDOW {
+            self.samples.pop_front();
+        }
+        let percent = match self.most {
+            0 => 100,
+            most => u128::from(most - left) * 100 / u128::from(most),
+        };
+        let rest = self.rest(elapsed, left).map_or_else(String::new, |rest| format!(", {} left", in_words(rest)));
+        format!("{percent} %{rest}")
+    }
+
+    fn rest(&self, elapsed: Duration, left: u64) -> Option<Duration> {
+        let (since, before) = *self.samples.front()?;
+        let took = elapsed.checked_sub(since).filter(|took| *took >= SETTLED)?;
+        let done = before.checked_sub(left).filter(|done| *done > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "shown to the second")]
+        let seconds = took.as_secs_f64() * (left as f64 / done as f64);
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+}
+
+/// A time that is left: the two greatest units are enough.
+fn in_words(time: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
+        .to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outlook_tells_the_share_and_the_time_left() {
+        let mut outlook = Outlook::default();
+        let second = Duration::from_secs;
+        for (elapsed, left, told) in [
+            (0, 1000, "0 %"),
+            (2, 900, "10 %, 18s left"),
+            (5, 500, "50 %, 5s left"),
+            // Three hours at the pace of late, with what came before out of sight.
+            (30, 499, "50 %, 3h 27m left"),
+            // More has come.
+            (31, 2000, "0 %"),
+            (33, 0, "100 %, 0s left"),
+        ] {
+            assert_eq!(outlook.with(second(elapsed), left), told, "after {elapsed} s, {left} left");
+        }
+        assert_eq!(Outlook::default().with(second(1), 0), "100 %");
+    }
+
+    #[test]
+    fn a_rate_has_its_unit() {
+        assert_eq!(per_second(43_999.6, "items"), "43,999 items/s");
+        assert_eq!(per_second(0.25, "items"), "0.2 items/s");
+    }
+}

@@ -1,0 +1,54 @@
+//! Which stages there are, so that a mistyped one is told from one that has nothing to show.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Root, RootError};
+use crate::name::{ChainName, Revision, StageName, nearest};
+
+/// Manifests that are read side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+impl Root {
+    /// Checks that a chain (`None`: any of them) has a stage, or had it in an earlier version.
+    pub(super) async fn check_stage(&self, chain: Option<&ChainName>, stage: &StageName) -> Result<(), RootError> {
+        let chains = match chain {
+            Some(chain) => vec![chain.clone()],
+            None => self.chains().await?,
+        };
+        let mut known = BTreeSet::new();
+        for chain in &chains {
+            known.extend(self.stages(chain, stage).await?);
+            if known.contains(stage) {
+                return Ok(());
+            }
+        }
+        let names = || known.iter().map(StageName::as_str);
+        let hint = match nearest(stage.as_str(), names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "none is deployed yet: `pcluster deploy chain.toml`".to_owned(),
+            None => format!("known are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        let place = chain.map_or_else(|| "no chain is deployed that".to_owned(), |chain| format!("chain `{chain}`"));
+        Err(RootError::NoStage { place, stage: stage.clone(), hint })
+    }
+
+    /// The stages of a chain. Those of versions that have retired are looked up only if `wanted` is none of the others.
+    async fn stages(&self, chain: &ChainName, wanted: &StageName) -> Result<BTreeSet<StageName>, RootError> {
+        let (registry, marked) = self.chain(chain).await?;
+        let read = async |revisions: Vec<Revision>| {
+            let reads = revisions.into_iter().map(|revision| registry.deployed(chain, revision));
+            let deployed: Vec<_> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
+            let manifests = deployed.into_iter().flatten().map(|deployed| deployed.manifest);
+            let names = manifests.flat_map(|manifest| manifest.stages.into_iter().map(|stage| stage.name));
+            Ok::<_, RootError>(names.filter_map(|name| name.parse().ok()).collect::<BTreeSet<StageName>>())
+        };
+        let mut known = read(marked.state.live.iter().copied().collect()).await?;
+        if !known.contains(wanted) {
+            let older = (1..marked.state.active.number()).map(Revision::new);
+            known.extend(read(older.filter(|revision| !marked.state.live.contains(revision)).collect()).await?);
+        }
+        Ok(known)
+    }
+}
