@@ -11,11 +11,11 @@ fn the_example_runs_by_itself_and_shows_logs_results_and_a_summary() {
     let cluster = Cluster::start();
     plugin("waiting");
     let manifest = repository().join("plugins/waiting/chain.toml");
-    let feed = ["--feed", "hello world!", "hello world!", "--until-empty"];
+    let feed = ["--feed", "hello world!", "--feed", "hello world!", "--until-empty"];
     let run = cluster.run(&[&["dev", manifest.to_str().unwrap()], &feed[..]].concat());
     assert_eq!(run.stdout, "\"hello world!\"\n".repeat(4), "{}", run.stderr);
-    assert!(run.stderr.contains("wait: waiting 2 s with"), "{}", run.stderr);
-    assert!(run.stderr.contains("wait_more: waited 4 s with"), "{}", run.stderr);
+    assert!(run.stderr.contains(": waiting 2 s with"), "{}", run.stderr);
+    assert!(run.stderr.contains(": waited 4 s with"), "{}", run.stderr);
     assert!(run.stderr.contains("2 items fed, 4 results in "), "{}", run.stderr);
     assert_eq!(run.code, Some(0));
 }
