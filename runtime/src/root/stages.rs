@@ -30,7 +30,7 @@ impl Root {
             None if known.is_empty() => "none is deployed yet: `pcluster deploy chain.toml`".to_owned(),
             None => format!("known are {}", names().collect::<Vec<_>>().join(", ")),
         };
-        let place = chain.map_or_else(|| "no chain is deployed that".to_owned(), |chain| format!("chain `{chain}`"));
+        let place = chain.map_or_else(|| "the cluster".to_owned(), |chain| format!("chain `{chain}`"));
         Err(RootError::NoStage { place, stage: stage.clone(), hint })
     }
 
