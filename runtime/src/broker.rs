@@ -3,7 +3,8 @@
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
 //! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
-//! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet.
+//! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
+//! [`line`](mod@line) is a connection for what foreign clients have written, [`unread`] finds what the client library cannot read.
 
 pub mod address;
 pub mod alive;
@@ -17,7 +18,10 @@ pub mod follow;
 mod forget;
 pub mod kept;
 mod layout;
+pub mod line;
+mod micro;
 pub mod permissions;
+mod place;
 pub mod plugins;
 pub mod publish;
 pub mod queue;
@@ -26,6 +30,7 @@ pub mod replicas;
 pub mod service;
 mod stored;
 pub mod stream;
+pub mod unread;
 pub mod waiting;
 
 use std::borrow::Cow;
@@ -71,6 +76,7 @@ pub struct Broker {
     address: Arc<Address>,
     /// What the subjects of JetStream's API start with.
     api_prefix: Arc<str>,
+    reading: line::Slot,
 }
 
 impl Broker {
@@ -148,8 +154,8 @@ impl Broker {
         if !info.jetstream && address.domain.is_none() {
             return Err(BrokerError::NoJetStream(url));
         }
-        let api_prefix = address.api().into();
-        Ok(Self { client, url: url.into(), permissions, connected, losses, closing, api_prefix, address })
+        let (api_prefix, reading) = (address.api().into(), line::Slot::default());
+        Ok(Self { client, url: url.into(), permissions, connected, losses, closing, api_prefix, address, reading })
     }
 
     /// The address, without a password.
@@ -270,9 +276,13 @@ fn to_header_map(headers: &Headers) -> HeaderMap {
 
 fn from_header_map(map: Option<&HeaderMap>) -> Headers {
     let mut headers = Headers::new();
-    for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
+    let mut all: Vec<(&str, _)> =
+        map.into_iter().flat_map(HeaderMap::iter).map(|(name, values)| (name.as_ref(), values)).collect();
+    // The library's map has no order of its own.
+    all.sort_unstable_by_key(|(name, _)| *name);
+    for (name, values) in all {
         for value in values {
-            headers.push(AsRef::<str>::as_ref(name).to_owned(), value.as_str());
+            headers.push(name.to_owned(), value.as_str());
         }
     }
     headers

@@ -1,9 +1,10 @@
 //! The frame: one JetStream message, a sequence of one or more items that travel together.
 //!
 //! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
-//! [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`] names them, [`json`] shows
-//! them to people. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
+//! [`mod@block`] reads its headers, [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`]
+//! names them, [`json`] shows them to people. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
 
+pub mod block;
 pub mod cbor;
 pub mod disguise;
 pub mod format;
@@ -99,6 +100,12 @@ impl Headers {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first value under this name in just this case, as the server reads its own headers.
+    #[must_use]
+    pub fn get_exact(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
     }
 
     /// Adds a header.

@@ -1,10 +1,11 @@
-//! Random and damaged bytes at the doors that take foreign ones: [`frames`] for what feeders and guests send, [`plugins`] for
-//! what is deployed.
+//! Random and damaged bytes at the doors that take foreign ones: [`frames`] for what feeders and guests send, [`mod@headers`]
+//! for what they send it under, [`plugins`] for what is deployed.
 //!
 //! A door is tried 20,000 times in each run of the tests. `PCLUSTER_FUZZ=1000000 cargo test --release -p pcluster --lib fuzz`
 //! tries harder, and `PCLUSTER_FUZZ_SEED` other bytes; what failed is printed.
 
 mod frames;
+pub(crate) mod headers;
 mod plugins;
 
 use std::fmt::Write;

@@ -25,6 +25,7 @@ mod handlers;
 mod identity;
 pub mod inline;
 mod letter;
+mod lines;
 pub mod logs;
 pub mod memory;
 mod orphan;
@@ -45,6 +46,8 @@ mod tasks;
 mod together;
 pub mod trouble;
 pub mod turns;
+mod unread;
+pub mod work_key;
 pub mod worker;
 
 use std::collections::{BTreeSet, HashMap};
@@ -307,10 +310,10 @@ async fn answer(
         if let Some(mut service) = service.take() {
             tokio::select! {
                 () = service.ended() => {}
-                () = told(&mut stopping) => return service.stop().await,
+                () = told(&mut stopping) => return service.stop(),
             }
             tracing::warn!("this node could not be found any more, and offers its service again");
-            service.stop().await;
+            service.stop();
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}

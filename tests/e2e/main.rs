@@ -35,6 +35,7 @@ mod logs;
 mod lost;
 mod memory;
 mod nodes;
+mod odd_headers;
 mod pauses;
 mod poison;
 mod pressure;

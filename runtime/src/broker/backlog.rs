@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Broker, BrokerError};
-use crate::name::{ChainName, Revision, StageName};
+use crate::name::{ChainName, Digest, Revision, StageName};
 use crate::subject::{self, Lane};
+
+/// Hexadecimal digits of a stream's part of the idempotency keys.
+const KEY_DIGITS: usize = 12;
 
 /// What a consumer has before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -161,6 +164,19 @@ impl Broker {
         let results = subject::results(chain);
         let stream = self.chain_stream(chain, &subject::results_stream(chain), Some((&results, 0))).await?;
         Ok(stream.state.subjects.unwrap_or_default().values().sum())
+    }
+
+    /// The part of the idempotency keys that belongs to a chain's work stream and to no other: made of the time when it was made,
+    /// to the nanosecond. Two that are made in the place of one another have different ones, and nobody who is not told when a
+    /// stream was made can guess it.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn work_key(&self, chain: &ChainName) -> Result<String, BrokerError> {
+        let created = self.chain_stream(chain, &subject::work_stream(chain), None).await?.created;
+        let digest = Digest::of(created.as_bytes());
+        Ok(digest.as_hex()[..KEY_DIGITS].to_owned())
     }
 
     /// How many messages wait in front of a hop that were put back, those left out that wait for their back-off if that can be

@@ -79,10 +79,11 @@ impl Broker {
     async fn counters(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
         let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
         let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        // Anyone may count, and give what it counts any headers.
+        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
         let request = json!({ "multi_last": [pattern] }).to_string();
         let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
-        self.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
+        reading.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
         let mut values = BTreeMap::new();
         while let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, answers.next()).await {
             match answer.status.map(|status| status.as_u16()) {

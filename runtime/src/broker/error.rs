@@ -42,7 +42,7 @@ pub(super) mod code {
     pub const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
     /// A batch was cut short, as by a server that went away meanwhile.
     pub const BATCH_INCOMPLETE: u64 = 10176;
-    /// The stream does not allow a message to replace others.
+    /// The stream does not let a message replace others, or not in this way.
     pub const NO_ROLLUP: u64 = 10111;
     /// A message cannot be removed; also said of one that is not there.
     pub const NOT_REMOVED: u64 = 10057;

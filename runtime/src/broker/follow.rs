@@ -1,5 +1,6 @@
 //! Reading a stream without taking anything from it: results to watch, log lines, changes of chains.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::queue::{Event, Queue, STANDS};
+use super::stored::Stored;
 use super::{Broker, BrokerError, Complaint};
 use crate::frame::Headers;
 
@@ -51,6 +53,14 @@ pub struct Seen {
     pub pending: u64,
 }
 
+impl Seen {
+    fn of(stored: Stored) -> Self {
+        let headers = stored.headers();
+        let Stored { subject, sequence, payload, .. } = stored;
+        Self { subject, headers, payload: payload.into(), sequence, pending: 0 }
+    }
+}
+
 /// What reading on has met.
 pub(super) enum Step {
     /// A message.
@@ -62,7 +72,8 @@ pub(super) enum Step {
 /// A stream being read, in order and without gaps. It outlives the server's restarts and changes of leader.
 ///
 /// The server keeps its place in a consumer of its own, in memory. When that is lost, reading goes on with another one behind
-/// the last message that was seen.
+/// the last message that was seen. When the line is lost over which messages come, it may be that one of them cannot be read:
+/// then as many as were asked for are read by the server's API, one by one.
 pub struct Follower {
     broker: Broker,
     stream: String,
@@ -76,6 +87,10 @@ pub struct Follower {
     /// When the stream was made.
     created: String,
     pending: u64,
+    /// What was read by the API ahead of its turn.
+    ahead: VecDeque<Seen>,
+    /// How many messages are still to be read by the API.
+    by_api: u64,
     complaint: Complaint,
 }
 
@@ -106,7 +121,20 @@ impl Broker {
         let Opened { queue, created, pending } = self.open(stream, &subjects, &start).await?;
         let (stream, complaint) = (stream.to_owned(), Complaint::default());
         let broker = self.clone();
-        Ok(Follower { broker, stream, subjects, start, queue, order: 0, last: 0, created, pending, complaint })
+        Ok(Follower {
+            broker,
+            stream,
+            subjects,
+            start,
+            queue,
+            order: 0,
+            last: 0,
+            created,
+            pending,
+            ahead: VecDeque::new(),
+            by_api: 0,
+            complaint,
+        })
     }
 
     /// Makes a consumer that starts there.
@@ -129,7 +157,7 @@ impl Broker {
         let request = json!({ "stream_name": stream, "config": config, "action": "create" });
         let what = || format!("read the stream `{stream}`");
         let made: Made = self.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
-        Ok(Opened { queue: self.queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
+        Ok(Opened { queue: self.reading().queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
     }
 }
 
@@ -172,6 +200,20 @@ impl Follower {
 
     pub(super) async fn step(&mut self) -> Result<Step, BrokerError> {
         loop {
+            if let Some(seen) = self.ahead.pop_front() {
+                self.last = self.last.max(seen.sequence);
+                return Ok(Step::Seen(seen));
+            }
+            if self.by_api > 0 {
+                self.by_api -= 1;
+                if self.read_by_api().await? {
+                    continue;
+                }
+                self.by_api = 0;
+                if self.reopen().await? {
+                    return Ok(Step::Renewed);
+                }
+            }
             if self.queue.demand() <= BATCH / 2 {
                 self.queue.request(BATCH - self.queue.demand()).await?;
             }
@@ -187,6 +229,7 @@ impl Follower {
                     }));
                 }
                 Event::Expired => {}
+                Event::Broken => self.by_api = BATCH,
                 // Some have come while nobody listened, or the server has lost the place.
                 Event::Delivery(_) | Event::Gone | Event::Closed => {
                     if self.reopen().await? {
@@ -195,6 +238,59 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Reads what comes next by the server's API. Returns `false` if there is nothing more, or if it is another stream.
+    async fn read_by_api(&mut self) -> Result<bool, BrokerError> {
+        let what = format!("read the stream `{}`", self.stream);
+        loop {
+            match self.try_read_by_api().await {
+                Ok(read) => {
+                    self.complaint.over(&what);
+                    self.ahead.extend(read);
+                    return Ok(!self.ahead.is_empty());
+                }
+                Err(error) if error.is_passing() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(REOPEN).await;
+        }
+    }
+
+    async fn try_read_by_api(&self) -> Result<Vec<Seen>, BrokerError> {
+        let (broker, stream) = (&self.broker, &self.stream);
+        if broker.stream_facts(stream).await?.created != self.created {
+            return Ok(Vec::new());
+        }
+        let what = || format!("read the stream `{stream}`");
+        let mut read: Vec<Stored> = Vec::new();
+        let is_newest = self.start["deliver_policy"] == "last_per_subject";
+        for pattern in self.patterns() {
+            if self.last == 0 && is_newest {
+                for subject in broker.subjects(stream, pattern).await? {
+                    read.extend(broker.stored(stream, &json!({ "last_by_subj": subject }), what).await?);
+                }
+            } else {
+                let mut request = json!({ "next_by_subj": pattern });
+                if self.last == 0 && !self.start["opt_start_time"].is_null() {
+                    request["start_time"] = self.start["opt_start_time"].clone();
+                } else {
+                    let first = self.start[START_SEQUENCE].as_u64().unwrap_or(1);
+                    request["seq"] = json!(if self.last == 0 { first } else { self.last + 1 });
+                }
+                read.extend(broker.stored(stream, &request, what).await?);
+            }
+        }
+        read.sort_unstable_by_key(|stored| stored.sequence);
+        if !is_newest || self.last > 0 {
+            read.truncate(1);
+        }
+        Ok(read.into_iter().map(Seen::of).collect())
+    }
+
+    /// The patterns of the subjects that are read.
+    fn patterns(&self) -> Vec<&str> {
+        if self.subjects.is_empty() { vec![">"] } else { self.subjects.iter().map(String::as_str).collect() }
     }
 
     /// Goes on behind the last message that was seen, as soon as the server lets it. Says whether the stream is another one.

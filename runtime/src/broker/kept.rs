@@ -3,7 +3,8 @@
 //! Messages are asked for by their numbers, so nothing is left behind on the server and a reader ends where the stream ended
 //! when it was opened, whatever others add or remove meanwhile. [`super::follow`] goes on with what comes.
 //!
-//! Many are read from any server that has a copy, which may lag behind; single ones from the stream's leader.
+//! Many are read from any server that has a copy, which may lag behind; single ones from the stream's leader. If the line is
+//! lost over which many come, the next is read by itself: it may be the one that the client library cannot read.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::follow::moment;
 use super::queue::Delivery;
+use super::stored::Stored;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
 use crate::frame::Headers;
 
@@ -52,6 +54,13 @@ impl From<&Delivery> for Kept {
             headers: delivery.headers(),
             payload: delivery.payload.clone(),
         }
+    }
+}
+
+impl Kept {
+    fn of(stored: Stored) -> Self {
+        let headers = stored.headers();
+        Self { sequence: stored.sequence, headers, stored: stored.time, payload: stored.payload.into() }
     }
 }
 
@@ -97,12 +106,7 @@ impl Broker {
     pub async fn kept_at(&self, stream: &str, sequence: u64) -> Result<Option<Kept>, BrokerError> {
         let what = || format!("read message {sequence} of the stream `{stream}`");
         let stored = self.stored(stream, &json!({ "seq": sequence }), what).await?;
-        Ok(stored.map(|stored| Kept {
-            sequence: stored.sequence,
-            headers: stored.headers(),
-            stored: stored.time,
-            payload: stored.payload.into(),
-        }))
+        Ok(stored.map(Kept::of))
     }
 
     /// The headers of a message, if the stream still has it.
@@ -185,24 +189,39 @@ impl KeptReader {
             Next::Since(time) => request["start_time"] = json!(time),
             Next::Nowhere => return Ok(()),
         }
-        let client = &self.broker.client;
-        let inbox = client.new_inbox();
-        let subscribed = client.subscribe(inbox.clone()).await;
-        let mut answers = subscribed.map_err(|error| BrokerError::other(what(), &error))?;
+        let inbox = self.broker.client.new_inbox();
+        let (open, mut answers) = self.broker.reading().subscribe(inbox.clone()).await?;
+        let mut connected = open.connected();
+        connected.mark_unchanged();
         let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);
-        let sent = client.publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
+        let sent = open.client.publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other(what(), &error))?;
         loop {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, answers.next()).await;
-            let Ok(Some(message)) = answer else {
-                // What has come has come; the rest is asked for again.
+            let answer = tokio::select! {
+                biased;
+                answer = answers.next() => answer,
+                _ = connected.changed() => None,
+                () = tokio::time::sleep(REQUEST_TIMEOUT) => {
+                    // What has come has come; the rest is asked for again.
+                    if self.ahead.is_empty() {
+                        return Err(open.timed_out(&api, what()));
+                    }
+                    break;
+                }
+            };
+            let Some(message) = answer else {
                 if self.ahead.is_empty() {
-                    return Err(self.broker.timed_out(&api, what()));
+                    self.fetch_one(request).await?;
                 }
                 break;
             };
+            // What a stream keeps may begin like a status.
+            if let Some(kept) = read(&message) {
+                self.ahead.push_back(kept);
+                continue;
+            }
             match message.status {
-                None => self.ahead.extend(read(message)),
+                None => {}
                 Some(StatusCode::NOT_FOUND) => break,
                 Some(status) if status.as_u16() == END_OF_BATCH => break,
                 // Nobody reads for others while the servers of a cluster elect who leads.
@@ -216,17 +235,30 @@ impl KeptReader {
         };
         Ok(())
     }
+
+    /// Reads the first message of a batch.
+    async fn fetch_one(&mut self, mut request: Value) -> Result<(), BrokerError> {
+        let what = || format!("read the stream `{}`", self.stream);
+        if let Some(request) = request.as_object_mut() {
+            request.retain(|key, _| key != "batch" && key != "max_bytes");
+        }
+        let stored = self.broker.stored(&self.stream, &request, what).await?;
+        self.ahead.extend(stored.map(Kept::of));
+        Ok(())
+    }
 }
 
-/// A message that the server has read out of a stream tells in its headers where it was.
-fn read(message: Message) -> Option<Kept> {
+/// A message that the server has read out of a stream tells in its headers where it was: behind those that it was stored with,
+/// which may look the same.
+fn read(message: &Message) -> Option<Kept> {
     let map = message.headers.as_ref()?;
-    let get = |name: &async_nats::HeaderName| map.get(name.as_ref()).map(async_nats::HeaderValue::as_str);
+    let get = |name: &async_nats::HeaderName| map.get_last(name.as_ref()).map(async_nats::HeaderValue::as_str);
+    // An end of a batch has no time.
     Some(Kept {
         sequence: get(&NATS_SEQUENCE)?.parse().ok()?,
         stored: get(&NATS_TIME_STAMP)?.to_owned(),
         headers: from_header_map(message.headers.as_ref()),
-        payload: message.payload,
+        payload: message.payload.clone(),
     })
 }
 

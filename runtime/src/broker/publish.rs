@@ -1,7 +1,7 @@
 //! Putting messages into streams, alone or many at once, and knowing what became of them.
 
 use async_nats::RequestErrorKind;
-use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
+use async_nats::header::{HeaderMap, NATS_MESSAGE_ID, NATS_ROLLUP};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -17,6 +17,9 @@ pub const HEADER_ROOM: usize = 8 << 10;
 
 /// The most bytes of headers that a stream takes: the server keeps their length in two bytes.
 const HEADERS_MAX: usize = (64 << 10) - 1;
+
+/// What the server knows as no rollup, and so never stores.
+const NO_ROLLUP: &str = "none";
 
 /// A message on its way to a stream.
 #[derive(Debug, Clone)]
@@ -155,9 +158,9 @@ impl Broker {
     /// The place in the stream of this subject where a message was stored under this key within its duplicate window, if one
     /// was. Stores nothing.
     ///
-    /// The server looks for the key before it looks whether the message may replace others, and that it may not: no stream of
-    /// pcluster allows it (tried with nats-server 2.15.1, alone and three together, where an expected last message is looked
-    /// at too late to be answered).
+    /// The server looks for the key before it looks which messages this one shall replace, and refuses it then: there is no rollup
+    /// of this name, in a stream that allows rollups no more than in others (tried with nats-server 2.15.1, alone and three
+    /// together, where an expected last message is looked at too late to be answered).
     ///
     /// # Errors
     ///
@@ -165,7 +168,7 @@ impl Broker {
     pub async fn known(&self, subject: &str, message_id: &str) -> Result<Option<u64>, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message_id);
-        headers.insert("Nats-Rollup", "sub");
+        headers.insert(NATS_ROLLUP, NO_ROLLUP);
         match self.publish_and_wait(subject, headers, Bytes::new()).await {
             Ok((Published::Duplicate, sequence)) => Ok(Some(sequence)),
             Ok((Published::Stored, _))

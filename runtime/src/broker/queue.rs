@@ -2,6 +2,10 @@
 //!
 //! A node asks for what it has room to run, so that what it cannot run yet stays with the server for other nodes. That is
 //! why this does not use the client library's own stream of messages, which fetches ahead.
+//!
+//! Messages come over a [`Line`], because one of them may break the connection that it comes over; they are acknowledged over
+//! the process's first connection, which none of them can break. So what is in hand stays in hand when a line breaks, and only
+//! what was on its way over that line is handed out again, after the consumer's `ack_wait`.
 
 use std::time::Duration;
 
@@ -12,7 +16,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, from_header_map};
+use super::line::Line;
+use super::place::Place;
+use super::{BrokerError, from_header_map};
 use crate::frame::{Headers, header};
 
 /// The longest that a request for messages stands.
@@ -29,7 +35,10 @@ const LATE: Duration = Duration::from_secs(1);
 /// A durable consumer that messages are asked of.
 #[derive(Debug)]
 pub struct Queue {
+    /// Over which messages come and are asked for.
     client: async_nats::Client,
+    /// Over which they are acknowledged.
+    first: async_nats::Client,
     subscriber: Subscriber,
     next_subject: String,
     inbox: String,
@@ -59,7 +68,10 @@ pub enum Event {
     Expired,
     /// The consumer is not there.
     Gone,
-    /// No more will come, after [`Queue::close`] or because the connection is closed.
+    /// The line was lost. It may be what a message did whose headers the client library cannot read; see
+    /// [`super::unread`].
+    Broken,
+    /// No more will come, after [`Queue::close`].
     Closed,
 }
 
@@ -91,9 +103,23 @@ impl Delivery {
         &self.subject
     }
 
-    /// The first value of a header.
+    /// The first value of a header, whatever the case of the letters of its name. If several headers differ only in that, it
+    /// is the one that is written as it is named here.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.headers.as_ref()?;
+        let bytes = |(name, _): &(&async_nats::HeaderName, _)| AsRef::<[u8]>::as_ref(*name).to_vec();
+        let value = headers.get(name).or_else(|| {
+            let like = headers.iter().filter(|(each, _)| AsRef::<str>::as_ref(*each).eq_ignore_ascii_case(name));
+            // The library's map has no order of its own.
+            like.min_by_key(bytes)?.1.first()
+        });
+        value.map(async_nats::HeaderValue::as_str)
+    }
+
+    /// The first value of a header that the server reads too, and so only in this case.
+    #[must_use]
+    pub fn server_header(&self, name: &str) -> Option<&str> {
         self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
@@ -159,23 +185,24 @@ impl Acker {
     }
 }
 
-impl Broker {
+impl Line {
     /// Opens a durable consumer. Nothing is handed out until [`Queue::request`] is called. A request stands no longer than
     /// this: what it asks for is handed out even if this process cannot take it, because it was paused or cut off meanwhile.
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the line cannot be opened.
     pub async fn queue(&self, stream: &str, consumer: &str, stands_max: Duration) -> Result<Queue, BrokerError> {
-        let inbox = self.client.new_inbox();
-        let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
-        let mut connected = self.connected();
+        let inbox = self.first().client.new_inbox();
+        let (open, subscriber) = self.subscribe(format!("{inbox}.*")).await?;
+        let mut connected = open.connected();
         // What happened to the connection before is no news.
         connected.mark_unchanged();
         Ok(Queue {
-            client: self.client.clone(),
-            subscriber: subscribed.map_err(|error| BrokerError::other("subscribe", &error))?,
-            next_subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", self.api_prefix),
+            client: open.client.clone(),
+            first: self.first().client.clone(),
+            subscriber,
+            next_subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", self.first().api_prefix),
             inbox,
             requests: 0,
             demand: 0,
@@ -248,10 +275,16 @@ impl Queue {
             let message = tokio::select! {
                 biased;
                 message = self.subscriber.next() => message,
-                () = self.connected.changed().map(drop) => {
+                changed = self.connected.changed() => {
                     // A server that was away remembers no request.
                     self.demand = 0;
-                    return self.expired();
+                    let is_lost = changed.is_err() || !*self.connected.borrow();
+                    return match (is_lost, self.is_closing) {
+                        (false, _) => Event::Expired,
+                        (true, false) => Event::Broken,
+                        // What is on its way to a queue that is closing does not come over a lost connection.
+                        (true, true) => Event::Closed,
+                    };
                 }
                 () = silence, if self.demand > 0 => {
                     self.demand = 0;
@@ -259,7 +292,9 @@ impl Queue {
                 }
             };
             self.heard = Instant::now();
-            let Some(message) = message else { return Event::Closed };
+            let Some(message) = message else {
+                return if self.is_closing { Event::Closed } else { Event::Broken };
+            };
             if let Some(event) = self.read(message) {
                 return event;
             }
@@ -278,11 +313,6 @@ impl Queue {
             }
         }
         come
-    }
-
-    /// After a request has ended. What is on its way to a queue that is closing does not come over a lost connection.
-    fn expired(&self) -> Event {
-        if self.is_closing && !*self.connected.borrow() { Event::Closed } else { Event::Expired }
     }
 
     /// Whether it is safe to close: no request stands, or it is long since a message came. One that the server hands out at
@@ -309,7 +339,11 @@ impl Queue {
     }
 
     fn read(&mut self, message: Message) -> Option<Event> {
-        let Some(status) = message.status else { return self.deliver(message).map(Event::Delivery) };
+        // What was handed out has a place, and may begin like a status all the same.
+        if let Some(place) = message.reply.as_deref().and_then(Place::parse) {
+            return self.deliver(message, &place).map(Event::Delivery);
+        }
+        let status = message.status?;
         if status == StatusCode::IDLE_HEARTBEAT {
             return None;
         }
@@ -326,12 +360,11 @@ impl Queue {
         Some(if gone { Event::Gone } else { Event::Expired })
     }
 
-    fn deliver(&mut self, message: Message) -> Option<Box<Delivery>> {
+    fn deliver(&mut self, message: Message, place: &Place) -> Option<Box<Delivery>> {
         self.demand = self.demand.saturating_sub(1);
         self.delivered = Instant::now();
         self.stands = STANDS_BUSY.min(self.stands_max);
         let reply = message.reply?;
-        let place = Place::parse(&reply)?;
         Some(Box::new(Delivery {
             subject: message.subject,
             payload: message.payload,
@@ -340,54 +373,8 @@ impl Queue {
             pending: place.pending,
             stored_millis: place.stored_nanos / 1_000_000,
             delivered: place.delivered,
-            acker: Acker { client: self.client.clone(), reply },
+            acker: Acker { client: self.first.clone(), reply },
             headers: message.headers,
         }))
-    }
-}
-
-/// What the reply subject of a handed-out message tells of it.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    delivered: u64,
-    sequence: u64,
-    order: u64,
-    stored_nanos: u64,
-    pending: u64,
-}
-
-impl Place {
-    /// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or the same with
-    /// `<domain>.<account>` before the stream and more tokens at the end (NATS ADR-15).
-    fn parse(reply: &str) -> Option<Self> {
-        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
-        let skip = match tokens.len() {
-            7 => 2,
-            9.. => 4,
-            _ => return None,
-        };
-        let number = |position: usize| tokens.get(skip + position)?.parse().ok();
-        Some(Self {
-            delivered: number(0)?,
-            sequence: number(1)?,
-            order: number(2)?,
-            stored_nanos: number(3)?,
-            pending: number(4)?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_the_reply_subject_are_read() {
-        let stored_nanos = 1_700_000_000_000_000_000;
-        let place = Some(Place { delivered: 2, sequence: 40, order: 41, stored_nanos, pending: 7 });
-        assert_eq!(Place::parse("$JS.ACK.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7"), place);
-        assert_eq!(Place::parse("$JS.ACK.hub.hash.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7.x"), place);
-        assert_eq!(Place::parse("$JS.ACK.a.b"), None);
-        assert_eq!(Place::parse("_INBOX.a"), None);
     }
 }

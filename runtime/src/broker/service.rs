@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use async_nats::service::{Service, ServiceExt};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::micro::{Description, Running};
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
@@ -93,10 +93,8 @@ pub struct Problem {
 }
 
 /// Keeps the service running until it is dropped.
-pub struct NodeService {
-    service: Option<Service>,
-    answering: tokio::task::JoinHandle<()>,
-}
+#[derive(Debug)]
+pub struct NodeService(Running);
 
 impl Broker {
     /// Makes this process known as a node. `report` is called for each question.
@@ -109,32 +107,9 @@ impl Broker {
         metadata: HashMap<String, String>,
         report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
     ) -> Result<NodeService, BrokerError> {
-        let report = move || told(&report);
-        let failed = |error: async_nats::Error| BrokerError::Other {
-            what: "offer the node's service".to_owned(),
-            reason: error.to_string(),
-        };
-        let for_stats = report.clone();
-        let service = self
-            .client
-            .service_builder()
-            .description("Runs the tasks of pcluster chains")
-            .metadata(metadata)
-            .stats_handler(move |_, _| for_stats())
-            .start(NODE_SERVICE, env!("CARGO_PKG_VERSION"))
-            .await
-            .map_err(failed)?;
-        let subject = format!("pcluster.node.{}", service.info().await.id);
-        let mut endpoint = service.endpoint_builder().name("status").add(subject).await.map_err(failed)?;
-        let answering = tokio::spawn(async move {
-            while let Some(request) = endpoint.next().await {
-                let json = report().to_string();
-                if let Err(error) = request.respond(Ok(json.into())).await {
-                    tracing::debug!(%error, "a question was not answered");
-                }
-            }
-        });
-        Ok(NodeService { service: Some(service), answering })
+        let purpose = "Runs the tasks of pcluster chains";
+        let description = Description { name: NODE_SERVICE, purpose, metadata };
+        self.offer(description, move || told(&report)).await.map(NodeService)
     }
 
     /// Asks all nodes what they do, and gathers the answers that come.
@@ -153,9 +128,10 @@ impl Broker {
         }
         let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
         let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        // Anyone may answer.
+        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
         let question = format!("$SRV.STATS.{NODE_SERVICE}");
-        self.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
+        reading.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
         let (mut nodes, mut is_heard) = (Vec::new(), false);
         let mut patience = FIRST_ANSWER;
         while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
@@ -197,9 +173,10 @@ impl Broker {
         }
         let failed = |error: &dyn std::error::Error| BrokerError::other("call the nodes", error);
         let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        // Anyone may answer.
+        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
         let question = format!("$SRV.PING.{NODE_SERVICE}");
-        self.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
+        reading.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
         let mut incarnations = BTreeSet::new();
         let gather = async {
             while !enough(&incarnations) {
@@ -219,27 +196,15 @@ impl Broker {
 impl NodeService {
     /// Waits until the service has ended by itself. It must not be asked again then.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.answering).await;
+        self.0.ended().await;
     }
 
     /// Ends the service: the node is no longer found.
-    pub async fn stop(mut self) {
-        if let Some(service) = self.service.take()
-            && let Err(error) = service.stop().await
-        {
-            tracing::debug!(%error, "the node's service did not end in order");
-        }
-    }
+    pub fn stop(self) {}
 }
 
-/// What a node reports, or nothing if it cannot: a panic would end the service, and the client library has part of it.
+/// What a node reports, or nothing if it cannot: a panic would end the service,.
 fn told(report: &impl Fn() -> NodeReport) -> Value {
     let reported = std::panic::catch_unwind(AssertUnwindSafe(report));
     reported.ok().and_then(|report| serde_json::to_value(report).ok()).unwrap_or_default()
-}
-
-impl Drop for NodeService {
-    fn drop(&mut self) {
-        self.answering.abort();
-    }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::ask::Question;
 use super::error::code;
 use super::{Broker, BrokerError};
-use crate::frame::Headers;
+use crate::frame::{Headers, block};
 
 /// A message that a stream holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub(super) struct Stored {
     pub(super) sequence: u64,
     /// When it was stored, as RFC 3339 in UTC.
     pub(super) time: String,
-    /// Its headers as they were sent: a line for each.
+    /// Its subject; bytes that are not UTF-8 are replaced.
+    pub(super) subject: String,
+    /// Its headers as they were sent, as far as they are text: a line for each.
     pub(super) headers: String,
+    /// Its headers as they were sent.
+    pub(super) block: Vec<u8>,
     /// Its payload.
     pub(super) payload: Vec<u8>,
 }
@@ -30,14 +34,17 @@ pub(super) struct Stored {
 impl Stored {
     /// The headers, one by one.
     pub(super) fn headers(&self) -> Headers {
-        let mut headers = Headers::new();
-        // The first line names the protocol.
-        for line in self.headers.lines().skip(1) {
-            if let Some((name, value)) = line.split_once(':') {
-                headers.push(name.trim().to_owned(), value.trim());
-            }
+        block::decode(&self.block)
+    }
+
+    /// Returns why the client library cannot take the message off a connection; `None` if it can.
+    pub(super) fn fault(&self) -> Option<String> {
+        // With headers, it takes any space for the end of the subject.
+        let is_cut = !self.block.is_empty() && self.subject.contains(char::is_whitespace);
+        if is_cut || self.subject.contains(char::REPLACEMENT_CHARACTER) {
+            return Some("its subject cannot be read".to_owned());
         }
-        headers
+        block::fault(&self.block).map(|fault| format!("its headers cannot be read: {fault}"))
     }
 }
 
@@ -50,6 +57,8 @@ struct Answer {
 #[derive(Deserialize)]
 struct Raw {
     seq: u64,
+    #[serde(default)]
+    subject: String,
     #[serde(default)]
     time: String,
     #[serde(default)]
@@ -73,8 +82,15 @@ impl Broker {
             Err(error) => return Err(error),
         };
         let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
-        let headers = String::from_utf8_lossy(&decode(&raw.hdrs)?).into_owned();
-        Ok(Some(Stored { sequence: raw.seq, time: raw.time, headers, payload: decode(&raw.data)? }))
+        let block = decode(&raw.hdrs)?;
+        Ok(Some(Stored {
+            sequence: raw.seq,
+            time: raw.time,
+            subject: raw.subject,
+            headers: String::from_utf8_lossy(&block).into_owned(),
+            block,
+            payload: decode(&raw.data)?,
+        }))
     }
 
     /// Stores a message, which must be harmless to send twice, and waits for the server's word.

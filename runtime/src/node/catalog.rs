@@ -13,6 +13,7 @@ use ulid::Ulid;
 
 use super::arrange::Arranger;
 use super::identity::Identity;
+use super::lines::Lines;
 use super::logs::LogQueue;
 use super::outcome::Hop;
 use super::roll_call::RollCall;
@@ -80,6 +81,7 @@ pub struct Catalog {
 /// What serving a revision takes.
 pub(super) struct Context {
     pub(super) broker: Broker,
+    pub(super) lines: Lines,
     pub(super) registry: Registry,
     pub(super) engine: Engine,
     pub(super) node: String,
@@ -105,7 +107,18 @@ impl Catalog {
     ) -> Self {
         let incarnation = Ulid::generate().to_string();
         let roll_call = Arc::new(RollCall::new(incarnation.clone()));
-        let context = Arc::new(Context { broker, registry, engine, node, incarnation, roll_call, logs, guests, board });
+        let context = Arc::new(Context {
+            lines: Lines::new(&broker, &node),
+            broker,
+            registry,
+            engine,
+            node,
+            incarnation,
+            roll_call,
+            logs,
+            guests,
+            board,
+        });
         Self {
             context,
             serving: BTreeMap::new(),

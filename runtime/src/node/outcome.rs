@@ -29,10 +29,12 @@ use super::suspicion::{Fate, Judged};
 use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
 use super::turns::Turns;
+use super::work_key::WorkKey;
 use super::worker::{interrupted, left_run};
-use crate::broker::Broker;
+use crate::broker::line::Line;
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::queue::Delivery;
+use crate::broker::{Broker, BrokerError};
 use crate::chain::{Chain, Stage};
 use crate::engine::task::{Failure, FailureKind, Task};
 use crate::frame::{Headers, header};
@@ -52,6 +54,8 @@ const NODES_OWN: &str = "pcluster.";
 pub struct Hop {
     /// The connection.
     pub broker: Broker,
+    /// Over which the chain's messages come.
+    pub line: Line,
     /// The chain.
     pub chain: Arc<Chain>,
     /// The revision.
@@ -82,6 +86,8 @@ pub struct Hop {
     pub trouble: Arc<Trouble>,
     /// The threads of the guests.
     pub guests: Handle,
+    /// The part of the idempotency keys that belongs to the work stream and to no other.
+    pub key: WorkKey,
     /// Which run of the node's program this is.
     pub incarnation: String,
     /// The registry that the revision was read from.
@@ -101,6 +107,13 @@ impl Hop {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.stage().max_in_flight.is_some()
+    }
+
+    /// Makes the hop's consumers and the chain's line again, should they be gone. The stream may be another one then.
+    pub(super) async fn mend(&self) -> Result<(), BrokerError> {
+        self.line.check().await?;
+        self.broker.create_hop_consumers(&self.chain, self.stage(), self.revision).await?;
+        self.key.renew(&self.broker, &self.chain.name).await
     }
 
     /// The stages with their counters.
@@ -285,12 +298,13 @@ impl Hop {
     /// The key of the `number`th message that a frame leaves behind. The revision is part of it for the streams that outlive
     /// the work stream, the prefix for the feeders: their keys, which may look like `1.2.3`, are in the same stream.
     pub(super) fn message_id(&self, sequence: u64, number: usize) -> String {
-        format!("{NODES_OWN}{}.{sequence}.{number}", self.revision.number())
+        format!("{NODES_OWN}{}{}.{sequence}.{number}", self.key.get(), self.revision.number())
     }
 
     /// The key of the `number`th message that was made of an item's outputs while it still ran: the same at each attempt.
     pub(super) fn carried_id(&self, taken: &Taken, number: usize) -> String {
-        format!("{NODES_OWN}{}.{}.{}.carried.{number}", self.revision.number(), taken.origin, taken.part.get(0))
+        let (key, revision) = (self.key.get(), self.revision.number());
+        format!("{NODES_OWN}{key}{revision}.{}.{}.carried.{number}", taken.origin, taken.part.get(0))
     }
 
     pub(super) fn count_failed(&self, count: u64) {

@@ -18,6 +18,7 @@ use super::quarantine::Quarantine;
 use super::stats::HopStats;
 use super::trouble::Trouble;
 use super::turns::Turns;
+use super::work_key::WorkKey;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine;
@@ -70,6 +71,7 @@ impl Context {
         let logs = self.logs.sink(&chain.name, deployed.revision, &first.name);
         Ok(Hop {
             broker: self.broker.clone(),
+            line: self.lines.of(&chain.name),
             chain: Arc::clone(chain),
             revision: deployed.revision,
             position: stages.start,
@@ -84,6 +86,7 @@ impl Context {
             turns: Arc::new(Turns::new(first.concurrency)),
             quarantine: Quarantine::default(),
             trouble,
+            key: WorkKey::read(&self.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,
             guests: self.guests.clone(),
             incarnation: self.incarnation.clone(),
             identity,

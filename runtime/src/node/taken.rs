@@ -189,10 +189,17 @@ fn decode(delivery: &Delivery, lane: Lane, fed: Option<Format>) -> Result<(Forma
 
 /// The id that a message carries, or one made of where it is stored.
 pub fn frame_id(delivery: &Delivery, is_fed: bool) -> FrameId {
-    match delivery.header(header::ID).or_else(|| delivery.header(header::MESSAGE_ID)) {
+    let id = delivery.header(header::ID).or_else(|| delivery.server_header(header::MESSAGE_ID));
+    frame_id_of(id, delivery.stored_millis, delivery.sequence, is_fed)
+}
+
+/// The id of a message that carries this one, or is stored there.
+#[must_use]
+pub fn frame_id_of(id: Option<&str>, stored_millis: u64, sequence: u64, is_fed: bool) -> FrameId {
+    match id {
         Some(text) if is_fed => FrameId::from_fed(text),
         Some(text) => FrameId::from_header(text),
-        None => FrameId::from_stored(delivery.stored_millis, delivery.sequence),
+        None => FrameId::from_stored(stored_millis, sequence),
     }
 }
 

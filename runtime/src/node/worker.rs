@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::backlog;
 use super::catalog::Phase;
@@ -13,6 +14,7 @@ use super::memory::Asked;
 use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
+use super::unread::Found;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
 use crate::subject::{self, Lane};
@@ -37,6 +39,8 @@ const GIVE_BACK: Duration = Duration::from_millis(1_500);
 const PARKED_IN_HAND: u64 = 256;
 /// How long to wait before opening a queue again.
 const REOPEN: Duration = Duration::from_secs(1);
+/// How long frames are taken one by one after one was found that cannot be read.
+const CAREFUL: Duration = Duration::from_secs(5);
 
 /// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
@@ -55,6 +59,8 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
                 unchecked: Vec::new(),
                 phase: phase.clone(),
                 told: told.clone(),
+                looked: 0,
+                careful_until: None,
             },
             open,
         )
@@ -91,13 +97,28 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
                 Ended::Drained
             }
         };
+        // What was asked for does not come any more.
+        worker.hop.quarantine.asked(worker.lane, 0);
         match served {
             Ended::Drained => break,
+            Ended::Calm => worker.careful_until = None,
             Ended::Lost => tokio::select! {
                 () = worker.mend() => {}
                 () = worker.keep_in_hand() => {}
                 () = left_run(&mut phase) => break,
             },
+            Ended::Broken => {
+                let mut looked = worker.looked;
+                let found = tokio::select! {
+                    found = worker.look(&mut looked) => found,
+                    () = worker.keep_in_hand() => Found::Sound,
+                    () = left_run(&mut phase) => break,
+                };
+                worker.looked = looked;
+                if found == Found::Unread {
+                    worker.be_careful();
+                }
+            }
         }
     }
     for delivery in std::mem::take(&mut worker.unchecked) {
@@ -142,6 +163,10 @@ enum Ended {
     Drained,
     /// The queue is gone.
     Lost,
+    /// The line is.
+    Broken,
+    /// Frames were taken one by one for long enough.
+    Calm,
 }
 
 struct Worker {
@@ -154,6 +179,10 @@ struct Worker {
     handlers: Handlers,
     /// What has come before it was known whether the server is the same as before.
     unchecked: Vec<Delivery>,
+    /// The place in the stream up to which all frames of the lane are known to be readable.
+    looked: u64,
+    /// Until when frames are taken one by one, each looked at before.
+    careful_until: Option<Instant>,
 }
 
 impl Worker {
@@ -162,7 +191,7 @@ impl Worker {
         let stream = subject::work_stream(&self.hop.chain.name);
         let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
         let stands = (hop.chain.queue.ack_wait / REQUEST_PART).min(STANDS);
-        let mut queue = match self.hop.broker.queue(&stream, &consumer, stands).await {
+        let mut queue = match self.hop.line.queue(&stream, &consumer, stands).await {
             Ok(queue) => queue,
             Err(error) => {
                 tracing::warn!(consumer, %error, "cannot open the queue");
@@ -181,6 +210,9 @@ impl Worker {
                     return Ended::Drained;
                 }
             }
+            if self.is_calm() && queue.demand() == 0 {
+                return Ended::Calm;
+            }
             // Before it is known: either this sees that an item is quarantined, or that sees that more may come.
             hop.quarantine.asked(self.lane, queue.demand() + 1);
             let is_known = hop.identity.is_known();
@@ -190,8 +222,15 @@ impl Worker {
                 self.turns.starve(self.lane);
                 unasked = if asks { self.unasked(&queue) } else { 0 };
             }
-            let ask =
+            let mut ask =
                 unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
+            if self.careful_until.is_some() {
+                ask = unasked > 0 && queue.demand() == 0;
+                unasked = unasked.min(1);
+                if ask && !self.look_ahead().await {
+                    return Ended::Lost;
+                }
+            }
             asked.expect(queue.demand(), self.turns.frame_bytes());
             if unasked == 0 {
                 asked.pass_on();
@@ -205,7 +244,7 @@ impl Worker {
             }
             hop.quarantine.asked(self.lane, queue.demand());
             if ask || unasked == 0 || queue.demand() > 0 {
-                linger.as_mut().reset(tokio::time::Instant::now() + LINGER);
+                linger.as_mut().reset(Instant::now() + LINGER);
             }
             let waits = asked.waits();
             tokio::select! {
@@ -225,6 +264,7 @@ impl Worker {
                     Event::Expired => {}
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,
+                    Event::Broken => return Ended::Broken,
                     Event::Gone | Event::Closed => return Ended::Lost,
                 },
                 is_same = hop.identity.holds(), if !is_known => {
@@ -242,6 +282,51 @@ impl Worker {
                 () = tokio::time::sleep(KNOWN_AFTER), if unasked == 0 && queue.demand() == 0 && !leaving => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
+        }
+    }
+
+    /// Returns `true` if frames were taken one by one for long enough.
+    fn is_calm(&self) -> bool {
+        self.careful_until.is_some_and(|until| until < Instant::now())
+    }
+
+    /// Makes sure that the next frame can be read. Returns `false` if that cannot be known.
+    async fn look_ahead(&mut self) -> bool {
+        loop {
+            let patience = self.hop.chain.queue.ack_wait / PROGRESS_PART;
+            let looking = self.hop.look_ahead(self.lane, &mut self.looked);
+            let Ok(looked) = tokio::time::timeout(patience, looking).await else {
+                self.handlers.tell_progress().await;
+                continue;
+            };
+            match looked {
+                Ok(Some(Found::Unread)) => self.be_careful(),
+                Ok(Some(Found::Sound) | None) => return true,
+                Err(error) => {
+                    tracing::debug!(lane = ?self.lane, %error, "cannot look at what comes next");
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Takes frames one by one for a while.
+    fn be_careful(&mut self) {
+        if self.careful_until.replace(Instant::now() + CAREFUL).is_none() {
+            let (chain, stage) = (&self.hop.chain.name, &self.hop.stage().name);
+            tracing::warn!(%chain, %stage, "messages came that no node can take, and are dead letters now");
+        }
+    }
+
+    /// Looks at what was handed out when the line broke, however long that takes.
+    async fn look(&self, looked: &mut u64) -> Found {
+        loop {
+            match self.hop.look_at_handed_out(self.lane, looked).await {
+                Ok(found) => return found,
+                Err(error) if error.is_not_found() => return Found::Sound,
+                Err(error) => tracing::debug!(lane = ?self.lane, %error, "cannot look at what was handed out"),
+            }
+            tokio::time::sleep(REOPEN).await;
         }
     }
 
@@ -287,7 +372,7 @@ impl Worker {
         }
     }
 
-    /// Makes the queue's consumer again, should it be gone. The frames in hand go on meanwhile.
+    /// Makes what the queue comes by again, should it be gone. The frames in hand go on meanwhile.
     async fn mend(&self) {
         let (hop, stage) = (&self.hop, &self.hop.stage().name);
         loop {
@@ -298,7 +383,7 @@ impl Worker {
             // A server that is still removing a consumer when it is made again can end up with half of one (measured with
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;
-            match hop.broker.create_hop_consumers(&hop.chain, hop.stage(), hop.revision).await {
+            match hop.mend().await {
                 Ok(()) => return hop.trouble.queue_open(stage, self.lane),
                 Err(error) => hop.trouble.queue_lost(stage, self.lane, &error),
             }

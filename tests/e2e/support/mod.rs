@@ -4,6 +4,7 @@
 mod client;
 mod process;
 mod proxy;
+mod raw;
 mod server;
 
 use std::fmt::{Display, Write};
@@ -18,6 +19,7 @@ use serde::Serialize;
 pub use client::{Client, Message};
 pub use process::{Process, Run, assert_refused};
 pub use proxy::Proxy;
+pub use raw::RawClient;
 pub use server::{Nats, Server, Servers, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.

@@ -22,8 +22,6 @@ use crate::subject::{self, Lane};
 
 /// Letters that are put back before any of them is removed.
 const PART: usize = 256;
-/// What message ids start with; the letter's number follows.
-const MESSAGE_ID: &str = "pcluster.dead.";
 /// How often to open the queues of a revision that others close meanwhile.
 const ROUNDS: u32 = 20;
 /// The first wait when a queue is full; doubled each time.
@@ -244,13 +242,18 @@ impl Retry<'_> {
 
     /// Publishes messages side by side until the server has each, or can never have it, or there is a word to stop.
     async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<Vec<(u64, Stored)>, PublishError> {
-        let all = messages.iter().map(|(number, message)| async move {
-            match self.store_one(message).await {
+        // So nobody else can have used these ids before.
+        let key = self.root.broker.work_key(self.chain).await?;
+        let all = messages.iter().map(|(number, message)| async {
+            let message_id = format!("pcluster.{key}.{}", message.message_id);
+            let message = Outgoing { message_id, ..message.clone() };
+            match self.store_one(&message).await {
                 Ok(stored) => Ok((*number, stored)),
                 Err(error @ PublishError::TooLarge { .. }) => Ok((*number, Stored::Refused(error.to_string()))),
                 Err(error) => Err(error),
             }
         });
+        let all: Vec<_> = all.collect();
         stream::iter(all).buffer_unordered(SIDE_BY_SIDE).try_collect().await
     }
 
@@ -270,7 +273,7 @@ impl Retry<'_> {
 }
 
 impl Target {
-    /// The message that puts a letter's item back, or why there can be none.
+    /// The message that puts a letter's item back, with the end of its id, or why there can be none.
     fn message(&self, letter: &DeadLetter, reset: Option<Revision>) -> Result<Outgoing, String> {
         let (chain, revision) = (&self.chain, self.revision);
         let stage = letter.stage.parse().ok().and_then(|name: StageName| chain.stage(&name));
@@ -319,8 +322,8 @@ impl Target {
         }
         // What was put back before a reset is gone with it.
         let message_id = match reset {
-            Some(reset) => format!("{MESSAGE_ID}{}.{}", letter.number, reset.number()),
-            None => format!("{MESSAGE_ID}{}", letter.number),
+            Some(reset) => format!("dead.{}.{}", letter.number, reset.number()),
+            None => format!("dead.{}", letter.number),
         };
         Ok(Outgoing { subject, message_id, headers, payload: letter.raw.payload.clone() })
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::hold::{Hold, Holds, Known, Terms};
 use crate::broker::Complaint;
 use crate::broker::confirm::Confirmations;
+use crate::broker::line::Line;
 use crate::broker::queue::{Delivery, Event, Queue};
 use crate::name::ChainName;
 use crate::root::pulled::Answered;
@@ -21,6 +22,8 @@ use crate::subject;
 
 /// How long to wait before opening the results again.
 const REOPEN: Duration = Duration::from_millis(500);
+/// The longest that is looked for what cannot be read, in one go.
+const LOOK: Duration = Duration::from_secs(2);
 /// How much later than it ends a request's last word may come.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -32,7 +35,10 @@ pub(super) struct Source {
     /// What is in there, in the plural.
     what: &'static str,
     stream: String,
+    line: Line,
     queue: Queue,
+    /// The place up to which all that was handed out was looked at.
+    looked: u64,
     terms: Terms,
     /// When the request that stands was made.
     asked: Instant,
@@ -82,8 +88,10 @@ impl Source {
         stream: String,
     ) -> Result<Self, RootError> {
         let terms = Terms::new(root.broker.pull_ack_wait(chain, &stream).await?);
-        let queue = root.broker.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
-        Ok(Self { number, what, stream, queue, terms, asked: Instant::now(), complaint: Complaint::default() })
+        let line = root.broker.line(&format!("pcluster-puller {chain}"));
+        let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
+        let (asked, complaint) = (Instant::now(), Complaint::default());
+        Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, complaint })
     }
 
     async fn request(&mut self, messages: u64) -> Result<(), RootError> {
@@ -107,8 +115,26 @@ impl Source {
             Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
-        self.queue = root.broker.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await?;
+        match self.line.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await {
+            Ok(queue) => self.queue = queue,
+            Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
+    }
+
+    /// After the line was lost: passes over what cannot be read of what was handed out.
+    async fn pass_over_unread(&mut self, root: &Root, chain: &ChainName) -> Result<(), RootError> {
+        let what = self.what;
+        let looking = root.broker.pass_over_unread(&self.stream, subject::PULL_CONSUMER, &mut self.looked, |unread| {
+            let (number, fault) = (unread.sequence, unread.fault);
+            tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
+        });
+        // What was not looked at by then is when the line is lost the next time.
+        match tokio::time::timeout(LOOK, looking).await {
+            Ok(Err(error)) if !error.is_passing() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -219,6 +245,12 @@ impl Fetcher {
                 self.sources[position].reopen(&self.root, &self.chain).await
             }
             Event::Expired => Ok(()),
+            // The line is opened again when the server is back.
+            Event::Broken if !self.root.broker.is_connected() => {
+                tokio::time::sleep(REOPEN).await;
+                Ok(())
+            }
+            Event::Broken => self.mend(position).await,
             Event::Gone | Event::Closed => {
                 tokio::time::sleep(REOPEN).await;
                 self.sources[position].reopen(&self.root, &self.chain).await
@@ -229,6 +261,12 @@ impl Fetcher {
         }
         // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
         self.sources.rotate_left(1);
+    }
+
+    async fn mend(&mut self, position: usize) -> Result<(), RootError> {
+        let source = &mut self.sources[position];
+        source.pass_over_unread(&self.root, &self.chain).await?;
+        source.reopen(&self.root, &self.chain).await
     }
 
     async fn take(&mut self, position: usize, delivery: Delivery) {
@@ -270,7 +308,7 @@ impl Fetcher {
             loop {
                 match source.queue.next().await {
                     Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
-                    Event::Closed | Event::Gone => break,
+                    Event::Closed | Event::Gone | Event::Broken => break,
                     Event::Expired => {}
                 }
             }

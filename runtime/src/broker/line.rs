@@ -1,0 +1,124 @@
+//! Connections of their own for what foreign clients have written.
+//!
+//! The client library reads headers in the task of its connection. Over a message whose headers it cannot read it drops the
+//! connection, or ends it for good by a panic, and whatever else was on its way over that connection is lost. So such messages
+//! come over a [`Line`], apart from what is published, acknowledged and asked, and apart from the messages of other chains. A
+//! connection that has ended is opened anew.
+//!
+//! Measured with nats-server 2.15.1 on two cores: see [`super::queue`].
+
+use std::sync::{Arc, Weak};
+
+use async_nats::Subscriber;
+use tokio::sync::Mutex;
+
+use super::{Broker, BrokerError};
+
+/// A connection that is opened when it is first used. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Over which everything else goes.
+    first: Broker,
+    name: Arc<str>,
+    slot: Slot,
+}
+
+/// Where the connection is once it is open.
+pub(super) type Slot = Arc<Mutex<Option<Broker>>>;
+
+impl Broker {
+    /// A line of its own. `name` is what the server shows of it.
+    #[must_use]
+    pub fn line(&self, name: &str) -> Line {
+        Line { first: self.clone(), name: name.into(), slot: Slot::default() }
+    }
+
+    /// The line over which this process reads what streams keep.
+    pub(super) fn reading(&self) -> Line {
+        Line { first: self.clone(), name: "pcluster-reader".into(), slot: Arc::clone(&self.reading) }
+    }
+}
+
+/// A line that is closed once nobody else has it.
+#[derive(Debug)]
+pub struct WeakLine {
+    name: Arc<str>,
+    slot: Weak<Mutex<Option<Broker>>>,
+}
+
+impl WeakLine {
+    /// Returns `true` if nobody has the line.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.slot.strong_count() == 0
+    }
+
+    /// The line; `None` if nobody has it.
+    #[must_use]
+    pub fn upgrade(&self, first: &Broker) -> Option<Line> {
+        Some(Line { first: first.clone(), name: Arc::clone(&self.name), slot: self.slot.upgrade()? })
+    }
+}
+
+impl Line {
+    /// The line, to be found again as long as somebody has it.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakLine {
+        WeakLine { name: Arc::clone(&self.name), slot: Arc::downgrade(&self.slot) }
+    }
+
+    /// Opens the line, should it not be open.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub async fn check(&self) -> Result<(), BrokerError> {
+        self.open().await.map(drop)
+    }
+
+    /// The connection over which everything else goes.
+    pub(super) fn first(&self) -> &Broker {
+        &self.first
+    }
+
+    /// The line's connection, opened if there is none or the one before has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub(super) async fn open(&self) -> Result<Broker, BrokerError> {
+        let mut slot = self.slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|open| !open.has_ended()) {
+            return Ok(open.clone());
+        }
+        let opened = self.first.connect_again(&self.name).await?;
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Listens on a subject over the line.
+    pub(super) async fn subscribe(&self, subject: String) -> Result<(Broker, Subscriber), BrokerError> {
+        self.subscribe_in(subject, None).await
+    }
+
+    /// Listens on a subject over the line, as one of a group or alone.
+    pub(super) async fn subscribe_in(
+        &self,
+        subject: String,
+        group: Option<&str>,
+    ) -> Result<(Broker, Subscriber), BrokerError> {
+        let subscribe = async |open: &Broker| match group {
+            Some(group) => open.client.queue_subscribe(subject.clone(), group.to_owned()).await,
+            None => open.client.subscribe(subject.clone()).await,
+        };
+        let open = self.open().await?;
+        if let Ok(subscriber) = subscribe(&open).await {
+            return Ok((open, subscriber));
+        }
+        // It has ended a moment ago.
+        self.slot.lock().await.take();
+        let open = self.open().await?;
+        let subscriber = subscribe(&open).await.map_err(|error| BrokerError::other("subscribe", &error))?;
+        Ok((open, subscriber))
+    }
+}

@@ -1,0 +1,47 @@
+//! What a message that was handed out tells of itself in its reply subject.
+
+/// What the reply subject of a handed-out message tells of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) delivered: u64,
+    pub(super) sequence: u64,
+    pub(super) order: u64,
+    pub(super) stored_nanos: u64,
+    pub(super) pending: u64,
+}
+
+impl Place {
+    /// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or the same with
+    /// `<domain>.<account>` before the stream and more tokens at the end (NATS ADR-15).
+    pub(super) fn parse(reply: &str) -> Option<Self> {
+        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+        let skip = match tokens.len() {
+            7 => 2,
+            9.. => 4,
+            _ => return None,
+        };
+        let number = |position: usize| tokens.get(skip + position)?.parse().ok();
+        Some(Self {
+            delivered: number(0)?,
+            sequence: number(1)?,
+            order: number(2)?,
+            stored_nanos: number(3)?,
+            pending: number(4)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_reply_subject_are_read() {
+        let stored_nanos = 1_700_000_000_000_000_000;
+        let place = Some(Place { delivered: 2, sequence: 40, order: 41, stored_nanos, pending: 7 });
+        assert_eq!(Place::parse("$JS.ACK.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7"), place);
+        assert_eq!(Place::parse("$JS.ACK.hub.hash.PCLUSTER_a.r1_s.2.40.41.1700000000000000000.7.x"), place);
+        assert_eq!(Place::parse("$JS.ACK.a.b"), None);
+        assert_eq!(Place::parse("_INBOX.a"), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! The connections over which the messages of the chains come: one for each chain that is served, shared by its hops and
+//! revisions. It is opened when the first queue is, and closed with the last.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::broker::Broker;
+use crate::broker::line::{Line, WeakLine};
+use crate::name::ChainName;
+
+/// The lines of a node.
+#[derive(Debug)]
+pub(super) struct Lines {
+    broker: Broker,
+    node: String,
+    open: Mutex<BTreeMap<ChainName, WeakLine>>,
+}
+
+impl Lines {
+    pub(super) fn new(broker: &Broker, node: &str) -> Self {
+        Self { broker: broker.clone(), node: node.to_owned(), open: Mutex::default() }
+    }
+
+    /// The line of a chain.
+    pub(super) fn of(&self, chain: &ChainName) -> Line {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, line| !line.is_closed());
+        let line = open.get(chain).and_then(|line| line.upgrade(&self.broker));
+        line.unwrap_or_else(|| {
+            let line = self.broker.line(&format!("pcluster-node {} {chain}", self.node));
+            open.insert(chain.clone(), line.downgrade());
+            line
+        })
+    }
+}

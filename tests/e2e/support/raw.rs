@@ -1,0 +1,75 @@
+//! A NATS client that sends whatever bytes it is given, as the server lets every client do.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use super::{Cluster, DEADLINE, Nats};
+
+/// Where the server's answers to what was published go.
+const INBOX: &str = "raw.answers";
+
+/// A connection to a test's server on which every byte is the test's own.
+pub struct RawClient {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+    unanswered: usize,
+}
+
+impl RawClient {
+    pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
+        let address = cluster.server.url().trim_start_matches("nats://").to_owned();
+        let writer = TcpStream::connect(address).unwrap();
+        writer.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut client = Self { reader: BufReader::new(writer.try_clone().unwrap()), writer, unanswered: 0 };
+        client.line();
+        client.send(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n");
+        client.send(format!("SUB {INBOX} 1\r\n").as_bytes());
+        client
+    }
+
+    /// Publishes with a header block, and does not wait for the answer of the stream that takes it.
+    pub fn publish(&mut self, subject: impl AsRef<[u8]>, block: &[u8], payload: &[u8]) {
+        self.publish_with_reply(subject.as_ref(), INBOX.as_bytes(), block, payload);
+        self.unanswered += 1;
+    }
+
+    /// Publishes to those who listen.
+    pub fn publish_with_reply(&mut self, subject: &[u8], reply: &[u8], block: &[u8], payload: &[u8]) {
+        let sizes = format!(" {} {}\r\n", block.len(), block.len() + payload.len());
+        let message = [b"HPUB ", subject, b" ", reply, sizes.as_bytes(), block, payload, b"\r\n"];
+        self.send(&message.concat());
+    }
+
+    /// Waits until the streams have answered for all that was published. Returns how many messages they have stored.
+    pub fn stored(&mut self) -> usize {
+        let mut stored = 0;
+        while self.unanswered > 0 {
+            let line = self.line();
+            let Some(size) = line.strip_prefix("MSG ").or_else(|| line.strip_prefix("HMSG ")) else {
+                assert!(!line.starts_with("-ERR"), "{line}");
+                if line == "PING" {
+                    self.send(b"PONG\r\n");
+                }
+                continue;
+            };
+            let size: usize = size.rsplit(' ').next().unwrap().parse().unwrap();
+            let mut answer = vec![0; size + 2];
+            self.reader.read_exact(&mut answer).unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            stored += usize::from(answer.contains("\"seq\"") && !answer.contains("\"error\""));
+            self.unanswered -= 1;
+        }
+        stored
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.writer.write_all(bytes).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).unwrap();
+        assert!(!line.is_empty(), "the server has closed the connection");
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+}
