@@ -134,6 +134,7 @@ impl Node {
         shutdown: impl Future<Output = ()>,
         ready: impl FnOnce(),
     ) -> Result<(), NodeError> {
+        memory::keep_nothing_large();
         let registry = broker.create_registry(default::REPLICAS).await?;
         let board = Arc::new(Board::default());
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone(), &board);

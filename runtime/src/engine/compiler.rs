@@ -167,7 +167,7 @@ fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
     let mut module = vec![0; length];
     io::stdin().read_exact(&mut module).map_err(read)?;
     watch(limits.time);
-    let engine = wasmtime::Engine::new(&super::config(1, space)).map_err(|error| format!("{error:#}"))?;
+    let engine = wasmtime::Engine::new(&super::config(1, None, space)).map_err(|error| format!("{error:#}"))?;
     let code = engine.precompile_module(&module).map_err(|error| format!("{error:#}"))?;
     io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
 }

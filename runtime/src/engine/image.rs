@@ -115,7 +115,7 @@ impl Plugin {
     }
 
     /// The plugin, but so that all its state can be read.
-    fn instrumented(&self) -> Result<wasmtime::InstancePre<super::host::Host>, ImageError> {
+    fn instrumented(&self) -> Result<Arc<wasmtime::InstancePre<super::host::Host>>, ImageError> {
         let (_, bytes) = wizer().instrument(&self.bytes).map_err(unfit)?;
         let digest = Digest::of(&bytes);
         Ok(self.engine.compile(&digest, &digest, &bytes)?)

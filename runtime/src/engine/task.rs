@@ -148,7 +148,7 @@ impl Failure {
 #[derive(Clone)]
 pub struct Task {
     pub(super) engine: Engine,
-    pub(super) pre: InstancePre<Host>,
+    pub(super) pre: Arc<InstancePre<Host>>,
     pub(super) exports: Exports,
     pub(super) limits: Limits,
     pub(super) surroundings: Arc<Surroundings>,
@@ -181,7 +181,7 @@ impl Plugin {
         Ok(Task {
             exports: Exports::find(self.pre.module(), name)?,
             engine: self.engine.clone(),
-            pre: self.pre.clone(),
+            pre: Arc::clone(&self.pre),
             limits,
             surroundings: Arc::new(surroundings),
             clock: None,

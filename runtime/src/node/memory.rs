@@ -24,6 +24,9 @@ const MACHINE_PART: u64 = 2;
 /// What is taken to be there where nothing tells.
 const MACHINE_UNKNOWN: u64 = 2 << 30;
 
+/// The budget is eased while the process stays this part of it below. Nearer to it, memory that was freed is given back.
+const SLACK: u64 = 16;
+
 /// The shortest and the longest that a lane rests that has looked and found nothing while memory is short.
 const REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
@@ -151,6 +154,10 @@ pub(super) struct Beside {
 impl Beside {
     /// Looks at what the process takes, and gives out less if it is too much.
     pub(super) fn look(&mut self, budget: &Budget) {
+        let near = budget.limit() - budget.limit() / SLACK;
+        if resident().is_some_and(|resident| resident > near) {
+            give_back();
+        }
         if let Some(resident) = resident() {
             budget.set_beside(self.next(budget.limit(), budget.used(), budget.beside(), resident));
         }
@@ -159,8 +166,6 @@ impl Beside {
     /// What shall not be given out. Memory that was freed and is kept by the process for what comes next is no reason to give
     /// out less as long as the process is within the budget.
     fn next(&mut self, limit: u64, used: u64, beside: u64, resident: u64) -> u64 {
-        /// The budget is eased while the process stays this part of it below.
-        const SLACK: u64 = 16;
         let uncounted = resident.saturating_sub(used);
         let least = self.least.map_or(uncounted, |least| least.min(uncounted));
         self.least = Some(least);
@@ -177,6 +182,37 @@ fn resident() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
+
+/// Lets large memory go back to the machine as soon as it is freed. Otherwise glibc learns from each large piece that is freed to
+/// keep those of its size, up to 32 MiB, and each thread's keep is no use to the others: a process with many chains took twice
+/// its budget.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn keep_nothing_large() {
+    /// Where glibc starts, in bytes: what is larger is mapped by itself.
+    const LARGE: libc::c_int = 128 << 10;
+    #[expect(unsafe_code, reason = "the allocator has no other interface")]
+    // SAFETY: it takes two numbers and locks what it changes.
+    let is_set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    if is_set == 0 {
+        tracing::debug!("the allocator decides by itself what it keeps");
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn keep_nothing_large() {}
+
+/// Gives memory that was freed back to the machine.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    #[expect(unsafe_code, reason = "the allocator has no other interface")]
+    // SAFETY: it takes a number, and touches what is free and locked by it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
 
 /// The memory that a node gives to items unless it is told otherwise, in bytes: half of what the machine has, or the control
 /// group that this process is in.
