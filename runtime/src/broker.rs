@@ -4,7 +4,7 @@
 //! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
 //! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
-//! [`line`](mod@line) is a connection for what foreign clients have written, [`unread`] finds what the client library cannot read.
+//! [`line`](mod@line) is a connection for what foreign clients have written, [`listening`] tells who would store a message, [`unread`] finds what the client library cannot read.
 
 pub mod address;
 pub mod alive;
@@ -19,6 +19,7 @@ mod forget;
 pub mod kept;
 mod layout;
 pub mod line;
+pub mod listening;
 mod micro;
 pub mod permissions;
 mod place;

@@ -185,6 +185,21 @@ pub enum RootError {
         /// The stream.
         stream: String,
     },
+    /// A stream that is out of reach of this `JetStream` listens to the intake too.
+    #[error(
+        "a plain publish to `{}` is stored by the stream `{stream}` of {domain} too, so each item of chain `{chain}` would \
+         run there as well; close the leaf node between them, with `deny_imports: \"pcluster.>\"` and \
+         `deny_exports: \"pcluster.>\"` in its remote in the server's `leafnodes`, or give the chain another name",
+        crate::subject::intake(chain)
+    )]
+    IntakeShared {
+        /// The chain.
+        chain: ChainName,
+        /// The stream.
+        stream: String,
+        /// Where the stream is, in words.
+        domain: String,
+    },
     /// Results or dead letters would be removed.
     #[error(
         "deploying chain `{chain}` would remove {what} that are kept already; write a larger `max_age` or `max_bytes` \

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::support::{Cluster, Run, Server, assert_refused, probe_chain};
+use crate::support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
 
 /// A user's nkey: the seed, and the public key that a server knows it by.
 const NKEY: (&str, &str) = (
@@ -90,4 +90,51 @@ fn a_chain_runs_in_a_domain_that_is_named() {
     hub(&["node", "--name", "a", "--until-empty"]).succeeded();
     assert_eq!(hub(&["pull", "far", "--all"]).succeeded().lines().count(), 2);
     assert_refused(&run(&cluster, &[("PCLUSTER_DOMAIN", "elsewhere")], &["status", "far"]), 5, &["domain `elsewhere`"]);
+}
+
+#[test]
+fn a_chain_that_another_domain_has_over_a_leaf_node_is_refused() {
+    let hub = "port: 4222\nserver_name: hub\njetstream { store_dir: \"./.nats\", domain: hub }\n\
+               leafnodes { listen: \"127.0.0.1:-1\" }";
+    let hub = Cluster::with_server(Server::with_configuration(hub));
+    let address = hub.server.leafnodes();
+    let configured = |denied: &str| {
+        format!(
+            "port: 4222\nserver_name: leaf\njetstream {{ store_dir: \"./.nats\", domain: leaf }}\n\
+             leafnodes {{ remotes: [ {{ url: \"nats://{address}\" {denied} }} ] }}"
+        )
+    };
+    let closed = configured(", deny_imports: \"pcluster.>\", deny_exports: \"pcluster.>\"");
+    let await_hub = |leaf: &Cluster| {
+        eventually("the hub is reached", || {
+            (run(leaf, &[("PCLUSTER_DOMAIN", "hub")], &["status", "far"]).code == Some(0)).then_some(())
+        });
+    };
+    let says = ["`PCLUSTER_far`", "another JetStream domain", "deny_imports", "deny_exports", "`pcluster.far.in`"];
+    let unfinished = |cluster: &Cluster| {
+        let stage = &cluster.status("far")["revisions"][0]["stages"][0];
+        stage["queued_messages"].as_u64().unwrap()
+    };
+    hub.deploy(&probe_chain("far", &["echo"], ""));
+
+    let mut leaf = Cluster::with_server(Server::with_configuration(&configured("")));
+    await_hub(&leaf);
+    let file = leaf.file("far.toml", probe_chain("far", &["echo"], "")).display().to_string();
+    assert_refused(&leaf.run(&["deploy", &file]), 1, &says);
+    assert_refused(&leaf.run(&["status", "far"]), 4, &["far"]);
+    leaf.deploy(&probe_chain("near", &["echo"], ""));
+    assert_eq!(unfinished(&hub), 0, "looking must store nothing");
+
+    leaf.server.restart_with(&closed);
+    await_hub(&leaf);
+    leaf.ok(&["deploy", &file]);
+    leaf.ok(&["feed", "far", "1"]);
+    assert_eq!((unfinished(&leaf), unfinished(&hub)), (1, 0));
+
+    leaf.server.restart_with(&configured(""));
+    await_hub(&leaf);
+    for cluster in [&leaf, &hub] {
+        assert_refused(&cluster.run(&["feed", "far", "2"]), 1, &says);
+    }
+    assert_eq!((unfinished(&leaf), unfinished(&hub)), (1, 0));
 }

@@ -82,6 +82,7 @@ impl Root {
     pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, RootError> {
         let prepared = self.prepare(path).await?;
         let name = &prepared.chain.name;
+        self.check_intake_to_deploy(name).await?;
         let registry = if let Some(registry) = self.broker.registry().await? {
             if let Some(marked) = registry.state(name).await? {
                 check_version(&registry, &prepared, &marked.state).await?;

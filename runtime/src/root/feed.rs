@@ -92,12 +92,13 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If there is no such chain, or its intake is closed.
+    /// If there is no such chain, its intake is closed, or another stream listens to it too.
     pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, RootError> {
         let (_, marked) = self.chain(chain).await?;
         if !marked.state.open {
             return Err(RootError::Closed(chain.clone()));
         }
+        self.check_intake_to_feed(chain).await?;
         Ok(Feeder { sender: Sender::new(self.clone(), chain.clone()), packing: Packing::default() })
     }
 }

@@ -1,7 +1,17 @@
-//! Closing and opening the intake of a chain.
+//! Closing and opening the intake of a chain, and seeing to it that only the chain itself listens to it.
+
+use std::time::Duration;
 
 use super::{Root, RootError};
+use crate::broker::BrokerError;
+use crate::broker::listening::Listener;
 use crate::name::ChainName;
+use crate::subject;
+
+/// How long after the first one others may answer for the intake of a chain that is deployed.
+const DEPLOYING: Duration = Duration::from_millis(300);
+/// The same when it is fed. Shorter, as feeding waits for it each time and the deploy has looked before.
+const FEEDING: Duration = Duration::from_millis(100);
 
 impl Root {
     /// Closes the intake: feeding fails from now on, what was fed is finished. Says whether it was open.
@@ -33,6 +43,69 @@ impl Root {
             }
             self.settle(&registry, chain, state).await?;
             return Ok(changed);
+        }
+    }
+
+    /// Refuses to deploy a chain if a stream that this `JetStream` does not know of listens to its intake.
+    pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), RootError> {
+        let stranger = async || -> Result<Option<Listener>, BrokerError> {
+            let intake = subject::intake(chain);
+            let listening = self.broker.listening(&intake, DEPLOYING).await?;
+            if listening.is_empty() {
+                return Ok(None);
+            }
+            Ok(beyond(listening, &self.broker.streams_of(&intake).await?))
+        };
+        // Others may deploy the chain meanwhile, or end it: who is found counts if it is found again.
+        if stranger().await?.is_none() {
+            return Ok(());
+        }
+        refuse(chain, stranger().await?)
+    }
+
+    /// Refuses to feed a chain if another stream than its own listens to its intake.
+    pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), RootError> {
+        let listening = self.broker.listening(&subject::intake(chain), FEEDING).await?;
+        refuse(chain, beyond(listening, &[subject::work_stream(chain)]))
+    }
+}
+
+/// One that listens beside those of one's own.
+fn beyond(mut listening: Vec<Listener>, own: &[String]) -> Option<Listener> {
+    for stream in own {
+        if let Some(position) = listening.iter().position(|listener| listener.stream == *stream) {
+            listening.remove(position);
+        }
+    }
+    listening.pop()
+}
+
+fn refuse(chain: &ChainName, stranger: Option<Listener>) -> Result<(), RootError> {
+    let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
+    let domain =
+        domain.map_or_else(|| "another JetStream domain".to_owned(), |domain| format!("the domain `{domain}`"));
+    Err(RootError::IntakeShared { chain: chain.clone(), stream, domain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_a_stranger_unless_it_is_ones_own_and_answers_once() {
+        let cases: [(&[&str], &[&str], Option<&str>); 6] = [
+            (&[], &[], None),
+            (&[], &["A"], None),
+            (&["A"], &["A"], None),
+            (&["A"], &[], Some("A")),
+            (&["A", "A"], &["A"], Some("A")),
+            (&["A", "B"], &["A"], Some("B")),
+        ];
+        for (listening, own, expected) in cases {
+            let listener = |stream: &&str| Listener { stream: (*stream).to_owned(), domain: None };
+            let own: Vec<String> = own.iter().map(|&stream| stream.to_owned()).collect();
+            let found = beyond(listening.iter().map(listener).collect(), &own).map(|listener| listener.stream);
+            assert_eq!(found.as_deref(), expected, "{listening:?} {own:?}");
         }
     }
 }

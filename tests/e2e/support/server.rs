@@ -87,10 +87,24 @@ impl Server {
         self.launch(&port(&self.url));
     }
 
+    /// Kills the server and starts it again with the same data at the same address, and another configuration.
+    pub fn restart_with(&mut self, configuration: &str) {
+        configuration.clone_into(&mut self.configuration);
+        self.restart();
+    }
+
     /// Sends the server a signal by its name, as in `STOP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.process.to_string()]).status().unwrap();
         assert!(status.success(), "cannot send {name}");
+    }
+
+    /// Where the server listens for leaf nodes, if its configuration says that it does: only its log tells the port.
+    pub fn leafnodes(&self) -> String {
+        let log = self.log();
+        let (_, said) =
+            log.split_once("Listening for leafnode connections on ").expect("no leaf nodes are listened for");
+        said.lines().next().unwrap().to_owned()
     }
 
     /// What the server wrote into its log.
