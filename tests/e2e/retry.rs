@@ -209,7 +209,12 @@ fn an_item_that_is_retried_twice_runs_once() {
         bury(&client, "marking", "mark", &format!("item{number:03}"), &[0x18, number]);
     }
     // A retry that was cut short: the item is in the queue, and its letter is still there.
-    let headers = [("Nats-Msg-Id", "pcluster.dead.1"), ("Pcluster-Id", "item001"), ("Pcluster-Attempt", "0")];
+    let info = async |jetstream: &async_nats::jetstream::Context| -> serde_json::Value {
+        jetstream.request("STREAM.INFO.PCLUSTER_marking", &()).await.unwrap()
+    };
+    let created = client.with(info)["created"].as_str().unwrap().to_owned();
+    let id = format!("pcluster.{}.dead.1", &pcluster::name::Digest::of(created.as_bytes()).as_hex()[..12]);
+    let headers = [("Nats-Msg-Id", id.as_str()), ("Pcluster-Id", "item001"), ("Pcluster-Attempt", "0")];
     client.publish("pcluster.marking.retry.1.mark.dead-1", &headers, b"\x18\x01".as_slice()).unwrap();
     // And two at once.
     let mut retries = [(); 2].map(|()| cluster.spawn(&["dead", "retry", "marking", "--all", "--json"]));

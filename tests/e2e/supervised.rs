@@ -1,10 +1,8 @@
 //! Nodes of which a part fails, or that may not do what they must: they go on, or say why they do not.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Cluster, Process, Server, eventually, probe_chain, sequence};
+use crate::support::{Client, Cluster, Process, RawClient, Server, eventually, probe_chain, sequence};
 
 /// Less than the 30 s of grace that a stopping node has, with much to spare.
 const QUICKLY: Duration = Duration::from_secs(15);
@@ -54,20 +52,6 @@ fn a_task_of_a_node_that_panics_is_shown_and_started_again() {
     }
 }
 
-/// Publishes a message with a header that the client library of a node cannot read: it ends of it.
-fn publish_what_ends_a_connection(cluster: &Cluster, subject: &str) {
-    let mut connection = TcpStream::connect(cluster.server.url.trim_start_matches("nats://")).unwrap();
-    let headers = "NATS/1.0\r\nX: a\rb\r\n\r\n";
-    let length = headers.len();
-    write!(
-        connection,
-        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {length} {length}\r\n{headers}\r\nPING\r\n"
-    )
-    .unwrap();
-    let pong = BufReader::new(connection).lines().map_while(Result::ok).find(|line| line == "PONG");
-    assert!(pong.is_some(), "the server takes it");
-}
-
 #[test]
 fn a_node_that_cannot_go_on_ends_with_a_status_of_its_own() {
     let cluster = Cluster::start();
@@ -77,11 +61,14 @@ fn a_node_that_cannot_go_on_ends_with_a_status_of_its_own() {
     assert_eq!(panics.ended(), Some(6), "{}", panics.stderr());
     panics.said("this node cannot go on and must be started again: its main task panicked");
 
+    // The first connection of a node takes nothing that others write, but for answers: this is none.
+    let client = Client::connect(&cluster);
+    let inbox = client.first_reply("$JS.API.>");
     let mut ends = cluster.node("ends");
     cluster.until("a", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
     let began = Instant::now();
-    // The nodes follow what is written there.
-    publish_what_ends_a_connection(&cluster, "$KV.pcluster_chains.odd");
+    let mut raw = RawClient::connect(&cluster);
+    raw.publish_with_reply(inbox.recv().unwrap().as_bytes(), b"nobody", b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"");
     assert_eq!(ends.ended(), Some(6), "{}", ends.stderr());
     ends.said("has ended for good");
     assert!(began.elapsed() < QUICKLY, "{:?}", began.elapsed());

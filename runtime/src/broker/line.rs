@@ -5,7 +5,8 @@
 //! come over a [`Line`], apart from what is published, acknowledged and asked, and apart from the messages of other chains. A
 //! connection that has ended is opened anew.
 //!
-//! Measured with nats-server 2.15.1 on two cores: see [`super::queue`].
+//! Connections are cheap: 300 of them in one process take 0.5 s to make, 9 MB of memory, and 0.2 % of a core while nothing comes
+//! (async-nats 0.51, nats-server 2.15.1, two cores).
 
 use std::sync::{Arc, Weak};
 

@@ -15,8 +15,10 @@ use super::outcome::Hop;
 use crate::broker::BrokerError;
 use crate::subject::{self, Lane};
 
-/// How long to wait before looking again, while messages from before are not all acknowledged.
+/// How long to wait before looking again, while messages from before are not all acknowledged; doubled each time.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The longest wait between two looks: what waits for its back-off may not be acknowledged for hours.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Removes the orphans of a hop, for ever.
 pub async fn watch(hop: Arc<Hop>) {
@@ -36,18 +38,22 @@ pub async fn watch(hop: Arc<Hop>) {
     }
 }
 
-/// Looks until all that was handed out by now is acknowledged.
+/// Looks until all that was handed out by now is acknowledged, on each lane by itself.
 async fn remove_all(hop: &Hop) {
-    for &lane in Lane::served(hop.is_limited()) {
-        let mut limit = None;
-        loop {
-            match remove(hop, lane, limit).await {
-                Ok(Next::Done) => break,
-                Ok(Next::Again(last)) => limit = Some(last),
-                Err(error) => tracing::debug!(%error, "orphans are not looked for yet"),
-            }
-            tokio::time::sleep(AGAIN).await;
+    let lanes = Lane::served(hop.is_limited());
+    futures_util::future::join_all(lanes.iter().map(|&lane| remove_from(hop, lane))).await;
+}
+
+async fn remove_from(hop: &Hop, lane: Lane) {
+    let (mut limit, mut wait) = (None, AGAIN);
+    loop {
+        match remove(hop, lane, limit).await {
+            Ok(Next::Done) => return,
+            Ok(Next::Again(last)) => limit = Some(last),
+            Err(error) => tracing::debug!(%error, "orphans are not looked for yet"),
         }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
     }
 }
 
@@ -64,7 +70,8 @@ async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, Broke
     let stream = subject::work_stream(chain);
     let progress = hop.broker.progress(chain, hop.revision, stage, lane).await?;
     let limit = limit.unwrap_or(progress.delivered);
-    // A place that the stream has yet to reach is one that it has lost, and will give to another message.
+    // A place that the stream has yet to reach is one that it has lost, and will give to another message. The server itself winds
+    // a consumer back that is ahead of its stream when it starts.
     let last = progress.acknowledged.min(limit).min(hop.broker.last_place(&stream).await?);
     let mut removed = 0_u64;
     for filter in lane.filters(hop.is_limited(), chain, hop.revision, stage) {

@@ -2,6 +2,7 @@
 //! chains with what the wire's contract says and no more.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 
 use async_nats::ServerAddr;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -90,6 +91,26 @@ impl Client {
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let (subject, payload) = (subject.to_owned(), payload.into());
         self.with(async |jetstream| jetstream.publish_with_headers(subject, map, payload).await?.await)
+    }
+
+    /// Where the answer to the first message goes that is published to one of these subjects from now on.
+    pub fn first_reply(&self, subjects: &str) -> mpsc::Receiver<String> {
+        let subjects = subjects.to_owned();
+        let mut heard = self.with(async |jetstream| {
+            let heard = jetstream.client().subscribe(subjects).await.unwrap();
+            jetstream.client().flush().await.unwrap();
+            heard
+        });
+        let (sender, receiver) = mpsc::channel();
+        self.runtime.spawn(async move {
+            while let Some(message) = heard.next().await {
+                if let Some(reply) = message.reply {
+                    let _ = sender.send(reply.to_string());
+                    return;
+                }
+            }
+        });
+        receiver
     }
 
     /// How many messages a stream holds.

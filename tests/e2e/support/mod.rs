@@ -95,6 +95,7 @@ impl<S: Nats> Cluster<S> {
 
     /// The command `pcluster` with these arguments, in the test's folder, connected to the test's server.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        hear_interrupts();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pcluster"));
         command.args(arguments).current_dir(self.folder.path()).env("PCLUSTER_NATS", self.server.url());
         command.env("PCLUSTER_NATS_SERVER", program());
@@ -162,6 +163,17 @@ impl<S: Nats> Cluster<S> {
     #[track_caller]
     pub fn pull_all(&self, chain: &str) -> Vec<serde_json::Value> {
         json_lines(&self.ok(&["pull", chain, "--all"]))
+    }
+}
+
+/// Lets the processes of the tests be interrupted, also where a shell has started the tests in the background: a signal that is
+/// ignored stays so in those that are started then.
+fn hear_interrupts() {
+    #[expect(unsafe_code, reason = "there is no safe way to change what becomes of a signal")]
+    // SAFETY: sets what the system does by default, and runs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+        libc::signal(libc::SIGHUP, libc::SIG_DFL);
     }
 }
 
