@@ -1,6 +1,6 @@
-//! A chain of three stages goes through a storm: its nodes are killed, paused, stopped and cut off, its server is killed, and
-//! several people deploy at once, at random but all told by one seed, while items are fed. At the end every result is looked
-//! for.
+//! A chain of three stages goes through a storm: its nodes are killed, paused, stopped and cut off, its server is killed,
+//! several people deploy at once, and another chain is fed what no client library reads, at random but all told by one seed,
+//! while items are fed. At the end every result is looked for.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -15,7 +15,7 @@ use ciborium::Value;
 use futures_util::TryStreamExt;
 use pcluster::frame::id::{FrameId, Index};
 
-use crate::support::{Client, Cluster, Process, Proxy, Run, plugin, sequence};
+use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin, sequence};
 
 /// How soon the items of a dead node are given to others.
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -27,6 +27,14 @@ const MESSAGE_MAX: u64 = 24;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How many deploy the same version at once, each with other content.
 const DEPLOYERS: u64 = 3;
+/// Blocks of headers that the server takes and client libraries do not.
+const ODD: [&[u8]; 5] = [
+    b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+    b"NATS/1.0\r\nX Customer: ada\r\n\r\n",
+    b"NATS/1.0\r\nX-Name: Andr\xe9\r\n\r\n",
+    b"NATS/1.0 404 No Messages\r\n\r\n",
+    b"NATS/1.0\r\n: none\r\n\r\n",
+];
 
 /// What shall happen.
 #[derive(Debug, Clone)]
@@ -58,6 +66,10 @@ pub struct Report {
     /// Times that a node lost its connection.
     pub cuts: u64,
     pub restarts: u64,
+    /// Messages with odd headers, fed to a chain of their own.
+    pub odd: u64,
+    /// Those of them that are neither one result nor one dead letter.
+    pub odd_lost: u64,
     /// Versions deployed.
     pub deploys: u64,
     /// Versions that several could deploy with contents that differ, or nobody.
@@ -80,20 +92,24 @@ pub struct Report {
 impl Report {
     /// Whether every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
-        (self.lost, self.doubled, self.foreign, self.letters, self.left, self.clashes) == (0, 0, 0, 0, 0, 0)
+        let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, .. } = self;
+        [lost, doubled, foreign, letters, left, clashes, odd_lost].iter().all(|count| **count == 0)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { items, messages, kills, pauses, stops, cuts, restarts, again, duplicates, results, .. } = self;
-        let Self { deploys, clashes, lost, doubled, foreign, letters, left, took, .. } = self;
+        let Self { deploys, clashes, odd, odd_lost, lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(
             formatter,
             "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}"
         )?;
-        writeln!(formatter, "versions deployed {deploys}, by several or nobody {clashes}")?;
+        writeln!(
+            formatter,
+            "versions deployed {deploys}, by several or nobody {clashes}; odd messages {odd}, lost {odd_lost}"
+        )?;
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
         write!(
             formatter,
@@ -133,6 +149,12 @@ pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
     cluster.deploy(&manifest(plan, 0, 0));
+    let plugin = plugin("probe");
+    cluster.deploy(&format!(
+        "name = \"odd\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\n[[stage]]\nname = \"echo\"\nplugin = \"{plugin}\"\n\
+         retry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
+        ACK_WAIT.as_secs()
+    ));
     let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, number)).collect();
     let feeder = Feeder::start(&cluster.server.url, plan);
     let mut chance = Chance(plan.seed);
@@ -152,7 +174,12 @@ pub fn run(plan: &Plan) -> Report {
     }
     tend(&cluster, &mut members);
     (report.items, report.messages) = feeder.finish();
-    settle(&cluster);
+    for chain in ["storm", "odd"] {
+        settle(&cluster, chain);
+    }
+    let client = Client::connect(&cluster);
+    let kept = client.items_now("PCLUSTER_odd_OUT") as u64 + client.count("PCLUSTER_odd_DEAD");
+    report.odd_lost = report.odd.abs_diff(kept);
     let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
     report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
@@ -162,16 +189,16 @@ pub fn run(plan: &Plan) -> Report {
 }
 
 /// Waits until all is handled, for as long as it gets less.
-fn settle(cluster: &Cluster) {
+fn settle(cluster: &Cluster, chain: &str) {
     let client = Client::connect(cluster);
     let mut left = u64::MAX;
     loop {
-        let waited = cluster.run(&["wait", "storm", "--timeout", "50s"]);
+        let waited = cluster.run(&["wait", chain, "--timeout", "50s"]);
         if waited.code == Some(0) {
             return;
         }
-        let now = client.count("PCLUSTER_storm");
-        assert!(now < left, "{now} messages are left and get no less: {}", waited.stderr);
+        let now = client.count(&format!("PCLUSTER_{chain}"));
+        assert!(now < left, "{chain}: {now} messages are left and get no less: {}", waited.stderr);
         left = now;
     }
 }
@@ -227,7 +254,7 @@ fn tend(cluster: &Cluster, members: &mut [Member]) {
 
 /// Something happens to one of those who are there.
 fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
-    let kind = if plan.all { chance.next(14) } else { 0 };
+    let kind = if plan.all { chance.next(16) } else { 0 };
     match kind {
         12 => {
             kill_server(chance, cluster, members);
@@ -235,6 +262,13 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
             return;
         }
         13 => return deploy(plan, cluster, report),
+        14..=15 => {
+            let mut client = RawClient::connect(cluster);
+            let block = ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
+            client.publish("pcluster.odd.in", block, b"\x01");
+            report.odd += client.stored() as u64;
+            return;
+        }
         _ => {}
     }
     let there: Vec<usize> = (0..members.len()).filter(|number| members[*number].until.is_none()).collect();
