@@ -196,7 +196,8 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut mem
         if let Err(message) = panicked {
             Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
         }
-        drop((held, memory));
+        // The frame too: what it was read into is not counted any more.
+        drop((held, memory, delivery));
         match lock(&shared.idle).as_mut() {
             Some(idle) => idle.push(way),
             None => return,
