@@ -76,21 +76,23 @@ pub async fn requested() -> Signal {
 
 fn told(ending: Ending) -> &'static watch::Sender<Option<Signal>> {
     TOLD.get_or_init(|| {
+        let told = watch::Sender::new(None);
+        let teller = told.clone();
         let started = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(hear(ending)),
+                Ok(runtime) => runtime.block_on(hear(ending, &teller)),
                 Err(error) => tracing::error!(%error, "cannot listen for signals"),
             }
         });
         if let Err(error) = started {
             tracing::error!(%error, "cannot listen for signals");
         }
-        watch::Sender::new(None)
+        told
     })
 }
 
-async fn hear(ending: Ending) {
+async fn hear(ending: Ending, told: &watch::Sender<Option<Signal>>) {
     let ignored = ignored();
     let (sender, mut signals) = tokio::sync::mpsc::unbounded_channel();
     for each in Signal::ALL.into_iter().filter(|each| ignored & each.mask() == 0) {
@@ -103,9 +105,7 @@ async fn hear(ending: Ending) {
         }
     }
     let Some(first) = signals.recv().await else { return };
-    if let Some(told) = TOLD.get() {
-        told.send_replace(Some(first));
-    }
+    told.send_replace(Some(first));
     let too_long = async {
         match ending {
             Ending::AtOnce => tokio::time::sleep(AT_ONCE).await,
