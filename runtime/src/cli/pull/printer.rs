@@ -45,7 +45,7 @@ pub trait Printed: Send + 'static {
 pub enum Event<T> {
     /// Its reader has it.
     Taken(T),
-    /// It was not written, because it was no longer wanted.
+    /// It was not written, or not all of it, because it was no longer wanted.
     Unwanted(T),
     /// It cannot be written, and so nothing can that follows. Lines that were not taken are dropped.
     Failed(io::Error),
@@ -153,9 +153,7 @@ struct Thread<T> {
 
 impl<T: Printed> Thread<T> {
     fn run(mut self) {
-        if let Err(error) = self.print_all()
-            && !(error.kind() == io::ErrorKind::Interrupted && self.sink.end.is_urgent())
-        {
+        if let Err(error) = self.print_all() {
             let _ = self.events.send(Event::Failed(error));
         }
     }
@@ -177,13 +175,14 @@ impl<T: Printed> Thread<T> {
                 let _ = self.events.send(Event::Unwanted(of));
                 continue;
             }
-            if let Err(error) = self.sink.write(&line) {
-                self.look()?;
-                return Err(error);
+            let is_written = self.sink.write(&line, &of, &mut self.window.written);
+            match is_written {
+                Ok(true) => self.unread.push_back((self.window.written, of)),
+                Ok(false) => drop(self.events.send(Event::Unwanted(of))),
+                Err(_) => {}
             }
-            self.window.written += line.len() as u64;
-            self.unread.push_back((self.window.written, of));
             self.look()?;
+            is_written?;
         }
     }
 
@@ -285,27 +284,35 @@ impl Sink {
         Ok(self.tells_unread && self.poll(Duration::ZERO)?.is_closed)
     }
 
-    /// Writes all of this, unless the program is told to stop and nobody reads it.
-    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let mut stopped = None;
+    /// Writes a line, and counts what has gone. Returns `false` if it was not begun because it was no longer wanted by then, or
+    /// not ended because the program is told to stop and nobody reads it.
+    fn write(&self, line: &[u8], of: &impl Printed, written: &mut u64) -> io::Result<bool> {
+        let (mut bytes, mut stopped) = (line, None);
         while !bytes.is_empty() {
             let ready = self.poll(LOOK_MAX * 5)?;
             if ready.is_closed {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            // There may have been no room for long.
+            if bytes.len() == line.len() && (!of.is_wanted() || self.end.is_urgent()) {
+                return Ok(false);
+            }
             if !ready.has_room {
                 if self.end.is_urgent() && stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED_LINGER {
-                    return Err(io::ErrorKind::Interrupted.into());
+                    return Ok(false);
                 }
                 continue;
             }
             match rustix::io::write(&self.file, &bytes[..bytes.len().min(PIECE)]) {
-                Ok(written) => bytes = &bytes[written..],
+                Ok(gone) => {
+                    bytes = &bytes[gone..];
+                    *written += gone as u64;
+                }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until it takes something, or nobody reads it.
@@ -333,19 +340,4 @@ struct Readiness {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_is_written_ahead_the_more_is_read() {
-        let mut window = Window::default();
-        for _ in 0..2 * AHEAD - 1 {
-            window.read();
-        }
-        assert_eq!(window.lines, 1, "a reader of a few lines takes one at a time");
-        for _ in 0..10 * AHEAD {
-            window.read();
-        }
-        assert_eq!(window.lines, 11);
-    }
-}
+mod tests;
