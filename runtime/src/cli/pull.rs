@@ -143,11 +143,16 @@ enum Happened<T> {
     Next(anyhow::Result<Next<T>>),
 }
 
-/// Says what becomes of a result, and how many were taken.
+/// Says what becomes of a result, and how many were taken. Told to stop, it does not wait until the server knows.
 async fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
     match event {
         Event::Taken(pulled) => {
-            pulled.ack().await;
+            // It is confirmed also when nobody waits for that.
+            tokio::select! {
+                biased;
+                () = pulled.ack() => {}
+                _ = shutdown::requested() => {}
+            }
             1
         }
         Event::Unwanted(_) | Event::Failed(_) => 0,
