@@ -245,12 +245,11 @@ impl Fetcher {
                 self.sources[position].reopen(&self.root, &self.chain).await
             }
             Event::Expired => Ok(()),
-            // The line is opened again when the server is back.
-            Event::Broken if !self.root.broker.is_connected() => {
+            Event::Broken => {
                 tokio::time::sleep(REOPEN).await;
-                Ok(())
+                // Otherwise the line is opened again when the server is back.
+                if self.root.broker.is_connected() { self.mend(position).await } else { Ok(()) }
             }
-            Event::Broken => self.mend(position).await,
             Event::Gone | Event::Closed => {
                 tokio::time::sleep(REOPEN).await;
                 self.sources[position].reopen(&self.root, &self.chain).await
