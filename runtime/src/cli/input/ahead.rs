@@ -31,11 +31,9 @@ impl Ahead {
     /// The item of this many bytes is wanted.
     pub fn give_back(&self, bytes: usize) {
         let mut state = self.lock();
-        let was_much = state.bytes > BYTES / 2;
         state.bytes = state.bytes.saturating_sub(bytes);
-        if was_much {
-            self.less.notify_one();
-        }
+        // How much room is enough depends on the item that waits.
+        self.less.notify_one();
     }
 
     /// Nothing is wanted any more, so nobody needs to wait.
@@ -58,17 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_large_item_goes_and_the_next_waits_until_it_is_wanted() {
-        let ahead = Arc::new(Ahead::default());
-        ahead.take(BYTES * 2);
-        let (sender, taken) = mpsc::channel();
-        let waiting = Arc::clone(&ahead);
-        std::thread::spawn(move || {
-            waiting.take(1);
-            sender.send(()).expect("somebody waits");
-        });
-        assert!(taken.recv_timeout(Duration::from_millis(20)).is_err());
-        ahead.give_back(BYTES * 2);
-        taken.recv_timeout(Duration::from_mins(1)).expect("there is room");
+    fn an_item_that_finds_no_room_waits_until_the_one_before_is_wanted() {
+        const MIB: usize = 1 << 20;
+        for (before, next) in [(BYTES * 2, 1), (3 * MIB, 6 * MIB)] {
+            let ahead = Arc::new(Ahead::default());
+            ahead.take(before);
+            let (sender, taken) = mpsc::channel();
+            let waiting = Arc::clone(&ahead);
+            std::thread::spawn(move || {
+                waiting.take(next);
+                sender.send(()).expect("somebody waits");
+            });
+            assert!(taken.recv_timeout(Duration::from_millis(20)).is_err(), "{next} after {before}");
+            ahead.give_back(before);
+            taken.recv_timeout(Duration::from_mins(1)).expect("there is room");
+        }
     }
 }
