@@ -181,8 +181,10 @@ impl Command {
     /// How it ends when it is told to stop.
     fn ending(&self) -> Ending {
         match self {
-            Self::Node(_) | Self::Dev(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_) => Ending::InOrder,
-            Self::Dead(args) if args.retries() => Ending::InOrder,
+            Self::Node(_) | Self::Dev(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
+            // Cut short, these would leave a chain behind that is neither as before nor as it shall be.
+            | Self::Deploy(_) | Self::Reset(_) => Ending::InOrder,
+            Self::Dead(args) if !args.only_shows() => Ending::InOrder,
             _ => Ending::AtOnce,
         }
     }

@@ -69,6 +69,31 @@ fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_reset_is_brought_to_its_end_and_one_that_was_killed_is_mended_by_the_next() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("cut", &["echo"], ""));
+    for (round, signal) in [(1, "INT"), (2, "KILL")] {
+        cluster.run_with_input(&["feed", "cut", "--pack-items", "1"], lines(0..20)).succeeded();
+        let mut reset = cluster.spawn(&["reset", "cut"]);
+        let written = format!("$KV.pcluster_chains.cut.r{}", round + 1);
+        eventually("it has begun", || client.by_subject("KV_pcluster_chains").contains_key(&written).then_some(()));
+        reset.signal(signal);
+        let ended = reset.ended();
+        if signal == "INT" {
+            assert_eq!(ended, Some(0), "{}", reset.stderr());
+        } else {
+            cluster.ok(&["reset", "cut"]);
+        }
+        assert_eq!(client.count("PCLUSTER_cut"), 0, "{signal}");
+    }
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "cut", "7"]);
+    cluster.ok(&["wait", "cut"]);
+    assert_eq!(numbers(&cluster.pull_all("cut")), [7]);
+}
+
+#[test]
 fn a_reset_drops_the_items_of_every_version_and_all_forgets_the_results() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);

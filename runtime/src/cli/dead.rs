@@ -103,11 +103,6 @@ impl ValueEnum for FailureKind {
 }
 
 impl Args {
-    /// Whether it puts items back.
-    pub(super) fn retries(&self) -> bool {
-        matches!(self.command, Command::Retry(_))
-    }
-
     /// Whether it changes nothing.
     pub(super) fn only_shows(&self) -> bool {
         matches!(self.command, Command::Ls(_) | Command::Show(_))

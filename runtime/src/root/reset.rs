@@ -1,5 +1,6 @@
 //! Resetting a chain: nothing that was fed before ever runs afterwards.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Root, RootError, deploy};
@@ -57,6 +58,13 @@ impl Root {
             self.broker.delete_consumers(&old, revision).await?;
             dropped += self.broker.purge_queued(chain, revision).await?;
         }
+        for revision in self.left_behind(&registry, chain, new.revision).await? {
+            // A consumer that stays finds nothing any more.
+            if let Ok((_, old)) = Self::revision(&registry, chain, revision).await {
+                self.broker.delete_consumers(&old, revision).await?;
+            }
+            dropped += self.broker.purge_queued(chain, revision).await?;
+        }
         self.broker.create_consumers(&checked, new.revision).await?;
         let pending_nodes = self.interrupted(chain, new.revision).await?;
         if all {
@@ -77,6 +85,20 @@ impl Root {
                 return Ok((registry, marked.state, new, state));
             }
         }
+    }
+
+    /// Older revisions that are not live and have items in the queues all the same: a reset was cut short.
+    async fn left_behind(
+        &self,
+        registry: &Registry,
+        chain: &ChainName,
+        new: Revision,
+    ) -> Result<BTreeSet<Revision>, RootError> {
+        let held = self.broker.unfinished_by_hop(chain).await?;
+        // Read afterwards: whoever puts something back makes its revision live before.
+        let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
+        let revisions = held.into_keys().map(|(revision, _)| revision);
+        Ok(revisions.filter(|revision| *revision < new && !live.contains(revision)).collect())
     }
 
     /// Waits until no node serves an older revision; names those that still do when the time is over.
