@@ -1,6 +1,5 @@
 //! `pcluster wait`
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -37,7 +36,8 @@ pub struct Args {
 /// What is seen while waiting.
 #[derive(Default)]
 struct Seen {
-    unfinished: u64,
+    /// How many messages; `None` until the server has told.
+    unfinished: Option<u64>,
     pace: Option<Pace>,
     outlook: Outlook,
 }
@@ -53,7 +53,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (bar, mut seen) = (telling(), Seen::default());
     let waited = root.wait(chain, args.timeout, |notice| {
         match notice {
-            Notice::Unfinished(unfinished) => seen.unfinished = unfinished,
+            Notice::Unfinished(unfinished) => seen.unfinished = Some(unfinished),
             Notice::Pace(pace) => seen.pace = Some(pace),
             notice => return tell(&notice, chain, &bar, output),
         }
@@ -62,14 +62,18 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let waited = waited.await;
     bar.finish_and_clear();
     let (timed_out, unfinished) = match waited {
-        Ok(()) => (None, 0),
+        Ok(()) => (None, Some(0)),
         Err(error @ RootError::TimedOut(_)) => (Some(error), seen.unfinished),
         Err(error) => return Err(error.into()),
     };
     let took = started.elapsed();
     let counts = output.is_json() || args.fail_on_dead;
-    let dead = if counts { root.dead_by_stage(chain).await? } else { BTreeMap::new() };
-    let letters: u64 = dead.values().sum();
+    // When the time is over, the server may be away, and no more time is to be spent.
+    let dead = match timed_out {
+        None if counts => Some(root.dead_by_stage(chain).await?),
+        _ => None,
+    };
+    let letters = dead.as_ref().map(|dead| dead.values().sum::<u64>());
     let mut printed = Ok(());
     if output.is_json() {
         printed = output.line(&json!({
@@ -86,7 +90,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let Some(error) = timed_out {
         return Err(error.into());
     }
-    if args.fail_on_dead && letters > 0 {
+    if let (true, Some(dead), Some(letters @ 1..)) = (args.fail_on_dead, dead, letters) {
         let stages: Vec<String> = dead.iter().map(|(stage, letters)| format!("{letters} of stage {stage}")).collect();
         let (letters, stages) = (count(letters, "dead letter"), stages.join(", "));
         bail!("chain `{chain}` has {letters}: {stages}; `pcluster dead ls {chain}` shows them");
@@ -97,13 +101,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 impl Seen {
     /// What is seen, in one line.
     fn told(&mut self, elapsed: Duration) -> String {
-        let noun = if self.unfinished == 1 { "message" } else { "messages" };
+        let Some(unfinished) = self.unfinished else { return String::new() };
+        let noun = if unfinished == 1 { "message" } else { "messages" };
         let pace = match &self.pace {
             Some(Pace { stage, rate }) if *rate > 0.0 => format!(", {} in {stage}", per_second(*rate, "items")),
             _ => String::new(),
         };
-        let outlook = self.outlook.with(elapsed, self.unfinished);
-        format!("{} {noun} unfinished{pace}, {outlook}", HumanCount(self.unfinished))
+        let outlook = self.outlook.with(elapsed, unfinished);
+        format!("{} {noun} unfinished{pace}, {outlook}", HumanCount(unfinished))
     }
 }
 
@@ -131,9 +136,9 @@ mod tests {
 
     #[test]
     fn a_wait_shows_messages_items_a_share_and_the_time_left() {
-        let mut seen = Seen { unfinished: 5_000, ..Seen::default() };
+        let mut seen = Seen { unfinished: Some(5_000), ..Seen::default() };
         assert_eq!(seen.told(Duration::ZERO), "5,000 messages unfinished, 0 %");
-        seen.unfinished = 3_750;
+        seen.unfinished = Some(3_750);
         seen.pace = Some(Pace { stage: "split".to_owned(), rate: 44_000.0 });
         let told = "3,750 messages unfinished, 44,000 items/s in split, 25 %, 6s left";
         assert_eq!(seen.told(Duration::from_secs(2)), told);

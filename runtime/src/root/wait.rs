@@ -65,6 +65,11 @@ impl Root {
         mut tell: impl FnMut(Notice),
     ) -> Result<(), RootError> {
         self.chain(chain).await?;
+        let mut is_told = false;
+        let mut tell = |notice| {
+            is_told |= matches!(notice, Notice::Unfinished(_));
+            tell(notice);
+        };
         let Some(timeout) = timeout else { return self.wait_for_ever(chain, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
         // At least one look is taken.
@@ -76,8 +81,13 @@ impl Root {
         }
         let waiting = self.wait_for_ever(chain, &mut tell);
         let Some(deadline) = deadline else { return waiting.await };
-        match tokio::time::timeout_at(deadline, waiting).await {
+        let waited = tokio::time::timeout_at(deadline, waiting).await;
+        match waited {
             Ok(waited) => waited,
+            Err(_) if !is_told => Err(RootError::TimedOut(format!(
+                "the server has not told within {} whether chain `{chain}` has unfinished items",
+                humantime::format_duration(timeout.max(FIRST_LOOK))
+            ))),
             Err(_) if timeout.is_zero() => Err(RootError::TimedOut(format!("chain `{chain}` has unfinished items"))),
             Err(_) => Err(RootError::TimedOut(format!(
                 "chain `{chain}` still has unfinished items after {}",
