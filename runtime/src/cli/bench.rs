@@ -1,5 +1,6 @@
 //! `pcluster bench`
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -122,9 +123,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         _ => Ok(()),
     };
     let is_interrupted = matches!(&ended, Ok(report) if report.ending == Ending::Interrupted);
-    clean_up(&mut bench, &args, is_interrupted, output).await;
+    let cleaned = clean_up(&mut bench, &args, is_interrupted, output).await;
     let report = ended?;
     judge(&report, &args, output).await?;
+    cleaned?;
     Ok(printed?)
 }
 
@@ -170,28 +172,35 @@ async fn show(meter: &Meter, bar: &ProgressBar) {
     }
 }
 
-/// Removes the results of the run, unless they shall stay. If the run was interrupted, another signal ends the process.
-async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: &Output) {
+/// Removes the results of the run, unless they shall stay or a signal comes. If the run was interrupted, another signal ends the
+/// process.
+async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: &Output) -> Result<(), Interrupted> {
     let results = bench.meter().now().results;
     if results == 0 {
-        return;
+        return Ok(());
     }
     let (chain, results) = (&args.chain, count(results, "result"));
     if args.keep_results {
         output.note(&format!("{results} kept; `pcluster pull {chain}` takes them"));
-        return;
+        return Ok(());
     }
     let bar =
         if args.quiet { ProgressBar::hidden() } else { output.progress("messages of results removed", "messages") };
     let removed = tokio::select! {
-        removed = bench.remove_results(|messages| bar.set_position(messages)) => removed.map_err(anyhow::Error::from),
-        signal = shutdown::requested(), if !is_interrupted => Err(Interrupted::by(signal).into()),
+        removed = bench.remove_results(|messages| bar.set_position(messages)) => Ok(removed),
+        signal = shutdown::requested(), if !is_interrupted => Err(Interrupted::by(signal)),
     };
     bar.finish_and_clear();
+    let stay = |error: &dyn Display| output.note(&format!("results of the run stay for pullers: {error}"));
     match removed {
-        Ok(_) => output.note(&format!("{results} of the run removed")),
-        Err(error) => output.note(&format!("results of the run stay for pullers: {error}")),
+        Ok(Ok(_)) => output.note(&format!("{results} of the run removed")),
+        Ok(Err(error)) => stay(&error),
+        Err(interrupted) => {
+            stay(&interrupted);
+            return Err(interrupted);
+        }
     }
+    Ok(())
 }
 
 /// Whether the run was a success.
