@@ -11,18 +11,31 @@ use crate::name::{ChainName, Revision, StageName, nearest};
 const SIDE_BY_SIDE: usize = 16;
 
 impl Root {
-    /// Checks that a chain (`None`: any of them) has a stage, or had it in an earlier version.
+    /// Checks that a chain (`None`: any of them) has a stage, or had it in an earlier version. Of any chain, one that cannot be
+    /// read may be the one that has it.
     pub(super) async fn check_stage(&self, chain: Option<&ChainName>, stage: &StageName) -> Result<(), RootError> {
         let chains = match chain {
             Some(chain) => vec![chain.clone()],
             None => self.chains().await?,
         };
-        let mut known = BTreeSet::new();
-        for chain in &chains {
-            known.extend(self.stages(chain, stage).await?);
+        let (mut known, mut is_unsure) = (BTreeSet::new(), false);
+        for each in &chains {
+            match self.stages(each, stage).await {
+                Ok(stages) => known.extend(stages),
+                Err(error) if chain.is_some() || error.is_passing() => return Err(error),
+                // It is being deployed for the first time, or was removed.
+                Err(RootError::NoChain { .. }) => {}
+                Err(error) => {
+                    tracing::debug!(chain = %each, %error, "its stages are not known");
+                    is_unsure = true;
+                }
+            }
             if known.contains(stage) {
                 return Ok(());
             }
+        }
+        if is_unsure {
+            return Ok(());
         }
         let names = || known.iter().map(StageName::as_str);
         let hint = match nearest(stage.as_str(), names()) {
