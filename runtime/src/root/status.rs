@@ -60,7 +60,8 @@ pub struct StageStatus {
     pub queued_messages: u64,
     /// Items that run; `None` if nodes are there and none of them answers.
     pub running: Option<u64>,
-    /// Items handled for good, well or not, by any node at any time; `None` if the server does not say.
+    /// Items handled for good, well or not, by any node at any time; `None` if the server does not say, or
+    /// a node that has nothing to do has not told it all.
     pub done: Option<u64>,
     /// Of these, the dead letters.
     pub failed: Option<u64>,
@@ -101,9 +102,8 @@ impl Root {
                 Err(BrokerError::Timeout(_)) => return Ok(None),
                 nodes => nodes?,
             };
-            let is_quiet = |hop: &&HopReport| hop.running == 0 && hop.messages == 0;
-            let mut quiet = nodes.iter().flat_map(|node| &node.hops).filter(is_quiet);
-            if started.elapsed() > SETTLE || quiet.all(|hop| hop.uncounted == 0) {
+            let is_settled = !nodes.iter().flat_map(|node| &node.hops).any(owes_counts);
+            if is_settled || started.elapsed() > SETTLE {
                 return Ok(Some(nodes));
             }
             tokio::time::sleep(LOOK).await;
@@ -130,10 +130,14 @@ impl Root {
                 let hops = nodes.unwrap_or_default().iter().flat_map(|node| &node.hops).filter(|hop| {
                     hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
                 });
+                let is_counted = !hops.clone().any(owes_counts);
                 let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
                     (running + hop.running, messages + hop.messages, rate + hop.rate)
                 });
-                let count = counts.as_ref().map(|counts| counts.get(&stage.name).copied().unwrap_or_default());
+                let count = counts
+                    .as_ref()
+                    .filter(|_| is_counted)
+                    .map(|counts| counts.get(&stage.name).copied().unwrap_or_default());
                 let held = held.get(&key).copied().unwrap_or(0);
                 StageStatus {
                     stage: stage.name.to_string(),
@@ -167,6 +171,11 @@ impl Root {
             problems: problems(chain, nodes.unwrap_or_default()),
         })
     }
+}
+
+/// Whether a node that has nothing to do at a hop has not told yet all that it has done there.
+fn owes_counts(hop: &HopReport) -> bool {
+    hop.running == 0 && hop.messages == 0 && hop.uncounted > 0
 }
 
 /// What keeps nodes from serving a chain.
