@@ -22,6 +22,7 @@ use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
 use crate::engine::inspect::inspect;
 use crate::name::{ChainName, Digest, Revision, Version};
+use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 
@@ -239,7 +240,7 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
                     && deployed.version == *version
                 {
                     let by = deployed.by.map(|by| format!(" by {by}")).unwrap_or_default();
-                    winner = format!(" (it is {revision}, deployed{by} at {})", deployed.deployed);
+                    winner = format!(" (it is {revision}, deployed{by} at {})", text::time(&deployed.deployed));
                     break;
                 }
             }
