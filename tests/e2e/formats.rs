@@ -47,6 +47,9 @@ fn a_dry_run_says_what_would_be_fed_and_needs_no_server() {
     }
     let said = dry_run(&cluster, &["-5", "[INFO] ready", "--format", "lines"], b"").succeeded();
     assert_eq!(said, "items    2\nlargest  13 bytes\nfirst    \"-5\"\n");
+    let large = "x".repeat((1 << 20) - (8 << 10));
+    dry_run(&cluster, &["--format", "lines"], large.as_bytes())
+        .failed(0, "the largest item has 1040389 bytes; a server");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 
+use crate::broker::publish::HEADER_ROOM;
 use crate::cli::exit::{Interrupted, TimedOut};
 use crate::cli::input::{self, Reading, Source};
 use crate::cli::output::{Output, count};
@@ -15,6 +16,8 @@ use crate::shutdown;
 
 /// The most that any server takes in one message.
 const MAX: usize = 64 << 20;
+/// The most that an item may have for a server whose `max_payload` is not set.
+const USUAL: usize = (1 << 20) - HEADER_ROOM;
 /// Characters of the first item that are shown.
 const SHOWN: usize = 1_000;
 
@@ -46,6 +49,12 @@ pub(super) async fn run(
             output.note(&format!("{} could be fed before that", count(seen.items, "item")));
         }
         return Err(error);
+    }
+    if seen.largest > USUAL {
+        output.note(&format!(
+            "the largest item has {}; a server refuses more than {USUAL} unless its `max_payload` is raised",
+            count(seen.largest as u64, "byte")
+        ));
     }
     if output.is_json() {
         return Ok(output.line(&seen)?);
