@@ -86,6 +86,11 @@ fn a_node_that_is_told_to_stop_has_done_its_work() {
     dev.said("long 1.0 deployed as r1");
     dev.signal("INT");
     assert_eq!(dev.ended(), Some(130), "{}", dev.stderr());
+    cluster.ok(&["deploy", manifest.to_str().unwrap()]);
+    cluster.ok(&["feed", "long", "1"]);
+    let mut node = cluster.node_with("b", &["--until-empty", "--grace", "0s"]);
+    node.signal("TERM");
+    assert_eq!(node.ended(), Some(143), "{}", node.stderr());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `pcluster node`
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::exit::{NotFound, Usage};
+use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
 use super::{Context, compile};
 use crate::broker::waiting::{Wait, Waiting};
@@ -112,13 +113,19 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (true, None) => Wait::No,
         (false, wait) => wait.map_or(Wait::Forever, Wait::For),
     };
+    let told = Cell::new(None);
+    // What runs until it is told to stop is done then; what was to run until all is done is not.
+    let ended = || match told.get() {
+        Some(signal) if args.until_empty => Err(Interrupted::by(signal).into()),
+        _ => Ok(()),
+    };
     let mut shutdown = std::pin::pin!(async {
-        shutdown::requested().await;
+        told.set(Some(shutdown::requested().await));
         tracing::info!("stopping: finishing what is in hand; a second signal ends at once");
     });
     let broker = tokio::select! {
         connected = connect(settings, wait) => connected?,
-        () = &mut shutdown => return Ok(()),
+        () = &mut shutdown => return ended(),
     };
     let url = broker.url().to_owned();
     let node = NodeSettings {
@@ -142,7 +149,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
     Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
     tracing::info!("stopped");
-    Ok(())
+    ended()
 }
 
 /// Connects, and waits until JetStream answers.
