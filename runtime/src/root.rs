@@ -170,6 +170,21 @@ pub enum RootError {
         /// Why.
         error: BrokerError,
     },
+    /// The state was to name the revision, the server gave no answer, and the state cannot be read.
+    #[error(
+        "cannot tell whether chain `{chain}` {version} is deployed as {revision}: {error}; nothing of it was taken back, so \
+         deploy it once more when the server can be reached"
+    )]
+    Untold {
+        /// The chain.
+        chain: ChainName,
+        /// The version.
+        version: Version,
+        /// The revision.
+        revision: Revision,
+        /// Why the state cannot be read.
+        error: BrokerError,
+    },
     /// Others deploy the same chain all the time.
     #[error("others deploy chain `{0}` at the same time; nothing was changed, deploy again")]
     Crowded(ChainName),

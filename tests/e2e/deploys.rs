@@ -317,6 +317,28 @@ fn wherever_a_deployer_dies_the_chain_goes_on_and_the_next_deploy_succeeds() {
 }
 
 #[test]
+fn a_version_is_deployed_even_if_the_answer_that_says_so_is_lost() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let _node = cluster.node("a");
+    cluster.deploy(&chain("old", "1.0", "", ""));
+    for (name, said) in [("old", "old 2.0 deployed as r2, after 1.0 (r1)"), ("new", "new 2.0 deployed as r1")] {
+        let file = cluster.file("lost.toml", chain(name, "2.0", "", "concurrency = 2"));
+        let run = cluster.run(&["deploy", file.to_str().unwrap(), "--die-at", "unanswered"]);
+        assert_eq!((run.code, run.stdout.trim()), (Some(0), said), "{run:?}");
+        let state = entries(&client, name);
+        let active = format!("r{}", state[name]["active"]);
+        assert!(state.contains_key(&format!("{name}.{active}")), "{state:?}");
+        let consumers = client.consumers(&format!("PCLUSTER_{name}"));
+        assert!(consumers.iter().any(|consumer| consumer.starts_with(&active)), "{consumers:?}");
+        cluster.ok(&["feed", name, "5"]);
+        assert_eq!(cluster.pull_all(name), [5]);
+        let next = cluster.deploy(&chain(name, "3.0", "", "concurrency = 3"));
+        assert!(next.contains(&format!("after 2.0 ({active})")), "{next}");
+    }
+}
+
+#[test]
 fn a_deployer_that_was_taken_for_dead_begins_again() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);

@@ -75,6 +75,8 @@ pub(super) struct StreamFacts {
     pub(super) created: String,
     /// The place of the message that was stored last, or would have been; 0: none ever was.
     pub(super) last_sequence: u64,
+    /// How many messages it holds.
+    pub(super) messages: u64,
 }
 
 impl Broker {
@@ -292,7 +294,7 @@ impl Broker {
 
     pub(super) async fn stream_facts(&self, stream: &str) -> Result<StreamFacts, BrokerError> {
         let StreamState { created, state, .. } = self.stream_state(stream, None).await?;
-        Ok(StreamFacts { created, last_sequence: state.last_seq })
+        Ok(StreamFacts { created, last_sequence: state.last_seq, messages: state.messages })
     }
 
     /// A stream that a chain has by being deployed.

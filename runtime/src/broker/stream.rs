@@ -187,12 +187,18 @@ impl Broker {
         }
     }
 
-    /// Removes the streams of a chain that was never deployed: those that are named, and those that were never used.
+    /// Removes the streams of a chain that was never deployed: those that are named, and those that were never used. After
+    /// `until` it removes no more, nor anything if the work stream was used: they are another's by then.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn delete_new_streams(&self, chain: &ChainName, made: &BTreeSet<String>) -> Result<(), BrokerError> {
+    pub async fn delete_new_streams(
+        &self,
+        chain: &ChainName,
+        made: &BTreeSet<String>,
+        until: Instant,
+    ) -> Result<(), BrokerError> {
         let kept = [subject::results_stream(chain), subject::dead_stream(chain)];
         let mut is_used = false;
         for stream in &kept {
@@ -201,7 +207,21 @@ impl Broker {
                 facts => is_used |= facts?.last_sequence > 0,
             }
         }
-        for stream in [subject::work_stream(chain)].iter().chain(&kept) {
+        let work = subject::work_stream(chain);
+        match self.stream_facts(&work).await {
+            Err(error) if error.is_not_found() => {}
+            facts => {
+                let facts = facts?;
+                // Beside results of old, a new one does not begin at 1.
+                if facts.messages > 0 || !is_used && facts.last_sequence > 0 {
+                    return Ok(());
+                }
+            }
+        }
+        for stream in [&work].into_iter().chain(&kept) {
+            if Instant::now() >= until {
+                return Ok(());
+            }
             if is_used && !made.contains(stream) {
                 continue;
             }

@@ -23,7 +23,8 @@ pub struct Args {
     /// Let `[results]` of the manifest hold at once, even where that removes results and dead letters
     #[arg(long)]
     force: bool,
-    /// Kill this process after a step of the deploy, as in `entered`; for tests of what that costs
+    /// Kill this process after a step of the deploy, as in `entered`, or lose an answer, as in `unanswered`; for tests of what
+    /// that costs
     #[arg(long, value_name = "STEP", hide = true)]
     die_at: Option<Step>,
 }

@@ -137,7 +137,11 @@ impl Exit {
             (Some(RootError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
                 Self::Usage
             }
-            (Some(RootError::Broker(error)), _) | (None, Some(error)) if error.is_connection() => Self::Unreachable,
+            (Some(RootError::Broker(error) | RootError::Untold { error, .. }), _) | (None, Some(error))
+                if error.is_connection() =>
+            {
+                Self::Unreachable
+            }
             (
                 Some(
                     RootError::NoChain { .. }

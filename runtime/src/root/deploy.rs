@@ -79,7 +79,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
+    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then, but for
+    /// [`RootError::NotMoved`] and [`RootError::Untold`].
     pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, RootError> {
         let prepared = self.prepare(path).await?;
         let name = &prepared.chain.name;
@@ -115,7 +116,7 @@ impl Root {
                 Ok(Some(deployment)) => return Ok(deployment),
                 // Others were faster: what they have made of the chain decides.
                 Ok(None) => attempt.undo().await,
-                Err(error @ RootError::NotMoved { .. }) => return Err(error),
+                Err(error @ (RootError::NotMoved { .. } | RootError::Untold { .. })) => return Err(error),
                 Err(error) => {
                     attempt.undo().await;
                     return Err(error);

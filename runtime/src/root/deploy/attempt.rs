@@ -1,9 +1,11 @@
 //! One attempt to deploy a revision: everything is made beside what is there, then the state is swapped, then the intake moved.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::failpoint::{Step, after};
+use tokio::time::Instant;
+
+use super::failpoint::{Step, after, heard};
 use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment, now, this_process};
 use crate::broker::BrokerError;
 use crate::broker::alive::Answering;
@@ -22,6 +24,9 @@ const ENDING_OWN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 /// How often to ask for consumers while others, who write the streams as well, may not have seen this revision yet.
 const TRIES: u32 = 5;
+
+/// How long to try to make a revision the active one while the server is away.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A revision that is pending.
 pub(super) struct Attempt<'a> {
@@ -45,6 +50,15 @@ pub(super) enum Entered<'a> {
     Pending(Box<Attempt<'a>>),
     /// The same is active already, and whether items may be fed.
     Unchanged(Revision, bool),
+}
+
+/// What the server was asked to make of the state.
+#[derive(Default)]
+struct Asked {
+    /// Whether it was asked at all.
+    is_asked: bool,
+    /// What the revision takes the place of.
+    replaces: Option<(Version, Revision)>,
 }
 
 impl<'a> Attempt<'a> {
@@ -133,7 +147,8 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     ///
-    /// If the server refuses anything. [`RootError::NotMoved`] is the only one after which the revision is deployed.
+    /// If the server refuses anything. After [`RootError::NotMoved`] the revision is deployed, after [`RootError::Untold`] it
+    /// may be; after all others it is not.
     pub(super) async fn carry_out(&mut self) -> Result<Option<Deployment>, RootError> {
         let copying = match self.make().await {
             // Whoever takes away a deploy that looks dead takes its streams with it.
@@ -202,14 +217,41 @@ impl<'a> Attempt<'a> {
     }
 
     /// Makes the revision the active one, if the state still allows it. Gives the new state, and what was active before.
+    ///
+    /// The server may have done what it gave no answer to, so after any error the state is asked.
     async fn swap(&self) -> Result<Option<(State, Option<(Version, Revision)>)>, RootError> {
+        let (chain, revision) = (self.name(), self.new.revision);
+        let until = Instant::now() + PATIENCE;
+        let mut asked = Asked::default();
+        loop {
+            let error = match self.try_swap(&mut asked).await {
+                Ok(state) => return Ok(state.map(|state| (state, asked.replaces))),
+                Err(error) => error,
+            };
+            let is_over = Instant::now() >= until;
+            match self.registry.state(chain).await {
+                Ok(Some(marked)) if marked.state.live.contains(&revision) => {
+                    return Ok(Some((marked.state, asked.replaces)));
+                }
+                Ok(_) if is_over || !error.is_passing() => return Err(error),
+                Err(unread) if is_over || !unread.is_passing() => {
+                    let (chain, version) = (chain.clone(), self.new.version.clone());
+                    let untold = RootError::Untold { chain, version, revision, error: unread };
+                    return Err(if asked.is_asked { untold } else { error });
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    async fn try_swap(&self, asked: &mut Asked) -> Result<Option<State>, RootError> {
         let (name, revision) = (self.name(), self.new.revision);
         loop {
             let Some(marked) = self.registry.state(name).await? else { return Ok(None) };
             let before = &marked.state;
-            if before.is_deployed() && before.active == revision {
+            if before.live.contains(&revision) {
                 // An earlier try has succeeded, and its answer was lost.
-                return Ok(Some((marked.state.clone(), None)));
+                return Ok(Some(marked.state));
             }
             if !before.awaits(revision, &self.pending) {
                 return Ok(None);
@@ -222,8 +264,9 @@ impl<'a> Attempt<'a> {
             }
             let active = if before.is_deployed() { self.registry.deployed(name, before.active).await? } else { None };
             let state = before.deployed(&self.new);
-            if self.registry.swap_state(name, Some(&marked), &state).await? {
-                return Ok(Some((state, active.map(|active| (active.version, active.revision)))));
+            *asked = Asked { is_asked: true, replaces: active.map(|active| (active.version, active.revision)) };
+            if heard(self.registry.swap_state(name, Some(&marked), &state).await)? {
+                return Ok(Some(state));
             }
         }
     }
@@ -283,7 +326,8 @@ impl Root {
         Ok(taken)
     }
 
-    /// Removes a pending revision, its consumers and its manifest; and the streams, if the chain has nothing else.
+    /// Removes a pending revision, its consumers and its manifest; and the streams, if the chain has nothing else. Does nothing
+    /// unless the revision is pending and `own`: it may be live by now, or another's to take away.
     async fn take_away(
         &self,
         registry: &Registry,
@@ -293,11 +337,11 @@ impl Root {
         before: Option<ChainSettings>,
         made: &BTreeSet<String>,
     ) -> Result<(), RootError> {
-        let started = Instant::now();
+        let until = Instant::now() + ENDING_OWN;
         let is_own = |marked: &Option<Marked>| marked.as_ref().is_some_and(|marked| marked.state.awaits(revision, own));
         let alone = loop {
             let marked = registry.state(chain).await?;
-            let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { break false };
+            let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
             let state = State::entered(Some(&now.state), revision, Pending { ending: true, ..own.clone() });
             if registry.swap_state(chain, Some(now), &state).await? {
                 break !state.is_deployed() && state.pending.len() == 1;
@@ -306,8 +350,8 @@ impl Root {
         if let Some((_, checked)) = registry.checked(chain, revision).await? {
             self.broker.delete_consumers(&checked, revision).await?;
         }
-        if alone && started.elapsed() < ENDING_OWN {
-            self.broker.delete_new_streams(chain, made).await?;
+        if alone {
+            self.broker.delete_new_streams(chain, made, until).await?;
         }
         registry.remove_deployed(chain, revision).await?;
         loop {

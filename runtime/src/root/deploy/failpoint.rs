@@ -1,6 +1,8 @@
-//! Deaths on purpose, for tests of what a deployer's death may cost: the process is killed after a step.
+//! Faults on purpose, for tests of what they may cost: the process is killed after a step of a deploy, or an answer is lost.
 
 use std::sync::OnceLock;
+
+use crate::broker::BrokerError;
 
 /// What a deploy has done last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Step {
     Consumers,
     /// Its plugins are stored.
     Stored,
+    /// The state names it as the active one, and the answer that says so is lost. Nothing dies of that.
+    Unanswered,
     /// The state names it as the active one.
     Swapped,
     /// The intake leads to it.
@@ -22,12 +26,13 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("reserved", Self::Reserved),
         ("entered", Self::Entered),
         ("widened", Self::Widened),
         ("consumers", Self::Consumers),
         ("stored", Self::Stored),
+        ("unanswered", Self::Unanswered),
         ("swapped", Self::Swapped),
         ("moved", Self::Moved),
     ];
@@ -48,6 +53,14 @@ static ARMED: OnceLock<Step> = OnceLock::new();
 /// Makes this process die after a step.
 pub fn arm(step: Step) {
     ARMED.get_or_init(|| step);
+}
+
+/// The answer to the request that makes a revision the active one; it is lost if that is asked for.
+pub(super) fn heard<T>(answer: Result<T, BrokerError>) -> Result<T, BrokerError> {
+    if ARMED.get() == Some(&Step::Unanswered) {
+        return Err(BrokerError::Timeout("write the state of the chain".to_owned()));
+    }
+    answer
 }
 
 /// Dies here if that is asked for.
