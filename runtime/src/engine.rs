@@ -253,7 +253,7 @@ fn config(instances: u32, memory: Option<u64>, space: Space) -> Config {
         .epoch_interruption(true)
         .async_stack_size(STACK)
         .max_wasm_stack(GUEST_STACK)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES_MAX))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::TAKEN_MAX))
         .wasm_multi_memory(false)
         .wasm_memory64(false);
     match space {

@@ -3,7 +3,9 @@
 use wasmtime::{FrameInfo, WasmBacktrace};
 
 /// The most functions that a backtrace names: the innermost.
-pub(super) const FRAMES_MAX: usize = 20;
+const FRAMES_MAX: usize = 20;
+/// The most functions that are looked at: of a panic the innermost are not the guest's own.
+pub(super) const TAKEN_MAX: usize = 2 * FRAMES_MAX;
 /// The most bytes of a backtrace.
 const BYTES_MAX: usize = 2 << 10;
 /// The most bytes of one function's name.
@@ -11,18 +13,38 @@ const NAME_MAX: usize = 200;
 
 /// The functions that the guest was in when this happened, the innermost first, one a line. `None` if it was in none.
 pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
-    let frames = error.downcast_ref::<WasmBacktrace>()?.frames();
+    let frames: Vec<String> = error.downcast_ref::<WasmBacktrace>()?.frames().iter().map(name).collect();
     let mut text = String::new();
-    for name in frames.iter().take(FRAMES_MAX).map(name) {
+    for name in own(&frames).iter().take(FRAMES_MAX) {
         if text.len() + name.len() + 1 > BYTES_MAX {
             break;
         }
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&name);
+        text.push_str(name);
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// Without the innermost functions that only carry out a panic, which are the same for each; all if there are no others.
+fn own(frames: &[String]) -> &[String] {
+    match frames.iter().position(|name| !is_of_panics(name)) {
+        Some(first) => &frames[first..],
+        None => frames,
+    }
+}
+
+/// Whether a function of Rust's runtime, or of the SDK's hook for panics, has no other purpose than to panic.
+fn is_of_panics(name: &str) -> bool {
+    const RUNTIME: [&str; 5] = ["core::", "alloc::", "std::", "__rustc::", "panic_abort::"];
+    const WORDS: [&str; 6] = ["panic", "abort", "unwind", "_fail", "handle_alloc_error", "short_backtrace"];
+    const PLAIN: [&str; 5] = ["abort", "rust_panic", "rust_begin_unwind", "__rust_start_panic", "__rust_abort"];
+    const SDK: [&str; 2] = ["pcluster_sdk::report::install::", "pcluster_sdk::host::fail"];
+    let path = name.trim_start_matches('<');
+    PLAIN.contains(&name)
+        || SDK.iter().any(|own| path.starts_with(own))
+        || RUNTIME.iter().any(|crate_| path.starts_with(crate_)) && WORDS.iter().any(|word| path.contains(word))
 }
 
 /// A function's name as its author wrote it, or its number if the plugin was stripped of names.
@@ -101,6 +123,27 @@ mod tests {
         let inner = format!("(if (local.get $depth) (then {call}) (else unreachable))");
         let (_, backtrace) = backtrace(&inner, LIMITS).await;
         assert_eq!(backtrace.expect("a backtrace"), ["deep::inner"; FRAMES_MAX].join("\n"));
+    }
+
+    #[test]
+    fn a_backtrace_begins_where_the_guest_panicked() {
+        for (frames, first) in [
+            (&["abort", "std::process::abort", "__rustc::rust_panic", "a::b"][..], "a::b"),
+            (
+                &["__rustc::__rust_start_panic", "core::panicking::panic_fmt", "core::option::unwrap_failed", "a::b"],
+                "a::b",
+            ),
+            (&["std::panicking::panic_handler::{closure#0}", "a::panic_now", "core::panicking::panic"], "a::panic_now"),
+            (&["core::str::slice_error_fail", "a::abort::it"], "a::abort::it"),
+            (&["core::slice::sort::merge", "a::b"], "core::slice::sort::merge"),
+            (&["std::thread::functions::sleep", "a::b"], "std::thread::functions::sleep"),
+            (&["function 7", "core::panicking::panic"], "function 7"),
+            // There is nothing else.
+            (&["abort", "core::panicking::panic"], "abort"),
+        ] {
+            let frames: Vec<String> = frames.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(own(&frames)[0], first, "{frames:?}");
+        }
     }
 
     #[test]
