@@ -113,7 +113,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         ended = bench.run(&load, left, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
             ended.map_err(anyhow::Error::from)
         }
-        never = tell_waits(&waits, &bar, output) => match never {},
+        never = tell_waits(&waits, &bar, output, String::new) => match never {},
         () = show(&meter, &bar) => Err(anyhow!("progress has ended")),
     };
     bar.finish_and_clear();

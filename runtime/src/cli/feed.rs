@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::exit::{Interrupted, TimedOut, Usage};
-use super::input::{self, Input, InputFormat, Reading, Source};
+use super::input::{self, FileBytes, Input, InputFormat, Reading, Source};
+use super::output::progress::Outlook;
 use super::output::{Output, count, seconds};
 use super::{Context, duration, timeout};
 use crate::frame::id::check_fed_id;
@@ -32,7 +33,8 @@ const TELL_AFTER: Duration = Duration::from_secs(3);
 ///
 /// An argument that begins with { or [ is JSON, and so is one that is a JSON text, number, true, false or null; every other is
 /// text. A file may be large: it is read as it is fed, and an item that comes slowly is fed as soon as it is complete. When the
-/// chain's queue is full, or the server is away or has no room, feeding waits and says so.
+/// chain's queue is full, or the server is away or has no room, feeding waits and says so. At a terminal it shows how many items are
+/// fed, and which share of a file is read and how long the rest takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMATS)]
 pub struct Args {
@@ -140,9 +142,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
+    let mut file = input.file().cloned().map(FileShown::new);
+    let how_far = || file.as_mut().map_or_else(String::new, |file| file.told(started.elapsed()));
     let ended = tokio::select! {
         ended = feed(&args, &mut feeder, &mut input) => ended.map(Ok),
-        never = tell_waits(&waits, &bar, &context.output) => match never {},
+        never = tell_waits(&waits, &bar, &context.output, how_far) => match never {},
         never = show(&waits, &bar) => match never {},
         timed_out = out_of_time(&waits, args.timeout, from) => Err(timed_out.into()),
         signal = &mut stopped => Ok(Err(signal)),
@@ -244,13 +248,39 @@ async fn out_of_time(waits: &Waits, timeout: Option<Duration>, from: &str) -> Ti
     TimedOut(format!("no item was taken for {}: {reason}", humantime::format_duration(timeout)))
 }
 
-/// Says what feeding waits for, once it has waited for a while.
-pub(super) async fn tell_waits(waits: &Waits, bar: &ProgressBar, output: &Output) -> Infallible {
+/// How far a file is read, as it is shown.
+struct FileShown {
+    bytes: FileBytes,
+    outlook: Outlook,
+}
+
+impl FileShown {
+    fn new(bytes: FileBytes) -> Self {
+        Self { outlook: Outlook::of(bytes.all), bytes }
+    }
+
+    fn told(&mut self, elapsed: Duration) -> String {
+        share_read(&mut self.outlook, elapsed, self.bytes.left())
+    }
+}
+
+/// Which share of a file is read and how long the rest takes, behind the number of items.
+fn share_read(outlook: &mut Outlook, elapsed: Duration, left: u64) -> String {
+    format!("(of the file {})", outlook.with(elapsed, left))
+}
+
+/// Says what feeding waits for, once it has waited for a while; `how_far` is shown while it does not.
+pub(super) async fn tell_waits(
+    waits: &Waits,
+    bar: &ProgressBar,
+    output: &Output,
+    mut how_far: impl FnMut() -> String,
+) -> Infallible {
     let mut is_told = false;
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(waiting) = waits.now() else {
-            bar.set_message("");
+            bar.set_message(how_far());
             if std::mem::take(&mut is_told) {
                 bar.suspend(|| output.note("feeding goes on"));
             }
@@ -282,4 +312,18 @@ fn report(fed: Fed, elapsed: Duration, output: &Output) {
         number => format!("; {} dropped: fed before under the same id", count(number, "item")),
     };
     output.note(&format!("fed {} in {}{duplicates}", count(fed.accepted, "item"), seconds(elapsed)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_the_share_and_the_time_left_are_shown() {
+        let mut outlook = Outlook::of(4_000);
+        let second = Duration::from_secs;
+        assert_eq!(share_read(&mut outlook, second(0), 4_000), "(of the file 0 %)");
+        assert_eq!(share_read(&mut outlook, second(2), 3_000), "(of the file 25 %, 6s left)");
+        assert_eq!(share_read(&mut outlook, second(8), 0), "(of the file 100 %, 0s left)");
+    }
 }

@@ -8,6 +8,7 @@ mod ahead;
 mod argument;
 mod cbor;
 mod csv;
+mod file;
 mod guess;
 mod json;
 mod lines;
@@ -29,6 +30,7 @@ use ahead::Ahead;
 use guess::Guess;
 
 pub use csv::delimiter;
+pub use file::Bytes as FileBytes;
 
 /// What to do when a guess was wrong.
 const GUESSED: &str = "; if it is plain text, add --format lines";
@@ -108,9 +110,16 @@ pub struct Input {
     items: mpsc::Receiver<anyhow::Result<Bytes>>,
     ahead: Arc<Ahead>,
     format: Arc<OnceLock<InputFormat>>,
+    file: Option<FileBytes>,
 }
 
 impl Input {
+    /// The bytes of the file that is read; `None` if it is none.
+    #[must_use]
+    pub fn file(&self) -> Option<&FileBytes> {
+        self.file.as_ref()
+    }
+
     /// The next item; `None` after the last. Can be dropped without losing an item.
     pub async fn next(&mut self) -> Option<anyhow::Result<Bytes>> {
         let item = self.items.recv().await;
@@ -153,7 +162,7 @@ pub fn check(source: &Source, reading: Reading) -> Result<(), Usage> {
 /// If the file cannot be opened, or an argument is no item.
 pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Input> {
     let (sender, items) = mpsc::channel(ahead::ITEMS);
-    let input = Input { items, ahead: Arc::default(), format: Arc::default() };
+    let mut input = Input { items, ahead: Arc::default(), format: Arc::default(), file: None };
     let mut sink = Sink { sender, max, ahead: Arc::clone(&input.ahead), format: Arc::clone(&input.format) };
     match source {
         Source::Arguments(arguments) => {
@@ -168,6 +177,8 @@ pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Inpu
                 io::ErrorKind::NotFound => anyhow::Error::new(NotFound(format!("there is no file `{shown}`"))),
                 _ => anyhow!("cannot read `{shown}`: {error}"),
             })?;
+            let (file, bytes) = file::Counted::new(file);
+            input.file = bytes;
             std::thread::spawn(move || read_all(file, reading, Some(&shown), &mut sink));
         }
         Source::Stdin => {

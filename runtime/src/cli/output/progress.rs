@@ -64,6 +64,11 @@ pub struct Outlook {
 }
 
 impl Outlook {
+    /// Of something of which this much was left at first.
+    pub fn of(most: u64) -> Self {
+        Self { most, samples: VecDeque::new() }
+    }
+
     /// How far it is in percent of the most that was ever left, and how long the rest takes at the pace of late, in words.
     /// `elapsed` is the time since the start.
     pub fn with(&mut self, elapsed: Duration, left: u64) -> String {
