@@ -44,7 +44,8 @@ impl Hop {
         Ok(found)
     }
 
-    /// Looks at the next message of a lane, and buries it if it cannot be read. `None`: there is none.
+    /// Looks at the next message of a lane, and buries it if it cannot be read. `None`: there is none. If this fails or is dropped,
+    /// the message is looked at again.
     pub(super) async fn look_ahead(&self, lane: Lane, looked: &mut u64) -> Result<Option<Found>, BrokerError> {
         let stream = subject::work_stream(&self.chain.name);
         let patterns = lane.filters(self.is_limited(), &self.chain.name, self.revision, &self.stage().name);
@@ -55,8 +56,9 @@ impl Hop {
                 Ok(Some(Found::Sound))
             }
             Look::Unread(unread) => {
-                *looked = unread.sequence;
+                let place = unread.sequence;
                 self.bury_unread(*unread, &stream).await?;
+                *looked = place;
                 Ok(Some(Found::Unread))
             }
         }
@@ -83,7 +85,7 @@ impl Hop {
         let (chain, stage, reason) = (&self.chain.name, &self.stage().name, &failure.reason);
         if let Err(error) = self.store_each(&[letter]).await {
             tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
-            return Ok(());
+            return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
         }
         if self.broker.remove_kept(stream, sequence).await? {
             self.count_failed(1);

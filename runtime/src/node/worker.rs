@@ -290,14 +290,22 @@ impl Worker {
         self.careful_until.is_some_and(|until| until < Instant::now())
     }
 
-    /// Makes sure that the next frame can be read. Returns `false` if that cannot be known.
+    /// Makes sure that the next frame can be read. Returns `false` if that cannot be known, or no more frames shall be taken.
     async fn look_ahead(&mut self) -> bool {
+        let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
+        let patience = hop.chain.queue.ack_wait / PROGRESS_PART;
+        let mut progress = tokio::time::interval_at(Instant::now() + patience, patience);
         loop {
-            let patience = self.hop.chain.queue.ack_wait / PROGRESS_PART;
-            let looking = self.hop.look_ahead(self.lane, &mut self.looked);
-            let Ok(looked) = tokio::time::timeout(patience, looking).await else {
-                self.handlers.tell_progress().await;
-                continue;
+            let looked = {
+                // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
+                let mut looking = std::pin::pin!(hop.look_ahead(self.lane, &mut self.looked));
+                loop {
+                    tokio::select! {
+                        looked = &mut looking => break looked,
+                        _ = progress.tick() => self.handlers.tell_progress().await,
+                        () = left_run(&mut phase) => return false,
+                    }
+                }
             };
             match looked {
                 Ok(Some(Found::Unread)) => self.be_careful(),
