@@ -204,6 +204,9 @@ impl Worker {
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
         let mut asked = Asked::new(hop.task.budget(), hop.task.after());
         loop {
+            if !self.unchecked.is_empty() && hop.identity.is_known() {
+                self.handlers.start(std::mem::take(&mut self.unchecked)).await;
+            }
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
                 if queue.close().await.is_err() {
@@ -254,12 +257,9 @@ impl Worker {
                 _ = progress.tick() => self.handlers.tell_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => {
-                        let come = std::iter::once(*delivery).chain(queue.come()).collect();
                         asked.came();
-                        self.unchecked.extend::<Vec<_>>(come);
-                        if hop.identity.is_known() {
-                            self.handlers.start(std::mem::take(&mut self.unchecked)).await;
-                        }
+                        self.unchecked.push(*delivery);
+                        self.unchecked.extend(queue.come());
                     }
                     Event::Expired => {}
                     Event::Gone if leaving => {}
@@ -271,7 +271,6 @@ impl Worker {
                     if !is_same {
                         return Ended::Lost;
                     }
-                    self.handlers.start(std::mem::take(&mut self.unchecked)).await;
                 }
                 () = self.handlers.done() => {}
                 () = self.turns.fed(self.lane) => {}
