@@ -15,6 +15,7 @@ use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
 use super::unread::Found;
+use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
 use crate::subject::{self, Lane};
@@ -330,6 +331,8 @@ impl Worker {
         loop {
             match self.hop.look_at_handed_out(self.lane, looked).await {
                 Ok(found) => return found,
+                // Whoever opens the queue next finds that out too, and mends it.
+                Err(BrokerError::Gone { .. }) => return Found::Sound,
                 Err(error) if error.is_not_found() => return Found::Sound,
                 Err(error) => tracing::debug!(lane = ?self.lane, %error, "cannot look at what was handed out"),
             }
