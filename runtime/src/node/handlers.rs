@@ -214,7 +214,7 @@ async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
     let message = format!("the node itself panicked: {panic}");
     tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
     let failed = AssertUnwindSafe(hop.handle_panic(delivery, lane, &message));
-    if failed.catch_unwind().await.is_err() {
+    if !failed.catch_unwind().await.unwrap_or(false) {
         let _ = AssertUnwindSafe(hop.bury_as_it_came(delivery, &message)).catch_unwind().await;
     }
 }

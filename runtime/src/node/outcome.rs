@@ -175,17 +175,19 @@ impl Hop {
     }
 
     /// What becomes of a frame whose handling has panicked: each of its items has failed at this attempt. If dropped meanwhile,
-    /// nothing of the frame is lost.
-    pub(super) async fn handle_panic(&self, delivery: &Delivery, queue: Lane, message: &str) {
+    /// nothing of the frame is lost. Returns `false` if it is no frame that can fail, or what it leaves behind cannot be stored.
+    pub(super) async fn handle_panic(&self, delivery: &Delivery, queue: Lane, message: &str) -> bool {
         let lane = Lane::of(delivery.subject()).unwrap_or(queue);
-        let Read::Frame(taken) = self.read(delivery, lane) else { return };
+        let Read::Frame(taken) = self.read(delivery, lane) else { return false };
         let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
         let failed = (0..taken.len()).map(|position| (position, failure.clone())).collect();
         let memory = Arc::new(self.task.budget().growing(0));
         let ran = Ran { given: Vec::new(), failed, left: Vec::new(), carried: 0, memory };
-        if self.finish(&taken, ran).await.is_ok() {
+        let is_stored = self.finish(&taken, ran).await.is_ok();
+        if is_stored {
             delivery.acker.ack().await;
         }
+        is_stored
     }
 
     /// What becomes of a frame that cannot even be put back: a letter holds it as it came.
