@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::line::Line;
 use super::place::Place;
-use super::{BrokerError, from_header_map};
+use super::{Broker, BrokerError, from_header_map};
 use crate::frame::{Headers, header};
 
 /// The longest that a request for messages stands.
@@ -36,7 +36,9 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Queue {
     /// Over which messages come and are asked for.
-    client: async_nats::Client,
+    open: Broker,
+    /// How often that was lost before.
+    losses: u64,
     /// Over which they are acknowledged.
     first: async_nats::Client,
     subscriber: Subscriber,
@@ -199,7 +201,8 @@ impl Line {
         // What happened to the connection before is no news.
         connected.mark_unchanged();
         Ok(Queue {
-            client: open.client.clone(),
+            losses: open.losses(),
+            open,
             first: self.first().client.clone(),
             subscriber,
             next_subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", self.first().api_prefix),
@@ -261,7 +264,8 @@ impl Queue {
         }
         // The last token tells which request a status is about, and how much it asked for.
         let reply = format!("{}.{}-{more}", self.inbox, self.requests);
-        let sent = self.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
+        let sent =
+            self.open.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other("ask for messages", &error))
     }
 
@@ -278,7 +282,9 @@ impl Queue {
                 changed = self.connected.changed() => {
                     // A server that was away remembers no request.
                     self.demand = 0;
-                    let is_lost = changed.is_err() || !*self.connected.borrow();
+                    // It may be there again by now.
+                    let before = std::mem::replace(&mut self.losses, self.open.losses());
+                    let is_lost = changed.is_err() || !*self.connected.borrow() || self.losses > before;
                     return match (is_lost, self.is_closing) {
                         (false, _) => Event::Expired,
                         (true, false) => Event::Broken,
