@@ -260,7 +260,7 @@ fn few_heavy_items_of_one_message_are_shared_by_idle_nodes() {
     for (name, rest, _) in cases {
         cluster.deploy(&probe_chain(name, &["sleep"], rest));
         for node in &nodes {
-            node.said(&format!("served chain={name}"));
+            node.said(&format!("chain={name} revision=r1"));
         }
     }
     // At first nobody knows how long they take, then everybody. A node that a busy machine holds up may be late for its share.

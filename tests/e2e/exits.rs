@@ -1,7 +1,10 @@
 //! Exit statuses: one rule for all commands.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::support::{Client, Cluster, Process, Run, eventually, lines, probe_chain, with_table};
 
@@ -74,10 +77,13 @@ fn an_interrupted_command_ends_with_the_status_of_the_signal() {
 fn a_node_that_is_told_to_stop_has_done_its_work() {
     let cluster = prepared();
     for (signal, _) in SIGNALS {
-        let mut node = cluster.node("a");
+        let mut node = cluster.node_with("a", &["--chain", "idel", "--chain", "idle"]);
+        node.said("there is no chain `idel` yet: it is served once it is deployed; did you mean `idle`?");
+        node.said("served node=\"a\" chain=idle");
         node.signal(signal);
         assert_eq!(node.ended(), Some(0), "{signal}: {}", node.stderr());
-        node.said("stopping: finishing what is in hand");
+        let stopping = node.said("stopping: finishing what is in hand");
+        assert!(stopping.ends_with(" node=\"a\""), "{stopping}");
     }
     // One that runs until all is done, and is stopped before, has not.
     let manifest = cluster.file("long.toml", probe_chain("long", &["spin"], ""));
@@ -194,6 +200,20 @@ fn each_other_ending_has_its_status() {
         (&["wait", "idle", "--nats", "nats://127.0.0.1:9"], 5, "error: cannot reach NATS at nats://127.0.0.1:9"),
     ] {
         cluster.run(command).failed(status, said);
+    }
+    // With --json, one document, whatever it says.
+    for (command, status, keys) in [
+        (&["wait", "idle"][..], 0, &["chain", "dead_letters", "empty", "seconds", "unfinished_messages"][..]),
+        (&["wait", "stuck", "-t", "0"], 3, &["chain", "dead_letters", "empty", "seconds", "unfinished_messages"]),
+        (&["stop", "idle"], 0, &["chain", "changed", "open"]),
+        (&["start", "idle"], 0, &["chain", "changed", "open"]),
+        (&["start", "idle"], 0, &["chain", "changed", "open"]),
+    ] {
+        let run = cluster.run(&[command, &["--json"]].concat());
+        assert_eq!(run.code, Some(status), "{command:?}: {}", run.stderr);
+        let document: BTreeMap<String, Value> = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(document.keys().collect::<Vec<_>>(), keys, "{command:?}");
+        assert_eq!(document["chain"], command[1], "{command:?}");
     }
     let manifest = cluster.file("fails.toml", probe_chain("fails", &["fatal"], ""));
     let manifest = manifest.to_str().unwrap();

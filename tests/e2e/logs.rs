@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::{Cluster, eventually, json_lines, lines, plugin, probe_chain};
+use crate::support::{Cluster, assert_refused, eventually, json_lines, lines, plugin, probe_chain};
 
 /// What the task `print` says, level by level.
 const SAID: [(&str, &str); 7] = [
@@ -63,6 +63,13 @@ fn every_level_and_what_is_printed_arrives_and_can_be_filtered() {
     assert_eq!(place, ["talk", "first", "a", "it", "at error"]);
     let shown = cluster.ok(&["logs", "--no-follow", "--level", "error"]);
     assert!(shown.lines().next().unwrap().ends_with(" error talk/first it: at error"), "{shown}");
+
+    let near = "chain `talk` has no stage `secnd`; did you mean `second`?";
+    for command in [&["logs", "talk", "--no-follow"][..], &["dead", "ls", "talk"], &["dead", "show", "talk"]] {
+        assert_refused(&cluster.run(&[command, &["--stage", "secnd"]].concat()), 4, &[near]);
+    }
+    let near = "the cluster has no stage `frist`; did you mean `first`?";
+    assert_refused(&cluster.run(&["logs", "--no-follow", "--stage", "frist"]), 4, &[near]);
 }
 
 #[test]
@@ -104,4 +111,24 @@ fn a_stage_that_logs_without_end_is_cut_short_and_takes_no_line_from_another() {
     let (stored, allowed) = (heard.iter().filter(is_line).count(), 2_000 + 1_000 * (took.as_secs() + 1));
     assert!((2_000..=allowed).contains(&(stored as u64)), "{stored} lines in {took:?}");
     assert_eq!(said(&cluster, &["loud", "--stage", "print"]).len(), 10 * SAID.len());
+}
+
+#[test]
+fn a_line_break_of_a_task_makes_no_line_of_its_own() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("forger", &["obey"], "retry = { attempts = 1 }"));
+    cluster.ok(&["feed", "forger", r#""fatal 1\nerror forged""#]);
+    cluster.deploy(&probe_chain(
+        "maker",
+        &["fail_init"],
+        "config = { reason = \"no\\nerror forged\" }\nretry = { attempts = 1 }",
+    ));
+    cluster.ok(&["feed", "maker", "1"]);
+    let mut node = cluster.node_with("a", &["--log", "debug", "--until-empty"]);
+    assert_eq!(node.ended(), Some(0), "{}", node.stderr());
+    let logged = cluster.ok(&["logs", "--no-follow"]);
+    for (told, what) in [(node.stderr(), "the node's log"), (logged, "the tasks' lines")] {
+        assert!(told.contains("error forged"), "{what}: {told}");
+        assert!(!told.lines().any(|line| line.starts_with("error forged")), "{what}: {told}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
-use crate::name::ChainName;
+use crate::name::{ChainName, nearest};
 use crate::node::fault::{self, Fault, TaskFault};
 use crate::node::{Node, NodeSettings};
 use crate::root::Root;
@@ -121,7 +121,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let mut shutdown = std::pin::pin!(async {
         told.set(Some(shutdown::requested().await));
-        tracing::info!("stopping: finishing what is in hand; a second signal ends at once");
+        tracing::info!(node = settings.node, "stopping: finishing what is in hand; a second signal ends at once");
     });
     let broker = tokio::select! {
         connected = connect(settings, wait) => connected?,
@@ -135,12 +135,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         until_empty: args.until_empty,
     };
     let deployed = Root::new(broker.clone()).chains().await?;
-    if let Some(missing) = node.chains.iter().find(|chain| !deployed.contains(chain)) {
-        let message = format!("there is no chain `{missing}`");
+    for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
+        let near = nearest(missing.as_str(), deployed.iter().map(ChainName::as_str));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
         if node.until_empty {
-            return Err(NotFound(message).into());
+            return Err(NotFound(format!("there is no chain `{missing}`{hint}")).into());
         }
-        tracing::warn!("{message} yet; it is served once it is deployed");
+        tracing::warn!("there is no chain `{missing}` yet: it is served once it is deployed{hint}");
     }
     let limit = match node.chains.len() {
         0 => "all chains".to_owned(),
@@ -148,7 +149,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
     Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
-    tracing::info!("stopped");
+    tracing::info!(node = settings.node, "stopped");
     ended()
 }
 

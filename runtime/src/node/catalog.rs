@@ -212,7 +212,7 @@ impl Catalog {
     fn leave(&mut self, key: (ChainName, Revision)) {
         self.leaving.retain(|_, leaving| !leaving.is_finished());
         if let Some(serving) = self.serving.remove(&key) {
-            tracing::info!(chain = %key.0, revision = %key.1, "no longer served");
+            tracing::info!(node = self.context.node, chain = %key.0, revision = %key.1, "no longer served");
             serving.phase.send_replace(Phase::Interrupt);
             let forgetting = Arc::clone(&self.context).forget(key.0.clone(), key.1, serving);
             self.leaving.insert(key, tokio::spawn(forgetting));
@@ -344,7 +344,7 @@ impl Context {
                         self.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
                     }
                 }
-                tracing::info!(%chain, %revision, "served");
+                tracing::info!(node = self.node, %chain, %revision, "served");
                 settle.send_replace(true);
                 let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), phase.clone()));
                 futures_util::future::join_all(workers).await;
