@@ -44,6 +44,11 @@ fn pull_gives_up_after_its_timeout_and_prints_what_it_got() {
     cluster.ok(&["wait", "pulled"]);
     let pull = cluster.run(&["pull", "pulled", "-n", "2", "-t", "0.5"]).failed(3, "1 result taken");
     assert_eq!(pull.stdout, "1\n");
+    // Those that are there are taken, however short the wait is.
+    cluster.ok(&["feed", "pulled", "2"]);
+    cluster.ok(&["wait", "pulled"]);
+    assert_eq!(cluster.ok(&["pull", "pulled", "-n", "1", "-t", "0"]), "2\n");
+    cluster.run(&["pull", "pulled", "-t", "0"]).failed(3, "0 results taken");
     cluster.run(&["pull", "pulled", "-t", "soon"]).failed(2, "soon");
     cluster.run(&["pull", "pulled", "-t", "-1"]).failed(2, "error");
 }

@@ -29,6 +29,8 @@ use crate::subject;
 const BATCH: u64 = 256;
 /// How often to look whether the chain is drained.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long what was handed out may be on its way to a puller that takes what is there.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
 /// The place of the results among the sources.
 const RESULTS: u8 = 0;
 /// The place of the dead letters.
@@ -227,7 +229,7 @@ impl<T> Puller<T> {
     /// If what the chain keeps its results in is gone.
     pub async fn next_at_once(&mut self) -> Result<Option<PulledResult<T>>, RootError> {
         let drained = Drained::of(self);
-        self.next_unless(Duration::ZERO, async || Ok(drained.queued().await? == 0)).await
+        self.next_unless(Duration::ZERO, async || drained.is_empty().await).await
     }
 
     /// The next result, unless it is found that there is none.
@@ -325,13 +327,21 @@ impl Drained {
         Ok(true)
     }
 
-    /// Messages that wait for a puller.
-    async fn queued(&self) -> Result<u64, RootError> {
-        let mut queued = 0;
-        for stream in &self.streams {
-            queued += self.root.broker.untaken(&self.chain, stream).await?.queued;
+    /// Whether nothing waits for a puller. What was handed out and not given yet may be on its way to this one, or another has
+    /// it; nobody knows, so it has a moment to come.
+    async fn is_empty(&self) -> Result<bool, RootError> {
+        let mut is_known = true;
+        for (stream, number) in self.streams.iter().zip(RESULTS..) {
+            let untaken = self.root.broker.untaken(&self.chain, stream).await?;
+            if untaken.queued > 0 {
+                return Ok(false);
+            }
+            is_known &= untaken.running <= self.holds.given(number);
         }
-        Ok(queued)
+        if !is_known {
+            tokio::time::sleep(ON_ITS_WAY).await;
+        }
+        Ok(true)
     }
 }
 
