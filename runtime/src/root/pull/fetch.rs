@@ -200,8 +200,7 @@ impl Fetcher {
                 }
                 Happened::Order(None) => {
                     is_closed = true;
-                    self.sources.clear();
-                    self.holds.give_back_ahead().await;
+                    self.stop_taking().await;
                 }
             }
         }
@@ -299,8 +298,8 @@ impl Fetcher {
         }
     }
 
-    /// Ends taking, gives back what nobody has asked for, and waits until the server knows what was confirmed.
-    async fn close(&mut self) -> usize {
+    /// Ends taking, and gives back what nobody has asked for, also what is still on its way.
+    async fn stop_taking(&mut self) {
         self.wanted = None;
         for source in &mut self.sources {
             let _ = source.queue.close().await;
@@ -314,6 +313,11 @@ impl Fetcher {
         }
         self.sources.clear();
         self.holds.give_back_ahead().await;
+    }
+
+    /// Does the same, and waits until the server knows what was confirmed.
+    async fn close(&mut self) -> usize {
+        self.stop_taking().await;
         while let Ok(answered) = self.answered.try_recv() {
             self.tell(answered).await;
         }
