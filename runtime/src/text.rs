@@ -101,7 +101,7 @@ fn time_in(rfc3339: &str, zone: &TimeZone) -> String {
     }
 }
 
-/// This moment, as [`time`] writes it.
+/// This moment, as [`time()`] writes it.
 #[must_use]
 pub fn now() -> String {
     time(&Timestamp::now().to_string())

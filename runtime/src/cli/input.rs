@@ -1,7 +1,7 @@
 //! Reading items from arguments, files and standard input. A thread of its own reads, a little ahead of what is fed.
 //!
-//! There is one reader for each format: [`json`], [`lines`], [`csv`], [`cbor`]. [`guess`] finds out what a file without a
-//! known name holds, and [`argument`] reads what stands on the command line. None takes anything for what it is not: what breaks
+//! There is one reader for each format: `json`, `lines`, `csv`, `cbor`. `guess` finds out what a file without a
+//! known name holds, and `argument` reads what stands on the command line. None takes anything for what it is not: what breaks
 //! the rules of its format is an error with its place.
 
 mod ahead;

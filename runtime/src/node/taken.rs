@@ -28,7 +28,7 @@ pub struct Taken {
     pub origin: u64,
     /// Which attempt this is; 1 is the first.
     pub attempt: u64,
-    /// How many of the attempts before ended without a word: their nodes died, or were cut off. See [`super::suspicion`].
+    /// How many of the attempts before ended without a word: their nodes died, or were cut off. See `suspicion`.
     pub deaths: u64,
     /// How often it was handed out to a node that is known to live, or to none. None of these was an attempt.
     pub cleared: u64,
