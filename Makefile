@@ -25,7 +25,7 @@ plugins: setup ## compile the example plugins to target/wasm32-wasip1/release/*.
 	cargo build --release --target wasm32-wasip1 --target-dir target $(plugin_packages)
 
 demo: setup first-build plugins ## run a chain from start to end on this machine
-	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" "hello world!" --until-empty
+	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" --feed "hello world!" --until-empty
 
 test: setup first-build plugins ## run all tests
 	cargo test --workspace --no-fail-fast
