@@ -1,6 +1,8 @@
 //! `max_in_flight`: how much of a stage runs at once in the whole cluster, whatever waits beside it.
 
-use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
+use std::time::Duration;
+
+use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, recovering, sequence};
 
 /// A chain whose only stage obeys its items.
 fn chain(name: &str, version: &str, rest: &str) -> String {
@@ -81,11 +83,39 @@ fn items_that_wait_for_their_back_off_hold_nobodys_place() {
 }
 
 #[test]
+fn an_item_waits_for_its_back_off_though_the_node_dies_that_was_to_begin_the_wait() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let last_stored = |stream: String| {
+        client.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().state.last_timestamp)
+    };
+    let chains = [("limited", "max_in_flight = 2"), ("open", "")];
+    // The delivery that was lost costs no attempt either.
+    let rest = "retry = { attempts = 2, backoff = [\"4s\"] }";
+    let mut doomed = Vec::new();
+    for (name, limit) in chains {
+        cluster.deploy(&recovering(&chain(name, "1.0", &format!("{rest}\n{limit}"))));
+        cluster.ok(&["feed", name, "flaky 1 a"]);
+        doomed.push(cluster.spawn(&["node", "--name", "doomed", "--chain", name, "--die-at", "waits"]));
+    }
+    for node in &mut doomed {
+        assert_eq!(node.ended(), None, "it did not die\n{}", node.stderr());
+    }
+    let failed = chains.map(|(name, _)| last_stored(format!("PCLUSTER_{name}")));
+    let _node = cluster.node("a");
+    for ((name, _), failed) in chains.into_iter().zip(failed) {
+        client.items(&format!("PCLUSTER_{name}_OUT"), 1);
+        let waited = last_stored(format!("PCLUSTER_{name}_OUT")) - failed;
+        assert!(waited >= Duration::from_secs(4), "{name}: {waited}");
+    }
+}
+
+#[test]
 fn items_that_have_waited_run_again_once_though_their_nodes_die_meanwhile() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
     let rest = "max_in_flight = 2\nretry = { attempts = 3, backoff = [\"1s\"] }";
-    cluster.deploy(&crate::support::recovering(&chain("again", "1.0", rest)));
+    cluster.deploy(&recovering(&chain("again", "1.0", rest)));
     let mut node = cluster.node("a");
     cluster
         .run_with_input(

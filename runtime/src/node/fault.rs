@@ -9,6 +9,8 @@ use super::taken::Taken;
 /// Where a node can be made to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
+    /// What was put back has come, and shall wait for its back-off.
+    Waits,
     /// A frame has come.
     Taken,
     /// Its items have run, nothing is stored.
@@ -24,7 +26,8 @@ pub enum Point {
 }
 
 impl Point {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
+        ("waits", Self::Waits),
         ("taken", Self::Taken),
         ("ran", Self::Ran),
         ("claimed", Self::Claimed),
@@ -106,8 +109,13 @@ pub fn arm(fault: Fault) {
 
 /// Dies here if that is asked for.
 pub(super) fn point(point: Point, taken: &Taken) {
+    point_of(point, |id| taken.holds(id));
+}
+
+/// The same with something that may descend from what was fed under an id.
+pub(super) fn point_of(point: Point, holds: impl FnOnce(&str) -> bool) {
     let Some((fault, passed)) = FAULT.get() else { return };
-    if fault.point != point || fault.id.as_ref().is_some_and(|id| !taken.holds(id)) {
+    if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
         return;
     }
     let passed = passed.fetch_add(1, Relaxed) + 1;

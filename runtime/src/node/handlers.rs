@@ -76,8 +76,10 @@ impl Handlers {
     }
 
     /// Handles frames, and has said before that they are in hand. One that is in hand already does not run a second time beside
-    /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again.
+    /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again. What
+    /// shall wait is given back at once, and nobody ever says that he had it in hand.
     pub(super) async fn start(&mut self, mut deliveries: Vec<Delivery>) {
+        let (came, mut waiting) = (deliveries.len(), Vec::new());
         {
             let mut in_hand = lock(&self.shared.in_hand);
             deliveries.retain(|delivery| {
@@ -89,11 +91,22 @@ impl Handlers {
                         false
                     }
                     Entry::Vacant(place) => {
+                        if let Some(left) = self.work.hop.left_to_wait(delivery, self.work.lane) {
+                            waiting.push((acker, left));
+                            return false;
+                        }
                         place.insert(InHand { acker, delivered, again: Vec::new() });
                         true
                     }
                 }
             });
+        }
+        let all_wait = waiting.len() == came;
+        for (acker, left) in waiting {
+            acker.nak(left).await;
+        }
+        if all_wait {
+            return;
         }
         self.shared.busy.fetch_add(deliveries.len(), SeqCst);
         let budget = self.work.hop.task.budget();

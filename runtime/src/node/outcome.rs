@@ -29,6 +29,7 @@ use super::suspicion::{Fate, Judged};
 use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
 use super::turns::Turns;
+use super::waits::Behind;
 use super::work_key::WorkKey;
 use super::worker::{interrupted, left_run};
 use crate::broker::line::Line;
@@ -78,6 +79,8 @@ pub struct Hop {
     pub stats: Arc<HopStats>,
     /// What was put back.
     pub backlog: Backlog,
+    /// How far this machine's clock is behind the server's.
+    pub(super) behind: Behind,
     /// How much of it runs at once on this node.
     pub turns: Arc<Turns>,
     /// Keeps items of [`Lane::Alone`] apart, where they come by the same consumer as others.
@@ -138,7 +141,6 @@ impl Hop {
         let _quarantined = (self.is_limited() && lane == Lane::Alone).then(|| self.quarantine.hold());
         let mut taken = match self.read(delivery, lane) {
             Read::Frame(taken) => taken,
-            Read::Wait(delay) => return delivery.acker.nak(delay).await,
             Read::Undecodable(reason, attempt) => {
                 return Box::pin(self.bury_undecodable(delivery, attempt, &reason)).await;
             }
@@ -149,7 +151,6 @@ impl Hop {
         } else {
             Ok(Judged::Known)
         };
-        let _held = turns.hold(delivery.payload.len());
         let taken = Arc::from(taken);
         let handled = match judged {
             Ok(Judged::Known) => self.handle_frame(&taken, turns, &mut phase).await,

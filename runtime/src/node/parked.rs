@@ -4,8 +4,6 @@
 //! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
 //! then acknowledged, so that it is moved once.
 
-use std::time::Duration;
-
 use super::outcome::Hop;
 use crate::broker::publish::Outgoing;
 use crate::broker::queue::Delivery;
@@ -13,12 +11,8 @@ use crate::frame::{Headers, header};
 use crate::subject::Lane;
 
 impl Hop {
-    /// Begins the wait of a parked message, or moves it once it has waited.
+    /// Moves a parked message that has waited.
     pub(super) async fn unpark(&self, delivery: &Delivery) {
-        let delay = delivery.header(header::DELAY).and_then(|text| text.parse().ok());
-        if let (Some(millis), 1) = (delay, delivery.delivered) {
-            return delivery.acker.nak(Duration::from_millis(millis)).await;
-        }
         let moved = Outgoing {
             // Only what the consumer's filter passes comes here, and that has a subject of this form.
             subject: Lane::unpark(delivery.subject()).unwrap_or_default(),

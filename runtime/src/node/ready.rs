@@ -18,6 +18,7 @@ use super::quarantine::Quarantine;
 use super::stats::HopStats;
 use super::trouble::Trouble;
 use super::turns::Turns;
+use super::waits::Behind;
 use super::work_key::WorkKey;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
@@ -83,6 +84,7 @@ impl Context {
             logs,
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
+            behind: Behind::default(),
             turns: Arc::new(Turns::new(first.concurrency)),
             quarantine: Quarantine::default(),
             trouble,

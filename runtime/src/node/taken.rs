@@ -46,8 +46,6 @@ pub struct Taken {
 pub enum Read {
     /// A frame to run.
     Frame(Box<Taken>),
-    /// A frame that shall first wait for this long.
-    Wait(Duration),
     /// No frame, for this reason, at this attempt.
     Undecodable(String, u64),
 }
@@ -59,13 +57,9 @@ impl Taken {
         // Only nodes publish to the other lanes; on what came along the chain these headers are the feeder's and mean nothing.
         let own = |name: &str| delivery.header(name).filter(|_| lane != Lane::Work);
         let number = |name: &str| own(name).and_then(|text| text.parse::<u64>().ok());
-        let delay = number(header::DELAY);
-        if let (Some(millis), 1) = (delay, delivery.delivered) {
-            return Read::Wait(Duration::from_millis(millis));
-        }
         let failure = own(header::FAILURE).and_then(FailureKind::from_name);
-        // Of what is given up nothing runs any more that a node could die of.
-        let before = delivery.delivered.saturating_sub(1 + u64::from(delay.is_some()));
+        // One delivery has only begun the wait. Of what is given up nothing runs any more that a node could die of.
+        let before = delivery.delivered.saturating_sub(1 + u64::from(number(header::DELAY).is_some()));
         let deaths = if failure.is_some() { 0 } else { before };
         let attempt = number(header::ATTEMPT).unwrap_or(0).saturating_add(deaths).saturating_add(1);
         let format = fed.filter(|_| lane == Lane::Work);
