@@ -32,7 +32,7 @@ pub(super) struct Pace {
     pub(super) processors: u64,
     /// Turns that nobody has.
     pub(super) free: u64,
-    /// Frames in hand.
+    /// Frames in hand that want a turn, or have one.
     pub(super) held: u64,
     /// Those of them that have no turn: they wait for one, or for what they leave behind to be stored.
     pub(super) idle: u64,

@@ -17,7 +17,7 @@ use super::catalog::Phase;
 use super::memory;
 use super::outcome::Hop;
 use super::tasks::panic_message;
-use super::turns::Turns;
+use super::turns::{self, Turns};
 use crate::broker::queue::{Acker, Delivery};
 use crate::engine::budget::Reservation;
 use crate::subject::Lane;
@@ -39,10 +39,16 @@ struct Work {
     told: watch::Receiver<Phase>,
 }
 
-/// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
-struct Next {
+/// A frame that has come, and what it is counted as.
+struct Frame {
     delivery: Delivery,
     memory: Reservation,
+    held: Held,
+}
+
+/// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
+struct Next {
+    frame: Frame,
     way: UnboundedSender<Next>,
 }
 
@@ -108,13 +114,26 @@ impl Handlers {
         if all_wait {
             return;
         }
-        self.shared.busy.fetch_add(deliveries.len(), SeqCst);
-        let budget = self.work.hop.task.budget();
-        let counted: Vec<_> = deliveries.iter().map(|delivery| memory::hold(budget, delivery.payload.len())).collect();
+        let frames: Vec<Frame> = deliveries.into_iter().map(|delivery| self.count(delivery)).collect();
         self.claim().await;
-        for (delivery, memory) in deliveries.into_iter().zip(counted) {
-            self.handle(delivery, memory);
+        for frame in frames {
+            self.handle(frame);
         }
+    }
+
+    /// Counts a frame that is in hand.
+    fn count(&self, delivery: Delivery) -> Frame {
+        let Work { hop, lane, turns, .. } = &self.work;
+        let bytes = delivery.payload.len();
+        self.shared.busy.fetch_add(1, SeqCst);
+        let held = Held {
+            shared: Arc::clone(&self.shared),
+            turns: Arc::clone(turns),
+            sequence: delivery.sequence,
+            // What is only moved asks for no turn.
+            counted: (*lane != Lane::Parked).then(|| turns.hold(bytes)),
+        };
+        Frame { memory: memory::hold(hop.task.budget(), bytes), held, delivery }
     }
 
     /// Says which frames are in hand.
@@ -131,20 +150,20 @@ impl Handlers {
         self.work.hop.claim(self.work.lane, held.into_iter()).await;
     }
 
-    fn handle(&mut self, delivery: Delivery, memory: Reservation) {
+    fn handle(&mut self, frame: Frame) {
         // Only those that have panicked.
         while self.tasks.try_join_next().is_some() {}
         let shared = &self.shared;
         let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
-        let (delivery, memory) = match idle {
-            Some(way) => match way.send(Next { delivery, memory, way: way.clone() }) {
+        let frame = match idle {
+            Some(way) => match way.send(Next { frame, way: way.clone() }) {
                 Ok(()) => return,
                 // A task that has ended.
-                Err(unsent) => (unsent.0.delivery, unsent.0.memory),
+                Err(unsent) => unsent.0.frame,
             },
-            None => (delivery, memory),
+            None => frame,
         };
-        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), delivery, memory));
+        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), frame));
     }
 
     /// How many frames are in hand.
@@ -199,11 +218,11 @@ impl Handlers {
 }
 
 /// Handles a frame, and then those that are sent here, until no other shall be handled.
-async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut memory: Reservation) {
+async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
     let Work { hop, lane, turns, told } = work;
     let (mut way, mut frames) = unbounded_channel::<Next>();
     loop {
-        let held = Held { shared: &shared, turns: &turns, sequence: delivery.sequence };
+        let Frame { delivery, memory, held } = frame;
         let handled = AssertUnwindSafe(Arc::clone(&hop).handle(&delivery, lane, &turns, told.clone()));
         let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
         if let Err(message) = panicked {
@@ -216,7 +235,7 @@ async fn handle(work: Work, shared: Arc<Shared>, mut delivery: Delivery, mut mem
             None => return,
         }
         match frames.recv().await {
-            Some(next) => (delivery, memory, way) = (next.delivery, next.memory, next.way),
+            Some(next) => (frame, way) = (next.frame, next.way),
             None => return,
         }
     }
@@ -233,14 +252,16 @@ async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
 }
 
 /// Keeps a frame among those in hand until it is dropped.
-struct Held<'a> {
-    shared: &'a Shared,
-    turns: &'a Turns,
+struct Held {
+    shared: Arc<Shared>,
+    turns: Arc<Turns>,
     sequence: u64,
+    counted: Option<turns::Held>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
+        drop(self.counted.take());
         lock(&self.shared.in_hand).remove(&self.sequence);
         self.shared.busy.fetch_sub(1, SeqCst);
         self.shared.done.notify_one();

@@ -78,6 +78,8 @@ impl Hop {
             taken.note_suspicions(super::letter::now);
         }
         let patience = SILENCE_MIN.max(self.chain.queue.ack_wait * SILENCE_PART);
+        // Others run meanwhile, however long a node is silent.
+        let _aside = (self.fate(taken) != Fate::Run).then(|| self.turns.set_aside());
         while self.fate(taken) != Fate::Run {
             let silence = self.call(taken).await;
             if self.fate(taken) != Fate::End || silence.is_some_and(|silence| silence >= patience) {

@@ -18,7 +18,9 @@ pub struct Turns {
     concurrency: u64,
     processors: u64,
     /// Frames in hand.
-    held: AtomicU64,
+    held: Arc<AtomicU64>,
+    /// Those of them that ask for no turn, as it may be that none of them shall ever run.
+    aside: AtomicU64,
     /// Those of them that have a turn.
     running: Arc<AtomicU64>,
     /// Time that an item runs, in nanoseconds.
@@ -60,9 +62,18 @@ impl Drop for Turn {
 }
 
 /// Counts a frame as being in hand until it is dropped.
-pub struct Held<'a>(&'a AtomicU64);
+pub struct Held(Arc<AtomicU64>);
 
-impl Drop for Held<'_> {
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a frame in hand as asking for no turn until it is dropped.
+pub struct Aside<'a>(&'a AtomicU64);
+
+impl Drop for Aside<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -97,7 +108,8 @@ impl Turns {
             permits: Arc::new(Semaphore::new(concurrency as usize)),
             concurrency: concurrency.into(),
             processors: std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64),
-            held: AtomicU64::new(0),
+            held: Arc::default(),
+            aside: AtomicU64::new(0),
             running: Arc::default(),
             time: Average::default(),
             items: Average::default(),
@@ -122,7 +134,7 @@ impl Turns {
         self.hungry[lane as usize].fed.notified().await;
     }
 
-    /// A frame is no longer in hand, so there may be room.
+    /// A frame is no longer in hand, or no longer asks for a turn, so there may be room.
     pub fn ease(&self) {
         fence(SeqCst);
         for hungry in &self.hungry {
@@ -139,10 +151,18 @@ impl Turns {
     }
 
     /// Counts a frame that was handed out.
-    pub fn hold(&self, bytes: usize) -> Held<'_> {
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Held {
         self.bytes.add(bytes as u64);
         self.held.fetch_add(1, Relaxed);
-        Held(&self.held)
+        Held(Arc::clone(&self.held))
+    }
+
+    /// Counts a frame in hand as one that keeps no turn from others: for as long as nobody knows whether it shall run.
+    pub fn set_aside(&self) -> Aside<'_> {
+        self.aside.fetch_add(1, Relaxed);
+        self.ease();
+        Aside(&self.aside)
     }
 
     /// How many bytes a frame has, as far as is known.
@@ -239,9 +259,14 @@ impl Turns {
         self.room() + self.idle()
     }
 
+    /// Frames in hand, but for those that are set aside.
+    fn wanting(&self) -> u64 {
+        self.held.load(Relaxed).saturating_sub(self.aside.load(Relaxed))
+    }
+
     /// Frames in hand that wait for their turn, or for what they leave behind to be stored.
     fn idle(&self) -> u64 {
-        self.held.load(Relaxed).saturating_sub(self.running.load(Relaxed))
+        self.wanting().saturating_sub(self.running.load(Relaxed))
     }
 
     fn pace(&self) -> Pace {
@@ -249,7 +274,7 @@ impl Turns {
             concurrency: self.concurrency,
             processors: self.processors,
             free: self.permits.available_permits() as u64,
-            held: self.held.load(Relaxed),
+            held: self.wanting(),
             idle: self.idle(),
             time: self.estimate(),
             items: self.items.get(),
@@ -278,6 +303,21 @@ mod tests {
         assert_eq!(turns.room(), 1, "what the frame leaves behind is not stored yet");
         drop(held);
         assert_eq!(turns.room(), 2);
+    }
+
+    #[test]
+    fn what_may_never_run_is_in_hand_and_keeps_no_turn_from_others() {
+        let turns = Turns::new(2);
+        turns.starve(Lane::Work);
+        let held = turns.hold(1);
+        assert_eq!(turns.room(), 0, "one frame tells how long items take");
+        let aside = turns.set_aside();
+        assert!(!turns.hungry[Lane::Work as usize].waits.load(SeqCst), "the lane that waits for room is told");
+        assert_eq!((turns.room(), turns.is_empty()), (1, false));
+        drop(aside);
+        assert_eq!(turns.room(), 0, "now it runs");
+        drop(held);
+        assert_eq!((turns.room(), turns.is_empty()), (1, true));
     }
 
     #[tokio::test]
