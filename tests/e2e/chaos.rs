@@ -1,6 +1,6 @@
 //! A short storm; `make chaos` is the long one.
 
-#[path = "../chaos/storm.rs"]
+#[path = "../chaos/storm/mod.rs"]
 mod storm;
 
 use std::time::Duration;

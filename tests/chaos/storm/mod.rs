@@ -2,27 +2,21 @@
 //! several people deploy at once, and another chain is fed what no client library reads, at random but all told by one seed,
 //! while items are fed. At the end every result is looked for.
 
+mod feeder;
+mod look;
+
 use std::fmt;
 use std::ops::AddAssign;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::consumer::pull::OrderedConfig;
-use async_nats::jetstream::{self, stream};
-use ciborium::Value;
-use futures_util::TryStreamExt;
-use pcluster::frame::id::{FrameId, Index};
-
-use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin, sequence};
+use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin};
+use feeder::Feeder;
+use look::look;
 
 /// How soon the items of a dead node are given to others.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// Numbers that an item fans out to.
 const TIMES: u64 = 3;
-/// The most items of a message.
-const MESSAGE_MAX: u64 = 24;
 /// How long one node's restart, or one answer, may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How many deploy the same version at once, each with other content.
@@ -35,6 +29,8 @@ const ODD: [&[u8]; 5] = [
     b"NATS/1.0 404 No Messages\r\n\r\n",
     b"NATS/1.0\r\n: none\r\n\r\n",
 ];
+/// One that everybody reads.
+const GOOD: &[u8] = b"NATS/1.0\r\nX-Customer: ada\r\n\r\n";
 
 /// What shall happen.
 #[derive(Debug, Clone)]
@@ -66,10 +62,12 @@ pub struct Report {
     /// Times that a node lost its connection.
     pub cuts: u64,
     pub restarts: u64,
-    /// Messages with odd headers, fed to a chain of their own.
+    /// Messages fed to a chain of their own, every second of them with odd headers.
     pub odd: u64,
     /// Those of them that are neither one result nor one dead letter.
     pub odd_lost: u64,
+    /// Messages fed to the chain of the storm that have odd headers and hold no items: each is a dead letter.
+    pub spoilt: u64,
     /// Versions deployed.
     pub deploys: u64,
     /// Versions that several could deploy with contents that differ, or nobody.
@@ -83,6 +81,7 @@ pub struct Report {
     pub doubled: u64,
     /// Results that no item has, or that say that they are of another item.
     pub foreign: u64,
+    /// Dead letters that nothing deserved, or that something deserved and are not there.
     pub letters: u64,
     /// Messages left in the queues.
     pub left: u64,
@@ -100,7 +99,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { items, messages, kills, pauses, stops, cuts, restarts, again, duplicates, results, .. } = self;
-        let Self { deploys, clashes, odd, odd_lost, lost, doubled, foreign, letters, left, took, .. } = self;
+        let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(
             formatter,
@@ -108,7 +107,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             formatter,
-            "versions deployed {deploys}, by several or nobody {clashes}; odd messages {odd}, lost {odd_lost}"
+            "versions deployed {deploys}, by several or nobody {clashes}; odd messages {odd}, lost {odd_lost}; \
+             undecodable {spoilt}"
         )?;
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
         write!(
@@ -254,7 +254,7 @@ fn tend(cluster: &Cluster, members: &mut [Member]) {
 
 /// Something happens to one of those who are there.
 fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
-    let kind = if plan.all { chance.next(16) } else { 0 };
+    let kind = if plan.all { chance.next(18) } else { 0 };
     match kind {
         12 => {
             kill_server(chance, cluster, members);
@@ -262,13 +262,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
             return;
         }
         13 => return deploy(plan, cluster, report),
-        14..=15 => {
-            let mut client = RawClient::connect(cluster);
-            let block = ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
-            client.publish("pcluster.odd.in", block, b"\x01");
-            report.odd += client.stored() as u64;
-            return;
-        }
+        14..=17 => return odd(chance, cluster, report),
         _ => {}
     }
     let there: Vec<usize> = (0..members.len()).filter(|number| members[*number].until.is_none()).collect();
@@ -295,6 +289,22 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
             process.signal("TERM");
             report.stops += 1;
         }
+    }
+}
+
+/// Messages that no client library reads: a handful in a chain of their own, with good ones between them, and at times one among
+/// the items of the storm, which nobody can decode either.
+fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
+    let mut client = RawClient::connect(cluster);
+    let block = |chance: &mut Chance| ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
+    for _ in 0..=chance.next(5) {
+        client.publish("pcluster.odd.in", block(chance), b"\x01");
+        client.publish("pcluster.odd.in", GOOD, b"\x01");
+    }
+    report.odd += client.stored() as u64;
+    if chance.next(2) == 0 {
+        client.publish("pcluster.storm.in", block(chance), b"\xff");
+        report.spoilt += client.stored() as u64;
     }
 }
 
@@ -329,120 +339,4 @@ fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member
     }
     let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
     cluster.server.restart_after(|| std::thread::sleep(away));
-}
-
-/// Feeds items while all this happens.
-struct Feeder {
-    thread: JoinHandle<(u64, u64)>,
-    done: Arc<AtomicBool>,
-}
-
-impl Feeder {
-    fn start(url: &str, plan: &Plan) -> Self {
-        let done = Arc::new(AtomicBool::new(false));
-        let (url, plan, finished) = (url.to_owned(), plan.clone(), Arc::clone(&done));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let fed = runtime.block_on(feed(&url, &plan));
-            finished.store(true, Relaxed);
-            fed
-        });
-        Self { thread, done }
-    }
-
-    fn is_done(&self) -> bool {
-        self.done.load(Relaxed) || self.thread.is_finished()
-    }
-
-    fn finish(self) -> (u64, u64) {
-        self.thread.join().unwrap()
-    }
-}
-
-/// Feeds messages of some items each, the n-th under the id `m<first item>`; says how many items and messages.
-async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
-    let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
-    let mut chance = Chance(plan.seed ^ 1);
-    let started = Instant::now();
-    let (mut items, mut messages) = (0, 0);
-    while items < plan.items && started.elapsed() < plan.duration {
-        let more = (1 + chance.next(MESSAGE_MAX)).min(plan.items - items);
-        let payload = sequence(items..items + more);
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Msg-Id", format!("m{items}"));
-        let trying = Instant::now();
-        loop {
-            let publish = jetstream.publish_with_headers("pcluster.storm.in", headers.clone(), payload.clone().into());
-            let stored = async { publish.await?.await };
-            // Full, or without an answer: the id makes it safe to try again.
-            if stored.await.is_ok() {
-                break;
-            }
-            assert!(trying.elapsed() < PATIENCE, "the feeder is stuck at item {items}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        items += more;
-        messages += 1;
-    }
-    (items, messages)
-}
-
-/// Looks at all that has come out: the results of item n are the even ones of the numbers from `n * TIMES` on, each once, under
-/// the id of the message that it was in, with its place there.
-fn look(cluster: &Cluster, report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
-    let url = &cluster.server.url;
-    runtime.block_on(async {
-        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
-        let info = |stream: stream::Stream| async move { stream.get_info().await.unwrap().state.messages };
-        report.left = info(jetstream.get_stream("PCLUSTER_storm").await.unwrap()).await;
-        report.letters = info(jetstream.get_stream("PCLUSTER_storm_DEAD").await.unwrap()).await;
-        report.again = handed_out_again(&jetstream).await;
-        let stream = jetstream.get_stream("PCLUSTER_storm_OUT").await.unwrap();
-        let results = OrderedConfig { filter_subject: "pcluster.storm.out".to_owned(), ..OrderedConfig::default() };
-        let consumer = stream.create_consumer(results).await.unwrap();
-        let mut number = consumer.cached_info().num_pending;
-        let mut messages = consumer.messages().await.unwrap();
-        while number > 0 {
-            number -= 1;
-            let message = messages.try_next().await.unwrap().unwrap();
-            for (value, from) in values(&message) {
-                report.results += 1;
-                match seen.get_mut(usize::try_from(value).unwrap()) {
-                    Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
-                    _ => report.foreign += 1,
-                }
-            }
-        }
-    });
-    for count in seen.iter().step_by(2) {
-        report.lost += u64::from(*count == 0);
-        report.doubled += u64::from(count.saturating_sub(1));
-    }
-}
-
-/// The numbers in a message of results, each with the item that it says that it comes of.
-fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
-    let headers = message.headers.as_ref().unwrap();
-    let root = FrameId::from_header(headers.get("Pcluster-Id").unwrap().as_str()).root();
-    let first: u64 = root.strip_prefix('m').unwrap().parse().unwrap();
-    let mut rest = &message.payload[..];
-    let mut values = Vec::new();
-    while !rest.is_empty() {
-        let value: Value = ciborium::from_reader(&mut rest).unwrap();
-        values.push(u64::try_from(value.into_integer().unwrap()).unwrap());
-    }
-    let index = headers.get("Pcluster-Index").map(|text| Index::parse(text.as_str(), values.len()).unwrap());
-    let index = index.unwrap_or_else(|| Index::in_order(values.len()));
-    values.into_iter().zip(0..).map(|(value, place)| (value, first + index.get(place) as u64)).collect()
-}
-
-/// How many deliveries were not the first of their message.
-async fn handed_out_again(jetstream: &jetstream::Context) -> u64 {
-    let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
-    let stored = stream.get_info().await.unwrap().state.last_sequence;
-    let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
-    let delivered: u64 = consumers.iter().map(|consumer| consumer.delivered.consumer_sequence).sum();
-    delivered.saturating_sub(stored)
 }

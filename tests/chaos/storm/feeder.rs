@@ -1,0 +1,70 @@
+//! Feeds the items of the storm, each message under an id that makes it safe to try again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+
+use super::{Chance, PATIENCE, Plan};
+use crate::support::sequence;
+
+/// The most items of a message.
+const MESSAGE_MAX: u64 = 24;
+
+/// Feeds items while all this happens.
+pub(super) struct Feeder {
+    thread: JoinHandle<(u64, u64)>,
+    done: Arc<AtomicBool>,
+}
+
+impl Feeder {
+    pub(super) fn start(url: &str, plan: &Plan) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let (url, plan, finished) = (url.to_owned(), plan.clone(), Arc::clone(&done));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let fed = runtime.block_on(feed(&url, &plan));
+            finished.store(true, Relaxed);
+            fed
+        });
+        Self { thread, done }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Relaxed) || self.thread.is_finished()
+    }
+
+    pub(super) fn finish(self) -> (u64, u64) {
+        self.thread.join().unwrap()
+    }
+}
+
+/// Feeds messages of some items each, the n-th under the id `m<first item>`; says how many items and messages.
+async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
+    let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+    let mut chance = Chance(plan.seed ^ 1);
+    let started = Instant::now();
+    let (mut items, mut messages) = (0, 0);
+    while items < plan.items && started.elapsed() < plan.duration {
+        let more = (1 + chance.next(MESSAGE_MAX)).min(plan.items - items);
+        let payload = sequence(items..items + more);
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("m{items}"));
+        let trying = Instant::now();
+        loop {
+            let publish = jetstream.publish_with_headers("pcluster.storm.in", headers.clone(), payload.clone().into());
+            let stored = async { publish.await?.await };
+            // Full, or without an answer: the id makes it safe to try again.
+            if stored.await.is_ok() {
+                break;
+            }
+            assert!(trying.elapsed() < PATIENCE, "the feeder is stuck at item {items}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        items += more;
+        messages += 1;
+    }
+    (items, messages)
+}

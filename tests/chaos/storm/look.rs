@@ -1,0 +1,71 @@
+//! What has come out of the storm.
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::{self, stream};
+use ciborium::Value;
+use futures_util::TryStreamExt;
+use pcluster::frame::id::{FrameId, Index};
+
+use super::{Report, TIMES};
+use crate::support::Cluster;
+
+/// Looks at all that has come out: the results of item n are the even ones of the numbers from `n * TIMES` on, each once, under
+/// the id of the message that it was in, with its place there.
+pub(super) fn look(cluster: &Cluster, report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
+    let url = &cluster.server.url;
+    runtime.block_on(async {
+        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+        let info = |stream: stream::Stream| async move { stream.get_info().await.unwrap().state.messages };
+        report.left = info(jetstream.get_stream("PCLUSTER_storm").await.unwrap()).await;
+        let letters = info(jetstream.get_stream("PCLUSTER_storm_DEAD").await.unwrap()).await;
+        report.letters = letters.abs_diff(report.spoilt);
+        report.again = handed_out_again(&jetstream).await;
+        let stream = jetstream.get_stream("PCLUSTER_storm_OUT").await.unwrap();
+        let results = OrderedConfig { filter_subject: "pcluster.storm.out".to_owned(), ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(results).await.unwrap();
+        let mut number = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.unwrap();
+        while number > 0 {
+            number -= 1;
+            let message = messages.try_next().await.unwrap().unwrap();
+            for (value, from) in values(&message) {
+                report.results += 1;
+                match seen.get_mut(usize::try_from(value).unwrap()) {
+                    Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
+                    _ => report.foreign += 1,
+                }
+            }
+        }
+    });
+    for count in seen.iter().step_by(2) {
+        report.lost += u64::from(*count == 0);
+        report.doubled += u64::from(count.saturating_sub(1));
+    }
+}
+
+/// The numbers in a message of results, each with the item that it says that it comes of.
+fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
+    let headers = message.headers.as_ref().unwrap();
+    let root = FrameId::from_header(headers.get("Pcluster-Id").unwrap().as_str()).root();
+    let first: u64 = root.strip_prefix('m').unwrap().parse().unwrap();
+    let mut rest = &message.payload[..];
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let value: Value = ciborium::from_reader(&mut rest).unwrap();
+        values.push(u64::try_from(value.into_integer().unwrap()).unwrap());
+    }
+    let index = headers.get("Pcluster-Index").map(|text| Index::parse(text.as_str(), values.len()).unwrap());
+    let index = index.unwrap_or_else(|| Index::in_order(values.len()));
+    values.into_iter().zip(0..).map(|(value, place)| (value, first + index.get(place) as u64)).collect()
+}
+
+/// How many deliveries were not the first of their message.
+async fn handed_out_again(jetstream: &jetstream::Context) -> u64 {
+    let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
+    let stored = stream.get_info().await.unwrap().state.last_sequence;
+    let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+    let delivered: u64 = consumers.iter().map(|consumer| consumer.delivered.consumer_sequence).sum();
+    delivered.saturating_sub(stored)
+}
