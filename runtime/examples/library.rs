@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     println!("fed {} items", feeder.finish().await?.accepted);
 
     root.wait(&chain, Some(PATIENCE), |_| {}).await?;
-    let status = root.status(&chain, root.settled_nodes().await?.as_deref()).await?;
+    let status = root.status(&chain, root.settled_nodes().await?.as_ref()).await?;
     println!("empty: {} messages of results, {} dead letters", status.result_messages, status.dead);
     let mut puller = root.puller(&chain).await?;
     while let Some(taken) = puller.next_until_drained().await? {

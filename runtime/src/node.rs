@@ -61,7 +61,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::broker::registry::{Change, Changes, Registry};
-use crate::broker::service::{INCARNATION, NodeReport, NodeService, Problem};
+use crate::broker::service::{INCARNATION, NAME, NodeReport, NodeService, Problem};
 use crate::broker::{Broker, BrokerError, Complaint};
 use crate::chain::default;
 use crate::engine::Engine;
@@ -264,7 +264,7 @@ impl Node {
 
     fn metadata(&self) -> HashMap<String, String> {
         HashMap::from([
-            ("node".to_owned(), self.settings.name.clone()),
+            (NAME.to_owned(), self.settings.name.clone()),
             ("host".to_owned(), host_name()),
             (INCARNATION.to_owned(), self.catalog.incarnation().to_owned()),
         ])

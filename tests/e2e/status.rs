@@ -1,8 +1,13 @@
 //! `status`: what it counts is exact, and what is not known is not shown as if it were.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::{Client, Cluster, eventually, lines, probe_chain};
+use crate::support::{Client, Cluster, DEADLINE, eventually, lines, probe_chain};
+
+/// How late a node answers: longer than the others are waited for, where nobody knows of more.
+const LATE: Duration = Duration::from_millis(600);
 
 /// The counts of the only stage of the chain `counted`.
 fn done(cluster: &Cluster) -> (Value, Value) {
@@ -50,9 +55,33 @@ fn what_is_done_is_counted_exactly_after_many_deploys_and_while_counters_cannot_
     node.signal("STOP");
     let status = cluster.status("counted");
     assert_eq!((&status["nodes"], &status["revisions"][0]["stages"][0]["running"]), (&Value::Null, &Value::Null));
-    assert!(cluster.ok(&["status", "counted"]).contains("nodes do not answer"));
+    let run = cluster.run(&["status", "counted"]).failed(0, "node a is connected and does not answer");
+    assert!(run.stdout.contains("nodes do not answer"), "{}", run.stdout);
+    assert_eq!(cluster.run(&["nodes", "--json"]).failed(0, "a is connected and does not answer").stdout, "[]\n");
+
+    // Nor do those that answer stand for all.
+    let other = cluster.node("b");
+    let status = cluster.status("counted");
+    let stage = &status["revisions"][0]["stages"][0];
+    assert_eq!((&status["nodes"], &status["silent_nodes"]), (&json!(1), &json!(["a"])));
+    assert_eq!([&stage["running"], &stage["done"], &stage["failed"], &stage["rate"]], [&Value::Null; 4]);
+    let run = cluster.run(&["status", "counted"]).failed(0, "node a is connected and does not answer");
+    assert!(run.stdout.contains(", 1 node and 1 that does not answer, "), "{}", run.stdout);
     node.signal("CONT");
-    cluster.until("counted", "it answers again", |status| status["nodes"] == 1);
+    let is_known = |status: &Value| status["nodes"] == 2 && status["silent_nodes"] == json!([]);
+    cluster.until("counted", "it answers again", is_known);
+
+    // One that takes its time to answer is waited for.
+    eventually("a late answer counts", || {
+        let asked = client.first_reply("$SRV.STATS.pcluster-node");
+        other.signal("STOP");
+        let mut status = cluster.spawn(&["status", "counted", "--json"]);
+        asked.recv_timeout(DEADLINE).unwrap();
+        std::thread::sleep(LATE);
+        other.signal("CONT");
+        assert_eq!(status.ended(), Some(0), "{}", status.stderr());
+        is_known(&serde_json::from_str(&status.stdout()).unwrap()).then_some(())
+    });
 
     // The counters of revisions that never come back go with them.
     cluster.ok(&["reset", "counted"]);

@@ -30,6 +30,8 @@ const ENDPOINT: &str = "status";
 pub(super) struct Description {
     pub(super) name: &'static str,
     pub(super) purpose: &'static str,
+    /// What the server shows of its connection.
+    pub(super) connection: String,
     pub(super) metadata: HashMap<String, String>,
 }
 
@@ -64,7 +66,7 @@ impl Broker {
         report: R,
     ) -> Result<Running, BrokerError> {
         let service = Service {
-            line: self.line(&format!("{} service", description.name)),
+            line: self.line(&description.connection),
             description,
             id: ulid::Ulid::generate().to_string(),
             started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
@@ -123,7 +125,7 @@ impl<R: Fn() -> Value + Send + Sync> Service<R> {
     }
 
     fn answer_to(&self, verb: Verb) -> Value {
-        let Description { name, purpose, metadata } = &self.description;
+        let Description { name, purpose, metadata, connection: _ } = &self.description;
         let answer = |kind: &str| {
             json!({
                 "type": format!("io.nats.micro.v1.{kind}_response"),

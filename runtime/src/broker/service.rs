@@ -1,25 +1,33 @@
 //! How nodes are found: each is an instance of the NATS micro service `pcluster-node`, so that `nats micro ls`, `info` and
 //! `stats` show them too. What a node reports is the `data` of its service's statistics.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use async_nats::Message;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::micro::{Description, Running};
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
+/// The key of a node's metadata that has its name.
+pub const NAME: &str = "node";
 /// The key of a node's metadata that tells which run of its program it is.
 pub const INCARNATION: &str = "incarnation";
 
-/// How long to wait for the first answer of a node.
+/// How long to wait for the first answer of a node, and for those of nodes that are known to be connected.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
-/// How long to wait for one more after the last.
+/// How long to wait for one more after the last, once all that are known have answered.
 const NEXT_ANSWER: Duration = Duration::from_millis(300);
+/// What servers answer with the connections of this account.
+const CONNECTIONS: &str = "$SYS.REQ.ACCOUNT.PING.CONNZ";
+/// The most connections that a server is asked for.
+const CONNECTIONS_MAX: u32 = 100_000;
 
 /// What a node reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +100,16 @@ pub struct Problem {
     pub problem: String,
 }
 
+/// The nodes, as far as they can be known.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Nodes {
+    /// What those report that have answered, by name.
+    pub answered: Vec<NodeReport>,
+    /// The names of those that are connected and have not answered. A server that does not tell who is connected, or a
+    /// leaf node in between, hides them.
+    pub silent: Vec<String>,
+}
+
 /// Keeps the service running until it is dropped.
 #[derive(Debug)]
 pub struct NodeService(Running);
@@ -108,16 +126,72 @@ impl Broker {
         report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
     ) -> Result<NodeService, BrokerError> {
         let purpose = "Runs the tasks of pcluster chains";
-        let description = Description { name: NODE_SERVICE, purpose, metadata };
+        let of = |key: &str| metadata.get(key).map_or("", String::as_str);
+        let connection = connection_name(of(NAME), of(INCARNATION));
+        let description = Description { name: NODE_SERVICE, purpose, connection, metadata };
         self.offer(description, move || told(&report)).await.map(NodeService)
     }
 
-    /// Asks all nodes what they do, and gathers the answers that come.
+    /// Asks all nodes what they do, and the servers which nodes are connected. Gathers the answers that come, for as long as
+    /// nodes are missing that are known to be there, but not for longer than they may take.
     ///
     /// # Errors
     ///
-    /// If the server does not answer.
-    pub async fn nodes(&self) -> Result<Vec<NodeReport>, BrokerError> {
+    /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
+    pub async fn nodes(&self) -> Result<Nodes, BrokerError> {
+        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
+        let (nodes_inbox, servers_inbox) = (self.client.new_inbox(), self.client.new_inbox());
+        // Anyone may answer.
+        let (reading, mut nodes) = self.reading().subscribe(nodes_inbox.clone()).await?;
+        let servers = reading.client.subscribe(servers_inbox.clone()).await;
+        let mut servers = servers.map_err(|error| failed(&error))?;
+        let question = format!("$SRV.STATS.{NODE_SERVICE}");
+        let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
+        let asked = reading.client.publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
+        asked.map_err(|error| failed(&error))?;
+        let asked = reading.client.publish_with_reply(question, nodes_inbox, "".into()).await;
+        asked.map_err(|error| failed(&error))?;
+        let mut heard = Heard::from_now();
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = servers.next() => heard.server(&answer),
+                Some(answer) = nodes.next() => {
+                    // The server itself says that nobody listens.
+                    if answer.status.is_some() {
+                        return Ok(Nodes { silent: Vec::new(), ..heard.nodes() });
+                    }
+                    heard.node(&answer);
+                }
+                () = tokio::time::sleep_until(heard.until()) => break,
+            }
+        }
+        if !heard.has_any() {
+            // When the server says nothing, it may be the one that is away.
+            self.has_stream(CHAINS_STREAM).await?;
+            // It is there: so are nodes, and none of them has answered.
+            return Err(BrokerError::Timeout("ask for nodes".to_owned()));
+        }
+        Ok(heard.nodes())
+    }
+}
+
+/// What was heard of nodes so far.
+#[derive(Debug)]
+struct Heard {
+    began: Instant,
+    last: Option<Instant>,
+    answered: Vec<NodeReport>,
+    /// The names of those that the servers know, by their incarnations.
+    connected: BTreeMap<String, String>,
+}
+
+impl Heard {
+    fn from_now() -> Self {
+        Self { began: Instant::now(), last: None, answered: Vec::new(), connected: BTreeMap::new() }
+    }
+
+    fn node(&mut self, answer: &Message) {
         #[derive(Deserialize)]
         struct Stats {
             endpoints: Vec<EndpointStats>,
@@ -126,33 +200,68 @@ impl Broker {
         struct EndpointStats {
             data: Option<NodeReport>,
         }
-        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
-        let inbox = self.client.new_inbox();
-        // Anyone may answer.
-        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
-        let question = format!("$SRV.STATS.{NODE_SERVICE}");
-        reading.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
-        let (mut nodes, mut is_heard) = (Vec::new(), false);
-        let mut patience = FIRST_ANSWER;
-        while let Ok(Some(answer)) = tokio::time::timeout(patience, answers.next()).await {
-            is_heard = true;
-            if answer.status.is_some() {
-                break;
-            }
-            patience = NEXT_ANSWER;
-            if let Ok(stats) = serde_json::from_slice::<Stats>(&answer.payload) {
-                nodes.extend(stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
-            }
+        self.last = Some(Instant::now());
+        if let Ok(stats) = serde_json::from_slice::<Stats>(&answer.payload) {
+            self.answered.extend(stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
         }
-        if !is_heard {
-            // The server itself says that nobody listens. When it says nothing, it may be the one that is away.
-            self.has_stream(CHAINS_STREAM).await?;
-            // It is there: so are nodes, and none of them has answered.
-            return Err(BrokerError::Timeout("ask for nodes".to_owned()));
-        }
-        nodes.sort_by(|left: &NodeReport, right| left.node.cmp(&right.node));
-        Ok(nodes)
     }
+
+    fn server(&mut self, answer: &Message) {
+        #[derive(Deserialize)]
+        struct Told {
+            data: Option<Connections>,
+        }
+        #[derive(Deserialize)]
+        struct Connections {
+            connections: Option<Vec<Connection>>,
+        }
+        #[derive(Deserialize)]
+        struct Connection {
+            #[serde(default)]
+            name: String,
+        }
+        let told: Option<Told> = serde_json::from_slice(&answer.payload).ok();
+        let connections = told.and_then(|told| told.data?.connections).unwrap_or_default();
+        for (name, incarnation) in connections.iter().filter_map(|connection| parse_connection_name(&connection.name)) {
+            self.connected.insert(incarnation.to_owned(), name.to_owned());
+        }
+    }
+
+    fn has_any(&self) -> bool {
+        self.last.is_some() || !self.connected.is_empty()
+    }
+
+    /// Those that are connected and have not answered.
+    fn silent(&self) -> impl Iterator<Item = &String> {
+        let has_answered = |incarnation: &String| self.answered.iter().any(|node| node.incarnation == *incarnation);
+        self.connected.iter().filter(move |(incarnation, _)| !has_answered(incarnation)).map(|(_, name)| name)
+    }
+
+    /// How long to wait for more.
+    fn until(&self) -> Instant {
+        match self.last {
+            Some(last) if self.silent().next().is_none() => last + NEXT_ANSWER,
+            _ => self.began + FIRST_ANSWER,
+        }
+    }
+
+    fn nodes(self) -> Nodes {
+        let mut silent: Vec<String> = self.silent().cloned().collect();
+        silent.sort();
+        let mut answered = self.answered;
+        answered.sort_by(|left, right| left.node.cmp(&right.node));
+        Nodes { answered, silent }
+    }
+}
+
+/// What the server shows of the connection over which a node answers.
+fn connection_name(node: &str, incarnation: &str) -> String {
+    format!("{NODE_SERVICE} service {node} {incarnation}")
+}
+
+/// Reads the node's name and its incarnation out of that of its connection.
+fn parse_connection_name(connection: &str) -> Option<(&str, &str)> {
+    connection.strip_prefix(NODE_SERVICE)?.strip_prefix(" service ")?.split_once(' ')
 }
 
 impl Broker {
@@ -207,4 +316,17 @@ impl NodeService {
 fn told(report: &impl Fn() -> NodeReport) -> Value {
     let reported = std::panic::catch_unwind(AssertUnwindSafe(report));
     reported.ok().and_then(|report| serde_json::to_value(report).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_of_a_node_tells_which_it_is() {
+        assert_eq!(parse_connection_name(&connection_name("a", "01X")), Some(("a", "01X")));
+        for foreign in ["pcluster-node a", "pcluster-node service", "pcluster-node service a", "NATS CLI"] {
+            assert_eq!(parse_connection_name(foreign), None, "{foreign}");
+        }
+    }
 }

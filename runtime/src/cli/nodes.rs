@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Context;
-use crate::broker::service::NodeReport;
+use crate::broker::service::{NodeReport, Nodes};
 
 /// Show the nodes that answer
 ///
 /// Each with the items that run on it, those that it has handled since it started, the memory that items take and may take, and
-/// the chains that it serves.
+/// the chains that it serves. One that is connected and does not answer within two seconds is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -21,11 +21,17 @@ pub struct Args {}
 /// If the server is gone.
 pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     let nodes = context.root().await?.nodes().await?;
+    let Nodes { answered: nodes, silent } = nodes;
+    for node in &silent {
+        context.output.note(&format!("{node} is connected and does not answer"));
+    }
     if context.output.is_json() {
         return Ok(context.output.document(&nodes)?);
     }
     if nodes.is_empty() {
-        context.output.note("no node answers; start one with `pcluster node`");
+        if silent.is_empty() {
+            context.output.note("no node answers; start one with `pcluster node`");
+        }
         return Ok(());
     }
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();

@@ -16,7 +16,12 @@ const SIDE_BY_SIDE: usize = 16;
 ///
 /// QUEUED are messages that wait, for their turn or for another attempt; RUNNING are items that run at this moment; DONE are items
 /// handled for good, on all nodes since the revision was deployed, and FAILED those of them that became dead letters; ITEMS/S is an
-/// average over the last seconds. - is what neither nodes nor server tell at the moment.
+/// average over the last seconds. What a node has not told before it is killed, about a quarter of a second's worth, is
+/// missing from DONE and FAILED.
+///
+/// A dash is what is not known: the server does not tell it, or a node that is connected does not answer within two seconds. Such a node
+/// is named; what it has in hand counts as QUEUED. Nodes beyond a leaf node, and all of a server that does not tell who is
+/// connected, count if they answer within 300 ms of each other.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain; without it, all chains
@@ -39,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     // One chain whose entry is damaged does not hide the others; it still makes the command fail.
     let mut ended = Ok(());
     // Side by side, because one whose servers do not answer takes its time.
-    let asked = chains.iter().map(|chain| root.status(chain, nodes.as_deref()));
+    let asked = chains.iter().map(|chain| root.status(chain, nodes.as_ref()));
     let mut answers = futures_util::stream::iter(asked).buffered(SIDE_BY_SIDE);
     while let Some(status) = answers.next().await {
         match status {
@@ -65,6 +70,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
         show(status, context)?;
     }
+    for node in nodes.iter().flat_map(|nodes| &nodes.silent) {
+        context.output.note(&format!("node {node} is connected and does not answer"));
+    }
     Ok(ended?)
 }
 
@@ -75,7 +83,7 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         status.chain,
         status.version,
         status.revision,
-        status.nodes.map_or("nodes do not answer".to_owned(), |nodes| count(nodes as u64, "node")),
+        nodes(status),
         count(status.result_messages, "result message"),
         count(status.dead, "dead letter"),
     ))?;
@@ -95,6 +103,16 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         context.output.note(&format!("node {}{what}: {text}", problem.node));
     }
     Ok(())
+}
+
+/// The nodes that serve a chain, as far as they are known.
+fn nodes(status: &ChainStatus) -> String {
+    match (status.nodes, status.silent_nodes.len()) {
+        (None, _) => "nodes do not answer".to_owned(),
+        (Some(nodes), 0) => count(nodes as u64, "node"),
+        (Some(nodes), 1) => format!("{} and 1 that does not answer", count(nodes as u64, "node")),
+        (Some(nodes), silent) => format!("{} and {silent} that do not answer", count(nodes as u64, "node")),
+    }
 }
 
 fn row(revision: &RevisionStatus, stage: &StageStatus, several: bool) -> Vec<String> {

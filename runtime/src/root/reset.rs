@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Root, RootError, deploy};
 use crate::broker::registry::Registry;
+use crate::broker::service::{HopReport, Nodes};
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
 
@@ -106,14 +107,13 @@ impl Root {
         let started = Instant::now();
         loop {
             let nodes = match self.broker.nodes().await {
-                Err(error) if error.is_passing() => Vec::new(),
+                Err(error) if error.is_passing() => Nodes::default(),
                 nodes => nodes?,
             };
-            let old = |hop: &crate::broker::service::HopReport| {
-                hop.chain == chain.as_str() && hop.revision < revision.number()
-            };
-            let pending: Vec<String> =
-                nodes.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node).collect();
+            let old = |hop: &HopReport| hop.chain == chain.as_str() && hop.revision < revision.number();
+            let serving = nodes.answered.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node);
+            // One that does not answer may serve it too.
+            let pending: Vec<String> = serving.chain(nodes.silent).collect();
             if pending.is_empty() || started.elapsed() > INTERRUPT {
                 return Ok(pending);
             }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Root, RootError};
 use crate::broker::BrokerError;
-use crate::broker::service::{HopReport, NodeReport, Problem};
+use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
 use crate::name::ChainName;
 use crate::subject;
 
@@ -26,8 +26,10 @@ pub struct ChainStatus {
     pub revision: u64,
     /// Whether items may be fed.
     pub open: bool,
-    /// Nodes that serve it; `None` if nodes are there and none of them answers.
+    /// Nodes that answer and serve it; `None` if nodes are there and none of them answers.
     pub nodes: Option<usize>,
+    /// The names of nodes that are connected and do not answer. They may serve it too.
+    pub silent_nodes: Vec<String>,
     /// Messages of results that no puller has confirmed yet. A message may hold many results.
     pub result_messages: u64,
     /// Dead letters.
@@ -56,16 +58,18 @@ pub struct RevisionStatus {
 pub struct StageStatus {
     /// Its name.
     pub stage: String,
-    /// Messages that wait, for their turn or for another attempt. A message may hold many items.
+    /// Messages that wait, for their turn or for another attempt. A message may hold many items. Those that a node has in hand
+    /// which does not answer are among them.
     pub queued_messages: u64,
-    /// Items that run; `None` if nodes are there and none of them answers.
+    /// Items that run; `None` if a node does not answer.
     pub running: Option<u64>,
-    /// Items handled for good, well or not, by any node at any time; `None` if the server does not say, or
-    /// a node that has nothing to do has not told it all.
+    /// Items handled for good, well or not, by any node at any time, as nodes have told; `None` if the server does not say, a
+    /// node does not answer, or one that has nothing to do has not told it all. What a node had not told when it was killed,
+    /// the last quarter of a second or so, is never counted.
     pub done: Option<u64>,
     /// Of these, the dead letters.
     pub failed: Option<u64>,
-    /// Items handled per second, over the last few seconds; `None` if nodes are there and none of them answers.
+    /// Items handled per second, over the last few seconds; `None` if a node does not answer.
     pub rate: Option<f64>,
 }
 
@@ -80,29 +84,29 @@ pub struct NodeProblem {
 }
 
 impl Root {
-    /// The nodes that answer.
+    /// The nodes that answer, and the names of those that are connected and do not.
     ///
     /// # Errors
     ///
-    /// If the connection is closed, or nodes are there and none of them answers.
-    pub async fn nodes(&self) -> Result<Vec<NodeReport>, RootError> {
+    /// If the connection is closed, or nodes are there, none of them answers, and the server does not tell which they are.
+    pub async fn nodes(&self) -> Result<Nodes, RootError> {
         Ok(self.broker.nodes().await?)
     }
 
-    /// The nodes that answer, once those that have nothing to do have told the counters of all that they have done. Waits a
-    /// moment for that. `None` if nodes are there and none of them answers.
+    /// The nodes, once those that answer and have nothing to do have told the counters of all that they have done. Waits a
+    /// moment for that. `None` if nodes are there, none of them answers, and the server does not tell which they are.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn settled_nodes(&self) -> Result<Option<Vec<NodeReport>>, RootError> {
+    pub async fn settled_nodes(&self) -> Result<Option<Nodes>, RootError> {
         let started = Instant::now();
         loop {
             let nodes = match self.broker.nodes().await {
                 Err(BrokerError::Timeout(_)) => return Ok(None),
                 nodes => nodes?,
             };
-            let is_settled = !nodes.iter().flat_map(|node| &node.hops).any(owes_counts);
+            let is_settled = !nodes.answered.iter().flat_map(|node| &node.hops).any(owes_counts);
             if is_settled || started.elapsed() > SETTLE {
                 return Ok(Some(nodes));
             }
@@ -110,13 +114,16 @@ impl Root {
         }
     }
 
-    /// One chain, as its streams and the nodes that answer tell of it. `nodes` is `None` if nodes are there and none of them
-    /// answers.
+    /// One chain, as its streams and the nodes that answer tell of it. `nodes` is `None` if nodes are there and nothing is known
+    /// of them.
     ///
     /// # Errors
     ///
     /// If there is no such chain, or the server does not answer.
-    pub async fn status(&self, chain: &ChainName, nodes: Option<&[NodeReport]>) -> Result<ChainStatus, RootError> {
+    pub async fn status(&self, chain: &ChainName, nodes: Option<&Nodes>) -> Result<ChainStatus, RootError> {
+        let answered = nodes.map(|nodes| nodes.answered.as_slice()).unwrap_or_default();
+        let silent_nodes = nodes.map(|nodes| nodes.silent.clone()).unwrap_or_default();
+        let all_answer = nodes.is_some() && silent_nodes.is_empty();
         let (registry, marked) = self.chain(chain).await?;
         let state = marked.state;
         let held = self.broker.unfinished_by_hop(chain).await?;
@@ -127,10 +134,10 @@ impl Root {
             let counts = self.broker.counts(chain, revision).await?;
             let stages = checked.stages.iter().map(|stage| {
                 let key = (revision, stage.name.clone());
-                let hops = nodes.unwrap_or_default().iter().flat_map(|node| &node.hops).filter(|hop| {
+                let hops = answered.iter().flat_map(|node| &node.hops).filter(|hop| {
                     hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
                 });
-                let is_counted = !hops.clone().any(owes_counts);
+                let is_counted = all_answer && !hops.clone().any(owes_counts);
                 let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
                     (running + hop.running, messages + hop.messages, rate + hop.rate)
                 });
@@ -142,10 +149,10 @@ impl Root {
                 StageStatus {
                     stage: stage.name.to_string(),
                     queued_messages: held.saturating_sub(messages),
-                    running: nodes.map(|_| running),
+                    running: all_answer.then_some(running),
                     done: count.map(|count| count.done),
                     failed: count.map(|count| count.failed),
-                    rate: nodes.map(|_| rate),
+                    rate: all_answer.then_some(rate),
                 }
             });
             revisions.push(RevisionStatus {
@@ -161,14 +168,15 @@ impl Root {
             version: active.map(|active| active.version.clone()).unwrap_or_default(),
             revision: state.active.number(),
             open: state.open,
-            nodes: nodes.map(|nodes| {
+            nodes: (all_answer || !answered.is_empty()).then(|| {
                 let serves = |node: &&NodeReport| node.hops.iter().any(|hop| hop.chain == chain.as_str());
-                nodes.iter().filter(serves).count()
+                answered.iter().filter(serves).count()
             }),
+            silent_nodes,
             result_messages: untaken.queued + untaken.running,
             dead: self.broker.dead_by_stage(chain).await?.values().sum(),
             revisions,
-            problems: problems(chain, nodes.unwrap_or_default()),
+            problems: problems(chain, answered),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Root, RootError, status};
-use crate::broker::service::NodeReport;
+use crate::broker::service::{NodeReport, Nodes};
 use crate::name::ChainName;
 
 /// How long after an answer to ask again whether the chain is empty. With the answer's own time it bounds how late a wait
@@ -177,13 +177,17 @@ impl Root {
     async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), RootError> {
         tokio::time::sleep(after).await;
         let nodes = self.broker.nodes().await?;
+        let Nodes { answered: nodes, silent } = nodes;
         let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
-        let reasons: Vec<String> = status::problems(chain, &nodes)
+        let mut reasons: Vec<String> = status::problems(chain, &nodes)
             .into_iter()
             .map(|found| format!("node {}: {}", found.node, found.problem.problem))
             .collect();
         let notice = match nodes.iter().any(|node| serves(&node)) {
-            false => Notice::NoNode(reasons),
+            false => {
+                reasons.extend(silent.iter().map(|node| format!("node {node} is connected and does not answer")));
+                Notice::NoNode(reasons)
+            }
             true if reasons.is_empty() => Notice::Served,
             true => Notice::Stuck(reasons),
         };
