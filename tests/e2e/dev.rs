@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Cluster, Process, Run, eventually, plugin, probe_chain, program};
+use crate::support::{Cluster, Process, Run, eventually, plugin, probe_chain, program, repository};
 
 /// The nats-server of the tests as an absolute path.
 fn real_program() -> PathBuf {
@@ -167,4 +167,24 @@ fn what_stands_behind_an_item_is_a_manifest() {
     let mut printed: Vec<String> = dev.stdout().lines().map(str::to_owned).collect();
     printed.sort();
     assert_eq!(printed, ["\"x\"", "-7"]);
+}
+
+#[test]
+fn the_demo_runs_as_the_makefile_has_it() {
+    let cluster = Cluster::start();
+    plugin("waiting");
+    let makefile = std::fs::read_to_string(repository().join("Makefile")).unwrap();
+    let (_, recipe) = makefile.split_once("\ndemo:").expect("a target");
+    let commands: Vec<&str> = recipe.lines().skip(1).map_while(|line| line.strip_prefix('\t')).collect();
+    assert!(!commands.is_empty(), "{makefile}");
+    let program = cluster.command(&[]);
+    let variables = || program.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    for command in commands {
+        let arguments = command.strip_prefix(".make/pcluster ").expect("what builds pcluster and runs it");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$0\" {arguments}")]).arg(program.get_program());
+        shell.current_dir(repository()).envs(variables()).env_remove("PCLUSTER_NATS");
+        let run = Run::of(shell, b"").failed(0, "2 items fed, 4 results in ");
+        assert_eq!(run.stdout, "\"hello world!\"\n".repeat(4), "{}", run.stderr);
+    }
 }

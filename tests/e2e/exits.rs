@@ -80,10 +80,16 @@ fn a_node_that_is_told_to_stop_has_done_its_work() {
         let mut node = cluster.node_with("a", &["--chain", "idel", "--chain", "idle"]);
         node.said("there is no chain `idel` yet: it is served once it is deployed; did you mean `idle`?");
         node.said("served node=\"a\" chain=idle");
+        if signal == "INT" {
+            cluster.deploy(&probe_chain("idle", &["echo"], "").replace("\"1.0\"", "\"1.1\""));
+            node.said("no longer served node=\"a\" chain=idle revision=r1");
+        }
         node.signal(signal);
         assert_eq!(node.ended(), Some(0), "{signal}: {}", node.stderr());
-        let stopping = node.said("stopping: finishing what is in hand");
-        assert!(stopping.ends_with(" node=\"a\""), "{stopping}");
+        for line in ["stopping: finishing what is in hand", "stopped"] {
+            let said = node.said(line);
+            assert!(said.ends_with(" node=\"a\""), "{said}");
+        }
     }
     // One that runs until all is done, and is stopped before, has not.
     let manifest = cluster.file("long.toml", probe_chain("long", &["spin"], ""));

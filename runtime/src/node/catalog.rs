@@ -286,7 +286,10 @@ impl Catalog {
             () = tokio::time::sleep(grace) => {}
             () = interrupt_refused(&broker, &phases) => {}
         }
-        tracing::warn!("items are still running after the grace period: interrupted and given back");
+        tracing::warn!(
+            node = self.context.node,
+            "items are still running after the grace period: interrupted and given back"
+        );
         for serving in self.serving.values() {
             serving.phase.send_replace(Phase::Interrupt);
         }
