@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -263,10 +264,13 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
     }
     let nats = folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("nats"));
     let home = std::env::home_dir();
-    let sources = Sources { file: cli.global.config.clone(), files, environment, flags, nats, home };
-    let node = format!("{}-{}", crate::node::host_name(), std::process::id());
-    let cache = folder("XDG_CACHE_HOME", ".cache");
-    Ok(Settings::resolve(&sources, &settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget()))?)
+    let cache = folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("pcluster"));
+    let defaults = {
+        let node = format!("{}-{}", crate::node::host_name(), std::process::id());
+        settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget())
+    };
+    let sources = Sources { file: cli.global.config.clone(), files, environment, flags, nats, home, cache };
+    Ok(Settings::resolve(&sources, &defaults)?)
 }
 
 /// The settings in the environment. Other variables may hold anything.
@@ -301,6 +305,21 @@ fn timeout(text: &str) -> Result<Duration, String> {
         Ok(Err(_)) => Err("must be zero or more seconds".to_owned()),
         Err(_) => duration(text),
     }
+}
+
+/// Reads a whole number.
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "not a whole number; write one like 10".to_owned())
+}
+
+/// Reads a whole number that is not zero.
+fn positive<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
+    whole(text).ok().filter(|number| *number >= T::from(1)).ok_or_else(|| "must be a whole number from 1 on".to_owned())
+}
+
+/// Reads a number of bytes as people write it.
+fn size(text: &str) -> Result<bytesize::ByteSize, String> {
+    text.parse().map_err(|_| "not a size; write one like 64KiB".to_owned())
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub const SETTINGS: [Setting; 19] = [
     },
 ];
 
+/// The source of what nobody has set.
+const DEFAULT: &str = "default";
 /// The least memory that a node can work with, in bytes: a few items of usual size at once.
 const MEMORY_MIN: u64 = 64 << 20;
 
@@ -75,6 +77,8 @@ pub struct Sources {
     pub nats: Option<PathBuf>,
     /// The user's folder.
     pub home: Option<PathBuf>,
+    /// The folder for compiled plugins where nothing else is said, as the system has it: settings are text, and it need not be.
+    pub cache: Option<PathBuf>,
 }
 
 /// A setting with its value.
@@ -190,7 +194,7 @@ impl Settings {
                 } else {
                     let origin = match file {
                         Some(file) if in_file(&figment, setting.key) => format!("`{}`", file.display()),
-                        _ => "default".to_owned(),
+                        _ => DEFAULT.to_owned(),
                     };
                     (figment.find_value(setting.key).map(|value| text(&value)).unwrap_or_default(), origin)
                 };
@@ -199,6 +203,10 @@ impl Settings {
             .collect();
         apply_context(&mut resolved, sources)?;
         let mut settings = Self::check(resolved)?;
+        let is_default = |setting: &Resolved| setting.key == "cache" && setting.source == DEFAULT;
+        if settings.resolved.iter().any(is_default) && sources.cache.is_some() {
+            settings.cache.clone_from(&sources.cache);
+        }
         settings.resolved.iter_mut().for_each(mask);
         Ok(settings)
     }
@@ -269,11 +277,11 @@ impl Settings {
     }
 }
 
-/// The defaults. `cache` is the user's folder for caches, `node` a name that is this process's own, `memory` what a node may
+/// The defaults. `cache` is the folder for compiled plugins, `node` a name that is this process's own, `memory` what a node may
 /// give to items on this machine, in bytes.
 #[must_use]
 pub fn defaults(cache: Option<&Path>, node: String, memory: u64) -> BTreeMap<&'static str, String> {
-    let cache = cache.map(|folder| folder.join("pcluster").display().to_string());
+    let cache = cache.map(|folder| folder.display().to_string());
     BTreeMap::from([
         ("nats", "nats://127.0.0.1:4222".to_owned()),
         ("context", String::new()),
@@ -303,7 +311,7 @@ const LOGIN: [&str; 5] = ["creds", "nkey", "user", "password", "token"];
 /// How strong a source is: what comes from a stronger one wins.
 fn rank(source: &str) -> u8 {
     match source.split(' ').next() {
-        Some("default") => 0,
+        Some(DEFAULT) => 0,
         Some("environment") => 2,
         Some("flag") => 3,
         _ => 1,
@@ -476,6 +484,20 @@ mod tests {
         let pair = |typed: &str, meant: &str| (typed.to_owned(), meant.to_owned());
         let found = [pair("PCLUSTER_INSTANCE", "PCLUSTER_INSTANCES"), pair("PCLUSTER_NATZ", "PCLUSTER_NATS")];
         assert_eq!(mistyped(&environment), found);
+    }
+
+    #[test]
+    fn the_default_folder_need_not_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let folder = PathBuf::from(std::ffi::OsString::from_vec(b"/caches\xff/pcluster".to_vec()));
+        let defaults = defaults(Some(&folder), "me".to_owned(), 1 << 30);
+        let mut sources = Sources { cache: Some(folder.clone()), ..Sources::default() };
+        assert_eq!(Settings::resolve(&sources, &defaults).expect("sound").cache, Some(folder));
+        sources.flags.insert("cache", "/other".to_owned());
+        assert_eq!(Settings::resolve(&sources, &defaults).expect("sound").cache, Some("/other".into()));
+        sources.flags.insert("cache", String::new());
+        assert_eq!(Settings::resolve(&sources, &defaults).expect("sound").cache, None);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The server goes away and comes back: everything that was running goes on, and says so once.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{
     Client, Cluster, Process, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
 };
 
 const LOST: &str = "lost the connection to NATS";
 const BACK: &str = "the connection to NATS is back";
+/// How long a command may take that is told to stop; a slow machine and what shares it take most of it.
+const SOON: Duration = Duration::from_secs(8);
 /// Items that are fed while the server is killed.
 const ITEMS: u64 = 1_500;
 
@@ -97,6 +101,56 @@ fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
         assert_eq!(late.ended(), Some(3), "{}", late.stderr());
         late.said(said);
     }
+}
+
+#[test]
+fn a_server_that_does_not_answer_keeps_no_command_from_ending() {
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    for (name, task) in [("told", "fatal"), ("left", "fatal"), ("quick", "echo")] {
+        cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain(name, &[task], "")));
+    }
+    let mut node = cluster.node("a");
+    for name in ["told", "left", "quick"] {
+        cluster.run_with_input(&["feed", name, "--pack-items", "1"], lines(0..12)).succeeded();
+        cluster.ok(&["wait", name]);
+    }
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+    cluster.file("numbers.ndjson", lines(0..50));
+    let feed = cluster.spawn(&["feed", "quick", "-f", "numbers.ndjson", "--pack-items", "1"]);
+    let pull = cluster.spawn(&["pull", "quick"]);
+    let watch = cluster.spawn(&["watch", "quick", "--all"]);
+    let retry = cluster.spawn(&["dead", "retry", "told", "--all"]);
+    let mut left = cluster.spawn(&["dead", "retry", "left", "--all"]);
+    for shown in [&pull, &watch] {
+        eventually("all results are shown", || (shown.stdout().lines().count() == 12).then_some(()));
+    }
+    for (stream, messages) in [("PCLUSTER_quick", 10), ("PCLUSTER_told_DEAD", 2), ("PCLUSTER_left_DEAD", 2)] {
+        eventually("the queues are full", || (client.count(stream) == messages).then_some(()));
+    }
+    let wait = cluster.spawn(&["wait", "quick"]);
+    wait.said("no node serves quick");
+
+    cluster.server.signal("STOP");
+    let started = Instant::now();
+    let mut told = [
+        (pull, "INT", 130, "interrupted: 12 results taken"),
+        (feed, "TERM", 143, "interrupted: 10 items fed"),
+        (wait, "HUP", 129, "no node serves quick"),
+        (watch, "INT", 130, ""),
+        (retry, "INT", 130, "interrupted: 10 dead letters retried; the server does not tell of more"),
+    ];
+    for (process, signal, ..) in &told {
+        process.signal(signal);
+    }
+    for (process, _, status, said) in &mut told {
+        assert_eq!(process.ended(), Some(*status), "{}", process.stderr());
+        assert!(process.stderr().contains(*said), "expected: {said}\n{}", process.stderr());
+    }
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    // Nobody tells this one to stop.
+    assert_eq!(left.ended(), Some(5), "{}", left.stderr());
+    left.said("10 dead letters retried");
 }
 
 #[test]

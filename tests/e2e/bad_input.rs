@@ -1,7 +1,9 @@
 //! Items, chains and flags that cannot be: each error names the thing; what came before it stays.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStringExt;
 
 use crate::support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
 
@@ -50,6 +52,12 @@ fn wrong_usage_has_a_status_of_its_own_and_needs_no_server() {
         (&["pull", "a", "-t", "soon"], "not a duration; write one like 500ms, 30s or 5m"),
         (&["pull", "a", "--timeout=-1"], "must be zero or more seconds"),
         (&["wait", "a", "-t", "soon"], "not a duration; write one like 500ms, 30s or 5m"),
+        (&["pull", "a", "-n", "ten"], "not a whole number; write one like 10"),
+        (&["dead", "show", "a", "seven"], "not a whole number; write one like 10"),
+        (&["feed", "a", "1", "--pack-items", "0"], "must be a whole number from 1 on"),
+        (&["feed", "a", "1", "--pack-bytes", "lots"], "not a size; write one like 64KiB"),
+        (&["bench", "a", "--size", "lots"], "not a size; write one like 64KiB"),
+        (&["node", "--instances", "many"], "not a whole number; write one like 10"),
         (&["pull", "My.Chain"], "the chain name `My.Chain` has the character 'M'"),
         (&["dev", "--feed", "1"], "--feed goes with exactly one chain, not 0"),
         (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
@@ -192,6 +200,43 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
 
     let _node = cluster.node("a");
     assert_eq!(cluster.pull_all("example").len() as u64, all);
+}
+
+#[test]
+fn paths_that_are_not_text_work_or_are_refused_by_name() {
+    let cluster = Cluster::start();
+    let odd = |end: &str| OsString::from_vec([b"odd\xff", end.as_bytes()].concat());
+    let write = |end: &str, content: &str| std::fs::write(cluster.path("").join(odd(end)), content).unwrap();
+    let run = |arguments: &[&OsStr], variable: &str, value: OsString| {
+        let mut command = cluster.command(&[]);
+        command.args(arguments).env_remove("PCLUSTER_CACHE").env(variable, value);
+        Run::of(command, b"")
+    };
+    write(".toml", &probe_chain("example", &["echo"], ""));
+    write(".ndjson", "1\n2\n");
+    write(".settings", "node = \"odd\"\n");
+    let cache = cluster.path("").join(odd("")).into_os_string();
+    for arguments in [
+        ["deploy", ".toml"].as_slice(),
+        &["feed", "example", "-f", ".ndjson"],
+        &["node", "--until-empty", "--config", ".settings"],
+    ] {
+        let arguments: Vec<OsString> =
+            arguments.iter().map(|text| if text.starts_with('.') { odd(text) } else { (*text).into() }).collect();
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+        run(&arguments, "XDG_CACHE_HOME", cache.clone()).succeeded();
+    }
+    assert!(std::path::Path::new(&cache).join("pcluster").is_dir(), "the folder for caches is used as it is named");
+    assert_eq!(cluster.pull_all("example"), [1, 2]);
+
+    for flag in ["--creds", "--nkey", "--tlsca", "--tlscert", "--tlskey", "--context"] {
+        let refused = run(&[OsStr::new("status"), OsStr::new(flag), &odd("")], "OTHER", "x".into());
+        assert_refused(&refused, 2, &["`odd\u{fffd}` is not UTF-8"]);
+    }
+    for variable in ["PCLUSTER_CREDS", "PCLUSTER_CACHE"] {
+        let refused = run(&[OsStr::new("status")], variable, odd(""));
+        assert_refused(&refused, 2, &[&format!("the environment variable {variable} is not UTF-8")]);
+    }
 }
 
 #[test]

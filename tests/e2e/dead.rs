@@ -74,7 +74,10 @@ fn dead_letters_are_listed_filtered_and_counted() {
 
     let status = cluster.run(&["status", "mixed"]);
     assert!(status.stderr.contains("`pcluster dead ls mixed` shows the dead letters"), "{}", status.stderr);
-    cluster.run(&["dead", "ls", "mixed", "--id", "none"]).failed(0, "mixed has no dead letters that match");
+    for command in ["ls", "show", "retry", "drop"] {
+        let run = cluster.run(&["dead", command, "mixed", "--id", "none"]);
+        run.failed(0, "mixed has no dead letters that match");
+    }
     cluster.deploy(&failing("none"));
     let none = cluster.run(&["dead", "ls", "none"]);
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "none has no dead letters\n"));

@@ -143,6 +143,20 @@ impl Broker {
         self.client.server_info().cluster.is_some()
     }
 
+    /// Fails once the server has not answered for too long: since this moment, as far as whoever does `what` has seen.
+    ///
+    /// # Errors
+    ///
+    /// If it is taken for away.
+    pub fn check_answers(&self, since: std::time::Instant, what: &str) -> Result<(), BrokerError> {
+        let (silent, patience) = (since.elapsed(), self.patience());
+        // What was asked just before the connection was lost is asked again over the new one.
+        if silent < patience || self.is_connected() && silent < patience * 2 {
+            return Ok(());
+        }
+        Err(self.unanswered("", what.to_owned(), None, patience))
+    }
+
     fn unanswered(&self, subject: &str, what: String, met: Option<BrokerError>, patience: Duration) -> BrokerError {
         if !self.is_connected() {
             let reason = format!("the connection was lost and has not come back within {} s", patience.as_secs());

@@ -14,7 +14,7 @@ use super::feed::{Pack, tell_waits};
 use super::input::{self, InputFormat, Reading, Source};
 use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
-use super::{Context, timeout};
+use super::{Context, positive, size, timeout};
 use crate::name::ChainName;
 use crate::root::bench::{Ending, Latency, Load, Meter, Report};
 use crate::root::feed::Packing;
@@ -46,16 +46,16 @@ pub struct Args {
     #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter, requires = "file")]
     delimiter: Option<u8>,
     /// Bytes of the texts that are made, as in 256 or 4KiB
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["items", "file"], default_value = "256")]
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["items", "file"], default_value = "256", value_parser = size)]
     size: ByteSize,
     /// How many items to feed
-    #[arg(short = 'n', long = "items", id = "number", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long = "items", id = "number", value_name = "N", default_value_t = 10_000, value_parser = positive::<u64>)]
     number: u64,
     /// Items a second, at even distances and each in a message of its own unless a --pack flag is given. Without it, as fast as
     /// the chain takes them
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m
+    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; with 0 nothing is fed
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// Leave the results of the run for pullers

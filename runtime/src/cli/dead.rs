@@ -11,9 +11,9 @@ use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 
 use super::exit::Usage;
-use super::{Context, duration};
+use super::{Context, duration, whole};
 use crate::dead::FailureKind;
-use crate::name::StageName;
+use crate::name::{ChainName, StageName};
 use crate::root::dead::{DeadFilter, Selection};
 
 /// Work with dead letters: items that failed for good
@@ -49,7 +49,7 @@ pub struct Filters {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
     /// Only the newest N of them
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole::<usize>)]
     newest: Option<usize>,
 }
 
@@ -57,7 +57,7 @@ pub struct Filters {
 #[derive(Debug, clap::Args)]
 pub struct Selected {
     /// The numbers of letters, as `pcluster dead ls` shows them
-    #[arg(value_name = "NUMBER")]
+    #[arg(value_name = "NUMBER", value_parser = whole::<u64>)]
     numbers: Vec<u64>,
     #[command(flatten)]
     filters: Filters,
@@ -90,6 +90,11 @@ impl Selected {
             _ => Err(Usage("give only one of these: numbers, filters, --all".to_owned())),
         }
     }
+}
+
+/// Said where filters leave nothing: one of them may be mistyped.
+fn none_matches(chain: &ChainName) -> String {
+    format!("{chain} has no dead letters that match")
 }
 
 impl ValueEnum for FailureKind {

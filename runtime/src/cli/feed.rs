@@ -14,7 +14,7 @@ use super::exit::{Interrupted, TimedOut, Usage};
 use super::input::{self, FileBytes, Input, InputFormat, Reading, Source};
 use super::output::progress::Outlook;
 use super::output::{Output, count, seconds};
-use super::{Context, duration, timeout};
+use super::{Context, duration, positive, size, timeout};
 use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
 use crate::root::feed::{Packing, Waits};
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Give up when no item was taken for this long, whatever feeding waits for, with status 3; seconds as in 2 or 0.5, or as in
-    /// 500ms, 30s or 5m
+    /// 500ms, 30s or 5m; 0 is a tenth of a second
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// Show no progress
@@ -72,9 +72,9 @@ pub struct Args {
 /// How items are packed into messages.
 #[derive(Debug, clap::Args)]
 pub struct Pack {
-    #[arg(id = "pack-items", long = "pack-items", value_name = "N", help = Pack::items_help())]
+    #[arg(id = "pack-items", long = "pack-items", value_name = "N", value_parser = positive::<usize>, help = Pack::items_help())]
     items: Option<usize>,
-    #[arg(id = "pack-bytes", long = "pack-bytes", value_name = "SIZE", help = Pack::bytes_help())]
+    #[arg(id = "pack-bytes", long = "pack-bytes", value_name = "SIZE", value_parser = size, help = Pack::bytes_help())]
     bytes: Option<bytesize::ByteSize>,
     #[arg(id = "pack-wait", long = "pack-wait", value_name = "DURATION", value_parser = duration, help = Pack::wait_help())]
     wait: Option<Duration>,
@@ -135,7 +135,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return dry_run::run(source, reading, args.timeout, &context.output).await;
     }
     let root = context.root().await?;
-    let mut feeder = root.feeder(&args.chain).await?.with_packing(args.pack.packing().unwrap_or_default());
+    let feeder = tokio::select! {
+        feeder = root.feeder(&args.chain) => feeder?,
+        signal = shutdown::requested() => return Err(Interrupted::at(signal, fed_so_far(Fed::default())).into()),
+    };
+    let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
     let mut input = input::open(source, reading, root.broker().max_item())?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
-use super::{Context, compile};
+use super::{Context, compile, whole};
 use crate::broker::waiting::{Wait, Waiting};
 use crate::broker::{Broker, BrokerError};
 use crate::config::Settings;
@@ -57,7 +57,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "DURATION")]
     grace: Option<String>,
     /// WebAssembly instances that may exist at once [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     instances: Option<u32>,
     /// Memory for items: prefetched, running and their outputs [default: half of the machine's]
     #[arg(long, value_name = "SIZE")]

@@ -5,18 +5,23 @@ mod printer;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
+use futures_util::FutureExt;
 
 use super::exit::{Interrupted, TimedOut};
 use super::output::{OutputError, count};
-use super::{Context, timeout};
+use super::{Context, timeout, whole};
 use crate::name::ChainName;
-use crate::root::{Outcome, PulledResult, Puller, ResultItem};
-use crate::shutdown;
+use crate::root::{Outcome, PulledResult, Puller, ResultItem, RootError};
+use crate::shutdown::{self, Signal};
 use crate::text::visible;
 use printer::{Event, Printed, Printer};
 
 /// Results that may be printed ahead of their reader.
 const PENDING: usize = 1_024;
+/// How long the server may take to say what is there.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the server may take to hear of what was taken, once the command is told to stop or its time is over.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// Take results, each given to one puller only
 ///
@@ -27,7 +32,7 @@ pub struct Args {
     /// The chain
     chain: ChainName,
     /// End after this many results
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>)]
     number: Option<u64>,
     /// Give up when no result came for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms; 0: take those that are
     /// there
@@ -76,11 +81,28 @@ enum Next<T> {
 ///
 /// If there is no such chain, the time is over, or standard output takes no more.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let mut puller = context.root().await?.puller(&args.chain).await?;
-    if let Some(number) = args.number {
-        puller = puller.with_limit(number);
+    let root = context.root().await?;
+    let opening = Box::pin(async {
+        let mut puller = root.puller(&args.chain).await?;
+        if let Some(number) = args.number {
+            puller = puller.with_limit(number);
+        }
+        Ok::<_, RootError>(puller)
+    });
+    if args.with_failures {
+        let opening = Box::pin(async { opening.await?.with_failures().await });
+        pull(unless_told(opening).await?, &args).await
+    } else {
+        pull(unless_told(opening).await?, &args).await
     }
-    if args.with_failures { pull(puller.with_failures().await?, &args).await } else { pull(puller, &args).await }
+}
+
+/// Opens what is pulled from, unless a signal comes first.
+async fn unless_told<T>(opening: impl Future<Output = Result<T, RootError>>) -> anyhow::Result<T> {
+    tokio::select! {
+        opened = opening => Ok(opened?),
+        signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
+    }
 }
 
 /// Prints results and confirms each once its reader has it.
@@ -102,18 +124,18 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
         };
         waiting = Instant::now();
         match happened {
-            Ok(Happened::Printed(Event::Failed(error))) => break Err(OutputError::from(error).into()),
-            Ok(Happened::Printed(event)) => number += settle(event).await,
+            Ok(Happened::Printed(Event::Failed(error))) => break Err(Ended::Failed(OutputError::from(error).into())),
+            Ok(Happened::Printed(event)) => number += settle(event),
             Ok(Happened::Next(Ok(Next::Result(taken)))) => match taken.result.show(&args.chain, &args.form) {
                 Ok(line) => printer.print(line, *taken),
-                Err(error) => break Err(error),
+                Err(error) => break Err(Ended::Failed(error)),
             },
             Ok(Happened::Next(Ok(Next::Drained))) => break Ok(()),
-            Ok(Happened::Next(Ok(Next::TimedOut))) => break Err(timed_out(args, number + printer.pending() as u64)),
-            Ok(Happened::Next(Err(error))) => break Err(error),
+            Ok(Happened::Next(Ok(Next::TimedOut))) => break Err(Ended::TimedOut),
+            Ok(Happened::Next(Err(error))) => break Err(Ended::Failed(error)),
             Err(signal) => {
                 printer.stop();
-                break Err(Interrupted::by(signal).into());
+                break Err(Ended::Interrupted(signal));
             }
         }
     };
@@ -124,18 +146,39 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
             event = printer.event() => event,
             signal = &mut stopped, if !printer.is_stopped() => {
                 printer.stop();
-                ended = ended.and(Err(Interrupted::by(signal).into()));
+                ended = ended.and(Err(Ended::Interrupted(signal)));
                 continue;
             }
         };
         match event {
-            Some(Event::Failed(error)) => ended = ended.and(Err(OutputError::from(error).into())),
-            Some(event) => drop(settle(event).await),
+            Some(Event::Failed(error)) => ended = ended.and(Err(Ended::Failed(OutputError::from(error).into()))),
+            Some(event) => number += settle(event),
             None => break,
         }
     }
-    puller.close().await;
-    ended
+    let late = async {
+        if !matches!(ended, Err(Ended::Interrupted(_) | Ended::TimedOut)) {
+            shutdown::requested().await;
+        }
+        tokio::time::sleep(CLOSE).await;
+    };
+    tokio::select! {
+        () = puller.close() => {}
+        () = late => tracing::warn!("the server may not have heard what was taken last; it will hand that out again then"),
+    }
+    match ended {
+        Ok(()) => Ok(()),
+        Err(Ended::Failed(error)) => Err(error),
+        Err(Ended::TimedOut) => Err(timed_out(args, number)),
+        Err(Ended::Interrupted(signal)) => Err(Interrupted::at(signal, taken(args, number)).into()),
+    }
+}
+
+/// Why pulling ends before all is done.
+enum Ended {
+    Failed(anyhow::Error),
+    TimedOut,
+    Interrupted(Signal),
 }
 
 enum Happened<T> {
@@ -143,16 +186,12 @@ enum Happened<T> {
     Next(anyhow::Result<Next<T>>),
 }
 
-/// Says what becomes of a result, and how many were taken. Told to stop, it does not wait until the server knows.
-async fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
+/// Says what becomes of a result, and how many were taken. Does not wait until the server knows, which may be away.
+fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
     match event {
         Event::Taken(pulled) => {
             // It is confirmed also when nobody waits for that.
-            tokio::select! {
-                biased;
-                () = pulled.ack() => {}
-                _ = shutdown::requested() => {}
-            }
+            let _ = pulled.ack().now_or_never();
             1
         }
         Event::Unwanted(_) | Event::Failed(_) => 0,
@@ -165,20 +204,22 @@ impl<T: Send + 'static> Printed for PulledResult<T> {
     }
 }
 
-fn timed_out(args: &Args, taken: u64) -> anyhow::Error {
+fn timed_out(args: &Args, number: u64) -> anyhow::Error {
     let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
-    let message = if args.with_failures {
-        format!("no result and no dead letter for {timeout}; {taken} taken")
-    } else {
-        format!("no result for {timeout}; {} taken", count(taken, "result"))
-    };
-    TimedOut(message).into()
+    let nothing = if args.with_failures { "no result and no dead letter" } else { "no result" };
+    TimedOut(format!("{nothing} for {timeout}; {}", taken(args, number))).into()
+}
+
+/// How far pulling was.
+fn taken(args: &Args, number: u64) -> String {
+    if args.with_failures { format!("{number} taken") } else { format!("{} taken", count(number, "result")) }
 }
 
 /// The next result. Nothing has come since `waiting`.
 async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyhow::Result<Next<T>> {
+    let is_for_what_is_there = args.timeout.is_some_and(|timeout| timeout.is_zero());
     let next = async {
-        if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if is_for_what_is_there {
             return Ok(puller.next_at_once().await?.map_or(Next::TimedOut, Next::of));
         }
         if args.all {
@@ -186,8 +227,9 @@ async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyho
         }
         puller.next().await.map(Next::of)
     };
-    let deadline = args.timeout.filter(|timeout| !timeout.is_zero()).and_then(|timeout| waiting.checked_add(timeout));
-    match deadline {
+    // The server needs a moment to say that nothing is there.
+    let timeout = if is_for_what_is_there { Some(LOOK) } else { args.timeout };
+    match timeout.and_then(|timeout| waiting.checked_add(timeout)) {
         None => Ok(next.await?),
         Some(deadline) => match tokio::time::timeout_at(deadline.into(), next).await {
             Ok(next) => Ok(next?),

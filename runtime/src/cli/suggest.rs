@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::Cli;
 use super::exit::{self, Exit};
 use super::output::OutputError;
 use crate::name::nearest;
@@ -14,6 +16,11 @@ const HARMFUL: [&str; 3] = ["reset", "stop", "drop"];
 
 /// Prints help, or what is wrong with the arguments.
 pub fn answer(mut error: clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::InvalidUtf8
+        && let Some(argument) = std::env::args_os().find(|argument| argument.to_str().is_none())
+    {
+        error = Cli::command().error(ErrorKind::InvalidUtf8, format!("`{}` is not UTF-8", argument.display()));
+    }
     honest(&mut error);
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {
@@ -56,7 +63,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Cli;
 
     #[test]
     fn no_harmless_word_leads_to_harm() {

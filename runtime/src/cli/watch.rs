@@ -1,7 +1,7 @@
 //! `pcluster watch`
 
-use super::Context;
 use super::pull::{Form, show};
+use super::{Context, whole};
 use crate::broker::follow::From;
 use crate::name::ChainName;
 
@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(long)]
     all: bool,
     /// End after this many results
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>)]
     number: Option<u64>,
     #[command(flatten)]
     form: Form,

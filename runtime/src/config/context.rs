@@ -46,12 +46,15 @@ pub(super) fn read(name: &str, folder: &Path, home: Option<&Path>) -> Result<BTr
     if let Some(key) = UNSUPPORTED.iter().find(|key| !text_of(key).is_empty()) {
         return Err(format!("`{}` sets `{key}`, which pcluster does not support", path.display()));
     }
-    let setting = |(key, setting): (&str, &'static str)| {
+    let mut given = BTreeMap::new();
+    for (key, setting) in KEYS {
         let text = text_of(key);
-        let text = if FILES.contains(&key) { expanded(text, home) } else { text };
-        (!text.is_empty()).then_some((setting, text))
-    };
-    Ok(KEYS.into_iter().filter_map(setting).collect())
+        let text = if FILES.contains(&key) { expanded(text, home)? } else { text };
+        if !text.is_empty() {
+            given.insert(setting, text);
+        }
+    }
+    Ok(given)
 }
 
 fn selected(folder: &Path) -> Result<String, String> {
@@ -77,15 +80,16 @@ fn unknown(name: &str, contexts: &Path) -> String {
 }
 
 /// A path that may begin with `~`.
-fn expanded(path: String, home: Option<&Path>) -> String {
-    match (path.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest).display().to_string(),
-        _ => path,
-    }
+fn expanded(path: String, home: Option<&Path>) -> Result<String, String> {
+    let (Some(rest), Some(home)) = (path.strip_prefix("~/"), home) else { return Ok(path) };
+    let full = home.join(rest).into_os_string().into_string();
+    full.map_err(|full| format!("`{path}` stands for `{}`, which is not UTF-8", full.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -104,6 +108,9 @@ mod tests {
         let expected =
             [("creds", "/home/ada/a.creds"), ("domain", "hub"), ("nats", "tls://a,tls://b"), ("tlsca", "/ca.pem")];
         assert_eq!(given("prod").expect("a context"), expected.map(|(key, text)| (key, text.to_owned())).into());
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"/home/\xff"));
+        let error = read("prod", folder.path(), Some(odd)).expect_err("no text");
+        assert!(error.starts_with("`~/a.creds` stands for") && error.ends_with("which is not UTF-8"), "{error}");
         assert!(given("prdo").expect_err("none").ends_with("did you mean `prod`?"));
         write("proxy", r#"{"url":"nats://a","socks_proxy":"socks5://b"}"#);
         assert!(given("proxy").expect_err("not supported").contains("`socks_proxy`"));

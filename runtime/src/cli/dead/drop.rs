@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Selected;
+use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::output::count;
 use crate::name::ChainName;
@@ -23,12 +23,16 @@ pub struct Args {
 ///
 /// If there is no such chain or letter, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;
     let dropped = context.root().await?.drop_dead(&args.chain, &selection).await?;
     if context.output.is_json() {
         context.output.line(&json!({ "chain": args.chain, "dropped": dropped }))?;
     } else {
         context.output.data(&format!("{} dropped", count(dropped, "dead letter")))?;
+    }
+    if is_filtered && dropped == 0 {
+        context.output.note(&none_matches(&args.chain));
     }
     Ok(())
 }

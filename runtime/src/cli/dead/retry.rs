@@ -3,16 +3,20 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::Selected;
+use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
 use crate::cli::output::count;
 use crate::name::ChainName;
 use crate::shutdown;
+
+/// How long the server may take over what was begun, once the command is told to stop.
+const STOP: Duration = Duration::from_secs(3);
 
 /// Put the items of dead letters back into the chain, for fresh attempts
 ///
@@ -21,7 +25,8 @@ use crate::shutdown;
 /// mend the task, deploy a new version, and retry. A letter is removed once its item is queued. A letter that cannot be retried
 /// stays and makes the command fail; the others are retried.
 ///
-/// On Ctrl-C it puts no more items back, and removes the letters of those that it has put back.
+/// On Ctrl-C it puts no more items back, and removes the letters of those that it has put back, unless the server takes longer than
+/// three seconds over that. A server that is away ends it with status 5.
 ///
 /// Retrying twice does no harm: the server drops what it has already. A chain whose intake is closed finishes what is retried,
 /// and its intake stays closed.
@@ -47,33 +52,41 @@ pub struct Args {
 /// If there is no such chain or letter, a letter cannot be retried, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
+    let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;
     let root = context.root().await?;
     let bar = output.progress("retried", "letters");
-    let so_far = Cell::new(0);
+    let told = Cell::new(0);
     let stop = AtomicBool::new(false);
     let retry = root.retry_dead(chain, &selection, args.active, &stop, |retried| {
-        so_far.set(retried);
+        told.set(retried);
         bar.set_position(retried);
     });
     let mut retry = pin!(retry);
     let (retried, signal) = tokio::select! {
-        retried = &mut retry => (retried, None),
+        retried = &mut retry => (Some(retried), None),
         signal = shutdown::requested() => {
-            // No letter is left both retried and kept.
+            // No letter is left both retried and kept, unless the server is away.
             stop.store(true, Relaxed);
-            (retry.await, Some(signal))
+            (tokio::time::timeout(STOP, retry).await.ok(), Some(signal))
         }
     };
     bar.finish_and_clear();
-    let retried = match retried {
-        Ok(retried) => retried,
-        Err(error) => {
-            if so_far.get() > 0 {
-                output.note(&format!("{} retried", count(so_far.get(), "dead letter")));
+    let so_far = || format!("{} retried", count(told.get(), "dead letter"));
+    let retried = match (retried, signal) {
+        (Some(Ok(retried)), _) => retried,
+        (Some(Err(_)) | None, Some(signal)) => {
+            let said = format!("{}; the server does not tell of more, and what is retried again runs once", so_far());
+            return Err(Interrupted::at(signal, said).into());
+        }
+        (Some(Err(error)), None) => {
+            if told.get() > 0 {
+                output.note(&so_far());
             }
             return Err(error.into());
         }
+        // Only a signal ends it before it has ended.
+        (None, None) => return Ok(()),
     };
     if output.is_json() {
         let refused = retried.refused.iter().map(|(number, reason)| json!({ "number": number, "reason": reason }));
@@ -84,6 +97,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         for (number, reason) in &retried.refused {
             output.note(&format!("dead letter {number} stays: {reason}"));
         }
+    }
+    if is_filtered && signal.is_none() && retried.retried == 0 && retried.refused.is_empty() {
+        output.note(&none_matches(chain));
     }
     match (signal, retried.refused.len() as u64) {
         (Some(signal), _) => Err(Interrupted::by(signal).into()),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Selected;
+use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
@@ -59,7 +59,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         show(letter, logs, output)?;
     }
     if letters.is_empty() {
-        output.note(&format!("{chain} has no dead letters that match"));
+        output.note(&none_matches(chain));
     }
     Ok(())
 }

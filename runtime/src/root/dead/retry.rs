@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -24,6 +24,8 @@ use crate::subject::{self, Lane};
 const PART: usize = 256;
 /// How often to open the queues of a revision that others close meanwhile.
 const ROUNDS: u32 = 20;
+/// What is being done while the server is away.
+const PUT_BACK: &str = "put items back";
 /// The first wait when a queue is full; doubled each time.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait when a queue is full, and the wait between two rounds.
@@ -259,9 +261,14 @@ impl Retry<'_> {
 
     async fn store_one(&self, message: &Outgoing) -> Result<Stored, PublishError> {
         let mut wait = FULL_WAIT;
+        let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
             match self.root.broker.publish(message).await {
                 Err(error) if error.is_passing() => {
+                    if !matches!(error, PublishError::Unanswered) {
+                        answered = Instant::now();
+                    }
+                    self.root.broker.check_answers(answered, PUT_BACK)?;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(FULL_WAIT_MAX);
                 }
