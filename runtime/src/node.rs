@@ -6,7 +6,8 @@
 //! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
 //! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
 //! `suspicion` what to make of what others had, and `roll_call` which of them live. `waits` has what was put back wait for
-//! its back-off, and `parked` moves what has waited. `backlog` holds a hop back that puts back too much, [`memory`] one that asks for more than the node has room for.
+//! its back-off, `parked` moves what has waited, and `moved` says how much of it at a time. `backlog` holds a hop back that puts
+//! back too much, [`memory`] one that asks for more than the node has room for.
 //! `quarantine` keeps apart what nodes died with, `tasks` keeps alive what runs as long as the node. [`stats`] counts,
 //! [`trouble`] shows what keeps a chain from going on,
 //! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
@@ -28,6 +29,7 @@ mod letter;
 mod lines;
 pub mod logs;
 pub mod memory;
+mod moved;
 mod orphan;
 pub mod outcome;
 mod parked;

@@ -83,6 +83,26 @@ fn items_that_wait_for_their_back_off_hold_nobodys_place() {
 }
 
 #[test]
+fn what_is_fed_does_not_wait_for_all_that_has_waited() {
+    const WAITED: usize = 100;
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&chain("fair", "1.0", "max_in_flight = 1"));
+    for number in 0..WAITED {
+        let subject = format!("pcluster.fair.parked.1.only.retry-{number}-0");
+        client.publish(&subject, &[("Pcluster-Delay", "1")], sequence([format!("sleep 50 {number}")])).unwrap();
+    }
+    let _node = cluster.node("a");
+    eventually("the first runs", || (client.items_now("PCLUSTER_fair_OUT") > 0).then_some(()));
+    cluster.ok(&["feed", "fair", "echo 1 fresh"]);
+    let before = eventually("what was fed is done", || {
+        let done = client.all_items("PCLUSTER_fair_OUT");
+        done.iter().position(|done| done.item().as_text() == Some("echo 1 fresh"))
+    });
+    assert!(before < WAITED, "it came last");
+}
+
+#[test]
 fn an_item_waits_for_its_back_off_though_the_node_dies_that_was_to_begin_the_wait() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);

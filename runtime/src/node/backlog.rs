@@ -66,6 +66,10 @@ impl Backlog {
 pub async fn watch(hop: Arc<Hop>) {
     loop {
         tokio::time::sleep(LOOK).await;
+        if hop.is_limited() && !hop.moved.is_empty() {
+            let line = hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, Lane::Work).await;
+            hop.moved.seen(line.ok().map(|line| line.queued));
+        }
         if hop.backlog.messages.load(Relaxed) == 0 {
             continue;
         }

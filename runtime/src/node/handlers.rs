@@ -85,6 +85,12 @@ impl Handlers {
     /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again. What
     /// shall wait is given back at once, and nobody ever says that he had it in hand.
     pub(super) async fn start(&mut self, mut deliveries: Vec<Delivery>) {
+        let Work { hop, lane, .. } = &self.work;
+        if hop.is_limited() && *lane == Lane::Work {
+            for delivery in &deliveries {
+                hop.moved.came(Lane::of(delivery.subject()) != Some(Lane::Work), delivery.pending);
+            }
+        }
         let (came, mut waiting) = (deliveries.len(), Vec::new());
         {
             let mut in_hand = lock(&self.shared.in_hand);
@@ -97,7 +103,7 @@ impl Handlers {
                         false
                     }
                     Entry::Vacant(place) => {
-                        if let Some(left) = self.work.hop.left_to_wait(delivery, self.work.lane) {
+                        if let Some(left) = hop.left_to_wait(delivery, *lane) {
                             waiting.push((acker, left));
                             return false;
                         }

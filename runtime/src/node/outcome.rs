@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::inline::InlineStage;
 use super::letter::Letter;
 use super::logs::StageLog;
+use super::moved::Moved;
 use super::plan::FRAME_ITEMS;
 use super::quarantine::Quarantine;
 use super::roll_call::RollCall;
@@ -79,6 +80,8 @@ pub struct Hop {
     pub stats: Arc<HopStats>,
     /// What was put back.
     pub backlog: Backlog,
+    /// What of it stands in the line of a limited stage.
+    pub(super) moved: Moved,
     /// How far this machine's clock is behind the server's.
     pub(super) behind: Behind,
     /// How much of it runs at once on this node.

@@ -2,10 +2,10 @@
 //!
 //! A message that waits would hold one of the stage's few places, so it waits in a lane of its own, whose consumer has room for
 //! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
-//! then acknowledged, so that it is moved once.
+//! then acknowledged, so that it is moved once. `moved` says how many at a time.
 
 use super::outcome::Hop;
-use crate::broker::publish::Outgoing;
+use crate::broker::publish::{Outgoing, Published};
 use crate::broker::queue::Delivery;
 use crate::frame::{Headers, header};
 use crate::subject::Lane;
@@ -21,7 +21,12 @@ impl Hop {
             payload: delivery.payload.clone(),
         };
         match self.store(&[moved]).await {
-            Ok(_) => delivery.acker.ack().await,
+            Ok(published) => {
+                if published == Published::Stored {
+                    self.moved.add(1);
+                }
+                delivery.acker.ack().await;
+            }
             Err(error) => {
                 tracing::error!(stage = %self.stage().name, %error, "an item that has waited cannot be moved; it stays");
                 delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;

@@ -13,6 +13,7 @@ use super::catalog::Context;
 use super::identity::Identity;
 use super::inline::InlineStage;
 use super::logs::StageLog;
+use super::moved::Moved;
 use super::outcome::Hop;
 use super::quarantine::Quarantine;
 use super::stats::HopStats;
@@ -84,6 +85,7 @@ impl Context {
             logs,
             stats: Arc::new(HopStats::default()),
             backlog: Backlog::new(chain.queue.limit),
+            moved: Moved::new(first.max_in_flight),
             behind: Behind::default(),
             turns: Arc::new(Turns::new(first.concurrency)),
             quarantine: Quarantine::default(),

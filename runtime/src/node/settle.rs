@@ -71,7 +71,7 @@ impl Hop {
         let first = outputs.len();
         outputs.extend(back.iter().zip(first..).map(|(group, number)| self.put_back_message(taken, group, number)));
         let published = self.store(&outputs).await?;
-        self.backlog.put_back(back.len());
+        self.count_put_back(&outputs[first..]);
         fault::point(Point::Stored, taken);
         // What the last hop puts back, another may have put back already: the results have decided.
         Ok(if self.is_last { Published::Stored } else { published })
@@ -140,8 +140,17 @@ impl Hop {
         let messages: Vec<Outgoing> =
             groups.iter().zip(0..).map(|(group, number)| self.put_back_message(taken, group, number)).collect();
         self.store(&messages).await?;
-        self.backlog.put_back(messages.len());
+        self.count_put_back(&messages);
         Ok(())
+    }
+
+    /// Counts what this node has put back.
+    fn count_put_back(&self, messages: &[Outgoing]) {
+        self.backlog.put_back(messages.len());
+        if self.is_limited() {
+            let in_line = messages.iter().filter(|message| Lane::of(&message.subject) != Some(Lane::Parked));
+            self.moved.add(in_line.count() as u64);
+        }
     }
 
     /// The note that a frame has left no results.

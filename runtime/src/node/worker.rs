@@ -355,7 +355,7 @@ impl Worker {
             }
             Lane::Work => self.turns.room().min(self.hop.backlog.room()),
             Lane::Retry => self.turns.room_for_shared(),
-            Lane::Parked => PARKED_IN_HAND.saturating_sub(self.handlers.busy() as u64),
+            Lane::Parked => self.hop.moved.room().min(PARKED_IN_HAND).saturating_sub(self.handlers.busy() as u64),
         };
         room.saturating_sub(queue.demand())
     }
@@ -366,7 +366,7 @@ impl Worker {
             Lane::Work => self.turns.reach().min(self.hop.chain.queue.limit),
             Lane::Retry => self.turns.reach(),
             Lane::Alone => 1,
-            Lane::Parked => PARKED_IN_HAND,
+            Lane::Parked => self.hop.moved.reach().min(PARKED_IN_HAND),
         }
     }
 
