@@ -1,8 +1,9 @@
 //! Making the streams of the chains agree with their states: a client that died may have left them otherwise, and settings are
 //! to be narrowed once nothing needs them any more.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -21,11 +22,17 @@ const WAITING: Duration = Duration::from_secs(5);
 /// How often to look whether the streams are still as they were left. One request for each chain.
 const EVERY: Duration = Duration::from_secs(20);
 
+/// Chains that are looked at side by side: one that takes its time, or whose streams refuse to be as they should, holds up no
+/// other.
+const SIDE_BY_SIDE: usize = 8;
+
 /// When to look at which chain.
 #[derive(Debug, Default)]
 pub(super) struct Arranger {
     due: BTreeMap<ChainName, Due>,
-    looking: JoinSet<Vec<(ChainName, Due)>>,
+    looking: JoinSet<(ChainName, Due)>,
+    /// The chains that are being looked at.
+    busy: BTreeSet<ChainName>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,54 +54,54 @@ impl Arranger {
     pub(super) fn removed(&mut self, chain: &ChainName) {
         self.due.remove(chain);
     }
+
+    /// The chains to look at now, those first that have waited for longest; no more than may be looked at beside those that are.
+    fn next(&self, now: Instant) -> Vec<(ChainName, Due)> {
+        let is_due =
+            |chain: &ChainName, due: &Due| due.at <= now && due.state.is_deployed() && !self.busy.contains(chain);
+        let mut next: Vec<_> = self.due.iter().filter(|(chain, due)| is_due(chain, due)).collect();
+        next.sort_by_key(|(_, due)| due.at);
+        next.truncate(SIDE_BY_SIDE.saturating_sub(self.busy.len()));
+        next.into_iter().map(|(chain, due)| (chain.clone(), due.clone())).collect()
+    }
 }
 
 impl Catalog {
-    /// Looks at the chains whose time has come, in a task of its own: the server may take its time.
+    /// Looks at the chains whose time has come, each in a task of its own: the server may take its time.
     pub(super) fn arrange(&mut self) {
-        while let Some(looked) = self.arranger.looking.try_join_next() {
-            for (chain, due) in looked.unwrap_or_default() {
-                // A change that came meanwhile has its own time.
-                if let Some(known) = self.arranger.due.get_mut(&chain)
-                    && known.state == due.state
-                {
-                    *known = due;
-                }
+        let arranger = &mut self.arranger;
+        while let Some(looked) = arranger.looking.try_join_next() {
+            let Ok((chain, next)) = looked else { continue };
+            arranger.busy.remove(&chain);
+            // A change that came meanwhile has its own time.
+            if let Some(known) = arranger.due.get_mut(&chain)
+                && known.state == next.state
+            {
+                *known = next;
             }
         }
-        if !self.arranger.looking.is_empty() {
-            return;
+        for (chain, due) in arranger.next(Instant::now()) {
+            arranger.busy.insert(chain.clone());
+            let context = Arc::clone(&self.context);
+            arranger.looking.spawn(async move {
+                let waits = AtomicBool::new(false);
+                let board = Arc::clone(&context.board);
+                let keeper = Keeper::of(board, "arrange the streams", &chain, due.state.active);
+                keeper.keep(|| context.look_at(&chain, &due, &waits)).await;
+                let waits = waits.into_inner();
+                let at = Instant::now() + if waits { WAITING } else { EVERY };
+                (chain, Due { at, state: due.state, thoroughly: waits })
+            });
         }
-        let now = Instant::now();
-        let due = self.arranger.due.iter().filter(|(_, due)| due.at <= now && due.state.is_deployed());
-        let due: Vec<(ChainName, Due)> = due.map(|(chain, due)| (chain.clone(), due.clone())).collect();
-        if due.is_empty() {
-            return;
-        }
-        let context = Arc::clone(&self.context);
-        self.arranger.looking.spawn(async move {
-            let looked = Mutex::default();
-            let keeper = Keeper::new(Arc::clone(&context.board), "arrange the streams");
-            keeper.keep(|| context.arrange_all(&due, &looked)).await;
-            looked.into_inner().unwrap_or_else(PoisonError::into_inner)
-        });
     }
 }
 
 impl Context {
-    /// Looks at chains, and notes when to look at each again.
-    async fn arrange_all(&self, due: &[(ChainName, Due)], looked: &Mutex<Vec<(ChainName, Due)>>) {
-        for (chain, due) in due {
-            let waits = match self.arrange(chain, due).await {
-                Ok(waits) => waits,
-                Err(error) => {
-                    tracing::debug!(%chain, %error, "the streams were not arranged");
-                    false
-                }
-            };
-            let at = Instant::now() + if waits { WAITING } else { EVERY };
-            let next = Due { at, state: due.state.clone(), thoroughly: waits };
-            looked.lock().unwrap_or_else(PoisonError::into_inner).push((chain.clone(), next));
+    /// Looks at a chain, and notes whether a setting is to be narrowed later.
+    async fn look_at(&self, chain: &ChainName, due: &Due, waits: &AtomicBool) {
+        match self.arrange(chain, due).await {
+            Ok(narrows) => waits.store(narrows, Ordering::Relaxed),
+            Err(error) => tracing::debug!(%chain, %error, "the streams were not arranged"),
         }
     }
 
@@ -108,5 +115,44 @@ impl Context {
             return Ok(false);
         }
         Ok(self.registry.settle(chain, marked.state, Arrange::default()).await?.waits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::name::Revision;
+
+    fn state(live: &[u64]) -> State {
+        let live = live.iter().map(|number| Revision::new(*number)).collect();
+        let (versions, pending) = (BTreeMap::new(), BTreeMap::new());
+        State { active: Revision::new(1), live, reset: None, open: true, versions, pending, wire: None }
+    }
+
+    #[test]
+    fn chains_are_looked_at_in_turn_and_none_twice_at_once() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut arranger = Arranger::default();
+        // The one that has waited for longest comes last by its name.
+        for (number, name) in (0..12).map(|number| (number, format!("c{:02}", 11 - number))) {
+            let due = Due { at: at(number), state: state(&[1]), thoroughly: false };
+            arranger.due.insert(name.parse().expect("valid"), due);
+        }
+        arranger
+            .due
+            .insert("first-deploy".parse().expect("valid"), Due { at: start, state: state(&[]), thoroughly: false });
+        let next = |arranger: &Arranger, seconds| {
+            let next = arranger.next(at(seconds));
+            next.into_iter().map(|(chain, _)| chain.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(next(&arranger, 1), ["c11", "c10"]);
+        assert_eq!(next(&arranger, 99), ["c11", "c10", "c09", "c08", "c07", "c06", "c05", "c04"]);
+        for busy in ["c11", "c09", "c08", "c07", "c06"] {
+            arranger.busy.insert(busy.parse().expect("valid"));
+        }
+        assert_eq!(next(&arranger, 99), ["c10", "c05", "c04"]);
     }
 }

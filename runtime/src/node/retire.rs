@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+
 use super::catalog::{Catalog, Context, Serving};
 use super::tasks::Keeper;
 use crate::broker::BrokerError;
@@ -12,6 +14,9 @@ use crate::name::{ChainName, Revision};
 /// How long a revision is served before it is looked at for retirement: whoever has made it live again is about to put
 /// something into its queues.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
+
+/// Revisions that are looked at side by side: one whose stream does not answer holds up no other.
+const SIDE_BY_SIDE: usize = 8;
 
 impl Catalog {
     /// Retires older revisions that have run empty, in a task of its own: the server may take its time. As with those that
@@ -31,11 +36,12 @@ impl Catalog {
         self.retiring = Some(keeper.spawn(move || {
             let (context, older) = (Arc::clone(&context), older.clone());
             async move {
-                for (chain, revision) in older {
+                let retire = async |(chain, revision): (ChainName, Revision)| {
                     if let Err(error) = context.retire(&chain, revision).await {
                         tracing::debug!(%chain, %revision, %error, "not retired yet");
                     }
-                }
+                };
+                futures_util::stream::iter(older).for_each_concurrent(SIDE_BY_SIDE, retire).await;
             }
         }));
     }
