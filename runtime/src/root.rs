@@ -204,7 +204,8 @@ pub enum RootError {
     #[error(
         "a plain publish to `{}` is stored by the stream `{stream}` of {domain} too, so each item of chain `{chain}` would \
          run there as well; close the leaf node between them, with `deny_imports: \"pcluster.>\"` and \
-         `deny_exports: \"pcluster.>\"` in its remote in the server's `leafnodes`, or give the chain another name",
+         `deny_exports: \"pcluster.>\"` in its remote in the server's `leafnodes`, or give the chain another name; if that one \
+         is meant, name its domain with `{meant}`",
         crate::subject::intake(chain)
     )]
     IntakeShared {
@@ -214,6 +215,8 @@ pub enum RootError {
         stream: String,
         /// Where the stream is, in words.
         domain: String,
+        /// The flag that names its domain.
+        meant: String,
     },
     /// Results or dead letters would be removed.
     #[error(

@@ -1,10 +1,11 @@
 //! How commands reach their server: TLS, logins, contexts of the `nats` program, domains.
 
+use std::io::Write;
 use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
+use crate::support::{Cluster, Process, Run, Server, assert_refused, eventually, probe_chain};
 
 /// A user's nkey: the seed, and the public key that a server knows it by.
 const NKEY: (&str, &str) = (
@@ -110,7 +111,15 @@ fn a_chain_that_another_domain_has_over_a_leaf_node_is_refused() {
             (run(leaf, &[("PCLUSTER_DOMAIN", "hub")], &["status", "far"]).code == Some(0)).then_some(())
         });
     };
-    let says = ["`PCLUSTER_far`", "another JetStream domain", "deny_imports", "deny_exports", "`pcluster.far.in`"];
+    let of = |domain: &str| {
+        let said = [&format!("`PCLUSTER_far` of the domain `{domain}`"), &format!("with `--domain {domain}`")];
+        let said = said.map(String::clone);
+        [said.as_slice(), &["deny_imports", "deny_exports", "`pcluster.far.in`"].map(str::to_owned)].concat()
+    };
+    let assert_says = |run: &Run, domain: &str| {
+        let says = of(domain);
+        assert_refused(run, 1, &says.iter().map(String::as_str).collect::<Vec<_>>());
+    };
     let unfinished = |cluster: &Cluster| {
         let stage = &cluster.status("far")["revisions"][0]["stages"][0];
         stage["queued_messages"].as_u64().unwrap()
@@ -120,7 +129,7 @@ fn a_chain_that_another_domain_has_over_a_leaf_node_is_refused() {
     let mut leaf = Cluster::with_server(Server::with_configuration(&configured("")));
     await_hub(&leaf);
     let file = leaf.file("far.toml", probe_chain("far", &["echo"], "")).display().to_string();
-    assert_refused(&leaf.run(&["deploy", &file]), 1, &says);
+    assert_says(&leaf.run(&["deploy", &file]), "hub");
     assert_refused(&leaf.run(&["status", "far"]), 4, &["far"]);
     leaf.deploy(&probe_chain("near", &["echo"], ""));
     assert_eq!(unfinished(&hub), 0, "looking must store nothing");
@@ -131,10 +140,18 @@ fn a_chain_that_another_domain_has_over_a_leaf_node_is_refused() {
     leaf.ok(&["feed", "far", "1"]);
     assert_eq!((unfinished(&leaf), unfinished(&hub)), (1, 0));
 
+    // One that feeds for long, and is cut off meanwhile.
+    let (mut feeding, mut input) = Process::start_fed(leaf.command(&["feed", "far", "-f", "-", "--format", "ndjson"]));
+    input.write_all(b"2\n").unwrap();
+    eventually("an item is fed", || (unfinished(&leaf) == 2).then_some(()));
     leaf.server.restart_with(&configured(""));
     await_hub(&leaf);
-    for cluster in [&leaf, &hub] {
-        assert_refused(&cluster.run(&["feed", "far", "2"]), 1, &says);
+    input.write_all(b"3\n").unwrap();
+    drop(input);
+    assert_eq!(feeding.ended(), Some(1), "{}", feeding.stderr());
+    assert!(feeding.stderr().contains("of the domain `hub`"), "{}", feeding.stderr());
+    for (cluster, other) in [(&leaf, "hub"), (&hub, "leaf")] {
+        assert_says(&cluster.run(&["feed", "far", "4"]), other);
     }
-    assert_eq!((unfinished(&leaf), unfinished(&hub)), (1, 0));
+    assert_eq!((unfinished(&leaf), unfinished(&hub)), (2, 0));
 }

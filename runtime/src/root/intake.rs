@@ -60,13 +60,26 @@ impl Root {
         if stranger().await?.is_none() {
             return Ok(());
         }
-        refuse(chain, stranger().await?)
+        self.refuse(chain, stranger().await?).await
     }
 
     /// Refuses to feed a chain if another stream than its own listens to its intake.
     pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), RootError> {
         let listening = self.broker.listening(&subject::intake(chain), FEEDING).await?;
-        refuse(chain, beyond(listening, &[subject::work_stream(chain)]))
+        self.refuse(chain, beyond(listening, &[subject::work_stream(chain)])).await
+    }
+
+    async fn refuse(&self, chain: &ChainName, stranger: Option<Listener>) -> Result<(), RootError> {
+        let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
+        let domain = match domain {
+            Some(domain) => Some(domain),
+            None => self.broker.other_domain(&subject::intake(chain), &stream).await?,
+        };
+        let (domain, meant) = match domain {
+            Some(domain) => (format!("the domain `{domain}`"), format!("--domain {domain}")),
+            None => ("another JetStream domain".to_owned(), "--domain".to_owned()),
+        };
+        Err(RootError::IntakeShared { chain: chain.clone(), stream, domain, meant })
     }
 }
 
@@ -78,13 +91,6 @@ fn beyond(mut listening: Vec<Listener>, own: &[String]) -> Option<Listener> {
         }
     }
     listening.pop()
-}
-
-fn refuse(chain: &ChainName, stranger: Option<Listener>) -> Result<(), RootError> {
-    let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
-    let domain =
-        domain.map_or_else(|| "another JetStream domain".to_owned(), |domain| format!("the domain `{domain}`"));
-    Err(RootError::IntakeShared { chain: chain.clone(), stream, domain })
 }
 
 #[cfg(test)]

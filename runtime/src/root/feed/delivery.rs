@@ -20,6 +20,9 @@ const LEARNED: Duration = Duration::from_secs(1);
 /// How long an intake that is open by its chain's state may have nobody who listens to it.
 const UNHEARD: Duration = Duration::from_secs(5);
 
+/// How often to look who else listens to the intake while a feeder feeds: a leaf node may connect at any time.
+const LISTENERS: Duration = Duration::from_secs(10);
+
 /// What a feeder waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -94,13 +97,39 @@ pub(super) struct Delivery {
     looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
     /// The place of what the work stream had stored last before the first item with an id was fed.
     before: tokio::sync::OnceCell<u64>,
+    /// What is known of those who listen to the intake.
+    listeners: Mutex<Listeners>,
+    /// Held by the one that looks who listens.
+    looking: tokio::sync::Mutex<()>,
+}
+
+/// What is known of those who listen to an intake.
+struct Listeners {
+    /// How often the connection was lost before they were looked for.
+    losses: u64,
+    /// When they were looked for.
+    at: Instant,
+    /// The stream of another, its domain and the flag that names it: what a refusal says.
+    refused: Option<[String; 3]>,
+}
+
+/// Whether to look who listens to an intake.
+enum Due {
+    /// Nothing is fed before that: over a new connection others may listen.
+    Now,
+    /// Others may listen since a while ago.
+    Beside,
+    /// Not yet.
+    No,
 }
 
 impl Delivery {
     pub(super) fn new(root: Root, chain: ChainName, shared: Arc<Shared>) -> Self {
         let waits = Waits { broker: root.broker.clone(), waiting: Arc::default(), shared, opened: Instant::now() };
         let (looked, before) = (tokio::sync::Mutex::default(), tokio::sync::OnceCell::new());
-        Self { root, chain, waits, looked, before }
+        let known = Listeners { losses: root.broker.losses(), at: Instant::now(), refused: None };
+        let (listeners, looking) = (Mutex::new(known), tokio::sync::Mutex::default());
+        Self { root, chain, waits, looked, before, listeners, looking }
     }
 
     /// The place of what the work stream had stored last when this was first asked. If the server does not say, 0: feeding waits
@@ -124,15 +153,21 @@ impl Delivery {
         let mut unheard: Option<Instant> = None;
         let mut is_unanswered = false;
         loop {
-            let error = match self.root.broker.publish_at(message).await {
-                Ok((published, place)) => {
-                    self.waits.over();
-                    let is_ours = is_unanswered && place > before;
-                    return Ok(if is_ours { Published::Stored } else { published });
+            let error = if self.is_alone().await? {
+                match self.root.broker.publish_at(message).await {
+                    Ok((published, place)) => {
+                        self.waits.over();
+                        let is_ours = is_unanswered && place > before;
+                        return Ok(if is_ours { Published::Stored } else { published });
+                    }
+                    Err(error) => {
+                        is_unanswered |= matches!(error, PublishError::Unanswered);
+                        error
+                    }
                 }
-                Err(error) => error,
+            } else {
+                PublishError::Unanswered
             };
-            is_unanswered |= matches!(error, PublishError::Unanswered);
             match &error {
                 PublishError::NoStream(_) => {
                     let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));
@@ -156,6 +191,58 @@ impl Delivery {
             }
             wait = (wait * 2).min(AGAIN_MAX);
         }
+    }
+
+    /// Looks from time to time, and after each loss of the connection before anything else is fed, whether another stream listens
+    /// to the intake too, and fails if one does. `false`: that cannot be told yet.
+    async fn is_alone(&self) -> Result<bool, RootError> {
+        let _looking = match self.due()? {
+            Due::No => return Ok(true),
+            Due::Now => self.looking.lock().await,
+            Due::Beside => match self.looking.try_lock() {
+                Ok(looking) => looking,
+                Err(_) => return Ok(true),
+            },
+        };
+        // Another may have looked meanwhile.
+        let is_urgent = match self.due()? {
+            Due::No => return Ok(true),
+            due => matches!(due, Due::Now),
+        };
+        let (broker, losses) = (&self.root.broker, self.root.broker.losses());
+        if !broker.is_connected() {
+            return Ok(!is_urgent);
+        }
+        let checked = self.root.check_intake_to_feed(&self.chain).await;
+        if broker.losses() != losses || checked.as_ref().is_err_and(RootError::is_passing) {
+            return Ok(!is_urgent);
+        }
+        let refused = match &checked {
+            Err(RootError::IntakeShared { stream, domain, meant, .. }) => {
+                Some([stream, domain, meant].map(String::clone))
+            }
+            _ => None,
+        };
+        *self.listeners() = Listeners { losses, at: Instant::now(), refused };
+        checked.map(|()| true)
+    }
+
+    fn due(&self) -> Result<Due, RootError> {
+        let (known, losses) = (self.listeners(), self.root.broker.losses());
+        Ok(match &known.refused {
+            Some(other) if known.at.elapsed() < LEARNED => {
+                let (chain, [stream, domain, meant]) = (self.chain.clone(), other.clone());
+                return Err(RootError::IntakeShared { chain, stream, domain, meant });
+            }
+            Some(_) => Due::Now,
+            None if known.losses != losses => Due::Now,
+            None if known.at.elapsed() >= LISTENERS => Due::Beside,
+            None => Due::No,
+        })
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody should listen to the intake: nobody does while the servers of a cluster elect who does. Fails if the
