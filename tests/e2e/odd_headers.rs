@@ -31,6 +31,9 @@ const ODD: [&[u8]; 22] = [
     b"\xff\xfe\x00\x00",
 ];
 
+/// Counts one more of something, and cannot be read.
+const COUNTED: &[u8] = b"NATS/1.0\r\nNats-Incr: +1\r\nX Customer: ada\r\n\r\n";
+
 /// What a random block is made of.
 const PARTS: [&[u8]; 16] = [
     b"NATS/1.0",
@@ -138,18 +141,30 @@ fn what_is_read_without_being_taken_is_read_whatever_its_headers() {
     let mut raw = RawClient::connect(&cluster);
     cluster.ok(&["feed", "sound", "1"]);
     cluster.pull_all("sound");
+    // Beside what the node counts, something that others do; and what answers as a node does, in front of the node.
+    eventually("the node has counted", || {
+        raw.publish("pcluster.sound.count.1.none.done", COUNTED, b"");
+        assert_eq!(raw.stored(), 1);
+        let status = cluster.status("sound");
+        (status["revisions"][0]["stages"][0]["done"] == 1).then_some(())
+    });
+    for block in [ODD[0], ODD[1], ODD[4], b"NATS/1.0\r\nX: a\r\n\r\n"] {
+        RawClient::connect(&cluster).answer("$SRV.STATS.pcluster-node", block);
+    }
     // A name of a chain that is none, beside those that the node follows.
     for (number, block) in ODD.iter().enumerate() {
         raw.publish("pcluster.odd.out", block, &[u8::try_from(number % 24).unwrap()]);
         raw.publish("pcluster.odd.dead.echo", block, b"\x01");
         raw.publish("pcluster.odd.log.echo.info", block, br#"{"time":"2026-01-01T00:00:00Z","chain":"odd","revision":1,"stage":"echo","level":"info","node":"x","item":"","message":"odd"}"#);
+        raw.publish("pcluster.odd.log.echo.info", block, b"no line");
+        raw.publish("pcluster.odd.log.none", block, b"\xff");
         raw.publish("pcluster.odd.claim.1.echo.work.x", block, b"{}");
         raw.publish(format!("$KV.pcluster_chains.none-{number}"), block, b"{}");
         for subject in ["$SRV.PING", "$SRV.STATS.pcluster-node"] {
             raw.publish_with_reply(subject.as_bytes(), b"no\x0cone", block, b"");
         }
     }
-    assert_eq!(raw.stored(), 5 * ODD.len());
+    assert_eq!(raw.stored(), 7 * ODD.len());
 
     // The node still follows what is deployed, and is found.
     cluster.deploy(&chain("later", "2s"));
@@ -166,6 +181,8 @@ fn what_is_read_without_being_taken_is_read_whatever_its_headers() {
     cluster.ok(&["dead", "show", "odd", "1"]);
     let logs = cluster.ok(&["logs", "odd", "--no-follow", "--json"]);
     assert_eq!(json_lines(&logs).len(), ODD.len());
+    cluster.ok(&["wait", "sound"]);
+    cluster.ok(&["status", "odd"]);
     // What a puller can read it gets, and the rest is passed over and stays.
     cluster.ok(&["feed", "odd", "7"]);
     let pulled = cluster.run(&["pull", "odd", "--all"]);

@@ -8,6 +8,7 @@ use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{Broker, BrokerError};
 use crate::name::{ChainName, Revision, StageName};
@@ -84,8 +85,21 @@ impl Broker {
         let request = json!({ "multi_last": [pattern] }).to_string();
         let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
         reading.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
+        let mut connected = reading.connected();
+        connected.mark_unchanged();
         let mut values = BTreeMap::new();
-        while let Ok(Some(answer)) = tokio::time::timeout(PATIENCE, answers.next()).await {
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = timeout(PATIENCE, answers.next()) => answer,
+                _ = connected.changed() => Ok(None),
+            };
+            let answer = match answer {
+                Ok(Some(answer)) => answer,
+                // One of them has headers that the client library cannot read, and the connection has ended over it.
+                Ok(None) => return self.counters_one_by_one(&pattern).await.map(Some),
+                Err(_) => return Ok(None),
+            };
             match answer.status.map(|status| status.as_u16()) {
                 None => {}
                 // The end of the answer; no message.
@@ -97,7 +111,23 @@ impl Broker {
                 values.insert(name.as_str().to_owned(), read_counter(&answer.payload));
             }
         }
-        Ok(None)
+    }
+
+    /// The same by the server's API, whose answers can be read whatever is stored. A request for each counter.
+    async fn counters_one_by_one(&self, pattern: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
+        let mut values = BTreeMap::new();
+        for name in self.subjects(COUNT_STREAM, pattern).await? {
+            // Others are passed over in any case.
+            if subject::parse_count(&name).is_none() {
+                continue;
+            }
+            let request = json!({ "last_by_subj": name });
+            let stored = self.stored(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
+            if let Some(stored) = stored {
+                values.insert(name, read_counter(&stored.payload));
+            }
+        }
+        Ok(values)
     }
 
     /// Removes the counters of a chain.

@@ -260,7 +260,7 @@ impl Registry {
         let what = || format!("read the entry `{key}` of {CHAINS_BUCKET}");
         let stored = self.broker.stored(CHAINS_STREAM, &request, what).await?;
         Ok(stored.map(|stored| {
-            let removed = stored.headers.contains(OPERATION);
+            let removed = stored.headers().get(OPERATION).is_some();
             Entry { mark: stored.sequence, value: (!removed).then_some(stored.payload) }
         }))
     }

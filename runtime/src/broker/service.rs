@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use async_nats::Message;
+use async_nats::{Message, StatusCode};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub const INCARNATION: &str = "incarnation";
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// How long to wait for one more after the last, once all that are known have answered.
 const NEXT_ANSWER: Duration = Duration::from_millis(300);
+/// How often to ask where an answer has ended the connection.
+const ROUNDS: u32 = 5;
 /// What servers answer with the connections of this account.
 const CONNECTIONS: &str = "$SYS.REQ.ACCOUNT.PING.CONNZ";
 /// The most connections that a server is asked for.
@@ -135,36 +137,19 @@ impl Broker {
     /// Asks all nodes what they do, and the servers which nodes are connected. Gathers the answers that come, for as long as
     /// nodes are missing that are known to be there, but not for longer than they may take.
     ///
+    /// Anyone may answer, and with anything. An answer that the client library cannot read ends the connection and takes with it
+    /// those behind it. So all are asked again then, some times: they do not answer in the same order each time.
+    ///
     /// # Errors
     ///
     /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
     pub async fn nodes(&self) -> Result<Nodes, BrokerError> {
-        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
-        let (nodes_inbox, servers_inbox) = (self.client.new_inbox(), self.client.new_inbox());
-        // Anyone may answer.
-        let (reading, mut nodes) = self.reading().subscribe(nodes_inbox.clone()).await?;
-        let servers = reading.client.subscribe(servers_inbox.clone()).await;
-        let mut servers = servers.map_err(|error| failed(&error))?;
-        let question = format!("$SRV.STATS.{NODE_SERVICE}");
-        let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
-        let asked = reading.client.publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
-        asked.map_err(|error| failed(&error))?;
-        let asked = reading.client.publish_with_reply(question, nodes_inbox, "".into()).await;
-        asked.map_err(|error| failed(&error))?;
         let mut heard = Heard::from_now();
-        loop {
-            tokio::select! {
-                biased;
-                Some(answer) = servers.next() => heard.server(&answer),
-                Some(answer) = nodes.next() => {
-                    // The server itself says that nobody listens.
-                    if answer.status.is_some() {
-                        return Ok(Nodes { silent: Vec::new(), ..heard.nodes() });
-                    }
-                    heard.node(&answer);
-                }
-                () = tokio::time::sleep_until(heard.until()) => break,
+        for _ in 0..ROUNDS {
+            if self.hear(&mut heard).await? {
+                break;
             }
+            heard.again();
         }
         if !heard.has_any() {
             // When the server says nothing, it may be the one that is away.
@@ -174,6 +159,43 @@ impl Broker {
         }
         Ok(heard.nodes())
     }
+
+    /// Asks once. Returns `false` if the connection has ended before all answers were there.
+    async fn hear(&self, heard: &mut Heard) -> Result<bool, BrokerError> {
+        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
+        let (nodes_inbox, servers_inbox) = (self.client.new_inbox(), self.client.new_inbox());
+        let (reading, mut nodes) = self.reading().subscribe(nodes_inbox.clone()).await?;
+        let mut connected = reading.connected();
+        connected.mark_unchanged();
+        let servers = reading.client.subscribe(servers_inbox.clone()).await;
+        let mut servers = servers.map_err(|error| failed(&error))?;
+        let question = format!("$SRV.STATS.{NODE_SERVICE}");
+        let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
+        let asked = reading.client.publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
+        asked.map_err(|error| failed(&error))?;
+        let asked = reading.client.publish_with_reply(question, nodes_inbox, "".into()).await;
+        asked.map_err(|error| failed(&error))?;
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = servers.next() => heard.server(&answer),
+                Some(answer) = nodes.next() => {
+                    if is_nobody(&answer) {
+                        heard.nobody();
+                        return Ok(true);
+                    }
+                    heard.node(&answer);
+                }
+                _ = connected.changed() => return Ok(false),
+                () = tokio::time::sleep_until(heard.until()) => return Ok(true),
+            }
+        }
+    }
+}
+
+/// Returns `true` if the server itself says that nobody listens.
+fn is_nobody(answer: &Message) -> bool {
+    answer.status == Some(StatusCode::NO_RESPONDERS) && answer.payload.is_empty()
 }
 
 /// What was heard of nodes so far.
@@ -201,9 +223,24 @@ impl Heard {
             data: Option<NodeReport>,
         }
         self.last = Some(Instant::now());
-        if let Ok(stats) = serde_json::from_slice::<Stats>(&answer.payload) {
-            self.answered.extend(stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
-        }
+        let stats: Option<Stats> = serde_json::from_slice(&answer.payload).ok();
+        let report = stats.and_then(|stats| stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
+        let Some(report) = report else { return };
+        // Asked again, it answers again.
+        let which = |node: &NodeReport| (node.node.clone(), node.incarnation.clone(), node.pid);
+        self.answered.retain(|known| which(known) != which(&report));
+        self.answered.push(report);
+    }
+
+    /// Nobody listens, whatever is connected.
+    fn nobody(&mut self) {
+        self.last = Some(Instant::now());
+        self.connected.clear();
+    }
+
+    /// All are asked again, and have as much time as before.
+    fn again(&mut self) {
+        self.last = self.last.map(|_| Instant::now());
     }
 
     fn server(&mut self, answer: &Message) {
@@ -280,24 +317,39 @@ impl Broker {
             #[serde(default)]
             metadata: Option<HashMap<String, String>>,
         }
-        let failed = |error: &dyn std::error::Error| BrokerError::other("call the nodes", error);
-        let inbox = self.client.new_inbox();
-        // Anyone may answer.
-        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
-        let question = format!("$SRV.PING.{NODE_SERVICE}");
-        reading.client.publish_with_reply(question, inbox, "".into()).await.map_err(|error| failed(&error))?;
         let mut incarnations = BTreeSet::new();
+        // Anyone may answer, and end the connection by that: see `nodes`.
         let gather = async {
-            while !enough(&incarnations) {
-                let Some(answer) = answers.next().await else { return };
-                if answer.status.is_some() {
-                    return;
+            for _ in 0..ROUNDS {
+                if enough(&incarnations) {
+                    break;
                 }
-                let pong: Option<Pong> = serde_json::from_slice(&answer.payload).ok();
-                incarnations.extend(pong.and_then(|pong| pong.metadata?.remove(INCARNATION)));
+                let inbox = self.client.new_inbox();
+                let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
+                let mut connected = reading.connected();
+                connected.mark_unchanged();
+                let question = format!("$SRV.PING.{NODE_SERVICE}");
+                let asked = reading.client.publish_with_reply(question, inbox, "".into()).await;
+                asked.map_err(|error| BrokerError::other("call the nodes", &error))?;
+                while !enough(&incarnations) {
+                    let answer = tokio::select! {
+                        biased;
+                        answer = answers.next() => answer,
+                        _ = connected.changed() => None,
+                    };
+                    let Some(answer) = answer else { break };
+                    if is_nobody(&answer) {
+                        return Ok::<(), BrokerError>(());
+                    }
+                    let pong: Option<Pong> = serde_json::from_slice(&answer.payload).ok();
+                    incarnations.extend(pong.and_then(|pong| pong.metadata?.remove(INCARNATION)));
+                }
             }
+            Ok(())
         };
-        let _ = tokio::time::timeout(patience, gather).await;
+        if let Ok(gathered) = tokio::time::timeout(patience, gather).await {
+            gathered?;
+        }
         Ok(incarnations)
     }
 }

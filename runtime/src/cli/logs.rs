@@ -68,15 +68,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
     let mut lines = root.logs(&filter).await?;
-    while !args.no_follow || lines.left() > 0 {
-        let record = lines.next().await?;
+    loop {
+        let next = if args.no_follow { lines.next_left().await? } else { Some(lines.next().await?) };
+        let Some(record) = next else { return Ok(()) };
         if context.output.is_json() {
             context.output.line(&record)?;
         } else {
             context.output.data(&show(&record, filter.chain.is_none()))?;
         }
     }
-    Ok(())
 }
 
 /// A line as people read it.

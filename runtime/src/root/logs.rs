@@ -25,6 +25,7 @@ pub struct LogFilter {
 /// Log lines as they come.
 pub struct LogFollower {
     follower: Follower,
+    /// How many messages that were there at the start have not been seen.
     left: u64,
 }
 
@@ -48,10 +49,18 @@ impl Root {
 }
 
 impl LogFollower {
-    /// How many lines that were there at the start have not been seen.
-    #[must_use]
-    pub fn left(&self) -> u64 {
-        self.left
+    /// The next of the lines that were there at the start. `None`: all of them have been seen.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read any more.
+    pub async fn next_left(&mut self) -> Result<Option<LogRecord>, RootError> {
+        while self.left > 0 {
+            if let Some(record) = self.step().await? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
     }
 
     /// The next line, however long it takes.
@@ -61,11 +70,16 @@ impl LogFollower {
     /// If the log cannot be read any more.
     pub async fn next(&mut self) -> Result<LogRecord, RootError> {
         loop {
-            let message = self.follower.next().await?;
-            self.left = self.left.saturating_sub(1);
-            if let Ok(record) = serde_json::from_slice(&message.payload) {
+            if let Some(record) = self.step().await? {
                 return Ok(record);
             }
         }
+    }
+
+    /// What comes next; `None` if it is no line: anyone may publish there.
+    async fn step(&mut self) -> Result<Option<LogRecord>, RootError> {
+        let message = self.follower.next().await?;
+        self.left = self.left.saturating_sub(1);
+        Ok(serde_json::from_slice(&message.payload).ok())
     }
 }

@@ -62,6 +62,31 @@ impl RawClient {
         stored
     }
 
+    /// Answers each question on a subject with a header block, until the server ends.
+    pub fn answer(mut self, subject: &str, block: &'static [u8]) {
+        self.send(format!("SUB {subject} 2\r\n").as_bytes());
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while self.reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let reply = match words.as_slice() {
+                    ["PING"] => {
+                        self.send(b"PONG\r\n");
+                        None
+                    }
+                    ["MSG", _, _, reply, _] | ["HMSG", _, _, reply, _, _] => Some((*reply).to_owned()),
+                    _ => None,
+                };
+                if let Some(reply) = reply {
+                    let size: usize = words[words.len() - 1].parse().unwrap();
+                    self.reader.read_exact(&mut vec![0; size + 2]).unwrap();
+                    self.publish_with_reply(reply.as_bytes(), b"nobody", block, b"{}");
+                }
+                line.clear();
+            }
+        });
+    }
+
     fn send(&mut self, bytes: &[u8]) {
         self.writer.write_all(bytes).unwrap();
     }

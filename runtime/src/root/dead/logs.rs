@@ -37,9 +37,8 @@ impl Root {
             let filter =
                 LogFilter { chain: Some(chain.clone()), stage: Some(stage), level: Level::Trace, from: From::First };
             let mut lines = self.logs(&filter).await?;
-            while lines.left() > 0 {
-                let Ok(record) = tokio::time::timeout(PATIENCE, lines.next()).await else { break };
-                let record = record?;
+            while let Ok(next) = tokio::time::timeout(PATIENCE, lines.next_left()).await {
+                let Some(record) = next? else { break };
                 let key = (record.stage.clone(), record.revision, record.item.clone());
                 for number in numbers.get(&key).into_iter().flatten() {
                     found.entry(*number).or_default().push(record.clone());
