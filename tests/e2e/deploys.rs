@@ -21,7 +21,7 @@ pub fn config(client: &Client, stream: &str) -> Config {
 }
 
 /// The names of all streams, sorted.
-fn streams(client: &Client) -> Vec<String> {
+pub fn streams(client: &Client) -> Vec<String> {
     let mut names: Vec<String> = client.with(async |jetstream| jetstream.stream_names().try_collect().await.unwrap());
     names.sort();
     names

@@ -45,6 +45,7 @@ mod reset;
 mod retry;
 mod room;
 mod servers;
+mod stale;
 mod status;
 mod supervised;
 mod upgrade;

@@ -3,9 +3,19 @@
 //! The server has no update of a stream that compares and swaps: of two who write at once the last one wins, whatever it has
 //! read. So whoever writes looks again afterwards, at the state and at the streams, until both agree; nodes look from time to
 //! time, in case that a client died in between.
+//!
+//! That mends what an update made of an older state does to subjects. It does not bring back messages: one that carries a
+//! narrower limit than the stream has got meanwhile has removed what is beyond it. So the state is read again right before
+//! each update, after the stream was read. Whoever needs wider settings is in the state before it widens the stream: an update
+//! that is made without it was sent before, or right then. And each update is sent once, by a connection that stands. One
+//! without an answer is not sent again but looked for, and decided anew.
+//!
+//! What remains is an update that is on its way, in the network or in a server that is held up, for as long as it takes another
+//! to enter the state, to widen the stream, and to be fed more than the older settings hold.
 
 mod freeze;
 mod kept;
+mod work;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -13,7 +23,9 @@ use std::time::SystemTime;
 use async_nats::jetstream::stream::Config;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
+use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::registry::Registry;
 use super::{Broker, BrokerError, layout};
@@ -47,11 +59,22 @@ pub struct ChainSettings {
     dead: Option<KeptSettings>,
 }
 
+impl ChainSettings {
+    /// The streams of the chain that are not there.
+    #[must_use]
+    pub fn missing(&self, chain: &ChainName) -> BTreeSet<String> {
+        let streams = [
+            (subject::work_stream(chain), self.work.is_none()),
+            (subject::results_stream(chain), self.results.is_none()),
+            (subject::dead_stream(chain), self.dead.is_none()),
+        ];
+        streams.into_iter().filter_map(|(stream, is_missing)| is_missing.then_some(stream)).collect()
+    }
+}
+
 /// What making the streams agree has come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Arranged {
-    /// The streams that were made.
-    pub made: BTreeSet<String>,
     /// Whether a setting is to be narrowed later.
     pub waits: bool,
 }
@@ -96,10 +119,24 @@ impl Registry {
     /// If the server does not allow it, or a stream speaks a wire that this program does not.
     pub async fn settle(&self, chain: &ChainName, mut state: State, how: Arrange) -> Result<Arranged, BrokerError> {
         let mut arranged = Arranged::default();
-        for _ in 0..ROUNDS {
+        let deadline = Instant::now() + self.broker().patience();
+        let mut rounds = 0;
+        while rounds < ROUNDS {
             let revisions = self.revisions(chain, &state).await?;
             arranged.waits = false;
-            let changed = self.broker().arrange(chain, &state, &revisions, how, &mut arranged).await?;
+            let look = Look { registry: self, broker: self.broker(), chain, state: &state, revisions: &revisions, how };
+            let changed = match look.arrange(&mut arranged).await {
+                // What has come of an update without an answer the next look tells.
+                Err(error) if error.is_passing() && Instant::now() < deadline => {
+                    tracing::debug!(%chain, %error, "the streams are looked at again");
+                    tokio::time::sleep(AGAIN_EARLY).await;
+                    true
+                }
+                changed => {
+                    rounds += 1;
+                    changed?
+                }
+            };
             let Some(now) = self.state(chain).await? else { return Ok(arranged) };
             if !changed && now.state.has_streams_of(&state) {
                 return Ok(arranged);
@@ -107,7 +144,7 @@ impl Registry {
             state = now.state;
         }
         tracing::debug!(%chain, "others change the streams as well");
-        Ok(Arranged { waits: true, ..arranged })
+        Ok(Arranged { waits: true })
     }
 
     async fn revisions(&self, chain: &ChainName, state: &State) -> Result<Revisions, BrokerError> {
@@ -185,96 +222,6 @@ impl Broker {
         self.known_stream(chain, &subject::work_stream(chain)).await.map(drop)
     }
 
-    /// Returns whether anything was changed.
-    async fn arrange(
-        &self,
-        chain: &ChainName,
-        state: &State,
-        revisions: &Revisions,
-        how: Arrange,
-        arranged: &mut Arranged,
-    ) -> Result<bool, BrokerError> {
-        let before = how.before.unwrap_or_default();
-        let mut changed = false;
-        for (stream, before) in
-            [(subject::results_stream(chain), before.results), (subject::dead_stream(chain), before.dead)]
-        {
-            let config = |settings: &KeptSettings| {
-                if stream == subject::results_stream(chain) {
-                    layout::results(chain, settings)
-                } else {
-                    layout::dead(chain, settings)
-                }
-            };
-            let wanted = KeptSettings::of(&revisions.active);
-            let (done, replicas) = match self.known_stream(chain, &stream).await? {
-                Some(info) => {
-                    let current = before.unwrap_or_else(|| layout::kept_settings(&info.config));
-                    let (note, held) = (info.note(), info.held());
-                    let needed = revisions.kept;
-                    let answer = KeptSettings::decide(&Question { needed, wanted, current, note, held });
-                    let (settings, note) = if how.drop_kept { (wanted, None) } else { (answer.settings, answer.note) };
-                    arranged.waits |= note.is_some();
-                    let merged = merged(&info, config(&settings), state.wire, note);
-                    (self.update_if_other(&info, merged).await, settings.replicas)
-                }
-                None if how.create => {
-                    let settings = revisions.kept.map_or(wanted, |needed| needed.widest(wanted));
-                    let marked = marked(config(&settings), state.wire);
-                    (self.make(marked, &mut arranged.made).await, settings.replicas)
-                }
-                None => continue,
-            };
-            changed |= done.map_err(|error| super::stream::refusal(chain, replicas, error))?;
-        }
-        changed |= self.arrange_work(chain, state, revisions, how, arranged).await?;
-        if how.create {
-            self.create_pull_consumers(chain).await?;
-        }
-        Ok(changed)
-    }
-
-    async fn arrange_work(
-        &self,
-        chain: &ChainName,
-        state: &State,
-        revisions: &Revisions,
-        how: Arrange,
-        arranged: &mut Arranged,
-    ) -> Result<bool, BrokerError> {
-        let stream = subject::work_stream(chain);
-        let first = &revisions.active.stages[0].name;
-        let config = |settings: &WorkSettings| layout::work(chain, state, first, settings);
-        let (needed, wanted) = (revisions.work, WorkSettings::of(&revisions.active));
-        let Some(info) = self.known_stream(chain, &stream).await? else {
-            if !how.create {
-                return Ok(false);
-            }
-            let mut config = marked(config(&needed.map_or(wanted, |needed| needed.widest(wanted))), state.wire);
-            config.first_sequence = self.first_sequence(chain).await?;
-            return self.make(config, &mut arranged.made).await;
-        };
-        if let Some(rest) = info.frozen_for() {
-            self.await_thaw(chain, &stream, rest).await?;
-            return Ok(true);
-        }
-        let has = layout::work_settings(&info.config);
-        // What was fed meanwhile may need the limit.
-        let before = how.before.and_then(|before| before.work);
-        let current = before.map_or(has, |before| WorkSettings { limit: has.limit, ..before });
-        let (note, held) = (info.note(), info.held());
-        let answer = WorkSettings::decide(&Question { needed, wanted, current, note, held });
-        let merged = |settings| merged(&info, config(settings), state.wire, answer.note.clone());
-        if self.update_if_other(&info, merged(&answer.settings)).await? {
-            return Ok(true);
-        }
-        arranged.waits |= answer.note.is_some();
-        let Some(limit) = WorkSettings::narrower_limit(needed, &answer.settings) else { return Ok(false) };
-        let is_narrowed = self.narrow(merged(&answer.settings), limit).await?;
-        arranged.waits |= !is_narrowed;
-        Ok(is_narrowed)
-    }
-
     /// A stream of a chain; `None` if it is not there.
     async fn known_stream(&self, chain: &ChainName, stream: &str) -> Result<Option<Info>, BrokerError> {
         let what = || format!("tell the state of the stream `{stream}`");
@@ -287,23 +234,92 @@ impl Broker {
         Ok(Some(info))
     }
 
-    /// Changes a stream if it is not as it is to be. Returns whether it was changed.
+    /// Makes a stream. Where another was faster, the next look sees to the rest. Returns `true` if it was made by this.
+    async fn make(&self, config: &Config) -> Result<bool, BrokerError> {
+        match self.create(config).await {
+            Err(error) if error.code() == Some(code::STREAM_EXISTS) => Ok(false),
+            made => made,
+        }
+    }
+}
+
+/// One look at the streams of a chain, to make them agree with a state.
+struct Look<'a> {
+    registry: &'a Registry,
+    broker: &'a Broker,
+    chain: &'a ChainName,
+    state: &'a State,
+    revisions: &'a Revisions,
+    how: Arrange,
+}
+
+impl Look<'_> {
+    /// Returns whether anything was changed.
+    async fn arrange(&self, arranged: &mut Arranged) -> Result<bool, BrokerError> {
+        let before = self.how.before.unwrap_or_default();
+        let mut changed = false;
+        for (stream, before) in
+            [(subject::results_stream(self.chain), before.results), (subject::dead_stream(self.chain), before.dead)]
+        {
+            changed |= self.arrange_kept(&stream, before, arranged).await?;
+        }
+        changed |= self.arrange_work(arranged).await?;
+        if self.how.create {
+            self.broker.create_pull_consumers(self.chain).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn arrange_kept(
+        &self,
+        stream: &str,
+        before: Option<KeptSettings>,
+        arranged: &mut Arranged,
+    ) -> Result<bool, BrokerError> {
+        let (chain, wire) = (self.chain, self.state.wire);
+        let config = |settings: &KeptSettings| {
+            if *stream == subject::results_stream(chain) {
+                layout::results(chain, settings)
+            } else {
+                layout::dead(chain, settings)
+            }
+        };
+        let (needed, wanted) = (self.revisions.kept, KeptSettings::of(&self.revisions.active));
+        let (done, replicas) = match self.broker.known_stream(chain, stream).await? {
+            Some(info) => {
+                let current = before.unwrap_or_else(|| layout::kept_settings(&info.config));
+                let (note, held) = (info.note(), info.held());
+                let answer = KeptSettings::decide(&Question { needed, wanted, current, note, held });
+                let (settings, note) = if self.how.drop_kept { (wanted, None) } else { (answer.settings, answer.note) };
+                arranged.waits |= note.is_some();
+                let merged = merged(&info, config(&settings), wire, note);
+                (self.update_if_other(&info, merged).await, settings.replicas)
+            }
+            None if self.how.create => {
+                let settings = needed.map_or(wanted, |needed| needed.widest(wanted));
+                let marked = marked(config(&settings), wire);
+                (self.broker.make(&marked).await.map(|_| true), settings.replicas)
+            }
+            None => return Ok(false),
+        };
+        done.map_err(|error| super::stream::refusal(chain, replicas, error))
+    }
+
+    /// Changes a stream if it is not as it is to be. Returns whether to look again.
     async fn update_if_other(&self, info: &Info, config: Config) -> Result<bool, BrokerError> {
         if layout::is_like(&info.config, &config) {
             return Ok(false);
         }
-        self.update(&config).await?;
+        if self.is_current().await? {
+            self.broker.update(&config).await?;
+        }
         Ok(true)
     }
 
-    /// Makes a stream. Where another was faster, the next look sees to the rest.
-    async fn make(&self, config: Config, made: &mut BTreeSet<String>) -> Result<bool, BrokerError> {
-        match self.create(&config).await {
-            Ok(true) => drop(made.insert(config.name)),
-            Err(error) if error.code() != Some(code::STREAM_EXISTS) => return Err(error),
-            _ => {}
-        }
-        Ok(true)
+    /// Returns `true` if the streams look the same for the state as it is now.
+    async fn is_current(&self) -> Result<bool, BrokerError> {
+        let now = self.registry.state(self.chain).await?;
+        Ok(now.is_some_and(|now| now.state.has_streams_of(self.state)))
     }
 }
 
@@ -326,6 +342,7 @@ fn marked(config: Config, wire: Option<u32>) -> Config {
 
 fn metadata(mut metadata: HashMap<String, String>, wire: Option<u32>, note: Option<Note>) -> HashMap<String, String> {
     metadata.remove(freeze::KEY);
+    metadata.remove(freeze::NONCE);
     match note {
         Some(note) => metadata.insert(NOTE.to_owned(), note.to_string()),
         None => metadata.remove(NOTE),

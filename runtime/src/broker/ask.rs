@@ -1,7 +1,8 @@
 //! Asking the server: every question is asked again until it is answered, but not for ever.
 //!
-//! Each question that goes through here can be asked twice without harm. That is needed because a server that goes away takes
-//! questions with it, and because in a cluster nobody answers for a stream while its leader is being elected.
+//! Each question that goes through here can be asked twice without harm, but for those of [`Broker::api_once`]. That is needed
+//! because a server that goes away takes questions with it, and because in a cluster nobody answers for a stream while its
+//! leader is being elected.
 
 use std::time::Duration;
 
@@ -75,16 +76,46 @@ impl Broker {
         request: &(impl Serialize + Sync),
         what: impl Fn() -> String,
     ) -> Result<T, BrokerError> {
-        let unreadable = |error: &serde_json::Error| BrokerError::other(what(), error);
-        let json = serde_json::to_vec(request).map_err(|error| unreadable(&error))?;
+        let question = self.api_question(&subject, request, &what)?;
+        self.ask(&question, &what, |answer| read_answer(answer, &what)).await
+    }
+
+    /// The same for what must not arrive late: it is asked once, and not at all unless the connection stands. Without an answer
+    /// nobody knows whether it was done.
+    pub(super) async fn api_once<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        request: &(impl Serialize + Sync),
+        what: impl Fn() -> String,
+    ) -> Result<T, BrokerError> {
+        let question = self.api_question(&subject, request, &what)?;
+        if !self.is_connected() {
+            // The client library would send it as soon as the connection is back, whenever that is.
+            return Err(BrokerError::Unreachable {
+                url: self.url.to_string(),
+                reason: "the connection is lost".to_owned(),
+            });
+        }
+        match self.client.send_request(question.subject.clone(), question.request(AGAIN)).await {
+            Ok(answer) => read_answer(&answer.payload, &what),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::TimedOut => self.unanswered(&question.subject, what(), None, AGAIN),
+                RequestErrorKind::NoResponders => self.no_jetstream(),
+                _ => BrokerError::other(what(), &error),
+            }),
+        }
+    }
+
+    fn api_question(
+        &self,
+        subject: &str,
+        request: &(impl Serialize + Sync),
+        what: &impl Fn() -> String,
+    ) -> Result<Question, BrokerError> {
+        let json = serde_json::to_vec(request).map_err(|error| BrokerError::other(what(), &error))?;
         // A request without parameters must be empty, not `null`.
         let payload = if json == b"null" { Bytes::new() } else { json.into() };
-        let question = Question { subject: format!("{}.{subject}", self.api_prefix), headers: None, payload };
-        let read = |answer: &[u8]| match serde_json::from_slice(answer).map_err(|error| unreadable(&error))? {
-            Response::Ok(answer) => Ok(answer),
-            Response::Err { error } => Err(BrokerError::server(what(), &error)),
-        };
-        self.ask(&question, &what, read).await
+        Ok(Question { subject: format!("{}.{subject}", self.api_prefix), headers: None, payload })
     }
 
     /// Asks until there is an answer that does not only say to come again, and gives what `read` makes of it.
@@ -171,5 +202,13 @@ impl Broker {
             Some(reason) => BrokerError::NoPermission { what, reason },
             None => BrokerError::Timeout(what),
         }
+    }
+}
+
+/// What JetStream's API has answered.
+fn read_answer<T: DeserializeOwned>(answer: &[u8], what: &impl Fn() -> String) -> Result<T, BrokerError> {
+    match serde_json::from_slice(answer).map_err(|error| BrokerError::other(what(), &error))? {
+        Response::Ok(answer) => Ok(answer),
+        Response::Err { error } => Err(BrokerError::server(what(), &error)),
     }
 }

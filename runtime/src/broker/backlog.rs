@@ -1,6 +1,6 @@
 //! What streams and consumers hold, as the server tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::SubjectTransform;
@@ -59,6 +59,8 @@ struct StreamState {
 #[derive(Deserialize)]
 struct StreamConfig {
     subject_transform: Option<SubjectTransform>,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -116,16 +118,24 @@ impl Broker {
         }
     }
 
-    /// The most messages that any subject of a stream holds.
-    pub(super) async fn fullest(&self, stream: &str) -> Result<u64, BrokerError> {
+    /// The most messages that any subject of a stream holds; `None` if its metadata is not as expected, by the answers that say
+    /// what it holds.
+    pub(super) async fn fullest(
+        &self,
+        stream: &str,
+        is_as_expected: impl Fn(&HashMap<String, String>) -> bool,
+    ) -> Result<Option<u64>, BrokerError> {
         let (mut fullest, mut seen) = (0, 0);
         loop {
             let page = self.stream_state(stream, Some((">", seen))).await?;
+            if !is_as_expected(&page.config.metadata) {
+                return Ok(None);
+            }
             let subjects = page.state.subjects.unwrap_or_default();
             seen += subjects.len();
             fullest = subjects.values().copied().fold(fullest, u64::max);
             if subjects.is_empty() || seen >= page.total {
-                return Ok(fullest);
+                return Ok(Some(fullest));
             }
         }
     }

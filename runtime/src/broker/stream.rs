@@ -315,10 +315,11 @@ impl Broker {
         Ok(())
     }
 
+    /// Changes a stream. Asked once: an update that arrives late undoes what others have made of the stream since.
     pub(super) async fn update(&self, config: &Config) -> Result<(), BrokerError> {
         let name = &config.name;
         let what = || format!("change the stream `{name}`");
-        let _: Value = self.api(format!("STREAM.UPDATE.{name}"), config, what).await?;
+        let _: Value = self.api_once(format!("STREAM.UPDATE.{name}"), config, what).await?;
         Ok(())
     }
 }

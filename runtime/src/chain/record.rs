@@ -86,6 +86,10 @@ pub struct Pending {
     /// A subject on which its deployer answers as long as it lives. It is drawn anew for each deploy, and so tells one from
     /// another.
     pub answers: String,
+    /// The streams that were not there before the first of the deploys that are pending together: whoever of them is the last
+    /// to fail removes these.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing: BTreeSet<String>,
     /// Whether the deploy has failed, and its deployer is removing the streams of a chain that has no other revision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
@@ -201,6 +205,7 @@ mod tests {
             by: "ada@home (process 7)".to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             answers: answers.to_owned(),
+            missing: BTreeSet::new(),
             ending: false,
         }
     }

@@ -8,7 +8,7 @@ mod attempt;
 pub mod failpoint;
 mod kept;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use time::OffsetDateTime;
@@ -85,6 +85,7 @@ impl Root {
         let prepared = self.prepare(path).await?;
         let name = &prepared.chain.name;
         self.check_intake_to_deploy(name).await?;
+        let mut made = BTreeSet::new();
         let registry = if let Some(registry) = self.broker.registry().await? {
             if let Some(marked) = registry.state(name).await? {
                 check_version(&registry, &prepared, &marked.state).await?;
@@ -94,7 +95,7 @@ impl Root {
             if !options.force {
                 self.check_kept(&prepared.chain).await?;
             }
-            let made = self.broker.make_kept(&prepared.chain).await?;
+            made = self.broker.make_kept(&prepared.chain).await?;
             match self.broker.create_registry(default::REPLICAS).await {
                 Ok(registry) => registry,
                 Err(error) => {
@@ -104,7 +105,7 @@ impl Root {
             }
         };
         for _ in 0..ROUNDS {
-            let mut attempt = match Attempt::enter(self, &registry, &prepared, options).await? {
+            let mut attempt = match Attempt::enter(self, &registry, &prepared, options, &made).await? {
                 Entered::Pending(attempt) => attempt,
                 Entered::Unchanged(active, open) => {
                     let mut unchanged = deployment(&prepared, active, None, open);

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use super::DEADLINE;
+
 /// What becomes of what is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -25,6 +27,8 @@ pub struct Proxy {
 struct Gate {
     way: Mutex<Way>,
     changed: Condvar,
+    /// What is the last to pass to the server before the way is stalled.
+    last: Mutex<Option<String>>,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -33,6 +37,15 @@ impl Gate {
     fn pass(&self) -> bool {
         let way = self.way.lock().unwrap();
         *self.changed.wait_while(way, |way| *way == Way::Stalled).unwrap() == Way::Open
+    }
+
+    /// Stalls the way if what is about to pass to the server is to be the last, so that no answer to it comes back.
+    fn stall_after(&self, passing: &[u8]) {
+        let mut last = self.last.lock().unwrap();
+        let is_last = |text: &String| passing.windows(text.len()).any(|part| part == text.as_bytes());
+        if last.take_if(|text| is_last(text)).is_some() {
+            self.set(Way::Stalled);
+        }
     }
 
     fn set(&self, way: Way) {
@@ -53,7 +66,12 @@ impl Proxy {
         let server = server.trim_start_matches("nats://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let gate = Gate { way: Mutex::new(Way::Open), changed: Condvar::new(), open: Mutex::default() };
+        let gate = Gate {
+            way: Mutex::new(Way::Open),
+            changed: Condvar::new(),
+            last: Mutex::default(),
+            open: Mutex::default(),
+        };
         let gate = Arc::new(gate);
         let accepting = Arc::clone(&gate);
         thread::spawn(move || {
@@ -71,6 +89,19 @@ impl Proxy {
     /// Lets nothing pass any more. Connections can still be made, and none is closed.
     pub fn stall(&self) {
         self.gate.set(Way::Stalled);
+    }
+
+    /// Lets everything pass up to a message to the server that has this text; that is the last one, and its answer is held up.
+    pub fn stall_after(&self, text: &str) {
+        *self.gate.last.lock().unwrap() = Some(text.to_owned());
+        self.release();
+    }
+
+    /// Waits until that message has passed.
+    pub fn await_stall(&self) {
+        let way = self.gate.way.lock().unwrap();
+        let waited = self.gate.changed.wait_timeout_while(way, DEADLINE, |way| *way != Way::Stalled).unwrap();
+        assert!(!waited.1.timed_out(), "never passed: {:?}", self.gate.last.lock().unwrap());
     }
 
     /// Ends all connections, and lets nothing pass over new ones until it is told to.
@@ -104,14 +135,18 @@ fn connect(gate: &Arc<Gate>, client: TcpStream, server: &str) {
     }
     let (from_client, from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let back = Arc::clone(gate);
-    thread::spawn(move || pump(&back, from_server, client));
-    pump(gate, from_client, server);
+    thread::spawn(move || pump(&back, from_server, client, |_| {}));
+    pump(gate, from_client, server, |passing| gate.stall_after(passing));
 }
 
-fn pump(gate: &Gate, mut from: TcpStream, mut to: TcpStream) {
+fn pump(gate: &Gate, mut from: TcpStream, mut to: TcpStream, before: impl Fn(&[u8])) {
     let mut buffer = [0; 16 << 10];
     while let Ok(read) = from.read(&mut buffer) {
-        if read == 0 || !gate.pass() || to.write_all(&buffer[..read]).is_err() {
+        if read == 0 || !gate.pass() {
+            break;
+        }
+        before(&buffer[..read]);
+        if to.write_all(&buffer[..read]).is_err() {
             break;
         }
     }

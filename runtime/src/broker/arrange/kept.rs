@@ -18,9 +18,13 @@ impl Broker {
     pub async fn make_kept(&self, chain: &Chain) -> Result<BTreeSet<String>, BrokerError> {
         let (settings, mut made) = (KeptSettings::of(chain), BTreeSet::new());
         for config in [layout::results(&chain.name, &settings), layout::dead(&chain.name, &settings)] {
-            if let Err(error) = self.make(config, &mut made).await {
-                self.delete_unused(&made).await?;
-                return Err(crate::broker::stream::refusal(&chain.name, chain.replicas, error));
+            match self.make(&config).await {
+                Ok(true) => drop(made.insert(config.name)),
+                Ok(false) => {}
+                Err(error) => {
+                    self.delete_unused(&made).await?;
+                    return Err(crate::broker::stream::refusal(&chain.name, chain.replicas, error));
+                }
             }
         }
         Ok(made)

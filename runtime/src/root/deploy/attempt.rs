@@ -40,8 +40,6 @@ pub(super) struct Attempt<'a> {
     _answering: Answering,
     /// What the streams had before.
     before: ChainSettings,
-    /// The streams that were not there before.
-    made: BTreeSet<String>,
 }
 
 /// How an attempt began.
@@ -62,21 +60,23 @@ struct Asked {
 }
 
 impl<'a> Attempt<'a> {
-    /// Reserves a revision and enters it as pending into the state.
+    /// Reserves a revision and enters it as pending into the state. `made` are streams that this deploy has made already.
     pub(super) async fn enter(
         root: &'a Root,
         registry: &'a Registry,
         prepared: &'a Prepared,
         options: DeployOptions,
+        made: &BTreeSet<String>,
     ) -> Result<Entered<'a>, RootError> {
         let name = &prepared.chain.name;
         let answering = root.broker.answer().await?;
-        let pending = Pending {
+        let mut pending = Pending {
             version: prepared.chain.version.clone(),
             digest: prepared.digest.clone(),
             by: this_process(),
             since: now(),
             answers: answering.subject().to_owned(),
+            missing: BTreeSet::new(),
             ending: false,
         };
         let started = Instant::now();
@@ -124,6 +124,10 @@ impl<'a> Attempt<'a> {
             };
             after(Step::Reserved);
             let before = root.broker.chain_settings(name).await?;
+            // Others whose deploys are pending may have made those that are there.
+            let others = state.into_iter().flat_map(|state| state.pending.values());
+            let others = others.flat_map(|other| other.missing.iter().cloned());
+            pending.missing = before.missing(name).into_iter().chain(made.iter().cloned()).chain(others).collect();
             let entered = State::entered(state, new.revision, pending.clone());
             if registry.swap_state(name, marked.as_ref(), &entered).await? {
                 after(Step::Entered);
@@ -136,7 +140,6 @@ impl<'a> Attempt<'a> {
                     pending,
                     _answering: answering,
                     before,
-                    made: BTreeSet::new(),
                 })));
             }
             reserved = Some(new);
@@ -182,7 +185,7 @@ impl<'a> Attempt<'a> {
             if !marked.state.awaits(self.new.revision, &self.pending) {
                 return Err(self.lost());
             }
-            self.made.extend(self.registry.settle(&chain.name, marked.state, how).await?.made);
+            self.registry.settle(&chain.name, marked.state, how).await?;
             after(Step::Widened);
             broker.create_registry(chain.replicas).await?;
             let copying = broker.await_replicas(&chain.name).await?;
@@ -273,10 +276,8 @@ impl<'a> Attempt<'a> {
 
     /// Takes back what the attempt has made. What cannot be taken back now, the next deploy takes away.
     pub(super) async fn undo(&self) {
-        let undone = self
-            .root
-            .take_away(self.registry, self.name(), self.new.revision, &self.pending, Some(self.before), &self.made)
-            .await;
+        let revision = self.new.revision;
+        let undone = self.root.take_away(self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
         if let Err(error) = undone {
             tracing::warn!(%error, "something is left of this deploy; the next one takes it away");
         }
@@ -318,7 +319,7 @@ impl Root {
                 let ending = Pending { ending: true, ..own.clone() };
                 let state = State::entered(Some(&marked.state), revision, ending);
                 if registry.swap_state(chain, Some(&marked), &state).await? {
-                    self.take_away(registry, chain, revision, &own, None, &BTreeSet::new()).await?;
+                    self.take_away(registry, chain, revision, &own, None).await?;
                 }
             }
             taken = true;
@@ -326,8 +327,11 @@ impl Root {
         Ok(taken)
     }
 
-    /// Removes a pending revision, its consumers and its manifest; and the streams, if the chain has nothing else. Does nothing
-    /// unless the revision is pending and `own`: it may be live by now, or another's to take away.
+    /// Removes a pending revision, its consumers and its manifest; and the streams that were not there before, if the chain has
+    /// nothing else. Does nothing unless the revision is pending and `own`: it may be live by now, or another's to take away.
+    ///
+    /// Of several that end at once, each leaves the state by comparing and swapping. So one is the last, and finds nothing
+    /// else in the state: it removes the streams before it leaves, while new deploys wait because it is marked as ending.
     async fn take_away(
         &self,
         registry: &Registry,
@@ -335,36 +339,36 @@ impl Root {
         revision: Revision,
         own: &Pending,
         before: Option<ChainSettings>,
-        made: &BTreeSet<String>,
     ) -> Result<(), RootError> {
         let until = Instant::now() + ENDING_OWN;
         let is_own = |marked: &Option<Marked>| marked.as_ref().is_some_and(|marked| marked.state.awaits(revision, own));
-        let alone = loop {
+        loop {
             let marked = registry.state(chain).await?;
             let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
             let state = State::entered(Some(&now.state), revision, Pending { ending: true, ..own.clone() });
             if registry.swap_state(chain, Some(now), &state).await? {
-                break !state.is_deployed() && state.pending.len() == 1;
+                break;
             }
-        };
+        }
         if let Some((_, checked)) = registry.checked(chain, revision).await? {
             self.broker.delete_consumers(&checked, revision).await?;
         }
-        if alone {
-            self.broker.delete_new_streams(chain, made, until).await?;
-        }
         registry.remove_deployed(chain, revision).await?;
+        let mut is_cleared = false;
         loop {
             let marked = registry.state(chain).await?;
             let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
             let state = now.state.left(revision);
-            if !state.is_deployed() && state.pending.is_empty() {
-                if registry.remove_state(chain, now).await? {
+            if state.is_deployed() || !state.pending.is_empty() {
+                if registry.swap_state(chain, Some(now), &state).await? {
+                    let how = Arrange { before, ..Arrange::default() };
+                    registry.settle(chain, state, how).await?;
                     return Ok(());
                 }
-            } else if registry.swap_state(chain, Some(now), &state).await? {
-                let how = Arrange { before, ..Arrange::default() };
-                registry.settle(chain, state, how).await?;
+            } else if !is_cleared {
+                self.broker.delete_new_streams(chain, &own.missing, until).await?;
+                is_cleared = true;
+            } else if registry.remove_state(chain, now).await? {
                 return Ok(());
             }
         }
