@@ -12,6 +12,7 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 
 use crate::broker::Address;
+use crate::file;
 use crate::name::nearest;
 
 /// The name of the settings file.
@@ -369,7 +370,7 @@ fn text(value: &Value) -> String {
 
 fn check_file(path: &Path) -> Result<(), ConfigError> {
     let unreadable = |reason: String| ConfigError::Unreadable { path: path.to_owned(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = file::read_text(path).map_err(|error| unreadable(error.to_string()))?;
     let table: toml::Table = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         unreadable(format!("line {line}: {}", error.message()))

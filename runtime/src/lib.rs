@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`name`], [`chain`], [`subject`], [`frame`], [`log`], [`dead`], [`wire`](mod@wire) | pure: names, manifests, the wire; no I/O |
 //! | [`text`] | pure: text and times as a terminal shows them |
+//! | [`file`](mod@file) | files that are read whole, up to a size |
 //! | [`broker`] | NATS; the only module that names `async_nats` |
 //! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
 //! | [`node`] | takes items and runs them |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod dead;
 pub mod engine;
+pub mod file;
 pub mod frame;
 #[cfg(test)]
 mod fuzz;

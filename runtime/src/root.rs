@@ -41,6 +41,7 @@ use crate::chain::manifest::ManifestError;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, ChainError};
 use crate::engine::inspect::InspectError;
+use crate::file;
 use crate::frame::id::IdError;
 use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
 
@@ -346,8 +347,8 @@ impl Root {
 }
 
 /// Reads a file, and tells one that is not there from one that cannot be read.
-fn read(path: &Path) -> Result<Vec<u8>, RootError> {
-    std::fs::read(path).map_err(|error| match error.kind() {
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, RootError> {
+    file::read(path, max).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => RootError::Missing(path.to_owned()),
         _ => RootError::Read { path: path.to_owned(), reason: error.to_string() },
     })

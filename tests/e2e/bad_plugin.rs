@@ -140,6 +140,21 @@ fn a_task_that_the_plugin_lacks_is_named_with_those_it_has() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused_before_it_fills_the_memory() {
+    let cluster = Cluster::start();
+    cluster.file("chain.toml", "name = \"endless\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nplugin = \"/dev/zero\"");
+    for (arguments, status, says) in [
+        (&["deploy"][..], 1, "cannot read `/dev/zero`: it has more than 256.0 MiB"),
+        (&["inspect", "/dev/zero"], 1, "cannot read `/dev/zero`: it has more than 256.0 MiB"),
+        (&["deploy", "/dev/zero"], 1, "cannot read `/dev/zero`: it has more than 64.0 MiB"),
+        (&["status", "--config", "/dev/zero"], 2, "the settings file `/dev/zero`: it has more than 64.0 MiB"),
+        (&["status", "--creds", "/dev/zero"], 5, "`/dev/zero`: it has more than 64.0 MiB"),
+    ] {
+        assert_refused(&cluster.run(arguments), status, &[says]);
+    }
+}
+
+#[test]
 fn a_chain_for_which_the_server_has_no_room_is_refused_and_leaves_no_chain() {
     let room = |bytes: &str| {
         Cluster::with_server(Server::with_configuration(&format!(

@@ -1,10 +1,12 @@
 //! Where the server is and how to log in.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use async_nats::{ConnectOptions, ServerAddr};
 
 use super::BrokerError;
+use crate::file;
 
 /// Where the server is and how to log in.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +84,7 @@ impl Address {
             // Read here, because the library's error says the path and the reason in its own words.
             Some(path) => {
                 let failed = |reason: String| BrokerError::Credentials { path: path.clone(), reason };
-                let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+                let text = read_text(path).await.map_err(|error| failed(error.to_string()))?;
                 options.credentials(&text).map_err(|error| failed(error.to_string()))
             }
         }
@@ -104,9 +106,15 @@ impl Address {
 }
 
 /// Reads a file that is needed to connect. The library reads it too, but does not say which one it cannot read.
-async fn read(what: &'static str, path: &std::path::Path) -> Result<String, BrokerError> {
-    let failed = |error: std::io::Error| BrokerError::File { what, path: path.to_owned(), reason: error.to_string() };
-    tokio::fs::read_to_string(path).await.map_err(failed)
+async fn read(what: &'static str, path: &Path) -> Result<String, BrokerError> {
+    let failed = |error: io::Error| BrokerError::File { what, path: path.to_owned(), reason: error.to_string() };
+    read_text(path).await.map_err(failed)
+}
+
+/// Reads a file where it may block nobody else.
+async fn read_text(path: &Path) -> io::Result<String> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || file::read_text(&path)).await.map_err(io::Error::other)?
 }
 
 fn without_password(url: &str) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::NotFound;
 use crate::engine::inspect::{TaskDescription, inspect};
+use crate::file;
 use crate::name::Digest;
 
 /// Show the tasks of a plugin, with their documentation and types, and the memory it starts with
@@ -24,7 +25,7 @@ pub struct Args {
 /// If the file is not a plugin that can be run.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let shown = args.file.display();
-    let bytes = std::fs::read(&args.file).map_err(|error| match error.kind() {
+    let bytes = file::read(&args.file, file::PLUGIN_MAX).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => anyhow::Error::new(NotFound(format!("there is no file `{shown}`"))),
         _ => anyhow::anyhow!("cannot read `{shown}`: {error}"),
     })?;

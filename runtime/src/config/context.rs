@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::file;
 use crate::name::nearest;
 
 /// What stands for the context that `nats context select` has chosen.
@@ -31,7 +32,7 @@ pub(super) fn read(name: &str, folder: &Path, home: Option<&Path>) -> Result<BTr
     let name = if name == SELECTED { selected(folder)? } else { name.to_owned() };
     let contexts = folder.join("context");
     let path = contexts.join(format!("{name}.json"));
-    let text = match std::fs::read_to_string(&path) {
+    let text = match file::read_text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(unknown(&name, &contexts)),
         Err(error) => return Err(format!("cannot read `{}`: {error}", path.display())),

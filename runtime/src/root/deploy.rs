@@ -21,6 +21,7 @@ use crate::chain::manifest::Manifest;
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
 use crate::engine::inspect::inspect;
+use crate::file;
 use crate::name::{ChainName, Digest, Revision, Version};
 use crate::text;
 use crate::wire::WIRE;
@@ -158,9 +159,9 @@ impl Root {
         let mut plugins = BTreeMap::new();
         for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
             let (digest, bytes) = match &stage.plugin {
-                Plugin::File(file) => {
-                    let file = path.parent().unwrap_or(Path::new("")).join(file);
-                    let bytes = super::read(&file)?;
+                Plugin::File(name) => {
+                    let plugin = path.parent().unwrap_or(Path::new("")).join(name);
+                    let bytes = super::read(&plugin, file::PLUGIN_MAX)?;
                     (Digest::of(&bytes), bytes)
                 }
                 Plugin::Stored(digest) => {
@@ -254,7 +255,7 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
 
 fn read_text(path: &Path) -> Result<String, RootError> {
     let failed = |reason: String| RootError::Read { path: path.to_owned(), reason };
-    let bytes = super::read(path)?;
+    let bytes = super::read(path, file::TEXT_MAX)?;
     String::from_utf8(bytes)
         .map_err(|error| failed(format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to())))
 }
