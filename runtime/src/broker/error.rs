@@ -9,10 +9,15 @@ use crate::name::ChainName;
 use crate::wire::WireError;
 
 /// What to do when the server has no room.
-pub(super) const MORE_ROOM: &str = "give it more room with `max_file_store` in its configuration";
+pub(super) const MORE_ROOM: &str =
+    "give it more room with `max_file_store` in its configuration, or its account with `max_file`";
 
 /// What to do when the server lets a consumer hand out too few messages.
 const MORE_IN_FLIGHT: &str = "a million items may wait for their back-off; allow as many with `max_ack_pending` below `limits` in its configuration";
+
+/// What to do when the account has as many streams as it may, or a stream or the account as many consumers.
+const MORE_OF_THEM: &str =
+    "allow the account more with `max_streams` and `max_consumers` in the server's configuration";
 
 /// JetStream's error codes that mean something here, from the server's `errors.json`.
 pub(super) mod code {
@@ -32,6 +37,8 @@ pub(super) mod code {
     pub const STREAM_EXISTS: u64 = 10058;
     /// No room: resource limits exceeded for the account; insufficient resources; insufficient storage.
     pub const NO_ROOM: [u64; 3] = [10002, 10023, 10047];
+    /// As many as there may be: consumers; streams.
+    pub const AT_MOST: [u64; 2] = [10026, 10027];
     /// More replicas than there are servers to hold them: no suitable peers for placement; not in a cluster.
     pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
     /// The stream could not store a message: a limit of it is reached, or the disk is full.
@@ -211,6 +218,7 @@ impl BrokerError {
         let text = text.split(" (code ").next().unwrap_or(&text);
         let description = match code {
             _ if code::NO_ROOM.contains(&code) => format!("{text}; {MORE_ROOM}"),
+            _ if code::AT_MOST.contains(&code) => format!("{text}; {MORE_OF_THEM}"),
             code::IN_FLIGHT_LIMIT => format!("{text}; {MORE_IN_FLIGHT}"),
             _ => text.to_owned(),
         };
@@ -279,6 +287,18 @@ mod tests {
         assert!(server(10008).is_passing() && BrokerError::Timeout("ask".to_owned()).is_passing());
         assert!(!server(code::STREAM_NOT_FOUND).is_passing() && !server(code::NO_ROOM[0]).is_passing());
         assert!(BrokerError::Timeout("ask".to_owned()).is_connection());
+    }
+
+    #[test]
+    fn what_the_server_has_too_little_of_is_named_with_the_setting_that_gives_more() {
+        for (code, settings) in
+            [(10047, &["`max_file_store`", "`max_file`"]), (10027, &["`max_streams`", "`max_consumers`"])]
+        {
+            let answer = format!(r#"{{"code":400,"err_code":{code},"description":"too much"}}"#);
+            let answer: jetstream::Error = serde_json::from_str(&answer).expect("an error as the server writes it");
+            let said = BrokerError::server("make the stream".to_owned(), &answer).to_string();
+            assert!(settings.iter().all(|setting| said.contains(setting)), "{said}");
+        }
     }
 
     #[test]
