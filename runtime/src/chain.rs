@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::frame::format::Format;
 use crate::name::{ChainName, DIGEST_PREFIX, Digest, DigestError, NameError, StageName, Version};
 use crate::wire;
+use bounds::STAGES_MAX;
 use isolation::Reuse;
 use manifest::Manifest;
 use reader::Reader;
@@ -159,6 +160,9 @@ pub enum ChainError {
     /// No stage.
     #[error("the chain has no stage; add at least one `[[stage]]`")]
     NoStage,
+    /// More stages than a chain may have.
+    #[error("the chain has {0} stages; {STAGES_MAX} is the most: the server keeps three consumers for each")]
+    TooManyStages(usize),
     /// Two stages share a name.
     #[error("two stages are named `{0}`; a stage's name must be its own")]
     DuplicateStage(StageName),
@@ -198,6 +202,9 @@ impl Chain {
         let version: Version = manifest.version.parse()?;
         if manifest.stages.is_empty() {
             return Err(ChainError::NoStage);
+        }
+        if manifest.stages.len() > STAGES_MAX && !is_deployed {
+            return Err(ChainError::TooManyStages(manifest.stages.len()));
         }
         let is_old = is_deployed && manifest.wire.is_none_or(|wire| wire < wire::WIRE);
         let mut names = BTreeSet::new();
@@ -372,5 +379,18 @@ mod tests {
     fn a_chain_needs_a_stage_and_a_proper_name() {
         assert_eq!(chain("name = \"a\"\nversion = \"1\"").expect_err("none"), ChainError::NoStage);
         assert!(matches!(chain("name = \"A\"\nversion = \"1\""), Err(ChainError::Name(_))));
+    }
+
+    #[test]
+    fn a_chain_has_at_most_as_many_stages_as_the_server_can_have_consumers_for() {
+        let manifest = |stages: usize| {
+            let stage = |number| format!("[[stage]]\nname = \"s{number}\"\nplugin = \"p.wasm\"\n");
+            let stages: String = (0..stages).map(stage).collect();
+            Manifest::from_toml(&format!("name = \"a\"\nversion = \"1\"\n{stages}")).expect("the right shape")
+        };
+        assert_eq!(Chain::new(&manifest(256)).expect("valid").stages.len(), 256);
+        let error = Chain::new(&manifest(257)).expect_err("too many").to_string();
+        assert!(error.starts_with("the chain has 257 stages; 256 is the most: "), "{error}");
+        assert_eq!(Chain::stored(&manifest(257)).expect("deployed before there was a bound").stages.len(), 257);
     }
 }

@@ -15,6 +15,10 @@ use crate::broker::Address;
 use crate::file;
 use crate::name::nearest;
 
+/// The most bytes of a node's name, which are more than a host's name has. It is in the headers of each result and several times in
+/// those of a dead letter.
+const NODE_MAX: usize = 255;
+
 /// The name of the settings file.
 pub const FILE: &str = "pcluster.toml";
 /// What the variables in the environment start with.
@@ -234,6 +238,10 @@ impl Settings {
         let node = value("node");
         if node.is_empty() || node.chars().any(|character| character.is_control() || character.is_whitespace()) {
             return Err(wrong("node", format!("`{node}` cannot be a name; write one without spaces")));
+        }
+        if node.len() > NODE_MAX {
+            let problem = format!("a name of {} bytes; {NODE_MAX} is the most: each result carries it", node.len());
+            return Err(wrong("node", problem));
         }
         if value("nats").is_empty() {
             return Err(wrong("nats", "empty; write a URL like \"nats://127.0.0.1:4222\"".to_owned()));

@@ -47,6 +47,7 @@ fn wrong_usage_has_a_status_of_its_own_and_needs_no_server() {
             "the id `pcluster.1.9.0` begins with `pcluster.`, which is for",
         ),
         (&["feed", "a", "1", "--id", "a b"], "the id must have at least one character, and no spaces"),
+        (&["feed", "a", "1", "--id", &"x".repeat(1_025)], "the id has 1025 bytes; 1024 is the most: "),
         (&["pull", "a", "--all", "-n", "1"], "the argument '--all' cannot be used with '--number <N>'"),
         (&["pull", "a", "--raw", "--meta"], "cannot be used with"),
         (&["pull", "a", "-t", "soon"], "not a duration; write one like 500ms, 30s or 5m"),
@@ -101,6 +102,11 @@ fn settings_that_cannot_be_are_named_with_their_source() {
         ("PCLUSTER_GRACE", "soon", "the setting `grace` from environment PCLUSTER_GRACE: `soon` is not a duration"),
         ("PCLUSTER_INSTANCES", "0", "the setting `instances` from environment PCLUSTER_INSTANCES: `0` is not a number"),
         ("PCLUSTER_NODE", "a b", "the setting `node` from environment PCLUSTER_NODE: `a b` cannot be a name"),
+        (
+            "PCLUSTER_NODE",
+            &"x".repeat(256),
+            "PCLUSTER_NODE: a name of 256 bytes; 255 is the most: each result carries it",
+        ),
         ("PCLUSTER_LOG", "loud", "the log filter `loud` is not known; write a level like \"info\""),
     ] {
         let mut command = cluster.command(&["status"]);

@@ -134,6 +134,8 @@ pub(super) const BACKOFF: Bounds<Duration> = Bounds {
     why_greatest: "the item is in the queue all the while",
 };
 /// How many of them
+/// The most stages of a chain.
+pub(super) const STAGES_MAX: usize = 256;
 const BACKOFFS_MAX: usize = 100;
 
 impl<T: PartialOrd + Copy> Bounds<T> {

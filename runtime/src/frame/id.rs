@@ -10,12 +10,19 @@ use std::fmt;
 /// What the keys begin with that nodes store messages under.
 const OF_NODES: &str = "pcluster.";
 
+/// The most bytes of the id of an item that is fed. It is in the headers of all that comes of the item, three bytes for some of its
+/// characters, and dead letters leave out what is longer where they have no room.
+const ID_MAX: usize = 1 << 10;
+
 /// Why a text cannot be the id of an item that is fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// It is empty, or holds what a header cannot.
     #[error("the id must have at least one character, and no spaces or line breaks")]
     Malformed,
+    /// It is longer than what comes of the item can carry.
+    #[error("the id has {0} bytes; {ID_MAX} is the most: all that comes of the item carries it")]
+    TooLong(usize),
     /// It could be taken for the key of a node.
     #[error("the id `{0}` begins with `{OF_NODES}`, which is for the keys that nodes use; choose another")]
     Reserved(String),
@@ -29,6 +36,9 @@ pub enum IdError {
 pub fn check_fed_id(id: &str) -> Result<(), IdError> {
     if id.is_empty() || id.chars().any(|character| character.is_control() || character == ' ') {
         return Err(IdError::Malformed);
+    }
+    if id.len() > ID_MAX {
+        return Err(IdError::TooLong(id.len()));
     }
     if id.starts_with(OF_NODES) { Err(IdError::Reserved(id.to_owned())) } else { Ok(()) }
 }
@@ -233,6 +243,8 @@ mod tests {
         for id in ["pcluster.", "pcluster.1.9.0", "pcluster.dead.4"] {
             assert_eq!(check_fed_id(id), Err(IdError::Reserved(id.to_owned())));
         }
+        assert_eq!(check_fed_id(&"a".repeat(ID_MAX)), Ok(()));
+        assert_eq!(check_fed_id(&"ä".repeat(ID_MAX)), Err(IdError::TooLong(2 * ID_MAX)));
     }
 
     #[test]
