@@ -1,6 +1,7 @@
 //! Nodes: they come and go in order, and trouble with one chain or one folder is no trouble for the rest.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -223,4 +224,24 @@ fn a_node_without_a_usable_cache_folder_says_so_and_works() {
     assert_eq!(cluster.pull_all("uncached"), [1]);
     let empty = cluster.node_with("b", &["--cache", ""]);
     assert!(!empty.stderr().contains("cache folder"), "{}", empty.stderr());
+}
+
+#[test]
+fn a_node_may_have_as_many_files_open_as_the_system_allows_it() {
+    let cluster = Cluster::start();
+    let node = cluster.command(&["node", "--name", "a"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 100; exec \"$0\" \"$@\""]).arg(node.get_program()).args(node.get_args());
+    command.current_dir(cluster.path("."));
+    for (name, value) in node.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let node = Process::start(command);
+    node.said("ready: serving");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.id())).unwrap();
+    let limit: Vec<&str> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    let [.., soft, hard, _files] = limit[..] else { panic!("{limits}") };
+    assert_eq!(soft, hard);
+    assert_ne!(soft, "100");
 }

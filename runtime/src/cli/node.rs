@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
 use super::{Context, compile, whole};
@@ -86,6 +88,7 @@ pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
         Ok(true) => PathBuf::from(SELF),
         _ => std::env::current_exe()?,
     };
+    allow_open_files();
     let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
     Ok(Engine::new(&EngineSettings {
         instances: settings.instances,
@@ -93,6 +96,16 @@ pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
     })?)
+}
+
+/// Lets this process have as many files open as the system allows it. Each plugin that is loaded is one, and what a process may have
+/// unless it asks is often a thousand.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
 }
 
 /// Runs the command.
