@@ -5,6 +5,10 @@
 //! the incarnation of the node that had the frame, and that costs nothing as long as attempts are left. Before a frame is given
 //! up or put into quarantine for its attempts, the nodes in question are called: the attempts of those that answer are struck
 //! out. One that does not answer may be cut off still, so a frame is given up only after a while of silence.
+//!
+//! Who had a frame may not be known at all: the notes cannot be read for a while, or are gone. Nobody can be called then, and what
+//! cannot be known is not held against the items: such a time is no attempt. So that an item which nodes do die of cannot go on
+//! for ever, it soon runs in quarantine, and of very many such times the later ones count.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,6 +27,10 @@ use crate::subject::Lane;
 
 /// After this many suspicions an item runs in quarantine, even if its nodes live: something is wrong around it.
 const SUSPICIONS_MAX: u64 = 20;
+/// After this many suspicions, a time of which nobody can know who had the frame is an attempt after all.
+const UNKNOWN_MAX: u64 = 10;
+/// After this many such times at once an item runs in quarantine, whatever its attempts: it may be what its nodes died of.
+const UNKNOWN_IN_COMPANY: u64 = 2;
 /// The most suspicions that are noted by name.
 const NOTED_MAX: u64 = 24;
 /// How long a node may be silent before a frame is given up for its death: this many times `ack_wait`, but no less than
@@ -157,17 +165,24 @@ impl Taken {
     }
 
     /// Notes each time that the frame was handed out before as an attempt. Whoever has a frame says so before it runs; a time
-    /// of which nobody says so, though nodes can, was no attempt.
+    /// of which nobody says so, though nodes can, was no attempt. Nor is one of which that cannot be known, as long as there were
+    /// few suspicions.
     pub(super) fn note_suspicions(&mut self, now: impl Fn() -> String) {
         let time = now();
         let first = self.attempt - self.deaths;
-        let (mut number, mut lost) = (first, 0);
+        let (mut number, mut lost, mut unknown) = (first, 0, 0);
         let mut noted = Vec::new();
         for attempt in first..self.attempt {
             let holder = self.holder(attempt);
-            if holder.is_none() && self.holders.is_complete() {
-                lost += 1;
-                continue;
+            if holder.is_none() {
+                if self.holders.is_complete() {
+                    lost += 1;
+                    continue;
+                }
+                if self.cleared + lost + unknown < UNKNOWN_MAX {
+                    unknown += 1;
+                    continue;
+                }
             }
             noted.push(Attempt {
                 attempt: number,
@@ -181,9 +196,10 @@ impl Taken {
         }
         let skip = noted.len().saturating_sub(usize::try_from(NOTED_MAX).unwrap_or(usize::MAX));
         self.history.extend(noted.into_iter().skip(skip));
-        self.attempt -= lost;
-        self.deaths -= lost;
-        self.cleared += lost;
+        self.attempt -= lost + unknown;
+        self.deaths -= lost + unknown;
+        self.cleared += lost + unknown;
+        self.unknown = unknown;
     }
 
     /// The incarnations of nodes that may have died with these items in hand.
@@ -235,8 +251,8 @@ fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
         return taken.len() > 1 && taken.attempt <= attempts;
     }
     let deaths = taken.all_deaths();
-    let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX && taken.attempt <= attempts;
-    is_odd || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
+    let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX || taken.unknown >= UNKNOWN_IN_COMPANY;
+    is_odd && taken.attempt <= attempts || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
 }
 
 #[cfg(test)]
@@ -263,6 +279,7 @@ mod tests {
             attempt: failed + deaths + 1,
             deaths,
             cleared: 0,
+            unknown: 0,
             delivered: deaths + 1,
             holders,
             history: (1..=failed).map(error).collect(),
@@ -327,12 +344,39 @@ mod tests {
     }
 
     #[test]
-    fn a_time_of_which_nobody_says_that_he_had_the_frame_counts_only_where_nobody_could_say_so() {
-        for (is_complete, attempt, cleared) in [(true, 2, 2), (false, 4, 0)] {
+    fn a_time_of_which_nobody_says_that_he_had_the_frame_is_no_attempt_whether_he_could_say_so_or_not() {
+        for (is_complete, unknown) in [(true, 0), (false, 2)] {
             let mut frame = taken(3, 0, Holders::of(&[(2, "b", "B")], is_complete));
             note(&mut frame);
-            assert_eq!((frame.attempt, frame.cleared), (attempt, cleared), "{is_complete}");
-            assert!(told(&frame).iter().any(|(_, incarnation, _)| *incarnation == Some("B")));
+            assert_eq!((frame.attempt, frame.deaths, frame.cleared), (2, 1, 2), "{is_complete}");
+            assert_eq!((frame.unknown, told(&frame)), (unknown, vec![(1, Some("B"), "node")]), "{is_complete}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_know_leads_to_quarantine_and_ends_an_item_only_after_many_times() {
+        for attempts in [1, 3, 5] {
+            // As the item is handed out again and again, to nodes that say nothing and are never heard of again.
+            let (mut lane, mut cleared, mut attempt, mut delivered) = (Lane::Work, 0, 1, 1);
+            let (mut in_company, mut times) = (0, 0);
+            loop {
+                let mut frame = taken(delivered - 1, attempt - 1, Holders::default());
+                (frame.lane, frame.cleared) = (lane, cleared);
+                note(&mut frame);
+                times += 1;
+                if wants_quarantine(&frame, attempts) {
+                    (lane, cleared, attempt, delivered) = (Lane::Alone, frame.cleared, frame.attempt, 1);
+                    continue;
+                }
+                if frame.attempt > attempts {
+                    break;
+                }
+                in_company += u64::from(lane == Lane::Work);
+                delivered += 1;
+                assert!(times < 100, "an end");
+            }
+            assert_eq!((lane, in_company), (Lane::Alone, UNKNOWN_IN_COMPANY), "{attempts}");
+            assert_eq!(times, UNKNOWN_MAX + attempts + 2, "{attempts}");
         }
     }
 
@@ -363,7 +407,7 @@ mod tests {
     fn a_frame_that_came_very_often_keeps_a_short_history() {
         let mut frame = taken(1_000, 0, Holders::default());
         note(&mut frame);
-        assert_eq!((frame.history.len() as u64, frame.attempt), (NOTED_MAX, 1_001));
-        assert_eq!(frame.history.last().map(|attempt| attempt.attempt), Some(1_000));
+        assert_eq!((frame.history.len() as u64, frame.attempt), (NOTED_MAX, 1_001 - UNKNOWN_MAX));
+        assert_eq!(frame.history.last().map(|attempt| attempt.attempt), Some(1_000 - UNKNOWN_MAX));
     }
 }

@@ -30,8 +30,10 @@ pub struct Taken {
     pub attempt: u64,
     /// How many of the attempts before ended without a word: their nodes died, or were cut off. See `suspicion`.
     pub deaths: u64,
-    /// How often it was handed out to a node that is known to live, or to none. None of these was an attempt.
+    /// How often it was handed out to a node that is known to live, to none, or to nobody knows whom. None of these was an attempt.
     pub cleared: u64,
+    /// Of these, the times since it was put here of which nobody can know who had it in hand.
+    pub unknown: u64,
     /// How often it was handed out, this time included.
     pub delivered: u64,
     /// Who had it in hand the times before.
@@ -88,6 +90,7 @@ impl Taken {
             attempt,
             deaths,
             cleared: number(header::SUSPICIONS).unwrap_or(0),
+            unknown: 0,
             delivered: delivery.delivered,
             holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
