@@ -64,6 +64,9 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// The longest wait between two tries to connect again.
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How often to look whether a lost connection is back.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// A checked connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -181,6 +184,13 @@ impl Broker {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Waits until the connection stands.
+    pub async fn stands(&self) {
+        while !self.is_connected() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Returns `true` if the connection is gone for good: the client library's task has ended, as it does by a panic.

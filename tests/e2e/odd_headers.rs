@@ -136,6 +136,49 @@ fn headers_that_cannot_be_read_harm_neither_the_node_nor_another_chain() {
 }
 
 #[test]
+fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
+    const GOOD: u16 = 3_000;
+    const EVERY: u16 = 100;
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&chain("shared", "1s"));
+    let _nodes = ["a", "b", "c"].map(|name| cluster.node(name));
+    let unreadable: [&[u8]; 3] = [ODD[0], ODD[1], ODD[2]];
+    let mut raw = RawClient::connect(&cluster);
+    let mut odd = 0;
+    for number in 0..GOOD {
+        if number % EVERY == 0 {
+            odd += 1;
+            raw.publish("pcluster.shared.in", unreadable[odd % 3], &[0x18, u8::try_from(100 + odd).unwrap()]);
+        }
+        let item = [&[0x19][..], &(1_000 + number).to_be_bytes()].concat();
+        raw.publish("pcluster.shared.in", b"NATS/1.0\r\n\r\n", &item);
+    }
+    assert_eq!(raw.stored(), usize::from(GOOD) + odd);
+    eventually("the chain is empty", || (client.count("PCLUSTER_shared") == 0).then_some(()));
+
+    // With a single attempt, an item that had lost one would be a letter.
+    let letters = client.all_items("PCLUSTER_shared_DEAD");
+    let mut buried: Vec<ciborium::Value> = letters.iter().map(crate::support::Message::item).collect();
+    buried.sort_by_key(|item| item.as_integer());
+    assert_eq!(buried, (0..odd).map(|number| ciborium::Value::from(101 + number)).collect::<Vec<_>>());
+    assert!(letters.iter().all(|letter| letter.header("Pcluster-Failure") == "undecodable"));
+    let mut results = client.all_items("PCLUSTER_shared_OUT");
+    results.sort_by_key(|result| result.item().as_integer());
+    let results: Vec<ciborium::Value> = results.iter().map(crate::support::Message::item).collect();
+    assert_eq!(results, (0..GOOD).map(|number| ciborium::Value::from(1_000 + number)).collect::<Vec<_>>());
+
+    // In a stream that is made anew, places begin anew.
+    client.with(async |jetstream| jetstream.delete_stream("PCLUSTER_shared").await.unwrap());
+    cluster.ok(&["start", "shared"]);
+    for block in unreadable {
+        raw.publish("pcluster.shared.in", block, b"\x18\x1f");
+    }
+    assert_eq!(raw.stored(), 3);
+    eventually("they are buried", || (client.items_now("PCLUSTER_shared_DEAD") == odd + 3).then_some(()));
+}
+
+#[test]
 fn what_is_read_without_being_taken_is_read_whatever_its_headers() {
     let (cluster, client, mut node) = node_and_clients();
     let mut raw = RawClient::connect(&cluster);

@@ -39,8 +39,10 @@ pub enum Look {
 }
 
 /// How far a consumer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
+    /// When it was made, as the server writes it. Of another one, no place means the same.
+    pub created: String,
     /// All up to this place is acknowledged.
     pub acknowledged: u64,
     /// All up to this place was handed out at least once.
@@ -81,6 +83,8 @@ impl Broker {
     pub async fn reach(&self, stream: &str, consumer: &str) -> Result<Reach, BrokerError> {
         #[derive(Deserialize)]
         struct Info {
+            #[serde(default)]
+            created: String,
             delivered: Place,
             ack_floor: Place,
         }
@@ -90,7 +94,8 @@ impl Broker {
         }
         let what = || format!("tell the state of the consumer `{consumer}`");
         let info: Info = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await?;
-        Ok(Reach { acknowledged: info.ack_floor.stream_seq, handed_out: info.delivered.stream_seq })
+        let (acknowledged, handed_out) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
+        Ok(Reach { created: info.created, acknowledged, handed_out })
     }
 
     /// Looks at what a consumer has handed out of a stream, and lets it pass over what cannot be read: that stays in the stream and

@@ -14,7 +14,7 @@ use super::memory::Asked;
 use super::orphan;
 use super::outcome::Hop;
 use super::turns::Turns;
-use super::unread::Found;
+use super::unread::{Found, Known};
 use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
@@ -60,7 +60,7 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
                 unchecked: Vec::new(),
                 phase: phase.clone(),
                 told: told.clone(),
-                looked: 0,
+                known: Known::default(),
                 careful_until: None,
             },
             open,
@@ -109,13 +109,13 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
                 () = left_run(&mut phase) => break,
             },
             Ended::Broken => {
-                let mut looked = worker.looked;
+                let mut known = std::mem::take(&mut worker.known);
                 let found = tokio::select! {
-                    found = worker.look(&mut looked) => found,
+                    found = worker.look(&mut known) => found,
                     () = worker.keep_in_hand() => Found::Sound,
                     () = left_run(&mut phase) => break,
                 };
-                worker.looked = looked;
+                worker.known = known;
                 if found == Found::Unread {
                     worker.be_careful();
                 }
@@ -180,8 +180,8 @@ struct Worker {
     handlers: Handlers,
     /// What has come before it was known whether the server is the same as before.
     unchecked: Vec<Delivery>,
-    /// The place in the stream up to which all frames of the lane are known to be readable.
-    looked: u64,
+    /// Which frames of the lane are known to be readable.
+    known: Known,
     /// Until when frames are taken one by one, each looked at before.
     careful_until: Option<Instant>,
 }
@@ -290,30 +290,32 @@ impl Worker {
         self.careful_until.is_some_and(|until| until < Instant::now())
     }
 
-    /// Makes sure that the next frame can be read. Returns `false` if that cannot be known, or no more frames shall be taken.
+    /// Makes as sure as can be that the next frame can be read. Returns `false` if that cannot be known, or no more frames shall be taken.
     async fn look_ahead(&mut self) -> bool {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let patience = hop.chain.queue.ack_wait / PROGRESS_PART;
         let mut progress = tokio::time::interval_at(Instant::now() + patience, patience);
-        loop {
-            let looked = {
-                // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
-                let mut looking = std::pin::pin!(hop.look_ahead(self.lane, &mut self.looked));
-                loop {
-                    tokio::select! {
-                        looked = &mut looking => break looked,
-                        _ = progress.tick() => self.handlers.tell_progress().await,
-                        () = left_run(&mut phase) => return false,
-                    }
+        let looked = {
+            // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
+            let mut looking = std::pin::pin!(hop.look_ahead(self.lane, &mut self.known));
+            loop {
+                tokio::select! {
+                    looked = &mut looking => break looked,
+                    _ = progress.tick() => self.handlers.tell_progress().await,
+                    () = left_run(&mut phase) => return false,
                 }
-            };
-            match looked {
-                Ok(Some(Found::Unread)) => self.be_careful(),
-                Ok(Some(Found::Sound) | None) => return true,
-                Err(error) => {
-                    tracing::debug!(lane = ?self.lane, %error, "cannot look at what comes next");
-                    return false;
+            }
+        };
+        match looked {
+            Ok(found) => {
+                if found == Found::Unread {
+                    self.be_careful();
                 }
+                true
+            }
+            Err(error) => {
+                tracing::debug!(lane = ?self.lane, %error, "cannot look at what comes next");
+                false
             }
         }
     }
@@ -327,9 +329,9 @@ impl Worker {
     }
 
     /// Looks at what was handed out when the line broke, however long that takes.
-    async fn look(&self, looked: &mut u64) -> Found {
+    async fn look(&self, known: &mut Known) -> Found {
         loop {
-            match self.hop.look_at_handed_out(self.lane, looked).await {
+            match self.hop.look_at_handed_out(self.lane, known).await {
                 Ok(found) => return found,
                 // Whoever opens the queue next finds that out too, and mends it.
                 Err(BrokerError::Gone { .. }) => return Found::Sound,
