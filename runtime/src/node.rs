@@ -153,9 +153,7 @@ impl Node {
         let counting = node.catalog.count();
         let telling = node.tell_permissions();
         let followed = node.follow(shutdown, ready).await;
-        // What it holds cannot be finished without the connection.
-        let grace = if node.broker.has_ended() { Duration::ZERO } else { node.settings.grace };
-        node.catalog.drain(grace).await;
+        node.catalog.drain(node.settings.grace).await;
         counting.abort();
         if tokio::time::timeout(FINISH, node.catalog.send_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");
@@ -176,7 +174,6 @@ impl Node {
 
     /// Serves what is deployed, until it is told to stop, has nothing left to do or cannot go on.
     async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), NodeError> {
-        let broker = self.broker.clone();
         // Whatever it is doing at the moment: with the server away, that may take long.
         tokio::select! {
             () = shutdown => Ok(()),
@@ -187,9 +184,6 @@ impl Node {
                     Err(NodeError::CannotGoOn(format!("its main task panicked: {message}")))
                 }
             },
-            () = broker.ended() => {
-                Err(NodeError::CannotGoOn(format!("the connection to NATS at {} has ended for good", broker.url())))
-            }
         }
     }
 

@@ -137,7 +137,7 @@ fn headers_that_cannot_be_read_harm_neither_the_node_nor_another_chain() {
 
 #[test]
 fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
-    const GOOD: u16 = 3_000;
+    const GOOD: u16 = 1_000;
     const EVERY: u16 = 100;
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
@@ -160,13 +160,13 @@ fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
     // With a single attempt, an item that had lost one would be a letter.
     let letters = client.all_items("PCLUSTER_shared_DEAD");
     let mut buried: Vec<ciborium::Value> = letters.iter().map(crate::support::Message::item).collect();
-    buried.sort_by_key(|item| item.as_integer());
-    assert_eq!(buried, (0..odd).map(|number| ciborium::Value::from(101 + number)).collect::<Vec<_>>());
+    buried.sort_by_key(ciborium::Value::as_integer);
+    assert_eq!(buried, (0..odd).map(|number| (101 + number as u64).into()).collect::<Vec<ciborium::Value>>());
     assert!(letters.iter().all(|letter| letter.header("Pcluster-Failure") == "undecodable"));
     let mut results = client.all_items("PCLUSTER_shared_OUT");
     results.sort_by_key(|result| result.item().as_integer());
     let results: Vec<ciborium::Value> = results.iter().map(crate::support::Message::item).collect();
-    assert_eq!(results, (0..GOOD).map(|number| ciborium::Value::from(1_000 + number)).collect::<Vec<_>>());
+    assert_eq!(results, (0..GOOD).map(|number| (1_000 + number).into()).collect::<Vec<ciborium::Value>>());
 
     // In a stream that is made anew, places begin anew.
     client.with(async |jetstream| jetstream.delete_stream("PCLUSTER_shared").await.unwrap());

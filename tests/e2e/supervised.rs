@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Cluster, Process, RawClient, Server, eventually, probe_chain, sequence};
+use crate::support::{Client, Cluster, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
 
 /// Less than the 30 s of grace that a stopping node has, with much to spare.
 const QUICKLY: Duration = Duration::from_secs(15);
@@ -60,18 +60,58 @@ fn a_node_that_cannot_go_on_ends_with_a_status_of_its_own() {
     let mut panics = cluster.spawn(&["node", "--name", "panics", "--panic-in", "run the node", "--grace", "1s"]);
     assert_eq!(panics.ended(), Some(6), "{}", panics.stderr());
     panics.said("this node cannot go on and must be started again: its main task panicked");
+}
 
-    // The first connection of a node takes nothing that others write, but for answers: this is none.
+#[test]
+fn what_others_send_in_the_place_of_answers_ends_no_node_and_harms_no_item() {
+    const ITEMS: u64 = 20;
+    let cluster = Cluster::start();
     let client = Client::connect(&cluster);
-    let inbox = client.first_reply("$JS.API.>");
-    let mut ends = cluster.node("ends");
-    cluster.until("a", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
-    let began = Instant::now();
+    let task = "config = { millis = 1_500 }\nconcurrency = 2\nretry = { attempts = 1 }";
+    cluster.deploy(&recovering(&probe_chain("a", &["sleep", "echo"], task)));
+    cluster.deploy(&recovering(&probe_chain("b", &["echo"], "retry = { attempts = 1 }")));
+    let answers: [(&[u8], &[u8]); 8] = [
+        (b"", b"garbage"),
+        (b"NATS/1.0 777 Odd\r\n\r\n", b""),
+        (b"NATS/1.0\r\nX Customer: ada\r\n\r\n", b""),
+        (b"NATS/1.0 299\r\n\r\n", b"null"),
+        (b"", b""),
+        (b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"{}"),
+        (b"NATS/1.0 404 Not Found\r\nNats-Pending-Messages: 99\r\n\r\n", b"[]"),
+        (b"", b"\xff{\x00"),
+    ];
+    let between = RawClient::connect(&cluster).stand_between("between", &answers.repeat(2));
+    let through = |arguments: &[&str]| {
+        let mut command = cluster.command(arguments);
+        command.env("PCLUSTER_DOMAIN", "between");
+        command
+    };
+    let mut node = Process::start(through(&["node", "--name", "a"]));
+    node.said("ready: serving");
+    for item in 0..ITEMS {
+        client.publish("pcluster.b.in", &[], sequence([item])).unwrap();
+    }
+    cluster.ok(&["feed", "a", "1", "2"]);
+    // To where its answers go, while items run: the library ends the connection over this, and it is made anew.
+    let inbox = client.first_reply("$JS.between.API.*.INFO.>");
+    cluster.until("a", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 2);
     let mut raw = RawClient::connect(&cluster);
     raw.publish_with_reply(inbox.recv().unwrap().as_bytes(), b"nobody", b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"");
-    assert_eq!(ends.ended(), Some(6), "{}", ends.stderr());
-    ends.said("has ended for good");
-    assert!(began.elapsed() < QUICKLY, "{:?}", began.elapsed());
+    for chain in ["a", "b"] {
+        cluster.ok(&["wait", chain, "-t", "60s"]);
+    }
+    for arguments in [&["status", "a"][..], &["nodes"], &["dead", "ls", "a"], &["logs", "a", "--no-follow"]] {
+        Run::of(through(arguments), b"").succeeded();
+    }
+    eventually("all answers were given", || (between.left() == 0).then_some(()));
+
+    assert!(!node.has_ended(), "{}", node.stderr());
+    for (chain, items) in [("a", 2), ("b", ITEMS)] {
+        assert_eq!(client.items_now(&format!("PCLUSTER_{chain}_OUT")) as u64, items, "{chain}");
+        assert_eq!(client.count(&format!("PCLUSTER_{chain}_DEAD")), 0, "{chain}");
+    }
+    node.said("the connection to NATS is back");
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
 }
 
 #[test]

@@ -45,16 +45,21 @@ impl Broker {
     ///
     /// If the connection is closed, or the server does not answer.
     pub async fn answer(&self) -> Result<Answering, BrokerError> {
-        let subject = self.client.new_inbox();
-        let subscribed = self.client.subscribe(subject.clone()).await;
+        let subject = self.client().new_inbox();
+        let subscribed = self.client().subscribe(subject.clone()).await;
         let mut asked = subscribed.map_err(|error| BrokerError::other("subscribe", &error))?;
-        let client = self.client.clone();
-        let task = tokio::spawn(async move {
-            while let Some(message) = asked.next().await {
-                if let Some(reply) = message.reply
-                    && client.publish(reply, Bytes::new()).await.is_err()
-                {
-                    return;
+        let task = tokio::spawn({
+            let (broker, subject) = (self.clone(), subject.clone());
+            async move {
+                loop {
+                    while let Some(message) = asked.next().await {
+                        if let Some(reply) = message.reply
+                            && let Err(error) = broker.client().publish(reply, Bytes::new()).await
+                        {
+                            tracing::debug!(%error, "whoever asked is not told that this process lives");
+                        }
+                    }
+                    asked = broker.listen_again(&subject).await;
                 }
             }
         });
@@ -70,7 +75,7 @@ impl Broker {
                 tokio::time::sleep(AGAIN).await;
             }
             let request = Request::new().timeout(Some(PATIENCE));
-            match self.client.send_request(subject.to_owned(), request).await {
+            match self.client().send_request(subject.to_owned(), request).await {
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {}
                 _ => return false,
             }

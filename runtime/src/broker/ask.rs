@@ -96,7 +96,7 @@ impl Broker {
                 reason: "the connection is lost".to_owned(),
             });
         }
-        match self.client.send_request(question.subject.clone(), question.request(AGAIN)).await {
+        match self.client().send_request(question.subject.clone(), question.request(AGAIN)).await {
             Ok(answer) => read_answer(&answer.payload, &what),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::TimedOut => self.unanswered(&question.subject, what(), None, AGAIN),
@@ -130,7 +130,8 @@ impl Broker {
         let mut met = None;
         let mut asked = FuturesUnordered::new();
         while Instant::now() < deadline {
-            let request = self.client.send_request(question.subject.clone(), question.request(patience));
+            let (client, subject) = (self.client(), question.subject.clone());
+            let request = async move { client.send_request(subject, question.request(patience)).await };
             asked.push(tokio::time::timeout_at(deadline, request));
             let again = deadline.min(Instant::now() + AGAIN);
             while let Ok(Some(answered)) = tokio::time::timeout_at(again, asked.next()).await {
@@ -140,6 +141,10 @@ impl Broker {
                     Ok(Err(error)) => match error.kind() {
                         RequestErrorKind::TimedOut => continue,
                         RequestErrorKind::NoResponders => Err(self.no_jetstream()),
+                        // The connection has ended, and is made anew.
+                        RequestErrorKind::Other => {
+                            Err(BrokerError::Unreachable { url: self.url.to_string(), reason: error.to_string() })
+                        }
                         _ => Err(BrokerError::other(what(), &error)),
                     },
                 };
@@ -171,7 +176,7 @@ impl Broker {
 
     /// Whether the server has others beside it.
     pub(super) fn is_clustered(&self) -> bool {
-        self.client.server_info().cluster.is_some()
+        self.client().server_info().cluster.is_some()
     }
 
     /// Fails once the server has not answered for too long: since this moment, as far as whoever does `what` has seen.
@@ -207,7 +212,7 @@ impl Broker {
 
 /// What JetStream's API has answered.
 fn read_answer<T: DeserializeOwned>(answer: &[u8], what: &impl Fn() -> String) -> Result<T, BrokerError> {
-    match serde_json::from_slice(answer).map_err(|error| BrokerError::other(what(), &error))? {
+    match serde_json::from_slice(answer).map_err(|error| BrokerError::unreadable(what(), &error))? {
         Response::Ok(answer) => Ok(answer),
         Response::Err { error } => Err(BrokerError::server(what(), &error)),
     }

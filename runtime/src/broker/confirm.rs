@@ -23,7 +23,7 @@ pub struct Confirmer(Arc<Unanswered>);
 
 #[derive(Debug)]
 struct Unanswered {
-    client: async_nats::Client,
+    broker: Broker,
     inbox: String,
     sent: Mutex<Sent>,
 }
@@ -58,10 +58,10 @@ impl Broker {
     ///
     /// If the connection is closed.
     pub async fn confirmations(&self) -> Result<Confirmations, BrokerError> {
-        let inbox = self.client.new_inbox();
-        let answers = self.client.subscribe(format!("{inbox}.*")).await;
+        let inbox = self.client().new_inbox();
+        let answers = self.client().subscribe(format!("{inbox}.*")).await;
         let answers = answers.map_err(|error| BrokerError::other("subscribe", &error))?;
-        let unanswered = Unanswered { client: self.client.clone(), inbox, sent: Mutex::default() };
+        let unanswered = Unanswered { broker: self.clone(), inbox, sent: Mutex::default() };
         Ok(Confirmations { broker: self.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
     }
 }
@@ -109,7 +109,7 @@ impl Confirmer {
 
     async fn send(&self, number: u64, acker: &Acker, payload: Bytes) {
         let answer = format!("{}.{number}", self.0.inbox);
-        let sent = self.0.client.publish_with_reply(acker.reply(), answer, payload).await;
+        let sent = self.0.broker.client().publish_with_reply(acker.reply(), answer, payload).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "an acknowledgement was not sent");
         }
@@ -128,8 +128,8 @@ impl Confirmer {
 
     fn heard(&self, answer: &Message) {
         let number = answer.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
-        // While the servers of a cluster elect who answers, a status says that nobody does.
-        if let (Some(number), None) = (number, answer.status) {
+        // While the servers of a cluster elect who answers, a status says that nobody does. The answer itself is empty.
+        if let (Some(number), None, true) = (number, answer.status, answer.payload.is_empty()) {
             self.with(|sent| {
                 sent.acks.remove(&number);
                 if let Some((at, held)) = sent.renewals.remove(&number) {
@@ -153,9 +153,18 @@ impl Confirmations {
 
     /// Takes note of the server's answers, until it is dropped.
     pub async fn note(&mut self) {
-        while let Some(answer) = self.answers.next().await {
-            self.confirmer.heard(&answer);
+        loop {
+            match self.answers.next().await {
+                Some(answer) => self.confirmer.heard(&answer),
+                None => self.answers = self.listen_again().await,
+            }
         }
+    }
+
+    /// Listens over the connection that has taken the place of one which has ended.
+    async fn listen_again(&self) -> Subscriber {
+        let subject = format!("{}.*", self.confirmer.0.inbox);
+        self.broker.listen_again(&subject).await
     }
 
     /// Waits until the server has answered for everything, but not for ever, and acknowledges again what it does not answer for.
@@ -170,7 +179,13 @@ impl Confirmations {
             }
             match tokio::time::timeout_at(again.into(), self.answers.next()).await {
                 Ok(Some(answer)) => self.confirmer.heard(&answer),
-                Ok(None) => return left,
+                Ok(None) => match tokio::time::timeout_at(deadline.into(), self.listen_again()).await {
+                    Ok(answers) => {
+                        self.answers = answers;
+                        self.confirmer.send_again().await;
+                    }
+                    Err(_) => return left,
+                },
                 Err(_) => {
                     again = Instant::now() + AGAIN;
                     if self.broker.is_connected() {

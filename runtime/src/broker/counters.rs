@@ -79,12 +79,12 @@ impl Broker {
     /// The counters of a pattern, by their subjects; `None` if the server does not say.
     async fn counters(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
         let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
-        let inbox = self.client.new_inbox();
+        let inbox = self.client().new_inbox();
         // Anyone may count, and give what it counts any headers.
         let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
         let request = json!({ "multi_last": [pattern] }).to_string();
         let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
-        reading.client.publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
+        reading.client().publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
         let mut connected = reading.connected();
         connected.mark_unchanged();
         let mut values = BTreeMap::new();
@@ -101,10 +101,11 @@ impl Broker {
                 Err(_) => return Ok(None),
             };
             match answer.status.map(|status| status.as_u16()) {
-                None => {}
                 // The end of the answer; no message.
                 Some(204 | 404) => return Ok(Some(values)),
-                Some(_) => return Ok(None),
+                Some(200..600) => return Ok(None),
+                // What no server says is somebody else's.
+                None | Some(_) => {}
             }
             let name = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Subject"));
             if let Some(name) = name {

@@ -191,6 +191,14 @@ pub enum BrokerError {
     /// What is deployed speaks a wire that this program does not.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// What came in the place of an answer is none. Whoever sees where an answer goes can send something there too.
+    #[error("cannot {what}: what came for an answer cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked for.
+        what: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
     /// No answer in time.
     #[error("the server gave no answer in time to the request to {0}")]
     Timeout(String),
@@ -205,6 +213,11 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// An answer that is none.
+    pub(super) fn unreadable(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::Unreadable { what: what.into(), reason: error.to_string() }
+    }
+
     /// Something that the client library reports without a code.
     pub(crate) fn other(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self::Other { what: what.into(), reason: error.to_string() }
@@ -254,7 +267,11 @@ impl BrokerError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoJetStream(_) | Self::NoDomain { .. } | Self::Timeout(_) => true,
+            Self::Unreachable { .. }
+            | Self::NoJetStream(_)
+            | Self::NoDomain { .. }
+            | Self::Unreadable { .. }
+            | Self::Timeout(_) => true,
             other => other.code().is_some_and(|code| code::PASSING.contains(&code)),
         }
     }

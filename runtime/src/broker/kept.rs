@@ -189,12 +189,12 @@ impl KeptReader {
             Next::Since(time) => request["start_time"] = json!(time),
             Next::Nowhere => return Ok(()),
         }
-        let inbox = self.broker.client.new_inbox();
+        let inbox = self.broker.client().new_inbox();
         let (open, mut answers) = self.broker.reading().subscribe(inbox.clone()).await?;
         let mut connected = open.connected();
         connected.mark_unchanged();
         let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);
-        let sent = open.client.publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
+        let sent = open.client().publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other(what(), &error))?;
         loop {
             let answer = tokio::select! {
@@ -221,12 +221,13 @@ impl KeptReader {
                 continue;
             }
             match message.status {
-                None => {}
                 Some(StatusCode::NOT_FOUND) => break,
                 Some(status) if status.as_u16() == END_OF_BATCH => break,
                 // Nobody reads for others while the servers of a cluster elect who leads.
                 Some(StatusCode::NO_RESPONDERS) => return Err(BrokerError::NoJetStream(self.broker.url().to_owned())),
-                Some(_) => return Err(refused(what(), &message)),
+                Some(status) if (400..600).contains(&status.as_u16()) => return Err(refused(what(), &message)),
+                // What no server says is somebody else's.
+                _ => {}
             }
         }
         self.next = match self.ahead.back() {

@@ -109,8 +109,8 @@ impl Line {
         group: Option<&str>,
     ) -> Result<(Broker, Subscriber), BrokerError> {
         let subscribe = async |open: &Broker| match group {
-            Some(group) => open.client.queue_subscribe(subject.clone(), group.to_owned()).await,
-            None => open.client.subscribe(subject.clone()).await,
+            Some(group) => open.client().queue_subscribe(subject.clone(), group.to_owned()).await,
+            None => open.client().subscribe(subject.clone()).await,
         };
         let open = self.open().await?;
         if let Ok(subscriber) = subscribe(&open).await {

@@ -62,8 +62,8 @@ impl Broker {
     ///
     /// If the connection is closed.
     pub async fn other_domain(&self, subject: &str, stream: &str) -> Result<Option<String>, BrokerError> {
-        let own = self.address.domain.clone().or_else(|| self.client.server_info().domain);
-        let inbox = self.client.new_inbox();
+        let own = self.address.domain.clone().or_else(|| self.client().server_info().domain);
+        let inbox = self.client().new_inbox();
         let mut headers = HeaderMap::new();
         headers.insert(TRACE_DEST, inbox.as_str());
         headers.insert(TRACE_ONLY, "true");
@@ -90,12 +90,12 @@ impl Broker {
         headers: HeaderMap,
     ) -> Result<Subscriber, BrokerError> {
         let what = || format!("ask who listens to `{subject}`");
-        let subscribed = self.client.subscribe(inbox).await;
+        let subscribed = self.client().subscribe(inbox).await;
         let answers = subscribed.map_err(|error| BrokerError::other(what(), &error))?;
         let subject = subject.to_owned();
         let asked = match reply {
-            Some(reply) => self.client.publish_with_reply_and_headers(subject, reply, headers, Bytes::new()).await,
-            None => self.client.publish_with_headers(subject, headers, Bytes::new()).await,
+            Some(reply) => self.client().publish_with_reply_and_headers(subject, reply, headers, Bytes::new()).await,
+            None => self.client().publish_with_headers(subject, headers, Bytes::new()).await,
         };
         asked.map_err(|error| BrokerError::other(what(), &error))?;
         Ok(answers)
@@ -108,7 +108,7 @@ impl Broker {
     ///
     /// If the connection is closed.
     pub async fn listening(&self, subject: &str, more: Duration) -> Result<Vec<Listener>, BrokerError> {
-        let inbox = self.client.new_inbox();
+        let inbox = self.client().new_inbox();
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
         let mut answers = self.call(subject, inbox.clone(), Some(inbox), headers).await?;

@@ -115,7 +115,7 @@ impl<R: Fn() -> Value + Send + Sync> Service<R> {
         while let Some((verb, question)) = questions.next().await {
             let Some(reply) = question.reply else { continue };
             let answer = serde_json::to_vec(&self.answer_to(verb)).unwrap_or_default();
-            if let Err(error) = open.client.publish(reply, Bytes::from(answer)).await {
+            if let Err(error) = open.client().publish(reply, Bytes::from(answer)).await {
                 tracing::debug!(%error, "a question was not answered");
                 if open.has_ended() {
                     return;

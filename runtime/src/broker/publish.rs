@@ -149,7 +149,7 @@ impl Broker {
             }
             self.check_size(&headers, &message.payload)?;
             let sent =
-                self.client.publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await;
+                self.client().publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await;
             sent.map_err(|error| BrokerError::other("publish", &error))?;
         }
         Ok(Published::Stored)
@@ -184,7 +184,7 @@ impl Broker {
     /// If it is lost already, as one that is larger than the server takes.
     pub async fn send_unconfirmed(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         let what = || format!("publish to `{subject}`");
-        self.client.publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
+        self.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
     }
 
     /// What became of a message, and its place in the stream.
@@ -195,7 +195,7 @@ impl Broker {
         payload: Bytes,
     ) -> Result<(Published, u64), PublishError> {
         self.check_size(&headers, &payload)?;
-        let answer = match self.client.request_with_headers(subject.to_owned(), headers, payload).await {
+        let answer = match self.client().request_with_headers(subject.to_owned(), headers, payload).await {
             Ok(answer) => answer,
             Err(error) => {
                 return Err(match error.kind() {
@@ -209,9 +209,16 @@ impl Broker {
                 });
             }
         };
-        let answer: Answer = serde_json::from_slice(&answer.payload)
-            .map_err(|error| BrokerError::other(format!("read the answer for `{subject}`"), &error))?;
+        let answer: Answer = match serde_json::from_slice(&answer.payload) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, subject, "what came for an answer cannot be read");
+                return Err(PublishError::Unanswered);
+            }
+        };
         match answer.error {
+            // Each message that is stored has a place.
+            None if answer.seq == 0 => Err(PublishError::Unanswered),
             None if answer.duplicate => Ok((Published::Duplicate, answer.seq)),
             None => Ok((Published::Stored, answer.seq)),
             Some(error) if error.err_code == code::BATCH_DUPLICATE => Ok((Published::Duplicate, 0)),

@@ -7,6 +7,7 @@
 //! the process's first connection, which none of them can break. So what is in hand stays in hand when a line breaks, and only
 //! what was on its way over that line is handed out again, after the consumer's `ack_wait`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::line::Line;
+use super::link::Link;
 use super::place::Place;
 use super::{Broker, BrokerError, from_header_map};
 use crate::frame::{Headers, header};
@@ -40,7 +42,7 @@ pub struct Queue {
     /// How often that was lost before.
     losses: u64,
     /// Over which they are acknowledged.
-    first: async_nats::Client,
+    first: Arc<Link>,
     subscriber: Subscriber,
     next_subject: String,
     inbox: String,
@@ -150,7 +152,7 @@ impl Delivery {
 /// Answers for a message. Answers are sent without waiting; one that is lost only makes the server hand the message out again.
 #[derive(Debug, Clone)]
 pub struct Acker {
-    client: async_nats::Client,
+    link: Arc<Link>,
     reply: Subject,
 }
 
@@ -181,7 +183,7 @@ impl Acker {
     }
 
     async fn answer(&self, payload: Bytes) {
-        if let Err(error) = self.client.publish(self.reply.clone(), payload).await {
+        if let Err(error) = self.link.client().publish(self.reply.clone(), payload).await {
             tracing::debug!(%error, "an answer was not sent");
         }
     }
@@ -195,7 +197,7 @@ impl Line {
     ///
     /// If the line cannot be opened.
     pub async fn queue(&self, stream: &str, consumer: &str, stands_max: Duration) -> Result<Queue, BrokerError> {
-        let inbox = self.first().client.new_inbox();
+        let inbox = self.first().client().new_inbox();
         let (open, subscriber) = self.subscribe(format!("{inbox}.*")).await?;
         let mut connected = open.connected();
         // What happened to the connection before is no news.
@@ -203,7 +205,7 @@ impl Line {
         Ok(Queue {
             losses: open.losses(),
             open,
-            first: self.first().client.clone(),
+            first: Arc::clone(&self.first().link),
             subscriber,
             next_subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", self.first().api_prefix),
             inbox,
@@ -265,7 +267,7 @@ impl Queue {
         // The last token tells which request a status is about, and how much it asked for.
         let reply = format!("{}.{}-{more}", self.inbox, self.requests);
         let sent =
-            self.open.client.publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
+            self.open.client().publish_with_reply(self.next_subject.clone(), reply, request.to_string().into()).await;
         sent.map_err(|error| BrokerError::other("ask for messages", &error))
     }
 
@@ -379,7 +381,7 @@ impl Queue {
             pending: place.pending,
             stored_millis: place.stored_nanos / 1_000_000,
             delivered: place.delivered,
-            acker: Acker { client: self.first.clone(), reply },
+            acker: Acker { link: Arc::clone(&self.first), reply },
             headers: message.headers,
         }))
     }

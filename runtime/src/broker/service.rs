@@ -163,17 +163,17 @@ impl Broker {
     /// Asks once. Returns `false` if the connection has ended before all answers were there.
     async fn hear(&self, heard: &mut Heard) -> Result<bool, BrokerError> {
         let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
-        let (nodes_inbox, servers_inbox) = (self.client.new_inbox(), self.client.new_inbox());
+        let (nodes_inbox, servers_inbox) = (self.client().new_inbox(), self.client().new_inbox());
         let (reading, mut nodes) = self.reading().subscribe(nodes_inbox.clone()).await?;
         let mut connected = reading.connected();
         connected.mark_unchanged();
-        let servers = reading.client.subscribe(servers_inbox.clone()).await;
+        let servers = reading.client().subscribe(servers_inbox.clone()).await;
         let mut servers = servers.map_err(|error| failed(&error))?;
         let question = format!("$SRV.STATS.{NODE_SERVICE}");
         let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
-        let asked = reading.client.publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
+        let asked = reading.client().publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
         asked.map_err(|error| failed(&error))?;
-        let asked = reading.client.publish_with_reply(question, nodes_inbox, "".into()).await;
+        let asked = reading.client().publish_with_reply(question, nodes_inbox, "".into()).await;
         asked.map_err(|error| failed(&error))?;
         loop {
             tokio::select! {
@@ -306,7 +306,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the connection is closed.
+    /// If the connection is closed, or was lost meanwhile.
     pub async fn incarnations(
         &self,
         enough: impl Fn(&BTreeSet<String>) -> bool,
@@ -324,12 +324,12 @@ impl Broker {
                 if enough(&incarnations) {
                     break;
                 }
-                let inbox = self.client.new_inbox();
+                let inbox = self.client().new_inbox();
                 let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
                 let mut connected = reading.connected();
                 connected.mark_unchanged();
                 let question = format!("$SRV.PING.{NODE_SERVICE}");
-                let asked = reading.client.publish_with_reply(question, inbox, "".into()).await;
+                let asked = reading.client().publish_with_reply(question, inbox, "".into()).await;
                 asked.map_err(|error| BrokerError::other("call the nodes", &error))?;
                 while !enough(&incarnations) {
                     let answer = tokio::select! {

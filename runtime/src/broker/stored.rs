@@ -105,7 +105,7 @@ impl Broker {
         let read = |answer: &[u8]| match serde_json::from_slice::<Response<Value>>(answer) {
             Ok(Response::Ok(_)) => Ok(()),
             Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
-            Err(error) => Err(BrokerError::other(what(), &error)),
+            Err(error) => Err(BrokerError::unreadable(what(), &error)),
         };
         self.ask(&question, &what, read).await
     }

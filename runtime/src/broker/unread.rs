@@ -121,7 +121,7 @@ impl Broker {
                 Look::Unread(unread) => {
                     // Of a consumer that is acknowledged message by message, the server looks at the place in the stream only.
                     let reply = format!("$JS.ACK.{stream}.{consumer}.1.{}.1.0.0", unread.sequence);
-                    let sent = self.client.publish(reply, "+TERM".into()).await;
+                    let sent = self.client().publish(reply, "+TERM".into()).await;
                     sent.map_err(|error| BrokerError::other(format!("pass over a message of `{stream}`"), &error))?;
                     *looked = unread.sequence;
                     passed(*unread);

@@ -252,7 +252,8 @@ fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
     }
     let deaths = taken.all_deaths();
     let is_odd = taken.cleared + deaths >= SUSPICIONS_MAX || taken.unknown >= UNKNOWN_IN_COMPANY;
-    is_odd && taken.attempt <= attempts || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
+    is_odd && taken.attempt <= attempts
+        || attempts > 1 && (deaths >= deaths_in_company(attempts) || deaths > 0 && taken.attempt > attempts)
 }
 
 #[cfg(test)]

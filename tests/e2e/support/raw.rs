@@ -1,7 +1,10 @@
 //! A NATS client that sends whatever bytes it is given, as the server lets every client do.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
 
 use super::{Cluster, DEADLINE, Nats};
 
@@ -13,6 +16,29 @@ pub struct RawClient {
     reader: BufReader<TcpStream>,
     writer: TcpStream,
     unanswered: usize,
+}
+
+/// Something between clients and the server's API, until it is dropped.
+pub struct Between {
+    stream: TcpStream,
+    left: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Between {
+    /// How many answers were not given yet.
+    pub fn left(&self) -> usize {
+        self.left.load(SeqCst)
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl RawClient {
@@ -85,6 +111,66 @@ impl RawClient {
                 line.clear();
             }
         });
+    }
+
+    /// Stands between the clients that name this domain and the server's API. As long as there are some of these answers, a header
+    /// block and a payload, every other request gets one first; all are handed on, so that the server's own answer comes behind.
+    pub fn stand_between(mut self, domain: &str, answers: &[(&[u8], &[u8])]) -> Between {
+        let prefix = format!("$JS.{domain}.API");
+        self.send(format!("SUB {prefix}.> 2\r\nPING\r\n").as_bytes());
+        while self.line() != "PONG" {}
+        let stream = self.writer.try_clone().unwrap();
+        let left = Arc::new(AtomicUsize::new(answers.len()));
+        let mut answers: Vec<(Vec<u8>, Vec<u8>)> =
+            answers.iter().rev().map(|(block, payload)| (block.to_vec(), payload.to_vec())).collect();
+        let thread = std::thread::spawn({
+            let left = Arc::clone(&left);
+            move || {
+                let mut is_next = false;
+                while let Some((subject, reply, payload)) = self.request() {
+                    is_next = !is_next;
+                    if is_next && let Some((block, payload)) = answers.pop() {
+                        self.say(&reply, &block, &payload);
+                        left.fetch_sub(1, SeqCst);
+                    }
+                    let subject = subject.replacen(&prefix, "$JS.API", 1);
+                    let line = format!("PUB {subject} {reply} {}\r\n", payload.len());
+                    self.send(&[line.as_bytes(), &payload, b"\r\n"].concat());
+                }
+            }
+        });
+        Between { stream, left, thread: Some(thread) }
+    }
+
+    fn say(&mut self, reply: &str, block: &[u8], payload: &[u8]) {
+        if block.is_empty() {
+            let line = format!("PUB {reply} {}\r\n", payload.len());
+            self.send(&[line.as_bytes(), payload, b"\r\n"].concat());
+        } else {
+            self.publish_with_reply(reply.as_bytes(), b"nobody", block, payload);
+        }
+    }
+
+    /// The next request: its subject, where its answer goes, and its payload. `None` once the connection is closed.
+    fn request(&mut self) -> Option<(String, String, Vec<u8>)> {
+        loop {
+            let mut line = Vec::new();
+            if self.reader.read_until(b'\n', &mut line).ok()? == 0 {
+                return None;
+            }
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let tokens: Vec<&str> = line.split(' ').collect();
+            match tokens[..] {
+                ["PING"] => self.writer.write_all(b"PONG\r\n").ok()?,
+                ["MSG", subject, _, reply, size] => {
+                    let mut payload = vec![0; size.parse::<usize>().unwrap() + 2];
+                    self.reader.read_exact(&mut payload).ok()?;
+                    payload.truncate(payload.len() - 2);
+                    return Some((subject.to_owned(), reply.to_owned(), payload));
+                }
+                _ => panic!("{line}"),
+            }
+        }
     }
 
     fn send(&mut self, bytes: &[u8]) {
