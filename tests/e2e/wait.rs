@@ -33,7 +33,7 @@ fn wait_says_when_no_node_serves_the_chain_and_waits_on() {
     cluster.ok(&["feed", "unserved", "1"]);
     let _elsewhere = cluster.node_with("elsewhere", &["--chain", "other"]);
     let mut wait = cluster.spawn(&["wait", "unserved"]);
-    wait.said("no node serves unserved: start one with `pcluster node`; waiting");
+    wait.said("no node serves unserved: 1 node answers and does not serve it, or not yet; waiting");
     let _node = cluster.node("a");
     assert_eq!(wait.ended(), Some(0), "{}", wait.stderr());
     wait.said("unserved is empty after");

@@ -22,7 +22,7 @@ pub const INCARNATION: &str = "incarnation";
 
 /// How long to wait for the first answer of a node, and for those of nodes that are known to be connected.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
-/// How long to wait for one more after the last, once all that are known have answered.
+/// How long to wait for one more after the last, once all that are known have answered and there may be others.
 const NEXT_ANSWER: Duration = Duration::from_millis(300);
 /// How often to ask where an answer has ended the connection.
 const ROUNDS: u32 = 5;
@@ -144,7 +144,7 @@ impl Broker {
     ///
     /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
     pub async fn nodes(&self) -> Result<Nodes, BrokerError> {
-        let mut heard = Heard::from_now();
+        let mut heard = Heard::from_now(!self.is_clustered());
         for _ in 0..ROUNDS {
             if self.hear(&mut heard).await? {
                 break;
@@ -178,7 +178,7 @@ impl Broker {
         loop {
             tokio::select! {
                 biased;
-                Some(answer) = servers.next() => heard.server(&answer),
+                Some(answer) = servers.next() => heard.server(&answer.payload),
                 Some(answer) = nodes.next() => {
                     if is_nobody(&answer) {
                         heard.nobody();
@@ -206,11 +206,16 @@ struct Heard {
     answered: Vec<NodeReport>,
     /// The names of those that the servers know, by their incarnations.
     connected: BTreeMap<String, String>,
+    /// Whether there are no others: the only server has told, and no leaf node or program of another kind listens.
+    are_all_known: bool,
+    /// There is one server, so that its answer is the only one.
+    is_alone: bool,
 }
 
 impl Heard {
-    fn from_now() -> Self {
-        Self { began: Instant::now(), last: None, answered: Vec::new(), connected: BTreeMap::new() }
+    fn from_now(is_alone: bool) -> Self {
+        let (answered, connected) = (Vec::new(), BTreeMap::new());
+        Self { began: Instant::now(), last: None, answered, connected, are_all_known: false, is_alone }
     }
 
     fn node(&mut self, answer: &Message) {
@@ -243,7 +248,7 @@ impl Heard {
         self.last = self.last.map(|_| Instant::now());
     }
 
-    fn server(&mut self, answer: &Message) {
+    fn server(&mut self, payload: &[u8]) {
         #[derive(Deserialize)]
         struct Told {
             data: Option<Connections>,
@@ -257,10 +262,14 @@ impl Heard {
             #[serde(default)]
             name: String,
         }
-        let told: Option<Told> = serde_json::from_slice(&answer.payload).ok();
-        let connections = told.and_then(|told| told.data?.connections).unwrap_or_default();
-        for (name, incarnation) in connections.iter().filter_map(|connection| parse_connection_name(&connection.name)) {
-            self.connected.insert(incarnation.to_owned(), name.to_owned());
+        let told: Option<Told> = serde_json::from_slice(payload).ok();
+        let Some(connections) = told.and_then(|told| told.data?.connections) else { return };
+        self.are_all_known = self.is_alone;
+        for connection in connections {
+            match parse_connection_name(&connection.name) {
+                Some((name, incarnation)) => drop(self.connected.insert(incarnation.to_owned(), name.to_owned())),
+                None => self.are_all_known = false,
+            }
         }
     }
 
@@ -277,6 +286,7 @@ impl Heard {
     /// How long to wait for more.
     fn until(&self) -> Instant {
         match self.last {
+            Some(last) if self.silent().next().is_none() && self.are_all_known => last,
             Some(last) if self.silent().next().is_none() => last + NEXT_ANSWER,
             _ => self.began + FIRST_ANSWER,
         }
@@ -379,6 +389,44 @@ mod tests {
         assert_eq!(parse_connection_name(&connection_name("a", "01X")), Some(("a", "01X")));
         for foreign in ["pcluster-node a", "pcluster-node service", "pcluster-node service a", "NATS CLI"] {
             assert_eq!(parse_connection_name(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_waited_for_as_long_as_they_may_be_there() {
+        let connections = |names: &[&str]| {
+            let connections: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+            json!({ "data": { "connections": connections } }).to_string()
+        };
+        let report = |incarnation: &str| NodeReport {
+            node: "a".to_owned(),
+            incarnation: incarnation.to_owned(),
+            pid: 1,
+            host: String::new(),
+            version: String::new(),
+            uptime: 0.0,
+            draining: false,
+            memory_used: 0,
+            memory: 0,
+            hops: Vec::new(),
+            problems: Vec::new(),
+        };
+        let (a, b) = (connection_name("a", "A"), connection_name("b", "B"));
+        for (is_alone, told, silent, patience) in [
+            (true, Some(vec![a.as_str()]), vec![], Duration::ZERO),
+            (true, Some(vec![a.as_str(), "leaf"]), vec![], NEXT_ANSWER),
+            (false, Some(vec![a.as_str()]), vec![], NEXT_ANSWER),
+            (true, None, vec![], NEXT_ANSWER),
+            (true, Some(vec![a.as_str(), b.as_str()]), vec!["b"], FIRST_ANSWER),
+        ] {
+            let mut heard = Heard::from_now(is_alone);
+            heard.last = Some(heard.began);
+            heard.answered.push(report("A"));
+            if let Some(told) = &told {
+                heard.server(connections(told).as_bytes());
+            }
+            assert_eq!(heard.until() - heard.began, patience, "{told:?}");
+            assert_eq!(heard.nodes().silent, silent, "{told:?}");
         }
     }
 }

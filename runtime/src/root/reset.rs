@@ -11,6 +11,8 @@ use crate::name::{ChainName, Revision};
 
 /// How long to wait for nodes to interrupt what runs.
 const INTERRUPT: Duration = Duration::from_millis(1_200);
+/// How often to look whether they have.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a reset did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Root {
             if pending.is_empty() || started.elapsed() > INTERRUPT {
                 return Ok(pending);
             }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

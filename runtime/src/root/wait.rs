@@ -27,7 +27,7 @@ pub enum Notice {
     Unfinished(u64),
     /// What the chain's nodes handle at the moment.
     Pace(Pace),
-    /// No node serves the chain; with the reasons of those that cannot.
+    /// No node serves the chain; with the reasons of those that are there.
     NoNode(Vec<String>),
     /// Nodes serve the chain, but something keeps them from going on.
     Stuck(Vec<String>),
@@ -186,6 +186,13 @@ impl Root {
         let notice = match nodes.iter().any(|node| serves(&node)) {
             false => {
                 reasons.extend(silent.iter().map(|node| format!("node {node} is connected and does not answer")));
+                // It may be one of other chains, or about to load this one.
+                match nodes.len() {
+                    0 => {}
+                    _ if !reasons.is_empty() => {}
+                    1 => reasons.push("1 node answers and does not serve it, or not yet".to_owned()),
+                    number => reasons.push(format!("{number} nodes answer and do not serve it, or not yet")),
+                }
                 Notice::NoNode(reasons)
             }
             true if reasons.is_empty() => Notice::Served,
