@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         all: set("ONLY").is_none_or(|only| only != "kills"),
     };
     let report = storm::run(&plan);
+    println!("{}", report.story.join("\n"));
     println!("{report}");
     if report.is_exact() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -9,10 +9,14 @@ use pcluster::frame::id::{FrameId, Index};
 use super::{Report, TIMES};
 use crate::support::Cluster;
 
+/// How many messages are shown of those that hold what others hold too.
+const SHOWN: usize = 20;
+
 /// Looks at all that has come out: the results of item n are the even ones of the numbers from `n * TIMES` on, each once, under
 /// the id of the message that it was in, with its place there.
 pub(super) fn look(cluster: &Cluster, report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut stored: Vec<(Vec<u64>, String)> = Vec::new();
     let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
     let url = &cluster.server.url;
     runtime.block_on(async {
@@ -30,7 +34,9 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         while number > 0 {
             number -= 1;
             let message = messages.try_next().await.unwrap().unwrap();
-            for (value, from) in values(&message) {
+            let values = values(&message);
+            stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message)));
+            for (value, from) in values {
                 report.results += 1;
                 match seen.get_mut(usize::try_from(value).unwrap()) {
                     Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
@@ -39,10 +45,25 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
             }
         }
     });
+    let twice =
+        |value: &u64| usize::try_from(*value).is_ok_and(|value| seen.get(value).is_some_and(|count| *count > 1));
+    for (values, place) in stored.iter().filter(|(values, _)| values.iter().any(twice)).take(SHOWN) {
+        let values: Vec<_> = values.iter().filter(|value| twice(value)).collect();
+        report.story.push(format!("more than once: {values:?}, {place}"));
+    }
     for count in seen.iter().step_by(2) {
         report.lost += u64::from(*count == 0);
         report.doubled += u64::from(count.saturating_sub(1));
     }
+}
+
+/// Where a message of results stands, and of what it came.
+fn place(message: &jetstream::Message) -> String {
+    let info = message.info().unwrap();
+    let header =
+        |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name)).map_or("", |value| value.as_str());
+    let (id, key) = (header("Pcluster-Id"), header("Nats-Msg-Id"));
+    format!("stored {} at {} as {id} under {key}", info.stream_sequence, info.published)
 }
 
 /// The numbers in a message of results, each with the item that it says that it comes of.

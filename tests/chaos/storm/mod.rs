@@ -7,7 +7,7 @@ mod look;
 
 use std::fmt;
 use std::ops::AddAssign;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin};
 use feeder::Feeder;
@@ -86,9 +86,17 @@ pub struct Report {
     /// Messages left in the queues.
     pub left: u64,
     pub took: Duration,
+    /// What happened when, and what came out more than once.
+    pub story: Vec<String>,
 }
 
 impl Report {
+    /// Notes what happens now.
+    fn tell(&mut self, what: impl fmt::Display) {
+        let now = humantime::format_rfc3339_millis(SystemTime::now());
+        self.story.push(format!("{now} {what}"));
+    }
+
     /// Whether every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
         let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, .. } = self;
@@ -174,8 +182,10 @@ pub fn run(plan: &Plan) -> Report {
     }
     tend(&cluster, &mut members);
     (report.items, report.messages) = feeder.finish();
+    report.tell("all is fed");
     for chain in ["storm", "odd"] {
         settle(&cluster, chain);
+        report.tell(format_args!("{chain} is empty"));
     }
     let client = Client::connect(&cluster);
     let kept = client.items_now("PCLUSTER_odd_OUT") as u64 + client.count("PCLUSTER_odd_DEAD");
@@ -257,8 +267,10 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     let kind = if plan.all { chance.next(18) } else { 0 };
     match kind {
         12 => {
+            report.tell("all is left alone, so that the server can be killed");
             kill_server(chance, cluster, members);
             report.restarts += 1;
+            report.tell("the server, killed before, is back");
             return;
         }
         13 => return deploy(plan, cluster, report),
@@ -266,28 +278,32 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
         _ => {}
     }
     let there: Vec<usize> = (0..members.len()).filter(|number| members[*number].until.is_none()).collect();
-    let Some(number) = there.get(usize::try_from(chance.next(plan.nodes as u64)).unwrap()) else { return };
-    let member = &mut members[*number];
+    let Some(&number) = there.get(usize::try_from(chance.next(plan.nodes as u64)).unwrap()) else { return };
+    let member = &mut members[number];
     let Some(process) = &mut member.process else { return };
     match kind {
         0..=4 => {
             member.process = None;
             member.until = Some(Instant::now() + chance.between(Duration::ZERO, Duration::from_secs(1)));
             report.kills += 1;
+            report.tell(format_args!("n{number} killed"));
         }
         5..=7 => {
             process.signal("STOP");
             member.until = Some(Instant::now() + chance.between(ACK_WAIT, ACK_WAIT * 5 / 2));
             report.pauses += 1;
+            report.tell(format_args!("n{number} paused"));
         }
         8..=10 => {
             member.proxy.cut();
             member.until = Some(Instant::now() + chance.between(Duration::ZERO, ACK_WAIT * 5 / 2));
             report.cuts += 1;
+            report.tell(format_args!("n{number} cut off"));
         }
         _ => {
             process.signal("TERM");
             report.stops += 1;
+            report.tell(format_args!("n{number} stopped"));
         }
     }
 }
@@ -305,12 +321,15 @@ fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
     if chance.next(2) == 0 {
         client.publish("pcluster.storm.in", block(chance), b"\xff");
         report.spoilt += client.stored() as u64;
+        report.tell("an odd message in the storm");
     }
 }
 
 /// Several deploy the next version at once, each with other content.
 fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     report.deploys += 1;
+    let version = report.deploys;
+    report.tell(format_args!("1.{version} is deployed"));
     let deployers = (0..DEPLOYERS).map(|deployer| {
         let text = manifest(plan, report.deploys, deployer);
         let file = cluster.file(&format!("storm-{}-{deployer}.toml", report.deploys), text);
