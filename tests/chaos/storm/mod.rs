@@ -9,6 +9,9 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant, SystemTime};
 
+use async_nats::jetstream;
+use futures_util::TryStreamExt;
+
 use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin};
 use feeder::Feeder;
 use look::look;
@@ -347,15 +350,36 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Kills the server when all else is calm. It forgets which keys it has seen of messages that are gone, so a node that dies
-/// after it has stored something and before it acknowledges it, together with the server before another node has asked, is
-/// one death more than what is promised here.
+/// Kills the server when all else is calm, and what was in the queues when it became so is handled. The server forgets which
+/// keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
+/// it, together with the server before another node has asked, is one death more than what is promised here.
 fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member]) {
+    let deadline = Instant::now() + PATIENCE;
     let calm = Instant::now() + ACK_WAIT * 5;
-    while Instant::now() < calm {
+    while Instant::now() < calm || members.iter().any(|member| member.until.is_some()) {
         tend(cluster, members);
         std::thread::sleep(Duration::from_millis(20));
     }
+    let client = Client::connect(cluster);
+    let before = client.with(last_sequence);
+    while !client.with(async |jetstream| is_handled(jetstream, before).await) {
+        assert!(Instant::now() < deadline, "the messages up to {before} are not handled, though all is calm");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
     cluster.server.restart_after(|| std::thread::sleep(away));
+}
+
+async fn last_sequence(jetstream: &jetstream::Context) -> u64 {
+    jetstream.get_stream("PCLUSTER_storm").await.unwrap().get_info().await.unwrap().state.last_sequence
+}
+
+/// Whether no consumer has a message up to this one that is not acknowledged.
+async fn is_handled(jetstream: &jetstream::Context, sequence: u64) -> bool {
+    let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
+    let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+    consumers.iter().all(|consumer| {
+        let is_idle = consumer.num_pending == 0 && consumer.num_ack_pending == 0;
+        is_idle || consumer.ack_floor.stream_sequence >= sequence
+    })
 }
