@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Cluster, Process, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
+    Client, Cluster, Process, Proxy, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
 };
 
 const LOST: &str = "lost the connection to NATS";
@@ -59,6 +59,37 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
     assert_eq!(["PCLUSTER_back", "PCLUSTER_back_DEAD"].map(|stream| client.count(stream)), [0, 0]);
     cluster.ok(&["feed", "talk", "1"]);
     logs.printed("to standard output");
+}
+
+#[test]
+fn what_a_node_stores_that_was_cut_off_comes_once_even_if_the_server_has_forgotten_the_first() {
+    let mut cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&with_table(
+        "[queue]\nack_wait = \"2s\"",
+        &probe_chain("late", &["sleep", "echo"], "config = { millis = 1500 }"),
+    ));
+    let proxy = Proxy::to(&cluster.server.url);
+    let cut = cluster.spawn(&["node", "--name", "cut", "--nats", &proxy.url]);
+    cut.said("ready: serving");
+    cluster.ok(&["feed", "late", "1"]);
+    cluster.until("late", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
+    proxy.cut();
+    let other = cluster.node("other");
+    cluster.ok(&["wait", "late"]);
+    // It reads from what it has which keys it has seen: what has left the queues is forgotten.
+    cluster.server.kill();
+    cluster.server.restart();
+    other.said(BACK);
+    proxy.release();
+    cut.said(BACK);
+    eventually("what was late is stored or dropped", || {
+        let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+        let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
+        let dropped: u64 = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
+        (dropped > 0 || client.count("PCLUSTER_late_OUT") > 1).then_some(())
+    });
+    assert_eq!(client.count("PCLUSTER_late_OUT"), 1);
 }
 
 #[test]

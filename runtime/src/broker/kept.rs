@@ -118,6 +118,15 @@ impl Broker {
         Ok(self.kept_at(stream, sequence).await?.map(|kept| kept.headers))
     }
 
+    /// Whether a stream has a message at this place.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn is_kept(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
+        Ok(self.kept_at(stream, sequence).await?.is_some())
+    }
+
     /// The place of what a stream has stored last, whether it still keeps it or not; 0: it has stored nothing yet.
     ///
     /// # Errors

@@ -63,9 +63,9 @@ pub enum PublishError {
         /// The server's limit.
         max: usize,
     },
-    /// No answer: the server is away or slow; try again later.
-    #[error("no answer from the server")]
-    Unanswered,
+    /// The server is away, slow or just starting, for this reason; try again later.
+    #[error("no answer from the server: {0}")]
+    Unanswered(String),
     /// Refused for another reason.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -75,7 +75,7 @@ impl PublishError {
     /// Whether the same publish can succeed later with nothing else changed.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered)
+        matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_))
     }
 }
 
@@ -201,10 +201,10 @@ impl Broker {
                 return Err(match error.kind() {
                     RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
                     RequestErrorKind::TimedOut => match self.timed_out(subject, format!("publish to `{subject}`")) {
-                        BrokerError::Timeout(_) => PublishError::Unanswered,
+                        BrokerError::Timeout(_) => PublishError::Unanswered("the time is over".to_owned()),
                         error => error.into(),
                     },
-                    RequestErrorKind::Other => PublishError::Unanswered,
+                    RequestErrorKind::Other => PublishError::Unanswered(error.to_string()),
                     _ => BrokerError::other(format!("publish to `{subject}`"), &error).into(),
                 });
             }
@@ -213,12 +213,12 @@ impl Broker {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, subject, "what came for an answer cannot be read");
-                return Err(PublishError::Unanswered);
+                return Err(PublishError::Unanswered(error.to_string()));
             }
         };
         match answer.error {
             // Each message that is stored has a place.
-            None if answer.seq == 0 => Err(PublishError::Unanswered),
+            None if answer.seq == 0 => Err(PublishError::Unanswered("it does not say where".to_owned())),
             None if answer.duplicate => Ok((Published::Duplicate, answer.seq)),
             None => Ok((Published::Stored, answer.seq)),
             Some(error) if error.err_code == code::BATCH_DUPLICATE => Ok((Published::Duplicate, 0)),
@@ -256,10 +256,12 @@ fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
         code::STORE_FAILED if error.description.contains("maximum") => PublishError::Full(error.description),
         code if code == code::STORE_FAILED || code::NO_ROOM.contains(&code) => PublishError::NoRoom(error.description),
         code if code::BATCHES_IN_FLIGHT.contains(&code) => PublishError::Full(error.description),
-        code if code == code::BATCH_INCOMPLETE || code::PASSING.contains(&code) => PublishError::Unanswered,
+        code if code == code::BATCH_INCOMPLETE || code::PASSING.contains(&code) => {
+            PublishError::Unanswered(error.description)
+        }
         code::MESSAGE_TOO_LARGE => PublishError::TooLarge { size: max, max },
         // 503: the stream has no leader at the moment.
-        _ if error.code == 503 => PublishError::Unanswered,
+        _ if error.code == 503 => PublishError::Unanswered(error.description),
         code => PublishError::Broker(BrokerError::Server {
             what: format!("store a message for `{subject}`"),
             code,

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::confirm::HeldSince;
 use super::line::Line;
 use super::link::Link;
 use super::place::Place;
@@ -94,6 +95,8 @@ pub struct Delivery {
     pub stored_millis: u64,
     /// How often it was handed out, this time included.
     pub delivered: u64,
+    /// Since when the server waits for an answer.
+    pub held: Arc<HeldSince>,
     /// To answer for it.
     pub acker: Acker,
     subject: Subject,
@@ -381,6 +384,7 @@ impl Queue {
             pending: place.pending,
             stored_millis: place.stored_nanos / 1_000_000,
             delivered: place.delivered,
+            held: Arc::new(HeldSince::new(self.delivered.into_std())),
             acker: Acker { link: Arc::clone(&self.first), reply },
             headers: message.headers,
         }))

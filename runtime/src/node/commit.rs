@@ -11,6 +11,7 @@ use super::outcome::Hop;
 use super::plan::{Bounds, FRAME_ITEMS, Piece, Plan, Share};
 use super::run::Ran;
 use super::taken::{Back, Taken};
+use crate::broker::confirm::HeldSince;
 use crate::broker::publish::{BATCH_MAX, Outgoing, PublishError, Published};
 use crate::dead::Attempt;
 use crate::engine::output::{Given, Outputs, Slice};
@@ -43,7 +44,7 @@ impl Hop {
             let failed: Vec<usize> = failed.iter().map(|(position, ..)| *position).collect();
             self.leavings(taken, given, &failed, left, carried)
         };
-        self.store_each(&streamed).await?;
+        self.store_each(taken.sequence, &taken.held, &streamed).await?;
         let mut counted = Counted { done: kept.len() as u64, retried: 0 };
         let mut groups = Vec::new();
         for (position, history, failure) in &failed {
@@ -126,9 +127,15 @@ impl Hop {
         self.is_limited() && back.delay.is_some() && self.backlog.room() > 0
     }
 
-    /// Stores messages side by side, each under a key of its own.
-    pub(super) async fn store_each(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
-        futures_util::future::try_join_all(messages.iter().map(|one| self.store(std::slice::from_ref(one)))).await?;
+    /// Stores messages side by side, each under a key of its own. See [`Hop::store`].
+    pub(super) async fn store_each(
+        &self,
+        sequence: u64,
+        held: &HeldSince,
+        messages: &[Outgoing],
+    ) -> Result<(), PublishError> {
+        let stored = messages.iter().map(|one| self.store(sequence, held, std::slice::from_ref(one)));
+        futures_util::future::try_join_all(stored).await?;
         Ok(())
     }
 

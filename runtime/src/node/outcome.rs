@@ -346,7 +346,7 @@ impl Hop {
     }
 
     async fn bury_letters(&self, letters: &[Outgoing], delivery: &Delivery) {
-        match self.store_each(letters).await {
+        match self.store_each(delivery.sequence, &delivery.held, letters).await {
             Ok(()) => {
                 delivery.acker.ack().await;
                 self.count_failed(letters.len() as u64);

@@ -20,7 +20,7 @@ impl Hop {
             headers: moved(&delivery.headers()),
             payload: delivery.payload.clone(),
         };
-        match self.store(&[moved]).await {
+        match self.store(delivery.sequence, &delivery.held, &[moved]).await {
             Ok(published) => {
                 if published == Published::Stored {
                     self.moved.add(1);

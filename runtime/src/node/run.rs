@@ -249,7 +249,7 @@ impl Running {
     pub(super) async fn hand_on(&self, outputs: Outputs) -> Result<(), Failure> {
         let first = self.carried.load(Relaxed);
         let messages = self.hop.carried_messages(&self.taken, outputs, first);
-        let stored = self.hop.store_each(&messages).await;
+        let stored = self.hop.store_each(self.taken.sequence, &self.taken.held, &messages).await;
         self.carried.fetch_add(messages.len(), Relaxed);
         fault::point(Point::Carried, &self.taken);
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))

@@ -56,7 +56,7 @@ impl Hop {
                 }
                 outputs[0].headers.push(header::COVERS, covers(kept));
             }
-            if self.store(&outputs).await? == Published::Duplicate {
+            if self.store(taken.sequence, &taken.held, &outputs).await? == Published::Duplicate {
                 let known = self.known(taken).await?;
                 if let Some(sequence) = known {
                     self.follow(taken, sequence).await?;
@@ -70,7 +70,7 @@ impl Hop {
         }
         let first = outputs.len();
         outputs.extend(back.iter().zip(first..).map(|(group, number)| self.put_back_message(taken, group, number)));
-        let published = self.store(&outputs).await?;
+        let published = self.store(taken.sequence, &taken.held, &outputs).await?;
         self.count_put_back(&outputs[first..]);
         fault::point(Point::Stored, taken);
         // What the last hop puts back, another may have put back already: the results have decided.
@@ -104,7 +104,7 @@ impl Hop {
     pub(super) async fn write_letters(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
         let letters: Vec<Outgoing> =
             (0..taken.len()).map(|position| self.letter_of(taken, position, failure)).collect();
-        let stored = letters.iter().map(|letter| self.store(std::slice::from_ref(letter)));
+        let stored = letters.iter().map(|letter| self.store(taken.sequence, &taken.held, std::slice::from_ref(letter)));
         let stored = futures_util::future::try_join_all(stored).await?;
         fault::point(Point::Stored, taken);
         // One that another run has written is counted there.
@@ -139,7 +139,7 @@ impl Hop {
         let groups = self.groups(taken, &rest, back);
         let messages: Vec<Outgoing> =
             groups.iter().zip(0..).map(|(group, number)| self.put_back_message(taken, group, number)).collect();
-        self.store(&messages).await?;
+        self.store(taken.sequence, &taken.held, &messages).await?;
         self.count_put_back(&messages);
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::outcome::Hop;
+use crate::broker::confirm::HeldSince;
 use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::subject;
 
 /// The first wait before publishing again what was not taken; doubled each time.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -18,17 +20,45 @@ const AGAIN_MAX: Duration = Duration::from_millis(500);
 const TELL_AFTER: Duration = Duration::from_secs(12);
 
 impl Hop {
-    /// Stores all of these or none. All go to one stream; the first one's key stands for all.
-    pub(super) async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
-        let published = match messages {
-            [] => return Ok(Published::Stored),
-            [one] => self.insist(|| self.broker.publish(one)).await?,
-            many => self.insist(|| self.broker.publish_batch(many)).await?,
+    /// Stores all of these or none. All go to one stream; the first one's key stands for all. They come of the queued message at
+    /// this place, held since then.
+    ///
+    /// The server knows a key for the duplicate window only, and if it is killed it forgets those of what is gone from its
+    /// streams. So a node that was paused or cut off for so long that others may have handled the message looks first whether
+    /// it is still there.
+    pub(super) async fn store(
+        &self,
+        sequence: u64,
+        held: &HeldSince,
+        messages: &[Outgoing],
+    ) -> Result<Published, PublishError> {
+        if messages.is_empty() {
+            return Ok(Published::Stored);
+        }
+        let store = async || {
+            if held.age() >= self.chain.queue.ack_wait && !self.waits_still(sequence, held).await? {
+                return Ok(Published::Duplicate);
+            }
+            match messages {
+                [one] => self.broker.publish(one).await,
+                many => self.broker.publish_batch(many).await,
+            }
         };
+        let published = self.insist(store).await?;
         if published == Published::Duplicate {
             self.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
         Ok(published)
+    }
+
+    /// Whether a message that was handed out is still in its queue. Nobody else has handled it then, at least not before now.
+    async fn waits_still(&self, sequence: u64, held: &HeldSince) -> Result<bool, PublishError> {
+        let now = Instant::now();
+        let waits = self.broker.is_kept(&subject::work_stream(&self.chain.name), sequence).await?;
+        if waits {
+            held.renew(now);
+        }
+        Ok(waits)
     }
 
     /// Asks until the server answers, and gives up only on what can never be.

@@ -258,7 +258,10 @@ fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::broker::confirm::HeldSince;
     use crate::frame::id::{FrameId, Index};
     use crate::frame::{Frame, Headers};
     use crate::node::claims::Holders;
@@ -281,6 +284,7 @@ mod tests {
             deaths,
             cleared: 0,
             unknown: 0,
+            held: Arc::new(HeldSince::new(Instant::now())),
             delivered: deaths + 1,
             holders,
             history: (1..=failed).map(error).collect(),

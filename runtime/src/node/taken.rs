@@ -1,8 +1,10 @@
 //! A frame that was handed out: what it holds, and what is known of the attempts before.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::{Holder, Holders};
+use crate::broker::confirm::HeldSince;
 use crate::broker::queue::Delivery;
 use crate::dead::{self, Attempt};
 use crate::engine::task::{Failure, FailureKind};
@@ -36,6 +38,8 @@ pub struct Taken {
     pub unknown: u64,
     /// How often it was handed out, this time included.
     pub delivered: u64,
+    /// Since when the server waits for an answer.
+    pub held: Arc<HeldSince>,
     /// Who had it in hand the times before.
     pub holders: Holders,
     /// What is known of the attempts before.
@@ -92,6 +96,7 @@ impl Taken {
             cleared: number(header::SUSPICIONS).unwrap_or(0),
             unknown: 0,
             delivered: delivery.delivered,
+            held: Arc::clone(&delivery.held),
             holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             given_up,

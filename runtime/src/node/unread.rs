@@ -8,6 +8,7 @@ use super::letter::Letter;
 use super::outcome::Hop;
 use super::taken::frame_id_of;
 use crate::broker::BrokerError;
+use crate::broker::confirm::HeldSince;
 use crate::broker::unread::{Look, Reach, Unread};
 use crate::engine::task::{Failure, FailureKind};
 use crate::frame::header;
@@ -202,7 +203,7 @@ impl Hop {
             failure: &failure,
         });
         let (chain, stage, reason) = (&self.chain.name, &self.stage().name, &failure.reason);
-        if let Err(error) = self.store_each(&[letter]).await {
+        if let Err(error) = self.store_each(sequence, &HeldSince::new(Instant::now()), &[letter]).await {
             tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
             return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
         }

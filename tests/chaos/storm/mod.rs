@@ -187,7 +187,7 @@ pub fn run(plan: &Plan) -> Report {
     (report.items, report.messages) = feeder.finish();
     report.tell("all is fed");
     for chain in ["storm", "odd"] {
-        settle(&cluster, chain);
+        settle(&cluster, chain, &report);
         report.tell(format_args!("{chain} is empty"));
     }
     let client = Client::connect(&cluster);
@@ -202,7 +202,7 @@ pub fn run(plan: &Plan) -> Report {
 }
 
 /// Waits until all is handled, for as long as it gets less.
-fn settle(cluster: &Cluster, chain: &str) {
+fn settle(cluster: &Cluster, chain: &str, report: &Report) {
     let client = Client::connect(cluster);
     let mut left = u64::MAX;
     loop {
@@ -211,9 +211,36 @@ fn settle(cluster: &Cluster, chain: &str) {
             return;
         }
         let now = client.count(&format!("PCLUSTER_{chain}"));
-        assert!(now < left, "{chain}: {now} messages are left and get no less: {}", waited.stderr);
+        if now >= left {
+            show(&client, chain, report);
+            panic!("{chain}: {now} messages are left and get no less: {}", waited.stderr);
+        }
         left = now;
     }
+}
+
+/// Prints what happened, and how the queues of a chain stand that does not go on.
+fn show(client: &Client, chain: &str, report: &Report) {
+    eprintln!("{}", report.story.join("\n"));
+    let stream = format!("PCLUSTER_{chain}");
+    for (subject, messages) in client.by_subject(&stream) {
+        eprintln!("{messages} in {subject}");
+    }
+    client.with(async |jetstream| {
+        let stream = jetstream.get_stream(stream).await.unwrap();
+        let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+        for consumer in consumers {
+            eprintln!(
+                "{}: {} to hand out, {} handed out, {} of them again, {} requests, acknowledged up to {}",
+                consumer.name,
+                consumer.num_pending,
+                consumer.num_ack_pending,
+                consumer.num_redelivered,
+                consumer.num_waiting,
+                consumer.ack_floor.stream_sequence,
+            );
+        }
+    });
 }
 
 /// A version of the chain as one of the deployers has it. All give the same results.

@@ -265,7 +265,7 @@ impl Retry<'_> {
         while !self.stop.load(Relaxed) {
             match self.root.broker.publish(message).await {
                 Err(error) if error.is_passing() => {
-                    if !matches!(error, PublishError::Unanswered) {
+                    if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();
                     }
                     self.root.broker.check_answers(answered, PUT_BACK)?;

@@ -161,12 +161,12 @@ impl Delivery {
                         return Ok(if is_ours { Published::Stored } else { published });
                     }
                     Err(error) => {
-                        is_unanswered |= matches!(error, PublishError::Unanswered);
+                        is_unanswered |= matches!(error, PublishError::Unanswered(_));
                         error
                     }
                 }
             } else {
-                PublishError::Unanswered
+                PublishError::Unanswered("the connection is being looked at".to_owned())
             };
             match &error {
                 PublishError::NoStream(_) => {
