@@ -1,6 +1,8 @@
 //! The memory that a node takes: one budget for all chains.
 
-use crate::support::{Client, Cluster, Process, Run, eventually, lines, numbers, probe_chain};
+use crate::support::{
+    Client, Cluster, Process, Run, eventually, lines, numbers, plugin, probe_chain, sequence, with_table,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -47,6 +49,37 @@ fn many_chains_with_large_items_stay_within_the_budget_of_their_node() {
         (nodes[0]["memory_used"].as_u64().unwrap() < BUDGET * MIB / 2).then_some(())
     });
     assert!(cluster.ok(&["nodes"]).contains("/128.0M"), "{}", cluster.ok(&["nodes"]));
+}
+
+#[test]
+fn generators_that_wait_for_full_queues_stay_within_the_budget_and_all_go_on() {
+    const CHAINS: usize = 8;
+    const ITEMS: usize = 5;
+    const OUTPUTS: usize = 66;
+    const BUDGET: u64 = 128;
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    let chains: Vec<String> = (0..CHAINS).map(|number| format!("c{number}")).collect();
+    let narrow = format!("[[stage]]\nname = \"narrow\"\nplugin = \"{}\"\ntask = \"env\"\n", plugin("probe"));
+    for chain in &chains {
+        let manifest = with_table("[queue]\nlimit = 10", &probe_chain(chain, &["obey"], "concurrency = 8"));
+        cluster.deploy(&format!("{manifest}{narrow}concurrency = 1\n"));
+        for _ in 0..ITEMS {
+            // More than is held, and more of all together than the next queue takes.
+            client.publish(&format!("pcluster.{chain}.in"), &[], sequence([format!("wide {OUTPUTS}")])).unwrap();
+        }
+    }
+    let node = cluster.node_with("a", &["--memory", &format!("{BUDGET}MiB")]);
+    eventually("every generator has come to its end", || {
+        (chains.iter().map(|chain| client.count(&format!("PCLUSTER_{chain}"))).sum::<u64>() == 0).then_some(())
+    });
+    let most = most_resident(&node);
+    eprintln!("resident at most {} MiB", most / MIB);
+    assert!(most < (BUDGET + BUDGET / 2) * MIB, "it took {} MiB", most / MIB);
+    for chain in &chains {
+        assert_eq!(client.items_now(&format!("PCLUSTER_{chain}_OUT")), ITEMS * OUTPUTS, "{chain}");
+        assert_eq!(client.count(&format!("PCLUSTER_{chain}_DEAD")), 0, "{chain}");
+    }
 }
 
 #[test]

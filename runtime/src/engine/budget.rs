@@ -5,18 +5,27 @@
 //! budget nothing new begins. Two gates see to that: [`Budget::begin`] before an item runs, [`Budget::ask`] before frames are
 //! asked for. Instances that wait for an item give way first.
 //!
-//! Nobody waits for ever. While no item runs, one may begin whatever is counted, and one lane may ask for a frame whose hop has
-//! none. Later stages may go further than earlier ones, so that what waits for room in the next queue finds it emptied.
+//! Nobody waits for ever: at each place in a chain one item may begin whatever is counted, and one lane may ask for a frame
+//! whose hop has none, as [`excess`] says. Later stages may go further than earlier ones, so that what waits for room in the next
+//! queue mostly finds it emptied without that.
+//!
+//! So what is counted goes past the budget by no more than one frame and one item for each stage of the longest chain, and by
+//! what items that have begun grow beyond those of their stage before them: each no further than its stage's `memory`.
 
+mod excess;
 mod lane;
 mod line;
 mod reservation;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use lane::{Exceeding, Leave, Stands, Wish};
+pub use excess::Exceeding;
+use excess::Excess;
+pub use lane::{Leave, Stands, Wish};
 use line::{LEVELS, Line, Waiting, level};
 pub(super) use reservation::STEP;
 pub use reservation::{Growing, Reservation};
@@ -33,6 +42,8 @@ const SHARE: u64 = 16;
 const LEAST_PART: u64 = 4;
 /// How often to look again without having been told.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A lane that has waited for so long asks past the budget though others make progress: what runs may do so for hours.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The memory of a node.
 pub struct Budget {
@@ -40,10 +51,13 @@ pub struct Budget {
     /// What the process takes for other things, in bytes.
     beside: AtomicU64,
     used: AtomicU64,
-    /// Items that run, but for those that wait for others.
-    active: AtomicUsize,
-    /// Whether a lane asks for a frame past the budget.
-    exceeding: AtomicBool,
+    /// What those have who wait for others, on each level.
+    held_up: [AtomicU64; LEVELS],
+    /// Items that run on each level, but for those that wait for others.
+    active: [AtomicUsize; LEVELS],
+    excess: Excess,
+    /// Frames whose outputs were counted so far.
+    frames: AtomicU64,
     items: Line,
     lanes: Line,
     /// How many wait in both lines.
@@ -55,10 +69,22 @@ pub struct Budget {
 type GiveWay = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Counts an item as running, until it is dropped.
-pub struct Active(Arc<Budget>);
+pub struct Active {
+    budget: Arc<Budget>,
+    after: usize,
+    /// Whether it goes past the budget.
+    exceeds: bool,
+}
 
 /// Counts an item that runs as waiting for others, until it is dropped.
-pub struct Paused(Arc<Budget>);
+pub struct Paused(HeldUp);
+
+/// Counts memory as that of somebody who waits for later stages, until it is dropped.
+pub struct HeldUp {
+    budget: Arc<Budget>,
+    level: usize,
+    bytes: u64,
+}
 
 impl std::fmt::Debug for Budget {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -74,8 +100,10 @@ impl Budget {
             limit,
             beside: AtomicU64::new(0),
             used: AtomicU64::new(0),
-            active: AtomicUsize::new(0),
-            exceeding: AtomicBool::new(false),
+            held_up: Default::default(),
+            active: Default::default(),
+            excess: Excess::default(),
+            frames: AtomicU64::new(0),
             items: Line::default(),
             lanes: Line::default(),
             waiting: AtomicUsize::new(0),
@@ -123,26 +151,34 @@ impl Budget {
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    /// Takes a part that grows, whatever is left.
+    /// Takes a part for the outputs of a frame that grows, whatever is left.
     #[must_use]
     pub fn growing(self: &Arc<Self>, bytes: u64) -> Growing {
         self.used.fetch_add(bytes, SeqCst);
-        Growing { budget: Arc::clone(self), bytes: AtomicU64::new(bytes) }
+        let frame = self.frames.fetch_add(1, Relaxed);
+        Growing { budget: Arc::clone(self), bytes: AtomicU64::new(bytes), frame, exceeds: AtomicBool::new(false) }
     }
 
-    /// Waits until an item of a stage with so many stages `after` it may begin, and adds the bytes that its instance is expected
-    /// to need to `reservation`.
-    pub async fn begin(self: &Arc<Self>, after: usize, need: u64, reservation: &mut Reservation) -> Active {
-        let level = level(after);
-        if let Some(active) = self.try_begin(level, need, reservation) {
+    /// Waits until an item of a stage with so many stages `after` it may begin, and adds the bytes that it is expected to need to
+    /// `reservation`. `frame` is what is counted for the outputs of its frame, if it has one.
+    pub async fn begin(
+        self: &Arc<Self>,
+        after: usize,
+        need: u64,
+        reservation: &mut Reservation,
+        frame: Option<&Growing>,
+    ) -> Active {
+        if let Some(active) = self.try_begin(after, need, reservation, frame) {
             return active;
         }
+        let level = level(after);
         let _waiting = self.wait(&self.items, level);
+        let mut is_told = false;
         loop {
             let mut turn = std::pin::pin!(self.items.turn[level].notified());
             turn.as_mut().enable();
             loop {
-                if let Some(active) = self.try_begin(level, need, reservation) {
+                if let Some(active) = self.try_begin(after, need, reservation, frame) {
                     // There may be room for more.
                     self.wake();
                     return active;
@@ -151,37 +187,62 @@ impl Budget {
                     break;
                 }
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, turn).await;
+            if is_told {
+                // There is room, but not as much as it needs.
+                self.wake_from(level + 1);
+            }
+            is_told = tokio::time::timeout(LOOK_AGAIN, turn).await.is_ok();
         }
     }
 
-    fn try_begin(self: &Arc<Self>, level: usize, need: u64, reservation: &mut Reservation) -> Option<Active> {
-        if self.used().saturating_add(need) <= self.most(level) {
-            self.active.fetch_add(1, SeqCst);
-        } else {
-            self.active.compare_exchange(0, 1, SeqCst, SeqCst).ok()?;
+    /// The same, if it need not wait.
+    pub fn try_begin(
+        self: &Arc<Self>,
+        after: usize,
+        need: u64,
+        reservation: &mut Reservation,
+        frame: Option<&Growing>,
+    ) -> Option<Active> {
+        let exceeds = self.used().saturating_add(need) > self.most(level(after));
+        if exceeds {
+            if !self.excess.try_begin(after, frame.map(|frame| frame.frame)) {
+                return None;
+            }
+            if let Some(frame) = frame {
+                frame.exceeds.store(true, SeqCst);
+            }
         }
+        self.active[level(after)].fetch_add(1, SeqCst);
         reservation.grow(need);
-        Some(Active(Arc::clone(self)))
+        Some(Active { budget: Arc::clone(self), after, exceeds })
     }
 
-    /// An item that runs waits for others, as for room in the next queue.
-    pub(super) fn pause(self: &Arc<Self>) -> Paused {
-        self.end();
-        Paused(Arc::clone(self))
+    /// An item that runs, of a stage with so many stages `after` it, waits for later ones, as for room in the next queue. So
+    /// many `bytes` are counted for it.
+    pub(super) fn pause(self: &Arc<Self>, after: usize, bytes: u64) -> Paused {
+        self.active[level(after)].fetch_sub(1, SeqCst);
+        Paused(self.hold_up(after, bytes))
+    }
+
+    /// What has so many bytes, of a stage with so many stages `after` it, waits for later ones: these may ask for frames as if
+    /// it were not there.
+    pub fn hold_up(self: &Arc<Self>, after: usize, bytes: u64) -> HeldUp {
+        let level = level(after);
+        self.held_up[level].fetch_add(bytes, SeqCst);
+        self.wake();
+        HeldUp { budget: Arc::clone(self), level, bytes }
     }
 
     /// Lets a lane ask for frames, if it may, and adds what they are expected to have to `asked`. A lane that has not waited in
     /// the line may not pass those who do.
-    pub fn ask(self: &Arc<Self>, wish: Wish, has_waited: bool, asked: &mut Reservation) -> Option<Leave> {
-        if !has_waited && self.lanes.is_wanted() {
+    pub fn ask(self: &Arc<Self>, wish: Wish, asked: &mut Reservation) -> Option<Leave> {
+        if wish.waited.is_none() && self.lanes.is_wanted() {
             return None;
         }
-        let most = self.most(level(wish.after)) / ASK_PART;
+        let level = level(wish.after);
         let each = wish.each.max(1);
         loop {
-            let used = self.used();
-            let free = most.saturating_sub(used);
+            let (used, free) = (self.used(), self.free_to_ask(level));
             if free >= each {
                 let is_tight = used > self.capacity() / TIGHT_PART || self.lanes.is_wanted();
                 let share = if is_tight { (free / SHARE / each).max(1) } else { free / each };
@@ -200,13 +261,13 @@ impl Budget {
                 break;
             }
         }
-        let nobody_moves = self.active.load(SeqCst) == 0 && !self.items.is_wanted();
-        if !wish.is_empty || !nobody_moves || self.exceeding.swap(true, SeqCst) {
+        let may_exceed = self.is_still(level) || wish.waited.is_some_and(|waited| waited >= PATIENCE);
+        if !wish.is_empty || !may_exceed {
             return None;
         }
+        let exceeding = Exceeding::take(self, wish.after)?;
         asked.grow(each);
-        let exceeding = Some(Exceeding(Arc::clone(self)));
-        Some(Leave { frames: 1, stands: Stands::Not, exceeding })
+        Some(Leave { frames: 1, stands: Stands::Not, exceeding: Some(exceeding) })
     }
 
     /// Waits until a lane whose stage has so many stages `after` it should try to ask again.
@@ -216,10 +277,22 @@ impl Budget {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.lanes.turn[level].notified()).await;
     }
 
+    /// Whether nothing makes progress on this level or a later one: no item runs there or is about to.
+    fn is_still(&self, level: usize) -> bool {
+        (0..=level).all(|level| self.active[level].load(SeqCst) == 0 && !self.items.is_wanted_at(level))
+    }
+
     /// What may be in use before nothing new begins on this level.
     fn most(&self, level: usize) -> u64 {
         let capacity = self.capacity();
         capacity - capacity / LEVEL_PART * level as u64
+    }
+
+    /// What may be asked for on this level. What waits for it does not stand in its way, so long as there is room at all.
+    fn free_to_ask(&self, level: usize) -> u64 {
+        let (most, used) = (self.most(level), self.used());
+        let held_up: u64 = self.held_up[level + 1..].iter().map(|bytes| bytes.load(SeqCst)).sum();
+        (most / ASK_PART).saturating_sub(used.saturating_sub(held_up)).min(most.saturating_sub(used))
     }
 
     /// What there is for items.
@@ -238,11 +311,6 @@ impl Budget {
         }
     }
 
-    fn end(&self) {
-        self.active.fetch_sub(1, SeqCst);
-        self.wake();
-    }
-
     fn wait<'a>(&'a self, line: &'a Line, level: usize) -> Waiting<'a> {
         line.waiting[level].fetch_add(1, SeqCst);
         self.waiting.fetch_add(1, SeqCst);
@@ -251,18 +319,25 @@ impl Budget {
 
     /// Tells one who waits that there may be room: an item first, the later its stage the sooner, then a lane.
     pub fn wake(&self) {
+        self.wake_from(0);
+    }
+
+    /// The same, but for items of later stages than these.
+    fn wake_from(&self, first: usize) {
         if self.waiting.load(SeqCst) == 0 {
             return;
         }
-        let (used, is_still) = (self.used(), self.active.load(SeqCst) == 0);
-        for level in 0..LEVELS {
-            if self.items.is_wanted_at(level) && (is_still || used < self.most(level)) {
+        let used = self.used();
+        for level in first..LEVELS {
+            if self.items.is_wanted_at(level) && (used < self.most(level) || self.excess.has_room_for_item(level)) {
                 return self.items.turn[level].notify_one();
             }
         }
         let first = self.lanes.next.fetch_add(1, Relaxed);
         for level in (0..LEVELS).map(|level| (first + level) % LEVELS) {
-            if self.lanes.is_wanted_at(level) && (is_still || used < self.most(level) / ASK_PART) {
+            let has_room = || self.free_to_ask(level) > 0;
+            let may_exceed = || self.is_still(level) && self.excess.has_room_for_frame(level);
+            if self.lanes.is_wanted_at(level) && (has_room() || may_exceed()) {
                 return self.lanes.turn[level].notify_one();
             }
         }
@@ -271,126 +346,24 @@ impl Budget {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.end();
+        self.budget.active[level(self.after)].fetch_sub(1, SeqCst);
+        if self.exceeds {
+            self.budget.excess.end(self.after);
+            // Whoever waits may be of the same frame, which alone can go on.
+            self.budget.items.turn[level(self.after)].notify_waiters();
+        }
+        self.budget.wake();
     }
 }
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        self.0.active.fetch_add(1, SeqCst);
+        self.0.budget.active[self.0.level].fetch_add(1, SeqCst);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::task::Poll;
-
-    use futures_util::poll;
-
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn wish(after: usize, frames: u64, each: u64) -> Wish {
-        Wish { after, frames, each, is_empty: true, is_idle: false }
-    }
-
-    #[tokio::test]
-    async fn past_the_budget_nothing_begins_but_the_first() {
-        let budget = Budget::new(16 * MIB);
-        let mut large = budget.reserve(0);
-        let first = budget.begin(0, 20 * MIB, &mut large).await;
-        assert_eq!(budget.used(), 20 * MIB, "one item begins, however large it is");
-        let mut small = budget.reserve(0);
-        let mut second = std::pin::pin!(budget.begin(0, MIB, &mut small));
-        assert!(poll!(second.as_mut()).is_pending());
-        large.shrink(15 * MIB);
-        assert!(poll!(second.as_mut()).is_ready(), "there is room for one more");
-        drop(first);
-    }
-
-    #[tokio::test]
-    async fn what_waits_for_others_does_not_keep_them_from_beginning() {
-        let budget = Budget::new(16 * MIB);
-        let mut large = budget.reserve(0);
-        let _first = budget.begin(1, 20 * MIB, &mut large).await;
-        let mut small = budget.reserve(0);
-        let mut second = std::pin::pin!(budget.begin(0, MIB, &mut small));
-        assert!(poll!(second.as_mut()).is_pending());
-        let paused = budget.pause();
-        let Poll::Ready(second) = poll!(second.as_mut()) else { panic!("nothing else runs") };
-        drop((paused, second));
-        assert_eq!(budget.active.load(SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn later_stages_begin_where_earlier_ones_wait() {
-        let budget = Budget::new(16 * MIB);
-        let _held = budget.reserve(14 * MIB);
-        let (mut one, mut other, mut last) = (budget.reserve(0), budget.reserve(0), budget.reserve(0));
-        let running = budget.begin(0, MIB, &mut one).await;
-        let mut early = std::pin::pin!(budget.begin(2, MIB, &mut other));
-        assert!(poll!(early.as_mut()).is_pending());
-        let late = budget.begin(0, MIB, &mut last).await;
-        drop((running, late));
-        assert!(poll!(early.as_mut()).is_ready(), "nothing else runs");
-    }
-
-    #[tokio::test]
-    async fn what_is_asked_for_counts_until_it_comes() {
-        let budget = Budget::new(16 * MIB);
-        let mut asked = budget.reserve(0);
-        let leave = budget.ask(wish(0, 3, MIB), false, &mut asked).expect("nothing is in use");
-        assert_eq!((leave.frames, leave.stands, asked.bytes()), (3, Stands::Long, 3 * MIB));
-        let _held = budget.reserve(4 * MIB);
-        let leave = budget.ask(wish(0, 9, MIB), false, &mut asked).expect("one has room");
-        assert_eq!((leave.frames, leave.stands), (1, Stands::Briefly));
-        asked.shrink(3 * MIB);
-        let idle = Wish { is_idle: true, ..wish(0, 9, MIB) };
-        assert_eq!(budget.ask(idle, false, &mut asked).expect("one has room").stands, Stands::Not);
-        // Half of it is kept for what runs.
-        let leave = budget.ask(wish(0, 9, MIB), false, &mut asked).expect("nothing runs");
-        assert_eq!((leave.frames, leave.stands), (1, Stands::Not));
-        assert!(budget.ask(wish(0, 9, MIB), false, &mut asked).is_none(), "one at a time exceeds the budget");
-        drop(leave);
-        let busy = Wish { is_empty: false, ..wish(0, 1, MIB) };
-        assert!(budget.ask(busy, false, &mut asked).is_none(), "its hop has something in hand");
-        asked.shrink(0);
-        assert_eq!(budget.used(), 4 * MIB);
-    }
-
-    #[tokio::test]
-    async fn a_lane_that_waits_is_told_of_room_and_not_passed() {
-        let budget = Budget::new(16 * MIB);
-        let held = budget.reserve(8 * MIB);
-        let mut asked = budget.reserve(0);
-        let mut running = budget.reserve(0);
-        let _active = budget.begin(0, 0, &mut running).await;
-        assert!(budget.ask(wish(3, 1, MIB), false, &mut asked).is_none());
-        let mut turn = std::pin::pin!(budget.may_ask(3));
-        assert!(poll!(turn.as_mut()).is_pending());
-        drop(held);
-        assert!(budget.ask(wish(0, 1, MIB), false, &mut asked).is_none(), "another waits");
-        assert!(poll!(turn.as_mut()).is_ready());
-        assert!(budget.ask(wish(3, 1, MIB), true, &mut asked).is_some());
-    }
-
-    #[tokio::test]
-    async fn instances_that_wait_give_way_first() {
-        let budget = Budget::new(16 * MIB);
-        let idle = std::sync::Mutex::new(vec![budget.reserve(9 * MIB), budget.reserve(7 * MIB)]);
-        budget.on_need(move || idle.lock().expect("nobody panicked").pop().is_some());
-        let mut asked = budget.reserve(0);
-        assert_eq!(budget.ask(wish(0, 9, MIB), false, &mut asked).expect("they give way").frames, 8);
-        assert_eq!(budget.used(), 8 * MIB);
-    }
-
-    #[test]
-    fn what_the_process_takes_beside_is_not_given_out_twice() {
-        let budget = Budget::new(16 * MIB);
-        budget.set_beside(6 * MIB);
-        assert_eq!(budget.capacity(), 10 * MIB);
-        budget.set_beside(60 * MIB);
-        assert_eq!(budget.capacity(), 4 * MIB, "something is always left for items");
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        self.budget.held_up[self.level].fetch_sub(self.bytes, SeqCst);
     }
 }

@@ -50,6 +50,8 @@ pub struct Host {
     timeout: Duration,
     output_item_max: usize,
     surroundings: Arc<Surroundings>,
+    /// How many stages come after the task's.
+    after: usize,
     context: Option<Bytes>,
 }
 
@@ -96,7 +98,7 @@ impl Host {
         let surroundings = Arc::clone(&task.surroundings);
         let memory = MemoryLimiter::new(limits.memory, counted);
         let host = Self::of(memory, limits.output_item_bytes, limits.timeout, surroundings);
-        Self { wasi: Wasi::since(task.clock), ..host }
+        Self { wasi: Wasi::since(task.clock), after: task.after, ..host }
     }
 
     /// A host that no guest runs on, to ask the linker what it holds.
@@ -125,6 +127,7 @@ impl Host {
             timeout,
             output_item_max,
             surroundings,
+            after: 0,
             context: None,
         }
     }
@@ -275,12 +278,13 @@ impl Host {
         let Some(Call { of, position }) = self.call.clone() else { return Err(NotCarried.into()) };
         let (outputs, clock) = (self.given.take_open(), self.clock.clone());
         self.memory.release_outputs();
-        let budget = Arc::clone(self.memory.counted.budget());
+        let (budget, after) = (Arc::clone(self.memory.counted.budget()), self.after);
+        let bytes = self.memory.counted.bytes() + outputs.bytes() as u64;
         clock.stop();
         Ok(UpdateDeadline::YieldCustom(
             1,
             Box::pin(async move {
-                let held = (budget.reserve(outputs.bytes() as u64), budget.pause());
+                let held = (budget.reserve(outputs.bytes() as u64), budget.pause(after, bytes));
                 let ended = of.carry(position, outputs).await;
                 drop(held);
                 clock.go_on(ended);

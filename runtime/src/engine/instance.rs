@@ -100,6 +100,16 @@ impl Instance {
         self.store.data().memory.grown()
     }
 
+    /// The most that the guest's memory and the outputs of an item had together, in bytes.
+    pub(super) fn most(&self) -> u64 {
+        self.store.data().memory.most()
+    }
+
+    /// So much more was counted for its next item.
+    pub(super) fn expect(&mut self, counted: Reservation) {
+        self.store.data_mut().memory.counted.absorb(counted);
+    }
+
     /// Whether it may have another item.
     pub(super) fn has_room(&self, task: &Task) -> bool {
         self.is_sound && self.handled < task.items_max()

@@ -37,13 +37,15 @@ pub(super) struct MemoryLimiter {
     exceeded: bool,
     /// How large the guest's memory is, in bytes.
     grown: u64,
+    /// The most that it had together with the outputs of an item.
+    most: u64,
     /// What the node counts of it, the outputs of the item that runs included.
     pub(super) counted: Reservation,
 }
 
 impl MemoryLimiter {
     pub(super) fn new(limit: u64, counted: Reservation) -> Self {
-        Self { limit, exceeded: false, grown: 0, counted }
+        Self { limit, exceeded: false, grown: 0, most: 0, counted }
     }
 
     /// How large the guest's memory is, in bytes.
@@ -51,9 +53,15 @@ impl MemoryLimiter {
         self.grown
     }
 
+    /// The most that the guest's memory and the outputs of an item had together, in bytes.
+    pub(super) fn most(&self) -> u64 {
+        self.most
+    }
+
     /// The item that runs has given so many bytes that are still here.
     pub(super) fn hold_outputs(&mut self, bytes: u64) {
         if bytes > STEP {
+            self.most = self.most.max(self.grown + bytes);
             self.counted.cover(self.grown + bytes);
         }
     }
@@ -81,6 +89,7 @@ impl ResourceLimiter for MemoryLimiter {
         if allowed {
             // Never refused for what the node has: only what has not begun can wait.
             self.grown = self.grown.max(desired as u64);
+            self.most = self.most.max(self.grown);
             self.counted.cover(self.grown);
         }
         Ok(allowed)

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime::InstancePre;
 
-use super::budget::Budget;
+use super::budget::{Active, Budget, Growing};
 use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
@@ -79,6 +79,11 @@ pub trait Caller: Send + Sync {
     /// The next item that shall run in the same instance, with its position, if there is one. It begins now.
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         let _ = now;
+        None
+    }
+
+    /// What is counted for the outputs of the frame that it is, if it is one.
+    fn memory(&self) -> Option<Arc<Growing>> {
         None
     }
 
@@ -157,7 +162,7 @@ pub struct Task {
     reuse: Reuse,
     /// How many stages come after it.
     pub(super) after: usize,
-    /// How large the memory of its instances has grown lately, in bytes.
+    /// How large the memory of its instances and the outputs of an item have grown lately, in bytes.
     size: Arc<AtomicU64>,
     /// The instances that wait for their next item, if those of all frames wait together.
     waiting: Option<Arc<Waiting>>,
@@ -187,7 +192,8 @@ impl Plugin {
             clock: None,
             reuse,
             after: 0,
-            size: Arc::default(),
+            // As much as it starts with, as long as nothing is known.
+            size: Arc::new(AtomicU64::new(self.inspection.memory)),
             waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
     }
@@ -232,17 +238,13 @@ impl Task {
         instances: &Instances,
         given: &mut Given,
     ) -> Result<(), (usize, Failure)> {
-        let budget = &self.engine.budget;
-        let mut counted = budget.reserve(0);
-        let (mut instance, _active) = if let Some(instance) = instances.take() {
-            (instance, budget.begin(self.after, 0, &mut counted).await)
-        } else {
-            let place = Instance::place(self).await.map_err(|failure| (call.position, failure))?;
-            let active = budget.begin(self.after, self.size(), &mut counted).await;
-            (Instance::new(self, place, counted), active)
+        let memory = call.of.memory();
+        let (mut instance, _active) = match self.idle(instances, memory.as_deref()) {
+            Some(ready) => ready,
+            None => self.fresh(instances, memory.as_deref()).await.map_err(|failure| (call.position, failure))?,
         };
         let ran = instance.run(self, item, call, given).await;
-        self.grew(instance.grown());
+        self.grew(instance.most());
         ran?;
         if instance.has_room(self) {
             instances.put(instance);
@@ -250,12 +252,36 @@ impl Task {
         Ok(())
     }
 
-    /// How much memory the next instance is expected to need, in bytes.
+    /// An instance that waits for an item, if there is one and the item may begin at once.
+    fn idle(&self, instances: &Instances, frame: Option<&Growing>) -> Option<(Instance, Active)> {
+        let budget = &self.engine.budget;
+        let mut instance = instances.take()?;
+        let mut counted = budget.reserve(0);
+        let need = self.size().saturating_sub(instance.grown());
+        // One that cannot begin gives way: it would keep its place and its memory from those who can.
+        let active = budget.try_begin(self.after, need, &mut counted, frame)?;
+        instance.expect(counted);
+        Some((instance, active))
+    }
+
+    /// A fresh instance, once there is memory for it and then a place. Whoever has a place never waits for memory.
+    async fn fresh(&self, instances: &Instances, frame: Option<&Growing>) -> Result<(Instance, Active), Failure> {
+        let budget = &self.engine.budget;
+        let mut counted = budget.reserve(0);
+        let active = budget.begin(self.after, self.size(), &mut counted, frame).await;
+        if let Some(instance) = instances.take() {
+            return Ok((instance, active));
+        }
+        let place = Instance::place(self).await?;
+        Ok((Instance::new(self, place, counted), active))
+    }
+
+    /// How much memory the next instance is expected to need, in bytes, the outputs of an item included.
     fn size(&self) -> u64 {
         self.size.load(Relaxed)
     }
 
-    /// An instance has grown to so many bytes: what is expected of the next rises at once and falls slowly.
+    /// An instance and its outputs have grown to so many bytes: what is expected of the next rises at once and falls slowly.
     fn grew(&self, bytes: u64) {
         /// What is expected falls by this part of it each time.
         const FALL: u64 = 16;

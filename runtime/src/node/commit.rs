@@ -37,7 +37,9 @@ pub(super) struct Group<'a> {
 impl Hop {
     /// Stores what the items of a frame have left behind that have run, and puts back the others.
     pub(super) async fn commit(&self, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-        let Ran { given, failed, left, carried, memory: _held } = ran;
+        let Ran { given, failed, left, carried, memory } = ran;
+        let last = self.inline.last().map_or(&self.task, |stage| &stage.task);
+        let _held = (memory.hold_up(last.after()), memory);
         let history = |(position, failure): (usize, Failure)| (position, self.history(taken, &failure), failure);
         let failed: Vec<_> = failed.into_iter().map(history).collect();
         let Leavings { streamed, outputs, kept, deferred, rest } = {

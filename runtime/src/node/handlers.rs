@@ -14,12 +14,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::catalog::Phase;
-use super::memory;
+use super::memory::{self, FrameMemory};
 use super::outcome::Hop;
 use super::tasks::panic_message;
 use super::turns::{self, Turns};
 use crate::broker::queue::{Acker, Delivery};
-use crate::engine::budget::Reservation;
+use crate::engine::budget::Exceeding;
 use crate::subject::Lane;
 
 /// The tasks that handle the frames of a lane.
@@ -42,7 +42,7 @@ struct Work {
 /// A frame that has come, and what it is counted as.
 struct Frame {
     delivery: Delivery,
-    memory: Reservation,
+    memory: FrameMemory,
     held: Held,
 }
 
@@ -83,8 +83,8 @@ impl Handlers {
 
     /// Handles frames, and has said before that they are in hand. One that is in hand already does not run a second time beside
     /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again. What
-    /// shall wait is given back at once, and nobody ever says that he had it in hand.
-    pub(super) async fn start(&mut self, mut deliveries: Vec<Delivery>) {
+    /// shall wait is given back at once, and nobody ever says that he had it in hand. `exceeding` is the first frame's.
+    pub(super) async fn start(&mut self, mut deliveries: Vec<Delivery>, mut exceeding: Option<Exceeding>) {
         let Work { hop, lane, .. } = &self.work;
         if hop.is_limited() && *lane == Lane::Work {
             for delivery in &deliveries {
@@ -120,7 +120,8 @@ impl Handlers {
         if all_wait {
             return;
         }
-        let frames: Vec<Frame> = deliveries.into_iter().map(|delivery| self.count(delivery)).collect();
+        let count = |delivery| self.count(delivery, exceeding.take());
+        let frames: Vec<Frame> = deliveries.into_iter().map(count).collect();
         self.claim().await;
         for frame in frames {
             self.handle(frame);
@@ -128,7 +129,7 @@ impl Handlers {
     }
 
     /// Counts a frame that is in hand.
-    fn count(&self, delivery: Delivery) -> Frame {
+    fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> Frame {
         let Work { hop, lane, turns, .. } = &self.work;
         let bytes = delivery.payload.len();
         self.shared.busy.fetch_add(1, SeqCst);
@@ -139,7 +140,7 @@ impl Handlers {
             // What is only moved asks for no turn.
             counted: (*lane != Lane::Parked).then(|| turns.hold(bytes)),
         };
-        Frame { memory: memory::hold(hop.task.budget(), bytes), held, delivery }
+        Frame { memory: memory::hold(hop.task.budget(), bytes, exceeding), held, delivery }
     }
 
     /// Says which frames are in hand.

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use super::logs::StageLog;
 use super::run::Running;
 use super::stats::HopStats;
+use crate::engine::budget::Growing;
 use crate::engine::output::{Given, Outputs};
 use crate::engine::task::{Call, Caller, Failure, Task};
 use crate::name::StageName;
@@ -134,6 +135,10 @@ impl Caller for Step {
             Some(stage) => stage.logs.log(&self.id, level, line),
             None => self.passing.running.log(position, level, line),
         }
+    }
+
+    fn memory(&self) -> Option<Arc<Growing>> {
+        self.passing.running.memory()
     }
 
     fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -43,6 +43,8 @@ pub(super) struct Asked {
     rest: Duration,
     waits: Option<Waits>,
     has_waited: bool,
+    /// Since when it waits in the line.
+    since: Option<Instant>,
 }
 
 /// Until when a lane does not ask.
@@ -66,6 +68,7 @@ impl Asked {
             rest: Duration::ZERO,
             waits: None,
             has_waited: false,
+            since: None,
         }
     }
 
@@ -92,13 +95,16 @@ impl Asked {
         if self.waits.is_some() {
             return None;
         }
-        let wish = Wish { after: self.after, frames, each: size(each), is_empty, is_idle: self.is_idle };
         let has_waited = std::mem::take(&mut self.has_waited);
-        let Some(leave) = self.budget.ask(wish, has_waited, &mut self.counted) else {
+        let waited = self.since.filter(|_| has_waited).map(|since| since.elapsed());
+        let wish = Wish { after: self.after, frames, each: size(each), is_empty, is_idle: self.is_idle, waited };
+        let Some(leave) = self.budget.ask(wish, &mut self.counted) else {
+            self.since.get_or_insert_with(Instant::now);
             let (budget, after) = (Arc::clone(&self.budget), self.after);
             self.waits = Some(Waits::InLine(async move { budget.may_ask(after).await }.boxed()));
             return None;
         };
+        self.since = None;
         if leave.exceeding.is_some() {
             self.exceeding = leave.exceeding;
         }
@@ -109,8 +115,14 @@ impl Asked {
         Some((leave.frames, leave.stands))
     }
 
+    /// The leave of a frame that has come to go past the budget, if it has one.
+    pub(super) fn take_exceeding(&mut self) -> Option<Exceeding> {
+        self.exceeding.take()
+    }
+
     /// Leaves its turn to others, as it wants nothing.
     pub(super) fn pass_on(&mut self) {
+        self.since = None;
         if std::mem::take(&mut self.has_waited) {
             self.budget.wake();
         }
@@ -135,9 +147,16 @@ impl Asked {
     }
 }
 
-/// Counts a frame that has come.
-pub(super) fn hold(budget: &Arc<Budget>, payload: usize) -> Reservation {
-    budget.reserve(size(Some(payload as u64)))
+/// What is counted for a frame in hand, until it is done.
+pub(super) struct FrameMemory {
+    /// Given back before the rest, which tells those who wait.
+    _exceeding: Option<Exceeding>,
+    _counted: Reservation,
+}
+
+/// Counts a frame that has come, and keeps its leave to go past the budget, if it has one.
+pub(super) fn hold(budget: &Arc<Budget>, payload: usize, exceeding: Option<Exceeding>) -> FrameMemory {
+    FrameMemory { _exceeding: exceeding, _counted: budget.reserve(size(Some(payload as u64))) }
 }
 
 fn size(each: Option<u64>) -> u64 {

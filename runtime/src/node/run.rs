@@ -321,6 +321,10 @@ impl Caller for Running {
         self.begin(now).map(|position| (position, self.item(position)))
     }
 
+    fn memory(&self) -> Option<Arc<Growing>> {
+        Some(Arc::clone(&self.memory))
+    }
+
     fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
             if self.taken.len() > 1 {

@@ -16,6 +16,7 @@ use pcluster_abi::Level;
 
 use super::inline::{InlineStage, within};
 use super::run::Running;
+use crate::engine::budget::Growing;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};
 use crate::engine::task::{Call, Caller, Failure, FailureKind, Task};
@@ -193,6 +194,10 @@ impl Caller for Pass {
             }
             lost.large.insert(item.root);
         }
+    }
+
+    fn memory(&self) -> Option<Arc<Growing>> {
+        self.running.memory()
     }
 
     fn carry(self: Arc<Self>, number: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {

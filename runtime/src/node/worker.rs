@@ -206,7 +206,7 @@ impl Worker {
         let mut asked = Asked::new(hop.task.budget(), hop.task.after());
         loop {
             if !self.unchecked.is_empty() && hop.identity.is_known() {
-                self.handlers.start(std::mem::take(&mut self.unchecked)).await;
+                self.handlers.start(std::mem::take(&mut self.unchecked), asked.take_exceeding()).await;
             }
             if leaving && !closed && queue.is_quiet() {
                 closed = true;

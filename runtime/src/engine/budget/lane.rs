@@ -1,9 +1,8 @@
 //! How lanes ask for frames within the budget.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use super::Budget;
+use super::excess::Exceeding;
 
 /// A lane that wants to ask for frames.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +17,8 @@ pub struct Wish {
     pub is_empty: bool,
     /// Whether nothing came when it asked last.
     pub is_idle: bool,
+    /// For how long it has waited in the line, if it has.
+    pub waited: Option<Duration>,
 }
 
 /// How a lane may ask for frames.
@@ -26,7 +27,7 @@ pub struct Leave {
     pub frames: u64,
     /// How long the request may stand.
     pub stands: Stands,
-    /// Held until the request has ended, if it exceeds the budget.
+    /// Held until the request has ended and its frame is done, if it exceeds the budget.
     pub exceeding: Option<Exceeding>,
 }
 
@@ -39,14 +40,4 @@ pub enum Stands {
     Briefly,
     /// It is answered at once.
     Not,
-}
-
-/// Leave to ask past the budget, until it is dropped.
-pub struct Exceeding(pub(super) Arc<Budget>);
-
-impl Drop for Exceeding {
-    fn drop(&mut self) {
-        // Nobody is told: one request after the other that finds nothing would keep the server busy.
-        self.0.exceeding.store(false, SeqCst);
-    }
 }

@@ -1,9 +1,9 @@
 //! Parts of the budget.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-use super::Budget;
+use super::{Budget, HeldUp};
 
 /// The step in which growing reservations grow, so that the common counter is not touched for each item.
 pub(in crate::engine) const STEP: u64 = 64 << 10;
@@ -14,10 +14,14 @@ pub struct Reservation {
     pub(super) bytes: u64,
 }
 
-/// A part of the budget that several threads let grow, until it is dropped.
+/// A part of the budget that several threads let grow, until it is dropped: the outputs of a frame, until they are stored.
 pub struct Growing {
     pub(super) budget: Arc<Budget>,
     pub(super) bytes: AtomicU64,
+    /// Tells the frame from others.
+    pub(super) frame: u64,
+    /// Whether an item of it has gone past the budget.
+    pub(super) exceeds: AtomicBool,
 }
 
 impl Reservation {
@@ -49,6 +53,11 @@ impl Reservation {
         self.bytes
     }
 
+    /// Takes over what another has.
+    pub(in crate::engine) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Of which budget it is.
     pub(in crate::engine) fn budget(&self) -> &Arc<Budget> {
         &self.budget
@@ -68,6 +77,14 @@ impl Growing {
     }
 }
 
+impl Growing {
+    /// Counts it as what waits for the stages after one that has so many `after` it, until that is dropped.
+    #[must_use]
+    pub fn hold_up(&self, after: usize) -> HeldUp {
+        self.budget.hold_up(after, self.bytes.load(SeqCst))
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.release(self.bytes);
@@ -76,7 +93,14 @@ impl Drop for Reservation {
 
 impl Drop for Growing {
     fn drop(&mut self) {
+        let exceeds = *self.exceeds.get_mut();
+        if exceeds {
+            self.budget.excess.end_frame(self.frame);
+        }
         self.budget.release(*self.bytes.get_mut());
+        if exceeds {
+            self.budget.wake();
+        }
     }
 }
 
