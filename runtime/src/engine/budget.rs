@@ -6,7 +6,7 @@
 //! asked for. Instances that wait for an item give way first.
 //!
 //! Nobody waits for ever: at each place in a chain one item may begin whatever is counted, and one lane may ask for a frame
-//! whose hop has none, as [`excess`] says. Later stages may go further than earlier ones, so that what waits for room in the next
+//! whose hop has none, as `excess` says. Later stages may go further than earlier ones, so that what waits for room in the next
 //! queue mostly finds it emptied without that.
 //!
 //! So what is counted goes past the budget by no more than one frame and one item for each stage of the longest chain, and by
