@@ -10,12 +10,13 @@
 //! cannot be known is not held against the items: such a time is no attempt. So that an item which nodes do die of cannot go on
 //! for ever, it soon runs in quarantine, and of very many such times the later ones count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::catalog::Phase;
+use super::claims::Holder;
 use super::outcome::Hop;
 use super::taken::Taken;
 use super::worker::left_run;
@@ -166,14 +167,28 @@ impl Taken {
 
     /// Notes each time that the frame was handed out before as an attempt. Whoever has a frame says so before it runs; a time
     /// of which nobody says so, though nodes can, was no attempt. Nor is one of which that cannot be known, as long as there were
-    /// few suspicions.
+    /// few suspicions, nor one after which the same run of a node has had the frame again: it did not die of it.
     pub(super) fn note_suspicions(&mut self, now: impl Fn() -> String) {
         let time = now();
+        // The later of the same keys stays.
+        let latest: BTreeMap<String, u64> = (self.attempt - self.deaths..self.attempt)
+            .filter_map(|attempt| Some((self.holder(attempt)?.incarnation.clone()?, attempt)))
+            .collect();
+        // The attempts get other numbers by this, the times that the frame was handed out do not.
+        let moved = self.strike_out(&latest.keys().cloned().collect());
+        let has_again = |holder: &Holder, attempt: u64| {
+            let number = holder.incarnation.as_ref().and_then(|incarnation| latest.get(incarnation));
+            number.is_some_and(|number| *number > attempt + moved)
+        };
         let first = self.attempt - self.deaths;
         let (mut number, mut lost, mut unknown) = (first, 0, 0);
         let mut noted = Vec::new();
         for attempt in first..self.attempt {
             let holder = self.holder(attempt);
+            if holder.is_some_and(|holder| has_again(holder, attempt)) {
+                lost += 1;
+                continue;
+            }
             if holder.is_none() {
                 if self.holders.is_complete() {
                     lost += 1;
@@ -321,20 +336,38 @@ mod tests {
 
     #[test]
     fn each_time_that_a_frame_was_handed_out_is_an_attempt_until_its_node_answers() {
-        let mut frame = taken(3, 1, Holders::of(&[(1, "a", "A"), (2, "b", "B"), (3, "a", "A")], true));
+        let mut frame = taken(3, 1, Holders::of(&[(1, "a", "A"), (2, "b", "B"), (3, "d", "D")], true));
         note(&mut frame);
         assert_eq!(
             told(&frame),
-            [(1, None, "error"), (2, Some("A"), "node"), (3, Some("B"), "node"), (4, Some("A"), "node")]
+            [(1, None, "error"), (2, Some("A"), "node"), (3, Some("B"), "node"), (4, Some("D"), "node")]
         );
         assert_eq!((frame.attempt, frame.deaths, frame.cleared), (5, 3, 0));
-        assert_eq!(frame.suspects(), living(&["A", "B"]));
+        assert_eq!(frame.suspects(), living(&["A", "B", "D"]));
 
-        assert_eq!(frame.strike_out(&living(&["A", "C"])), 2);
+        assert_eq!(frame.strike_out(&living(&["A", "C", "D"])), 2);
         assert_eq!(told(&frame), [(1, None, "error"), (2, Some("B"), "node")]);
         assert_eq!((frame.attempt, frame.deaths, frame.cleared), (3, 1, 2));
         assert_eq!(frame.strike_out(&living(&["A", "B"])), 1);
         assert_eq!((frame.attempt, frame.deaths, frame.cleared), (2, 0, 3));
+    }
+
+    #[test]
+    fn a_run_of_a_node_dies_once_whatever_it_had_in_hand_before() {
+        // A node that is too slow to say that it works on what it has gets it again and again, and is stopped in the end.
+        let mut frame = taken(4, 0, Holders::of(&[1, 2, 3, 4].map(|delivered| (delivered, "a", "A")), true));
+        note(&mut frame);
+        assert_eq!((told(&frame), frame.cleared), (vec![(1, Some("A"), "node")], 3));
+        assert_eq!((frame.attempt, frame.deaths, wants_quarantine(&frame, 5)), (2, 1, false));
+
+        // It was taken for dead, the frame was put back, and it has it again.
+        let mut frame = taken(1, 0, Holders::of(&[(1, "a", "A")], true));
+        note(&mut frame);
+        (frame.deaths, frame.delivered) = (2, 3);
+        (frame.attempt, frame.holders) = (4, Holders::of(&[(1, "b", "B"), (2, "a", "A")], true));
+        note(&mut frame);
+        assert_eq!((told(&frame), frame.cleared), (vec![(1, Some("B"), "node"), (2, Some("A"), "node")], 1));
+        assert_eq!((frame.attempt, frame.deaths), (3, 2));
     }
 
     #[test]
