@@ -50,6 +50,7 @@ pub mod trouble;
 pub mod turns;
 mod unread;
 mod waits;
+mod window;
 pub mod work_key;
 pub mod worker;
 

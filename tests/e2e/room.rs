@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
-use crate::support::{Client, Cluster, Server, eventually, lines, numbers, probe_chain};
+use crate::support::{Client, Cluster, DEADLINE, Server, eventually, lines, numbers, probe_chain, sequence};
 
 /// A cluster on a server with room for a few megabytes.
 fn small() -> (Cluster, Client) {
@@ -83,4 +83,25 @@ fn a_plugin_that_finds_no_room_leaves_nothing() {
     cluster.run(&["deploy"]).failed(1, "cannot store a plugin of ");
     eventually("nothing is left", || (client.count("OBJ_pcluster_plugins") == 0).then_some(()));
     assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
+}
+
+#[test]
+fn what_goes_in_together_is_not_sent_while_the_server_opens_no_batch() {
+    let configuration = "jetstream { store_dir: data, limits { batch { max_inflight_per_stream: 1 } } }";
+    let cluster = Cluster::with_server(Server::with_configuration(configuration));
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("open", &["echo"], ""));
+    // Nobody knows how long these take, so the node puts them back for others to share, all at once.
+    client.publish("pcluster.open.in", &[], sequence(0..8)).unwrap();
+    assert!(client.publish_of_batch("pcluster.open.in", "held", 1).is_empty(), "it has the only place");
+    let sent = client.hear_header("pcluster.open.retry.>", "Nats-Batch-Sequence");
+    let _node = cluster.node("a");
+    for _ in 0..4 {
+        assert_eq!(sent.recv_timeout(DEADLINE).unwrap().as_deref(), Some("1"), "the others wait until it is open");
+    }
+    // A batch with a gap is dropped.
+    let dropped = client.publish_of_batch("pcluster.open.in", "held", 3);
+    assert!(String::from_utf8_lossy(&dropped).contains("10176"), "{dropped:?}");
+    cluster.ok(&["wait", "open"]);
+    assert_eq!(numbers(&cluster.pull_all("open")), (0..8).collect::<Vec<_>>());
 }

@@ -63,9 +63,12 @@ pub enum PublishError {
         /// The server's limit.
         max: usize,
     },
-    /// The server is away, slow or just starting, for this reason; try again later.
+    /// No answer, as the server is away or slow, for this reason; try again later. Nobody knows whether it is stored.
     #[error("no answer from the server: {0}")]
     Unanswered(String),
+    /// The server has answered that it cannot do it now; try again later.
+    #[error("the server cannot store it now: {0}")]
+    NotNow(String),
     /// Refused for another reason.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -75,7 +78,7 @@ impl PublishError {
     /// Whether the same publish can succeed later with nothing else changed.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_))
+        matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_) | Self::NotNow(_))
     }
 }
 
@@ -132,6 +135,9 @@ impl Broker {
     /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most
     /// [`BATCH_MAX`].
     ///
+    /// The first goes alone: the server says whether it opens the batch. It has few open at once, and tells of one that it has not
+    /// opened only with the message that asks; all others would be sent for nothing, and the last one's answer would not say why.
+    ///
     /// # Errors
     ///
     /// If they are not known to be stored.
@@ -139,17 +145,29 @@ impl Broker {
         debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
         let batch = ulid::Ulid::generate().to_string();
         let last = messages.len();
-        for (message, position) in messages.iter().zip(1..) {
+        let of_batch = |message: &Outgoing, position: usize| {
             let mut headers = headers_of(message);
             headers.insert("Nats-Batch-Id", batch.as_str());
             headers.insert("Nats-Batch-Sequence", position.to_string());
             if position == last {
                 headers.insert("Nats-Batch-Commit", "1");
-                return Ok(self.publish_and_wait(&message.subject, headers, message.payload.clone()).await?.0);
             }
-            self.check_size(&headers, &message.payload)?;
-            let sent =
-                self.client().publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await;
+            headers
+        };
+        // Before any is sent: a batch that ends in the middle keeps its place on the server for ten seconds.
+        for (message, position) in messages.iter().zip(1..) {
+            self.check_size(&of_batch(message, position), &message.payload)?;
+        }
+        for (message, position) in messages.iter().zip(1..) {
+            let (headers, payload) = (of_batch(message, position), message.payload.clone());
+            if position == last {
+                return Ok(self.publish_and_wait(&message.subject, headers, payload).await?.0);
+            }
+            if position == 1 {
+                self.open_batch(&message.subject, headers, payload).await?;
+                continue;
+            }
+            let sent = self.client().publish_with_headers(message.subject.clone(), headers, payload).await;
             sent.map_err(|error| BrokerError::other("publish", &error))?;
         }
         Ok(Published::Stored)
@@ -187,6 +205,13 @@ impl Broker {
         self.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
     }
 
+    /// Publishes the first message of a batch.
+    async fn open_batch(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
+        let answer = self.exchange(subject, headers, payload).await?;
+        // No word: the message is kept, and the next may come.
+        if answer.is_empty() { Ok(()) } else { self.read_answer(subject, &answer).map(drop) }
+    }
+
     /// What became of a message, and its place in the stream.
     async fn publish_and_wait(
         &self,
@@ -194,22 +219,28 @@ impl Broker {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(Published, u64), PublishError> {
+        let answer = self.exchange(subject, headers, payload).await?;
+        self.read_answer(subject, &answer)
+    }
+
+    async fn exchange(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, PublishError> {
         self.check_size(&headers, &payload)?;
-        let answer = match self.client().request_with_headers(subject.to_owned(), headers, payload).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                return Err(match error.kind() {
-                    RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
-                    RequestErrorKind::TimedOut => match self.timed_out(subject, format!("publish to `{subject}`")) {
-                        BrokerError::Timeout(_) => PublishError::Unanswered("the time is over".to_owned()),
-                        error => error.into(),
-                    },
-                    RequestErrorKind::Other => PublishError::Unanswered(error.to_string()),
-                    _ => BrokerError::other(format!("publish to `{subject}`"), &error).into(),
-                });
-            }
-        };
-        let answer: Answer = match serde_json::from_slice(&answer.payload) {
+        match self.client().request_with_headers(subject.to_owned(), headers, payload).await {
+            Ok(answer) => Ok(answer.payload),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
+                RequestErrorKind::TimedOut => match self.timed_out(subject, format!("publish to `{subject}`")) {
+                    BrokerError::Timeout(_) => PublishError::Unanswered("the time is over".to_owned()),
+                    error => error.into(),
+                },
+                RequestErrorKind::Other => PublishError::Unanswered(error.to_string()),
+                _ => BrokerError::other(format!("publish to `{subject}`"), &error).into(),
+            }),
+        }
+    }
+
+    fn read_answer(&self, subject: &str, answer: &[u8]) -> Result<(Published, u64), PublishError> {
+        let answer: Answer = match serde_json::from_slice(answer) {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, subject, "what came for an answer cannot be read");
@@ -257,11 +288,11 @@ fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
         code if code == code::STORE_FAILED || code::NO_ROOM.contains(&code) => PublishError::NoRoom(error.description),
         code if code::BATCHES_IN_FLIGHT.contains(&code) => PublishError::Full(error.description),
         code if code == code::BATCH_INCOMPLETE || code::PASSING.contains(&code) => {
-            PublishError::Unanswered(error.description)
+            PublishError::NotNow(error.description)
         }
         code::MESSAGE_TOO_LARGE => PublishError::TooLarge { size: max, max },
         // 503: the stream has no leader at the moment.
-        _ if error.code == 503 => PublishError::Unanswered(error.description),
+        _ if error.code == 503 => PublishError::NotNow(error.description),
         code => PublishError::Broker(BrokerError::Server {
             what: format!("store a message for `{subject}`"),
             code,

@@ -31,6 +31,7 @@ use super::taken::{Read, Taken, frame_id};
 use super::trouble::Trouble;
 use super::turns::Turns;
 use super::waits::Behind;
+use super::window::Window;
 use super::work_key::WorkKey;
 use super::worker::{interrupted, left_run};
 use crate::broker::line::Line;
@@ -86,6 +87,8 @@ pub struct Hop {
     pub(super) behind: Behind,
     /// How much of it runs at once on this node.
     pub turns: Arc<Turns>,
+    /// How much it has on its way to the server at once.
+    pub(super) window: Window,
     /// Keeps items of [`Lane::Alone`] apart, where they come by the same consumer as others.
     pub quarantine: Quarantine,
     /// Where to tell what keeps it from going on.

@@ -20,6 +20,7 @@ use super::stats::HopStats;
 use super::trouble::Trouble;
 use super::turns::Turns;
 use super::waits::Behind;
+use super::window::Window;
 use super::work_key::WorkKey;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
@@ -88,6 +89,7 @@ impl Context {
             moved: Moved::new(first.max_in_flight),
             behind: Behind::default(),
             turns: Arc::new(Turns::new(first.concurrency)),
+            window: Window::default(),
             quarantine: Quarantine::default(),
             trouble,
             key: WorkKey::read(&self.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,

@@ -23,6 +23,7 @@ use super::fault::{self, Point};
 use super::letter::with_deaths;
 use super::outcome::Hop;
 use super::taken::{Back, Taken};
+use super::window::Load;
 use crate::broker::publish::{Outgoing, PublishError, Published};
 use crate::engine::task::Failure;
 use crate::frame::id::Index;
@@ -115,14 +116,14 @@ impl Hop {
     /// Where what the frame leaves behind is stored, if it is.
     async fn known(&self, taken: &Taken) -> Result<Option<u64>, PublishError> {
         let key = self.message_id(taken.sequence, 0);
-        self.insist(|| self.broker.known(&self.target, &key)).await
+        self.insist(Load::SMALL, || self.broker.known(&self.target, &key)).await
     }
 
     /// Puts back the items of a frame that its stored results do not cover.
     async fn follow(&self, taken: &Taken, sequence: u64) -> Result<(), PublishError> {
         let stream = subject::results_stream(&self.chain.name);
         let ask = async || Ok(self.broker.stored_headers(&stream, sequence).await?);
-        let covered = match self.insist(ask).await? {
+        let covered = match self.insist(Load::SMALL, ask).await? {
             Some(headers) => match headers.get(header::COVERS) {
                 // Results without the header are those of the whole frame.
                 None => return Ok(()),

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::outcome::Hop;
+use super::window::Load;
+use crate::broker::BrokerError;
 use crate::broker::confirm::HeldSince;
 use crate::broker::publish::{Outgoing, PublishError, Published};
 use crate::subject;
@@ -44,7 +46,7 @@ impl Hop {
                 many => self.broker.publish_batch(many).await,
             }
         };
-        let published = self.insist(store).await?;
+        let published = self.insist(Load::of(messages), store).await?;
         if published == Published::Duplicate {
             self.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
@@ -61,23 +63,28 @@ impl Hop {
         Ok(waits)
     }
 
-    /// Asks until the server answers, and gives up only on what can never be.
-    pub(super) async fn insist<P, T>(&self, mut ask: impl FnMut() -> P) -> Result<T, PublishError>
+    /// Asks until the server answers, and gives up only on what can never be. So much is on its way each time.
+    pub(super) async fn insist<P, T>(&self, load: Load, mut ask: impl FnMut() -> P) -> Result<T, PublishError>
     where
         P: Future<Output = Result<T, PublishError>>,
     {
         let (mut wait, mut started) = (AGAIN, Instant::now());
         let mut told = None;
+        let mut is_again = false;
         loop {
             if !self.identity.holds().await {
                 // It belongs to nobody any more. Whoever serves the revision is about to end this.
                 std::future::pending::<()>().await;
             }
-            let error = match ask().await {
+            let leave = self.window.enter(load, is_again).await;
+            let answer = ask().await;
+            drop(leave);
+            let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error @ PublishError::TooLarge { .. }) => return Err(error),
                 Err(error) => error,
             };
+            is_again = matches!(error, PublishError::Unanswered(_) | PublishError::Broker(BrokerError::Timeout(_)));
             if !self.broker.is_connected() {
                 // That is told by itself.
                 started = Instant::now();

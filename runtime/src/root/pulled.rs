@@ -192,7 +192,9 @@ async fn publish(broker: &Broker, message: &Outgoing) -> Result<(), PublishError
     let deadline = Instant::now() + PUT_BACK;
     loop {
         match broker.publish(message).await {
-            Err(PublishError::Unanswered(_) | PublishError::NoStream(_)) if Instant::now() < deadline => {
+            Err(PublishError::Unanswered(_) | PublishError::NotNow(_) | PublishError::NoStream(_))
+                if Instant::now() < deadline =>
+            {
                 tokio::time::sleep(AGAIN).await;
             }
             published => return published.map(drop),

@@ -113,6 +113,38 @@ impl Client {
         receiver
     }
 
+    /// Publishes one message of an atomic batch, and waits for the server's word on it.
+    pub fn publish_of_batch(&self, subject: &str, batch: &str, position: u64) -> Bytes {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Batch-Id", batch);
+        headers.insert("Nats-Batch-Sequence", position.to_string());
+        let subject = subject.to_owned();
+        let request = async |jetstream: &jetstream::Context| {
+            jetstream.client().request_with_headers(subject.clone(), headers.clone(), Bytes::from("0")).await
+        };
+        self.with(request).unwrap().payload
+    }
+
+    /// This header of each message that is published to one of these subjects from now on.
+    pub fn hear_header(&self, subjects: &str, name: &'static str) -> mpsc::Receiver<Option<String>> {
+        let subjects = subjects.to_owned();
+        let mut heard = self.with(async |jetstream| {
+            let heard = jetstream.client().subscribe(subjects).await.unwrap();
+            jetstream.client().flush().await.unwrap();
+            heard
+        });
+        let (sender, receiver) = mpsc::channel();
+        self.runtime.spawn(async move {
+            while let Some(message) = heard.next().await {
+                let value = message.headers.as_ref().and_then(|headers| headers.get(name)).map(ToString::to_string);
+                if sender.send(value).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
     /// How many messages a stream holds.
     pub fn count(&self, stream: &str) -> u64 {
         self.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().state.messages)

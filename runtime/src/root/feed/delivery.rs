@@ -161,7 +161,7 @@ impl Delivery {
                         return Ok(if is_ours { Published::Stored } else { published });
                     }
                     Err(error) => {
-                        is_unanswered |= matches!(error, PublishError::Unanswered(_));
+                        is_unanswered |= matches!(error, PublishError::Unanswered(_) | PublishError::NotNow(_));
                         error
                     }
                 }
