@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::demand;
 use super::letter::with_deaths;
 use super::outcome::Hop;
 use super::plan::{Bounds, FRAME_ITEMS, Piece, Plan, Share};
@@ -86,24 +85,30 @@ impl Hop {
             outputs: if self.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
             items: FRAME_ITEMS,
             bytes: FRAME_BYTES.min(self.broker.max_item() / 2),
-            piece: self.piece(taken, lane),
+            piece: self.piece(taken, lane, self.turns.share(taken.len(), false).piece),
         }
     }
 
-    /// What of a frame is left to others in one message: as much as takes a moment, or one item if each shall run alone. Where
+    /// What of a frame is left to others in one message: so many items as `shared`, or one item if each shall run alone. Where
     /// messages are counted, it is as many items as a node runs at once.
-    fn piece(&self, taken: &Taken, lane: Lane) -> Piece {
+    fn piece(&self, taken: &Taken, lane: Lane, shared: usize) -> Piece {
         let items = match lane {
             Lane::Alone => 1,
             _ if self.is_limited() => self.stage().concurrency as usize,
-            _ => demand::piece(taken.len(), self.turns.concurrency(), self.turns.estimate()),
+            _ => shared,
         };
         Piece::new(items, taken.len(), self.broker.max_item())
     }
 
-    /// Items in pieces that nodes can share, or each by itself if they shall run alone.
-    pub(super) fn groups<'a>(&self, taken: &Taken, positions: &[usize], back: Back<'a>) -> Vec<Group<'a>> {
-        let pieces = self.piece(taken, back.lane).cut(positions, &taken.sizes());
+    /// Items in messages of so many, or each by itself if they shall run alone.
+    pub(super) fn groups<'a>(
+        &self,
+        taken: &Taken,
+        positions: &[usize],
+        shared: usize,
+        back: Back<'a>,
+    ) -> Vec<Group<'a>> {
+        let pieces = self.piece(taken, back.lane, shared).cut(positions, &taken.sizes());
         pieces.into_iter().map(|positions| Group { positions, back }).collect()
     }
 
@@ -166,6 +171,7 @@ impl Hop {
         let bounds = self.bounds(taken, taken.lane.back());
         let Plan { streamed, outputs, kept, deferred, rest } =
             Plan::new(&taken.sizes(), &done, failed, deferred, &bounds);
+        self.turns.cut_known(rest.len());
         let is_whole = given.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
         let messages: Vec<(Index, Bytes)> = if is_whole {
             let index = index_of(taken, &outputs[0]);

@@ -1,6 +1,18 @@
 //! The pacing rule: how many frames a node asks for, and how it cuts a frame for other nodes to share.
 //!
 //! Pure: what the node knows of a hop goes in, a number comes out. [`super::turns`] keeps what is known.
+//!
+//! A node that is starved of its processor sees the same as one whose items take long, so a cut is bounded whatever it sees. Of
+//! a frame of `n` items that comes along the chain, the nodes of its hop make
+//!
+//! - no more messages than its size demands: one for each [`FRAME_ITEMS`](super::plan::FRAME_ITEMS), and one for each of the parts that a batch can hold;
+//! - or as many as [`PIECES`] on a guess, as long as nobody knows how long the items take. What was put back is never cut on a
+//!   guess again;
+//! - and one more for each [`SHARE_AFTER`] that items of the hop have run until they ended, which is small beside what was done.
+//!   A node saves that up for no more than [`PIECES`] messages.
+//!
+//! Where each item must be by itself (one that has killed a node), or messages are counted (`max_in_flight`), the size of a piece
+//! is given, and there are no more messages than that takes.
 
 use std::time::Duration;
 
@@ -14,9 +26,8 @@ const AHEAD_MAX: u64 = 512;
 const AHEAD_BYTES: u64 = 64 << 20;
 /// A frame that takes a node longer than this is shared with others, in pieces that take about as long.
 pub(super) const SHARE_AFTER: Duration = Duration::from_millis(250);
-/// A frame is cut into no more pieces than about this at once: as many as long as nobody knows how long its items take. A piece
-/// that takes long is cut again, so that a machine that was held up for a moment does not take quick items to be heavy.
-const PIECES: usize = 64;
+/// A frame is cut into no more pieces than about this at once: as many as long as nobody knows how long its items take.
+pub(super) const PIECES: usize = 64;
 /// So few items stay together if nobody knows how long they take and a node can run them all at once: to share them would save
 /// little.
 const FEW: usize = 4;
@@ -82,6 +93,43 @@ pub(super) fn piece(items: usize, concurrency: u64, time: Option<Duration>) -> u
     usize::try_from(fit).unwrap_or(usize::MAX).clamp(items.div_ceil(PIECES), items)
 }
 
+/// What a node goes by when it cuts a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Items that may run at once.
+    pub(super) concurrency: u64,
+    /// How long those items took that have ended; `None` if none has.
+    pub(super) time: Option<Duration>,
+    /// For how many messages more than one there is evidence: items have run for so many times [`SHARE_AFTER`].
+    pub(super) paid: u64,
+    /// Whether the frame may be cut on a guess: it came along the chain, and no other was cut on a guess just now.
+    pub(super) may_guess: bool,
+}
+
+/// How a frame is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shared {
+    /// Items that go together.
+    pub(super) piece: usize,
+    /// Whether that is a guess.
+    pub(super) is_guess: bool,
+}
+
+/// Returns how many of a frame's items go together, on the evidence that there is.
+pub(super) fn share(items: usize, evidence: &Evidence) -> Shared {
+    let wanted = piece(items, evidence.concurrency, evidence.time);
+    let is_guess = evidence.time.is_none();
+    let piece = match evidence.time {
+        None if evidence.may_guess => wanted,
+        None => items,
+        Some(_) => {
+            let most = usize::try_from(evidence.paid.saturating_add(1)).unwrap_or(usize::MAX);
+            wanted.max(items.div_ceil(most))
+        }
+    };
+    Shared { piece, is_guess: is_guess && piece < items }
+}
+
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -89,6 +137,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::plan::{FRAME_ITEMS, Piece};
 
     const MILLIS: Duration = Duration::from_millis(1);
 
@@ -130,6 +179,75 @@ mod tests {
             ("an item that takes no time", 900, 1, Some(Duration::from_nanos(1)), 900),
         ] {
             assert_eq!(piece(items, concurrency, time), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_cut_on_evidence_or_once_on_a_guess() {
+        let (long, quick) = (Some(2_000 * MILLIS), Some(MILLIS / 100));
+        for (what, items, time, paid, may_guess, expected) in [
+            ("heavy and few, as it came: shared though nobody knows", 8, None, 0, true, (1, true)),
+            ("put back, and nobody knows yet: as it is", 8, None, 64, false, (8, false)),
+            ("one heavy item that has ended pays for sharing the rest", 8, long, 8, false, (1, false)),
+            ("half of that pays for half", 8, long, 3, false, (2, false)),
+            ("nothing has run for long: a slow moment is no evidence", 900, long, 0, false, (900, false)),
+            ("nor is it for what has just come", 900, long, 0, true, (900, false)),
+            ("quick items stay together, however much is paid", 900, quick, 64, true, (900, false)),
+            ("a single item", 1, None, 0, true, (1, false)),
+        ] {
+            let shared = share(items, &Evidence { concurrency: 4, time, paid, may_guess });
+            assert_eq!((shared.piece, shared.is_guess), expected, "{what}");
+        }
+    }
+
+    /// A xorshift generator: the same cases at each run.
+    fn random(state: &mut u64, below: u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state % below
+    }
+
+    #[test]
+    fn the_messages_made_of_one_are_bounded_whatever_the_nodes_believe() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for items in [1, 4, 5, 64, 256, 900, 901, 1_112, 5_000, 57_600, 57_601, 300_000, 810_000, 810_001, 1_000_000] {
+            for _ in 0..20 {
+                let (mut messages, mut earned, mut paid) = (1, 0, 0);
+                // What is queued, and how often each was taken.
+                let mut queued = vec![(items, 0_u32)];
+                while let Some((items, times)) = queued.pop() {
+                    // Items run somewhere, or a node is held up so that nothing does.
+                    if random(&mut state, 4) == 0 {
+                        let more = random(&mut state, 20).min(PIECES as u64 - paid);
+                        (earned, paid) = (earned + more, paid + more);
+                    }
+                    let time = match random(&mut state, 4) {
+                        0 => None,
+                        1 => Some(MILLIS / 100),
+                        2 => Some(MILLIS),
+                        // A machine under load, as often as not.
+                        _ => Some(60_000 * MILLIS),
+                    };
+                    let evidence =
+                        Evidence { concurrency: 1 + random(&mut state, 32), time, paid, may_guess: times == 0 };
+                    let shared = share(items, &evidence);
+                    if items <= FRAME_ITEMS && (shared.piece >= items || times > 5) {
+                        continue;
+                    }
+                    let size = Piece::new(shared.piece, items, usize::MAX).items;
+                    assert!(size < items && items.div_ceil(size) <= FRAME_ITEMS, "{items} in pieces of {size}");
+                    let pieces = items.div_ceil(size);
+                    messages += pieces - 1;
+                    if !shared.is_guess {
+                        paid -= items.div_ceil(shared.piece) as u64 - 1;
+                    }
+                    queued.extend((0..pieces).map(|number| (size.min(items - number * size), times + 1)));
+                }
+                let demanded = items.div_ceil(FRAME_ITEMS) + items.div_ceil(FRAME_ITEMS * FRAME_ITEMS);
+                let bound = demanded.max(PIECES) + usize::try_from(earned).expect("small");
+                assert!(messages <= bound, "{messages} of {items}, {earned} earned, {bound} at most");
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::backlog::Backlog;
 use super::catalog::Phase;
 use super::commit::LATER;
-use super::demand::piece;
+use super::demand::Shared;
 use super::fault::{self, Point};
 use super::guests;
 use super::identity::Identity;
@@ -235,8 +235,8 @@ impl Hop {
         } else {
             None
         };
-        if self.is_shared_first(taken) {
-            return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await;
+        if let Some(piece) = self.shared_first(taken) {
+            return Box::pin(self.put_back_shared(taken, piece, taken.lane.back(), failed, None)).await;
         }
         let turn = tokio::select! {
             biased;
@@ -258,22 +258,20 @@ impl Hop {
         }
     }
 
-    /// Whether a frame is cut into pieces for other nodes before any of it runs: its items take long, or nobody knows. One that
-    /// was put back has been cut before; only what is known now can cut it further.
-    fn is_shared_first(&self, taken: &Taken) -> bool {
+    /// Into pieces of how many items a frame is cut for other nodes before any of it runs: its items take long, or nobody knows.
+    /// `None` if it runs as it is. One that was put back has been cut before; only what has run since can cut it further.
+    fn shared_first(&self, taken: &Taken) -> Option<usize> {
         let items = taken.len();
-        if items > FRAME_ITEMS {
-            return true;
+        if items <= FRAME_ITEMS && (self.is_limited() || items == 1) {
+            return None;
         }
-        let time = self.turns.estimate();
-        if self.is_limited() || items == 1 || time.is_none() && taken.lane != Lane::Work {
-            return false;
-        }
-        let is_shared = piece(items, self.turns.concurrency(), time) < items;
-        if is_shared && time.is_none() {
+        let Shared { piece, is_guess } = self.turns.share(items, taken.lane == Lane::Work);
+        if is_guess {
             self.turns.cut_unknown();
+        } else {
+            self.turns.cut_known(items.div_ceil(piece));
         }
-        is_shared
+        (items > FRAME_ITEMS || piece < items).then_some(piece)
     }
 
     /// Stores what a frame has left behind, and counts.

@@ -126,9 +126,16 @@ impl Plan {
 }
 
 impl Piece {
-    /// Pieces for a frame of so many items and bytes that shall be cut into some of so many `items`, few enough for a batch.
+    /// Pieces for a frame of so many items and bytes that shall be cut into some of so many `items`, few enough for a batch. A
+    /// frame that has more items than one batch of full messages holds is cut into as few parts as can be cut on.
     pub(super) fn new(items: usize, frame: usize, bytes: usize) -> Self {
-        Self { items: items.min(FRAME_ITEMS).max(frame.div_ceil(FRAME_ITEMS)).max(1), bytes }
+        const BATCH_ITEMS: usize = FRAME_ITEMS * FRAME_ITEMS;
+        let items = if frame > BATCH_ITEMS {
+            frame.div_ceil(frame.div_ceil(BATCH_ITEMS))
+        } else {
+            items.min(FRAME_ITEMS).max(frame.div_ceil(FRAME_ITEMS)).max(1)
+        };
+        Self { items, bytes }
     }
 
     /// Cuts positions into pieces. No cut has fewer pieces, so a part of the positions never has more than all.

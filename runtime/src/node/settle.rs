@@ -78,7 +78,7 @@ impl Hop {
         Ok(if self.is_last { Published::Stored } else { published })
     }
 
-    /// Puts a frame back of which nothing has run, in pieces if it is large. So many of its attempts have `failed`.
+    /// Puts a frame back of which nothing has run, as it is. So many of its attempts have `failed`.
     pub(super) async fn put_back(
         &self,
         taken: &Taken,
@@ -86,9 +86,21 @@ impl Hop {
         failed: u64,
         delay: Option<Duration>,
     ) -> Result<(), PublishError> {
+        self.put_back_shared(taken, taken.len(), lane, failed, delay).await
+    }
+
+    /// The same in pieces of so many items.
+    pub(super) async fn put_back_shared(
+        &self,
+        taken: &Taken,
+        shared: usize,
+        lane: Lane,
+        failed: u64,
+        delay: Option<Duration>,
+    ) -> Result<(), PublishError> {
         let history = with_deaths(taken, failed);
         let back = Back { lane, failed, delay, history: &history, given_up: None };
-        let groups = self.groups(taken, &taken.positions(), back);
+        let groups = self.groups(taken, &taken.positions(), shared, back);
         self.settle(taken, Vec::new(), &[], &groups).await.map(drop)
     }
 
@@ -97,7 +109,7 @@ impl Hop {
         let history = with_deaths(taken, taken.attempt - 1);
         let failed = taken.attempt - 1;
         let back = Back { lane: Lane::Retry, failed, delay: None, history: &history, given_up: Some(failure) };
-        let groups = self.groups(taken, &taken.positions(), back);
+        let groups = self.groups(taken, &taken.positions(), taken.len(), back);
         self.settle(taken, Vec::new(), &[], &groups).await.map(drop)
     }
 
@@ -137,7 +149,7 @@ impl Hop {
         let history = with_deaths(taken, taken.attempt - 1);
         let back =
             Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
-        let groups = self.groups(taken, &rest, back);
+        let groups = self.groups(taken, &rest, taken.len(), back);
         let messages: Vec<Outgoing> =
             groups.iter().zip(0..).map(|(group, number)| self.put_back_message(taken, group, number)).collect();
         self.store(taken.sequence, &taken.held, &messages).await?;

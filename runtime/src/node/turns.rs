@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::demand::{AHEAD, KNOWN_AFTER, Pace, nanos};
+use super::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
 use crate::subject::Lane;
 
 /// How long a node that has just cut a frame of unknown items into pieces waits for one of these before it cuts another.
@@ -35,6 +35,8 @@ pub struct Turns {
     began: AtomicU64,
     /// When a frame of unknown items was last cut into pieces; 0: never.
     cut: AtomicU64,
+    /// How long items have run that have ended, in nanoseconds, less what was cut on that evidence.
+    spent: AtomicU64,
     opened: Instant,
     hungry: [Hungry; Lane::ALL.len()],
 }
@@ -117,6 +119,7 @@ impl Turns {
             ended: AtomicU64::new(0),
             began: AtomicU64::new(0),
             cut: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
             opened: Instant::now(),
             hungry: Default::default(),
         }
@@ -195,7 +198,14 @@ impl Turns {
 
     /// An item has run from then until now.
     pub fn ran(&self, began: Instant, now: Instant) {
-        self.time.add(nanos(now.saturating_duration_since(began)));
+        let time = nanos(now.saturating_duration_since(began));
+        self.time.add(time);
+        // No more counts at once: a slow moment that looks like heavy items is good for few cuts.
+        let (spent, most) = (self.spent.load(Relaxed), nanos(SHARE_AFTER) * PIECES as u64);
+        if spent < most {
+            // What two add at once may count once.
+            self.spent.store(spent.saturating_add(time).min(most), Relaxed);
+        }
         self.ended.store(nanos(now.saturating_duration_since(self.opened)), Relaxed);
     }
 
@@ -218,7 +228,8 @@ impl Turns {
         if is_stuck { None } else { Some(time * u32::try_from(items).unwrap_or(u32::MAX)) }
     }
 
-    /// How long an item takes, or at least takes, as far as is known.
+    /// How long an item takes, or at least takes, as far as is known: good enough to fill turns that are free, and no evidence to
+    /// cut a frame by, as nothing ends either where the machine is busy.
     #[must_use]
     pub fn estimate(&self) -> Option<Duration> {
         let known = self.time();
@@ -231,17 +242,41 @@ impl Turns {
         known.max(least)
     }
 
+    /// How many of a frame's items should go together. `is_whole`: it is as it came along the chain.
+    pub(super) fn share(&self, items: usize, is_whole: bool) -> Shared {
+        let evidence = Evidence {
+            concurrency: self.concurrency,
+            time: self.time(),
+            paid: self.spent.load(Relaxed) / nanos(SHARE_AFTER),
+            may_guess: is_whole && !self.has_guessed(),
+        };
+        share(items, &evidence)
+    }
+
+    /// A frame was cut into so many pieces, on evidence of what has run.
+    pub(super) fn cut_known(&self, pieces: usize) {
+        let more = (pieces as u64).saturating_sub(1).saturating_mul(nanos(SHARE_AFTER));
+        if more > 0 {
+            self.spent.store(self.spent.load(Relaxed).saturating_sub(more), Relaxed);
+        }
+    }
+
     /// A frame was cut into pieces though nobody knows how long its items take: one of these will tell.
     pub fn cut_unknown(&self) {
         self.cut.store(self.now().max(1), Relaxed);
+    }
+
+    /// Whether a frame of unknown items was cut just now.
+    fn has_guessed(&self) -> bool {
+        let cut = self.cut.load(Relaxed);
+        cut > 0 && self.now().saturating_sub(cut) < nanos(FIND_OUT)
     }
 
     /// How many more frames the node should hold.
     #[must_use]
     pub fn room(&self) -> u64 {
         let pace = self.pace();
-        let cut = self.cut.load(Relaxed);
-        if pace.time.is_none() && cut > 0 && self.now().saturating_sub(cut) < nanos(FIND_OUT) {
+        if pace.time.is_none() && self.has_guessed() {
             return 0;
         }
         pace.room()
@@ -330,6 +365,22 @@ mod tests {
         std::thread::sleep(KNOWN_AFTER);
         assert!(turns.estimate() >= Some(KNOWN_AFTER));
         assert_eq!(turns.room(), 1, "the other turn can be filled");
+    }
+
+    #[tokio::test]
+    async fn what_runs_without_an_end_cuts_nothing_and_what_has_ended_pays_for_cuts() {
+        let turns = Turns::new(1);
+        assert_eq!(turns.share(900, true).piece, 15, "a guess");
+        turns.cut_unknown();
+        assert_eq!(turns.share(900, true).piece, 900, "and no other right after it");
+        let (_held, _turn) = (turns.hold(1), turns.take_frame(1).await);
+        std::thread::sleep(KNOWN_AFTER);
+        assert!(turns.estimate().is_some());
+        assert_eq!(turns.share(900, false).piece, 900, "a starved node knows nothing of its items");
+        turns.ran(turns.opened, turns.opened + 3 * SHARE_AFTER);
+        assert_eq!(turns.share(900, false).piece, 225, "three messages more");
+        turns.cut_known(4);
+        assert_eq!(turns.share(900, false).piece, 900);
     }
 
     #[tokio::test]
