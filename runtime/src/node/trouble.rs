@@ -71,6 +71,12 @@ impl Trouble {
         let hint = match error {
             PublishError::Full(_) => return None,
             PublishError::NoStream(_) => format!("; `pcluster start {}` makes its streams anew", self.chain),
+            // The connection stands, or that would be told instead.
+            PublishError::Unanswered(_) => {
+                "; if that stays so, look at its disk: after an error of the disk, such as a full one, a stream takes nothing \
+                 before its server is restarted"
+                    .to_owned()
+            }
             _ => String::new(),
         };
         let place = Place::Outputs(stage.clone());
@@ -152,6 +158,16 @@ mod tests {
         );
         drop(second);
         assert_eq!(board.problems(), []);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_may_have_had_an_error_of_its_disk() {
+        let (board, trouble, stage) = trouble();
+        let _waiting = trouble.outputs_wait(&stage, &PublishError::Unanswered("the time is over".to_owned()));
+        let problem = &board.problems()[0].problem;
+        for said in ["no answer from the server: the time is over; if", "look at its disk", "is restarted"] {
+            assert!(problem.contains(said), "{problem}");
+        }
     }
 
     #[test]
