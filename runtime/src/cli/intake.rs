@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Context;
-use super::output::Output;
 use crate::name::ChainName;
+use crate::root::intake::Switched;
 
 /// Close a chain's intake; what was fed is still finished
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub struct StopArgs {
 
 /// Open a chain's intake again
 ///
-/// Items can be fed once more; they go to the version that is active.
+/// Items can be fed once more; they go to the version that is active. Streams of the chain that are gone are made anew.
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     /// The chain
@@ -33,7 +33,11 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let changed = context.root().await?.stop(&chain).await?;
     let already = if changed { "" } else { "already " };
     let said = format!("the intake of {chain} is {already}closed; what was fed is still finished");
-    tell(&chain, false, changed, &said, &context.output)
+    if context.output.is_json() {
+        return Ok(context.output.line(&json!({ "chain": chain, "open": false, "changed": changed }))?);
+    }
+    context.output.note(&said);
+    Ok(())
 }
 
 /// Runs `pcluster start`.
@@ -43,15 +47,20 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
 /// If there is no such chain, or the server does not allow it.
 pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     let StartArgs { chain } = args;
-    let changed = context.root().await?.start(&chain).await?;
+    let Switched { changed, made } = context.root().await?.start_and_tell(&chain).await?;
     let already = if changed { "" } else { "already " };
-    tell(&chain, true, changed, &format!("the intake of {chain} is {already}open"), &context.output)
-}
-
-fn tell(chain: &ChainName, open: bool, changed: bool, said: &str, output: &Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        return Ok(output.line(&json!({ "chain": chain, "open": open, "changed": changed }))?);
+    if context.output.is_json() {
+        let made: Vec<String> = made.into_iter().collect();
+        let said = json!({ "chain": chain, "open": true, "changed": changed, "made": made });
+        return Ok(context.output.line(&said)?);
     }
-    output.note(said);
+    context.output.note(&format!("the intake of {chain} is {already}open"));
+    if !made.is_empty() {
+        let names: Vec<&str> = made.iter().map(String::as_str).collect();
+        let names = names.join(", ");
+        context
+            .output
+            .note(&format!("these streams of it were gone and are made anew, without what they held: {names}"));
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Closing and opening the intake of a chain, and seeing to it that only the chain itself listens to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Root, RootError};
@@ -13,6 +14,15 @@ const DEPLOYING: Duration = Duration::from_millis(300);
 /// The same when it is fed. Shorter, as feeding waits for it each time and the deploy has looked before.
 const FEEDING: Duration = Duration::from_millis(100);
 
+/// What opening or closing an intake did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switched {
+    /// Whether the intake was not so before.
+    pub changed: bool,
+    /// Streams of the chain that were gone and are made anew, without what they held.
+    pub made: BTreeSet<String>,
+}
+
 impl Root {
     /// Closes the intake: feeding fails from now on, what was fed is finished. Says whether it was open.
     ///
@@ -20,7 +30,7 @@ impl Root {
     ///
     /// If there is no such chain, or the server does not allow it.
     pub async fn stop(&self, chain: &ChainName) -> Result<bool, RootError> {
-        self.set_open(chain, false).await
+        Ok(self.set_open(chain, false).await?.changed)
     }
 
     /// Opens the intake. Says whether it was closed.
@@ -29,10 +39,19 @@ impl Root {
     ///
     /// If there is no such chain, or the server does not allow it.
     pub async fn start(&self, chain: &ChainName) -> Result<bool, RootError> {
+        Ok(self.start_and_tell(chain).await?.changed)
+    }
+
+    /// Opens the intake, and tells what was done for that.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn start_and_tell(&self, chain: &ChainName) -> Result<Switched, RootError> {
         self.set_open(chain, true).await
     }
 
-    async fn set_open(&self, chain: &ChainName, open: bool) -> Result<bool, RootError> {
+    async fn set_open(&self, chain: &ChainName, open: bool) -> Result<Switched, RootError> {
         loop {
             let (registry, marked) = self.chain(chain).await?;
             let changed = marked.state.open != open;
@@ -41,8 +60,9 @@ impl Root {
             if changed && !registry.swap_state(chain, Some(&marked), &state).await? {
                 continue;
             }
+            let made = self.broker.chain_settings(chain).await?.missing(chain);
             self.settle(&registry, chain, state).await?;
-            return Ok(changed);
+            return Ok(Switched { changed, made });
         }
     }
 
