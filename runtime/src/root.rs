@@ -243,6 +243,21 @@ pub enum RootError {
         /// The most that it may have.
         max: usize,
     },
+    /// A manifest is larger than what the server keeps as one message.
+    #[error(
+        "stage `{stage}`: its config has {config} bytes, and with it the manifest {size}, more than fits in a message ({max} bytes: \
+         the server's `max_payload`); keep large data in the plugin or in items, or raise `max_payload`"
+    )]
+    ManifestTooLarge {
+        /// The stage with the largest config.
+        stage: StageName,
+        /// Its config, as JSON.
+        config: usize,
+        /// The manifest as it is kept.
+        size: usize,
+        /// The most that it may have.
+        max: usize,
+    },
     /// An item has an id that cannot be one.
     #[error(transparent)]
     Id(#[from] IdError),

@@ -69,6 +69,13 @@ fn a_manifest_that_cannot_be_is_refused_with_the_reason_and_nothing_changes() {
     for (rest, said) in BAD_STAGES {
         assert_refused(&deploy(&format!("{head}{rest}\n")), 1, &["`bad.toml`", said]);
     }
+    let large = format!("{head}config = {{ words = \"{}\" }}\n", "x".repeat(1_100_000));
+    let said = "stage `echo`: its config has 1100012 bytes, and with it the manifest 110";
+    assert_refused(
+        &deploy(&large),
+        1,
+        &[said, "fits in a message (1048576 bytes: the server's `max_payload`); keep large"],
+    );
     assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
     assert_eq!(deploy(&head).succeeded(), "bad 1 deployed as r1\n");
 }

@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Root, RootError};
 use crate::broker::arrange::Arrange;
 use crate::broker::registry::Registry;
-use crate::chain::manifest::Manifest;
+use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
 use crate::engine::inspect::inspect;
@@ -29,6 +29,9 @@ use attempt::{Attempt, Entered};
 
 /// How often to begin again where others deploy the same chain.
 const ROUNDS: u32 = 20;
+
+/// Room for what is kept with a manifest: digests in place of file names, who deployed it and when, the headers of its message.
+const DEPLOYED_ROOM: usize = 8 << 10;
 
 /// What came of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +159,7 @@ impl Root {
             Chain::new(manifest).map_err(|error| RootError::Chain { path: path.to_owned(), error })
         };
         let chain = check(&manifest)?;
+        check_size(&chain, &manifest, self.broker.max_payload())?;
         let mut plugins = BTreeMap::new();
         for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
             let (digest, bytes) = match &stage.plugin {
@@ -230,6 +234,22 @@ fn this_process() -> String {
     let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
     let host = rustix::system::uname();
     format!("{user}@{} (process {})", host.nodename().to_string_lossy(), std::process::id())
+}
+
+/// Refuses a manifest that cannot be kept as one message, and names the stage that takes most of it.
+fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), RootError> {
+    let encode = |error: serde_json::Error| RootError::Encode(error.to_string());
+    let size = serde_json::to_vec_pretty(manifest).map_err(encode)?.len() + DEPLOYED_ROOM;
+    if size <= max {
+        return Ok(());
+    }
+    let config = |raw: &manifest::Stage| raw.config.as_ref().map_or(0, |config| config.to_string().len());
+    let sizes = chain.stages.iter().zip(manifest.stages.iter().map(config));
+    let (stage, config) = sizes
+        .max_by_key(|(_, config)| *config)
+        .map(|(stage, config)| (stage.name.clone(), config))
+        .ok_or_else(|| RootError::Encode(format!("a manifest of {size} bytes")))?;
+    Err(RootError::ManifestTooLarge { stage, config, size, max })
 }
 
 /// Refuses a version that exists with other content.
