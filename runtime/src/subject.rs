@@ -25,7 +25,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE as URL_SAFE;
 use pcluster_abi::Level;
 
-use crate::name::{ChainName, Digest, Revision, StageName};
+use crate::name::{ChainName, Digest, Revision, StageName, Version};
 pub use lane::Lane;
 
 /// The KV bucket of the manifests.
@@ -261,6 +261,14 @@ pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
+/// The key of the digest of a version that the chain's state no longer names. What a key may not have is written as its byte in
+/// hexadecimal digits.
+#[must_use]
+pub fn version_key(chain: &ChainName, version: &Version) -> String {
+    let escaped = version.as_str().replace('.', "=2E").replace('+', "=2B");
+    format!("{chain}.v.{escaped}")
+}
+
 /// Where an entry of the bucket of chains is published.
 #[must_use]
 pub fn entry(key: &str) -> String {
@@ -333,6 +341,8 @@ mod tests {
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
         assert_eq!(parse_entry(&entry("orders")), Some("orders"));
         assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));
+        let version = version_key(&chain(), &"1..0+r2".parse().expect("valid"));
+        assert_eq!((version.as_str(), parse_key(&version)), ("orders.v.1=2E=2E0=2Br2", None));
         let counter = count(&chain(), revision, &stage(), Count::Failed);
         assert_eq!(parse_count(&counter), Some((revision, stage(), Count::Failed)));
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Cluster, Process, eventually, json_lines, lines, plugin, probe_chain, repository};
+use crate::support::{
+    Client, Cluster, Process, Server, eventually, json_lines, lines, plugin, probe_chain, repository,
+};
 
 /// A chain that takes its time and then marks each item with its version.
 fn marking(version: &str, millis: u64, more: &str) -> String {
@@ -147,4 +149,41 @@ fn another_plugin_under_the_same_file_name_is_other_content() {
     cluster.file("plain.wasm", longer);
     cluster.run(&["deploy", "chain.toml"]).failed(1, "already has a version 1.0, and its content is another");
     assert_eq!(cluster.deploy(&manifest("1.1")), "file 1.1 deployed as r2, after 1.0 (r1)\n");
+}
+
+#[test]
+fn a_chain_that_was_deployed_very_often_is_deployed_again_and_knows_all_its_versions() {
+    let max = 64 << 10;
+    let cluster = Cluster::with_server(Server::start(&format!("max_payload: {max}")));
+    let client = Client::connect(&cluster);
+    let manifest = |version: &str| probe_chain("often", &["echo"], "").replace("1.0", version);
+    cluster.deploy(&manifest("1.0"));
+    let state = || {
+        let subject = "$KV.pcluster_chains.often".to_owned();
+        let read = async |jetstream: &async_nats::jetstream::Context| {
+            let bucket = jetstream.get_stream("KV_pcluster_chains").await.unwrap();
+            bucket.get_last_raw_message_by_subject(&subject).await.unwrap().payload
+        };
+        client.with(read)
+    };
+    // As it was after many deploys: another makes it larger than a message.
+    let mut often: serde_json::Value = serde_json::from_slice(&state()).unwrap();
+    for number in 0..u32::MAX {
+        often["versions"][format!("0.{number}")] = format!("sha256:{number:064x}").into();
+        if serde_json::to_vec_pretty(&often).unwrap().len() > max - 200 {
+            break;
+        }
+    }
+    let often = serde_json::to_vec_pretty(&often).unwrap();
+    client.publish("$KV.pcluster_chains.often", &[], often).unwrap();
+
+    assert!(cluster.deploy(&manifest("1.1")).contains("often 1.1 deployed as r2"));
+    assert!(state().len() < 4 << 10, "{} bytes", state().len());
+    for version in ["0.7", "1.1"] {
+        cluster.file("chain.toml", manifest(version) + "timeout = \"9s\"\n");
+        cluster.run(&["deploy"]).failed(1, &format!("chain `often` already has a version {version}"));
+    }
+    assert!(cluster.deploy(&manifest("1.0")).contains("often 1.0 deployed as r3"));
+    cluster.ok(&["stop", "often"]);
+    cluster.ok(&["reset", "often"]);
 }

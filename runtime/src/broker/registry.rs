@@ -15,7 +15,7 @@ use super::follow::{Follower, From, Step};
 use super::{Broker, BrokerError};
 use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
-use crate::name::{ChainName, Revision};
+use crate::name::{ChainName, Digest, Revision, Version};
 use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM, ChainKey, STATES_ALL};
 use crate::wire;
 
@@ -133,6 +133,44 @@ impl Registry {
         let what = format!("write the state of chain `{chain}`");
         let before = before.map_or(Before::None, |before| Before::Mark(before.mark));
         self.swap(&subject::state_key(chain), before, state, &what).await
+    }
+
+    /// The digest of what a version of a chain with this state was deployed with; `None` if it never was.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or the entry cannot be read.
+    pub async fn version(
+        &self,
+        chain: &ChainName,
+        state: &State,
+        version: &Version,
+    ) -> Result<Option<Digest>, BrokerError> {
+        if let Some(digest) = state.versions.get(version) {
+            return Ok(Some(digest.clone()));
+        }
+        // It was written before the state that leaves it out.
+        let key = subject::version_key(chain, version);
+        let Some(json) = self.entry(&key).await?.and_then(|entry| entry.value) else { return Ok(None) };
+        serde_json::from_slice(&json).map(Some).map_err(|error| unreadable(&key, &error))
+    }
+
+    /// Gives the versions that a state names entries of their own, and then takes them out of the state, if it is still what it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not take it.
+    pub async fn move_versions(&self, chain: &ChainName, marked: &Marked) -> Result<(), BrokerError> {
+        let writes = marked.state.versions.iter().map(|(version, digest)| async move {
+            let key = subject::version_key(chain, version);
+            // One that is there already was written by another who does the same.
+            self.swap(&key, Before::None, digest, &format!("write the entry `{key}`")).await
+        });
+        let writes: Vec<_> = writes.collect();
+        let _: Vec<bool> = futures_util::stream::iter(writes).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+        self.swap_state(chain, Some(marked), &marked.state.without_versions()).await?;
+        Ok(())
     }
 
     /// The manifest of a revision.

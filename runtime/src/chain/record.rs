@@ -8,6 +8,9 @@ use super::manifest::Manifest;
 use crate::name::{ChainName, Digest, Revision, Version};
 use crate::wire;
 
+/// The most versions that a state names before a deploy gives them entries of their own.
+const VERSIONS_MAX: usize = 64;
+
 /// A manifest as it was deployed. Never changed once written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deployed {
@@ -62,7 +65,8 @@ pub struct State {
     pub reset: Option<Revision>,
     /// Whether items may be fed.
     pub open: bool,
-    /// Every version that was ever deployed, with the digest of its content.
+    /// The newest versions that were deployed, with the digests of their content. Those before have entries of their own: the
+    /// state is one message, and must not grow with each deploy.
     pub versions: BTreeMap<Version, Digest>,
     /// Revisions that are being deployed: the streams have their subjects, and nothing is fed to them yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -129,6 +133,18 @@ impl State {
         let mut state = self.clone();
         state.pending.remove(&revision);
         state
+    }
+
+    /// Whether so many versions were deployed that they should have entries of their own.
+    #[must_use]
+    pub fn has_many_versions(&self) -> bool {
+        self.versions.len() > VERSIONS_MAX
+    }
+
+    /// After its versions were given entries of their own.
+    #[must_use]
+    pub fn without_versions(&self) -> Self {
+        Self { versions: BTreeMap::new(), ..self.clone() }
     }
 
     /// Whether a deploy of the chain has ever succeeded.
@@ -221,6 +237,18 @@ mod tests {
         assert_eq!(second.live, BTreeSet::from([Revision::new(1), Revision::new(2)]));
         assert_eq!(second.versions.len(), 2);
         assert_eq!(second.reset(Revision::new(3)).live, BTreeSet::from([Revision::new(3)]));
+    }
+
+    #[test]
+    fn versions_leave_the_state_when_they_are_many_and_nothing_else_changes() {
+        let mut state = first();
+        while !state.has_many_versions() {
+            let revision = state.active.number() + 1;
+            state = state.deployed(&deployed(revision, &format!("1.{revision}")));
+        }
+        assert_eq!(state.versions.len(), VERSIONS_MAX + 1);
+        let without = state.without_versions();
+        assert!(without.versions.is_empty() && without.has_streams_of(&state) && without.wire == state.wire);
     }
 
     #[test]

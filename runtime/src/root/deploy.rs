@@ -255,8 +255,8 @@ fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), Root
 /// Refuses a version that exists with other content.
 async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) -> Result<(), RootError> {
     let (chain, version) = (&prepared.chain.name, &prepared.chain.version);
-    match state.versions.get(version) {
-        Some(digest) if *digest != prepared.digest => {
+    match registry.version(chain, state, version).await? {
+        Some(digest) if digest != prepared.digest => {
             let mut winner = String::new();
             for &revision in state.live.iter().rev() {
                 if let Ok(Some(deployed)) = registry.deployed(chain, revision).await

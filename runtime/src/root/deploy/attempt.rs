@@ -83,6 +83,10 @@ impl<'a> Attempt<'a> {
         let mut reserved: Option<Deployed> = None;
         loop {
             let marked = registry.state(name).await?;
+            if let Some(marked) = marked.as_ref().filter(|marked| marked.state.has_many_versions()) {
+                registry.move_versions(name, marked).await?;
+                continue;
+            }
             let state = marked.as_ref().map(|marked| &marked.state);
             let unchanged = match state {
                 Some(state) => {
