@@ -74,6 +74,10 @@ pub mod header {
     pub const TIME: &str = "Pcluster-Time";
     /// On dead letters: the attempts, as JSON; see [`crate::dead::Attempt`].
     pub const HISTORY: &str = "Pcluster-History";
+    /// On a dead letter without a payload: in how many messages its item is. They are right before it in the stream, each a part.
+    pub const ITEM_PARTS: &str = "Pcluster-Item-Parts";
+    /// On such a message: which part it is, from 1.
+    pub const ITEM_PART: &str = "Pcluster-Item-Part";
     /// On dead letters: the guest's frames when it was stopped, one a line; written like the reason.
     pub const BACKTRACE: &str = "Pcluster-Backtrace";
 

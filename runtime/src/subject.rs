@@ -11,6 +11,7 @@
 //! | results | `pcluster.<chain>.out` |
 //! | notes | `pcluster.<chain>.note` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
+//! | items that leave no room in their letters | `pcluster.<chain>.dead.+item` |
 //! | logs | `pcluster.<chain>.log.<stage>.<level>` |
 //! | counts | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
 //! | claims | `pcluster.<chain>.claim.<revision>.<hop>.<lane>.<run of a node>` |
@@ -132,6 +133,12 @@ pub fn dead(chain: &ChainName, stage: &StageName) -> String {
 #[must_use]
 pub fn dead_all(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.*")
+}
+
+/// Where the parts of an item go that leaves no room in its dead letter: beside the letters, where no stage can have its own.
+#[must_use]
+pub fn dead_item(chain: &ChainName) -> String {
+    format!("pcluster.{chain}.dead.+item")
 }
 
 /// The stage that a dead letter's subject names.
@@ -338,6 +345,7 @@ mod tests {
             assert_eq!(parse_queued(&lane.park(&chain(), revision, &stage(), 8, 0)), expected);
         }
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
+        assert_eq!(parse_dead(&dead_item(&chain())), None);
         assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
         assert_eq!(parse_entry(&entry("orders")), Some("orders"));
         assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));

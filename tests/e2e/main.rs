@@ -29,6 +29,7 @@ mod feed;
 mod formats;
 mod inline;
 mod isolation;
+mod large;
 mod library;
 mod limited;
 mod logs;

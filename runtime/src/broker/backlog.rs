@@ -167,6 +167,17 @@ impl Broker {
         Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
     }
 
+    /// Whether an item of a dead letter is in messages of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer, or has no such stream.
+    pub async fn has_item_parts(&self, chain: &ChainName) -> Result<bool, BrokerError> {
+        let parts = subject::dead_item(chain);
+        let stream = self.chain_stream(chain, &subject::dead_stream(chain), Some((&parts, 0))).await?;
+        Ok(stream.state.subjects.is_some_and(|subjects| !subjects.is_empty()))
+    }
+
     /// How many messages of results a chain has, taken or not.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
 use async_nats::{Message, StatusCode};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -21,10 +21,11 @@ use tokio::time::Instant;
 use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::follow::moment;
+use super::publish::BATCH_MAX;
 use super::queue::Delivery;
 use super::stored::Stored;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
-use crate::frame::Headers;
+use crate::frame::{Headers, header};
 
 /// Messages that one request asks for, and their bytes.
 const BATCH: u64 = 256;
@@ -58,10 +59,28 @@ impl From<&Delivery> for Kept {
 }
 
 impl Kept {
+    /// In how many messages before it a dead letter's item is.
+    fn item_parts(&self) -> u64 {
+        item_parts(self.headers.get(header::ITEM_PARTS))
+    }
+
+    /// Returns `true` if it is part of the item of a dead letter that comes behind it.
+    #[must_use]
+    pub fn is_item_part(&self) -> bool {
+        self.headers.get(header::ITEM_PART).is_some()
+    }
+
     fn of(stored: Stored) -> Self {
         let headers = stored.headers();
         Self { sequence: stored.sequence, headers, stored: stored.time, payload: stored.payload.into() }
     }
+}
+
+/// In how many messages before it the item of a dead letter is, as its header says.
+fn item_parts(header: Option<&str>) -> u64 {
+    let parts = header.and_then(|parts| parts.parse().ok()).unwrap_or(0);
+    // What is stored together has no more messages.
+    if parts < BATCH_MAX as u64 { parts } else { 0 }
 }
 
 /// Reads what a stream keeps, oldest first.
@@ -107,6 +126,58 @@ impl Broker {
         let what = || format!("read message {sequence} of the stream `{stream}`");
         let stored = self.stored(stream, &json!({ "seq": sequence }), what).await?;
         Ok(stored.map(Kept::of))
+    }
+
+    /// A dead letter with its item, where that is in messages of its own right before the letter. If one of these is gone, so is
+    /// the item.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn with_item(&self, stream: &str, letter: Kept) -> Result<Kept, BrokerError> {
+        let payload = self.item_of(stream, letter.sequence, letter.item_parts()).await?;
+        Ok(Kept { payload: payload.unwrap_or(letter.payload), ..letter })
+    }
+
+    /// The item of a dead letter at this place that is in so many messages; `None` if it is in the letter, or gone.
+    async fn item_of(&self, stream: &str, letter: u64, parts: u64) -> Result<Option<Bytes>, BrokerError> {
+        let mut item = BytesMut::new();
+        for place in letter.saturating_sub(parts)..letter {
+            match self.kept_at(stream, place).await? {
+                Some(part) if part.is_item_part() => item.extend_from_slice(&part.payload),
+                _ => return Ok(None),
+            }
+        }
+        Ok((parts > 0).then(|| item.freeze()))
+    }
+
+    /// Gives a dead letter that was handed out its item, where that is in messages of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn add_item(&self, stream: &str, letter: &mut Delivery) -> Result<(), BrokerError> {
+        let parts = item_parts(letter.header(header::ITEM_PARTS));
+        if let Some(item) = self.item_of(stream, letter.sequence, parts).await? {
+            letter.payload = item;
+        }
+        Ok(())
+    }
+
+    /// Removes a dead letter, and then the messages that hold its item. Says whether the letter was there.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not allow it.
+    pub async fn remove_letter(&self, stream: &str, number: u64) -> Result<bool, BrokerError> {
+        let parts = self.kept_at(stream, number).await?.map_or(0, |letter| letter.item_parts());
+        let was_there = self.remove_kept(stream, number).await?;
+        for place in number.saturating_sub(parts)..number {
+            if self.kept_at(stream, place).await?.is_some_and(|part| part.is_item_part()) {
+                self.remove_kept(stream, place).await?;
+            }
+        }
+        Ok(was_there)
     }
 
     /// The headers of a message, if the stream still has it.
@@ -188,6 +259,20 @@ impl KeptReader {
                 fetched => fetched?,
             }
         }
+    }
+
+    /// The next dead letter with its item; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn next_letter(&mut self) -> Result<Option<Kept>, BrokerError> {
+        while let Some(kept) = self.next().await? {
+            if !kept.is_item_part() {
+                return Ok(Some(self.broker.with_item(&self.stream, kept).await?));
+            }
+        }
+        Ok(None)
     }
 
     async fn fetch(&mut self) -> Result<(), BrokerError> {

@@ -18,6 +18,9 @@ pub const HEADER_ROOM: usize = 8 << 10;
 /// The most bytes of headers that a stream takes: the server keeps their length in two bytes.
 const HEADERS_MAX: usize = (64 << 10) - 1;
 
+/// The most that the headers take by which a message belongs to a batch.
+const BATCH_HEADERS: usize = 128;
+
 /// What the server knows as no rollup, and so never stores.
 const NO_ROLLUP: &str = "none";
 
@@ -112,6 +115,13 @@ impl Broker {
     #[must_use]
     pub fn fits(&self, message: &Outgoing) -> bool {
         self.check_size(&headers_of(message), &message.payload).is_ok()
+    }
+
+    /// Whether a message is small enough for the server also as one of an atomic batch.
+    #[must_use]
+    pub fn fits_a_batch(&self, message: &Outgoing) -> bool {
+        let (headers, payload) = size_of(&headers_of(message), &message.payload);
+        headers + BATCH_HEADERS <= HEADERS_MAX && headers + BATCH_HEADERS + payload <= self.max_payload()
     }
 
     /// Publishes one message and waits for the server's word.
@@ -259,20 +269,23 @@ impl Broker {
 
     /// Refuses here what the server would answer by closing the connection.
     fn check_size(&self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
-        /// `NATS/1.0`, line breaks, and the separators of a header line.
-        const FRAME: usize = 12;
-        let header: usize = headers
-            .iter()
-            .map(|(name, values)| {
-                values.iter().map(|value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4).sum::<usize>()
-            })
-            .sum();
-        let (size, max) = (FRAME + header + payload.len(), self.max_payload());
-        if FRAME + header > HEADERS_MAX {
-            return Err(PublishError::TooLarge { size: FRAME + header, max: HEADERS_MAX });
+        let (headers, payload) = size_of(headers, payload);
+        let (size, max) = (headers + payload, self.max_payload());
+        if headers > HEADERS_MAX {
+            return Err(PublishError::TooLarge { size: headers, max: HEADERS_MAX });
         }
         if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
     }
+}
+
+/// The bytes of a message's headers as they are sent, and of its payload.
+fn size_of(headers: &HeaderMap, payload: &Bytes) -> (usize, usize) {
+    /// `NATS/1.0`, line breaks, and the separators of a header line.
+    const FRAME: usize = 12;
+    let lines = headers.iter().map(|(name, values)| {
+        values.iter().map(|value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4).sum::<usize>()
+    });
+    (FRAME + lines.sum::<usize>(), payload.len())
 }
 
 fn headers_of(message: &Outgoing) -> HeaderMap {

@@ -281,8 +281,12 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn purge_dead(&self, chain: &ChainName, stage: Option<&StageName>) -> Result<u64, BrokerError> {
-        let pattern = stage.map(|stage| subject::dead(chain, stage));
-        self.purge(&subject::dead_stream(chain), pattern.as_deref()).await
+        let (stream, pattern) = (subject::dead_stream(chain), stage.map(|stage| subject::dead(chain, stage)));
+        if stage.is_none() {
+            // So they are not counted.
+            self.purge(&stream, Some(&subject::dead_item(chain))).await?;
+        }
+        self.purge(&stream, pattern.as_deref()).await
     }
 
     /// Removes the messages of a stream, or those under the subjects of a pattern.

@@ -238,6 +238,9 @@ async fn show_dead_letters(root: &Root, chain: &ChainName, output: &Output) -> a
     tokio::spawn(async move {
         while let Ok(letter) = letters.next().await {
             let get = |name: &str| letter.headers.get(name).unwrap_or_default();
+            if letter.headers.get(header::ITEM_PART).is_some() {
+                continue;
+            }
             let (stage, id) = (get(header::STAGE), FrameId::from_header(get(header::ID)).root());
             output.note(&format!("dead letter of {stage}: item {id}: {}", get(header::REASON)));
         }

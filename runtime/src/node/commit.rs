@@ -16,7 +16,7 @@ use crate::dead::Attempt;
 use crate::engine::output::{Given, Outputs, Slice};
 use crate::engine::task::Failure;
 use crate::frame::id::Index;
-use crate::frame::{Headers, headers_of};
+use crate::frame::{Headers, header, headers_of};
 use crate::subject::Lane;
 
 /// The most bytes of a message that holds several items.
@@ -31,6 +31,8 @@ const QUEUE_PART: u64 = 4;
 pub(super) struct Group<'a> {
     pub(super) positions: Vec<usize>,
     pub(super) back: Back<'a>,
+    /// Why they are put back, if they have failed.
+    pub(super) failure: Option<&'a Failure>,
 }
 
 impl Hop {
@@ -51,16 +53,17 @@ impl Hop {
         for (position, history, failure) in &failed {
             tracing::debug!(stage = %self.stage().name, taken.attempt, reason = failure.reason, "an attempt failed");
             counted.retried += u64::from(!self.is_last_attempt(failure, taken.attempt));
-            groups.push(Group { positions: vec![*position], back: self.back_of_failed(taken, history, failure) });
+            let back = self.back_of_failed(taken, history, failure);
+            groups.push(Group { positions: vec![*position], back, failure: Some(failure) });
         }
         let history = with_deaths(taken, taken.attempt - 1);
         let back =
             Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
         // What was by itself already has made way for others.
         let delay = (taken.len() == 1).then_some(LATER);
-        let apart = |position| Group { positions: vec![position], back: Back { delay, ..back } };
+        let apart = |position| Group { positions: vec![position], back: Back { delay, ..back }, failure: None };
         groups.extend(deferred.into_iter().map(apart));
-        groups.extend(rest.into_iter().map(|positions| Group { positions, back }));
+        groups.extend(rest.into_iter().map(|positions| Group { positions, back, failure: None }));
         if self.settle(taken, outputs, &kept, &groups).await? == Published::Duplicate {
             counted = Counted { done: 0, retried: 0 };
         }
@@ -97,7 +100,9 @@ impl Hop {
             _ if self.is_limited() => self.stage().concurrency as usize,
             _ => shared,
         };
-        Piece::new(items, taken.len(), self.broker.max_item())
+        // What a feeder has put into the headers takes room too.
+        let headers: usize = taken.frame.inherited.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        Piece::new(items, taken.len(), self.broker.max_item().saturating_sub(headers))
     }
 
     /// Items in messages of so many, or each by itself if they shall run alone.
@@ -109,11 +114,35 @@ impl Hop {
         back: Back<'a>,
     ) -> Vec<Group<'a>> {
         let pieces = self.piece(taken, back.lane, shared).cut(positions, &taken.sizes());
-        pieces.into_iter().map(|positions| Group { positions, back }).collect()
+        pieces.into_iter().map(|positions| Group { positions, back, failure: back.given_up }).collect()
+    }
+
+    /// The messages that put items back, numbered from the first; and those groups of which no message can be that the server
+    /// takes, so large is an item.
+    pub(super) fn put_back_messages<'a, 'b>(
+        &self,
+        taken: &Taken,
+        groups: &'a [Group<'b>],
+        first: usize,
+    ) -> (Vec<Outgoing>, Vec<&'a Group<'b>>) {
+        let (mut messages, mut too_large) = (Vec::with_capacity(groups.len()), Vec::new());
+        for group in groups {
+            let mut message = self.put_back_message(taken, group, first + messages.len());
+            if !self.broker.fits_a_batch(&message) {
+                // The item comes first, then the reason of its last failure.
+                message.headers = message.headers.without(&[header::HISTORY, header::BACKTRACE]);
+            }
+            if self.broker.fits_a_batch(&message) {
+                messages.push(message);
+            } else {
+                too_large.push(group);
+            }
+        }
+        (messages, too_large)
     }
 
     /// A message that puts items back.
-    pub(super) fn put_back_message(&self, taken: &Taken, group: &Group<'_>, number: usize) -> Outgoing {
+    fn put_back_message(&self, taken: &Taken, group: &Group<'_>, number: usize) -> Outgoing {
         let (headers, payload) = group.back.message(taken, &group.positions, self.broker.max_item());
         let (chain, stage) = (&self.chain.name, &self.stage().name);
         Outgoing {

@@ -39,8 +39,8 @@ pub(super) struct Letter<'a> {
 }
 
 impl Hop {
-    /// The letter of one item of a frame.
-    pub(super) fn letter_of(&self, taken: &Taken, position: usize, failure: &Failure) -> Outgoing {
+    /// The letter of one item of a frame, as [`Hop::letter`] makes it.
+    pub(super) fn letter_of(&self, taken: &Taken, position: usize, failure: &Failure) -> Vec<Outgoing> {
         let history = self.history(taken, failure);
         let (payload, content_type) = taken.payload(&[position], self.broker.max_item());
         let mut headers = taken.frame.part(&[position]).headers();
@@ -56,8 +56,9 @@ impl Hop {
         })
     }
 
-    /// A letter that the server takes.
-    pub(super) fn letter(&self, letter: Letter<'_>) -> Outgoing {
+    /// A letter that the server takes, to be stored as a whole. It comes last: where its item leaves no room for it, the parts of
+    /// the item come before it.
+    pub(super) fn letter(&self, letter: Letter<'_>) -> Vec<Outgoing> {
         let Letter { message_id, mut headers, payload, attempt, history, failure } = letter;
         let stage = self.stage();
         self.sign(&mut headers);
@@ -78,15 +79,35 @@ impl Hop {
         let subject = subject::dead(&self.chain.name, &stage.name);
         let mut letter = Outgoing { subject, message_id, headers, payload };
         // A letter that cannot be stored would keep its item in the queue for ever.
-        if !self.broker.fits(&letter) {
-            letter.headers = letter.headers.own().cut(HEADER_MAX);
+        if self.broker.fits(&letter) {
+            return vec![letter];
         }
-        if !self.broker.fits(&letter) {
-            let note = format!("; the item of {} bytes leaves no room for this and is not kept", letter.payload.len());
-            letter.headers.append(header::REASON, &note);
-            letter.payload = Bytes::new();
+        let short = letter.headers.own().cut(HEADER_MAX);
+        let one = Outgoing { headers: short.clone(), ..letter.clone() };
+        if self.broker.fits(&one) {
+            return vec![one];
         }
-        letter
+        let item = std::mem::take(&mut letter.payload);
+        let mut letters = self.item_parts(&letter.message_id, &item);
+        letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
+        if !self.broker.fits_a_batch(&letter) {
+            letter.headers = short;
+            letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
+        }
+        letters.push(letter);
+        letters
+    }
+
+    /// The parts of an item that leaves no room in the letter under this key.
+    fn item_parts(&self, message_id: &str, item: &Bytes) -> Vec<Outgoing> {
+        let size = self.broker.max_item().max(self.broker.max_payload() / 2).max(1);
+        let part = |(start, number): (usize, usize)| Outgoing {
+            subject: subject::dead_item(&self.chain.name),
+            message_id: format!("{message_id}.item.{number}"),
+            headers: part_header(number),
+            payload: item.slice(start..item.len().min(start + size)),
+        };
+        (0..item.len()).step_by(size).zip(1..).map(part).collect()
     }
 
     /// The attempts of a frame's items, this one included.
@@ -107,6 +128,12 @@ impl Hop {
         }
         history
     }
+}
+
+fn part_header(number: usize) -> Headers {
+    let mut headers = Headers::new();
+    headers.push(header::ITEM_PART, number.to_string());
+    headers
 }
 
 /// The attempts up to this one; those that ended without a word are told of as deaths.

@@ -242,7 +242,7 @@ impl Hop {
             biased;
             turn = turns.take_frame(taken.len()) => turn,
             () = left_run(phase) => return Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await,
-            () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work => {
+            () = tokio::time::sleep(TURN_PATIENCE), if taken.lane == Lane::Work && self.has_room_to_go_back(taken) => {
                 return Box::pin(self.put_back(taken, Lane::Retry, failed, None)).await;
             }
         };
@@ -256,6 +256,11 @@ impl Hop {
                 Box::pin(self.put_back(taken, taken.lane.back(), failed, None)).await
             }
         }
+    }
+
+    /// Whether a frame leaves the room that it should for the headers of what is put back.
+    fn has_room_to_go_back(&self, taken: &Taken) -> bool {
+        taken.sizes().iter().sum::<usize>() <= self.broker.max_item()
     }
 
     /// Into pieces of how many items a frame is cut for other nodes before any of it runs: its items take long, or nobody knows.
@@ -321,7 +326,7 @@ impl Hop {
 
     /// Gives up a whole frame.
     async fn bury(&self, taken: &Taken, failure: &Failure, delivery: &Delivery) {
-        let letters: Vec<Outgoing> =
+        let letters: Vec<Vec<Outgoing>> =
             (0..taken.len()).map(|position| self.letter_of(taken, position, failure)).collect();
         self.bury_letters(&letters, delivery).await;
     }
@@ -346,9 +351,9 @@ impl Hop {
         self.bury_letters(&[letter], delivery).await;
     }
 
-    async fn bury_letters(&self, letters: &[Outgoing], delivery: &Delivery) {
-        match self.store_each(delivery.sequence, &delivery.held, letters).await {
-            Ok(()) => {
+    async fn bury_letters(&self, letters: &[Vec<Outgoing>], delivery: &Delivery) {
+        match self.store_letters(delivery.sequence, &delivery.held, letters).await {
+            Ok(_) => {
                 delivery.acker.ack().await;
                 self.count_failed(letters.len() as u64);
             }

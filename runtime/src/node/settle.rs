@@ -24,8 +24,9 @@ use super::letter::with_deaths;
 use super::outcome::Hop;
 use super::taken::{Back, Taken};
 use super::window::Load;
+use crate::broker::confirm::HeldSince;
 use crate::broker::publish::{Outgoing, PublishError, Published};
-use crate::engine::task::Failure;
+use crate::engine::task::{Failure, FailureKind};
 use crate::frame::id::Index;
 use crate::frame::{Headers, header};
 use crate::subject::{self, Lane};
@@ -70,7 +71,9 @@ impl Hop {
             outputs.clear();
         }
         let first = outputs.len();
-        outputs.extend(back.iter().zip(first..).map(|(group, number)| self.put_back_message(taken, group, number)));
+        let (messages, too_large) = self.put_back_messages(taken, back, first);
+        self.end(taken, &too_large).await?;
+        outputs.extend(messages);
         let published = self.store(taken.sequence, &taken.held, &outputs).await?;
         self.count_put_back(&outputs[first..]);
         fault::point(Point::Stored, taken);
@@ -115,14 +118,52 @@ impl Hop {
 
     /// Writes the letters of a frame that was given up.
     pub(super) async fn write_letters(&self, taken: &Taken, failure: &Failure) -> Result<(), PublishError> {
-        let letters: Vec<Outgoing> =
+        let letters: Vec<Vec<Outgoing>> =
             (0..taken.len()).map(|position| self.letter_of(taken, position, failure)).collect();
-        let stored = letters.iter().map(|letter| self.store(taken.sequence, &taken.held, std::slice::from_ref(letter)));
-        let stored = futures_util::future::try_join_all(stored).await?;
+        let stored = self.store_letters(taken.sequence, &taken.held, &letters).await?;
         fault::point(Point::Stored, taken);
         // One that another run has written is counted there.
-        self.count_failed(stored.iter().filter(|published| **published == Published::Stored).count() as u64);
+        self.count_failed(stored);
         Ok(())
+    }
+
+    /// Writes the letters of items that are too large to be put back, before it is decided that this run's outcome counts: better
+    /// is a letter too many than an item that is lost with its node in between.
+    async fn end(&self, taken: &Taken, groups: &[&Group<'_>]) -> Result<(), PublishError> {
+        let mut letters = Vec::new();
+        for group in groups {
+            for &position in &group.positions {
+                let size = taken.frame.items[position].len();
+                let no_room = format!(
+                    "the item of {size} bytes leaves too little of the server's {} to be put back",
+                    self.broker.max_payload()
+                );
+                let failure = match (group.failure, group.back.given_up) {
+                    (Some(failure), Some(_)) => failure.clone(),
+                    (Some(failure), None) => {
+                        let reason = format!("{}; not tried again: {no_room}", failure.reason);
+                        Failure { reason, ..failure.clone() }
+                    }
+                    (None, _) => Failure::fatal(FailureKind::Output, no_room),
+                };
+                letters.push(self.letter_of(taken, position, &failure));
+            }
+        }
+        let stored = self.store_letters(taken.sequence, &taken.held, &letters).await?;
+        self.count_failed(stored);
+        Ok(())
+    }
+
+    /// Stores letters side by side, each as a whole. Returns how many were not there before.
+    pub(super) async fn store_letters(
+        &self,
+        sequence: u64,
+        held: &HeldSince,
+        letters: &[Vec<Outgoing>],
+    ) -> Result<u64, PublishError> {
+        let stored = letters.iter().map(|letter| self.store(sequence, held, letter));
+        let stored = futures_util::future::try_join_all(stored).await?;
+        Ok(stored.iter().filter(|published| **published == Published::Stored).count() as u64)
     }
 
     /// Where what the frame leaves behind is stored, if it is.
@@ -150,8 +191,8 @@ impl Hop {
         let back =
             Back { lane: taken.lane.back(), failed: taken.attempt - 1, delay: None, history: &history, given_up: None };
         let groups = self.groups(taken, &rest, taken.len(), back);
-        let messages: Vec<Outgoing> =
-            groups.iter().zip(0..).map(|(group, number)| self.put_back_message(taken, group, number)).collect();
+        let (messages, too_large) = self.put_back_messages(taken, &groups, 0);
+        self.end(taken, &too_large).await?;
         self.store(taken.sequence, &taken.held, &messages).await?;
         self.count_put_back(&messages);
         Ok(())

@@ -203,7 +203,7 @@ impl Hop {
             failure: &failure,
         });
         let (chain, stage, reason) = (&self.chain.name, &self.stage().name, &failure.reason);
-        if let Err(error) = self.store_each(sequence, &HeldSince::new(Instant::now()), &[letter]).await {
+        if let Err(error) = self.store(sequence, &HeldSince::new(Instant::now()), &letter).await {
             tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
             return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
         }

@@ -98,7 +98,11 @@ impl Root {
     ///
     /// If the server does not answer.
     pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, RootError> {
-        Ok(self.broker.kept_at(&subject::dead_stream(chain), number).await?.map(DeadLetter::read))
+        let stream = subject::dead_stream(chain);
+        let Some(kept) = self.broker.kept_at(&stream, number).await?.filter(|kept| !kept.is_item_part()) else {
+            return Ok(None);
+        };
+        Ok(Some(DeadLetter::read(self.broker.with_item(&stream, kept).await?)))
     }
 
     /// The numbers of the letters that are selected, in ascending order.
@@ -144,10 +148,9 @@ impl Root {
     ///
     /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server does not allow it.
     pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, RootError> {
-        if let Selection::Matching {
-            filter: DeadFilter { stage, failure: None, id: None, since: None },
-            newest: None,
-        } = selection
+        if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
+            selection
+            && (stage.is_none() || !self.broker.has_item_parts(chain).await?)
         {
             self.chain(chain).await?;
             if let Some(stage) = stage {
@@ -161,8 +164,15 @@ impl Root {
 
     /// Removes letters, and counts those that nobody else has removed.
     async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, RootError> {
-        let stream = subject::dead_stream(chain);
-        let removals = numbers.iter().map(|&number| self.broker.remove_kept(&stream, number));
+        let stream = &subject::dead_stream(chain);
+        let has_parts = self.broker.has_item_parts(chain).await?;
+        let removals = numbers.iter().map(|&number| async move {
+            if has_parts {
+                self.broker.remove_letter(stream, number).await
+            } else {
+                self.broker.remove_kept(stream, number).await
+            }
+        });
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
         let mut count = 0;
         while let Some(removed) = removed.try_next().await? {
@@ -189,7 +199,7 @@ impl DeadLetters {
     ///
     /// If the server does not answer.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, RootError> {
-        while let Some(kept) = self.reader.next().await? {
+        while let Some(kept) = self.reader.next_letter().await? {
             let letter = DeadLetter::read(kept);
             if self.filter.passes(&letter) {
                 return Ok(Some(letter));

@@ -53,7 +53,7 @@ impl RawClient {
         client
     }
 
-    /// Publishes with a header block, and does not wait for the answer of the stream that takes it.
+    /// Publishes with a header block, or without headers if it is empty, and does not wait for the answer of the stream that takes it.
     pub fn publish(&mut self, subject: impl AsRef<[u8]>, block: &[u8], payload: &[u8]) {
         self.publish_with_reply(subject.as_ref(), INBOX.as_bytes(), block, payload);
         self.unanswered += 1;
@@ -61,8 +61,12 @@ impl RawClient {
 
     /// Publishes to those who listen.
     pub fn publish_with_reply(&mut self, subject: &[u8], reply: &[u8], block: &[u8], payload: &[u8]) {
-        let sizes = format!(" {} {}\r\n", block.len(), block.len() + payload.len());
-        let message = [b"HPUB ", subject, b" ", reply, sizes.as_bytes(), block, payload, b"\r\n"];
+        let (operation, sizes): (&[u8], _) = if block.is_empty() {
+            (b"PUB ", format!(" {}\r\n", payload.len()))
+        } else {
+            (b"HPUB ", format!(" {} {}\r\n", block.len(), block.len() + payload.len()))
+        };
+        let message = [operation, subject, b" ", reply, sizes.as_bytes(), block, payload, b"\r\n"];
         self.send(&message.concat());
     }
 

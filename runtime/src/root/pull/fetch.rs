@@ -15,6 +15,7 @@ use crate::broker::Complaint;
 use crate::broker::confirm::Confirmations;
 use crate::broker::line::Line;
 use crate::broker::queue::{Delivery, Event, Queue};
+use crate::frame::header;
 use crate::name::ChainName;
 use crate::root::pulled::Answered;
 use crate::root::{Root, RootError};
@@ -267,7 +268,16 @@ impl Fetcher {
         source.reopen(&self.root, &self.chain).await
     }
 
-    async fn take(&mut self, position: usize, delivery: Delivery) {
+    async fn take(&mut self, position: usize, mut delivery: Delivery) {
+        if delivery.header(header::ITEM_PART).is_some() {
+            // It comes with its letter.
+            return delivery.acker.ack().await;
+        }
+        if let Err(error) = self.root.broker.add_item(&self.sources[position].stream, &mut delivery).await {
+            // The letter is handed out again.
+            tracing::debug!(%error, "the item of a dead letter cannot be read");
+            return;
+        }
         let source = &mut self.sources[position];
         if source.asked.elapsed() >= source.terms.sure_for() {
             // It was on its way for too long: another puller may have it.
