@@ -223,11 +223,12 @@ fn settle(cluster: &Cluster, chain: &str, report: &Report) {
 fn show(client: &Client, chain: &str, report: &Report) {
     eprintln!("{}", report.story.join("\n"));
     let stream = format!("PCLUSTER_{chain}");
-    for (subject, messages) in client.by_subject(&stream) {
+    for (subject, messages) in client.by_subject(&stream).iter().filter(|(_, messages)| **messages > 1) {
         eprintln!("{messages} in {subject}");
     }
     client.with(async |jetstream| {
         let stream = jetstream.get_stream(stream).await.unwrap();
+        eprintln!("{:?}", stream.cached_info().config.subjects);
         let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
         for consumer in consumers {
             eprintln!(
@@ -298,7 +299,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     match kind {
         12 => {
             report.tell("all is left alone, so that the server can be killed");
-            kill_server(chance, cluster, members);
+            kill_server(chance, cluster, members, report);
             report.restarts += 1;
             report.tell("the server, killed before, is back");
             return;
@@ -380,7 +381,7 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
 /// Kills the server when all else is calm, and what was in the queues when it became so is handled. The server forgets which
 /// keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
 /// it, together with the server before another node has asked, is one death more than what is promised here.
-fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member]) {
+fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) {
     let deadline = Instant::now() + PATIENCE;
     let calm = Instant::now() + ACK_WAIT * 5;
     while Instant::now() < calm || members.iter().any(|member| member.until.is_some()) {
@@ -390,7 +391,10 @@ fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member
     let client = Client::connect(cluster);
     let before = client.with(last_sequence);
     while !client.with(async |jetstream| is_handled(jetstream, before).await) {
-        assert!(Instant::now() < deadline, "the messages up to {before} are not handled, though all is calm");
+        if Instant::now() > deadline {
+            show(&client, "storm", report);
+            panic!("the messages up to {before} are not handled, though all is calm");
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
     let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
