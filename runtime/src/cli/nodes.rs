@@ -9,8 +9,9 @@ use crate::broker::service::{NodeReport, Nodes};
 
 /// Show the nodes that answer
 ///
-/// Each with the items that run on it, those that it has handled since it started, the memory that items take and may take, and
-/// the chains that it serves. One that is connected and does not answer within two seconds is named.
+/// Each with the items that run on it, those that it has handled since it started for the versions that it
+/// serves, and the chains that it serves. MEMORY is what items take of what they may take; frames that a node has asked for and
+/// not got yet count as well, so it is not what the process has. One that is connected and does not answer within two seconds is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -72,7 +73,8 @@ fn row(node: &NodeReport) -> Vec<String> {
         if node.draining { "draining" } else { "ready" }.to_owned(),
         node.hops.iter().map(|hop| hop.running).sum::<u64>().to_string(),
         node.hops.iter().map(|hop| hop.done).sum::<u64>().to_string(),
-        format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>()),
+        // The sum of nothing is a negative zero.
+        format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>() + 0.0),
         memory(node),
         chains.join(","),
     ]
