@@ -38,6 +38,9 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
     let mut watch = cluster.spawn(&["watch", "back", "--all", "-n", &ITEMS.to_string()]);
     let logs = cluster.spawn(&["logs", "talk"]);
     cluster.until("back", "results come", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(20));
+    // Each has all its connections then.
+    pull.printed("1");
+    watch.printed("1");
     cluster.server.kill();
     for process in [&nodes[0], &nodes[1], &feed, &pull, &watch, &wait, &logs] {
         process.said(LOST);

@@ -212,8 +212,8 @@ fn each_other_ending_has_its_status() {
         (&["wait", "idle"][..], 0, &["chain", "dead_letters", "empty", "seconds", "unfinished_messages"][..]),
         (&["wait", "stuck", "-t", "0"], 3, &["chain", "dead_letters", "empty", "seconds", "unfinished_messages"]),
         (&["stop", "idle"], 0, &["chain", "changed", "open"]),
-        (&["start", "idle"], 0, &["chain", "changed", "open"]),
-        (&["start", "idle"], 0, &["chain", "changed", "open"]),
+        (&["start", "idle"], 0, &["chain", "changed", "made", "open"]),
+        (&["start", "idle"], 0, &["chain", "changed", "made", "open"]),
     ] {
         let run = cluster.run(&[command, &["--json"]].concat());
         assert_eq!(run.code, Some(status), "{command:?}: {}", run.stderr);

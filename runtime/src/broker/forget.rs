@@ -14,6 +14,8 @@ use crate::subject;
 const WINDOW: Duration = Duration::from_millis(100);
 /// After this long, it has forgotten everything: it looks at the latest 50 ms after the window.
 const FORGOTTEN: Duration = Duration::from_millis(300);
+/// How often to begin again because somebody has changed the window meanwhile.
+const TRIES: usize = 5;
 
 impl Broker {
     /// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
@@ -29,22 +31,29 @@ impl Broker {
         }
         let (stream, intake) = (subject::work_stream(chain), subject::intake(chain));
         let what = || format!("make the stream `{stream}` forget the ids of items");
-        let info: Result<Info, _> = self.api(format!("STREAM.INFO.{stream}"), &(), what).await;
-        let mut config = match info {
-            Ok(info) => info.config,
-            // A stream that is made anew knows no id.
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if let Some(subjects) = config["subjects"].as_array_mut() {
-            subjects.retain(|each| each != &json!(intake));
+        let window = json!(u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX));
+        for tried in 0..TRIES {
+            let info: Result<Info, _> = self.api(format!("STREAM.INFO.{stream}"), &(), what).await;
+            let mut config = match info {
+                Ok(info) => info.config,
+                // A stream that is made anew knows no id.
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if tried > 0 && config["duplicate_window"] == window {
+                break;
+            }
+            if let Some(subjects) = config["subjects"].as_array_mut() {
+                subjects.retain(|each| each != &json!(intake));
+            }
+            if let Some(config) = config.as_object_mut() {
+                config.remove("subject_transform");
+            }
+            config["duplicate_window"].clone_from(&window);
+            let _: Value = self.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
+            // A node that arranges the stream meanwhile has the window as it was, and the ids stay.
+            tokio::time::sleep(FORGOTTEN).await;
         }
-        if let Some(config) = config.as_object_mut() {
-            config.remove("subject_transform");
-        }
-        config["duplicate_window"] = json!(u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX));
-        let _: Value = self.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
-        tokio::time::sleep(FORGOTTEN).await;
         Ok(())
     }
 }
