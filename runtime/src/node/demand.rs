@@ -5,7 +5,8 @@
 //! A node that is starved of its processor sees the same as one whose items take long, so a cut is bounded whatever it sees. Of
 //! a frame of `n` items that comes along the chain, the nodes of its hop make
 //!
-//! - no more messages than its size demands: one for each [`FRAME_ITEMS`](super::plan::FRAME_ITEMS), and one for each of the parts that a batch can hold;
+//! - no more messages than its size demands: one for each [`FRAME_ITEMS`](super::plan::FRAME_ITEMS), and one for each of the
+//!   parts that a batch can hold;
 //! - or as many as [`PIECES`] on a guess, as long as nobody knows how long the items take. What was put back is never cut on a
 //!   guess again;
 //! - and one more for each [`SHARE_AFTER`] that items of the hop have run until they ended, which is small beside what was done.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 
-use async_nats::ServerAddr;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, context};
+use async_nats::{ServerAddr, Subscriber};
 use bytes::Bytes;
 use ciborium::Value;
 use futures_util::{StreamExt, TryStreamExt};
@@ -93,14 +93,19 @@ impl Client {
         self.with(async |jetstream| jetstream.publish_with_headers(subject, map, payload).await?.await)
     }
 
-    /// Where the answer to the first message goes that is published to one of these subjects from now on.
-    pub fn first_reply(&self, subjects: &str) -> mpsc::Receiver<String> {
+    /// What is published to one of these subjects from now on.
+    fn hear(&self, subjects: &str) -> Subscriber {
         let subjects = subjects.to_owned();
-        let mut heard = self.with(async |jetstream| {
+        self.with(async |jetstream| {
             let heard = jetstream.client().subscribe(subjects).await.unwrap();
             jetstream.client().flush().await.unwrap();
             heard
-        });
+        })
+    }
+
+    /// Where the answer to the first message goes that is published to one of these subjects from now on.
+    pub fn first_reply(&self, subjects: &str) -> mpsc::Receiver<String> {
+        let mut heard = self.hear(subjects);
         let (sender, receiver) = mpsc::channel();
         self.runtime.spawn(async move {
             while let Some(message) = heard.next().await {
@@ -127,12 +132,7 @@ impl Client {
 
     /// This header of each message that is published to one of these subjects from now on.
     pub fn hear_header(&self, subjects: &str, name: &'static str) -> mpsc::Receiver<Option<String>> {
-        let subjects = subjects.to_owned();
-        let mut heard = self.with(async |jetstream| {
-            let heard = jetstream.client().subscribe(subjects).await.unwrap();
-            jetstream.client().flush().await.unwrap();
-            heard
-        });
+        let mut heard = self.hear(subjects);
         let (sender, receiver) = mpsc::channel();
         self.runtime.spawn(async move {
             while let Some(message) = heard.next().await {
