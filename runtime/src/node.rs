@@ -281,6 +281,7 @@ impl Node {
             uptime: started.elapsed().as_secs_f64(),
             draining: board.is_draining(),
             memory_used: budget.used(),
+            memory_resident: memory::resident().unwrap_or_default(),
             memory: budget.limit(),
             hops: board.hops(),
             problems: board.problems().into_iter().chain(missing(&broker)).collect(),

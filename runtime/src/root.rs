@@ -107,8 +107,13 @@ pub enum RootError {
         reason: String,
     },
     /// A file is not there.
-    #[error("there is no file `{}`", .0.display())]
-    Missing(PathBuf),
+    #[error("there is no file `{}`{hint}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What to do; empty, or with what parts it from the rest.
+        hint: &'static str,
+    },
     /// A file is not a manifest.
     #[error("`{}`, {error}", path.display())]
     Manifest {
@@ -361,10 +366,10 @@ impl Root {
     }
 }
 
-/// Reads a file, and tells one that is not there from one that cannot be read.
-fn read(path: &Path, max: u64) -> Result<Vec<u8>, RootError> {
+/// Reads a file, and tells one that is not there from one that cannot be read. `hint`: what to do if it is not there.
+fn read(path: &Path, max: u64, hint: &'static str) -> Result<Vec<u8>, RootError> {
     file::read(path, max).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => RootError::Missing(path.to_owned()),
+        std::io::ErrorKind::NotFound => RootError::Missing { path: path.to_owned(), hint },
         _ => RootError::Read { path: path.to_owned(), reason: error.to_string() },
     })
 }

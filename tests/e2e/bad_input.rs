@@ -203,6 +203,15 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
     assert_refused(&cluster.run(&["feed", "example", "-f", "none"]), 4, &["there is no file `none`"]);
     assert_refused(&cluster.run(&["feed", "example", "-f", "."]), 1, &["`.`: Is a directory"]);
     assert_eq!(queued(&cluster), all);
+    // A text that is meant for a file is fed, and said to be one.
+    cluster.file("orders.csv", "a\n1\n");
+    let run = cluster.run(&["feed", "example", "orders.csv", "no.csv"]);
+    assert_eq!(
+        run.stderr.lines().next(),
+        Some("orders.csv is fed as a text; to feed what is in the file of this name, give `-f orders.csv`")
+    );
+    run.succeeded();
+    all += 2;
 
     let _node = cluster.node("a");
     assert_eq!(cluster.pull_all("example").len() as u64, all);

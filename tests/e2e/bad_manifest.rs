@@ -83,7 +83,7 @@ fn a_manifest_that_cannot_be_is_refused_with_the_reason_and_nothing_changes() {
 #[test]
 fn a_manifest_or_plugin_that_is_not_there_is_named() {
     let cluster = Cluster::start();
-    assert_refused(&cluster.run(&["deploy"]), 4, &["there is no file `chain.toml`"]);
+    assert_refused(&cluster.run(&["deploy"]), 4, &["there is no file `chain.toml`; name the chain's manifest"]);
     assert_refused(&cluster.run(&["deploy", "none/chain.toml"]), 4, &["there is no file `none/chain.toml`"]);
     assert_refused(&cluster.run(&["deploy", "."]), 1, &["cannot read `.`: Is a directory"]);
     cluster.file("latin.toml", b"name = \"\xe4\"");
@@ -94,7 +94,8 @@ fn a_manifest_or_plugin_that_is_not_there_is_named() {
         cluster.file("chain.toml", format!("name = \"a\"\nversion = \"1\"\n{stage}"));
         cluster.run(&["deploy"])
     };
-    assert_refused(&with_plugin("none.wasm"), 4, &["there is no file `none.wasm`"]);
+    assert_refused(&with_plugin("none.wasm"), 4, &["there is no file `none.wasm`", "build it first"]);
+    assert_refused(&cluster.run(&["deploy", "."]), 4, &["there is no file `./none.wasm`"]);
     assert_refused(&with_plugin("sha256:12"), 1, &["stage `a`: `sha256:12` is not a digest"]);
     let unknown = format!("sha256:{}", "0".repeat(64));
     assert_refused(&with_plugin(&unknown), 1, &["stage `a`", &unknown, "is not stored; give the path of its file"]);

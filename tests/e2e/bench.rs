@@ -106,6 +106,13 @@ fn failures_are_counted_and_stay_as_dead_letters() {
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((counts(&report), &report["latency_ms"]), ([3, 1, 0, 3, 0], &Value::Null));
     assert_eq!(cluster.status("orders")["dead"], 103);
+
+    // A chain that takes nothing of the kind is not fed all of it.
+    let run = cluster.run(&["bench", "orders", "fatal", "-n", "1000000", "--rate", "1000", "--json"]);
+    let run = run.failed(1, "failures before any result, so no more was fed than");
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&report["ended"], &report["unanswered"]), (&json!("all failed"), &json!(0)));
+    assert_eq!(cluster.status("orders")["dead"], 103 + report["items"].as_u64().unwrap());
 }
 
 #[test]

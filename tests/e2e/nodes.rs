@@ -42,6 +42,7 @@ fn a_node_told_to_stop_finishes_what_it_has_in_hand() {
     let result = &json_lines(&cluster.ok(&["pull", "drained", "-n", "1", "--meta"]))[0];
     assert_eq!((&result["item"], &result["node"]), (&json!(7), &json!("first")));
     assert_eq!(node(&cluster, "first"), None, "a node that has ended is not shown");
+    cluster.node("second").said("another node is called `second` too: process ");
 }
 
 #[test]

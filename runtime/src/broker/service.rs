@@ -49,9 +49,12 @@ pub struct NodeReport {
     pub uptime: f64,
     /// Whether it takes no new items because it is about to end.
     pub draining: bool,
-    /// Memory for items that is in use, in bytes.
+    /// Memory for items that is in use, in bytes. What was asked for and has not come yet counts too.
     #[serde(default)]
     pub memory_used: u64,
+    /// Memory that the process has, in bytes; 0: it does not say.
+    #[serde(default)]
+    pub memory_resident: u64,
     /// Memory that the node gives to items, in bytes.
     #[serde(default)]
     pub memory: u64,

@@ -75,7 +75,7 @@ const AFTER_HELP: &str = "What is measured: the time runs from the first item to
     What is left behind: results are not taken from pullers but watched, and the run's own are removed when it is over; \
     --keep-results leaves them. Until then they are results like all others: a puller that runs meanwhile gets some, and where \
     `[results] max_bytes` is set they may push out older ones. Dead letters stay, and tell why items failed. If no item gives a \
-    result and some fail, the status is 1. Ctrl-C ends the feeding and measures what was fed; a second one ends at once.\n\n\
+    result and some fail, the status is 1; when a hundred have failed and none has given one, no more are fed. Ctrl-C ends the feeding and measures what was fed; a second one ends at once.\n\n\
     Examples:\n  \
     pcluster bench text -n 100000                    how many items a second?\n  \
     pcluster bench text --rate 500 -n 5000           how long does an item take, at 500 a second?\n  \
@@ -148,7 +148,8 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
 
 /// As many items as can be fed.
 async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<bytes::Bytes>> {
-    let mut input = input::open(source, Reading { format: args.format, delimiter: args.delimiter }, max)?;
+    let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: args.file.is_none() };
+    let mut input = input::open(source, reading, max)?;
     let mut items = Vec::new();
     while (items.len() as u64) < args.number
         && let Some(item) = input.next().await
@@ -215,6 +216,17 @@ async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<
             Err(TimedOut(format!("not done after {timeout}: {}{rest}", fed())).into())
         }
         Ending::Interrupted => Err(Interrupted::at(shutdown::requested().await, fed()).into()),
+        Ending::Failing => {
+            let hint = if args.items.is_empty() && args.file.is_none() {
+                "; the texts that are made may be nothing for its task: give items of your own"
+            } else {
+                ""
+            };
+            bail!(
+                "{failures} before any result, so no more was fed than {}; `pcluster dead ls {chain}` tells why{hint}",
+                fed()
+            )
+        }
         Ending::Done if report.failures > 0 && report.results == 0 => {
             bail!("{failures} and no result; `pcluster dead ls {chain}` tells why")
         }
@@ -281,6 +293,7 @@ fn as_json(report: &Report, chain: &ChainName) -> Value {
         "ended": match report.ending {
             Ending::Done => "done",
             Ending::Interrupted => "interrupted",
+            Ending::Failing => "all failed",
             Ending::TimedOut => "timed out",
         },
     })

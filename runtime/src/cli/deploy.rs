@@ -17,7 +17,7 @@ use crate::root::deploy::{DeployOptions, Deployment};
 /// have no items left and their results are gone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The manifest
+    /// The manifest, or the folder of a `chain.toml`
     #[arg(value_name = "CHAIN.TOML", default_value = "chain.toml")]
     manifest: PathBuf,
     /// Let `[results]` of the manifest hold at once, even where that removes results and dead letters

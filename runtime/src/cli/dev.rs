@@ -10,6 +10,7 @@ use pcluster_abi::Level;
 use tokio::sync::{mpsc, watch};
 
 use super::exit::{Interrupted, Usage};
+use super::input::Reading;
 use super::node::{HostArgs, engine};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
@@ -26,6 +27,8 @@ use crate::{shutdown, subject};
 
 /// How often to look whether the last results were shown.
 const LOOK: Duration = Duration::from_millis(20);
+/// How the items of the command line are read.
+const READING: Reading = Reading { format: None, delimiter: None, is_fixed: true };
 /// How long the last results may take to be shown.
 const SHOW: Duration = Duration::from_secs(10);
 
@@ -36,7 +39,7 @@ const SHOW: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]
 pub struct Args {
-    /// Manifests to deploy [default: chain.toml, if it is there]
+    /// Manifests to deploy, or folders of a `chain.toml` [default: chain.toml, if it is there]
     #[arg(value_name = "CHAIN.TOML")]
     manifests: Vec<PathBuf>,
     /// Feed this item to the chain; JSON, or text if it is not JSON. Can be given several times
@@ -61,8 +64,8 @@ pub struct Args {
 ///
 /// If there is no nats-server, a chain cannot be deployed, or an item not fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    input::check(&input::Source::Arguments(args.feed.clone()), READING)?;
     let manifests = manifests(&args)?;
-    input::check(&input::Source::Arguments(args.feed.clone()), input::Reading::default())?;
     if context.settings.resolved.iter().any(|setting| setting.key == "nats" && setting.source.starts_with("flag")) {
         let message =
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
@@ -84,6 +87,10 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
         [] if usual.exists() => vec![usual],
         given => given.to_vec(),
     };
+    if manifests.is_empty() && (args.until_empty || !args.feed.is_empty()) {
+        let message = "there is no chain to run: no `chain.toml` is here; name a manifest, as in `pcluster dev my-chain/chain.toml`";
+        return Err(Usage(message.to_owned()).into());
+    }
     if !args.feed.is_empty() && manifests.len() != 1 {
         return Err(Usage(format!("--feed goes with exactly one chain, not {}", manifests.len())).into());
     }
@@ -134,6 +141,11 @@ async fn chains(
     output: &Output,
     unprinted: &mpsc::UnboundedSender<OutputError>,
 ) -> anyhow::Result<()> {
+    if manifests.is_empty() {
+        output.note(
+            "no chain is deployed yet, as no `chain.toml` is here; `pcluster deploy` with that --nats deploys one",
+        );
+    }
     let mut before = 0;
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
     for manifest in manifests {
@@ -150,7 +162,7 @@ async fn chains(
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
         let mut feeder = root.feeder(chain).await?;
         let source = input::Source::Arguments(args.feed.clone());
-        let mut items = input::open(source, input::Reading::default(), root.broker().max_item())?;
+        let mut items = input::open(source, READING, root.broker().max_item())?;
         while let Some(cbor) = items.next().await {
             feeder.feed(Item { cbor: cbor?, id: None }).await?;
         }

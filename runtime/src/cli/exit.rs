@@ -147,7 +147,7 @@ impl Exit {
                     RootError::NoChain { .. }
                     | RootError::NoStage { .. }
                     | RootError::NoLetter { .. }
-                    | RootError::Missing(_),
+                    | RootError::Missing { .. },
                 ),
                 _,
             ) => Self::NotFound,

@@ -110,7 +110,8 @@ impl Pack {
 const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (documents over as many lines as they take; the elements \
     of an array are items), lines (each line a text), csv (with a header line; each row a record of texts; a blank row is passed \
     over, but is an empty text in a file of one column), cbor (a CBOR sequence). Text is UTF-8.\n\n\
-    Without --format the file's extension decides; failing that, what the file begins with. { or [ means JSON, over as many \
+    Without --format the file's extension decides; failing that, as of standard input, what it begins with, which tells JSON from \
+    lines; csv and cbor must be named then, as in --format csv. { or [ means JSON, over as many \
     lines as it takes: an array is an item if it ends in its first line, else its elements are items. If the first line is a \
     JSON text, number, true, false or null, each line must be JSON. Everything else is lines. What then breaks the rules of its \
     format is an error with its line, and nothing behind it is fed. An object or row that has a name twice is refused, integers \
@@ -129,8 +130,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         check_fed_id(id).map_err(|error| Usage(error.to_string()))?;
     }
     let source = source(&args)?;
-    let reading = Reading { format: args.format, delimiter: args.delimiter };
+    let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: false };
     input::check(&source, reading)?;
+    for file in files_as_texts(&args) {
+        let say = format!("{file} is fed as a text; to feed what is in the file of this name, give `-f {file}`");
+        context.output.note(&say);
+    }
     if args.dry_run {
         return dry_run::run(source, reading, args.timeout, &context.output).await;
     }
@@ -185,6 +190,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             Err(error)
         }
     }
+}
+
+/// Items that are texts and look like a file that is there, of which more is meant.
+fn files_as_texts(args: &Args) -> impl Iterator<Item = &String> {
+    let is_file = |item: &&String| item.contains('.') && std::path::Path::new(item).is_file();
+    args.items.iter().filter(|_| args.format.is_none()).filter(is_file)
 }
 
 fn source(args: &Args) -> anyhow::Result<Source> {

@@ -82,9 +82,16 @@ pub struct Reading {
     pub format: Option<InputFormat>,
     /// What separates the columns of a CSV file. `None`: a comma, or a tab if the file's extension is `tsv`.
     pub delimiter: Option<u8>,
+    /// Whether the command has no flag for the format.
+    pub is_fixed: bool,
 }
 
 impl Reading {
+    /// What to do so that what begins like JSON is taken for text.
+    fn as_text(self) -> &'static str {
+        if self.is_fixed { "put it into quotes, as in '\"[ready]\"'" } else { "add --format lines" }
+    }
+
     /// What is known of a file of this name, if any.
     fn of(self, path: Option<&Path>) -> Result<Self, Usage> {
         let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
@@ -101,7 +108,8 @@ impl Reading {
         if let (Some(_), Some(format)) = (self.delimiter, format.filter(|format| *format != InputFormat::Csv)) {
             return Err(Usage(format!("--delimiter goes with csv, and this is {}; add --format csv", format.name())));
         }
-        Ok(Self { format, delimiter: self.delimiter.or((extension == "tsv").then_some(b'\t')) })
+        let delimiter = self.delimiter.or((extension == "tsv").then_some(b'\t'));
+        Ok(Self { format, delimiter, ..self })
     }
 }
 

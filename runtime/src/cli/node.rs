@@ -160,10 +160,33 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         0 => "all chains".to_owned(),
         number => count(number as u64, "chain"),
     };
+    tokio::spawn(tell_namesakes(settings.clone()));
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
     Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
     tracing::info!(node = settings.node, "stopped");
     ended()
+}
+
+/// Says which other nodes have this one's name. Over a connection of its own: what keeps it from asking is no trouble of the node.
+async fn tell_namesakes(settings: Settings) {
+    let asked = async {
+        let broker = Waiting::new(Wait::No).connect(&settings.address, "pcluster-node namesakes").await?;
+        let nodes = Root::new(broker.clone()).nodes().await;
+        broker.close();
+        nodes
+    };
+    let own = (std::process::id(), crate::node::host_name());
+    let nodes = asked.await.map(|nodes| nodes.answered).unwrap_or_default();
+    for other in nodes.iter().filter(|other| other.node == settings.node && (other.pid, &other.host) != (own.0, &own.1))
+    {
+        tracing::warn!(
+            "another node is called `{}` too: process {} on {}; give each a name of its own with --name, or nobody can tell which \
+             one failed",
+            other.node,
+            other.pid,
+            other.host
+        );
+    }
 }
 
 /// Connects, and waits until JetStream answers.

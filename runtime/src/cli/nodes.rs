@@ -10,8 +10,8 @@ use crate::broker::service::{NodeReport, Nodes};
 /// Show the nodes that answer
 ///
 /// Each with the items that run on it, those that it has handled since it started for the versions that it
-/// serves, and the chains that it serves. MEMORY is what items take of what they may take; frames that a node has asked for and
-/// not got yet count as well, so it is not what the process has. One that is connected and does not answer within two seconds is named.
+/// serves, and the chains that it serves. MEMORY is what the process has, of what the node may take for items. One that is connected
+/// and does not answer within two seconds is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -53,12 +53,15 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How much memory for items is in use, and of how much.
+/// How much memory is in use, and of how much.
 fn memory(node: &NodeReport) -> String {
     match node.memory {
         // A node of an older version does not say.
         0 => "-".to_owned(),
-        of => format!("{}/{}", ByteSize(node.memory_used).display().iec_short(), ByteSize(of).display().iec_short()),
+        of => {
+            let used = if node.memory_resident > 0 { node.memory_resident } else { node.memory_used };
+            format!("{}/{}", ByteSize(used).display().iec_short(), ByteSize(of).display().iec_short())
+        }
     }
 }
 

@@ -197,7 +197,7 @@ impl Beside {
 }
 
 /// The memory of this process that is in the machine's, in bytes.
-fn resident() -> Option<u64> {
+pub(super) fn resident() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }

@@ -29,6 +29,10 @@ pub use report::{Ending, Latency, Report};
 const ABANDON: Duration = Duration::from_secs(1);
 /// How long to wait before looking again whether all that is stored was seen.
 const LOOK: Duration = Duration::from_millis(5);
+/// So many items that fail before there is any result say that the chain takes no such items.
+const FAILING: u64 = 100;
+/// How often to look whether all items fail.
+const LOOK_FAILING: Duration = Duration::from_millis(100);
 /// Requests to remove results that are on their way at once.
 const SIDE_BY_SIDE: usize = 64;
 
@@ -125,8 +129,8 @@ impl Bench {
     }
 
     /// Feeds the load as soon as a node serves the chain, and ends when the chain is empty and everything was seen that has
-    /// come out. `stopped` ends only the feeding: what was fed until then is still waited for. After `timeout` it ends in any
-    /// case. `tell` is called with what happens meanwhile.
+    /// come out. `stopped` ends only the feeding: what was fed until then is still waited for, and so it is once many items have
+    /// failed and none has given a result. After `timeout` it ends in any case. `tell` is called with what happens meanwhile.
     ///
     /// # Errors
     ///
@@ -151,8 +155,9 @@ impl Bench {
                 let ending = tokio::select! {
                     fed = fed => fed.map(|()| Ending::Done)?,
                     () = &mut stopped => Ending::Interrupted,
+                    () = failing(tally) => Ending::Failing,
                 };
-                if ending == Ending::Interrupted {
+                if ending != Ending::Done {
                     feeder.abandon(ABANDON).await;
                 }
                 root.wait(chain, None, &mut tell).await?;
@@ -192,6 +197,17 @@ impl Bench {
             tell(count);
         }
         Ok(count)
+    }
+}
+
+/// Waits until the chain is seen to take no items of this kind.
+async fn failing(tally: &Tally) {
+    loop {
+        let seen = tally.progress();
+        if seen.failures >= FAILING && seen.results == 0 {
+            return;
+        }
+        tokio::time::sleep(LOOK_FAILING).await;
     }
 }
 

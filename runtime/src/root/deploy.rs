@@ -33,6 +33,14 @@ const ROUNDS: u32 = 20;
 /// Room for what is kept with a manifest: digests in place of file names, who deployed it and when, the headers of its message.
 const DEPLOYED_ROOM: usize = 8 << 10;
 
+/// What a manifest is called unless it is said.
+const MANIFEST: &str = "chain.toml";
+/// What to do about a manifest that is not there.
+const NAME: &str = "; name the chain's manifest, as in `pcluster deploy my-chain/chain.toml`";
+/// What to do about a plugin that is not there.
+const BUILD: &str =
+    ", which the manifest names as a plugin; build it first, as with `cargo build --release --target wasm32-wasip1`";
+
 /// What came of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
@@ -152,6 +160,8 @@ impl Root {
     }
 
     async fn prepare(&self, path: &Path) -> Result<Prepared, RootError> {
+        let in_folder = Some(path.join(MANIFEST)).filter(|path| path.is_file());
+        let path = in_folder.as_deref().unwrap_or(path);
         let text = read_text(path)?;
         let mut manifest =
             Manifest::from_toml(&text).map_err(|error| RootError::Manifest { path: path.to_owned(), error })?;
@@ -165,7 +175,7 @@ impl Root {
             let (digest, bytes) = match &stage.plugin {
                 Plugin::File(name) => {
                     let plugin = path.parent().unwrap_or(Path::new("")).join(name);
-                    let bytes = super::read(&plugin, file::PLUGIN_MAX)?;
+                    let bytes = super::read(&plugin, file::PLUGIN_MAX, BUILD)?;
                     (Digest::of(&bytes), bytes)
                 }
                 Plugin::Stored(digest) => {
@@ -275,7 +285,7 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
 
 fn read_text(path: &Path) -> Result<String, RootError> {
     let failed = |reason: String| RootError::Read { path: path.to_owned(), reason };
-    let bytes = super::read(path, file::TEXT_MAX)?;
+    let bytes = super::read(path, file::TEXT_MAX, NAME)?;
     String::from_utf8(bytes)
         .map_err(|error| failed(format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to())))
 }

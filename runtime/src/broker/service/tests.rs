@@ -23,6 +23,7 @@ fn nodes_are_waited_for_as_long_as_they_may_be_there() {
         uptime: 0.0,
         draining: false,
         memory_used: 0,
+        memory_resident: 0,
         memory: 0,
         hops: Vec::new(),
         problems: Vec::new(),

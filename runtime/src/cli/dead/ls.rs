@@ -11,14 +11,12 @@ use crate::cli::output::{one_line, time};
 use crate::name::ChainName;
 use crate::root::DeadLetter;
 
-/// Columns of a reason where there is no terminal to fill.
-const REASON: usize = 60;
 const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
 
 /// Show dead letters, the newest last, and how many each stage has of each kind
 ///
-/// The reason is cut to one line; `pcluster dead show` has all of it. With --json, each letter is a line with everything that is
-/// known of it.
+/// The reason is one line, at a terminal as much of it as fits; `pcluster dead show` has all of it. With --json, each letter is a
+/// line with everything that is known of it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
@@ -90,6 +88,6 @@ fn row(letter: &DeadLetter, width: Option<usize>) -> Vec<String> {
         letter.failure.clone(),
         letter.attempts.to_string(),
         letter.id.clone(),
-        one_line(&letter.reason, width.unwrap_or(REASON)),
+        one_line(&letter.reason, width.unwrap_or(usize::MAX)),
     ]
 }

@@ -21,8 +21,7 @@ pub fn items(arguments: &[String], reading: Reading) -> Result<Vec<Bytes>, Usage
     let item = |(number, text): (usize, &String)| {
         item(text, reading.format).map_err(|error| {
             let which = if arguments.len() == 1 { "the item".to_owned() } else { format!("item {number}") };
-            let hint = "; if it is plain text, add --format lines";
-            Usage(format!("{which} is not JSON: {error}{hint}"))
+            Usage(format!("{which} is not JSON: {error}; if it is plain text, {}", reading.as_text()))
         })
     };
     (1..).zip(arguments).map(item).collect()
@@ -42,7 +41,7 @@ mod tests {
 
     fn read(text: &str, format: Option<InputFormat>) -> Result<Value, String> {
         let items =
-            items(&[text.to_owned()], Reading { format, delimiter: None }).map_err(|error| error.to_string())?;
+            items(&[text.to_owned()], Reading { format, ..Reading::default() }).map_err(|error| error.to_string())?;
         Ok(ciborium::from_reader(&items[0][..]).expect("made by us"))
     }
 

@@ -45,7 +45,7 @@ fn read_from(source: impl Read, reading: Reading) -> Items {
 }
 
 fn read(format: Option<InputFormat>, text: &[u8]) -> (Vec<String>, Option<String>) {
-    let (items, _, error) = read_from(text, Reading { format, delimiter: None });
+    let (items, _, error) = read_from(text, Reading { format, ..Reading::default() });
     (items, error)
 }
 
@@ -126,7 +126,7 @@ fn an_item_is_there_as_soon_as_it_is_complete() {
         let (sender, items) = mpsc::channel(10);
         let mut sink = Sink { sender, max: MAX, ahead: Arc::default(), format: Arc::default() };
         let mut asked = Asked(Some(part.as_bytes()), items, Vec::new());
-        read_all(&mut asked, Reading { format, delimiter: None }, None, &mut sink);
+        read_all(&mut asked, Reading { format, ..Reading::default() }, None, &mut sink);
         let items: Vec<Value> = asked.2.iter().map(|item| ciborium::from_reader(&item[..]).expect("CBOR")).collect();
         assert_eq!(items.iter().map(to_json).collect::<Vec<_>>(), [item], "{part}");
     }
@@ -216,7 +216,11 @@ fn csv_is_read_strictly() {
         assert_eq!(csv(text), (csv(text).0, Some(format!("`input`: {said}"))), "{text:?}");
         assert_eq!(csv(text).0.len(), items, "{text:?}");
     }
-    let reading = |sign| Reading { format: Some(InputFormat::Csv), delimiter: Some(delimiter(sign).expect("one")) };
+    let reading = |sign| Reading {
+        format: Some(InputFormat::Csv),
+        delimiter: Some(delimiter(sign).expect("one")),
+        ..Reading::default()
+    };
     let expected = vec![r#"{"a":"1,5","b":"2"}"#.to_owned()];
     for (sign, text) in [(";", "a;b\n1,5;2\n"), ("\\t", "a\tb\n1,5\t2\n"), ("|", "a|b\n1,5|2\n")] {
         assert_eq!(read_from(text.as_bytes(), reading(sign)).0, expected);
@@ -257,7 +261,7 @@ fn what_never_ends_is_refused_at_the_limit_of_an_item() {
         }
         // It is not UTF-8 that counts here.
         let begin = begin.bytes().chain(more.bytes().cycle());
-        let (_, _, error) = read_from(Endless(begin, 0), Reading { format, delimiter: None });
+        let (_, _, error) = read_from(Endless(begin, 0), Reading { format, ..Reading::default() });
         let error = error.expect("endless");
         assert!(error.contains("an item of more than 1000 bytes, which is all that fits in a message"), "{error}");
     }
@@ -302,7 +306,7 @@ fn integers_are_exact_in_every_format() {
 
 #[test]
 fn the_extension_of_a_file_and_the_delimiter_tell_the_format() {
-    let of = |path: &str, delimiter| Reading { format: None, delimiter }.of(Some(Path::new(path)));
+    let of = |path: &str, delimiter| Reading { delimiter, ..Reading::default() }.of(Some(Path::new(path)));
     let known = |path: &str| of(path, None).expect("known");
     assert_eq!(known("a.JSONL").format, Some(InputFormat::Ndjson));
     assert_eq!((known("a.tsv").format, known("a.tsv").delimiter), (Some(InputFormat::Csv), Some(b'\t')));

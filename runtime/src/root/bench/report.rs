@@ -9,6 +9,8 @@ pub enum Ending {
     Done,
     /// It was told to stop; what it had fed until then was handled.
     Interrupted,
+    /// So many items failed before any gave a result that no more was fed; what was fed until then was handled.
+    Failing,
     /// The time was over.
     TimedOut,
 }
