@@ -87,10 +87,6 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
         [] if usual.exists() => vec![usual],
         given => given.to_vec(),
     };
-    if manifests.is_empty() && (args.until_empty || !args.feed.is_empty()) {
-        let message = "there is no chain to run: no `chain.toml` is here; name a manifest, as in `pcluster dev my-chain/chain.toml`";
-        return Err(Usage(message.to_owned()).into());
-    }
     if !args.feed.is_empty() && manifests.len() != 1 {
         return Err(Usage(format!("--feed goes with exactly one chain, not {}", manifests.len())).into());
     }
@@ -141,6 +137,10 @@ async fn chains(
     output: &Output,
     unprinted: &mpsc::UnboundedSender<OutputError>,
 ) -> anyhow::Result<()> {
+    if manifests.is_empty() && args.until_empty {
+        let message = "there is no chain to run: no `chain.toml` is here; name a manifest, as in `pcluster dev my-chain/chain.toml`";
+        return Err(Usage(message.to_owned()).into());
+    }
     if manifests.is_empty() {
         output.note(
             "no chain is deployed yet, as no `chain.toml` is here; `pcluster deploy` with that --nats deploys one",

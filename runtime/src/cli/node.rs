@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -160,15 +161,17 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         0 => "all chains".to_owned(),
         number => count(number as u64, "chain"),
     };
-    tokio::spawn(tell_namesakes(settings.clone()));
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
-    Node::run(broker, engine(settings)?, node, shutdown, ready).await?;
+    tokio::select! {
+        ended = Node::run(broker, engine(settings)?, node, shutdown, ready) => ended?,
+        never = tell_namesakes(settings) => match never {},
+    }
     tracing::info!(node = settings.node, "stopped");
     ended()
 }
 
 /// Says which other nodes have this one's name. Over a connection of its own: what keeps it from asking is no trouble of the node.
-async fn tell_namesakes(settings: Settings) {
+async fn tell_namesakes(settings: &Settings) -> Infallible {
     let asked = async {
         let broker = Waiting::new(Wait::No).connect(&settings.address, "pcluster-node namesakes").await?;
         let nodes = Root::new(broker.clone()).nodes().await;
@@ -187,6 +190,7 @@ async fn tell_namesakes(settings: Settings) {
             other.host
         );
     }
+    std::future::pending().await
 }
 
 /// Connects, and waits until JetStream answers.
