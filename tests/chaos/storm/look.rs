@@ -1,5 +1,8 @@
 //! What has come out of the storm.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use ciborium::Value;
@@ -9,6 +12,8 @@ use pcluster::frame::id::{FrameId, Index};
 use super::{Report, TIMES};
 use crate::support::Cluster;
 
+/// How long before and after the moment that is taken for that of a server's kill it has done what it may have forgotten.
+const FORGETS: Duration = Duration::from_secs(1);
 /// How many messages are shown of those that hold what others hold too.
 const SHOWN: usize = 20;
 
@@ -16,7 +21,7 @@ const SHOWN: usize = 20;
 /// the id of the message that it was in, with its place there.
 pub(super) fn look(cluster: &Cluster, report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut stored: Vec<(Vec<u64>, String)> = Vec::new();
+    let mut stored: Vec<(Vec<u64>, String, SystemTime)> = Vec::new();
     let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
     let url = &cluster.server.url;
     runtime.block_on(async {
@@ -35,7 +40,8 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
             number -= 1;
             let message = messages.try_next().await.unwrap().unwrap();
             let values = values(&message);
-            stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message)));
+            let published = message.info().unwrap().published.into();
+            stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message), published));
             for (value, from) in values {
                 report.results += 1;
                 match seen.get_mut(usize::try_from(value).unwrap()) {
@@ -47,13 +53,24 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
     });
     let twice =
         |value: &u64| usize::try_from(*value).is_ok_and(|value| seen.get(value).is_some_and(|count| *count > 1));
-    for (values, place) in stored.iter().filter(|(values, _)| values.iter().any(twice)).take(SHOWN) {
+    let mut forgotten: BTreeSet<u64> = BTreeSet::new();
+    for (values, _, published) in stored.iter().filter(|(values, ..)| values.iter().any(twice)) {
+        let is_forgotten =
+            report.killed.iter().any(|killed| (*killed - FORGETS..*killed + FORGETS).contains(published));
+        if is_forgotten {
+            forgotten.extend(values.iter().filter(|value| twice(value)));
+        }
+    }
+    for (values, place, _) in stored.iter().filter(|(values, ..)| values.iter().any(twice)).take(SHOWN) {
         let values: Vec<_> = values.iter().filter(|value| twice(value)).collect();
         report.story.push(format!("more than once: {values:?}, {place}"));
     }
-    for count in seen.iter().step_by(2) {
+    for (value, count) in (0..).zip(&seen).step_by(2) {
         report.lost += u64::from(*count == 0);
-        report.doubled += u64::from(count.saturating_sub(1));
+        let more = u64::from(count.saturating_sub(1));
+        let again = u64::from(forgotten.contains(&value)).min(more);
+        report.forgotten += again;
+        report.doubled += more - again;
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Report {
     /// Times that a node lost its connection.
     pub cuts: u64,
     pub restarts: u64,
+    /// When the server was killed.
+    pub killed: Vec<SystemTime>,
     /// Messages fed to a chain of their own, every second of them with odd headers.
     pub odd: u64,
     /// Those of them that are neither one result nor one dead letter.
@@ -82,6 +84,9 @@ pub struct Report {
     pub results: u64,
     pub lost: u64,
     pub doubled: u64,
+    /// Results that came a second time after their first was stored at the moment of a server's kill. A server by itself forgets
+    /// the keys of what has left its queues, and of what was acknowledged last it may forget that it was.
+    pub forgotten: u64,
     /// Results that no item has, or that say that they are of another item.
     pub foreign: u64,
     /// Dead letters that nothing deserved, or that something deserved and are not there.
@@ -109,12 +114,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, messages, kills, pauses, stops, cuts, restarts, again, duplicates, results, .. } = self;
+        let Self {
+            items, messages, kills, pauses, stops, cuts, restarts, forgotten, again, duplicates, results, ..
+        } = self;
         let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(
             formatter,
-            "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}"
+            "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}, after which {forgotten} \
+             results came again that it had stored a moment before"
         )?;
         writeln!(
             formatter,
@@ -299,7 +307,8 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     match kind {
         12 => {
             report.tell("all is left alone, so that the server can be killed");
-            kill_server(chance, cluster, members, report);
+            let killed = kill_server(chance, cluster, members, report);
+            report.killed.push(killed);
             report.restarts += 1;
             report.tell("the server, killed before, is back");
             return;
@@ -378,10 +387,10 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Kills the server when all else is calm, and what was in the queues when it became so is handled. The server forgets which
+/// Kills the server when all else is calm, and what was in the queues when it became so is handled; returns when it did. The server forgets which
 /// keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
 /// it, together with the server before another node has asked, is one death more than what is promised here.
-fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) {
+fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) -> SystemTime {
     let deadline = Instant::now() + PATIENCE;
     let calm = Instant::now() + ACK_WAIT * 5;
     while Instant::now() < calm || members.iter().any(|member| member.until.is_some()) {
@@ -398,7 +407,9 @@ fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member
         std::thread::sleep(Duration::from_millis(100));
     }
     let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
+    let killed = SystemTime::now();
     cluster.server.restart_after(|| std::thread::sleep(away));
+    killed
 }
 
 async fn last_sequence(jetstream: &jetstream::Context) -> u64 {
