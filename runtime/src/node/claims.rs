@@ -17,9 +17,9 @@ use crate::broker::queue::Delivery;
 use crate::subject::{self, CLAIM_STREAM, Lane};
 
 /// How long frames that have come wait for the note to be on its way.
-const SEND: Duration = Duration::from_millis(200);
+const SEND: Duration = Duration::from_secs(2);
 /// How long to look for who had a frame.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(2);
 /// How much the clocks of servers and nodes may differ.
 const CLOCKS: Duration = Duration::from_mins(1);
 
