@@ -52,6 +52,26 @@ fn many_chains_with_large_items_stay_within_the_budget_of_their_node() {
 }
 
 #[test]
+fn large_messages_behind_many_small_ones_stay_within_the_budget() {
+    const SMALL: usize = 1_000;
+    const LARGE: usize = 250;
+    const BUDGET: u64 = 96;
+    let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("mixed", &["echo"], ""));
+    let large = format!("\"{}\"", "x".repeat(512 << 10));
+    for item in std::iter::repeat_n("1", SMALL).chain(std::iter::repeat_n(large.as_str(), LARGE)).chain(["2"]) {
+        client.publish("pcluster.mixed.in", &[("Content-Type", "application/json")], item.to_owned()).unwrap();
+    }
+    let node = cluster.node_with("a", &["--memory", &format!("{BUDGET}MiB")]);
+    eventually("every item has come through", || {
+        (client.count("PCLUSTER_mixed_OUT") as usize == SMALL + LARGE + 1).then_some(())
+    });
+    let most = most_resident(&node);
+    assert!(most < (BUDGET + BUDGET / 2) * MIB, "it took {} MiB", most / MIB);
+}
+
+#[test]
 fn generators_that_wait_for_full_queues_stay_within_the_budget_and_all_go_on() {
     const CHAINS: usize = 8;
     const ITEMS: usize = 5;

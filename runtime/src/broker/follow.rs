@@ -228,7 +228,7 @@ impl Follower {
                         payload: delivery.payload,
                     }));
                 }
-                Event::Expired => {}
+                Event::Expired | Event::Oversized => {}
                 Event::Broken => self.by_api = BATCH,
                 // Some have come while nobody listened, or the server has lost the place.
                 Event::Delivery(_) | Event::Gone | Event::Closed => {

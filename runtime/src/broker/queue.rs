@@ -71,6 +71,8 @@ pub enum Event {
     Delivery(Box<Delivery>),
     /// A request has ended; [`Queue::demand`] is lower than before.
     Expired,
+    /// The same, because the next message has more bytes than the request had left.
+    Oversized,
     /// The consumer is not there.
     Gone,
     /// The line was lost. It may be what a message did whose headers the client library cannot read; see
@@ -239,15 +241,21 @@ impl Queue {
     ///
     /// If the connection is closed.
     pub async fn request(&mut self, more: u64) -> Result<(), BrokerError> {
-        self.request_within(more, None).await
+        self.request_within(more, None, None).await
     }
 
-    /// Asks for this many more. The request stands no longer than `patience`; with none at all, it is for what is there already.
+    /// Asks for this many more, of so many `bytes` together, with subjects and headers. The request stands no longer than `patience`;
+    /// with none at all, it is for what is there already.
     ///
     /// # Errors
     ///
     /// If the connection is closed.
-    pub async fn request_within(&mut self, more: u64, patience: Option<Duration>) -> Result<(), BrokerError> {
+    pub async fn request_within(
+        &mut self,
+        more: u64,
+        bytes: Option<u64>,
+        patience: Option<Duration>,
+    ) -> Result<(), BrokerError> {
         if more == 0 {
             return Ok(());
         }
@@ -263,6 +271,10 @@ impl Queue {
             Duration::ZERO => json!({ "batch": more, "no_wait": true }),
             stands => json!({ "batch": more, "expires": nanos(stands) }),
         };
+        if let Some(bytes) = bytes {
+            // The server counts in signed numbers.
+            request["max_bytes"] = bytes.min(i64::MAX as u64).into();
+        }
         let heartbeat = self.stands_max / HEARTBEATS;
         if heartbeat * 2 <= stands {
             request["idle_heartbeat"] = nanos(heartbeat).into();
@@ -366,9 +378,14 @@ impl Queue {
             self.stands = (self.stands * 2).min(self.stands_max);
         }
         let description = message.description.as_deref().unwrap_or_default();
-        let gone = status == StatusCode::NO_RESPONDERS
-            || status == StatusCode::REQUEST_TERMINATED && description.to_lowercase().contains("consumer deleted");
-        Some(if gone { Event::Gone } else { Event::Expired })
+        let terminated =
+            |why: &str| status == StatusCode::REQUEST_TERMINATED && description.to_lowercase().contains(why);
+        Some(match status {
+            StatusCode::NO_RESPONDERS => Event::Gone,
+            _ if terminated("consumer deleted") => Event::Gone,
+            _ if terminated("exceeds maxbytes") => Event::Oversized,
+            _ => Event::Expired,
+        })
     }
 
     fn deliver(&mut self, message: Message, place: &Place) -> Option<Box<Delivery>> {

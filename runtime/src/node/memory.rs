@@ -19,6 +19,12 @@ const UNKNOWN: u64 = 1 << 20;
 const COPIES: u64 = 2;
 /// What a frame in hand takes besides its payload, in bytes.
 const FRAME: u64 = 4 << 10;
+/// A request allows for so many times the bytes that its frames are expected to have, as these are not all of one size.
+const SPREAD: u64 = 2;
+/// The subjects and headers that the server counts with each frame of a request, in bytes.
+const AROUND: u64 = 1 << 10;
+/// The least that a request allows for, in bytes: a frame that is larger than those before costs a request of its own.
+const LEAST: u64 = 64 << 10;
 /// The part of the machine's memory that a node gives to items unless it is told otherwise.
 const MACHINE_PART: u64 = 2;
 /// What is taken to be there where nothing tells.
@@ -45,6 +51,18 @@ pub(super) struct Asked {
     has_waited: bool,
     /// Since when it waits in the line.
     since: Option<Instant>,
+    /// The most bytes that a frame can have.
+    max: u64,
+    /// Whether the next frame is known to be larger than those before.
+    is_large: bool,
+}
+
+/// What a lane may ask for.
+pub(super) struct Request {
+    pub(super) frames: u64,
+    /// What these may have together, in bytes; `None` if any size will do.
+    pub(super) bytes: Option<u64>,
+    pub(super) stands: Stands,
 }
 
 /// Until when a lane does not ask.
@@ -56,8 +74,8 @@ enum Waits {
 }
 
 impl Asked {
-    /// Nothing was asked for yet by a lane whose stage has so many stages `after` it.
-    pub(super) fn new(budget: &Arc<Budget>, after: usize) -> Self {
+    /// Nothing was asked for yet by a lane whose stage has so many stages `after` it. `max`: the most bytes of a message.
+    pub(super) fn new(budget: &Arc<Budget>, after: usize, max: usize) -> Self {
         Self {
             budget: Arc::clone(budget),
             after,
@@ -69,16 +87,24 @@ impl Asked {
             waits: None,
             has_waited: false,
             since: None,
+            max: max as u64,
+            is_large: false,
         }
     }
 
     /// Frames have come.
     pub(super) fn came(&mut self) {
-        (self.is_idle, self.rest) = (false, Duration::ZERO);
+        (self.is_idle, self.rest, self.is_large) = (false, Duration::ZERO, false);
+    }
+
+    /// A request has ended as the next frame has more bytes than it allowed for. If that was the first, it is asked for by itself.
+    pub(super) fn found_large(&mut self) {
+        self.is_large |= self.is_idle;
     }
 
     /// So many frames that were asked for have yet to come.
     pub(super) fn expect(&mut self, frames: u64, each: Option<u64>) {
+        let each = if self.is_large { Some(self.max) } else { each };
         self.counted.shrink(frames.saturating_mul(size(each)));
         if frames > 0 {
             return;
@@ -90,11 +116,12 @@ impl Asked {
         }
     }
 
-    /// How many frames the lane may ask for now, and how long the request may stand. `is_empty`: its hop has nothing in hand.
-    pub(super) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<(u64, Stands)> {
+    /// What the lane may ask for now, if it wants so many frames. `is_empty`: its hop has nothing in hand.
+    pub(super) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
         if self.waits.is_some() {
             return None;
         }
+        let (frames, each) = if self.is_large { (frames.min(1), Some(self.max)) } else { (frames, each) };
         let has_waited = std::mem::take(&mut self.has_waited);
         let waited = self.since.filter(|_| has_waited).map(|since| since.elapsed());
         let wish = Wish { after: self.after, frames, each: size(each), is_empty, is_idle: self.is_idle, waited };
@@ -112,7 +139,11 @@ impl Asked {
             self.is_idle = true;
         }
         self.open = Some(leave.stands);
-        Some((leave.frames, leave.stands))
+        let bytes = each.filter(|_| !self.is_large).map(|each| {
+            let all = leave.frames.saturating_mul(each.saturating_mul(SPREAD).saturating_add(AROUND));
+            all.max(LEAST)
+        });
+        Some(Request { frames: leave.frames, bytes, stands: leave.stands })
     }
 
     /// The leave of a frame that has come to go past the budget, if it has one.
@@ -286,6 +317,33 @@ mod tests {
         assert_eq!(total("MemTotal:       24684096 kB\nMemFree:  1 kB\n"), Some(24_684_096 << 10));
         assert_eq!(total("nothing"), None);
         assert!(default_budget() > 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_bounded_in_bytes_and_a_frame_that_is_larger_comes_by_itself() {
+        let mut asked = Asked::new(&Budget::new(1 << 30), 0, 8 << 20);
+        let ask = |asked: &mut Asked, frames, each| {
+            let request = asked.ask(frames, each, true).expect("there is room");
+            (request.frames, request.bytes)
+        };
+        assert_eq!(ask(&mut asked, 1, None), (1, None), "of the first nobody knows");
+        asked.came();
+        asked.expect(0, Some(200));
+        assert_eq!(ask(&mut asked, 10, Some(200)), (10, Some(LEAST)));
+        assert_eq!(ask(&mut asked, 500, Some(200)), (500, Some(500 * (400 + AROUND))));
+        asked.came();
+        asked.found_large();
+        asked.expect(0, Some(200));
+        assert_eq!(ask(&mut asked, 500, Some(200)).0, 500, "those before it were small");
+        asked.expect(500, Some(200));
+        asked.found_large();
+        asked.expect(0, Some(200));
+        assert_eq!(ask(&mut asked, 500, Some(200)), (1, None));
+        asked.expect(1, Some(200));
+        assert_eq!(asked.counted.bytes(), size(Some(8 << 20)));
+        asked.came();
+        asked.expect(0, Some(60_000));
+        assert_eq!(ask(&mut asked, 4, Some(60_000)), (4, Some(4 * (120_000 + AROUND))));
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl Worker {
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
-        let mut asked = Asked::new(hop.task.budget(), hop.task.after());
+        let mut asked = Asked::new(hop.task.budget(), hop.task.after(), hop.broker.max_payload());
         loop {
             if !self.unchecked.is_empty() && hop.identity.is_known() {
                 self.handlers.start(std::mem::take(&mut self.unchecked), asked.take_exceeding()).await;
@@ -240,8 +240,8 @@ impl Worker {
                 asked.pass_on();
             }
             if ask
-                && let Some((frames, stands)) = asked.ask(unasked, self.turns.frame_bytes(), self.turns.is_empty())
-                && let Err(error) = queue.request_within(frames, patience(stands)).await
+                && let Some(request) = asked.ask(unasked, self.turns.frame_bytes(), self.turns.is_empty())
+                && let Err(error) = queue.request_within(request.frames, request.bytes, patience(request.stands)).await
             {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
@@ -263,6 +263,7 @@ impl Worker {
                         self.unchecked.extend(queue.come());
                     }
                     Event::Expired => {}
+                    Event::Oversized => asked.found_large(),
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,
                     Event::Broken => return Ended::Broken,

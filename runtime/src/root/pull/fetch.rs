@@ -244,7 +244,7 @@ impl Fetcher {
             Event::Expired if self.sources[position].is_stale() => {
                 self.sources[position].reopen(&self.root, &self.chain).await
             }
-            Event::Expired => Ok(()),
+            Event::Expired | Event::Oversized => Ok(()),
             Event::Broken => {
                 tokio::time::sleep(REOPEN).await;
                 // Otherwise the line is opened again when the server is back.
@@ -317,7 +317,7 @@ impl Fetcher {
                 match source.queue.next().await {
                     Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
                     Event::Closed | Event::Gone | Event::Broken => break,
-                    Event::Expired => {}
+                    Event::Expired | Event::Oversized => {}
                 }
             }
         }
