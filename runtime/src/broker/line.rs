@@ -5,8 +5,9 @@
 //! come over a [`Line`], apart from what is published, acknowledged and asked, and apart from the messages of other chains. A
 //! connection that has ended is opened anew.
 //!
-//! Connections are cheap: 300 of them in one process take 0.5 s to make, 9 MB of memory, and 0.2 % of a core while nothing comes
-//! (async-nats 0.51, nats-server 2.15.1, two cores).
+//! What connections cost: a node that serves 300 idle chains takes 6 % of a core with a connection for each of them, and 3.6 % with a
+//! single one; its server takes 6.6 % and 5 %. Busy, with 400 items of each chain at once, the node and its server together took
+//! 16.3 s of processor time, and 12.7 s with a single one (async-nats 0.51, nats-server 2.15.1, two cores).
 
 use std::sync::{Arc, Weak};
 
