@@ -12,7 +12,7 @@ use crate::support::{Client, Cluster, eventually, repository, sequence, with_tab
 
 /// The page.
 fn page() -> String {
-    std::fs::read_to_string(repository().join("runtime/README.md")).unwrap()
+    std::fs::read_to_string(repository().join("runtime/WIRE.md")).unwrap()
 }
 
 /// What stands between backticks on the page, outside of blocks of code.
@@ -144,10 +144,10 @@ fn the_page_of_the_wire_names_all_that_goes_over_it() {
     let is_named = |name: &str| names.iter().any(|pattern| fits(pattern, name));
     let heard = listener.heard.lock().unwrap();
     let unnamed: Vec<&String> = heard.subjects.iter().filter(|subject| !is_named(subject)).collect();
-    assert!(unnamed.is_empty(), "subjects that runtime/README.md does not name: {unnamed:?}");
+    assert!(unnamed.is_empty(), "subjects that runtime/WIRE.md does not name: {unnamed:?}");
     let is_ours = |name: &&String| ["Pcluster-", "Nats-"].iter().any(|prefix| name.starts_with(prefix));
     let unnamed: Vec<&String> = heard.headers.iter().filter(is_ours).filter(|name| !page.contains(*name)).collect();
-    assert!(unnamed.is_empty(), "headers that runtime/README.md does not name: {unnamed:?}");
+    assert!(unnamed.is_empty(), "headers that runtime/WIRE.md does not name: {unnamed:?}");
 
     let (streams, consumers) = client.with(async |jetstream| {
         let streams: Vec<String> = jetstream.stream_names().try_collect().await.unwrap();
@@ -157,7 +157,7 @@ fn the_page_of_the_wire_names_all_that_goes_over_it() {
     });
     assert!(!consumers.is_empty());
     let unnamed: Vec<&String> = streams.iter().chain(&consumers).filter(|name| !is_named(name)).collect();
-    assert!(unnamed.is_empty(), "streams and consumers that runtime/README.md does not name: {unnamed:?}");
+    assert!(unnamed.is_empty(), "streams and consumers that runtime/WIRE.md does not name: {unnamed:?}");
 }
 
 /// The names of headers and of metadata that the sources have between quotes.
