@@ -18,6 +18,8 @@ use crate::subject;
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
+/// The longest wait of those that found the queue full first; all others wait behind them.
+const FULL_AGAIN_MAX: Duration = Duration::from_millis(40);
 /// After this long, the node says what it waits for: the servers of a cluster may take ten seconds to elect a leader.
 const TELL_AFTER: Duration = Duration::from_secs(12);
 
@@ -46,7 +48,9 @@ impl Hop {
                 many => self.broker.publish_batch(many).await,
             }
         };
-        let published = self.insist(Load::of(messages), store).await?;
+        // What is put back always has room, and must not wait for what has none.
+        let can_be_full = !self.is_last && messages[0].subject == self.target;
+        let published = self.insist_in_line(Load::of(messages), can_be_full, store).await?;
         if published == Published::Duplicate {
             self.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
@@ -64,13 +68,30 @@ impl Hop {
     }
 
     /// Asks until the server answers, and gives up only on what can never be. So much is on its way each time.
-    pub(super) async fn insist<P, T>(&self, load: Load, mut ask: impl FnMut() -> P) -> Result<T, PublishError>
+    pub(super) async fn insist<P, T>(&self, load: Load, ask: impl FnMut() -> P) -> Result<T, PublishError>
+    where
+        P: Future<Output = Result<T, PublishError>>,
+    {
+        self.insist_in_line(load, false, ask).await
+    }
+
+    /// The same; what goes where it `can_be_full` waits behind what found it so before.
+    async fn insist_in_line<P, T>(
+        &self,
+        load: Load,
+        can_be_full: bool,
+        mut ask: impl FnMut() -> P,
+    ) -> Result<T, PublishError>
     where
         P: Future<Output = Result<T, PublishError>>,
     {
         let (mut wait, mut started) = (AGAIN, Instant::now());
         let mut told = None;
         let mut is_again = false;
+        let mut place = None;
+        if can_be_full && self.window.is_lined_up() {
+            place = Some(self.window.line_up(load).await);
+        }
         loop {
             if !self.identity.holds().await {
                 // It belongs to nobody any more. Whoever serves the revision is about to end this.
@@ -92,8 +113,12 @@ impl Hop {
             if told.is_none() && started.elapsed() >= TELL_AFTER {
                 told = self.trouble.outputs_wait(&self.stage().name, &error);
             }
+            let is_full = can_be_full && matches!(error, PublishError::Full(_));
+            if is_full && place.is_none() {
+                place = Some(self.window.line_up(load).await);
+            }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(AGAIN_MAX);
+            wait = (wait * 2).min(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
         }
     }
 }

@@ -3,6 +3,9 @@
 //! The server queues what comes faster than it stores. A node that sends all it has, and all of it again when no answer comes in
 //! time, keeps that queue longer than an answer may take: then each answer comes too late, though everything is stored. So a hop
 //! sends no more than the server stores in a moment, and of what was not answered only a little at a time.
+//!
+//! Where the next queue is full, what came first goes first: if each tried again when it likes, what comes new would take the room
+//! before what has waited for long, and one frame could wait for minutes while thousands pass it.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -16,6 +19,8 @@ const BYTES: usize = 16 << 10;
 const BATCHES: usize = 8;
 /// What is sent again at once after it was not answered in time: as little as a very slow server answers in time.
 const AGAIN: usize = 16;
+/// What may try at once to get into a full queue, the longest waiting first.
+const FULL: u32 = 16;
 
 /// How much a hop has on its way to the server at once.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub(super) struct Window {
     messages: Semaphore,
     batches: Semaphore,
     again: Semaphore,
+    full: Semaphore,
 }
 
 /// What is on its way together.
@@ -30,6 +36,12 @@ pub(super) struct Window {
 pub(super) struct Load {
     messages: usize,
     bytes: usize,
+}
+
+/// A place among those that may try to get into a full queue.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 /// Leave to send something, until the answer has come.
@@ -59,11 +71,23 @@ impl Default for Window {
             messages: Semaphore::new(MESSAGES as usize),
             batches: Semaphore::new(BATCHES),
             again: Semaphore::new(AGAIN),
+            full: Semaphore::new(FULL as usize),
         }
     }
 }
 
 impl Window {
+    /// Waits behind those who found the queue full before. A batch that needs much room has no others beside it.
+    pub(super) async fn line_up(&self, load: Load) -> Place<'_> {
+        let places = u32::try_from(load.messages).unwrap_or(FULL).clamp(1, FULL);
+        Place { _permit: self.full.acquire_many(places).await.ok() }
+    }
+
+    /// Whether some have found the queue full, and so many that another one waits behind them.
+    pub(super) fn is_lined_up(&self) -> bool {
+        self.full.available_permits() == 0
+    }
+
     /// Waits until this may be sent. `is_again`: it was sent before, and no answer came in time.
     pub(super) async fn enter(&self, load: Load, is_again: bool) -> Leave<'_> {
         // Whoever waits for the next one holds those before, always in this order.
@@ -107,6 +131,24 @@ mod tests {
             drop(inside);
             assert!(entered(&window, load, is_again).is_some(), "{what}: one that ends makes room");
         }
+    }
+
+    #[test]
+    fn what_found_the_queue_full_first_tries_first() {
+        let window = Window::default();
+        let small = || window.line_up(Load::SMALL).now_or_never();
+        let mut first: Vec<_> = std::iter::from_fn(small).take(10_000).collect();
+        assert_eq!((first.len(), window.is_lined_up()), (16, true));
+        let mut batch = std::pin::pin!(window.line_up(Load { messages: 300, bytes: 0 }));
+        let mut behind = std::pin::pin!(window.line_up(Load::SMALL));
+        assert!((&mut batch).now_or_never().is_none());
+        first.pop();
+        assert!((&mut behind).now_or_never().is_none(), "the batch is before it");
+        first.clear();
+        let batch = batch.now_or_never().expect("all others have gone");
+        assert!((&mut behind).now_or_never().is_none() && window.is_lined_up());
+        drop(batch);
+        assert!(behind.now_or_never().is_some() && !window.is_lined_up());
     }
 
     #[test]
