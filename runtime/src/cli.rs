@@ -221,7 +221,7 @@ async fn until_told(command: Command, context: &Context) -> anyhow::Result<()> {
 async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Dev(args) => dev::run(args, context).await,
-        Command::Node(args) => node::run(args, context).await,
+        Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Feed(args) => feed::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,

@@ -65,7 +65,7 @@ fn large_messages_behind_many_small_ones_stay_within_the_budget() {
     }
     let node = cluster.node_with("a", &["--memory", &format!("{BUDGET}MiB")]);
     eventually("every item has come through", || {
-        (client.count("PCLUSTER_mixed_OUT") as usize == SMALL + LARGE + 1).then_some(())
+        (client.count("PCLUSTER_mixed_OUT") == (SMALL + LARGE + 1) as u64).then_some(())
     });
     let most = most_resident(&node);
     assert!(most < (BUDGET + BUDGET / 2) * MIB, "it took {} MiB", most / MIB);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::catalog::{Catalog, Context};
+use super::context::Context;
 use super::tasks::Keeper;
 use crate::broker::BrokerError;
 use crate::broker::arrange::Arrange;
@@ -55,6 +55,33 @@ impl Arranger {
         self.due.remove(chain);
     }
 
+    /// Looks at the chains whose time has come, each in a task of its own: the server may take its time.
+    pub(super) fn look(&mut self, context: &Arc<Context>) {
+        while let Some(looked) = self.looking.try_join_next() {
+            let Ok((chain, next)) = looked else { continue };
+            self.busy.remove(&chain);
+            // A change that came meanwhile has its own time.
+            if let Some(known) = self.due.get_mut(&chain)
+                && known.state == next.state
+            {
+                *known = next;
+            }
+        }
+        for (chain, due) in self.next(Instant::now()) {
+            self.busy.insert(chain.clone());
+            let context = Arc::clone(context);
+            self.looking.spawn(async move {
+                let waits = AtomicBool::new(false);
+                let board = Arc::clone(&context.board);
+                let keeper = Keeper::of(board, "arrange the streams", &chain, due.state.active);
+                keeper.keep(|| look_at(&context, &chain, &due, &waits)).await;
+                let waits = waits.into_inner();
+                let at = Instant::now() + if waits { WAITING } else { EVERY };
+                (chain, Due { at, state: due.state, thoroughly: waits })
+            });
+        }
+    }
+
     /// The chains to look at now, those first that have waited for longest; no more than may be looked at beside those that are.
     fn next(&self, now: Instant) -> Vec<(ChainName, Due)> {
         let is_due =
@@ -66,56 +93,24 @@ impl Arranger {
     }
 }
 
-impl Catalog {
-    /// Looks at the chains whose time has come, each in a task of its own: the server may take its time.
-    pub(super) fn arrange(&mut self) {
-        let arranger = &mut self.arranger;
-        while let Some(looked) = arranger.looking.try_join_next() {
-            let Ok((chain, next)) = looked else { continue };
-            arranger.busy.remove(&chain);
-            // A change that came meanwhile has its own time.
-            if let Some(known) = arranger.due.get_mut(&chain)
-                && known.state == next.state
-            {
-                *known = next;
-            }
-        }
-        for (chain, due) in arranger.next(Instant::now()) {
-            arranger.busy.insert(chain.clone());
-            let context = Arc::clone(&self.context);
-            arranger.looking.spawn(async move {
-                let waits = AtomicBool::new(false);
-                let board = Arc::clone(&context.board);
-                let keeper = Keeper::of(board, "arrange the streams", &chain, due.state.active);
-                keeper.keep(|| context.look_at(&chain, &due, &waits)).await;
-                let waits = waits.into_inner();
-                let at = Instant::now() + if waits { WAITING } else { EVERY };
-                (chain, Due { at, state: due.state, thoroughly: waits })
-            });
-        }
+/// Looks at a chain, and notes whether a setting is to be narrowed later.
+async fn look_at(context: &Context, chain: &ChainName, due: &Due, waits: &AtomicBool) {
+    match arrange(context, chain, due).await {
+        Ok(narrows) => waits.store(narrows, Ordering::Relaxed),
+        Err(error) => tracing::debug!(%chain, %error, "the streams were not arranged"),
     }
 }
 
-impl Context {
-    /// Looks at a chain, and notes whether a setting is to be narrowed later.
-    async fn look_at(&self, chain: &ChainName, due: &Due, waits: &AtomicBool) {
-        match self.arrange(chain, due).await {
-            Ok(narrows) => waits.store(narrows, Ordering::Relaxed),
-            Err(error) => tracing::debug!(%chain, %error, "the streams were not arranged"),
-        }
+/// Returns `true` if a setting is to be narrowed later.
+async fn arrange(context: &Context, chain: &ChainName, due: &Due) -> Result<bool, BrokerError> {
+    if !due.thoroughly && context.broker.is_arranged(chain, &due.state).await? {
+        return Ok(false);
     }
-
-    /// Returns `true` if a setting is to be narrowed later.
-    async fn arrange(&self, chain: &ChainName, due: &Due) -> Result<bool, BrokerError> {
-        if !due.thoroughly && self.broker.is_arranged(chain, &due.state).await? {
-            return Ok(false);
-        }
-        let Some(marked) = self.registry.state(chain).await? else { return Ok(false) };
-        if !marked.state.is_deployed() {
-            return Ok(false);
-        }
-        Ok(self.registry.settle(chain, marked.state, Arrange::default()).await?.waits)
+    let Some(marked) = context.registry.state(chain).await? else { return Ok(false) };
+    if !marked.state.is_deployed() {
+        return Ok(false);
     }
+    Ok(context.registry.settle(chain, marked.state, Arrange::default()).await?.waits)
 }
 
 #[cfg(test)]

@@ -3,18 +3,11 @@
 //! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
 //! or nothing would go on. So the nodes themselves take nothing new while four times as much was put back as the queue may hold.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+
+pub mod watch;
 
 use tokio::sync::Notify;
-
-use super::outcome::Hop;
-use crate::broker::backlog::Backlog as Lanes;
-use crate::subject::Lane;
-
-/// How often to ask how much is put back, while anything is.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// How many times what its queue holds may be put back by a hop. Most of it waits for its back-off and delays nothing.
 const QUEUES: u64 = 4;
@@ -62,49 +55,9 @@ impl Backlog {
     }
 }
 
-/// Keeps a hop's backlog up to date, for ever.
-pub async fn watch(hop: Arc<Hop>) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if hop.is_limited() && !hop.moved.is_empty() {
-            let line = hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, Lane::Work).await;
-            hop.moved.seen(line.ok().map(|line| line.queued));
-        }
-        if hop.backlog.messages.load(Relaxed) == 0 {
-            continue;
-        }
-        let mut answers = Vec::new();
-        for &lane in Lane::served(hop.is_limited()).iter().filter(|lane| **lane != Lane::Work) {
-            let answer = hop.broker.backlog(&hop.chain.name, hop.revision, &hop.stage().name, lane).await;
-            if let Err(error) = &answer {
-                tracing::debug!(%error, "how much is put back is not known; what was known stays");
-            }
-            answers.push(answer);
-        }
-        if let Some(messages) = total(&answers) {
-            hop.backlog.seen(messages);
-        }
-    }
-}
-
-/// How much all lanes hold together; `None` unless each has answered.
-fn total<E>(answers: &[Result<Lanes, E>]) -> Option<u64> {
-    answers.iter().map(|answer| answer.as_ref().ok().map(|lane| lane.queued + lane.running)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_lane_does_not_tell_is_not_taken_for_nothing() {
-        let holds = |queued, running| Ok(Lanes { queued, running });
-        assert_eq!(total::<()>(&[holds(3, 1), holds(2, 0)]), Some(6));
-        assert_eq!(total::<()>(&[]), Some(0));
-        for answers in [[Err(()), holds(2, 0)], [holds(2, 0), Err(())], [Err(()), Err(())]] {
-            assert_eq!(total(&answers), None);
-        }
-    }
 
     #[tokio::test]
     async fn a_hop_takes_nothing_new_while_four_times_as_much_is_put_back_as_its_queue_may_hold() {

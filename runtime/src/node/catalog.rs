@@ -5,92 +5,58 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 
 use super::arrange::Arranger;
-use super::identity::Identity;
+use super::context::Context;
 use super::lines::Lines;
 use super::logs::LogQueue;
-use super::outcome::Hop;
+use super::phase::Phase;
+use super::retire;
 use super::roll_call::RollCall;
-use super::stats::{Board, HopKey, HopStats};
+use super::serve;
+use super::stats::Board;
 use super::tasks::Keeper;
-use super::trouble::Trouble;
-use super::worker;
 use crate::broker::Broker;
 use crate::broker::registry::{Change, Registry};
-use crate::chain::Chain;
 use crate::chain::record::State;
 use crate::engine::Engine;
 use crate::name::{ChainName, Revision};
-use crate::subject::Count;
 
-/// How long to wait before trying again to make a revision ready; doubled each time.
-const AGAIN: Duration = Duration::from_millis(50);
-/// The longest wait between two tries.
-const AGAIN_MAX: Duration = Duration::from_secs(5);
-/// A problem is shown once this many tries have failed: right after a deploy the streams may be a moment away.
-const PATIENCE: u32 = 3;
+/// How long a revision is served before it is looked at for retirement: whoever has made it live again is about to put
+/// something into its queues.
+const RETIRE_AFTER: Duration = Duration::from_secs(1);
 /// How long a starting node waits for its revisions before it says that it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
 /// How often counters are sent and rates worked out.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// How often a stopping node looks for chains that cannot be finished.
 const REFUSED_AGAIN: Duration = Duration::from_millis(100);
-/// Hops whose counts are sent side by side.
-const COUNTS: usize = 16;
 /// How long an interrupted worker may take to give back what it holds.
 const INTERRUPT: Duration = Duration::from_secs(2);
 
-/// What a worker shall do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Take items and run them.
-    Run,
-    /// Take no more, finish those in hand.
-    Drain,
-    /// Interrupt what runs and give it back.
-    Interrupt,
-}
-
 /// A revision that the node serves.
-pub(super) struct Serving {
+struct Serving {
     phase: watch::Sender<Phase>,
     settled: watch::Receiver<bool>,
-    pub(super) task: JoinHandle<()>,
-    pub(super) active: bool,
+    task: JoinHandle<()>,
+    active: bool,
     /// Since when it is served.
-    pub(super) since: Instant,
+    since: Instant,
 }
 
 /// The revisions that the node serves.
 pub struct Catalog {
-    pub(super) context: Arc<Context>,
-    pub(super) serving: BTreeMap<(ChainName, Revision), Serving>,
+    context: Arc<Context>,
+    serving: BTreeMap<(ChainName, Revision), Serving>,
     /// Those that are being left. One that is live again is served once that has ended.
     leaving: BTreeMap<(ChainName, Revision), JoinHandle<()>>,
     /// The task that retires older revisions.
-    pub(super) retiring: Option<JoinHandle<()>>,
-    pub(super) arranger: Arranger,
-}
-
-/// What serving a revision takes.
-pub(super) struct Context {
-    pub(super) broker: Broker,
-    pub(super) lines: Lines,
-    pub(super) registry: Registry,
-    pub(super) engine: Engine,
-    pub(super) node: String,
-    /// Which run of the node's program this is.
-    pub(super) incarnation: String,
-    pub(super) roll_call: Arc<RollCall>,
-    pub(super) logs: LogQueue,
-    pub(super) guests: Handle,
-    pub(super) board: Arc<Board>,
+    retiring: Option<JoinHandle<()>>,
+    arranger: Arranger,
 }
 
 impl Catalog {
@@ -214,9 +180,27 @@ impl Catalog {
         if let Some(serving) = self.serving.remove(&key) {
             tracing::info!(node = self.context.node, chain = %key.0, revision = %key.1, "no longer served");
             serving.phase.send_replace(Phase::Interrupt);
-            let forgetting = Arc::clone(&self.context).forget(key.0.clone(), key.1, serving);
+            let forgetting = retire::forget(Arc::clone(&self.context), key.0.clone(), key.1, serving.task);
             self.leaving.insert(key, tokio::spawn(forgetting));
         }
+    }
+
+    /// Retires older revisions that have run empty, unless it is still at it.
+    pub fn retire(&mut self) {
+        if self.retiring.as_ref().is_some_and(|retiring| !retiring.is_finished()) {
+            return;
+        }
+        let older = self.serving.iter();
+        let older = older.filter(|(_, serving)| !serving.active && serving.since.elapsed() >= RETIRE_AFTER);
+        let older: Vec<(ChainName, Revision)> = older.map(|(key, _)| key.clone()).collect();
+        if !older.is_empty() {
+            self.retiring = Some(retire::older(&self.context, older));
+        }
+    }
+
+    /// Makes the streams of chains agree with their states, those that are due.
+    pub(super) fn arrange(&mut self) {
+        self.arranger.look(&self.context);
     }
 
     /// Waits until each revision is served or has a problem.
@@ -323,97 +307,8 @@ impl Serving {
                 let _ = before.await;
             }
             let keeper = Keeper::of(Arc::clone(&context.board), "serve it", &chain, revision);
-            keeper.keep(|| context.serve(&chain, revision, receiver.clone(), &settle)).await;
+            keeper.keep(|| serve::serve(&context, &chain, revision, receiver.clone(), &settle)).await;
         });
         Self { phase, settled, task, active: true, since: Instant::now() }
-    }
-}
-
-impl Context {
-    /// Serves a revision until the phase is over.
-    async fn serve(
-        &self,
-        chain: &ChainName,
-        revision: Revision,
-        phase: watch::Receiver<Phase>,
-        settle: &watch::Sender<bool>,
-    ) {
-        let mut waiting = phase.clone();
-        tokio::select! {
-            hops = self.ready(chain, revision, settle) => {
-                self.board.problem(chain.as_str(), Some(revision), None);
-                for hop in &hops {
-                    for (stage, stats) in hop.counted() {
-                        self.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
-                    }
-                }
-                tracing::info!(node = self.node, %chain, %revision, "served");
-                settle.send_replace(true);
-                let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), phase.clone()));
-                futures_util::future::join_all(workers).await;
-            }
-            () = worker::left_run(&mut waiting) => {}
-        }
-    }
-
-    /// Makes a revision ready to run, however long it takes.
-    async fn ready(&self, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
-        let mut wait = AGAIN;
-        for tries in 1.. {
-            let problem = match self.try_ready(chain, revision).await {
-                Ok(hops) => return hops,
-                Err(problem) => problem,
-            };
-            if tries >= PATIENCE {
-                if self.board.problem(chain.as_str(), Some(revision), Some(&problem)) {
-                    tracing::error!(%chain, %revision, problem, "cannot be served; the other chains go on");
-                }
-                settle.send_replace(true);
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(AGAIN_MAX);
-        }
-        Vec::new()
-    }
-
-    async fn try_ready(&self, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
-        let identity = Identity::now(&self.broker).await.map_err(|error| error.to_string())?;
-        let identity = Arc::new(identity);
-        self.broker.check_wire(chain).await.map_err(|error| error.to_string())?;
-        let deployed = self.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
-        let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
-        let checked =
-            Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
-        let trouble = Arc::new(Trouble::new(Arc::clone(&self.board), chain.clone(), revision));
-        let plugins = self.load(&checked).await?;
-        self.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
-        let checked = Arc::new(checked);
-        let mut hops = Vec::new();
-        for stages in checked.hops() {
-            hops.push(
-                self.hop(&deployed, &checked, stages, &plugins, (Arc::clone(&trouble), Arc::clone(&identity))).await?,
-            );
-        }
-        Ok(hops)
-    }
-
-    async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopStats>)>) {
-        futures_util::stream::iter(all)
-            .for_each_concurrent(COUNTS, async |(key, stats)| self.send_counts(&key, &stats).await)
-            .await;
-    }
-
-    /// Tells the server what was counted, and keeps it to be told again if there is no answer.
-    pub(super) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
-        let Some(more) = stats.more() else { return };
-        for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
-            if number > 0
-                && let Err(error) = self.broker.count(chain, *revision, stage, what, number, &more.id).await
-            {
-                tracing::debug!(%error, "counters were not sent");
-                return;
-            }
-        }
-        stats.known(&more);
     }
 }

@@ -5,13 +5,13 @@
 //! the server before any of it runs. The note of a node that has died stays as it was. Nothing but the record of an item's
 //! attempts depends on it, and so it is never waited for longer than a moment.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Hop;
+use super::holders::{Holder, Holders};
+use super::hop::Hop;
 use crate::broker::BrokerError;
 use crate::broker::queue::Delivery;
 use crate::subject::{self, CLAIM_STREAM, Lane};
@@ -35,92 +35,51 @@ struct Claim {
     held: String,
 }
 
-/// A node that had a frame in hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// Its name.
-    pub node: String,
-    /// Which run of its program.
-    pub incarnation: Option<String>,
-}
-
-/// Who had a frame in hand before: the node for each time that it was handed out, as far as is known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Holders {
-    by_delivery: BTreeMap<u64, Holder>,
-    /// Whether those who say what they have in hand are heard: this node itself is.
-    is_complete: bool,
-}
-
-impl Holders {
-    /// The node that the frame was handed out to as this time, from 1.
-    #[must_use]
-    pub fn at(&self, delivered: u64) -> Option<&Holder> {
-        self.by_delivery.get(&delivered)
+/// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
+/// that was handed out to it several times is among them as often.
+pub(super) async fn claim(hop: &Hop, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
+    let incarnation = Some(hop.incarnation.clone());
+    let claim = Claim { node: hop.node.clone(), incarnation, held: write(held) };
+    let Ok(json) = serde_json::to_vec(&claim) else { return };
+    let subject = subject::claim(&hop.chain.name, hop.revision, &hop.stage().name, lane, &hop.incarnation);
+    if let Err(error) = hop.broker.send_unconfirmed(subject, json.into()).await {
+        tracing::debug!(%error, "what this node has in hand was not told");
+        return;
     }
-
-    /// Whether one that is not known is none: nobody ever had the frame in hand that time.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
-    #[cfg(test)]
-    pub(super) fn of(holders: &[(u64, &str, &str)], is_complete: bool) -> Self {
-        let holder = |(delivered, node, incarnation): &(u64, &str, &str)| {
-            (*delivered, Holder { node: (*node).to_owned(), incarnation: Some((*incarnation).to_owned()) })
-        };
-        Self { by_delivery: holders.iter().map(holder).collect(), is_complete }
+    if hop.broker.is_connected() {
+        let _ = tokio::time::timeout(SEND, hop.broker.flush()).await;
     }
 }
 
-impl Hop {
-    /// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
-    /// that was handed out to it several times is among them as often.
-    pub(super) async fn claim(&self, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
-        let incarnation = Some(self.incarnation.clone());
-        let claim = Claim { node: self.node.clone(), incarnation, held: write(held) };
-        let Ok(json) = serde_json::to_vec(&claim) else { return };
-        let subject = subject::claim(&self.chain.name, self.revision, &self.stage().name, lane, &self.incarnation);
-        if let Err(error) = self.broker.send_unconfirmed(subject, json.into()).await {
-            tracing::debug!(%error, "what this node has in hand was not told");
-            return;
-        }
-        if self.broker.is_connected() {
-            let _ = tokio::time::timeout(SEND, self.broker.flush()).await;
+/// Who had this frame in hand before.
+pub(super) async fn holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Holders {
+    match tokio::time::timeout(LOOK, find_holders(hop, lane, delivery)).await {
+        Ok(Ok(holders)) => holders,
+        failed => {
+            tracing::debug!(?failed, "nobody says who had an item in hand before");
+            Holders::default()
         }
     }
+}
 
-    /// Who had this frame in hand before.
-    pub(super) async fn holders(&self, lane: Lane, delivery: &Delivery) -> Holders {
-        match tokio::time::timeout(LOOK, self.find_holders(lane, delivery)).await {
-            Ok(Ok(holders)) => holders,
-            failed => {
-                tracing::debug!(?failed, "nobody says who had an item in hand before");
-                Holders::default()
+async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Holders, BrokerError> {
+    let pattern = subject::claim(&hop.chain.name, hop.revision, &hop.stage().name, lane, "*");
+    let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
+    let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
+    let mut claims = hop.broker.kept(CLAIM_STREAM, pattern, Some(since)).await?;
+    let mut holders = Holders::default();
+    while let Some(kept) = claims.next().await? {
+        let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
+        let is_own = claim.incarnation.as_ref() == Some(&hop.incarnation);
+        for delivered in find(&claim.held, delivery.sequence) {
+            if delivered < delivery.delivered {
+                let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };
+                holders.by_delivery.insert(delivered, holder);
             }
+            holders.is_complete |= is_own && delivered == delivery.delivered;
         }
     }
-
-    async fn find_holders(&self, lane: Lane, delivery: &Delivery) -> Result<Holders, BrokerError> {
-        let pattern = subject::claim(&self.chain.name, self.revision, &self.stage().name, lane, "*");
-        let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
-        let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
-        let mut claims = self.broker.kept(CLAIM_STREAM, pattern, Some(since)).await?;
-        let mut holders = Holders::default();
-        while let Some(kept) = claims.next().await? {
-            let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
-            let is_own = claim.incarnation.as_ref() == Some(&self.incarnation);
-            for delivered in find(&claim.held, delivery.sequence) {
-                if delivered < delivery.delivered {
-                    let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };
-                    holders.by_delivery.insert(delivered, holder);
-                }
-                holders.is_complete |= is_own && delivered == delivery.delivered;
-            }
-        }
-        Ok(holders)
-    }
+    Ok(holders)
 }
 
 /// Writes what is in hand as runs.

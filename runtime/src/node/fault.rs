@@ -4,8 +4,6 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::taken::Taken;
-
 /// Where a node can be made to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
@@ -107,13 +105,8 @@ pub fn arm(fault: Fault) {
     FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
 }
 
-/// Dies here if that is asked for.
-pub(super) fn point(point: Point, taken: &Taken) {
-    point_of(point, |id| taken.holds(id));
-}
-
-/// The same with something that may descend from what was fed under an id.
-pub(super) fn point_of(point: Point, holds: impl FnOnce(&str) -> bool) {
+/// Dies here if that is asked for. `holds` tells whether what is here descends from what was fed under an id.
+pub(super) fn point(point: Point, holds: impl FnOnce(&str) -> bool) {
     let Some((fault, passed)) = FAULT.get() else { return };
     if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
         return;

@@ -12,9 +12,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::catalog::Phase;
-use super::outcome::Hop;
-use super::run::{self, Ran};
+use super::hop::Hop;
+use super::phase::Phase;
+use super::run;
+use super::run::Ran;
 use super::taken::Taken;
 use super::turns::{Turn, Turns};
 

@@ -13,11 +13,12 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::catalog::Phase;
+use super::hop::Hop;
 use super::memory::{self, FrameMemory};
-use super::outcome::Hop;
+use super::phase::Phase;
 use super::tasks::panic_message;
 use super::turns::{self, Turns};
+use super::{claims, outcome};
 use crate::broker::queue::{Acker, Delivery};
 use crate::engine::budget::Exceeding;
 use crate::subject::Lane;
@@ -103,7 +104,7 @@ impl Handlers {
                         false
                     }
                     Entry::Vacant(place) => {
-                        if let Some(left) = hop.left_to_wait(delivery, *lane) {
+                        if let Some(left) = hop.behind.left_to_wait(delivery, *lane) {
                             waiting.push((acker, left));
                             return false;
                         }
@@ -154,7 +155,7 @@ impl Handlers {
             let times = std::iter::once(&frame.delivered).chain(&frame.again);
             held.extend(times.map(|delivered| (*sequence, *delivered)));
         }
-        self.work.hop.claim(self.work.lane, held.into_iter()).await;
+        claims::claim(&self.work.hop, self.work.lane, held.into_iter()).await;
     }
 
     fn handle(&mut self, frame: Frame) {
@@ -212,7 +213,7 @@ impl Handlers {
         self.tasks.shutdown().await;
         if !in_hand.is_empty() {
             // Whoever gets them next shall not take this node for dead.
-            self.work.hop.claim(self.work.lane, std::iter::empty()).await;
+            claims::claim(&self.work.hop, self.work.lane, std::iter::empty()).await;
         }
         for acker in in_hand {
             acker.nak(Duration::ZERO).await;
@@ -230,7 +231,7 @@ async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
     let (mut way, mut frames) = unbounded_channel::<Next>();
     loop {
         let Frame { delivery, memory, held } = frame;
-        let handled = AssertUnwindSafe(Arc::clone(&hop).handle(&delivery, lane, &turns, told.clone()));
+        let handled = AssertUnwindSafe(outcome::handle(&hop, &delivery, lane, &turns, told.clone()));
         let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
         if let Err(message) = panicked {
             Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
@@ -252,9 +253,9 @@ async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
 async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
     let message = format!("the node itself panicked: {panic}");
     tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
-    let failed = AssertUnwindSafe(hop.handle_panic(delivery, lane, &message));
+    let failed = AssertUnwindSafe(outcome::handle_panic(hop, delivery, lane, &message));
     if !failed.catch_unwind().await.unwrap_or(false) {
-        let _ = AssertUnwindSafe(hop.bury_as_it_came(delivery, &message)).catch_unwind().await;
+        let _ = AssertUnwindSafe(outcome::bury_as_it_came(hop, delivery, &message)).catch_unwind().await;
     }
 }
 

@@ -13,25 +13,11 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::Mutex;
 
-use super::logs::StageLog;
-use super::run::Running;
-use super::stats::HopStats;
+use super::running::Running;
 use crate::engine::budget::Growing;
 use crate::engine::output::{Given, Outputs};
-use crate::engine::task::{Call, Caller, Failure, Task};
+use crate::engine::task::{Call, Caller, Failure};
 use crate::name::StageName;
-
-/// A stage that runs in the hop of the one before.
-pub struct InlineStage {
-    /// Its name.
-    pub name: StageName,
-    /// Its task.
-    pub task: Task,
-    /// Takes its log lines.
-    pub logs: Arc<StageLog>,
-    /// Counts.
-    pub stats: Arc<HopStats>,
-}
 
 /// An item of a frame on its way through the stages of a hop.
 struct Passing {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outcome::Hop;
+use super::hop::Hop;
 use crate::broker::BrokerError;
 use crate::subject::{self, Lane};
 

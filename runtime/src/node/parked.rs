@@ -4,33 +4,34 @@
 //! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
 //! then acknowledged, so that it is moved once. `moved` says how many at a time.
 
-use super::outcome::Hop;
+use super::hop::Hop;
+use super::source::Source;
+use super::store;
 use crate::broker::publish::{Outgoing, Published};
 use crate::broker::queue::Delivery;
 use crate::frame::{Headers, header};
 use crate::subject::Lane;
 
-impl Hop {
-    /// Moves a parked message that has waited.
-    pub(super) async fn unpark(&self, delivery: &Delivery) {
-        let moved = Outgoing {
-            // Only what the consumer's filter passes comes here, and that has a subject of this form.
-            subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
-            message_id: self.message_id(delivery.sequence, 0),
-            headers: moved(&delivery.headers()),
-            payload: delivery.payload.clone(),
-        };
-        match self.store(delivery.sequence, &delivery.held, &[moved]).await {
-            Ok(published) => {
-                if published == Published::Stored {
-                    self.moved.add(1);
-                }
-                delivery.acker.ack().await;
+/// Moves a parked message that has waited.
+pub(super) async fn unpark(hop: &Hop, delivery: &Delivery) {
+    let moved = Outgoing {
+        // Only what the consumer's filter passes comes here, and that has a subject of this form.
+        subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
+        message_id: hop.message_id(delivery.sequence, 0),
+        headers: moved(&delivery.headers()),
+        payload: delivery.payload.clone(),
+    };
+    let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Parked };
+    match store::store(hop, source, &[moved]).await {
+        Ok(published) => {
+            if published == Published::Stored {
+                hop.moved.add(1);
             }
-            Err(error) => {
-                tracing::error!(stage = %self.stage().name, %error, "an item that has waited cannot be moved; it stays");
-                delivery.acker.nak(self.stage().retry.wait(u32::MAX)).await;
-            }
+            delivery.acker.ack().await;
+        }
+        Err(error) => {
+            tracing::error!(stage = %hop.stage().name, %error, "an item that has waited cannot be moved; it stays");
+            delivery.acker.nak(hop.stage().retry.wait(u32::MAX)).await;
         }
     }
 }

@@ -213,6 +213,10 @@ impl<'a> Packing<'a> {
     }
 }
 
+pub(super) fn to_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

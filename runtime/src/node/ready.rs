@@ -9,12 +9,11 @@ use pcluster_abi as abi;
 use tokio::task::JoinSet;
 
 use super::backlog::Backlog;
-use super::catalog::Context;
+use super::context::Context;
+use super::hop::{Hop, InlineStage};
 use super::identity::Identity;
-use super::inline::InlineStage;
 use super::logs::StageLog;
 use super::moved::Moved;
-use super::outcome::Hop;
 use super::quarantine::Quarantine;
 use super::stats::HopStats;
 use super::trouble::Trouble;
@@ -24,118 +23,115 @@ use super::window::Window;
 use super::work_key::WorkKey;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
-use crate::engine;
 use crate::engine::image::ImageError;
 use crate::engine::limits::Limits;
 use crate::engine::task::{Surroundings, Task};
 use crate::name::Digest;
-use crate::subject;
+use crate::{engine, subject};
 
-impl Context {
-    pub(super) async fn load(&self, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
-        let mut plugins = BTreeMap::new();
-        for stage in &chain.stages {
-            let Plugin::Stored(digest) = &stage.plugin else {
-                return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
-            };
-            if plugins.contains_key(digest) {
-                continue;
-            }
-            let bytes =
-                self.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
-            let (engine, digest_of) = (self.engine.clone(), digest.clone());
-            let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
-            let loaded = loaded.map_err(|error| error.to_string())?;
-            plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
+pub(super) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
+    let mut plugins = BTreeMap::new();
+    for stage in &chain.stages {
+        let Plugin::Stored(digest) = &stage.plugin else {
+            return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+        };
+        if plugins.contains_key(digest) {
+            continue;
         }
-        Ok(plugins)
+        let bytes =
+            context.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let (engine, digest_of) = (context.engine.clone(), digest.clone());
+        let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
     }
+    Ok(plugins)
+}
 
-    pub(super) async fn hop(
-        &self,
-        deployed: &Deployed,
-        chain: &Arc<Chain>,
-        stages: Range<usize>,
-        plugins: &BTreeMap<Digest, engine::Plugin>,
-        (trouble, identity): (Arc<Trouble>, Arc<Identity>),
-    ) -> Result<Hop, String> {
-        let first = &chain.stages[stages.start];
-        let next = chain.stages.get(stages.end);
-        let target = match next {
-            Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
-            None => subject::results(&chain.name),
-        };
-        let mut inline = Vec::new();
-        for stage in &chain.stages[stages.start + 1..stages.end] {
-            let logs = self.logs.sink(&chain.name, deployed.revision, &stage.name);
-            let task = self.task(deployed, chain, stage, plugins, &logs).await?;
-            inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
-        }
-        let logs = self.logs.sink(&chain.name, deployed.revision, &first.name);
-        Ok(Hop {
-            broker: self.broker.clone(),
-            line: self.lines.of(&chain.name),
-            chain: Arc::clone(chain),
-            revision: deployed.revision,
-            position: stages.start,
-            task: self.task(deployed, chain, first, plugins, &logs).await?,
-            inline,
-            target,
-            is_last: next.is_none(),
-            node: self.node.clone(),
-            logs,
-            stats: Arc::new(HopStats::default()),
-            backlog: Backlog::new(chain.queue.limit),
-            moved: Moved::new(first.max_in_flight),
-            behind: Behind::default(),
-            turns: Arc::new(Turns::new(first.concurrency)),
-            window: Window::default(),
-            quarantine: Quarantine::default(),
-            trouble,
-            key: WorkKey::read(&self.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,
-            guests: self.guests.clone(),
-            incarnation: self.incarnation.clone(),
-            identity,
-            roll_call: Arc::clone(&self.roll_call),
-        })
+pub(super) async fn hop(
+    context: &Context,
+    deployed: &Deployed,
+    chain: &Arc<Chain>,
+    stages: Range<usize>,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+    (trouble, identity): (Arc<Trouble>, Arc<Identity>),
+) -> Result<Hop, String> {
+    let first = &chain.stages[stages.start];
+    let next = chain.stages.get(stages.end);
+    let target = match next {
+        Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
+        None => subject::results(&chain.name),
+    };
+    let mut inline = Vec::new();
+    for stage in &chain.stages[stages.start + 1..stages.end] {
+        let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
+        let task = task(context, deployed, chain, stage, plugins, &logs).await?;
+        inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
     }
+    let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
+    Ok(Hop {
+        broker: context.broker.clone(),
+        line: context.lines.of(&chain.name),
+        chain: Arc::clone(chain),
+        revision: deployed.revision,
+        position: stages.start,
+        task: task(context, deployed, chain, first, plugins, &logs).await?,
+        inline,
+        target,
+        is_last: next.is_none(),
+        node: context.node.clone(),
+        logs,
+        stats: Arc::new(HopStats::default()),
+        backlog: Backlog::new(chain.queue.limit),
+        moved: Moved::new(first.max_in_flight),
+        behind: Behind::default(),
+        turns: Arc::new(Turns::new(first.concurrency)),
+        window: Window::default(),
+        quarantine: Quarantine::default(),
+        trouble,
+        key: WorkKey::read(&context.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,
+        guests: context.guests.clone(),
+        incarnation: context.incarnation.clone(),
+        identity,
+        roll_call: Arc::clone(&context.roll_call),
+    })
+}
 
-    async fn task(
-        &self,
-        deployed: &Deployed,
-        chain: &Chain,
-        stage: &Stage,
-        plugins: &BTreeMap<Digest, engine::Plugin>,
-        logs: &Arc<StageLog>,
-    ) -> Result<Task, String> {
-        let plugin = match &stage.plugin {
-            Plugin::Stored(digest) => plugins.get(digest),
-            Plugin::File(_) => None,
-        };
-        let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
-        let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: self.broker.max_item() };
-        let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
-        let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
-        let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
-        let log = Arc::clone(logs);
-        let log = Box::new(move |level, line| log.log("", level, line));
-        let (plugin, name, place, plain) =
-            (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
-        // It may take long, and is the guests' doing.
-        let mut making = JoinSet::new();
-        making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &self.guests);
-        let made = match making.join_next().await {
-            Some(Ok(made)) => made,
-            Some(Err(error)) => Err(ImageError::Unfit(error.to_string())),
-            None => Ok(None),
-        };
-        match made {
-            Ok(with_state) => Ok(with_state.unwrap_or(task)),
-            Err(error) => {
-                let (chain, stage) = (&deployed.chain, &stage.name);
-                tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");
-                Ok(task)
-            }
+async fn task(
+    context: &Context,
+    deployed: &Deployed,
+    chain: &Chain,
+    stage: &Stage,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+    logs: &Arc<StageLog>,
+) -> Result<Task, String> {
+    let plugin = match &stage.plugin {
+        Plugin::Stored(digest) => plugins.get(digest),
+        Plugin::File(_) => None,
+    };
+    let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
+    let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.max_item() };
+    let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
+    let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
+    let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
+    let log = Arc::clone(logs);
+    let log = Box::new(move |level, line| log.log("", level, line));
+    let (plugin, name, place, plain) =
+        (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
+    // It may take long, and is the guests' doing.
+    let mut making = JoinSet::new();
+    making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.guests);
+    let made = match making.join_next().await {
+        Some(Ok(made)) => made,
+        Some(Err(error)) => Err(ImageError::Unfit(error.to_string())),
+        None => Ok(None),
+    };
+    match made {
+        Ok(with_state) => Ok(with_state.unwrap_or(task)),
+        Err(error) => {
+            let (chain, stage) = (&deployed.chain, &stage.name);
+            tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");
+            Ok(task)
         }
     }
 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::catalog::Phase;
-use super::claims::Holder;
-use super::outcome::Hop;
+use super::attempts::now;
+use super::holders::Holder;
+use super::hop::Hop;
+use super::phase::{Phase, left_run};
 use super::taken::Taken;
-use super::worker::left_run;
+use super::{claims, settle};
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::dead::Attempt;
@@ -70,88 +71,86 @@ pub(super) enum Judged {
     Open,
 }
 
-impl Hop {
-    /// Looks into the times that a frame was handed out before. `queue` is the lane by whose consumer it came.
-    pub(super) async fn judge(
-        &self,
-        taken: &mut Taken,
-        queue: Lane,
-        delivery: &Delivery,
-        phase: &mut watch::Receiver<Phase>,
-    ) -> Result<Judged, PublishError> {
-        if taken.deaths > 0 {
-            if self.is_settled(taken).await? {
-                return Ok(Judged::Settled);
-            }
-            self.look_for_holders(taken, queue, delivery).await;
-            taken.note_suspicions(super::letter::now);
+/// Looks into the times that a frame was handed out before. `queue` is the lane by whose consumer it came.
+pub(super) async fn judge(
+    hop: &Hop,
+    taken: &mut Taken,
+    queue: Lane,
+    delivery: &Delivery,
+    phase: &mut watch::Receiver<Phase>,
+) -> Result<Judged, PublishError> {
+    if taken.deaths > 0 {
+        if settle::is_settled(hop, taken).await? {
+            return Ok(Judged::Settled);
         }
-        let patience = SILENCE_MIN.max(self.chain.queue.ack_wait * SILENCE_PART);
-        // Others run meanwhile, however long a node is silent.
-        let _aside = (self.fate(taken) != Fate::Run).then(|| self.turns.set_aside());
-        while self.fate(taken) != Fate::Run {
-            let silence = self.call(taken).await;
-            if self.fate(taken) != Fate::End || silence.is_some_and(|silence| silence >= patience) {
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(CALL_AGAIN) => {}
-                () = left_run(phase) => return Ok(Judged::Open),
-            }
-            if taken.deaths > 0 && self.is_settled(taken).await? {
-                return Ok(Judged::Settled);
-            }
-        }
-        Ok(Judged::Known)
+        look_for_holders(hop, taken, queue, delivery).await;
+        taken.note_suspicions(now);
     }
+    let patience = SILENCE_MIN.max(hop.chain.queue.ack_wait * SILENCE_PART);
+    // Others run meanwhile, however long a node is silent.
+    let _aside = (fate(hop, taken) != Fate::Run).then(|| hop.turns.set_aside());
+    while fate(hop, taken) != Fate::Run {
+        let silence = call(hop, taken).await;
+        if fate(hop, taken) != Fate::End || silence.is_some_and(|silence| silence >= patience) {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CALL_AGAIN) => {}
+            () = left_run(phase) => return Ok(Judged::Open),
+        }
+        if taken.deaths > 0 && settle::is_settled(hop, taken).await? {
+            return Ok(Judged::Settled);
+        }
+    }
+    Ok(Judged::Known)
+}
 
-    /// The same frame without the attempts of nodes that live, for an item that would end by its attempts now.
-    pub(super) async fn reconsidered(&self, taken: &Taken) -> Taken {
-        let mut taken = taken.clone();
-        self.call(&mut taken).await;
-        taken
-    }
+/// The same frame without the attempts of nodes that live, for an item that would end by its attempts now.
+pub(super) async fn reconsidered(hop: &Hop, taken: &Taken) -> Taken {
+    let mut taken = taken.clone();
+    call(hop, &mut taken).await;
+    taken
+}
 
-    /// What a frame is up to by its attempts.
-    pub(super) fn fate(&self, taken: &Taken) -> Fate {
-        let allowed = u64::from(self.stage().retry.attempts);
-        if wants_quarantine(taken, allowed) {
-            Fate::Quarantine
-        } else if taken.attempt > allowed {
-            Fate::End
-        } else {
-            Fate::Run
-        }
+/// What a frame is up to by its attempts.
+pub(super) fn fate(hop: &Hop, taken: &Taken) -> Fate {
+    let allowed = u64::from(hop.stage().retry.attempts);
+    if wants_quarantine(taken, allowed) {
+        Fate::Quarantine
+    } else if taken.attempt > allowed {
+        Fate::End
+    } else {
+        Fate::Run
     }
+}
 
-    /// Finds out who had a frame in hand before; of one that may have to be given up, it takes more trouble.
-    async fn look_for_holders(&self, taken: &mut Taken, queue: Lane, delivery: &Delivery) {
-        let looks = if taken.attempt > u64::from(self.stage().retry.attempts) { LOOKS } else { 1 };
-        for look in 0..looks {
-            if look > 0 {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            taken.holders = self.holders(queue, delivery).await;
-            if taken.holders.is_complete() {
-                return;
-            }
+/// Finds out who had a frame in hand before; of one that may have to be given up, it takes more trouble.
+async fn look_for_holders(hop: &Hop, taken: &mut Taken, queue: Lane, delivery: &Delivery) {
+    let looks = if taken.attempt > u64::from(hop.stage().retry.attempts) { LOOKS } else { 1 };
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        taken.holders = claims::holders(hop, queue, delivery).await;
+        if taken.holders.is_complete() {
+            return;
         }
     }
+}
 
-    /// Calls the nodes that had a frame in hand and strikes out the attempts of those that answer. Returns how long the others
-    /// have been silent, the newest silence; `None` if this node cannot tell, because nobody hears it.
-    async fn call(&self, taken: &mut Taken) -> Option<Duration> {
-        let suspects = taken.suspects();
-        if suspects.is_empty() {
-            return Some(Duration::MAX);
-        }
-        let roll = self.roll_call.call(&self.broker, &suspects, Instant::now()).await?;
-        let struck = taken.strike_out(&roll.living);
-        if struck > 0 {
-            tracing::debug!(stage = %self.stage().name, struck, "nodes that had an item in hand live");
-        }
-        Some(roll.silent_since.map_or(Duration::MAX, |since| since.elapsed()))
+/// Calls the nodes that had a frame in hand and strikes out the attempts of those that answer. Returns how long the others
+/// have been silent, the newest silence; `None` if this node cannot tell, because nobody hears it.
+async fn call(hop: &Hop, taken: &mut Taken) -> Option<Duration> {
+    let suspects = taken.suspects();
+    if suspects.is_empty() {
+        return Some(Duration::MAX);
     }
+    let roll = hop.roll_call.call(&hop.broker, &suspects, Instant::now()).await?;
+    let struck = taken.strike_out(&roll.living);
+    if struck > 0 {
+        tracing::debug!(stage = %hop.stage().name, struck, "nodes that had an item in hand live");
+    }
+    Some(roll.silent_since.map_or(Duration::MAX, |since| since.elapsed()))
 }
 
 impl Taken {

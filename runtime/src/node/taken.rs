@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::claims::{Holder, Holders};
+use super::fault::{self, Point};
+use super::holders::{Holder, Holders};
+use super::reason::reason_line;
+use super::source::Source;
 use crate::broker::confirm::HeldSince;
 use crate::broker::queue::Delivery;
 use crate::dead::{self, Attempt};
@@ -163,6 +166,16 @@ impl Taken {
         self.frame.items.iter().map(bytes::Bytes::len).collect()
     }
 
+    /// The queued message that it is.
+    pub(super) fn source(&self) -> Source<'_> {
+        Source { sequence: self.sequence, held: &self.held, lane: self.lane }
+    }
+
+    /// Dies here if a test asks for that.
+    pub(super) fn passes(&self, point: Point) {
+        fault::point(point, |id| self.holds(id));
+    }
+
     /// All positions.
     #[must_use]
     pub fn positions(&self) -> Vec<usize> {
@@ -243,7 +256,7 @@ impl Back<'_> {
         }
         if let Some(failure) = self.given_up {
             headers.push(header::FAILURE, failure.kind.name());
-            headers.push(header::REASON, super::letter::reason_line(&failure.reason));
+            headers.push(header::REASON, reason_line(&failure.reason));
             if let Some(backtrace) = &failure.backtrace {
                 headers.push(header::BACKTRACE, to_header_line(backtrace));
             }

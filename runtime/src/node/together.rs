@@ -14,8 +14,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 
-use super::inline::{InlineStage, within};
-use super::run::Running;
+use super::hop::InlineStage;
+use super::inline::within;
+use super::running::Running;
 use crate::engine::budget::Growing;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};

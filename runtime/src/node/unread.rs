@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::letter::Letter;
-use super::outcome::Hop;
+use super::hop::Hop;
+use super::letter::{self, Letter};
+use super::source::Source;
+use super::store;
 use super::taken::frame_id_of;
 use crate::broker::BrokerError;
 use crate::broker::confirm::HeldSince;
@@ -112,107 +114,109 @@ impl Known {
     }
 }
 
-impl Hop {
-    /// Looks at what was handed out of a lane when the line broke, and buries what cannot be read. Waits until the server is
-    /// there.
-    pub(super) async fn look_at_handed_out(&self, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
-        self.broker.stands().await;
-        // Behind another connection there may be another stream.
-        self.key.renew(&self.broker, &self.chain.name).await?;
-        self.look_how_far(lane, known).await?;
-        let (begun, mut found) = (Instant::now(), Found::Sound);
-        while let Some(behind) = known.behind()
-            && begun.elapsed() < LOOK_MAX
-        {
-            if self.look_behind(lane, behind, known).await? == Some(Found::Unread) {
-                found = Found::Unread;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Looks at what the server hands out next of a lane, as far as that can be told, and buries what cannot be read. If this
-    /// fails or is dropped, the same is looked at again.
-    pub(super) async fn look_ahead(&self, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
-        let mut found = Found::Sound;
-        self.look_how_far(lane, known).await?;
-        for _ in 0..HANDED_OUT {
-            let Some(behind) = known.behind() else { break };
-            if self.look_behind(lane, behind, known).await? == Some(Found::Unread) {
-                found = Found::Unread;
-            }
-        }
-        while known.ahead.len() < AHEAD {
-            match self.look_behind(lane, known.next(), known).await? {
-                None => break,
-                Some(Found::Unread) => found = Found::Unread,
-                Some(Found::Sound) => {}
-            }
-        }
-        Ok(found)
-    }
-
-    async fn look_how_far(&self, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
-        let losses = self.broker.losses();
-        let stream = subject::work_stream(&self.chain.name);
-        let reach = self.broker.reach(&stream, &lane.consumer(self.revision, &self.stage().name)).await?;
-        known.meet(&reach, losses);
-        Ok(())
-    }
-
-    /// Looks at the next message of a lane behind a place, and buries it if it cannot be read. `None`: there is none.
-    async fn look_behind(&self, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
-        let stream = subject::work_stream(&self.chain.name);
-        let patterns = lane.filters(self.is_limited(), &self.chain.name, self.revision, &self.stage().name);
-        match self.broker.look(&stream, &patterns, behind).await? {
-            Look::Nothing => {
-                // What is stored from now on comes behind what was handed out.
-                known.saw(behind, known.handed_out.max(behind));
-                Ok(None)
-            }
-            Look::Readable(place) => {
-                known.read(behind, place);
-                Ok(Some(Found::Sound))
-            }
-            Look::Unread(unread) => {
-                let place = unread.sequence;
-                self.bury_unread(*unread, &stream).await?;
-                // The message itself is gone.
-                known.saw(behind, place - 1);
-                Ok(Some(Found::Unread))
-            }
+/// Looks at what was handed out of a lane when the line broke, and buries what cannot be read. Waits until the server is
+/// there.
+pub(super) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
+    hop.broker.stands().await;
+    // Behind another connection there may be another stream.
+    hop.key.renew(&hop.broker, &hop.chain.name).await?;
+    look_how_far(hop, lane, known).await?;
+    let (begun, mut found) = (Instant::now(), Found::Sound);
+    while let Some(behind) = known.behind()
+        && begun.elapsed() < LOOK_MAX
+    {
+        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
+            found = Found::Unread;
         }
     }
+    Ok(found)
+}
 
-    /// Stores the letter first: its key lets the server drop what another node stores, or this one after it was killed.
-    async fn bury_unread(&self, unread: Unread, stream: &str) -> Result<(), BrokerError> {
-        let Unread { sequence, stored_millis, fault, headers: all, payload } = unread;
-        let failure = Failure::fatal(FailureKind::Undecodable, fault);
-        let id = all.get(header::ID).or_else(|| all.get_exact(header::MESSAGE_ID));
-        let mut headers = all.inherited();
-        headers.push(header::ID, frame_id_of(id, stored_millis, sequence, self.position == 0).as_str());
-        if let Some(text) = all.get(header::CONTENT_TYPE) {
-            headers.push(header::CONTENT_TYPE, text);
+/// Looks at what the server hands out next of a lane, as far as that can be told, and buries what cannot be read. If this
+/// fails or is dropped, the same is looked at again.
+pub(super) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
+    let mut found = Found::Sound;
+    look_how_far(hop, lane, known).await?;
+    for _ in 0..HANDED_OUT {
+        let Some(behind) = known.behind() else { break };
+        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
+            found = Found::Unread;
         }
-        let letter = self.letter(Letter {
-            message_id: self.message_id(sequence, 0),
+    }
+    while known.ahead.len() < AHEAD {
+        match look_behind(hop, lane, known.next(), known).await? {
+            None => break,
+            Some(Found::Unread) => found = Found::Unread,
+            Some(Found::Sound) => {}
+        }
+    }
+    Ok(found)
+}
+
+async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
+    let losses = hop.broker.losses();
+    let stream = subject::work_stream(&hop.chain.name);
+    let reach = hop.broker.reach(&stream, &lane.consumer(hop.revision, &hop.stage().name)).await?;
+    known.meet(&reach, losses);
+    Ok(())
+}
+
+/// Looks at the next message of a lane behind a place, and buries it if it cannot be read. `None`: there is none.
+async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
+    let stream = subject::work_stream(&hop.chain.name);
+    let patterns = lane.filters(hop.is_limited(), &hop.chain.name, hop.revision, &hop.stage().name);
+    match hop.broker.look(&stream, &patterns, behind).await? {
+        Look::Nothing => {
+            // What is stored from now on comes behind what was handed out.
+            known.saw(behind, known.handed_out.max(behind));
+            Ok(None)
+        }
+        Look::Readable(place) => {
+            known.read(behind, place);
+            Ok(Some(Found::Sound))
+        }
+        Look::Unread(unread) => {
+            let place = unread.sequence;
+            bury_unread(hop, *unread, &stream).await?;
+            // The message itself is gone.
+            known.saw(behind, place - 1);
+            Ok(Some(Found::Unread))
+        }
+    }
+}
+
+/// Stores the letter first: its key lets the server drop what another node stores, or this one after it was killed.
+async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
+    let Unread { sequence, stored_millis, fault, headers: all, payload } = unread;
+    let failure = Failure::fatal(FailureKind::Undecodable, fault);
+    let id = all.get(header::ID).or_else(|| all.get_exact(header::MESSAGE_ID));
+    let mut headers = all.inherited();
+    headers.push(header::ID, frame_id_of(id, stored_millis, sequence, hop.position == 0).as_str());
+    if let Some(text) = all.get(header::CONTENT_TYPE) {
+        headers.push(header::CONTENT_TYPE, text);
+    }
+    let letter = letter::letter(
+        hop,
+        Letter {
+            message_id: hop.message_id(sequence, 0),
             headers,
             payload,
             attempt: 1,
             history: &[],
             failure: &failure,
-        });
-        let (chain, stage, reason) = (&self.chain.name, &self.stage().name, &failure.reason);
-        if let Err(error) = self.store(sequence, &HeldSince::new(Instant::now()), &letter).await {
-            tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
-            return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
-        }
-        if self.broker.remove_kept(stream, sequence).await? {
-            self.count_failed(1);
-            tracing::debug!(%chain, %stage, sequence, reason, "a message that no node can take is a dead letter");
-        }
-        Ok(())
+        },
+    );
+    let (chain, stage, reason) = (&hop.chain.name, &hop.stage().name, &failure.reason);
+    let held = HeldSince::new(Instant::now());
+    if let Err(error) = store::store(hop, Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
+        tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
+        return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
     }
+    if hop.broker.remove_kept(stream, sequence).await? {
+        hop.count_failed(1);
+        tracing::debug!(%chain, %stage, sequence, reason, "a message that no node can take is a dead letter");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::fault::{self, Point};
-use super::outcome::Hop;
 use crate::broker::queue::Delivery;
 use crate::frame::header;
 use crate::frame::id::FrameId;
@@ -26,6 +25,24 @@ const MOMENT: Duration = Duration::from_millis(100);
 pub(super) struct Behind(AtomicU64);
 
 impl Behind {
+    /// How long a message of this lane's consumer has to wait before anything is done about it.
+    pub(super) fn left_to_wait(&self, delivery: &Delivery, queue: Lane) -> Option<Duration> {
+        if Lane::of(delivery.subject()).unwrap_or(queue) == Lane::Work {
+            // What came along the chain was put back by no node, and this header is the feeder's.
+            return None;
+        }
+        let millis = delivery.header(header::DELAY)?.parse().ok()?;
+        let (stored, delivered) = (delivery.stored_millis, delivery.delivered);
+        let now = self.correct(own_time(), stored);
+        let left = Waiting { delay: Duration::from_millis(millis), stored, delivered }.left(now);
+        if left.is_some() {
+            fault::point(Point::Waits, |id| {
+                delivery.header(header::ID).is_some_and(|held| FrameId::from_header(held).root() == id)
+            });
+        }
+        left
+    }
+
     /// The server's time, in milliseconds since the Unix epoch, if this is the machine's and a message was stored then.
     fn correct(&self, own: u64, stored: u64) -> u64 {
         let behind = stored.saturating_sub(own);
@@ -54,26 +71,6 @@ impl Waiting {
         let waited = Duration::from_millis(now.saturating_sub(self.stored));
         let left = self.delay.saturating_sub(waited);
         (self.delivered <= WAITS_MAX && left >= MOMENT).then_some(left)
-    }
-}
-
-impl Hop {
-    /// How long a message of this lane's consumer has to wait before anything is done about it.
-    pub(super) fn left_to_wait(&self, delivery: &Delivery, queue: Lane) -> Option<Duration> {
-        if Lane::of(delivery.subject()).unwrap_or(queue) == Lane::Work {
-            // What came along the chain was put back by no node, and this header is the feeder's.
-            return None;
-        }
-        let millis = delivery.header(header::DELAY)?.parse().ok()?;
-        let (stored, delivered) = (delivery.stored_millis, delivery.delivered);
-        let now = self.behind.correct(own_time(), stored);
-        let left = Waiting { delay: Duration::from_millis(millis), stored, delivered }.left(now);
-        if left.is_some() {
-            fault::point_of(Point::Waits, |id| {
-                delivery.header(header::ID).is_some_and(|held| FrameId::from_header(held).root() == id)
-            });
-        }
-        left
     }
 }
 

@@ -6,15 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::backlog;
-use super::catalog::Phase;
 use super::demand::KNOWN_AFTER;
 use super::handlers::Handlers;
+use super::hop::Hop;
 use super::memory::Asked;
-use super::orphan;
-use super::outcome::Hop;
+use super::phase::{Phase, interrupted, left_run, reached};
 use super::turns::Turns;
-use super::unread::{Found, Known};
+use super::unread::{self, Found, Known};
+use super::{backlog, orphan, outcome};
 use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
@@ -69,7 +68,7 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
         () = forward(phase, closed, tell) => {}
-        () = hop.trouble.keeper("watch what is put back").keep(|| backlog::watch(Arc::clone(&hop))) => {}
+        () = hop.trouble.keeper("watch what is put back").keep(|| backlog::watch::watch(Arc::clone(&hop))) => {}
         () = hop.trouble.keeper("remove orphans").keep(|| orphan::watch(Arc::clone(&hop))) => {}
     }
 }
@@ -141,22 +140,6 @@ fn patience(stands: Stands) -> Option<Duration> {
         Stands::Briefly => Some(STANDS_BRIEFLY),
         Stands::Not => Some(Duration::ZERO),
     }
-}
-
-/// Waits for a phase. A catalog that is gone wants nothing any more.
-pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
-    let _ = phase.wait_for(|phase| *phase == wanted).await;
-}
-
-/// Waits until the phase was [`Phase::Interrupt`] for this long.
-pub(super) async fn interrupted(phase: &mut watch::Receiver<Phase>, patience: Duration) {
-    reached(phase, Phase::Interrupt).await;
-    tokio::time::sleep(patience).await;
-}
-
-/// Waits until no more items shall be taken.
-pub(super) async fn left_run(phase: &mut watch::Receiver<Phase>) {
-    let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
 }
 
 enum Ended {
@@ -298,7 +281,7 @@ impl Worker {
         let mut progress = tokio::time::interval_at(Instant::now() + patience, patience);
         let looked = {
             // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
-            let mut looking = std::pin::pin!(hop.look_ahead(self.lane, &mut self.known));
+            let mut looking = std::pin::pin!(unread::look_ahead(&hop, self.lane, &mut self.known));
             loop {
                 tokio::select! {
                     looked = &mut looking => break looked,
@@ -332,7 +315,7 @@ impl Worker {
     /// Looks at what was handed out when the line broke, however long that takes.
     async fn look(&self, known: &mut Known) -> Found {
         loop {
-            match self.hop.look_at_handed_out(self.lane, known).await {
+            match unread::look_at_handed_out(&self.hop, self.lane, known).await {
                 Ok(found) => return found,
                 // Whoever opens the queue next finds that out too, and mends it.
                 Err(BrokerError::Gone { .. }) => return Found::Sound,
@@ -396,7 +379,7 @@ impl Worker {
             // A server that is still removing a consumer when it is made again can end up with half of one (measured with
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;
-            match hop.mend().await {
+            match outcome::mend(hop).await {
                 Ok(()) => return hop.trouble.queue_open(stage, self.lane),
                 Err(error) => hop.trouble.queue_lost(stage, self.lane, &error),
             }

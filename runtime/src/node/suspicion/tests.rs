@@ -4,7 +4,7 @@ use super::*;
 use crate::broker::confirm::HeldSince;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers};
-use crate::node::claims::Holders;
+use crate::node::holders::Holders;
 
 /// A frame of one item that was handed out as often before, after as many attempts that are told of.
 fn taken(deaths: u64, failed: u64, holders: Holders) -> Taken {

@@ -1,0 +1,117 @@
+//! The messages of a frame's outputs, as [`super::plan`] cuts them.
+
+use bytes::{Bytes, BytesMut};
+
+use super::hop::Hop;
+use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
+use super::requeue;
+use super::taken::Taken;
+use crate::broker::publish::{BATCH_MAX, Outgoing};
+use crate::engine::output::{Given, Outputs, Slice};
+use crate::frame::id::Index;
+use crate::frame::{Headers, headers_of};
+use crate::subject::Lane;
+
+/// The most bytes of a message that holds several items.
+const FRAME_BYTES: usize = 512 << 10;
+
+/// The part of a queue that the outputs of one frame may ask for at once. A batch goes in as a whole or not at all, and must
+/// find that much room between all others who wait for some.
+const QUEUE_PART: u64 = 4;
+
+/// What the messages of a frame's plan may be.
+fn bounds(hop: &Hop, taken: &Taken, lane: Lane) -> Bounds {
+    let queue_part = usize::try_from(hop.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
+    Bounds {
+        batch: BATCH_MAX,
+        outputs: if hop.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
+        items: FRAME_ITEMS,
+        bytes: FRAME_BYTES.min(hop.broker.max_item() / 2),
+        piece: requeue::piece(hop, taken, lane, hop.turns.share(taken.len(), false).piece),
+    }
+}
+
+/// Messages of a single item's outputs while it still runs; `first` were made before.
+pub(super) fn carried_messages(hop: &Hop, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
+    let Leavings { mut streamed, outputs, .. } =
+        leavings(hop, taken, vec![(0, outputs).into()], &[], Vec::new(), first);
+    streamed.extend(outputs);
+    for (message, number) in streamed.iter_mut().zip(first..) {
+        message.message_id = hop.carried_id(taken, number);
+    }
+    streamed
+}
+
+/// Plans what a frame leaves behind, and makes the messages of its outputs. `first` messages of outputs were made before.
+pub(super) fn leavings(
+    hop: &Hop,
+    taken: &Taken,
+    mut given: Vec<Given>,
+    failed: &[usize],
+    deferred: Vec<usize>,
+    first: usize,
+) -> Leavings {
+    let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(Given::items).collect();
+    done.sort_by_key(|(position, _)| *position);
+    let bounds = bounds(hop, taken, taken.lane.back());
+    let Plan { streamed, outputs, kept, deferred, rest } = Plan::new(&taken.sizes(), &done, failed, deferred, &bounds);
+    hop.turns.cut_known(rest.len());
+    let is_whole = given.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
+    let messages: Vec<(Index, Bytes)> = if is_whole {
+        let index = index_of(taken, &outputs[0]);
+        drop(done);
+        // What ran one after the other is as the message holds it.
+        vec![(index, given.remove(0).into_outputs().into_payload())]
+    } else {
+        let payload = |shares: &Vec<Share>| (index_of(taken, shares), payload_of(&done, shares));
+        streamed.iter().chain(&outputs).map(payload).collect()
+    };
+    let message = |((index, payload), number)| output(hop, taken, kept[0], number, &index, payload);
+    let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
+    let mut outputs = messages.split_off(streamed.len());
+    for (message, number) in messages.iter_mut().zip(first..) {
+        message.message_id = hop.carried_id(taken, number);
+    }
+    // The first has the frame's key.
+    for (message, number) in outputs.iter_mut().zip(0..) {
+        message.message_id = hop.message_id(taken.sequence, number);
+    }
+    Leavings { streamed: messages, outputs, kept, deferred, rest }
+}
+
+/// One message of outputs of some of a frame's items, the first of which is this. Nobody else makes messages of that item,
+/// so no other message has the same id.
+fn output(hop: &Hop, taken: &Taken, kept: usize, number: usize, index: &Index, payload: Bytes) -> Outgoing {
+    let id = taken.frame.id.child(taken.part.get(kept), number);
+    let mut headers: Headers = headers_of(&id, index, &taken.frame.inherited);
+    if hop.is_last {
+        hop.sign(&mut headers);
+    }
+    Outgoing { subject: hop.target.clone(), message_id: hop.message_id(taken.sequence, number), headers, payload }
+}
+
+/// A plan with the messages of its outputs.
+pub(super) struct Leavings {
+    pub(super) streamed: Vec<Outgoing>,
+    pub(super) outputs: Vec<Outgoing>,
+    pub(super) kept: Vec<usize>,
+    pub(super) deferred: Vec<usize>,
+    pub(super) rest: Vec<Vec<usize>>,
+}
+
+/// Which items of the fed frame the outputs of a message descend from.
+fn index_of(taken: &Taken, shares: &[Share]) -> Index {
+    let roots = |(position, range): &Share| std::iter::repeat_n(taken.frame.index.get(*position), range.len());
+    shares.iter().flat_map(roots).collect()
+}
+
+/// The outputs of a message back to back.
+fn payload_of(done: &[(usize, Slice<'_>)], shares: &[Share]) -> Bytes {
+    let mut payload = BytesMut::new();
+    for (position, range) in shares {
+        if let Ok(found) = done.binary_search_by_key(position, |(each, _)| *each) {
+            payload.extend_from_slice(done[found].1.part(range.clone()));
+        }
+    }
+    payload.freeze()
+}

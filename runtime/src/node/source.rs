@@ -1,0 +1,15 @@
+//! Where something that a node stores comes from.
+
+use crate::broker::confirm::HeldSince;
+use crate::subject::Lane;
+
+/// The queued message that something is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// Its place in the work stream.
+    pub(super) sequence: u64,
+    /// Since when it is held.
+    pub(super) held: &'a HeldSince,
+    /// The lane that it came by.
+    pub(super) lane: Lane,
+}
