@@ -10,11 +10,11 @@ use pcluster::name::{ChainName, Revision, StageName};
 use pcluster::root::feed::Packing;
 use pcluster::root::{Item, Root};
 use pcluster::subject::{self, Lane};
+use support::{Nats, Process, plugin};
 
 use crate::drain::{Drain, Load, Sample, Until, held};
 use crate::series::Measured;
 use crate::stand::Stand;
-use crate::support::{Nats, Process, plugin};
 
 /// What it is called.
 const NAME: &str = "bench";

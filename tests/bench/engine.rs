@@ -14,13 +14,13 @@ use pcluster::engine::task::{Call, Caller, Failure, Surroundings, Task};
 use pcluster::engine::{Engine, EngineSettings, Plugin};
 use pcluster::name::Digest;
 use pcluster_abi::{Level, context};
+use support::plugin;
 use tokio::runtime::Runtime;
 
 use crate::drain::text;
 use crate::relays::{BYTES, PACK};
 use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
-use crate::support::plugin;
 
 /// Measures instances that are fresh, that start with state, and that are used again.
 pub fn run(settings: Settings) -> Vec<Row> {

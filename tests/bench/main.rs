@@ -16,10 +16,6 @@
 #![expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
 #![expect(unreachable_pub, reason = "nothing in a benchmark is seen from outside")]
 
-#[expect(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
-#[path = "../e2e/support/mod.rs"]
-mod support;
-
 mod chain;
 mod drain;
 mod echo;

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
+use support::{Nats, Process};
 
 use crate::drain::{Drain, Load, Sample, Until};
 use crate::stand::Stand;
-use crate::support::{Nats, Process};
 
 /// The stream of what waits, with a subject for each hop.
 const WORK: &str = "RELAY";

@@ -5,9 +5,8 @@ use std::sync::LazyLock;
 use async_nats::ServerAddr;
 use async_nats::jetstream::{self, Context};
 use pcluster::root::Root;
+use support::{Cluster, Nats, Server, Servers};
 use tokio::runtime::Runtime;
-
-use crate::support::{Cluster, Nats, Server, Servers};
 
 /// What the benchmark itself does runs here.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());

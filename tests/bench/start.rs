@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use support::{Cluster, probe_chain};
+
 use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
-use crate::support::{Cluster, probe_chain};
 use crate::usage::resident_mebibytes;
 
 /// Measures from the start of the process to the first item done, with compiled code in the cache, and the memory then.

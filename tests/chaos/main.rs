@@ -3,20 +3,13 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "a program for developers that prints, and cannot go on without its parts"
 )]
-
-#[expect(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
-#[path = "../e2e/support/mod.rs"]
-mod support;
-
-mod storm;
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use storm::Plan;
+use support::storm::{self, Plan};
 
 fn main() -> ExitCode {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -3,8 +3,7 @@
 use ciborium::Value;
 use ciborium::cbor;
 use serde_json::json;
-
-use crate::support::{Client, Cluster, Message, eventually, json_lines, probe_chain, with_table};
+use support::{Client, Cluster, Message, eventually, json_lines, probe_chain, with_table};
 
 /// A chain that passes everything on, deployed, and a client that knows nothing of pcluster.
 fn passing_on(cluster: &Cluster, input: &str) -> Client {

@@ -1,8 +1,7 @@
 //! Plugins in any language: one that is written in the text form of WebAssembly, without our SDK.
 
 use serde_json::{Value, json};
-
-use crate::support::{Cluster, json_lines, lines, repository};
+use support::{Cluster, json_lines, lines, repository};
 
 #[test]
 fn a_plugin_without_the_sdk_is_inspected_deployed_and_run() {

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-
-use crate::support::{
-    Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence,
-};
+use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence};
 
 #[test]
 fn several_nodes_share_the_work_and_are_seen() {
@@ -217,7 +214,7 @@ fn nodes_stopped_under_load_end_in_time_and_nothing_is_done_twice() {
     // A queue that is full most of the time, in front of a last stage that is slow.
     let rest = "config = { times = 2, millis = 15 }\nconcurrency = 4\nretry = { attempts = 1 }";
     let manifest = probe_chain("load", &["echo", "repeat", "sleep"], rest);
-    cluster.deploy(&crate::support::with_table("[queue]\nlimit = 30", &manifest));
+    cluster.deploy(&support::with_table("[queue]\nlimit = 30", &manifest));
     cluster.file("numbers.ndjson", lines(0..1_500));
     let mut feed = cluster.spawn(&["feed", "load", "-f", "numbers.ndjson", "--pack-items", "1"]);
     let mut nodes: Vec<Process> = ["a", "b", "c"].iter().map(|name| cluster.node_with(name, &GRACE)).collect();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{
+use support::{
     Client, Cluster, Process, Proxy, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
 };
 

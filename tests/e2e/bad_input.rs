@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
+use support::{Cluster, Run, Server, assert_refused, eventually, probe_chain};
 
 /// A cluster with a chain that gives every item back, and no node.
 fn with_chain(server: Server) -> Cluster {

@@ -1,6 +1,6 @@
 //! Manifests that cannot be: each is refused with the reason and what to do, and nothing changes.
 
-use crate::support::{Cluster, assert_refused, plugin};
+use support::{Cluster, assert_refused, plugin};
 
 /// What is wrong with a stage, and what the error says.
 const BAD_STAGES: [(&str, &str); 18] = [

@@ -1,6 +1,6 @@
 //! Files that are no plugins, or not ones for this pcluster: `inspect` and `deploy` say the same, and nothing changes.
 
-use crate::support::{Cluster, Server, assert_refused, plugin, probe_chain};
+use support::{Cluster, Server, assert_refused, plugin, probe_chain};
 
 /// A plugin that can be run, but for what is put in place of one of its parts.
 fn module(import: &str, memory: &str, alloc: &str, task: &str, more: &str) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::{Cluster, Run, Server, assert_refused, probe_chain};
+use support::{Cluster, Run, Server, assert_refused, probe_chain};
 
 /// The five seconds that connecting may take, and what a slow machine adds.
 const IN_TIME: Duration = Duration::from_secs(9);

@@ -1,8 +1,7 @@
 //! `bench`: it counts what comes of its own items, and leaves nothing of it behind.
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, Run, assert_refused, eventually, lines, numbers, probe_chain, with_table};
+use support::{Client, Cluster, Run, assert_refused, eventually, lines, numbers, probe_chain, with_table};
 
 /// What a run with `--json` has printed.
 #[track_caller]

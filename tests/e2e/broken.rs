@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use serde_json::Value;
-
-use crate::support::{Client, Cluster, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
+use support::{Client, Cluster, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
 
 /// The five seconds that an answer may take, and what a slow machine adds.
 const IN_TIME: Duration = Duration::from_secs(10);
@@ -283,7 +282,7 @@ fn a_plugin_that_was_damaged_is_stored_again_by_deploying_the_same() {
 
 /// The plugin in WAT, compiled.
 fn plain() -> Vec<u8> {
-    wat::parse_file(crate::support::repository().join("tests/e2e/plugins/plain.wat")).unwrap()
+    wat::parse_file(support::repository().join("tests/e2e/plugins/plain.wat")).unwrap()
 }
 
 /// Its sha-256 in hexadecimal digits.

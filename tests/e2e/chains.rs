@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-
-use crate::support::{Cluster, plugin, probe_chain, repository};
+use support::{Cluster, plugin, probe_chain, repository};
 
 #[test]
 fn the_example_runs_by_itself_and_shows_logs_results_and_a_summary() {
@@ -59,7 +58,7 @@ fn a_result_comes_back_with_its_fed_id_and_where_it_was_made() {
     cluster.deploy(&probe_chain("meta", &["echo", "repeat"], "config = { times = 2 }"));
     let _node = cluster.node("maker");
     cluster.ok(&["feed", "meta", "--id", "order.7", "{\"a\": 1}"]);
-    let results: Vec<Value> = crate::support::json_lines(&cluster.ok(&["pull", "meta", "-n", "2", "--meta"]));
+    let results: Vec<Value> = support::json_lines(&cluster.ok(&["pull", "meta", "-n", "2", "--meta"]));
     let expected = json!({
         "id": "order.7", "chain": "meta", "version": "1.0", "revision": 1, "node": "maker", "headers": {}, "item": {"a": 1},
     });

@@ -1,11 +1,8 @@
 //! A short storm; `make chaos` is the long one.
 
-#[path = "../chaos/storm/mod.rs"]
-mod storm;
-
 use std::time::Duration;
 
-use storm::Plan;
+use support::storm::{self, Plan};
 
 #[test]
 fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds() {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use pcluster::engine::compiler::{Compiler, CompilerLimits};
 use pcluster::engine::{Engine, EngineSettings};
 use pcluster::name::Digest;
-
-use crate::support::{Cluster, probe_chain};
+use support::{Cluster, probe_chain};
 
 const PCLUSTER: &str = env!("CARGO_BIN_EXE_pcluster");
 

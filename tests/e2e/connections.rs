@@ -4,8 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-
-use crate::support::{Cluster, Process, Run, Server, assert_refused, eventually, probe_chain};
+use support::{Cluster, Process, Run, Server, assert_refused, eventually, probe_chain};
 
 /// A user's nkey: the seed, and the public key that a server knows it by.
 const NKEY: (&str, &str) = (

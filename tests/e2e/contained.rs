@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-
-use crate::support::{Client, Cluster, json_lines, lines, numbers, probe_chain, repository};
+use support::{Client, Cluster, json_lines, lines, numbers, probe_chain, repository};
 
 #[test]
 fn a_task_reaches_no_file_no_network_no_program_and_no_thread() {

@@ -1,10 +1,7 @@
 //! Dead letters: found, shown, dropped, pulled along with results, and noticed by who waits. `retry.rs` puts them back.
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table,
-};
+use support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table};
 
 /// A cluster whose chain `mixed` has four dead letters: the text `x` that is no number, a payload that is no JSON, and 2 and 4
 /// that made a task panic. 3 was dropped by a task.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use ciborium::Value;
 use serde_json::json;
-
-use crate::support::{Client, Cluster, Process, eventually, probe_chain, recovering, sequence};
+use support::{Client, Cluster, Process, eventually, probe_chain, recovering, sequence};
 
 /// Attempts enough for all that dies here.
 const PATIENT: &str = "retry = { attempts = 20, backoff = [\"10ms\"] }";

@@ -6,8 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, Nats, Process, Server, assert_refused, eventually, lines, plugin, with_table};
+use support::{Client, Cluster, Nats, Process, Server, assert_refused, eventually, lines, plugin, with_table};
 
 /// A chain with one stage that gives what it gets; `rest` is added to the stage.
 pub fn chain(name: &str, version: &str, tables: &str, rest: &str) -> String {
@@ -342,7 +341,7 @@ fn a_version_is_deployed_even_if_the_answer_that_says_so_is_lost() {
 fn a_deployer_that_was_taken_for_dead_begins_again() {
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
-    let proxy = crate::support::Proxy::to(&cluster.server.url());
+    let proxy = support::Proxy::to(&cluster.server.url());
     cluster.deploy(&chain("slow", "1.0", "", ""));
     let file = cluster.file("slow.toml", chain("slow", "1.1", "", "concurrency = 2"));
     let mut command = cluster.command(&["deploy", file.to_str().unwrap()]);

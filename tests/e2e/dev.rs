@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-
-use crate::support::{Cluster, Process, Run, eventually, plugin, probe_chain, program, repository};
+use support::{Cluster, Process, Run, eventually, plugin, probe_chain, program, repository};
 
 /// The nats-server of the tests as an absolute path.
 fn real_program() -> PathBuf {

@@ -5,8 +5,7 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-
-use crate::support::{Client, Cluster, Process, Run, eventually, lines, probe_chain, with_table};
+use support::{Client, Cluster, Process, Run, eventually, lines, probe_chain, with_table};
 
 /// Signals by name, with the status of a command that each interrupts.
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];

@@ -11,8 +11,7 @@ use pcluster::engine::{Engine, EngineSettings};
 use pcluster::frame::format::to_cbor;
 use pcluster::name::Digest;
 use serde_json::json;
-
-use crate::support::{Client, Cluster, json_lines, numbers, plugin, probe_chain, sequence};
+use support::{Client, Cluster, json_lines, numbers, plugin, probe_chain, sequence};
 
 /// A chain of one stage, which runs this task of the probe plugin.
 fn chain(name: &str, task: &str, rest: &str) -> String {

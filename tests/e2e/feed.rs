@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, with_table};
+use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, with_table};
 
 /// A cluster with a chain `fed` that passes everything on.
 fn passing_on() -> Cluster {

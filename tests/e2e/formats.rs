@@ -4,10 +4,7 @@ use std::io::Write;
 
 use ciborium::Value;
 use serde_json::json;
-
-use crate::support::{
-    Client, Cluster, Message, Process, Run, Server, assert_refused, eventually, json_lines, probe_chain,
-};
+use support::{Client, Cluster, Message, Process, Run, Server, assert_refused, eventually, json_lines, probe_chain};
 
 /// Runs `pcluster feed x --dry-run` where there is no server, with a file or standard input.
 fn dry_run(cluster: &Cluster, more: &[&str], input: &[u8]) -> Run {

@@ -1,8 +1,7 @@
 //! Inline stages: the same chain with and without them does the same.
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
+use support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
 
 /// A chain of stages of the probe plugin, with queues between them or inline.
 fn chain(name: &str, inline: bool, stages: &[(&str, &str)]) -> String {

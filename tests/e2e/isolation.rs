@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, json_lines, lines, numbers, probe_chain, sequence};
+use support::{Client, Cluster, json_lines, lines, numbers, probe_chain, sequence};
 
 /// Runs no two items at once, so that no two instances are needed.
 const ONE_BY_ONE: &str = "concurrency = 1\nretry = { attempts = 1 }\n";

@@ -1,8 +1,7 @@
 //! Items that leave the headers too little room: whatever becomes of them, none is lost, and the reason is the true one.
 
 use serde_json::Value;
-
-use crate::support::{Client, Cluster, RawClient, Server, eventually, json_lines, probe_chain};
+use support::{Client, Cluster, RawClient, Server, eventually, json_lines, probe_chain};
 
 /// The server's `max_payload`.
 const MAX: usize = 64 << 10;

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use pcluster::root::feed::Packing;
 use pcluster::root::{Feeder, Item, Root};
-
-use crate::support::{Client, Cluster, Run, numbers, probe_chain, with_table};
+use support::{Client, Cluster, Run, numbers, probe_chain, with_table};
 
 /// An example of the package, which `cargo test` builds next to the program.
 fn example(name: &str) -> PathBuf {

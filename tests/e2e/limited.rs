@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, Cluster, eventually, json_lines, lines, plugin, recovering, sequence};
+use support::{Client, Cluster, eventually, json_lines, lines, plugin, recovering, sequence};
 
 /// A chain whose only stage obeys its items.
 fn chain(name: &str, version: &str, rest: &str) -> String {

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use serde_json::Value;
-
-use crate::support::{Cluster, assert_refused, eventually, json_lines, lines, plugin, probe_chain};
+use support::{Cluster, assert_refused, eventually, json_lines, lines, plugin, probe_chain};
 
 /// What the task `print` says, level by level.
 const SAID: [(&str, &str); 7] = [

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use ciborium::Value;
-
-use crate::support::{Client, Cluster, Process, Proxy, json_lines, probe_chain, recovering, sequence};
+use support::{Client, Cluster, Process, Proxy, json_lines, probe_chain, recovering, sequence};
 
 /// Longer than the `ack_wait` of the chains here.
 const CUT: Duration = Duration::from_millis(2_500);

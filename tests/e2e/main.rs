@@ -2,8 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on shall say where")]
 #![expect(unreachable_pub, reason = "nothing in a test program is seen from outside")]
 
-mod support;
-
 mod any_client;
 mod any_language;
 mod apart;

@@ -1,8 +1,6 @@
 //! The memory that a node takes: one budget for all chains.
 
-use crate::support::{
-    Client, Cluster, Process, Run, eventually, lines, numbers, plugin, probe_chain, sequence, with_table,
-};
+use support::{Client, Cluster, Process, Run, eventually, lines, numbers, plugin, probe_chain, sequence, with_table};
 
 const MIB: u64 = 1 << 20;
 

@@ -4,10 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, repository, with_table,
-};
+use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, repository, with_table};
 
 /// What `pcluster nodes` shows of a node.
 fn node(cluster: &Cluster, name: &str) -> Option<Value> {

@@ -2,8 +2,7 @@
 //! letter, and neither the node nor another chain suffers.
 
 use serde_json::Value;
-
-use crate::support::{Client, Cluster, Process, RawClient, eventually, json_lines, lines, probe_chain, with_table};
+use support::{Client, Cluster, Process, RawClient, eventually, json_lines, lines, probe_chain, with_table};
 
 /// Blocks that end the library's connection, drop it, or look like what the server says itself.
 const ODD: [&[u8]; 22] = [
@@ -159,13 +158,13 @@ fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
 
     // With a single attempt, an item that had lost one would be a letter.
     let letters = client.all_items("PCLUSTER_shared_DEAD");
-    let mut buried: Vec<ciborium::Value> = letters.iter().map(crate::support::Message::item).collect();
+    let mut buried: Vec<ciborium::Value> = letters.iter().map(support::Message::item).collect();
     buried.sort_by_key(ciborium::Value::as_integer);
     assert_eq!(buried, (0..odd).map(|number| (101 + number as u64).into()).collect::<Vec<ciborium::Value>>());
     assert!(letters.iter().all(|letter| letter.header("Pcluster-Failure") == "undecodable"));
     let mut results = client.all_items("PCLUSTER_shared_OUT");
     results.sort_by_key(|result| result.item().as_integer());
-    let results: Vec<ciborium::Value> = results.iter().map(crate::support::Message::item).collect();
+    let results: Vec<ciborium::Value> = results.iter().map(support::Message::item).collect();
     assert_eq!(results, (0..GOOD).map(|number| (1_000 + number).into()).collect::<Vec<ciborium::Value>>());
 
     // In a stream that is made anew, places begin anew.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ciborium::Value;
 use serde_json::json;
+use support::{Client, Cluster, probe_chain, recovering, sequence};
 
 use crate::deaths::assert_drawn_once;
-use crate::support::{Client, Cluster, probe_chain, recovering, sequence};
 
 /// Longer than the `ack_wait` of the chains here.
 const PAUSE: Duration = Duration::from_millis(1_500);

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ciborium::Value;
-
-use crate::support::{Client, Cluster, Message, eventually, json_lines, plugin, recovering, sequence};
+use support::{Client, Cluster, Message, eventually, json_lines, plugin, recovering, sequence};
 
 /// The item that nodes die of.
 const POISON: &str = "echo 1 poison";

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{
+use support::{
     Client, Cluster, Process, eventually, json_lines, lines, numbers, plugin, probe_chain, recovering, sequence,
     with_table,
 };

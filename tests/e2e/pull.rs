@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-
-use crate::support::{Cluster, eventually, json_lines, lines, numbers, plugin, probe_chain};
+use support::{Cluster, eventually, json_lines, lines, numbers, plugin, probe_chain};
 
 /// A cluster with a chain `pulled` that passes everything on.
 fn passing_on() -> Cluster {

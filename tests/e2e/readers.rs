@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use pcluster::root::{PulledResult, Root};
 use serde_json::json;
+use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain};
 use tokio::time::timeout;
-
-use crate::support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain};
 
 /// How long the server waits for pullers in these tests: a process that the machine lets wait for a while is still there.
 const ACK_WAIT: Duration = Duration::from_secs(10);

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, eventually, lines, numbers, probe_chain};
+use support::{Client, Cluster, eventually, lines, numbers, probe_chain};
 
 #[test]
 fn a_reset_ends_what_runs_and_nothing_fed_before_ever_runs() {

@@ -1,8 +1,7 @@
 //! `dead retry`: an item goes back to where it failed, or to what has replaced that, once and with fresh attempts.
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};
+use support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};
 
 /// A chain `marking` of two stages that marks each item with its version.
 fn marking(version: &str) -> String {
@@ -329,7 +328,7 @@ fn an_item_that_is_too_large_as_cbor_keeps_what_was_fed_and_is_tried_once() {
     for round in 1..=2 {
         cluster.ok(&["wait", "large"]);
         let letters = client.items("PCLUSTER_large_OUT", 2);
-        assert_eq!(letters.iter().map(crate::support::Message::item).collect::<Vec<_>>(), [1.into(), 3.into()]);
+        assert_eq!(letters.iter().map(support::Message::item).collect::<Vec<_>>(), [1.into(), 3.into()]);
         let mut letters = client.messages("PCLUSTER_large_DEAD", 3);
         letters.sort_by_key(|letter| std::cmp::Reverse(letter.payload.len()));
         for (letter, payload) in letters.iter().zip([&payloads[1], &array, &array]) {

@@ -1,8 +1,7 @@
 //! A server without room: what was fed is kept, everyone says what they wait for, and all goes on once there is room.
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-
-use crate::support::{Client, Cluster, DEADLINE, Server, eventually, lines, numbers, probe_chain, sequence};
+use support::{Client, Cluster, DEADLINE, Server, eventually, lines, numbers, probe_chain, sequence};
 
 /// A cluster on a server with room for a few megabytes.
 fn small() -> (Cluster, Client) {

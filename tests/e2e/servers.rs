@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use serde_json::Value;
-
-use crate::support::{
+use support::{
     Client, Cluster, Servers, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
 };
 

@@ -4,9 +4,9 @@
 use std::time::SystemTime;
 
 use async_nats::jetstream::stream::Config;
+use support::{Client, Cluster, Process, Proxy, Server, eventually, lines};
 
 use crate::deploys::{chain, config, entries};
-use crate::support::{Client, Cluster, Process, Proxy, Server, eventually, lines};
 
 /// A process whose way to the server can be blocked.
 fn start_by(cluster: &Cluster, way: &Proxy, arguments: &[&str]) -> Process {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::support::{Client, Cluster, DEADLINE, eventually, lines, probe_chain};
+use support::{Client, Cluster, DEADLINE, eventually, lines, probe_chain};
 
 /// How late a node answers: longer than the others are waited for, where nobody knows of more.
 const LATE: Duration = Duration::from_millis(600);

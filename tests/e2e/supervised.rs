@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Cluster, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
+use support::{Client, Cluster, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
 
 /// Less than the 30 s of grace that a stopping node has, with much to spare.
 const QUICKLY: Duration = Duration::from_secs(15);

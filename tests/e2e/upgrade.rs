@@ -1,9 +1,9 @@
 //! Old and new beside each other: what the release before has deployed, and what a later one has.
 
 use serde_json::{Value, json};
+use support::{Client, Cluster, assert_refused, lines};
 
 use crate::deploys::{chain, config, entries};
-use crate::support::{Client, Cluster, assert_refused, lines};
 
 /// Writes an entry of the registry anew.
 fn rewrite(client: &Client, key: &str, change: impl FnOnce(&mut Value)) {

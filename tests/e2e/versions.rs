@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    Client, Cluster, Process, Server, eventually, json_lines, lines, plugin, probe_chain, repository,
-};
+use support::{Client, Cluster, Process, Server, eventually, json_lines, lines, plugin, probe_chain, repository};
 
 /// A chain that takes its time and then marks each item with its version.
 fn marking(version: &str, millis: u64, more: &str) -> String {

@@ -1,6 +1,6 @@
 //! `wait`: exact, and not silent when it waits in vain.
 
-use crate::support::{Client, Cluster, json_lines, lines, probe_chain};
+use support::{Client, Cluster, json_lines, lines, probe_chain};
 
 #[test]
 fn wait_never_returns_early() {

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt};
+use support::{Client, Cluster, eventually, repository, sequence, with_table};
 use tokio::runtime::Runtime;
-
-use crate::support::{Client, Cluster, eventually, repository, sequence, with_table};
 
 /// The page.
 fn page() -> String {
@@ -85,7 +84,7 @@ impl Listener {
 
 /// A chain whose last stage does as its items say.
 fn manifest() -> String {
-    let plugin = crate::support::plugin("probe");
+    let plugin = support::plugin("probe");
     let stage = |name: &str, task: &str, rest: &str| {
         format!("[[stage]]\nname = \"{name}\"\nplugin = \"{plugin}\"\ntask = \"{task}\"\n{rest}\n")
     };

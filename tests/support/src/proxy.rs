@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use super::DEADLINE;
+use crate::DEADLINE;
 
 /// What becomes of what is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ enum Way {
 
 /// Passes on what clients and a server say to each other, unless it is told not to.
 pub struct Proxy {
+    /// Where clients connect.
     pub url: String,
     address: std::net::SocketAddr,
     gate: Arc<Gate>,

@@ -13,7 +13,7 @@ use ciborium::Value;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::Runtime;
 
-use super::{Cluster, DEADLINE, Nats, eventually};
+use crate::{Cluster, DEADLINE, Nats, eventually};
 
 /// A connection of its own to a test's server.
 pub struct Client {
@@ -24,8 +24,11 @@ pub struct Client {
 /// A message as a stream holds it.
 #[derive(Debug, Clone)]
 pub struct Message {
+    /// The subject it was stored under.
     pub subject: String,
+    /// The first value of each header.
     pub headers: BTreeMap<String, String>,
+    /// A sequence of CBOR documents.
     pub payload: Bytes,
 }
 
@@ -59,6 +62,7 @@ impl Message {
 }
 
 impl Client {
+    /// Connects to the servers of a test.
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers: Vec<ServerAddr> = cluster.server.url().split(',').map(|url| url.parse().unwrap()).collect();
@@ -81,6 +85,10 @@ impl Client {
     }
 
     /// Publishes to a subject that a stream listens on.
+    ///
+    /// # Errors
+    ///
+    /// If the server refuses the message.
     pub fn publish(
         &self,
         subject: &str,

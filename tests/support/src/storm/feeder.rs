@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 
 use super::{Chance, PATIENCE, Plan};
-use crate::support::sequence;
+use crate::sequence;
 
 /// The most items of a message.
 const MESSAGE_MAX: u64 = 24;

@@ -1,20 +1,28 @@
-//! A chain of three stages goes through a storm: its nodes are killed, paused, stopped and cut off, its server is killed,
-//! several people deploy at once, and another chain is fed what no client library reads, at random but all told by one seed,
-//! while items are fed. At the end every result is looked for.
+//! A storm: events at random, told by one seed, while a chain of three stages is fed.
+//!
+//! Nodes are killed, paused, stopped and cut off; the server is killed; several people deploy at once; another chain is fed
+//! messages that no client library reads. At the end every result is looked for. The storm reads the results by the page of
+//! the wire alone.
 
+mod chance;
 mod feeder;
 mod look;
+mod member;
+mod report;
 
-use std::fmt;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
 use futures_util::TryStreamExt;
 
-use crate::support::{Client, Cluster, Process, Proxy, RawClient, Run, plugin};
+use crate::{Client, Cluster, RawClient, Run, plugin};
+use chance::Chance;
 use feeder::Feeder;
 use look::look;
+use member::{Member, tend};
+
+pub use report::Report;
 
 /// How soon the items of a dead node are given to others.
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -52,115 +60,6 @@ pub struct Plan {
     pub micros: u64,
     /// Whether all of it happens; if not, nodes are killed only.
     pub all: bool,
-}
-
-/// What has happened.
-#[derive(Debug, Default, Clone)]
-pub struct Report {
-    pub items: u64,
-    pub messages: u64,
-    pub kills: u64,
-    pub pauses: u64,
-    pub stops: u64,
-    /// Times that a node lost its connection.
-    pub cuts: u64,
-    pub restarts: u64,
-    /// When the server was killed.
-    pub killed: Vec<SystemTime>,
-    /// Messages fed to a chain of their own, every second of them with odd headers.
-    pub odd: u64,
-    /// Those of them that are neither one result nor one dead letter.
-    pub odd_lost: u64,
-    /// Messages fed to the chain of the storm that have odd headers and hold no items: each is a dead letter.
-    pub spoilt: u64,
-    /// Versions deployed.
-    pub deploys: u64,
-    /// Versions that several could deploy with contents that differ, or nobody.
-    pub clashes: u64,
-    /// Messages handed out more than once; those that wait for another attempt are among them.
-    pub again: u64,
-    /// Messages that the server had already, as far as the nodes know that are left.
-    pub duplicates: u64,
-    pub results: u64,
-    pub lost: u64,
-    pub doubled: u64,
-    /// Results that came a second time after their first was stored at the moment of a server's kill. A server by itself forgets
-    /// the keys of what has left its queues, and of what was acknowledged last it may forget that it was.
-    pub forgotten: u64,
-    /// Results that no item has, or that say that they are of another item.
-    pub foreign: u64,
-    /// Dead letters that nothing deserved, or that something deserved and are not there.
-    pub letters: u64,
-    /// Messages left in the queues.
-    pub left: u64,
-    pub took: Duration,
-    /// What happened when, and what came out more than once.
-    pub story: Vec<String>,
-}
-
-impl Report {
-    /// Notes what happens now.
-    fn tell(&mut self, what: impl fmt::Display) {
-        let now = humantime::format_rfc3339_millis(SystemTime::now());
-        self.story.push(format!("{now} {what}"));
-    }
-
-    /// Whether every item has come out exactly once.
-    pub fn is_exact(&self) -> bool {
-        let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, .. } = self;
-        [lost, doubled, foreign, letters, left, clashes, odd_lost].iter().all(|count| **count == 0)
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            items, messages, kills, pauses, stops, cuts, restarts, forgotten, again, duplicates, results, ..
-        } = self;
-        let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
-        writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
-        writeln!(
-            formatter,
-            "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}, after which {forgotten} \
-             results came again that it had stored a moment before"
-        )?;
-        writeln!(
-            formatter,
-            "versions deployed {deploys}, by several or nobody {clashes}; odd messages {odd}, lost {odd_lost}; \
-             undecodable {spoilt}"
-        )?;
-        writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
-        write!(
-            formatter,
-            "results {results}, lost {lost}, doubled {doubled}, foreign {foreign}, dead letters {letters}, left {left}"
-        )
-    }
-}
-
-/// Random numbers (splitmix64): the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let span = u64::try_from(most.saturating_sub(least).as_millis()).unwrap();
-        least + Duration::from_millis(self.next(span + 1))
-    }
-}
-
-/// A node, which may be gone, paused or cut off until some time.
-struct Member {
-    process: Option<Process>,
-    /// Its way to the server.
-    proxy: Proxy,
-    /// When it is started again, woken up, or let through.
-    until: Option<Instant>,
 }
 
 /// Goes through the storm.
@@ -270,35 +169,6 @@ fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
         ));
     }
     manifest
-}
-
-impl Member {
-    fn start(cluster: &Cluster, number: usize) -> Self {
-        let proxy = Proxy::to(&cluster.server.url);
-        let name = format!("n{number}");
-        let process = cluster.spawn(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
-        Self { process: Some(process), proxy, until: None }
-    }
-}
-
-/// Wakes up and starts again what has been away for long enough. A node that could not start, because the server was away, is
-/// started again as well.
-fn tend(cluster: &Cluster, members: &mut [Member]) {
-    for (number, member) in members.iter_mut().enumerate() {
-        if member.until.is_some_and(|until| Instant::now() < until) {
-            continue;
-        }
-        let ended = member.process.as_mut().is_none_or(Process::has_ended);
-        match &member.process {
-            Some(process) if !ended => {
-                if member.until.take().is_some() {
-                    process.signal("CONT");
-                    member.proxy.release();
-                }
-            }
-            _ => *member = Member::start(cluster, number),
-        }
-    }
 }
 
 /// Something happens to one of those who are there.

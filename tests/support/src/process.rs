@@ -7,14 +7,18 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::DEADLINE;
+use crate::DEADLINE;
 
 /// A process that has ended.
 #[derive(Debug)]
 pub struct Run {
+    /// Its exit status; `None` if a signal ended it.
     pub code: Option<i32>,
+    /// All that it wrote to standard output.
     pub stdout: String,
+    /// All that it wrote to standard error.
     pub stderr: String,
+    /// The time from its start to its end.
     pub took: Duration,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 
-use super::{Cluster, DEADLINE, Nats};
+use crate::{Cluster, DEADLINE, Nats};
 
 /// Where the server's answers to what was published go.
 const INBOX: &str = "raw.answers";
@@ -42,6 +42,7 @@ impl Drop for Between {
 }
 
 impl RawClient {
+    /// Connects to the server of a test.
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let address = cluster.server.url().trim_start_matches("nats://").to_owned();
         let writer = TcpStream::connect(address).unwrap();

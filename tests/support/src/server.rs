@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, repository};
+use crate::{DEADLINE, repository};
 
 /// Stops the server when its standard input ends, so that none is left should the test process be killed.
 const GUARD: &str =
@@ -22,6 +22,7 @@ pub struct Server {
     /// The configuration, but for what [`Routes`] adds to it.
     configuration: String,
     routes: Option<Routes>,
+    /// Where clients connect.
     pub url: String,
     /// The server itself; the guard is another.
     process: u32,
@@ -211,7 +212,6 @@ pub trait Nats {
     fn url(&self) -> String;
 
     /// The process of each.
-    #[allow(dead_code, reason = "only the benchmarks look at them")]
     fn processes(&self) -> Vec<u32>;
 }
 

@@ -7,10 +7,9 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use ciborium::Value;
 use futures_util::TryStreamExt;
-use pcluster::frame::id::{FrameId, Index};
 
 use super::{Report, TIMES};
-use crate::support::Cluster;
+use crate::Cluster;
 
 /// How long before and after the moment that is taken for that of a server's kill it has done what it may have forgotten.
 const FORGETS: Duration = Duration::from_secs(1);
@@ -86,7 +85,7 @@ fn place(message: &jetstream::Message) -> String {
 /// The numbers in a message of results, each with the item that it says that it comes of.
 fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
     let headers = message.headers.as_ref().unwrap();
-    let root = FrameId::from_header(headers.get("Pcluster-Id").unwrap().as_str()).root();
+    let root = headers.get("Pcluster-Id").unwrap().as_str().split(['.', '#']).next().unwrap();
     let first: u64 = root.strip_prefix('m').unwrap().parse().unwrap();
     let mut rest = &message.payload[..];
     let mut values = Vec::new();
@@ -94,9 +93,23 @@ fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
         let value: Value = ciborium::from_reader(&mut rest).unwrap();
         values.push(u64::try_from(value.into_integer().unwrap()).unwrap());
     }
-    let index = headers.get("Pcluster-Index").map(|text| Index::parse(text.as_str(), values.len()).unwrap());
-    let index = index.unwrap_or_else(|| Index::in_order(values.len()));
-    values.into_iter().zip(0..).map(|(value, place)| (value, first + index.get(place) as u64)).collect()
+    let descents = match headers.get("Pcluster-Index") {
+        Some(index) => descents(index.as_str()),
+        None => (0..values.len() as u64).collect(),
+    };
+    assert_eq!(descents.len(), values.len(), "{headers:?}");
+    values.into_iter().zip(descents).map(|(value, item)| (value, first + item)).collect()
+}
+
+/// Returns the item of the fed message that each result descends from, by the runs of a `Pcluster-Index`.
+fn descents(index: &str) -> Vec<u64> {
+    let number = |text: &str| -> u64 { text.parse().unwrap() };
+    let run = |run: &str| match (run.split_once('x'), run.split_once('-')) {
+        (Some((item, times)), _) => vec![number(item); times.parse().unwrap()],
+        (_, Some((first, last))) => (number(first)..=number(last)).collect(),
+        (None, None) => vec![number(run)],
+    };
+    index.split(',').flat_map(run).collect()
 }
 
 /// How many deliveries were not the first of their message.

@@ -1,0 +1,100 @@
+//! The harness of the end-to-end tests, the benchmarks and the storm.
+//!
+//! A [`Cluster`] has a NATS server of its own, a folder for files, and the `pcluster` processes started in it. A value stops
+//! what it started when it is dropped, also when its test fails, and then prints what that wrote. [`storm`] kills nodes and
+//! servers at random.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on must say where")]
+#![expect(
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    reason = "a test often wants what a call waits for, and not what it returns"
+)]
+
+mod client;
+mod cluster;
+mod manifest;
+mod process;
+mod proxy;
+mod raw;
+mod server;
+pub mod storm;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+pub use client::{Client, Message};
+pub use cluster::Cluster;
+pub use manifest::{probe_chain, recovering, with_table};
+pub use process::{Process, Run, assert_refused};
+pub use proxy::Proxy;
+pub use raw::{Between, RawClient};
+pub use server::{Nats, Server, Servers, program};
+
+/// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The path of an example plugin, built once for all tests.
+pub fn plugin(name: &str) -> String {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let packages = ["--package=waiting", "--package=text", "--package=probe"];
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--target=wasm32-wasip1", "--target-dir=target"])
+            .args(packages)
+            .current_dir(repository())
+            .env_remove("CARGO_TARGET_DIR")
+            .status();
+        assert!(status.unwrap().success(), "the example plugins could not be built");
+    });
+    repository().join(format!("target/wasm32-wasip1/release/{name}.wasm")).display().to_string()
+}
+
+/// Items back to back, as one message holds several.
+pub fn sequence<T: Serialize>(items: impl IntoIterator<Item = T>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for item in items {
+        ciborium::into_writer(&item, &mut payload).unwrap();
+    }
+    payload
+}
+
+/// A line for each, as `feed` reads them from its standard input.
+pub fn lines(items: impl IntoIterator<Item: Display>) -> String {
+    items.into_iter().fold(String::new(), |text, item| text + &format!("{item}\n"))
+}
+
+/// The numbers that results are, sorted.
+#[track_caller]
+pub fn numbers(results: &[serde_json::Value]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = results.iter().map(|result| result.as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The JSON documents in a text, one a line.
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until something holds; `what` names it should it never.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(started.elapsed() < DEADLINE, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
