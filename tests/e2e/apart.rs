@@ -1,25 +1,54 @@
 //! Nodes of their own: several share the work, and one that is stopped takes nothing with it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::json;
 use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence};
+
+/// An order to `obey` that does not end in the time of a test.
+const ENDLESS: &str = "sleep 600000";
+
+/// Returns one counter of a chain's first hop on each node that serves it.
+fn by_node(cluster: &Cluster, chain: &str, counter: &str) -> BTreeMap<String, u64> {
+    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let of = |node: &serde_json::Value| {
+        let hop = node["hops"].as_array().unwrap().iter().find(|hop| hop["chain"] == chain)?;
+        Some((node["node"].as_str().unwrap().to_owned(), hop[counter].as_u64().unwrap()))
+    };
+    nodes.iter().filter_map(of).collect()
+}
+
+/// Waits until each of these nodes runs as many items of a chain as its stage allows.
+#[track_caller]
+fn fill(cluster: &Cluster, chain: &str, nodes: &[&str], concurrency: u64) {
+    let expected: BTreeMap<String, u64> = nodes.iter().map(|node| ((*node).to_owned(), concurrency)).collect();
+    let mut running = BTreeMap::new();
+    let full = || {
+        running = by_node(cluster, chain, "running");
+        (running == expected).then_some(())
+    };
+    eventually(&format!("every turn of {chain} is taken"), full);
+}
 
 #[test]
 fn several_nodes_share_the_work_and_are_seen() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("shared", &["sleep"], "config = { millis = 50 }\nconcurrency = 2"));
     let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];
-    cluster.run_with_input(&["feed", "shared"], lines(0..60)).succeeded();
-    cluster.ok(&["wait", "shared"]);
-    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    assert_eq!(nodes.iter().map(|node| node["node"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c"]);
-    for node in &nodes {
-        assert!(node["hops"][0]["done"].as_u64().unwrap() > 0, "{node}");
-    }
+    let mut fed = 0;
+    let done = eventually("each node has done some", || {
+        cluster.run_with_input(&["feed", "shared"], lines(0..60)).succeeded();
+        cluster.ok(&["wait", "shared"]);
+        fed += 60;
+        let done = by_node(&cluster, "shared", "done");
+        done.values().all(|done| *done > 0).then_some(done)
+    });
+    assert_eq!(done.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(done.values().sum::<u64>(), fed);
     let stage = eventually("all are counted", || {
         let stage = cluster.status("shared")["revisions"][0]["stages"][0].clone();
-        (stage["done"] == 60).then_some(stage)
+        (stage["done"] == fed).then_some(stage)
     });
     assert_eq!((&stage["queued_messages"], &stage["running"], &stage["failed"]), (&json!(0), &json!(0), &json!(0)));
 }
@@ -42,20 +71,27 @@ fn a_stopped_node_loses_nothing_and_repeats_nothing() {
 }
 
 #[test]
-fn a_node_added_midway_takes_its_share() {
+fn a_node_added_midway_does_what_the_first_has_no_turn_for() {
     let cluster = Cluster::start();
-    cluster.deploy(&probe_chain("added", &["sleep"], "config = { millis = 30 }\nconcurrency = 2"));
+    let client = Client::connect(&cluster);
+    cluster.deploy(&probe_chain("added", &["obey"], "concurrency = 2"));
     let _first = cluster.node("first");
-    cluster.run_with_input(&["feed", "added"], lines(0..200)).succeeded();
-    cluster.until("added", "some are done", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(10));
+    for _ in 0..2 {
+        client.publish("pcluster.added.in", &[], sequence([ENDLESS])).unwrap();
+    }
+    fill(&cluster, "added", &["first"], 2);
+    let items: Vec<String> = (0..200).map(|item| format!("echo 1 {item:03}")).collect();
+    client.publish("pcluster.added.in", &[], sequence(&items[..100])).unwrap();
+    for item in &items[100..] {
+        client.publish("pcluster.added.in", &[], sequence([item])).unwrap();
+    }
     let _second = cluster.node("second");
-    let left = Client::connect(&cluster).count("PCLUSTER_added");
-    cluster.ok(&["wait", "added"]);
-    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    let done: Vec<u64> = nodes.iter().map(|node| node["hops"][0]["done"].as_u64().unwrap()).collect();
-    assert_eq!(done.iter().sum::<u64>(), 200);
-    assert!(done[1] >= left / 5, "the second did {} of the {left} that were left", done[1]);
-    assert_eq!(numbers(&cluster.pull_all("added")), (0..200).collect::<Vec<_>>());
+    let mut results = client.items("PCLUSTER_added_OUT", 200);
+    results.sort_by_key(|result| result.item().into_text().unwrap());
+    for (result, item) in results.iter().zip(items) {
+        assert_eq!((result.item().into_text().unwrap(), result.header("Pcluster-Node")), (item, "second"));
+    }
+    assert_eq!(by_node(&cluster, "added", "running")["first"], 2);
 }
 
 #[test]
@@ -138,37 +174,39 @@ fn a_node_added_after_quick_items_takes_its_share_of_slow_ones() {
     let _first = cluster.node("first");
     cluster.run_with_input(&["feed", "turn"], "0\n".repeat(1000)).succeeded();
     cluster.ok(&["wait", "turn"]);
-    cluster.run_with_input(&["feed", "turn"], "400\n".repeat(40)).succeeded();
+    // More than one node does in the time of a test.
+    cluster.run_with_input(&["feed", "turn"], "400\n".repeat(400)).succeeded();
     let _second = cluster.node("second");
-    cluster.ok(&["wait", "turn"]);
-    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    let done = nodes.iter().find(|node| node["node"] == "second").unwrap()["hops"][0]["done"].as_u64().unwrap();
-    assert!(done >= 5, "the second node did {done} of 40");
+    eventually("the second node does some", || (by_node(&cluster, "turn", "done")["second"] > 0).then_some(()));
 }
 
 #[test]
 fn nodes_share_the_items_of_one_message() {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
-    cluster.deploy(&probe_chain("frame", &["obey"], "concurrency = 8"));
-    let _nodes = ["a", "b", "c", "d"].map(|name| cluster.node(name));
-    let items: Vec<String> = (0..256).map(|item| format!("sleep 200 {item}")).collect();
+    let chains = ["held", "frame"].map(|name| {
+        cluster.deploy(&probe_chain(name, &["obey"], "concurrency = 8"));
+        name
+    });
+    let nodes = NAMES.map(|name| cluster.node(name));
+    for (node, chain) in nodes.iter().flat_map(|node| chains.map(|chain| (node, chain))) {
+        node.said(&format!("chain={chain} revision=r1"));
+    }
+    client.publish("pcluster.held.in", &[], sequence([ENDLESS; 32])).unwrap();
+    fill(&cluster, "held", &NAMES, 8);
+
+    let items: Vec<String> = (0..256).map(|item| format!("sleep 20 {item}")).collect();
     client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "one")], sequence(&items)).unwrap();
     cluster.ok(&["wait", "frame", "-t", "60s"]);
     let results = client.all_items("PCLUSTER_frame_OUT");
-    let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
-    for result in &results {
-        *shares.entry(result.header("Pcluster-Node")).or_default() += 1;
-    }
-    assert!(shares.len() == 4 && shares.values().all(|share| *share >= 16), "{shares:?}");
     let mut texts: Vec<String> = results.iter().map(|result| result.item().into_text().unwrap()).collect();
     texts.sort();
     let mut expected = items;
     expected.sort();
     assert_eq!(texts, expected);
     // By what the nodes counted, none ran twice and was found out only afterwards.
-    let nodes: Vec<serde_json::Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    assert_eq!(nodes.iter().map(|node| node["hops"][0]["done"].as_u64().unwrap()).sum::<u64>(), 256);
+    assert_eq!(by_node(&cluster, "frame", "done").values().sum::<u64>(), 256);
     assert_eq!(runs(&cluster, "frame", 256).len(), 256);
 }
 
@@ -248,56 +286,63 @@ fn made(cluster: &Cluster, chain: &str) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn few_heavy_items_of_one_message_are_shared_by_idle_nodes() {
+fn few_heavy_items_of_one_message_take_every_turn_of_idle_nodes() {
     let cluster = Cluster::start();
+    let client = Client::connect(&cluster);
     let nodes = [cluster.node("a"), cluster.node("b")];
-    let millis = "config = { millis = 700 }";
-    let narrow = format!("{millis}\nconcurrency = 4");
-    let cases = [("three", narrow.as_str(), 3), ("eight", &narrow, 8), ("thirty", &narrow, 30), ("wide", millis, 8)];
-    for (name, rest, _) in cases {
-        cluster.deploy(&probe_chain(name, &["sleep"], rest));
+    for (name, items, concurrency) in [("two", 2, 1), ("eight", 8, 4), ("thirty", 30, 4)] {
+        cluster.deploy(&probe_chain(name, &["obey"], &format!("concurrency = {concurrency}")));
         for node in &nodes {
             node.said(&format!("chain={name} revision=r1"));
         }
+        client.publish(&format!("pcluster.{name}.in"), &[], sequence(vec![ENDLESS; items])).unwrap();
+        fill(&cluster, name, &["a", "b"], concurrency);
     }
-    // At first nobody knows how long they take, then everybody. A node that a busy machine holds up may be late for its share.
-    let mut left: Vec<_> = cases.into();
-    for _ in 0..5 {
-        for (name, _, items) in &left {
-            cluster.run_with_input(&["feed", name], lines(0..*items)).succeeded();
-        }
-        left.retain(|(name, _, items)| {
-            let made = made(&cluster, name);
-            assert_eq!(made.values().sum::<usize>(), *items, "{name}");
-            made.len() == 1 || made.values().any(|each| *each > items.div_ceil(2) + 4)
-        });
-    }
-    assert!(left.is_empty(), "always done by one node for the most part: {left:?}");
 }
 
 #[test]
-fn a_message_of_quick_items_is_cut_no_more_than_once() {
+fn heavy_items_of_one_message_are_shared_though_one_node_could_run_them_all() {
+    let cluster = Cluster::start();
+    let nodes = [cluster.node("a"), cluster.node("b")];
+    cluster.deploy(&probe_chain("wide", &["sleep"], "config = { millis = 300 }"));
+    for node in &nodes {
+        node.said("chain=wide revision=r1");
+    }
+    // At first nobody knows how long an item takes, then everybody.
+    let mut shared = 0;
+    eventually("two messages are shared", || {
+        cluster.run_with_input(&["feed", "wide"], lines(0..8)).succeeded();
+        let made = made(&cluster, "wide");
+        assert_eq!(made.values().sum::<usize>(), 8);
+        shared += usize::from(made.len() == 2);
+        (shared == 2).then_some(())
+    });
+}
+
+#[test]
+fn messages_of_quick_items_are_cut_for_what_ran_and_no_more() {
+    /// The most pieces that a message is cut into on a guess, and the most that nodes save up.
+    const PIECES: u64 = 64;
+    const TURNS: u64 = 2;
     let cluster = Cluster::start();
     let client = Client::connect(&cluster);
-    cluster.deploy(&probe_chain("quick", &["echo"], ""));
+    cluster.deploy(&probe_chain("quick", &["echo"], &format!("concurrency = {TURNS}")));
     let _node = cluster.node("a");
+    let started = Instant::now();
     let stored = || {
         let last = async |jetstream: &async_nats::jetstream::Context| {
             jetstream.get_stream("PCLUSTER_quick").await.unwrap().cached_info().state.last_sequence
         };
         client.with(last)
     };
+    // A message more for every 250 ms that items ran, which on a busy machine quick ones do too.
+    let earned = || u64::try_from(started.elapsed().as_millis()).unwrap() * TURNS / 250;
     cluster.run_with_input(&["feed", "quick"], lines(0..256)).succeeded();
     cluster.ok(&["wait", "quick"]);
     let first = stored();
-    assert!(first <= 65, "{first}");
-    // On a machine that is busy with other tests quick items may take long now and then.
-    let least = (0..5).map(|_| {
-        let before = stored();
-        cluster.run_with_input(&["feed", "quick"], lines(0..256 * 20)).succeeded();
-        cluster.ok(&["wait", "quick"]);
-        stored() - before
-    });
-    let least = least.min().unwrap();
-    assert!((20..40).contains(&least), "{least} for twenty messages");
+    assert!(first <= 1 + PIECES + earned(), "{first} for one message");
+    cluster.run_with_input(&["feed", "quick"], lines(0..256 * 20)).succeeded();
+    cluster.ok(&["wait", "quick"]);
+    let more = stored() - first;
+    assert!((20..=20 + PIECES + earned()).contains(&more), "{more} for twenty messages");
 }

@@ -1,16 +1,26 @@
-//! Nodes that are paused for so long that others get what they have in hand, and then wake up and go on: nothing is done with
-//! twice, whatever the two make of it.
-
-use std::time::Duration;
+//! Nodes that are paused until others get what they have in hand, and then wake up and go on: nothing is done with twice,
+//! whatever the two make of it.
 
 use ciborium::Value;
 use serde_json::json;
-use support::{Client, Cluster, probe_chain, recovering, sequence};
+use support::{Client, Cluster, Process, eventually, probe_chain, recovering, sequence};
 
 use crate::deaths::assert_drawn_once;
 
-/// Longer than the `ack_wait` of the chains here.
-const PAUSE: Duration = Duration::from_millis(1_500);
+/// Pauses a node until the server has handed out again what it had in hand of each chain that is not done.
+fn pause<T>(client: &Client, node: &Process, chains: &[&str], meanwhile: impl FnOnce() -> T) -> T {
+    let again = |chain: &str| client.handed_out_again(&format!("PCLUSTER_{chain}"));
+    let before: Vec<u64> = chains.iter().map(|chain| again(chain)).collect();
+    node.signal("STOP");
+    let done = meanwhile();
+    for (chain, before) in chains.iter().zip(before) {
+        eventually(&format!("items of {chain} are handed out again"), || {
+            (again(chain) > before || client.count(&format!("PCLUSTER_{chain}")) == 0).then_some(())
+        });
+    }
+    node.signal("CONT");
+    done
+}
 
 /// The texts of a stream's items, sorted.
 fn texts(client: &Client, stream: &str) -> Vec<String> {
@@ -57,10 +67,8 @@ fn what_a_paused_node_had_in_hand_is_done_once_though_it_goes_on_when_it_wakes_u
             stages.iter().any(|stage| stage["running"].as_u64() >= Some(2))
         });
     }
-    first.signal("STOP");
-    let _second = cluster.node("second");
-    std::thread::sleep(PAUSE);
-    first.signal("CONT");
+    let names: Vec<&str> = chains.iter().map(|(name, ..)| name.as_str()).collect();
+    let _second = pause(&client, &first, &names, || cluster.node("second"));
     for (name, ..) in &chains {
         cluster.ok(&["wait", name, "-t", "60s"]);
         let (results, letters) = (format!("PCLUSTER_{name}_OUT"), format!("PCLUSTER_{name}_DEAD"));
@@ -92,10 +100,7 @@ fn two_nodes_that_draw_different_lots_for_an_item_leave_one_of_the_two() {
     }
     let nodes = [cluster.node("a"), cluster.node("b")];
     for turn in 0..6 {
-        let node = &nodes[turn % 2];
-        node.signal("STOP");
-        std::thread::sleep(PAUSE);
-        node.signal("CONT");
+        pause(&client, &nodes[turn % 2], &chains.map(|(chain, _)| chain), || ());
     }
     for (chain, _) in chains {
         cluster.ok(&["wait", chain, "-t", "60s"]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pcluster::root::{PulledResult, Root};
 use serde_json::json;
-use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain};
+use support::{Client, Cluster, DEADLINE, Process, eventually, json_lines, lines, numbers, probe_chain};
 use tokio::time::timeout;
 
 /// How long the server waits for pullers in these tests: a process that the machine lets wait for a while is still there.
@@ -188,9 +188,12 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
         let taken = puller.next().await.unwrap();
         got.push(json!(taken.result.to_json().parse::<u64>().unwrap()));
         taken.ack().await;
-        while root.broker().untaken(&chain, "PCLUSTER_read_OUT").await.unwrap().queued > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let all_taken = async {
+            while root.broker().untaken(&chain, "PCLUSTER_read_OUT").await.unwrap().queued > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, all_taken).await.expect("the puller takes messages ahead");
         drop(puller);
         let rest = cluster.run(&["pull", "read", "--all", "-t", "3"]).succeeded();
         got.extend(json_lines(&rest));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 
-use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::{self, pull::OrderedConfig};
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, context};
 use async_nats::{ServerAddr, Subscriber};
@@ -226,6 +226,23 @@ impl Client {
         self.with(async |jetstream| {
             let subjects = jetstream.get_stream(stream).await.unwrap().info_with_subjects(">").await.unwrap();
             subjects.try_collect().await.unwrap()
+        })
+    }
+
+    /// Returns how many deliveries of a stream's messages were not the first.
+    ///
+    /// Each message of the stream must have one consumer. Those handed out by a consumer that is gone are not counted.
+    #[track_caller]
+    pub fn handed_out_again(&self, stream: &str) -> u64 {
+        eventually(&format!("nothing is stored while {stream} is looked at"), || {
+            self.with(async |jetstream| {
+                let stream = jetstream.get_stream(stream).await.unwrap();
+                let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+                let of = |consumer: &consumer::Info| consumer.delivered.consumer_sequence + consumer.num_pending;
+                let (stored, after) = (stream.cached_info(), stream.get_info().await.unwrap());
+                let is_same = stored.state.last_sequence == after.state.last_sequence;
+                is_same.then(|| consumers.iter().map(of).sum::<u64>().saturating_sub(after.state.last_sequence))
+            })
         })
     }
 

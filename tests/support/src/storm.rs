@@ -100,6 +100,7 @@ pub fn run(plan: &Plan) -> Report {
     let client = Client::connect(&cluster);
     let kept = client.items_now("PCLUSTER_odd_OUT") as u64 + client.count("PCLUSTER_odd_DEAD");
     report.odd_lost = report.odd.abs_diff(kept);
+    report.again = client.handed_out_again("PCLUSTER_storm");
     let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
     report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();

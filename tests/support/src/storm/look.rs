@@ -29,7 +29,6 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         report.left = info(jetstream.get_stream("PCLUSTER_storm").await.unwrap()).await;
         let letters = info(jetstream.get_stream("PCLUSTER_storm_DEAD").await.unwrap()).await;
         report.letters = letters.abs_diff(report.spoilt);
-        report.again = handed_out_again(&jetstream).await;
         let stream = jetstream.get_stream("PCLUSTER_storm_OUT").await.unwrap();
         let results = OrderedConfig { filter_subject: "pcluster.storm.out".to_owned(), ..OrderedConfig::default() };
         let consumer = stream.create_consumer(results).await.unwrap();
@@ -110,13 +109,4 @@ fn descents(index: &str) -> Vec<u64> {
         (None, None) => vec![number(run)],
     };
     index.split(',').flat_map(run).collect()
-}
-
-/// How many deliveries were not the first of their message.
-async fn handed_out_again(jetstream: &jetstream::Context) -> u64 {
-    let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
-    let stored = stream.get_info().await.unwrap().state.last_sequence;
-    let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
-    let delivered: u64 = consumers.iter().map(|consumer| consumer.delivered.consumer_sequence).sum();
-    delivered.saturating_sub(stored)
 }
