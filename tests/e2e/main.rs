@@ -30,6 +30,7 @@ mod isolation;
 mod large;
 mod library;
 mod limited;
+mod listed;
 mod logs;
 mod lost;
 mod memory;
