@@ -21,6 +21,7 @@ mod dead;
 mod deaths;
 mod deploys;
 mod dev;
+mod docs;
 mod exits;
 mod failures;
 mod feed;

@@ -1,0 +1,308 @@
+//! The pages show the output of real commands: each `$ command` of a `console` block runs in a shell, and its output is compared with the
+//! page's. Values that differ from run to run, such as times, ids and rates, are masked on both sides.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Cluster, Run, plugin, repository};
+
+const PAGES: [&str; 5] = ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md"];
+
+/// A page and a section of it whose `console` blocks are run.
+type Shown = (&'static str, &'static str);
+
+/// Commands that need no cluster.
+const DOOR: [Shown; 1] = [("README.md", "Quick start")];
+
+/// Commands on a cluster of three nodes, in this order.
+const BY_HAND: [Shown; 3] =
+    [("runtime/README.md", "A chain"), ("runtime/README.md", "Logs"), ("runtime/README.md", "Measuring a chain")];
+
+/// Commands of an author in the folder of the task, in this order.
+const OWN_TASK: [Shown; 5] = [
+    ("sdk/README.md", "Test and build"),
+    ("sdk/README.md", "Try it in one process"),
+    ("sdk/README.md", "Run it on a cluster"),
+    ("runtime/README.md", "Versions and reset"),
+    ("runtime/README.md", "Dead letters"),
+];
+
+/// The columns of tables that differ from run to run.
+const VARYING: [&str; 6] = ["TIME", "HOST", "PID", "UP", "ITEMS/S", "MEMORY"];
+
+/// The words after numbers that differ from run to run.
+const UNITS: [&str; 8] = ["s", "bytes", "kB", "kB/s", "MiB", "items/s", "results/s", "result"];
+
+/// A block of code on a page.
+struct Block {
+    section: String,
+    language: String,
+    /// The last line before the block.
+    title: String,
+    text: String,
+}
+
+fn read(page: &str) -> String {
+    std::fs::read_to_string(repository().join(page)).unwrap()
+}
+
+/// Splits a page into its prose, with the heading that each line stands under, and its blocks of code.
+fn split(page: &str) -> (Vec<(String, String)>, Vec<Block>) {
+    let (mut prose, mut blocks): (Vec<(String, String)>, Vec<Block>) = Default::default();
+    let (mut section, mut is_code) = (String::new(), false);
+    for line in read(page).lines() {
+        match (line.strip_prefix("```"), blocks.last_mut().filter(|_| is_code)) {
+            (Some(_), Some(_)) => is_code = false,
+            (None, Some(block)) => _ = writeln!(block.text, "{line}"),
+            (Some(language), None) => {
+                let title = prose.iter().rev().find(|(_, line)| !line.is_empty());
+                let title = title.map(|(_, line)| line.clone()).unwrap_or_default();
+                let (section, language) = (section.clone(), language.to_owned());
+                blocks.push(Block { section, language, title, text: String::new() });
+                is_code = true;
+            }
+            (None, None) => {
+                if line.starts_with('#') {
+                    line.trim_start_matches('#').trim().clone_into(&mut section);
+                }
+                prose.push((section.clone(), line.to_owned()));
+            }
+        }
+    }
+    assert!(!is_code, "a block of {page} has no end");
+    (prose, blocks)
+}
+
+/// The `console` blocks of a section.
+fn consoles(page: &str, section: &str) -> Vec<String> {
+    let is_meant = |block: &Block| block.section == section && block.language == "console";
+    let blocks: Vec<String> = split(page).1.into_iter().filter(is_meant).map(|block| block.text).collect();
+    assert!(!blocks.is_empty(), "{page} shows no command under {section}");
+    blocks
+}
+
+/// The file that a page shows below its name.
+fn shown_file(page: &str, name: &str) -> String {
+    let blocks = split(page).1;
+    let block = blocks.iter().find(|block| block.title == format!("`{name}`:"));
+    block.unwrap_or_else(|| panic!("{page} does not show {name}")).text.clone()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = split(page).0.into_iter().filter(|(_, line)| line.starts_with('#'));
+    let kept = |letter: &char| letter.is_alphanumeric() || ['-', '_', ' '].contains(letter);
+    headings
+        .map(|(heading, _)| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+/// The folder in which a page's commands run, with the parts of the repository that they name.
+fn scratch(cluster: &Cluster) -> PathBuf {
+    plugin("text");
+    let folder = cluster.path("pcluster");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["LICENSE", "plugins", "sdk", "target"] {
+        symlink(repository().join(name), folder.join(name)).unwrap();
+    }
+    folder
+}
+
+/// Runs a command line in a shell that finds `pcluster`. Its errors are among its output.
+fn shell(cluster: &Cluster, folder: &Path, line: &str) -> Run {
+    let pcluster = cluster.command(&[]);
+    let programs = Path::new(pcluster.get_program()).parent().unwrap().to_owned();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&others))).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec 2>&1\n{line}")]).current_dir(folder);
+    shell.envs(pcluster.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", path);
+    // The order of words of equal count.
+    shell.env("LC_ALL", "C");
+    Run::of(shell, b"")
+}
+
+/// Runs the commands of sections one after the other, and compares each output with the page's.
+#[track_caller]
+fn run_as_shown(cluster: &Cluster, folder: &Path, sections: &[Shown]) {
+    for (page, section) in sections {
+        for text in consoles(page, section) {
+            let commands = text.strip_prefix("$ ").expect("a command before its output");
+            for command in commands.split("\n$ ") {
+                let (line, shown) = command.split_once('\n').unwrap_or((command, ""));
+                let printed = shell(cluster, folder, line).stdout;
+                let [shown_lines, printed_lines] = [shown, &printed].map(|output| comparable(line, output));
+                assert_eq!(printed_lines, shown_lines, "{page}, {section}: `{line}` printed\n{printed}");
+            }
+        }
+    }
+}
+
+/// The lines of a command's output, masked, in an order that is the same in every run.
+fn comparable(command: &str, output: &str) -> Vec<String> {
+    let mut lines = masked(output);
+    // Items run side by side: their logs and results come in any order.
+    if ["pcluster dev", "pcluster logs"].iter().any(|start| command.starts_with(start)) {
+        lines.sort();
+    }
+    lines
+}
+
+/// The lines of an output, without the width of columns, and with `…` in the place of values that differ from run to run.
+fn masked(output: &str) -> Vec<String> {
+    let mut varying = BTreeSet::new();
+    let mut lines = Vec::new();
+    for line in output.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_title =
+            |word: &&str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'/');
+        if words.is_empty() {
+            varying.clear();
+        } else if words.len() > 1 && words.iter().all(is_title) {
+            // Which of several nodes has done how much is not known before.
+            let is_varying = |word: &str| VARYING.contains(&word) || words[0] == "NODE" && word == "DONE";
+            varying = (0..words.len()).filter(|&column| is_varying(words[column])).collect();
+            lines.push(words.join(" "));
+            continue;
+        }
+        let mask = |(position, word): (usize, &&str)| {
+            let next = words.get(position + 1).map_or("", |word| word.trim_end_matches([',', ';']));
+            let is_figure = word.parse::<f64>().is_ok();
+            let is_measured = is_figure && (UNITS.contains(&next) || decimals(word) == 2);
+            let is_process = position > 0 && words[position - 1] == "(process";
+            let is_varying = varying.contains(&position) || is_measured || is_process || word.contains('@');
+            if is_varying { "…".to_owned() } else { masked_word(word) }
+        };
+        lines.push(words.iter().enumerate().map(mask).collect::<Vec<_>>().join(" "));
+    }
+    lines
+}
+
+/// The number of digits behind a figure's point.
+fn decimals(figure: &str) -> usize {
+    figure.split_once('.').map_or(0, |(_, decimals)| decimals.len())
+}
+
+/// A word without its times, ids, digests and ports.
+fn masked_word(word: &str) -> String {
+    let is_time =
+        word.len() > 20 && word.as_bytes()[10] == b'T' && word.bytes().take(4).all(|byte| byte.is_ascii_digit());
+    if is_time {
+        return "…".to_owned();
+    }
+    let mut masked = String::new();
+    let mut rest = word;
+    while !rest.is_empty() {
+        let length = rest.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(length);
+        let is_ulid = run.len() == 26 && run.bytes().all(|byte| !byte.is_ascii_lowercase());
+        let is_digest = run.len() == 64 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_port = masked.ends_with("127.0.0.1:");
+        masked += if is_ulid || is_digest || is_port { "…" } else { run };
+        let mut letters = after.chars();
+        masked.extend(letters.next());
+        rest = letters.as_str();
+    }
+    masked
+}
+
+#[test]
+fn every_command_that_a_page_shows_with_its_output_is_run() {
+    for page in PAGES {
+        for Block { section, language, text, .. } in split(page).1 {
+            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK].concat().contains(&(page, &section));
+            assert!(language != "console" || is_run, "no test runs the commands of {page}, {section}");
+            assert!(
+                language == "console" || !text.starts_with("$ "),
+                "{page}, {section} shows commands as `{language}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_every_link_leads_somewhere() {
+    let words = read("README.md").split_whitespace().count();
+    assert!(words <= 1200, "README.md has {words} words");
+    for page in PAGES {
+        for (section, line) in split(page).0 {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.starts_with("https://") {
+                    continue;
+                }
+                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let folder = Path::new(page).parent().unwrap();
+                let path = repository().join(folder).join(file);
+                assert!(file.is_empty() || path.exists(), "{page}, {section}: {link} leads nowhere");
+                if anchor.is_empty() {
+                    continue;
+                }
+                let target = if file.is_empty() { repository().join(page) } else { path };
+                let is_target = |page: &&str| repository().join(page).canonicalize().ok() == target.canonicalize().ok();
+                let target =
+                    PAGES.into_iter().find(is_target).unwrap_or_else(|| panic!("{page}: {link} is not a page"));
+                assert!(anchors(target).contains(anchor), "{page}, {section}: {target} has no #{anchor}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_what_the_example_is_and_prints() {
+    let cluster = Cluster::start();
+    let folder = scratch(&cluster);
+    run_as_shown(&cluster, &folder, &DOOR);
+    for block in split("README.md").1.iter().filter(|block| block.section == "A task") {
+        let file = if block.language == "rust" { "plugins/text/src/lib.rs" } else { "plugins/text/chain.toml" };
+        assert!(read(file).contains(&block.text), "{file} is not as README.md has it:\n{}", block.text);
+    }
+}
+
+#[test]
+fn a_cluster_by_hand_prints_what_the_page_shows() {
+    let cluster = Cluster::start();
+    let folder = scratch(&cluster);
+    let _nodes = ["a", "b", "c"].map(|name| cluster.node(name));
+    run_as_shown(&cluster, &folder, &BY_HAND);
+}
+
+#[test]
+fn a_task_of_ones_own_is_built_run_and_mended_as_the_pages_show() {
+    let cluster = Cluster::start();
+    scratch(&cluster);
+    let folder = cluster.path("greet");
+    std::fs::create_dir_all(folder.join("src")).unwrap();
+    // The sdk at its real path, and what the workspace has compiled of it, so that the task alone is compiled here.
+    let sdk = repository().join("sdk").display().to_string();
+    let manifest = shown_file("sdk/README.md", "greet/Cargo.toml").replace("../pcluster/sdk", &sdk);
+    assert!(manifest.contains(&sdk), "{manifest}");
+    cluster.file("greet/Cargo.toml", manifest);
+    cluster.file("greet/src/lib.rs", shown_file("sdk/README.md", "greet/src/lib.rs"));
+    cluster.file("greet/chain.toml", shown_file("sdk/README.md", "greet/chain.toml"));
+    std::fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    symlink(repository().join("target"), folder.join("target")).unwrap();
+    let build = "unset CARGO_TARGET_DIR; cargo build --quiet --offline --release --target wasm32-wasip1";
+    assert_eq!(shell(&cluster, &folder, build).succeeded(), "");
+
+    let _node = cluster.node("a");
+    run_as_shown(&cluster, &folder, &OWN_TASK);
+}
+
+#[test]
+fn only_values_that_differ_from_run_to_run_are_masked() {
+    for (line, expected) in [
+        ("text 1.0 deployed as r1", "text 1.0 deployed as r1"),
+        ("fed 202 items in 0.01 s", "fed 202 items in … s"),
+        ("STAGE  DONE  ITEMS/S\nsplit   202     53.4", "STAGE DONE ITEMS/S\nsplit 202 …"),
+        ("NODE  PID  DONE\na      12    7", "NODE PID DONE\na … …"),
+        ("2026-11-26T14:34:11.102+01:00 info  wait 01M8C10K4TVAAZAMQ49M90DCFH.0#1: hi", "… info wait ….0#1: hi"),
+        ("at nats://127.0.0.1:4222; yes", "at nats://127.0.0.1:…; yes"),
+        ("by ada@home (process 13479) at 2026-11-26T14:34:23.496+01:00)", "by … (process … at …"),
+        ("{\"id\":\"01M8C10ZK03415VG3J0RXWA1AM\",\"revision\":1}", "{\"id\":\"…\",\"revision\":1}"),
+    ] {
+        assert_eq!(masked(line).join("\n"), expected);
+    }
+}
