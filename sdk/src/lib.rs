@@ -134,6 +134,11 @@
 //! The node chooses which instance handles an item, and drops one whenever it likes. So a state is the place for models and
 //! caches, and never for what must not be lost.
 
+// The examples of the page compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod page {}
+
 // `#[task]` writes `::pcluster_sdk`; with this the crate's own tests can use it.
 #[cfg(test)]
 extern crate self as pcluster_sdk;

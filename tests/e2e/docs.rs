@@ -34,7 +34,7 @@ const OWN_TASK: [Shown; 5] = [
 const VARYING: [&str; 6] = ["TIME", "HOST", "PID", "UP", "ITEMS/S", "MEMORY"];
 
 /// The words after numbers that differ from run to run.
-const UNITS: [&str; 8] = ["s", "bytes", "kB", "kB/s", "MiB", "items/s", "results/s", "result"];
+const UNITS: [&str; 9] = ["s", "bytes", "kB", "kB/s", "MiB", "items/s", "results/s", "result", "messages"];
 
 /// A block of code on a page.
 struct Block {
@@ -289,6 +289,45 @@ fn a_task_of_ones_own_is_built_run_and_mended_as_the_pages_show() {
 
     let _node = cluster.node("a");
     run_as_shown(&cluster, &folder, &OWN_TASK);
+}
+
+#[test]
+fn the_tables_name_every_command_and_setting() {
+    let cluster = Cluster::start();
+    let help = cluster.ok(&["help"]);
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    // What is left is the continuation of a line before.
+    let commands = commands.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let commands: Vec<&str> =
+        commands.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    assert!(commands.len() > 10, "{help}");
+    let settings: serde_json::Value = serde_json::from_str(&cluster.ok(&["config", "--json"])).unwrap();
+    let settings: Vec<&str> = settings.as_array().unwrap().iter().map(|each| each["key"].as_str().unwrap()).collect();
+    for (page, section, names) in [
+        ("README.md", "Commands", &commands),
+        ("runtime/README.md", "Commands", &commands),
+        ("runtime/README.md", "Settings", &settings),
+    ] {
+        let rows = split(page).0.into_iter().filter(|(heading, line)| heading == section && line.starts_with('|'));
+        let first: Vec<String> = rows.filter_map(|(_, row)| Some(row.split('|').nth(1)?.to_owned())).collect();
+        let first = first.join(" ");
+        let named: BTreeSet<&str> = first.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+        let missing: Vec<&&str> = names.iter().filter(|name| !named.contains(**name)).collect();
+        assert!(missing.is_empty(), "{page}, {section} does not name {missing:?}");
+    }
+}
+
+#[test]
+fn the_manifest_of_the_page_can_be_deployed() {
+    let cluster = Cluster::start();
+    let mut blocks = split("runtime/README.md").1.into_iter();
+    let manifest = blocks.find(|block| block.section == "The manifest").unwrap().text;
+    let greet = "target/wasm32-wasip1/release/greet.wasm";
+    assert!(manifest.contains(greet) && manifest.contains("task = \"greet\""), "{manifest}");
+    let manifest = manifest.replace(greet, &plugin("probe")).replace("task = \"greet\"", "task = \"echo\"");
+    cluster.deploy(&manifest);
+    assert_eq!(cluster.status("everything")["revisions"][0]["version"], "1.0");
 }
 
 #[test]
