@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Cluster, Run, plugin, repository};
+use support::{Client, Cluster, Run, Server, plugin, probe_chain, repository, sequence};
 
 const PAGES: [&str; 5] = ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md"];
 
@@ -328,6 +328,33 @@ fn the_manifest_of_the_page_can_be_deployed() {
     let manifest = manifest.replace(greet, &plugin("probe")).replace("task = \"greet\"", "task = \"echo\"");
     cluster.deploy(&manifest);
     assert_eq!(cluster.status("everything")["revisions"][0]["version"], "1.0");
+}
+
+#[test]
+fn the_permissions_of_the_page_are_enough_for_each_user() {
+    let mut blocks = split("runtime/README.md").1.into_iter();
+    let server = Server::start(&blocks.find(|block| block.section == "Permissions").unwrap().text);
+    let anonymous = server.url.clone();
+    let mut cluster = Cluster::with_server(server);
+    let as_user = |user: &str| anonymous.replacen("//", &format!("//{user}:secret@"), 1);
+    cluster.server.url = as_user("operator");
+    cluster.deploy(&probe_chain("greetings", &["obey"], "retry = { attempts = 2, backoff = [\"10ms\"] }"));
+    cluster.server.url = as_user("node");
+    let mut node = cluster.node("a");
+    cluster.server.url = as_user("app");
+    let client = Client::connect(&cluster);
+    client.publish("pcluster.greetings.in", &[], sequence(["fatal", "flaky 1", "echo 2"])).unwrap();
+    cluster.server.url = as_user("feeder");
+    cluster.ok(&["feed", "greetings", "\"echo 1\""]);
+    cluster.server.url = as_user("puller");
+    cluster.ok(&["pull", "greetings", "-n", "1"]);
+    cluster.server.url = as_user("operator");
+    cluster.ok(&["wait", "greetings"]);
+    cluster.ok(&["dead", "retry", "greetings", "--all"]);
+    cluster.ok(&["wait", "greetings"]);
+    cluster.ok(&["reset", "greetings"]);
+    assert_eq!(node.stop(), Some(0));
+    assert!(!node.stderr().contains("no permission"), "{}", node.stderr());
 }
 
 #[test]
