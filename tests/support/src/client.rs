@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{self, pull::OrderedConfig};
 use async_nats::jetstream::publish::PublishAck;
@@ -33,6 +34,12 @@ pub struct Message {
 }
 
 impl Message {
+    fn of(message: &async_nats::Message) -> Self {
+        let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
+        let headers = headers.map(|(name, values)| (name.to_string(), values[0].to_string()));
+        Self { subject: message.subject.to_string(), headers: headers.collect(), payload: message.payload.clone() }
+    }
+
     /// The one CBOR document that its payload is.
     pub fn item(&self) -> Value {
         let mut rest = &self.payload[..];
@@ -82,6 +89,35 @@ impl Client {
     pub fn with<T>(&self, act: impl AsyncFnOnce(&jetstream::Context) -> T) -> T {
         let act = async { tokio::time::timeout(DEADLINE, act(&self.jetstream)).await };
         self.runtime.block_on(act).expect("NATS did not answer")
+    }
+
+    /// Reads something from the server's streams, again and again until no request fails.
+    ///
+    /// Servers that have just lost one of them leave requests without an answer.
+    #[track_caller]
+    fn read<T>(&self, read: &impl AsyncFn(&jetstream::Context) -> Result<T, async_nats::Error>) -> T {
+        let started = Instant::now();
+        loop {
+            match self.with(read) {
+                Ok(read) => return read,
+                Err(error) => assert!(started.elapsed() < DEADLINE, "cannot be read: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Reads the messages that a stream holds now, as such a consumer gives them.
+    #[track_caller]
+    fn read_all(&self, stream: &str, config: &OrderedConfig) -> Vec<Message> {
+        self.read(&async |jetstream| {
+            let consumer = jetstream.get_stream(stream).await?.create_consumer(config.clone()).await?;
+            let number = usize::try_from(consumer.cached_info().num_pending)?;
+            if number == 0 {
+                return Ok(Vec::new());
+            }
+            let messages = consumer.messages().await?;
+            Ok(messages.take(number).map_ok(|message| Message::of(&message)).try_collect().await?)
+        })
     }
 
     /// Publishes to a subject that a stream listens on.
@@ -154,20 +190,18 @@ impl Client {
     }
 
     /// How many messages a stream holds.
+    #[track_caller]
     pub fn count(&self, stream: &str) -> u64 {
-        self.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().state.messages)
+        self.read(&async |jetstream| Ok(jetstream.get_stream(stream).await?.cached_info().state.messages))
     }
 
     /// Waits until a stream holds this many messages, and reads them without taking them.
     #[track_caller]
     pub fn messages(&self, stream: &str, number: usize) -> Vec<Message> {
         eventually(&format!("{stream} holds {number}"), || (self.count(stream) == number as u64).then_some(()));
-        let read = async |jetstream: &jetstream::Context| {
-            let stream = jetstream.get_stream(stream).await.unwrap();
-            let messages = stream.create_consumer(OrderedConfig::default()).await.unwrap().messages().await.unwrap();
-            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
-        };
-        self.with(read)
+        let messages = self.read_all(stream, &OrderedConfig::default());
+        assert_eq!(messages.len(), number, "{messages:#?}");
+        messages
     }
 
     /// Waits until a stream holds this many items, however many messages they are in, and reads them: each as a message of its
@@ -187,17 +221,7 @@ impl Client {
 
     /// The items that a stream holds now. What nodes note for each other among the results is none.
     pub fn all_items(&self, stream: &str) -> Vec<Message> {
-        let read = async |jetstream: &jetstream::Context| -> Vec<Message> {
-            let stream = jetstream.get_stream(stream).await.unwrap();
-            let consumer = stream.create_consumer(OrderedConfig::default()).await.unwrap();
-            let number = usize::try_from(consumer.cached_info().num_pending).unwrap();
-            if number == 0 {
-                return Vec::new();
-            }
-            let messages = consumer.messages().await.unwrap();
-            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
-        };
-        let messages = self.with(read);
+        let messages = self.read_all(stream, &OrderedConfig::default());
         messages
             .iter()
             .filter(|message| message.subject.rsplit('.').next() != Some("note"))
@@ -208,24 +232,14 @@ impl Client {
     /// Reads what a stream holds now under one subject, as a consumer with that `filter_subject` gives it.
     pub fn messages_of(&self, stream: &str, filter_subject: &str) -> Vec<Message> {
         let config = OrderedConfig { filter_subject: filter_subject.to_owned(), ..Default::default() };
-        let read = async |jetstream: &jetstream::Context| -> Vec<Message> {
-            let stream = jetstream.get_stream(stream).await.unwrap();
-            let consumer = stream.create_consumer(config).await.unwrap();
-            let number = usize::try_from(consumer.cached_info().num_pending).unwrap();
-            if number == 0 {
-                return Vec::new();
-            }
-            let messages = consumer.messages().await.unwrap();
-            messages.take(number).map_ok(|message| read(&message)).try_collect().await.unwrap()
-        };
-        self.with(read)
+        self.read_all(stream, &config)
     }
 
     /// How many messages each subject of a stream has.
     pub fn by_subject(&self, stream: &str) -> BTreeMap<String, usize> {
-        self.with(async |jetstream| {
-            let subjects = jetstream.get_stream(stream).await.unwrap().info_with_subjects(">").await.unwrap();
-            subjects.try_collect().await.unwrap()
+        self.read(&async |jetstream| {
+            let subjects = jetstream.get_stream(stream).await?.info_with_subjects(">").await?;
+            Ok(subjects.try_collect().await?)
         })
     }
 
@@ -235,29 +249,22 @@ impl Client {
     #[track_caller]
     pub fn handed_out_again(&self, stream: &str) -> u64 {
         eventually(&format!("nothing is stored while {stream} is looked at"), || {
-            self.with(async |jetstream| {
-                let stream = jetstream.get_stream(stream).await.unwrap();
-                let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+            self.read(&async |jetstream| {
+                let stream = jetstream.get_stream(stream).await?;
+                let consumers: Vec<_> = stream.consumers().try_collect().await?;
                 let of = |consumer: &consumer::Info| consumer.delivered.consumer_sequence + consumer.num_pending;
-                let (stored, after) = (stream.cached_info(), stream.get_info().await.unwrap());
+                let (stored, after) = (stream.cached_info(), stream.get_info().await?);
                 let is_same = stored.state.last_sequence == after.state.last_sequence;
-                is_same.then(|| consumers.iter().map(of).sum::<u64>().saturating_sub(after.state.last_sequence))
+                Ok(is_same.then(|| consumers.iter().map(of).sum::<u64>().saturating_sub(after.state.last_sequence)))
             })
         })
     }
 
     /// The names of a stream's consumers, sorted.
     pub fn consumers(&self, stream: &str) -> Vec<String> {
-        let mut names: Vec<String> = self.with(async |jetstream| {
-            jetstream.get_stream(stream).await.unwrap().consumer_names().try_collect().await.unwrap()
-        });
+        let mut names: Vec<String> = self
+            .read(&async |jetstream| Ok(jetstream.get_stream(stream).await?.consumer_names().try_collect().await?));
         names.sort();
         names
     }
-}
-
-fn read(message: &async_nats::Message) -> Message {
-    let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
-    let headers = headers.map(|(name, values)| (name.to_string(), values[0].to_string()));
-    Message { subject: message.subject.to_string(), headers: headers.collect(), payload: message.payload.clone() }
 }
