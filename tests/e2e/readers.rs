@@ -12,6 +12,9 @@ use tokio::time::timeout;
 
 /// How long the server waits for pullers in these tests: a process that the machine lets wait for a while is still there.
 const ACK_WAIT: Duration = Duration::from_secs(10);
+/// How long a puller may wait for what another has given back, in seconds. The server would hand it out by itself only later:
+/// a puller renews its hold on what it has every sixth of [`ACK_WAIT`].
+const AT_ONCE: &str = "6";
 
 /// A cluster whose chain `read` has this many results, ten a message. The server waits for pullers some seconds only.
 fn with_results(number: u64) -> (Cluster, Client) {
@@ -87,7 +90,7 @@ fn a_stalled_puller_that_is_told_to_stop_gives_back_what_it_has_not_written() {
         let written = read_all(output);
         assert!(written.len() < 500, "{} results", written.len());
         // At once: nobody has to wait until the server gives up on the first.
-        let second = cluster.run(&["pull", "read", "--all", "-t", "3"]).succeeded();
+        let second = cluster.run(&["pull", "read", "--all", "-t", AT_ONCE]).succeeded();
         let all = [written, json_lines(&second)].concat();
         assert_eq!(numbers(&all), (0..3_000).collect::<Vec<_>>());
         let _node = cluster.node("a");
@@ -115,7 +118,7 @@ fn a_reader_of_a_few_lines_takes_no_more_than_it_shows() {
         shown.extend(results);
     }
     // At once: nobody has to wait until the server gives up on what was given back.
-    let rest = json_lines(&cluster.ok(&["pull", "read", "--all", "-t", "3"]));
+    let rest = json_lines(&cluster.ok(&["pull", "read", "--all", "-t", AT_ONCE]));
     assert_eq!(numbers(&[shown, rest].concat()), (0..2_000).collect::<Vec<_>>());
 }
 
@@ -195,7 +198,7 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
         };
         timeout(DEADLINE, all_taken).await.expect("the puller takes messages ahead");
         drop(puller);
-        let rest = cluster.run(&["pull", "read", "--all", "-t", "3"]).succeeded();
+        let rest = cluster.run(&["pull", "read", "--all", "-t", AT_ONCE]).succeeded();
         got.extend(json_lines(&rest));
         got
     });
