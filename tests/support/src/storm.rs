@@ -30,6 +30,9 @@ const ACK_WAIT: Duration = Duration::from_secs(2);
 const TIMES: u64 = 3;
 /// How long one node's restart, or one answer, may take.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long what is queued may take, also where other programs take most of the machine: what was put back waits beside new frames
+/// of many more items.
+const HANDLED: Duration = Duration::from_mins(10);
 /// How many deploy the same version at once, each with other content.
 const DEPLOYERS: u64 = 3;
 /// Blocks of headers that the server takes and client libraries do not.
@@ -258,11 +261,12 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Kills the server when all else is calm, and what was in the queues when it became so is handled; returns when it did. The server forgets which
-/// keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
+/// Kills the server when all else is calm, and what was in the queues when it became so is handled; returns when it did.
+///
+/// The server forgets which keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
 /// it, together with the server before another node has asked, is one death more than what is promised here.
 fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) -> SystemTime {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + HANDLED;
     let calm = Instant::now() + ACK_WAIT * 5;
     while Instant::now() < calm || members.iter().any(|member| member.until.is_some()) {
         tend(cluster, members);
