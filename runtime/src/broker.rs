@@ -17,6 +17,7 @@ pub mod counters;
 mod error;
 pub mod follow;
 mod forget;
+pub mod held;
 pub mod kept;
 mod layout;
 pub mod line;

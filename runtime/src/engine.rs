@@ -11,8 +11,10 @@
 mod backtrace;
 pub mod budget;
 pub mod cache;
+pub mod call;
 mod clock;
 pub mod compiler;
+pub mod failure;
 pub mod host;
 #[cfg(test)]
 mod hostile;
@@ -23,6 +25,7 @@ mod instance;
 pub mod limits;
 pub mod output;
 pub mod stalls;
+pub mod surroundings;
 pub mod task;
 #[cfg(test)]
 mod testing;

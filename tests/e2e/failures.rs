@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use ciborium::Value;
 use pcluster::chain::isolation::Reuse;
+use pcluster::engine::call::Call;
 use pcluster::engine::limits::Limits;
-use pcluster::engine::task::{Call, Surroundings};
+use pcluster::engine::surroundings::Surroundings;
 use pcluster::engine::{Engine, EngineSettings};
 use pcluster::frame::format::to_cbor;
 use pcluster::name::Digest;

@@ -9,6 +9,7 @@ use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::held::HeldSince;
 use super::queue::Acker;
 use super::{Broker, BrokerError};
 
@@ -36,13 +37,6 @@ struct Sent {
     renewals: HashMap<u64, (Instant, Arc<HeldSince>)>,
 }
 
-/// The last moment at which the server certainly began to wait for an acknowledgement.
-///
-/// It is a moment before the server did: when the message was asked for, or when a renewal was sent that the server has
-/// answered. So what is counted from here ends early and never late, also after this process was paused or cut off.
-#[derive(Debug)]
-pub struct HeldSince(Mutex<Instant>);
-
 /// The server's answers.
 #[derive(Debug)]
 pub struct Confirmations {
@@ -63,26 +57,6 @@ impl Broker {
         let answers = answers.map_err(|error| BrokerError::other("subscribe", &error))?;
         let unanswered = Unanswered { broker: self.clone(), inbox, sent: Mutex::default() };
         Ok(Confirmations { broker: self.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
-    }
-}
-
-impl HeldSince {
-    /// The server waits since this moment or a later one.
-    #[must_use]
-    pub fn new(moment: Instant) -> Self {
-        Self(Mutex::new(moment))
-    }
-
-    /// Takes note that the server waits since this moment or a later one, if it was not known to wait so long.
-    pub fn renew(&self, moment: Instant) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = moment.max(*since);
-    }
-
-    /// How long the server may have waited.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 

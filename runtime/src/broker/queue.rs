@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::confirm::HeldSince;
+use super::held::HeldSince;
 use super::line::Line;
 use super::link::Link;
 use super::place::Place;

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use toml::Spanned;
 
-use super::manifest::{Manifest, ManifestError};
+/// A number that is none: the line that its stage begins in, counted from 1, and what to do.
+pub(super) type Misplaced = (usize, String);
 
 /// A manifest, as far as it matters here.
 #[derive(Deserialize)]
@@ -18,25 +19,24 @@ struct Config {
     config: Option<toml::Value>,
 }
 
-/// Gives the stages of a manifest their `config`: a date or time is its text, as it is written.
+/// Gives the stages of a manifest, each with its name, their `config`: a date or time is its text, as it is written.
 ///
 /// # Errors
 ///
 /// If there is a number in one that is none.
-pub(super) fn read(manifest: &mut Manifest, text: &str) -> Result<(), ManifestError> {
-    let configs: Configs =
-        toml::from_str(text).map_err(|error| ManifestError { line: 1, message: error.message().to_owned() })?;
-    for (stage, written) in manifest.stages.iter_mut().zip(configs.stages) {
+pub(super) fn read<'a>(
+    stages: impl Iterator<Item = (&'a str, &'a mut Option<Value>)>,
+    text: &str,
+) -> Result<(), Misplaced> {
+    let configs: Configs = toml::from_str(text).map_err(|error| (1, error.message().to_owned()))?;
+    for ((name, place), written) in stages.zip(configs.stages) {
         let start = written.span().start;
         let Some(config) = written.into_inner().config else { continue };
-        let carried = carry(config, "config").map_err(|(path, number)| ManifestError {
-            line: text.get(..start).unwrap_or(text).matches('\n').count() + 1,
-            message: format!(
-                "stage `{}`: `{path}` is {number}, which no item can hold; write a number or a text",
-                stage.name
-            ),
+        let carried = carry(config, "config").map_err(|(path, number)| {
+            let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
+            (line, format!("stage `{name}`: `{path}` is {number}, which no item can hold; write a number or a text"))
         })?;
-        stage.config = Some(carried);
+        *place = Some(carried);
     }
     Ok(())
 }
@@ -71,6 +71,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chain::manifest::Manifest;
 
     fn config(text: &str) -> Result<Value, String> {
         let text = format!("name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\n{text}");

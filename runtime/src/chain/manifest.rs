@@ -161,7 +161,8 @@ impl Manifest {
             let message = "unknown key `wire`; deploying writes it, leave it out".to_owned();
             return Err(ManifestError { line: line_at(text.find("wire").unwrap_or(0)), message });
         }
-        super::config::read(&mut manifest, text)?;
+        let stages = manifest.stages.iter_mut().map(|stage| (stage.name.as_str(), &mut stage.config));
+        super::config::read(stages, text).map_err(|(line, message)| ManifestError { line, message })?;
         Ok(manifest)
     }
 }

@@ -72,8 +72,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::failure::FailureKind;
     use crate::engine::limits::Limits;
-    use crate::engine::task::FailureKind;
     use crate::engine::testing::{LIMITS, run, task};
 
     /// The backtrace of a task `t` that calls `$inner`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::task::Failure;
+use super::failure::Failure;
 
 /// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
 const BACKSTOP: Duration = Duration::from_millis(100);

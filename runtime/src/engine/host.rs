@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
 
 use super::budget::{Budget, Reservation};
+use super::call::Call;
 use super::clock::Clock;
-use super::limits::{MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
+use super::failure::{Failure, FailureKind};
+use super::limits::{Limits, MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
 use super::output::Given;
-use super::task::{Call, Failure, FailureKind, Surroundings, Task};
-use super::wasi::Wasi;
+use super::surroundings::Surroundings;
+use super::wasi::state::Wasi;
 use crate::frame::cbor;
 
 /// A log line is cut after this many bytes.
@@ -92,13 +94,17 @@ pub(super) struct NotCarried;
 pub(super) struct OutOfBounds(pub(super) &'static str);
 
 impl Host {
-    /// The host of an instance of this task.
-    pub(super) fn new(task: &Task, counted: Reservation) -> Self {
-        let limits = task.limits;
-        let surroundings = Arc::clone(&task.surroundings);
+    /// The host of an instance of a stage that has so many stages `after` it. `clock`: since when the guest's clock runs.
+    pub(super) fn new(
+        limits: Limits,
+        surroundings: Arc<Surroundings>,
+        clock: Option<std::time::Instant>,
+        after: usize,
+        counted: Reservation,
+    ) -> Self {
         let memory = MemoryLimiter::new(limits.memory, counted);
         let host = Self::of(memory, limits.output_item_bytes, limits.timeout, surroundings);
-        Self { wasi: Wasi::since(task.clock), after: task.after, ..host }
+        Self { wasi: Wasi::since(clock), after, ..host }
     }
 
     /// A host that no guest runs on, to ask the linker what it holds.

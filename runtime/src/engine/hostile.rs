@@ -10,7 +10,8 @@ mod leftovers;
 mod modules;
 mod time;
 
-use super::task::{Failure, FailureKind, Task};
+use super::failure::{Failure, FailureKind};
+use super::task::Task;
 use super::testing::{ITEM, LIMITS, run, task};
 
 /// A module with these imports and parts; what is not given is as in a plugin that does nothing.

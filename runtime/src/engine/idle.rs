@@ -151,7 +151,9 @@ mod tests {
 
     use super::*;
     use crate::chain::isolation::{Isolation, Reuse};
-    use crate::engine::task::{Call, Surroundings, Task};
+    use crate::engine::call::Call;
+    use crate::engine::surroundings::Surroundings;
+    use crate::engine::task::Task;
     use crate::engine::testing::{BRIEF, Lines, engine_with, load};
 
     /// Gives how many items the instance has handled, and traps at item 6, fails at item 7, and never ends at item 8.

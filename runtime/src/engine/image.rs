@@ -13,9 +13,11 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime_wizer::Wizer;
 
+use super::call::{Call, Caller};
+use super::failure::{Failure, FailureKind};
 use super::instance::{Exports, Instance};
 use super::output::Outputs;
-use super::task::{Call, Caller, Failure, FailureKind, Task};
+use super::task::Task;
 use super::{EngineError, Plugin};
 use crate::name::Digest;
 
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
     use crate::chain::isolation::Reuse;
     use crate::engine::limits::Limits;
-    use crate::engine::task::Surroundings;
+    use crate::engine::surroundings::Surroundings;
     use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
     /// A plugin whose initialiser counts at 0 how often it was called, in memory and in a global, and does more; its task gives

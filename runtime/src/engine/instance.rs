@@ -1,5 +1,6 @@
 //! One instance of a plugin. It handles items one after the other, and is of no more use once one has failed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,13 @@ use wasmtime::{Extern, Memory, Module, ModuleExport, Store, Trap, TypedFunc, Val
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
 use super::budget::Reservation;
+use super::call::Call;
+use super::failure::{Failure, FailureKind};
 use super::host::{Host, NotCarried, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
 use super::output::Given;
-use super::task::{Call, Failure, FailureKind, Task};
-use super::wasi::Exit;
+use super::task::Task;
+use super::wasi::state::Exit;
 use super::{EngineError, backtrace};
 
 /// Where in the module the exports are; finding them by place is quicker than by name.
@@ -89,7 +92,10 @@ impl Instance {
     /// An instance in this place, for which so much memory was counted already. It begins with its first item, whose time that
     /// takes.
     pub(super) fn new(task: &Task, slot: OwnedSemaphorePermit, counted: Reservation) -> Self {
-        let mut store = Store::new(&task.engine.inner, Host::new(task, counted));
+        let mut store = Store::new(
+            &task.engine.inner,
+            Host::new(task.limits, Arc::clone(&task.surroundings), task.clock, task.after, counted),
+        );
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
         Self { store, entry: None, handled: 0, is_sound: true, _slot: slot }

@@ -1,153 +1,27 @@
 //! Running one task on one item, in a fresh instance or one that has handled others before.
+//!
+//! This file, `instance` and `idle` import each other: an instance runs a task, and a task keeps the instances that wait for its
+//! next item. They are one by nature.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use ciborium::Value;
-use futures_util::future::BoxFuture;
-use pcluster_abi as abi;
+use bytes::Bytes;
 use wasmtime::InstancePre;
 
 use super::budget::{Active, Budget, Growing};
+use super::call::Call;
+use super::failure::Failure;
 use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
 use super::output::{Given, Outputs};
 use super::stalls::Stalled;
+use super::surroundings::Surroundings;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
-pub use crate::dead::FailureKind;
-use crate::frame::format::to_cbor;
-
-/// What all executions of a stage have in common.
-#[derive(Debug, Clone, Default)]
-pub struct Surroundings {
-    /// The context's constant entries, back to back as in a CBOR map.
-    constant: Bytes,
-    /// How many they are.
-    entries: u8,
-    /// Environment variables, each as `NAME=value`.
-    pub environment: Vec<String>,
-}
-
-impl Surroundings {
-    /// Surroundings with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
-    #[must_use]
-    pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
-        let (mut bytes, mut entries) = (BytesMut::new(), 0);
-        for (key, value) in constant {
-            bytes.put(to_cbor(&key));
-            bytes.put(to_cbor(&value));
-            entries += 1;
-        }
-        Self { constant: bytes.freeze(), entries, environment }
-    }
-
-    /// The context of one execution.
-    pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
-        /// The first byte of a map of up to 23 entries, less their number.
-        const MAP: u8 = 0xa0;
-        let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
-        context.put_u8(MAP + self.entries + 2);
-        context.put_slice(&self.constant);
-        for part in [to_cbor(&abi::context::ID), to_cbor(&id), to_cbor(&abi::context::ATTEMPT), to_cbor(&attempt)] {
-            context.put(part);
-        }
-        context.freeze()
-    }
-}
-
-/// What executions belong to, such as a frame: it tells them who they are and takes what they say while they run.
-pub trait Caller: Send + Sync {
-    /// The id of the item at this position.
-    fn id(&self, position: usize) -> String;
-
-    /// Which attempt this is; 1 is the first.
-    fn attempt(&self) -> u64;
-
-    /// Takes a line that the guest logged or printed. It must not block.
-    fn log(&self, position: usize, level: abi::Level, line: String);
-
-    /// An item that began then has ended well now, and has given so many bytes.
-    fn ended(&self, bytes: u64, began: Instant, now: Instant) {
-        let _ = (bytes, began, now);
-    }
-
-    /// The next item that shall run in the same instance, with its position, if there is one. It begins now.
-    fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
-        let _ = now;
-        None
-    }
-
-    /// What is counted for the outputs of the frame that it is, if it is one.
-    fn memory(&self) -> Option<Arc<Growing>> {
-        None
-    }
-
-    /// Takes outputs of an item that still runs because they have become too many to hold; the guest waits meanwhile. An
-    /// error ends the execution.
-    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
-}
-
-/// Which execution this is.
-#[derive(Clone)]
-pub struct Call {
-    /// What it belongs to.
-    pub of: Arc<dyn Caller>,
-    /// Which of the items there it runs.
-    pub position: usize,
-}
-
-impl Call {
-    /// A call that belongs to nothing.
-    #[must_use]
-    pub fn idle() -> Self {
-        struct Nobody;
-        impl Caller for Nobody {
-            fn id(&self, _: usize) -> String {
-                String::new()
-            }
-            fn attempt(&self) -> u64 {
-                0
-            }
-            fn log(&self, _: usize, _: abi::Level, _: String) {}
-            fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-                Box::pin(std::future::ready(Ok(())))
-            }
-        }
-        Self { of: Arc::new(Nobody), position: 0 }
-    }
-}
-
-/// Why an item gave nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind.
-    pub kind: FailureKind,
-    /// In words.
-    pub reason: String,
-    /// Whether another attempt is in vain.
-    pub fatal: bool,
-    /// The functions that the guest was in, the innermost first, one a line; `None` if it was in none.
-    pub backtrace: Option<String>,
-}
-
-impl Failure {
-    /// A failure that another attempt may mend.
-    #[must_use]
-    pub fn passing(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: false, backtrace: None }
-    }
-
-    /// A failure for good.
-    #[must_use]
-    pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: true, backtrace: None }
-    }
-}
 
 /// A task of a loaded plugin with its limits and surroundings. Cheap to clone.
 #[derive(Clone)]

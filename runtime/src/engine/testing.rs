@@ -7,9 +7,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 
+use super::call::{Call, Caller};
+use super::failure::Failure;
 use super::limits::Limits;
 use super::output::Outputs;
-use super::task::{Call, Caller, Failure, Surroundings, Task};
+use super::surroundings::Surroundings;
+use super::task::Task;
 use super::{Engine, EngineError, EngineSettings, Plugin};
 use crate::chain::isolation::Reuse;
 use crate::name::Digest;

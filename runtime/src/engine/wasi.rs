@@ -9,13 +9,13 @@
 
 mod clock;
 mod poll;
-
-use std::time::Instant;
+pub(super) mod state;
 
 use pcluster_abi::Level;
 use wasmtime::{Caller, Linker};
 
 use super::host::{Host, parts, range};
+use state::Exit;
 
 /// The import module.
 const MODULE: &str = "wasi_snapshot_preview1";
@@ -39,31 +39,6 @@ const CANNOT_SEEK: i32 = 70;
 const STDIN: i32 = 0;
 const STDOUT: i32 = 1;
 const STDERR: i32 = 2;
-
-/// What an execution has of an operating system.
-#[derive(Debug, Default)]
-pub(super) struct Wasi {
-    /// Since when the guest's clock runs, once it has asked.
-    started: Option<Instant>,
-    output: [Vec<u8>; 2],
-}
-
-impl Wasi {
-    /// For an instance whose clock runs since then, if it runs.
-    pub(super) fn since(started: Option<Instant>) -> Self {
-        Self { started, ..Self::default() }
-    }
-
-    /// Since when its clock runs.
-    pub(super) fn clock(&self) -> Option<Instant> {
-        self.started
-    }
-}
-
-/// The guest called `proc_exit`.
-#[derive(Debug, thiserror::Error)]
-#[error("the task ended the program with exit status {0}")]
-pub(super) struct Exit(pub(super) i32);
 
 impl Host {
     fn print(&mut self, descriptor: i32, bytes: &[u8]) {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Random, damage, rounds, try_door};
 use crate::chain::isolation::Reuse;
+use crate::engine::call::Call;
 use crate::engine::inspect::inspect;
 use crate::engine::limits::Limits;
-use crate::engine::task::{Call, Surroundings};
+use crate::engine::surroundings::Surroundings;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
 

@@ -7,7 +7,7 @@ use super::hop::Hop;
 use super::reason::cut;
 use super::taken::Taken;
 use crate::dead::Attempt;
-use crate::engine::task::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind};
 
 /// The most bytes of the reason of an attempt before the last.
 const ATTEMPT_REASON_MAX: usize = 120;

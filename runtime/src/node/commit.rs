@@ -10,7 +10,7 @@ use super::taken::{Back, Taken};
 use super::{attempts, settle, store};
 use crate::broker::publish::{PublishError, Published};
 use crate::dead::Attempt;
-use crate::engine::task::Failure;
+use crate::engine::failure::Failure;
 use crate::subject::Lane;
 
 /// Stores what the items of a frame have left behind that have run, and puts back the others.

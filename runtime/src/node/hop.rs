@@ -21,7 +21,8 @@ use super::work_key::WorkKey;
 use crate::broker::Broker;
 use crate::broker::line::Line;
 use crate::chain::{Chain, Stage};
-use crate::engine::task::{Failure, Task};
+use crate::engine::failure::Failure;
+use crate::engine::task::Task;
 use crate::frame::{Headers, header};
 use crate::name::{Revision, StageName};
 

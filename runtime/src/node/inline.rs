@@ -15,8 +15,9 @@ use tokio::sync::Mutex;
 
 use super::running::Running;
 use crate::engine::budget::Growing;
+use crate::engine::call::{Call, Caller};
+use crate::engine::failure::Failure;
 use crate::engine::output::{Given, Outputs};
-use crate::engine::task::{Call, Caller, Failure};
 use crate::name::StageName;
 
 /// An item of a frame on its way through the stages of a hop.

@@ -9,7 +9,7 @@ use super::taken::Taken;
 use crate::broker::publish::Outgoing;
 use crate::chain::Plugin;
 use crate::dead::{self, Attempt};
-use crate::engine::task::Failure;
+use crate::engine::failure::Failure;
 use crate::frame::{Headers, header, to_header_line};
 use crate::subject;
 

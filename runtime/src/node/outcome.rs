@@ -25,7 +25,7 @@ use super::{commit, guests, parked, settle};
 use crate::broker::BrokerError;
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::queue::Delivery;
-use crate::engine::task::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::subject::Lane;
 

@@ -25,7 +25,8 @@ use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine::image::ImageError;
 use crate::engine::limits::Limits;
-use crate::engine::task::{Surroundings, Task};
+use crate::engine::surroundings::Surroundings;
+use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::{engine, subject};
 

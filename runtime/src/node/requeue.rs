@@ -6,7 +6,7 @@ use super::hop::Hop;
 use super::plan::Piece;
 use super::taken::{Back, Taken};
 use crate::broker::publish::Outgoing;
-use crate::engine::task::Failure;
+use crate::engine::failure::Failure;
 use crate::frame::header;
 use crate::subject::Lane;
 

@@ -19,8 +19,9 @@ use super::taken::Taken;
 use super::turns::{Turn, Turns};
 use super::{inline, together};
 use crate::engine::budget::Growing;
+use crate::engine::failure::Failure;
 use crate::engine::output::Given;
-use crate::engine::task::{Failure, Task};
+use crate::engine::task::Task;
 
 /// A frame that takes longer than this asks for the node's other turns.
 const HELP_AFTER: Duration = Duration::from_millis(2);

@@ -16,11 +16,12 @@ use super::taken::Taken;
 use super::turns::Turns;
 use super::{outputs, store};
 use crate::engine::budget::Growing;
+use crate::engine::call::Caller;
+use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};
 use crate::engine::stalls::Stalled;
-use crate::engine::task::{Caller, Failure, FailureKind};
 
 /// How long an item keeps an instance that it may not keep while it waits.
 const STALL_PATIENCE: Duration = Duration::from_secs(1);

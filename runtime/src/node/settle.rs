@@ -26,7 +26,7 @@ use super::taken::{Back, Taken};
 use super::window::Load;
 use super::{attempts, letter, store};
 use crate::broker::publish::{Outgoing, PublishError, Published};
-use crate::engine::task::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::id::Index;
 use crate::frame::{Headers, header};
 use crate::subject::{self, Lane};

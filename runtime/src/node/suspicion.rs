@@ -24,7 +24,7 @@ use super::{claims, settle};
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::dead::Attempt;
-use crate::engine::task::FailureKind;
+use crate::engine::failure::FailureKind;
 use crate::subject::Lane;
 
 /// After this many suspicions an item runs in quarantine, even if its nodes live: something is wrong around it.

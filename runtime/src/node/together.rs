@@ -18,9 +18,11 @@ use super::hop::InlineStage;
 use super::inline::within;
 use super::running::Running;
 use crate::engine::budget::Growing;
+use crate::engine::call::{Call, Caller};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{Given, Outputs};
-use crate::engine::task::{Call, Caller, Failure, FailureKind, Task};
+use crate::engine::task::Task;
 
 /// The items of one stage.
 struct Pass {

@@ -10,9 +10,9 @@ use super::source::Source;
 use super::store;
 use super::taken::frame_id_of;
 use crate::broker::BrokerError;
-use crate::broker::confirm::HeldSince;
+use crate::broker::held::HeldSince;
 use crate::broker::unread::{Look, Reach, Unread};
-use crate::engine::task::{Failure, FailureKind};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::subject::{self, Lane};
 

@@ -6,6 +6,7 @@
 mod delivery;
 mod pack;
 mod sender;
+mod shared;
 
 use std::time::Duration;
 

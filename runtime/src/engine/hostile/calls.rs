@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pcluster_abi::Level;
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
+use crate::engine::failure::FailureKind;
 use crate::engine::inspect::OFFERED;
-use crate::engine::task::FailureKind;
 use crate::engine::testing::{ITEM, LIMITS, run, run_on, task};
 
 const WASI: &str = "wasi_snapshot_preview1";

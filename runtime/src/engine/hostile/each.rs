@@ -10,9 +10,11 @@ use pcluster_abi::Level;
 
 use super::assert_failed;
 use crate::chain::isolation::{Isolation, Reuse};
+use crate::engine::call::{Call, Caller};
+use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::limits::Limits;
 use crate::engine::output::{Given, Outputs};
-use crate::engine::task::{Call, Caller, Failure, FailureKind, Surroundings};
+use crate::engine::surroundings::Surroundings;
 use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
 /// Items of one byte, the numbers from 0.

@@ -2,8 +2,8 @@
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
 use crate::engine::EngineError;
+use crate::engine::failure::FailureKind::{self, Memory, Output, Trap};
 use crate::engine::limits::Limits;
-use crate::engine::task::FailureKind::{self, Memory, Output, Trap};
 use crate::engine::testing::{LIMITS, engine, load, run, task};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };

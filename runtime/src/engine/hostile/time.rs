@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
+use crate::engine::failure::FailureKind::Timeout;
 use crate::engine::limits::Limits;
-use crate::engine::task::FailureKind::Timeout;
 use crate::engine::testing::{BRIEF, LIMITS, run, task};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::broker::confirm::HeldSince;
+use crate::broker::held::HeldSince;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers};
 use crate::node::holders::Holders;

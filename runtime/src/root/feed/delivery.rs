@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Fed;
-use super::sender::Shared;
+use super::shared::Shared;
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError, Published};
 use crate::name::ChainName;

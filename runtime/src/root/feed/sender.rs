@@ -3,17 +3,17 @@
 //! Everything here is counted under one lock and without waiting, so that a feeder that is dropped while it waits leaves no
 //! message half sent.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Fed;
 use super::delivery::{Delivery, Waits};
 use super::pack::Pack;
+use super::shared::{Shared, State};
 use crate::broker::publish::{Outgoing, Published};
 use crate::frame::{Headers, header};
 use crate::name::ChainName;
@@ -58,37 +58,6 @@ impl Key {
     /// A key that nobody else uses, made by the caller.
     pub(super) fn own(id: String) -> Self {
         Self { id, before: 0 }
-    }
-}
-
-/// What a feeder and the messages on their way share.
-#[derive(Default)]
-pub(super) struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    pack: Pack,
-    /// Messages that the server has not answered for.
-    open: u64,
-    fed: Fed,
-    /// When an item was last taken.
-    taken: Option<Instant>,
-    /// Why messages could not be fed, until that is told.
-    failures: VecDeque<RootError>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How much has arrived, when the last of it did, and how many messages are on their way.
-    pub(super) fn progress(&self) -> (Fed, Option<Instant>, u64) {
-        let state = self.lock();
-        (state.fed, state.taken, state.open)
     }
 }
 

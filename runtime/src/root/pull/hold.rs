@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::broker::confirm::{Confirmer, HeldSince};
+use crate::broker::confirm::Confirmer;
+use crate::broker::held::HeldSince;
 use crate::broker::queue::Acker;
 
 /// Confirmed messages that are remembered: more than the server hands out before it knows that they are confirmed.

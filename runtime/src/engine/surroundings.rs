@@ -1,0 +1,45 @@
+//! What all executions of a stage have in common.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ciborium::Value;
+use pcluster_abi as abi;
+
+use crate::frame::format::to_cbor;
+
+/// What all executions of a stage have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The context's constant entries, back to back as in a CBOR map.
+    constant: Bytes,
+    /// How many they are.
+    entries: u8,
+    /// Environment variables, each as `NAME=value`.
+    pub environment: Vec<String>,
+}
+
+impl Surroundings {
+    /// Surroundings with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
+    #[must_use]
+    pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
+        let (mut bytes, mut entries) = (BytesMut::new(), 0);
+        for (key, value) in constant {
+            bytes.put(to_cbor(&key));
+            bytes.put(to_cbor(&value));
+            entries += 1;
+        }
+        Self { constant: bytes.freeze(), entries, environment }
+    }
+
+    /// The context of one execution.
+    pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
+        /// The first byte of a map of up to 23 entries, less their number.
+        const MAP: u8 = 0xa0;
+        let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
+        context.put_u8(MAP + self.entries + 2);
+        context.put_slice(&self.constant);
+        for part in [to_cbor(&abi::context::ID), to_cbor(&id), to_cbor(&abi::context::ATTEMPT), to_cbor(&attempt)] {
+            context.put(part);
+        }
+        context.freeze()
+    }
+}
