@@ -261,7 +261,7 @@ impl Node {
     async fn catch_up(&mut self) -> Result<(), BrokerError> {
         for chain in self.registry.chains().await? {
             match self.registry.state(&chain).await {
-                Ok(Some(marked)) => self.catalog.state(&chain, &marked.state, &self.settings.chains),
+                Ok(Some(marked)) => self.catalog.read(&chain, &marked, &self.settings.chains),
                 Ok(None) => {}
                 Err(error) => self.catalog.unreadable(&chain.to_string(), &error.to_string()),
             }
@@ -339,7 +339,7 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// Follows the registry in a task of its own, and anew where that has ended; states that were seen before do no harm.
+/// Follows the registry in a task of its own, and anew where that has ended.
 fn follow_registry(broker: Broker, registry: Registry, first: Changes, board: Arc<Board>) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
     let mut first = Some(first);

@@ -40,13 +40,21 @@ pub struct Marked {
     mark: u64,
 }
 
+impl Marked {
+    /// Tells which of two states of a chain is the newer: the one with the greater mark.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+}
+
 /// A change in the registry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A chain's state.
-    State(ChainName, State),
-    /// A chain was removed.
-    Removed(ChainName),
+    State(ChainName, Marked),
+    /// A chain was removed, with a mark like that of a state.
+    Removed(ChainName, u64),
     /// Something that cannot be read: the key, and why.
     Unreadable(String, String),
     /// The registry was removed and made anew, so that all that was known of it means nothing any more.
@@ -354,10 +362,10 @@ impl Changes {
             let Some(key) = subject::parse_entry(&seen.subject) else { continue };
             let Some(ChainKey::State(chain)) = subject::parse_key(key) else { continue };
             if seen.headers.get(OPERATION).is_some() {
-                return Ok(Change::Removed(chain));
+                return Ok(Change::Removed(chain, seen.sequence));
             }
             return Ok(match read_state(&chain, &seen.payload) {
-                Ok(state) => Change::State(chain, state),
+                Ok(state) => Change::State(chain, Marked { state, mark: seen.sequence }),
                 Err(error) => Change::Unreadable(key.to_owned(), error.to_string()),
             });
         }

@@ -21,7 +21,7 @@ use super::serve;
 use super::stats::Board;
 use super::tasks::Keeper;
 use crate::broker::Broker;
-use crate::broker::registry::{Change, Registry};
+use crate::broker::registry::{Change, Marked, Registry};
 use crate::chain::record::State;
 use crate::engine::Engine;
 use crate::name::{ChainName, Revision};
@@ -57,6 +57,8 @@ pub struct Catalog {
     /// The task that retires older revisions.
     retiring: Option<JoinHandle<()>>,
     arranger: Arranger,
+    /// The marks of states that were read before the first changes came. What comes of before that is old.
+    read: BTreeMap<ChainName, u64>,
 }
 
 impl Catalog {
@@ -91,6 +93,7 @@ impl Catalog {
             leaving: BTreeMap::new(),
             retiring: None,
             arranger: Arranger::default(),
+            read: BTreeMap::new(),
         }
     }
 
@@ -109,23 +112,41 @@ impl Catalog {
     /// Follows a change of the registry.
     pub async fn change(&mut self, change: Change, only: &BTreeSet<ChainName>) {
         match change {
-            Change::State(chain, state) => {
+            Change::State(chain, marked) if !self.is_old(&chain, marked.mark()) => {
                 self.context.board.problem(chain.as_str(), None, None);
-                self.state(&chain, &state, only);
+                self.state(&chain, &marked.state, only);
             }
-            Change::Removed(chain) => {
+            Change::Removed(chain, mark) if !self.is_old(&chain, mark) => {
                 self.arranger.removed(&chain);
                 self.keep(&chain, &BTreeSet::new());
             }
             Change::Unreadable(key, error) => self.unreadable(&key, &error),
             Change::Renewed => self.renew().await,
+            Change::State(..) | Change::Removed(..) => {}
         }
+    }
+
+    /// Serves a chain's state as it is read when the node starts. An older one may be on its way as a change: it would end what has
+    /// just begun.
+    pub(super) fn read(&mut self, chain: &ChainName, marked: &Marked, only: &BTreeSet<ChainName>) {
+        self.read.insert(chain.clone(), marked.mark());
+        self.state(chain, &marked.state, only);
+    }
+
+    /// Whether a change is older than what was read. From the first one that is not, changes are in order.
+    fn is_old(&mut self, chain: &ChainName, mark: u64) -> bool {
+        let is_old = self.read.get(chain).is_some_and(|read| mark < *read);
+        if !is_old {
+            self.read.remove(chain);
+        }
+        is_old
     }
 
     /// Forgets all that it serves: the registry is another one, whose revisions count from 1 again.
     async fn renew(&mut self) {
         tracing::warn!("what is deployed was made anew: serving that, and nothing from before");
         self.arranger = Arranger::default();
+        self.read.clear();
         let mut gone = std::mem::take(&mut self.serving);
         let leaving = std::mem::take(&mut self.leaving);
         // The consumers that these are about to remove may soon be those of another revision with the same number.
@@ -150,7 +171,7 @@ impl Catalog {
     }
 
     /// Serves exactly the live revisions of a chain.
-    pub fn state(&mut self, chain: &ChainName, state: &State, only: &BTreeSet<ChainName>) {
+    fn state(&mut self, chain: &ChainName, state: &State, only: &BTreeSet<ChainName>) {
         if !only.is_empty() && !only.contains(chain) {
             return;
         }
