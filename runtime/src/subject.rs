@@ -276,6 +276,12 @@ pub fn version_key(chain: &ChainName, version: &Version) -> String {
     format!("{chain}.v.{escaped}")
 }
 
+/// The key of who changes the streams of a chain at the moment.
+#[must_use]
+pub fn turn_key(chain: &ChainName) -> String {
+    format!("{chain}.turn")
+}
+
 /// Where an entry of the bucket of chains is published.
 #[must_use]
 pub fn entry(key: &str) -> String {

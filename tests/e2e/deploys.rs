@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use support::{Client, Cluster, Nats, Process, Server, assert_refused, eventually, lines, plugin, with_table};
 
@@ -223,6 +223,34 @@ fn an_intake_that_belongs_to_another_stream_is_refused_and_nothing_changes() {
     cluster.ok(&["deploy"]);
 }
 
+/// How often the work stream of a chain takes what is published once to each of its subjects. Nothing is stored: the server answers
+/// for each time that it does not know what it is asked for.
+fn times_taken(client: &Client, chain: &str) -> BTreeMap<String, usize> {
+    client.with(async |jetstream| {
+        let stream = jetstream.get_stream(format!("PCLUSTER_{chain}")).await.unwrap();
+        let (client, mut taken) = (jetstream.client(), BTreeMap::new());
+        for pattern in &stream.cached_info().config.subjects {
+            let subject = pattern.replace('>', "probe");
+            let (inbox, mut times) = (client.new_inbox(), 0);
+            let mut answers = client.subscribe(format!("{inbox}.*")).await.unwrap();
+            // All answers to the first come before that to the second.
+            for number in 1..=2 {
+                let mut headers = async_nats::HeaderMap::new();
+                headers.insert("Nats-Rollup", "none");
+                let reply = format!("{inbox}.{number}");
+                client.publish_with_reply_and_headers(subject.clone(), reply, headers, "".into()).await.unwrap();
+            }
+            while let Some(answer) = answers.next().await
+                && answer.subject.ends_with(".1")
+            {
+                times += usize::from(answer.status.is_none());
+            }
+            taken.insert(pattern.clone(), times);
+        }
+        taken
+    })
+}
+
 #[test]
 fn of_those_who_deploy_one_version_at_once_exactly_one_succeeds() {
     let cluster = Cluster::start();
@@ -250,11 +278,15 @@ fn of_those_who_deploy_one_version_at_once_exactly_one_succeeds() {
         let told = format!("manifest and deploy again (it is r{revision}, deployed by ");
         assert!(ended.iter().filter(|(_, said)| said.contains(&told)).count() == 3, "{ended:?}");
         cluster.ok(&["feed", &name, "7"]);
+        let taken = times_taken(&client, &name);
+        assert!(taken.values().all(|times| *times == 1), "{taken:?}");
     }
     // Other versions: each is deployed, and none takes away the queues of another.
     let version = |number| chain("many", &format!("1.{number}"), "", "");
     let ended = deploy_all((0..5).map(version).collect());
     assert!(ended.iter().all(|(code, _)| *code == Some(0)), "{ended:?}");
+    let taken = times_taken(&client, "many");
+    assert!(taken.values().all(|times| *times == 1), "{taken:?}");
     cluster.ok(&["feed", "many", "7"]);
     // The same content: one deploys, the others find it done.
     let ended = deploy_all((0..4).map(|_| chain("same", "1.0", "", "")).collect());

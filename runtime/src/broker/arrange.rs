@@ -15,6 +15,7 @@
 
 mod freeze;
 mod kept;
+mod turn;
 mod work;
 
 use std::collections::{BTreeSet, HashMap};
@@ -310,10 +311,13 @@ impl Look<'_> {
         if layout::is_like(&info.config, &config) {
             return Ok(false);
         }
-        if self.is_current().await? {
-            self.broker.update(&config).await?;
-        }
-        Ok(true)
+        let update = async {
+            if self.is_current().await? {
+                self.broker.update(&config).await?;
+            }
+            Ok(true)
+        };
+        Box::pin(self.registry.in_turn(self.chain, Box::pin(update))).await
     }
 
     /// Returns `true` if the streams look the same for the state as it is now.

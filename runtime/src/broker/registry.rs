@@ -256,6 +256,29 @@ impl Registry {
         }
     }
 
+    /// Writes an entry if there is none, or if the one that is there has this mark. Says whether it did.
+    pub(super) async fn enter(&self, key: &str, mark: Option<u64>, value: &str) -> Result<bool, BrokerError> {
+        let before = mark.map_or(Before::None, Before::Mark);
+        self.swap(key, before, &value, &format!("write the entry `{key}`")).await
+    }
+
+    /// The mark of an entry; `None`: it is not there.
+    pub(super) async fn mark(&self, key: &str) -> Result<Option<u64>, BrokerError> {
+        Ok(self.entry(key).await?.filter(|entry| entry.value.is_some()).map(|entry| entry.mark))
+    }
+
+    /// Removes an entry if it has this value.
+    pub(super) async fn remove_own(&self, key: &str, value: &str) -> Result<(), BrokerError> {
+        let Some(Entry { mark, value: Some(json) }) = self.entry(key).await? else { return Ok(()) };
+        if serde_json::from_slice::<String>(&json).ok().as_deref() != Some(value) {
+            return Ok(());
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, REMOVED);
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, mark.to_string());
+        self.broker.put(subject::entry(key), headers, Bytes::new(), || format!("remove the entry `{key}`")).await
+    }
+
     /// The connection.
     pub(super) fn broker(&self) -> &Broker {
         &self.broker

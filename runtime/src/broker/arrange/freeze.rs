@@ -61,6 +61,11 @@ impl Look<'_> {
         if broker.fullest(stream, |_| true).await?.is_none_or(|fullest| fullest > limit) {
             return Ok(Narrowed::Full);
         }
+        Box::pin(self.registry.in_turn(self.chain, Box::pin(self.freeze_and_narrow(wide, limit)))).await
+    }
+
+    async fn freeze_and_narrow(&self, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
+        let (broker, stream) = (self.broker, &wide.name);
         if !self.is_current().await? {
             return Ok(Narrowed::Overtaken);
         }
