@@ -53,8 +53,10 @@ pub(super) struct Asked {
     since: Option<Instant>,
     /// The most bytes that a frame can have.
     max: u64,
-    /// Whether the next frame is known to be larger than those before.
-    is_large: bool,
+    /// Requests that ended one after the other because the next frame is larger than they allowed for.
+    oversized: u32,
+    /// Frames that have yet to come.
+    expected: u64,
 }
 
 /// What a lane may ask for.
@@ -88,23 +90,31 @@ impl Asked {
             has_waited: false,
             since: None,
             max: max as u64,
-            is_large: false,
+            oversized: 0,
+            expected: 0,
         }
     }
 
     /// Frames have come.
     pub(super) fn came(&mut self) {
-        (self.is_idle, self.rest, self.is_large) = (false, Duration::ZERO, false);
+        (self.is_idle, self.rest, self.oversized) = (false, Duration::ZERO, 0);
     }
 
-    /// A request has ended as the next frame has more bytes than it allowed for. If that was the first, it is asked for by itself.
+    /// A request has ended as the next frame has more bytes than it had left.
     pub(super) fn found_large(&mut self) {
-        self.is_large |= self.is_idle;
+        self.oversized += 1;
+    }
+
+    /// Whether the next frame is known to be larger than those before. The first request that ends for its size may have had little
+    /// left; the second, with nothing that came between, had all.
+    fn is_large(&self) -> bool {
+        self.oversized > 1
     }
 
     /// So many frames that were asked for have yet to come.
     pub(super) fn expect(&mut self, frames: u64, each: Option<u64>) {
-        let each = if self.is_large { Some(self.max) } else { each };
+        self.expected = frames;
+        let each = if self.is_large() { Some(self.max) } else { each };
         self.counted.shrink(frames.saturating_mul(size(each)));
         if frames > 0 {
             return;
@@ -118,10 +128,11 @@ impl Asked {
 
     /// What the lane may ask for now, if it wants so many frames. `is_empty`: its hop has nothing in hand.
     pub(super) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
-        if self.waits.is_some() {
+        // A large one comes by itself, behind all that was asked for before.
+        if self.waits.is_some() || self.is_large() && self.expected > 0 {
             return None;
         }
-        let (frames, each) = if self.is_large { (frames.min(1), Some(self.max)) } else { (frames, each) };
+        let (frames, each) = if self.is_large() { (frames.min(1), Some(self.max)) } else { (frames, each) };
         let has_waited = std::mem::take(&mut self.has_waited);
         let waited = self.since.filter(|_| has_waited).map(|since| since.elapsed());
         let wish = Wish { after: self.after, frames, each: size(each), is_empty, is_idle: self.is_idle, waited };
@@ -139,7 +150,7 @@ impl Asked {
             self.is_idle = true;
         }
         self.open = Some(leave.stands);
-        let bytes = each.filter(|_| !self.is_large).map(|each| {
+        let bytes = each.filter(|_| !self.is_large()).map(|each| {
             let all = leave.frames.saturating_mul(each.saturating_mul(SPREAD).saturating_add(AROUND));
             all.max(LEAST)
         });
@@ -337,9 +348,11 @@ mod tests {
         assert_eq!(ask(&mut asked, 500, Some(200)).0, 500, "those before it were small");
         asked.expect(500, Some(200));
         asked.found_large();
+        assert!(asked.ask(500, Some(200), true).is_none(), "what was asked for ends first");
         asked.expect(0, Some(200));
         assert_eq!(ask(&mut asked, 500, Some(200)), (1, None));
         asked.expect(1, Some(200));
+        assert!(asked.ask(500, Some(200), true).is_none(), "one at a time");
         assert_eq!(asked.counted.bytes(), size(Some(8 << 20)));
         asked.came();
         asked.expect(0, Some(60_000));
