@@ -32,7 +32,7 @@ pub(super) struct Letter<'a> {
     pub(super) failure: &'a Failure,
 }
 
-/// The letter of one item of a frame, as [`Hop::letter`] makes it.
+/// The letter of one item of a frame, as [`letter`] makes it.
 pub(super) fn letter_of(hop: &Hop, taken: &Taken, position: usize, failure: &Failure) -> Vec<Outgoing> {
     let history = attempts::history(hop, taken, failure);
     let (payload, content_type) = taken.payload(&[position], hop.broker.max_item());
