@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pcluster::root::{Item, Root};
+use pcluster::client::{Client, Item};
 
 /// How many items to feed.
 const ITEMS: u32 = 3;
@@ -21,23 +21,23 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().context(usage)?;
     let manifest: PathBuf = arguments.next().context(usage)?.into();
-    let root = Root::connect(&url.as_str().into(), "library-example").await?;
+    let client = Client::connect(&url.as_str().into(), "library-example").await?;
 
-    let deployment = root.deploy(&manifest).await?;
+    let deployment = client.deploy(&manifest).await?;
     let chain = deployment.chain;
     println!("deployed {chain} {} as {}", deployment.version, deployment.revision);
 
-    let mut feeder = root.feeder(&chain).await?;
+    let mut feeder = client.feeder(&chain).await?;
     for number in 1..=ITEMS {
         // With an id of its own an item can be fed again without harm, should this program be run a second time.
         feeder.feed(Item::of(&format!("item {number}"))?.with_id(format!("item-{number}"))).await?;
     }
     println!("fed {} items", feeder.finish().await?.accepted);
 
-    root.wait(&chain, Some(PATIENCE), |_| {}).await?;
-    let status = root.status(&chain, root.settled_nodes().await?.as_ref()).await?;
+    client.wait(&chain, Some(PATIENCE), |_| {}).await?;
+    let status = client.status(&chain, client.settled_nodes().await?.as_ref()).await?;
     println!("empty: {} messages of results, {} dead letters", status.result_messages, status.dead);
-    let mut puller = root.puller(&chain).await?;
+    let mut puller = client.puller(&chain).await?;
     while let Some(taken) = puller.next_until_drained().await? {
         println!("result {} of {}", taken.result.to_json(), taken.result.id);
         // Until it is confirmed, the server keeps it for another puller.
@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     }
     puller.close().await;
 
-    let reset = root.reset(&chain, false).await?;
+    let reset = client.reset(&chain, false).await?;
     println!("reset: {} dropped, goes on as {}", reset.dropped, reset.revision);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command line: one command a file under `cli/`; each parses, calls [`crate::root`] or [`crate::node`], and prints.
+//! The command line: one command a file under `cli/`; each parses, calls [`crate::client`] or [`crate::node`], and prints.
 
 pub mod bench;
 pub mod compile;
@@ -36,8 +36,8 @@ use clap::{Parser, Subcommand};
 
 use crate::broker::Address;
 use crate::broker::waiting::{Wait, Waiting};
+use crate::client::Client;
 use crate::config::{self as settings, Settings, Sources};
-use crate::root::Root;
 use crate::shutdown::{self, Ending};
 use exit::{Exit, Interrupted, Usage};
 use output::Output;
@@ -118,17 +118,17 @@ impl Context {
     /// # Errors
     ///
     /// If no usable server answers, or a signal comes first.
-    pub async fn root(&self) -> anyhow::Result<Root> {
+    pub async fn client(&self) -> anyhow::Result<Client> {
         tokio::select! {
-            root = self.root_at(&self.settings.address) => root,
+            client = self.client_at(&self.settings.address) => client,
             signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
         }
     }
 
-    async fn root_at(&self, address: &Address) -> anyhow::Result<Root> {
+    async fn client_at(&self, address: &Address) -> anyhow::Result<Client> {
         let wait = self.wait.map_or(Wait::No, Wait::For);
         let broker = Waiting::new(wait).connect(address, &format!("pcluster-cli {}", self.settings.node)).await?;
-        Ok(Root::new(broker))
+        Ok(Client::new(broker))
     }
 }
 

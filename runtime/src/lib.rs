@@ -1,6 +1,6 @@
 //! pcluster runs chains of sandboxed WebAssembly tasks over NATS JetStream.
 //!
-//! An item goes one way through here: a client feeds it ([`root`]), the server queues it ([`broker`]), a node takes it and
+//! An item goes one way through here: a client feeds it ([`client`]), the server queues it ([`broker`]), a node takes it and
 //! decides what becomes of it ([`node`]), the engine runs the task ([`engine`]), and its outputs go back to the server, until
 //! a client pulls the results.
 //!
@@ -12,16 +12,17 @@
 //! | [`broker`] | NATS; the only module that names `async_nats` |
 //! | [`engine`] | WebAssembly; the only module that names `wasmtime` |
 //! | [`node`] | takes items and runs them |
-//! | [`root`] | what a client can do, for Rust programs and for the command line |
+//! | [`client`] | what a client can do, for Rust programs and for the command line |
 //! | [`config`], [`shutdown`], [`telemetry`] | settings, signals, log output |
 //! | [`cli`] | the command line |
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker` and `engine` only the pure
-//! ones, `node` and `root` those (and never each other), `cli` all.
+//! ones, `node` and `client` those (and never each other), `cli` all.
 
 pub mod broker;
 pub mod chain;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod dead;
 pub mod engine;
@@ -32,7 +33,16 @@ mod fuzz;
 pub mod log;
 pub mod name;
 pub mod node;
-pub mod root;
+/// The former name of [`client`]. Goes with the release after this one.
+#[deprecated(note = "renamed to `pcluster::client`; `Root` is `Client`, `RootError` is `ClientError`")]
+pub mod root {
+    pub use crate::client::*;
+
+    /// The former name of [`Client`].
+    pub type Root = Client;
+    /// The former name of [`ClientError`].
+    pub type RootError = ClientError;
+}
 pub mod shutdown;
 pub mod subject;
 pub mod telemetry;

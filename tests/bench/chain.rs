@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
+use pcluster::client::feed::Packing;
+use pcluster::client::{Client, Item};
 use pcluster::frame::cbor;
 use pcluster::name::{ChainName, Revision, StageName};
-use pcluster::root::feed::Packing;
-use pcluster::root::{Item, Root};
 use pcluster::subject::{self, Lane};
 use support::{Nats, Process, plugin};
 
@@ -77,7 +77,7 @@ impl Chain {
             servers: &servers,
             workers: &workers,
         };
-        let run = || stand.run(drain.run(load, feed(&stand.root, load)));
+        let run = || stand.run(drain.run(load, feed(&stand.client, load)));
         let sample = (1..times).fold(run(), |sample: Sample, _| sample.and(run()));
         stand.run(check(stand, load.items.len() * times));
         Ok(sample)
@@ -93,7 +93,7 @@ impl Chain {
 
     fn deploy_as<S: Nats>(&self, stand: &Stand<S>, name: &str) -> Result<(), String> {
         let file = stand.cluster.file(&format!("{name}.toml"), self.manifest(name));
-        stand.run(stand.root.deploy(&file)).map(drop).map_err(|error| error.to_string())
+        stand.run(stand.client.deploy(&file)).map(drop).map_err(|error| error.to_string())
     }
 
     /// Starts its nodes and waits until each is ready.
@@ -128,9 +128,9 @@ fn stage(number: usize) -> String {
 }
 
 /// Feeds with messages of exactly as many items as the load says.
-pub async fn feed(root: &Root, load: &Load) {
+pub async fn feed(client: &Client, load: &Load) {
     let packing = Packing { items: load.pack, bytes: usize::MAX, wait: Duration::from_hours(1) };
-    let mut feeder = root.feeder(&name()).await.unwrap().with_packing(packing);
+    let mut feeder = client.feeder(&name()).await.unwrap().with_packing(packing);
     for cbor in &load.items {
         feeder.feed(Item { cbor: cbor.clone(), id: None }).await.unwrap();
     }

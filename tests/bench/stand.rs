@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use async_nats::ServerAddr;
 use async_nats::jetstream::{self, Context};
-use pcluster::root::Root;
+use pcluster::client::Client;
 use support::{Cluster, Nats, Server, Servers};
 use tokio::runtime::Runtime;
 
@@ -15,7 +15,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 pub struct Stand<S: Nats = Server> {
     pub cluster: Cluster<S>,
     pub jetstream: Context,
-    pub root: Root,
+    pub client: Client,
     runtime: &'static Runtime,
 }
 
@@ -37,12 +37,12 @@ impl<S: Nats> Stand<S> {
     fn with(cluster: Cluster<S>) -> Self {
         let url = cluster.server.url();
         let runtime = &RUNTIME;
-        let (jetstream, root) = runtime.block_on(async {
+        let (jetstream, client) = runtime.block_on(async {
             let servers: Vec<ServerAddr> = url.split(',').map(|url| url.parse().unwrap()).collect();
             let jetstream = jetstream::new(async_nats::connect(servers).await.unwrap());
-            (jetstream, Root::connect(&url.as_str().into(), "bench").await.unwrap())
+            (jetstream, Client::connect(&url.as_str().into(), "bench").await.unwrap())
         });
-        Self { cluster, jetstream, root, runtime }
+        Self { cluster, jetstream, client, runtime }
     }
 
     /// The processes of the servers.

@@ -3,16 +3,16 @@
 use ciborium::Value;
 use ciborium::cbor;
 use serde_json::json;
-use support::{Client, Cluster, Message, eventually, json_lines, probe_chain, with_table};
+use support::{Cluster, Message, NatsClient, eventually, json_lines, probe_chain, with_table};
 
 /// A chain that passes everything on, deployed, and a client that knows nothing of pcluster.
-fn passing_on(cluster: &Cluster, input: &str) -> Client {
+fn passing_on(cluster: &Cluster, input: &str) -> NatsClient {
     cluster.deploy(&with_table(input, &probe_chain("any", &["first", "second"], "task = \"echo\"")));
-    Client::connect(cluster)
+    NatsClient::connect(cluster)
 }
 
 /// Waits until the chain has nothing left, and gives its results in a fixed order.
-fn results(client: &Client, number: usize) -> Vec<Message> {
+fn results(client: &NatsClient, number: usize) -> Vec<Message> {
     let mut results = client.items("PCLUSTER_any_OUT", number);
     eventually("the chain is empty", || (client.count("PCLUSTER_any") == 0).then_some(()));
     assert_eq!(client.items_now("PCLUSTER_any_OUT"), number);
@@ -148,7 +148,7 @@ fn an_undecodable_message_is_a_dead_letter_and_the_chain_goes_on() {
 #[test]
 fn nothing_but_results_is_read_as_a_result() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chain = probe_chain("noted", &["obey"], "retry = { attempts = 2, backoff = [\"10ms\"] }");
     cluster.deploy(&chain);
     let _node = cluster.node("a");

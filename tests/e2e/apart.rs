@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
-use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence};
+use support::{
+    Cluster, NatsClient, Process, eventually, json_lines, lines, numbers, probe_chain, recovering, sequence,
+};
 
 /// An order to `obey` that does not end in the time of a test.
 const ENDLESS: &str = "sleep 600000";
@@ -73,7 +75,7 @@ fn a_stopped_node_loses_nothing_and_repeats_nothing() {
 #[test]
 fn a_node_added_midway_does_what_the_first_has_no_turn_for() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("added", &["obey"], "concurrency = 2"));
     let _first = cluster.node("first");
     for _ in 0..2 {
@@ -184,7 +186,7 @@ fn a_node_added_after_quick_items_takes_its_share_of_slow_ones() {
 fn nodes_share_the_items_of_one_message() {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chains = ["held", "frame"].map(|name| {
         cluster.deploy(&probe_chain(name, &["obey"], "concurrency = 8"));
         name
@@ -248,7 +250,7 @@ fn an_item_runs_once_however_long_it_takes_and_again_elsewhere_when_its_node_is_
 fn nodes_stopped_under_load_end_in_time_and_nothing_is_done_twice() {
     const GRACE: [&str; 2] = ["--grace", "50ms"];
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // A queue that is full most of the time, in front of a last stage that is slow.
     let rest = "config = { times = 2, millis = 15 }\nconcurrency = 4\nretry = { attempts = 1 }";
     let manifest = probe_chain("load", &["echo", "repeat", "sleep"], rest);
@@ -288,7 +290,7 @@ fn made(cluster: &Cluster, chain: &str) -> BTreeMap<String, usize> {
 #[test]
 fn few_heavy_items_of_one_message_take_every_turn_of_idle_nodes() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let nodes = [cluster.node("a"), cluster.node("b")];
     for (name, items, concurrency) in [("two", 2, 1), ("eight", 8, 4), ("thirty", 30, 4)] {
         cluster.deploy(&probe_chain(name, &["obey"], &format!("concurrency = {concurrency}")));
@@ -325,7 +327,7 @@ fn messages_of_quick_items_are_cut_for_what_ran_and_no_more() {
     const PIECES: u64 = 64;
     const TURNS: u64 = 2;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("quick", &["echo"], &format!("concurrency = {TURNS}")));
     let _node = cluster.node("a");
     let started = Instant::now();

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use support::{
-    Client, Cluster, Process, Proxy, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
+    Cluster, NatsClient, Process, Proxy, assert_refused, eventually, json_lines, lines, numbers, probe_chain,
+    with_table,
 };
 
 const LOST: &str = "lost the connection to NATS";
@@ -29,7 +30,7 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
     cluster.deploy(&probe_chain("talk", &["print"], ""));
     cluster.file("numbers.ndjson", lines(0..ITEMS));
     let mut feed = cluster.spawn(&["feed", "back", "-f", "numbers.ndjson", "--pack-items", "2"]);
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     eventually("the queue is full", || (client.count("PCLUSTER_back") == 300).then_some(()));
     let mut wait = cluster.spawn(&["wait", "back"]);
     wait.said("no node serves back");
@@ -67,7 +68,7 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
 #[test]
 fn what_a_node_stores_that_was_cut_off_comes_once_even_if_the_server_has_forgotten_the_first() {
     let mut cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table(
         "[queue]\nack_wait = \"2s\"",
         &probe_chain("late", &["sleep", "echo"], "config = { millis = 1500 }"),
@@ -98,7 +99,7 @@ fn what_a_node_stores_that_was_cut_off_comes_once_even_if_the_server_has_forgott
 #[test]
 fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
     let mut cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("quick", &["print"], ""));
     cluster.deploy(&probe_chain("long", &["sleep"], "config = { millis = 200_000 }\nconcurrency = 2"));
     cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain("full", &["echo"], "")));
@@ -140,7 +141,7 @@ fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
 #[test]
 fn a_server_that_does_not_answer_keeps_no_command_from_ending() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     for (name, task) in [("told", "fatal"), ("left", "fatal"), ("quick", "echo")] {
         cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain(name, &[task], "")));
     }
@@ -230,7 +231,7 @@ fn what_was_acknowledged_before_the_server_lost_its_removal_is_removed() {
     cluster.ok(&["feed", "orphans", "--pack-items", "1", "0", "1", "2", "3", "4"]);
     // As a server does that is killed after it has written the acknowledgements of the first three and before it has written
     // that they are gone: for a work queue, setting the consumer to a later place removes nothing.
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     client.with(async |jetstream| {
         let api = "CONSUMER.RESET.PCLUSTER_orphans.r1_echo".to_owned();
         let answer: serde_json::Value = jetstream.request(api, &serde_json::json!({ "seq": 4 })).await.unwrap();

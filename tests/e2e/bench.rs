@@ -1,7 +1,7 @@
 //! `bench`: it counts what comes of its own items, and leaves nothing of it behind.
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, Run, assert_refused, eventually, lines, numbers, probe_chain, with_table};
+use support::{Cluster, NatsClient, Run, assert_refused, eventually, lines, numbers, probe_chain, with_table};
 
 /// What a run with `--json` has printed.
 #[track_caller]
@@ -17,7 +17,7 @@ fn counts(report: &Value) -> [u64; 5] {
 #[test]
 fn a_run_counts_its_results_and_leaves_only_those_of_others() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("echo", &["echo"], ""));
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "echo", "--pack-items", "1"], lines(0..3)).succeeded();
@@ -77,7 +77,7 @@ fn items_of_a_file_are_fed_in_turn_and_results_are_kept_if_asked_for() {
 #[test]
 fn a_chain_may_drop_items_and_make_many_of_one() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("many", &["drop_odd", "repeat"], "config = { times = 3 }"));
     let _nodes = [cluster.node("a"), cluster.node("b")];
     let run = cluster.run(&["bench", "many", "1", "2", "3", "4", "6", "-n", "500", "--pack-items", "10", "--json"]);
@@ -135,7 +135,7 @@ fn with_a_rate_items_are_fed_one_by_one_and_not_too_early() {
 #[test]
 fn runs_at_the_same_time_count_only_their_own() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("echo", &["echo"], ""));
     let _node = cluster.node("a");
     let mut runs = [300, 400].map(|number: u64| {
@@ -153,7 +153,7 @@ fn runs_at_the_same_time_count_only_their_own() {
 #[test]
 fn a_run_says_at_once_what_is_in_its_way_and_begins_when_a_node_is_there() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("unserved", &["echo"], ""));
     cluster.ok(&["feed", "unserved", "1"]);
     let run = cluster.run(&["bench", "unserved", "-t", "300ms"]);
@@ -188,7 +188,7 @@ fn a_run_gives_up_after_its_timeout_and_says_what_it_has_seen() {
 #[test]
 fn an_interrupted_run_measures_what_it_has_fed() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table("[queue]\nlimit = 20", &probe_chain("slow", &["sleep"], "config = { millis = 5 }")));
     let _node = cluster.node("a");
     let mut bench = cluster.spawn(&["bench", "slow", "-n", "1000000", "--pack-items", "1", "--json"]);
@@ -205,7 +205,7 @@ fn an_interrupted_run_measures_what_it_has_fed() {
 #[test]
 fn a_run_that_cannot_be_is_refused_before_anything_is_fed() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("echo", &["echo"], ""));
     cluster.file("empty.json", "[]");
     cluster.file("long.txt", "short\n".to_owned() + &"x".repeat(2_000_000));

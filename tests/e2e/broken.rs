@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use serde_json::Value;
-use support::{Client, Cluster, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
+use support::{Cluster, NatsClient, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
 
 /// The five seconds that an answer may take, and what a slow machine adds.
 const IN_TIME: Duration = Duration::from_secs(10);
@@ -14,12 +14,12 @@ const IN_TIME: Duration = Duration::from_secs(10);
 const HINT: &str = "`pcluster start broken` makes it anew";
 
 /// A cluster with two chains, of which one is about to be broken, and a node.
-fn two_chains() -> (Cluster, Client, Process) {
+fn two_chains() -> (Cluster, NatsClient, Process) {
     let cluster = Cluster::start();
     for name in ["sound", "broken"] {
         cluster.deploy(&probe_chain(name, &["echo"], ""));
     }
-    let (client, node) = (Client::connect(&cluster), cluster.node("a"));
+    let (client, node) = (NatsClient::connect(&cluster), cluster.node("a"));
     (cluster, client, node)
 }
 
@@ -179,7 +179,7 @@ const CONSUMERS: [&str; 6] =
 #[test]
 fn consumers_that_are_gone_are_made_again_and_what_is_in_hand_is_not_lost() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("broken", &["sleep", "echo"], "config = { millis = 400 }\nconcurrency = 4"));
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "broken"], lines(0..24)).succeeded();
@@ -204,7 +204,7 @@ fn consumers_that_are_gone_are_made_again_and_what_is_in_hand_is_not_lost() {
 fn an_entry_that_was_damaged_is_served_again_when_it_is_mended() {
     for key in ["broken", "broken.r1"] {
         let cluster = Cluster::start();
-        let client = Client::connect(&cluster);
+        let client = NatsClient::connect(&cluster);
         for name in ["sound", "broken"] {
             cluster.deploy(&probe_chain(name, &["echo"], ""));
         }
@@ -242,7 +242,7 @@ fn a_plugin_that_was_damaged_is_stored_again_by_deploying_the_same() {
         ("all", "it is not stored"),
     ] {
         let cluster = Cluster::start();
-        let client = Client::connect(&cluster);
+        let client = NatsClient::connect(&cluster);
         cluster.file("plain.wasm", plain());
         let manifest = "name = \"broken\"\nversion = \"1.0\"\n[[stage]]\nname = \"plain\"\nplugin = \"plain.wasm\"\n";
         cluster.deploy(manifest);

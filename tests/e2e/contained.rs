@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-use support::{Client, Cluster, json_lines, lines, numbers, probe_chain, repository};
+use support::{Cluster, NatsClient, json_lines, lines, numbers, probe_chain, repository};
 
 #[test]
 fn a_task_reaches_no_file_no_network_no_program_and_no_thread() {
@@ -22,7 +22,7 @@ fn a_task_reaches_no_file_no_network_no_program_and_no_thread() {
 #[test]
 fn tasks_that_mean_harm_end_as_dead_letters_while_a_node_serves_the_others() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.file("hostile.wasm", wat::parse_file(repository().join("tests/e2e/plugins/hostile.wat")).unwrap());
     let cases = [
         ("overflow", "trap", "call stack exhausted"),

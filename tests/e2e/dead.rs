@@ -1,13 +1,13 @@
 //! Dead letters: found, shown, dropped, pulled along with results, and noticed by who waits. `retry.rs` puts them back.
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table};
+use support::{Cluster, NatsClient, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table};
 
 /// A cluster whose chain `mixed` has four dead letters: the text `x` that is no number, a payload that is no JSON, and 2 and 4
 /// that made a task panic. 3 was dropped by a task.
-fn mixed() -> (Cluster, Client) {
+fn mixed() -> (Cluster, NatsClient) {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let manifest = probe_chain("mixed", &["drop_odd", "trap"], "retry = { attempts = 2, backoff = [\"10ms\"] }");
     cluster.deploy(&with_table("[input]\nformat = \"json\"", &manifest));
     let mut node = cluster.node("a");
@@ -121,7 +121,7 @@ fn show_tells_all_that_is_known_of_a_letter() {
 #[test]
 fn show_has_what_the_stage_logged_about_the_item() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("talking", &["print"], ""));
     cluster.ok(&["feed", "talking", "--id", "a", "1", "2"]);
     let mut node = cluster.node_with("a", &["--until-empty"]);
@@ -141,7 +141,7 @@ fn show_has_what_the_stage_logged_about_the_item() {
 #[test]
 fn of_items_that_travelled_together_each_has_its_own_lines_and_keeps_its_id_when_it_is_retried() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let orders = ["echo 1 a", "fatal 1 b", "echo 1 c", "fatal 1 d"];
     for (chain, stages) in [("first", &["obey"][..]), ("second", &["echo", "obey"])] {
         cluster.deploy(&probe_chain(chain, stages, ""));

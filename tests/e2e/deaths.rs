@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ciborium::Value;
 use serde_json::json;
-use support::{Client, Cluster, Process, eventually, probe_chain, recovering, sequence};
+use support::{Cluster, NatsClient, Process, eventually, probe_chain, recovering, sequence};
 
 /// Attempts enough for all that dies here.
 const PATIENT: &str = "retry = { attempts = 20, backoff = [\"10ms\"] }";
@@ -76,7 +76,7 @@ fn expected(cases: &[Case]) -> (BTreeMap<String, usize>, BTreeMap<String, usize>
 }
 
 /// How often each text is among the items of a stream; what makes some of them long is left out.
-fn counted(client: &Client, stream: &str) -> BTreeMap<String, usize> {
+fn counted(client: &NatsClient, stream: &str) -> BTreeMap<String, usize> {
     let mut counted = BTreeMap::new();
     for message in client.all_items(stream) {
         let Value::Text(text) = message.item() else { panic!("no text: {:?}", message.payload) };
@@ -89,7 +89,7 @@ fn counted(client: &Client, stream: &str) -> BTreeMap<String, usize> {
 /// Feeds each case and lets a node die with it, and then another finish all.
 fn die_everywhere(chain: &str, stages: [&str; 2], cases: &[Case]) {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&recovering(&probe_chain(chain, &stages, PATIENT)));
     let before = usize::from(stages[1] == "obey");
     for Case { id, items, point, times } in cases {
@@ -120,7 +120,7 @@ fn wherever_a_node_dies_in_the_last_stage_every_item_comes_out_once() {
 #[test]
 fn a_node_that_dies_while_it_gives_its_items_back_loses_none() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     for chain in ["given", "dropped"] {
         let stages = if chain == "given" { &["obey", "echo"][..] } else { &["echo", "obey"] };
         cluster.deploy(&recovering(&probe_chain(chain, stages, "concurrency = 40")));
@@ -148,7 +148,7 @@ fn a_node_that_dies_while_it_gives_its_items_back_loses_none() {
 
 /// Asserts that each item from 0 on has left all outputs of one execution of `draw`, or one dead letter.
 #[track_caller]
-pub fn assert_drawn_once(client: &Client, chain: &str, items: u64) {
+pub fn assert_drawn_once(client: &NatsClient, chain: &str, items: u64) {
     let mut outcomes: BTreeMap<u64, Vec<String>> = (0..items).map(|item| (item, Vec::new())).collect();
     let mut numbers: BTreeMap<(u64, String), Vec<u64>> = BTreeMap::new();
     let mut of = BTreeMap::new();
@@ -176,7 +176,7 @@ fn an_item_whose_task_leaves_all_to_chance_leaves_what_one_execution_gave() {
     const CHANCES: &str = "config = { fail = 20, fatal = 10, outputs = 4 }\n\
         retry = { attempts = 30, backoff = [\"10ms\"] }";
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chains = [("early", ["draw", "echo"]), ("late", ["echo", "draw"])];
     for (chain, stages) in chains {
         cluster.deploy(&recovering(&probe_chain(chain, &stages, CHANCES)));

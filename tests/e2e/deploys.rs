@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use support::{Client, Cluster, Nats, Process, Server, assert_refused, eventually, lines, plugin, with_table};
+use support::{Cluster, Nats, NatsClient, Process, Server, assert_refused, eventually, lines, plugin, with_table};
 
 /// A chain with one stage that gives what it gets; `rest` is added to the stage.
 pub fn chain(name: &str, version: &str, tables: &str, rest: &str) -> String {
@@ -15,19 +15,19 @@ pub fn chain(name: &str, version: &str, tables: &str, rest: &str) -> String {
     with_table(tables, &format!("name = \"{name}\"\nversion = \"{version}\"\n{stage}"))
 }
 
-pub fn config(client: &Client, stream: &str) -> Config {
+pub fn config(client: &NatsClient, stream: &str) -> Config {
     client.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().config.clone())
 }
 
 /// The names of all streams, sorted.
-pub fn streams(client: &Client) -> Vec<String> {
+pub fn streams(client: &NatsClient) -> Vec<String> {
     let mut names: Vec<String> = client.with(async |jetstream| jetstream.stream_names().try_collect().await.unwrap());
     names.sort();
     names
 }
 
 /// The entries of the registry about a chain, but for what removed ones leave.
-pub fn entries(client: &Client, chain: &str) -> BTreeMap<String, Value> {
+pub fn entries(client: &NatsClient, chain: &str) -> BTreeMap<String, Value> {
     let keys = client.with(async |jetstream| {
         let Ok(store) = jetstream.get_key_value("pcluster_chains").await else { return BTreeMap::new() };
         let keys: Vec<String> = store.keys().await.unwrap().try_collect().await.unwrap();
@@ -50,7 +50,7 @@ struct Picture {
     consumers: Vec<String>,
 }
 
-fn picture(client: &Client, chain: &str) -> Picture {
+fn picture(client: &NatsClient, chain: &str) -> Picture {
     let all = streams(client);
     let own: Vec<&String> = all.iter().filter(|name| name.starts_with(&format!("PCLUSTER_{chain}"))).collect();
     let settings = own.iter().map(|name| {
@@ -71,7 +71,7 @@ fn picture(client: &Client, chain: &str) -> Picture {
 #[test]
 fn a_deploy_deletes_nothing_and_forgets_nothing_and_narrows_later() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let wide = "[queue]\nlimit = 1000\nack_wait = \"1s\"\n[results]\nmax_age = \"1h\"\n";
     let narrow = "[queue]\nlimit = 3\nack_wait = \"1s\"\nduplicate_window = \"12s\"\n\
                   [results]\nmax_age = \"2m\"\nmax_bytes = \"1MiB\"\n";
@@ -114,7 +114,7 @@ fn a_deploy_deletes_nothing_and_forgets_nothing_and_narrows_later() {
 #[test]
 fn results_of_a_chain_that_is_not_known_are_not_removed_unasked() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("left", "1.0", "", ""));
     let node = cluster.node("a");
     let long = "x".repeat(60_000);
@@ -183,7 +183,7 @@ fn a_deploy_that_the_server_refuses_changes_nothing() {
         ),
     ] {
         let cluster = Cluster::with_server(Server::with_configuration(&server));
-        let client = Client::connect(&cluster);
+        let client = NatsClient::connect(&cluster);
         // A chain that was never there.
         cluster.file("new.toml", chain("new", "1.0", tables, &rest));
         cluster.run(&["deploy", "new.toml"]).failed(1, says);
@@ -210,7 +210,7 @@ fn a_deploy_that_the_server_refuses_changes_nothing() {
 #[test]
 fn an_intake_that_belongs_to_another_stream_is_refused_and_nothing_changes() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let subjects = vec!["pcluster.taken.in".to_owned()];
     let other = Config { name: "OTHER".to_owned(), subjects, ..Config::default() };
     client.with(async |jetstream| jetstream.create_stream(other.clone()).await.map(drop).unwrap());
@@ -225,7 +225,7 @@ fn an_intake_that_belongs_to_another_stream_is_refused_and_nothing_changes() {
 
 /// How often the work stream of a chain takes what is published once to each of its subjects. Nothing is stored: the server answers
 /// for each time that it does not know what it is asked for.
-fn times_taken(client: &Client, chain: &str) -> BTreeMap<String, usize> {
+fn times_taken(client: &NatsClient, chain: &str) -> BTreeMap<String, usize> {
     client.with(async |jetstream| {
         let stream = jetstream.get_stream(format!("PCLUSTER_{chain}")).await.unwrap();
         let (client, mut taken) = (jetstream.client(), BTreeMap::new());
@@ -254,7 +254,7 @@ fn times_taken(client: &Client, chain: &str) -> BTreeMap<String, usize> {
 #[test]
 fn of_those_who_deploy_one_version_at_once_exactly_one_succeeds() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let _node = cluster.node("a");
     let deploy_all = |manifests: Vec<String>| -> Vec<(Option<i32>, String)> {
         let racing: Vec<Process> = manifests
@@ -310,7 +310,7 @@ fn of_those_who_deploy_one_version_at_once_exactly_one_succeeds() {
 #[test]
 fn wherever_a_deployer_dies_the_chain_goes_on_and_the_next_deploy_succeeds() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let _node = cluster.node("a");
     cluster.deploy(&chain("old", "1.0", "", ""));
     let steps = ["reserved", "entered", "widened", "consumers", "stored", "swapped", "moved"];
@@ -350,7 +350,7 @@ fn wherever_a_deployer_dies_the_chain_goes_on_and_the_next_deploy_succeeds() {
 #[test]
 fn a_version_is_deployed_even_if_the_answer_that_says_so_is_lost() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let _node = cluster.node("a");
     cluster.deploy(&chain("old", "1.0", "", ""));
     for (name, said) in [("old", "old 2.0 deployed as r2, after 1.0 (r1)"), ("new", "new 2.0 deployed as r1")] {
@@ -372,7 +372,7 @@ fn a_version_is_deployed_even_if_the_answer_that_says_so_is_lost() {
 #[test]
 fn a_deployer_that_was_taken_for_dead_begins_again() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let proxy = support::Proxy::to(&cluster.server.url());
     cluster.deploy(&chain("slow", "1.0", "", ""));
     let file = cluster.file("slow.toml", chain("slow", "1.1", "", "concurrency = 2"));

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Client, Cluster, Run, Server, plugin, probe_chain, repository, sequence};
+use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
 const PAGES: [&str; 5] = ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md"];
 
@@ -342,7 +342,7 @@ fn the_permissions_of_the_page_are_enough_for_each_user() {
     cluster.server.url = as_user("node");
     let mut node = cluster.node("a");
     cluster.server.url = as_user("app");
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     client.publish("pcluster.greetings.in", &[], sequence(["fatal", "flaky 1", "echo 2"])).unwrap();
     cluster.server.url = as_user("feeder");
     cluster.ok(&["feed", "greetings", "\"echo 1\""]);

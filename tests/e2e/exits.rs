@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Client, Cluster, Process, Run, eventually, lines, probe_chain, with_table};
+use support::{Cluster, NatsClient, Process, Run, eventually, lines, probe_chain, with_table};
 
 /// Signals by name, with the status of a command that each interrupts.
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
@@ -231,7 +231,7 @@ fn each_other_ending_has_its_status() {
 #[test]
 fn an_interrupted_retry_leaves_no_letter_both_retried_and_kept() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain("many", &["fatal"], "")));
     let mut node = cluster.node("a");
     cluster.run_with_input(&["feed", "many", "--pack-items", "1"], lines(0..30)).succeeded();

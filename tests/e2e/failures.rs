@@ -12,7 +12,7 @@ use pcluster::engine::{Engine, EngineSettings};
 use pcluster::frame::format::to_cbor;
 use pcluster::name::Digest;
 use serde_json::json;
-use support::{Client, Cluster, json_lines, numbers, plugin, probe_chain, sequence};
+use support::{Cluster, NatsClient, json_lines, numbers, plugin, probe_chain, sequence};
 
 /// A chain of one stage, which runs this task of the probe plugin.
 fn chain(name: &str, task: &str, rest: &str) -> String {
@@ -28,7 +28,7 @@ const TWICE: &str = "retry = { attempts = 2, backoff = [\"10ms\"] }\n";
 #[test]
 fn what_fails_for_good_is_a_dead_letter_with_its_reason_and_its_payload() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let cases = [
         // The task, its limits, the attempts made, the kind of failure, and what the reason says.
         ("fail", "", "2", "error", "this task always fails"),
@@ -103,7 +103,7 @@ fn a_flaky_item_succeeds_on_the_attempt_it_should_and_not_before_its_back_off() 
 #[test]
 fn an_item_that_needs_more_attempts_than_it_has_is_a_dead_letter() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("flaky", "flaky", &format!("config = {{ failures = 2 }}\n{TWICE}")));
     let _node = cluster.node("a");
     cluster.ok(&["feed", "flaky", "7"]);
@@ -114,7 +114,7 @@ fn an_item_that_needs_more_attempts_than_it_has_is_a_dead_letter() {
 #[test]
 fn a_failing_item_of_a_frame_does_not_repeat_its_neighbours() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // The text is no number: its task cannot read it. The neighbours are done with at the first attempt.
     cluster.deploy(&chain("frame", "drop_odd", TWICE));
     let _node = cluster.node("a");
@@ -133,7 +133,7 @@ fn a_failing_item_of_a_frame_does_not_repeat_its_neighbours() {
 #[test]
 fn each_item_of_a_frame_that_fails_is_tried_again_by_itself() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let retry = "config = { failures = 2 }\nretry = { attempts = 3, backoff = [\"10ms\"] }";
     cluster.deploy(&chain("frame", "flaky", retry));
     let _node = cluster.node("a");
@@ -182,7 +182,7 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
 #[test]
 fn no_two_items_of_a_stage_have_the_same_id_whichever_of_their_message_failed_before() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "retry = { attempts = 5, backoff = [\"10ms\"] }";
     cluster.deploy(&probe_chain("ids", &["obey", "context"], rest));
     let _node = cluster.node("a");

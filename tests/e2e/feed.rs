@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, with_table};
+use support::{Cluster, NatsClient, Process, eventually, json_lines, lines, numbers, probe_chain, with_table};
 
 /// A cluster with a chain `fed` that passes everything on.
 fn passing_on() -> Cluster {
@@ -78,7 +78,7 @@ fn an_id_makes_feeding_idempotent() {
 #[test]
 fn many_items_are_fed_with_a_summary() {
     let cluster = passing_on();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let fed = cluster.run_with_input(&["feed", "fed"], lines(0..10_000));
     assert!(fed.stderr.starts_with("fed 10000 items in ") && fed.stderr.ends_with(" s\n"), "{}", fed.stderr);
     assert_eq!((fed.code, fed.stdout.as_str()), (Some(0), ""));
@@ -88,7 +88,7 @@ fn many_items_are_fed_with_a_summary() {
 #[test]
 fn items_are_packed_as_the_flags_say_and_each_keeps_an_id_of_its_own() {
     let cluster = passing_on();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let ten = lines(10..20);
     let packed = |more: &[&str], messages: u64| {
         let before = client.count("PCLUSTER_fed");
@@ -122,7 +122,7 @@ fn an_item_waits_no_longer_for_others_than_it_is_told() {
 #[test]
 fn a_full_queue_slows_feeding_down_and_loses_nothing() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let stages = probe_chain("fed", &["first", "second"], "task = \"sleep\"\nconfig = { millis = 4 }\nconcurrency = 4");
     cluster.deploy(&with_table("[queue]\nlimit = 50", &stages));
     cluster.file("numbers.ndjson", lines(0..600));
@@ -142,7 +142,7 @@ fn a_full_queue_slows_feeding_down_and_loses_nothing() {
 #[test]
 fn interrupted_feeding_says_how_many_items_the_chain_has() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table("[queue]\nlimit = 50", &probe_chain("fed", &["echo"], "")));
     cluster.file("numbers.ndjson", lines(0..5_000));
     let mut feed = cluster.spawn(&["feed", "fed", "-f", "numbers.ndjson", "--pack-items", "1"]);
@@ -157,7 +157,7 @@ fn interrupted_feeding_says_how_many_items_the_chain_has() {
 #[test]
 fn what_is_sent_again_because_no_answer_came_is_no_duplicate() {
     let cluster = passing_on();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let feeds: Vec<_> = [&["feed", "fed", "--pack-items", "1"][..], &["feed", "fed", "--id", "own"]]
         .iter()
         .map(|arguments| Process::start_fed(cluster.command(&[arguments, &["--json"][..]].concat())))

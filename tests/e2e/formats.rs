@@ -4,7 +4,9 @@ use std::io::Write;
 
 use ciborium::Value;
 use serde_json::json;
-use support::{Client, Cluster, Message, Process, Run, Server, assert_refused, eventually, json_lines, probe_chain};
+use support::{
+    Cluster, Message, NatsClient, Process, Run, Server, assert_refused, eventually, json_lines, probe_chain,
+};
 
 /// Runs `pcluster feed x --dry-run` where there is no server, with a file or standard input.
 fn dry_run(cluster: &Cluster, more: &[&str], input: &[u8]) -> Run {
@@ -91,7 +93,7 @@ fn what_breaks_the_rules_of_its_format_is_refused_with_its_place_and_never_taken
 fn an_item_is_fed_as_soon_as_it_is_complete() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("slow", &["echo"], ""));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let mut items = 0;
     for parts in [&["{\"a\":1}\n", "{\n \"b\":", "2}\n"][..], &["one\n", "tw", "o\n"], &["1\n", "[2", ",3]\n"]] {
         let (mut feed, mut stdin) = Process::start_fed(cluster.command(&["feed", "slow"]));
@@ -117,7 +119,7 @@ fn an_item_is_fed_as_soon_as_it_is_complete() {
 fn integers_of_any_size_come_out_as_they_went_in() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("exact", &["echo"], ""));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let _node = cluster.node("a");
     let mut numbers: Vec<String> =
         [64, 127, 128, 200].iter().map(|power| format!("{:.0}", 2_f64.powi(*power))).collect();
@@ -143,7 +145,7 @@ fn integers_of_any_size_come_out_as_they_went_in() {
 fn json_with_a_key_twice_is_a_dead_letter_and_headers_with_several_values_are_lists() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("odd", &["echo"], ""));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let _node = cluster.node("a");
     client.publish("pcluster.odd.in", &[("Content-Type", "application/json")], "{\"a\":1,\"a\":2}").unwrap();
     let letter = &client.messages("PCLUSTER_odd_DEAD", 1)[0];
@@ -188,6 +190,6 @@ fn an_item_without_an_end_is_refused() {
     }
     let _node = cluster.node("a");
     let items: Vec<Value> =
-        Client::connect(&cluster).items("PCLUSTER_endless_OUT", 2).iter().map(Message::item).collect();
+        NatsClient::connect(&cluster).items("PCLUSTER_endless_OUT", 2).iter().map(Message::item).collect();
     assert_eq!(items, [Value::from(1), Value::from(1)], "what came before is fed");
 }

@@ -1,7 +1,7 @@
 //! Inline stages: the same chain with and without them does the same.
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, eventually, json_lines, lines, plugin, sequence};
+use support::{Cluster, NatsClient, eventually, json_lines, lines, plugin, sequence};
 
 /// A chain of stages of the probe plugin, with queues between them or inline.
 fn chain(name: &str, inline: bool, stages: &[(&str, &str)]) -> String {
@@ -32,7 +32,7 @@ fn results(cluster: &Cluster, name: &str) -> Vec<String> {
 #[test]
 fn inline_stages_give_what_stages_with_queues_give() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     both(&cluster, &[("repeat", "config = { times = 3 }"), ("drop_odd", ""), ("echo", "")]);
     let _nodes = [cluster.node("a"), cluster.node("b")];
     for name in ["queued", "inline"] {
@@ -114,7 +114,7 @@ fn what_an_inline_stage_logs_is_its_own() {
 #[test]
 fn items_that_travel_together_give_what_each_gives_by_itself() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // `obey` does what its item says: many outputs, one too large to be beside others, none, or a failure.
     let orders: Vec<String> = (0..40)
         .map(|number| match number % 8 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, json_lines, lines, numbers, probe_chain, sequence};
+use support::{Cluster, NatsClient, json_lines, lines, numbers, probe_chain, sequence};
 
 /// Runs no two items at once, so that no two instances are needed.
 const ONE_BY_ONE: &str = "concurrency = 1\nretry = { attempts = 1 }\n";
@@ -44,7 +44,7 @@ fn the_instance_of_a_worker_handles_no_more_items_than_it_may() {
 #[test]
 fn the_instances_of_a_frame_handle_no_item_of_another() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     for (chain, isolation, most) in [("frame", "frame", 20), ("worker", "worker", 40)] {
         let rest = format!("{ONE_BY_ONE}isolation = \"{isolation}\"");
         cluster.deploy(&probe_chain(chain, &["remember"], &rest));

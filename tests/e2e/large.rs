@@ -1,7 +1,7 @@
 //! Items that leave the headers too little room: whatever becomes of them, none is lost, and the reason is the true one.
 
 use serde_json::Value;
-use support::{Client, Cluster, RawClient, Server, eventually, json_lines, probe_chain};
+use support::{Cluster, NatsClient, RawClient, Server, eventually, json_lines, probe_chain};
 
 /// The server's `max_payload`.
 const MAX: usize = 64 << 10;
@@ -32,7 +32,7 @@ fn rooms(letters: &[Value]) -> Vec<usize> {
 #[test]
 fn an_item_of_any_size_that_the_server_takes_is_a_result_or_a_letter_with_the_item_and_the_reason() {
     let cluster = Cluster::with_server(Server::start(&format!("max_payload: {MAX}")));
-    let (client, mut raw) = (Client::connect(&cluster), RawClient::connect(&cluster));
+    let (client, mut raw) = (NatsClient::connect(&cluster), RawClient::connect(&cluster));
     let chains = [("good", "echo"), ("bad", "fail"), ("trapped", "trap"), ("unread", "echo")];
     for (chain, task) in chains {
         cluster.deploy(&probe_chain(chain, &[task], RETRIED));

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::task::Poll;
 use std::time::Duration;
 
-use pcluster::root::feed::Packing;
-use pcluster::root::{Feeder, Item, Root};
-use support::{Client, Cluster, Run, numbers, probe_chain, with_table};
+use pcluster::client::feed::Packing;
+use pcluster::client::{Client, Feeder, Item};
+use support::{Cluster, NatsClient, Run, numbers, probe_chain, with_table};
 
 /// An example of the package, which `cargo test` builds next to the program.
 fn example(name: &str) -> PathBuf {
@@ -76,11 +76,11 @@ fn feeding_that_is_dropped_in_the_middle_loses_nothing_and_ends() {
     let cluster = Cluster::start();
     // With a full queue, what is fed waits at each point where it can.
     cluster.deploy(&with_table("[queue]\nlimit = 30", &probe_chain("dropped", &["echo"], "")));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let mut node = None;
     let fed = client.with(async |_| {
-        let root = Root::connect(&cluster.server.url.as_str().into(), "dropping").await.unwrap();
-        let mut feeder = root.feeder(&"dropped".parse().unwrap()).await.unwrap();
+        let client = Client::connect(&cluster.server.url.as_str().into(), "dropping").await.unwrap();
+        let mut feeder = client.feeder(&"dropped".parse().unwrap()).await.unwrap();
         assert!(feeder.feed(Item::of(&1).unwrap().with_id("pcluster.1.9.0")).await.is_err());
         // The queue and what is on its way have room for 542 messages; what is behind them waits for a node.
         let packing = Packing { items: 3, wait: Duration::from_millis(2), ..Packing::default() };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::{Client, Cluster, eventually, json_lines, lines, plugin, recovering, sequence};
+use support::{Cluster, NatsClient, eventually, json_lines, lines, plugin, recovering, sequence};
 
 /// A chain whose only stage obeys its items.
 fn chain(name: &str, version: &str, rest: &str) -> String {
@@ -13,7 +13,7 @@ fn chain(name: &str, version: &str, rest: &str) -> String {
 }
 
 /// Messages that nodes hold of the consumers of a stage whose names start like this.
-fn held(client: &Client, chain: &str, consumers: &str) -> usize {
+fn held(client: &NatsClient, chain: &str, consumers: &str) -> usize {
     let names = client.consumers(&format!("PCLUSTER_{chain}"));
     let names: Vec<&String> = names.iter().filter(|name| name.starts_with(consumers)).collect();
     client.with(async |jetstream| {
@@ -29,7 +29,7 @@ fn held(client: &Client, chain: &str, consumers: &str) -> usize {
 #[test]
 fn no_more_runs_at_once_in_the_whole_cluster_than_the_stage_says() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "concurrency = 4\nmax_in_flight = 2\nretry = { attempts = 3, backoff = [\"10ms\"] }";
     cluster.deploy(&chain("narrow", "1.0", rest));
     // Some come from the retry lane, and wait for a place there beside those that were never tried.
@@ -49,7 +49,7 @@ fn no_more_runs_at_once_in_the_whole_cluster_than_the_stage_says() {
 #[test]
 fn items_that_wait_for_their_back_off_hold_nobodys_place() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "concurrency = 1\nretry = { attempts = 2, backoff = [\"1h\"] }";
     let items = |orders: &[&str]| sequence(orders.iter().copied());
     for (name, limit) in [("limited", "max_in_flight = 2"), ("open", "")] {
@@ -86,7 +86,7 @@ fn items_that_wait_for_their_back_off_hold_nobodys_place() {
 fn what_is_fed_does_not_wait_for_all_that_has_waited() {
     const WAITED: usize = 100;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("fair", "1.0", "max_in_flight = 1"));
     for number in 0..WAITED {
         let subject = format!("pcluster.fair.parked.1.only.retry-{number}-0");
@@ -105,7 +105,7 @@ fn what_is_fed_does_not_wait_for_all_that_has_waited() {
 #[test]
 fn an_item_waits_for_its_back_off_though_the_node_dies_that_was_to_begin_the_wait() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let last_stored = |stream: String| {
         client.with(async |jetstream| jetstream.get_stream(stream).await.unwrap().cached_info().state.last_timestamp)
     };
@@ -133,7 +133,7 @@ fn an_item_waits_for_its_back_off_though_the_node_dies_that_was_to_begin_the_wai
 #[test]
 fn items_that_have_waited_run_again_once_though_their_nodes_die_meanwhile() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "max_in_flight = 2\nretry = { attempts = 3, backoff = [\"1s\"] }";
     cluster.deploy(&recovering(&chain("again", "1.0", rest)));
     let mut node = cluster.node("a");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ciborium::Value;
-use support::{Client, Cluster, Process, Proxy, json_lines, probe_chain, recovering, sequence};
+use support::{Cluster, NatsClient, Process, Proxy, json_lines, probe_chain, recovering, sequence};
 
 /// Longer than the `ack_wait` of the chains here.
 const CUT: Duration = Duration::from_millis(2_500);
@@ -18,7 +18,7 @@ fn node_by(cluster: &Cluster, way: &Proxy, name: &str, chain: &str) -> Process {
 }
 
 /// The texts of a stream's items, sorted.
-fn texts(client: &Client, stream: &str) -> Vec<String> {
+fn texts(client: &NatsClient, stream: &str) -> Vec<String> {
     let text = |item: Value| item.into_text().unwrap();
     let mut texts: Vec<String> = client.all_items(stream).iter().map(|message| text(message.item())).collect();
     texts.sort();
@@ -28,7 +28,7 @@ fn texts(client: &Client, stream: &str) -> Vec<String> {
 #[test]
 fn a_node_that_is_cut_off_goes_on_and_no_item_ends_or_uses_an_attempt_for_that() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // Another node gets the items meanwhile, or nobody does.
     let chains = [("alone", 1, false), ("alone-3", 3, false), ("beside", 1, true), ("beside-2", 2, true)];
     let way = Proxy::to(&cluster.server.url);
@@ -71,7 +71,7 @@ fn a_node_that_is_cut_off_goes_on_and_no_item_ends_or_uses_an_attempt_for_that()
 #[test]
 fn an_item_on_which_the_nodes_own_code_panics_is_a_dead_letter_and_the_node_goes_on() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "retry = { attempts = 2, backoff = [\"10ms\"] }";
     cluster.deploy(&recovering(&probe_chain("panics", &["echo"], rest)));
     let mut node = cluster.node_with("a", &["--die-at", "panic-ran@bad"]);

@@ -1,6 +1,8 @@
 //! The memory that a node takes: one budget for all chains.
 
-use support::{Client, Cluster, Process, Run, eventually, lines, numbers, plugin, probe_chain, sequence, with_table};
+use support::{
+    Cluster, NatsClient, Process, Run, eventually, lines, numbers, plugin, probe_chain, sequence, with_table,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -17,7 +19,7 @@ fn many_chains_with_large_items_stay_within_the_budget_of_their_node() {
     const ITEMS: usize = 16;
     const BUDGET: u64 = 128;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chains: Vec<String> = (0..CHAINS).map(|number| format!("c{number}")).collect();
     let item = format!("\"{}\"", "x".repeat(512 << 10));
     for chain in &chains {
@@ -55,7 +57,7 @@ fn large_messages_behind_many_small_ones_stay_within_the_budget() {
     const LARGE: usize = 250;
     const BUDGET: u64 = 96;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("mixed", &["echo"], ""));
     let large = format!("\"{}\"", "x".repeat(512 << 10));
     for item in std::iter::repeat_n("1", SMALL).chain(std::iter::repeat_n(large.as_str(), LARGE)).chain(["2"]) {
@@ -76,7 +78,7 @@ fn generators_that_wait_for_full_queues_stay_within_the_budget_and_all_go_on() {
     const OUTPUTS: usize = 66;
     const BUDGET: u64 = 128;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chains: Vec<String> = (0..CHAINS).map(|number| format!("c{number}")).collect();
     let narrow = format!("[[stage]]\nname = \"narrow\"\nplugin = \"{}\"\ntask = \"env\"\n", plugin("probe"));
     for chain in &chains {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, Process, eventually, json_lines, lines, numbers, probe_chain, repository, with_table};
+use support::{
+    Cluster, NatsClient, Process, eventually, json_lines, lines, numbers, probe_chain, repository, with_table,
+};
 
 /// What `pcluster nodes` shows of a node.
 fn node(cluster: &Cluster, name: &str) -> Option<Value> {
@@ -77,7 +79,7 @@ fn a_second_signal_ends_a_node_at_once_and_its_item_is_not_lost() {
 #[test]
 fn a_node_until_empty_ends_when_the_chains_are_empty() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("empty", &["repeat", "sleep"], "config = { times = 3, millis = 20 }"));
     cluster.run_with_input(&["feed", "empty"], lines(0..50)).succeeded();
     let mut node = cluster.node_with("a", &["--until-empty"]);
@@ -108,7 +110,7 @@ fn a_node_limited_to_a_chain_leaves_the_others_alone() {
 #[test]
 fn a_plugin_that_is_gone_is_reported_and_the_other_chains_are_served() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.file("plain.wasm", wat::parse_file(repository().join("tests/e2e/plugins/plain.wat")).unwrap());
     let manifest = "name = \"broken\"\nversion = \"1.0\"\n[[stage]]\nname = \"plain\"\nplugin = \"plain.wasm\"\n";
     let file = cluster.file("broken.toml", manifest);
@@ -145,7 +147,7 @@ fn a_plugin_that_is_gone_is_reported_and_the_other_chains_are_served() {
 #[test]
 fn an_entry_that_cannot_be_read_is_reported_and_the_other_chains_are_served() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     for name in ["broken", "sound"] {
         cluster.deploy(&probe_chain(name, &["echo"], ""));
     }

@@ -2,7 +2,7 @@
 //! letter, and neither the node nor another chain suffers.
 
 use serde_json::Value;
-use support::{Client, Cluster, Process, RawClient, eventually, json_lines, lines, probe_chain, with_table};
+use support::{Cluster, NatsClient, Process, RawClient, eventually, json_lines, lines, probe_chain, with_table};
 
 /// Blocks that end the library's connection, drop it, or look like what the server says itself.
 const ODD: [&[u8]; 22] = [
@@ -80,12 +80,12 @@ fn reported(cluster: &Cluster, chain: &str) -> Value {
     nodes[0]["hops"].as_array().unwrap().iter().find(|hop| hop["chain"] == chain).unwrap().clone()
 }
 
-fn node_and_clients() -> (Cluster, Client, Process) {
+fn node_and_clients() -> (Cluster, NatsClient, Process) {
     let cluster = Cluster::start();
     cluster.deploy(&chain("odd", "2s"));
     // A node of a busy machine that says nothing for this long would have its items run twice.
     cluster.deploy(&chain("sound", "20s"));
-    let (client, node) = (Client::connect(&cluster), cluster.node("a"));
+    let (client, node) = (NatsClient::connect(&cluster), cluster.node("a"));
     (cluster, client, node)
 }
 
@@ -139,7 +139,7 @@ fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
     const GOOD: u16 = 1_000;
     const EVERY: u16 = 100;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("shared", "1s"));
     let _nodes = ["a", "b", "c"].map(|name| cluster.node(name));
     let unreadable: [&[u8]; 3] = [ODD[0], ODD[1], ODD[2]];
@@ -244,7 +244,7 @@ fn what_is_read_without_being_taken_is_read_whatever_its_headers() {
 fn no_client_can_use_the_keys_of_nodes_or_turn_the_question_for_them_against_a_queue() {
     let cluster = Cluster::start();
     cluster.deploy(&with_table("[queue]\nack_wait = \"1s\"", &probe_chain("keys", &["echo", "drop_odd"], "")));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // What the first node is to store, as far as a client can know it.
     for place in 1..20 {
         for id in [format!("pcluster.1.{place}.0"), format!("pcluster.dead.{place}")] {

@@ -3,12 +3,12 @@
 
 use ciborium::Value;
 use serde_json::json;
-use support::{Client, Cluster, Process, eventually, probe_chain, recovering, sequence};
+use support::{Cluster, NatsClient, Process, eventually, probe_chain, recovering, sequence};
 
 use crate::deaths::assert_drawn_once;
 
 /// Pauses a node until the server has handed out again what it had in hand of each chain that is not done.
-fn pause<T>(client: &Client, node: &Process, chains: &[&str], meanwhile: impl FnOnce() -> T) -> T {
+fn pause<T>(client: &NatsClient, node: &Process, chains: &[&str], meanwhile: impl FnOnce() -> T) -> T {
     let again = |chain: &str| client.handed_out_again(&format!("PCLUSTER_{chain}"));
     let before: Vec<u64> = chains.iter().map(|chain| again(chain)).collect();
     node.signal("STOP");
@@ -23,7 +23,7 @@ fn pause<T>(client: &Client, node: &Process, chains: &[&str], meanwhile: impl Fn
 }
 
 /// The texts of a stream's items, sorted.
-fn texts(client: &Client, stream: &str) -> Vec<String> {
+fn texts(client: &NatsClient, stream: &str) -> Vec<String> {
     let text = |item: Value| item.into_text().unwrap();
     let mut texts: Vec<String> = client.all_items(stream).iter().map(|message| text(message.item())).collect();
     texts.sort();
@@ -33,7 +33,7 @@ fn texts(client: &Client, stream: &str) -> Vec<String> {
 #[test]
 fn what_a_paused_node_had_in_hand_is_done_once_though_it_goes_on_when_it_wakes_up() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chain = |attempts: u32, stages: [&'static str; 2]| (format!("{}-{attempts}", stages[0]), attempts, stages);
     let chains: Vec<_> = [1, 2, 5]
         .into_iter()
@@ -84,7 +84,7 @@ fn two_nodes_that_draw_different_lots_for_an_item_leave_one_of_the_two() {
     const CHANCES: &str = "config = { millis = 30, fail = 20, fatal = 10, outputs = 4 }\nconcurrency = 8\n\
         retry = { attempts = 30, backoff = [\"10ms\"] }";
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chains = [("early", ["draw", "echo"]), ("late", ["echo", "draw"])];
     for (chain, stages) in chains {
         cluster.deploy(&recovering(&probe_chain(chain, &stages, CHANCES)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ciborium::Value;
-use support::{Client, Cluster, Message, eventually, json_lines, plugin, recovering, sequence};
+use support::{Cluster, Message, NatsClient, eventually, json_lines, plugin, recovering, sequence};
 
 /// The item that nodes die of.
 const POISON: &str = "echo 1 poison";
@@ -23,12 +23,12 @@ fn text(message: &Message) -> String {
     ciborium::from_reader::<Value, _>(&message.payload[..]).unwrap().into_text().unwrap()
 }
 
-fn feed(client: &Client, chain: &str, id: &str, items: &[String]) {
+fn feed(client: &NatsClient, chain: &str, id: &str, items: &[String]) {
     client.publish(&format!("pcluster.{chain}.in"), &[("Nats-Msg-Id", id)], sequence(items)).unwrap();
 }
 
 /// What each item has left: how many results, and letters.
-fn left(client: &Client, chain: &str) -> BTreeMap<String, (usize, usize)> {
+fn left(client: &NatsClient, chain: &str) -> BTreeMap<String, (usize, usize)> {
     let mut left: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for result in client.all_items(&format!("PCLUSTER_{chain}_OUT")) {
         left.entry(text(&result)).or_default().0 += 1;
@@ -40,7 +40,7 @@ fn left(client: &Client, chain: &str) -> BTreeMap<String, (usize, usize)> {
 }
 
 /// Starts node after node, each of which dies when it meets the poison, until all is done. Says how many died.
-fn perish(cluster: &Cluster, client: &Client, chain: &str, fault: &str) -> u32 {
+fn perish(cluster: &Cluster, client: &NatsClient, chain: &str, fault: &str) -> u32 {
     let mut deaths = 0;
     loop {
         let name = format!("victim-{}", deaths + 1);
@@ -61,7 +61,7 @@ fn perish(cluster: &Cluster, client: &Client, chain: &str, fault: &str) -> u32 {
 
 /// Feeds innocents and the poison among them, and asserts that it alone is a dead letter, after exactly its attempts.
 fn outlive(cluster: &Cluster, chain_name: &str, attempts: u32, messages: &[Fed], fault: &str, limit: &str) {
-    let client = Client::connect(cluster);
+    let client = NatsClient::connect(cluster);
     let rest = format!("concurrency = 8\n{limit}\nretry = {{ attempts = {attempts}, backoff = [\"10ms\"] }}");
     let file = cluster.file(&format!("{chain_name}.toml"), recovering(&chain(chain_name, &rest)));
     cluster.ok(&["deploy", file.to_str().unwrap()]);
@@ -119,7 +119,7 @@ fn an_item_that_its_nodes_die_of_is_a_dead_letter_after_its_attempts_and_takes_n
 #[test]
 fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alone() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // Of a single attempt, nobody can say that it has not been used.
     for (name, attempts) in [("early", 3), ("single", 1)] {
         let manifest = chain(name, &format!("retry = {{ attempts = {attempts}, backoff = [\"10ms\"] }}"));
@@ -145,7 +145,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
 #[test]
 fn items_that_do_what_a_task_may_not_neither_stop_nor_repeat_their_neighbours() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let limits = "timeout = \"1s\"\nmemory = \"16MiB\"\nretry = { attempts = 2, backoff = [\"10ms\"] }";
     cluster.deploy(&chain("bad", limits));
     let mut node = cluster.node("a");
@@ -191,7 +191,7 @@ fn assert_runs_once(cluster: &Cluster, chain: &str, items: &[String]) {
 #[test]
 fn an_item_that_gives_without_end_is_stopped_and_its_neighbours_come_out_once() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("endless", "retry = { attempts = 2, backoff = [\"10ms\"] }"));
     let mut node = cluster.node("a");
     let neighbours: Vec<String> = ["echo 1 after", "echo 1 before"].map(str::to_owned).into();

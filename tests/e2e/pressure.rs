@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use support::{
-    Client, Cluster, Process, eventually, json_lines, lines, numbers, plugin, probe_chain, recovering, sequence,
+    Cluster, NatsClient, Process, eventually, json_lines, lines, numbers, plugin, probe_chain, recovering, sequence,
     with_table,
 };
 
@@ -22,7 +22,7 @@ fn memory(process: &Process) -> u64 {
 #[test]
 fn queues_stay_at_their_limit_while_a_quick_stage_feeds_a_slow_one() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // Three items of each give three; each waits a moment in the last stage.
     let rest = "config = { times = 3, millis = 10 }\nconcurrency = 4";
     cluster.deploy(&with_table("[queue]\nlimit = 20", &probe_chain("slow", &["repeat", "sleep"], rest)));
@@ -49,7 +49,7 @@ fn queues_stay_at_their_limit_while_a_quick_stage_feeds_a_slow_one() {
 #[test]
 fn a_queue_full_of_items_that_fail_goes_on_and_holds_back_what_is_fed() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "config = { failures = 3 }\nretry = { attempts = 5, backoff = [\"200ms\"] }";
     cluster.deploy(&with_table("[queue]\nlimit = 10", &probe_chain("failing", &["flaky", "echo"], rest)));
     let _nodes = [cluster.node("a"), cluster.node("b")];
@@ -70,7 +70,7 @@ fn a_queue_full_of_items_that_fail_goes_on_and_holds_back_what_is_fed() {
 #[test]
 fn a_message_of_more_items_than_the_queue_holds_messages_is_shared_and_done() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let rest = "config = { millis = 20, times = 1 }\nconcurrency = 2";
     cluster.deploy(&with_table("[queue]\nlimit = 5", &probe_chain("many", &["sleep", "repeat"], rest)));
     let _node = cluster.node("a");
@@ -82,7 +82,7 @@ fn a_message_of_more_items_than_the_queue_holds_messages_is_shared_and_done() {
 #[test]
 fn outputs_that_the_next_queue_could_never_hold_at_once_go_on_in_parts() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let probe = plugin("probe");
     let manifest = format!(
         "name = \"wide\"\nversion = \"1.0\"\n[queue]\nlimit = 3\n\
@@ -101,7 +101,7 @@ fn outputs_that_the_next_queue_could_never_hold_at_once_go_on_in_parts() {
 #[test]
 fn a_million_outputs_of_one_item_come_out_while_it_runs_and_fill_no_memory() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("million", &["repeat"], "config = { times = 1_000_000 }"));
     let node = cluster.node("a");
     cluster.ok(&["feed", "million", "7"]);
@@ -122,7 +122,7 @@ fn a_million_outputs_of_one_item_come_out_while_it_runs_and_fill_no_memory() {
 #[test]
 fn a_million_outputs_are_a_million_though_the_node_dies_in_the_middle() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&recovering(&probe_chain("million", &["repeat"], "config = { times = 1_000_000 }")));
     cluster.ok(&["feed", "million", "7"]);
     for times in [2, 9] {
@@ -137,7 +137,7 @@ fn a_million_outputs_are_a_million_though_the_node_dies_in_the_middle() {
 #[test]
 fn outputs_of_a_generator_wait_for_a_slow_stage_and_the_node_holds_few_of_them() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let probe = plugin("probe");
     let manifest = format!(
         "name = \"patient\"\nversion = \"1.0\"\n[queue]\nlimit = 8\nack_wait = \"1s\"\n\
@@ -175,7 +175,7 @@ fn gushing(name: &str, rest: &str) -> String {
 #[test]
 fn items_that_wait_for_others_leave_them_a_place_to_run() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&gushing("queued", ""));
     cluster.deploy(&gushing("inline", "inline = true"));
     // No more places than there are generators that want to hold one.

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::process::{ChildStdout, Command};
 use std::time::Duration;
 
-use pcluster::root::{PulledResult, Root};
+use pcluster::client::{Client, PulledResult};
 use serde_json::json;
-use support::{Client, Cluster, DEADLINE, Process, eventually, json_lines, lines, numbers, probe_chain};
+use support::{Cluster, DEADLINE, NatsClient, Process, eventually, json_lines, lines, numbers, probe_chain};
 use tokio::time::timeout;
 
 /// How long the server waits for pullers in these tests: a process that the machine lets wait for a while is still there.
@@ -17,9 +17,9 @@ const ACK_WAIT: Duration = Duration::from_secs(10);
 const AT_ONCE: &str = "6";
 
 /// A cluster whose chain `read` has this many results, ten a message. The server waits for pullers some seconds only.
-fn with_results(number: u64) -> (Cluster, Client) {
+fn with_results(number: u64) -> (Cluster, NatsClient) {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("read", &["echo"], ""));
     client.with(async |jetstream| {
         let stream = jetstream.get_stream("PCLUSTER_read_OUT").await.unwrap();
@@ -45,7 +45,7 @@ fn with_results(number: u64) -> (Cluster, Client) {
 }
 
 /// How many messages pullers hold, and how many wait for one.
-fn held(client: &Client) -> (usize, u64) {
+fn held(client: &NatsClient) -> (usize, u64) {
     client.with(async |jetstream| {
         let stream = jetstream.get_stream("PCLUSTER_read_OUT").await.unwrap();
         let info = stream.consumer_info("pull").await.unwrap();
@@ -54,7 +54,7 @@ fn held(client: &Client) -> (usize, u64) {
 }
 
 /// Starts a puller whose pipe is not read, and waits until it has results in hand.
-fn stalled(cluster: &Cluster, client: &Client, arguments: &[&str]) -> (Process, ChildStdout) {
+fn stalled(cluster: &Cluster, client: &NatsClient, arguments: &[&str]) -> (Process, ChildStdout) {
     let (process, output) = Process::start_unread(cluster.command(&[&["pull", "read"], arguments].concat()));
     eventually("the puller has results in hand", || (held(client).0 >= 200).then_some(()));
     (process, output)
@@ -153,8 +153,8 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (url, chain) = (cluster.server.url.clone(), "read".parse().unwrap());
     let got = runtime.block_on(async {
-        let root = Root::connect(&url.as_str().into(), "drops").await.unwrap();
-        let mut puller = root.puller(&chain).await.unwrap();
+        let client = Client::connect(&url.as_str().into(), "drops").await.unwrap();
+        let mut puller = client.puller(&chain).await.unwrap();
         let (mut got, mut kept, mut seen): (_, Vec<PulledResult>, u64) = (Vec::new(), Vec::new(), 0);
         for patience in (0..).map(|number| Duration::from_micros(number % 7 * 100)) {
             // Given up in the middle again and again.
@@ -192,7 +192,7 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
         got.push(json!(taken.result.to_json().parse::<u64>().unwrap()));
         taken.ack().await;
         let all_taken = async {
-            while root.broker().untaken(&chain, "PCLUSTER_read_OUT").await.unwrap().queued > 0 {
+            while client.broker().untaken(&chain, "PCLUSTER_read_OUT").await.unwrap().queued > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

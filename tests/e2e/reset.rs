@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, eventually, lines, numbers, probe_chain};
+use support::{Cluster, NatsClient, eventually, lines, numbers, probe_chain};
 
 #[test]
 fn a_reset_ends_what_runs_and_nothing_fed_before_ever_runs() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("spinning", &["spin"], "concurrency = 2"));
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "spinning", "--pack-items", "1"], lines(0..3_000)).succeeded();
@@ -38,7 +38,7 @@ fn a_reset_ends_what_runs_and_nothing_fed_before_ever_runs() {
 #[test]
 fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("paused", &["sleep", "echo"], "config = { millis = 300 }\nconcurrency = 4"));
     let node = cluster.node("a");
     cluster.run_with_input(&["feed", "paused"], lines(0..100)).succeeded();
@@ -70,7 +70,7 @@ fn a_node_that_slept_through_a_reset_leaves_nothing_behind() {
 #[test]
 fn a_reset_is_brought_to_its_end_and_one_that_was_killed_is_mended_by_the_next() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("cut", &["echo"], ""));
     for (round, signal) in [(1, "INT"), (2, "KILL")] {
         cluster.run_with_input(&["feed", "cut", "--pack-items", "1"], lines(0..20)).succeeded();
@@ -95,7 +95,7 @@ fn a_reset_is_brought_to_its_end_and_one_that_was_killed_is_mended_by_the_next()
 #[test]
 fn a_reset_drops_the_items_of_every_version_and_all_forgets_the_results() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("several", &["echo"], ""));
     let mut node = cluster.node("a");
     cluster.ok(&["feed", "several", "--pack-items", "1", "1", "2"]);
@@ -125,7 +125,7 @@ fn a_reset_drops_the_items_of_every_version_and_all_forgets_the_results() {
 #[test]
 fn a_stopped_chain_takes_nothing_and_finishes_the_rest() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("closed", &["sleep"], "config = { millis = 50 }\nconcurrency = 2"));
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "closed"], lines(0..20)).succeeded();
@@ -152,7 +152,7 @@ fn a_stopped_chain_takes_nothing_and_finishes_the_rest() {
 #[test]
 fn after_a_reset_the_ids_of_what_was_fed_before_are_new() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("again", &["echo"], ""));
     let fed = |id: &str| cluster.run(&["feed", "again", "--id", id, "7"]).stderr;
     let publish = || client.publish("pcluster.again.in", &[("Nats-Msg-Id", "foreign")], "\x07").unwrap().duplicate;

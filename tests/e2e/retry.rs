@@ -1,7 +1,7 @@
 //! `dead retry`: an item goes back to where it failed, or to what has replaced that, once and with fresh attempts.
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};
+use support::{Cluster, NatsClient, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};
 
 /// A chain `marking` of two stages that marks each item with its version.
 fn marking(version: &str) -> String {
@@ -14,7 +14,7 @@ fn marking(version: &str) -> String {
 }
 
 /// Buries an item as a node does whose stage has failed; the stage would handle the item well if it got it.
-fn bury(client: &Client, chain: &str, stage: &str, id: &str, payload: &[u8]) {
+fn bury(client: &NatsClient, chain: &str, stage: &str, id: &str, payload: &[u8]) {
     let headers = [
         ("Pcluster-Id", id),
         ("Pcluster-Chain", chain),
@@ -46,7 +46,7 @@ fn letters(cluster: &Cluster, chain: &str) -> Vec<Value> {
 #[test]
 fn a_retried_item_gets_fresh_attempts_where_it_failed() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let retry = "retry = { attempts = 2, backoff = [\"10ms\"] }";
     cluster.deploy(&probe_chain("failing", &["echo", "fail"], retry));
     let _node = cluster.node("a");
@@ -76,7 +76,7 @@ fn a_retried_item_gets_fresh_attempts_where_it_failed() {
 #[test]
 fn a_letter_of_a_retired_revision_is_retried_by_that_revision_which_then_retires_again() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&marking("1.0"));
     let _nodes = [cluster.node("a"), cluster.node("b")];
     cluster.deploy(&marking("1.1"));
@@ -157,7 +157,7 @@ fn a_new_version_takes_what_failed_in_the_one_before() {
 #[test]
 fn a_letter_from_before_a_reset_can_be_retried_and_nothing_else_comes_back() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&marking("1.0"));
     cluster.ok(&["feed", "marking", "--pack-items", "1", "1", "2"]);
     bury(&client, "marking", "mark", "lost", b"\x07");
@@ -176,7 +176,7 @@ fn a_letter_from_before_a_reset_can_be_retried_and_nothing_else_comes_back() {
 #[test]
 fn what_a_reset_has_closed_stays_closed_though_letters_from_before_are_retried() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&marking("1.0"));
     for number in 1..=2 {
         bury(&client, "marking", "mark", &format!("old{number}"), &[number]);
@@ -202,7 +202,7 @@ fn what_a_reset_has_closed_stays_closed_though_letters_from_before_are_retried()
 #[test]
 fn an_item_that_is_retried_twice_runs_once() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&marking("1.0"));
     for number in 1..=200 {
         bury(&client, "marking", "mark", &format!("item{number:03}"), &[0x18, number]);
@@ -233,7 +233,7 @@ fn an_item_that_is_retried_twice_runs_once() {
 #[test]
 fn what_could_not_be_read_is_read_again_by_the_first_stage() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let manifest = |version: &str, format: &str| {
         let chain = probe_chain("read", &["first", "second"], "task = \"echo\"").replace("1.0", version);
         with_table(&format!("[input]\nformat = \"{format}\""), &chain)
@@ -262,7 +262,7 @@ fn what_could_not_be_read_is_read_again_by_the_first_stage() {
 #[test]
 fn a_letter_that_has_lost_its_item_is_refused_and_the_others_are_retried() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&marking("1.0"));
     bury(&client, "marking", "mark", "large", b"");
     bury(&client, "marking", "mark", "small", b"\x01");
@@ -279,7 +279,7 @@ fn a_letter_that_has_lost_its_item_is_refused_and_the_others_are_retried() {
 #[test]
 fn retrying_more_letters_than_the_queue_may_hold_waits_for_room() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chain = |name: &str, rest: &str| with_table("[queue]\nlimit = 10", &probe_chain(name, &["echo"], rest));
     for (name, rest) in [("open", ""), ("limited", "max_in_flight = 3")] {
         cluster.deploy(&chain(name, rest));
@@ -314,7 +314,7 @@ fn retrying_more_letters_than_the_queue_may_hold_waits_for_room() {
 #[test]
 fn an_item_that_is_too_large_as_cbor_keeps_what_was_fed_and_is_tried_once() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table("[input]\nformat = \"json\"", &probe_chain("large", &["echo"], "")));
     let _node = cluster.node("a");
     let array = format!("[{}]", vec!["0.1"; 130_000].join(","));

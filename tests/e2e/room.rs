@@ -1,26 +1,26 @@
 //! A server without room: what was fed is kept, everyone says what they wait for, and all goes on once there is room.
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use support::{Client, Cluster, DEADLINE, Server, eventually, lines, numbers, probe_chain, sequence};
+use support::{Cluster, DEADLINE, NatsClient, Server, eventually, lines, numbers, probe_chain, sequence};
 
 /// A cluster on a server with room for a few megabytes.
-fn small() -> (Cluster, Client) {
+fn small() -> (Cluster, NatsClient) {
     let cluster =
         Cluster::with_server(Server::with_configuration("jetstream { store_dir: data, max_file_store: 12MB }"));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // The log would set more aside than there is.
     make(&client, "PCLUSTER_LOG", "pcluster.*.log.>", 1 << 20, DiscardPolicy::Old);
     (cluster, client)
 }
 
-fn make(client: &Client, name: &str, subject: &str, max_bytes: i64, discard: DiscardPolicy) {
+fn make(client: &NatsClient, name: &str, subject: &str, max_bytes: i64, discard: DiscardPolicy) {
     let (name, subjects) = (name.to_owned(), vec![subject.to_owned()]);
     let config = Config { name, subjects, max_bytes, discard, ..Config::default() };
     client.with(async |jetstream| jetstream.create_stream(config.clone()).await.map(drop).unwrap());
 }
 
 /// Publishes until the server has no room.
-fn fill(client: &Client, subject: &str) {
+fn fill(client: &NatsClient, subject: &str) {
     let megabyte = vec![0; 900_000];
     while client.publish(subject, &[], megabyte.clone()).is_ok() {}
     // And what is left.
@@ -75,7 +75,7 @@ fn results_that_fill_the_server_can_be_forgotten() {
 #[test]
 fn a_plugin_that_finds_no_room_leaves_nothing() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // Room for one part of it.
     make(&client, "OBJ_pcluster_plugins", "$O.pcluster_plugins.>", 200_000, DiscardPolicy::New);
     cluster.file("chain.toml", probe_chain("small", &["echo"], ""));
@@ -88,7 +88,7 @@ fn a_plugin_that_finds_no_room_leaves_nothing() {
 fn what_goes_in_together_is_not_sent_while_the_server_opens_no_batch() {
     let configuration = "jetstream { store_dir: data, limits { batch { max_inflight_per_stream: 1 } } }";
     let cluster = Cluster::with_server(Server::with_configuration(configuration));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("open", &["echo"], ""));
     // Nobody knows how long these take, so the node puts them back for others to share, all at once.
     client.publish("pcluster.open.in", &[], sequence(0..8)).unwrap();

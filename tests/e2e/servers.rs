@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::TryStreamExt;
 use serde_json::Value;
 use support::{
-    Client, Cluster, Servers, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
+    Cluster, NatsClient, Servers, assert_refused, eventually, json_lines, lines, numbers, probe_chain, with_table,
 };
 
 /// Items that are fed while a server dies, three in a message, and how often each comes out.
@@ -18,7 +18,7 @@ fn with_replicas(replicas: u32, manifest: &str) -> String {
 }
 
 /// How many copies there are to be of each stream.
-fn replicas(client: &Client) -> BTreeMap<String, usize> {
+fn replicas(client: &NatsClient) -> BTreeMap<String, usize> {
     client.with(async |jetstream| {
         let mut streams = BTreeMap::new();
         for name in stream_names(jetstream).await {
@@ -34,7 +34,7 @@ async fn stream_names(jetstream: &async_nats::jetstream::Context) -> Vec<String>
 }
 
 /// The server that leads a stream.
-fn leader(client: &Client, stream: &str) -> String {
+fn leader(client: &NatsClient, stream: &str) -> String {
     client.with(async |jetstream| {
         loop {
             let stream = jetstream.get_stream(stream).await.unwrap();
@@ -48,7 +48,7 @@ fn leader(client: &Client, stream: &str) -> String {
 /// Kills the server that leads a chain's work while items are fed, run and pulled, and checks that each comes out as often as
 /// it shall. Returns the server's name.
 fn lose_the_leader(cluster: &mut Cluster<Servers>) -> String {
-    let client = Client::connect(cluster);
+    let client = NatsClient::connect(cluster);
     let rest = format!("config = {{ times = {TIMES}, millis = 20 }}\nconcurrency = 4");
     let stages = with_table("[queue]\nlimit = 60", &probe_chain("kept", &["echo", "sleep", "repeat"], &rest));
     cluster.deploy(&with_replicas(3, &stages));
@@ -105,7 +105,7 @@ fn a_chain_kept_by_three_servers_goes_on_with_two() {
 #[test]
 fn more_replicas_than_servers_are_refused_and_change_nothing() {
     let alone = Cluster::start();
-    let client = Client::connect(&alone);
+    let client = NatsClient::connect(&alone);
     alone.file("chain.toml", with_replicas(2, &probe_chain("kept", &["echo"], "")));
     let says =
         ["chain `kept` asks for 2 replicas", "write a smaller `replicas` into the manifest or start more servers"];
@@ -116,7 +116,7 @@ fn more_replicas_than_servers_are_refused_and_change_nothing() {
 #[test]
 fn replicas_are_raised_and_lowered_by_new_versions() {
     let cluster = Cluster::of_three_servers();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let version = |number: u32, replicas: u32| {
         with_replicas(replicas, &probe_chain("kept", &["echo"], "")).replacen("1.0", &format!("1.{number}"), 1)
     };
@@ -162,7 +162,7 @@ const FRAME: [&str; 4] = ["0", "2", "4", "\"no number\""];
 #[test]
 fn a_node_that_dies_costs_and_repeats_nothing_on_three_servers() {
     let cluster = Cluster::of_three_servers();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let chain = with_table("[queue]\nack_wait = \"2s\"", &probe_chain("kept", &["drop_odd"], ""));
     cluster.deploy(&with_replicas(3, &chain));
     let points = ["taken", "ran", "claimed", "stored"];
@@ -181,7 +181,7 @@ fn a_node_that_dies_costs_and_repeats_nothing_on_three_servers() {
 #[test]
 fn asking_three_servers_for_a_key_does_not_make_them_remember_it() {
     let cluster = Cluster::of_three_servers();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_replicas(3, &probe_chain("kept", &["echo"], "")));
     for subject in ["pcluster.kept.retry.1.echo", "pcluster.kept.out", "pcluster.kept.dead.echo"] {
         for key in ["first", "second"] {

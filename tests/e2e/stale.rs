@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use async_nats::jetstream::stream::Config;
-use support::{Client, Cluster, Process, Proxy, Server, eventually, lines};
+use support::{Cluster, NatsClient, Process, Proxy, Server, eventually, lines};
 
 use crate::deploys::{chain, config, entries};
 
@@ -15,7 +15,7 @@ fn start_by(cluster: &Cluster, way: &Proxy, arguments: &[&str]) -> Process {
     Process::start(command)
 }
 
-fn update(client: &Client, config: &Config) {
+fn update(client: &NatsClient, config: &Config) {
     client.with(async |jetstream| jetstream.update_stream(config).await.map(drop).unwrap());
 }
 
@@ -26,7 +26,7 @@ fn limit(number: u64) -> String {
 #[test]
 fn an_update_made_of_an_older_state_narrows_nothing_that_was_widened_since() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("stale", "1.0", &limit(3), ""));
     cluster.ok(&["stop", "stale"]);
     let way = Proxy::to(&cluster.server.url);
@@ -47,7 +47,7 @@ fn an_update_made_of_an_older_state_narrows_nothing_that_was_widened_since() {
 #[test]
 fn a_limit_is_not_lowered_once_another_has_let_messages_in_again() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     // One item at a time is in hand, so that the others are in the queue.
     let one = "max_in_flight = 1\n";
     cluster.deploy(&chain("thawed", "1.0", &limit(1_000), one));
@@ -78,7 +78,7 @@ fn a_limit_is_not_lowered_once_another_has_let_messages_in_again() {
 #[test]
 fn a_chain_whose_streams_wait_holds_up_no_other() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("first", "1.0", "", ""));
     cluster.deploy(&chain("other", "1.0", "", ""));
     let doomed = cluster.file("doomed.toml", chain("other", "1.1", "", "concurrency = 2"));
@@ -106,7 +106,7 @@ fn first_deploys_that_fail_together_leave_nothing() {
     let account = "jetstream { store_dir: data }\naccounts { A { jetstream: { max_file: 1GB, max_mem: 1GB, max_consumers: 2 }, \
                    users: [{ user: a }] } }\nno_auth_user: a";
     let cluster = Cluster::with_server(Server::with_configuration(account));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let deploys = ["1.0", "1.1"].map(|version| {
         let file = cluster.file(&format!("{version}.toml"), chain("doomed", version, "", ""));
         let way = Proxy::to(&cluster.server.url);

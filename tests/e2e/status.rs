@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, DEADLINE, eventually, lines, probe_chain};
+use support::{Cluster, DEADLINE, NatsClient, eventually, lines, probe_chain};
 
 /// How late a node answers: longer than the others are waited for, where nobody knows of more.
 const LATE: Duration = Duration::from_millis(600);
@@ -17,7 +17,7 @@ fn done(cluster: &Cluster) -> (Value, Value) {
 #[test]
 fn what_is_done_is_counted_exactly_after_many_deploys_and_while_counters_cannot_be_stored() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&probe_chain("counted", &["obey"], "retry = { attempts = 1 }"));
     // As a thousand deploys before would have left behind.
     for revision in 1_000..1_600 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use support::{Client, Cluster, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
+use support::{Cluster, NatsClient, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
 
 /// Less than the 30 s of grace that a stopping node has, with much to spare.
 const QUICKLY: Duration = Duration::from_secs(15);
@@ -73,7 +73,7 @@ fn a_node_that_cannot_go_on_ends_with_a_status_of_its_own() {
 fn what_others_send_in_the_place_of_answers_ends_no_node_and_harms_no_item() {
     const ITEMS: u64 = 20;
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let task = "config = { millis = 1_500 }\nconcurrency = 2\nretry = { attempts = 1 }";
     cluster.deploy(&recovering(&probe_chain("a", &["sleep", "echo"], task)));
     cluster.deploy(&recovering(&probe_chain("b", &["echo"], "retry = { attempts = 1 }")));
@@ -143,7 +143,7 @@ fn a_permission_that_is_missing_is_named_once_and_the_node_stops_at_once() {
     let as_user = |user: &str| anonymous.replacen("nats://", &format!("nats://{user}:secret@"), 1);
     let mut cluster = Cluster::with_server(server);
     cluster.server.url = as_user("all");
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let mut nodes = Vec::new();
     for (name, _, missing, finishes) in cases {
         cluster.deploy(&probe_chain(name, &["obey", "echo"], "retry = { attempts = 2, backoff = [\"10ms\"] }"));

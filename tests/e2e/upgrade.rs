@@ -1,12 +1,12 @@
 //! Old and new beside each other: what the release before has deployed, and what a later one has.
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, assert_refused, lines};
+use support::{Cluster, NatsClient, assert_refused, lines};
 
 use crate::deploys::{chain, config, entries};
 
 /// Writes an entry of the registry anew.
-fn rewrite(client: &Client, key: &str, change: impl FnOnce(&mut Value)) {
+fn rewrite(client: &NatsClient, key: &str, change: impl FnOnce(&mut Value)) {
     client.with(async |jetstream| {
         let store = jetstream.get_key_value("pcluster_chains").await.unwrap();
         let mut value: Value = serde_json::from_slice(&store.get(key).await.unwrap().unwrap()).unwrap();
@@ -16,7 +16,7 @@ fn rewrite(client: &Client, key: &str, change: impl FnOnce(&mut Value)) {
 }
 
 /// Sets or removes the number of the wire in a stream's metadata.
-fn mark(client: &Client, stream: &str, number: Option<&str>) {
+fn mark(client: &NatsClient, stream: &str, number: Option<&str>) {
     let mut config = config(client, stream);
     match number {
         Some(number) => config.metadata.insert("pcluster.wire".to_owned(), number.to_owned()),
@@ -28,7 +28,7 @@ fn mark(client: &Client, stream: &str, number: Option<&str>) {
 #[test]
 fn what_the_release_before_deployed_goes_on_and_the_next_deploy_numbers_it() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("old", "1.0", "", "max_in_flight = 4"));
     // As it was before there were numbers.
     rewrite(&client, "old", |state| drop(state.as_object_mut().unwrap().remove("wire")));
@@ -58,7 +58,7 @@ fn what_the_release_before_deployed_goes_on_and_the_next_deploy_numbers_it() {
 #[test]
 fn another_wire_is_refused_with_what_to_do_and_other_chains_go_on() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     for name in ["stream", "state", "manifest", "good"] {
         cluster.deploy(&chain(name, "1.0", "", ""));
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Client, Cluster, Process, Server, eventually, json_lines, lines, plugin, probe_chain, repository};
+use support::{Cluster, NatsClient, Process, Server, eventually, json_lines, lines, plugin, probe_chain, repository};
 
 /// A chain that takes its time and then marks each item with its version.
 fn marking(version: &str, millis: u64, more: &str) -> String {
@@ -21,7 +21,7 @@ fn marking(version: &str, millis: u64, more: &str) -> String {
 #[test]
 fn a_deploy_is_a_cut_between_two_items_and_stops_nothing() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let another_stage = format!("[[stage]]\nname = \"echo\"\nplugin = \"{}\"\n", plugin("probe"));
     cluster.deploy(&marking("1.0", 60, ""));
     let node = cluster.node("a");
@@ -152,7 +152,7 @@ fn another_plugin_under_the_same_file_name_is_other_content() {
 fn a_chain_that_was_deployed_very_often_is_deployed_again_and_knows_all_its_versions() {
     let max = 64 << 10;
     let cluster = Cluster::with_server(Server::start(&format!("max_payload: {max}")));
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let manifest = |version: &str| probe_chain("often", &["echo"], "").replace("1.0", version);
     cluster.deploy(&manifest("1.0"));
     let state = || {

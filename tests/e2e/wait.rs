@@ -1,11 +1,11 @@
 //! `wait`: exact, and not silent when it waits in vain.
 
-use support::{Client, Cluster, json_lines, lines, probe_chain};
+use support::{Cluster, NatsClient, json_lines, lines, probe_chain};
 
 #[test]
 fn wait_never_returns_early() {
     let cluster = Cluster::start();
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let tasks = ["repeat", "drop_odd", "sleep", "echo"];
     cluster.deploy(&probe_chain("exact", &tasks, "config = { times = 3, millis = 5 }\nconcurrency = 8"));
     let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt};
-use support::{Client, Cluster, eventually, repository, sequence, with_table};
+use support::{Cluster, NatsClient, eventually, repository, sequence, with_table};
 use tokio::runtime::Runtime;
 
 /// The page.
@@ -97,7 +97,7 @@ fn manifest() -> String {
 fn the_page_of_the_wire_names_all_that_goes_over_it() {
     let cluster = Cluster::start();
     let listener = Listener::start(&cluster);
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     cluster.deploy(&manifest());
     let feed = |id: &str, items: &[&str]| {
         client.publish("pcluster.wire.in", &[("Nats-Msg-Id", id)], sequence(items)).unwrap();

@@ -15,10 +15,10 @@ use super::input::{self, InputFormat, Reading, Source};
 use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
 use super::{Context, positive, size, timeout};
+use crate::client::bench::{Ending, Latency, Load, Meter, Report};
+use crate::client::feed::Packing;
+use crate::client::{Bench, ClientError};
 use crate::name::ChainName;
-use crate::root::bench::{Ending, Latency, Load, Meter, Report};
-use crate::root::feed::Packing;
-use crate::root::{Bench, RootError};
 use crate::shutdown;
 
 /// How often to show how far the run is.
@@ -88,11 +88,11 @@ const AFTER_HELP: &str = "What is measured: the time runs from the first item to
 /// If there is no such chain, its intake is closed, the time is over, or every item failed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
-    let root = context.root().await?;
-    let mut bench = root.bench(&args.chain).await?;
+    let client = context.client().await?;
+    let mut bench = client.bench(&args.chain).await?;
     let started = Instant::now();
     let load = tokio::select! {
-        load = load(&args, root.broker().max_item()) => load?,
+        load = load(&args, client.broker().max_item()) => load?,
         () = tokio::time::sleep(args.timeout.unwrap_or_default()), if args.timeout.is_some() => {
             let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
             return Err(TimedOut(format!("not done after {timeout}: the items to feed are not read yet")).into());
@@ -135,7 +135,7 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
     let size = usize::try_from(args.size.as_u64()).unwrap_or(usize::MAX);
     let items = match &args.file {
         // Not even made.
-        None if args.items.is_empty() && size > max => return Err(RootError::TooLarge { size, max }.into()),
+        None if args.items.is_empty() && size > max => return Err(ClientError::TooLarge { size, max }.into()),
         None if args.items.is_empty() => vec![Load::text(size)],
         None => read(Source::Arguments(args.items.clone()), args, max).await?,
         Some(file) if file.as_os_str() == "-" => read(Source::Stdin, args, max).await?,

@@ -12,9 +12,9 @@ use clap::{Subcommand, ValueEnum};
 
 use super::exit::Usage;
 use super::{Context, duration, whole};
+use crate::client::dead::{DeadFilter, Selection};
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
-use crate::root::dead::{DeadFilter, Selection};
 
 /// Work with dead letters: items that failed for good
 ///

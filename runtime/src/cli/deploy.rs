@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Context;
-use crate::root::deploy::failpoint::{self, Step};
-use crate::root::deploy::{DeployOptions, Deployment};
+use crate::client::deploy::failpoint::{self, Step};
+use crate::client::deploy::{DeployOptions, Deployment};
 
 /// Deploy a chain: store its plugins and manifest, and cut over to it
 ///
@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         failpoint::arm(step);
     }
     let options = DeployOptions { force: args.force };
-    let deployment = context.root().await?.deploy_with(&args.manifest, options).await?;
+    let deployment = context.client().await?.deploy_with(&args.manifest, options).await?;
     if context.output.is_json() {
         context.output.document(&json!({
             "chain": deployment.chain,

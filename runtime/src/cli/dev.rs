@@ -17,12 +17,12 @@ use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
 use crate::broker::follow::From;
 use crate::broker::{Address, Broker};
+use crate::client::logs::LogFilter;
+use crate::client::{Client, Item};
 use crate::frame::header;
 use crate::frame::id::FrameId;
 use crate::name::ChainName;
 use crate::node::{Node, NodeSettings};
-use crate::root::logs::LogFilter;
-use crate::root::{Item, Root};
 use crate::{shutdown, subject};
 
 /// How often to look whether the last results were shown.
@@ -96,7 +96,7 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
 async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     let address = Address::from(url);
-    let root = context.root_at(&address).await?;
+    let client = context.client_at(&address).await?;
     let broker = Broker::connect(&address, &format!("pcluster-node {}", settings.node)).await?;
     let (stop, mut stopping) = watch::channel(false);
     let node = NodeSettings {
@@ -112,7 +112,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let (unprinted, mut not_printed) = mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = chains(args, manifests, &root, &context.output, &unprinted) => ended,
+        ended = chains(args, manifests, &client, &context.output, &unprinted) => ended,
         signal = shutdown::requested() => {
             context.output.note("stopping");
             // What runs until it is told to stop is done then; what was to run until all is done is not.
@@ -125,7 +125,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     };
     stop.send_replace(true);
     let node = node.await.map_err(|error| anyhow!("the node ended: {error}"))?;
-    root.broker().close();
+    client.broker().close();
     ended.and(node.map_err(Into::into))
 }
 
@@ -133,7 +133,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
 async fn chains(
     args: &Args,
     manifests: &[PathBuf],
-    root: &Root,
+    client: &Client,
     output: &Output,
     unprinted: &mpsc::UnboundedSender<OutputError>,
 ) -> anyhow::Result<()> {
@@ -149,20 +149,20 @@ async fn chains(
     let mut before = 0;
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
     for manifest in manifests {
-        let deployment = root.deploy(manifest).await?;
+        let deployment = client.deploy(manifest).await?;
         output.note(&deploy::describe(&deployment));
-        before += dead_letters(root, &deployment.chain).await?;
-        let results = show_results(root, &deployment.chain, output, unprinted.clone()).await?;
-        show_logs(root, &deployment.chain, output).await?;
-        show_dead_letters(root, &deployment.chain, output).await?;
+        before += dead_letters(client, &deployment.chain).await?;
+        let results = show_results(client, &deployment.chain, output, unprinted.clone()).await?;
+        show_logs(client, &deployment.chain, output).await?;
+        show_dead_letters(client, &deployment.chain, output).await?;
         shown.push((deployment.chain, results));
     }
     let started = Instant::now();
     let mut fed = 0;
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
-        let mut feeder = root.feeder(chain).await?;
+        let mut feeder = client.feeder(chain).await?;
         let source = input::Source::Arguments(args.feed.clone());
-        let mut items = input::open(source, READING, root.broker().max_item())?;
+        let mut items = input::open(source, READING, client.broker().max_item())?;
         while let Some(cbor) = items.next().await {
             feeder.feed(Item { cbor: cbor?, id: None }).await?;
         }
@@ -174,8 +174,8 @@ async fn chains(
     let mut came = 0;
     let mut dead = 0;
     for (chain, results) in &shown {
-        root.wait(chain, None, |_| {}).await?;
-        let kept = root.broker().results_kept(chain).await?;
+        client.wait(chain, None, |_| {}).await?;
+        let kept = client.broker().results_kept(chain).await?;
         let all_shown = async {
             while results.messages.load(Relaxed) < kept {
                 tokio::time::sleep(LOOK).await;
@@ -183,7 +183,7 @@ async fn chains(
         };
         let _ = tokio::time::timeout(SHOW, all_shown).await;
         came += results.results.load(Relaxed);
-        dead += dead_letters(root, chain).await?;
+        dead += dead_letters(client, chain).await?;
     }
     // Those of earlier runs are not the fault of this one.
     let dead = dead.saturating_sub(before);
@@ -197,8 +197,8 @@ async fn chains(
 }
 
 /// How many dead letters a chain has.
-async fn dead_letters(root: &Root, chain: &ChainName) -> anyhow::Result<u64> {
-    Ok(root.broker().dead_by_stage(chain).await?.values().sum())
+async fn dead_letters(client: &Client, chain: &ChainName) -> anyhow::Result<u64> {
+    Ok(client.broker().dead_by_stage(chain).await?.values().sum())
 }
 
 /// What was printed of a chain.
@@ -211,12 +211,12 @@ struct Shown {
 
 /// Prints results as they come, and counts them.
 async fn show_results(
-    root: &Root,
+    client: &Client,
     chain: &ChainName,
     output: &Output,
     unprinted: mpsc::UnboundedSender<OutputError>,
 ) -> anyhow::Result<Arc<Shown>> {
-    let mut watcher = root.watcher(chain, From::First).await?;
+    let mut watcher = client.watcher(chain, From::First).await?;
     let (shown, output) = (Arc::new(Shown::default()), output.clone());
     let counted = Arc::clone(&shown);
     tokio::spawn(async move {
@@ -233,9 +233,9 @@ async fn show_results(
     Ok(shown)
 }
 
-async fn show_logs(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
     let filter = LogFilter { chain: Some(chain.clone()), stage: None, level: Level::Trace, from: From::Now };
-    let (mut lines, output) = (root.logs(&filter).await?, output.clone());
+    let (mut lines, output) = (client.logs(&filter).await?, output.clone());
     tokio::spawn(async move {
         while let Ok(record) = lines.next().await {
             output.note(&logs::show(&record, false));
@@ -244,8 +244,8 @@ async fn show_logs(root: &Root, chain: &ChainName, output: &Output) -> anyhow::R
     Ok(())
 }
 
-async fn show_dead_letters(root: &Root, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let mut letters = root.broker().follow(&subject::dead_stream(chain), Vec::new(), From::Now).await?;
+async fn show_dead_letters(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
+    let mut letters = client.broker().follow(&subject::dead_stream(chain), Vec::new(), From::Now).await?;
     let output = output.clone();
     tokio::spawn(async move {
         while let Ok(letter) = letters.next().await {

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::output::OutputError;
 use crate::broker::BrokerError;
+use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::name::NameError;
 use crate::node::NodeError;
-use crate::root::RootError;
 use crate::shutdown::Signal;
 
 /// What `--help` says of exit statuses.
@@ -133,26 +133,26 @@ impl Exit {
             Some(NodeError::Broker(error)) => Some(error),
             None => None,
         };
-        match (error.downcast_ref::<RootError>(), of_node.or(error.downcast_ref::<BrokerError>())) {
-            (Some(RootError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
+        match (error.downcast_ref::<ClientError>(), of_node.or(error.downcast_ref::<BrokerError>())) {
+            (Some(ClientError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
                 Self::Usage
             }
-            (Some(RootError::Broker(error) | RootError::Untold { error, .. }), _) | (None, Some(error))
+            (Some(ClientError::Broker(error) | ClientError::Untold { error, .. }), _) | (None, Some(error))
                 if error.is_connection() =>
             {
                 Self::Unreachable
             }
             (
                 Some(
-                    RootError::NoChain { .. }
-                    | RootError::NoStage { .. }
-                    | RootError::NoLetter { .. }
-                    | RootError::Missing { .. },
+                    ClientError::NoChain { .. }
+                    | ClientError::NoStage { .. }
+                    | ClientError::NoLetter { .. }
+                    | ClientError::Missing { .. },
                 ),
                 _,
             ) => Self::NotFound,
-            (Some(RootError::TimedOut(_)), _) => Self::TimedOut,
-            (Some(RootError::Name(_) | RootError::Id(_)), _) => Self::Usage,
+            (Some(ClientError::TimedOut(_)), _) => Self::TimedOut,
+            (Some(ClientError::Name(_) | ClientError::Id(_)), _) => Self::Usage,
             _ => Self::Failed,
         }
     }

@@ -15,10 +15,10 @@ use super::input::{self, FileBytes, Input, InputFormat, Reading, Source};
 use super::output::progress::Outlook;
 use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
+use crate::client::feed::{Packing, Waits};
+use crate::client::{ClientError, Fed, Feeder, Item};
 use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
-use crate::root::feed::{Packing, Waits};
-use crate::root::{Fed, Feeder, Item, RootError};
 use crate::shutdown;
 
 /// How long items on their way may take when feeding is interrupted.
@@ -139,15 +139,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if args.dry_run {
         return dry_run::run(source, reading, args.timeout, &context.output).await;
     }
-    let root = context.root().await?;
+    let client = context.client().await?;
     let feeder = tokio::select! {
-        feeder = root.feeder(&args.chain) => feeder?,
+        feeder = client.feeder(&args.chain) => feeder?,
         signal = shutdown::requested() => return Err(Interrupted::at(signal, fed_so_far(Fed::default())).into()),
     };
     let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
-    let mut input = input::open(source, reading, root.broker().max_item())?;
+    let mut input = input::open(source, reading, client.broker().max_item())?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
@@ -224,8 +224,8 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
         let id = args.id.as_ref().map(|id| if single { id.clone() } else { format!("{id}-{number}") });
         match feeder.feed(Item { cbor, id }).await {
             Ok(()) => {}
-            Err(error @ RootError::TooLarge { .. }) if single => return Err(error.into()),
-            Err(error @ RootError::TooLarge { .. }) => {
+            Err(error @ ClientError::TooLarge { .. }) if single => return Err(error.into()),
+            Err(error @ ClientError::TooLarge { .. }) => {
                 let error = anyhow::Error::new(error).context(format!("item {number}"));
                 return finish_before(feeder, error).await;
             }

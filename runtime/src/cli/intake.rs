@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Context;
+use crate::client::intake::Switched;
 use crate::name::ChainName;
-use crate::root::intake::Switched;
 
 /// Close a chain's intake; what was fed is still finished
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct StartArgs {
 /// If there is no such chain, or the server does not allow it.
 pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let StopArgs { chain } = args;
-    let changed = context.root().await?.stop(&chain).await?;
+    let changed = context.client().await?.stop(&chain).await?;
     let already = if changed { "" } else { "already " };
     let said = format!("the intake of {chain} is {already}closed; what was fed is still finished");
     if context.output.is_json() {
@@ -47,7 +47,7 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
 /// If there is no such chain, or the server does not allow it.
 pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     let StartArgs { chain } = args;
-    let Switched { changed, made } = context.root().await?.start_and_tell(&chain).await?;
+    let Switched { changed, made } = context.client().await?.start_and_tell(&chain).await?;
     let already = if changed { "" } else { "already " };
     if context.output.is_json() {
         let made: Vec<String> = made.into_iter().collect();

@@ -7,9 +7,9 @@ use pcluster_abi::Level;
 
 use super::{Context, duration, output};
 use crate::broker::follow::From;
+use crate::client::logs::LogFilter;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
-use crate::root::logs::LogFilter;
 
 /// Follow the log lines of tasks
 ///
@@ -60,14 +60,14 @@ impl std::convert::From<LevelArg> for Level {
 ///
 /// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
+    let client = context.client().await?;
     let from = match args.since {
         Some(since) => From::Ago(since),
         None if args.no_follow => From::First,
         None => From::Now,
     };
     let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
-    let mut lines = root.logs(&filter).await?;
+    let mut lines = client.logs(&filter).await?;
     loop {
         let next = if args.no_follow { lines.next_left().await? } else { Some(lines.next().await?) };
         let Some(record) = next else { return Ok(()) };

@@ -13,13 +13,13 @@ use super::output::count;
 use super::{Context, compile, whole};
 use crate::broker::waiting::{Wait, Waiting};
 use crate::broker::{Broker, BrokerError};
+use crate::client::Client;
 use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
 use crate::name::{ChainName, nearest};
 use crate::node::fault::{self, Fault, TaskFault};
 use crate::node::{Node, NodeSettings};
-use crate::root::Root;
 use crate::shutdown;
 
 /// Run a node until told to stop
@@ -148,7 +148,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
     };
-    let deployed = Root::new(broker.clone()).chains().await?;
+    let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
         let near = nearest(missing.as_str(), deployed.iter().map(ChainName::as_str));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -174,7 +174,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 async fn tell_namesakes(settings: &Settings) -> Infallible {
     let asked = async {
         let broker = Waiting::new(Wait::No).connect(&settings.address, "pcluster-node namesakes").await?;
-        let nodes = Root::new(broker.clone()).nodes().await;
+        let nodes = Client::new(broker.clone()).nodes().await;
         broker.close();
         nodes
     };

@@ -21,7 +21,7 @@ pub struct Args {}
 ///
 /// If the server is gone.
 pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
-    let nodes = context.root().await?.nodes().await?;
+    let nodes = context.client().await?.nodes().await?;
     let Nodes { answered: nodes, silent } = nodes;
     for node in &silent {
         context.output.note(&format!("{node} is connected and does not answer"));

@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use super::exit::{Interrupted, TimedOut};
 use super::output::{OutputError, count};
 use super::{Context, timeout, whole};
+use crate::client::{ClientError, Outcome, PulledResult, Puller, ResultItem};
 use crate::name::ChainName;
-use crate::root::{Outcome, PulledResult, Puller, ResultItem, RootError};
 use crate::shutdown::{self, Signal};
 use crate::text::visible;
 use printer::{Event, Printed, Printer};
@@ -81,13 +81,13 @@ enum Next<T> {
 ///
 /// If there is no such chain, the time is over, or standard output takes no more.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
+    let client = context.client().await?;
     let opening = Box::pin(async {
-        let mut puller = root.puller(&args.chain).await?;
+        let mut puller = client.puller(&args.chain).await?;
         if let Some(number) = args.number {
             puller = puller.with_limit(number);
         }
-        Ok::<_, RootError>(puller)
+        Ok::<_, ClientError>(puller)
     });
     if args.with_failures {
         let opening = Box::pin(async { opening.await?.with_failures().await });
@@ -98,7 +98,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Opens what is pulled from, unless a signal comes first.
-async fn unless_told<T>(opening: impl Future<Output = Result<T, RootError>>) -> anyhow::Result<T> {
+async fn unless_told<T>(opening: impl Future<Output = Result<T, ClientError>>) -> anyhow::Result<T> {
     tokio::select! {
         opened = opening => Ok(opened?),
         signal = shutdown::requested() => Err(Interrupted::by(signal).into()),

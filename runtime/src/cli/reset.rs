@@ -25,7 +25,7 @@ pub struct Args {
 ///
 /// If there is no such chain, or the server does not allow it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let reset = context.root().await?.reset(&args.chain, args.all).await?;
+    let reset = context.client().await?.reset(&args.chain, args.all).await?;
     if context.output.is_json() {
         context.output.document(&json!({
             "chain": args.chain,

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::exit::NotFound;
 
-/// The server's configuration: the same file that stands at the root of the repository.
+/// The server's configuration: the same file that stands at the client of the repository.
 const CONFIGURATION: &str = include_str!("../../../nats.conf");
 /// The name of the program.
 const PROGRAM: &str = "nats-server";

@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 
 use super::Context;
 use super::output::count;
+use crate::client::status::{ChainStatus, RevisionStatus, StageStatus};
 use crate::name::ChainName;
-use crate::root::status::{ChainStatus, RevisionStatus, StageStatus};
 
 /// Chains that are asked for side by side.
 const SIDE_BY_SIDE: usize = 16;
@@ -34,17 +34,17 @@ pub struct Args {
 ///
 /// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
+    let client = context.client().await?;
     let chains = match &args.chain {
         Some(chain) => vec![chain.clone()],
-        None => root.chains().await?,
+        None => client.chains().await?,
     };
-    let nodes = root.settled_nodes().await?;
+    let nodes = client.settled_nodes().await?;
     let mut all = Vec::with_capacity(chains.len());
     // One chain whose entry is damaged does not hide the others; it still makes the command fail.
     let mut ended = Ok(());
     // Side by side, because one whose servers do not answer takes its time.
-    let asked = chains.iter().map(|chain| root.status(chain, nodes.as_ref()));
+    let asked = chains.iter().map(|chain| client.status(chain, nodes.as_ref()));
     let mut answers = futures_util::stream::iter(asked).buffered(SIDE_BY_SIDE);
     while let Some(status) = answers.next().await {
         match status {

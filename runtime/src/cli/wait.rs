@@ -9,9 +9,9 @@ use serde_json::json;
 use super::output::progress::{Outlook, per_second, telling};
 use super::output::{Output, count, seconds};
 use super::{Context, timeout};
+use crate::client::ClientError;
+use crate::client::wait::{Notice, Pace};
 use crate::name::ChainName;
-use crate::root::RootError;
-use crate::root::wait::{Notice, Pace};
 
 /// Wait until every item of a chain was handled
 ///
@@ -48,10 +48,10 @@ struct Seen {
 ///
 /// If there is no such chain, the time is over, or there are dead letters and there must be none.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
+    let client = context.client().await?;
     let (started, output, chain) = (Instant::now(), &context.output, &args.chain);
     let (bar, mut seen) = (telling(), Seen::default());
-    let waited = root.wait(chain, args.timeout, |notice| {
+    let waited = client.wait(chain, args.timeout, |notice| {
         match notice {
             Notice::Unfinished(unfinished) => seen.unfinished = Some(unfinished),
             Notice::Pace(pace) => seen.pace = Some(pace),
@@ -63,14 +63,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let (timed_out, unfinished) = match waited {
         Ok(()) => (None, Some(0)),
-        Err(error @ RootError::TimedOut(_)) => (Some(error), seen.unfinished),
+        Err(error @ ClientError::TimedOut(_)) => (Some(error), seen.unfinished),
         Err(error) => return Err(error.into()),
     };
     let took = started.elapsed();
     let counts = output.is_json() || args.fail_on_dead;
     // When the time is over, the server may be away, and no more time is to be spent.
     let dead = match timed_out {
-        None if counts => Some(root.dead_by_stage(chain).await?),
+        None if counts => Some(client.dead_by_stage(chain).await?),
         _ => None,
     };
     let letters = dead.as_ref().map(|dead| dead.values().sum::<u64>());

@@ -28,9 +28,9 @@ pub struct Args {
 ///
 /// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let root = context.root().await?;
+    let client = context.client().await?;
     let from = if args.all { From::First } else { From::Now };
-    let mut watcher = root.watcher(&args.chain, from).await?;
+    let mut watcher = client.watcher(&args.chain, from).await?;
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {
         let result = watcher.next().await?;

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use crate::{Cluster, DEADLINE, Nats, eventually};
 
 /// A connection of its own to a test's server.
-pub struct Client {
+pub struct NatsClient {
     runtime: Runtime,
     jetstream: jetstream::Context,
 }
@@ -68,7 +68,7 @@ impl Message {
     }
 }
 
-impl Client {
+impl NatsClient {
     /// Connects to the servers of a test.
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 
-use crate::{Client, Nats, Process, Run, Server, Servers, eventually, json_lines, program};
+use crate::{Nats, NatsClient, Process, Run, Server, Servers, eventually, json_lines, program};
 
 /// A cluster of one test: a server or several, a folder for files, and the processes that were started.
 pub struct Cluster<S: Nats = Server> {
@@ -26,7 +26,7 @@ impl Cluster<Servers> {
     /// Starts three servers and waits until each of them can keep a copy of what the others have.
     pub fn of_three_servers() -> Self {
         let cluster = Self::with_server(Servers::start());
-        let client = Client::connect(&cluster);
+        let client = NatsClient::connect(&cluster);
         let config = jetstream::stream::Config { name: "READY".to_owned(), num_replicas: 3, ..Default::default() };
         client.with(async |jetstream| {
             while jetstream.create_stream(config.clone()).await.is_err() {

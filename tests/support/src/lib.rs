@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-pub use client::{Client, Message};
+pub use client::{Message, NatsClient};
 pub use cluster::Cluster;
 pub use manifest::{probe_chain, recovering, with_table};
 pub use process::{Process, Run, assert_refused};
@@ -38,7 +38,7 @@ pub use server::{Nats, Server, Servers, program};
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 
-/// The root of the repository.
+/// The client of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }

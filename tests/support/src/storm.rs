@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use async_nats::jetstream;
 use futures_util::TryStreamExt;
 
-use crate::{Client, Cluster, RawClient, Run, plugin};
+use crate::{Cluster, NatsClient, RawClient, Run, plugin};
 use chance::Chance;
 use feeder::Feeder;
 use look::look;
@@ -100,7 +100,7 @@ pub fn run(plan: &Plan) -> Report {
         settle(&cluster, chain, &report);
         report.tell(format_args!("{chain} is empty"));
     }
-    let client = Client::connect(&cluster);
+    let client = NatsClient::connect(&cluster);
     let kept = client.items_now("PCLUSTER_odd_OUT") as u64 + client.count("PCLUSTER_odd_DEAD");
     report.odd_lost = report.odd.abs_diff(kept);
     report.again = client.handed_out_again("PCLUSTER_storm");
@@ -114,7 +114,7 @@ pub fn run(plan: &Plan) -> Report {
 
 /// Waits until all is handled, for as long as it gets less.
 fn settle(cluster: &Cluster, chain: &str, report: &Report) {
-    let client = Client::connect(cluster);
+    let client = NatsClient::connect(cluster);
     let mut left = u64::MAX;
     loop {
         let waited = cluster.run(&["wait", chain, "--timeout", "50s"]);
@@ -131,7 +131,7 @@ fn settle(cluster: &Cluster, chain: &str, report: &Report) {
 }
 
 /// Prints what happened, and how the queues of a chain stand that does not go on.
-fn show(client: &Client, chain: &str, report: &Report) {
+fn show(client: &NatsClient, chain: &str, report: &Report) {
     eprintln!("{}", report.story.join("\n"));
     let stream = format!("PCLUSTER_{chain}");
     for (subject, messages) in client.by_subject(&stream).iter().filter(|(_, messages)| **messages > 1) {
@@ -272,7 +272,7 @@ fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member
         tend(cluster, members);
         std::thread::sleep(Duration::from_millis(20));
     }
-    let client = Client::connect(cluster);
+    let client = NatsClient::connect(cluster);
     let before = client.with(last_sequence);
     while !client.with(async |jetstream| is_handled(jetstream, before).await) {
         if Instant::now() > deadline {

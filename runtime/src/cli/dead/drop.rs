@@ -25,7 +25,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;
-    let dropped = context.root().await?.drop_dead(&args.chain, &selection).await?;
+    let dropped = context.client().await?.drop_dead(&args.chain, &selection).await?;
     if context.output.is_json() {
         context.output.line(&json!({ "chain": args.chain, "dropped": dropped }))?;
     } else {

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::Filters;
 use crate::cli::Context;
 use crate::cli::output::{one_line, time};
+use crate::client::DeadLetter;
 use crate::name::ChainName;
-use crate::root::DeadLetter;
 
 const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
 
@@ -35,8 +35,8 @@ pub struct Args {
 /// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (output, newest) = (&context.output, args.filters.newest.unwrap_or(usize::MAX));
-    let root = context.root().await?;
-    let mut letters = root.dead_letters(&args.chain, &args.filters.filter()).await?;
+    let client = context.client().await?;
+    let mut letters = client.dead_letters(&args.chain, &args.filters.filter()).await?;
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     // Of a letter only what is printed is kept: an item may be large.
     let (mut rows, mut lines) = (VecDeque::new(), VecDeque::new());

@@ -54,11 +54,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
     let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;
-    let root = context.root().await?;
+    let client = context.client().await?;
     let bar = output.progress("retried", "letters");
     let told = Cell::new(0);
     let stop = AtomicBool::new(false);
-    let retry = root.retry_dead(chain, &selection, args.active, &stop, |retried| {
+    let retry = client.retry_dead(chain, &selection, args.active, &stop, |retried| {
         told.set(retried);
         bar.set_position(retried);
     });

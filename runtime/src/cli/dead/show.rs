@@ -6,11 +6,11 @@ use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
+use crate::client::DeadLetter;
 use crate::dead::{Attempt, FailureKind};
 use crate::frame::json::AsJson;
 use crate::log::LogRecord;
 use crate::name::ChainName;
-use crate::root::DeadLetter;
 
 /// Show everything that is known of dead letters
 ///
@@ -41,12 +41,12 @@ struct WithLogs<'a> {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
     let selection = args.selected.selection()?;
-    let root = context.root().await?;
+    let client = context.client().await?;
     let mut letters = Vec::new();
-    for number in root.dead_numbers(chain, &selection).await? {
-        letters.extend(root.dead_letter(chain, number).await?);
+    for number in client.dead_numbers(chain, &selection).await? {
+        letters.extend(client.dead_letter(chain, number).await?);
     }
-    let logs = root.dead_logs(chain, &letters).await?;
+    let logs = client.dead_logs(chain, &letters).await?;
     for (position, letter) in letters.iter().enumerate() {
         let logs = logs.get(&letter.number).map(Vec::as_slice).unwrap_or_default();
         if output.is_json() {

@@ -84,8 +84,8 @@ fn place(message: &jetstream::Message) -> String {
 /// The numbers in a message of results, each with the item that it says that it comes of.
 fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
     let headers = message.headers.as_ref().unwrap();
-    let root = headers.get("Pcluster-Id").unwrap().as_str().split(['.', '#']).next().unwrap();
-    let first: u64 = root.strip_prefix('m').unwrap().parse().unwrap();
+    let client = headers.get("Pcluster-Id").unwrap().as_str().split(['.', '#']).next().unwrap();
+    let first: u64 = client.strip_prefix('m').unwrap().parse().unwrap();
     let mut rest = &message.payload[..];
     let mut values = Vec::new();
     while !rest.is_empty() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Root, RootError, deploy};
+use super::{Client, ClientError, deploy};
 use crate::broker::registry::Registry;
 use crate::broker::service::{HopReport, Nodes};
 use crate::chain::record::{Deployed, State};
@@ -28,7 +28,7 @@ pub struct Reset {
     pub pending_nodes: Vec<String>,
 }
 
-impl Root {
+impl Client {
     /// Interrupts what runs and empties all queues. With `all`, removes results and dead letters too.
     ///
     /// The chain goes on as a new revision of the same manifest, and the server stops taking anything for the revisions
@@ -37,11 +37,11 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or the server does not allow it.
-    pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, RootError> {
+    pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, ClientError> {
         let mut forgotten = 0;
         let replaced = match self.replace(chain).await {
             // What is to be forgotten anyway makes room for what has to be written.
-            Err(RootError::Broker(error)) if all && error.is_no_room() => {
+            Err(ClientError::Broker(error)) if all && error.is_no_room() => {
                 forgotten += self.broker.purge_kept(chain).await?;
                 self.replace(chain).await
             }
@@ -77,7 +77,7 @@ impl Root {
     }
 
     /// Makes a new revision of the active manifest the only live one.
-    async fn replace(&self, chain: &ChainName) -> Result<(Registry, State, Deployed, State), RootError> {
+    async fn replace(&self, chain: &ChainName) -> Result<(Registry, State, Deployed, State), ClientError> {
         loop {
             let (registry, marked) = self.chain(chain).await?;
             let (active, checked) = Self::revision(&registry, chain, marked.state.active).await?;
@@ -96,7 +96,7 @@ impl Root {
         registry: &Registry,
         chain: &ChainName,
         new: Revision,
-    ) -> Result<BTreeSet<Revision>, RootError> {
+    ) -> Result<BTreeSet<Revision>, ClientError> {
         let held = self.broker.unfinished_by_hop(chain).await?;
         // Read afterwards: whoever puts something back makes its revision live before.
         let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
@@ -105,7 +105,7 @@ impl Root {
     }
 
     /// Waits until no node serves an older revision; names those that still do when the time is over.
-    async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, RootError> {
+    async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, ClientError> {
         let started = Instant::now();
         loop {
             let nodes = match self.broker.nodes().await {

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::name::{ChainName, Revision, StageName, nearest};
 
 /// Manifests that are read side by side.
 const SIDE_BY_SIDE: usize = 16;
 
-impl Root {
+impl Client {
     /// Checks that a chain (`None`: any of them) has a stage, or had it in an earlier version. Of any chain, one that cannot be
     /// read may be the one that has it.
-    pub(super) async fn check_stage(&self, chain: Option<&ChainName>, stage: &StageName) -> Result<(), RootError> {
+    pub(super) async fn check_stage(&self, chain: Option<&ChainName>, stage: &StageName) -> Result<(), ClientError> {
         let chains = match chain {
             Some(chain) => vec![chain.clone()],
             None => self.chains().await?,
@@ -24,7 +24,7 @@ impl Root {
                 Ok(stages) => known.extend(stages),
                 Err(error) if chain.is_some() || error.is_passing() => return Err(error),
                 // It is being deployed for the first time, or was removed.
-                Err(RootError::NoChain { .. }) => {}
+                Err(ClientError::NoChain { .. }) => {}
                 Err(error) => {
                     tracing::debug!(chain = %each, %error, "its stages are not known");
                     is_unsure = true;
@@ -44,18 +44,18 @@ impl Root {
             None => format!("known are {}", names().collect::<Vec<_>>().join(", ")),
         };
         let place = chain.map_or_else(|| "the cluster".to_owned(), |chain| format!("chain `{chain}`"));
-        Err(RootError::NoStage { place, stage: stage.clone(), hint })
+        Err(ClientError::NoStage { place, stage: stage.clone(), hint })
     }
 
     /// The stages of a chain. Those of versions that have retired are looked up only if `wanted` is none of the others.
-    async fn stages(&self, chain: &ChainName, wanted: &StageName) -> Result<BTreeSet<StageName>, RootError> {
+    async fn stages(&self, chain: &ChainName, wanted: &StageName) -> Result<BTreeSet<StageName>, ClientError> {
         let (registry, marked) = self.chain(chain).await?;
         let read = async |revisions: Vec<Revision>| {
             let reads = revisions.into_iter().map(|revision| registry.deployed(chain, revision));
             let deployed: Vec<_> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
             let manifests = deployed.into_iter().flatten().map(|deployed| deployed.manifest);
             let names = manifests.flat_map(|manifest| manifest.stages.into_iter().map(|stage| stage.name));
-            Ok::<_, RootError>(names.filter_map(|name| name.parse().ok()).collect::<BTreeSet<StageName>>())
+            Ok::<_, ClientError>(names.filter_map(|name| name.parse().ok()).collect::<BTreeSet<StageName>>())
         };
         let mut known = read(marked.state.live.iter().copied().collect()).await?;
         if !known.contains(wanted) {

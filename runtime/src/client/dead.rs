@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::broker::kept::KeptReader;
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
@@ -73,13 +73,13 @@ pub struct DeadLetters {
     filter: DeadFilter,
 }
 
-impl Root {
+impl Client {
     /// Opens the dead letters of a chain to read them. None is taken or changed.
     ///
     /// # Errors
     ///
     /// If there is no such chain or stage, or the server does not answer.
-    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<DeadLetters, RootError> {
+    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<DeadLetters, ClientError> {
         self.chain(chain).await?;
         if let Some(stage) = &filter.stage {
             self.check_stage(Some(chain), stage).await?;
@@ -97,7 +97,7 @@ impl Root {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, RootError> {
+    pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, ClientError> {
         let stream = subject::dead_stream(chain);
         let Some(kept) = self.broker.kept_at(&stream, number).await?.filter(|kept| !kept.is_item_part()) else {
             return Ok(None);
@@ -110,7 +110,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or no letter with one of the numbers.
-    pub async fn dead_numbers(&self, chain: &ChainName, selection: &Selection) -> Result<Vec<u64>, RootError> {
+    pub async fn dead_numbers(&self, chain: &ChainName, selection: &Selection) -> Result<Vec<u64>, ClientError> {
         let (filter, newest) = match selection {
             Selection::Numbers(numbers) => return self.known(chain, numbers).await,
             Selection::Matching { filter, newest } => (filter, newest.unwrap_or(usize::MAX)),
@@ -127,18 +127,18 @@ impl Root {
     }
 
     /// Checks that there are letters with these numbers.
-    async fn known(&self, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, RootError> {
+    async fn known(&self, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, ClientError> {
         self.chain(chain).await?;
         let looks = numbers.iter().map(|&number| async move {
             let letter = self.dead_letter(chain, number).await?;
-            Ok::<_, RootError>((number, letter.is_some()))
+            Ok::<_, ClientError>((number, letter.is_some()))
         });
         let looked: BTreeMap<u64, bool> = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
         let unknown: Vec<u64> = looked.iter().filter(|(_, known)| !**known).map(|(number, _)| *number).collect();
         if unknown.is_empty() {
             Ok(looked.into_keys().collect())
         } else {
-            Err(RootError::NoLetter { chain: chain.clone(), numbers: unknown })
+            Err(ClientError::NoLetter { chain: chain.clone(), numbers: unknown })
         }
     }
 
@@ -147,7 +147,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server does not allow it.
-    pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, RootError> {
+    pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
         if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
             selection
             && (stage.is_none() || !self.broker.has_item_parts(chain).await?)
@@ -163,7 +163,7 @@ impl Root {
     }
 
     /// Removes letters, and counts those that nobody else has removed.
-    async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, RootError> {
+    async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
         let stream = &subject::dead_stream(chain);
         let has_parts = self.broker.has_item_parts(chain).await?;
         let removals = numbers.iter().map(|&number| async move {
@@ -186,7 +186,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or the server does not answer.
-    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, RootError> {
+    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
         self.chain(chain).await?;
         Ok(self.broker.dead_by_stage(chain).await?)
     }
@@ -198,7 +198,7 @@ impl DeadLetters {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn next(&mut self) -> Result<Option<DeadLetter>, RootError> {
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, ClientError> {
         while let Some(kept) = self.reader.next_letter().await? {
             let letter = DeadLetter::read(kept);
             if self.filter.passes(&letter) {

@@ -12,8 +12,8 @@ use crate::broker::alive::Answering;
 use crate::broker::arrange::{Arrange, ChainSettings};
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::record::{Deployed, Pending, State};
+use crate::client::{Client, ClientError};
 use crate::name::{ChainName, Revision, Version};
-use crate::root::{Root, RootError};
 use crate::subject;
 
 /// How long another may take to remove the streams of a chain that was never deployed.
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A revision that is pending.
 pub(super) struct Attempt<'a> {
-    root: &'a Root,
+    client: &'a Client,
     registry: &'a Registry,
     prepared: &'a Prepared,
     options: DeployOptions,
@@ -62,14 +62,14 @@ struct Asked {
 impl<'a> Attempt<'a> {
     /// Reserves a revision and enters it as pending into the state. `made` are streams that this deploy has made already.
     pub(super) async fn enter(
-        root: &'a Root,
+        client: &'a Client,
         registry: &'a Registry,
         prepared: &'a Prepared,
         options: DeployOptions,
         made: &BTreeSet<String>,
-    ) -> Result<Entered<'a>, RootError> {
+    ) -> Result<Entered<'a>, ClientError> {
         let name = &prepared.chain.name;
-        let answering = root.broker.answer().await?;
+        let answering = client.broker.answer().await?;
         let mut pending = Pending {
             version: prepared.chain.version.clone(),
             digest: prepared.digest.clone(),
@@ -102,7 +102,7 @@ impl<'a> Attempt<'a> {
                 return Ok(unchanged);
             }
             if let Some(state) = state {
-                let taken = root.take_away_dead(registry, name, state, answering.subject()).await?;
+                let taken = client.take_away_dead(registry, name, state, answering.subject()).await?;
                 let is_ending = !state.is_deployed() && state.pending.values().any(|pending| pending.ending);
                 if is_ending && !taken && started.elapsed() < ENDING {
                     tokio::time::sleep(LOOK).await;
@@ -112,7 +112,7 @@ impl<'a> Attempt<'a> {
                 }
             }
             if !state.is_some_and(State::is_deployed) && !options.force {
-                root.check_kept(&prepared.chain).await?;
+                client.check_kept(&prepared.chain).await?;
             }
             let first = state.and_then(|state| state.held().last().copied().max(Some(state.active)));
             let first = first.map_or(Revision::new(1), Revision::next);
@@ -127,7 +127,7 @@ impl<'a> Attempt<'a> {
                 }
             };
             after(Step::Reserved);
-            let before = root.broker.chain_settings(name).await?;
+            let before = client.broker.chain_settings(name).await?;
             // Others whose deploys are pending may have made those that are there.
             let others = state.into_iter().flat_map(|state| state.pending.values());
             let others = others.flat_map(|other| other.missing.iter().cloned());
@@ -136,7 +136,7 @@ impl<'a> Attempt<'a> {
             if registry.swap_state(name, marked.as_ref(), &entered).await? {
                 after(Step::Entered);
                 return Ok(Entered::Pending(Box::new(Self {
-                    root,
+                    client,
                     registry,
                     prepared,
                     options,
@@ -154,9 +154,9 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     ///
-    /// If the server refuses anything. After [`RootError::NotMoved`] the revision is deployed, after [`RootError::Untold`] it
+    /// If the server refuses anything. After [`ClientError::NotMoved`] the revision is deployed, after [`ClientError::Untold`] it
     /// may be; after all others it is not.
-    pub(super) async fn carry_out(&mut self) -> Result<Option<Deployment>, RootError> {
+    pub(super) async fn carry_out(&mut self) -> Result<Option<Deployment>, ClientError> {
         let copying = match self.make().await {
             // Whoever takes away a deploy that looks dead takes its streams with it.
             Err(_) if !self.is_pending().await? => return Ok(None),
@@ -169,7 +169,7 @@ impl<'a> Attempt<'a> {
         let how = Arrange { create: true, drop_kept: self.options.force, ..Arrange::default() };
         if let Err(error) = self.registry.settle(self.name(), state, how).await {
             let (chain, version) = (done.chain, done.version);
-            return Err(RootError::NotMoved { chain, version, revision: done.revision, error });
+            return Err(ClientError::NotMoved { chain, version, revision: done.revision, error });
         }
         after(Step::Moved);
         Ok(Some(done))
@@ -180,8 +180,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Makes all that the server can refuse. Returns the streams that are not yet complete on all servers.
-    async fn make(&mut self) -> Result<Vec<String>, RootError> {
-        let (broker, chain) = (&self.root.broker, &self.prepared.chain);
+    async fn make(&mut self) -> Result<Vec<String>, ClientError> {
+        let (broker, chain) = (&self.client.broker, &self.prepared.chain);
         let how = Arrange { create: true, ..Arrange::default() };
         let mut tries = 0;
         let copying = loop {
@@ -205,7 +205,7 @@ impl<'a> Attempt<'a> {
         let others = broker.streams_of(&subject::intake(&chain.name)).await?;
         let own = subject::work_stream(&chain.name);
         if let Some(stream) = others.into_iter().find(|stream| *stream != own) {
-            return Err(RootError::IntakeTaken { chain: chain.name.clone(), stream });
+            return Err(ClientError::IntakeTaken { chain: chain.name.clone(), stream });
         }
         for (digest, bytes) in &self.prepared.plugins {
             broker.put_plugin(digest, bytes).await?;
@@ -214,11 +214,11 @@ impl<'a> Attempt<'a> {
         Ok(copying)
     }
 
-    fn lost(&self) -> RootError {
-        RootError::Crowded(self.name().clone())
+    fn lost(&self) -> ClientError {
+        ClientError::Crowded(self.name().clone())
     }
 
-    async fn is_pending(&self) -> Result<bool, RootError> {
+    async fn is_pending(&self) -> Result<bool, ClientError> {
         let marked = self.registry.state(self.name()).await?;
         Ok(marked.is_some_and(|marked| marked.state.awaits(self.new.revision, &self.pending)))
     }
@@ -226,7 +226,7 @@ impl<'a> Attempt<'a> {
     /// Makes the revision the active one, if the state still allows it. Gives the new state, and what was active before.
     ///
     /// The server may have done what it gave no answer to, so after any error the state is asked.
-    async fn swap(&self) -> Result<Option<(State, Option<(Version, Revision)>)>, RootError> {
+    async fn swap(&self) -> Result<Option<(State, Option<(Version, Revision)>)>, ClientError> {
         let (chain, revision) = (self.name(), self.new.revision);
         let until = Instant::now() + PATIENCE;
         let mut asked = Asked::default();
@@ -243,7 +243,7 @@ impl<'a> Attempt<'a> {
                 Ok(_) if is_over || !error.is_passing() => return Err(error),
                 Err(unread) if is_over || !unread.is_passing() => {
                     let (chain, version) = (chain.clone(), self.new.version.clone());
-                    let untold = RootError::Untold { chain, version, revision, error: unread };
+                    let untold = ClientError::Untold { chain, version, revision, error: unread };
                     return Err(if asked.is_asked { untold } else { error });
                 }
                 _ => tokio::time::sleep(LOOK).await,
@@ -251,7 +251,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn try_swap(&self, asked: &mut Asked) -> Result<Option<State>, RootError> {
+    async fn try_swap(&self, asked: &mut Asked) -> Result<Option<State>, ClientError> {
         let (name, revision) = (self.name(), self.new.revision);
         loop {
             let Some(marked) = self.registry.state(name).await? else { return Ok(None) };
@@ -281,7 +281,8 @@ impl<'a> Attempt<'a> {
     /// Takes back what the attempt has made. What cannot be taken back now, the next deploy takes away.
     pub(super) async fn undo(&self) {
         let revision = self.new.revision;
-        let undone = self.root.take_away(self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
+        let undone =
+            self.client.take_away(self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
         if let Err(error) = undone {
             tracing::warn!(%error, "something is left of this deploy; the next one takes it away");
         }
@@ -293,7 +294,7 @@ async fn unchanged(
     registry: &Registry,
     prepared: &Prepared,
     state: &State,
-) -> Result<Option<Entered<'static>>, RootError> {
+) -> Result<Option<Entered<'static>>, ClientError> {
     if !state.is_deployed() {
         return Ok(None);
     }
@@ -302,7 +303,7 @@ async fn unchanged(
     Ok(is_same.then_some(Entered::Unchanged(state.active, state.open)))
 }
 
-impl Root {
+impl Client {
     /// Takes away what deployers left that have died. Returns `true` if there was anything.
     async fn take_away_dead(
         &self,
@@ -310,7 +311,7 @@ impl Root {
         chain: &ChainName,
         state: &State,
         answers: &str,
-    ) -> Result<bool, RootError> {
+    ) -> Result<bool, ClientError> {
         let mut taken = false;
         for (&revision, pending) in &state.pending {
             if !self.broker.is_gone(&pending.answers).await {
@@ -343,7 +344,7 @@ impl Root {
         revision: Revision,
         own: &Pending,
         before: Option<ChainSettings>,
-    ) -> Result<(), RootError> {
+    ) -> Result<(), ClientError> {
         let until = Instant::now() + ENDING_OWN;
         let is_own = |marked: &Option<Marked>| marked.as_ref().is_some_and(|marked| marked.state.awaits(revision, own));
         loop {

@@ -7,15 +7,15 @@ use pcluster_abi::Level;
 
 use super::DeadLetter;
 use crate::broker::follow::From;
+use crate::client::logs::LogFilter;
+use crate::client::{Client, ClientError};
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
-use crate::root::logs::LogFilter;
-use crate::root::{Root, RootError};
 
 /// How long to wait for a line that was there and may have been dropped meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-impl Root {
+impl Client {
     /// What the stages that gave letters up have logged about their items, by the letters' numbers.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl Root {
         &self,
         chain: &ChainName,
         letters: &[DeadLetter],
-    ) -> Result<BTreeMap<u64, Vec<LogRecord>>, RootError> {
+    ) -> Result<BTreeMap<u64, Vec<LogRecord>>, ClientError> {
         let mut numbers: HashMap<(String, u64, String), Vec<u64>> = HashMap::new();
         for letter in letters {
             let key = (letter.stage.clone(), letter.revision, letter.item_id());

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::Fed;
 use super::pack::Pack;
-use crate::root::RootError;
+use crate::client::ClientError;
 
 /// What a feeder and the messages on their way share.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct State {
     /// When an item was last taken.
     pub(super) taken: Option<Instant>,
     /// Why messages could not be fed, until that is told.
-    pub(super) failures: VecDeque<RootError>,
+    pub(super) failures: VecDeque<ClientError>,
 }
 
 impl Shared {

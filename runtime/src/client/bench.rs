@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::feed::Waits;
 use super::wait::Notice;
-use super::{Feeder, Root, RootError};
+use super::{Client, ClientError, Feeder};
 use crate::broker::follow::From;
 use crate::name::ChainName;
 use tally::{Source, Tally};
@@ -38,12 +38,12 @@ const SIDE_BY_SIDE: usize = 64;
 
 /// One run that measures a chain.
 pub struct Bench {
-    root: Root,
+    client: Client,
     chain: ChainName,
     feeder: Feeder,
     backlog: u64,
     tally: Arc<Tally>,
-    following: JoinSet<RootError>,
+    following: JoinSet<ClientError>,
 }
 
 /// How far a run is.
@@ -69,13 +69,13 @@ impl Meter {
     }
 }
 
-impl Root {
+impl Client {
     /// Gets ready to measure a chain: from here on its results and dead letters are followed.
     ///
     /// # Errors
     ///
     /// If there is no such chain, its intake is closed, or the server does not answer.
-    pub async fn bench(&self, chain: &ChainName) -> Result<Bench, RootError> {
+    pub async fn bench(&self, chain: &ChainName) -> Result<Bench, ClientError> {
         let feeder = self.feeder(chain).await?;
         let backlog = self.broker.unfinished(chain).await?;
         let mut followers = Vec::with_capacity(Source::ALL.len());
@@ -92,11 +92,11 @@ impl Root {
         for (source, follower) in followers {
             following.spawn(Arc::clone(&tally).follow(source, follower));
         }
-        Ok(Bench { root: self.clone(), chain: chain.clone(), feeder, backlog, tally, following })
+        Ok(Bench { client: self.clone(), chain: chain.clone(), feeder, backlog, tally, following })
     }
 
     /// Waits until everything was seen that a source holds at this moment.
-    async fn seen_all(&self, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), RootError> {
+    async fn seen_all(&self, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
         let (stream, subjects) = (source.stream(chain), source.subjects(chain));
         let last = self.broker.last_place(&stream).await?;
         // What was removed meanwhile, or belongs to others, is never seen.
@@ -142,15 +142,15 @@ impl Bench {
         timeout: Option<Duration>,
         stopped: impl Future<Output = ()>,
         mut tell: impl FnMut(Notice),
-    ) -> Result<Report, RootError> {
-        load.check(self.root.broker.max_item())?;
-        let Self { root, chain, feeder, tally, following, backlog: _ } = self;
+    ) -> Result<Report, ClientError> {
+        load.check(self.client.broker.max_item())?;
+        let Self { client, chain, feeder, tally, following, backlog: _ } = self;
         let ended = {
             let whole = async {
                 let mut stopped = pin!(stopped);
                 let fed = async {
-                    root.until_served(chain, &mut tell).await?;
-                    load.feed(feeder, tally, root.broker.max_item()).await
+                    client.until_served(chain, &mut tell).await?;
+                    load.feed(feeder, tally, client.broker.max_item()).await
                 };
                 let ending = tokio::select! {
                     fed = fed => fed.map(|()| Ending::Done)?,
@@ -160,10 +160,10 @@ impl Bench {
                 if ending != Ending::Done {
                     feeder.abandon(ABANDON).await;
                 }
-                root.wait(chain, None, &mut tell).await?;
+                client.wait(chain, None, &mut tell).await?;
                 let empty = Instant::now();
                 for source in Source::ALL {
-                    root.seen_all(chain, source, tally).await?;
+                    client.seen_all(chain, source, tally).await?;
                 }
                 Ok((ending, empty))
             };
@@ -187,9 +187,9 @@ impl Bench {
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, RootError> {
+    pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
-        let removals = self.tally.take_places().into_iter().map(|place| self.root.broker.remove_kept(&stream, place));
+        let removals = self.tally.take_places().into_iter().map(|place| self.client.broker.remove_kept(&stream, place));
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
         let mut count = 0;
         while let Some(removed) = removed.try_next().await? {

@@ -7,9 +7,9 @@ use ciborium::Value;
 use tokio::sync::mpsc;
 
 use super::tally::Tally;
+use crate::client::feed::Packing;
+use crate::client::{ClientError, Feeder};
 use crate::frame::format::to_cbor;
-use crate::root::feed::Packing;
-use crate::root::{Feeder, RootError};
 
 /// Items that may be due and not yet handed in.
 const DUE: usize = 1_024;
@@ -38,15 +38,15 @@ impl Load {
         to_cbor(&Value::from(WORDS.chars().cycle().take(bytes).collect::<String>()))
     }
 
-    pub(super) fn check(&self, max: usize) -> Result<(), RootError> {
+    pub(super) fn check(&self, max: usize) -> Result<(), ClientError> {
         match self.items.iter().map(Bytes::len).find(|size| *size > max) {
-            Some(size) => Err(RootError::TooLarge { size, max }),
+            Some(size) => Err(ClientError::TooLarge { size, max }),
             None => Ok(()),
         }
     }
 
     /// Feeds everything. `max` is the most bytes of a message.
-    pub(super) async fn feed(&self, feeder: &mut Feeder, tally: &Tally, max: usize) -> Result<(), RootError> {
+    pub(super) async fn feed(&self, feeder: &mut Feeder, tally: &Tally, max: usize) -> Result<(), ClientError> {
         let Packing { items: most, bytes, wait } = self.packing;
         let mut due = Pace::start(self.rate, self.number);
         let mut pack = Pack::default();
@@ -97,7 +97,7 @@ impl Pack {
         self.items += 1;
     }
 
-    async fn send(&mut self, feeder: &mut Feeder, tally: &Tally) -> Result<(), RootError> {
+    async fn send(&mut self, feeder: &mut Feeder, tally: &Tally) -> Result<(), ClientError> {
         if self.items == 0 {
             return Ok(());
         }
@@ -185,6 +185,6 @@ mod tests {
         let items = vec![Load::text(1), Load::text(2_000), Load::text(3_000)];
         let load = Load { items, number: 1, rate: None, packing: Packing::default() };
         assert!(load.check(3_003).is_ok());
-        assert!(matches!(load.check(1_000), Err(RootError::TooLarge { size: 2_003, max: 1_000 })));
+        assert!(matches!(load.check(1_000), Err(ClientError::TooLarge { size: 2_003, max: 1_000 })));
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::broker::arrange::Arrange;
 use crate::broker::registry::Registry;
 use crate::chain::manifest::{self, Manifest};
@@ -76,14 +76,14 @@ pub struct DeployOptions {
     pub force: bool,
 }
 
-impl Root {
+impl Client {
     /// Deploys the manifest in a file. Items that were fed before belong to the revisions before and are finished by them;
     /// everything fed once this has returned belongs to the new one.
     ///
     /// # Errors
     ///
     /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
-    pub async fn deploy(&self, path: &Path) -> Result<Deployment, RootError> {
+    pub async fn deploy(&self, path: &Path) -> Result<Deployment, ClientError> {
         self.deploy_with(path, DeployOptions::default()).await
     }
 
@@ -92,8 +92,8 @@ impl Root {
     /// # Errors
     ///
     /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then, but for
-    /// [`RootError::NotMoved`] and [`RootError::Untold`].
-    pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, RootError> {
+    /// [`ClientError::NotMoved`] and [`ClientError::Untold`].
+    pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, ClientError> {
         let prepared = self.prepare(path).await?;
         let name = &prepared.chain.name;
         self.check_intake_to_deploy(name).await?;
@@ -129,14 +129,14 @@ impl Root {
                 Ok(Some(deployment)) => return Ok(deployment),
                 // Others were faster: what they have made of the chain decides.
                 Ok(None) => attempt.undo().await,
-                Err(error @ (RootError::NotMoved { .. } | RootError::Untold { .. })) => return Err(error),
+                Err(error @ (ClientError::NotMoved { .. } | ClientError::Untold { .. })) => return Err(error),
                 Err(error) => {
                     attempt.undo().await;
                     return Err(error);
                 }
             }
         }
-        Err(RootError::Crowded(name.clone()))
+        Err(ClientError::Crowded(name.clone()))
     }
 
     /// Makes what is missing of a revision that is deployed.
@@ -145,7 +145,7 @@ impl Root {
         registry: &Registry,
         prepared: &Prepared,
         active: Revision,
-    ) -> Result<Vec<String>, RootError> {
+    ) -> Result<Vec<String>, ClientError> {
         let chain = &prepared.chain;
         self.broker.create_registry(chain.replicas).await?;
         for (digest, bytes) in &prepared.plugins {
@@ -159,14 +159,14 @@ impl Root {
         Ok(copying)
     }
 
-    async fn prepare(&self, path: &Path) -> Result<Prepared, RootError> {
+    async fn prepare(&self, path: &Path) -> Result<Prepared, ClientError> {
         let in_folder = Some(path.join(MANIFEST)).filter(|path| path.is_file());
         let path = in_folder.as_deref().unwrap_or(path);
         let text = read_text(path)?;
         let mut manifest =
-            Manifest::from_toml(&text).map_err(|error| RootError::Manifest { path: path.to_owned(), error })?;
+            Manifest::from_toml(&text).map_err(|error| ClientError::Manifest { path: path.to_owned(), error })?;
         let check = |manifest: &Manifest| {
-            Chain::new(manifest).map_err(|error| RootError::Chain { path: path.to_owned(), error })
+            Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.to_owned(), error })
         };
         let chain = check(&manifest)?;
         check_size(&chain, &manifest, self.broker.max_payload())?;
@@ -180,7 +180,7 @@ impl Root {
                 }
                 Plugin::Stored(digest) => {
                     if !self.broker.has_plugin(digest).await? {
-                        return Err(RootError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
+                        return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
                     }
                     (digest.clone(), self.broker.get_plugin(digest).await?)
                 }
@@ -190,16 +190,16 @@ impl Root {
                 inspection.check_memory(stage.memory)
             });
             let plugin = raw.plugin.clone();
-            checked.map_err(|error| RootError::Plugin { stage: stage.name.clone(), plugin, error })?;
+            checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin, error })?;
             raw.plugin = digest.to_string();
             plugins.insert(digest, bytes);
         }
-        let digest = Deployed::digest_of(&manifest).map_err(|error| RootError::Encode(error.to_string()))?;
+        let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
         Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
     }
 
     /// Makes the streams agree with the state, and with what others may have made of the state meanwhile.
-    pub(super) async fn settle(&self, registry: &Registry, chain: &ChainName, state: State) -> Result<(), RootError> {
+    pub(super) async fn settle(&self, registry: &Registry, chain: &ChainName, state: State) -> Result<(), ClientError> {
         let how = Arrange { create: true, ..Arrange::default() };
         Ok(registry.settle(chain, state, how).await.map(drop)?)
     }
@@ -217,7 +217,7 @@ pub(super) async fn add(
     digest: Digest,
     chain: &Chain,
     first: Revision,
-) -> Result<Deployed, RootError> {
+) -> Result<Deployed, ClientError> {
     let mut deployed = Deployed {
         chain: chain.name.clone(),
         version: chain.version.clone(),
@@ -247,8 +247,8 @@ fn this_process() -> String {
 }
 
 /// Refuses a manifest that cannot be kept as one message, and names the stage that takes most of it.
-fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), RootError> {
-    let encode = |error: serde_json::Error| RootError::Encode(error.to_string());
+fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), ClientError> {
+    let encode = |error: serde_json::Error| ClientError::Encode(error.to_string());
     let size = serde_json::to_vec_pretty(manifest).map_err(encode)?.len() + DEPLOYED_ROOM;
     if size <= max {
         return Ok(());
@@ -258,12 +258,12 @@ fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), Root
     let (stage, config) = sizes
         .max_by_key(|(_, config)| *config)
         .map(|(stage, config)| (stage.name.clone(), config))
-        .ok_or_else(|| RootError::Encode(format!("a manifest of {size} bytes")))?;
-    Err(RootError::ManifestTooLarge { stage, config, size, max })
+        .ok_or_else(|| ClientError::Encode(format!("a manifest of {size} bytes")))?;
+    Err(ClientError::ManifestTooLarge { stage, config, size, max })
 }
 
 /// Refuses a version that exists with other content.
-async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) -> Result<(), RootError> {
+async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) -> Result<(), ClientError> {
     let (chain, version) = (&prepared.chain.name, &prepared.chain.version);
     match registry.version(chain, state, version).await? {
         Some(digest) if digest != prepared.digest => {
@@ -277,14 +277,14 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
                     break;
                 }
             }
-            Err(RootError::VersionConflict { chain: chain.clone(), version: version.clone(), winner })
+            Err(ClientError::VersionConflict { chain: chain.clone(), version: version.clone(), winner })
         }
         _ => Ok(()),
     }
 }
 
-fn read_text(path: &Path) -> Result<String, RootError> {
-    let failed = |reason: String| RootError::Read { path: path.to_owned(), reason };
+fn read_text(path: &Path) -> Result<String, ClientError> {
+    let failed = |reason: String| ClientError::Read { path: path.to_owned(), reason };
     let bytes = super::read(path, file::TEXT_MAX, NAME)?;
     String::from_utf8(bytes)
         .map_err(|error| failed(format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to())))

@@ -9,11 +9,11 @@ use std::time::Instant;
 use super::Progress;
 use super::report::{Ending, Latency, Report};
 use crate::broker::follow::{Follower, Seen};
+use crate::client::ClientError;
 use crate::frame::format::Format;
 use crate::frame::header;
 use crate::frame::id::{FrameId, Index};
 use crate::name::ChainName;
-use crate::root::RootError;
 use crate::subject;
 
 /// Where outcomes are seen.
@@ -121,7 +121,7 @@ impl Tally {
     }
 
     /// Counts what comes, until no more can be read.
-    pub(super) async fn follow(self: Arc<Self>, source: Source, mut follower: Follower) -> RootError {
+    pub(super) async fn follow(self: Arc<Self>, source: Source, mut follower: Follower) -> ClientError {
         loop {
             match follower.next().await {
                 Ok(seen) => self.count(source, &seen, follower.created()),

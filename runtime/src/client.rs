@@ -1,17 +1,17 @@
 //! What a client can do: everything that the command line does, typed in and typed out, without printing.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), pcluster::root::RootError> {
-//! use pcluster::root::{Item, Root};
+//! # async fn example() -> Result<(), pcluster::client::ClientError> {
+//! use pcluster::client::{Item, Client};
 //!
-//! let root = Root::connect(&"nats://127.0.0.1:4222".into(), "my-program").await?;
-//! root.deploy("chain.toml".as_ref()).await?;
+//! let client = Client::connect(&"nats://127.0.0.1:4222".into(), "my-program").await?;
+//! client.deploy("chain.toml".as_ref()).await?;
 //! let chain = "example".parse()?;
-//! let mut feeder = root.feeder(&chain).await?;
+//! let mut feeder = client.feeder(&chain).await?;
 //! feeder.feed(Item::of(&"hello world!")?).await?;
 //! feeder.finish().await?;
-//! root.wait(&chain, None, |_| {}).await?;
-//! let mut puller = root.puller(&chain).await?;
+//! client.wait(&chain, None, |_| {}).await?;
+//! let mut puller = client.puller(&chain).await?;
 //! let result = puller.next().await?;
 //! println!("{} came of {}", result.result.to_json(), result.result.id);
 //! result.ack().await;
@@ -54,7 +54,7 @@ pub use result::ResultItem;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
-pub enum RootError {
+pub enum ClientError {
     /// The server.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -285,7 +285,7 @@ pub enum RootError {
     },
 }
 
-impl RootError {
+impl ClientError {
     /// Whether the same can succeed later with nothing else changed: the server is away.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -301,17 +301,17 @@ impl From<&str> for Address {
 
 /// A client of a cluster.
 #[derive(Debug, Clone)]
-pub struct Root {
+pub struct Client {
     broker: Broker,
 }
 
-impl Root {
+impl Client {
     /// Connects. `name` is what the server shows of this client.
     ///
     /// # Errors
     ///
     /// If no usable server answers within five seconds.
-    pub async fn connect(address: &Address, name: &str) -> Result<Self, RootError> {
+    pub async fn connect(address: &Address, name: &str) -> Result<Self, ClientError> {
         Ok(Self { broker: Broker::connect(address, name).await? })
     }
 
@@ -332,7 +332,7 @@ impl Root {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn chains(&self) -> Result<Vec<ChainName>, RootError> {
+    pub async fn chains(&self) -> Result<Vec<ChainName>, ClientError> {
         match self.broker.registry().await? {
             Some(registry) => Ok(registry.chains().await?),
             None => Ok(Vec::new()),
@@ -340,7 +340,7 @@ impl Root {
     }
 
     /// The registry and a chain's state in it.
-    async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), RootError> {
+    async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), ClientError> {
         if let Some(registry) = self.broker.registry().await? {
             if let Some(marked) = registry.state(chain).await?.filter(|marked| marked.state.is_deployed()) {
                 self.broker.check_wire(chain).await?;
@@ -357,8 +357,8 @@ impl Root {
         registry: &Registry,
         chain: &ChainName,
         revision: Revision,
-    ) -> Result<(Deployed, Chain), RootError> {
-        let unreadable = |reason: String| RootError::Registry { what: format!("chain `{chain}` {revision}"), reason };
+    ) -> Result<(Deployed, Chain), ClientError> {
+        let unreadable = |reason: String| ClientError::Registry { what: format!("chain `{chain}` {revision}"), reason };
         let deployed = registry.deployed(chain, revision).await?;
         let deployed = deployed.ok_or_else(|| unreadable("its manifest is missing".to_owned()))?;
         let checked = Chain::stored(&deployed.manifest).map_err(|error| unreadable(error.to_string()))?;
@@ -367,14 +367,14 @@ impl Root {
 }
 
 /// Reads a file, and tells one that is not there from one that cannot be read. `hint`: what to do if it is not there.
-fn read(path: &Path, max: u64, hint: &'static str) -> Result<Vec<u8>, RootError> {
+fn read(path: &Path, max: u64, hint: &'static str) -> Result<Vec<u8>, ClientError> {
     file::read(path, max).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => RootError::Missing { path: path.to_owned(), hint },
-        _ => RootError::Read { path: path.to_owned(), reason: error.to_string() },
+        std::io::ErrorKind::NotFound => ClientError::Missing { path: path.to_owned(), hint },
+        _ => ClientError::Read { path: path.to_owned(), reason: error.to_string() },
     })
 }
 
-fn no_chain(chain: &ChainName, chains: &[ChainName]) -> RootError {
+fn no_chain(chain: &ChainName, chains: &[ChainName]) -> ClientError {
     let hint = match nearest(chain.as_str(), chains.iter().map(ChainName::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None if chains.is_empty() => "none is deployed yet: `pcluster deploy chain.toml`".to_owned(),
@@ -383,5 +383,5 @@ fn no_chain(chain: &ChainName, chains: &[ChainName]) -> RootError {
             format!("deployed are {}", names.join(", "))
         }
     };
-    RootError::NoChain { chain: chain.to_string(), hint }
+    ClientError::NoChain { chain: chain.to_string(), hint }
 }

@@ -43,7 +43,7 @@ impl Terms {
 
 /// A message that was handed out to this puller.
 #[derive(Debug)]
-pub(in crate::root) struct Hold {
+pub(in crate::client) struct Hold {
     place: Place,
     acker: Mutex<Acker>,
     since: Arc<HeldSince>,
@@ -57,7 +57,7 @@ pub(in crate::root) struct Hold {
 
 impl Hold {
     /// Returns `true` if no other puller can have got the message meanwhile.
-    pub(in crate::root) fn is_sure(&self) -> bool {
+    pub(in crate::client) fn is_sure(&self) -> bool {
         if self.since.age() >= self.sure_for {
             self.is_lost.store(true, Relaxed);
         }
@@ -76,7 +76,7 @@ impl Hold {
 /// All holds of a puller, and the messages that it has confirmed last. A server that dies may forget that they were, and hands
 /// them out again.
 #[derive(Debug)]
-pub(in crate::root) struct Holds {
+pub(in crate::client) struct Holds {
     confirmer: Confirmer,
     book: Mutex<Book>,
 }
@@ -171,7 +171,7 @@ impl Holds {
     }
 
     /// Confirms a message: nobody else shall get it.
-    pub(in crate::root) async fn confirm(&self, hold: &Hold) {
+    pub(in crate::client) async fn confirm(&self, hold: &Hold) {
         hold.is_over.store(true, Relaxed);
         {
             let mut book = lock(&self.book);
@@ -193,7 +193,7 @@ impl Holds {
     }
 
     /// Gives a message to the next who asks, unless another may have it already: then that one would lose it.
-    pub(in crate::root) async fn give_back(&self, hold: &Hold) {
+    pub(in crate::client) async fn give_back(&self, hold: &Hold) {
         if !hold.is_over.swap(true, Relaxed) && hold.is_sure() {
             hold.acker().nak(Duration::ZERO).await;
         }

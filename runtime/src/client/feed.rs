@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
 use sender::{Key, Sender};
@@ -57,9 +57,9 @@ impl Item {
     /// # Errors
     ///
     /// If CBOR has no form for it.
-    pub fn of(value: &impl Serialize) -> Result<Self, RootError> {
+    pub fn of(value: &impl Serialize) -> Result<Self, ClientError> {
         let mut cbor = Vec::new();
-        ciborium::into_writer(value, &mut cbor).map_err(|error| RootError::Encode(error.to_string()))?;
+        ciborium::into_writer(value, &mut cbor).map_err(|error| ClientError::Encode(error.to_string()))?;
         Ok(Self { cbor: cbor.into(), id: None })
     }
 
@@ -88,16 +88,16 @@ pub struct Feeder {
     packing: Packing,
 }
 
-impl Root {
+impl Client {
     /// Opens the intake of a chain.
     ///
     /// # Errors
     ///
     /// If there is no such chain, its intake is closed, or another stream listens to it too.
-    pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, RootError> {
+    pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, ClientError> {
         let (_, marked) = self.chain(chain).await?;
         if !marked.state.open {
-            return Err(RootError::Closed(chain.clone()));
+            return Err(ClientError::Closed(chain.clone()));
         }
         self.check_intake_to_feed(chain).await?;
         Ok(Feeder { sender: Sender::new(self.clone(), chain.clone()), packing: Packing::default() })
@@ -120,12 +120,12 @@ impl Feeder {
     ///
     /// # Errors
     ///
-    /// If this item is too large ([`RootError::TooLarge`]) or its id cannot be one ([`RootError::Id`]), or one that was on its
+    /// If this item is too large ([`ClientError::TooLarge`]) or its id cannot be one ([`ClientError::Id`]), or one that was on its
     /// way cannot be fed. [`Feeder::fed`] tells how many were.
-    pub async fn feed(&mut self, item: Item) -> Result<(), RootError> {
+    pub async fn feed(&mut self, item: Item) -> Result<(), ClientError> {
         let (size, max) = (item.cbor.len(), self.sender.max_item());
         if size > max {
-            return Err(RootError::TooLarge { size, max });
+            return Err(ClientError::TooLarge { size, max });
         }
         self.sender.check()?;
         if item.id.is_some() || self.packing.items <= 1 {
@@ -160,7 +160,7 @@ impl Feeder {
 
     /// Feeds items that share a message already, a CBOR sequence, under an id of the message. Can be dropped: the message has
     /// gone then or never goes.
-    pub(super) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), RootError> {
+    pub(super) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), ClientError> {
         self.sender.check()?;
         let room = self.sender.room(payload.len()).await?;
         self.sender.send(room, Key::own(id), payload, items);
@@ -179,7 +179,7 @@ impl Feeder {
     /// # Errors
     ///
     /// If one could not be fed. [`Feeder::fed`] tells how many were.
-    pub async fn finish(&mut self) -> Result<Fed, RootError> {
+    pub async fn finish(&mut self) -> Result<Fed, ClientError> {
         loop {
             self.sender.send_pack(None).await?;
             self.sender.check()?;

@@ -17,7 +17,7 @@ use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
 
 use super::pulled::{Answered, PulledResult};
-use super::{DeadLetter, ResultItem, Root, RootError};
+use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
 use crate::broker::follow::{Follower, From};
 use crate::broker::queue::Delivery;
@@ -42,7 +42,7 @@ const FAILURES: u8 = 1;
 /// waits until the server knows of all that was confirmed.
 #[derive(Debug)]
 pub struct Puller<T = ResultItem> {
-    root: Root,
+    client: Client,
     chain: ChainName,
     /// The streams that are taken from, by their places among the sources.
     streams: Vec<String>,
@@ -51,7 +51,7 @@ pub struct Puller<T = ResultItem> {
     ahead: VecDeque<PulledResult<T>>,
     holds: Arc<Holds>,
     orders: mpsc::UnboundedSender<Order>,
-    received: mpsc::UnboundedReceiver<Result<Received, RootError>>,
+    received: mpsc::UnboundedReceiver<Result<Received, ClientError>>,
     answered: mpsc::UnboundedSender<Answered>,
 }
 
@@ -84,13 +84,13 @@ pub enum Outcome {
     Failure(Box<DeadLetter>),
 }
 
-impl Root {
+impl Client {
     /// Opens the results of a chain to take them.
     ///
     /// # Errors
     ///
     /// If there is no such chain.
-    pub async fn puller(&self, chain: &ChainName) -> Result<Puller, RootError> {
+    pub async fn puller(&self, chain: &ChainName) -> Result<Puller, ClientError> {
         self.chain(chain).await?;
         let confirmations = self.broker.confirmations().await?;
         let stream = subject::results_stream(chain);
@@ -100,7 +100,7 @@ impl Root {
         let (receive, received) = mpsc::unbounded_channel();
         let (answered, answers) = mpsc::unbounded_channel();
         let fetcher = Fetcher {
-            root: self.clone(),
+            client: self.clone(),
             chain: chain.clone(),
             sources: vec![source],
             holds: Arc::clone(&holds),
@@ -113,7 +113,7 @@ impl Root {
         };
         tokio::spawn(fetcher.run());
         Ok(Puller {
-            root: self.clone(),
+            client: self.clone(),
             chain: chain.clone(),
             streams: vec![stream],
             read: |_, delivery| read_results(delivery),
@@ -131,7 +131,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain.
-    pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, RootError> {
+    pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, ClientError> {
         self.chain(chain).await?;
         let stream = subject::results_stream(chain);
         let follower = self.broker.follow(&stream, vec![subject::results(chain)], from).await?;
@@ -152,23 +152,23 @@ fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {
 
 impl Puller {
     /// Takes dead letters along with results, each as it comes. What is taken is no longer given to pullers, but stays among
-    /// the dead letters: [`Root::dead_letters`] still has it, and it can be retried.
+    /// the dead letters: [`Client::dead_letters`] still has it, and it can be retried.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn with_failures(self) -> Result<Puller<Outcome>, RootError> {
-        let Self { root, chain, mut streams, read: _, wanted, ahead, holds, orders, received, answered } = self;
+    pub async fn with_failures(self) -> Result<Puller<Outcome>, ClientError> {
+        let Self { client, chain, mut streams, read: _, wanted, ahead, holds, orders, received, answered } = self;
         // A chain that was deployed by an older pcluster has none.
-        root.broker.create_dead_consumer(&chain).await?;
+        client.broker.create_dead_consumer(&chain).await?;
         let stream = subject::dead_stream(&chain);
-        let source = Source::open(&root, &chain, FAILURES, "dead letters", stream.clone()).await?;
+        let source = Source::open(&client, &chain, FAILURES, "dead letters", stream.clone()).await?;
         streams.push(stream);
         // The task ends only with the runtime, and then nothing can be taken anyway.
         let _ = orders.send(Order::Add(Box::new(source)));
         let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
         let read = read_outcomes;
-        Ok(Puller { root, chain, streams, read, wanted, ahead, holds, orders, received, answered })
+        Ok(Puller { client, chain, streams, read, wanted, ahead, holds, orders, received, answered })
     }
 }
 
@@ -186,7 +186,7 @@ impl<T> Puller<T> {
     /// # Errors
     ///
     /// If what the chain keeps its results in is gone.
-    pub async fn next(&mut self) -> Result<PulledResult<T>, RootError> {
+    pub async fn next(&mut self) -> Result<PulledResult<T>, ClientError> {
         loop {
             if let Some(pulled) = self.next_ahead() {
                 return Ok(pulled);
@@ -216,7 +216,7 @@ impl<T> Puller<T> {
     /// # Errors
     ///
     /// If what the chain keeps its items or results in is gone.
-    pub async fn next_until_drained(&mut self) -> Result<Option<PulledResult<T>>, RootError> {
+    pub async fn next_until_drained(&mut self) -> Result<Option<PulledResult<T>>, ClientError> {
         let drained = Drained::of(self);
         self.next_unless(LOOK, async || drained.is_drained().await).await
     }
@@ -227,7 +227,7 @@ impl<T> Puller<T> {
     /// # Errors
     ///
     /// If what the chain keeps its results in is gone.
-    pub async fn next_at_once(&mut self) -> Result<Option<PulledResult<T>>, RootError> {
+    pub async fn next_at_once(&mut self) -> Result<Option<PulledResult<T>>, ClientError> {
         let drained = Drained::of(self);
         self.next_unless(Duration::ZERO, async || drained.is_empty().await).await
     }
@@ -236,8 +236,8 @@ impl<T> Puller<T> {
     async fn next_unless(
         &mut self,
         mut after: Duration,
-        is_over: impl AsyncFn() -> Result<bool, RootError>,
-    ) -> Result<Option<PulledResult<T>>, RootError> {
+        is_over: impl AsyncFn() -> Result<bool, ClientError>,
+    ) -> Result<Option<PulledResult<T>>, ClientError> {
         let look = async |after| {
             tokio::time::sleep(after).await;
             is_over().await
@@ -280,7 +280,7 @@ impl<T> Puller<T> {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn is_drained(&self) -> Result<bool, RootError> {
+    pub async fn is_drained(&self) -> Result<bool, ClientError> {
         Ok(self.ahead.is_empty() && Drained::of(self).is_drained().await?)
     }
 
@@ -300,7 +300,7 @@ impl<T> Puller<T> {
 
 /// Looks whether there is nothing more to take.
 struct Drained {
-    root: Root,
+    client: Client,
     chain: ChainName,
     streams: Vec<String>,
     holds: Arc<Holds>,
@@ -308,17 +308,17 @@ struct Drained {
 
 impl Drained {
     fn of<T>(puller: &Puller<T>) -> Self {
-        let Puller { root, chain, streams, holds, .. } = puller;
-        Self { root: root.clone(), chain: chain.clone(), streams: streams.clone(), holds: Arc::clone(holds) }
+        let Puller { client, chain, streams, holds, .. } = puller;
+        Self { client: client.clone(), chain: chain.clone(), streams: streams.clone(), holds: Arc::clone(holds) }
     }
 
-    async fn is_drained(&self) -> Result<bool, RootError> {
+    async fn is_drained(&self) -> Result<bool, ClientError> {
         // Results are stored before their items are done with: asked in this order, none can slip through.
-        if self.root.broker.unfinished(&self.chain).await? > 0 {
+        if self.client.broker.unfinished(&self.chain).await? > 0 {
             return Ok(false);
         }
         for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = self.root.broker.untaken(&self.chain, stream).await?;
+            let untaken = self.client.broker.untaken(&self.chain, stream).await?;
             // What others hold is not taken before it is confirmed; some of it may be on its way to this puller.
             if untaken.queued > 0 || untaken.running > self.holds.given(number) {
                 return Ok(false);
@@ -329,10 +329,10 @@ impl Drained {
 
     /// Whether nothing waits for a puller. What was handed out and not given yet may be on its way to this one, or another has
     /// it; nobody knows, so it has a moment to come.
-    async fn is_empty(&self) -> Result<bool, RootError> {
+    async fn is_empty(&self) -> Result<bool, ClientError> {
         let mut is_known = true;
         for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = self.root.broker.untaken(&self.chain, stream).await?;
+            let untaken = self.client.broker.untaken(&self.chain, stream).await?;
             if untaken.queued > 0 {
                 return Ok(false);
             }
@@ -358,7 +358,7 @@ impl Watcher {
     /// # Errors
     ///
     /// If the results cannot be read any more.
-    pub async fn next(&mut self) -> Result<ResultItem, RootError> {
+    pub async fn next(&mut self) -> Result<ResultItem, ClientError> {
         loop {
             if let Some(result) = self.seen.pop_front() {
                 self.messages += u64::from(self.seen.is_empty());

@@ -7,8 +7,8 @@ use super::Fed;
 use super::shared::Shared;
 use crate::broker::Broker;
 use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::client::{Client, ClientError};
 use crate::name::ChainName;
-use crate::root::{Root, RootError};
 use crate::subject;
 
 /// The first wait before feeding again what was not taken; doubled each time.
@@ -90,7 +90,7 @@ impl Waits {
 
 /// Brings messages to one chain.
 pub(super) struct Delivery {
-    root: Root,
+    client: Client,
     chain: ChainName,
     pub(super) waits: Waits,
     /// When it was last looked why nobody listens to the intake, and whether somebody should.
@@ -124,19 +124,19 @@ enum Due {
 }
 
 impl Delivery {
-    pub(super) fn new(root: Root, chain: ChainName, shared: Arc<Shared>) -> Self {
-        let waits = Waits { broker: root.broker.clone(), waiting: Arc::default(), shared, opened: Instant::now() };
+    pub(super) fn new(client: Client, chain: ChainName, shared: Arc<Shared>) -> Self {
+        let waits = Waits { broker: client.broker.clone(), waiting: Arc::default(), shared, opened: Instant::now() };
         let (looked, before) = (tokio::sync::Mutex::default(), tokio::sync::OnceCell::new());
-        let known = Listeners { losses: root.broker.losses(), at: Instant::now(), refused: None };
+        let known = Listeners { losses: client.broker.losses(), at: Instant::now(), refused: None };
         let (listeners, looking) = (Mutex::new(known), tokio::sync::Mutex::default());
-        Self { root, chain, waits, looked, before, listeners, looking }
+        Self { client, chain, waits, looked, before, listeners, looking }
     }
 
     /// The place of what the work stream had stored last when this was first asked. If the server does not say, 0: feeding waits
     /// for it and says what is wrong, and what it finds stored is taken for its own.
     pub(super) async fn before(&self) -> u64 {
         let stream = subject::work_stream(&self.chain);
-        *self.before.get_or_init(|| async { self.root.broker.last_place(&stream).await.unwrap_or(0) }).await
+        *self.before.get_or_init(|| async { self.client.broker.last_place(&stream).await.unwrap_or(0) }).await
     }
 
     /// Publishes until the server has the message, or it is not wanted any more. Its id makes that safe however often it takes.
@@ -147,14 +147,14 @@ impl Delivery {
         message: &Outgoing,
         before: u64,
         is_wanted: impl Fn() -> bool,
-    ) -> Result<Published, RootError> {
+    ) -> Result<Published, ClientError> {
         let mut wait = AGAIN;
         // Since when somebody should listen to the intake and nobody does.
         let mut unheard: Option<Instant> = None;
         let mut is_unanswered = false;
         loop {
             let error = if self.is_alone().await? {
-                match self.root.broker.publish_at(message).await {
+                match self.client.broker.publish_at(message).await {
                     Ok((published, place)) => {
                         self.waits.over();
                         let is_ours = is_unanswered && place > before;
@@ -173,11 +173,11 @@ impl Delivery {
                     let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));
                     if since.is_some_and(|since| since.elapsed() > UNHEARD) {
                         // There are queues, but the intake does not lead there: opening it mends that.
-                        return Err(RootError::Closed(self.chain.clone()));
+                        return Err(ClientError::Closed(self.chain.clone()));
                     }
                     unheard = since;
                 }
-                PublishError::TooLarge { size, max } => return Err(RootError::TooLarge { size: *size, max: *max }),
+                PublishError::TooLarge { size, max } => return Err(ClientError::TooLarge { size: *size, max: *max }),
                 PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
                 _ => {}
             }
@@ -187,7 +187,7 @@ impl Delivery {
             }
             // It may have become unwanted meanwhile.
             if !is_wanted() {
-                return Err(RootError::TimedOut(error.to_string()));
+                return Err(ClientError::TimedOut(error.to_string()));
             }
             wait = (wait * 2).min(AGAIN_MAX);
         }
@@ -195,7 +195,7 @@ impl Delivery {
 
     /// Looks from time to time, and after each loss of the connection before anything else is fed, whether another stream listens
     /// to the intake too, and fails if one does. `false`: that cannot be told yet.
-    async fn is_alone(&self) -> Result<bool, RootError> {
+    async fn is_alone(&self) -> Result<bool, ClientError> {
         let _looking = match self.due()? {
             Due::No => return Ok(true),
             Due::Now => self.looking.lock().await,
@@ -209,16 +209,16 @@ impl Delivery {
             Due::No => return Ok(true),
             due => matches!(due, Due::Now),
         };
-        let (broker, losses) = (&self.root.broker, self.root.broker.losses());
+        let (broker, losses) = (&self.client.broker, self.client.broker.losses());
         if !broker.is_connected() {
             return Ok(!is_urgent);
         }
-        let checked = self.root.check_intake_to_feed(&self.chain).await;
-        if broker.losses() != losses || checked.as_ref().is_err_and(RootError::is_passing) {
+        let checked = self.client.check_intake_to_feed(&self.chain).await;
+        if broker.losses() != losses || checked.as_ref().is_err_and(ClientError::is_passing) {
             return Ok(!is_urgent);
         }
         let refused = match &checked {
-            Err(RootError::IntakeShared { stream, domain, meant, .. }) => {
+            Err(ClientError::IntakeShared { stream, domain, meant, .. }) => {
                 Some([stream, domain, meant].map(String::clone))
             }
             _ => None,
@@ -227,12 +227,12 @@ impl Delivery {
         checked.map(|()| true)
     }
 
-    fn due(&self) -> Result<Due, RootError> {
-        let (known, losses) = (self.listeners(), self.root.broker.losses());
+    fn due(&self) -> Result<Due, ClientError> {
+        let (known, losses) = (self.listeners(), self.client.broker.losses());
         Ok(match &known.refused {
             Some(other) if known.at.elapsed() < LEARNED => {
                 let (chain, [stream, domain, meant]) = (self.chain.clone(), other.clone());
-                return Err(RootError::IntakeShared { chain, stream, domain, meant });
+                return Err(ClientError::IntakeShared { chain, stream, domain, meant });
             }
             Some(_) => Due::Now,
             None if known.losses != losses => Due::Now,
@@ -247,17 +247,17 @@ impl Delivery {
 
     /// Whether somebody should listen to the intake: nobody does while the servers of a cluster elect who does. Fails if the
     /// intake is closed, or the chain or its queues are gone.
-    async fn should_be_heard(&self) -> Result<bool, RootError> {
+    async fn should_be_heard(&self) -> Result<bool, ClientError> {
         let mut looked = self.looked.lock().await;
         if let Some((_, should)) = looked.filter(|(at, _)| at.elapsed() < LEARNED) {
             return Ok(should);
         }
         let look = async {
-            let (_, marked) = self.root.chain(&self.chain).await?;
+            let (_, marked) = self.client.chain(&self.chain).await?;
             if !marked.state.open {
-                return Err(RootError::Closed(self.chain.clone()));
+                return Err(ClientError::Closed(self.chain.clone()));
             }
-            self.root.broker.unfinished(&self.chain).await?;
+            self.client.broker.unfinished(&self.chain).await?;
             Ok(true)
         };
         let should = match look.await {

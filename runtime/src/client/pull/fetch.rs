@@ -15,10 +15,10 @@ use crate::broker::Complaint;
 use crate::broker::confirm::Confirmations;
 use crate::broker::line::Line;
 use crate::broker::queue::{Delivery, Event, Queue};
+use crate::client::pulled::Answered;
+use crate::client::{Client, ClientError};
 use crate::frame::header;
 use crate::name::ChainName;
-use crate::root::pulled::Answered;
-use crate::root::{Root, RootError};
 use crate::subject;
 
 /// How long to wait before opening the results again.
@@ -66,13 +66,13 @@ pub(super) struct Received {
 
 /// The task.
 pub(super) struct Fetcher {
-    pub(super) root: Root,
+    pub(super) client: Client,
     pub(super) chain: ChainName,
     pub(super) sources: Vec<Source>,
     pub(super) holds: Arc<Holds>,
     pub(super) confirmations: Confirmations,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
-    pub(super) received: mpsc::UnboundedSender<Result<Received, RootError>>,
+    pub(super) received: mpsc::UnboundedSender<Result<Received, ClientError>>,
     pub(super) answered: mpsc::UnboundedReceiver<Answered>,
     /// Messages to ask for.
     pub(super) wanted: Option<u64>,
@@ -82,20 +82,20 @@ pub(super) struct Fetcher {
 
 impl Source {
     pub(super) async fn open(
-        root: &Root,
+        client: &Client,
         chain: &ChainName,
         number: u8,
         what: &'static str,
         stream: String,
-    ) -> Result<Self, RootError> {
-        let terms = Terms::new(root.broker.pull_ack_wait(chain, &stream).await?);
-        let line = root.broker.line(&format!("pcluster-puller {chain}"));
+    ) -> Result<Self, ClientError> {
+        let terms = Terms::new(client.broker.pull_ack_wait(chain, &stream).await?);
+        let line = client.broker.line(&format!("pcluster-puller {chain}"));
         let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
         let (asked, complaint) = (Instant::now(), Complaint::default());
         Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, complaint })
     }
 
-    async fn request(&mut self, messages: u64) -> Result<(), RootError> {
+    async fn request(&mut self, messages: u64) -> Result<(), ClientError> {
         self.asked = Instant::now();
         Ok(self.queue.request(messages).await?)
     }
@@ -106,31 +106,32 @@ impl Source {
     }
 
     /// Opens the stream again. Nobody hands out what is in there while the servers of a cluster elect who does.
-    async fn reopen(&mut self, root: &Root, chain: &ChainName) -> Result<(), RootError> {
+    async fn reopen(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = format!("take {} of chain `{chain}`", self.what);
-        match root.broker.pull_ack_wait(chain, &self.stream).await {
+        match client.broker.pull_ack_wait(chain, &self.stream).await {
             Ok(ack_wait) => {
                 self.terms = Terms::new(ack_wait);
                 self.complaint.over(&what);
             }
-            Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
+            Err(error) if error.is_passing() => self.complaint.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         match self.line.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await {
             Ok(queue) => self.queue = queue,
-            Err(error) if error.is_passing() => self.complaint.met(&root.broker, &what, &error),
+            Err(error) if error.is_passing() => self.complaint.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
     /// After the line was lost: passes over what cannot be read of what was handed out.
-    async fn pass_over_unread(&mut self, root: &Root, chain: &ChainName) -> Result<(), RootError> {
+    async fn pass_over_unread(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = self.what;
-        let looking = root.broker.pass_over_unread(&self.stream, subject::PULL_CONSUMER, &mut self.looked, |unread| {
-            let (number, fault) = (unread.sequence, unread.fault);
-            tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
-        });
+        let looking =
+            client.broker.pass_over_unread(&self.stream, subject::PULL_CONSUMER, &mut self.looked, |unread| {
+                let (number, fault) = (unread.sequence, unread.fault);
+                tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
+            });
         // What was not looked at by then is when the line is lost the next time.
         match tokio::time::timeout(LOOK, looking).await {
             Ok(Err(error)) if !error.is_passing() => Err(error.into()),
@@ -212,7 +213,7 @@ impl Fetcher {
         each.min().unwrap_or(LATE).max(Duration::from_millis(10))
     }
 
-    async fn request(&mut self) -> Result<(), RootError> {
+    async fn request(&mut self) -> Result<(), ClientError> {
         let Some(messages) = self.wanted else { return Ok(()) };
         if self.holds.is_ahead() {
             // They came after the puller had found none.
@@ -228,7 +229,7 @@ impl Fetcher {
     }
 
     /// Says that no more can be taken, until more is asked for again.
-    fn fail(&mut self, error: RootError) {
+    fn fail(&mut self, error: ClientError) {
         self.wanted = None;
         // Nobody is there to hear it when the puller is gone.
         let _ = self.received.send(Err(error));
@@ -242,17 +243,17 @@ impl Fetcher {
             }
             // Under the new name nothing comes that was asked for under the old one.
             Event::Expired if self.sources[position].is_stale() => {
-                self.sources[position].reopen(&self.root, &self.chain).await
+                self.sources[position].reopen(&self.client, &self.chain).await
             }
             Event::Expired | Event::Oversized => Ok(()),
             Event::Broken => {
                 tokio::time::sleep(REOPEN).await;
                 // Otherwise the line is opened again when the server is back.
-                if self.root.broker.is_connected() { self.mend(position).await } else { Ok(()) }
+                if self.client.broker.is_connected() { self.mend(position).await } else { Ok(()) }
             }
             Event::Gone | Event::Closed => {
                 tokio::time::sleep(REOPEN).await;
-                self.sources[position].reopen(&self.root, &self.chain).await
+                self.sources[position].reopen(&self.client, &self.chain).await
             }
         };
         if let Err(error) = reopened {
@@ -262,10 +263,10 @@ impl Fetcher {
         self.sources.rotate_left(1);
     }
 
-    async fn mend(&mut self, position: usize) -> Result<(), RootError> {
+    async fn mend(&mut self, position: usize) -> Result<(), ClientError> {
         let source = &mut self.sources[position];
-        source.pass_over_unread(&self.root, &self.chain).await?;
-        source.reopen(&self.root, &self.chain).await
+        source.pass_over_unread(&self.client, &self.chain).await?;
+        source.reopen(&self.client, &self.chain).await
     }
 
     async fn take(&mut self, position: usize, mut delivery: Delivery) {
@@ -273,7 +274,7 @@ impl Fetcher {
             // It comes with its letter.
             return delivery.acker.ack().await;
         }
-        if let Err(error) = self.root.broker.add_item(&self.sources[position].stream, &mut delivery).await {
+        if let Err(error) = self.client.broker.add_item(&self.sources[position].stream, &mut delivery).await {
             // The letter is handed out again.
             tracing::debug!(%error, "the item of a dead letter cannot be read");
             return;
@@ -301,10 +302,10 @@ impl Fetcher {
 
     async fn tell(&mut self, answered: Answered) {
         if answered.is_mixed() {
-            let (broker, holds) = (self.root.broker.clone(), Arc::clone(&self.holds));
+            let (broker, holds) = (self.client.broker.clone(), Arc::clone(&self.holds));
             self.telling.spawn(async move { answered.tell(&broker, &holds).await });
         } else {
-            answered.tell(&self.root.broker, &self.holds).await;
+            answered.tell(&self.client.broker, &self.holds).await;
         }
     }
 
@@ -332,7 +333,7 @@ impl Fetcher {
             self.tell(answered).await;
         }
         while self.telling.join_next().await.is_some() {}
-        let _ = self.root.broker.flush().await;
+        let _ = self.client.broker.flush().await;
         self.confirmations.finish().await
     }
 }

@@ -15,9 +15,9 @@ use super::delivery::{Delivery, Waits};
 use super::pack::Pack;
 use super::shared::{Shared, State};
 use crate::broker::publish::{Outgoing, Published};
+use crate::client::{Client, ClientError};
 use crate::frame::{Headers, header};
 use crate::name::ChainName;
-use crate::root::{Root, RootError};
 use crate::subject;
 
 /// What may be on its way at once, in KiB; a message counts for at least [`MESSAGE`].
@@ -79,13 +79,13 @@ impl DerefMut for Packing<'_> {
 }
 
 impl Sender {
-    pub(super) fn new(root: Root, chain: ChainName) -> Self {
+    pub(super) fn new(client: Client, chain: ChainName) -> Self {
         let shared: Arc<Shared> = Arc::default();
         Self {
             subject: subject::intake(&chain).into(),
-            max_item: root.broker().max_item(),
+            max_item: client.broker().max_item(),
             window: Arc::new(Semaphore::new(WINDOW)),
-            delivery: Arc::new(Delivery::new(root, chain, Arc::clone(&shared))),
+            delivery: Arc::new(Delivery::new(client, chain, Arc::clone(&shared))),
             shared,
         }
     }
@@ -101,7 +101,7 @@ impl Sender {
     }
 
     /// Tells of a message that could not be fed, once.
-    pub(super) fn check(&self) -> Result<(), RootError> {
+    pub(super) fn check(&self) -> Result<(), ClientError> {
         self.shared.lock().failures.pop_front().map_or(Ok(()), Err)
     }
 
@@ -135,10 +135,10 @@ impl Sender {
     }
 
     /// Waits until a message of this size may go.
-    pub(super) async fn room(&self, bytes: usize) -> Result<Room, RootError> {
+    pub(super) async fn room(&self, bytes: usize) -> Result<Room, ClientError> {
         let room = Arc::clone(&self.window).acquire_many_owned(weight(bytes)).await;
         // The window is closed when the feeder has been given up.
-        room.map_err(|_| RootError::TimedOut("feeding was given up".to_owned()))
+        room.map_err(|_| ClientError::TimedOut("feeding was given up".to_owned()))
     }
 
     /// Sends a message; its answer comes later.
@@ -148,7 +148,7 @@ impl Sender {
     }
 
     /// Sends the pack, or only the one of this number, once there is room.
-    pub(super) async fn send_pack(&self, number: Option<u64>) -> Result<(), RootError> {
+    pub(super) async fn send_pack(&self, number: Option<u64>) -> Result<(), ClientError> {
         let bytes = {
             let pack = self.pack();
             if !pack.is(number) {

@@ -2,7 +2,7 @@
 
 use pcluster_abi::Level;
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::broker::follow::{Follower, From};
 use crate::chain::default;
 use crate::log::LogRecord;
@@ -29,13 +29,13 @@ pub struct LogFollower {
     left: u64,
 }
 
-impl Root {
+impl Client {
     /// Follows log lines.
     ///
     /// # Errors
     ///
     /// If there is no such chain or stage, or the server does not answer.
-    pub async fn logs(&self, filter: &LogFilter) -> Result<LogFollower, RootError> {
+    pub async fn logs(&self, filter: &LogFilter) -> Result<LogFollower, ClientError> {
         match (&filter.chain, &filter.stage) {
             (chain, Some(stage)) => self.check_stage(chain.as_ref(), stage).await?,
             (Some(chain), None) => drop(self.chain(chain).await?),
@@ -54,7 +54,7 @@ impl LogFollower {
     /// # Errors
     ///
     /// If the log cannot be read any more.
-    pub async fn next_left(&mut self) -> Result<Option<LogRecord>, RootError> {
+    pub async fn next_left(&mut self) -> Result<Option<LogRecord>, ClientError> {
         while self.left > 0 {
             if let Some(record) = self.step().await? {
                 return Ok(Some(record));
@@ -68,7 +68,7 @@ impl LogFollower {
     /// # Errors
     ///
     /// If the log cannot be read any more.
-    pub async fn next(&mut self) -> Result<LogRecord, RootError> {
+    pub async fn next(&mut self) -> Result<LogRecord, ClientError> {
         loop {
             if let Some(record) = self.step().await? {
                 return Ok(record);
@@ -77,7 +77,7 @@ impl LogFollower {
     }
 
     /// What comes next; `None` if it is no line: anyone may publish there.
-    async fn step(&mut self) -> Result<Option<LogRecord>, RootError> {
+    async fn step(&mut self) -> Result<Option<LogRecord>, ClientError> {
         let message = self.follower.next().await?;
         self.left = self.left.saturating_sub(1);
         Ok(serde_json::from_slice(&message.payload).ok())

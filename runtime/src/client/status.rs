@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
 use crate::name::ChainName;
@@ -83,13 +83,13 @@ pub struct NodeProblem {
     pub problem: Problem,
 }
 
-impl Root {
+impl Client {
     /// The nodes that answer, and the names of those that are connected and do not.
     ///
     /// # Errors
     ///
     /// If the connection is closed, or nodes are there, none of them answers, and the server does not tell which they are.
-    pub async fn nodes(&self) -> Result<Nodes, RootError> {
+    pub async fn nodes(&self) -> Result<Nodes, ClientError> {
         Ok(self.broker.nodes().await?)
     }
 
@@ -99,7 +99,7 @@ impl Root {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn settled_nodes(&self) -> Result<Option<Nodes>, RootError> {
+    pub async fn settled_nodes(&self) -> Result<Option<Nodes>, ClientError> {
         let started = Instant::now();
         loop {
             let nodes = match self.broker.nodes().await {
@@ -120,7 +120,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or the server does not answer.
-    pub async fn status(&self, chain: &ChainName, nodes: Option<&Nodes>) -> Result<ChainStatus, RootError> {
+    pub async fn status(&self, chain: &ChainName, nodes: Option<&Nodes>) -> Result<ChainStatus, ClientError> {
         let answered = nodes.map(|nodes| nodes.answered.as_slice()).unwrap_or_default();
         let silent_nodes = nodes.map(|nodes| nodes.silent.clone()).unwrap_or_default();
         let all_answer = nodes.is_some() && silent_nodes.is_empty();

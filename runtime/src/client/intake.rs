@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Root, RootError};
+use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::listening::Listener;
 use crate::name::ChainName;
@@ -23,13 +23,13 @@ pub struct Switched {
     pub made: BTreeSet<String>,
 }
 
-impl Root {
+impl Client {
     /// Closes the intake: feeding fails from now on, what was fed is finished. Says whether it was open.
     ///
     /// # Errors
     ///
     /// If there is no such chain, or the server does not allow it.
-    pub async fn stop(&self, chain: &ChainName) -> Result<bool, RootError> {
+    pub async fn stop(&self, chain: &ChainName) -> Result<bool, ClientError> {
         Ok(self.set_open(chain, false).await?.changed)
     }
 
@@ -38,7 +38,7 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or the server does not allow it.
-    pub async fn start(&self, chain: &ChainName) -> Result<bool, RootError> {
+    pub async fn start(&self, chain: &ChainName) -> Result<bool, ClientError> {
         Ok(self.start_and_tell(chain).await?.changed)
     }
 
@@ -47,11 +47,11 @@ impl Root {
     /// # Errors
     ///
     /// If there is no such chain, or the server does not allow it.
-    pub async fn start_and_tell(&self, chain: &ChainName) -> Result<Switched, RootError> {
+    pub async fn start_and_tell(&self, chain: &ChainName) -> Result<Switched, ClientError> {
         self.set_open(chain, true).await
     }
 
-    async fn set_open(&self, chain: &ChainName, open: bool) -> Result<Switched, RootError> {
+    async fn set_open(&self, chain: &ChainName, open: bool) -> Result<Switched, ClientError> {
         loop {
             let (registry, marked) = self.chain(chain).await?;
             let changed = marked.state.open != open;
@@ -67,7 +67,7 @@ impl Root {
     }
 
     /// Refuses to deploy a chain if a stream that this `JetStream` does not know of listens to its intake.
-    pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), RootError> {
+    pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), ClientError> {
         let stranger = async || -> Result<Option<Listener>, BrokerError> {
             let intake = subject::intake(chain);
             let listening = self.broker.listening(&intake, DEPLOYING).await?;
@@ -84,12 +84,12 @@ impl Root {
     }
 
     /// Refuses to feed a chain if another stream than its own listens to its intake.
-    pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), RootError> {
+    pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), ClientError> {
         let listening = self.broker.listening(&subject::intake(chain), FEEDING).await?;
         self.refuse(chain, beyond(listening, &[subject::work_stream(chain)])).await
     }
 
-    async fn refuse(&self, chain: &ChainName, stranger: Option<Listener>) -> Result<(), RootError> {
+    async fn refuse(&self, chain: &ChainName, stranger: Option<Listener>) -> Result<(), ClientError> {
         let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
         let domain = match domain {
             Some(domain) => Some(domain),
@@ -99,7 +99,7 @@ impl Root {
             Some(domain) => (format!("the domain `{domain}`"), format!("--domain {domain}")),
             None => ("another JetStream domain".to_owned(), "--domain".to_owned()),
         };
-        Err(RootError::IntakeShared { chain: chain.clone(), stream, domain, meant })
+        Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain, meant })
     }
 }
 

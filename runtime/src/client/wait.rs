@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Root, RootError, status};
+use super::{Client, ClientError, status};
 use crate::broker::service::{NodeReport, Nodes};
 use crate::name::ChainName;
 
@@ -51,7 +51,7 @@ pub struct Pace {
 // A rate that is not a number equals nothing, itself included; nodes count none.
 impl Eq for Pace {}
 
-impl Root {
+impl Client {
     /// Waits until every item of a chain was handled: the queues are empty and nothing runs. `tell` is called with what
     /// happens meanwhile. With a `timeout` of zero, this looks once.
     ///
@@ -63,7 +63,7 @@ impl Root {
         chain: &ChainName,
         timeout: Option<Duration>,
         mut tell: impl FnMut(Notice),
-    ) -> Result<(), RootError> {
+    ) -> Result<(), ClientError> {
         self.chain(chain).await?;
         let mut is_told = false;
         let mut tell = |notice| {
@@ -84,12 +84,12 @@ impl Root {
         let waited = tokio::time::timeout_at(deadline, waiting).await;
         match waited {
             Ok(waited) => waited,
-            Err(_) if !is_told => Err(RootError::TimedOut(format!(
+            Err(_) if !is_told => Err(ClientError::TimedOut(format!(
                 "the server has not told within {} whether chain `{chain}` has unfinished items",
                 humantime::format_duration(timeout.max(FIRST_LOOK))
             ))),
-            Err(_) if timeout.is_zero() => Err(RootError::TimedOut(format!("chain `{chain}` has unfinished items"))),
-            Err(_) => Err(RootError::TimedOut(format!(
+            Err(_) if timeout.is_zero() => Err(ClientError::TimedOut(format!("chain `{chain}` has unfinished items"))),
+            Err(_) => Err(ClientError::TimedOut(format!(
                 "chain `{chain}` still has unfinished items after {}",
                 humantime::format_duration(timeout)
             ))),
@@ -97,7 +97,11 @@ impl Root {
     }
 
     /// Waits until a node serves a chain. `tell` is called if none does.
-    pub(super) async fn until_served(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
+    pub(super) async fn until_served(
+        &self,
+        chain: &ChainName,
+        tell: &mut impl FnMut(Notice),
+    ) -> Result<(), ClientError> {
         let (mut told, mut after) = (Notice::Served, Duration::ZERO);
         loop {
             let looked = self.look(chain, after).await;
@@ -120,7 +124,7 @@ impl Root {
         }
     }
 
-    async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), RootError> {
+    async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), ClientError> {
         let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
         let mut looking = Box::pin(self.look(chain, Duration::ZERO));
         let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);
@@ -168,13 +172,13 @@ impl Root {
         }
     }
 
-    async fn unfinished(&self, chain: &ChainName, after: Duration) -> Result<u64, RootError> {
+    async fn unfinished(&self, chain: &ChainName, after: Duration) -> Result<u64, ClientError> {
         tokio::time::sleep(after).await;
         Ok(self.broker.unfinished(chain).await?)
     }
 
     /// Looks after a while which nodes serve the chain, what keeps those that are there from it, and how much they handle.
-    async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), RootError> {
+    async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), ClientError> {
         tokio::time::sleep(after).await;
         let nodes = self.broker.nodes().await?;
         let Nodes { answered: nodes, silent } = nodes;

@@ -14,10 +14,10 @@ use super::{DeadLetter, SIDE_BY_SIDE, Selection};
 use crate::broker::publish::{Outgoing, PublishError};
 use crate::broker::registry::Registry;
 use crate::chain::Chain;
+use crate::client::{Client, ClientError, deploy};
 use crate::frame::id::FrameId;
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Revision, StageName};
-use crate::root::{Root, RootError, deploy};
 use crate::subject::{self, Lane};
 
 /// Letters that are put back before any of them is removed.
@@ -47,7 +47,7 @@ struct Target {
 }
 
 struct Retry<'a> {
-    root: &'a Root,
+    client: &'a Client,
     registry: Registry,
     chain: &'a ChainName,
     /// The revision that the chain's last reset began with.
@@ -67,7 +67,7 @@ enum Stored {
     Stopped,
 }
 
-impl Root {
+impl Client {
     /// Puts the items of dead letters back into the queues of the stages that they failed in, for fresh attempts, and removes
     /// the letters: in the revision that each failed in, which is made live again if it has retired, or in one with the same
     /// manifest if there was a reset since then, or with `active` in the active one. `tell` is called with the number of letters retried so far.
@@ -86,12 +86,12 @@ impl Root {
         active: bool,
         stop: &AtomicBool,
         mut tell: impl FnMut(u64),
-    ) -> Result<Retried, RootError> {
+    ) -> Result<Retried, ClientError> {
         let (registry, marked) = self.chain(chain).await?;
         let numbers = self.dead_numbers(chain, selection).await?;
         let reset = marked.state.reset;
         let active = active.then_some(marked.state.active);
-        let mut retry = Retry { root: self, registry, chain, reset, targets: BTreeMap::new(), stop };
+        let mut retry = Retry { client: self, registry, chain, reset, targets: BTreeMap::new(), stop };
         let mut done = Retried::default();
         for part in numbers.chunks(PART) {
             if stop.load(Relaxed) {
@@ -110,8 +110,8 @@ impl Retry<'_> {
         active: Option<Revision>,
         done: &mut Retried,
         tell: &mut impl FnMut(u64),
-    ) -> Result<(), RootError> {
-        let reads = numbers.iter().map(|&number| self.root.dead_letter(self.chain, number));
+    ) -> Result<(), ClientError> {
+        let reads = numbers.iter().map(|&number| self.client.dead_letter(self.chain, number));
         let letters: Vec<Option<DeadLetter>> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
         let mut messages: BTreeMap<Revision, BTreeMap<u64, Outgoing>> = BTreeMap::new();
         // One that is gone was retried or removed by someone else.
@@ -132,7 +132,7 @@ impl Retry<'_> {
         for (revision, mut waiting) in messages {
             let mut targets = self.targets.values().flatten();
             let Some(target) = targets.find(|target| target.revision == revision) else { continue };
-            let rooms = Rooms { broker: &self.root.broker, chain: &target.chain, revision, stop: self.stop };
+            let rooms = Rooms { broker: &self.client.broker, chain: &target.chain, revision, stop: self.stop };
             while !waiting.is_empty() && !self.stop.load(Relaxed) {
                 let messages = rooms.take(&mut waiting).await?;
                 if messages.is_empty() {
@@ -146,18 +146,18 @@ impl Retry<'_> {
                         Stored::Stopped => {}
                     }
                 }
-                done.retried += self.root.remove_dead(self.chain, &stored).await?;
+                done.retried += self.client.remove_dead(self.chain, &stored).await?;
                 tell(done.retried);
             }
         }
         Ok(())
     }
 
-    async fn target(&mut self, revision: Revision) -> Result<&Result<Target, String>, RootError> {
+    async fn target(&mut self, revision: Revision) -> Result<&Result<Target, String>, ClientError> {
         if !self.targets.contains_key(&revision) {
             let found = match self.find_target(revision).await {
                 Ok(target) => Ok(target),
-                Err(error @ RootError::Registry { .. }) => Err(error.to_string()),
+                Err(error @ ClientError::Registry { .. }) => Err(error.to_string()),
                 Err(error) => return Err(error),
             };
             self.targets.insert(revision, found);
@@ -167,12 +167,12 @@ impl Retry<'_> {
 
     /// The revision itself; or, if a reset has closed it for good, one with the same manifest that came afterwards. Were it
     /// opened again, a node that has slept since then could leave behind there what the reset has ended.
-    async fn find_target(&self, revision: Revision) -> Result<Target, RootError> {
-        let (old, chain) = Root::revision(&self.registry, self.chain, revision).await?;
+    async fn find_target(&self, revision: Revision) -> Result<Target, ClientError> {
+        let (old, chain) = Client::revision(&self.registry, self.chain, revision).await?;
         let Some(mut after) = self.reset.filter(|reset| revision < *reset) else {
             return Ok(Target { revision, chain });
         };
-        let (_, marked) = self.root.chain(self.chain).await?;
+        let (_, marked) = self.client.chain(self.chain).await?;
         while let Some(later) = self.registry.deployed(self.chain, after).await? {
             // A deploy that is under way may fail and take its revision with it.
             if later.digest == old.digest && !marked.state.pending.contains_key(&after) {
@@ -189,7 +189,7 @@ impl Retry<'_> {
         &self,
         revision: Revision,
         messages: &BTreeMap<u64, Outgoing>,
-    ) -> Result<Vec<(u64, Stored)>, RootError> {
+    ) -> Result<Vec<(u64, Stored)>, ClientError> {
         for round in 0..ROUNDS {
             if round > 0 {
                 tokio::time::sleep(FULL_WAIT_MAX).await;
@@ -199,35 +199,35 @@ impl Retry<'_> {
                 // Retired meanwhile, or the streams agree with an earlier state.
                 Err(PublishError::NoStream(_)) => {}
                 Err(PublishError::Broker(error)) => return Err(error.into()),
-                Err(error) => return Err(RootError::TimedOut(error.to_string())),
+                Err(error) => return Err(ClientError::TimedOut(error.to_string())),
                 Ok(ended) => {
                     self.keep(revision).await?;
                     return Ok(ended);
                 }
             }
         }
-        Err(RootError::Closing { chain: self.chain.clone(), revision })
+        Err(ClientError::Closing { chain: self.chain.clone(), revision })
     }
 
     /// Makes a revision live if it is not, and the streams agree with that.
-    async fn open(&self, revision: Revision, settle: bool) -> Result<(), RootError> {
+    async fn open(&self, revision: Revision, settle: bool) -> Result<(), ClientError> {
         loop {
-            let (registry, marked) = self.root.chain(self.chain).await?;
+            let (registry, marked) = self.client.chain(self.chain).await?;
             let is_live = marked.state.live.contains(&revision);
             if is_live && !settle {
                 return Ok(());
             }
             let state = marked.state.revived(revision);
             if is_live || registry.swap_state(self.chain, Some(&marked), &state).await? {
-                return self.root.settle(&registry, self.chain, state).await;
+                return self.client.settle(&registry, self.chain, state).await;
             }
         }
     }
 
     /// Makes sure that no node retires a revision without having seen what was put into its queues.
-    async fn keep(&self, revision: Revision) -> Result<(), RootError> {
+    async fn keep(&self, revision: Revision) -> Result<(), ClientError> {
         loop {
-            let (registry, marked) = self.root.chain(self.chain).await?;
+            let (registry, marked) = self.client.chain(self.chain).await?;
             // Should it be replaced from now on, it is so after the queues were filled.
             if marked.state.active == revision {
                 return Ok(());
@@ -237,7 +237,7 @@ impl Retry<'_> {
                 if marked.state.live.contains(&revision) {
                     return Ok(());
                 }
-                return self.root.settle(&registry, self.chain, state).await;
+                return self.client.settle(&registry, self.chain, state).await;
             }
         }
     }
@@ -245,7 +245,7 @@ impl Retry<'_> {
     /// Publishes messages side by side until the server has each, or can never have it, or there is a word to stop.
     async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<Vec<(u64, Stored)>, PublishError> {
         // So nobody else can have used these ids before.
-        let key = self.root.broker.work_key(self.chain).await?;
+        let key = self.client.broker.work_key(self.chain).await?;
         let all = messages.iter().map(|(number, message)| async {
             let message_id = format!("pcluster.{key}.{}", message.message_id);
             let message = Outgoing { message_id, ..message.clone() };
@@ -263,12 +263,12 @@ impl Retry<'_> {
         let mut wait = FULL_WAIT;
         let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
-            match self.root.broker.publish(message).await {
+            match self.client.broker.publish(message).await {
                 Err(error) if error.is_passing() => {
                     if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();
                     }
-                    self.root.broker.check_answers(answered, PUT_BACK)?;
+                    self.client.broker.check_answers(answered, PUT_BACK)?;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(FULL_WAIT_MAX);
                 }
