@@ -2,23 +2,22 @@
 //!
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
 //! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
-//! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`kept`] reads and removes what
-//! a stream keeps, [`backlog`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
+//! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`scan`] reads and removes what
+//! a stream keeps, [`info`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
 //! `link` is a connection and what is known of it, [`line`](mod@line) one for what foreign clients have written,
 //! [`listening`] tells who would store a message, [`unread`] finds what the client library cannot read.
 
 pub mod address;
 pub mod alive;
 pub mod arrange;
-mod ask;
-pub mod backlog;
 pub mod confirm;
 pub mod counters;
 mod error;
 pub mod follow;
 mod forget;
+mod get;
 pub mod held;
-pub mod kept;
+pub mod info;
 mod layout;
 pub mod line;
 mod link;
@@ -31,8 +30,9 @@ pub mod publish;
 pub mod queue;
 pub mod registry;
 pub mod replicas;
+mod request;
+pub mod scan;
 pub mod service;
-mod stored;
 pub mod stream;
 pub mod unread;
 pub mod waiting;
@@ -51,8 +51,8 @@ use link::{Known, Link};
 use permissions::{Missing, Permissions};
 
 pub use address::Address;
-pub use ask::Complaint;
 pub use error::BrokerError;
+pub use request::Complaint;
 
 /// The oldest nats-server that will do: older ones lose max-delivered messages on replicated work queues.
 pub const OLDEST_SERVER: (u32, u32, u32) = (2, 12, 5);

@@ -288,8 +288,8 @@ pub enum ClientError {
 impl ClientError {
     /// Whether the same can succeed later with nothing else changed: the server is away.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Broker(error) if error.is_passing())
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Broker(error) if error.is_transient())
     }
 }
 

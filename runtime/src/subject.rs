@@ -344,7 +344,7 @@ mod tests {
         let revision = Revision::new(7);
         let expected = Some(Queued { revision, hop: stage() });
         assert_eq!(parse_queued(&work(&chain(), revision, &stage())), expected);
-        for lane in [Lane::Retry, Lane::Alone] {
+        for lane in [Lane::Retry, Lane::Quarantine] {
             assert_eq!(parse_queued(&lane.put_back(&chain(), revision, &stage(), 8, 0)), expected);
             assert_eq!(parse_queued(&lane.put_back_letter(&chain(), revision, &stage(), 8)), expected);
             assert_eq!(parse_queued(&lane.queue(&chain(), revision, &stage())), expected);

@@ -26,9 +26,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::registry::Registry;
+use super::request::AGAIN_EARLY;
 use super::{Broker, BrokerError, layout};
 use crate::chain::Chain;
 use crate::chain::record::State;
@@ -128,7 +128,7 @@ impl Registry {
             let look = Look { registry: self, broker: self.broker(), chain, state: &state, revisions: &revisions, how };
             let changed = match look.arrange(&mut arranged).await {
                 // What has come of an update without an answer the next look tells.
-                Err(error) if error.is_passing() && Instant::now() < deadline => {
+                Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tracing::debug!(%chain, %error, "the streams are looked at again");
                     tokio::time::sleep(AGAIN_EARLY).await;
                     true

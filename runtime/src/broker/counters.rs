@@ -123,7 +123,7 @@ impl Broker {
                 continue;
             }
             let request = json!({ "last_by_subj": name });
-            let stored = self.stored(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
+            let stored = self.get(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
             if let Some(stored) = stored {
                 values.insert(name, read_counter(&stored.payload));
             }

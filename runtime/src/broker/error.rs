@@ -265,7 +265,7 @@ impl BrokerError {
     /// Whether the same can succeed later with nothing else changed: the server is away, or the servers of a cluster have
     /// yet to agree on who leads.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
             | Self::NoJetStream(_)
@@ -287,7 +287,7 @@ impl BrokerError {
                 | Self::Refused { .. }
                 | Self::TooOld { .. }
         );
-        refused || self.is_passing()
+        refused || self.is_transient()
     }
 }
 
@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_told_from_what_does_not() {
-        assert!(server(10008).is_passing() && BrokerError::Timeout("ask".to_owned()).is_passing());
-        assert!(!server(code::STREAM_NOT_FOUND).is_passing() && !server(code::NO_ROOM[0]).is_passing());
+        assert!(server(10008).is_transient() && BrokerError::Timeout("ask".to_owned()).is_transient());
+        assert!(!server(code::STREAM_NOT_FOUND).is_transient() && !server(code::NO_ROOM[0]).is_transient());
         assert!(BrokerError::Timeout("ask".to_owned()).is_connection());
     }
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::get::Stored;
 use super::queue::{Event, Queue, STANDS};
-use super::stored::Stored;
 use super::{Broker, BrokerError, Complaint};
 use crate::frame::Headers;
 
@@ -25,7 +25,7 @@ const REOPEN: Duration = Duration::from_millis(500);
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum StartAt {
     /// At the oldest message.
     First,
     /// At the newest message of each subject.
@@ -107,13 +107,13 @@ impl Broker {
     /// # Errors
     ///
     /// If there is no such stream, or the server does not allow it.
-    pub async fn follow(&self, stream: &str, subjects: Vec<String>, from: From) -> Result<Follower, BrokerError> {
+    pub async fn follow(&self, stream: &str, subjects: Vec<String>, from: StartAt) -> Result<Follower, BrokerError> {
         let start = match from {
-            From::First => json!({ "deliver_policy": "all" }),
-            From::Newest => json!({ "deliver_policy": "last_per_subject" }),
-            From::Now => after(self.stream_facts(stream).await?.last_sequence),
-            From::Behind(sequence) => after(sequence),
-            From::Ago(ago) => match moment(ago) {
+            StartAt::First => json!({ "deliver_policy": "all" }),
+            StartAt::Newest => json!({ "deliver_policy": "last_per_subject" }),
+            StartAt::Now => after(self.stream_facts(stream).await?.last_sequence),
+            StartAt::Behind(sequence) => after(sequence),
+            StartAt::Ago(ago) => match moment(ago) {
                 Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
                 None => json!({ "deliver_policy": "all" }),
             },
@@ -250,7 +250,7 @@ impl Follower {
                     self.ahead.extend(read);
                     return Ok(!self.ahead.is_empty());
                 }
-                Err(error) if error.is_passing() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) if error.is_transient() => self.complaint.met(&self.broker, &what, &error),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(REOPEN).await;
@@ -268,7 +268,7 @@ impl Follower {
         for pattern in self.patterns() {
             if self.last == 0 && is_newest {
                 for subject in broker.subjects(stream, pattern).await? {
-                    read.extend(broker.stored(stream, &json!({ "last_by_subj": subject }), what).await?);
+                    read.extend(broker.get(stream, &json!({ "last_by_subj": subject }), what).await?);
                 }
             } else {
                 let mut request = json!({ "next_by_subj": pattern });
@@ -278,7 +278,7 @@ impl Follower {
                     let first = self.start[START_SEQUENCE].as_u64().unwrap_or(1);
                     request["seq"] = json!(if self.last == 0 { first } else { self.last + 1 });
                 }
-                read.extend(broker.stored(stream, &request, what).await?);
+                read.extend(broker.get(stream, &request, what).await?);
             }
         }
         read.sort_unstable_by_key(|stored| stored.sequence);
@@ -309,7 +309,7 @@ impl Follower {
                     }
                     continue;
                 }
-                Err(error) if error.is_passing() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) if error.is_transient() => self.complaint.met(&self.broker, &what, &error),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(REOPEN).await;

@@ -143,7 +143,7 @@ impl Broker {
         let (mut bytes, mut next) = (Vec::new(), 1);
         for _ in 0..place.chunks {
             let request = json!({ "seq": next, "next_by_subj": parts });
-            let Some(part) = self.stored(PLUGINS_STREAM, &request, what).await? else {
+            let Some(part) = self.get(PLUGINS_STREAM, &request, what).await? else {
                 return Ok(Err("some of its bytes are missing"));
             };
             bytes.extend_from_slice(&part.payload);
@@ -159,7 +159,7 @@ impl Broker {
     /// Where a plugin's bytes are, if that can be read.
     async fn plugin_place(&self, digest: &Digest) -> Result<Option<Result<Place, serde_json::Error>>, BrokerError> {
         let request = json!({ "last_by_subj": subject::plugin_head(digest) });
-        let head = self.stored(PLUGINS_STREAM, &request, || format!("look up the plugin {digest}")).await?;
+        let head = self.get(PLUGINS_STREAM, &request, || format!("look up the plugin {digest}")).await?;
         Ok(head.map(|head| serde_json::from_slice(&head.payload)))
     }
 }

@@ -80,7 +80,7 @@ pub enum PublishError {
 impl PublishError {
     /// Whether the same publish can succeed later with nothing else changed.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_) | Self::NotNow(_))
     }
 }

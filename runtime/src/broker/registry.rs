@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::error::code;
-use super::follow::{Follower, From, Step};
+use super::follow::{Follower, StartAt, Step};
 use super::{Broker, BrokerError};
 use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
@@ -320,14 +320,14 @@ impl Registry {
     ///
     /// If the server does not answer.
     pub async fn changes(&self) -> Result<Changes, BrokerError> {
-        let follower = self.broker.follow(CHAINS_STREAM, vec![STATES_ALL.to_owned()], From::Newest).await?;
+        let follower = self.broker.follow(CHAINS_STREAM, vec![STATES_ALL.to_owned()], StartAt::Newest).await?;
         Ok(Changes(follower))
     }
 
     async fn entry(&self, key: &str) -> Result<Option<Entry>, BrokerError> {
         let request = json!({ "last_by_subj": subject::entry(key) });
         let what = || format!("read the entry `{key}` of {CHAINS_BUCKET}");
-        let stored = self.broker.stored(CHAINS_STREAM, &request, what).await?;
+        let stored = self.broker.get(CHAINS_STREAM, &request, what).await?;
         Ok(stored.map(|stored| {
             let removed = stored.headers().get(OPERATION).is_some();
             Entry { mark: stored.sequence, value: (!removed).then_some(stored.payload) }

@@ -8,7 +8,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::stored::Stored;
+use super::get::Stored;
 use super::{Broker, BrokerError};
 use crate::frame::Headers;
 
@@ -60,7 +60,7 @@ impl Broker {
         let mut first: Option<Stored> = None;
         for pattern in patterns {
             let request = json!({ "seq": place + 1, "next_by_subj": pattern });
-            let next = self.stored(stream, &request, what).await?;
+            let next = self.get(stream, &request, what).await?;
             first = first.into_iter().chain(next).min_by_key(|stored| stored.sequence);
         }
         let Some(stored) = first else { return Ok(Look::Nothing) };

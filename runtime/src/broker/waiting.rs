@@ -53,7 +53,7 @@ impl Waiting {
     ///
     /// If it does not answer in time, or refuses.
     pub async fn answer<T>(&mut self, ask: impl AsyncFnMut() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
-        self.until(BrokerError::is_passing, ask).await
+        self.until(BrokerError::is_transient, ask).await
     }
 
     async fn until<T>(

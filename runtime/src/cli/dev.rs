@@ -15,7 +15,7 @@ use super::node::{HostArgs, engine};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
-use crate::broker::follow::From;
+use crate::broker::follow::StartAt;
 use crate::broker::{Address, Broker};
 use crate::client::logs::LogFilter;
 use crate::client::{Client, Item};
@@ -175,7 +175,7 @@ async fn chains(
     let mut dead = 0;
     for (chain, results) in &shown {
         client.wait(chain, None, |_| {}).await?;
-        let kept = client.broker().results_kept(chain).await?;
+        let kept = client.broker().result_count(chain).await?;
         let all_shown = async {
             while results.messages.load(Relaxed) < kept {
                 tokio::time::sleep(LOOK).await;
@@ -216,7 +216,7 @@ async fn show_results(
     output: &Output,
     unprinted: mpsc::UnboundedSender<OutputError>,
 ) -> anyhow::Result<Arc<Shown>> {
-    let mut watcher = client.watcher(chain, From::First).await?;
+    let mut watcher = client.watcher(chain, StartAt::First).await?;
     let (shown, output) = (Arc::new(Shown::default()), output.clone());
     let counted = Arc::clone(&shown);
     tokio::spawn(async move {
@@ -234,7 +234,7 @@ async fn show_results(
 }
 
 async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let filter = LogFilter { chain: Some(chain.clone()), stage: None, level: Level::Trace, from: From::Now };
+    let filter = LogFilter { chain: Some(chain.clone()), stage: None, level: Level::Trace, from: StartAt::Now };
     let (mut lines, output) = (client.logs(&filter).await?, output.clone());
     tokio::spawn(async move {
         while let Ok(record) = lines.next().await {
@@ -245,7 +245,7 @@ async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyho
 }
 
 async fn show_dead_letters(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let mut letters = client.broker().follow(&subject::dead_stream(chain), Vec::new(), From::Now).await?;
+    let mut letters = client.broker().follow(&subject::dead_stream(chain), Vec::new(), StartAt::Now).await?;
     let output = output.clone();
     tokio::spawn(async move {
         while let Ok(letter) = letters.next().await {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use pcluster_abi::Level;
 
 use super::{Context, duration, output};
-use crate::broker::follow::From;
+use crate::broker::follow::StartAt;
 use crate::client::logs::LogFilter;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
@@ -62,9 +62,9 @@ impl std::convert::From<LevelArg> for Level {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let from = match args.since {
-        Some(since) => From::Ago(since),
-        None if args.no_follow => From::First,
-        None => From::Now,
+        Some(since) => StartAt::Ago(since),
+        None if args.no_follow => StartAt::First,
+        None => StartAt::Now,
     };
     let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
     let mut lines = client.logs(&filter).await?;

@@ -2,7 +2,7 @@
 
 use super::pull::{Form, show};
 use super::{Context, whole};
-use crate::broker::follow::From;
+use crate::broker::follow::StartAt;
 use crate::name::ChainName;
 
 /// Follow the results of a chain without taking them
@@ -29,7 +29,7 @@ pub struct Args {
 /// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
-    let from = if args.all { From::First } else { From::Now };
+    let from = if args.all { StartAt::First } else { StartAt::Now };
     let mut watcher = client.watcher(&args.chain, from).await?;
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::feed::Waits;
 use super::wait::Notice;
 use super::{Client, ClientError, Feeder};
-use crate::broker::follow::From;
+use crate::broker::follow::StartAt;
 use crate::name::ChainName;
 use tally::{Source, Tally};
 
@@ -83,7 +83,7 @@ impl Client {
         for source in Source::ALL {
             let stream = source.stream(chain);
             let place = self.broker.last_place(&stream).await?;
-            let follower = self.broker.follow(&stream, vec![source.subjects(chain)], From::Behind(place)).await?;
+            let follower = self.broker.follow(&stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
             followers.push((source, follower));
             places[source as usize] = place;
         }
@@ -189,7 +189,8 @@ impl Bench {
     /// If the server does not allow it.
     pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
-        let removals = self.tally.take_places().into_iter().map(|place| self.client.broker.remove_kept(&stream, place));
+        let removals =
+            self.tally.take_places().into_iter().map(|place| self.client.broker.remove_message(&stream, place));
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
         let mut count = 0;
         while let Some(removed) = removed.try_next().await? {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Client, ClientError};
-use crate::broker::kept::KeptReader;
+use crate::broker::scan::Scan;
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
 use crate::subject;
@@ -69,7 +69,7 @@ impl DeadFilter {
 /// Dead letters, oldest first: those that were there when reading began.
 #[derive(Debug)]
 pub struct DeadLetters {
-    reader: KeptReader,
+    reader: Scan,
     filter: DeadFilter,
 }
 
@@ -88,7 +88,7 @@ impl Client {
             Some(stage) => subject::dead(chain, stage),
             None => subject::dead_all(chain),
         };
-        let reader = self.broker.kept(&subject::dead_stream(chain), subjects, filter.since).await?;
+        let reader = self.broker.scan(&subject::dead_stream(chain), subjects, filter.since).await?;
         Ok(DeadLetters { reader, filter: filter.clone() })
     }
 
@@ -99,7 +99,7 @@ impl Client {
     /// If the server does not answer.
     pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, ClientError> {
         let stream = subject::dead_stream(chain);
-        let Some(kept) = self.broker.kept_at(&stream, number).await?.filter(|kept| !kept.is_item_part()) else {
+        let Some(kept) = self.broker.stream_message(&stream, number).await?.filter(|kept| !kept.is_item_part()) else {
             return Ok(None);
         };
         Ok(Some(DeadLetter::read(self.broker.with_item(&stream, kept).await?)))
@@ -170,7 +170,7 @@ impl Client {
             if has_parts {
                 self.broker.remove_letter(stream, number).await
             } else {
-                self.broker.remove_kept(stream, number).await
+                self.broker.remove_message(stream, number).await
             }
         });
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);

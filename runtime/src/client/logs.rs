@@ -3,7 +3,7 @@
 use pcluster_abi::Level;
 
 use super::{Client, ClientError};
-use crate::broker::follow::{Follower, From};
+use crate::broker::follow::{Follower, StartAt};
 use crate::chain::default;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
@@ -19,7 +19,7 @@ pub struct LogFilter {
     /// Of this level and the graver ones.
     pub level: Level,
     /// Where to start.
-    pub from: From,
+    pub from: StartAt,
 }
 
 /// Log lines as they come.

@@ -19,7 +19,7 @@ use hold::Holds;
 use super::pulled::{Answered, PulledResult};
 use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
-use crate::broker::follow::{Follower, From};
+use crate::broker::follow::{Follower, StartAt};
 use crate::broker::queue::Delivery;
 use crate::frame::header;
 use crate::name::ChainName;
@@ -131,7 +131,7 @@ impl Client {
     /// # Errors
     ///
     /// If there is no such chain.
-    pub async fn watcher(&self, chain: &ChainName, from: From) -> Result<Watcher, ClientError> {
+    pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
         self.chain(chain).await?;
         let stream = subject::results_stream(chain);
         let follower = self.broker.follow(&stream, vec![subject::results(chain)], from).await?;
@@ -249,7 +249,7 @@ impl<T> Puller<T> {
                 pulled = &mut next => return pulled.map(Some),
                 is_over = look(after) => match is_over {
                     Ok(true) => return Ok(None),
-                    Err(error) if !error.is_passing() => return Err(error),
+                    Err(error) if !error.is_transient() => return Err(error),
                     _ => after = LOOK,
                 },
             }

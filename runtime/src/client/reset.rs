@@ -109,7 +109,7 @@ impl Client {
         let started = Instant::now();
         loop {
             let nodes = match self.broker.nodes().await {
-                Err(error) if error.is_passing() => Nodes::default(),
+                Err(error) if error.is_transient() => Nodes::default(),
                 nodes => nodes?,
             };
             let old = |hop: &HopReport| hop.chain == chain.as_str() && hop.revision < revision.number();

@@ -22,7 +22,7 @@ impl Client {
         for each in &chains {
             match self.stages(each, stage).await {
                 Ok(stages) => known.extend(stages),
-                Err(error) if chain.is_some() || error.is_passing() => return Err(error),
+                Err(error) if chain.is_some() || error.is_transient() => return Err(error),
                 // It is being deployed for the first time, or was removed.
                 Err(ClientError::NoChain { .. }) => {}
                 Err(error) => {

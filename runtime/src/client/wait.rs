@@ -76,7 +76,7 @@ impl Client {
         match tokio::time::timeout(timeout.max(FIRST_LOOK), self.unfinished(chain, Duration::ZERO)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
-            Ok(Err(error)) if timeout.is_zero() || !error.is_passing() => return Err(error),
+            Ok(Err(error)) if timeout.is_zero() || !error.is_transient() => return Err(error),
             Ok(Err(_)) | Err(_) => {}
         }
         let waiting = self.wait_for_ever(chain, &mut tell);
@@ -118,7 +118,7 @@ impl Client {
                     }
                     return Ok(());
                 }
-                Err(error) if error.is_passing() => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -140,7 +140,7 @@ impl Client {
                             }
                             tell(Notice::Unfinished(unfinished));
                         }
-                        Err(error) if error.is_passing() => {
+                        Err(error) if error.is_transient() => {
                             // That the connection is lost is said by itself.
                             if self.broker.is_connected() && !std::mem::replace(&mut is_away, true) {
                                 tell(Notice::Away(error.to_string()));
@@ -156,14 +156,14 @@ impl Client {
                         Ok((notice, pace)) => {
                             tell(Notice::Pace(pace));
                             // Right after the server was away, its nodes may be about to come back.
-                            let is_passing = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
-                            if notice != told && !is_passing {
+                            let is_transient = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
+                            if notice != told && !is_transient {
                                 tell(notice.clone());
                                 told = notice.clone();
                             }
                             before = Some(notice);
                         }
-                        Err(error) if !error.is_passing() => return Err(error),
+                        Err(error) if !error.is_transient() => return Err(error),
                         _ => {}
                     }
                     looking = Box::pin(self.look(chain, LOOK));

@@ -18,7 +18,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that another attempt may mend.
     #[must_use]
-    pub fn passing(kind: FailureKind, reason: impl Into<String>) -> Self {
+    pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), fatal: false, backtrace: None }
     }
 

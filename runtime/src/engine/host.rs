@@ -313,8 +313,8 @@ fn said(status: Option<abi::Status>, reason: Option<String>) -> Failure {
     let reason = reason.unwrap_or_else(|| "the task failed without saying why".to_owned());
     match status {
         Some(abi::Status::Fatal) => Failure::fatal(FailureKind::Error, reason),
-        Some(_) => Failure::passing(FailureKind::Error, reason),
-        None => Failure::passing(FailureKind::Trap, "the task returned a status that ABI 1 does not have"),
+        Some(_) => Failure::transient(FailureKind::Error, reason),
+        None => Failure::transient(FailureKind::Trap, "the task returned a status that ABI 1 does not have"),
     }
 }
 

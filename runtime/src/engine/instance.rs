@@ -86,7 +86,7 @@ impl Instance {
     /// Waits for a place for an instance.
     pub(super) async fn place(task: &Task) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = task.engine.slots.take(task.after).await;
-        slot.ok_or_else(|| Failure::passing(FailureKind::Node, "the engine is closed"))
+        slot.ok_or_else(|| Failure::transient(FailureKind::Node, "the engine is closed"))
     }
 
     /// An instance in this place, for which so much memory was counted already. It begins with its first item, whose time that
@@ -288,7 +288,7 @@ fn function(
 
 fn timed_out(timeout: Duration) -> Failure {
     let timeout = humantime::format_duration(timeout);
-    Failure::passing(FailureKind::Timeout, format!("the task took longer than its timeout of {timeout}"))
+    Failure::transient(FailureKind::Timeout, format!("the task took longer than its timeout of {timeout}"))
 }
 
 fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
@@ -304,21 +304,21 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
         return Failure::fatal(FailureKind::Output, output.to_string());
     }
     if error.is::<NotCarried>() {
-        return host.clock.failure().unwrap_or_else(|| Failure::passing(FailureKind::Output, error.to_string()));
+        return host.clock.failure().unwrap_or_else(|| Failure::transient(FailureKind::Output, error.to_string()));
     }
     if host.memory.exceeded() {
         let memory = bytesize::ByteSize(limits.memory).display().iec();
-        return Failure::passing(
+        return Failure::transient(
             FailureKind::Memory,
             said(format!("the task wanted more than its memory of {memory}")),
         );
     }
     if let Some(exit) = error.downcast_ref::<Exit>() {
-        return Failure::passing(FailureKind::Trap, said(exit.to_string()));
+        return Failure::transient(FailureKind::Trap, said(exit.to_string()));
     }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    Failure::passing(FailureKind::Trap, said(reason))
+    Failure::transient(FailureKind::Trap, said(reason))
 }

@@ -66,7 +66,7 @@ async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Hold
     let pattern = subject::claim(&hop.chain.name, hop.revision, &hop.stage().name, lane, "*");
     let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
     let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
-    let mut claims = hop.broker.kept(CLAIM_STREAM, pattern, Some(since)).await?;
+    let mut claims = hop.broker.scan(CLAIM_STREAM, pattern, Some(since)).await?;
     let mut holders = Holders::default();
     while let Some(kept) = claims.next().await? {
         let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };

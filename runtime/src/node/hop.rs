@@ -65,7 +65,7 @@ pub struct Hop {
     pub turns: Arc<Turns>,
     /// How much it has on its way to the server at once.
     pub(super) window: Window,
-    /// Keeps items of [`Lane::Alone`](crate::subject::Lane::Alone) apart, where they come by the same consumer as others.
+    /// Keeps items of [`Lane::Quarantine`](crate::subject::Lane::Quarantine) apart, where they come by the same consumer as others.
     pub quarantine: Quarantine,
     /// Where to tell what keeps it from going on.
     pub trouble: Arc<Trouble>,

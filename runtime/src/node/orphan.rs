@@ -79,7 +79,7 @@ async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, Broke
         while let Some(next) = hop.broker.next_place(&stream, &filter, place).await?
             && next <= last
         {
-            removed += u64::from(hop.broker.remove_kept(&stream, next).await?);
+            removed += u64::from(hop.broker.remove_message(&stream, next).await?);
             place = next;
         }
     }

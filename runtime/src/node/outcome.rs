@@ -56,7 +56,7 @@ pub async fn handle(
         return Box::pin(parked::unpark(hop, delivery)).await;
     }
     let lane = Lane::of(delivery.subject()).unwrap_or(queue);
-    let _quarantined = (hop.is_limited() && lane == Lane::Alone).then(|| hop.quarantine.hold());
+    let _quarantined = (hop.is_limited() && lane == Lane::Quarantine).then(|| hop.quarantine.hold());
     let mut taken = match read(hop, delivery, lane) {
         Read::Frame(taken) => taken,
         Read::Undecodable(reason, attempt) => {
@@ -130,7 +130,7 @@ async fn handle_frame(
     match suspicion::fate(hop, taken) {
         Fate::Run => {}
         Fate::Quarantine => {
-            return Box::pin(settle::put_back(hop, taken, Lane::Alone, failed.min(allowed - 1), None)).await;
+            return Box::pin(settle::put_back(hop, taken, Lane::Quarantine, failed.min(allowed - 1), None)).await;
         }
         Fate::End => {
             let node = taken.history.last().and_then(|attempt| attempt.node.as_ref());
@@ -139,9 +139,9 @@ async fn handle_frame(
             return Box::pin(settle::give_up(hop, taken, &Failure::fatal(FailureKind::Node, reason))).await;
         }
     }
-    let quarantined = if hop.is_limited() && taken.lane == Lane::Alone {
+    let quarantined = if hop.is_limited() && taken.lane == Lane::Quarantine {
         match hop.quarantine.enter().await {
-            None => return Box::pin(settle::put_back(hop, taken, Lane::Alone, failed, Some(LATER))).await,
+            None => return Box::pin(settle::put_back(hop, taken, Lane::Quarantine, failed, Some(LATER))).await,
             entered => entered,
         }
     } else {

@@ -99,11 +99,11 @@ impl Plan {
                 packing = Packing::new(bounds, room(&open));
             }
         }
-        let mut is_kept = vec![false; sizes.len()];
+        let mut has_message = vec![false; sizes.len()];
         for position in &packing.kept {
-            is_kept[*position] = true;
+            has_message[*position] = true;
         }
-        open.retain(|position| !is_kept[*position]);
+        open.retain(|position| !has_message[*position]);
         deferred.sort_unstable();
         Self { deferred, ..packing.into_plan(bounds.piece.cut(&open, sizes)) }
     }

@@ -25,7 +25,7 @@ pub(super) struct Group<'a> {
 /// messages are counted, it is as many items as a node runs at once.
 pub(super) fn piece(hop: &Hop, taken: &Taken, lane: Lane, shared: usize) -> Piece {
     let items = match lane {
-        Lane::Alone => 1,
+        Lane::Quarantine => 1,
         _ if hop.is_limited() => hop.stage().concurrency as usize,
         _ => shared,
     };

@@ -132,7 +132,7 @@ impl Running {
     fn make_way(&self, position: usize) -> Failure {
         tracing::debug!(stage = %self.hop.stage().name, "an item makes way for the stages that it waits for");
         self.leave(position);
-        Failure::passing(FailureKind::Output, "it waits for later stages, and all instances are taken")
+        Failure::transient(FailureKind::Output, "it waits for later stages, and all instances are taken")
     }
 
     fn leave(&self, position: usize) {
@@ -183,7 +183,7 @@ impl Caller for Running {
             if self.taken.len() > 1 {
                 // Its neighbours would have to wait for it: it is left for later.
                 self.leave(position);
-                return Err(Failure::passing(FailureKind::Output, "too many outputs to run beside others"));
+                return Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"));
             }
             if self.hop.task.after() > 0 {
                 self.keep_instance(position).await?;

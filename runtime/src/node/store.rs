@@ -60,7 +60,7 @@ pub(super) async fn store(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) 
 /// Whether a message that was handed out is still in its queue. Nobody else has handled it then, at least not before now.
 async fn waits_still(hop: &Hop, source: Source<'_>) -> Result<bool, PublishError> {
     let now = Instant::now();
-    let waits = hop.broker.is_kept(&subject::work_stream(&hop.chain.name), source.sequence).await?;
+    let waits = hop.broker.has_message(&subject::work_stream(&hop.chain.name), source.sequence).await?;
     if waits {
         source.held.renew(now);
     }

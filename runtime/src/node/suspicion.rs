@@ -260,7 +260,7 @@ const fn deaths_in_company(attempts: u64) -> u64 {
 /// for their deaths either: it may have been in hand each time that another item killed its node. Only where each item has a
 /// single attempt there is none left to find out.
 fn wants_quarantine(taken: &Taken, attempts: u64) -> bool {
-    if taken.lane == Lane::Alone {
+    if taken.lane == Lane::Quarantine {
         // Only of very many items are there some in one message here.
         return taken.len() > 1 && taken.attempt <= attempts;
     }

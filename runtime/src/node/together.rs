@@ -206,7 +206,7 @@ impl Caller for Pass {
     fn carry(self: Arc<Self>, number: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
             self.lost().large.insert(self.items[number].root);
-            Err(Failure::passing(FailureKind::Output, "too many outputs to run beside others"))
+            Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"))
         }
         .boxed()
     }

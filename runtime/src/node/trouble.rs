@@ -130,7 +130,7 @@ fn queue(stage: &StageName, lane: Lane) -> Place {
     let lane = match lane {
         Lane::Work => "work",
         Lane::Retry => "retry",
-        Lane::Alone => "alone",
+        Lane::Quarantine => "alone",
         Lane::Parked => "parked",
     };
     Place::Queue(stage.clone(), lane)
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(board.problems().len(), 1);
         trouble.queue_open(&stage, Lane::Retry);
         assert_eq!(board.problems().len(), 1);
-        trouble.queue_open(&stage, Lane::Alone);
+        trouble.queue_open(&stage, Lane::Quarantine);
         assert_eq!(board.problems(), []);
     }
 

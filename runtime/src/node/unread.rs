@@ -212,7 +212,7 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
         tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
         return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
     }
-    if hop.broker.remove_kept(stream, sequence).await? {
+    if hop.broker.remove_message(stream, sequence).await? {
         hop.count_failed(1);
         tracing::debug!(%chain, %stage, sequence, reason, "a message that no node can take is a dead letter");
     }

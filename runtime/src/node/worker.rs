@@ -330,7 +330,7 @@ impl Worker {
     /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
-            Lane::Alone => 1_u64.saturating_sub(self.handlers.busy() as u64),
+            Lane::Quarantine => 1_u64.saturating_sub(self.handlers.busy() as u64),
             // What was put back comes this way too: without it there would never be more room.
             Lane::Work if self.hop.is_limited() => {
                 if self.hop.quarantine.is_taken() {
@@ -351,7 +351,7 @@ impl Worker {
         match self.lane {
             Lane::Work => self.turns.reach().min(self.hop.chain.queue.limit),
             Lane::Retry => self.turns.reach(),
-            Lane::Alone => 1,
+            Lane::Quarantine => 1,
             Lane::Parked => self.hop.moved.reach().min(PARKED_IN_HAND),
         }
     }

@@ -16,32 +16,32 @@ pub enum Lane {
     /// What nodes have put back: items that failed, and what waited too long for its turn or would have.
     Retry,
     /// Items whose nodes died time and again. A node runs one of them at a time, so that a death is counted against no other.
-    Alone,
+    Quarantine,
     /// Items of a limited stage that wait for their back-off. When it is over, a node moves them to the lane that runs them.
     Parked,
 }
 
 impl Lane {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Work, Self::Retry, Self::Alone, Self::Parked];
+    pub const ALL: [Self; 4] = [Self::Work, Self::Retry, Self::Quarantine, Self::Parked];
 
     /// Those that have consumers in a stage that is `limited` in what is in flight, or is not.
     #[must_use]
     pub const fn served(limited: bool) -> &'static [Self] {
-        if limited { &[Self::Work, Self::Parked] } else { &[Self::Work, Self::Retry, Self::Alone] }
+        if limited { &[Self::Work, Self::Parked] } else { &[Self::Work, Self::Retry, Self::Quarantine] }
     }
 
     /// Where nodes put back what they leave undone of this lane.
     #[must_use]
     pub fn back(self) -> Self {
-        if self == Self::Alone { Self::Alone } else { Self::Retry }
+        if self == Self::Quarantine { Self::Quarantine } else { Self::Retry }
     }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Work => "work",
             Self::Retry => "retry",
-            Self::Alone => "alone",
+            Self::Quarantine => "alone",
             Self::Parked => "parked",
         }
     }
@@ -66,7 +66,7 @@ impl Lane {
     #[must_use]
     pub fn filters(self, limited: bool, chain: &ChainName, revision: Revision, hop: &StageName) -> Vec<String> {
         let lanes: &[Self] =
-            if limited && self == Self::Work { &[Self::Work, Self::Retry, Self::Alone] } else { &[self] };
+            if limited && self == Self::Work { &[Self::Work, Self::Retry, Self::Quarantine] } else { &[self] };
         lanes.iter().map(|lane| lane.queue(chain, revision, hop)).collect()
     }
 
@@ -93,7 +93,7 @@ impl Lane {
     #[must_use]
     pub fn unpark(subject: &str) -> Option<String> {
         let (queue, place) = subject.rsplit_once('.')?;
-        let (lane, place) = [Self::Retry, Self::Alone]
+        let (lane, place) = [Self::Retry, Self::Quarantine]
             .into_iter()
             .find_map(|lane| Some((lane, place.strip_prefix(lane.name())?.strip_prefix('-')?)))
             // A client that knows no lanes has put it there.
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_was_parked_goes_where_it_would_have_gone_without_a_wait() {
         let (chain, hop) = ("orders".parse().expect("valid"), "split".parse().expect("valid"));
-        for lane in [Lane::Retry, Lane::Alone] {
+        for lane in [Lane::Retry, Lane::Quarantine] {
             let (parked, due) =
                 (lane.park(&chain, Revision::new(7), &hop, 8, 1), lane.put_back(&chain, Revision::new(7), &hop, 8, 1));
             assert_eq!((Lane::of(&parked), Lane::of(&due)), (Some(Lane::Parked), Some(lane)));

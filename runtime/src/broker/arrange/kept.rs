@@ -61,7 +61,7 @@ impl Broker {
                 number = info.state.bytes.saturating_sub(max_bytes).div_ceil(each);
             }
             if let Some(max_age) = settings.max_age {
-                let mut reader = self.kept(&stream, ">".to_owned(), Some(max_age)).await?;
+                let mut reader = self.scan(&stream, ">".to_owned(), Some(max_age)).await?;
                 let younger = reader.next().await?.map_or(held.last + 1, |kept| kept.sequence);
                 number = number.max(younger.saturating_sub(held.first));
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::{Serialize, Serializer};
 
-use crate::broker::kept::Kept;
+use crate::broker::scan::StreamMessage;
 use crate::dead::{self, Attempt, FailureKind};
 use crate::frame::cbor;
 use crate::frame::format::Format;
@@ -67,8 +67,8 @@ pub(crate) struct Raw {
 }
 
 impl DeadLetter {
-    pub(crate) fn read(kept: Kept) -> Self {
-        let Kept { sequence: number, stored, headers, payload } = kept;
+    pub(crate) fn read(kept: StreamMessage) -> Self {
+        let StreamMessage { sequence: number, stored, headers, payload } = kept;
         let optional = |name: &str| headers.get(name).map(str::to_owned);
         let get = |name: &str| optional(name).unwrap_or_default();
         let count = |name: &str| headers.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -170,7 +170,7 @@ mod tests {
         }
         let payload = Bytes::from_static(payload);
         let stored = "2026-01-01T00:00:00Z".to_owned();
-        DeadLetter::read(Kept { sequence: 7, stored, headers, payload })
+        DeadLetter::read(StreamMessage { sequence: 7, stored, headers, payload })
     }
 
     #[test]

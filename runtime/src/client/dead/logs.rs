@@ -6,7 +6,7 @@ use std::time::Duration;
 use pcluster_abi::Level;
 
 use super::DeadLetter;
-use crate::broker::follow::From;
+use crate::broker::follow::StartAt;
 use crate::client::logs::LogFilter;
 use crate::client::{Client, ClientError};
 use crate::log::LogRecord;
@@ -35,7 +35,7 @@ impl Client {
         let mut found: BTreeMap<u64, Vec<LogRecord>> = BTreeMap::new();
         for stage in stages {
             let filter =
-                LogFilter { chain: Some(chain.clone()), stage: Some(stage), level: Level::Trace, from: From::First };
+                LogFilter { chain: Some(chain.clone()), stage: Some(stage), level: Level::Trace, from: StartAt::First };
             let mut lines = self.logs(&filter).await?;
             while let Ok(next) = tokio::time::timeout(PATIENCE, lines.next_left()).await {
                 let Some(record) = next? else { break };

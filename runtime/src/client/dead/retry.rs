@@ -264,7 +264,7 @@ impl Retry<'_> {
         let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
             match self.client.broker.publish(message).await {
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_transient() => {
                     if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();
                     }

@@ -240,8 +240,8 @@ impl<'a> Attempt<'a> {
                 Ok(Some(marked)) if marked.state.live.contains(&revision) => {
                     return Ok(Some((marked.state, asked.replaces)));
                 }
-                Ok(_) if is_over || !error.is_passing() => return Err(error),
-                Err(unread) if is_over || !unread.is_passing() => {
+                Ok(_) if is_over || !error.is_transient() => return Err(error),
+                Err(unread) if is_over || !unread.is_transient() => {
                     let (chain, version) = (chain.clone(), self.new.version.clone());
                     let untold = ClientError::Untold { chain, version, revision, error: unread };
                     return Err(if asked.is_asked { untold } else { error });

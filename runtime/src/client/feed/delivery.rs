@@ -178,7 +178,7 @@ impl Delivery {
                     unheard = since;
                 }
                 PublishError::TooLarge { size, max } => return Err(ClientError::TooLarge { size: *size, max: *max }),
-                PublishError::Broker(error) if !error.is_passing() => return Err(error.clone().into()),
+                PublishError::Broker(error) if !error.is_transient() => return Err(error.clone().into()),
                 _ => {}
             }
             self.waits.met(&error);
@@ -214,7 +214,7 @@ impl Delivery {
             return Ok(!is_urgent);
         }
         let checked = self.client.check_intake_to_feed(&self.chain).await;
-        if broker.losses() != losses || checked.as_ref().is_err_and(ClientError::is_passing) {
+        if broker.losses() != losses || checked.as_ref().is_err_and(ClientError::is_transient) {
             return Ok(!is_urgent);
         }
         let refused = match &checked {
@@ -261,7 +261,7 @@ impl Delivery {
             Ok(true)
         };
         let should = match look.await {
-            Err(error) if error.is_passing() => false,
+            Err(error) if error.is_transient() => false,
             looked => looked?,
         };
         *looked = Some((Instant::now(), should));

@@ -113,12 +113,12 @@ impl Source {
                 self.terms = Terms::new(ack_wait);
                 self.complaint.over(&what);
             }
-            Err(error) if error.is_passing() => self.complaint.met(&client.broker, &what, &error),
+            Err(error) if error.is_transient() => self.complaint.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         match self.line.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await {
             Ok(queue) => self.queue = queue,
-            Err(error) if error.is_passing() => self.complaint.met(&client.broker, &what, &error),
+            Err(error) if error.is_transient() => self.complaint.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Source {
             });
         // What was not looked at by then is when the line is lost the next time.
         match tokio::time::timeout(LOOK, looking).await {
-            Ok(Err(error)) if !error.is_passing() => Err(error.into()),
+            Ok(Err(error)) if !error.is_transient() => Err(error.into()),
             _ => Ok(()),
         }
     }

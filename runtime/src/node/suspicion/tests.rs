@@ -128,7 +128,7 @@ fn what_nobody_can_know_leads_to_quarantine_and_ends_an_item_only_after_many_tim
             note(&mut frame);
             times += 1;
             if wants_quarantine(&frame, attempts) {
-                (lane, cleared, attempt, delivered) = (Lane::Alone, frame.cleared, frame.attempt, 1);
+                (lane, cleared, attempt, delivered) = (Lane::Quarantine, frame.cleared, frame.attempt, 1);
                 continue;
             }
             if frame.attempt > attempts {
@@ -138,7 +138,7 @@ fn what_nobody_can_know_leads_to_quarantine_and_ends_an_item_only_after_many_tim
             delivered += 1;
             assert!(times < 100, "an end");
         }
-        assert_eq!((lane, in_company), (Lane::Alone, UNKNOWN_IN_COMPANY), "{attempts}");
+        assert_eq!((lane, in_company), (Lane::Quarantine, UNKNOWN_IN_COMPANY), "{attempts}");
         assert_eq!(times, UNKNOWN_MAX + attempts + 2, "{attempts}");
     }
 }
@@ -161,7 +161,7 @@ fn quarantine_comes_after_two_deaths_or_one_where_attempts_are_few_or_many_suspi
         let mut frame = taken(deaths, 0, Holders::default());
         frame.cleared = cleared;
         assert_eq!(wants_quarantine(&frame, attempts), expected, "{deaths} {attempts} {cleared}");
-        frame.lane = Lane::Alone;
+        frame.lane = Lane::Quarantine;
         assert!(!wants_quarantine(&frame, attempts), "once is enough");
     }
 }

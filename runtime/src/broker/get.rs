@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ask::Question;
 use super::error::code;
+use super::request::Question;
 use super::{Broker, BrokerError};
 use crate::frame::{Headers, block};
 
@@ -69,7 +69,7 @@ struct Raw {
 
 impl Broker {
     /// Reads the message that a request like `{"last_by_subj": …}` names. `None`: there is none, or no such stream.
-    pub(super) async fn stored(
+    pub(super) async fn get(
         &self,
         stream: &str,
         request: &Value,
@@ -107,6 +107,6 @@ impl Broker {
             Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
             Err(error) => Err(BrokerError::unreadable(what(), &error)),
         };
-        self.ask(&question, &what, read).await
+        self.request(&question, &what, read).await
     }
 }

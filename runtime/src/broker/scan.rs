@@ -18,12 +18,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::ask::AGAIN_EARLY;
 use super::error::code;
 use super::follow::moment;
+use super::get::Stored;
 use super::publish::BATCH_MAX;
 use super::queue::Delivery;
-use super::stored::Stored;
+use super::request::AGAIN_EARLY;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
 use crate::frame::{Headers, header};
 
@@ -35,7 +35,7 @@ const END_OF_BATCH: u16 = 204;
 
 /// A message as a stream keeps it.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StreamMessage {
     /// Its number in the stream.
     pub sequence: u64,
     /// When it was stored, as RFC 3339 in UTC.
@@ -46,7 +46,7 @@ pub struct Kept {
     pub payload: Bytes,
 }
 
-impl From<&Delivery> for Kept {
+impl From<&Delivery> for StreamMessage {
     fn from(delivery: &Delivery) -> Self {
         let stored = OffsetDateTime::from_unix_timestamp_nanos(i128::from(delivery.stored_millis) * 1_000_000);
         Self {
@@ -58,7 +58,7 @@ impl From<&Delivery> for Kept {
     }
 }
 
-impl Kept {
+impl StreamMessage {
     /// In how many messages before it a dead letter's item is.
     fn item_parts(&self) -> u64 {
         item_parts(self.headers.get(header::ITEM_PARTS))
@@ -85,13 +85,13 @@ fn item_parts(header: Option<&str>) -> u64 {
 
 /// Reads what a stream keeps, oldest first.
 #[derive(Debug)]
-pub struct KeptReader {
+pub struct Scan {
     broker: Broker,
     stream: String,
     filter: String,
     next: Next,
     last: u64,
-    ahead: VecDeque<Kept>,
+    ahead: VecDeque<StreamMessage>,
 }
 
 /// Where the next batch starts.
@@ -108,13 +108,13 @@ impl Broker {
     /// # Errors
     ///
     /// If there is no such stream, or the server does not answer.
-    pub async fn kept(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<KeptReader, BrokerError> {
+    pub async fn scan(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<Scan, BrokerError> {
         let last = self.stream_facts(stream).await?.last_sequence;
         let next = match since.and_then(moment) {
             Some(time) => Next::Since(time),
             None => Next::At(1),
         };
-        Ok(KeptReader { broker: self.clone(), stream: stream.to_owned(), filter, next, last, ahead: VecDeque::new() })
+        Ok(Scan { broker: self.clone(), stream: stream.to_owned(), filter, next, last, ahead: VecDeque::new() })
     }
 
     /// One message of a stream; `None` if there is none with this number.
@@ -122,10 +122,10 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn kept_at(&self, stream: &str, sequence: u64) -> Result<Option<Kept>, BrokerError> {
+    pub async fn stream_message(&self, stream: &str, sequence: u64) -> Result<Option<StreamMessage>, BrokerError> {
         let what = || format!("read message {sequence} of the stream `{stream}`");
-        let stored = self.stored(stream, &json!({ "seq": sequence }), what).await?;
-        Ok(stored.map(Kept::of))
+        let stored = self.get(stream, &json!({ "seq": sequence }), what).await?;
+        Ok(stored.map(StreamMessage::of))
     }
 
     /// A dead letter with its item, where that is in messages of its own right before the letter. If one of these is gone, so is
@@ -134,16 +134,16 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn with_item(&self, stream: &str, letter: Kept) -> Result<Kept, BrokerError> {
+    pub async fn with_item(&self, stream: &str, letter: StreamMessage) -> Result<StreamMessage, BrokerError> {
         let payload = self.item_of(stream, letter.sequence, letter.item_parts()).await?;
-        Ok(Kept { payload: payload.unwrap_or(letter.payload), ..letter })
+        Ok(StreamMessage { payload: payload.unwrap_or(letter.payload), ..letter })
     }
 
     /// The item of a dead letter at this place that is in so many messages; `None` if it is in the letter, or gone.
     async fn item_of(&self, stream: &str, letter: u64, parts: u64) -> Result<Option<Bytes>, BrokerError> {
         let mut item = BytesMut::new();
         for place in letter.saturating_sub(parts)..letter {
-            match self.kept_at(stream, place).await? {
+            match self.stream_message(stream, place).await? {
                 Some(part) if part.is_item_part() => item.extend_from_slice(&part.payload),
                 _ => return Ok(None),
             }
@@ -170,11 +170,11 @@ impl Broker {
     ///
     /// If the server does not allow it.
     pub async fn remove_letter(&self, stream: &str, number: u64) -> Result<bool, BrokerError> {
-        let parts = self.kept_at(stream, number).await?.map_or(0, |letter| letter.item_parts());
-        let was_there = self.remove_kept(stream, number).await?;
+        let parts = self.stream_message(stream, number).await?.map_or(0, |letter| letter.item_parts());
+        let was_there = self.remove_message(stream, number).await?;
         for place in number.saturating_sub(parts)..number {
-            if self.kept_at(stream, place).await?.is_some_and(|part| part.is_item_part()) {
-                self.remove_kept(stream, place).await?;
+            if self.stream_message(stream, place).await?.is_some_and(|part| part.is_item_part()) {
+                self.remove_message(stream, place).await?;
             }
         }
         Ok(was_there)
@@ -186,7 +186,7 @@ impl Broker {
     ///
     /// If the server does not answer.
     pub async fn stored_headers(&self, stream: &str, sequence: u64) -> Result<Option<Headers>, BrokerError> {
-        Ok(self.kept_at(stream, sequence).await?.map(|kept| kept.headers))
+        Ok(self.stream_message(stream, sequence).await?.map(|kept| kept.headers))
     }
 
     /// Whether a stream has a message at this place.
@@ -194,8 +194,8 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn is_kept(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
-        Ok(self.kept_at(stream, sequence).await?.is_some())
+    pub async fn has_message(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
+        Ok(self.stream_message(stream, sequence).await?.is_some())
     }
 
     /// The place of what a stream has stored last, whether it still keeps it or not; 0: it has stored nothing yet.
@@ -216,7 +216,7 @@ impl Broker {
     pub async fn next_place(&self, stream: &str, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
         let what = || format!("read the stream `{stream}`");
         let request = json!({ "seq": place + 1, "next_by_subj": pattern });
-        Ok(self.stored(stream, &request, what).await?.map(|stored| stored.sequence))
+        Ok(self.get(stream, &request, what).await?.map(|stored| stored.sequence))
     }
 
     /// Removes one message of a stream. Says whether it was there.
@@ -224,13 +224,14 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn remove_kept(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
+    pub async fn remove_message(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
         let what = || format!("remove message {sequence} of the stream `{stream}`");
         // Writing over the bytes is for secrets, and slow.
         let request = json!({ "seq": sequence, "no_erase": true });
         match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &request, what).await {
             Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(code::NOT_REMOVED) => match self.kept_at(stream, sequence).await? {
+            Err(error) if error.code() == Some(code::NOT_REMOVED) => match self.stream_message(stream, sequence).await?
+            {
                 None => Ok(false),
                 Some(_) => Err(error),
             },
@@ -239,13 +240,13 @@ impl Broker {
     }
 }
 
-impl KeptReader {
+impl Scan {
     /// The next message; `None` after the last.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn next(&mut self) -> Result<Option<Kept>, BrokerError> {
+    pub async fn next(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         let deadline = Instant::now() + self.broker.patience();
         loop {
             if let Some(kept) = self.ahead.pop_front() {
@@ -255,7 +256,9 @@ impl KeptReader {
                 return Ok(None);
             }
             match self.fetch().await {
-                Err(error) if error.is_passing() && Instant::now() < deadline => tokio::time::sleep(AGAIN_EARLY).await,
+                Err(error) if error.is_transient() && Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN_EARLY).await
+                }
                 fetched => fetched?,
             }
         }
@@ -266,7 +269,7 @@ impl KeptReader {
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn next_letter(&mut self) -> Result<Option<Kept>, BrokerError> {
+    pub async fn next_letter(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         while let Some(kept) = self.next().await? {
             if !kept.is_item_part() {
                 return Ok(Some(self.broker.with_item(&self.stream, kept).await?));
@@ -337,19 +340,19 @@ impl KeptReader {
         if let Some(request) = request.as_object_mut() {
             request.retain(|key, _| key != "batch" && key != "max_bytes");
         }
-        let stored = self.broker.stored(&self.stream, &request, what).await?;
-        self.ahead.extend(stored.map(Kept::of));
+        let stored = self.broker.get(&self.stream, &request, what).await?;
+        self.ahead.extend(stored.map(StreamMessage::of));
         Ok(())
     }
 }
 
 /// A message that the server has read out of a stream tells in its headers where it was: behind those that it was stored with,
 /// which may look the same.
-fn read(message: &Message) -> Option<Kept> {
+fn read(message: &Message) -> Option<StreamMessage> {
     let map = message.headers.as_ref()?;
     let get = |name: &async_nats::HeaderName| map.get_last(name.as_ref()).map(async_nats::HeaderValue::as_str);
     // An end of a batch has no time.
-    Some(Kept {
+    Some(StreamMessage {
         sequence: get(&NATS_SEQUENCE)?.parse().ok()?,
         stored: get(&NATS_TIME_STAMP)?.to_owned(),
         headers: from_header_map(message.headers.as_ref()),

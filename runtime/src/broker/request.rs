@@ -77,7 +77,7 @@ impl Broker {
         what: impl Fn() -> String,
     ) -> Result<T, BrokerError> {
         let question = self.api_question(&subject, request, &what)?;
-        self.ask(&question, &what, |answer| read_answer(answer, &what)).await
+        self.request(&question, &what, |answer| read_answer(answer, &what)).await
     }
 
     /// The same for what must not arrive late: it is asked once, and not at all unless the connection stands. Without an answer
@@ -119,7 +119,7 @@ impl Broker {
     }
 
     /// Asks until there is an answer that does not only say to come again, and gives what `read` makes of it.
-    pub(super) async fn ask<T>(
+    pub(super) async fn request<T>(
         &self,
         question: &Question,
         what: impl Fn() -> String,
@@ -149,7 +149,7 @@ impl Broker {
                     },
                 };
                 match answer {
-                    Err(error) if error.is_passing() => met = Some(error),
+                    Err(error) if error.is_transient() => met = Some(error),
                     answer => return answer,
                 }
             }

@@ -17,7 +17,7 @@ const KEY_DIGITS: usize = 12;
 
 /// What a consumer has before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub struct Backlog {
+pub struct ConsumerInfo {
     /// Messages that wait to be handed out.
     #[serde(default, rename = "num_pending")]
     pub queued: u64,
@@ -183,7 +183,7 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer, or has no such stream.
-    pub async fn results_kept(&self, chain: &ChainName) -> Result<u64, BrokerError> {
+    pub async fn result_count(&self, chain: &ChainName) -> Result<u64, BrokerError> {
         let results = subject::results(chain);
         let stream = self.chain_stream(chain, &subject::results_stream(chain), Some((&results, 0))).await?;
         Ok(stream.state.subjects.unwrap_or_default().values().sum())
@@ -215,7 +215,7 @@ impl Broker {
         hop: &StageName,
         limited: bool,
     ) -> Result<u64, BrokerError> {
-        if !limited && let Ok(backlog) = self.backlog(chain, revision, hop, Lane::Retry).await {
+        if !limited && let Ok(backlog) = self.consumer_info(chain, revision, hop, Lane::Retry).await {
             return Ok(backlog.queued);
         }
         // Each has a subject of its own. It takes none of them to learn how many there are.
@@ -230,13 +230,13 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer, or has no such consumer.
-    pub async fn backlog(
+    pub async fn consumer_info(
         &self,
         chain: &ChainName,
         revision: Revision,
         hop: &StageName,
         lane: Lane,
-    ) -> Result<Backlog, BrokerError> {
+    ) -> Result<ConsumerInfo, BrokerError> {
         self.consumer_state(chain, &subject::work_stream(chain), &lane.consumer(revision, hop)).await
     }
 
@@ -262,7 +262,7 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer, or has no such consumer.
-    pub async fn untaken(&self, chain: &ChainName, stream: &str) -> Result<Backlog, BrokerError> {
+    pub async fn untaken(&self, chain: &ChainName, stream: &str) -> Result<ConsumerInfo, BrokerError> {
         self.consumer_state(chain, stream, subject::PULL_CONSUMER).await
     }
 
