@@ -1,10 +1,10 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`] (compiled once by a [`compiler`], kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`stalls`] keeps those that wait for others
+//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`streaming`] keeps those that wait for others
 //! from taking all places, and
 //! [`budget`] counts the memory that all of them take. Where the task has state that is made once,
-//! `image` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
+//! `snapshot` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
 //! [`wasi`] what it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened,
 //! [`inspect`] reads a plugin without running it.
 
@@ -19,13 +19,13 @@ pub mod host;
 #[cfg(test)]
 mod hostile;
 pub mod idle;
-pub mod image;
 pub mod inspect;
 mod instance;
 pub mod limits;
 pub mod output;
-pub mod stalls;
-pub mod surroundings;
+pub mod snapshot;
+pub mod static_context;
+pub mod streaming;
 pub mod task;
 #[cfg(test)]
 mod testing;

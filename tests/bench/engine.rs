@@ -8,11 +8,11 @@ use bytes::Bytes;
 use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster::chain::isolation::{Isolation, Reuse};
-use pcluster::engine::call::{Call, Caller};
+use pcluster::engine::call::{Call, ItemSource};
 use pcluster::engine::failure::Failure;
 use pcluster::engine::limits::Limits;
-use pcluster::engine::output::{Given, Outputs};
-use pcluster::engine::surroundings::Surroundings;
+use pcluster::engine::output::{FrameOutputs, Outputs};
+use pcluster::engine::static_context::StaticContext;
 use pcluster::engine::task::Task;
 use pcluster::engine::{Engine, EngineSettings, Plugin};
 use pcluster::name::Digest;
@@ -59,7 +59,7 @@ pub struct Tried {
     name: &'static str,
     runtime: Runtime,
     plugin: Plugin,
-    surroundings: Surroundings,
+    static_context: StaticContext,
     task: Task,
 }
 
@@ -71,16 +71,16 @@ impl Tried {
         let plugin = engine.load(&Digest::of(&bytes), bytes).unwrap();
         let nothing = [context::CHAIN, context::STAGE, context::VERSION].map(|key| (key, "".into()));
         let numbers = [(context::REVISION, 1.into()), (context::CONFIG, config.clone())];
-        let surroundings = Surroundings::new(nothing.into_iter().chain(numbers).collect(), Vec::new());
-        let task = task(&plugin, name, &surroundings, Reuse::default());
+        let static_context = StaticContext::new(nothing.into_iter().chain(numbers).collect(), Vec::new());
+        let task = task(&plugin, name, &static_context, Reuse::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { name, runtime, plugin, surroundings, task }
+        Self { name, runtime, plugin, static_context, task }
     }
 
     /// The same with one instance for all items.
     fn reused(mut self) -> Self {
         let reuse = Reuse { isolation: Isolation::Worker, items: None };
-        self.task = task(&self.plugin, self.name, &self.surroundings, reuse);
+        self.task = task(&self.plugin, self.name, &self.static_context, reuse);
         self
     }
 
@@ -107,9 +107,9 @@ impl Tried {
 
     /// Runs the items of a frame as a node does.
     async fn run(&self, frame: &Arc<Frame>) -> Outputs {
-        let (instances, mut given) = (self.task.instances(), Given::default());
+        let (instances, mut given) = (self.task.instances(), FrameOutputs::default());
         while let Some((position, item)) = frame.next(Instant::now()) {
-            let call = Call { of: Arc::clone(frame) as Arc<dyn Caller>, position };
+            let call = Call { source: Arc::clone(frame) as Arc<dyn ItemSource>, position };
             self.task.run_all(item, call, &instances, &mut given).await.unwrap();
         }
         given.into_outputs()
@@ -123,7 +123,7 @@ struct Frame {
     pack: usize,
 }
 
-impl Caller for Frame {
+impl ItemSource for Frame {
     fn id(&self, _: usize) -> String {
         String::new()
     }
@@ -139,12 +139,12 @@ impl Caller for Frame {
         (position < self.pack).then(|| (position, self.item.clone()))
     }
 
-    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-fn task(plugin: &Plugin, name: &str, surroundings: &Surroundings, reuse: Reuse) -> Task {
+fn task(plugin: &Plugin, name: &str, static_context: &StaticContext, reuse: Reuse) -> Task {
     let limits = Limits { timeout: Duration::from_secs(5), memory: 64 << 20, output_item_bytes: 1 << 20 };
-    plugin.task(name, limits, surroundings.clone(), reuse).unwrap()
+    plugin.task(name, limits, static_context.clone(), reuse).unwrap()
 }

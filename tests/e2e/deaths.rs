@@ -33,7 +33,7 @@ fn cases(is_last: bool) -> Vec<Case> {
     const AGAIN: [(&str, usize); 4] = [("taken", 2), ("ran", 2), ("stored", 2), ("acknowledged", 2)];
     const BURIED: [(&str, usize); 3] = [("taken", 2), ("stored", 2), ("acknowledged", 2)];
     const CLAIMED: (&str, usize) = ("claimed", 1);
-    const CARRIED: (&str, usize) = ("carried", 1);
+    const STREAMED: (&str, usize) = ("streamed", 1);
     let claimed = is_last.then_some(CLAIMED);
     let all = |more: &[(&'static str, usize)]| [&ONCE, more].concat();
     let failing = |more: &[(&'static str, usize)]| [&ONCE[..], more, claimed.as_slice()].concat();
@@ -45,8 +45,8 @@ fn cases(is_last: bool) -> Vec<Case> {
         (&["echo", "echo", "echo"], all(&[])),
         (&["flaky 1", "flaky 1", "flaky 1"], failing(&[])),
         (&["repeat 3", "echo", "flaky 1", "fatal", "wide 12", "echo"], failing(&AGAIN)),
-        (&["wide 150"], vec![CARRIED, ("carried", 2), ("stored", 1)]),
-        (&["echo", "wide 150", "fatal"], vec![CARRIED, ("stored", 2)]),
+        (&["wide 150"], vec![STREAMED, ("streamed", 2), ("stored", 1)]),
+        (&["echo", "wide 150", "fatal"], vec![STREAMED, ("stored", 2)]),
     ];
     let mut cases = Vec::new();
     for (row, (orders, points)) in table.into_iter().enumerate() {
@@ -95,7 +95,7 @@ fn die_everywhere(chain: &str, stages: [&str; 2], cases: &[Case]) {
     for Case { id, items, point, times } in cases {
         client.publish(&format!("pcluster.{chain}.in"), &[("Nats-Msg-Id", id)], sequence(items)).unwrap();
         // A stage before has the frame pass all but two points once.
-        let times = if ["claimed", "carried"].contains(point) { *times } else { times + before };
+        let times = if ["claimed", "streamed"].contains(point) { *times } else { times + before };
         let mut node = doomed(&cluster, chain, &format!("{point}:{times}@{id}"));
         assert_eq!(node.ended(), None, "{id}: it did not die\n{}", node.stderr());
     }

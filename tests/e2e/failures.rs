@@ -7,7 +7,7 @@ use ciborium::Value;
 use pcluster::chain::isolation::Reuse;
 use pcluster::engine::call::Call;
 use pcluster::engine::limits::Limits;
-use pcluster::engine::surroundings::Surroundings;
+use pcluster::engine::static_context::StaticContext;
 use pcluster::engine::{Engine, EngineSettings};
 use pcluster::frame::format::to_cbor;
 use pcluster::name::Digest;
@@ -169,7 +169,7 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     for (task, function) in
         [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_each:spin")]
     {
-        let task = loaded.task(task, limits, Surroundings::default(), Reuse::default()).unwrap();
+        let task = loaded.task(task, limits, StaticContext::default(), Reuse::default()).unwrap();
         let call = Call::idle();
         let failure = runtime.block_on(task.run(to_cbor(&60_000), call, &task.instances())).unwrap_err();
         let backtrace = failure.backtrace.unwrap_or_default();

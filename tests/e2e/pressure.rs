@@ -126,7 +126,7 @@ fn a_million_outputs_are_a_million_though_the_node_dies_in_the_middle() {
     cluster.deploy(&recovering(&probe_chain("million", &["repeat"], "config = { times = 1_000_000 }")));
     cluster.ok(&["feed", "million", "7"]);
     for times in [2, 9] {
-        let mut node = cluster.spawn(&["node", "--name", "doomed", "--die-at", &format!("carried:{times}")]);
+        let mut node = cluster.spawn(&["node", "--name", "doomed", "--die-at", &format!("streamed:{times}")]);
         assert_eq!(node.ended(), None, "{}", node.stderr());
     }
     let _node = cluster.node("heir");

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::Outputs;
 
 /// What executions belong to, such as a frame: it tells them who they are and takes what they say while they run.
-pub trait Caller: Send + Sync {
+pub trait ItemSource: Send + Sync {
     /// The id of the item at this position.
     fn id(&self, position: usize) -> String;
 
@@ -40,14 +40,14 @@ pub trait Caller: Send + Sync {
 
     /// Takes outputs of an item that still runs because they have become too many to hold; the guest waits meanwhile. An
     /// error ends the execution.
-    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
+    fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
 }
 
 /// Which execution this is.
 #[derive(Clone)]
 pub struct Call {
     /// What it belongs to.
-    pub of: Arc<dyn Caller>,
+    pub source: Arc<dyn ItemSource>,
     /// Which of the items there it runs.
     pub position: usize,
 }
@@ -57,7 +57,7 @@ impl Call {
     #[must_use]
     pub fn idle() -> Self {
         struct Nobody;
-        impl Caller for Nobody {
+        impl ItemSource for Nobody {
             fn id(&self, _: usize) -> String {
                 String::new()
             }
@@ -65,10 +65,10 @@ impl Call {
                 0
             }
             fn log(&self, _: usize, _: abi::Level, _: String) {}
-            fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+            fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
                 Box::pin(std::future::ready(Ok(())))
             }
         }
-        Self { of: Arc::new(Nobody), position: 0 }
+        Self { source: Arc::new(Nobody), position: 0 }
     }
 }

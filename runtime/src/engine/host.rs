@@ -13,8 +13,8 @@ use super::call::Call;
 use super::clock::Clock;
 use super::failure::{Failure, FailureKind};
 use super::limits::{Limits, MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
-use super::output::Given;
-use super::surroundings::Surroundings;
+use super::output::FrameOutputs;
+use super::static_context::StaticContext;
 use super::wasi::state::Wasi;
 use crate::frame::cbor;
 
@@ -31,7 +31,7 @@ pub struct Host {
     /// The guest's memory, once the instance has started.
     pub(super) guest: Option<Memory>,
     /// What the items have given so far.
-    pub(super) given: Given,
+    pub(super) given: FrameOutputs,
     /// Why the item is about to fail, in the guest's words.
     pub(super) failure: Option<String>,
     /// What the guest has said of the item that ended the run by failing.
@@ -51,7 +51,7 @@ pub struct Host {
     bytes: u64,
     timeout: Duration,
     output_item_max: usize,
-    surroundings: Arc<Surroundings>,
+    static_context: Arc<StaticContext>,
     /// How many stages come after the task's.
     after: usize,
     context: Option<Bytes>,
@@ -86,7 +86,7 @@ pub(super) enum OutputError {
 /// Outputs could not be handed on.
 #[derive(Debug, thiserror::Error)]
 #[error("the outputs cannot be handed on")]
-pub(super) struct NotCarried;
+pub(super) struct NotStreamed;
 
 /// A pointer or length that lies outside of the guest's memory.
 #[derive(Debug, thiserror::Error)]
@@ -97,29 +97,34 @@ impl Host {
     /// The host of an instance of a stage that has so many stages `after` it. `clock`: since when the guest's clock runs.
     pub(super) fn new(
         limits: Limits,
-        surroundings: Arc<Surroundings>,
+        static_context: Arc<StaticContext>,
         clock: Option<std::time::Instant>,
         after: usize,
         counted: Reservation,
     ) -> Self {
         let memory = MemoryLimiter::new(limits.memory, counted);
-        let host = Self::of(memory, limits.output_item_bytes, limits.timeout, surroundings);
+        let host = Self::of(memory, limits.output_item_bytes, limits.timeout, static_context);
         Self { wasi: Wasi::since(clock), after, ..host }
     }
 
     /// A host that no guest runs on, to ask the linker what it holds.
     pub(super) fn idle() -> Self {
         let memory = MemoryLimiter::new(0, Budget::new(0).reserve(0));
-        Self::of(memory, 0, Duration::ZERO, Arc::new(Surroundings::default()))
+        Self::of(memory, 0, Duration::ZERO, Arc::new(StaticContext::default()))
     }
 
-    fn of(memory: MemoryLimiter, output_item_max: usize, timeout: Duration, surroundings: Arc<Surroundings>) -> Self {
+    fn of(
+        memory: MemoryLimiter,
+        output_item_max: usize,
+        timeout: Duration,
+        static_context: Arc<StaticContext>,
+    ) -> Self {
         Self {
             memory,
             wasi: Wasi::default(),
             clock: Clock::default(),
             guest: None,
-            given: Given::default(),
+            given: FrameOutputs::default(),
             failure: None,
             failed: None,
             phase: Phase::Over,
@@ -132,14 +137,14 @@ impl Host {
             bytes: 0,
             timeout,
             output_item_max,
-            surroundings,
+            static_context,
             after: 0,
             context: None,
         }
     }
 
     /// Begins a run: this item and up to `more` others. What they give is added to `given`.
-    pub(super) fn begin(&mut self, item: Bytes, call: Call, more: u32, given: Given) {
+    pub(super) fn begin(&mut self, item: Bytes, call: Call, more: u32, given: FrameOutputs) {
         self.given = given;
         self.more = more;
         self.failed = None;
@@ -187,13 +192,13 @@ impl Host {
             && let Some(call) = &self.call
         {
             self.given.end(call.position);
-            call.of.ended(self.bytes, self.began.into_std(), now.into_std());
+            call.source.ended(self.bytes, self.began.into_std(), now.into_std());
         }
         self.failed.is_none()
     }
 
     /// Ends a run: what the items have given, and what was said of the one that failed if one did.
-    pub(super) fn end(&mut self) -> (Given, Option<Failure>) {
+    pub(super) fn end(&mut self) -> (FrameOutputs, Option<Failure>) {
         self.flush_output();
         self.phase = Phase::Over;
         // An instance that waits for its next item holds on to nothing of this one.
@@ -221,11 +226,13 @@ impl Host {
         if self.phase == Phase::Running && self.takes {
             let now = Instant::now();
             if self.end_item(abi::Status::from_i32(status), now) && self.more > 0 {
-                let next =
-                    self.call.as_ref().and_then(|call| call.of.next(now.into_std()).zip(Some(Arc::clone(&call.of))));
-                if let Some(((position, item), of)) = next {
+                let next = self
+                    .call
+                    .as_ref()
+                    .and_then(|call| call.source.next(now.into_std()).zip(Some(Arc::clone(&call.source))));
+                if let Some(((position, item), source)) = next {
                     self.more -= 1;
-                    self.begin_item(item, Call { of, position }, now);
+                    self.begin_item(item, Call { source, position }, now);
                 }
             }
         }
@@ -238,12 +245,12 @@ impl Host {
 
     /// The environment variables that the guest sees, each as `NAME=value`.
     pub(super) fn environment(&self) -> &[String] {
-        &self.surroundings.environment
+        &self.static_context.environment
     }
 
     pub(super) fn log(&self, level: abi::Level, bytes: &[u8]) {
         if let Some(call) = &self.call {
-            call.of.log(call.position, level, cut(bytes, LOG_LINE_MAX));
+            call.source.log(call.position, level, cut(bytes, LOG_LINE_MAX));
         }
     }
 
@@ -272,7 +279,7 @@ impl Host {
     /// many to hold are handed on.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if self.clock.failure().is_some() {
-            return Err(NotCarried.into());
+            return Err(NotStreamed.into());
         }
         if self.clock.is_overdue() {
             return Err(OutOfTime.into());
@@ -281,7 +288,7 @@ impl Host {
             // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
-        let Some(Call { of, position }) = self.call.clone() else { return Err(NotCarried.into()) };
+        let Some(Call { source, position }) = self.call.clone() else { return Err(NotStreamed.into()) };
         let (outputs, clock) = (self.given.take_open(), self.clock.clone());
         self.memory.release_outputs();
         let (budget, after) = (Arc::clone(self.memory.counted.budget()), self.after);
@@ -291,7 +298,7 @@ impl Host {
             1,
             Box::pin(async move {
                 let held = (budget.reserve(outputs.bytes() as u64), budget.pause(after, bytes));
-                let ended = of.carry(position, outputs).await;
+                let ended = source.stream(position, outputs).await;
                 drop(held);
                 clock.go_on(ended);
             }),
@@ -299,10 +306,10 @@ impl Host {
     }
 
     fn context(&mut self) -> Bytes {
-        let (surroundings, call) = (&self.surroundings, &self.call);
+        let (static_context, call) = (&self.static_context, &self.call);
         let encode = || match call {
-            Some(call) => surroundings.context(&call.of.id(call.position), call.of.attempt()),
-            None => surroundings.context("", 0),
+            Some(call) => static_context.context(&call.source.id(call.position), call.source.attempt()),
+            None => static_context.context("", 0),
         };
         self.context.get_or_insert_with(encode).clone()
     }

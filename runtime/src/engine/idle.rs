@@ -12,14 +12,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::budget::Budget;
 use super::instance::Instance;
-use super::stalls::Stalls;
+use super::streaming::StreamingPermits;
 
 /// The places for instances on a node.
 pub struct Slots {
     free: Arc<Semaphore>,
     budget: Arc<Budget>,
     /// Those that are kept while others are waited for.
-    pub(super) stalls: Arc<Stalls>,
+    pub(super) streaming: Arc<StreamingPermits>,
     /// How many wait for a place. As long as any do, no instance waits for an item.
     wanted: AtomicUsize,
     waiting: Mutex<HashMap<u64, Weak<Waiting>>>,
@@ -52,7 +52,7 @@ impl Slots {
         let slots = Arc::new(Self {
             free: Arc::new(Semaphore::new(instances as usize)),
             budget,
-            stalls: Arc::new(Stalls::new(instances as usize)),
+            streaming: Arc::new(StreamingPermits::new(instances as usize)),
             wanted: AtomicUsize::new(0),
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
@@ -70,9 +70,9 @@ impl Slots {
     /// Waits for a place for a stage with so many stages `after` it. `None` only if there will never be one.
     pub(super) async fn take(&self, after: usize) -> Option<OwnedSemaphorePermit> {
         loop {
-            self.stalls.admitted(after).await;
+            self.streaming.admitted(after).await;
             let slot = self.take_any().await?;
-            if self.stalls.admits(after) {
+            if self.streaming.admits(after) {
                 return Some(slot);
             }
         }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::chain::isolation::{Isolation, Reuse};
     use crate::engine::call::Call;
-    use crate::engine::surroundings::Surroundings;
+    use crate::engine::static_context::StaticContext;
     use crate::engine::task::Task;
     use crate::engine::testing::{BRIEF, Lines, engine_with, load};
 
@@ -173,7 +173,7 @@ mod tests {
 
     fn counting(slots: u32, isolation: Isolation, items: Option<u32>) -> Task {
         let plugin = load(&engine_with(slots), COUNT).expect("a plugin");
-        plugin.task("t", BRIEF, Surroundings::default(), Reuse { isolation, items }).expect("a task")
+        plugin.task("t", BRIEF, StaticContext::default(), Reuse { isolation, items }).expect("a task")
     }
 
     /// How many items the instance has handled that gets this one; 0 if it fails.
@@ -226,7 +226,7 @@ mod tests {
     async fn an_instance_that_waits_holds_on_to_nothing_of_its_last_item() {
         let task = counting(1, Isolation::Worker, None);
         let lines = Arc::<Lines>::default();
-        let call = Call { of: lines.clone(), position: 0 };
+        let call = Call { source: lines.clone(), position: 0 };
         task.run(vec![1].into(), call, &task.instances()).await.expect("outputs");
         assert_eq!(Arc::strong_count(&lines), 1);
     }
@@ -235,7 +235,7 @@ mod tests {
     async fn an_instance_that_waits_makes_room_for_another_task() {
         let plugin = load(&engine_with(1), COUNT).expect("a plugin");
         let reuse = Reuse { isolation: Isolation::Worker, items: None };
-        let task = || plugin.task("t", BRIEF, Surroundings::default(), reuse).expect("a task");
+        let task = || plugin.task("t", BRIEF, StaticContext::default(), reuse).expect("a task");
         let (one, other) = (task(), task());
         for _ in 0..2 {
             assert_eq!(count(&one, &one.instances(), 1).await, 1);

@@ -13,9 +13,9 @@ use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 use super::budget::Reservation;
 use super::call::Call;
 use super::failure::{Failure, FailureKind};
-use super::host::{Host, NotCarried, OutOfBounds, OutputError};
+use super::host::{Host, NotStreamed, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
-use super::output::Given;
+use super::output::FrameOutputs;
 use super::task::Task;
 use super::wasi::state::Exit;
 use super::{EngineError, backtrace};
@@ -62,7 +62,7 @@ pub(super) struct Instance {
     handled: u32,
     /// Whether the guest has always come to an end of its own.
     is_sound: bool,
-    /// Given up after the store.
+    /// FrameOutputs up after the store.
     _slot: OwnedSemaphorePermit,
 }
 
@@ -94,7 +94,7 @@ impl Instance {
     pub(super) fn new(task: &Task, slot: OwnedSemaphorePermit, counted: Reservation) -> Self {
         let mut store = Store::new(
             &task.engine.inner,
-            Host::new(task.limits, Arc::clone(&task.surroundings), task.clock, task.after, counted),
+            Host::new(task.limits, Arc::clone(&task.static_context), task.clock, task.after, counted),
         );
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
@@ -128,7 +128,7 @@ impl Instance {
         task: &Task,
         item: Bytes,
         call: Call,
-        given: &mut Given,
+        given: &mut FrameOutputs,
     ) -> Result<(), (usize, Failure)> {
         let most = task.items_max().saturating_sub(self.handled);
         let before = given.ended();
@@ -143,7 +143,7 @@ impl Instance {
 
     /// Makes the task's state, before any item.
     pub(super) async fn initialise(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
-        self.begin(Bytes::new(), call, 0, Given::default());
+        self.begin(Bytes::new(), call, 0, FrameOutputs::default());
         let clock = self.store.data().clock.clone();
         let ended = clock.limit(self.enter_init(task)).await;
         self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
@@ -159,7 +159,7 @@ impl Instance {
         self.store.data().wasi.clock()
     }
 
-    fn begin(&mut self, item: Bytes, call: Call, more: u32, given: Given) {
+    fn begin(&mut self, item: Bytes, call: Call, more: u32, given: FrameOutputs) {
         self.store.data_mut().begin(item, call, more, given);
         self.store.set_epoch_deadline(1);
     }
@@ -205,7 +205,7 @@ impl Instance {
     }
 
     /// Ends a run: what the items have given, and which of them failed if one did. `None`: its time was over.
-    fn end(&mut self, task: &Task, ended: Option<&Entered>) -> (Given, Option<(usize, Failure)>) {
+    fn end(&mut self, task: &Task, ended: Option<&Entered>) -> (FrameOutputs, Option<(usize, Failure)>) {
         self.is_sound = matches!(ended, Some(Ok(())));
         let host = self.store.data_mut();
         let failure = match ended {
@@ -303,7 +303,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
         // Another attempt gives the same.
         return Failure::fatal(FailureKind::Output, output.to_string());
     }
-    if error.is::<NotCarried>() {
+    if error.is::<NotStreamed>() {
         return host.clock.failure().unwrap_or_else(|| Failure::transient(FailureKind::Output, error.to_string()));
     }
     if host.memory.exceeded() {

@@ -138,13 +138,13 @@ impl<'a> Slice<'a> {
 
 /// What the items of a frame have given that ran one after the other.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct FrameOutputs {
     outputs: Outputs,
     /// The position of each item that has ended well, and how many outputs there were then.
     ended: Vec<(usize, usize)>,
 }
 
-impl Given {
+impl FrameOutputs {
     /// None yet, and room for about so many outputs of so many bytes together.
     #[must_use]
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
@@ -227,7 +227,7 @@ impl Given {
 }
 
 /// Outputs of one item.
-impl From<(usize, Outputs)> for Given {
+impl From<(usize, Outputs)> for FrameOutputs {
     fn from((position, outputs): (usize, Outputs)) -> Self {
         let ended = vec![(position, outputs.len())];
         Self { outputs, ended }
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_an_item_gave_that_did_not_end_well_is_forgotten() {
-        let mut given = Given::default();
+        let mut given = FrameOutputs::default();
         given.push(b"\x01");
         given.push(b"\x02");
         given.end(4);
@@ -266,7 +266,7 @@ mod tests {
         given.end(7);
         let items: Vec<(usize, &[u8])> = given.items().map(|(position, slice)| (position, slice.payload())).collect();
         assert_eq!(items, [(4, b"\x01\x02".as_slice()), (5, b""), (7, b"\x04")]);
-        let copy = Given { outputs: given.outputs.clone(), ended: given.ended.clone() };
+        let copy = FrameOutputs { outputs: given.outputs.clone(), ended: given.ended.clone() };
         let places: Vec<(usize, usize, u8)> =
             copy.into_items().map(|(item, number, bytes)| (item, number, bytes[0])).collect();
         assert_eq!(places, [(4, 0, 1), (4, 1, 2), (7, 0, 4)]);

@@ -17,20 +17,20 @@ use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
-use super::output::{Given, Outputs};
-use super::stalls::Stalled;
-use super::surroundings::Surroundings;
+use super::output::{FrameOutputs, Outputs};
+use super::static_context::StaticContext;
+use super::streaming::StreamingPermit;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
 
-/// A task of a loaded plugin with its limits and surroundings. Cheap to clone.
+/// A task of a loaded plugin with its limits and static_context. Cheap to clone.
 #[derive(Clone)]
 pub struct Task {
     pub(super) engine: Engine,
     pub(super) pre: Arc<InstancePre<Host>>,
     pub(super) exports: Exports,
     pub(super) limits: Limits,
-    pub(super) surroundings: Arc<Surroundings>,
+    pub(super) static_context: Arc<StaticContext>,
     /// Since when the guest's clock runs, if its instances start from an image in which it runs already.
     pub(super) clock: Option<Instant>,
     reuse: Reuse,
@@ -52,7 +52,7 @@ impl Plugin {
         &self,
         name: &str,
         limits: Limits,
-        surroundings: Surroundings,
+        static_context: StaticContext,
         reuse: Reuse,
     ) -> Result<Task, EngineError> {
         self.inspection.task(name)?;
@@ -62,7 +62,7 @@ impl Plugin {
             engine: self.engine.clone(),
             pre: Arc::clone(&self.pre),
             limits,
-            surroundings: Arc::new(surroundings),
+            static_context: Arc::new(static_context),
             clock: None,
             reuse,
             after: 0,
@@ -92,7 +92,7 @@ impl Task {
     ///
     /// Whatever went wrong within the guest; the host is never harmed.
     pub async fn run(&self, item: Bytes, call: Call, instances: &Instances) -> Result<Outputs, Failure> {
-        let mut given = Given::default();
+        let mut given = FrameOutputs::default();
         self.run_all(item, call, instances, &mut given).await.map_err(|(_, failure)| failure)?;
         Ok(given.into_outputs())
     }
@@ -110,9 +110,9 @@ impl Task {
         item: Bytes,
         call: Call,
         instances: &Instances,
-        given: &mut Given,
+        given: &mut FrameOutputs,
     ) -> Result<(), (usize, Failure)> {
-        let memory = call.of.memory();
+        let memory = call.source.memory();
         let (mut instance, _active) = match self.idle(instances, memory.as_deref()) {
             Some(ready) => ready,
             None => self.fresh(instances, memory.as_deref()).await.map_err(|failure| (call.position, failure))?,
@@ -185,14 +185,14 @@ impl Task {
     }
 
     /// Leave to keep an instance while one waits for the stages after its own, if there is some within this time.
-    pub async fn stall(&self, patience: Duration) -> Option<Stalled> {
-        self.engine.slots.stalls.stall(self.after, patience).await
+    pub async fn streaming_permit(&self, patience: Duration) -> Option<StreamingPermit> {
+        self.engine.slots.streaming.acquire(self.after, patience).await
     }
 
     /// How many instances may exist at once.
     #[must_use]
-    pub fn places(&self) -> usize {
-        self.engine.slots.stalls.places()
+    pub fn slots(&self) -> usize {
+        self.engine.slots.streaming.slots()
     }
 
     /// How many items an instance may have.

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 
-use super::call::{Call, Caller};
+use super::call::{Call, ItemSource};
 use super::failure::Failure;
 use super::limits::Limits;
 use super::output::Outputs;
-use super::surroundings::Surroundings;
+use super::static_context::StaticContext;
 use super::task::Task;
 use super::{Engine, EngineError, EngineSettings, Plugin};
 use crate::chain::isolation::Reuse;
@@ -52,8 +52,8 @@ pub(super) fn task(wat: &str, limits: Limits) -> Task {
 /// The task `t` of a plugin on this engine.
 pub(super) fn task_on(engine: &Engine, wat: &str, limits: Limits) -> Task {
     let plugin = load(engine, wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-    let surroundings = Surroundings::new(vec![], vec!["NAME=value".to_owned()]);
-    plugin.task("t", limits, surroundings, Reuse::default()).expect("a task `t`")
+    let static_context = StaticContext::new(vec![], vec!["NAME=value".to_owned()]);
+    plugin.task("t", limits, static_context, Reuse::default()).expect("a task `t`")
 }
 
 /// Runs a task on [`ITEM`].
@@ -63,8 +63,8 @@ pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
 
 /// Runs a task on some bytes and keeps what it logs.
 pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
-    let of: Arc<Lines> = Arc::clone(lines);
-    let outputs = task.run(Bytes::copy_from_slice(item), Call { of, position: 0 }, &task.instances()).await?;
+    let source: Arc<Lines> = Arc::clone(lines);
+    let outputs = task.run(Bytes::copy_from_slice(item), Call { source, position: 0 }, &task.instances()).await?;
     Ok(outputs.into_items())
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Resu
 #[derive(Default)]
 pub(super) struct Lines(Mutex<Vec<(Level, String)>>);
 
-impl Caller for Lines {
+impl ItemSource for Lines {
     fn id(&self, _: usize) -> String {
         "id".to_owned()
     }
@@ -85,7 +85,7 @@ impl Caller for Lines {
         self.0.lock().expect("nobody panicked").push((level, line));
     }
 
-    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

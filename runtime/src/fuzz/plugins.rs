@@ -7,7 +7,7 @@ use crate::chain::isolation::Reuse;
 use crate::engine::call::Call;
 use crate::engine::inspect::inspect;
 use crate::engine::limits::Limits;
-use crate::engine::surroundings::Surroundings;
+use crate::engine::static_context::StaticContext;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
 
@@ -204,7 +204,7 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
     try_door(rounds() / LOAD_EVERY, make, |bytes: &Vec<u8>| {
         let plugin = engine.load(&Digest::of(bytes), bytes.clone()).expect("what inspection lets through is loaded");
         for described in &plugin.inspection.tasks {
-            match plugin.task(&described.name, limits, Surroundings::default(), Reuse::default()) {
+            match plugin.task(&described.name, limits, StaticContext::default(), Reuse::default()) {
                 Ok(task) => {
                     drop(runtime.block_on(task.run(
                         bytes::Bytes::from_static(b"\x05"),

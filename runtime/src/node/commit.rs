@@ -15,14 +15,14 @@ use crate::subject::Lane;
 
 /// Stores what the items of a frame have left behind that have run, and puts back the others.
 pub(super) async fn commit(hop: &Hop, taken: &Taken, ran: Ran) -> Result<Counted, PublishError> {
-    let Ran { given, failed, left, carried, memory } = ran;
+    let Ran { given, failed, left, streamed, memory } = ran;
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let history = |(position, failure): (usize, Failure)| (position, attempts::history(hop, taken, &failure), failure);
     let failed: Vec<_> = failed.into_iter().map(history).collect();
     let Leavings { streamed, outputs, kept, deferred, rest } = {
         let failed: Vec<usize> = failed.iter().map(|(position, ..)| *position).collect();
-        outputs::leavings(hop, taken, given, &failed, left, carried)
+        outputs::leavings(hop, taken, given, &failed, left, streamed)
     };
     store::store_each(hop, taken.source(), &streamed).await?;
     let mut counted = Counted { done: kept.len() as u64, retried: 0 };

@@ -20,7 +20,7 @@ pub enum Point {
     /// The frame is acknowledged.
     Acknowledged,
     /// Some outputs of an item that still runs are stored.
-    Carried,
+    Streamed,
 }
 
 impl Point {
@@ -31,7 +31,7 @@ impl Point {
         ("claimed", Self::Claimed),
         ("stored", Self::Stored),
         ("acknowledged", Self::Acknowledged),
-        ("carried", Self::Carried),
+        ("streamed", Self::Streamed),
     ];
 }
 

@@ -131,7 +131,7 @@ impl Hop {
     }
 
     /// The key of the `number`th message that was made of an item's outputs while it still ran: the same at each attempt.
-    pub(super) fn carried_id(&self, taken: &Taken, number: usize) -> String {
+    pub(super) fn streamed_id(&self, taken: &Taken, number: usize) -> String {
         let (key, revision) = (self.key.get(), self.revision.number());
         format!("{NODES_OWN}{key}{revision}.{}.{}.carried.{number}", taken.origin, taken.part.get(0))
     }

@@ -15,9 +15,9 @@ use tokio::sync::Mutex;
 
 use super::running::Running;
 use crate::engine::budget::Growing;
-use crate::engine::call::{Call, Caller};
+use crate::engine::call::{Call, ItemSource};
 use crate::engine::failure::Failure;
-use crate::engine::output::{Given, Outputs};
+use crate::engine::output::{FrameOutputs, Outputs};
 use crate::name::StageName;
 
 /// An item of a frame on its way through the stages of a hop.
@@ -40,11 +40,15 @@ struct Step {
 
 /// Runs an item of a frame through all stages of the hop, and adds what the last gives to `given`. A hop of one stage may run
 /// others of the frame's items in the same go.
-pub(super) async fn run(running: &Arc<Running>, position: usize, given: &mut Given) -> Result<(), (usize, Failure)> {
+pub(super) async fn run(
+    running: &Arc<Running>,
+    position: usize,
+    given: &mut FrameOutputs,
+) -> Result<(), (usize, Failure)> {
     let hop = running.hop();
     let item = running.item(position);
     if hop.inline.is_empty() {
-        let call = Call { of: Arc::clone(running) as Arc<dyn Caller>, position };
+        let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
         return hop.task.run_all(item, call, running.instances(0), given).await;
     }
     let began = Instant::now();
@@ -59,7 +63,7 @@ async fn pass(running: &Arc<Running>, position: usize, item: Bytes) -> Result<Ou
     let hop = running.hop();
     let passing = Arc::new(Passing { running: Arc::clone(running), position, given: Mutex::default() });
     let step = Arc::new(Step { stage: 0, id: running.id(position), gone: AtomicUsize::new(0), passing });
-    let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position };
+    let call = Call { source: Arc::clone(&step) as Arc<dyn ItemSource>, position };
     let outputs = hop.task.run(item, call, running.instances(0)).await?;
     step.go_on(outputs).await?;
     Ok(std::mem::take(&mut *step.passing.given.lock().await))
@@ -82,7 +86,7 @@ impl Step {
                     gone: AtomicUsize::new(0),
                 });
                 let running = next.stats.run();
-                let call = Call { of: Arc::clone(&step) as Arc<dyn Caller>, position: passing.position };
+                let call = Call { source: Arc::clone(&step) as Arc<dyn ItemSource>, position: passing.position };
                 let ran = next.task.run(item, call, passing.running.instances(step.stage)).await;
                 let outputs = ran.map_err(|failure| within(&next.name, failure))?;
                 drop(running);
@@ -104,11 +108,11 @@ impl Passing {
             return Ok(());
         }
         let full = std::mem::take(&mut *given);
-        self.running.hand_on(full).await
+        self.running.stream_outputs(full).await
     }
 }
 
-impl Caller for Step {
+impl ItemSource for Step {
     fn id(&self, _: usize) -> String {
         self.id.clone()
     }
@@ -128,12 +132,12 @@ impl Caller for Step {
         self.passing.running.memory()
     }
 
-    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
             let running = &self.passing.running;
-            let _stalled = match self.stage {
+            let _permit = match self.stage {
                 0 => running.keep_instance(position).await.map(|()| None)?,
-                stage => Some(running.stall(stage, position).await?),
+                stage => Some(running.streaming_permit(stage, position).await?),
             };
             self.go_on(outputs).await
         }

@@ -191,7 +191,7 @@ impl Asked {
 
 /// What is counted for a frame in hand, until it is done.
 pub(super) struct FrameMemory {
-    /// Given back before the rest, which tells those who wait.
+    /// FrameOutputs back before the rest, which tells those who wait.
     _exceeding: Option<Exceeding>,
     _counted: Reservation,
 }

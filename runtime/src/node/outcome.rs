@@ -101,7 +101,7 @@ pub(super) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
     let failed = (0..taken.len()).map(|position| (position, failure.clone())).collect();
     let memory = Arc::new(hop.task.budget().growing(0));
-    let ran = Ran { given: Vec::new(), failed, left: Vec::new(), carried: 0, memory };
+    let ran = Ran { given: Vec::new(), failed, left: Vec::new(), streamed: 0, memory };
     let is_stored = finish(hop, &taken, ran).await.is_ok();
     if is_stored {
         delivery.acker.ack().await;

@@ -7,7 +7,7 @@ use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
 use super::requeue;
 use super::taken::Taken;
 use crate::broker::publish::{BATCH_MAX, Outgoing};
-use crate::engine::output::{Given, Outputs, Slice};
+use crate::engine::output::{FrameOutputs, Outputs, Slice};
 use crate::frame::id::Index;
 use crate::frame::{Headers, headers_of};
 use crate::subject::Lane;
@@ -32,12 +32,12 @@ fn bounds(hop: &Hop, taken: &Taken, lane: Lane) -> Bounds {
 }
 
 /// Messages of a single item's outputs while it still runs; `first` were made before.
-pub(super) fn carried_messages(hop: &Hop, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
+pub(super) fn streamed_messages(hop: &Hop, taken: &Taken, outputs: Outputs, first: usize) -> Vec<Outgoing> {
     let Leavings { mut streamed, outputs, .. } =
         leavings(hop, taken, vec![(0, outputs).into()], &[], Vec::new(), first);
     streamed.extend(outputs);
     for (message, number) in streamed.iter_mut().zip(first..) {
-        message.message_id = hop.carried_id(taken, number);
+        message.message_id = hop.streamed_id(taken, number);
     }
     streamed
 }
@@ -46,12 +46,12 @@ pub(super) fn carried_messages(hop: &Hop, taken: &Taken, outputs: Outputs, first
 pub(super) fn leavings(
     hop: &Hop,
     taken: &Taken,
-    mut given: Vec<Given>,
+    mut given: Vec<FrameOutputs>,
     failed: &[usize],
     deferred: Vec<usize>,
     first: usize,
 ) -> Leavings {
-    let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(Given::items).collect();
+    let mut done: Vec<(usize, Slice<'_>)> = given.iter().flat_map(FrameOutputs::items).collect();
     done.sort_by_key(|(position, _)| *position);
     let bounds = bounds(hop, taken, taken.lane.back());
     let Plan { streamed, outputs, kept, deferred, rest } = Plan::new(&taken.sizes(), &done, failed, deferred, &bounds);
@@ -70,7 +70,7 @@ pub(super) fn leavings(
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
     let mut outputs = messages.split_off(streamed.len());
     for (message, number) in messages.iter_mut().zip(first..) {
-        message.message_id = hop.carried_id(taken, number);
+        message.message_id = hop.streamed_id(taken, number);
     }
     // The first has the frame's key.
     for (message, number) in outputs.iter_mut().zip(0..) {

@@ -23,9 +23,9 @@ use super::window::Window;
 use super::work_key::WorkKey;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
-use crate::engine::image::ImageError;
 use crate::engine::limits::Limits;
-use crate::engine::surroundings::Surroundings;
+use crate::engine::snapshot::SnapshotError;
+use crate::engine::static_context::StaticContext;
 use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::{engine, subject};
@@ -112,7 +112,7 @@ async fn task(
     };
     let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
     let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.max_item() };
-    let task = plugin.task(&stage.task, limits, surroundings(deployed, stage), stage.reuse);
+    let task = plugin.task(&stage.task, limits, static_context(deployed, stage), stage.reuse);
     let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
     let log = Arc::clone(logs);
@@ -124,7 +124,7 @@ async fn task(
     making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.guests);
     let made = match making.join_next().await {
         Some(Ok(made)) => made,
-        Some(Err(error)) => Err(ImageError::Unfit(error.to_string())),
+        Some(Err(error)) => Err(SnapshotError::Unfit(error.to_string())),
         None => Ok(None),
     };
     match made {
@@ -137,7 +137,7 @@ async fn task(
     }
 }
 
-fn surroundings(deployed: &Deployed, stage: &Stage) -> Surroundings {
+fn static_context(deployed: &Deployed, stage: &Stage) -> StaticContext {
     let config = Value::serialized(&stage.config).unwrap_or(Value::Null);
     let constant = vec![
         (abi::context::CHAIN, Value::from(deployed.chain.as_str())),
@@ -146,5 +146,5 @@ fn surroundings(deployed: &Deployed, stage: &Stage) -> Surroundings {
         (abi::context::STAGE, Value::from(stage.name.as_str())),
         (abi::context::CONFIG, config),
     ];
-    Surroundings::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
+    StaticContext::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
 }

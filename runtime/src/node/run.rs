@@ -20,7 +20,7 @@ use super::turns::{Turn, Turns};
 use super::{inline, together};
 use crate::engine::budget::Growing;
 use crate::engine::failure::Failure;
-use crate::engine::output::Given;
+use crate::engine::output::FrameOutputs;
 use crate::engine::task::Task;
 
 /// A frame that takes longer than this asks for the node's other turns.
@@ -31,13 +31,13 @@ const TOGETHER: Duration = Duration::from_millis(10);
 /// What came of a frame's items.
 pub(super) struct Ran {
     /// What those have given that have ended well.
-    pub(super) given: Vec<Given>,
+    pub(super) given: Vec<FrameOutputs>,
     /// Those that have failed.
     pub(super) failed: Vec<(usize, Failure)>,
     /// Items to be run each in a frame of its own; one that is in such a frame already, another time.
     pub(super) left: Vec<usize>,
     /// Messages made of a single item's outputs so far.
-    pub(super) carried: usize,
+    pub(super) streamed: usize,
     /// What is counted for all this, until it is stored.
     pub(super) memory: Arc<Growing>,
 }
@@ -67,7 +67,7 @@ pub(super) async fn run(
         gathered: AtomicUsize::new(0),
         memory: Arc::clone(&memory),
         ended: Mutex::default(),
-        carried: AtomicUsize::new(0),
+        streamed: AtomicUsize::new(0),
         leave: tokio::sync::OnceCell::new(),
     });
     let _message = hop.stats.run_message();
@@ -97,14 +97,14 @@ pub(super) async fn run(
     helpers.shutdown().await;
     let Ended { given, mut failed, left } = std::mem::take(&mut *running.so_far());
     failed.sort_by_key(|(position, _)| *position);
-    Ran { given, failed, left, carried: running.carried.load(Relaxed), memory }
+    Ran { given, failed, left, streamed: running.streamed.load(Relaxed), memory }
 }
 
 /// Runs items as long as there are some that nobody has begun. If dropped, what they have given so far is as if they had not
 /// run.
 async fn work(running: &Arc<Running>) {
     let items = &running.taken.frame.items;
-    let mut given = Given::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
+    let mut given = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
     let _running = running.hop.stats.run();
     loop {
         let started = Instant::now();
@@ -129,7 +129,7 @@ async fn work(running: &Arc<Running>) {
 }
 
 /// Runs this item and others through several stages, as many as take a moment.
-async fn work_together(running: &Arc<Running>, first: usize, started: Instant, given: &mut Given) {
+async fn work_together(running: &Arc<Running>, first: usize, started: Instant, given: &mut FrameOutputs) {
     let most = running.turns.time().map_or(1, |time| TOGETHER.as_nanos() / time.as_nanos().max(1));
     let mut positions = vec![first];
     while (positions.len() as u128) < most {

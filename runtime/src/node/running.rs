@@ -16,15 +16,15 @@ use super::taken::Taken;
 use super::turns::Turns;
 use super::{outputs, store};
 use crate::engine::budget::Growing;
-use crate::engine::call::Caller;
+use crate::engine::call::ItemSource;
 use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
-use crate::engine::output::{Given, Outputs};
-use crate::engine::stalls::Stalled;
+use crate::engine::output::{FrameOutputs, Outputs};
+use crate::engine::streaming::StreamingPermit;
 
 /// How long an item keeps an instance that it may not keep while it waits.
-const STALL_PATIENCE: Duration = Duration::from_secs(1);
+const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame while its items run.
 pub(super) struct Running {
@@ -44,15 +44,15 @@ pub(super) struct Running {
     pub(super) memory: Arc<Growing>,
     pub(super) ended: Mutex<Ended>,
     /// Messages that were made of outputs while their item still ran.
-    pub(super) carried: AtomicUsize,
+    pub(super) streamed: AtomicUsize,
     /// Leave of an item that is by itself to keep its instance while it waits, until it ends: one that had to make way after its
     /// first outputs have gone on would give them again.
-    pub(super) leave: tokio::sync::OnceCell<Stalled>,
+    pub(super) leave: tokio::sync::OnceCell<StreamingPermit>,
 }
 
 #[derive(Default)]
 pub(super) struct Ended {
-    pub(super) given: Vec<Given>,
+    pub(super) given: Vec<FrameOutputs>,
     pub(super) failed: Vec<(usize, Failure)>,
     /// Items to be run each in a frame of its own, or another time.
     pub(super) left: Vec<usize>,
@@ -99,19 +99,19 @@ impl Running {
     }
 
     /// Hands on outputs of an item that still runs, however long the next queue is full.
-    pub(super) async fn hand_on(&self, outputs: Outputs) -> Result<(), Failure> {
-        let first = self.carried.load(Relaxed);
-        let messages = outputs::carried_messages(&self.hop, &self.taken, outputs, first);
+    pub(super) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
+        let first = self.streamed.load(Relaxed);
+        let messages = outputs::streamed_messages(&self.hop, &self.taken, outputs, first);
         let stored = store::store_each(&self.hop, self.taken.source(), &messages).await;
-        self.carried.fetch_add(messages.len(), Relaxed);
-        self.taken.passes(Point::Carried);
+        self.streamed.fetch_add(messages.len(), Relaxed);
+        self.taken.passes(Point::Streamed);
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
     }
 
     /// Waits for leave to keep the instance of the hop's stage at this place while its outputs go through the stages after it.
-    pub(super) async fn stall(&self, stage: usize, position: usize) -> Result<Stalled, Failure> {
+    pub(super) async fn streaming_permit(&self, stage: usize, position: usize) -> Result<StreamingPermit, Failure> {
         let task = stage.checked_sub(1).map_or(&self.hop.task, |stage| &self.hop.inline[stage].task);
-        let (after, places) = (task.after(), task.places());
+        let (after, places) = (task.after(), task.slots());
         if places <= after {
             let reason = format!(
                 "it gives so much that its outputs go on while it runs: here that takes {} instances at once, and the node has \
@@ -120,16 +120,16 @@ impl Running {
             );
             return Err(Failure::fatal(FailureKind::Output, reason));
         }
-        task.stall(STALL_PATIENCE).await.ok_or_else(|| self.make_way(position))
+        task.streaming_permit(STREAMING_PATIENCE).await.ok_or_else(|| self.yield_slot(position))
     }
 
     /// The same for the hop's first stage, until the item ends.
     pub(super) async fn keep_instance(&self, position: usize) -> Result<(), Failure> {
-        self.leave.get_or_try_init(|| self.stall(0, position)).await.map(drop)
+        self.leave.get_or_try_init(|| self.streaming_permit(0, position)).await.map(drop)
     }
 
     /// Leaves an item for later, so that later stages can have its instance.
-    fn make_way(&self, position: usize) -> Failure {
+    fn yield_slot(&self, position: usize) -> Failure {
         tracing::debug!(stage = %self.hop.stage().name, "an item makes way for the stages that it waits for");
         self.leave(position);
         Failure::transient(FailureKind::Output, "it waits for later stages, and all instances are taken")
@@ -152,7 +152,7 @@ fn ratio(part: usize, of: usize) -> f64 {
     part as f64 / of as f64
 }
 
-impl Caller for Running {
+impl ItemSource for Running {
     fn id(&self, position: usize) -> String {
         self.taken.item_id(position)
     }
@@ -178,7 +178,7 @@ impl Caller for Running {
         Some(Arc::clone(&self.memory))
     }
 
-    fn carry(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
             if self.taken.len() > 1 {
                 // Its neighbours would have to wait for it: it is left for later.
@@ -188,7 +188,7 @@ impl Caller for Running {
             if self.hop.task.after() > 0 {
                 self.keep_instance(position).await?;
             }
-            self.hand_on(outputs).await
+            self.stream_outputs(outputs).await
         }
         .boxed()
     }

@@ -18,10 +18,10 @@ use super::hop::InlineStage;
 use super::inline::within;
 use super::running::Running;
 use crate::engine::budget::Growing;
-use crate::engine::call::{Call, Caller};
+use crate::engine::call::{Call, ItemSource};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::limits::GATHER_BYTES;
-use crate::engine::output::{Given, Outputs};
+use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::task::Task;
 
 /// The items of one stage.
@@ -64,7 +64,7 @@ impl Lost {
 }
 
 /// Runs items of a frame through all stages of the hop, and adds what the last gives to `given`. Tells of which nothing was given.
-pub(super) async fn run(running: &Arc<Running>, positions: &[usize], given: &mut Given) -> Lost {
+pub(super) async fn run(running: &Arc<Running>, positions: &[usize], given: &mut FrameOutputs) -> Lost {
     let hop = running.hop();
     let mut pass = Arc::new(Pass::first(running, positions));
     let mut outputs = pass.run(&hop.task).await;
@@ -105,7 +105,7 @@ impl Pass {
     }
 
     /// The items of the next stage, which are what this one has given.
-    fn after(before: Arc<Self>, outputs: Given) -> Self {
+    fn after(before: Arc<Self>, outputs: FrameOutputs) -> Self {
         let items = outputs.into_items().map(|(parent, number, bytes)| {
             let root = before.items[parent].root;
             Item { root, parent, number, bytes }
@@ -122,11 +122,11 @@ impl Pass {
     }
 
     /// Runs all items, and gives what they have given.
-    async fn run(self: &Arc<Self>, task: &Task) -> Given {
+    async fn run(self: &Arc<Self>, task: &Task) -> FrameOutputs {
         let bytes = self.items.iter().map(|item| item.bytes.len()).sum();
-        let mut given = Given::with_capacity(self.items.len(), bytes);
+        let mut given = FrameOutputs::with_capacity(self.items.len(), bytes);
         while let Some((position, item)) = self.next(Instant::now()) {
-            let call = Call { of: Arc::clone(self) as Arc<dyn Caller>, position };
+            let call = Call { source: Arc::clone(self) as Arc<dyn ItemSource>, position };
             let ran = task.run_all(item, call, self.running.instances(self.stage), &mut given).await;
             if let Err((number, failure)) = ran {
                 self.lose(number, failure);
@@ -157,7 +157,7 @@ impl Pass {
     }
 }
 
-impl Caller for Pass {
+impl ItemSource for Pass {
     fn id(&self, number: usize) -> String {
         let item = &self.items[number];
         match &self.before {
@@ -203,7 +203,7 @@ impl Caller for Pass {
         self.running.memory()
     }
 
-    fn carry(self: Arc<Self>, number: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, number: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
             self.lost().large.insert(self.items[number].root);
             Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"))

@@ -10,11 +10,11 @@ use pcluster_abi::Level;
 
 use super::assert_failed;
 use crate::chain::isolation::{Isolation, Reuse};
-use crate::engine::call::{Call, Caller};
+use crate::engine::call::{Call, ItemSource};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::limits::Limits;
-use crate::engine::output::{Given, Outputs};
-use crate::engine::surroundings::Surroundings;
+use crate::engine::output::{FrameOutputs, Outputs};
+use crate::engine::static_context::StaticContext;
 use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
 /// Items of one byte, the numbers from 0.
@@ -23,7 +23,7 @@ struct Items {
     len: usize,
 }
 
-impl Caller for Items {
+impl ItemSource for Items {
     fn id(&self, position: usize) -> String {
         position.to_string()
     }
@@ -39,7 +39,7 @@ impl Caller for Items {
         (position < self.len).then(|| (position, item(position)))
     }
 
-    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
@@ -68,10 +68,10 @@ async fn ten(each: &str, reuse: Reuse, limits: Limits) -> Ran {
           (func (export "pcluster_each:t") (result i32) (local $status i32) {each}))"#
     );
     let plugin = load(engine(), &wat).expect("a plugin");
-    let task = plugin.task("t", limits, Surroundings::default(), reuse).expect("a task");
-    let of = Arc::new(Items { next: AtomicUsize::new(1), len: 10 });
-    let mut given = Given::default();
-    let ended = task.run_all(item(0), Call { of, position: 0 }, &task.instances(), &mut given).await;
+    let task = plugin.task("t", limits, StaticContext::default(), reuse).expect("a task");
+    let source = Arc::new(Items { next: AtomicUsize::new(1), len: 10 });
+    let mut given = FrameOutputs::default();
+    let ended = task.run_all(item(0), Call { source, position: 0 }, &task.instances(), &mut given).await;
     (given.items().map(|(position, outputs)| (position, outputs.payload().to_vec())).collect(), ended)
 }
 

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime_wizer::Wizer;
 
-use super::call::{Call, Caller};
+use super::call::{Call, ItemSource};
 use super::failure::{Failure, FailureKind};
 use super::instance::{Exports, Instance};
 use super::output::Outputs;
@@ -28,7 +28,7 @@ const PIECES_MAX: usize = 1 << 20;
 
 /// Why a task's state is not made before the first item.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub enum SnapshotError {
     /// No image can be made of this plugin.
     #[error("no image can be made of the plugin: {0}")]
     Unfit(String),
@@ -46,7 +46,7 @@ pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
 /// The initialiser's execution. It has no item.
 struct Initialising(Log);
 
-impl Caller for Initialising {
+impl ItemSource for Initialising {
     fn id(&self, _: usize) -> String {
         String::new()
     }
@@ -59,7 +59,7 @@ impl Caller for Initialising {
         (self.0)(level, line);
     }
 
-    fn carry(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Err(Failure::fatal(FailureKind::Output, "an output was given without an item"))))
     }
 }
@@ -71,7 +71,13 @@ impl Plugin {
     /// # Errors
     ///
     /// If that cannot be done; then the task as it is works too.
-    pub async fn with_state(&self, name: &str, place: &str, task: &Task, log: Log) -> Result<Option<Task>, ImageError> {
+    pub async fn with_state(
+        &self,
+        name: &str,
+        place: &str,
+        task: &Task,
+        log: Log,
+    ) -> Result<Option<Task>, SnapshotError> {
         if task.exports.init.is_none() {
             return Ok(None);
         }
@@ -80,18 +86,18 @@ impl Plugin {
         let instrumented = self.blocking(Self::instrumented).await?;
         making.exports = Exports::find(instrumented.module(), &name)?;
         making.pre = instrumented;
-        let call = Call { of: Arc::new(Initialising(log)), position: 0 };
-        let failed = |failure: Failure| ImageError::Failed(failure.reason);
+        let call = Call { source: Arc::new(Initialising(log)), position: 0 };
+        let failed = |failure: Failure| SnapshotError::Failed(failure.reason);
         let slot = Instance::place(&making).await.map_err(failed)?;
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
         instance.initialise(&making, call).await.map_err(failed)?;
         let memory = instance.memory().len() as u64;
         if memory > IMAGE_MAX {
             let [memory, most] = [memory, IMAGE_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
-            return Err(ImageError::Unfit(format!("its state takes {memory} of memory; an image may have {most}")));
+            return Err(SnapshotError::Unfit(format!("its state takes {memory} of memory; an image may have {most}")));
         }
         if pieces(instance.memory()) > PIECES_MAX {
-            return Err(ImageError::Unfit(format!("its state is in more than {PIECES_MAX} pieces")));
+            return Err(SnapshotError::Unfit(format!("its state is in more than {PIECES_MAX} pieces")));
         }
         let image: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();
@@ -109,22 +115,22 @@ impl Plugin {
     /// Does what takes long and cannot wait in between.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Self) -> Result<T, ImageError> + Send + 'static,
-    ) -> Result<T, ImageError> {
+        work: impl FnOnce(&Self) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, SnapshotError> {
         let plugin = self.clone();
         let worked = tokio::task::spawn_blocking(move || work(&plugin)).await;
-        worked.map_err(|error| ImageError::Unfit(error.to_string()))?
+        worked.map_err(|error| SnapshotError::Unfit(error.to_string()))?
     }
 
     /// The plugin, but so that all its state can be read.
-    fn instrumented(&self) -> Result<Arc<wasmtime::InstancePre<super::host::Host>>, ImageError> {
+    fn instrumented(&self) -> Result<Arc<wasmtime::InstancePre<super::host::Host>>, SnapshotError> {
         let (_, bytes) = wizer().instrument(&self.bytes).map_err(unfit)?;
         let digest = Digest::of(&bytes);
         Ok(self.engine.compile(&digest, &digest, &bytes)?)
     }
 
     /// The plugin with the state of this instance.
-    async fn snapshot(&self, instance: &mut Instance) -> Result<Vec<u8>, ImageError> {
+    async fn snapshot(&self, instance: &mut Instance) -> Result<Vec<u8>, SnapshotError> {
         let wizer = wizer();
         let (module, _) = wizer.instrument(&self.bytes).map_err(unfit)?;
         wizer.snapshot(&module, instance).await.map_err(unfit)
@@ -144,8 +150,8 @@ fn wizer() -> Wizer {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn unfit(error: wasmtime::Error) -> ImageError {
-    ImageError::Unfit(format!("{error:#}"))
+fn unfit(error: wasmtime::Error) -> SnapshotError {
+    SnapshotError::Unfit(format!("{error:#}"))
 }
 
 #[cfg(test)]
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
     use crate::chain::isolation::Reuse;
     use crate::engine::limits::Limits;
-    use crate::engine::surroundings::Surroundings;
+    use crate::engine::static_context::StaticContext;
     use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
     /// A plugin whose initialiser counts at 0 how often it was called, in memory and in a global, and does more; its task gives
@@ -187,8 +193,8 @@ mod tests {
     }
 
     /// What the task gives for three items, and what the initialiser has logged.
-    async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), ImageError> {
-        let task = plugin.task("t", limits, Surroundings::default(), Reuse::default()).expect("a task");
+    async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), SnapshotError> {
+        let task = plugin.task("t", limits, StaticContext::default(), Reuse::default()).expect("a task");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&lines);
         let log = Box::new(move |_, line| said.lock().expect("nobody panicked").push(line));
@@ -245,7 +251,7 @@ mod tests {
     async fn a_plugin_whose_tables_may_change_is_left_as_it_is() {
         let more = "(table 2 funcref) (func (table.set (i32.const 0) (ref.null func)))";
         let error = given(&plugin(more, ""), LIMITS).await.expect_err("unfit");
-        assert!(matches!(&error, ImageError::Unfit(reason) if reason.contains("table.set")), "{error}");
+        assert!(matches!(&error, SnapshotError::Unfit(reason) if reason.contains("table.set")), "{error}");
     }
 
     #[tokio::test]
@@ -278,7 +284,7 @@ mod tests {
             (func (export "pcluster_task:t") (param i32 i32) (result i32) (i32.const 0)))"#,
         )
         .expect("a plugin");
-        let task = plain.task("t", LIMITS, Surroundings::default(), Reuse::default()).expect("a task");
+        let task = plain.task("t", LIMITS, StaticContext::default(), Reuse::default()).expect("a task");
         assert!(plain.with_state("t", "", &task, Box::new(|_, _| {})).await.expect("no error").is_none());
     }
 

@@ -8,7 +8,7 @@ use crate::frame::format::to_cbor;
 
 /// What all executions of a stage have in common.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct StaticContext {
     /// The context's constant entries, back to back as in a CBOR map.
     constant: Bytes,
     /// How many they are.
@@ -17,8 +17,8 @@ pub struct Surroundings {
     pub environment: Vec<String>,
 }
 
-impl Surroundings {
-    /// Surroundings with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
+impl StaticContext {
+    /// StaticContext with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
     #[must_use]
     pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
         let (mut bytes, mut entries) = (BytesMut::new(), 0);
