@@ -14,56 +14,26 @@
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
 
-mod arrange;
-mod attempts;
 mod backlog;
-pub mod catalog;
-mod claims;
 mod commit;
-mod context;
-mod demand;
-pub mod fault;
-pub mod guests;
-mod handlers;
-mod holders;
-pub mod hop;
+mod execute;
+mod executor;
+pub mod failpoint;
+mod frame;
+mod health;
+mod hop;
 mod identity;
-pub mod inline;
-mod letter;
+mod limited;
 mod lines;
 pub mod logs;
 pub mod memory;
-mod moved;
-mod orphan;
-pub mod outcome;
-mod outputs;
-mod parked;
-pub mod phase;
-mod plan;
-mod quarantine;
-mod ready;
-mod reason;
-mod requeue;
-pub mod retire;
-mod roll_call;
-mod run;
-mod running;
-mod serve;
-mod settle;
-mod source;
-pub mod stats;
-mod store;
+mod phase;
+mod pipeline;
+mod supervisor;
 mod suspicion;
-pub mod taken;
 mod tasks;
-mod together;
-pub mod trouble;
-pub mod turns;
-mod unread;
-mod waits;
-mod window;
-pub mod work_key;
-pub mod worker;
+mod work_key;
+mod worker;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -81,10 +51,10 @@ use crate::chain::default;
 use crate::engine::Engine;
 use crate::engine::budget::Budget;
 use crate::name::ChainName;
-use catalog::Catalog;
-use guests::Guests;
+use executor::Executor;
+use health::Board;
 use logs::LogQueue;
-use stats::Board;
+use supervisor::Supervisor;
 use tasks::Keeper;
 
 /// How often to look what this process has in memory besides what is counted.
@@ -128,10 +98,10 @@ pub enum NodeError {
 pub struct Node {
     broker: Broker,
     registry: Registry,
-    catalog: Catalog,
+    supervisor: Supervisor,
     settings: NodeSettings,
     logs: LogQueue,
-    guests: Guests,
+    executor: Executor,
     budget: Arc<Budget>,
 }
 
@@ -153,29 +123,30 @@ impl Node {
         let registry = broker.create_registry(default::REPLICAS).await?;
         let board = Arc::new(Board::default());
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone(), &board);
-        let guests = Guests::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
+        let executor =
+            Executor::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
         let (broker_of, registry_of, name) = (broker.clone(), registry.clone(), settings.name.clone());
         let budget = Arc::clone(engine.budget());
-        let catalog =
-            Catalog::new(Arc::clone(&board), broker_of, registry_of, engine, name, logs.clone(), guests.handle());
-        let mut node = Self { broker, registry, catalog, settings, logs, guests, budget };
+        let supervisor =
+            Supervisor::new(Arc::clone(&board), broker_of, registry_of, engine, name, logs.clone(), executor.handle());
+        let mut node = Self { broker, registry, supervisor, settings, logs, executor, budget };
         let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
         let (stop, stopping) = watch::channel(false);
         let answering = node.answer(service, stopping);
-        let counting = node.catalog.count();
+        let counting = node.supervisor.count();
         let telling = node.tell_permissions();
         let followed = node.follow(shutdown, ready).await;
-        node.catalog.drain(node.settings.grace).await;
+        node.supervisor.drain(node.settings.grace).await;
         counting.abort();
-        if tokio::time::timeout(FINISH, node.catalog.send_counts()).await.is_err() {
+        if tokio::time::timeout(FINISH, node.supervisor.send_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");
         }
         stop.send_replace(true);
         let _ = tokio::time::timeout(FINISH, answering).await;
         telling.abort();
         drop(node.logs);
-        drop(node.catalog);
-        drop(node.guests);
+        drop(node.supervisor);
+        drop(node.executor);
         carrying.finish().await;
         if let Err(error) = node.broker.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
@@ -201,10 +172,10 @@ impl Node {
 
     async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), BrokerError> {
         let first = self.registry.changes().await?;
-        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first, self.catalog.board());
+        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first, self.supervisor.board());
         self.catch_up().await?;
         ready();
-        fault::task("run the node");
+        failpoint::task("run the node");
         let mut beside = memory::Beside::default();
         let mut memory = tokio::time::interval(MEMORY_EVERY);
         let mut retire = tokio::time::interval(RETIRE_EVERY);
@@ -214,14 +185,14 @@ impl Node {
         }
         loop {
             tokio::select! {
-                Some(change) = changes.recv() => self.catalog.change(change, &self.settings.chains).await,
+                Some(change) = changes.recv() => self.supervisor.change(change, &self.settings.chains).await,
                 _ = memory.tick() => beside.look(&self.budget),
                 _ = retire.tick() => {
-                    self.catalog.retire();
-                    self.catalog.arrange();
+                    self.supervisor.retire();
+                    self.supervisor.arrange();
                 }
                 _ = empty.tick(), if self.settings.until_empty => {
-                    if self.catalog.is_empty().await {
+                    if self.supervisor.is_empty().await {
                         return Ok(());
                     }
                 }
@@ -233,7 +204,7 @@ impl Node {
     fn answer(&self, first: NodeService, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
         let (broker, metadata, report) = (self.broker.clone(), self.metadata(), self.reporter());
         let mut first = Some(first);
-        let keeper = Keeper::new(self.catalog.board(), "answer as a node");
+        let keeper = Keeper::new(self.supervisor.board(), "answer as a node");
         keeper.spawn(move || answer(broker.clone(), metadata.clone(), report.clone(), first.take(), stopping.clone()))
     }
 
@@ -241,7 +212,7 @@ impl Node {
     fn tell_permissions(&self) -> JoinHandle<()> {
         let broker = self.broker.clone();
         let told = Arc::new(Mutex::new(BTreeSet::new()));
-        let keeper = Keeper::new(self.catalog.board(), "tell which permissions are missing");
+        let keeper = Keeper::new(self.supervisor.board(), "tell which permissions are missing");
         keeper.spawn(move || {
             let (broker, told) = (broker.clone(), Arc::clone(&told));
             async move {
@@ -261,12 +232,12 @@ impl Node {
     async fn catch_up(&mut self) -> Result<(), BrokerError> {
         for chain in self.registry.chains().await? {
             match self.registry.state(&chain).await {
-                Ok(Some(marked)) => self.catalog.read(&chain, &marked, &self.settings.chains),
+                Ok(Some(marked)) => self.supervisor.read(&chain, &marked, &self.settings.chains),
                 Ok(None) => {}
-                Err(error) => self.catalog.unreadable(&chain.to_string(), &error.to_string()),
+                Err(error) => self.supervisor.unreadable(&chain.to_string(), &error.to_string()),
             }
         }
-        self.catalog.settled().await;
+        self.supervisor.settled().await;
         Ok(())
     }
 
@@ -274,15 +245,15 @@ impl Node {
         HashMap::from([
             (NAME.to_owned(), self.settings.name.clone()),
             ("host".to_owned(), host_name()),
-            (INCARNATION.to_owned(), self.catalog.incarnation().to_owned()),
+            (INCARNATION.to_owned(), self.supervisor.incarnation().to_owned()),
         ])
     }
 
     fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
         let started = Instant::now();
         let name = self.settings.name.clone();
-        let incarnation = self.catalog.incarnation().to_owned();
-        let (board, budget, broker) = (self.catalog.board(), Arc::clone(&self.budget), self.broker.clone());
+        let incarnation = self.supervisor.incarnation().to_owned();
+        let (board, budget, broker) = (self.supervisor.board(), Arc::clone(&self.budget), self.broker.clone());
         move || NodeReport {
             node: name.clone(),
             incarnation: incarnation.clone(),

@@ -52,7 +52,7 @@ pub const LOG_STREAM: &str = "PCLUSTER_LOG";
 /// The stream of the counters of all chains.
 pub const COUNT_STREAM: &str = "PCLUSTER_COUNT";
 /// The stream of what each node has in hand, of all chains.
-pub const CLAIM_STREAM: &str = "PCLUSTER_CLAIM";
+pub const HOLDER_STREAM: &str = "PCLUSTER_CLAIM";
 /// The name of the micro service that every node offers.
 pub const NODE_SERVICE: &str = "pcluster-node";
 /// The durable consumer on a chain's results that all pullers share.
@@ -223,11 +223,11 @@ pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
 }
 
 /// The pattern of the claims of all chains.
-pub const CLAIMS_ALL: &str = "pcluster.*.claim.>";
+pub const HOLDER_NOTES_ALL: &str = "pcluster.*.claim.>";
 
 /// Where a node says what it has in hand of a lane. `run` is the node's since it was started, or `*` for those of all nodes.
 #[must_use]
-pub fn claim(chain: &ChainName, revision: Revision, hop: &StageName, lane: Lane, run: &str) -> String {
+pub fn holder_note(chain: &ChainName, revision: Revision, hop: &StageName, lane: Lane, run: &str) -> String {
     format!("pcluster.{chain}.claim.{}.{hop}.{}.{run}", revision.number(), lane.name())
 }
 
@@ -345,8 +345,8 @@ mod tests {
         let expected = Some(Queued { revision, hop: stage() });
         assert_eq!(parse_queued(&work(&chain(), revision, &stage())), expected);
         for lane in [Lane::Retry, Lane::Quarantine] {
-            assert_eq!(parse_queued(&lane.put_back(&chain(), revision, &stage(), 8, 0)), expected);
-            assert_eq!(parse_queued(&lane.put_back_letter(&chain(), revision, &stage(), 8)), expected);
+            assert_eq!(parse_queued(&lane.requeue(&chain(), revision, &stage(), 8, 0)), expected);
+            assert_eq!(parse_queued(&lane.requeue_dead_letter(&chain(), revision, &stage(), 8)), expected);
             assert_eq!(parse_queued(&lane.queue(&chain(), revision, &stage())), expected);
             assert_eq!(parse_queued(&lane.park(&chain(), revision, &stage(), 8, 0)), expected);
         }

@@ -126,7 +126,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
         cluster.deploy(&recovering(&manifest));
         feed(&client, name, "bad", &[POISON.to_owned()]);
         for _ in 0..=attempts {
-            let mut node = cluster.spawn(&["node", "--name", "victim", "--chain", name, "--die-at", "taken@bad"]);
+            let mut node = cluster.spawn(&["node", "--name", "victim", "--chain", name, "--die-at", "received@bad"]);
             assert_eq!(node.ended(), None, "{}", node.stderr());
         }
     }

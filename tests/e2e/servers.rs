@@ -165,7 +165,7 @@ fn a_node_that_dies_costs_and_repeats_nothing_on_three_servers() {
     let client = NatsClient::connect(&cluster);
     let chain = with_table("[queue]\nack_wait = \"2s\"", &probe_chain("kept", &["drop_odd"], ""));
     cluster.deploy(&with_replicas(3, &chain));
-    let points = ["taken", "ran", "claimed", "stored"];
+    let points = ["received", "ran", "claimed", "stored"];
     for point in points {
         // All in one message.
         cluster.run_with_input(&["feed", "kept", "--pack-wait", "1m"], lines(FRAME)).succeeded();

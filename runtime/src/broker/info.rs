@@ -208,7 +208,7 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer, or has no such stream.
-    pub async fn put_back(
+    pub async fn requeue(
         &self,
         chain: &ChainName,
         revision: Revision,

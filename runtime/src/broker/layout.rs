@@ -19,9 +19,9 @@ const LOG_MAX_LINES: i64 = 100_000;
 /// How long log lines stay.
 const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// The most that is kept of what nodes say they have in hand; the oldest goes first. A limit in bytes would set room aside.
-const CLAIMS_MAX: i64 = 10_000;
+const HOLDER_NOTES_MAX: i64 = 10_000;
 /// How long it stays of nodes that say nothing more.
-const CLAIM_MAX_AGE: Duration = Duration::from_hours(7 * 24);
+const HOLDER_NOTE_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 /// How soon a result that a puller took but did not confirm is given to another.
 const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// Results that pullers may hold at once.
@@ -32,7 +32,7 @@ const HISTORY: i64 = 64;
 
 /// The streams that all chains share, with at least this many copies of each.
 pub(super) fn shared(replicas: u32) -> [Config; 5] {
-    [log(), counters(), claims(), chains(), plugins()]
+    [log(), counters(), holder_notes(), chains(), plugins()]
         .map(|config| Config { num_replicas: replicas as usize, ..config })
 }
 
@@ -65,15 +65,15 @@ fn counters() -> Config {
 }
 
 /// What each node has in hand.
-fn claims() -> Config {
+fn holder_notes() -> Config {
     Config {
-        name: subject::CLAIM_STREAM.to_owned(),
+        name: subject::HOLDER_STREAM.to_owned(),
         description: Some("pcluster: which node has which messages in hand".to_owned()),
-        subjects: vec![subject::CLAIMS_ALL.to_owned()],
+        subjects: vec![subject::HOLDER_NOTES_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: 1,
-        max_messages: CLAIMS_MAX,
-        max_age: CLAIM_MAX_AGE,
+        max_messages: HOLDER_NOTES_MAX,
+        max_age: HOLDER_NOTE_MAX_AGE,
         allow_direct: true,
         ..Config::default()
     }

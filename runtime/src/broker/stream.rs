@@ -33,7 +33,7 @@ impl Broker {
                 Ok(true) => drop(made.insert(config.name)),
                 Ok(false) => {}
                 // Only the record of attempts wants for it.
-                Err(error) if config.name == subject::CLAIM_STREAM => {
+                Err(error) if config.name == subject::HOLDER_STREAM => {
                     tracing::warn!(%error, "nobody will know which node an item died with");
                 }
                 Err(error) => {

@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::engine::{Engine, EngineSettings};
 use crate::name::{ChainName, nearest};
-use crate::node::fault::{self, Fault, TaskFault};
+use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
 use crate::shutdown;
 
@@ -44,10 +44,10 @@ pub struct Args {
     no_wait: bool,
     /// Kill this process at a point of a frame's way, as in `stored:3`; for tests of what that costs
     #[arg(long, value_name = "POINT", hide = true)]
-    die_at: Option<Fault>,
+    die_at: Option<Failpoint>,
     /// Let a task of this process panic when it starts, as in `send the counts:3`; for tests of what that costs
     #[arg(long, value_name = "TASK", hide = true)]
-    panic_in: Option<TaskFault>,
+    panic_in: Option<TaskFailpoint>,
 }
 
 /// The flags of a process that runs tasks.
@@ -117,10 +117,10 @@ fn allow_open_files() {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     if let Some(fault) = args.die_at {
-        fault::arm(fault);
+        failpoint::arm(fault);
     }
     if let Some(fault) = args.panic_in {
-        fault::arm_task(fault);
+        failpoint::arm_task(fault);
     }
     let wait = match (args.no_wait, context.wait) {
         (true, Some(_)) => return Err(Usage("--wait and --no-wait do not go together".to_owned()).into()),

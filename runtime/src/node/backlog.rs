@@ -1,4 +1,4 @@
-//! Back-pressure for what a hop's nodes put back.
+//! RequeueTerms-pressure for what a hop's nodes put back.
 //!
 //! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
 //! or nothing would go on. So the nodes themselves take nothing new while four times as much was put back as the queue may hold.
@@ -32,7 +32,7 @@ impl Backlog {
     }
 
     /// This node has put back so many messages more.
-    pub fn put_back(&self, messages: usize) {
+    pub fn requeue(&self, messages: usize) {
         self.messages.fetch_add(messages as u64, Relaxed);
     }
 
@@ -62,9 +62,9 @@ mod tests {
     #[tokio::test]
     async fn a_hop_takes_nothing_new_while_four_times_as_much_is_put_back_as_its_queue_may_hold() {
         let backlog = Backlog::new(3);
-        backlog.put_back(11);
+        backlog.requeue(11);
         assert_eq!(backlog.room(), 1);
-        backlog.put_back(4);
+        backlog.requeue(4);
         assert_eq!(backlog.room(), 0);
         backlog.seen(11);
         assert_eq!(backlog.room(), 1);

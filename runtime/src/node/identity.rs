@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// The registry that a revision was read from.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     broker: Broker,
     /// When the registry was made, as the server writes it.
     created: String,
@@ -29,7 +29,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// The registry as it is now. What is read from it afterwards is what it stands for.
-    pub(super) async fn now(broker: &Broker) -> Result<Self, BrokerError> {
+    pub(crate) async fn now(broker: &Broker) -> Result<Self, BrokerError> {
         let losses = broker.losses();
         let created = broker.registry_created().await?;
         let (checked, is_other) = (AtomicU64::new(losses), AtomicBool::new(false));
@@ -37,12 +37,12 @@ impl Identity {
     }
 
     /// Whether it is known to be the same, without asking.
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.checked.load(SeqCst) == self.broker.losses() && !self.is_other.load(SeqCst)
     }
 
     /// Whether it is the same. Asks as long as nobody can say.
-    pub(super) async fn holds(&self) -> bool {
+    pub(crate) async fn holds(&self) -> bool {
         while !self.is_known() {
             let _asking = self.asking.lock().await;
             if self.is_other.load(SeqCst) {

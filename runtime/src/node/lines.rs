@@ -10,19 +10,19 @@ use crate::name::ChainName;
 
 /// The lines of a node.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     broker: Broker,
     node: String,
     open: Mutex<BTreeMap<ChainName, WeakLine>>,
 }
 
 impl Lines {
-    pub(super) fn new(broker: &Broker, node: &str) -> Self {
+    pub(crate) fn new(broker: &Broker, node: &str) -> Self {
         Self { broker: broker.clone(), node: node.to_owned(), open: Mutex::default() }
     }
 
     /// The line of a chain.
-    pub(super) fn of(&self, chain: &ChainName) -> Line {
+    pub(crate) fn of(&self, chain: &ChainName) -> Line {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, line| !line.is_closed());
         let line = open.get(chain).and_then(|line| line.upgrade(&self.broker));

@@ -13,11 +13,11 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::stats::Board;
-use super::tasks::Keeper;
 use crate::broker::Broker;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
+use crate::node::health::Board;
+use crate::node::tasks::Keeper;
 use crate::subject;
 use allowance::Allowance;
 

@@ -37,7 +37,7 @@ const SLACK: u64 = 16;
 const REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
 /// What a lane has asked for and not got, as far as memory goes.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     budget: Arc<Budget>,
     after: usize,
     counted: Reservation,
@@ -60,11 +60,11 @@ pub(super) struct Asked {
 }
 
 /// What a lane may ask for.
-pub(super) struct Request {
-    pub(super) frames: u64,
+pub(crate) struct Request {
+    pub(crate) frames: u64,
     /// What these may have together, in bytes; `None` if any size will do.
-    pub(super) bytes: Option<u64>,
-    pub(super) stands: Stands,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) stands: Stands,
 }
 
 /// Until when a lane does not ask.
@@ -77,7 +77,7 @@ enum Waits {
 
 impl Asked {
     /// Nothing was asked for yet by a lane whose stage has so many stages `after` it. `max`: the most bytes of a message.
-    pub(super) fn new(budget: &Arc<Budget>, after: usize, max: usize) -> Self {
+    pub(crate) fn new(budget: &Arc<Budget>, after: usize, max: usize) -> Self {
         Self {
             budget: Arc::clone(budget),
             after,
@@ -96,12 +96,12 @@ impl Asked {
     }
 
     /// Frames have come.
-    pub(super) fn came(&mut self) {
+    pub(crate) fn came(&mut self) {
         (self.is_idle, self.rest, self.oversized) = (false, Duration::ZERO, 0);
     }
 
     /// A request has ended as the next frame has more bytes than it had left.
-    pub(super) fn found_large(&mut self) {
+    pub(crate) fn found_large(&mut self) {
         self.oversized += 1;
     }
 
@@ -112,7 +112,7 @@ impl Asked {
     }
 
     /// So many frames that were asked for have yet to come.
-    pub(super) fn expect(&mut self, frames: u64, each: Option<u64>) {
+    pub(crate) fn expect(&mut self, frames: u64, each: Option<u64>) {
         self.expected = frames;
         let each = if self.is_large() { Some(self.max) } else { each };
         self.counted.shrink(frames.saturating_mul(size(each)));
@@ -127,7 +127,7 @@ impl Asked {
     }
 
     /// What the lane may ask for now, if it wants so many frames. `is_empty`: its hop has nothing in hand.
-    pub(super) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
+    pub(crate) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
         // A large one comes by itself, behind all that was asked for before.
         if self.waits.is_some() || self.is_large() && self.expected > 0 {
             return None;
@@ -158,12 +158,12 @@ impl Asked {
     }
 
     /// The leave of a frame that has come to go past the budget, if it has one.
-    pub(super) fn take_exceeding(&mut self) -> Option<Exceeding> {
+    pub(crate) fn take_exceeding(&mut self) -> Option<Exceeding> {
         self.exceeding.take()
     }
 
     /// Leaves its turn to others, as it wants nothing.
-    pub(super) fn pass_on(&mut self) {
+    pub(crate) fn pass_on(&mut self) {
         self.since = None;
         if std::mem::take(&mut self.has_waited) {
             self.budget.wake();
@@ -171,15 +171,15 @@ impl Asked {
     }
 
     /// Whether it has to wait before it asks.
-    pub(super) fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.waits.is_some()
     }
 
     /// Waits until it may try to ask again.
-    pub(super) async fn turn(&mut self) {
+    pub(crate) async fn turn(&mut self) {
         match &mut self.waits {
-            Some(Waits::InLine(turn)) => {
-                turn.await;
+            Some(Waits::InLine(permit)) => {
+                permit.await;
                 self.has_waited = true;
             }
             Some(Waits::Rests(rest)) => rest.await,
@@ -190,14 +190,14 @@ impl Asked {
 }
 
 /// What is counted for a frame in hand, until it is done.
-pub(super) struct FrameMemory {
+pub(crate) struct FrameMemory {
     /// FrameOutputs back before the rest, which tells those who wait.
     _exceeding: Option<Exceeding>,
     _counted: Reservation,
 }
 
 /// Counts a frame that has come, and keeps its leave to go past the budget, if it has one.
-pub(super) fn hold(budget: &Arc<Budget>, payload: usize, exceeding: Option<Exceeding>) -> FrameMemory {
+pub(crate) fn hold(budget: &Arc<Budget>, payload: usize, exceeding: Option<Exceeding>) -> FrameMemory {
     FrameMemory { _exceeding: exceeding, _counted: budget.reserve(size(Some(payload as u64))) }
 }
 
@@ -207,14 +207,14 @@ fn size(each: Option<u64>) -> u64 {
 
 /// Keeps the process as a whole within its node's budget.
 #[derive(Default)]
-pub(super) struct Beside {
+pub(crate) struct Beside {
     /// What the process takes besides what is counted, as far as was seen, in bytes.
     least: Option<u64>,
 }
 
 impl Beside {
     /// Looks at what the process takes, and gives out less if it is too much.
-    pub(super) fn look(&mut self, budget: &Budget) {
+    pub(crate) fn look(&mut self, budget: &Budget) {
         let near = budget.limit() - budget.limit() / SLACK;
         if resident().is_some_and(|resident| resident > near) {
             give_back();
@@ -239,7 +239,7 @@ impl Beside {
 }
 
 /// The memory of this process that is in the machine's, in bytes.
-pub(super) fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
@@ -250,7 +250,7 @@ pub(super) fn resident() -> Option<u64> {
 /// once goes to the machine and back, which cost the text chain 5 % of its throughput in packed frames. [`give_back`] gives that back
 /// where memory is short.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(super) fn keep_nothing_large() {
+pub(crate) fn keep_nothing_large() {
     /// Where glibc starts, in bytes: what is larger is mapped by itself.
     const LARGE: libc::c_int = 128 << 10;
     /// What each arena may keep at its top, in bytes.
@@ -265,7 +265,7 @@ pub(super) fn keep_nothing_large() {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) fn keep_nothing_large() {}
+pub(crate) fn keep_nothing_large() {}
 
 /// Gives memory that was freed back to the machine.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

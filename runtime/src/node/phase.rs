@@ -16,17 +16,17 @@ pub enum Phase {
 }
 
 /// Waits for a phase. A catalog that is gone wants nothing any more.
-pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase == wanted).await;
 }
 
 /// Waits until the phase was [`Phase::Interrupt`] for this long.
-pub(super) async fn interrupted(phase: &mut watch::Receiver<Phase>, patience: Duration) {
+pub(crate) async fn interrupted(phase: &mut watch::Receiver<Phase>, patience: Duration) {
     reached(phase, Phase::Interrupt).await;
     tokio::time::sleep(patience).await;
 }
 
 /// Waits until no more items shall be taken.
-pub(super) async fn left_run(phase: &mut watch::Receiver<Phase>) {
+pub(crate) async fn left_run(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Run).await;
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-use super::fault;
-use super::stats::Board;
 use crate::name::{ChainName, Revision};
+use crate::node::failpoint;
+use crate::node::health::Board;
 
 /// The first wait before a task is started again; doubled each time.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const WORKS: Duration = Duration::from_secs(2);
 
 /// A task that runs as long as the node does.
 #[derive(Clone)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     board: Arc<Board>,
     /// What it is for, as in `follow what is deployed`.
     what: &'static str,
@@ -32,23 +32,23 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Keeps a task of the node itself running.
-    pub(super) fn new(board: Arc<Board>, what: &'static str) -> Self {
+    pub(crate) fn new(board: Arc<Board>, what: &'static str) -> Self {
         Self { board, what, of: None }
     }
 
     /// Keeps a task of a revision running.
-    pub(super) fn of(board: Arc<Board>, what: &'static str, chain: &ChainName, revision: Revision) -> Self {
+    pub(crate) fn of(board: Arc<Board>, what: &'static str, chain: &ChainName, revision: Revision) -> Self {
         Self { board, what, of: Some((chain.clone(), revision)) }
     }
 
     /// Runs a task until it says that it is done: `make` starts it, and starts it again after a panic.
-    pub(super) async fn keep<F: Future<Output = ()>>(self, mut make: impl FnMut() -> F) {
+    pub(crate) async fn keep<F: Future<Output = ()>>(self, mut make: impl FnMut() -> F) {
         let mut pause = AGAIN;
         loop {
             let started = Instant::now();
             let mut task = std::pin::pin!(
                 AssertUnwindSafe(async {
-                    fault::task(self.what);
+                    failpoint::task(self.what);
                     make().await;
                 })
                 .catch_unwind()
@@ -70,7 +70,7 @@ impl Keeper {
     }
 
     /// The same in a task of its own.
-    pub(super) fn spawn<F>(self, make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    pub(crate) fn spawn<F>(self, make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -104,7 +104,7 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// What a panic says.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it does not say why".to_owned())
 }

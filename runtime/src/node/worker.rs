@@ -1,23 +1,30 @@
 //! Keeps one hop busy: asks its queues for as many frames as there is room to run, and runs each as it comes.
 
+pub(crate) mod demand;
+pub(crate) mod in_flight;
+pub(crate) mod permits;
+pub(crate) mod unread;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::demand::KNOWN_AFTER;
-use super::handlers::Handlers;
-use super::hop::Hop;
-use super::memory::Asked;
-use super::phase::{Phase, interrupted, left_run, reached};
-use super::turns::Turns;
-use super::unread::{self, Found, Known};
-use super::{backlog, orphan, outcome};
 use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
-use crate::subject::{self, Lane};
+use crate::node::hop::Hop;
+use crate::node::memory::Asked;
+use crate::node::phase::{Phase, interrupted, left_run, reached};
+use crate::node::supervisor::orphan;
+use crate::node::worker::demand::KNOWN_AFTER;
+use crate::node::worker::in_flight::InFlight;
+use crate::node::worker::permits::ConcurrencyLimit;
+use crate::node::worker::unread::{Found, Known};
+use crate::node::{backlog, pipeline};
+use crate::subject;
+use crate::subject::Lane;
 
 /// The part of `ack_wait` after which the server is told that a frame is being worked on.
 const PROGRESS_PART: u32 = 3;
@@ -44,18 +51,18 @@ const CAREFUL: Duration = Duration::from_secs(5);
 
 /// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
-    let turns = Arc::clone(&hop.turns);
+    let limit = Arc::clone(&hop.limit);
     let (tell, told) = watch::channel(Phase::Run);
     let served = Lane::served(hop.is_limited());
     let (open, closed) = watch::channel(served.len());
     let lanes = served.iter().map(|&lane| {
-        let (hop, turns, open) = (Arc::clone(&hop), Arc::clone(&turns), open.clone());
+        let (hop, limit, open) = (Arc::clone(&hop), Arc::clone(&limit), open.clone());
         serve(
             Worker {
-                handlers: Handlers::new(Arc::clone(&hop), lane, Arc::clone(&turns), told.clone()),
+                in_flight: InFlight::new(Arc::clone(&hop), lane, Arc::clone(&limit), told.clone()),
                 hop,
                 lane,
-                turns,
+                limit,
                 unchecked: Vec::new(),
                 phase: phase.clone(),
                 told: told.clone(),
@@ -131,7 +138,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
         () = reached(&mut told, Phase::Interrupt) => false,
     };
     // Frames may have come that nobody has begun to handle.
-    worker.handlers.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
+    worker.in_flight.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
 }
 
 fn patience(stands: Stands) -> Option<Duration> {
@@ -159,8 +166,8 @@ struct Worker {
     phase: watch::Receiver<Phase>,
     /// What the frames in hand are told of the phase.
     told: watch::Receiver<Phase>,
-    turns: Arc<Turns>,
-    handlers: Handlers,
+    limit: Arc<ConcurrencyLimit>,
+    in_flight: InFlight,
     /// What has come before it was known whether the server is the same as before.
     unchecked: Vec<Delivery>,
     /// Which frames of the lane are known to be readable.
@@ -189,7 +196,7 @@ impl Worker {
         let mut asked = Asked::new(hop.task.budget(), hop.task.after(), hop.broker.max_payload());
         loop {
             if !self.unchecked.is_empty() && hop.identity.is_known() {
-                self.handlers.start(std::mem::take(&mut self.unchecked), asked.take_exceeding()).await;
+                self.in_flight.start(std::mem::take(&mut self.unchecked), asked.take_exceeding()).await;
             }
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
@@ -206,7 +213,7 @@ impl Worker {
             let asks = !leaving && is_known;
             let mut unasked = if asks { self.unasked(&queue) } else { 0 };
             if unasked == 0 && queue.demand() == 0 {
-                self.turns.starve(self.lane);
+                self.limit.park(self.lane);
                 unasked = if asks { self.unasked(&queue) } else { 0 };
             }
             let mut ask =
@@ -218,12 +225,12 @@ impl Worker {
                     return Ended::Lost;
                 }
             }
-            asked.expect(queue.demand(), self.turns.frame_bytes());
+            asked.expect(queue.demand(), self.limit.frame_bytes());
             if unasked == 0 {
                 asked.pass_on();
             }
             if ask
-                && let Some(request) = asked.ask(unasked, self.turns.frame_bytes(), self.turns.is_empty())
+                && let Some(request) = asked.ask(unasked, self.limit.frame_bytes(), self.limit.is_empty())
                 && let Err(error) = queue.request_within(request.frames, request.bytes, patience(request.stands)).await
             {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
@@ -238,7 +245,7 @@ impl Worker {
                 biased;
                 () = left_run(&mut phase), if !leaving => leaving = true,
                 // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
-                _ = progress.tick() => self.handlers.tell_progress().await,
+                _ = progress.tick() => self.in_flight.tell_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => {
                         asked.came();
@@ -257,8 +264,8 @@ impl Worker {
                         return Ended::Lost;
                     }
                 }
-                () = self.handlers.done() => {}
-                () = self.turns.fed(self.lane) => {}
+                () = self.in_flight.done() => {}
+                () = self.limit.notified(self.lane) => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 && !waits => {}
                 () = asked.turn(), if waits => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
@@ -285,7 +292,7 @@ impl Worker {
             loop {
                 tokio::select! {
                     looked = &mut looking => break looked,
-                    _ = progress.tick() => self.handlers.tell_progress().await,
+                    _ = progress.tick() => self.in_flight.tell_progress().await,
                     () = left_run(&mut phase) => return false,
                 }
             }
@@ -330,18 +337,18 @@ impl Worker {
     /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
-            Lane::Quarantine => 1_u64.saturating_sub(self.handlers.busy() as u64),
+            Lane::Quarantine => 1_u64.saturating_sub(self.in_flight.busy() as u64),
             // What was put back comes this way too: without it there would never be more room.
             Lane::Work if self.hop.is_limited() => {
                 if self.hop.quarantine.is_taken() {
                     0
                 } else {
-                    self.turns.room()
+                    self.limit.room()
                 }
             }
-            Lane::Work => self.turns.room().min(self.hop.backlog.room()),
-            Lane::Retry => self.turns.room_for_shared(),
-            Lane::Parked => self.hop.moved.room().min(PARKED_IN_HAND).saturating_sub(self.handlers.busy() as u64),
+            Lane::Work => self.limit.room().min(self.hop.backlog.room()),
+            Lane::Retry => self.limit.room_for_shared(),
+            Lane::Parked => self.hop.moved.room().min(PARKED_IN_HAND).saturating_sub(self.in_flight.busy() as u64),
         };
         room.saturating_sub(queue.demand())
     }
@@ -349,8 +356,8 @@ impl Worker {
     /// The most frames that could be asked for at once.
     fn reach(&self) -> u64 {
         match self.lane {
-            Lane::Work => self.turns.reach().min(self.hop.chain.queue.limit),
-            Lane::Retry => self.turns.reach(),
+            Lane::Work => self.limit.reach().min(self.hop.chain.queue.limit),
+            Lane::Retry => self.limit.reach(),
             Lane::Quarantine => 1,
             Lane::Parked => self.hop.moved.reach().min(PARKED_IN_HAND),
         }
@@ -358,12 +365,12 @@ impl Worker {
 
     /// Waits for the frames in hand, and keeps them this node's meanwhile.
     async fn finish(&mut self) {
-        self.handlers.close();
+        self.in_flight.close();
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             tokio::select! {
-                more = self.handlers.ended() => if !more { return },
-                _ = progress.tick() => self.handlers.tell_progress().await,
+                more = self.in_flight.ended() => if !more { return },
+                _ = progress.tick() => self.in_flight.tell_progress().await,
             }
         }
     }
@@ -379,7 +386,7 @@ impl Worker {
             // A server that is still removing a consumer when it is made again can end up with half of one (measured with
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;
-            match outcome::mend(hop).await {
+            match pipeline::mend(hop).await {
                 Ok(()) => return hop.trouble.queue_open(stage, self.lane),
                 Err(error) => hop.trouble.queue_lost(stage, self.lane, &error),
             }
@@ -391,7 +398,7 @@ impl Worker {
         let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             progress.tick().await;
-            self.handlers.tell_progress().await;
+            self.in_flight.tell_progress().await;
         }
     }
 }

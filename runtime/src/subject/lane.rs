@@ -33,7 +33,7 @@ impl Lane {
 
     /// Where nodes put back what they leave undone of this lane.
     #[must_use]
-    pub fn back(self) -> Self {
+    pub fn requeue_lane(self) -> Self {
         if self == Self::Quarantine { Self::Quarantine } else { Self::Retry }
     }
 
@@ -72,7 +72,7 @@ impl Lane {
 
     /// The subject of the `number`th message that is put back into the lane for the frame at this place in the stream.
     #[must_use]
-    pub fn put_back(
+    pub fn requeue(
         self,
         chain: &ChainName,
         revision: Revision,
@@ -105,7 +105,7 @@ impl Lane {
 
     /// The subject of a dead letter's item that is put back into the lane.
     #[must_use]
-    pub fn put_back_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
+    pub fn requeue_dead_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
         format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let (chain, hop) = ("orders".parse().expect("valid"), "split".parse().expect("valid"));
         for lane in [Lane::Retry, Lane::Quarantine] {
             let (parked, due) =
-                (lane.park(&chain, Revision::new(7), &hop, 8, 1), lane.put_back(&chain, Revision::new(7), &hop, 8, 1));
+                (lane.park(&chain, Revision::new(7), &hop, 8, 1), lane.requeue(&chain, Revision::new(7), &hop, 8, 1));
             assert_eq!((Lane::of(&parked), Lane::of(&due)), (Some(Lane::Parked), Some(lane)));
             assert_eq!(Lane::unpark(&parked), Some(due));
         }

@@ -322,7 +322,7 @@ impl Target {
                 headers.push(header::CONTENT_TYPE, content_type);
             }
             headers.push(header::ATTEMPT, "0");
-            Lane::Retry.put_back_letter(&chain.name, revision, &stage.name, letter.number)
+            Lane::Retry.requeue_dead_letter(&chain.name, revision, &stage.name, letter.number)
         };
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);

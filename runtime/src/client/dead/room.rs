@@ -49,7 +49,7 @@ impl Rooms<'_> {
 
     async fn room(&self, hop: &StageName) -> Result<u64, BrokerError> {
         let limited = self.chain.stage(hop).is_some_and(|(_, stage)| stage.max_in_flight.is_some());
-        match self.broker.put_back(&self.chain.name, self.revision, hop, limited).await {
+        match self.broker.requeue(&self.chain.name, self.revision, hop, limited).await {
             Ok(messages) => Ok(self.chain.queue.limit.saturating_sub(messages)),
             // Its streams are made with the first that is put back.
             Err(BrokerError::Gone { .. }) => Ok(1),

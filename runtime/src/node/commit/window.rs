@@ -1,0 +1,162 @@
+//! How much a hop has on its way to the server at once.
+//!
+//! The server queues what comes faster than it stores. A node that sends all it has, and all of it again when no answer comes in
+//! time, keeps that queue longer than an answer may take: then each answer comes too late, though everything is stored. So a hop
+//! sends no more than the server stores in a moment, and of what was not answered only a little at a time.
+//!
+//! Where the next queue is full, what came first goes first: if each tried again when it likes, what comes new would take the room
+//! before what has waited for long, and one frame could wait for minutes while thousands pass it.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::broker::publish::Outgoing;
+
+/// Messages on their way at once. The server queues a hundred thousand for a stream.
+const MESSAGES: u32 = 1_024;
+/// So many bytes count as a message more: all together no more than 16 MiB. The server queues 128 MiB for a stream.
+const BYTES: usize = 16 << 10;
+/// Atomic batches on their way at once. The server takes 50 for a stream, from all nodes together.
+const BATCHES: usize = 8;
+/// What is sent again at once after it was not answered in time: as little as a very slow server answers in time.
+const AGAIN: usize = 16;
+/// What may try at once to get into a full queue, the longest waiting first.
+const FULL: u32 = 16;
+
+/// How much a hop has on its way to the server at once.
+#[derive(Debug)]
+pub(crate) struct Window {
+    messages: Semaphore,
+    batches: Semaphore,
+    again: Semaphore,
+    full: Semaphore,
+}
+
+/// What is on its way together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+/// A place among those that may try to get into a full queue.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+/// Leave to send something, until the answer has come.
+#[derive(Debug)]
+pub(crate) struct Leave<'a> {
+    _parts: [Option<SemaphorePermit<'a>>; 3],
+}
+
+impl Load {
+    /// A question, or a message that is as small.
+    pub(crate) const SMALL: Self = Self { messages: 1, bytes: 0 };
+
+    /// Of all these together.
+    pub(crate) fn of(messages: &[Outgoing]) -> Self {
+        Self { messages: messages.len(), bytes: messages.iter().map(|message| message.payload.len()).sum() }
+    }
+
+    /// How many messages it counts as: never more than there may be, or it would never go.
+    fn weight(self) -> u32 {
+        u32::try_from(self.messages.saturating_add(self.bytes / BYTES)).unwrap_or(u32::MAX).min(MESSAGES)
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            messages: Semaphore::new(MESSAGES as usize),
+            batches: Semaphore::new(BATCHES),
+            again: Semaphore::new(AGAIN),
+            full: Semaphore::new(FULL as usize),
+        }
+    }
+}
+
+impl Window {
+    /// Waits behind those who found the queue full before. A batch that needs much room has no others beside it.
+    pub(crate) async fn line_up(&self, load: Load) -> Place<'_> {
+        let places = u32::try_from(load.messages).unwrap_or(FULL).clamp(1, FULL);
+        Place { _permit: self.full.acquire_many(places).await.ok() }
+    }
+
+    /// Whether some have found the queue full, and so many that another one waits behind them.
+    pub(crate) fn is_lined_up(&self) -> bool {
+        self.full.available_permits() == 0
+    }
+
+    /// Waits until this may be sent. `is_again`: it was sent before, and no answer came in time.
+    pub(crate) async fn enter(&self, load: Load, is_again: bool) -> Leave<'_> {
+        // Whoever waits for the next one holds those before, always in this order.
+        let again = if is_again { self.again.acquire().await.ok() } else { None };
+        let batch = if load.messages > 1 { self.batches.acquire().await.ok() } else { None };
+        let messages = self.messages.acquire_many(load.weight()).await.ok();
+        Leave { _parts: [again, batch, messages] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn entered(window: &Window, load: Load, is_again: bool) -> Option<Leave<'_>> {
+        window.enter(load, is_again).now_or_never()
+    }
+
+    fn all<'a, F: Future<Output = Leave<'a>>>(mut enter: impl FnMut() -> F) -> Vec<Leave<'a>> {
+        std::iter::from_fn(|| enter().now_or_never()).take(10_000).collect()
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_bounded_in_messages_bytes_batches_and_tries() {
+        let load = |messages, bytes| Load { messages, bytes };
+        for (what, load, is_again, expected) in [
+            ("small messages", Load::SMALL, false, 1_024),
+            ("messages of 48 KiB", load(1, 48 << 10), false, 256),
+            ("what is larger than all goes by itself", load(1, 64 << 20), false, 1),
+            ("a batch of as many messages as there may be", load(1_000, 0), false, 1),
+            ("small batches", load(2, 0), false, 8),
+            ("what was not answered", Load::SMALL, true, 16),
+        ] {
+            let window = Window::default();
+            let inside = all(|| window.enter(load, is_again));
+            assert_eq!(inside.len(), expected, "{what}");
+            drop(inside);
+            assert!(entered(&window, load, is_again).is_some(), "{what}: one that ends makes room");
+        }
+    }
+
+    #[test]
+    fn what_found_the_queue_full_first_tries_first() {
+        let window = Window::default();
+        let small = || window.line_up(Load::SMALL).now_or_never();
+        let mut first: Vec<_> = std::iter::from_fn(small).take(10_000).collect();
+        assert_eq!((first.len(), window.is_lined_up()), (16, true));
+        let mut batch = std::pin::pin!(window.line_up(Load { messages: 300, bytes: 0 }));
+        let mut behind = std::pin::pin!(window.line_up(Load::SMALL));
+        assert!((&mut batch).now_or_never().is_none());
+        first.pop();
+        assert!((&mut behind).now_or_never().is_none(), "the batch is before it");
+        first.clear();
+        let batch = batch.now_or_never().expect("all others have gone");
+        assert!((&mut behind).now_or_never().is_none() && window.is_lined_up());
+        drop(batch);
+        assert!(behind.now_or_never().is_some() && !window.is_lined_up());
+    }
+
+    #[test]
+    fn what_is_sent_again_and_again_is_in_the_way_of_nothing_else() {
+        let window = Window::default();
+        let _again = all(|| window.enter(Load::SMALL, true));
+        assert!(entered(&window, Load::SMALL, false).is_some());
+        let _batches = all(|| window.enter(Load { messages: 2, bytes: 0 }, false));
+        assert!(entered(&window, Load::SMALL, false).is_some());
+    }
+}

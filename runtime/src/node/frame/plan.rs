@@ -1,0 +1,354 @@
+//! Plans what a frame leaves behind: which outputs go on, in which messages, and which items are requeued together.
+//!
+//! Pure: sizes in, a plan out. A plan never has more messages than one atomic batch takes, requeues included, and each item of
+//! the frame is in exactly one of its parts. `commit` makes messages of a plan, `settle` stores them.
+
+use std::ops::Range;
+
+use crate::engine::output::Slice;
+
+/// The most items of a message. Each of them can be requeued by itself, and a batch still has room for outputs.
+pub(crate) const FRAME_ITEMS: usize = 900;
+
+/// What the messages of a plan may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Messages of an atomic batch; more than a frame has items.
+    pub(crate) batch: usize,
+    /// Messages of outputs in a batch, at least 1. The next queue takes no more at once.
+    pub(crate) outputs: usize,
+    /// Items of a message.
+    pub(crate) items: usize,
+    /// Bytes of a message of several items.
+    pub(crate) bytes: usize,
+    /// What is requeued together.
+    pub(crate) piece: Piece,
+}
+
+/// The most that is requeued as one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Items, at least 1.
+    pub(crate) items: usize,
+    /// Bytes, unless a single item has more.
+    pub(crate) bytes: usize,
+}
+
+/// Outputs of one item in one message: the item's position, and which of its outputs.
+pub(crate) type Share = (usize, Range<usize>);
+
+/// What a frame leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Messages of outputs that are stored before all others, each by itself. Only of a frame of one item.
+    pub(crate) streamed: Vec<Vec<Share>>,
+    /// Messages of outputs.
+    pub(crate) outputs: Vec<Vec<Share>>,
+    /// Items whose outputs these are, or that gave none.
+    pub(crate) kept: Vec<usize>,
+    /// Items to run each in a frame of its own.
+    pub(crate) deferred: Vec<usize>,
+    /// Items to run again, in pieces.
+    pub(crate) rest: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    /// Plans for a frame whose items have these `sizes`. `done` are the outputs of the items that have ended well, by position;
+    /// `failed` items are requeued by others; `deferred` items run each in a frame of its own.
+    ///
+    /// `failed` and `deferred` hold no position twice and share none with `done`.
+    pub(crate) fn new(
+        sizes: &[usize],
+        done: &[(usize, Slice<'_>)],
+        failed: &[usize],
+        mut deferred: Vec<usize>,
+        bounds: &Bounds,
+    ) -> Self {
+        deferred.sort_unstable();
+        if sizes.len() == 1 {
+            return Self::of_one(done, deferred, failed.is_empty(), bounds);
+        }
+        let mut single = vec![false; sizes.len()];
+        for position in failed.iter().chain(&deferred) {
+            single[*position] = true;
+        }
+        let is_open = |position: &usize| !single[*position];
+        let mut open: Vec<usize> = (0..sizes.len()).filter(is_open).collect();
+        let singles = sizes.len() - open.len();
+        // All outputs, if they fit beside what has not run.
+        let mut has_run = vec![false; sizes.len()];
+        for (position, _) in done {
+            has_run[*position] = true;
+        }
+        let rest: Vec<usize> = open.iter().copied().filter(|position| !has_run[*position]).collect();
+        let pieces = bounds.piece.cut(&rest, sizes);
+        let mut packing = Packing::new(bounds, bounds.batch.saturating_sub(singles + pieces.len()));
+        if done.iter().all(|(position, outputs)| packing.add(*position, *outputs)) {
+            return Self { deferred, ..packing.into_plan(pieces) };
+        }
+        // The first that do, beside room for all others.
+        let room = |open: &[usize]| {
+            let singles = sizes.len() - open.len();
+            bounds.batch.saturating_sub(singles + bounds.piece.cut(open, sizes).len())
+        };
+        let mut packing = Packing::new(bounds, room(&open));
+        for (position, outputs) in done {
+            if !packing.add(*position, *outputs) && packing.kept.is_empty() {
+                deferred.push(*position);
+                open.retain(|each| each != position);
+                packing = Packing::new(bounds, room(&open));
+            }
+        }
+        let mut has_message = vec![false; sizes.len()];
+        for position in &packing.kept {
+            has_message[*position] = true;
+        }
+        open.retain(|position| !has_message[*position]);
+        deferred.sort_unstable();
+        Self { deferred, ..packing.into_plan(bounds.piece.cut(&open, sizes)) }
+    }
+
+    /// Plans for a single item. However much it gave, it has given: what the next queue cannot take at once goes ahead.
+    fn of_one(done: &[(usize, Slice<'_>)], deferred: Vec<usize>, is_open: bool, bounds: &Bounds) -> Self {
+        let unbounded = Bounds { outputs: usize::MAX, ..*bounds };
+        let mut packing = Packing::new(&unbounded, usize::MAX);
+        for (position, outputs) in done {
+            packing.add(*position, *outputs);
+        }
+        let is_rest = is_open && done.is_empty() && deferred.is_empty();
+        let mut plan = Self { deferred, ..packing.into_plan(if is_rest { vec![vec![0]] } else { Vec::new() }) };
+        if plan.outputs.len() > bounds.outputs.min(bounds.batch) {
+            let last = plan.outputs.split_off(plan.outputs.len() - 1);
+            plan.streamed = std::mem::replace(&mut plan.outputs, last);
+        }
+        plan
+    }
+}
+
+impl Piece {
+    /// Pieces for a frame of so many items and bytes that shall be cut into some of so many `items`, few enough for a batch. A
+    /// frame that has more items than one batch of full messages holds is cut into as few parts as can be cut on.
+    pub(crate) fn new(items: usize, frame: usize, bytes: usize) -> Self {
+        const BATCH_ITEMS: usize = FRAME_ITEMS * FRAME_ITEMS;
+        let items = if frame > BATCH_ITEMS {
+            frame.div_ceil(frame.div_ceil(BATCH_ITEMS))
+        } else {
+            items.min(FRAME_ITEMS).max(frame.div_ceil(FRAME_ITEMS)).max(1)
+        };
+        Self { items, bytes }
+    }
+
+    /// Cuts positions into pieces. No cut has fewer pieces, so a part of the positions never has more than all.
+    pub(crate) fn cut(&self, positions: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
+        let (mut pieces, mut bytes) = (Vec::<Vec<usize>>::new(), 0);
+        for position in positions {
+            let size = sizes[*position];
+            match pieces.last_mut() {
+                Some(piece) if piece.len() < self.items && bytes + size <= self.bytes => {
+                    piece.push(*position);
+                    bytes += size;
+                }
+                _ => {
+                    pieces.push(vec![*position]);
+                    bytes = size;
+                }
+            }
+        }
+        pieces
+    }
+}
+
+/// Outputs on their way into messages.
+struct Packing<'a> {
+    bounds: &'a Bounds,
+    /// The most messages.
+    room: usize,
+    messages: Vec<Vec<Share>>,
+    kept: Vec<usize>,
+    /// Items and bytes of the last message.
+    open: (usize, usize),
+}
+
+impl<'a> Packing<'a> {
+    fn new(bounds: &'a Bounds, room: usize) -> Self {
+        Self { bounds, room: room.min(bounds.outputs), messages: Vec::new(), kept: Vec::new(), open: (0, 0) }
+    }
+
+    /// Adds the outputs of an item. Returns `false` and adds nothing if there is no room for all of them.
+    fn add(&mut self, position: usize, outputs: Slice<'_>) -> bool {
+        let before = (self.messages.len(), self.messages.last().map_or(0, Vec::len), self.open);
+        for (number, item) in outputs.items().enumerate() {
+            let (items, bytes) = self.open;
+            let is_full = items == self.bounds.items || items > 0 && bytes + item.len() > self.bounds.bytes;
+            if self.messages.is_empty() || is_full {
+                if self.messages.len() == self.room {
+                    self.undo(before);
+                    return false;
+                }
+                self.messages.push(Vec::new());
+                self.open = (0, 0);
+            }
+            self.open = (self.open.0 + 1, self.open.1 + item.len());
+            if let Some(shares) = self.messages.last_mut() {
+                match shares.last_mut() {
+                    Some((same, range)) if *same == position => range.end = number + 1,
+                    _ => shares.push((position, number..number + 1)),
+                }
+            }
+        }
+        self.kept.push(position);
+        true
+    }
+
+    fn undo(&mut self, (messages, shares, open): (usize, usize, (usize, usize))) {
+        self.messages.truncate(messages);
+        if let Some(last) = self.messages.last_mut() {
+            last.truncate(shares);
+        }
+        self.open = open;
+    }
+
+    fn into_plan(self, rest: Vec<Vec<usize>>) -> Plan {
+        Plan { outputs: self.messages, kept: self.kept, rest, ..Plan::default() }
+    }
+}
+
+pub(crate) fn to_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::broker::publish::BATCH_MAX;
+    use crate::engine::output::Outputs;
+
+    /// What became of each item of a frame of which some have run.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        Gave(usize),
+        Failed,
+        Deferred,
+        NotRun,
+    }
+
+    impl Default for Bounds {
+        fn default() -> Self {
+            Self {
+                batch: BATCH_MAX,
+                outputs: BATCH_MAX,
+                items: FRAME_ITEMS,
+                bytes: usize::MAX,
+                piece: Piece { items: 1, bytes: usize::MAX },
+            }
+        }
+    }
+
+    fn plan(fates: &[Fate], sizes: &[usize], item: usize, bounds: &Bounds) -> Plan {
+        let outputs: Vec<(usize, Outputs)> = fates
+            .iter()
+            .enumerate()
+            .filter_map(|(position, fate)| match fate {
+                Fate::Gave(number) => {
+                    let mut outputs = Outputs::default();
+                    for _ in 0..*number {
+                        outputs.push(&vec![0; item]);
+                    }
+                    Some((position, outputs))
+                }
+                _ => None,
+            })
+            .collect();
+        let done: Vec<_> = outputs.iter().map(|(position, outputs)| (*position, outputs.all())).collect();
+        let of = |wanted| (0..fates.len()).filter(|position| fates[*position] == wanted).collect::<Vec<_>>();
+        let (failed, deferred) = (of(Fate::Failed), of(Fate::Deferred));
+        let plan = Plan::new(sizes, &done, &failed, deferred, bounds);
+
+        let messages = plan.outputs.len() + failed.len() + plan.deferred.len() + plan.rest.len();
+        assert!(messages <= bounds.batch, "{messages} messages of {}", bounds.batch);
+        assert!(plan.outputs.len() <= bounds.outputs.max(1));
+        let rest = plan.rest.iter().flatten();
+        let mut all: Vec<usize> = plan.kept.iter().chain(&failed).chain(&plan.deferred).chain(rest).copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..sizes.len()).collect::<Vec<_>>(), "each item is in exactly one part");
+        let mut given: Vec<(usize, usize)> = Vec::new();
+        for message in plan.streamed.iter().chain(&plan.outputs) {
+            let items: usize = message.iter().map(|(_, range)| range.len()).sum();
+            assert!(items > 0 && items <= bounds.items && (items == 1 || items * item <= bounds.bytes));
+            given.extend(message.iter().flat_map(|(position, range)| range.clone().map(|number| (*position, number))));
+        }
+        let kept = |position: &usize| match fates[*position] {
+            Fate::Gave(number) => (0..number).map(|number| (*position, number)).collect::<Vec<_>>(),
+            _ => panic!("{position} gave nothing"),
+        };
+        assert_eq!(given, plan.kept.iter().flat_map(kept).collect::<Vec<_>>(), "all outputs of what is kept, in order");
+        let unique: BTreeSet<_> = given.iter().collect();
+        assert_eq!(unique.len(), given.len());
+        for piece in &plan.rest {
+            let bytes: usize = piece.iter().map(|position| sizes[*position]).sum();
+            assert!(piece.len() <= bounds.piece.items && (piece.len() == 1 || bytes <= bounds.piece.bytes));
+        }
+        plan
+    }
+
+    #[test]
+    fn nine_hundred_items_that_give_three_thousand_each_fit_a_batch_with_all_that_is_requeued() {
+        let bounds = Bounds { piece: Piece { items: 32, bytes: usize::MAX }, ..Bounds::default() };
+        let plan = plan(&[Fate::Gave(3_000); 900], &[1; 900], 1, &bounds);
+        assert_eq!((plan.outputs.len(), plan.kept.len(), plan.rest.len()), (970, 291, 20));
+    }
+
+    #[test]
+    fn a_plan_fits_a_batch_and_holds_each_item_once_whatever_the_sizes() {
+        // A xorshift generator: the same cases at each run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % bound as u64).expect("small")
+        };
+        for _ in 0..3_000 {
+            let items = 1 + below(18);
+            let bounds = Bounds {
+                batch: 20,
+                outputs: 1 + below(25),
+                items: 1 + below(9),
+                bytes: 1 + below(40),
+                piece: Piece { items: 1 + below(7), bytes: 1 + below(30) },
+            };
+            let (most, ill) = (1 + below(60), 1 + below(12));
+            let fates: Vec<Fate> = (0..items)
+                .map(|_| match below(ill + 3) {
+                    0 => Fate::Failed,
+                    1 => Fate::Deferred,
+                    2 => Fate::NotRun,
+                    _ => Fate::Gave(below(most)),
+                })
+                .collect();
+            let sizes: Vec<usize> = (0..items).map(|_| 1 + below(20)).collect();
+            let plan = plan(&fates, &sizes, 1 + below(6), &bounds);
+            let had_none_to_give = !fates.iter().any(|fate| matches!(fate, Fate::Gave(_)));
+            let goes_on = had_none_to_give
+                || !plan.kept.is_empty()
+                || plan.deferred.len() > fates.iter().filter(|fate| **fate == Fate::Deferred).count();
+            assert!(goes_on, "a frame whose items have run does not come back whole: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_gives_more_than_all_others_leave_room_for_runs_by_itself() {
+        let bounds = Bounds { outputs: 3, items: 10, ..Bounds::default() };
+        let plan = plan(&[Fate::Gave(31), Fate::Gave(5), Fate::NotRun], &[1; 3], 1, &bounds);
+        assert_eq!((plan.deferred, plan.kept, plan.rest), (vec![0], vec![1], vec![vec![2]]));
+    }
+
+    #[test]
+    fn a_single_item_streams_what_the_next_queue_cannot_take_at_once() {
+        let bounds = Bounds { outputs: 3, items: 10, ..Bounds::default() };
+        let plan = plan(&[Fate::Gave(45)], &[1], 1, &bounds);
+        assert_eq!((plan.streamed.len(), plan.outputs.len(), plan.kept), (4, 1, vec![0]));
+    }
+}

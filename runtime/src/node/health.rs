@@ -1,0 +1,277 @@
+//! What a node counts, and the board on which it shows it.
+
+pub(crate) mod conditions;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::broker::service::{HopReport, Problem};
+use crate::name::{ChainName, Revision, StageName};
+
+/// The share of the newest interval in a rate. With intervals of a quarter second, a rate forgets within a few seconds.
+const RATE_WEIGHT: f64 = 0.15;
+
+/// The counters of one hop.
+#[derive(Debug, Default)]
+pub struct HopStats {
+    /// Items that run.
+    pub running: AtomicU64,
+    /// Messages whose items run.
+    pub messages: AtomicU64,
+    /// Items handled for good.
+    pub done: AtomicU64,
+    /// Of these, the dead letters.
+    pub failed: AtomicU64,
+    /// Attempts that failed and were followed by another.
+    pub retried: AtomicU64,
+    /// Messages that the server had already, from another run of the same items.
+    pub duplicates: AtomicU64,
+    sent: Mutex<Sent>,
+    pace: Mutex<Pace>,
+}
+
+/// What the server knows of the counters already, and what it was told without an answer yet.
+#[derive(Debug, Default)]
+struct Sent {
+    done: u64,
+    failed: u64,
+    unanswered: Option<More>,
+}
+
+/// How fast items are handled.
+#[derive(Debug)]
+struct Pace {
+    done: u64,
+    at: Instant,
+    rate: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { done: 0, at: Instant::now(), rate: 0.0 }
+    }
+}
+
+/// What has been added to the counters since the server last knew of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct More {
+    /// Tells it from others, so that it is added once however often it is sent.
+    pub id: String,
+    /// Items handled for good.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+}
+
+/// Counts an item or a message as running until it is dropped.
+pub struct Runs<'a>(&'a AtomicU64);
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl HopStats {
+    /// Counts an item as running.
+    pub fn run(&self) -> Runs<'_> {
+        self.running.fetch_add(1, Relaxed);
+        Runs(&self.running)
+    }
+
+    /// Counts a message as running.
+    pub fn run_message(&self) -> Runs<'_> {
+        self.messages.fetch_add(1, Relaxed);
+        Runs(&self.messages)
+    }
+
+    /// What the server is to be told: what it was told without an answer, if there is such, or what was added since. `None` if
+    /// it knows all.
+    pub fn more(&self) -> Option<More> {
+        let mut sent = lock(&self.sent);
+        if sent.unanswered.is_none() {
+            let (failed, done) = (self.failed.load(Relaxed), self.done.load(Relaxed));
+            let (done, failed) = (done - sent.done, failed - sent.failed);
+            if done + failed > 0 {
+                sent.unanswered = Some(More { id: ulid::Ulid::generate().to_string(), done, failed });
+            }
+        }
+        sent.unanswered.clone()
+    }
+
+    /// Takes note that the server knows of this.
+    pub fn known(&self, more: &More) {
+        let mut sent = lock(&self.sent);
+        if sent.unanswered.take_if(|unanswered| unanswered.id == more.id).is_some() {
+            (sent.done, sent.failed) = (sent.done + more.done, sent.failed + more.failed);
+        }
+    }
+
+    /// Items handled for good of which the server may not know yet.
+    fn uncounted(&self) -> u64 {
+        self.done.load(Relaxed).saturating_sub(lock(&self.sent).done)
+    }
+
+    /// Works out the rate, a few times a second.
+    pub fn keep_pace(&self) {
+        let mut pace = lock(&self.pace);
+        let done = self.done.load(Relaxed);
+        let seconds = pace.at.elapsed().as_secs_f64().max(f64::EPSILON);
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let now = (done - pace.done) as f64 / seconds;
+        let rate = pace.rate + RATE_WEIGHT * (now - pace.rate);
+        *pace = Pace { done, at: Instant::now(), rate: if rate < 0.01 { 0.0 } else { rate } };
+    }
+
+    fn rate(&self) -> f64 {
+        lock(&self.pace).rate
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which hop.
+pub type HopKey = (ChainName, Revision, StageName);
+
+/// What a task is for, and the chain and revision that it serves.
+type TaskKey = (&'static str, String, Option<Revision>);
+
+/// What the node shows of itself.
+#[derive(Debug, Default)]
+pub struct Board {
+    draining: AtomicBool,
+    hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
+    problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
+    /// Tasks that fail, by what they are for and whom they serve.
+    tasks: Mutex<BTreeMap<TaskKey, String>>,
+}
+
+impl Board {
+    /// Adds a hop.
+    pub fn add(&self, key: HopKey, stats: Arc<HopStats>) {
+        lock(&self.hops).insert(key, stats);
+    }
+
+    /// Removes the hops of a revision and its problem, and returns the hops.
+    pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopStats>> {
+        lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
+        lock(&self.tasks).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
+        let mut hops = lock(&self.hops);
+        let (gone, kept) = std::mem::take(&mut *hops)
+            .into_iter()
+            .partition(|((each, number, _), _)| each == chain && *number == revision);
+        *hops = kept;
+        gone
+    }
+
+    /// Shows a problem, or that it is gone. Says whether that is new.
+    pub fn problem(&self, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
+        let mut problems = lock(&self.problems);
+        let key = (chain.to_owned(), revision);
+        match problem {
+            Some(text) => problems.insert(key, text.to_owned()).as_deref() != Some(text),
+            None => problems.remove(&key).is_some(),
+        }
+    }
+
+    /// Shows that a task fails, or that it works. Says whether that is new. Without a chain it is one of the node's own.
+    pub fn task(&self, what: &'static str, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
+        let mut tasks = lock(&self.tasks);
+        let key = (what, chain.to_owned(), revision);
+        match problem {
+            Some(text) => tasks.insert(key, text.to_owned()).as_deref() != Some(text),
+            None => tasks.remove(&key).is_some(),
+        }
+    }
+
+    /// Shows that the node takes no new items.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether it takes no new items.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// All hops with their counters.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(HopKey, Arc<HopStats>)> {
+        lock(&self.hops).iter().map(|(key, stats)| (key.clone(), Arc::clone(stats))).collect()
+    }
+
+    /// All hops, as the node reports them.
+    #[must_use]
+    pub fn hops(&self) -> Vec<HopReport> {
+        let report = |((chain, revision, stage), stats): (HopKey, Arc<HopStats>)| HopReport {
+            chain: chain.to_string(),
+            revision: revision.number(),
+            stage: stage.to_string(),
+            running: stats.running.load(Relaxed),
+            messages: stats.messages.load(Relaxed),
+            done: stats.done.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            retried: stats.retried.load(Relaxed),
+            duplicates: stats.duplicates.load(Relaxed),
+            rate: stats.rate(),
+            uncounted: stats.uncounted(),
+        };
+        self.stats().into_iter().map(report).collect()
+    }
+
+    /// All problems.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let problem = |((chain, revision), problem): (&(String, Option<Revision>), &String)| Problem {
+            chain: chain.clone(),
+            revision: revision.map(Revision::number),
+            problem: problem.clone(),
+        };
+        let mut problems: Vec<Problem> = lock(&self.problems).iter().map(problem).collect();
+        problems.extend(lock(&self.tasks).iter().map(|((_, chain, revision), problem)| Problem {
+            chain: chain.clone(),
+            revision: revision.map(Revision::number),
+            problem: problem.clone(),
+        }));
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_has_not_answered_is_told_again_and_what_it_knows_is_not() {
+        let stats = HopStats::default();
+        assert_eq!(stats.more(), None);
+        stats.done.store(5, Relaxed);
+        stats.failed.store(1, Relaxed);
+        let first = stats.more().expect("something new");
+        assert_eq!((first.done, first.failed), (5, 1));
+        stats.done.store(7, Relaxed);
+        assert_eq!(stats.more(), Some(first.clone()), "the same again, or the server would add it twice");
+        assert_eq!(stats.uncounted(), 7);
+        stats.known(&first);
+        stats.known(&first);
+        let second = stats.more().expect("something new");
+        assert_eq!((second.done, second.failed, stats.uncounted()), (2, 0, 2));
+        assert_ne!(second.id, first.id);
+        stats.known(&second);
+        assert_eq!((stats.more(), stats.uncounted()), (None, 0));
+    }
+
+    #[test]
+    fn a_problem_is_new_only_once() {
+        let board = Board::default();
+        assert!(board.problem("a", None, Some("broken")));
+        assert!(!board.problem("a", None, Some("broken")));
+        assert!(board.problem("a", None, None));
+        assert!(board.problems().is_empty());
+    }
+}

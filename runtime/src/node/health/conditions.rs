@@ -1,0 +1,194 @@
+//! What keeps a revision that is served from going on. Its workers tell it, and the node shows it: in its log once when it
+//! begins and once when it is over, and on its board meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::broker::publish::PublishError;
+use crate::name::{ChainName, Revision, StageName};
+use crate::node::health::Board;
+use crate::node::tasks::Keeper;
+use crate::subject::Lane;
+
+/// What is in trouble.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// A queue of a stage.
+    Queue(StageName, &'static str),
+    /// The outputs of a stage.
+    Outputs(StageName),
+}
+
+/// What keeps a revision that is served from going on.
+#[derive(Debug)]
+pub struct Trouble {
+    board: Arc<Board>,
+    chain: ChainName,
+    revision: Revision,
+    /// What is wrong in each place, and how many say so.
+    told: Mutex<BTreeMap<Place, (String, usize)>>,
+}
+
+/// Says that outputs wait to be stored, until it is dropped.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    trouble: &'a Trouble,
+    place: Place,
+}
+
+impl Trouble {
+    /// A revision without trouble.
+    #[must_use]
+    pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
+        Self { board, chain, revision, told: Mutex::default() }
+    }
+
+    /// To keep a task of the revision running.
+    pub(crate) fn keeper(&self, what: &'static str) -> Keeper {
+        Keeper::of(Arc::clone(&self.board), what, &self.chain, self.revision)
+    }
+
+    /// A queue of a stage cannot be opened.
+    pub fn queue_lost(&self, stage: &StageName, lane: Lane, error: &dyn std::fmt::Display) {
+        let place = queue(stage, lane);
+        self.change(|told| {
+            told.insert(place, (format!("stage `{stage}`: no items can be taken: {error}"), 1));
+        });
+    }
+
+    /// A queue of a stage is open.
+    pub fn queue_open(&self, stage: &StageName, lane: Lane) {
+        let place = queue(stage, lane);
+        self.change(|told| {
+            told.remove(&place);
+        });
+    }
+
+    /// Outputs of a stage have waited to be stored for a while. `None` if that is as it should be: the next stage's queue is
+    /// full.
+    #[must_use]
+    pub fn outputs_wait(&self, stage: &StageName, error: &PublishError) -> Option<Waiting<'_>> {
+        let hint = match error {
+            PublishError::Full(_) => return None,
+            PublishError::NoStream(_) => format!("; `pcluster start {}` makes its streams anew", self.chain),
+            // The connection stands, or that would be told instead.
+            PublishError::Unanswered(_) => {
+                "; if that stays so, look at its disk: after an error of the disk, such as a full one, a stream takes nothing \
+                 before its server is restarted"
+                    .to_owned()
+            }
+            _ => String::new(),
+        };
+        let place = Place::Outputs(stage.clone());
+        let problem = format!("stage `{stage}`: outputs wait to be stored: {error}{hint}");
+        self.change(|told| {
+            let (text, tellers) = told.entry(place.clone()).or_default();
+            if *tellers == 0 {
+                *text = problem;
+            }
+            *tellers += 1;
+        });
+        Some(Waiting { trouble: self, place })
+    }
+
+    /// Changes what is told, and shows it if it is another.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, (String, usize)>)) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_told = !told.is_empty();
+        change(&mut told);
+        if told.is_empty() && !was_told {
+            return;
+        }
+        let mut texts: Vec<&str> = told.values().map(|(text, _)| text.as_str()).collect();
+        texts.dedup();
+        let problem = (!texts.is_empty()).then(|| texts.join("; "));
+        if self.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref()) {
+            let (chain, revision) = (&self.chain, self.revision);
+            if let Some(problem) = problem {
+                tracing::error!(%chain, %revision, problem, "cannot go on; the other chains do");
+            } else {
+                tracing::warn!(%chain, %revision, "goes on");
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.trouble.change(|told| {
+            if let Some((_, tellers)) = told.get_mut(&self.place) {
+                *tellers -= 1;
+                if *tellers == 0 {
+                    told.remove(&self.place);
+                }
+            }
+        });
+    }
+}
+
+fn queue(stage: &StageName, lane: Lane) -> Place {
+    let lane = match lane {
+        Lane::Work => "work",
+        Lane::Retry => "retry",
+        Lane::Quarantine => "alone",
+        Lane::Parked => "parked",
+    };
+    Place::Queue(stage.clone(), lane)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble() -> (Arc<Board>, Trouble, StageName) {
+        let board = Arc::new(Board::default());
+        let trouble = Trouble::new(Arc::clone(&board), "a".parse().expect("valid"), Revision::new(1));
+        (board, trouble, "s".parse().expect("valid"))
+    }
+
+    #[test]
+    fn a_trouble_is_shown_until_the_last_that_waits_has_gone_on() {
+        let (board, trouble, stage) = trouble();
+        let error = PublishError::NoRoom("insufficient resources".to_owned());
+        let (first, second) = (trouble.outputs_wait(&stage, &error), trouble.outputs_wait(&stage, &error));
+        drop(first);
+        assert_eq!(board.problems().len(), 1);
+        assert!(
+            board.problems()[0].problem.starts_with("stage `s`: outputs wait to be stored: the server has no room")
+        );
+        drop(second);
+        assert_eq!(board.problems(), []);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_may_have_had_an_error_of_its_disk() {
+        let (board, trouble, stage) = trouble();
+        let _waiting = trouble.outputs_wait(&stage, &PublishError::Unanswered("the time is over".to_owned()));
+        let problem = &board.problems()[0].problem;
+        for said in ["no answer from the server: the time is over; if", "look at its disk", "is restarted"] {
+            assert!(problem.contains(said), "{problem}");
+        }
+    }
+
+    #[test]
+    fn all_queues_of_a_stage_are_one_trouble() {
+        let (board, trouble, stage) = trouble();
+        for &lane in Lane::served(false) {
+            trouble.queue_lost(&stage, lane, &"it is gone");
+        }
+        assert_eq!(board.problems()[0].problem, "stage `s`: no items can be taken: it is gone");
+        trouble.queue_open(&stage, Lane::Work);
+        assert_eq!(board.problems().len(), 1);
+        trouble.queue_open(&stage, Lane::Retry);
+        assert_eq!(board.problems().len(), 1);
+        trouble.queue_open(&stage, Lane::Quarantine);
+        assert_eq!(board.problems(), []);
+    }
+
+    #[test]
+    fn a_full_queue_is_no_trouble() {
+        let (board, trouble, stage) = trouble();
+        assert!(trouble.outputs_wait(&stage, &PublishError::Full("full".to_owned())).is_none());
+        assert_eq!(board.problems(), []);
+    }
+}

@@ -1,0 +1,65 @@
+//! Items that wait for their back-off in a stage that limits what is in flight.
+//!
+//! A message that waits would hold one of the stage's few places, so it waits in a lane of its own, whose consumer has room for
+//! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
+//! then acknowledged, so that it is moved once. `moved` says how many at a time.
+
+use crate::broker::publish::{Outgoing, Published};
+use crate::broker::queue::Delivery;
+use crate::frame::{Headers, header};
+use crate::node::commit::outbox;
+use crate::node::commit::source::Source;
+use crate::node::hop::Hop;
+use crate::subject::Lane;
+
+/// Moves a parked message that has waited.
+pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
+    let moved = Outgoing {
+        // Only what the consumer's filter passes comes here, and that has a subject of this form.
+        subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
+        message_id: hop.message_id(delivery.sequence, 0),
+        headers: moved(&delivery.headers()),
+        payload: delivery.payload.clone(),
+    };
+    let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Parked };
+    match outbox::store(hop, source, &[moved]).await {
+        Ok(published) => {
+            if published == Published::Stored {
+                hop.moved.add(1);
+            }
+            delivery.acker.ack().await;
+        }
+        Err(error) => {
+            tracing::error!(stage = %hop.stage().name, %error, "an item that has waited cannot be moved; it stays");
+            delivery.acker.nak(hop.stage().retry.wait(u32::MAX)).await;
+        }
+    }
+}
+
+/// The headers of a message that has waited: what the server and the wait have added is left out.
+fn moved(headers: &Headers) -> Headers {
+    const SERVERS: &str = "nats-";
+    let is_servers = |name: &str| name.get(..SERVERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVERS));
+    let mut moved = Headers::new();
+    for (name, value) in headers.iter() {
+        if !is_servers(name) && !name.eq_ignore_ascii_case(header::DELAY) {
+            moved.push(name.to_owned(), value);
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_waited_does_not_wait_again_and_is_no_part_of_a_batch() {
+        let mut headers = Headers::new();
+        for name in ["Nats-Msg-Id", "Nats-Batch-Id", "pcluster-delay", "Pcluster-Attempt", "X-Customer"] {
+            headers.push(name, "1");
+        }
+        let names: Vec<String> = moved(&headers).iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names, ["Pcluster-Attempt", "X-Customer"]);
+    }
+}

@@ -1,0 +1,55 @@
+//! What all revisions of a node share.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::runtime::Handle;
+
+use crate::broker::Broker;
+use crate::broker::registry::Registry;
+use crate::engine::Engine;
+use crate::node::health::{Board, HopKey, HopStats};
+use crate::node::lines::Lines;
+use crate::node::logs::LogQueue;
+use crate::node::suspicion::roll_call::RollCall;
+use crate::subject::Count;
+
+/// Hops whose counts are sent side by side.
+const COUNTS: usize = 16;
+
+/// What serving a revision takes.
+pub(crate) struct Context {
+    pub(crate) broker: Broker,
+    pub(crate) lines: Lines,
+    pub(crate) registry: Registry,
+    pub(crate) engine: Engine,
+    pub(crate) node: String,
+    /// Which run of the node's program this is.
+    pub(crate) incarnation: String,
+    pub(crate) roll_call: Arc<RollCall>,
+    pub(crate) logs: LogQueue,
+    pub(crate) executor: Handle,
+    pub(crate) board: Arc<Board>,
+}
+
+impl Context {
+    pub(crate) async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopStats>)>) {
+        futures_util::stream::iter(all)
+            .for_each_concurrent(COUNTS, async |(key, stats)| self.send_counts(&key, &stats).await)
+            .await;
+    }
+
+    /// Tells the server what was counted, and keeps it to be told again if there is no answer.
+    pub(crate) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
+        let Some(more) = stats.more() else { return };
+        for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
+            if number > 0
+                && let Err(error) = self.broker.count(chain, *revision, stage, what, number, &more.id).await
+            {
+                tracing::debug!(%error, "counters were not sent");
+                return;
+            }
+        }
+        stats.known(&more);
+    }
+}

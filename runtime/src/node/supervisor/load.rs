@@ -1,0 +1,150 @@
+//! Making a revision ready to run: its plugins loaded, and for each hop the tasks, with their state where they have any.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ciborium::Value;
+use pcluster_abi as abi;
+use tokio::task::JoinSet;
+
+use crate::chain::record::Deployed;
+use crate::chain::{Chain, Plugin, Stage};
+use crate::engine::limits::Limits;
+use crate::engine::snapshot::SnapshotError;
+use crate::engine::static_context::StaticContext;
+use crate::engine::task::Task;
+use crate::name::Digest;
+use crate::node::backlog::Backlog;
+use crate::node::commit::window::Window;
+use crate::node::health::HopStats;
+use crate::node::health::conditions::Trouble;
+use crate::node::hop::{Hop, InlineStage};
+use crate::node::identity::Identity;
+use crate::node::limited::moved::Moved;
+use crate::node::limited::waits::Behind;
+use crate::node::logs::StageLog;
+use crate::node::supervisor::context::Context;
+use crate::node::suspicion::quarantine::Quarantine;
+use crate::node::work_key::WorkKey;
+use crate::node::worker::permits::ConcurrencyLimit;
+use crate::{engine, subject};
+
+pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
+    let mut plugins = BTreeMap::new();
+    for stage in &chain.stages {
+        let Plugin::Stored(digest) = &stage.plugin else {
+            return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+        };
+        if plugins.contains_key(digest) {
+            continue;
+        }
+        let bytes =
+            context.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let (engine, digest_of) = (context.engine.clone(), digest.clone());
+        let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
+    }
+    Ok(plugins)
+}
+
+pub(crate) async fn hop(
+    context: &Context,
+    deployed: &Deployed,
+    chain: &Arc<Chain>,
+    stages: Range<usize>,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+    (trouble, identity): (Arc<Trouble>, Arc<Identity>),
+) -> Result<Hop, String> {
+    let first = &chain.stages[stages.start];
+    let next = chain.stages.get(stages.end);
+    let target = match next {
+        Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
+        None => subject::results(&chain.name),
+    };
+    let mut inline = Vec::new();
+    for stage in &chain.stages[stages.start + 1..stages.end] {
+        let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
+        let task = task(context, deployed, chain, stage, plugins, &logs).await?;
+        inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
+    }
+    let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
+    Ok(Hop {
+        broker: context.broker.clone(),
+        line: context.lines.of(&chain.name),
+        chain: Arc::clone(chain),
+        revision: deployed.revision,
+        position: stages.start,
+        task: task(context, deployed, chain, first, plugins, &logs).await?,
+        inline,
+        target,
+        is_last: next.is_none(),
+        node: context.node.clone(),
+        logs,
+        stats: Arc::new(HopStats::default()),
+        backlog: Backlog::new(chain.queue.limit),
+        moved: Moved::new(first.max_in_flight),
+        behind: Behind::default(),
+        limit: Arc::new(ConcurrencyLimit::new(first.concurrency)),
+        window: Window::default(),
+        quarantine: Quarantine::default(),
+        trouble,
+        key: WorkKey::read(&context.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,
+        executor: context.executor.clone(),
+        incarnation: context.incarnation.clone(),
+        identity,
+        roll_call: Arc::clone(&context.roll_call),
+    })
+}
+
+async fn task(
+    context: &Context,
+    deployed: &Deployed,
+    chain: &Chain,
+    stage: &Stage,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+    logs: &Arc<StageLog>,
+) -> Result<Task, String> {
+    let plugin = match &stage.plugin {
+        Plugin::Stored(digest) => plugins.get(digest),
+        Plugin::File(_) => None,
+    };
+    let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
+    let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.max_item() };
+    let task = plugin.task(&stage.task, limits, static_context(deployed, stage), stage.reuse);
+    let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
+    let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
+    let log = Arc::clone(logs);
+    let log = Box::new(move |level, line| log.log("", level, line));
+    let (plugin, name, place, plain) =
+        (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
+    // It may take long, and is the guests' doing.
+    let mut making = JoinSet::new();
+    making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.executor);
+    let made = match making.join_next().await {
+        Some(Ok(made)) => made,
+        Some(Err(error)) => Err(SnapshotError::Unfit(error.to_string())),
+        None => Ok(None),
+    };
+    match made {
+        Ok(with_state) => Ok(with_state.unwrap_or(task)),
+        Err(error) => {
+            let (chain, stage) = (&deployed.chain, &stage.name);
+            tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");
+            Ok(task)
+        }
+    }
+}
+
+fn static_context(deployed: &Deployed, stage: &Stage) -> StaticContext {
+    let config = Value::serialized(&stage.config).unwrap_or(Value::Null);
+    let constant = vec![
+        (abi::context::CHAIN, Value::from(deployed.chain.as_str())),
+        (abi::context::VERSION, Value::from(deployed.version.as_str())),
+        (abi::context::REVISION, Value::from(deployed.revision.number())),
+        (abi::context::STAGE, Value::from(stage.name.as_str())),
+        (abi::context::CONFIG, config),
+    ];
+    StaticContext::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
+}

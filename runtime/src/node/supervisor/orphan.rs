@@ -1,0 +1,91 @@
+//! Messages that are acknowledged and still there.
+//!
+//! A server that is killed can lose the removal of a message and keep its acknowledgement: it writes the two to different
+//! files, and neither at once. The message is never handed out again, and the chain is never empty. nats-server (2.15.1)
+//! removes such messages when it starts, but only from streams of another kind than a work queue. So a node looks for them
+//! when it begins to serve a hop, and each time that the connection was lost.
+//!
+//! A node acknowledges a frame once all that it leaves behind is stored, and the server answers for a stored message only
+//! after it has written it. So nothing is lost with an orphan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::BrokerError;
+use crate::node::hop::Hop;
+use crate::subject;
+use crate::subject::Lane;
+
+/// How long to wait before looking again, while messages from before are not all acknowledged; doubled each time.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The longest wait between two looks: what waits for its back-off may not be acknowledged for hours.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Removes the orphans of a hop, for ever.
+pub async fn watch(hop: Arc<Hop>) {
+    let mut connected = hop.broker.connected();
+    loop {
+        let is_connected = *connected.borrow_and_update();
+        let looking = async {
+            if is_connected {
+                remove_all(&hop).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = looking => {}
+            changed = connected.changed() => if changed.is_err() { return std::future::pending().await },
+        }
+    }
+}
+
+/// Looks until all that was handed out by now is acknowledged, on each lane by itself.
+async fn remove_all(hop: &Hop) {
+    let lanes = Lane::served(hop.is_limited());
+    futures_util::future::join_all(lanes.iter().map(|&lane| remove_from(hop, lane))).await;
+}
+
+async fn remove_from(hop: &Hop, lane: Lane) {
+    let (mut limit, mut wait) = (None, AGAIN);
+    loop {
+        match remove(hop, lane, limit).await {
+            Ok(Next::Done) => return,
+            Ok(Next::Again(last)) => limit = Some(last),
+            Err(error) => tracing::debug!(%error, "orphans are not looked for yet"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
+    }
+}
+
+/// Whether to look again.
+enum Next {
+    Done,
+    /// For what was handed out up to this place, as it is not all acknowledged.
+    Again(u64),
+}
+
+/// Removes the messages of a lane that are acknowledged, up to a place; `None`: up to the last that was handed out.
+async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, BrokerError> {
+    let (chain, stage) = (&hop.chain.name, &hop.stage().name);
+    let stream = subject::work_stream(chain);
+    let progress = hop.broker.progress(chain, hop.revision, stage, lane).await?;
+    let limit = limit.unwrap_or(progress.delivered);
+    // A place that the stream has yet to reach is one that it has lost, and will give to another message. The server itself winds
+    // a consumer back that is ahead of its stream when it starts.
+    let last = progress.acknowledged.min(limit).min(hop.broker.last_place(&stream).await?);
+    let mut removed = 0_u64;
+    for filter in lane.filters(hop.is_limited(), chain, hop.revision, stage) {
+        let mut place = 0;
+        while let Some(next) = hop.broker.next_place(&stream, &filter, place).await?
+            && next <= last
+        {
+            removed += u64::from(hop.broker.remove_message(&stream, next).await?);
+            place = next;
+        }
+    }
+    if removed > 0 {
+        tracing::warn!(%chain, %stage, removed, "messages that were finished before the server was lost are removed");
+    }
+    Ok(if progress.acknowledged >= limit { Next::Done } else { Next::Again(limit) })
+}

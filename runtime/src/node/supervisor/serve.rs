@@ -1,0 +1,90 @@
+//! Serving a revision: making it ready, however long that takes, and keeping a worker on each of its hops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::chain::Chain;
+use crate::name::{ChainName, Revision};
+use crate::node::health::conditions::Trouble;
+use crate::node::hop::Hop;
+use crate::node::identity::Identity;
+use crate::node::phase::{Phase, left_run};
+use crate::node::supervisor::context::Context;
+use crate::node::supervisor::load;
+use crate::node::worker;
+
+/// How long to wait before trying again to make a revision ready; doubled each time.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// A problem is shown once this many tries have failed: right after a deploy the streams may be a moment away.
+const PATIENCE: u32 = 3;
+
+/// Serves a revision until the phase is over.
+pub(crate) async fn serve(
+    context: &Context,
+    chain: &ChainName,
+    revision: Revision,
+    phase: watch::Receiver<Phase>,
+    settle: &watch::Sender<bool>,
+) {
+    let mut waiting = phase.clone();
+    tokio::select! {
+        hops = ready(context, chain, revision, settle) => {
+            context.board.problem(chain.as_str(), Some(revision), None);
+            for hop in &hops {
+                for (stage, stats) in hop.counted() {
+                    context.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
+                }
+            }
+            tracing::info!(node = context.node, %chain, %revision, "served");
+            settle.send_replace(true);
+            let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), phase.clone()));
+            futures_util::future::join_all(workers).await;
+        }
+        () = left_run(&mut waiting) => {}
+    }
+}
+
+/// Makes a revision ready to run, however long it takes.
+async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
+    let mut wait = AGAIN;
+    for tries in 1.. {
+        let problem = match try_ready(context, chain, revision).await {
+            Ok(hops) => return hops,
+            Err(problem) => problem,
+        };
+        if tries >= PATIENCE {
+            if context.board.problem(chain.as_str(), Some(revision), Some(&problem)) {
+                tracing::error!(%chain, %revision, problem, "cannot be served; the other chains go on");
+            }
+            settle.send_replace(true);
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
+    }
+    Vec::new()
+}
+
+async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
+    let identity = Identity::now(&context.broker).await.map_err(|error| error.to_string())?;
+    let identity = Arc::new(identity);
+    context.broker.check_wire(chain).await.map_err(|error| error.to_string())?;
+    let deployed = context.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
+    let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
+    let checked = Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
+    let trouble = Arc::new(Trouble::new(Arc::clone(&context.board), chain.clone(), revision));
+    let plugins = load::load(context, &checked).await?;
+    context.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
+    let checked = Arc::new(checked);
+    let mut hops = Vec::new();
+    for stages in checked.hops() {
+        hops.push(
+            load::hop(context, &deployed, &checked, stages, &plugins, (Arc::clone(&trouble), Arc::clone(&identity)))
+                .await?,
+        );
+    }
+    Ok(hops)
+}

@@ -1,0 +1,152 @@
+//! What a node says it has in hand, so that others can tell where an item was whose node died.
+//!
+//! Whoever gets a message for the second time learns from the server that it was handed out before, but not to whom. So each
+//! node keeps a note of all that it has in hand of a lane: one message that it replaces whenever more has come, on its way to
+//! the server before any of it runs. The note of a node that has died stays as it was. Nothing but the record of an item's
+//! attempts depends on it, and so it is never waited for longer than a moment.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::broker::BrokerError;
+use crate::broker::queue::Delivery;
+use crate::node::frame::holders::{Holder, Holders};
+use crate::node::hop::Hop;
+use crate::subject;
+use crate::subject::{HOLDER_STREAM, Lane};
+
+/// How long frames that have come wait for the note to be on its way.
+const SEND: Duration = Duration::from_secs(2);
+/// How long to look for who had a frame.
+const LOOK: Duration = Duration::from_secs(2);
+/// How much the clocks of servers and nodes may differ.
+const CLOCKS: Duration = Duration::from_mins(1);
+
+/// A node's note, as JSON.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    /// Its name.
+    node: String,
+    /// Which run of its program.
+    #[serde(default)]
+    incarnation: Option<String>,
+    /// The places in the stream of what it has in hand, as in `7,41-57,60x2`: the last was handed out to it as the second time.
+    held: String,
+}
+
+/// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
+/// that was handed out to it several times is among them as often.
+pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
+    let incarnation = Some(hop.incarnation.clone());
+    let claim = Claim { node: hop.node.clone(), incarnation, held: write(held) };
+    let Ok(json) = serde_json::to_vec(&claim) else { return };
+    let subject = subject::holder_note(&hop.chain.name, hop.revision, &hop.stage().name, lane, &hop.incarnation);
+    if let Err(error) = hop.broker.send_unconfirmed(subject, json.into()).await {
+        tracing::debug!(%error, "what this node has in hand was not told");
+        return;
+    }
+    if hop.broker.is_connected() {
+        let _ = tokio::time::timeout(SEND, hop.broker.flush()).await;
+    }
+}
+
+/// Who had this frame in hand before.
+pub(crate) async fn holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Holders {
+    match tokio::time::timeout(LOOK, find_holders(hop, lane, delivery)).await {
+        Ok(Ok(holders)) => holders,
+        failed => {
+            tracing::debug!(?failed, "nobody says who had an item in hand before");
+            Holders::default()
+        }
+    }
+}
+
+async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Holders, BrokerError> {
+    let pattern = subject::holder_note(&hop.chain.name, hop.revision, &hop.stage().name, lane, "*");
+    let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
+    let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
+    let mut notes = hop.broker.scan(HOLDER_STREAM, pattern, Some(since)).await?;
+    let mut holders = Holders::default();
+    while let Some(kept) = notes.next().await? {
+        let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
+        let is_own = claim.incarnation.as_ref() == Some(&hop.incarnation);
+        for delivered in find(&claim.held, delivery.sequence) {
+            if delivered < delivery.delivered {
+                let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };
+                holders.by_delivery.insert(delivered, holder);
+            }
+            holders.is_complete |= is_own && delivered == delivery.delivered;
+        }
+    }
+    Ok(holders)
+}
+
+/// Writes what is in hand as runs.
+fn write(held: impl Iterator<Item = (u64, u64)>) -> String {
+    let mut text = String::new();
+    let mut end = |first: u64, last: u64, delivered: u64| {
+        let separator = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{separator}{first}");
+        if last > first {
+            let _ = write!(text, "-{last}");
+        }
+        if delivered > 1 {
+            let _ = write!(text, "x{delivered}");
+        }
+    };
+    let mut run: Option<(u64, u64, u64)> = None;
+    for (sequence, delivered) in held {
+        match &mut run {
+            Some((_, last, same)) if *last + 1 == sequence && *same == delivered => *last = sequence,
+            _ => {
+                if let Some((first, last, delivered)) = run.replace((sequence, sequence, delivered)) {
+                    end(first, last, delivered);
+                }
+            }
+        }
+    }
+    if let Some((first, last, delivered)) = run {
+        end(first, last, delivered);
+    }
+    text
+}
+
+/// As which times this place was handed out, if it is among what is in hand.
+fn find(held: &str, sequence: u64) -> impl Iterator<Item = u64> {
+    held.split(',').filter_map(move |run| {
+        let (places, delivered) = run.split_once('x').unwrap_or((run, "1"));
+        let (first, last) = places.split_once('-').unwrap_or((places, places));
+        let is_within = first.parse::<u64>().ok()? <= sequence && sequence <= last.parse().ok()?;
+        is_within.then(|| delivered.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_hand_can_be_found() {
+        let held = [(7, 1), (41, 1), (42, 1), (43, 1), (44, 2), (45, 2), (46, 1), (60, 1), (60, 12)];
+        let text = write(held.into_iter());
+        assert_eq!(text, "7,41-43,44-45x2,46,60,60x12");
+        for (sequence, delivered) in held {
+            assert!(find(&text, sequence).any(|found| found == delivered), "{sequence}");
+        }
+        assert_eq!(find(&text, 60).collect::<Vec<_>>(), [1, 12]);
+        for sequence in [0, 6, 8, 40, 47, 59, 61, u64::MAX] {
+            assert_eq!(find(&text, sequence).next(), None, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_in_what_cannot_be_read() {
+        assert_eq!(write(std::iter::empty()), "");
+        for text in ["", "x", "-", "7-x2", "7xx", "99999999999999999999", "a-b"] {
+            assert_eq!(find(text, 7).next(), None, "{text}");
+        }
+        assert_eq!(find("a,7", 7).next(), Some(1), "the rest is");
+    }
+}

@@ -1,0 +1,144 @@
+//! Which nodes answer: asked by those who hold an item that may be what another node died of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::broker::Broker;
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A node that does not hear itself cannot tell who is silent. After this long on a connection that stands, it is taken for one
+/// that may not ask.
+const DEAF: Duration = Duration::from_mins(1);
+/// The most silent incarnations that are remembered.
+const SILENT_MAX: usize = 10_000;
+
+/// Calls nodes, once for all frames that want to know at the same time.
+#[derive(Debug)]
+pub(crate) struct RollCall {
+    /// This node's incarnation.
+    own: String,
+    heard: Mutex<Heard>,
+}
+
+/// What came of the last call.
+#[derive(Debug, Default)]
+struct Heard {
+    began: Option<Instant>,
+    living: BTreeSet<String>,
+    /// Since when those are silent that were called.
+    silent: BTreeMap<String, Instant>,
+    /// Since when this node does not even hear itself.
+    deaf: Option<Instant>,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    /// Those that do.
+    pub(crate) living: BTreeSet<String>,
+    /// Since when the others are silent, the newest silence; `None` if all answer.
+    pub(crate) silent_since: Option<Instant>,
+}
+
+impl RollCall {
+    /// The calls of this incarnation.
+    pub(crate) fn new(own: String) -> Self {
+        Self { own, heard: Mutex::default() }
+    }
+
+    /// Calls these incarnations, unless they were called since this moment. `None`: nothing can be heard at the moment.
+    pub(crate) async fn call(&self, broker: &Broker, called: &BTreeSet<String>, since: Instant) -> Option<Roll> {
+        let mut heard = self.heard.lock().await;
+        let is_known = |name: &String| heard.living.contains(name) || heard.silent.contains_key(name);
+        if heard.began.is_none_or(|began| began < since) || !called.iter().all(is_known) {
+            let began = Instant::now();
+            let wanted = |answers: &BTreeSet<String>| answers.contains(&self.own) && called.is_subset(answers);
+            let answers = broker.incarnations(wanted, PATIENCE).await.unwrap_or_default();
+            heard.note(&self.own, answers, called, began, broker.is_connected());
+        }
+        heard.roll(called)
+    }
+}
+
+impl Heard {
+    fn note(
+        &mut self,
+        own: &str,
+        answers: BTreeSet<String>,
+        called: &BTreeSet<String>,
+        began: Instant,
+        is_connected: bool,
+    ) {
+        if answers.contains(own) {
+            self.deaf = None;
+        } else {
+            // Who was not heard may have been cut off together with this node.
+            let deaf = *self.deaf.get_or_insert(began);
+            if !is_connected {
+                self.deaf = None;
+            }
+            if !is_connected || began.saturating_duration_since(deaf) < DEAF {
+                *self = Self { deaf: self.deaf, ..Self::default() };
+                return;
+            }
+        }
+        self.silent.retain(|name, _| !answers.contains(name));
+        if self.silent.len() >= SILENT_MAX {
+            self.silent.clear();
+        }
+        for name in called.difference(&answers) {
+            self.silent.entry(name.clone()).or_insert(began);
+        }
+        (self.living, self.began) = (answers, Some(began));
+    }
+
+    fn roll(&self, called: &BTreeSet<String>) -> Option<Roll> {
+        self.began?;
+        let silent_since = called.iter().filter_map(|name| self.silent.get(name)).max().copied();
+        Some(Roll { living: self.living.clone(), silent_since })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn silence_begins_with_the_first_call_that_is_not_answered_and_ends_with_an_answer() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut heard = Heard::default();
+        let since = |heard: &Heard| heard.roll(&names(&["A"])).expect("heard").silent_since;
+        heard.note("me", names(&["me"]), &names(&["A"]), at(0), true);
+        heard.note("me", names(&["me"]), &names(&["A"]), at(5), true);
+        assert_eq!(since(&heard), Some(at(0)));
+        heard.note("me", names(&["me", "A"]), &names(&["A"]), at(9), true);
+        assert_eq!(since(&heard), None);
+        heard.note("me", names(&["me"]), &names(&["A"]), at(12), true);
+        assert_eq!(since(&heard), Some(at(12)));
+    }
+
+    #[test]
+    fn a_node_that_does_not_hear_itself_takes_nobody_for_silent_unless_it_may_not_ask() {
+        let start = Instant::now();
+        let mut heard = Heard::default();
+        heard.note("me", names(&["me"]), &names(&["A"]), start, true);
+        heard.note("me", names(&[]), &names(&["A"]), start + Duration::from_secs(30), true);
+        assert!(heard.roll(&names(&["A"])).is_none());
+        heard.note("me", names(&[]), &names(&["A"]), start + Duration::from_secs(89), true);
+        assert!(heard.roll(&names(&["A"])).is_none());
+        heard.note("me", names(&[]), &names(&["A"]), start + Duration::from_secs(91), true);
+        assert!(heard.roll(&names(&["A"])).is_some_and(|roll| roll.silent_since.is_some()));
+        // With the connection lost, it begins anew.
+        heard.note("me", names(&[]), &names(&["A"]), start + Duration::from_secs(92), false);
+        heard.note("me", names(&[]), &names(&["A"]), start + Duration::from_secs(93), true);
+        assert!(heard.roll(&names(&["A"])).is_none());
+    }
+}

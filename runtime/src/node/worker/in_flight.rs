@@ -1,0 +1,285 @@
+//! The tasks that handle the frames in hand. Each handles one frame after the other: the state of handling a frame is large
+//! (12 KiB in a debug build), and so it is made once and not for each frame.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::broker::queue::{Acker, Delivery};
+use crate::engine::budget::Exceeding;
+use crate::node::hop::Hop;
+use crate::node::memory::FrameMemory;
+use crate::node::phase::Phase;
+use crate::node::suspicion::holder_notes;
+use crate::node::tasks::panic_message;
+use crate::node::worker::permits;
+use crate::node::worker::permits::ConcurrencyLimit;
+use crate::node::{memory, pipeline};
+use crate::subject::Lane;
+
+/// The tasks that handle the frames of a lane.
+pub(crate) struct InFlight {
+    work: Work,
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+/// What handling a frame takes.
+#[derive(Clone)]
+struct Work {
+    hop: Arc<Hop>,
+    lane: Lane,
+    limit: Arc<ConcurrencyLimit>,
+    /// What the frames in hand are told of the phase.
+    told: watch::Receiver<Phase>,
+}
+
+/// A frame that has come, and what it is counted as.
+struct Frame {
+    delivery: Delivery,
+    memory: FrameMemory,
+    held: Held,
+}
+
+/// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
+struct Next {
+    frame: Frame,
+    way: UnboundedSender<Next>,
+}
+
+/// A frame in hand.
+struct InHand {
+    acker: Acker,
+    /// As which time it was handed out to this node.
+    delivered: u64,
+    /// As which times it was handed out to this node again.
+    again: Vec<u64>,
+}
+
+struct Shared {
+    /// The ways to the tasks that have no frame; `None`: they shall end.
+    idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
+    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
+    in_hand: Mutex<BTreeMap<u64, InHand>>,
+    busy: AtomicUsize,
+    done: Notify,
+}
+
+impl InFlight {
+    pub(crate) fn new(hop: Arc<Hop>, lane: Lane, limit: Arc<ConcurrencyLimit>, told: watch::Receiver<Phase>) -> Self {
+        let shared = Arc::new(Shared {
+            idle: Mutex::new(Some(Vec::new())),
+            in_hand: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            done: Notify::new(),
+        });
+        Self { work: Work { hop, lane, limit, told }, tasks: JoinSet::new(), shared }
+    }
+
+    /// Handles frames, and has said before that they are in hand. One that is in hand already does not run a second time beside
+    /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again. What
+    /// shall wait is given back at once, and nobody ever says that he had it in hand. `exceeding` is the first frame's.
+    pub(crate) async fn start(&mut self, mut deliveries: Vec<Delivery>, mut exceeding: Option<Exceeding>) {
+        let Work { hop, lane, .. } = &self.work;
+        if hop.is_limited() && *lane == Lane::Work {
+            for delivery in &deliveries {
+                hop.moved.came(Lane::of(delivery.subject()) != Some(Lane::Work), delivery.pending);
+            }
+        }
+        let (came, mut waiting) = (deliveries.len(), Vec::new());
+        {
+            let mut in_hand = lock(&self.shared.in_hand);
+            deliveries.retain(|delivery| {
+                let (acker, delivered) = (delivery.acker.clone(), delivery.delivered);
+                match in_hand.entry(delivery.sequence) {
+                    Entry::Occupied(mut held) => {
+                        held.get_mut().acker = acker;
+                        held.get_mut().again.push(delivered);
+                        false
+                    }
+                    Entry::Vacant(place) => {
+                        if let Some(left) = hop.behind.left_to_wait(delivery, *lane) {
+                            waiting.push((acker, left));
+                            return false;
+                        }
+                        place.insert(InHand { acker, delivered, again: Vec::new() });
+                        true
+                    }
+                }
+            });
+        }
+        let all_wait = waiting.len() == came;
+        for (acker, left) in waiting {
+            acker.nak(left).await;
+        }
+        if all_wait {
+            return;
+        }
+        let count = |delivery| self.count(delivery, exceeding.take());
+        let frames: Vec<Frame> = deliveries.into_iter().map(count).collect();
+        self.note_holders().await;
+        for frame in frames {
+            self.handle(frame);
+        }
+    }
+
+    /// Counts a frame that is in hand.
+    fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> Frame {
+        let Work { hop, lane, limit, .. } = &self.work;
+        let bytes = delivery.payload.len();
+        self.shared.busy.fetch_add(1, SeqCst);
+        let held = Held {
+            shared: Arc::clone(&self.shared),
+            limit: Arc::clone(limit),
+            sequence: delivery.sequence,
+            // What is only moved asks for no turn.
+            counted: (*lane != Lane::Parked).then(|| limit.hold(bytes)),
+        };
+        Frame { memory: memory::hold(hop.task.budget(), bytes, exceeding), held, delivery }
+    }
+
+    /// Says which frames are in hand.
+    async fn note_holders(&self) {
+        if self.work.lane == Lane::Parked {
+            // No item dies with its node there.
+            return;
+        }
+        let mut held = Vec::new();
+        for (sequence, frame) in lock(&self.shared.in_hand).iter() {
+            let times = std::iter::once(&frame.delivered).chain(&frame.again);
+            held.extend(times.map(|delivered| (*sequence, *delivered)));
+        }
+        holder_notes::note_holders(&self.work.hop, self.work.lane, held.into_iter()).await;
+    }
+
+    fn handle(&mut self, frame: Frame) {
+        // Only those that have panicked.
+        while self.tasks.try_join_next().is_some() {}
+        let shared = &self.shared;
+        let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
+        let frame = match idle {
+            Some(way) => match way.send(Next { frame, way: way.clone() }) {
+                Ok(()) => return,
+                // A task that has ended.
+                Err(unsent) => unsent.0.frame,
+            },
+            None => frame,
+        };
+        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), frame));
+    }
+
+    /// How many frames are in hand.
+    pub(crate) fn busy(&self) -> usize {
+        self.shared.busy.load(SeqCst)
+    }
+
+    /// Waits until a frame is handled.
+    pub(crate) async fn done(&self) {
+        self.shared.done.notified().await;
+    }
+
+    /// Tells the server that the frames in hand are worked on, and again which these are: it may have forgotten.
+    pub(crate) async fn tell_progress(&self) {
+        let in_hand = self.in_hand();
+        for acker in &in_hand {
+            acker.progress().await;
+        }
+        if !in_hand.is_empty() && self.work.lane != Lane::Parked {
+            self.note_holders().await;
+        }
+    }
+
+    /// No other frame is handled.
+    pub(crate) fn close(&self) {
+        lock(&self.shared.idle).take();
+    }
+
+    /// Waits until one of the tasks has ended, after [`Self::close`]. Tells whether there was one.
+    pub(crate) async fn ended(&mut self) -> bool {
+        self.tasks.join_next().await.is_some()
+    }
+
+    /// Waits for the frames in hand, but no longer than this, and gives back what is left.
+    pub(crate) async fn give_back(&mut self, patience: Duration) {
+        self.close();
+        let _ = tokio::time::timeout(patience, async { while self.ended().await {} }).await;
+        let in_hand = self.in_hand();
+        self.tasks.shutdown().await;
+        if !in_hand.is_empty() {
+            // Whoever gets them next shall not take this node for dead.
+            holder_notes::note_holders(&self.work.hop, self.work.lane, std::iter::empty()).await;
+        }
+        for acker in in_hand {
+            acker.nak(Duration::ZERO).await;
+        }
+    }
+
+    fn in_hand(&self) -> Vec<Acker> {
+        lock(&self.shared.in_hand).values().map(|held| held.acker.clone()).collect()
+    }
+}
+
+/// Handles a frame, and then those that are sent here, until no other shall be handled.
+async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
+    let Work { hop, lane, limit, told } = work;
+    let (mut way, mut frames) = unbounded_channel::<Next>();
+    loop {
+        let Frame { delivery, memory, held } = frame;
+        let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, &limit, told.clone()));
+        let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
+        if let Err(message) = panicked {
+            Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
+        }
+        // The frame too: what it was read into is not counted any more.
+        drop((held, memory, delivery));
+        match lock(&shared.idle).as_mut() {
+            Some(idle) => idle.push(way),
+            None => return,
+        }
+        match frames.recv().await {
+            Some(next) => (frame, way) = (next.frame, next.way),
+            None => return,
+        }
+    }
+}
+
+/// Sees to it that a frame on which this node's own code has panicked does not come again and again.
+async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
+    let message = format!("the node itself panicked: {panic}");
+    tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
+    let failed = AssertUnwindSafe(pipeline::handle_panic(hop, delivery, lane, &message));
+    if !failed.catch_unwind().await.unwrap_or(false) {
+        let _ = AssertUnwindSafe(pipeline::dead_letter_as_it_came(hop, delivery, &message)).catch_unwind().await;
+    }
+}
+
+/// Keeps a frame among those in hand until it is dropped.
+struct Held {
+    shared: Arc<Shared>,
+    limit: Arc<ConcurrencyLimit>,
+    sequence: u64,
+    counted: Option<permits::Held>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.counted.take());
+        lock(&self.shared.in_hand).remove(&self.sequence);
+        self.shared.busy.fetch_sub(1, SeqCst);
+        self.shared.done.notify_one();
+        // The other lanes have the same turns.
+        self.limit.notify();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

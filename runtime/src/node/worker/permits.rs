@@ -1,0 +1,397 @@
+//! How much of a hop runs at once on this node, and how much more the node should hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
+use crate::subject::Lane;
+
+/// How long a node that has just cut a frame of unknown items into pieces waits for one of these before it cuts another.
+const FIND_OUT: Duration = Duration::from_millis(500);
+
+/// Lets as many items of a hop run at once as its stage allows, and knows how long they take.
+pub struct ConcurrencyLimit {
+    permits: Arc<Semaphore>,
+    concurrency: u64,
+    processors: u64,
+    /// Frames in hand.
+    held: Arc<AtomicU64>,
+    /// Those of them that ask for no turn, as it may be that none of them shall ever run.
+    aside: AtomicU64,
+    /// Those of them that have a turn.
+    running: Arc<AtomicU64>,
+    /// Time that an item runs, in nanoseconds.
+    time: Average,
+    /// Items of a frame.
+    items: Average,
+    /// Bytes of a frame.
+    bytes: Average,
+    /// When an item last ended, in nanoseconds since `opened`.
+    ended: AtomicU64,
+    /// When a frame last began while no other ran.
+    began: AtomicU64,
+    /// When a frame of unknown items was last cut into pieces; 0: never.
+    cut: AtomicU64,
+    /// How long items have run that have ended, in nanoseconds, less what was cut on that evidence.
+    spent: AtomicU64,
+    opened: Instant,
+    parking: [Parking; Lane::ALL.len()],
+}
+
+/// Whether a lane waits for room, and how to tell it that there may be some.
+#[derive(Default)]
+struct Parking {
+    waits: AtomicBool,
+    fed: Notify,
+}
+
+/// Leave to run items one after the other, until it is dropped.
+pub struct Permit {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// Counts frames, if it is a frame's own.
+    frames: Option<Arc<AtomicU64>>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(frames) = &self.frames {
+            frames.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// Counts a frame as being in hand until it is dropped.
+pub struct Held(Arc<AtomicU64>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a frame in hand as asking for no turn until it is dropped.
+pub struct Aside<'a>(&'a AtomicU64);
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A moving average; 0 at the start.
+#[derive(Default)]
+struct Average(AtomicU64);
+
+impl Average {
+    /// It is kept in parts of a whole, so that small values are not rounded away.
+    const PARTS: u64 = 64;
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed).div_ceil(Self::PARTS)
+    }
+
+    fn add(&self, value: u64) {
+        /// The newest value counts for one part in this many.
+        const WEIGHT: u64 = 16;
+        let (before, value) = (self.0.load(Relaxed), value.saturating_mul(Self::PARTS));
+        let after = if before == 0 { value } else { before - before / WEIGHT + value / WEIGHT };
+        self.0.store(after, Relaxed);
+    }
+}
+
+impl ConcurrencyLimit {
+    /// ConcurrencyLimit for a stage of this concurrency.
+    #[must_use]
+    pub fn new(concurrency: u32) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(concurrency as usize)),
+            concurrency: concurrency.into(),
+            processors: std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64),
+            held: Arc::default(),
+            aside: AtomicU64::new(0),
+            running: Arc::default(),
+            time: Average::default(),
+            items: Average::default(),
+            bytes: Average::default(),
+            ended: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+            opened: Instant::now(),
+            parking: Default::default(),
+        }
+    }
+
+    /// A lane finds no room. It looks again after this, as there may be some by now.
+    pub fn park(&self, lane: Lane) {
+        self.parking[lane as usize].waits.store(true, SeqCst);
+        // Either this lane sees the room, or whoever makes it sees that it waits.
+        fence(SeqCst);
+    }
+
+    /// Waits until there may be room for a lane that has found none.
+    pub async fn notified(&self, lane: Lane) {
+        self.parking[lane as usize].fed.notified().await;
+    }
+
+    /// A frame is no longer in hand, or no longer asks for a turn, so there may be room.
+    pub fn notify(&self) {
+        fence(SeqCst);
+        for parking in &self.parking {
+            if parking.waits.load(SeqCst) && parking.waits.swap(false, SeqCst) {
+                parking.fed.notify_one();
+            }
+        }
+    }
+
+    /// Items that may run at once.
+    #[must_use]
+    pub fn concurrency(&self) -> u64 {
+        self.concurrency
+    }
+
+    /// Counts a frame that was handed out.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Held {
+        self.bytes.add(bytes as u64);
+        self.held.fetch_add(1, Relaxed);
+        Held(Arc::clone(&self.held))
+    }
+
+    /// Counts a frame in hand as one that keeps no turn from others: for as long as nobody knows whether it shall run.
+    pub fn set_aside(&self) -> Aside<'_> {
+        self.aside.fetch_add(1, Relaxed);
+        self.notify();
+        Aside(&self.aside)
+    }
+
+    /// How many bytes a frame has, as far as is known.
+    #[must_use]
+    pub fn frame_bytes(&self) -> Option<u64> {
+        Some(self.bytes.get()).filter(|bytes| *bytes > 0)
+    }
+
+    /// Whether no frame is in hand.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.load(Relaxed) == 0
+    }
+
+    /// Waits for leave to run.
+    pub async fn take(&self) -> Permit {
+        Permit { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }
+    }
+
+    /// Waits for leave to run a frame of so many items that is in hand.
+    pub async fn take_frame(&self, items: usize) -> Permit {
+        let mut permit = self.take().await;
+        self.items.add(items as u64);
+        if self.running.fetch_add(1, Relaxed) == 0 {
+            self.began.store(self.now(), Relaxed);
+        }
+        permit.frames = Some(Arc::clone(&self.running));
+        permit
+    }
+
+    /// An item has run from then until now.
+    pub fn ran(&self, began: Instant, now: Instant) {
+        let time = nanos(now.saturating_duration_since(began));
+        self.time.add(time);
+        // No more counts at once: a slow moment that looks like heavy items is good for few cuts.
+        let (spent, most) = (self.spent.load(Relaxed), nanos(SHARE_AFTER) * PIECES as u64);
+        if spent < most {
+            // What two add at once may count once.
+            self.spent.store(spent.saturating_add(time).min(most), Relaxed);
+        }
+        self.ended.store(nanos(now.saturating_duration_since(self.opened)), Relaxed);
+    }
+
+    /// How long an item takes, as far as is known.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        match self.time.get() {
+            0 => None,
+            time => Some(Duration::from_nanos(time)),
+        }
+    }
+
+    /// How long so many items take, one after the other, as far as is known. `None` too if what runs now takes much longer than
+    /// what ran before.
+    #[must_use]
+    pub fn expected(&self, items: usize) -> Option<Duration> {
+        let time = self.time()?;
+        let since = nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed));
+        let is_stuck = since > nanos(AHEAD) && self.running.load(Relaxed) > 1;
+        if is_stuck { None } else { Some(time * u32::try_from(items).unwrap_or(u32::MAX)) }
+    }
+
+    /// How long an item takes, or at least takes, as far as is known: good enough to fill turns that are free, and no evidence to
+    /// cut a frame by, as nothing ends either where the machine is busy.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Duration> {
+        let known = self.time();
+        if self.running.load(Relaxed) == 0 || known.is_some() && self.permits.available_permits() > 0 {
+            return known;
+        }
+        // Nothing has ended, or all turns are taken by what takes longer than what ran before.
+        let since = self.now().saturating_sub(self.ended.load(Relaxed).max(self.began.load(Relaxed)));
+        let least = Some(Duration::from_nanos(since)).filter(|since| *since >= KNOWN_AFTER);
+        known.max(least)
+    }
+
+    /// How many of a frame's items should go together. `is_whole`: it is as it came along the chain.
+    pub(crate) fn share(&self, items: usize, is_whole: bool) -> Shared {
+        let evidence = Evidence {
+            concurrency: self.concurrency,
+            time: self.time(),
+            paid: self.spent.load(Relaxed) / nanos(SHARE_AFTER),
+            may_guess: is_whole && !self.has_guessed(),
+        };
+        share(items, &evidence)
+    }
+
+    /// A frame was cut into so many pieces, on evidence of what has run.
+    pub(crate) fn cut_known(&self, pieces: usize) {
+        let more = (pieces as u64).saturating_sub(1).saturating_mul(nanos(SHARE_AFTER));
+        if more > 0 {
+            self.spent.store(self.spent.load(Relaxed).saturating_sub(more), Relaxed);
+        }
+    }
+
+    /// A frame was cut into pieces though nobody knows how long its items take: one of these will tell.
+    pub fn cut_unknown(&self) {
+        self.cut.store(self.now().max(1), Relaxed);
+    }
+
+    /// Whether a frame of unknown items was cut just now.
+    fn has_guessed(&self) -> bool {
+        let cut = self.cut.load(Relaxed);
+        cut > 0 && self.now().saturating_sub(cut) < nanos(FIND_OUT)
+    }
+
+    /// How many more frames the node should hold.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let pace = self.pace();
+        if pace.time.is_none() && self.has_guessed() {
+            return 0;
+        }
+        pace.room()
+    }
+
+    /// The same for frames that are shared already, and small.
+    #[must_use]
+    pub fn room_for_shared(&self) -> u64 {
+        self.pace().room_for_shared()
+    }
+
+    /// The most frames that it would hold now without a turn.
+    #[must_use]
+    pub fn reach(&self) -> u64 {
+        self.room() + self.idle()
+    }
+
+    /// Frames in hand, but for those that are set aside.
+    fn wanting(&self) -> u64 {
+        self.held.load(Relaxed).saturating_sub(self.aside.load(Relaxed))
+    }
+
+    /// Frames in hand that wait for their turn, or for what they leave behind to be stored.
+    fn idle(&self) -> u64 {
+        self.wanting().saturating_sub(self.running.load(Relaxed))
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            concurrency: self.concurrency,
+            processors: self.processors,
+            free: self.permits.available_permits() as u64,
+            held: self.wanting(),
+            idle: self.idle(),
+            time: self.estimate(),
+            items: self.items.get(),
+            bytes: self.bytes.get(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.opened.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_leaves_its_turn_is_in_hand_until_it_is_stored() {
+        let limit = ConcurrencyLimit::new(8);
+        limit.ran(limit.opened, limit.opened + Duration::from_secs(1));
+        assert_eq!(limit.room(), 8);
+        let held = limit.hold(100);
+        let permit = limit.take_frame(4).await;
+        assert_eq!(limit.room(), 2, "seven free turns are filled by two frames of four");
+        drop(permit);
+        assert_eq!(limit.room(), 1, "what the frame leaves behind is not stored yet");
+        drop(held);
+        assert_eq!(limit.room(), 2);
+    }
+
+    #[test]
+    fn what_may_never_run_is_in_hand_and_keeps_no_turn_from_others() {
+        let limit = ConcurrencyLimit::new(2);
+        limit.park(Lane::Work);
+        let held = limit.hold(1);
+        assert_eq!(limit.room(), 0, "one frame tells how long items take");
+        let aside = limit.set_aside();
+        assert!(!limit.parking[Lane::Work as usize].waits.load(SeqCst), "the lane that waits for room is told");
+        assert_eq!((limit.room(), limit.is_empty()), (1, false));
+        drop(aside);
+        assert_eq!(limit.room(), 0, "now it runs");
+        drop(held);
+        assert_eq!((limit.room(), limit.is_empty()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn what_runs_long_without_an_end_is_known_to_take_long() {
+        let limit = ConcurrencyLimit::new(2);
+        assert_eq!((limit.estimate(), limit.room()), (None, 1));
+        limit.cut_unknown();
+        assert_eq!(limit.room(), 0, "a piece will tell");
+        let (_held, _turn) = (limit.hold(1), limit.take_frame(1).await);
+        std::thread::sleep(KNOWN_AFTER);
+        assert!(limit.estimate() >= Some(KNOWN_AFTER));
+        assert_eq!(limit.room(), 1, "the other turn can be filled");
+    }
+
+    #[tokio::test]
+    async fn what_runs_without_an_end_cuts_nothing_and_what_has_ended_pays_for_cuts() {
+        let limit = ConcurrencyLimit::new(1);
+        assert_eq!(limit.share(900, true).piece, 15, "a guess");
+        limit.cut_unknown();
+        assert_eq!(limit.share(900, true).piece, 900, "and no other right after it");
+        let (_held, _turn) = (limit.hold(1), limit.take_frame(1).await);
+        std::thread::sleep(KNOWN_AFTER);
+        assert!(limit.estimate().is_some());
+        assert_eq!(limit.share(900, false).piece, 900, "a starved node knows nothing of its items");
+        limit.ran(limit.opened, limit.opened + 3 * SHARE_AFTER);
+        assert_eq!(limit.share(900, false).piece, 225, "three messages more");
+        limit.cut_known(4);
+        assert_eq!(limit.share(900, false).piece, 900);
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_found_no_room_is_told_when_there_may_be_some() {
+        let limit = ConcurrencyLimit::new(1);
+        limit.notify();
+        limit.park(Lane::Retry);
+        limit.notify();
+        limit.notify();
+        limit.notified(Lane::Retry).await;
+        let again = tokio::time::timeout(Duration::from_millis(1), limit.notified(Lane::Retry)).await;
+        assert!(again.is_err(), "it is told once each time that it waits");
+    }
+}

@@ -1,0 +1,284 @@
+//! Messages of foreign clients that no connection of this node can bring, because the client library cannot read them: each
+//! becomes a dead letter.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::broker::BrokerError;
+use crate::broker::held::HeldSince;
+use crate::broker::unread::{Look, Reach, Unread};
+use crate::engine::failure::{Failure, FailureKind};
+use crate::frame::header;
+use crate::node::commit::outbox;
+use crate::node::commit::source::Source;
+use crate::node::frame::dead_letter;
+use crate::node::frame::dead_letter::DeadLetter;
+use crate::node::frame::inbound::frame_id_of;
+use crate::node::hop::Hop;
+use crate::subject;
+use crate::subject::Lane;
+
+/// The longest that messages which were handed out are looked at in one go. Thousands may be in hand or wait for their back-off.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+/// How many messages are looked at of those that the server is about to hand out: between a look and the request for a message,
+/// other nodes may take some.
+const AHEAD: usize = 64;
+/// How many of those that were handed out are looked at before each request. Most are in the hands of other nodes, which look for
+/// themselves; but a node may be gone, and what it could not read comes again.
+const HANDED_OUT: usize = 16;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing that cannot be read.
+    Sound,
+    /// A message that cannot be read; it is a dead letter now.
+    Unread,
+}
+
+/// Which messages of a lane are known to be readable.
+///
+/// Where several nodes serve a hop, what the server hands out next is not what comes behind the last message that this node has
+/// seen: others have taken what is between, and may have to give it back. So there are two stretches without a message that
+/// cannot be read: one from the start, and one where the server is.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Of which consumer, and after how many losses of the connection: behind another one, places may mean something else.
+    consumer: (String, u64),
+    handed_out: u64,
+    /// All up to this place.
+    low: u64,
+    /// All behind this place, up to the last of the `ahead`.
+    from: u64,
+    /// The places of the messages in this stretch which are not handed out.
+    ahead: VecDeque<u64>,
+    to: u64,
+}
+
+impl Known {
+    /// Takes note of how far the consumer is.
+    fn meet(&mut self, reach: &Reach, losses: u64) {
+        // A server that was restored from a copy is behind where it was.
+        if (reach.created.as_str(), losses) != (self.consumer.0.as_str(), self.consumer.1)
+            || reach.handed_out < self.handed_out
+        {
+            *self = Self { consumer: (reach.created.clone(), losses), ..Self::default() };
+        }
+        self.handed_out = reach.handed_out;
+        self.low = self.low.max(reach.acknowledged);
+        self.join();
+        while self.ahead.front().is_some_and(|place| *place <= self.handed_out) {
+            self.ahead.pop_front();
+        }
+    }
+
+    /// The place behind which there may be a message that was handed out and not looked at.
+    fn behind(&self) -> Option<u64> {
+        (self.low < self.handed_out).then_some(self.low)
+    }
+
+    /// The place behind which what the server hands out next was not looked at.
+    fn next(&self) -> u64 {
+        match self.handed_out {
+            place if place <= self.low => self.low,
+            place if (self.from..=self.to).contains(&place) => self.to,
+            place => place,
+        }
+    }
+
+    /// Takes note that all behind one place can be read, up to another one.
+    fn saw(&mut self, behind: u64, place: u64) {
+        if behind <= self.low {
+            self.low = self.low.max(place);
+        } else {
+            if !(self.from..=self.to).contains(&behind) {
+                (self.from, self.to) = (behind, behind);
+                self.ahead.clear();
+            }
+            self.to = self.to.max(place);
+        }
+        self.join();
+    }
+
+    /// Takes note of a message that can be read, the first behind a place.
+    fn read(&mut self, behind: u64, place: u64) {
+        self.saw(behind, place);
+        if place > self.handed_out && self.ahead.back().is_none_or(|last| *last < place) {
+            self.ahead.push_back(place);
+        }
+    }
+
+    fn join(&mut self) {
+        if self.low >= self.from {
+            self.low = self.low.max(self.to);
+            (self.from, self.to) = (self.low, self.low);
+        }
+    }
+}
+
+/// Looks at what was handed out of a lane when the line broke, and buries what cannot be read. Waits until the server is
+/// there.
+pub(crate) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
+    hop.broker.stands().await;
+    // Behind another connection there may be another stream.
+    hop.key.renew(&hop.broker, &hop.chain.name).await?;
+    look_how_far(hop, lane, known).await?;
+    let (begun, mut found) = (Instant::now(), Found::Sound);
+    while let Some(behind) = known.behind()
+        && begun.elapsed() < LOOK_MAX
+    {
+        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
+            found = Found::Unread;
+        }
+    }
+    Ok(found)
+}
+
+/// Looks at what the server hands out next of a lane, as far as that can be told, and buries what cannot be read. If this
+/// fails or is dropped, the same is looked at again.
+pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
+    let mut found = Found::Sound;
+    look_how_far(hop, lane, known).await?;
+    for _ in 0..HANDED_OUT {
+        let Some(behind) = known.behind() else { break };
+        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
+            found = Found::Unread;
+        }
+    }
+    while known.ahead.len() < AHEAD {
+        match look_behind(hop, lane, known.next(), known).await? {
+            None => break,
+            Some(Found::Unread) => found = Found::Unread,
+            Some(Found::Sound) => {}
+        }
+    }
+    Ok(found)
+}
+
+async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
+    let losses = hop.broker.losses();
+    let stream = subject::work_stream(&hop.chain.name);
+    let reach = hop.broker.reach(&stream, &lane.consumer(hop.revision, &hop.stage().name)).await?;
+    known.meet(&reach, losses);
+    Ok(())
+}
+
+/// Looks at the next message of a lane behind a place, and buries it if it cannot be read. `None`: there is none.
+async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
+    let stream = subject::work_stream(&hop.chain.name);
+    let patterns = lane.filters(hop.is_limited(), &hop.chain.name, hop.revision, &hop.stage().name);
+    match hop.broker.look(&stream, &patterns, behind).await? {
+        Look::Nothing => {
+            // What is stored from now on comes behind what was handed out.
+            known.saw(behind, known.handed_out.max(behind));
+            Ok(None)
+        }
+        Look::Readable(place) => {
+            known.read(behind, place);
+            Ok(Some(Found::Sound))
+        }
+        Look::Unread(unread) => {
+            let place = unread.sequence;
+            bury_unread(hop, *unread, &stream).await?;
+            // The message itself is gone.
+            known.saw(behind, place - 1);
+            Ok(Some(Found::Unread))
+        }
+    }
+}
+
+/// Stores the letter first: its key lets the server drop what another node stores, or this one after it was killed.
+async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
+    let Unread { sequence, stored_millis, fault, headers: all, payload } = unread;
+    let failure = Failure::fatal(FailureKind::Undecodable, fault);
+    let id = all.get(header::ID).or_else(|| all.get_exact(header::MESSAGE_ID));
+    let mut headers = all.inherited();
+    headers.push(header::ID, frame_id_of(id, stored_millis, sequence, hop.position == 0).as_str());
+    if let Some(text) = all.get(header::CONTENT_TYPE) {
+        headers.push(header::CONTENT_TYPE, text);
+    }
+    let letter = dead_letter::letter(
+        hop,
+        DeadLetter {
+            message_id: hop.message_id(sequence, 0),
+            headers,
+            payload,
+            attempt: 1,
+            history: &[],
+            failure: &failure,
+        },
+    );
+    let (chain, stage, reason) = (&hop.chain.name, &hop.stage().name, &failure.reason);
+    let held = HeldSince::new(Instant::now());
+    if let Err(error) = outbox::store(hop, Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
+        tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
+        return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
+    }
+    if hop.broker.remove_message(stream, sequence).await? {
+        hop.count_failed(1);
+        tracing::debug!(%chain, %stage, sequence, reason, "a message that no node can take is a dead letter");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(created: &str, acknowledged: u64, handed_out: u64) -> Reach {
+        Reach { created: created.to_owned(), acknowledged, handed_out }
+    }
+
+    /// Where to look next: at what was handed out, and at what comes.
+    fn places(known: &Known) -> (Option<u64>, u64) {
+        (known.behind(), known.next())
+    }
+
+    #[test]
+    fn what_was_handed_out_and_what_comes_next_are_looked_at_by_themselves() {
+        let mut known = Known::default();
+        known.meet(&reach("a", 2, 9), 0);
+        assert_eq!(places(&known), (Some(2), 9));
+        // What comes: 10 and 14.
+        known.read(9, 10);
+        known.read(10, 14);
+        assert_eq!((places(&known), known.ahead.len()), ((Some(2), 14), 2));
+        // Another node has taken them and more meanwhile.
+        known.meet(&reach("a", 3, 10), 0);
+        assert_eq!((places(&known), known.ahead.len()), ((Some(3), 14), 1));
+        known.meet(&reach("a", 3, 20), 0);
+        assert_eq!((places(&known), known.ahead.len()), ((Some(3), 20), 0));
+        known.read(20, 21);
+        // The stretches meet.
+        known.read(3, 12);
+        known.saw(12, 20);
+        assert_eq!((places(&known), known.ahead.len()), ((None, 21), 1));
+        known.meet(&reach("a", 3, 21), 0);
+        assert_eq!(places(&known), (None, 21));
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_not_looked_at_and_what_was_looked_at_is_not_twice() {
+        let mut known = Known::default();
+        known.meet(&reach("a", 0, 5), 0);
+        known.read(0, 3);
+        assert_eq!(places(&known), (Some(3), 5));
+        known.read(3, 8);
+        assert_eq!((places(&known), known.ahead.len()), ((None, 8), 1));
+        known.meet(&reach("a", 30, 40), 0);
+        assert_eq!((places(&known), known.ahead.len()), ((Some(30), 40), 0));
+    }
+
+    #[test]
+    fn nothing_is_known_of_another_stream() {
+        // The consumer is another one, the connection was lost, the server is behind where it was.
+        for (created, losses, handed_out) in [("b", 0, 9), ("a", 1, 9), ("a", 0, 1)] {
+            let mut known = Known::default();
+            known.meet(&reach("a", 5, 6), 0);
+            known.read(6, 7);
+            assert_eq!(places(&known), (Some(5), 7));
+            known.meet(&reach(created, 0, handed_out), losses);
+            assert_eq!((places(&known), known.ahead.len()), ((Some(0), handed_out), 0), "{created}");
+        }
+    }
+}
