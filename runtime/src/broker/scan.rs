@@ -257,7 +257,7 @@ impl Scan {
             }
             match self.fetch().await {
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
-                    tokio::time::sleep(AGAIN_EARLY).await
+                    tokio::time::sleep(AGAIN_EARLY).await;
                 }
                 fetched => fetched?,
             }

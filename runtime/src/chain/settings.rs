@@ -40,7 +40,7 @@ pub struct KeptSettings {
     pub replicas: u32,
 }
 
-/// When a deploy was met that wants narrower settings than a stream has. StreamMessage in the stream's metadata.
+/// When a deploy was met that wants narrower settings than a stream has. Kept in the stream's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The place of the message that was stored last.

@@ -62,7 +62,7 @@ pub(super) struct Instance {
     handled: u32,
     /// Whether the guest has always come to an end of its own.
     is_sound: bool,
-    /// FrameOutputs up after the store.
+    /// Dropped after the store.
     _slot: OwnedSemaphorePermit,
 }
 

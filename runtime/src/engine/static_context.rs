@@ -18,7 +18,7 @@ pub struct StaticContext {
 }
 
 impl StaticContext {
-    /// StaticContext with these context entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
+    /// Creates a context with these constant entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
     #[must_use]
     pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
         let (mut bytes, mut entries) = (BytesMut::new(), 0);

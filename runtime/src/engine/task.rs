@@ -23,7 +23,7 @@ use super::streaming::StreamingPermit;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
 
-/// A task of a loaded plugin with its limits and static_context. Cheap to clone.
+/// A task of a loaded plugin with its limits and static context. Cheap to clone.
 #[derive(Clone)]
 pub struct Task {
     pub(super) engine: Engine,

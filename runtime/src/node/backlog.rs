@@ -1,4 +1,4 @@
-//! RequeueTerms-pressure for what a hop's nodes put back.
+//! Back-pressure on what the nodes of a hop requeue.
 //!
 //! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
 //! or nothing would go on. So the nodes themselves take nothing new while four times as much was put back as the queue may hold.

@@ -12,7 +12,7 @@ pub enum Point {
     /// A frame has come.
     Received,
     /// Its items have run, nothing is stored.
-    Execution,
+    Executed,
     /// Results are stored, what is to be tried again is not. Only in the last hop, where the two are in different streams.
     Claimed,
     /// Everything is stored, the frame is not acknowledged.
@@ -27,7 +27,7 @@ impl Point {
     const ALL: [(&'static str, Self); 7] = [
         ("waits", Self::Waits),
         ("received", Self::Received),
-        ("ran", Self::Execution),
+        ("ran", Self::Executed),
         ("claimed", Self::Claimed),
         ("stored", Self::Stored),
         ("acknowledged", Self::Acknowledged),

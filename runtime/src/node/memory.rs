@@ -191,7 +191,7 @@ impl Asked {
 
 /// What is counted for a frame in hand, until it is done.
 pub(crate) struct FrameMemory {
-    /// FrameOutputs back before the rest, which tells those who wait.
+    /// Released before the rest, which notifies the waiting lanes.
     _exceeding: Option<Exceeding>,
     _counted: Reservation,
 }

@@ -165,7 +165,7 @@ async fn handle_frame(
     };
     let ran = executor::run(hop, inbound, limit, permit, phase).await;
     drop(quarantined);
-    inbound.reach(Point::Execution);
+    inbound.reach(Point::Executed);
     tokio::select! {
         biased;
         finished = finish(hop, inbound, ran) => finished,

@@ -42,7 +42,7 @@ pub(crate) struct Pace {
     pub(crate) concurrency: u64,
     /// The machine's.
     pub(crate) processors: u64,
-    /// ConcurrencyLimit that nobody has.
+    /// Permits that are free.
     pub(crate) free: u64,
     /// Frames in hand that want a turn, or have one.
     pub(crate) held: u64,

@@ -103,7 +103,7 @@ impl Average {
 }
 
 impl ConcurrencyLimit {
-    /// ConcurrencyLimit for a stage of this concurrency.
+    /// Creates the limit of a stage with this concurrency.
     #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self {
