@@ -2,7 +2,8 @@
 //!
 //! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
 //! [`mod@block`] reads its headers, [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`]
-//! names them, [`json`] shows them to people. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
+//! names them, [`json`] shows them to people. [`outgoing`] is a message on
+//! its way. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
 
 pub mod block;
 pub mod cbor;
@@ -10,6 +11,7 @@ pub mod disguise;
 pub mod format;
 pub mod id;
 pub mod json;
+pub mod outgoing;
 pub mod text;
 
 use std::borrow::Cow;

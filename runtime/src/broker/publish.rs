@@ -7,35 +7,10 @@ use serde::Deserialize;
 
 use super::error::{MORE_ROOM, code};
 use super::{Broker, BrokerError, to_header_map};
-use crate::frame::Headers;
-
-/// The most messages that the server takes in one atomic batch.
-pub const BATCH_MAX: usize = 1_000;
-
-/// Room that an item leaves in its message for the headers that it has on its way.
-pub const HEADER_ROOM: usize = 8 << 10;
-
-/// The most bytes of headers that a stream takes: the server keeps their length in two bytes.
-const HEADERS_MAX: usize = (64 << 10) - 1;
-
-/// The most that the headers take by which a message belongs to a batch.
-const BATCH_HEADERS: usize = 128;
+use crate::frame::outgoing::{BATCH_MAX, HEADERS_MAX, MessageLimits, Outgoing, header_size};
 
 /// What the server knows as no rollup, and so never stores.
 const NO_ROLLUP: &str = "none";
-
-/// A message on its way to a stream.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Where to.
-    pub subject: String,
-    /// The idempotency key.
-    pub message_id: String,
-    /// All other headers.
-    pub headers: Headers,
-    /// The payload.
-    pub payload: Bytes,
-}
 
 /// What became of a message that the server has answered for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,23 +80,10 @@ struct AnswerError {
 }
 
 impl Broker {
-    /// The most bytes that an item may have, so that it can be carried on to its end, results and dead letters included.
+    /// Returns what the server takes in one message.
     #[must_use]
-    pub fn max_item(&self) -> usize {
-        self.max_payload().saturating_sub(HEADER_ROOM)
-    }
-
-    /// Whether a message is small enough for the server.
-    #[must_use]
-    pub fn fits(&self, message: &Outgoing) -> bool {
-        self.check_size(&headers_of(message), &message.payload).is_ok()
-    }
-
-    /// Whether a message is small enough for the server also as one of an atomic batch.
-    #[must_use]
-    pub fn fits_a_batch(&self, message: &Outgoing) -> bool {
-        let (headers, payload) = size_of(&headers_of(message), &message.payload);
-        headers + BATCH_HEADERS <= HEADERS_MAX && headers + BATCH_HEADERS + payload <= self.max_payload()
+    pub fn limits(&self) -> MessageLimits {
+        MessageLimits { max_payload: self.max_payload() }
     }
 
     /// Publishes one message and waits for the server's word.
@@ -278,14 +240,11 @@ impl Broker {
     }
 }
 
-/// The bytes of a message's headers as they are sent, and of its payload.
+/// Returns the bytes of a message's headers as they are sent, and of its payload.
 fn size_of(headers: &HeaderMap, payload: &Bytes) -> (usize, usize) {
-    /// `NATS/1.0`, line breaks, and the separators of a header line.
-    const FRAME: usize = 12;
-    let lines = headers.iter().map(|(name, values)| {
-        values.iter().map(|value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4).sum::<usize>()
-    });
-    (FRAME + lines.sum::<usize>(), payload.len())
+    let lines =
+        headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())));
+    (header_size(lines), payload.len())
 }
 
 fn headers_of(message: &Outgoing) -> HeaderMap {

@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use super::error::code;
 use super::follow::moment;
 use super::get::Stored;
-use super::publish::BATCH_MAX;
 use super::queue::Delivery;
 use super::request::AGAIN_EARLY;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
+use crate::frame::outgoing::BATCH_MAX;
 use crate::frame::{Headers, header};
 
 /// Messages that one request asks for, and their bytes.

@@ -92,7 +92,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut bench = client.bench(&args.chain).await?;
     let started = Instant::now();
     let load = tokio::select! {
-        load = load(&args, client.broker().max_item()) => load?,
+        load = load(&args, client.broker().limits().max_item()) => load?,
         () = tokio::time::sleep(args.timeout.unwrap_or_default()), if args.timeout.is_some() => {
             let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
             return Err(TimedOut(format!("not done after {timeout}: the items to feed are not read yet")).into());

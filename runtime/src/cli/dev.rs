@@ -162,7 +162,7 @@ async fn chains(
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
         let mut feeder = client.feeder(chain).await?;
         let source = input::Source::Arguments(args.feed.clone());
-        let mut items = input::open(source, READING, client.broker().max_item())?;
+        let mut items = input::open(source, READING, client.broker().limits().max_item())?;
         while let Some(cbor) = items.next().await {
             feeder.feed(Item { cbor: cbor?, id: None }).await?;
         }

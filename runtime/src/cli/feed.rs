@@ -147,7 +147,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
-    let mut input = input::open(source, reading, client.broker().max_item())?;
+    let mut input = input::open(source, reading, client.broker().limits().max_item())?;
     let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();

@@ -143,14 +143,14 @@ impl Bench {
         stopped: impl Future<Output = ()>,
         mut tell: impl FnMut(Notice),
     ) -> Result<Report, ClientError> {
-        load.check(self.client.broker.max_item())?;
+        load.check(self.client.broker.limits().max_item())?;
         let Self { client, chain, feeder, tally, following, backlog: _ } = self;
         let ended = {
             let whole = async {
                 let mut stopped = pin!(stopped);
                 let fed = async {
                     client.until_served(chain, &mut tell).await?;
-                    load.feed(feeder, tally, client.broker.max_item()).await
+                    load.feed(feeder, tally, client.broker.limits().max_item()).await
                 };
                 let ending = tokio::select! {
                     fed = fed => fed.map(|()| Ending::Done)?,

@@ -9,11 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::ResultItem;
 use super::pull::hold::{Hold, Holds};
 use crate::broker::Broker;
-use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::frame::format::Format;
 use crate::frame::header;
 use crate::frame::id::Index;
+use crate::frame::outgoing::Outgoing;
 
 /// How long to try to put results back while the server does not take them.
 const PUT_BACK: Duration = Duration::from_secs(10);

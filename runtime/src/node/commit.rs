@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{PublishError, Published};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::id::Index;
+use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::commit::requeue::Requeue;
 use crate::node::commit::source::Source;

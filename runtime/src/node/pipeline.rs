@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::broker::BrokerError;
-use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
+use crate::frame::outgoing::Outgoing;
 use crate::node::commit::pack;
 use crate::node::commit::requeue::LATER;
 use crate::node::commit::source::Source;
@@ -177,7 +178,7 @@ async fn handle_frame(
 
 /// Whether a frame leaves the room that it should for the headers of what is put back.
 fn has_room_to_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
-    inbound.sizes().iter().sum::<usize>() <= hop.broker.max_item()
+    inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
 }
 
 /// Into pieces of how many items a frame is cut for other nodes before any of it runs: its items take long, or nobody knows.

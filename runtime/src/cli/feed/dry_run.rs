@@ -6,12 +6,12 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 
-use crate::broker::publish::HEADER_ROOM;
 use crate::cli::exit::{Interrupted, TimedOut};
 use crate::cli::input::{self, Reading, Source};
 use crate::cli::output::{Output, count};
 use crate::frame::cbor;
 use crate::frame::json::{AsJson, to_json};
+use crate::frame::outgoing::HEADER_ROOM;
 use crate::shutdown;
 
 /// The most that any server takes in one message.

@@ -11,11 +11,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::room::Rooms;
 use super::{DeadLetter, SIDE_BY_SIDE, Selection};
-use crate::broker::publish::{Outgoing, PublishError};
+use crate::broker::publish::PublishError;
 use crate::broker::registry::Registry;
 use crate::chain::Chain;
 use crate::client::{Client, ClientError, deploy};
 use crate::frame::id::FrameId;
+use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Lane};

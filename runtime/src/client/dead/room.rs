@@ -8,9 +8,9 @@ use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::broker::publish::Outgoing;
 use crate::broker::{Broker, BrokerError};
 use crate::chain::Chain;
+use crate::frame::outgoing::Outgoing;
 use crate::name::{Revision, StageName};
 use crate::subject::{self, Lane};
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::Fed;
 use super::shared::Shared;
 use crate::broker::Broker;
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{PublishError, Published};
 use crate::client::{Client, ClientError};
+use crate::frame::outgoing::Outgoing;
 use crate::name::ChainName;
 use crate::subject;
 

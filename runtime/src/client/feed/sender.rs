@@ -14,8 +14,9 @@ use super::Fed;
 use super::delivery::{Delivery, Waits};
 use super::pack::Pack;
 use super::shared::{Shared, State};
-use crate::broker::publish::{Outgoing, Published};
+use crate::broker::publish::Published;
 use crate::client::{Client, ClientError};
+use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::name::ChainName;
 use crate::subject;
@@ -83,7 +84,7 @@ impl Sender {
         let shared: Arc<Shared> = Arc::default();
         Self {
             subject: subject::intake(&chain).into(),
-            max_item: client.broker().max_item(),
+            max_item: client.broker().limits().max_item(),
             window: Arc::new(Semaphore::new(WINDOW)),
             delivery: Arc::new(Delivery::new(client, chain, Arc::clone(&shared))),
             shared,

@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::broker::publish::{BATCH_MAX, Outgoing};
 use crate::engine::output::{FrameOutputs, Outputs, Slice};
 use crate::frame::id::Index;
+use crate::frame::outgoing::{BATCH_MAX, Outgoing};
 use crate::frame::{Headers, headers_of};
 use crate::node::commit::requeue;
 use crate::node::frame::inbound::InboundFrame;
@@ -26,7 +26,7 @@ fn bounds(hop: &Hop, inbound: &InboundFrame, lane: Lane) -> Bounds {
         batch: BATCH_MAX,
         outputs: if hop.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
         items: FRAME_ITEMS,
-        bytes: FRAME_BYTES.min(hop.broker.max_item() / 2),
+        bytes: FRAME_BYTES.min(hop.broker.limits().max_item() / 2),
         piece: requeue::piece(hop, inbound, lane, hop.limit.share(inbound.len(), false).piece),
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::broker::BrokerError;
-use crate::broker::publish::{Outgoing, PublishError, Published};
+use crate::broker::publish::{PublishError, Published};
+use crate::frame::outgoing::Outgoing;
 use crate::node::commit::source::Source;
 use crate::node::commit::window::Load;
 use crate::node::hop::Hop;

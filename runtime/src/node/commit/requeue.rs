@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::broker::publish::Outgoing;
 use crate::engine::failure::Failure;
 use crate::frame::header;
+use crate::frame::outgoing::Outgoing;
 use crate::node::frame::inbound::{InboundFrame, RequeueTerms};
 use crate::node::frame::plan::Piece;
 use crate::node::hop::Hop;
@@ -31,7 +31,7 @@ pub(crate) fn piece(hop: &Hop, inbound: &InboundFrame, lane: Lane, shared: usize
     };
     // What a feeder has put into the headers takes room too.
     let headers: usize = inbound.frame.inherited.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    Piece::new(items, inbound.len(), hop.broker.max_item().saturating_sub(headers))
+    Piece::new(items, inbound.len(), hop.broker.limits().max_item().saturating_sub(headers))
 }
 
 /// Items in messages of so many, or each by itself if they shall run alone.
@@ -57,11 +57,11 @@ pub(crate) fn requeue_messages<'a, 'b>(
     let (mut messages, mut too_large) = (Vec::with_capacity(groups.len()), Vec::new());
     for group in groups {
         let mut message = requeue_message(hop, inbound, group, first + messages.len());
-        if !hop.broker.fits_a_batch(&message) {
+        if !hop.broker.limits().fits_a_batch(&message) {
             // The item comes first, then the reason of its last failure.
             message.headers = message.headers.without(&[header::HISTORY, header::BACKTRACE]);
         }
-        if hop.broker.fits_a_batch(&message) {
+        if hop.broker.limits().fits_a_batch(&message) {
             messages.push(message);
         } else {
             too_large.push(group);
@@ -72,7 +72,7 @@ pub(crate) fn requeue_messages<'a, 'b>(
 
 /// A message that puts items back.
 fn requeue_message(hop: &Hop, inbound: &InboundFrame, group: &Requeue<'_>, number: usize) -> Outgoing {
-    let (headers, payload) = group.back.message(inbound, &group.positions, hop.broker.max_item());
+    let (headers, payload) = group.back.message(inbound, &group.positions, hop.broker.limits().max_item());
     let (chain, stage) = (&hop.chain.name, &hop.stage().name);
     Outgoing {
         subject: if is_parked(hop, &group.back) {

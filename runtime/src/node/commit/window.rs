@@ -9,7 +9,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::broker::publish::Outgoing;
+use crate::frame::outgoing::Outgoing;
 
 /// Messages on their way at once. The server queues a hundred thousand for a stream.
 const MESSAGES: u32 = 1_024;

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::broker::publish::Outgoing;
 use crate::chain::Plugin;
 use crate::dead::Attempt;
 use crate::engine::failure::Failure;
+use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
 use crate::node::frame::attempts;
 use crate::node::frame::attempts::now;
@@ -36,7 +36,7 @@ pub(crate) struct DeadLetter<'a> {
 /// The letter of one item of a frame, as [`letter`] makes it.
 pub(crate) fn dead_letter_of(hop: &Hop, inbound: &InboundFrame, position: usize, failure: &Failure) -> Vec<Outgoing> {
     let history = attempts::history(hop, inbound, failure);
-    let (payload, content_type) = inbound.payload(&[position], hop.broker.max_item());
+    let (payload, content_type) = inbound.payload(&[position], hop.broker.limits().max_item());
     let mut headers = inbound.frame.part(&[position]).headers();
     headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
     headers.extend(inbound.part_header(&[position]));
@@ -76,18 +76,18 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     let subject = subject::dead(&hop.chain.name, &stage.name);
     let mut letter = Outgoing { subject, message_id, headers, payload };
     // A letter that cannot be stored would keep its item in the queue for ever.
-    if hop.broker.fits(&letter) {
+    if hop.broker.limits().fits(&letter) {
         return vec![letter];
     }
     let short = letter.headers.own().cut(HEADER_MAX);
     let one = Outgoing { headers: short.clone(), ..letter.clone() };
-    if hop.broker.fits(&one) {
+    if hop.broker.limits().fits(&one) {
         return vec![one];
     }
     let item = std::mem::take(&mut letter.payload);
     let mut letters = item_parts(hop, &letter.message_id, &item);
     letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
-    if !hop.broker.fits_a_batch(&letter) {
+    if !hop.broker.limits().fits_a_batch(&letter) {
         letter.headers = short;
         letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
     }
@@ -97,7 +97,7 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
 
 /// The parts of an item that leaves no room in the letter under this key.
 fn item_parts(hop: &Hop, message_id: &str, item: &Bytes) -> Vec<Outgoing> {
-    let size = hop.broker.max_item().max(hop.broker.max_payload() / 2).max(1);
+    let size = hop.broker.limits().max_item().max(hop.broker.max_payload() / 2).max(1);
     let part = |(start, number): (usize, usize)| Outgoing {
         subject: subject::dead_item(&hop.chain.name),
         message_id: format!("{message_id}.item.{number}"),

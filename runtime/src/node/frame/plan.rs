@@ -222,8 +222,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::broker::publish::BATCH_MAX;
     use crate::engine::output::Outputs;
+    use crate::frame::outgoing::BATCH_MAX;
 
     /// What became of each item of a frame of which some have run.
     #[derive(Clone, Copy, PartialEq)]

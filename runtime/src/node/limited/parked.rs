@@ -4,8 +4,9 @@
 //! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
 //! then acknowledged, so that it is moved once. `moved` says how many at a time.
 
-use crate::broker::publish::{Outgoing, Published};
+use crate::broker::publish::Published;
 use crate::broker::queue::Delivery;
+use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::commit::outbox;
 use crate::node::commit::source::Source;

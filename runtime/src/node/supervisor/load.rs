@@ -111,7 +111,8 @@ async fn task(
         Plugin::File(_) => None,
     };
     let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
-    let limits = Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.max_item() };
+    let limits =
+        Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.limits().max_item() };
     let task = plugin.task(&stage.task, limits, static_context(deployed, stage), stage.reuse);
     let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);

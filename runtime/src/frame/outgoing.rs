@@ -1,0 +1,70 @@
+//! A message on its way to a stream, and what the server takes in one.
+
+use bytes::Bytes;
+
+use super::{Headers, header};
+
+/// The most messages of an atomic batch.
+pub const BATCH_MAX: usize = 1_000;
+
+/// Room that an item leaves in its message for headers, in bytes. Every hop adds some.
+pub const HEADER_ROOM: usize = 8 << 10;
+
+/// The most bytes of a message's headers: the server keeps their length in two bytes.
+pub const HEADERS_MAX: usize = (64 << 10) - 1;
+
+/// The most bytes of the headers that make a message part of an atomic batch.
+const BATCH_HEADERS: usize = 128;
+
+/// A message on its way to a stream.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The subject.
+    pub subject: String,
+    /// The idempotency key.
+    pub message_id: String,
+    /// All other headers.
+    pub headers: Headers,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// What the server takes in one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// The most bytes of headers and payload together.
+    pub max_payload: usize,
+}
+
+impl MessageLimits {
+    /// Returns the most bytes of an item that can pass the whole chain, results and dead letters included.
+    #[must_use]
+    pub fn max_item(self) -> usize {
+        self.max_payload.saturating_sub(HEADER_ROOM)
+    }
+
+    /// Returns `true` if the server takes the message by itself.
+    #[must_use]
+    pub fn fits(self, message: &Outgoing) -> bool {
+        self.takes(message, 0)
+    }
+
+    /// Returns `true` if the server takes the message in an atomic batch too.
+    #[must_use]
+    pub fn fits_a_batch(self, message: &Outgoing) -> bool {
+        self.takes(message, BATCH_HEADERS)
+    }
+
+    fn takes(self, message: &Outgoing, more: usize) -> bool {
+        let own = std::iter::once((header::MESSAGE_ID, message.message_id.as_str()));
+        let headers = header_size(message.headers.iter().chain(own)) + more;
+        headers <= HEADERS_MAX && headers + message.payload.len() <= self.max_payload
+    }
+}
+
+/// Returns the bytes of headers as they are sent.
+pub fn header_size<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
+    /// `NATS/1.0`, line breaks, and the separators of a header line.
+    const FRAME: usize = 12;
+    FRAME + headers.map(|(name, value)| name.len() + value.len() + 4).sum::<usize>()
+}
