@@ -16,7 +16,6 @@ mod error;
 pub mod follow;
 mod forget;
 mod get;
-pub mod held;
 pub mod info;
 mod layout;
 pub mod line;

@@ -30,6 +30,7 @@ pub mod file;
 pub mod frame;
 #[cfg(test)]
 mod fuzz;
+pub mod held;
 pub mod log;
 pub mod name;
 pub mod node;

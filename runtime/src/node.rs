@@ -29,10 +29,11 @@ pub mod logs;
 pub mod memory;
 mod phase;
 mod pipeline;
+mod route;
 mod supervisor;
 mod suspicion;
 mod tasks;
-mod work_key;
+
 mod worker;
 
 use std::collections::{BTreeSet, HashMap};

@@ -9,9 +9,9 @@ use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::held::HeldSince;
 use super::queue::Acker;
 use super::{Broker, BrokerError};
+use crate::held::HeldSince;
 
 /// How long to wait for the server's answer before acknowledging again.
 const AGAIN: Duration = Duration::from_secs(1);

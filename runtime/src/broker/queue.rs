@@ -17,12 +17,12 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held::HeldSince;
 use super::line::Line;
 use super::link::Link;
 use super::place::Place;
 use super::{Broker, BrokerError, from_header_map};
 use crate::frame::{Headers, header};
+use crate::held::HeldSince;
 
 /// The longest that a request for messages stands.
 pub const STANDS: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ pub(crate) mod messages;
 pub(crate) mod outbox;
 pub(crate) mod pack;
 pub(crate) mod requeue;
-pub(crate) mod source;
+
 pub(crate) mod window;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,10 +31,10 @@ use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::commit::requeue::Requeue;
-use crate::node::commit::source::Source;
 use crate::node::commit::window::Load;
 use crate::node::failpoint::Point;
 use crate::node::frame::inbound::{InboundFrame, RequeueTerms};
+use crate::node::frame::source::Source;
 use crate::node::frame::{attempts, dead_letter};
 use crate::node::hop::Hop;
 use crate::subject;
@@ -44,7 +44,7 @@ use crate::subject::Lane;
 pub(crate) async fn is_settled(hop: &Hop, inbound: &InboundFrame) -> Result<bool, PublishError> {
     let Some(sequence) = known(hop, inbound).await? else { return Ok(false) };
     hop.stats.duplicates.fetch_add(1, Relaxed);
-    if hop.is_last {
+    if hop.route.is_last {
         follow(hop, inbound, sequence).await?;
     }
     Ok(true)
@@ -59,7 +59,7 @@ pub(crate) async fn settle(
     kept: &[usize],
     back: &[Requeue<'_>],
 ) -> Result<Published, PublishError> {
-    if hop.is_last {
+    if hop.route.is_last {
         if !back.is_empty() {
             if outputs.is_empty() {
                 outputs.push(note(hop, inbound));
@@ -86,7 +86,7 @@ pub(crate) async fn settle(
     count_requeued(hop, &outputs[first..]);
     inbound.reach(Point::Stored);
     // What the last hop puts back, another may have put back already: the results have decided.
-    Ok(if hop.is_last { Published::Stored } else { published })
+    Ok(if hop.route.is_last { Published::Stored } else { published })
 }
 
 /// Puts a frame back of which nothing has run, as it is. So many of its attempts have `failed`.
@@ -179,13 +179,13 @@ pub(crate) async fn store_dead_letters(
 
 /// Where what the frame leaves behind is stored, if it is.
 async fn known(hop: &Hop, inbound: &InboundFrame) -> Result<Option<u64>, PublishError> {
-    let key = hop.message_id(inbound.sequence, 0);
-    outbox::retry_forever(hop, Load::SMALL, || hop.broker.known(&hop.target, &key)).await
+    let key = hop.route.message_id(inbound.sequence, 0);
+    outbox::retry_forever(hop, Load::SMALL, || hop.broker.known(&hop.route.target, &key)).await
 }
 
 /// Puts back the items of a frame that its stored results do not cover.
 async fn follow(hop: &Hop, inbound: &InboundFrame, sequence: u64) -> Result<(), PublishError> {
-    let stream = subject::results_stream(&hop.chain.name);
+    let stream = subject::results_stream(&hop.route.chain.name);
     let ask = async || Ok(hop.broker.stored_headers(&stream, sequence).await?);
     let covered = match outbox::retry_forever(hop, Load::SMALL, ask).await? {
         Some(headers) => match headers.get(header::COVERS) {
@@ -228,10 +228,10 @@ fn note(hop: &Hop, inbound: &InboundFrame) -> Outgoing {
     let mut headers = Headers::new();
     headers.push(header::ID, inbound.frame.id.as_str());
     // When the server has forgotten the key, nobody asks for the note either.
-    headers.push(header::TTL, hop.chain.queue.duplicate_window.as_secs().max(1).to_string());
+    headers.push(header::TTL, hop.route.chain.queue.duplicate_window.as_secs().max(1).to_string());
     Outgoing {
-        subject: subject::notes(&hop.chain.name),
-        message_id: hop.message_id(inbound.sequence, 0),
+        subject: subject::notes(&hop.route.chain.name),
+        message_id: hop.route.message_id(inbound.sequence, 0),
         headers,
         payload: Bytes::new(),
     }

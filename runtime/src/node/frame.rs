@@ -6,3 +6,4 @@ pub(crate) mod holders;
 pub(crate) mod inbound;
 pub(crate) mod plan;
 pub(crate) mod reason;
+pub(crate) mod source;

@@ -17,14 +17,14 @@ use crate::frame::header;
 use crate::frame::outgoing::Outgoing;
 use crate::node::commit::pack;
 use crate::node::commit::requeue::LATER;
-use crate::node::commit::source::Source;
 use crate::node::execute::Execution;
 use crate::node::failpoint::Point;
 use crate::node::frame::dead_letter;
 use crate::node::frame::dead_letter::DeadLetter;
 use crate::node::frame::inbound::{InboundFrame, Read, frame_id};
 use crate::node::frame::plan::FRAME_ITEMS;
-use crate::node::hop::Hop;
+use crate::node::frame::source::Source;
+use crate::node::hop::{self, Hop};
 use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
 use crate::node::suspicion::{Fate, Judged};
@@ -43,8 +43,8 @@ const STORE_PATIENCE: Duration = Duration::from_millis(500);
 /// Makes the hop's consumers and the chain's line again, should they be gone. The stream may be another one then.
 pub(crate) async fn mend(hop: &Hop) -> Result<(), BrokerError> {
     hop.line.check().await?;
-    hop.broker.create_hop_consumers(&hop.chain, hop.stage(), hop.revision).await?;
-    hop.key.renew(&hop.broker, &hop.chain.name).await
+    hop.broker.create_hop_consumers(&hop.route.chain, hop.stage(), hop.route.revision).await?;
+    hop::read_key(&hop.broker, &hop.route).await
 }
 
 /// Handles a frame to its end: acknowledges it, or gives it back. If dropped meanwhile, nothing of the frame is lost.
@@ -96,7 +96,7 @@ pub async fn handle(
 }
 
 fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
-    InboundFrame::read(delivery, lane, (hop.position == 0).then_some(hop.chain.input))
+    InboundFrame::read(delivery, lane, (hop.route.position == 0).then_some(hop.route.chain.input))
 }
 
 /// What becomes of a frame whose handling has panicked: each of its items has failed at this attempt. If dropped meanwhile,
@@ -199,7 +199,7 @@ fn shared_first(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
 
 /// Stores what a frame has left behind, and counts.
 async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(), PublishError> {
-    let ends = |failure: &Failure| !failure.fatal && hop.is_last_attempt(failure, inbound.attempt);
+    let ends = |failure: &Failure| !failure.fatal && hop.route.is_last_attempt(failure, inbound.attempt);
     let reconsidered;
     let inbound = if inbound.is_suspect() && ran.failed.iter().any(|(_, failure)| ends(failure)) {
         reconsidered = Box::pin(suspicion::reconsidered(hop, inbound)).await;
@@ -225,14 +225,14 @@ async fn dead_letter_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, r
     let failure = Failure::fatal(FailureKind::Undecodable, reason);
     let all = delivery.headers();
     let mut headers = all.inherited();
-    headers.push(header::ID, frame_id(delivery, hop.position == 0).as_str());
+    headers.push(header::ID, frame_id(delivery, hop.route.position == 0).as_str());
     if let Some(text) = all.get(header::CONTENT_TYPE) {
         headers.push(header::CONTENT_TYPE, text);
     }
     let letter = dead_letter::letter(
         hop,
         DeadLetter {
-            message_id: hop.message_id(delivery.sequence, 0),
+            message_id: hop.route.message_id(delivery.sequence, 0),
             headers,
             payload: delivery.payload.clone(),
             attempt,

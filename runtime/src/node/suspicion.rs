@@ -90,7 +90,7 @@ pub(crate) async fn judge(
         look_for_holders(hop, inbound, queue, delivery).await;
         inbound.note_suspicions(now);
     }
-    let patience = SILENCE_MIN.max(hop.chain.queue.ack_wait * SILENCE_PART);
+    let patience = SILENCE_MIN.max(hop.route.chain.queue.ack_wait * SILENCE_PART);
     // Others run meanwhile, however long a node is silent.
     let _aside = (fate(hop, inbound) != Fate::Run).then(|| hop.limit.set_aside());
     while fate(hop, inbound) != Fate::Run {

@@ -179,9 +179,9 @@ struct Worker {
 impl Worker {
     async fn serve(&mut self) -> Ended {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
-        let stream = subject::work_stream(&self.hop.chain.name);
-        let consumer = self.lane.consumer(self.hop.revision, &self.hop.stage().name);
-        let stands = (hop.chain.queue.ack_wait / REQUEST_PART).min(STANDS);
+        let stream = subject::work_stream(&self.hop.route.chain.name);
+        let consumer = self.lane.consumer(self.hop.route.revision, &self.hop.stage().name);
+        let stands = (hop.route.chain.queue.ack_wait / REQUEST_PART).min(STANDS);
         let mut queue = match self.hop.line.queue(&stream, &consumer, stands).await {
             Ok(queue) => queue,
             Err(error) => {
@@ -189,7 +189,7 @@ impl Worker {
                 return Ended::Lost;
             }
         };
-        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
@@ -284,7 +284,7 @@ impl Worker {
     /// Makes as sure as can be that the next frame can be read. Returns `false` if that cannot be known, or no more frames shall be taken.
     async fn look_ahead(&mut self) -> bool {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
-        let patience = hop.chain.queue.ack_wait / PROGRESS_PART;
+        let patience = hop.route.chain.queue.ack_wait / PROGRESS_PART;
         let mut progress = tokio::time::interval_at(Instant::now() + patience, patience);
         let looked = {
             // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
@@ -314,7 +314,7 @@ impl Worker {
     /// Takes frames one by one for a while.
     fn be_careful(&mut self) {
         if self.careful_until.replace(Instant::now() + CAREFUL).is_none() {
-            let (chain, stage) = (&self.hop.chain.name, &self.hop.stage().name);
+            let (chain, stage) = (&self.hop.route.chain.name, &self.hop.stage().name);
             tracing::warn!(%chain, %stage, "messages came that no node can take, and are dead letters now");
         }
     }
@@ -356,7 +356,7 @@ impl Worker {
     /// The most frames that could be asked for at once.
     fn reach(&self) -> u64 {
         match self.lane {
-            Lane::Work => self.limit.reach().min(self.hop.chain.queue.limit),
+            Lane::Work => self.limit.reach().min(self.hop.route.chain.queue.limit),
             Lane::Retry => self.limit.reach(),
             Lane::Quarantine => 1,
             Lane::Parked => self.hop.moved.reach().min(PARKED_IN_HAND),
@@ -366,7 +366,7 @@ impl Worker {
     /// Waits for the frames in hand, and keeps them this node's meanwhile.
     async fn finish(&mut self) {
         self.in_flight.close();
-        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             tokio::select! {
                 more = self.in_flight.ended() => if !more { return },
@@ -395,7 +395,7 @@ impl Worker {
 
     /// Keeps the frames in hand this node's, until it is dropped.
     async fn keep_in_hand(&self) {
-        let mut progress = tokio::time::interval(self.hop.chain.queue.ack_wait / PROGRESS_PART);
+        let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             progress.tick().await;
             self.in_flight.tell_progress().await;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::broker::confirm::Confirmer;
-use crate::broker::held::HeldSince;
 use crate::broker::queue::Acker;
+use crate::held::HeldSince;
 
 /// Confirmed messages that are remembered: more than the server hands out before it knows that they are confirmed.
 const REMEMBERED: usize = 32_768;

@@ -16,7 +16,10 @@ pub async fn watch(hop: Arc<Hop>) {
     loop {
         tokio::time::sleep(LOOK).await;
         if hop.is_limited() && !hop.moved.is_empty() {
-            let line = hop.broker.consumer_info(&hop.chain.name, hop.revision, &hop.stage().name, Lane::Work).await;
+            let line = hop
+                .broker
+                .consumer_info(&hop.route.chain.name, hop.route.revision, &hop.stage().name, Lane::Work)
+                .await;
             hop.moved.seen(line.ok().map(|line| line.queued));
         }
         if hop.backlog.messages.load(Relaxed) == 0 {
@@ -24,7 +27,8 @@ pub async fn watch(hop: Arc<Hop>) {
         }
         let mut answers = Vec::new();
         for &lane in Lane::served(hop.is_limited()).iter().filter(|lane| **lane != Lane::Work) {
-            let answer = hop.broker.consumer_info(&hop.chain.name, hop.revision, &hop.stage().name, lane).await;
+            let answer =
+                hop.broker.consumer_info(&hop.route.chain.name, hop.route.revision, &hop.stage().name, lane).await;
             if let Err(error) = &answer {
                 tracing::debug!(%error, "how much is put back is not known; what was known stays");
             }

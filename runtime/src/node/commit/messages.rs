@@ -21,10 +21,10 @@ const QUEUE_PART: u64 = 4;
 
 /// What the messages of a frame's plan may be.
 fn bounds(hop: &Hop, inbound: &InboundFrame, lane: Lane) -> Bounds {
-    let queue_part = usize::try_from(hop.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
+    let queue_part = usize::try_from(hop.route.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
     Bounds {
         batch: BATCH_MAX,
-        outputs: if hop.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
+        outputs: if hop.route.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
         items: FRAME_ITEMS,
         bytes: FRAME_BYTES.min(hop.broker.limits().max_item() / 2),
         piece: requeue::piece(hop, inbound, lane, hop.limit.share(inbound.len(), false).piece),
@@ -37,7 +37,7 @@ pub(crate) fn streamed_messages(hop: &Hop, inbound: &InboundFrame, outputs: Outp
         leavings(hop, inbound, vec![(0, outputs).into()], &[], Vec::new(), first);
     streamed.extend(outputs);
     for (message, number) in streamed.iter_mut().zip(first..) {
-        message.message_id = hop.streamed_id(inbound, number);
+        message.message_id = hop.route.streamed_id(inbound.origin, &inbound.part, number);
     }
     streamed
 }
@@ -71,11 +71,11 @@ pub(crate) fn leavings(
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
     let mut outputs = messages.split_off(streamed.len());
     for (message, number) in messages.iter_mut().zip(first..) {
-        message.message_id = hop.streamed_id(inbound, number);
+        message.message_id = hop.route.streamed_id(inbound.origin, &inbound.part, number);
     }
     // The first has the frame's key.
     for (message, number) in outputs.iter_mut().zip(0..) {
-        message.message_id = hop.message_id(inbound.sequence, number);
+        message.message_id = hop.route.message_id(inbound.sequence, number);
     }
     Leavings { streamed: messages, outputs, kept, deferred, rest }
 }
@@ -85,10 +85,15 @@ pub(crate) fn leavings(
 fn output(hop: &Hop, inbound: &InboundFrame, kept: usize, number: usize, index: &Index, payload: Bytes) -> Outgoing {
     let id = inbound.frame.id.child(inbound.part.get(kept), number);
     let mut headers: Headers = headers_of(&id, index, &inbound.frame.inherited);
-    if hop.is_last {
-        hop.sign(&mut headers);
+    if hop.route.is_last {
+        hop.route.sign(&mut headers);
     }
-    Outgoing { subject: hop.target.clone(), message_id: hop.message_id(inbound.sequence, number), headers, payload }
+    Outgoing {
+        subject: hop.route.target.clone(),
+        message_id: hop.route.message_id(inbound.sequence, number),
+        headers,
+        payload,
+    }
 }
 
 /// A plan with the messages of its outputs.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::broker::BrokerError;
 use crate::broker::publish::{PublishError, Published};
 use crate::frame::outgoing::Outgoing;
-use crate::node::commit::source::Source;
 use crate::node::commit::window::Load;
+use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject;
 use crate::subject::Lane;
@@ -37,7 +37,7 @@ pub(crate) async fn store(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) 
         return Ok(Published::Stored);
     }
     let store = async || {
-        if source.held.age() >= hop.chain.queue.ack_wait && !waits_still(hop, source).await? {
+        if source.held.age() >= hop.route.chain.queue.ack_wait && !waits_still(hop, source).await? {
             return Ok(Published::Duplicate);
         }
         match messages {
@@ -46,7 +46,7 @@ pub(crate) async fn store(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) 
         }
     };
     // What is put back always has room, and must not wait for what has none.
-    let can_be_full = !hop.is_last && messages[0].subject == hop.target;
+    let can_be_full = !hop.route.is_last && messages[0].subject == hop.route.target;
     let line = match (can_be_full, source.lane) {
         (false, _) => Line::None,
         (true, Lane::Work) => Line::Last,
@@ -62,7 +62,7 @@ pub(crate) async fn store(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) 
 /// Whether a message that was handed out is still in its queue. Nobody else has handled it then, at least not before now.
 async fn waits_still(hop: &Hop, source: Source<'_>) -> Result<bool, PublishError> {
     let now = Instant::now();
-    let waits = hop.broker.has_message(&subject::work_stream(&hop.chain.name), source.sequence).await?;
+    let waits = hop.broker.has_message(&subject::work_stream(&hop.route.chain.name), source.sequence).await?;
     if waits {
         source.held.renew(now);
     }

@@ -32,7 +32,7 @@ pub(crate) async fn commit(hop: &Hop, inbound: &InboundFrame, ran: Execution) ->
     let mut groups = Vec::new();
     for (position, history, failure) in &failed {
         tracing::debug!(stage = %hop.stage().name, inbound.attempt, reason = failure.reason, "an attempt failed");
-        counted.retried += u64::from(!hop.is_last_attempt(failure, inbound.attempt));
+        counted.retried += u64::from(!hop.route.is_last_attempt(failure, inbound.attempt));
         let back = terms_of_failed(hop, inbound, history, failure);
         groups.push(Requeue { positions: vec![*position], back, failure: Some(failure) });
     }
@@ -62,7 +62,7 @@ fn terms_of_failed<'a>(
     history: &'a [Attempt],
     failure: &'a Failure,
 ) -> RequeueTerms<'a> {
-    if hop.is_last_attempt(failure, inbound.attempt) {
+    if hop.route.is_last_attempt(failure, inbound.attempt) {
         let failed = inbound.attempt - 1;
         return RequeueTerms { lane: Lane::Retry, failed, delay: None, history, given_up: Some(failure) };
     }

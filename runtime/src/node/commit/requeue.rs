@@ -73,14 +73,14 @@ pub(crate) fn requeue_messages<'a, 'b>(
 /// A message that puts items back.
 fn requeue_message(hop: &Hop, inbound: &InboundFrame, group: &Requeue<'_>, number: usize) -> Outgoing {
     let (headers, payload) = group.back.message(inbound, &group.positions, hop.broker.limits().max_item());
-    let (chain, stage) = (&hop.chain.name, &hop.stage().name);
+    let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     Outgoing {
         subject: if is_parked(hop, &group.back) {
-            group.back.lane.park(chain, hop.revision, stage, inbound.sequence, number)
+            group.back.lane.park(chain, hop.route.revision, stage, inbound.sequence, number)
         } else {
-            group.back.lane.requeue(chain, hop.revision, stage, inbound.sequence, number)
+            group.back.lane.requeue(chain, hop.route.revision, stage, inbound.sequence, number)
         },
-        message_id: hop.message_id(inbound.sequence, number),
+        message_id: hop.route.message_id(inbound.sequence, number),
         headers,
         payload,
     }

@@ -21,7 +21,7 @@ pub(crate) fn history(hop: &Hop, inbound: &InboundFrame, failure: &Failure) -> V
     if inbound.given_up.is_none() && failure.kind != FailureKind::Node {
         history.push(Attempt {
             attempt: inbound.attempt,
-            node: Some(hop.node.clone()),
+            node: Some(hop.route.node.clone()),
             incarnation: None,
             time: now(),
             failure: failure.kind.name().to_owned(),

@@ -43,7 +43,7 @@ pub(crate) fn dead_letter_of(hop: &Hop, inbound: &InboundFrame, position: usize,
     letter(
         hop,
         DeadLetter {
-            message_id: hop.message_id(inbound.sequence, position),
+            message_id: hop.route.message_id(inbound.sequence, position),
             headers,
             payload,
             attempt: inbound.attempt,
@@ -58,8 +58,8 @@ pub(crate) fn dead_letter_of(hop: &Hop, inbound: &InboundFrame, position: usize,
 pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     let DeadLetter { message_id, mut headers, payload, attempt, history, failure } = letter;
     let stage = hop.stage();
-    hop.sign(&mut headers);
-    headers.push(header::CHAIN, hop.chain.name.as_str());
+    hop.route.sign(&mut headers);
+    headers.push(header::CHAIN, hop.route.chain.name.as_str());
     headers.push(header::STAGE, stage.name.as_str());
     headers.push(header::TASK, stage.task.as_str());
     if let Plugin::Stored(digest) = &stage.plugin {
@@ -73,7 +73,7 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     if let Some(backtrace) = &failure.backtrace {
         headers.push(header::BACKTRACE, to_header_line(backtrace));
     }
-    let subject = subject::dead(&hop.chain.name, &stage.name);
+    let subject = subject::dead(&hop.route.chain.name, &stage.name);
     let mut letter = Outgoing { subject, message_id, headers, payload };
     // A letter that cannot be stored would keep its item in the queue for ever.
     if hop.broker.limits().fits(&letter) {
@@ -99,7 +99,7 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
 fn item_parts(hop: &Hop, message_id: &str, item: &Bytes) -> Vec<Outgoing> {
     let size = hop.broker.limits().max_item().max(hop.broker.max_payload() / 2).max(1);
     let part = |(start, number): (usize, usize)| Outgoing {
-        subject: subject::dead_item(&hop.chain.name),
+        subject: subject::dead_item(&hop.route.chain.name),
         message_id: format!("{message_id}.item.{number}"),
         headers: part_header(number),
         payload: item.slice(start..item.len().min(start + size)),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::held::HeldSince;
 use crate::broker::queue::Delivery;
 use crate::dead;
 use crate::dead::Attempt;
@@ -11,11 +10,12 @@ use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers, from_header_line, header, to_header_line};
-use crate::node::commit::source::Source;
+use crate::held::HeldSince;
 use crate::node::failpoint;
 use crate::node::failpoint::Point;
 use crate::node::frame::holders::{Holder, Holders};
 use crate::node::frame::reason::reason_line;
+use crate::node::frame::source::Source;
 use crate::subject::Lane;
 
 /// A frame that was handed out.

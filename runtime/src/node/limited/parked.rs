@@ -9,7 +9,7 @@ use crate::broker::queue::Delivery;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::commit::outbox;
-use crate::node::commit::source::Source;
+use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
 
@@ -18,7 +18,7 @@ pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
     let moved = Outgoing {
         // Only what the consumer's filter passes comes here, and that has a subject of this form.
         subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
-        message_id: hop.message_id(delivery.sequence, 0),
+        message_id: hop.route.message_id(delivery.sequence, 0),
         headers: moved(&delivery.headers()),
         payload: delivery.payload.clone(),
     };

@@ -19,14 +19,14 @@ use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
 use crate::node::health::HopStats;
 use crate::node::health::conditions::Trouble;
-use crate::node::hop::{Hop, InlineStage};
+use crate::node::hop::{self, Hop, InlineStage};
 use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
+use crate::node::route::{Route, WorkKey};
 use crate::node::supervisor::context::Context;
 use crate::node::suspicion::quarantine::Quarantine;
-use crate::node::work_key::WorkKey;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::{engine, subject};
 
@@ -49,7 +49,7 @@ pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Di
     Ok(plugins)
 }
 
-pub(crate) async fn hop(
+pub(crate) async fn load_hop(
     context: &Context,
     deployed: &Deployed,
     chain: &Arc<Chain>,
@@ -70,17 +70,23 @@ pub(crate) async fn hop(
         inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
     }
     let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
-    Ok(Hop {
-        broker: context.broker.clone(),
-        line: context.lines.of(&chain.name),
+    let route = Route {
         chain: Arc::clone(chain),
         revision: deployed.revision,
         position: stages.start,
-        task: task(context, deployed, chain, first, plugins, &logs).await?,
-        inline,
         target,
         is_last: next.is_none(),
         node: context.node.clone(),
+        incarnation: context.incarnation.clone(),
+        key: WorkKey::new(deployed.wire()),
+    };
+    hop::read_key(&context.broker, &route).await.map_err(|error| error.to_string())?;
+    Ok(Hop {
+        route,
+        broker: context.broker.clone(),
+        line: context.lines.of(&chain.name),
+        task: task(context, deployed, chain, first, plugins, &logs).await?,
+        inline,
         logs,
         stats: Arc::new(HopStats::default()),
         backlog: Backlog::new(chain.queue.limit),
@@ -90,9 +96,7 @@ pub(crate) async fn hop(
         window: Window::default(),
         quarantine: Quarantine::default(),
         trouble,
-        key: WorkKey::read(&context.broker, &chain.name, deployed.wire()).await.map_err(|error| error.to_string())?,
         executor: context.executor.clone(),
-        incarnation: context.incarnation.clone(),
         identity,
         roll_call: Arc::clone(&context.roll_call),
     })

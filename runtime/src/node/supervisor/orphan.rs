@@ -67,15 +67,15 @@ enum Next {
 
 /// Removes the messages of a lane that are acknowledged, up to a place; `None`: up to the last that was handed out.
 async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, BrokerError> {
-    let (chain, stage) = (&hop.chain.name, &hop.stage().name);
+    let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let stream = subject::work_stream(chain);
-    let progress = hop.broker.progress(chain, hop.revision, stage, lane).await?;
+    let progress = hop.broker.progress(chain, hop.route.revision, stage, lane).await?;
     let limit = limit.unwrap_or(progress.delivered);
     // A place that the stream has yet to reach is one that it has lost, and will give to another message. The server itself winds
     // a consumer back that is ahead of its stream when it starts.
     let last = progress.acknowledged.min(limit).min(hop.broker.last_place(&stream).await?);
     let mut removed = 0_u64;
-    for filter in lane.filters(hop.is_limited(), chain, hop.revision, stage) {
+    for filter in lane.filters(hop.is_limited(), chain, hop.route.revision, stage) {
         let mut place = 0;
         while let Some(next) = hop.broker.next_place(&stream, &filter, place).await?
             && next <= last

@@ -82,8 +82,15 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
     let mut hops = Vec::new();
     for stages in checked.hops() {
         hops.push(
-            load::hop(context, &deployed, &checked, stages, &plugins, (Arc::clone(&trouble), Arc::clone(&identity)))
-                .await?,
+            load::load_hop(
+                context,
+                &deployed,
+                &checked,
+                stages,
+                &plugins,
+                (Arc::clone(&trouble), Arc::clone(&identity)),
+            )
+            .await?,
         );
     }
     Ok(hops)

@@ -39,10 +39,16 @@ struct Claim {
 /// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
 /// that was handed out to it several times is among them as often.
 pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
-    let incarnation = Some(hop.incarnation.clone());
-    let claim = Claim { node: hop.node.clone(), incarnation, held: write(held) };
+    let incarnation = Some(hop.route.incarnation.clone());
+    let claim = Claim { node: hop.route.node.clone(), incarnation, held: write(held) };
     let Ok(json) = serde_json::to_vec(&claim) else { return };
-    let subject = subject::holder_note(&hop.chain.name, hop.revision, &hop.stage().name, lane, &hop.incarnation);
+    let subject = subject::holder_note(
+        &hop.route.chain.name,
+        hop.route.revision,
+        &hop.stage().name,
+        lane,
+        &hop.route.incarnation,
+    );
     if let Err(error) = hop.broker.send_unconfirmed(subject, json.into()).await {
         tracing::debug!(%error, "what this node has in hand was not told");
         return;
@@ -64,14 +70,14 @@ pub(crate) async fn holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Holde
 }
 
 async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Holders, BrokerError> {
-    let pattern = subject::holder_note(&hop.chain.name, hop.revision, &hop.stage().name, lane, "*");
+    let pattern = subject::holder_note(&hop.route.chain.name, hop.route.revision, &hop.stage().name, lane, "*");
     let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
     let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
     let mut notes = hop.broker.scan(HOLDER_STREAM, pattern, Some(since)).await?;
     let mut holders = Holders::default();
     while let Some(kept) = notes.next().await? {
         let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
-        let is_own = claim.incarnation.as_ref() == Some(&hop.incarnation);
+        let is_own = claim.incarnation.as_ref() == Some(&hop.route.incarnation);
         for delivered in find(&claim.held, delivery.sequence) {
             if delivered < delivery.delivered {
                 let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };

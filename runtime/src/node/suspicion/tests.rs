@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use crate::broker::held::HeldSince;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers};
+use crate::held::HeldSince;
 use crate::node::frame::holders::Holders;
 use crate::node::suspicion::*;
 

@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::broker::BrokerError;
-use crate::broker::held::HeldSince;
 use crate::broker::unread::{Look, Reach, Unread};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
+use crate::held::HeldSince;
 use crate::node::commit::outbox;
-use crate::node::commit::source::Source;
 use crate::node::frame::dead_letter;
 use crate::node::frame::dead_letter::DeadLetter;
 use crate::node::frame::inbound::frame_id_of;
-use crate::node::hop::Hop;
+use crate::node::frame::source::Source;
+use crate::node::hop::{self, Hop};
 use crate::subject;
 use crate::subject::Lane;
 
@@ -121,7 +121,7 @@ impl Known {
 pub(crate) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     hop.broker.stands().await;
     // Behind another connection there may be another stream.
-    hop.key.renew(&hop.broker, &hop.chain.name).await?;
+    hop::read_key(&hop.broker, &hop.route).await?;
     look_how_far(hop, lane, known).await?;
     let (begun, mut found) = (Instant::now(), Found::Sound);
     while let Some(behind) = known.behind()
@@ -157,16 +157,16 @@ pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Resu
 
 async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
     let losses = hop.broker.losses();
-    let stream = subject::work_stream(&hop.chain.name);
-    let reach = hop.broker.reach(&stream, &lane.consumer(hop.revision, &hop.stage().name)).await?;
+    let stream = subject::work_stream(&hop.route.chain.name);
+    let reach = hop.broker.reach(&stream, &lane.consumer(hop.route.revision, &hop.stage().name)).await?;
     known.meet(&reach, losses);
     Ok(())
 }
 
 /// Looks at the next message of a lane behind a place, and buries it if it cannot be read. `None`: there is none.
 async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
-    let stream = subject::work_stream(&hop.chain.name);
-    let patterns = lane.filters(hop.is_limited(), &hop.chain.name, hop.revision, &hop.stage().name);
+    let stream = subject::work_stream(&hop.route.chain.name);
+    let patterns = lane.filters(hop.is_limited(), &hop.route.chain.name, hop.route.revision, &hop.stage().name);
     match hop.broker.look(&stream, &patterns, behind).await? {
         Look::Nothing => {
             // What is stored from now on comes behind what was handed out.
@@ -193,14 +193,14 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
     let failure = Failure::fatal(FailureKind::Undecodable, fault);
     let id = all.get(header::ID).or_else(|| all.get_exact(header::MESSAGE_ID));
     let mut headers = all.inherited();
-    headers.push(header::ID, frame_id_of(id, stored_millis, sequence, hop.position == 0).as_str());
+    headers.push(header::ID, frame_id_of(id, stored_millis, sequence, hop.route.position == 0).as_str());
     if let Some(text) = all.get(header::CONTENT_TYPE) {
         headers.push(header::CONTENT_TYPE, text);
     }
     let letter = dead_letter::letter(
         hop,
         DeadLetter {
-            message_id: hop.message_id(sequence, 0),
+            message_id: hop.route.message_id(sequence, 0),
             headers,
             payload,
             attempt: 1,
@@ -208,7 +208,7 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
             failure: &failure,
         },
     );
-    let (chain, stage, reason) = (&hop.chain.name, &hop.stage().name, &failure.reason);
+    let (chain, stage, reason) = (&hop.route.chain.name, &hop.stage().name, &failure.reason);
     let held = HeldSince::new(Instant::now());
     if let Err(error) = outbox::store(hop, Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
         tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");

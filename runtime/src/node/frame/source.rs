@@ -1,6 +1,6 @@
 //! Where something that a node stores comes from.
 
-use crate::broker::held::HeldSince;
+use crate::held::HeldSince;
 use crate::subject::Lane;
 
 /// The queued message that something is made of.
