@@ -27,12 +27,14 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use figment::value::{Dict, Value};
+use serde::Serialize;
 
 use crate::broker::Address;
 use crate::broker::waiting::{Wait, Waiting};
@@ -119,8 +121,9 @@ impl Context {
     ///
     /// If no usable server answers, or a signal comes first.
     pub async fn client(&self) -> anyhow::Result<Client> {
+        let address = self.settings.address();
         tokio::select! {
-            client = self.client_at(&self.settings.address) => client,
+            client = self.client_at(&address) => client,
             signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
         }
     }
@@ -249,28 +252,30 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
         let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         given.or_else(|| std::env::home_dir().map(|home| home.join(below_home)))
     };
-    let mut files = vec![PathBuf::from(settings::FILE)];
-    files.extend(folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("pcluster").join(settings::FILE)));
-    let mut flags = BTreeMap::new();
-    cli.global.connection.flags(&mut flags);
-    flags.extend(cli.global.log.clone().map(|value| ("log", value)));
+    let text = |key: &str, value: &Option<String>| value.clone().map(|value| (key.to_owned(), value.into()));
+    let mut flags = given(&cli.global.connection)?;
+    flags.extend(text("log", &cli.global.log));
     match &cli.command {
-        Command::Node(args) => args.host.flags(&mut flags),
+        Command::Node(args) => flags.extend(given(&args.host)?),
         Command::Dev(args) => {
-            args.host.flags(&mut flags);
-            flags.extend(path_flag("nats_server", args.nats_server.as_deref())?);
+            flags.extend(given(&args.host)?);
+            flags.extend(text("nats_server", &args.nats_server));
         }
         _ => {}
     }
-    let nats = folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("nats"));
-    let home = std::env::home_dir();
-    let cache = folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("pcluster"));
-    let defaults = {
-        let node = format!("{}-{}", crate::node::host_name(), std::process::id());
-        settings::defaults(cache.as_deref(), node, crate::node::memory::default_budget())
-    };
-    let sources = Sources { file: cli.global.config.clone(), files, environment, flags, nats, home, cache };
-    Ok(Settings::resolve(&sources, &defaults)?)
+    let configuration = folder("XDG_CONFIG_HOME", ".config");
+    let own = configuration.as_ref().map(|folder| folder.join("pcluster").join(settings::FILE));
+    let usual = [Some(settings::FILE.into()), own].into_iter().flatten().find(|file: &PathBuf| file.exists());
+    Ok(Settings::resolve(&Sources {
+        file: cli.global.config.clone().or(usual),
+        environment,
+        flags,
+        nats: configuration.map(|folder| folder.join("nats")),
+        home: std::env::home_dir(),
+        cache: folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("pcluster")),
+        node: format!("{}-{}", crate::node::host_name(), std::process::id()),
+        memory: crate::node::memory::default_budget(),
+    })?)
 }
 
 /// The settings in the environment. Other variables may hold anything.
@@ -284,13 +289,9 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<
     Ok(settings)
 }
 
-/// A path that was given by a flag, as a setting.
-fn path_flag(key: &'static str, path: Option<&Path>) -> Result<Option<(&'static str, String)>, Usage> {
-    let Some(path) = path else { return Ok(None) };
-    match path.to_str() {
-        Some(text) => Ok(Some((key, text.to_owned()))),
-        None => Err(Usage(format!("--{}: the path `{}` is not UTF-8", key.replace('_', "-"), path.display()))),
-    }
+/// Returns the settings among the flags of a command. A flag that was not given has no value.
+fn given(flags: &impl Serialize) -> anyhow::Result<Dict> {
+    Ok(Value::serialize(flags)?.into_dict().unwrap_or_default())
 }
 
 /// Reads a duration as people write it.

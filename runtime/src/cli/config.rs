@@ -2,7 +2,7 @@
 
 use super::Context;
 
-/// Show every setting, its value and where it came from
+/// Show every setting, its value and its source
 ///
 /// Write a setting into pcluster.toml as `grace = "1m"`, or into the environment as `PCLUSTER_GRACE=1m`.
 #[derive(Debug, clap::Args)]
@@ -14,9 +14,9 @@ pub struct Args {}
 ///
 /// If standard output is closed.
 pub fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
-    let settings = &context.settings.resolved;
+    let settings = context.settings.resolved();
     if context.output.is_json() {
-        return Ok(context.output.document(settings)?);
+        return Ok(context.output.document(&settings)?);
     }
     let row = |setting: &crate::config::Resolved| {
         [setting.key, &setting.value, &setting.source, setting.help].map(str::to_owned).to_vec()

@@ -1,14 +1,14 @@
-//! The flags by which every command finds its server.
+//! The flags by which every command finds its NATS server.
 
-use std::collections::BTreeMap;
+use serde::Serialize;
 
-/// Where NATS is and how to log in.
-#[derive(Debug, clap::Args)]
+/// Where NATS is and how to log in. Each field is the setting of the same name.
+#[derive(Debug, clap::Args, Serialize)]
 pub struct Connection {
-    /// Where NATS is: nats://[user:password@]host:port, several separated by commas
+    /// URL of the NATS server: nats://[user:password@]host:port, or several URLs separated by commas
     #[arg(long, global = true, value_name = "URL")]
     nats: Option<String>,
-    /// Context of the `nats` program to connect with; `-`: the one that is selected there
+    /// Context of the `nats` program to connect with; `-` is the selected context
     #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
     context: Option<String>,
     /// Credentials file for NATS
@@ -17,7 +17,7 @@ pub struct Connection {
     /// File with the seed of an nkey
     #[arg(long, global = true, value_name = "FILE")]
     nkey: Option<String>,
-    /// User; the password is better put into `PCLUSTER_PASSWORD` than into --password
+    /// User to log in as. Put the password into `PCLUSTER_PASSWORD`: other users of the machine can see flags
     #[arg(long, global = true, value_name = "NAME")]
     user: Option<String>,
     /// Password of the user
@@ -26,36 +26,16 @@ pub struct Connection {
     /// Token to log in with
     #[arg(long, global = true, value_name = "TOKEN")]
     token: Option<String>,
-    /// Certificate of the authority that has signed the server's
+    /// Certificate of the authority that signed the server's certificate
     #[arg(long, global = true, value_name = "FILE")]
     tlsca: Option<String>,
     /// Certificate to show to the server
     #[arg(long, global = true, value_name = "FILE")]
     tlscert: Option<String>,
-    /// Private key of the certificate
+    /// Private key of that certificate
     #[arg(long, global = true, value_name = "FILE")]
     tlskey: Option<String>,
     /// `JetStream` domain
     #[arg(long, global = true, value_name = "NAME")]
     domain: Option<String>,
-}
-
-impl Connection {
-    /// Adds the flags that were given to the settings' sources.
-    pub(super) fn flags(&self, flags: &mut BTreeMap<&'static str, String>) {
-        let given = [
-            ("nats", &self.nats),
-            ("context", &self.context),
-            ("creds", &self.creds),
-            ("nkey", &self.nkey),
-            ("user", &self.user),
-            ("password", &self.password),
-            ("token", &self.token),
-            ("tlsca", &self.tlsca),
-            ("tlscert", &self.tlscert),
-            ("tlskey", &self.tlskey),
-            ("domain", &self.domain),
-        ];
-        flags.extend(given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))));
-    }
 }

@@ -53,7 +53,7 @@ pub struct Args {
     store: Option<PathBuf>,
     /// The nats-server program [default: looked for on the PATH, then in .tools/bin]
     #[arg(long, value_name = "FILE")]
-    pub(super) nats_server: Option<PathBuf>,
+    pub(super) nats_server: Option<String>,
     #[command(flatten)]
     pub(super) host: HostArgs,
 }
@@ -66,7 +66,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     input::check(&input::Source::Arguments(args.feed.clone()), READING)?;
     let manifests = manifests(&args)?;
-    if context.settings.resolved.iter().any(|setting| setting.key == "nats" && setting.source.starts_with("flag")) {
+    if context.settings.source("nats") == "flag --nats" {
         let message =
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
         return Err(Usage(message.to_owned()).into());

@@ -1,12 +1,12 @@
 //! `pcluster node`
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
 
 use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
@@ -50,8 +50,8 @@ pub struct Args {
     panic_in: Option<TaskFailpoint>,
 }
 
-/// The flags of a process that runs tasks.
-#[derive(Debug, clap::Args)]
+/// The flags of a process that runs tasks. Each field is the setting of the same name.
+#[derive(Debug, clap::Args, Serialize)]
 pub struct HostArgs {
     /// Name of the node [default: host name and process id]
     #[arg(long = "name", value_name = "NAME")]
@@ -68,17 +68,6 @@ pub struct HostArgs {
     /// Folder for compiled plugins; empty for none [default: pcluster in the user's folder for caches]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
-}
-
-impl HostArgs {
-    /// Adds the flags that were given to the settings' sources.
-    pub(super) fn flags(&self, flags: &mut BTreeMap<&'static str, String>) {
-        flags.extend(self.node.clone().map(|value| ("node", value)));
-        flags.extend(self.grace.clone().map(|value| ("grace", value)));
-        flags.extend(self.instances.map(|value| ("instances", value.to_string())));
-        flags.extend(self.memory.clone().map(|value| ("memory", value)));
-        flags.extend(self.cache.clone().map(|value| ("cache", value)));
-    }
 }
 
 /// Starts the engine that the settings ask for.
@@ -173,7 +162,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 /// Says which other nodes have this one's name. Over a connection of its own: what keeps it from asking is no trouble of the node.
 async fn tell_namesakes(settings: &Settings) -> Infallible {
     let asked = async {
-        let broker = Waiting::new(Wait::No).connect(&settings.address, "pcluster-node namesakes").await?;
+        let broker = Waiting::new(Wait::No).connect(&settings.address(), "pcluster-node namesakes").await?;
         let nodes = Client::new(broker.clone()).nodes().await;
         broker.close();
         nodes
@@ -196,7 +185,7 @@ async fn tell_namesakes(settings: &Settings) -> Infallible {
 /// Connects, and waits until JetStream answers.
 async fn connect(settings: &Settings, wait: Wait) -> Result<Broker, BrokerError> {
     let mut waiting = Waiting::new(wait);
-    let broker = waiting.connect(&settings.address, &format!("pcluster-node {}", settings.node)).await?;
+    let broker = waiting.connect(&settings.address(), &format!("pcluster-node {}", settings.node)).await?;
     waiting.answer(async || broker.registry().await).await?;
     Ok(broker)
 }

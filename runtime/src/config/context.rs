@@ -1,4 +1,4 @@
-//! Contexts of the `nats` program: files that say where a server is and how to log in.
+//! Contexts of the `nats` program. A context is a file that says where a server is and how to log in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::file;
 use crate::name::nearest;
 
-/// What stands for the context that `nats context select` has chosen.
+/// The name that stands for the context that `nats context select` has selected.
 pub const SELECTED: &str = "-";
-/// The keys of a context that are settings here.
+/// The keys of a context that are settings, each with its setting.
 const KEYS: [(&str, &str); 11] = [
     ("url", "nats"),
     ("creds", "creds"),
@@ -22,12 +22,12 @@ const KEYS: [(&str, &str); 11] = [
     ("jetstream_domain", "domain"),
     ("inbox_prefix", "inbox_prefix"),
 ];
-/// Those that name files.
+/// The keys of a context whose values are paths of files.
 const FILES: [&str; 5] = ["creds", "nkey", "ca", "cert", "key"];
-/// Those without which the server is not reached as the context means it, and that have no setting here.
+/// The keys of a context that change how the server is reached and that pcluster cannot obey.
 const UNSUPPORTED: [&str; 6] = ["nsc", "socks_proxy", "jetstream_api_prefix", "user_jwt", "user_seed", "tls_first"];
 
-/// The settings that a context gives. `folder` is that of the `nats` program's configuration. The error says what is wrong.
+/// Returns the settings that a context gives, without empty ones. `folder` has the configuration of the `nats` program.
 pub(super) fn read(name: &str, folder: &Path, home: Option<&Path>) -> Result<BTreeMap<&'static str, String>, String> {
     let name = if name == SELECTED { selected(folder)? } else { name.to_owned() };
     let contexts = folder.join("context");
@@ -59,12 +59,9 @@ pub(super) fn read(name: &str, folder: &Path, home: Option<&Path>) -> Result<BTr
 }
 
 fn selected(folder: &Path) -> Result<String, String> {
-    let file = folder.join("context.txt");
-    let name = std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
-    if name.is_empty() {
-        return Err("no context is selected; `nats context select` selects one".to_owned());
-    }
-    Ok(name)
+    let name = std::fs::read_to_string(folder.join("context.txt")).unwrap_or_default().trim().to_owned();
+    let none = "no context is selected; `nats context select` selects one";
+    if name.is_empty() { Err(none.to_owned()) } else { Ok(name) }
 }
 
 fn unknown(name: &str, contexts: &Path) -> String {
@@ -75,12 +72,12 @@ fn unknown(name: &str, contexts: &Path) -> String {
     let hint = match nearest(name, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "`nats context add` makes one".to_owned(),
-        None => format!("known are {}", known.join(", ")),
+        None => format!("the contexts are {}", known.join(", ")),
     };
     format!("there is no context `{name}` in `{}`; {hint}", contexts.display())
 }
 
-/// A path that may begin with `~`.
+/// Puts the user's home folder in place of a leading `~`.
 fn expanded(path: String, home: Option<&Path>) -> Result<String, String> {
     let (Some(rest), Some(home)) = (path.strip_prefix("~/"), home) else { return Ok(path) };
     let full = home.join(rest).into_os_string().into_string();

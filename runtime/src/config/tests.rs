@@ -1,0 +1,121 @@
+//! Tests of the settings: which source wins, what is shown of each, and what is refused.
+
+use super::*;
+
+fn resolve(sources: Sources) -> Result<Settings, ConfigError> {
+    Settings::resolve(&Sources { node: "me".to_owned(), memory: 1 << 30, ..sources })
+}
+
+fn flags(given: &[(&str, &str)]) -> Dict {
+    given.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect()
+}
+
+#[test]
+fn the_later_source_wins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    std::fs::write(&file, "nats = \"nats://file\"\ngrace = \"1s\"\ninstances = 5\n").expect("written");
+    let environment = BTreeMap::from([
+        ("PCLUSTER_GRACE".to_owned(), "2s".to_owned()),
+        ("PCLUSTER_INSTANCES".to_owned(), "6".to_owned()),
+    ]);
+    let flags = Dict::from([("instances".to_owned(), 7.into())]);
+    let settings =
+        resolve(Sources { file: Some(file.clone()), environment, flags, ..Sources::default() }).expect("valid");
+    assert_eq!(settings.address().url, "nats://file");
+    assert_eq!((settings.grace, settings.instances), (Duration::from_secs(2), 7));
+    assert_eq!(settings.source("nats"), format!("`{}`", file.display()));
+    assert_eq!(settings.source("grace"), "environment PCLUSTER_GRACE");
+    assert_eq!(settings.source("instances"), "flag --instances");
+    assert_eq!(settings.source("node"), "default");
+}
+
+#[test]
+fn a_context_gives_what_no_source_as_strong_says_and_secrets_are_masked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("context")).expect("made");
+    let text = r#"{"url":"nats://me:secret@host","user":"me","password":"secret","jetstream_domain":"hub"}"#;
+    std::fs::write(folder.path().join("context/a.json"), text).expect("written");
+    let with = |environment: &[(&str, &str)], given: &[(&str, &str)]| {
+        let own = |value: &&str| (*value).to_owned();
+        let environment = environment.iter().map(|(name, value)| (own(name), own(value))).collect();
+        let nats = Some(folder.path().to_owned());
+        resolve(Sources { environment, flags: flags(given), nats, ..Sources::default() }).expect("valid")
+    };
+    let settings = with(&[("PCLUSTER_NATS", "nats://other"), ("PCLUSTER_TOKEN", "t")], &[("context", "a")]);
+    let address = settings.address();
+    assert_eq!((address.url.as_str(), address.user.as_deref()), ("nats://me:secret@host", Some("me")));
+    assert_eq!((address.token.as_deref(), address.domain.as_deref()), (None, Some("hub")));
+    let shown: Vec<String> = settings.resolved().into_iter().map(|setting| setting.value).collect();
+    assert!(!shown.iter().any(|value| value.contains("secret")) && shown.contains(&"***".to_owned()), "{shown:?}");
+    assert_eq!(settings.source("domain"), "context `a`");
+    let settings = with(&[("PCLUSTER_CONTEXT", "a")], &[("token", "t"), ("nats", "nats://b")]);
+    let address = settings.address();
+    assert_eq!((address.url.as_str(), address.token.as_deref()), ("nats://b", Some("t")));
+    assert_eq!(address.user, None, "a login is taken from one place");
+    let settings = with(&[("PCLUSTER_CONTEXT", "a"), ("PCLUSTER_DOMAIN", "")], &[("user", "")]);
+    let address = settings.address();
+    assert_eq!(address.domain, None, "an empty value counts as given");
+    assert_eq!(address.user.as_deref(), Some("me"), "an empty value is no login");
+}
+
+#[test]
+fn what_cannot_connect_is_refused_at_once() {
+    let refused = |given: &[(&str, &str)]| {
+        resolve(Sources { flags: flags(given), ..Sources::default() }).expect_err("refused").to_string()
+    };
+    assert!(refused(&[("nats", "nats://a, wss://b:443")]).contains("WebSocket is not supported"));
+    assert!(refused(&[("tlscert", "c.pem")]).contains("set without `tlskey`"));
+    assert!(refused(&[("domain", "a.b")]).contains("cannot be a domain"));
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_source() {
+    let environment = BTreeMap::from([("PCLUSTER_GRACE".to_owned(), "soon".to_owned())]);
+    let error = resolve(Sources { environment, ..Sources::default() }).expect_err("wrong");
+    assert_eq!(
+        error.to_string(),
+        "the setting `grace` from environment PCLUSTER_GRACE: `soon` is not a duration; write one like \"30s\""
+    );
+}
+
+#[test]
+fn a_mistyped_variable_is_found_and_others_are_left_alone() {
+    let names = ["PCLUSTER_NATZ", "PCLUSTER_NATS", "PCLUSTER_INSTANCE", "PCLUSTER_NATS_PORT", "PCLUSTER_"];
+    let environment = names.map(|name| (name.to_owned(), String::new())).into();
+    let pair = |typed: &str, meant: &str| (typed.to_owned(), meant.to_owned());
+    let found = [pair("PCLUSTER_INSTANCE", "PCLUSTER_INSTANCES"), pair("PCLUSTER_NATZ", "PCLUSTER_NATS")];
+    assert_eq!(mistyped(&environment), found);
+}
+
+#[test]
+fn the_default_folder_need_not_be_text() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let folder = PathBuf::from(std::ffi::OsString::from_vec(b"/caches\xff/pcluster".to_vec()));
+    let cache = |given: &[(&str, &str)]| {
+        let cache = Some(folder.clone());
+        resolve(Sources { cache, flags: flags(given), ..Sources::default() }).expect("sound").cache
+    };
+    assert_eq!(cache(&[]), Some(folder.clone()));
+    assert_eq!(cache(&[("cache", "/other")]), Some("/other".into()));
+    assert_eq!(cache(&[("cache", "")]), None);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    let with = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        resolve(Sources { file: Some(file.clone()), ..Sources::default() }).expect_err("wrong").to_string()
+    };
+    assert!(with("nats =").contains("line 1: "));
+    assert!(with("natz = \"x\"").ends_with("unknown setting `natz`; did you mean `nats`?"));
+    assert!(with("unlike = 1").ends_with(", nats_server, log"));
+    assert!(with("user = [1]").ends_with("`: must be a text or a number, not an array"));
+    assert!(with("[node]\nname = 1").ends_with("`: must be a text or a number, not a table"));
+    assert!(with("node = true\ngrace = 1.5").ends_with("`1.5` is not a duration; write one like \"30s\""));
+    let missing = Sources { file: Some(folder.path().join("none.toml")), ..Sources::default() };
+    assert!(resolve(missing).expect_err("missing").to_string().starts_with("cannot read the settings file `"));
+}
