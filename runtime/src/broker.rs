@@ -1,7 +1,7 @@
 //! NATS: the only module that names `async_nats`.
 //!
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
-//! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
+//! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains in a `bucket` and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`scan`] reads and removes what
 //! a stream keeps, [`info`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
 //! `link` is a connection and what is known of it, [`line`](mod@line) one for what foreign clients have written,
@@ -10,6 +10,7 @@
 pub mod address;
 pub mod alive;
 pub mod arrange;
+mod bucket;
 pub mod confirm;
 pub mod counters;
 mod error;

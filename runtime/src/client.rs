@@ -333,7 +333,7 @@ impl Client {
     ///
     /// If the server does not answer.
     pub async fn chains(&self) -> Result<Vec<ChainName>, ClientError> {
-        match self.broker.registry().await? {
+        match Registry::open(&self.broker).await? {
             Some(registry) => Ok(registry.chains().await?),
             None => Ok(Vec::new()),
         }
@@ -341,7 +341,7 @@ impl Client {
 
     /// The registry and a chain's state in it.
     async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), ClientError> {
-        if let Some(registry) = self.broker.registry().await? {
+        if let Some(registry) = Registry::open(&self.broker).await? {
             if let Some(marked) = registry.state(chain).await?.filter(|marked| marked.state.is_deployed()) {
                 self.broker.check_wire(chain).await?;
                 return Ok((registry, marked));

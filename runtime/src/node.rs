@@ -121,7 +121,7 @@ impl Node {
         ready: impl FnOnce(),
     ) -> Result<(), NodeError> {
         memory::keep_nothing_large();
-        let registry = broker.create_registry(default::REPLICAS).await?;
+        let registry = Registry::create(&broker, default::REPLICAS).await?;
         let board = Arc::new(Board::default());
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone(), &board);
         let executor =

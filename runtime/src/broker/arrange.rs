@@ -35,6 +35,7 @@ use crate::chain::record::State;
 use crate::chain::settings::{Held, KeptSettings, Note, Question, WorkSettings};
 use crate::name::ChainName;
 use crate::{subject, wire};
+use turn::in_turn;
 
 /// The key of a [`Note`] in a stream's metadata.
 const NOTE: &str = "pcluster.before";
@@ -120,12 +121,19 @@ impl Registry {
     /// If the server does not allow it, or a stream speaks a wire that this program does not.
     pub async fn settle(&self, chain: &ChainName, mut state: State, how: Arrange) -> Result<Arranged, BrokerError> {
         let mut arranged = Arranged::default();
-        let deadline = Instant::now() + self.broker().patience();
+        let deadline = Instant::now() + self.bucket().broker.patience();
         let mut rounds = 0;
         while rounds < ROUNDS {
             let revisions = self.revisions(chain, &state).await?;
             arranged.waits = false;
-            let look = Look { registry: self, broker: self.broker(), chain, state: &state, revisions: &revisions, how };
+            let look = Look {
+                registry: self,
+                broker: &self.bucket().broker,
+                chain,
+                state: &state,
+                revisions: &revisions,
+                how,
+            };
             let changed = match look.arrange(&mut arranged).await {
                 // What has come of an update without an answer the next look tells.
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
@@ -317,7 +325,7 @@ impl Look<'_> {
             }
             Ok(true)
         };
-        Box::pin(self.registry.in_turn(self.chain, Box::pin(update))).await
+        Box::pin(in_turn(self.registry, self.chain, Box::pin(update))).await
     }
 
     /// Returns `true` if the streams look the same for the state as it is now.

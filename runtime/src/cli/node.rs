@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
 use super::{Context, compile, whole};
+use crate::broker::registry::Registry;
 use crate::broker::waiting::{Wait, Waiting};
 use crate::broker::{Broker, BrokerError};
 use crate::client::Client;
@@ -186,6 +187,6 @@ async fn tell_namesakes(settings: &Settings) -> Infallible {
 async fn connect(settings: &Settings, wait: Wait) -> Result<Broker, BrokerError> {
     let mut waiting = Waiting::new(wait);
     let broker = waiting.connect(&settings.address(), &format!("pcluster-node {}", settings.node)).await?;
-    waiting.answer(async || broker.registry().await).await?;
+    waiting.answer(async || Registry::open(&broker).await).await?;
     Ok(broker)
 }

@@ -16,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Client, ClientError};
 use crate::broker::arrange::Arrange;
+use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
@@ -98,17 +99,17 @@ impl Client {
         let name = &prepared.chain.name;
         self.check_intake_to_deploy(name).await?;
         let mut made = BTreeSet::new();
-        let registry = if let Some(registry) = self.broker.registry().await? {
+        let registry = if let Some(registry) = Registry::open(&self.broker).await? {
             if let Some(marked) = registry.state(name).await? {
                 check_version(&registry, &prepared, &marked.state).await?;
             }
-            self.broker.create_registry(default::REPLICAS).await?
+            Registry::create(&self.broker, default::REPLICAS).await?
         } else {
             if !options.force {
                 self.check_kept(&prepared.chain).await?;
             }
             made = self.broker.make_kept(&prepared.chain).await?;
-            match self.broker.create_registry(default::REPLICAS).await {
+            match Registry::create(&self.broker, default::REPLICAS).await {
                 Ok(registry) => registry,
                 Err(error) => {
                     self.broker.undo_kept(&made).await?;
@@ -147,9 +148,9 @@ impl Client {
         active: Revision,
     ) -> Result<Vec<String>, ClientError> {
         let chain = &prepared.chain;
-        self.broker.create_registry(chain.replicas).await?;
+        Registry::create(&self.broker, chain.replicas).await?;
         for (digest, bytes) in &prepared.plugins {
-            self.broker.put_plugin(digest, bytes).await?;
+            Plugins::of(&self.broker).put(digest, bytes).await?;
         }
         if let Some(marked) = registry.state(&chain.name).await? {
             self.settle(registry, &chain.name, marked.state).await?;
@@ -179,10 +180,10 @@ impl Client {
                     (Digest::of(&bytes), bytes)
                 }
                 Plugin::Stored(digest) => {
-                    if !self.broker.has_plugin(digest).await? {
+                    if !Plugins::of(&self.broker).has(digest).await? {
                         return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
                     }
-                    (digest.clone(), self.broker.get_plugin(digest).await?)
+                    (digest.clone(), Plugins::of(&self.broker).get(digest).await?)
                 }
             };
             let checked = inspect(&bytes).and_then(|inspection| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use crate::broker::registry::Registry;
 use crate::broker::{Broker, BrokerError};
 
 /// How long to wait before asking again.
@@ -31,7 +32,7 @@ impl Identity {
     /// The registry as it is now. What is read from it afterwards is what it stands for.
     pub(crate) async fn now(broker: &Broker) -> Result<Self, BrokerError> {
         let losses = broker.losses();
-        let created = broker.registry_created().await?;
+        let created = Registry::created(broker).await?;
         let (checked, is_other) = (AtomicU64::new(losses), AtomicBool::new(false));
         Ok(Self { broker: broker.clone(), created, checked, is_other, asking: Mutex::new(()) })
     }
@@ -49,7 +50,7 @@ impl Identity {
                 return false;
             }
             let losses = self.broker.losses();
-            match self.broker.registry_created().await {
+            match Registry::created(&self.broker).await {
                 Ok(created) if created == self.created => self.checked.store(losses, SeqCst),
                 Ok(created) => {
                     tracing::warn!(before = self.created, now = created, "the registry is another one than before");

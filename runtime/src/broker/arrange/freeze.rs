@@ -20,6 +20,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use tokio::time::Instant;
 
+use super::turn::in_turn;
 use super::{Info, Look, now};
 use crate::broker::{Broker, BrokerError};
 use crate::name::ChainName;
@@ -61,7 +62,7 @@ impl Look<'_> {
         if broker.fullest(stream, |_| true).await?.is_none_or(|fullest| fullest > limit) {
             return Ok(Narrowed::Full);
         }
-        Box::pin(self.registry.in_turn(self.chain, Box::pin(self.freeze_and_narrow(wide, limit)))).await
+        Box::pin(in_turn(self.registry, self.chain, Box::pin(self.freeze_and_narrow(wide, limit)))).await
     }
 
     async fn freeze_and_narrow(&self, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {

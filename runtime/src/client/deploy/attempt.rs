@@ -10,6 +10,7 @@ use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment,
 use crate::broker::BrokerError;
 use crate::broker::alive::Answering;
 use crate::broker::arrange::{Arrange, ChainSettings};
+use crate::broker::plugins::Plugins;
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::record::{Deployed, Pending, State};
 use crate::client::{Client, ClientError};
@@ -191,7 +192,7 @@ impl<'a> Attempt<'a> {
             }
             self.registry.settle(&chain.name, marked.state, how).await?;
             after(Step::Widened);
-            broker.create_registry(chain.replicas).await?;
+            Registry::create(broker, chain.replicas).await?;
             let copying = broker.await_replicas(&chain.name).await?;
             match broker.create_consumers(chain, self.new.revision).await {
                 Ok(()) => break copying,
@@ -208,7 +209,7 @@ impl<'a> Attempt<'a> {
             return Err(ClientError::IntakeTaken { chain: chain.name.clone(), stream });
         }
         for (digest, bytes) in &self.prepared.plugins {
-            broker.put_plugin(digest, bytes).await?;
+            Plugins::of(broker).put(digest, bytes).await?;
         }
         after(Step::Stored);
         Ok(copying)

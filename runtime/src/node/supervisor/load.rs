@@ -8,6 +8,7 @@ use ciborium::Value;
 use pcluster_abi as abi;
 use tokio::task::JoinSet;
 
+use crate::broker::plugins::Plugins;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage};
 use crate::engine::limits::Limits;
@@ -39,8 +40,10 @@ pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Di
         if plugins.contains_key(digest) {
             continue;
         }
-        let bytes =
-            context.broker.get_plugin(digest).await.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
+        let bytes = Plugins::of(&context.broker)
+            .get(digest)
+            .await
+            .map_err(|error| format!("stage `{}`: {error}", stage.name))?;
         let (engine, digest_of) = (context.engine.clone(), digest.clone());
         let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
         let loaded = loaded.map_err(|error| error.to_string())?;
