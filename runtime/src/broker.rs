@@ -24,7 +24,6 @@ mod link;
 pub mod listening;
 mod micro;
 pub mod permissions;
-mod place;
 pub mod plugins;
 pub mod publish;
 pub mod queue;

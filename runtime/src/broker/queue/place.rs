@@ -1,6 +1,6 @@
-//! What a message that was handed out tells of itself in its reply subject.
+//! The reply subject of a delivered message, which carries its metadata.
 
-/// What the reply subject of a handed-out message tells of it.
+/// The metadata of a delivered message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) delivered: u64,

@@ -1,0 +1,143 @@
+//! A message that a consumer has delivered, and the answers to it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Message, Subject};
+use bytes::Bytes;
+use serde_json::json;
+
+use super::place::Place;
+use crate::broker::from_header_map;
+use crate::broker::link::Link;
+use crate::frame::{Headers, header};
+use crate::held::HeldSince;
+
+/// A delivered message that wants an acknowledgement.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its sequence number in the stream.
+    pub sequence: u64,
+    /// Its number among the consumer's deliveries, from 1.
+    pub order: u64,
+    /// How many more messages the consumer has to deliver.
+    pub pending: u64,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub stored_millis: u64,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    /// Since when the server waits for an acknowledgement.
+    pub held: Arc<HeldSince>,
+    /// Sends the acknowledgement.
+    pub acker: Acker,
+    subject: Subject,
+    headers: Option<async_nats::HeaderMap>,
+}
+
+impl Delivery {
+    /// Reads a message that was requested at a moment; `None` if it wants no answer. Answers go over `link`.
+    pub(super) fn new(message: Message, place: &Place, requested: Instant, link: &Arc<Link>) -> Option<Self> {
+        Some(Self {
+            subject: message.subject,
+            payload: message.payload,
+            sequence: place.sequence,
+            order: place.order,
+            pending: place.pending,
+            stored_millis: place.stored_nanos / 1_000_000,
+            delivered: place.delivered,
+            held: Arc::new(HeldSince::new(requested)),
+            acker: Acker { link: Arc::clone(link), reply: message.reply? },
+            headers: message.headers,
+        })
+    }
+
+    /// Returns the subject that it is stored under.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Returns the first value of a header, whatever the case of its name.
+    ///
+    /// If the names of several headers differ only in case, the one that is spelled like `name` wins.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.headers.as_ref()?;
+        let bytes = |(name, _): &(&async_nats::HeaderName, _)| AsRef::<[u8]>::as_ref(*name).to_vec();
+        let value = headers.get(name).or_else(|| {
+            let like = headers.iter().filter(|(each, _)| AsRef::<str>::as_ref(*each).eq_ignore_ascii_case(name));
+            // The library's map has no order.
+            like.min_by_key(bytes)?.1.first()
+        });
+        value.map(async_nats::HeaderValue::as_str)
+    }
+
+    /// Returns the first value of a header that the server reads too, in exactly this case.
+    #[must_use]
+    pub fn server_header(&self, name: &str) -> Option<&str> {
+        self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// Returns the headers that the outputs of the message inherit.
+    #[must_use]
+    pub fn inherited(&self) -> Headers {
+        let mut inherited = Headers::new();
+        for (name, values) in self.headers.iter().flat_map(async_nats::HeaderMap::iter) {
+            let name: &str = name.as_ref();
+            if !header::is_own(name) {
+                for value in values {
+                    inherited.push(name.to_owned(), value.as_str());
+                }
+            }
+        }
+        inherited
+    }
+
+    /// Returns all headers.
+    #[must_use]
+    pub fn headers(&self) -> Headers {
+        from_header_map(self.headers.as_ref())
+    }
+}
+
+/// Acknowledges a message. It does not wait for the server: if an answer is lost, the message is delivered again.
+#[derive(Debug, Clone)]
+pub struct Acker {
+    link: Arc<Link>,
+    reply: Subject,
+}
+
+impl Acker {
+    /// Acknowledges the message: it is handled.
+    pub async fn ack(&self) {
+        self.answer("+ACK".into()).await;
+    }
+
+    /// Asks the server to deliver the message again after a delay.
+    pub async fn nak(&self, delay: Duration) {
+        let payload = if delay.is_zero() {
+            "-NAK".to_owned()
+        } else {
+            format!("-NAK {}", json!({ "delay": u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX) }))
+        };
+        self.answer(payload.into()).await;
+    }
+
+    /// Reports progress: the server's `ack_wait` starts anew.
+    pub async fn progress(&self) {
+        self.answer("+WPI".into()).await;
+    }
+
+    /// Returns the subject for answers to the message.
+    pub(in crate::broker) fn reply(&self) -> Subject {
+        self.reply.clone()
+    }
+
+    async fn answer(&self, payload: Bytes) {
+        if let Err(error) = self.link.client().publish(self.reply.clone(), payload).await {
+            tracing::debug!(%error, "an answer was not sent");
+        }
+    }
+}
