@@ -15,7 +15,7 @@ pub mod confirm;
 pub mod counters;
 mod error;
 pub mod follow;
-mod forget;
+pub mod forget;
 mod get;
 pub mod info;
 mod layout;

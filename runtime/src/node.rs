@@ -131,7 +131,7 @@ impl Node {
         let supervisor =
             Supervisor::new(Arc::clone(&board), broker_of, registry_of, engine, name, logs.clone(), executor.handle());
         let mut node = Self { broker, registry, supervisor, settings, logs, executor, budget };
-        let service = node.broker.serve_node(node.metadata(), node.reporter()).await?;
+        let service = NodeService::start(&node.broker, node.metadata(), node.reporter()).await?;
         let (stop, stopping) = watch::channel(false);
         let answering = node.answer(service, stopping);
         let counting = node.supervisor.count();
@@ -302,7 +302,7 @@ async fn answer(
             () = tokio::time::sleep(AGAIN) => {}
             () = told(&mut stopping) => return,
         }
-        service = broker.serve_node(metadata.clone(), report.clone()).await.ok();
+        service = NodeService::start(&broker, metadata.clone(), report.clone()).await.ok();
     }
 }
 

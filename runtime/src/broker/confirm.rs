@@ -45,21 +45,6 @@ pub struct Confirmations {
     answers: Subscriber,
 }
 
-impl Broker {
-    /// Begins to acknowledge with answers.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
-    pub async fn confirmations(&self) -> Result<Confirmations, BrokerError> {
-        let inbox = self.client().new_inbox();
-        let answers = self.client().subscribe(format!("{inbox}.*")).await;
-        let answers = answers.map_err(|error| BrokerError::other("subscribe", &error))?;
-        let unanswered = Unanswered { broker: self.clone(), inbox, sent: Mutex::default() };
-        Ok(Confirmations { broker: self.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
-    }
-}
-
 impl Confirmer {
     /// Acknowledges a message. Returns before the server has answered.
     pub async fn ack(&self, acker: Acker) {
@@ -119,6 +104,19 @@ impl Confirmer {
 }
 
 impl Confirmations {
+    /// Begins to acknowledge with answers.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn open(broker: &Broker) -> Result<Self, BrokerError> {
+        let inbox = broker.client().new_inbox();
+        let answers = broker.client().subscribe(format!("{inbox}.*")).await;
+        let answers = answers.map_err(|error| BrokerError::other("subscribe", &error))?;
+        let unanswered = Unanswered { broker: broker.clone(), inbox, sent: Mutex::default() };
+        Ok(Self { broker: broker.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
+    }
+
     /// To acknowledge with.
     #[must_use]
     pub fn confirmer(&self) -> Confirmer {

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::line::Line;
 use super::{Broker, BrokerError};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, COUNT_STREAM, Count};
@@ -26,14 +27,24 @@ pub struct Counts {
     pub failed: u64,
 }
 
-impl Broker {
+/// The counters of all chains.
+#[derive(Debug, Clone, Copy)]
+pub struct Counters<'a>(&'a Broker);
+
+impl<'a> Counters<'a> {
+    /// Returns the counters of a server.
+    #[must_use]
+    pub fn of(broker: &'a Broker) -> Self {
+        Self(broker)
+    }
+
     /// Adds to a counter, and waits for the server's word. What was added under this id within the last two minutes is not
     /// added again.
     ///
     /// # Errors
     ///
     /// If it is not known to be added.
-    pub async fn count(
+    pub async fn add(
         &self,
         chain: &ChainName,
         revision: Revision,
@@ -46,7 +57,7 @@ impl Broker {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Incr", format!("+{more}"));
         headers.insert(NATS_MESSAGE_ID, format!("{subject}.{id}"));
-        self.put(subject.clone(), headers, Bytes::new(), || format!("add to the counter `{subject}`")).await
+        self.0.put(subject.clone(), headers, Bytes::new(), || format!("add to the counter `{subject}`")).await
     }
 
     /// What the stages of a revision have handled; `None` if the server does not say.
@@ -56,14 +67,14 @@ impl Broker {
     /// # Errors
     ///
     /// If the connection is closed.
-    pub async fn counts(
+    pub async fn read(
         &self,
         chain: &ChainName,
         revision: Revision,
     ) -> Result<Option<BTreeMap<StageName, Counts>>, BrokerError> {
         let mut counts: BTreeMap<StageName, Counts> = BTreeMap::new();
         for what in [Count::Done, Count::Failed] {
-            let Some(values) = self.counters(subject::counts_of(chain, revision, what)).await? else { return Ok(None) };
+            let Some(values) = self.values(subject::counts_of(chain, revision, what)).await? else { return Ok(None) };
             for (name, value) in values {
                 let Some((_, stage, _)) = subject::parse_count(&name) else { continue };
                 let count = counts.entry(stage).or_default();
@@ -77,13 +88,13 @@ impl Broker {
     }
 
     /// The counters of a pattern, by their subjects; `None` if the server does not say.
-    async fn counters(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
+    async fn values(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
         let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
-        let inbox = self.client().new_inbox();
+        let inbox = self.0.client().new_inbox();
         // Anyone may count, and give what it counts any headers.
-        let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
+        let (reading, mut answers) = Line::reading(self.0).subscribe(inbox.clone()).await?;
         let request = json!({ "multi_last": [pattern] }).to_string();
-        let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.api_prefix);
+        let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.0.api_prefix);
         reading.client().publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
         let mut connected = reading.connected();
         connected.mark_unchanged();
@@ -97,7 +108,7 @@ impl Broker {
             let answer = match answer {
                 Ok(Some(answer)) => answer,
                 // One of them has headers that the client library cannot read, and the connection has ended over it.
-                Ok(None) => return self.counters_one_by_one(&pattern).await.map(Some),
+                Ok(None) => return self.values_one_by_one(&pattern).await.map(Some),
                 Err(_) => return Ok(None),
             };
             match answer.status.map(|status| status.as_u16()) {
@@ -115,15 +126,15 @@ impl Broker {
     }
 
     /// The same by the server's API, whose answers can be read whatever is stored. A request for each counter.
-    async fn counters_one_by_one(&self, pattern: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
+    async fn values_one_by_one(&self, pattern: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
         let mut values = BTreeMap::new();
-        for name in self.subjects(COUNT_STREAM, pattern).await? {
+        for name in self.0.subjects(COUNT_STREAM, pattern).await? {
             // Others are passed over in any case.
             if subject::parse_count(&name).is_none() {
                 continue;
             }
             let request = json!({ "last_by_subj": name });
-            let stored = self.get(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
+            let stored = self.0.get(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
             if let Some(stored) = stored {
                 values.insert(name, read_counter(&stored.payload));
             }
@@ -136,8 +147,8 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn purge_counts(&self, chain: &ChainName) -> Result<(), BrokerError> {
-        self.purge(COUNT_STREAM, Some(&subject::counts(chain))).await.map(drop)
+    pub async fn purge(&self, chain: &ChainName) -> Result<(), BrokerError> {
+        self.0.purge(COUNT_STREAM, Some(&subject::counts(chain))).await.map(drop)
     }
 }
 

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::get::Stored;
+use super::line::Line;
 use super::queue::{Event, Queue, STANDS};
 use super::{Broker, BrokerError, Complaint};
 use crate::frame::Headers;
@@ -101,50 +102,15 @@ struct Opened {
     pending: u64,
 }
 
-impl Broker {
-    /// Reads a stream in order.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such stream, or the server does not allow it.
-    pub async fn follow(&self, stream: &str, subjects: Vec<String>, from: StartAt) -> Result<Follower, BrokerError> {
-        let start = match from {
-            StartAt::First => json!({ "deliver_policy": "all" }),
-            StartAt::Newest => json!({ "deliver_policy": "last_per_subject" }),
-            StartAt::Now => after(self.stream_facts(stream).await?.last_sequence),
-            StartAt::Behind(sequence) => after(sequence),
-            StartAt::Ago(ago) => match moment(ago) {
-                Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
-                None => json!({ "deliver_policy": "all" }),
-            },
-        };
-        let Opened { queue, created, pending } = self.open(stream, &subjects, &start).await?;
-        let (stream, complaint) = (stream.to_owned(), Complaint::default());
-        let broker = self.clone();
-        Ok(Follower {
-            broker,
-            stream,
-            subjects,
-            start,
-            queue,
-            order: 0,
-            last: 0,
-            created,
-            pending,
-            ahead: VecDeque::new(),
-            by_api: 0,
-            complaint,
-        })
-    }
-
+impl Opened {
     /// Makes a consumer that starts there.
-    async fn open(&self, stream: &str, subjects: &[String], start: &Value) -> Result<Opened, BrokerError> {
+    async fn new(broker: &Broker, stream: &str, subjects: &[String], start: &Value) -> Result<Self, BrokerError> {
         #[derive(Deserialize)]
         struct Made {
             #[serde(default)]
             num_pending: u64,
         }
-        let created = self.stream_facts(stream).await?.created;
+        let created = broker.stream_facts(stream).await?.created;
         let name = format!("reader_{}", ulid::Ulid::generate());
         let mut config = start.clone();
         config["name"] = json!(name);
@@ -156,8 +122,12 @@ impl Broker {
         config["num_replicas"] = json!(1);
         let request = json!({ "stream_name": stream, "config": config, "action": "create" });
         let what = || format!("read the stream `{stream}`");
-        let made: Made = self.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
-        Ok(Opened { queue: self.reading().queue(stream, &name, STANDS).await?, created, pending: made.num_pending })
+        let made: Made = broker.api(format!("CONSUMER.CREATE.{stream}.{name}"), &request, what).await?;
+        Ok(Self {
+            queue: Line::reading(broker).queue(stream, &name, STANDS).await?,
+            created,
+            pending: made.num_pending,
+        })
     }
 }
 
@@ -173,6 +143,45 @@ fn after(sequence: u64) -> Value {
 }
 
 impl Follower {
+    /// Reads a stream in order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such stream, or the server does not allow it.
+    pub async fn open(
+        broker: &Broker,
+        stream: &str,
+        subjects: Vec<String>,
+        from: StartAt,
+    ) -> Result<Self, BrokerError> {
+        let start = match from {
+            StartAt::First => json!({ "deliver_policy": "all" }),
+            StartAt::Newest => json!({ "deliver_policy": "last_per_subject" }),
+            StartAt::Now => after(broker.stream_facts(stream).await?.last_sequence),
+            StartAt::Behind(sequence) => after(sequence),
+            StartAt::Ago(ago) => match moment(ago) {
+                Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
+                None => json!({ "deliver_policy": "all" }),
+            },
+        };
+        let Opened { queue, created, pending } = Opened::new(broker, stream, &subjects, &start).await?;
+        let (stream, complaint) = (stream.to_owned(), Complaint::default());
+        Ok(Self {
+            broker: broker.clone(),
+            stream,
+            subjects,
+            start,
+            queue,
+            order: 0,
+            last: 0,
+            created,
+            pending,
+            ahead: VecDeque::new(),
+            by_api: 0,
+            complaint,
+        })
+    }
+
     /// How many messages were there when reading began.
     #[must_use]
     pub fn pending(&self) -> u64 {
@@ -299,7 +308,7 @@ impl Follower {
         let mut is_renewed = false;
         let opened = loop {
             let start = if self.last == 0 { self.start.clone() } else { after(self.last) };
-            match self.broker.open(&self.stream, &self.subjects, &start).await {
+            match Opened::new(&self.broker, &self.stream, &self.subjects, &start).await {
                 Ok(opened) if opened.created == self.created => break opened,
                 Ok(Opened { created, .. }) => {
                     (is_renewed, self.created, self.last) = (true, created, 0);

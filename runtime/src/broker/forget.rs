@@ -17,43 +17,41 @@ const FORGOTTEN: Duration = Duration::from_millis(300);
 /// How often to begin again because somebody has changed the window meanwhile.
 const TRIES: usize = 5;
 
-impl Broker {
-    /// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
-    /// stream agree with the chain's state again: until then the window is as short as it can be.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
-    pub async fn forget_ids(&self, chain: &ChainName) -> Result<(), BrokerError> {
-        #[derive(Deserialize)]
-        struct Info {
-            config: Value,
-        }
-        let (stream, intake) = (subject::work_stream(chain), subject::intake(chain));
-        let what = || format!("make the stream `{stream}` forget the ids of items");
-        let window = json!(u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX));
-        for tried in 0..TRIES {
-            let info: Result<Info, _> = self.api(format!("STREAM.INFO.{stream}"), &(), what).await;
-            let mut config = match info {
-                Ok(info) => info.config,
-                // A stream that is made anew knows no id.
-                Err(error) if error.is_not_found() => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            if tried > 0 && config["duplicate_window"] == window {
-                break;
-            }
-            if let Some(subjects) = config["subjects"].as_array_mut() {
-                subjects.retain(|each| each != &json!(intake));
-            }
-            if let Some(config) = config.as_object_mut() {
-                config.remove("subject_transform");
-            }
-            config["duplicate_window"].clone_from(&window);
-            let _: Value = self.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
-            // A node that arranges the stream meanwhile has the window as it was, and the ids stay.
-            tokio::time::sleep(FORGOTTEN).await;
-        }
-        Ok(())
+/// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
+/// stream agree with the chain's state again: until then the window is as short as it can be.
+///
+/// # Errors
+///
+/// If the server does not allow it.
+pub async fn forget_ids(broker: &Broker, chain: &ChainName) -> Result<(), BrokerError> {
+    #[derive(Deserialize)]
+    struct Info {
+        config: Value,
     }
+    let (stream, intake) = (subject::work_stream(chain), subject::intake(chain));
+    let what = || format!("make the stream `{stream}` forget the ids of items");
+    let window = json!(u64::try_from(WINDOW.as_nanos()).unwrap_or(u64::MAX));
+    for tried in 0..TRIES {
+        let info: Result<Info, _> = broker.api(format!("STREAM.INFO.{stream}"), &(), what).await;
+        let mut config = match info {
+            Ok(info) => info.config,
+            // A stream that is made anew knows no id.
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if tried > 0 && config["duplicate_window"] == window {
+            break;
+        }
+        if let Some(subjects) = config["subjects"].as_array_mut() {
+            subjects.retain(|each| each != &json!(intake));
+        }
+        if let Some(config) = config.as_object_mut() {
+            config.remove("subject_transform");
+        }
+        config["duplicate_window"].clone_from(&window);
+        let _: Value = broker.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
+        // A node that arranges the stream meanwhile has the window as it was, and the ids stay.
+        tokio::time::sleep(FORGOTTEN).await;
+    }
+    Ok(())
 }

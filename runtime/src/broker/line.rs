@@ -28,19 +28,6 @@ pub struct Line {
 /// Where the connection is once it is open.
 pub(super) type Slot = Arc<Mutex<Option<Broker>>>;
 
-impl Broker {
-    /// A line of its own. `name` is what the server shows of it.
-    #[must_use]
-    pub fn line(&self, name: &str) -> Line {
-        Line { first: self.clone(), name: name.into(), slot: Slot::default() }
-    }
-
-    /// The line over which this process reads what streams keep.
-    pub(super) fn reading(&self) -> Line {
-        Line { first: self.clone(), name: "pcluster-reader".into(), slot: Arc::clone(&self.reading) }
-    }
-}
-
 /// A line that is closed once nobody else has it.
 #[derive(Debug)]
 pub struct WeakLine {
@@ -63,6 +50,17 @@ impl WeakLine {
 }
 
 impl Line {
+    /// Returns a line that is not open yet. The server shows `name` as the name of its connection.
+    #[must_use]
+    pub fn new(first: &Broker, name: &str) -> Self {
+        Self { first: first.clone(), name: name.into(), slot: Slot::default() }
+    }
+
+    /// Returns the line over which this process reads streams.
+    pub(super) fn reading(first: &Broker) -> Self {
+        Self { first: first.clone(), name: "pcluster-reader".into(), slot: Arc::clone(&first.reading) }
+    }
+
     /// The line, to be found again as long as somebody has it.
     #[must_use]
     pub fn downgrade(&self) -> WeakLine {

@@ -58,15 +58,15 @@ struct Service<R> {
 #[derive(Debug)]
 pub(super) struct Running(tokio::task::JoinHandle<()>);
 
-impl Broker {
-    /// Offers a service. `report` gives the answer of its endpoint, which is the endpoint's `data` in the statistics too.
-    pub(super) async fn offer<R: Fn() -> Value + Send + Sync + 'static>(
-        &self,
+impl Running {
+    /// Starts a service. Its endpoint answers with `report`, which is also the endpoint's `data` in the statistics.
+    pub(super) async fn start<R: Fn() -> Value + Send + Sync + 'static>(
+        broker: &Broker,
         description: Description,
         report: R,
-    ) -> Result<Running, BrokerError> {
+    ) -> Result<Self, BrokerError> {
         let service = Service {
-            line: self.line(&description.connection),
+            line: Line::new(broker, &description.connection),
             description,
             id: ulid::Ulid::generate().to_string(),
             started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
@@ -75,7 +75,7 @@ impl Broker {
         };
         let mut listening = service.listen().await?;
         let service = Arc::new(service);
-        Ok(Running(tokio::spawn(async move {
+        Ok(Self(tokio::spawn(async move {
             loop {
                 service.answer(listening).await;
                 tracing::debug!("the service's connection has ended");
@@ -88,6 +88,11 @@ impl Broker {
                 };
             }
         })))
+    }
+
+    /// Waits until the service has ended by itself, as by a panic.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.0).await;
     }
 }
 
@@ -174,13 +179,6 @@ impl<R: Fn() -> Value + Send + Sync> Service<R> {
 
 fn named(verb: Verb, subscriber: Subscriber) -> futures_util::stream::BoxStream<'static, (Verb, Message)> {
     subscriber.map(move |message| (verb, message)).boxed()
-}
-
-impl Running {
-    /// Waits until the service has ended by itself, as by a panic.
-    pub(super) async fn ended(&mut self) {
-        let _ = (&mut self.0).await;
-    }
 }
 
 impl Drop for Running {

@@ -253,7 +253,8 @@ impl Registry {
     ///
     /// If the server does not answer.
     pub async fn changes(&self) -> Result<Changes, BrokerError> {
-        let follower = self.bucket.broker.follow(CHAINS_STREAM, vec![STATES_ALL.to_owned()], StartAt::Newest).await?;
+        let follower =
+            Follower::open(&self.bucket.broker, CHAINS_STREAM, vec![STATES_ALL.to_owned()], StartAt::Newest).await?;
         Ok(Changes(follower))
     }
 }

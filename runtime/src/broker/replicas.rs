@@ -57,52 +57,50 @@ impl Info {
     }
 }
 
-impl Broker {
-    /// Lets at least this many servers keep a copy of a stream. Nothing else about it is changed.
-    pub(super) async fn raise_replicas(&self, stream: &str, replicas: u32) -> Result<(), BrokerError> {
-        let mut info = self.stream_info(stream).await?;
-        if info.replicas() < replicas.into() {
-            info.config["num_replicas"] = json!(replicas);
-            let what = || format!("keep {replicas} copies of the stream `{stream}`");
-            let _: Value = self.api(format!("STREAM.UPDATE.{stream}"), &info.config, what).await?;
-        }
-        Ok(())
+/// Lets at least this many servers keep a copy of a stream. Nothing else about it is changed.
+pub(super) async fn raise(broker: &Broker, stream: &str, replicas: u32) -> Result<(), BrokerError> {
+    let mut info = stream_info(broker, stream).await?;
+    if info.replicas() < replicas.into() {
+        info.config["num_replicas"] = json!(replicas);
+        let what = || format!("keep {replicas} copies of the stream `{stream}`");
+        let _: Value = broker.api(format!("STREAM.UPDATE.{stream}"), &info.config, what).await?;
     }
+    Ok(())
+}
 
-    /// Waits until each stream of a chain, and each that all chains share, has a leader; then for a while until all copies are
-    /// complete. Returns the streams that are still being copied.
-    ///
-    /// # Errors
-    ///
-    /// If a stream has no leader in time.
-    pub async fn await_replicas(&self, chain: &ChainName) -> Result<Vec<String>, BrokerError> {
-        let shared = [CHAINS_STREAM, PLUGINS_STREAM, COUNT_STREAM, LOG_STREAM].map(str::to_owned);
-        let own = [subject::work_stream(chain), subject::results_stream(chain), subject::dead_stream(chain)];
-        let started = Instant::now();
-        let mut copying = Vec::new();
-        for stream in shared.into_iter().chain(own) {
-            loop {
-                let info = self.stream_info(&stream).await?;
-                if info.has_leader() && info.is_copied() {
-                    break;
-                }
-                if info.has_leader() && started.elapsed() > COPY {
-                    copying.push(stream);
-                    break;
-                }
-                if started.elapsed() > ELECT {
-                    return Err(BrokerError::Timeout(format!("elect a leader of the stream `{stream}`")));
-                }
-                tokio::time::sleep(LOOK).await;
+/// Waits until each stream of a chain, and each that all chains share, has a leader; then for a while until all copies are
+/// complete. Returns the streams that are still being copied.
+///
+/// # Errors
+///
+/// If a stream has no leader in time.
+pub async fn copied(broker: &Broker, chain: &ChainName) -> Result<Vec<String>, BrokerError> {
+    let shared = [CHAINS_STREAM, PLUGINS_STREAM, COUNT_STREAM, LOG_STREAM].map(str::to_owned);
+    let own = [subject::work_stream(chain), subject::results_stream(chain), subject::dead_stream(chain)];
+    let started = Instant::now();
+    let mut copying = Vec::new();
+    for stream in shared.into_iter().chain(own) {
+        loop {
+            let info = stream_info(broker, &stream).await?;
+            if info.has_leader() && info.is_copied() {
+                break;
             }
+            if info.has_leader() && started.elapsed() > COPY {
+                copying.push(stream);
+                break;
+            }
+            if started.elapsed() > ELECT {
+                return Err(BrokerError::Timeout(format!("elect a leader of the stream `{stream}`")));
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        Ok(copying)
     }
+    Ok(copying)
+}
 
-    async fn stream_info(&self, stream: &str) -> Result<Info, BrokerError> {
-        let what = || format!("tell the state of the stream `{stream}`");
-        self.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await
-    }
+async fn stream_info(broker: &Broker, stream: &str) -> Result<Info, BrokerError> {
+    let what = || format!("tell the state of the stream `{stream}`");
+    broker.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await
 }
 
 #[cfg(test)]

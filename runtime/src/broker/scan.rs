@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::error::code;
 use super::follow::moment;
 use super::get::Stored;
+use super::line::Line;
 use super::queue::Delivery;
 use super::request::AGAIN_EARLY;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
@@ -287,7 +288,7 @@ impl Scan {
             Next::Nowhere => return Ok(()),
         }
         let inbox = self.broker.client().new_inbox();
-        let (open, mut answers) = self.broker.reading().subscribe(inbox.clone()).await?;
+        let (open, mut answers) = Line::reading(&self.broker).subscribe(inbox.clone()).await?;
         let mut connected = open.connected();
         connected.mark_unchanged();
         let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);

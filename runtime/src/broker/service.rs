@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::line::Line;
 use super::micro::{Description, Running};
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
@@ -115,28 +116,7 @@ pub struct Nodes {
     pub silent: Vec<String>,
 }
 
-/// Keeps the service running until it is dropped.
-#[derive(Debug)]
-pub struct NodeService(Running);
-
-impl Broker {
-    /// Makes this process known as a node. `report` is called for each question.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
-    pub async fn serve_node(
-        &self,
-        metadata: HashMap<String, String>,
-        report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
-    ) -> Result<NodeService, BrokerError> {
-        let purpose = "Runs the tasks of pcluster chains";
-        let of = |key: &str| metadata.get(key).map_or("", String::as_str);
-        let connection = connection_name(of(NAME), of(INCARNATION));
-        let description = Description { name: NODE_SERVICE, purpose, connection, metadata };
-        self.offer(description, move || told(&report)).await.map(NodeService)
-    }
-
+impl Nodes {
     /// Asks all nodes what they do, and the servers which nodes are connected. Gathers the answers that come, for as long as
     /// nodes are missing that are known to be there, but not for longer than they may take.
     ///
@@ -146,55 +126,27 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
-    pub async fn nodes(&self) -> Result<Nodes, BrokerError> {
-        let mut heard = Heard::from_now(!self.is_clustered());
+    pub async fn ask(broker: &Broker) -> Result<Self, BrokerError> {
+        let mut heard = Heard::from_now(!broker.is_clustered());
         for _ in 0..ROUNDS {
-            if self.hear(&mut heard).await? {
+            if heard.ask(broker).await? {
                 break;
             }
             heard.again();
         }
         if !heard.has_any() {
             // When the server says nothing, it may be the one that is away.
-            self.has_stream(CHAINS_STREAM).await?;
+            broker.has_stream(CHAINS_STREAM).await?;
             // It is there: so are nodes, and none of them has answered.
             return Err(BrokerError::Timeout("ask for nodes".to_owned()));
         }
         Ok(heard.nodes())
     }
-
-    /// Asks once. Returns `false` if the connection has ended before all answers were there.
-    async fn hear(&self, heard: &mut Heard) -> Result<bool, BrokerError> {
-        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
-        let (nodes_inbox, servers_inbox) = (self.client().new_inbox(), self.client().new_inbox());
-        let (reading, mut nodes) = self.reading().subscribe(nodes_inbox.clone()).await?;
-        let mut connected = reading.connected();
-        connected.mark_unchanged();
-        let servers = reading.client().subscribe(servers_inbox.clone()).await;
-        let mut servers = servers.map_err(|error| failed(&error))?;
-        let question = format!("$SRV.STATS.{NODE_SERVICE}");
-        let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
-        let asked = reading.client().publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
-        asked.map_err(|error| failed(&error))?;
-        let asked = reading.client().publish_with_reply(question, nodes_inbox, "".into()).await;
-        asked.map_err(|error| failed(&error))?;
-        loop {
-            tokio::select! {
-                biased;
-                Some(answer) = servers.next() => heard.server(&answer.payload),
-                Some(answer) = nodes.next() => {
-                    if is_nobody(&answer) {
-                        heard.nobody();
-                        return Ok(true);
-                    }
-                    heard.node(&answer);
-                }
-                _ = connected.changed() => return Ok(false),
-                () = tokio::time::sleep_until(heard.until()) => return Ok(true),
-            }
-        }
-    }
 }
+
+/// Keeps the service running until it is dropped.
+#[derive(Debug)]
+pub struct NodeService(Running);
 
 /// Returns `true` if the server itself says that nobody listens.
 fn is_nobody(answer: &Message) -> bool {
@@ -219,6 +171,38 @@ impl Heard {
     fn from_now(is_alone: bool) -> Self {
         let (answered, connected) = (Vec::new(), BTreeMap::new());
         Self { began: Instant::now(), last: None, answered, connected, are_all_known: false, is_alone }
+    }
+
+    /// Asks once. Returns `false` if the connection has ended before all answers were there.
+    async fn ask(&mut self, broker: &Broker) -> Result<bool, BrokerError> {
+        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
+        let (nodes_inbox, servers_inbox) = (broker.client().new_inbox(), broker.client().new_inbox());
+        let (reading, mut nodes) = Line::reading(broker).subscribe(nodes_inbox.clone()).await?;
+        let mut connected = reading.connected();
+        connected.mark_unchanged();
+        let servers = reading.client().subscribe(servers_inbox.clone()).await;
+        let mut servers = servers.map_err(|error| failed(&error))?;
+        let question = format!("$SRV.STATS.{NODE_SERVICE}");
+        let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
+        let asked = reading.client().publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
+        asked.map_err(|error| failed(&error))?;
+        let asked = reading.client().publish_with_reply(question, nodes_inbox, "".into()).await;
+        asked.map_err(|error| failed(&error))?;
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = servers.next() => self.server(&answer.payload),
+                Some(answer) = nodes.next() => {
+                    if is_nobody(&answer) {
+                        self.nobody();
+                        return Ok(true);
+                    }
+                    self.node(&answer);
+                }
+                _ = connected.changed() => return Ok(false),
+                () = tokio::time::sleep_until(self.until()) => return Ok(true),
+            }
+        }
     }
 
     fn node(&mut self, answer: &Message) {
@@ -314,60 +298,75 @@ fn parse_connection_name(connection: &str) -> Option<(&str, &str)> {
     connection.strip_prefix(NODE_SERVICE)?.strip_prefix(" service ")?.split_once(' ')
 }
 
-impl Broker {
-    /// Calls all nodes and gathers the incarnations of those that answer, until there are enough or the time is over.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed, or was lost meanwhile.
-    pub async fn incarnations(
-        &self,
-        enough: impl Fn(&BTreeSet<String>) -> bool,
-        patience: Duration,
-    ) -> Result<BTreeSet<String>, BrokerError> {
-        #[derive(Deserialize)]
-        struct Pong {
-            #[serde(default)]
-            metadata: Option<HashMap<String, String>>,
-        }
-        let mut incarnations = BTreeSet::new();
-        // Anyone may answer, and end the connection by that: see `nodes`.
-        let gather = async {
-            for _ in 0..ROUNDS {
-                if enough(&incarnations) {
-                    break;
-                }
-                let inbox = self.client().new_inbox();
-                let (reading, mut answers) = self.reading().subscribe(inbox.clone()).await?;
-                let mut connected = reading.connected();
-                connected.mark_unchanged();
-                let question = format!("$SRV.PING.{NODE_SERVICE}");
-                let asked = reading.client().publish_with_reply(question, inbox, "".into()).await;
-                asked.map_err(|error| BrokerError::other("call the nodes", &error))?;
-                while !enough(&incarnations) {
-                    let answer = tokio::select! {
-                        biased;
-                        answer = answers.next() => answer,
-                        _ = connected.changed() => None,
-                    };
-                    let Some(answer) = answer else { break };
-                    if is_nobody(&answer) {
-                        return Ok::<(), BrokerError>(());
-                    }
-                    let pong: Option<Pong> = serde_json::from_slice(&answer.payload).ok();
-                    incarnations.extend(pong.and_then(|pong| pong.metadata?.remove(INCARNATION)));
-                }
-            }
-            Ok(())
-        };
-        if let Ok(gathered) = tokio::time::timeout(patience, gather).await {
-            gathered?;
-        }
-        Ok(incarnations)
+/// Calls all nodes and gathers the incarnations of those that answer, until there are enough or the time is over.
+///
+/// # Errors
+///
+/// If the connection is closed, or was lost meanwhile.
+pub async fn incarnations(
+    broker: &Broker,
+    enough: impl Fn(&BTreeSet<String>) -> bool,
+    patience: Duration,
+) -> Result<BTreeSet<String>, BrokerError> {
+    #[derive(Deserialize)]
+    struct Pong {
+        #[serde(default)]
+        metadata: Option<HashMap<String, String>>,
     }
+    let mut incarnations = BTreeSet::new();
+    // Anyone may answer, and end the connection by that: see [`Nodes::ask`].
+    let gather = async {
+        for _ in 0..ROUNDS {
+            if enough(&incarnations) {
+                break;
+            }
+            let inbox = broker.client().new_inbox();
+            let (reading, mut answers) = Line::reading(broker).subscribe(inbox.clone()).await?;
+            let mut connected = reading.connected();
+            connected.mark_unchanged();
+            let question = format!("$SRV.PING.{NODE_SERVICE}");
+            let asked = reading.client().publish_with_reply(question, inbox, "".into()).await;
+            asked.map_err(|error| BrokerError::other("call the nodes", &error))?;
+            while !enough(&incarnations) {
+                let answer = tokio::select! {
+                    biased;
+                    answer = answers.next() => answer,
+                    _ = connected.changed() => None,
+                };
+                let Some(answer) = answer else { break };
+                if is_nobody(&answer) {
+                    return Ok::<(), BrokerError>(());
+                }
+                let pong: Option<Pong> = serde_json::from_slice(&answer.payload).ok();
+                incarnations.extend(pong.and_then(|pong| pong.metadata?.remove(INCARNATION)));
+            }
+        }
+        Ok(())
+    };
+    if let Ok(gathered) = tokio::time::timeout(patience, gather).await {
+        gathered?;
+    }
+    Ok(incarnations)
 }
 
 impl NodeService {
+    /// Makes this process known as a node. `report` is called for each question.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed.
+    pub async fn start(
+        broker: &Broker,
+        metadata: HashMap<String, String>,
+        report: impl Fn() -> NodeReport + Send + Sync + Clone + 'static,
+    ) -> Result<Self, BrokerError> {
+        let purpose = "Runs the tasks of pcluster chains";
+        let of = |key: &str| metadata.get(key).map_or("", String::as_str);
+        let connection = connection_name(of(NAME), of(INCARNATION));
+        let description = Description { name: NODE_SERVICE, purpose, connection, metadata };
+        Running::start(broker, description, move || told(&report)).await.map(Self)
+    }
+
     /// Waits until the service has ended by itself. It must not be asked again then.
     pub async fn ended(&mut self) {
         self.0.ended().await;

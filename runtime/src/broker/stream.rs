@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::error::code;
-use super::{Broker, BrokerError, layout};
+use super::{Broker, BrokerError, layout, replicas};
 use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Lane};
@@ -47,14 +47,14 @@ impl Broker {
 
     /// Says whether it was made.
     async fn create_shared_stream(&self, config: &Config, replicas: u32) -> Result<bool, BrokerError> {
-        match self.raise_replicas(&config.name, replicas).await {
+        match replicas::raise(self, &config.name, replicas).await {
             Err(error) if error.is_not_found() => {}
             raised => return raised.map(|()| false),
         }
         match self.create(config).await {
             // Another was faster.
             Err(error) if error.code() == Some(code::STREAM_EXISTS) => {
-                self.raise_replicas(&config.name, replicas).await.map(|()| false)
+                replicas::raise(self, &config.name, replicas).await.map(|()| false)
             }
             created => created,
         }

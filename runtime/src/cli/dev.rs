@@ -15,7 +15,7 @@ use super::node::{HostArgs, engine};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
-use crate::broker::follow::StartAt;
+use crate::broker::follow::{Follower, StartAt};
 use crate::broker::{Address, Broker};
 use crate::client::logs::LogFilter;
 use crate::client::{Client, Item};
@@ -245,7 +245,7 @@ async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyho
 }
 
 async fn show_dead_letters(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let mut letters = client.broker().follow(&subject::dead_stream(chain), Vec::new(), StartAt::Now).await?;
+    let mut letters = Follower::open(client.broker(), &subject::dead_stream(chain), Vec::new(), StartAt::Now).await?;
     let output = output.clone();
     tokio::spawn(async move {
         while let Ok(letter) = letters.next().await {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::feed::Waits;
 use super::wait::Notice;
 use super::{Client, ClientError, Feeder};
-use crate::broker::follow::StartAt;
+use crate::broker::follow::{Follower, StartAt};
 use crate::name::ChainName;
 use tally::{Source, Tally};
 
@@ -83,7 +83,8 @@ impl Client {
         for source in Source::ALL {
             let stream = source.stream(chain);
             let place = self.broker.last_place(&stream).await?;
-            let follower = self.broker.follow(&stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
+            let follower =
+                Follower::open(&self.broker, &stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
             followers.push((source, follower));
             places[source as usize] = place;
         }

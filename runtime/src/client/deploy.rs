@@ -18,6 +18,7 @@ use super::{Client, ClientError};
 use crate::broker::arrange::Arrange;
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
+use crate::broker::replicas;
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
@@ -155,7 +156,7 @@ impl Client {
         if let Some(marked) = registry.state(&chain.name).await? {
             self.settle(registry, &chain.name, marked.state).await?;
         }
-        let copying = self.broker.await_replicas(&chain.name).await?;
+        let copying = replicas::copied(&self.broker, &chain.name).await?;
         self.broker.create_consumers(chain, active).await?;
         Ok(copying)
     }

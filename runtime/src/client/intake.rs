@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Client, ClientError};
 use crate::broker::BrokerError;
-use crate::broker::listening::Listener;
+use crate::broker::listening::{Listener, listening, other_domain};
 use crate::name::ChainName;
 use crate::subject;
 
@@ -70,7 +70,7 @@ impl Client {
     pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), ClientError> {
         let stranger = async || -> Result<Option<Listener>, BrokerError> {
             let intake = subject::intake(chain);
-            let listening = self.broker.listening(&intake, DEPLOYING).await?;
+            let listening = listening(&self.broker, &intake, DEPLOYING).await?;
             if listening.is_empty() {
                 return Ok(None);
             }
@@ -85,7 +85,7 @@ impl Client {
 
     /// Refuses to feed a chain if another stream than its own listens to its intake.
     pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), ClientError> {
-        let listening = self.broker.listening(&subject::intake(chain), FEEDING).await?;
+        let listening = listening(&self.broker, &subject::intake(chain), FEEDING).await?;
         self.refuse(chain, beyond(listening, &[subject::work_stream(chain)])).await
     }
 
@@ -93,7 +93,7 @@ impl Client {
         let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
         let domain = match domain {
             Some(domain) => Some(domain),
-            None => self.broker.other_domain(&subject::intake(chain), &stream).await?,
+            None => other_domain(&self.broker, &subject::intake(chain), &stream).await?,
         };
         let (domain, meant) = match domain {
             Some(domain) => (format!("the domain `{domain}`"), format!("--domain {domain}")),

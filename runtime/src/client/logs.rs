@@ -43,7 +43,7 @@ impl Client {
         }
         self.broker.create_shared_streams(default::REPLICAS).await?;
         let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
-        let follower = self.broker.follow(subject::LOG_STREAM, subjects, filter.from).await?;
+        let follower = Follower::open(&self.broker, subject::LOG_STREAM, subjects, filter.from).await?;
         Ok(LogFollower { left: follower.pending(), follower })
     }
 }

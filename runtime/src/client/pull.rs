@@ -19,6 +19,7 @@ use hold::Holds;
 use super::pulled::{Answered, PulledResult};
 use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
+use crate::broker::confirm::Confirmations;
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::queue::Delivery;
 use crate::frame::header;
@@ -92,7 +93,7 @@ impl Client {
     /// If there is no such chain.
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, ClientError> {
         self.chain(chain).await?;
-        let confirmations = self.broker.confirmations().await?;
+        let confirmations = Confirmations::open(&self.broker).await?;
         let stream = subject::results_stream(chain);
         let source = Source::open(self, chain, RESULTS, "results", stream.clone()).await?;
         let holds = Arc::new(Holds::new(confirmations.confirmer()));
@@ -134,7 +135,7 @@ impl Client {
     pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
         self.chain(chain).await?;
         let stream = subject::results_stream(chain);
-        let follower = self.broker.follow(&stream, vec![subject::results(chain)], from).await?;
+        let follower = Follower::open(&self.broker, &stream, vec![subject::results(chain)], from).await?;
         Ok(Watcher { follower, seen: VecDeque::new(), messages: 0 })
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Client, ClientError, deploy};
+use crate::broker::counters::Counters;
+use crate::broker::forget::forget_ids;
 use crate::broker::registry::Registry;
 use crate::broker::service::{HopReport, Nodes};
 use crate::chain::record::{Deployed, State};
@@ -51,8 +53,8 @@ impl Client {
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
         // The intake is closed meanwhile, so that no id of the new revision is forgotten too.
-        self.broker.forget_ids(chain).await?;
-        if let Err(error) = self.broker.purge_counts(chain).await {
+        forget_ids(&self.broker, chain).await?;
+        if let Err(error) = Counters::of(&self.broker).purge(chain).await {
             tracing::debug!(%chain, %error, "counters of revisions that never come back are left behind");
         }
         self.settle(&registry, chain, state).await?;
@@ -108,7 +110,7 @@ impl Client {
     async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, ClientError> {
         let started = Instant::now();
         loop {
-            let nodes = match self.broker.nodes().await {
+            let nodes = match Nodes::ask(&self.broker).await {
                 Err(error) if error.is_transient() => Nodes::default(),
                 nodes => nodes?,
             };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Client, ClientError};
 use crate::broker::BrokerError;
+use crate::broker::counters::Counters;
 use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
 use crate::name::ChainName;
 use crate::subject;
@@ -90,7 +91,7 @@ impl Client {
     ///
     /// If the connection is closed, or nodes are there, none of them answers, and the server does not tell which they are.
     pub async fn nodes(&self) -> Result<Nodes, ClientError> {
-        Ok(self.broker.nodes().await?)
+        Ok(Nodes::ask(&self.broker).await?)
     }
 
     /// The nodes, once those that answer and have nothing to do have told the counters of all that they have done. Waits a
@@ -102,7 +103,7 @@ impl Client {
     pub async fn settled_nodes(&self) -> Result<Option<Nodes>, ClientError> {
         let started = Instant::now();
         loop {
-            let nodes = match self.broker.nodes().await {
+            let nodes = match Nodes::ask(&self.broker).await {
                 Err(BrokerError::Timeout(_)) => return Ok(None),
                 nodes => nodes?,
             };
@@ -131,7 +132,7 @@ impl Client {
         let mut revisions = Vec::with_capacity(state.live.len());
         for &revision in &state.live {
             let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
-            let counts = self.broker.counts(chain, revision).await?;
+            let counts = Counters::of(&self.broker).read(chain, revision).await?;
             let stages = checked.stages.iter().map(|stage| {
                 let key = (revision, stage.name.clone());
                 let hops = answered.iter().flat_map(|node| &node.hops).filter(|hop| {

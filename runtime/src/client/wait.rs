@@ -180,7 +180,7 @@ impl Client {
     /// Looks after a while which nodes serve the chain, what keeps those that are there from it, and how much they handle.
     async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), ClientError> {
         tokio::time::sleep(after).await;
-        let nodes = self.broker.nodes().await?;
+        let nodes = Nodes::ask(&self.broker).await?;
         let Nodes { answered: nodes, silent } = nodes;
         let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
         let mut reasons: Vec<String> = status::problems(chain, &nodes)

@@ -27,7 +27,7 @@ impl Lines {
         open.retain(|_, line| !line.is_closed());
         let line = open.get(chain).and_then(|line| line.upgrade(&self.broker));
         line.unwrap_or_else(|| {
-            let line = self.broker.line(&format!("pcluster-node {} {chain}", self.node));
+            let line = Line::new(&self.broker, &format!("pcluster-node {} {chain}", self.node));
             open.insert(chain.clone(), line.downgrade());
             line
         })

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::failpoint::{Step, after, heard};
 use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment, now, this_process};
 use crate::broker::BrokerError;
-use crate::broker::alive::Answering;
+use crate::broker::alive::{self, Answering};
 use crate::broker::arrange::{Arrange, ChainSettings};
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::{Marked, Registry};
+use crate::broker::replicas;
 use crate::chain::record::{Deployed, Pending, State};
 use crate::client::{Client, ClientError};
 use crate::name::{ChainName, Revision, Version};
@@ -70,7 +71,7 @@ impl<'a> Attempt<'a> {
         made: &BTreeSet<String>,
     ) -> Result<Entered<'a>, ClientError> {
         let name = &prepared.chain.name;
-        let answering = client.broker.answer().await?;
+        let answering = Answering::open(&client.broker).await?;
         let mut pending = Pending {
             version: prepared.chain.version.clone(),
             digest: prepared.digest.clone(),
@@ -193,7 +194,7 @@ impl<'a> Attempt<'a> {
             self.registry.settle(&chain.name, marked.state, how).await?;
             after(Step::Widened);
             Registry::create(broker, chain.replicas).await?;
-            let copying = broker.await_replicas(&chain.name).await?;
+            let copying = replicas::copied(broker, &chain.name).await?;
             match broker.create_consumers(chain, self.new.revision).await {
                 Ok(()) => break copying,
                 // Another's update of the streams, made of an older state, may just have passed.
@@ -315,7 +316,7 @@ impl Client {
     ) -> Result<bool, ClientError> {
         let mut taken = false;
         for (&revision, pending) in &state.pending {
-            if !self.broker.is_gone(&pending.answers).await {
+            if !alive::is_gone(&self.broker, &pending.answers).await {
                 continue;
             }
             let own = Pending { answers: answers.to_owned(), ..pending.clone() };

@@ -89,7 +89,7 @@ impl Source {
         stream: String,
     ) -> Result<Self, ClientError> {
         let terms = Terms::new(client.broker.pull_ack_wait(chain, &stream).await?);
-        let line = client.broker.line(&format!("pcluster-puller {chain}"));
+        let line = Line::new(&client.broker, &format!("pcluster-puller {chain}"));
         let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
         let (asked, complaint) = (Instant::now(), Complaint::default());
         Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, complaint })

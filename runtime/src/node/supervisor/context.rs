@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 
 use crate::broker::Broker;
+use crate::broker::counters::Counters;
 use crate::broker::registry::Registry;
 use crate::engine::Engine;
 use crate::node::health::{Board, HopKey, HopStats};
@@ -44,7 +45,8 @@ impl Context {
         let Some(more) = stats.more() else { return };
         for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
             if number > 0
-                && let Err(error) = self.broker.count(chain, *revision, stage, what, number, &more.id).await
+                && let Err(error) =
+                    Counters::of(&self.broker).add(chain, *revision, stage, what, number, &more.id).await
             {
                 tracing::debug!(%error, "counters were not sent");
                 return;

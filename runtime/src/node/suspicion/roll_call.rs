@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, service};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ impl RollCall {
         if heard.began.is_none_or(|began| began < since) || !called.iter().all(is_known) {
             let began = Instant::now();
             let wanted = |answers: &BTreeSet<String>| answers.contains(&self.own) && called.is_subset(answers);
-            let answers = broker.incarnations(wanted, PATIENCE).await.unwrap_or_default();
+            let answers = service::incarnations(broker, wanted, PATIENCE).await.unwrap_or_default();
             heard.note(&self.own, answers, called, began, broker.is_connected());
         }
         heard.roll(called)
