@@ -1,242 +1,293 @@
-//! Settling a frame: whatever becomes of it is decided once.
+//! The exactly-once protocol: what becomes of a frame is decided once.
 //!
-//! A frame may be run more than once, because its node died, was paused or cut off, and each run may end in its own way. All
-//! of them store what the frame leaves behind under one key, made of its place in the stream, and the server takes a key only
-//! once. So the first run to store anything has decided, and the others find out by that.
+//! A frame may run more than once, because its node died, was paused or was cut off, and each run may end differently. Every run
+//! stores what the frame leaves behind under the same key, made of the frame's place in the stream. The server stores a key once.
+//! So the first run to store anything decides, and the others learn that from the answer.
 //!
-//! Before the last hop, what a frame leaves behind is in one stream: outputs and what is put back go there in one message or
-//! one atomic batch. In the last hop results are in another stream. There, the key in the stream of the results decides: what
-//! is stored first under it is the results with word of which items they are of, or a note that there are none, and only then
-//! is the rest put back. Whoever finds the key taken puts back what those results do not cover, again under the same key, in
-//! case that the one who was first died in between.
+//! Before the last hop, outputs and requeued items are in one stream, so one message or one atomic batch holds all of them. Behind
+//! the last hop, results are in another stream, and the key in that stream decides. The first message stored there names the
+//! items that the results cover, or is a note that there are none. Only then are the other items requeued. A run that finds the key
+//! taken requeues what those results do not cover, under the same keys, in case the first run died in between.
 //!
-//! Dead letters are in a third stream. So an item that failed for good is put back first as well, given up, and a letter is
-//! written only for what comes from there.
+//! Dead letters are in a third stream. So an item that failed for good is requeued too, as given up, and only the run of that
+//! message writes the dead letter.
 
-pub(crate) mod messages;
 pub(crate) mod outbox;
-pub(crate) mod pack;
-pub(crate) mod requeue;
-
 pub(crate) mod window;
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::broker::publish::{PublishError, Published};
+use crate::dead::Attempt;
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
-use crate::node::commit::requeue::Requeue;
-use crate::node::commit::window::Load;
-use crate::node::failpoint::Point;
-use crate::node::frame::inbound::{InboundFrame, RequeueTerms};
+use crate::node::failpoint::{self, Point};
+use crate::node::frame::outputs::Leavings;
+use crate::node::frame::plan::to_u32;
+use crate::node::frame::requeue::{LATER, Requeue, RequeueMessages, RequeueTerms, requeue_messages, requeues};
 use crate::node::frame::source::Source;
-use crate::node::frame::{attempts, dead_letter};
-use crate::node::hop::Hop;
-use crate::subject;
-use crate::subject::Lane;
+use crate::node::frame::{FrameContext, attempts, dead_letter};
+use crate::subject::{self, Lane};
+use outbox::Outbox;
 
-/// Whether another run of the frame has stored what it leaves behind. Finishes what such a run has begun to store.
-pub(crate) async fn is_settled(hop: &Hop, inbound: &InboundFrame) -> Result<bool, PublishError> {
-    let Some(sequence) = known(hop, inbound).await? else { return Ok(false) };
-    hop.stats.duplicates.fetch_add(1, Relaxed);
-    if hop.route.is_last {
-        follow(hop, inbound, sequence).await?;
+/// The decision about one frame.
+pub(crate) struct Commit<'a, O> {
+    outbox: &'a O,
+    frame: FrameContext<'a>,
+}
+
+/// What became of the items of a frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// Items handled for good.
+    pub(crate) done: u64,
+    /// Items that failed and get another attempt.
+    pub(crate) retried: u64,
+}
+
+impl<'a, O: Outbox> Commit<'a, O> {
+    /// Creates the decision about a frame.
+    pub(crate) fn new(outbox: &'a O, frame: FrameContext<'a>) -> Self {
+        Self { outbox, frame }
     }
-    Ok(true)
-}
 
-/// Stores what a frame leaves behind: the outputs of the items `kept`, and those to be put back. Returns
-/// [`Published::Duplicate`] if another run of the frame has decided: then that one counts its items.
-pub(crate) async fn settle(
-    hop: &Hop,
-    inbound: &InboundFrame,
-    mut outputs: Vec<Outgoing>,
-    kept: &[usize],
-    back: &[Requeue<'_>],
-) -> Result<Published, PublishError> {
-    if hop.route.is_last {
-        if !back.is_empty() {
-            if outputs.is_empty() {
-                outputs.push(note(hop, inbound));
-            }
-            outputs[0].headers.push(header::COVERS, covers(kept));
+    /// Returns `true` if another run has decided. Finishes what that run has left undone.
+    pub(crate) async fn is_settled(&self) -> Result<bool, PublishError> {
+        let Some(sequence) = self.find().await? else { return Ok(false) };
+        if self.frame.route.is_last {
+            self.follow(sequence).await?;
         }
-        if outbox::store(hop, inbound.source(), &outputs).await? == Published::Duplicate {
-            let known = known(hop, inbound).await?;
-            if let Some(sequence) = known {
-                follow(hop, inbound, sequence).await?;
-            }
-            return Ok(Published::Duplicate);
-        }
-        if !back.is_empty() {
-            inbound.reach(Point::Claimed);
-        }
-        outputs.clear();
+        Ok(true)
     }
-    let first = outputs.len();
-    let (messages, too_large) = requeue::requeue_messages(hop, inbound, back, first);
-    end(hop, inbound, &too_large).await?;
-    outputs.extend(messages);
-    let published = outbox::store(hop, inbound.source(), &outputs).await?;
-    count_requeued(hop, &outputs[first..]);
-    inbound.reach(Point::Stored);
-    // What the last hop puts back, another may have put back already: the results have decided.
-    Ok(if hop.route.is_last { Published::Stored } else { published })
-}
 
-/// Puts a frame back of which nothing has run, as it is. So many of its attempts have `failed`.
-pub(crate) async fn requeue(
-    hop: &Hop,
-    inbound: &InboundFrame,
-    lane: Lane,
-    failed: u64,
-    delay: Option<Duration>,
-) -> Result<(), PublishError> {
-    requeue_shared(hop, inbound, inbound.len(), lane, failed, delay).await
-}
+    /// Stores what a run leaves behind. `failures` are its failed items. Counts nothing if another run has decided.
+    pub(crate) async fn run(
+        &self,
+        leavings: Leavings,
+        failures: Vec<(usize, Failure)>,
+    ) -> Result<Committed, PublishError> {
+        let Leavings { streamed, outputs, kept, deferred, rest } = leavings;
+        let FrameContext { inbound, route, .. } = self.frame;
+        store_each(self.outbox, inbound.source(), &streamed).await?;
+        let mut committed = Committed { done: kept.len() as u64, retried: 0 };
+        let history = |(position, failure): (usize, Failure)| {
+            let history = attempts::history(self.frame, &failure);
+            (position, history, failure)
+        };
+        let failed: Vec<_> = failures.into_iter().map(history).collect();
+        let mut back = Vec::new();
+        for (position, history, failure) in &failed {
+            tracing::debug!(stage = %route.stage().name, inbound.attempt, reason = failure.reason, "an attempt failed");
+            committed.retried += u64::from(!route.is_last_attempt(failure, inbound.attempt));
+            let terms = self.terms_of_failed(history, failure);
+            back.push(Requeue { positions: vec![*position], terms, failure: Some(failure) });
+        }
+        let history = attempts::with_lost_attempts(inbound, inbound.attempt - 1);
+        let terms = self.terms(&history);
+        // An item that was alone in its frame was deferred because it must wait for others.
+        let delay = (inbound.len() == 1).then_some(LATER);
+        let apart =
+            |position| Requeue { positions: vec![position], terms: RequeueTerms { delay, ..terms }, failure: None };
+        back.extend(deferred.into_iter().map(apart));
+        back.extend(rest.into_iter().map(|positions| Requeue { positions, terms, failure: None }));
+        let published = self.settle(outputs, &kept, &back).await?;
+        Ok(if published == Published::Duplicate { Committed::default() } else { committed })
+    }
 
-/// The same in pieces of so many items.
-pub(crate) async fn requeue_shared(
-    hop: &Hop,
-    inbound: &InboundFrame,
-    shared: usize,
-    lane: Lane,
-    failed: u64,
-    delay: Option<Duration>,
-) -> Result<(), PublishError> {
-    let history = attempts::with_lost_attempts(inbound, failed);
-    let back = RequeueTerms { lane, failed, delay, history: &history, given_up: None };
-    let groups = requeue::groups(hop, inbound, &inbound.positions(), shared, back);
-    settle(hop, inbound, Vec::new(), &[], &groups).await.map(drop)
-}
+    /// Requeues a frame of which nothing has run, in pieces of this many items, after this many failed attempts.
+    pub(crate) async fn requeue(
+        &self,
+        piece: usize,
+        lane: Lane,
+        failed: u64,
+        delay: Option<Duration>,
+    ) -> Result<(), PublishError> {
+        let history = attempts::with_lost_attempts(self.frame.inbound, failed);
+        self.requeue_all(piece, RequeueTerms { lane, failed, delay, history: &history, given_up: None }).await
+    }
 
-/// Puts back a frame that is given up, so that whoever gets it writes its letters.
-pub(crate) async fn give_up(hop: &Hop, inbound: &InboundFrame, failure: &Failure) -> Result<(), PublishError> {
-    let history = attempts::with_lost_attempts(inbound, inbound.attempt - 1);
-    let failed = inbound.attempt - 1;
-    let back = RequeueTerms { lane: Lane::Retry, failed, delay: None, history: &history, given_up: Some(failure) };
-    let groups = requeue::groups(hop, inbound, &inbound.positions(), inbound.len(), back);
-    settle(hop, inbound, Vec::new(), &[], &groups).await.map(drop)
-}
+    /// Requeues a frame as given up. The next node writes its dead letters.
+    pub(crate) async fn give_up(&self, failure: &Failure) -> Result<(), PublishError> {
+        let inbound = self.frame.inbound;
+        let history = attempts::with_lost_attempts(inbound, inbound.attempt - 1);
+        let terms = RequeueTerms { lane: Lane::Retry, given_up: Some(failure), ..self.terms(&history) };
+        self.requeue_all(inbound.len(), terms).await
+    }
 
-/// Writes the letters of a frame that was given up.
-pub(crate) async fn write_dead_letters(
-    hop: &Hop,
-    inbound: &InboundFrame,
-    failure: &Failure,
-) -> Result<(), PublishError> {
-    let letters: Vec<Vec<Outgoing>> =
-        (0..inbound.len()).map(|position| dead_letter::dead_letter_of(hop, inbound, position, failure)).collect();
-    let stored = store_dead_letters(hop, inbound.source(), &letters).await?;
-    inbound.reach(Point::Stored);
-    // One that another run has written is counted there.
-    hop.count_failed(stored);
-    Ok(())
-}
+    /// Writes the dead letters of a frame that was given up.
+    pub(crate) async fn write_dead_letters(&self, failure: &Failure) -> Result<(), PublishError> {
+        let inbound = self.frame.inbound;
+        let letters: Vec<Vec<Outgoing>> =
+            (0..inbound.len()).map(|position| dead_letter::dead_letter_of(self.frame, position, failure)).collect();
+        store_dead_letters(self.outbox, inbound.source(), &letters).await?;
+        failpoint::reach(Point::Stored, inbound);
+        Ok(())
+    }
 
-/// Writes the letters of items that are too large to be put back, before it is decided that this run's outcome counts: better
-/// is a letter too many than an item that is lost with its node in between.
-async fn end(hop: &Hop, inbound: &InboundFrame, groups: &[&Requeue<'_>]) -> Result<(), PublishError> {
-    let mut letters = Vec::new();
-    for group in groups {
-        for &position in &group.positions {
-            let size = inbound.frame.items[position].len();
-            let no_room = format!(
-                "the item of {size} bytes leaves too little of the server's {} to be put back",
-                hop.broker.max_payload()
-            );
-            let failure = match (group.failure, group.back.given_up) {
-                (Some(failure), Some(_)) => failure.clone(),
-                (Some(failure), None) => {
-                    let reason = format!("{}; not tried again: {no_room}", failure.reason);
-                    Failure { reason, ..failure.clone() }
+    async fn requeue_all(&self, piece: usize, terms: RequeueTerms<'_>) -> Result<(), PublishError> {
+        let back = requeues(self.frame, &self.frame.inbound.positions(), piece, terms);
+        self.settle(Vec::new(), &[], &back).await.map(drop)
+    }
+
+    /// Stores the outputs of the items `kept`, and requeues those of `back`. Returns [`Published::Duplicate`] if another run has
+    /// decided: that run counts its items.
+    async fn settle(
+        &self,
+        mut outputs: Vec<Outgoing>,
+        kept: &[usize],
+        back: &[Requeue<'_>],
+    ) -> Result<Published, PublishError> {
+        let FrameContext { inbound, route, .. } = self.frame;
+        if route.is_last {
+            if !back.is_empty() {
+                if outputs.is_empty() {
+                    outputs.push(self.note());
                 }
-                (None, _) => Failure::fatal(FailureKind::Output, no_room),
-            };
-            letters.push(dead_letter::dead_letter_of(hop, inbound, position, &failure));
+                outputs[0].headers.push(header::COVERS, covers(kept));
+            }
+            if self.outbox.store(inbound.source(), &outputs).await? == Published::Duplicate {
+                if let Some(sequence) = self.find().await? {
+                    self.follow(sequence).await?;
+                }
+                return Ok(Published::Duplicate);
+            }
+            if !back.is_empty() {
+                failpoint::reach(Point::Claimed, inbound);
+            }
+            outputs.clear();
+        }
+        let published = self.store_with_requeued(outputs, back).await?;
+        failpoint::reach(Point::Stored, inbound);
+        // Another run may have requeued the same items behind the last hop. The results have decided.
+        Ok(if route.is_last { Published::Stored } else { published })
+    }
+
+    /// Stores outputs and requeued items together.
+    async fn store_with_requeued(
+        &self,
+        mut outputs: Vec<Outgoing>,
+        back: &[Requeue<'_>],
+    ) -> Result<Published, PublishError> {
+        let first = outputs.len();
+        let RequeueMessages { messages, too_large } = requeue_messages(self.frame, back, first, self.outbox.parks());
+        self.bury_too_large(&too_large).await?;
+        outputs.extend(messages);
+        let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;
+        self.outbox.requeued(&outputs[first..]);
+        Ok(published)
+    }
+
+    /// Writes the dead letters of items that are too large to be requeued.
+    ///
+    /// That comes before the decision, so that no item is lost with its node in between. The price is a letter too many if another
+    /// run decides.
+    async fn bury_too_large(&self, too_large: &[&Requeue<'_>]) -> Result<(), PublishError> {
+        let FrameContext { inbound, limits, .. } = self.frame;
+        let mut letters = Vec::new();
+        for requeue in too_large {
+            for &position in &requeue.positions {
+                let size = inbound.frame.items[position].len();
+                let max = limits.max_payload;
+                let no_room =
+                    format!("the item of {size} bytes leaves too little of the server's {max} to be put back");
+                let failure = match (requeue.failure, requeue.terms.given_up) {
+                    (Some(failure), Some(_)) => failure.clone(),
+                    (Some(failure), None) => {
+                        let reason = format!("{}; not tried again: {no_room}", failure.reason);
+                        Failure { reason, ..failure.clone() }
+                    }
+                    (None, _) => Failure::fatal(FailureKind::Output, no_room),
+                };
+                letters.push(dead_letter::dead_letter_of(self.frame, position, &failure));
+            }
+        }
+        store_dead_letters(self.outbox, inbound.source(), &letters).await
+    }
+
+    /// Returns where the run that has decided stored its first message.
+    async fn find(&self) -> Result<Option<u64>, PublishError> {
+        self.outbox.find(&self.frame.route.message_id(self.frame.inbound.sequence, 0)).await
+    }
+
+    /// Requeues the items that the stored results of another run do not cover.
+    async fn follow(&self, sequence: u64) -> Result<(), PublishError> {
+        let inbound = self.frame.inbound;
+        let covered = match self.outbox.result_headers(sequence).await? {
+            Some(headers) => match headers.get(header::COVERS) {
+                // Without the header, results cover the whole frame.
+                None => return Ok(()),
+                Some(text) => Index::parse_list(text, inbound.len()).ok(),
+            },
+            // The stream has dropped them as too many or too old. What they covered is unknown.
+            None => None,
+        };
+        let is_covered = |position: usize| covered.as_ref().is_some_and(|covered| covered.contains(position));
+        let rest: Vec<usize> = (0..inbound.len()).filter(|position| !is_covered(*position)).collect();
+        let history = attempts::with_lost_attempts(inbound, inbound.attempt - 1);
+        let back = requeues(self.frame, &rest, inbound.len(), self.terms(&history));
+        self.store_with_requeued(Vec::new(), &back).await.map(drop)
+    }
+
+    /// Returns the terms of items that have not run in this attempt.
+    fn terms<'b>(&self, history: &'b [Attempt]) -> RequeueTerms<'b> {
+        let inbound = self.frame.inbound;
+        let (lane, failed) = (inbound.lane.requeue_lane(), inbound.attempt - 1);
+        RequeueTerms { lane, failed, delay: None, history, given_up: None }
+    }
+
+    /// Returns the terms of an item that failed: another attempt, or none.
+    fn terms_of_failed<'b>(&self, history: &'b [Attempt], failure: &'b Failure) -> RequeueTerms<'b> {
+        let FrameContext { inbound, route, .. } = self.frame;
+        if route.is_last_attempt(failure, inbound.attempt) {
+            return RequeueTerms { lane: Lane::Retry, given_up: Some(failure), ..self.terms(history) };
+        }
+        let delay = Some(route.stage().retry.wait(to_u32(inbound.attempt)));
+        RequeueTerms { failed: inbound.attempt, delay, ..self.terms(history) }
+    }
+
+    /// Makes the note that a frame has no results.
+    fn note(&self) -> Outgoing {
+        let FrameContext { inbound, route, .. } = self.frame;
+        let mut headers = Headers::new();
+        headers.push(header::ID, inbound.frame.id.as_str());
+        // Once the server has forgotten the key, no run asks for the note.
+        headers.push(header::TTL, route.chain.queue.duplicate_window.as_secs().max(1).to_string());
+        Outgoing {
+            subject: subject::notes(&route.chain.name),
+            message_id: route.message_id(inbound.sequence, 0),
+            headers,
+            payload: Bytes::new(),
         }
     }
-    let stored = store_dead_letters(hop, inbound.source(), &letters).await?;
-    hop.count_failed(stored);
-    Ok(())
 }
 
-/// Stores letters side by side, each as a whole. Returns how many were not there before.
+/// Stores messages side by side, each under a key of its own.
+pub(crate) async fn store_each(
+    outbox: &impl Outbox,
+    source: Source<'_>,
+    messages: &[Outgoing],
+) -> Result<(), PublishError> {
+    let stored = messages.iter().map(|one| outbox.store(source, std::slice::from_ref(one)));
+    futures_util::future::try_join_all(stored).await.map(drop)
+}
+
+/// Stores dead letters side by side, each as a whole. Letters that another run has stored count there.
 pub(crate) async fn store_dead_letters(
-    hop: &Hop,
+    outbox: &impl Outbox,
     source: Source<'_>,
     letters: &[Vec<Outgoing>],
-) -> Result<u64, PublishError> {
-    let stored = letters.iter().map(|letter| outbox::store(hop, source, letter));
+) -> Result<(), PublishError> {
+    let stored = letters.iter().map(|letter| outbox.store(source, letter));
     let stored = futures_util::future::try_join_all(stored).await?;
-    Ok(stored.iter().filter(|published| **published == Published::Stored).count() as u64)
-}
-
-/// Where what the frame leaves behind is stored, if it is.
-async fn known(hop: &Hop, inbound: &InboundFrame) -> Result<Option<u64>, PublishError> {
-    let key = hop.route.message_id(inbound.sequence, 0);
-    outbox::retry_forever(hop, Load::SMALL, || hop.broker.known(&hop.route.target, &key)).await
-}
-
-/// Puts back the items of a frame that its stored results do not cover.
-async fn follow(hop: &Hop, inbound: &InboundFrame, sequence: u64) -> Result<(), PublishError> {
-    let stream = subject::results_stream(&hop.route.chain.name);
-    let ask = async || Ok(hop.broker.stored_headers(&stream, sequence).await?);
-    let covered = match outbox::retry_forever(hop, Load::SMALL, ask).await? {
-        Some(headers) => match headers.get(header::COVERS) {
-            // Results without the header are those of the whole frame.
-            None => return Ok(()),
-            Some(text) => Index::parse_list(text, inbound.len()).ok(),
-        },
-        // The stream has dropped them already, as too many or too old. Nobody knows which items they were of.
-        None => None,
-    };
-    let is_covered = |position: usize| covered.as_ref().is_some_and(|covered| covered.contains(position));
-    let rest: Vec<usize> = (0..inbound.len()).filter(|position| !is_covered(*position)).collect();
-    let history = attempts::with_lost_attempts(inbound, inbound.attempt - 1);
-    let back = RequeueTerms {
-        lane: inbound.lane.requeue_lane(),
-        failed: inbound.attempt - 1,
-        delay: None,
-        history: &history,
-        given_up: None,
-    };
-    let groups = requeue::groups(hop, inbound, &rest, inbound.len(), back);
-    let (messages, too_large) = requeue::requeue_messages(hop, inbound, &groups, 0);
-    end(hop, inbound, &too_large).await?;
-    outbox::store(hop, inbound.source(), &messages).await?;
-    count_requeued(hop, &messages);
+    outbox.buried(stored.iter().filter(|published| **published == Published::Stored).count() as u64);
     Ok(())
 }
 
-/// Counts what this node has put back.
-fn count_requeued(hop: &Hop, messages: &[Outgoing]) {
-    hop.backlog.requeue(messages.len());
-    if hop.is_limited() {
-        let in_line = messages.iter().filter(|message| Lane::of(&message.subject) != Some(Lane::Parked));
-        hop.moved.add(in_line.count() as u64);
-    }
-}
-
-/// The note that a frame has left no results.
-fn note(hop: &Hop, inbound: &InboundFrame) -> Outgoing {
-    let mut headers = Headers::new();
-    headers.push(header::ID, inbound.frame.id.as_str());
-    // When the server has forgotten the key, nobody asks for the note either.
-    headers.push(header::TTL, hop.route.chain.queue.duplicate_window.as_secs().max(1).to_string());
-    Outgoing {
-        subject: subject::notes(&hop.route.chain.name),
-        message_id: hop.route.message_id(inbound.sequence, 0),
-        headers,
-        payload: Bytes::new(),
-    }
-}
-
+/// Returns the header that names the items that results cover.
 fn covers(kept: &[usize]) -> String {
     if kept.is_empty() {
         return header::COVERS_NONE.to_owned();

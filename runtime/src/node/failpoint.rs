@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::frame::inbound::InboundFrame;
+
 /// Where a node can be made to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
@@ -105,8 +107,13 @@ pub fn arm(fault: Failpoint) {
     FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
 }
 
-/// Dies here if that is asked for. `holds` tells whether what is here descends from what was fed under an id.
-pub(crate) fn point(point: Point, holds: impl FnOnce(&str) -> bool) {
+/// Dies here if a test asks for that.
+pub(crate) fn reach(point: Point, inbound: &InboundFrame) {
+    reach_with(point, |id| inbound.holds(id));
+}
+
+/// Dies here if a test asks for that. `holds` returns `true` for the id of a message that the work here descends from.
+pub(crate) fn reach_with(point: Point, holds: impl FnOnce(&str) -> bool) {
     let Some((fault, passed)) = FAULT.get() else { return };
     if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
         return;

@@ -12,6 +12,8 @@ use crate::engine::task::Task;
 use crate::name::StageName;
 use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
+use crate::node::frame::FrameContext;
+use crate::node::frame::inbound::InboundFrame;
 use crate::node::health::HopStats;
 use crate::node::health::conditions::Trouble;
 use crate::node::identity::Identity;
@@ -84,6 +86,11 @@ impl Hop {
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.route.is_limited()
+    }
+
+    /// Returns a frame with what decisions about it depend on.
+    pub(crate) fn frame<'a>(&'a self, inbound: &'a InboundFrame) -> FrameContext<'a> {
+        FrameContext { inbound, route: &self.route, limits: self.broker.limits() }
     }
 
     /// The stages with their counters.

@@ -1,55 +1,94 @@
-//! What becomes of a frame: it is read, run, what it leaves behind is stored, and only then is it acknowledged.
+//! The way of a frame through the node.
 //!
-//! [`crate::node::frame::inbound`] reads it, `run` runs its items, `commit` packs what they leave behind, `settle`
-//! stores that so that it counts once, `letter` writes the letters of what failed for good.
+//! A message is read ([`inbound`](super::frame::inbound)) and judged by its attempts ([`suspicion`],
+//! [`admit`](super::frame::admit)). Its items run ([`execute`](super::execute)), what they leave behind is planned
+//! ([`outputs`]) and stored ([`commit`](super::commit)), and only then is the message acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::engine::failure::{Failure, FailureKind};
-use crate::frame::header;
 use crate::frame::outgoing::Outgoing;
-use crate::node::commit::pack;
-use crate::node::commit::requeue::LATER;
+use crate::frame::{Headers, header};
+use crate::held::HeldSince;
+use crate::node::commit::outbox::ServerOutbox;
+use crate::node::commit::{Commit, store_dead_letters};
 use crate::node::execute::Execution;
-use crate::node::failpoint::Point;
-use crate::node::frame::dead_letter;
-use crate::node::frame::dead_letter::DeadLetter;
-use crate::node::frame::inbound::{InboundFrame, Read, frame_id};
-use crate::node::frame::plan::FRAME_ITEMS;
+use crate::node::failpoint::{self, Point};
+use crate::node::frame::admit::{Admission, admit, lost_in_last_attempt, runs_whole, split};
+use crate::node::frame::dead_letter::{DeadLetter, dead_letter, dead_letter_of};
+use crate::node::frame::inbound::{InboundFrame, QueuedMessage, Read, frame_id};
+use crate::node::frame::outputs;
+use crate::node::frame::requeue::LATER;
 use crate::node::frame::source::Source;
 use crate::node::hop::{self, Hop};
 use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
-use crate::node::suspicion::{Fate, Judged};
+use crate::node::suspicion::Judged;
 use crate::node::worker::demand::Shared;
 use crate::node::worker::permits::ConcurrencyLimit;
-use crate::node::{commit, executor, suspicion};
+use crate::node::{executor, suspicion};
 use crate::subject::Lane;
 
-/// How long a frame waits for its turn before it is left to other nodes, by way of the retry queue. One that comes from there
-/// keeps its place, or it would go round for as long as all turns are taken.
+/// How long a frame of the work lane waits for a permit before other nodes get it through the retry queue. A frame from there waits
+/// on, or it would go round for as long as no permit is free.
 const PERMIT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a node that shall end at once tries to store what has run, before it gives the frame back as if nothing had. The
-/// next queue may be full, but what is put back always has room.
+/// How long an interrupted node tries to store what has run before it requeues the frame. The next queue may be full, but requeued
+/// frames always have room.
 const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Makes the hop's consumers and the chain's line again, should they be gone. The stream may be another one then.
+impl QueuedMessage for Delivery {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.header(name)
+    }
+
+    fn message_id(&self) -> Option<&str> {
+        self.server_header(header::MESSAGE_ID)
+    }
+
+    fn inherited(&self) -> Headers {
+        self.inherited()
+    }
+
+    fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn stored_millis(&self) -> u64 {
+        self.stored_millis
+    }
+
+    fn held(&self) -> &Arc<HeldSince> {
+        &self.held
+    }
+}
+
+/// Makes the hop's consumers and the chain's line again, if they are gone. The stream may be a new one then.
 pub(crate) async fn mend(hop: &Hop) -> Result<(), BrokerError> {
     hop.line.check().await?;
     hop.broker.create_hop_consumers(&hop.route.chain, hop.stage(), hop.route.revision).await?;
     hop::read_key(&hop.broker, &hop.route).await
 }
 
-/// Handles a frame to its end: acknowledges it, or gives it back. If dropped meanwhile, nothing of the frame is lost.
-/// `queue` is the lane by whose consumer it came.
-pub async fn handle(
+/// Handles a message to its end: acknowledges it or gives it back. Nothing is lost if this is dropped.
+///
+/// `queue` is the lane of the consumer that handed it out.
+pub(crate) async fn handle(
     hop: &Arc<Hop>,
     delivery: &Delivery,
     queue: Lane,
@@ -64,10 +103,10 @@ pub async fn handle(
     let mut inbound = match read(hop, delivery, lane) {
         Read::Frame(inbound) => inbound,
         Read::Undecodable(reason, attempt) => {
-            return Box::pin(dead_letter_undecodable(hop, delivery, attempt, &reason)).await;
+            return Box::pin(bury_undecodable(hop, delivery, attempt, &reason)).await;
         }
     };
-    inbound.reach(Point::Received);
+    failpoint::reach(Point::Received, &inbound);
     let judged = if inbound.is_suspect() {
         Box::pin(suspicion::judge(hop, &mut inbound, queue, delivery, &mut phase)).await
     } else {
@@ -77,7 +116,7 @@ pub async fn handle(
     let handled = match judged {
         Ok(Judged::Known) => handle_frame(hop, &inbound, limit, &mut phase).await,
         Ok(Judged::Open) => {
-            Box::pin(commit::requeue(hop, &inbound, inbound.lane.requeue_lane(), inbound.attempt - 1, None)).await
+            Box::pin(requeue(hop, &inbound, inbound.lane.requeue_lane(), inbound.attempt - 1, None)).await
         }
         Ok(Judged::Settled) => Ok(()),
         Err(refused) => Err(refused),
@@ -85,10 +124,10 @@ pub async fn handle(
     match handled {
         Ok(()) => {
             delivery.acker.ack().await;
-            inbound.reach(Point::Acknowledged);
+            failpoint::reach(Point::Acknowledged, &inbound);
         }
         Err(refused) => {
-            // Only what is too large for the server, at any time.
+            // The server refuses for good only what is too large for it.
             let failure = Failure::fatal(FailureKind::Output, refused.to_string());
             Box::pin(bury(hop, &inbound, &failure, delivery)).await;
         }
@@ -99,8 +138,9 @@ fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
     InboundFrame::read(delivery, lane, (hop.route.position == 0).then_some(hop.route.chain.input))
 }
 
-/// What becomes of a frame whose handling has panicked: each of its items has failed at this attempt. If dropped meanwhile,
-/// nothing of the frame is lost. Returns `false` if it is no frame that can fail, or what it leaves behind cannot be stored.
+/// Fails the items of a frame whose handling has panicked. Nothing of the frame is lost if this is dropped.
+///
+/// Returns `false` if the message is no frame, or what it leaves behind cannot be stored.
 pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, message: &str) -> bool {
     let lane = Lane::of(delivery.subject()).unwrap_or(queue);
     let Read::Frame(inbound) = read(hop, delivery, lane) else { return false };
@@ -115,77 +155,74 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     is_stored
 }
 
-/// What becomes of a frame that cannot even be put back: a letter holds it as it came.
-pub(crate) async fn dead_letter_as_it_came(hop: &Hop, delivery: &Delivery, message: &str) {
-    dead_letter_undecodable(hop, delivery, delivery.delivered, message).await;
+/// Buries a message that cannot even be requeued. The dead letter holds it as it came.
+pub(crate) async fn bury_as_it_came(hop: &Hop, delivery: &Delivery, message: &str) {
+    bury_undecodable(hop, delivery, delivery.delivered, message).await;
 }
 
-/// Handles a frame until it may be acknowledged.
+/// Handles a frame until its message may be acknowledged.
 async fn handle_frame(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
     limit: &Arc<ConcurrencyLimit>,
     phase: &mut watch::Receiver<Phase>,
 ) -> Result<(), PublishError> {
-    // What is rare has its state apart, so that of the others is small.
-    if let Some(failure) = &inbound.given_up {
-        return Box::pin(commit::write_dead_letters(hop, inbound, failure)).await;
-    }
-    let allowed = u64::from(hop.stage().retry.attempts);
-    let failed = inbound.attempt - 1;
-    match suspicion::fate(hop, inbound) {
-        Fate::Run => {}
-        Fate::Quarantine => {
-            return Box::pin(commit::requeue(hop, inbound, Lane::Quarantine, failed.min(allowed - 1), None)).await;
+    let (attempts, failed) = (u64::from(hop.stage().retry.attempts), inbound.attempt - 1);
+    // Rare cases are boxed, so that the state of the others stays small.
+    match admit(inbound, attempts) {
+        Admission::Run => {}
+        Admission::DeadLetter => return Box::pin(write_dead_letters(hop, inbound)).await,
+        Admission::Quarantine => {
+            return Box::pin(requeue(hop, inbound, Lane::Quarantine, failed.min(attempts - 1), None)).await;
         }
-        Fate::End => {
-            let node = inbound.history.last().and_then(|attempt| attempt.node.as_ref());
-            let node = node.map(|node| format!(" {node}")).unwrap_or_default();
-            let reason = format!("the node{node} died or was cut off in the last of {allowed} attempts");
-            return Box::pin(commit::give_up(hop, inbound, &Failure::fatal(FailureKind::Node, reason))).await;
+        Admission::GiveUp => {
+            let failure = lost_in_last_attempt(inbound, attempts);
+            let outbox = ServerOutbox(hop);
+            return Box::pin(Commit::new(&outbox, hop.frame(inbound)).give_up(&failure)).await;
         }
     }
     let quarantined = if hop.is_limited() && inbound.lane == Lane::Quarantine {
         match hop.quarantine.enter().await {
-            None => return Box::pin(commit::requeue(hop, inbound, Lane::Quarantine, failed, Some(LATER))).await,
+            None => return Box::pin(requeue(hop, inbound, Lane::Quarantine, failed, Some(LATER))).await,
             entered => entered,
         }
     } else {
         None
     };
-    if let Some(piece) = shared_first(hop, inbound) {
-        return Box::pin(commit::requeue_shared(hop, inbound, piece, inbound.lane.requeue_lane(), failed, None)).await;
+    let back = inbound.lane.requeue_lane();
+    if let Some(piece) = piece_for_others(hop, inbound) {
+        return Box::pin(requeue_pieces(hop, inbound, piece, back, failed, None)).await;
     }
     let permit = tokio::select! {
         biased;
         permit = limit.take_frame(inbound.len()) => permit,
-        () = left_run(phase) => return Box::pin(commit::requeue(hop, inbound, inbound.lane.requeue_lane(), failed, None)).await,
+        () = left_run(phase) => return Box::pin(requeue(hop, inbound, back, failed, None)).await,
         () = tokio::time::sleep(PERMIT_PATIENCE), if inbound.lane == Lane::Work && has_room_to_go_back(hop, inbound) => {
-            return Box::pin(commit::requeue(hop, inbound, Lane::Retry, failed, None)).await;
+            return Box::pin(requeue(hop, inbound, Lane::Retry, failed, None)).await;
         }
     };
     let ran = executor::run(hop, inbound, limit, permit, phase).await;
     drop(quarantined);
-    inbound.reach(Point::Executed);
+    failpoint::reach(Point::Executed, inbound);
     tokio::select! {
         biased;
         finished = finish(hop, inbound, ran) => finished,
-        () = interrupted(phase, STORE_PATIENCE) => {
-            Box::pin(commit::requeue(hop, inbound, inbound.lane.requeue_lane(), failed, None)).await
-        }
+        () = interrupted(phase, STORE_PATIENCE) => Box::pin(requeue(hop, inbound, back, failed, None)).await,
     }
 }
 
-/// Whether a frame leaves the room that it should for the headers of what is put back.
+/// Returns `true` if a frame leaves room in a message for the headers of requeued frames.
 fn has_room_to_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
     inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
 }
 
-/// Into pieces of how many items a frame is cut for other nodes before any of it runs: its items take long, or nobody knows.
-/// `None` if it runs as it is. One that was put back has been cut before; only what has run since can cut it further.
-fn shared_first(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
+/// Returns the items of a piece if a frame must be cut for other nodes before any of it runs: its items take long, or it is not
+/// known how long.
+///
+/// A requeued frame was cut before. Only what has run since can cut it further.
+fn piece_for_others(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
     let items = inbound.len();
-    if items <= FRAME_ITEMS && (hop.is_limited() || items == 1) {
+    if runs_whole(items, hop.is_limited()) {
         return None;
     }
     let Shared { piece, is_guess } = hop.limit.share(items, inbound.lane == Lane::Work);
@@ -194,10 +231,10 @@ fn shared_first(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
     } else {
         hop.limit.cut_known(items.div_ceil(piece));
     }
-    (items > FRAME_ITEMS || piece < items).then_some(piece)
+    split(items, piece)
 }
 
-/// Stores what a frame has left behind, and counts.
+/// Stores what a frame leaves behind, and counts its items.
 async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(), PublishError> {
     let ends = |failure: &Failure| !failure.fatal && hop.route.is_last_attempt(failure, inbound.attempt);
     let reconsidered;
@@ -207,21 +244,62 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     } else {
         inbound
     };
-    let counted = pack::commit(hop, inbound, ran).await?;
-    hop.stats.retried.fetch_add(counted.retried, Relaxed);
-    hop.stats.done.fetch_add(counted.done, Relaxed);
+    let Execution { given, failed, left, streamed, memory } = ran;
+    let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
+    let _held = (memory.hold_up(last.after()), memory);
+    let frame = hop.frame(inbound);
+    let leavings = {
+        let failed: Vec<usize> = failed.iter().map(|(position, _)| *position).collect();
+        let shared = hop.limit.share(inbound.len(), false).piece;
+        outputs::leavings(frame, given, &failed, left, streamed, shared)
+    };
+    hop.limit.cut_known(leavings.rest.len());
+    let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failed).await?;
+    hop.stats.retried.fetch_add(committed.retried, Relaxed);
+    hop.stats.done.fetch_add(committed.done, Relaxed);
     Ok(())
 }
 
-/// Gives up a whole frame.
-async fn bury(hop: &Hop, inbound: &InboundFrame, failure: &Failure, delivery: &Delivery) {
-    let letters: Vec<Vec<Outgoing>> =
-        (0..inbound.len()).map(|position| dead_letter::dead_letter_of(hop, inbound, position, failure)).collect();
-    dead_letter_all(hop, &letters, delivery).await;
+/// Requeues a frame of which nothing has run, as it is, after this many failed attempts.
+async fn requeue(
+    hop: &Hop,
+    inbound: &InboundFrame,
+    lane: Lane,
+    failed: u64,
+    delay: Option<Duration>,
+) -> Result<(), PublishError> {
+    requeue_pieces(hop, inbound, inbound.len(), lane, failed, delay).await
 }
 
-/// Gives up a message that is no frame; the letter holds it as it came.
-async fn dead_letter_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, reason: &str) {
+/// Requeues a frame of which nothing has run, in pieces of this many items.
+async fn requeue_pieces(
+    hop: &Hop,
+    inbound: &InboundFrame,
+    piece: usize,
+    lane: Lane,
+    failed: u64,
+    delay: Option<Duration>,
+) -> Result<(), PublishError> {
+    Commit::new(&ServerOutbox(hop), hop.frame(inbound)).requeue(piece, lane, failed, delay).await
+}
+
+async fn write_dead_letters(hop: &Hop, inbound: &InboundFrame) -> Result<(), PublishError> {
+    match &inbound.given_up {
+        Some(failure) => Commit::new(&ServerOutbox(hop), hop.frame(inbound)).write_dead_letters(failure).await,
+        None => Ok(()),
+    }
+}
+
+/// Buries all items of a frame.
+async fn bury(hop: &Hop, inbound: &InboundFrame, failure: &Failure, delivery: &Delivery) {
+    let frame = hop.frame(inbound);
+    let letters: Vec<Vec<Outgoing>> =
+        (0..inbound.len()).map(|position| dead_letter_of(frame, position, failure)).collect();
+    store_letters(hop, &letters, delivery).await;
+}
+
+/// Buries a message that is no frame. The dead letter holds it as it came.
+async fn bury_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, reason: &str) {
     let failure = Failure::fatal(FailureKind::Undecodable, reason);
     let all = delivery.headers();
     let mut headers = all.inherited();
@@ -229,28 +307,21 @@ async fn dead_letter_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, r
     if let Some(text) = all.get(header::CONTENT_TYPE) {
         headers.push(header::CONTENT_TYPE, text);
     }
-    let letter = dead_letter::letter(
-        hop,
-        DeadLetter {
-            message_id: hop.route.message_id(delivery.sequence, 0),
-            headers,
-            payload: delivery.payload.clone(),
-            attempt,
-            history: &[],
-            failure: &failure,
-        },
-    );
-    dead_letter_all(hop, &[letter], delivery).await;
+    let letter = DeadLetter {
+        message_id: hop.route.message_id(delivery.sequence, 0),
+        headers,
+        payload: delivery.payload.clone(),
+        attempt,
+        history: &[],
+        failure: &failure,
+    };
+    store_letters(hop, &[dead_letter(&hop.route, hop.broker.limits(), letter)], delivery).await;
 }
 
-async fn dead_letter_all(hop: &Hop, letters: &[Vec<Outgoing>], delivery: &Delivery) {
-    // A letter's stream is never full.
+async fn store_letters(hop: &Hop, letters: &[Vec<Outgoing>], delivery: &Delivery) {
     let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Work };
-    match commit::store_dead_letters(hop, source, letters).await {
-        Ok(_) => {
-            delivery.acker.ack().await;
-            hop.count_failed(letters.len() as u64);
-        }
+    match store_dead_letters(&ServerOutbox(hop), source, letters).await {
+        Ok(()) => delivery.acker.ack().await,
         Err(error) => {
             tracing::error!(stage = %hop.stage().name, %error, "a dead letter cannot be stored; the item stays in its queue");
             delivery.acker.nak(hop.stage().retry.wait(u32::MAX)).await;

@@ -1,20 +1,20 @@
-//! Putting messages on the server, however long it takes.
+//! Publishing until the server has answered, however long it takes.
 //!
-//! What belongs together is one message, or an atomic batch where one message cannot hold it: the server keeps a store of
-//! files for each batch. Measured with nats-server 2.15.1 on the text chain, 1,600 frames of 8 outputs took 12.6 s in batches
-//! and 1.7 s as messages.
+//! Messages that belong together are one message, or an atomic batch where one message cannot hold them. A batch costs more: the
+//! server keeps files for each. Measured with nats-server 2.15.1 on the text chain, 1,600 frames of 8 outputs took 12.6 s in
+//! batches and 1.7 s as messages.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::broker::BrokerError;
 use crate::broker::publish::{PublishError, Published};
+use crate::frame::Headers;
 use crate::frame::outgoing::Outgoing;
 use crate::node::commit::window::Load;
 use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
-use crate::subject;
-use crate::subject::Lane;
+use crate::subject::{self, Lane};
 
 /// The first wait before publishing again what was not taken; doubled each time.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -25,70 +25,122 @@ const FULL_AGAIN_MAX: Duration = Duration::from_millis(40);
 /// After this long, the node says what it waits for: the servers of a cluster may take ten seconds to elect a leader.
 const TELL_AFTER: Duration = Duration::from_secs(12);
 
-/// Stores all of these or none. All go to one stream; the first one's key stands for all.
-///
-/// Where the next queue is full, what came along the chain waits in line. What was put back is older, and does not.
-///
-/// The server knows a key for the duplicate window only, and if it is killed it forgets those of what is gone from its
-/// streams. So a node that was paused or cut off for so long that others may have handled the message looks first whether
-/// it is still there.
-pub(crate) async fn store(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
-    if messages.is_empty() {
-        return Ok(Published::Stored);
-    }
-    let store = async || {
-        if source.held.age() >= hop.route.chain.queue.ack_wait && !waits_still(hop, source).await? {
-            return Ok(Published::Duplicate);
-        }
-        match messages {
-            [one] => hop.broker.publish(one).await,
-            many => hop.broker.publish_batch(many).await,
-        }
-    };
-    // What is put back always has room, and must not wait for what has none.
-    let can_be_full = !hop.route.is_last && messages[0].subject == hop.route.target;
-    let line = match (can_be_full, source.lane) {
-        (false, _) => Line::None,
-        (true, Lane::Work) => Line::Last,
-        (true, _) => Line::First,
-    };
-    let published = retry_in_line(hop, line, Load::of(messages), store).await?;
-    if published == Published::Duplicate {
-        hop.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
-    }
-    Ok(published)
+/// What a commit needs of the streams.
+pub(crate) trait Outbox {
+    /// Stores messages of one stream, all or none. The key of the first decides whether they are stored already.
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError>;
+
+    /// Returns the place of the message with this key in the stream of the hop's outputs.
+    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError>;
+
+    /// Returns the headers of the result at this place. `None` if the stream has dropped it.
+    async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError>;
+
+    /// Returns `true` if items of a limited stage may wait in a lane of their own.
+    fn parks(&self) -> bool;
+
+    /// Counts messages that were requeued.
+    fn requeued(&self, messages: &[Outgoing]);
+
+    /// Counts items that became dead letters.
+    fn buried(&self, items: u64);
 }
 
-/// Whether a message that was handed out is still in its queue. Nobody else has handled it then, at least not before now.
-async fn waits_still(hop: &Hop, source: Source<'_>) -> Result<bool, PublishError> {
+/// The streams of a hop's chain on the server.
+pub(crate) struct ServerOutbox<'a>(pub(crate) &'a Hop);
+
+impl Outbox for ServerOutbox<'_> {
+    /// Where the next queue is full, frames of the work lane wait in line. Requeued frames are older and go first.
+    ///
+    /// The server knows a key only within the duplicate window, and a killed server forgets keys of messages that have left its
+    /// streams. So a node that was paused or cut off for long first looks whether the message is still queued. If it is not,
+    /// another node has handled it.
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        let hop = self.0;
+        if messages.is_empty() {
+            return Ok(Published::Stored);
+        }
+        let store = async || {
+            if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
+                return Ok(Published::Duplicate);
+            }
+            match messages {
+                [one] => hop.broker.publish(one).await,
+                many => hop.broker.publish_batch(many).await,
+            }
+        };
+        // The lanes of requeued frames always have room.
+        let can_be_full = !hop.route.is_last && messages[0].subject == hop.route.target;
+        let line = match (can_be_full, source.lane) {
+            (false, _) => Line::None,
+            (true, Lane::Work) => Line::Last,
+            (true, _) => Line::First,
+        };
+        let published = retry_in_line(hop, line, Load::of(messages), store).await?;
+        if published == Published::Duplicate {
+            hop.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
+        }
+        Ok(published)
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
+        let Self(hop) = self;
+        retry_in_line(hop, Line::None, Load::SMALL, || hop.broker.known(&hop.route.target, key)).await
+    }
+
+    async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
+        let Self(hop) = self;
+        let stream = subject::results_stream(&hop.route.chain.name);
+        let request = async || Ok(hop.broker.stored_headers(&stream, sequence).await?);
+        retry_in_line(hop, Line::None, Load::SMALL, request).await
+    }
+
+    fn parks(&self) -> bool {
+        self.0.backlog.room() > 0
+    }
+
+    fn requeued(&self, messages: &[Outgoing]) {
+        let Self(hop) = self;
+        hop.backlog.requeue(messages.len());
+        if hop.is_limited() {
+            let in_line = messages.iter().filter(|message| Lane::of(&message.subject) != Some(Lane::Parked));
+            hop.moved.add(in_line.count() as u64);
+        }
+    }
+
+    fn buried(&self, items: u64) {
+        self.0.count_failed(items);
+    }
+}
+
+/// Returns `true` if a message that was handed out is still in its queue. Then no other node has handled it before now.
+async fn is_queued(hop: &Hop, source: Source<'_>) -> Result<bool, PublishError> {
     let now = Instant::now();
-    let waits = hop.broker.has_message(&subject::work_stream(&hop.route.chain.name), source.sequence).await?;
-    if waits {
+    let is_queued = hop.broker.has_message(&subject::work_stream(&hop.route.chain.name), source.sequence).await?;
+    if is_queued {
         source.held.renew(now);
     }
-    Ok(waits)
+    Ok(is_queued)
 }
 
-/// Asks until the server answers, and gives up only on what can never be. So much is on its way each time.
-pub(crate) async fn retry_forever<P, T>(hop: &Hop, load: Load, ask: impl FnMut() -> P) -> Result<T, PublishError>
-where
-    P: Future<Output = Result<T, PublishError>>,
-{
-    retry_in_line(hop, Line::None, load, ask).await
-}
-
-/// Where something waits that may find its queue full.
+/// Where messages wait when their queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
-    /// It cannot be full.
+    /// Nowhere: it cannot be full.
     None,
     /// Before the line.
     First,
-    /// Behind those that found it full before.
+    /// At the end of the line.
     Last,
 }
 
-async fn retry_in_line<P, T>(hop: &Hop, line: Line, load: Load, mut ask: impl FnMut() -> P) -> Result<T, PublishError>
+/// Repeats a request until the server answers. Gives up only on what can never succeed.
+async fn retry_in_line<P, T>(
+    hop: &Hop,
+    line: Line,
+    load: Load,
+    mut request: impl FnMut() -> P,
+) -> Result<T, PublishError>
 where
     P: Future<Output = Result<T, PublishError>>,
 {
@@ -101,11 +153,11 @@ where
     }
     loop {
         if !hop.identity.holds().await {
-            // It belongs to nobody any more. Whoever serves the revision is about to end this.
+            // The revision is gone. Its supervisor is about to end this task.
             std::future::pending::<()>().await;
         }
         let leave = hop.window.enter(load, is_again).await;
-        let answer = ask().await;
+        let answer = request().await;
         drop(leave);
         let error = match answer {
             Ok(answer) => return Ok(answer),
@@ -114,7 +166,7 @@ where
         };
         is_again = matches!(error, PublishError::Unanswered(_) | PublishError::Broker(BrokerError::Timeout(_)));
         if !hop.broker.is_connected() {
-            // That is told by itself.
+            // The connection reports that by itself.
             started = Instant::now();
         }
         if told.is_none() && started.elapsed() >= TELL_AFTER {
@@ -127,11 +179,4 @@ where
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
     }
-}
-
-/// Stores messages side by side, each under a key of its own. See [`store`].
-pub(crate) async fn store_each(hop: &Hop, source: Source<'_>, messages: &[Outgoing]) -> Result<(), PublishError> {
-    let stored = messages.iter().map(|one| store(hop, source, std::slice::from_ref(one)));
-    futures_util::future::try_join_all(stored).await?;
-    Ok(())
 }

@@ -16,9 +16,11 @@ use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::streaming::StreamingPermit;
-use crate::node::commit::{messages, outbox};
-use crate::node::failpoint::Point;
+use crate::node::commit::outbox::ServerOutbox;
+use crate::node::commit::store_each;
+use crate::node::failpoint::{self, Point};
 use crate::node::frame::inbound::InboundFrame;
+use crate::node::frame::outputs;
 use crate::node::hop::Hop;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::node::worker::permits::ConcurrencyLimit;
@@ -101,10 +103,11 @@ impl Running {
     /// Hands on outputs of an item that still runs, however long the next queue is full.
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
         let first = self.streamed.load(Relaxed);
-        let messages = messages::streamed_messages(&self.hop, &self.inbound, outputs, first);
-        let stored = outbox::store_each(&self.hop, self.inbound.source(), &messages).await;
+        let shared = self.hop.limit.share(self.inbound.len(), false).piece;
+        let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared);
+        let stored = store_each(&ServerOutbox(&self.hop), self.inbound.source(), &messages).await;
         self.streamed.fetch_add(messages.len(), Relaxed);
-        self.inbound.reach(Point::Streamed);
+        failpoint::reach(Point::Streamed, &self.inbound);
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
     }
 

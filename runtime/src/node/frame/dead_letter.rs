@@ -1,49 +1,51 @@
-//! Dead letters: what is kept of an item that failed for good, and the record of its attempts.
+//! Dead letters: an item that failed for good, with the record of its attempts.
 
 use bytes::Bytes;
 
 use crate::chain::Plugin;
 use crate::dead::Attempt;
 use crate::engine::failure::Failure;
-use crate::frame::outgoing::Outgoing;
+use crate::frame::outgoing::{MessageLimits, Outgoing};
 use crate::frame::{Headers, header, to_header_line};
+use crate::node::frame::FrameContext;
 use crate::node::frame::attempts;
 use crate::node::frame::attempts::now;
-use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::reason::reason_line;
-use crate::node::hop::Hop;
+use crate::node::route::Route;
 use crate::{dead, subject};
 
-/// The most bytes of a dead letter's id and content type, which a feeder may have made as long as a message's headers.
+/// The most bytes of the id and the content type in a shortened dead letter. A feeder may make them as long as headers can be.
 const HEADER_MAX: usize = 1 << 10;
 
-/// What a letter is made of.
+/// The parts of a dead letter.
 pub(crate) struct DeadLetter<'a> {
-    /// Its idempotency key.
+    /// The idempotency key.
     pub(crate) message_id: String,
-    /// The headers of what failed.
+    /// The headers of the item.
     pub(crate) headers: Headers,
-    /// What failed.
+    /// The item.
     pub(crate) payload: Bytes,
-    /// The attempt that was the last.
+    /// The number of the last attempt.
     pub(crate) attempt: u64,
-    /// All attempts.
+    /// The record of all attempts.
     pub(crate) history: &'a [Attempt],
-    /// Why.
+    /// Why the item failed.
     pub(crate) failure: &'a Failure,
 }
 
-/// The letter of one item of a frame, as [`letter`] makes it.
-pub(crate) fn dead_letter_of(hop: &Hop, inbound: &InboundFrame, position: usize, failure: &Failure) -> Vec<Outgoing> {
-    let history = attempts::history(hop, inbound, failure);
-    let (payload, content_type) = inbound.payload(&[position], hop.broker.limits().max_item());
+/// Makes the dead letter of one item of a frame. See [`dead_letter`].
+pub(crate) fn dead_letter_of(frame: FrameContext<'_>, position: usize, failure: &Failure) -> Vec<Outgoing> {
+    let FrameContext { inbound, route, limits } = frame;
+    let history = attempts::history(frame, failure);
+    let (payload, content_type) = inbound.payload(&[position], limits.max_item());
     let mut headers = inbound.frame.part(&[position]).headers();
     headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
     headers.extend(inbound.part_header(&[position]));
-    letter(
-        hop,
+    dead_letter(
+        route,
+        limits,
         DeadLetter {
-            message_id: hop.route.message_id(inbound.sequence, position),
+            message_id: route.message_id(inbound.sequence, position),
             headers,
             payload,
             attempt: inbound.attempt,
@@ -53,13 +55,14 @@ pub(crate) fn dead_letter_of(hop: &Hop, inbound: &InboundFrame, position: usize,
     )
 }
 
-/// A letter that the server takes, to be stored as a whole. It comes last: where its item leaves no room for it, the parts of
-/// the item come before it.
-pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
+/// Makes a dead letter that the server takes, as messages to store together.
+///
+/// The letter is the last of them. Where the item leaves no room for it, parts of the item come before it.
+pub(crate) fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     let DeadLetter { message_id, mut headers, payload, attempt, history, failure } = letter;
-    let stage = hop.stage();
-    hop.route.sign(&mut headers);
-    headers.push(header::CHAIN, hop.route.chain.name.as_str());
+    let stage = route.stage();
+    route.sign(&mut headers);
+    headers.push(header::CHAIN, route.chain.name.as_str());
     headers.push(header::STAGE, stage.name.as_str());
     headers.push(header::TASK, stage.task.as_str());
     if let Plugin::Stored(digest) = &stage.plugin {
@@ -73,21 +76,21 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     if let Some(backtrace) = &failure.backtrace {
         headers.push(header::BACKTRACE, to_header_line(backtrace));
     }
-    let subject = subject::dead(&hop.route.chain.name, &stage.name);
+    let subject = subject::dead(&route.chain.name, &stage.name);
     let mut letter = Outgoing { subject, message_id, headers, payload };
-    // A letter that cannot be stored would keep its item in the queue for ever.
-    if hop.broker.limits().fits(&letter) {
+    // A letter that cannot be stored would keep its item in the queue forever.
+    if limits.fits(&letter) {
         return vec![letter];
     }
     let short = letter.headers.own().cut(HEADER_MAX);
     let one = Outgoing { headers: short.clone(), ..letter.clone() };
-    if hop.broker.limits().fits(&one) {
+    if limits.fits(&one) {
         return vec![one];
     }
     let item = std::mem::take(&mut letter.payload);
-    let mut letters = item_parts(hop, &letter.message_id, &item);
+    let mut letters = item_parts(route, limits, &letter.message_id, &item);
     letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
-    if !hop.broker.limits().fits_a_batch(&letter) {
+    if !limits.fits_a_batch(&letter) {
         letter.headers = short;
         letter.headers.push(header::ITEM_PARTS, letters.len().to_string());
     }
@@ -95,11 +98,11 @@ pub(crate) fn letter(hop: &Hop, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     letters
 }
 
-/// The parts of an item that leaves no room in the letter under this key.
-fn item_parts(hop: &Hop, message_id: &str, item: &Bytes) -> Vec<Outgoing> {
-    let size = hop.broker.limits().max_item().max(hop.broker.max_payload() / 2).max(1);
+/// Cuts an item that leaves no room in its dead letter into parts.
+fn item_parts(route: &Route, limits: MessageLimits, message_id: &str, item: &Bytes) -> Vec<Outgoing> {
+    let size = limits.max_item().max(limits.max_payload / 2).max(1);
     let part = |(start, number): (usize, usize)| Outgoing {
-        subject: subject::dead_item(&hop.route.chain.name),
+        subject: subject::dead_item(&route.chain.name),
         message_id: format!("{message_id}.item.{number}"),
         headers: part_header(number),
         payload: item.slice(start..item.len().min(start + size)),

@@ -8,7 +8,7 @@ use crate::broker::publish::Published;
 use crate::broker::queue::Delivery;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
-use crate::node::commit::outbox;
+use crate::node::commit::outbox::{Outbox, ServerOutbox};
 use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
@@ -23,7 +23,7 @@ pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
         payload: delivery.payload.clone(),
     };
     let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Parked };
-    match outbox::store(hop, source, &[moved]).await {
+    match ServerOutbox(hop).store(source, &[moved]).await {
         Ok(published) => {
             if published == Published::Stored {
                 hop.moved.add(1);

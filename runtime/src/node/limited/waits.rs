@@ -37,7 +37,7 @@ impl Behind {
         let now = self.correct(own_time(), stored);
         let left = Waiting { delay: Duration::from_millis(millis), stored, delivered }.left(now);
         if left.is_some() {
-            failpoint::point(Point::Waits, |id| {
+            failpoint::reach_with(Point::Waits, |id| {
                 delivery.header(header::ID).is_some_and(|held| FrameId::from_header(held).root() == id)
             });
         }

@@ -9,7 +9,7 @@ use crate::broker::unread::{Look, Reach, Unread};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::held::HeldSince;
-use crate::node::commit::outbox;
+use crate::node::commit::outbox::{Outbox, ServerOutbox};
 use crate::node::frame::dead_letter;
 use crate::node::frame::dead_letter::DeadLetter;
 use crate::node::frame::inbound::frame_id_of;
@@ -197,8 +197,9 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
     if let Some(text) = all.get(header::CONTENT_TYPE) {
         headers.push(header::CONTENT_TYPE, text);
     }
-    let letter = dead_letter::letter(
-        hop,
+    let letter = dead_letter::dead_letter(
+        &hop.route,
+        hop.broker.limits(),
         DeadLetter {
             message_id: hop.route.message_id(sequence, 0),
             headers,
@@ -210,7 +211,7 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
     );
     let (chain, stage, reason) = (&hop.route.chain.name, &hop.stage().name, &failure.reason);
     let held = HeldSince::new(Instant::now());
-    if let Err(error) = outbox::store(hop, Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
+    if let Err(error) = ServerOutbox(hop).store(Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
         tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
         return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
     }

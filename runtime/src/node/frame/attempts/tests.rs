@@ -1,0 +1,82 @@
+use std::collections::BTreeSet;
+
+use super::super::holders::Holders;
+use super::super::testing::{failed, inbound, record};
+use super::*;
+
+fn told(inbound: &InboundFrame) -> Vec<(u64, Option<&str>, &str)> {
+    inbound
+        .history
+        .iter()
+        .map(|attempt| (attempt.attempt, attempt.incarnation.as_deref(), attempt.failure.as_str()))
+        .collect()
+}
+
+fn living(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn each_time_that_a_frame_was_handed_out_is_an_attempt_until_its_node_answers() {
+    let mut frame = inbound(3, 1, Holders::of(&[(1, "a", "A"), (2, "b", "B"), (3, "d", "D")], true));
+    record(&mut frame);
+    assert_eq!(
+        told(&frame),
+        [(1, None, "error"), (2, Some("A"), "node"), (3, Some("B"), "node"), (4, Some("D"), "node")]
+    );
+    assert_eq!((frame.attempt, frame.lost_attempts, frame.cleared), (5, 3, 0));
+    assert_eq!(frame.suspects(), living(&["A", "B", "D"]));
+
+    assert_eq!(frame.strike_out(&living(&["A", "C", "D"])), 2);
+    assert_eq!(told(&frame), [(1, None, "error"), (2, Some("B"), "node")]);
+    assert_eq!((frame.attempt, frame.lost_attempts, frame.cleared), (3, 1, 2));
+    assert_eq!(frame.strike_out(&living(&["A", "B"])), 1);
+    assert_eq!((frame.attempt, frame.lost_attempts, frame.cleared), (2, 0, 3));
+}
+
+#[test]
+fn a_run_of_a_node_dies_once_whatever_it_had_in_hand_before() {
+    // A node that is too slow to say that it works on what it has gets it again and again, and is stopped in the end.
+    let mut frame = inbound(4, 0, Holders::of(&[1, 2, 3, 4].map(|delivered| (delivered, "a", "A")), true));
+    record(&mut frame);
+    assert_eq!((told(&frame), frame.cleared), (vec![(1, Some("A"), "node")], 3));
+    assert_eq!((frame.attempt, frame.lost_attempts), (2, 1));
+
+    // It was taken for dead, the frame was put back, and it has it again.
+    let mut frame = inbound(1, 0, Holders::of(&[(1, "a", "A")], true));
+    record(&mut frame);
+    (frame.lost_attempts, frame.delivered) = (2, 3);
+    (frame.attempt, frame.holders) = (4, Holders::of(&[(1, "b", "B"), (2, "a", "A")], true));
+    record(&mut frame);
+    assert_eq!((told(&frame), frame.cleared), (vec![(1, Some("B"), "node"), (2, Some("A"), "node")], 1));
+    assert_eq!((frame.attempt, frame.lost_attempts), (3, 2));
+}
+
+#[test]
+fn what_is_struck_out_moves_the_attempts_after_it() {
+    let mut frame = inbound(1, 0, Holders::of(&[(1, "a", "A")], true));
+    record(&mut frame);
+    frame.history.push(failed(2));
+    frame.attempt = 3;
+    frame.lost_attempts = 0;
+    assert_eq!(frame.strike_out(&living(&["A"])), 1);
+    assert_eq!((told(&frame), frame.attempt), (vec![(1, None, "error")], 2));
+}
+
+#[test]
+fn a_time_of_which_nobody_says_that_he_had_the_frame_is_no_attempt_whether_he_could_say_so_or_not() {
+    for (is_complete, unknown) in [(true, 0), (false, 2)] {
+        let mut frame = inbound(3, 0, Holders::of(&[(2, "b", "B")], is_complete));
+        record(&mut frame);
+        assert_eq!((frame.attempt, frame.lost_attempts, frame.cleared), (2, 1, 2), "{is_complete}");
+        assert_eq!((frame.unknown, told(&frame)), (unknown, vec![(1, Some("B"), "node")]), "{is_complete}");
+    }
+}
+
+#[test]
+fn a_frame_that_came_very_often_keeps_a_short_history() {
+    let mut frame = inbound(1_000, 0, Holders::default());
+    record(&mut frame);
+    assert_eq!((frame.history.len() as u64, frame.attempt), (NOTED_MAX, 1_001 - UNKNOWN_MAX));
+    assert_eq!(frame.history.last().map(|attempt| attempt.attempt), Some(1_000 - UNKNOWN_MAX));
+}

@@ -1,0 +1,125 @@
+//! The messages of a frame's outputs, as [`super::plan`] cuts them.
+
+use bytes::{Bytes, BytesMut};
+
+use super::FrameContext;
+use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
+use super::requeue::piece;
+use crate::engine::output::{FrameOutputs, Outputs, Slice};
+use crate::frame::id::Index;
+use crate::frame::outgoing::{BATCH_MAX, Outgoing};
+use crate::frame::{Headers, headers_of};
+
+/// The most bytes of a message of several items.
+const FRAME_BYTES: usize = 512 << 10;
+
+/// One part in this many of the next queue is the most that the outputs of one frame ask for at once. A batch is stored as a whole
+/// or not at all, so it must find that much room while other frames wait too.
+const QUEUE_PART: u64 = 4;
+
+/// A plan with the messages of its outputs.
+pub(crate) struct Leavings {
+    /// Messages that are stored before all others, each by itself.
+    pub(crate) streamed: Vec<Outgoing>,
+    /// Messages that are stored together.
+    pub(crate) outputs: Vec<Outgoing>,
+    /// Items that ended well. Their outputs are in the messages.
+    pub(crate) kept: Vec<usize>,
+    /// Items to run each in a frame of its own.
+    pub(crate) deferred: Vec<usize>,
+    /// Items to run again, in pieces.
+    pub(crate) rest: Vec<Vec<usize>>,
+}
+
+/// Makes the messages of outputs of a single item that still runs. `first` messages were made before.
+pub(crate) fn streamed(frame: FrameContext<'_>, outputs: Outputs, first: usize, shared: usize) -> Vec<Outgoing> {
+    let Leavings { mut streamed, outputs, .. } =
+        leavings(frame, vec![(0, outputs).into()], &[], Vec::new(), first, shared);
+    streamed.extend(outputs);
+    with_streamed_ids(frame, &mut streamed, first);
+    streamed
+}
+
+/// Plans what the frame leaves behind, and makes the messages of its outputs.
+///
+/// `failed` items are requeued by the caller, `first` messages were streamed before, `shared` items are requeued together.
+pub(crate) fn leavings(
+    frame: FrameContext<'_>,
+    mut ended: Vec<FrameOutputs>,
+    failed: &[usize],
+    deferred: Vec<usize>,
+    first: usize,
+    shared: usize,
+) -> Leavings {
+    let mut done: Vec<(usize, Slice<'_>)> = ended.iter().flat_map(FrameOutputs::items).collect();
+    done.sort_by_key(|(position, _)| *position);
+    let sizes = frame.inbound.sizes();
+    let Plan { streamed, outputs, kept, deferred, rest } =
+        Plan::new(&sizes, &done, failed, deferred, &bounds(frame, shared));
+    let is_whole = ended.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
+    let messages: Vec<(Index, Bytes)> = if is_whole {
+        let index = index_of(frame, &outputs[0]);
+        drop(done);
+        // Outputs of items that ran one after the other are already as the message holds them.
+        vec![(index, ended.remove(0).into_outputs().into_payload())]
+    } else {
+        let payload = |shares: &Vec<Share>| (index_of(frame, shares), payload_of(&done, shares));
+        streamed.iter().chain(&outputs).map(payload).collect()
+    };
+    let message = |((index, payload), number)| output(frame, kept[0], number, &index, payload);
+    let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
+    let mut outputs = messages.split_off(streamed.len());
+    with_streamed_ids(frame, &mut messages, first);
+    // The first has the key of the frame.
+    for (message, number) in outputs.iter_mut().zip(0..) {
+        message.message_id = frame.route.message_id(frame.inbound.sequence, number);
+    }
+    Leavings { streamed: messages, outputs, kept, deferred, rest }
+}
+
+fn bounds(frame: FrameContext<'_>, shared: usize) -> Bounds {
+    let queue_part = usize::try_from(frame.route.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
+    Bounds {
+        batch: BATCH_MAX,
+        outputs: if frame.route.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
+        items: FRAME_ITEMS,
+        bytes: FRAME_BYTES.min(frame.limits.max_item() / 2),
+        piece: piece(frame, frame.inbound.lane.requeue_lane(), shared),
+    }
+}
+
+/// Makes one message of outputs. `kept` is the first item that they come from.
+///
+/// The id of the message is unique: no other message holds outputs of that item from there on.
+fn output(frame: FrameContext<'_>, kept: usize, number: usize, index: &Index, payload: Bytes) -> Outgoing {
+    let id = frame.inbound.frame.id.child(frame.inbound.part.get(kept), number);
+    let mut headers: Headers = headers_of(&id, index, &frame.inbound.frame.inherited);
+    if frame.route.is_last {
+        frame.route.sign(&mut headers);
+    }
+    Outgoing { subject: frame.route.target.clone(), message_id: String::new(), headers, payload }
+}
+
+fn with_streamed_ids(frame: FrameContext<'_>, messages: &mut [Outgoing], first: usize) {
+    for (message, number) in messages.iter_mut().zip(first..) {
+        message.message_id = frame.route.streamed_id(frame.inbound.origin, &frame.inbound.part, number);
+    }
+}
+
+/// Returns which items of the fed frame the outputs of a message descend from.
+fn index_of(frame: FrameContext<'_>, shares: &[Share]) -> Index {
+    let index = &frame.inbound.frame.index;
+    let roots = |(position, range): &Share| std::iter::repeat_n(index.get(*position), range.len());
+    shares.iter().flat_map(roots).collect()
+}
+
+/// Returns the outputs of a message back to back.
+fn payload_of(done: &[(usize, Slice<'_>)], shares: &[Share]) -> Bytes {
+    let mut payload = BytesMut::new();
+    for (position, range) in shares {
+        if let Ok(found) = done.binary_search_by_key(position, |(each, _)| *each) {
+            payload.extend_from_slice(done[found].1.part(range.clone()));
+        }
+    }
+    payload.freeze()
+}
