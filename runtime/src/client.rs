@@ -19,24 +19,23 @@
 //! # }
 //! ```
 
-pub mod bench;
-pub mod dead;
-pub mod deploy;
-pub mod feed;
-pub mod intake;
-pub mod logs;
-pub mod pull;
-pub mod pulled;
-pub mod reset;
-pub mod result;
+mod dead;
+pub(crate) mod deploy;
+mod feed;
+mod intake;
+mod logs;
+mod pull;
+mod pulled;
+mod reset;
+mod result;
 mod stages;
-pub mod status;
-pub mod wait;
+mod status;
+mod wait;
 
 use std::path::{Path, PathBuf};
 
 use crate::broker::registry::{Marked, Registry};
-use crate::broker::{Address, Broker, BrokerError};
+use crate::broker::{Broker, BrokerError};
 use crate::chain::manifest::ManifestError;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, ChainError};
@@ -45,12 +44,24 @@ use crate::file;
 use crate::frame::id::IdError;
 use crate::name::{ChainName, DigestError, NameError, Revision, StageName, Version, nearest};
 
-pub use bench::Bench;
-pub use dead::DeadLetter;
-pub use feed::{Fed, Feeder, Item};
-pub use pull::{Outcome, Puller};
+pub use crate::broker::Address;
+pub use crate::broker::follow::StartAt;
+pub use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
+pub use crate::dead::{Attempt, FailureKind};
+pub use crate::frame::Headers;
+pub use crate::log::LogRecord;
+pub use dead::{DeadFilter, DeadLetter, DeadLetters, Retried, Selection};
+pub use deploy::{DeployOptions, Deployment};
+pub use feed::{Fed, Feeder, Item, Packing, Waiting, Waits};
+pub use intake::Switched;
+pub use logs::{LogFilter, LogFollower};
+pub use pcluster_abi::Level;
+pub use pull::{Outcome, Puller, Watcher};
 pub use pulled::PulledResult;
-pub use result::ResultItem;
+pub use reset::Reset;
+pub use result::{ResultItem, WithMeta};
+pub use status::{ChainStatus, NodeProblem, RevisionStatus, StageStatus};
+pub use wait::{Notice, Pace};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -317,13 +328,13 @@ impl Client {
 
     /// Uses a connection that stands already.
     #[must_use]
-    pub fn new(broker: Broker) -> Self {
+    pub(crate) fn new(broker: Broker) -> Self {
         Self { broker }
     }
 
     /// The connection.
     #[must_use]
-    pub fn broker(&self) -> &Broker {
+    pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
 

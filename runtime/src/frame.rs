@@ -209,12 +209,6 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame of one item that was fed under this id.
-    #[must_use]
-    pub fn of_one(id: FrameId, item: Bytes) -> Self {
-        Self { id, items: vec![item], index: Index::in_order(1), inherited: Headers::new() }
-    }
-
     /// Some of the items, under the frame's id.
     #[must_use]
     pub fn part(&self, positions: &[usize]) -> Self {
@@ -307,7 +301,12 @@ mod tests {
     #[test]
     fn a_frame_of_one_item_is_the_item() {
         let item = Bytes::from_static(b"\x01");
-        let frame = Frame::of_one(FrameId::from_fed("a"), item.clone());
+        let frame = Frame {
+            id: FrameId::from_fed("a"),
+            items: vec![item.clone()],
+            index: Index::in_order(1),
+            inherited: Headers::new(),
+        };
         assert_eq!(frame.payload(), item);
         assert_eq!(frame.headers().get("pcluster-id"), Some("a"));
         assert_eq!(frame.headers().get(header::INDEX), None);

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pcluster::cli::main()
+    pcluster::internal::main()
 }

@@ -1,32 +1,32 @@
-//! A node: takes items off the queues of the chains' hops, runs their tasks, and puts the outputs where they belong.
-//!
-//! [`catalog`] knows which revisions to serve, has `ready` make them so, and keeps a [`worker`] on each of their hops, until
-//! [`retire`] ends it; a worker takes as many frames as [`turns`] has room for, as `demand` says, and gives them to its `handlers`. [`outcome`]
-//! decides what becomes of a frame: [`taken`] reads it, `run` runs its items on the threads of the [`guests`] or right there,
-//! [`inline`] and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
-//! that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
-//! `suspicion` what to make of what others had, and `roll_call` which of them live. `waits` has what was put back wait for
-//! its back-off, `parked` moves what has waited, and `moved` says how much of it at a time. `backlog` holds a hop back that puts
-//! back too much, [`memory`] one that asks for more than the node has room for.
-//! `quarantine` keeps apart what nodes died with, `tasks` keeps alive what runs as long as the node. [`stats`] counts,
-//! [`trouble`] shows what keeps a chain from going on,
-//! [`logs`] carries log lines away without ever waiting, [`fault`] lets tests kill a node in the middle of all this.
+//! Running a node: it takes items off the queues of the chains, runs their tasks, and puts the outputs where they belong.
 //!
 //! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
+
+// `catalog` knows which revisions to serve, has `ready` make them so, and keeps a `worker` on each of their hops, until
+// `retire` ends it; a worker takes as many frames as `turns` has room for, as `demand` says, and gives them to its `handlers`. `outcome`
+// decides what becomes of a frame: `taken` reads it, `run` runs its items on the threads of the `guests` or right there,
+// `inline` and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
+// that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
+// `suspicion` what to make of what others had, and `roll_call` which of them live. `waits` has what was put back wait for
+// its back-off, `parked` moves what has waited, and `moved` says how much of it at a time. `backlog` holds a hop back that puts
+// back too much, `memory` one that asks for more than the node has room for.
+// `quarantine` keeps apart what nodes died with, `tasks` keeps alive what runs as long as the node. `stats` counts,
+// `trouble` shows what keeps a chain from going on,
+// `logs` carries log lines away without ever waiting, `fault` lets tests kill a node in the middle of all this.
 
 mod backlog;
 mod commit;
 mod execute;
 mod executor;
-pub mod failpoint;
+pub(crate) mod failpoint;
 mod frame;
 mod health;
 mod hop;
 mod identity;
 mod limited;
 mod lines;
-pub mod logs;
-pub mod memory;
+mod logs;
+pub(crate) mod memory;
 mod phase;
 mod pipeline;
 mod route;
@@ -38,6 +38,7 @@ mod worker;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,12 +46,14 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use crate::broker::Address;
 use crate::broker::registry::{Change, Changes, Registry};
 use crate::broker::service::{INCARNATION, NAME, NodeReport, NodeService, Problem};
 use crate::broker::{Broker, BrokerError, Complaint};
 use crate::chain::default;
-use crate::engine::Engine;
 use crate::engine::budget::Budget;
+use crate::engine::compiler::Compiler;
+use crate::engine::{Engine, EngineError, EngineSettings};
 use crate::name::ChainName;
 use executor::Executor;
 use health::Board;
@@ -71,25 +74,63 @@ const FINISH: Duration = Duration::from_secs(2);
 /// How long to wait before trying again what has failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a node is told.
+/// The settings of a node.
+///
+/// ```
+/// let mut settings = pcluster::node::NodeSettings::new("worker-1");
+/// settings.instances = 100;
+/// settings.cache = Some("/var/cache/my-program".into());
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NodeSettings {
-    /// Its name; should be its own.
+    /// Its name. No other node must have it.
     pub name: String,
     /// How long items in hand may take when the node is told to stop.
     pub grace: Duration,
-    /// Serve only these chains; empty: all.
+    /// The chains to serve. Empty: all.
     pub chains: BTreeSet<ChainName>,
-    /// End when all chains served are empty.
+    /// Ends the node when all chains served are empty.
     pub until_empty: bool,
+    /// WebAssembly instances that may exist at once.
+    pub instances: u32,
+    /// Memory for items, in bytes.
+    pub memory: u64,
+    /// The folder that keeps compiled plugins. `None` keeps none.
+    pub cache: Option<PathBuf>,
+    /// Compiles plugins in a process of its own. `None`: this process compiles them.
+    pub(crate) compiler: Option<Arc<Compiler>>,
 }
 
-/// Why a node has ended.
+impl NodeSettings {
+    /// Returns the settings of a node that serves all chains.
+    ///
+    /// It has a grace of 30 seconds, 1,000 instances and half of the machine's memory, and keeps no compiled plugins.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            grace: Duration::from_secs(30),
+            chains: BTreeSet::new(),
+            until_empty: false,
+            instances: 1_000,
+            memory: memory::default_budget(),
+            cache: None,
+            compiler: None,
+        }
+    }
+}
+
+/// Why a node ended.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NodeError {
     /// The server does not let it do its work.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The machine does not let the engine start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// It would do nothing any more. Another one in its place can.
     #[error("this node cannot go on and must be started again: {0}")]
     CannotGoOn(String),
@@ -107,19 +148,49 @@ pub struct Node {
 }
 
 impl Node {
-    /// Runs a node until `shutdown` is ready; then takes no new items, finishes those in hand within the grace period, and
-    /// gives back the rest. `ready` is called once the node serves what is deployed.
+    /// Connects and runs a node until `shutdown` is ready.
+    ///
+    /// Then the node takes no new items, finishes the items in hand within the grace period, and gives back the rest. `ready`
+    /// is called once the node serves what is deployed. Needs a multi-threaded Tokio runtime. The node lives as long as this
+    /// future: dropped in the middle, the node stops without finishing its items, and other nodes run them again.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pcluster::error::NodeError> {
+    /// use pcluster::node::{Node, NodeSettings};
+    ///
+    /// let until = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+    /// Node::run(&"nats://127.0.0.1:4222".into(), NodeSettings::new("worker-1"), until, || println!("ready")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the server does not let a node do its work, or the node cannot go on.
+    /// If no usable server answers within five seconds, the server does not let a node do its work, the machine does not let
+    /// the engine start, or the node cannot go on.
     pub async fn run(
-        broker: Broker,
-        engine: Engine,
+        address: &Address,
         settings: NodeSettings,
         shutdown: impl Future<Output = ()>,
         ready: impl FnOnce(),
     ) -> Result<(), NodeError> {
+        let broker = Broker::connect(address, &format!("pcluster-node {}", settings.name)).await?;
+        Self::run_on(broker, settings, shutdown, ready).await
+    }
+
+    /// Runs a node on a connection that stands already.
+    pub(crate) async fn run_on(
+        broker: Broker,
+        settings: NodeSettings,
+        shutdown: impl Future<Output = ()>,
+        ready: impl FnOnce(),
+    ) -> Result<(), NodeError> {
+        let engine = Engine::new(&EngineSettings {
+            instances: settings.instances,
+            memory: Some(settings.memory),
+            cache: settings.cache.clone(),
+            compiler: settings.compiler.clone(),
+        })?;
         memory::keep_nothing_large();
         let registry = Registry::create(&broker, default::REPLICAS).await?;
         let board = Arc::new(Board::default());
@@ -358,6 +429,6 @@ async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>
 
 /// The name of this machine.
 #[must_use]
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
-use pcluster::client::feed::Packing;
-use pcluster::client::{Client, Item};
-use pcluster::frame::cbor;
+use pcluster::client::{Client, Item, Packing};
+use pcluster::internal::{self, Lane, dead_stream, results_stream, work_stream};
 use pcluster::name::{ChainName, Revision, StageName};
-use pcluster::subject::{self, Lane};
 use support::{Nats, Process, plugin};
 
 use crate::drain::{Drain, Load, Sample, Until, held};
@@ -68,7 +66,7 @@ impl Chain {
         let nodes = self.start_nodes(stand);
         let workers: Vec<u32> = nodes.iter().map(Process::id).collect();
         let servers = stand.servers();
-        let (stream, consumer) = (subject::work_stream(&name()), consumer());
+        let (stream, consumer) = (work_stream(&name()), consumer());
         let drain = Drain {
             jetstream: &stand.jetstream,
             stream: &stream,
@@ -139,17 +137,17 @@ pub async fn feed(client: &Client, load: &Load) {
 
 /// Sees to it that what was measured was done: as many results, and no dead letters.
 async fn check<S: Nats>(stand: &Stand<S>, items: usize) {
-    let (results, dead) = (subject::results_stream(&name()), subject::dead_stream(&name()));
+    let (results, dead) = (results_stream(&name()), dead_stream(&name()));
     assert_eq!(held(&stand.jetstream, &dead).await, 0, "items have failed");
     let stream = stand.jetstream.get_stream_no_info(&results).await.unwrap();
     // What nodes note for each other among the results has another subject.
-    let config = OrderedConfig { filter_subject: subject::results(&name()), ..Default::default() };
+    let config = OrderedConfig { filter_subject: internal::results(&name()), ..Default::default() };
     let consumer = stream.create_consumer(config).await.unwrap();
     let messages = usize::try_from(consumer.cached_info().num_pending).unwrap();
     let mut messages = consumer.messages().await.unwrap().take(messages);
     let mut found = 0;
     while let Some(message) = messages.next().await {
-        found += cbor::split(&message.unwrap().payload).unwrap().len();
+        found += internal::split(&message.unwrap().payload).unwrap().len();
     }
     assert_eq!(found, items, "results");
 }

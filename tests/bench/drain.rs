@@ -66,7 +66,7 @@ pub fn text(bytes: usize) -> Bytes {
         .iter()
         .find(|(least, head)| bytes >= least + head)
         .map_or(1, |(_, head)| *head);
-    let item: Bytes = pcluster::frame::format::to_cbor(&"x".repeat(bytes - head));
+    let item: Bytes = pcluster::internal::to_cbor(&"x".repeat(bytes - head));
     assert_eq!(item.len(), bytes);
     item
 }

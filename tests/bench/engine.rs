@@ -7,14 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ciborium::Value;
 use futures_util::future::BoxFuture;
-use pcluster::chain::isolation::{Isolation, Reuse};
-use pcluster::engine::call::{Call, ItemSource};
-use pcluster::engine::failure::Failure;
-use pcluster::engine::limits::Limits;
-use pcluster::engine::output::{FrameOutputs, Outputs};
-use pcluster::engine::static_context::StaticContext;
-use pcluster::engine::task::Task;
-use pcluster::engine::{Engine, EngineSettings, Plugin};
+use pcluster::internal::{
+    Call, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin, Reuse,
+    StaticContext, Task,
+};
 use pcluster::name::Digest;
 use pcluster_abi::{Level, context};
 use support::plugin;

@@ -7,7 +7,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use pcluster::subject;
+use pcluster::internal::{intake, results, results_stream};
 
 use crate::chain::{self, Chain, ISOLATIONS};
 use crate::drain::{Load, text};
@@ -100,7 +100,7 @@ impl Path {
                 chain.deploy(&stand)?;
                 nodes = chain.start_nodes(&stand);
                 let name = chain::name();
-                (subject::intake(&name), subject::results_stream(&name), subject::results(&name))
+                (intake(&name), results_stream(&name), results(&name))
             }
         };
         let items = (rate * seconds) as usize;

@@ -2,7 +2,7 @@
 //! come out as were fed, and each has been through the queues of three stages.
 
 use bytes::Bytes;
-use pcluster::frame::format::to_cbor;
+use pcluster::internal::to_cbor;
 use serde::Serialize;
 
 use crate::chain::Chain;

@@ -5,8 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pcluster::engine::compiler::{Compiler, CompilerLimits};
-use pcluster::engine::{Engine, EngineSettings};
+use pcluster::internal::{Compiler, CompilerLimits, Engine, EngineSettings};
 use pcluster::name::Digest;
 use support::{Cluster, probe_chain};
 

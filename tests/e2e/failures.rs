@@ -4,12 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
-use pcluster::chain::isolation::Reuse;
-use pcluster::engine::call::Call;
-use pcluster::engine::limits::Limits;
-use pcluster::engine::static_context::StaticContext;
-use pcluster::engine::{Engine, EngineSettings};
-use pcluster::frame::format::to_cbor;
+use pcluster::internal::{Call, Engine, EngineSettings, Limits, Reuse, StaticContext, to_cbor};
 use pcluster::name::Digest;
 use serde_json::json;
 use support::{Cluster, NatsClient, json_lines, numbers, plugin, probe_chain, sequence};

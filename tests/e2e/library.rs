@@ -6,8 +6,7 @@ use std::process::Command;
 use std::task::Poll;
 use std::time::Duration;
 
-use pcluster::client::feed::Packing;
-use pcluster::client::{Client, Feeder, Item};
+use pcluster::client::{Client, Feeder, Item, Packing};
 use support::{Cluster, NatsClient, Run, numbers, probe_chain, with_table};
 
 /// An example of the package, which `cargo test` builds next to the program.

@@ -153,8 +153,8 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (url, chain) = (cluster.server.url.clone(), "read".parse().unwrap());
     let got = runtime.block_on(async {
-        let client = Client::connect(&url.as_str().into(), "drops").await.unwrap();
-        let mut puller = client.puller(&chain).await.unwrap();
+        let library = Client::connect(&url.as_str().into(), "drops").await.unwrap();
+        let mut puller = library.puller(&chain).await.unwrap();
         let (mut got, mut kept, mut seen): (_, Vec<PulledResult>, u64) = (Vec::new(), Vec::new(), 0);
         for patience in (0..).map(|number| Duration::from_micros(number % 7 * 100)) {
             // Given up in the middle again and again.
@@ -192,7 +192,7 @@ fn a_program_that_drops_futures_and_results_loses_and_doubles_nothing() {
         got.push(json!(taken.result.to_json().parse::<u64>().unwrap()));
         taken.ack().await;
         let all_taken = async {
-            while client.broker().untaken(&chain, "PCLUSTER_read_OUT").await.unwrap().queued > 0 {
+            while tokio::task::block_in_place(|| held(&client).1) > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

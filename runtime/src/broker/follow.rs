@@ -50,15 +50,13 @@ pub struct Seen {
     pub payload: Bytes,
     /// Its place in the stream.
     pub sequence: u64,
-    /// How many more there are at this moment.
-    pub pending: u64,
 }
 
 impl Seen {
     fn of(stored: Stored) -> Self {
         let headers = stored.headers();
         let Stored { subject, sequence, payload, .. } = stored;
-        Self { subject, headers, payload: payload.into(), sequence, pending: 0 }
+        Self { subject, headers, payload: payload.into(), sequence }
     }
 }
 
@@ -233,7 +231,6 @@ impl Follower {
                         headers: delivery.headers(),
                         subject: delivery.subject().to_owned(),
                         sequence: delivery.sequence,
-                        pending: delivery.pending,
                         payload: delivery.payload,
                     }));
                 }

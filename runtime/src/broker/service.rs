@@ -373,6 +373,7 @@ impl NodeService {
     }
 
     /// Ends the service: the node is no longer found.
+    #[expect(clippy::unused_self, reason = "dropping it ends it")]
     pub fn stop(self) {}
 }
 

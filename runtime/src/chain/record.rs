@@ -23,6 +23,7 @@ pub struct Deployed {
     /// The sha-256 of the manifest's content: equal if and only if the manifests and their plugins are.
     pub digest: Digest,
     /// When, as RFC 3339.
+    #[expect(clippy::struct_field_names, reason = "as it is stored")]
     pub deployed: String,
     /// Who deployed it: user, host and process.
     #[serde(default, skip_serializing_if = "Option::is_none")]

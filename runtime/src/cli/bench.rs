@@ -1,5 +1,10 @@
 //! `pcluster bench`
 
+mod load;
+mod report;
+mod run;
+mod tally;
+
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,11 +20,12 @@ use super::input::{self, InputFormat, Reading, Source};
 use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
 use super::{Context, positive, size, timeout};
-use crate::client::bench::{Ending, Latency, Load, Meter, Report};
-use crate::client::feed::Packing;
-use crate::client::{Bench, ClientError};
+use crate::client::{ClientError, Packing};
 use crate::name::ChainName;
 use crate::shutdown;
+use load::Load;
+use report::{Ending, Latency, Report};
+use run::{Bench, Meter};
 
 /// How often to show how far the run is.
 const SHOW: Duration = Duration::from_millis(100);
@@ -89,7 +95,7 @@ const AFTER_HELP: &str = "What is measured: the time runs from the first item to
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
     let client = context.client().await?;
-    let mut bench = client.bench(&args.chain).await?;
+    let mut bench = Bench::open(&client, &args.chain).await?;
     let started = Instant::now();
     let load = tokio::select! {
         load = load(&args, client.broker().limits().max_item()) => load?,

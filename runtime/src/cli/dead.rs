@@ -12,7 +12,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::exit::Usage;
 use super::{Context, duration, whole};
-use crate::client::dead::{DeadFilter, Selection};
+use crate::client::{DeadFilter, Selection};
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::client::deploy::failpoint::{self, Step};
-use crate::client::deploy::{DeployOptions, Deployment};
+use crate::client::{DeployOptions, Deployment};
 
 /// Deploy a chain: store its plugins and manifest, and cut over to it
 ///

@@ -11,18 +11,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::exit::{Interrupted, Usage};
 use super::input::Reading;
-use super::node::{HostArgs, engine};
+use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::{Address, Broker};
-use crate::client::logs::LogFilter;
-use crate::client::{Client, Item};
+use crate::client::{Client, Item, LogFilter};
 use crate::frame::header;
 use crate::frame::id::FrameId;
 use crate::name::ChainName;
-use crate::node::{Node, NodeSettings};
+use crate::node::Node;
 use crate::{shutdown, subject};
 
 /// How often to look whether the last results were shown.
@@ -99,16 +98,10 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     let client = context.client_at(&address).await?;
     let broker = Broker::connect(&address, &format!("pcluster-node {}", settings.node)).await?;
     let (stop, mut stopping) = watch::channel(false);
-    let node = NodeSettings {
-        name: settings.node.clone(),
-        grace: settings.grace,
-        chains: std::collections::BTreeSet::new(),
-        until_empty: false,
-    };
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let mut node = tokio::spawn(Node::run(broker, engine(settings)?, node, stopped, || {}));
+    let mut node = tokio::spawn(Node::run_on(broker, node_settings(settings)?, stopped, || {}));
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let (unprinted, mut not_printed) = mpsc::unbounded_channel();
     let ended = tokio::select! {

@@ -131,7 +131,7 @@ impl Exit {
         let of_node = match error.downcast_ref::<NodeError>() {
             Some(NodeError::CannotGoOn(_)) => return Self::CannotGoOn,
             Some(NodeError::Broker(error)) => Some(error),
-            None => None,
+            Some(NodeError::Engine(_)) | None => None,
         };
         match (error.downcast_ref::<ClientError>(), of_node.or(error.downcast_ref::<BrokerError>())) {
             (Some(ClientError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Context;
-use crate::client::intake::Switched;
+use crate::client::Switched;
 use crate::name::ChainName;
 
 /// Close a chain's intake; what was fed is still finished

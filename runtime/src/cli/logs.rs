@@ -7,7 +7,7 @@ use pcluster_abi::Level;
 
 use super::{Context, duration, output};
 use crate::broker::follow::StartAt;
-use crate::client::logs::LogFilter;
+use crate::client::LogFilter;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 

@@ -17,7 +17,6 @@ use crate::broker::{Broker, BrokerError};
 use crate::client::Client;
 use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
-use crate::engine::{Engine, EngineSettings};
 use crate::name::{ChainName, nearest};
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
@@ -71,8 +70,8 @@ pub struct HostArgs {
     cache: Option<String>,
 }
 
-/// Starts the engine that the settings ask for.
-pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
+/// Returns the settings of a node.
+pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
     /// This program, even where its file was replaced by another since it was started.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
@@ -81,12 +80,14 @@ pub(super) fn engine(settings: &Settings) -> anyhow::Result<Engine> {
     };
     allow_open_files();
     let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
-    Ok(Engine::new(&EngineSettings {
+    Ok(NodeSettings {
+        grace: settings.grace,
         instances: settings.instances,
-        memory: Some(settings.memory),
+        memory: settings.memory,
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
-    })?)
+        ..NodeSettings::new(settings.node.clone())
+    })
 }
 
 /// Lets this process have as many files open as the system allows it. Each plugin that is loaded is one, and what a process may have
@@ -133,10 +134,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let url = broker.url().to_owned();
     let node = NodeSettings {
-        name: settings.node.clone(),
-        grace: settings.grace,
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
+        ..node_settings(settings)?
     };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
@@ -153,7 +153,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
     tokio::select! {
-        ended = Node::run(broker, engine(settings)?, node, shutdown, ready) => ended?,
+        ended = Node::run_on(broker, node, shutdown, ready) => ended?,
         never = tell_namesakes(settings) => match never {},
     }
     tracing::info!(node = settings.node, "stopped");

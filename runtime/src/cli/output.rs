@@ -41,6 +41,7 @@ impl OutputError {
     }
 }
 
+#[expect(clippy::unused_self, reason = "only who has an `Output` may print")]
 impl Output {
     /// Prints data as JSON if `json`.
     #[must_use]

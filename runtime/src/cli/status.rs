@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 
 use super::Context;
 use super::output::count;
-use crate::client::status::{ChainStatus, RevisionStatus, StageStatus};
+use crate::client::{ChainStatus, RevisionStatus, StageStatus};
 use crate::name::ChainName;
 
 /// Chains that are asked for side by side.

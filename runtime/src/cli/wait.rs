@@ -9,8 +9,7 @@ use serde_json::json;
 use super::output::progress::{Outlook, per_second, telling};
 use super::output::{Output, count, seconds};
 use super::{Context, timeout};
-use crate::client::ClientError;
-use crate::client::wait::{Notice, Pace};
+use crate::client::{ClientError, Notice, Pace};
 use crate::name::ChainName;
 
 /// Wait until every item of a chain was handled

@@ -3,9 +3,9 @@
 //! A letter is known by its number in the chain's stream of dead letters, which stays its own for ever. [`letter`] is what is
 //! in one, [`logs`] finds what was logged about its item, [`retry`] gives the item fresh attempts.
 
-pub mod letter;
-pub mod logs;
-pub mod retry;
+mod letter;
+mod logs;
+mod retry;
 mod room;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +20,7 @@ use crate::name::{ChainName, StageName};
 use crate::subject;
 
 pub use letter::DeadLetter;
+pub use retry::Retried;
 
 /// Requests about single letters that are on their way at once.
 const SIDE_BY_SIDE: usize = 64;

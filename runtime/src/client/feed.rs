@@ -160,7 +160,7 @@ impl Feeder {
 
     /// Feeds items that share a message already, a CBOR sequence, under an id of the message. Can be dropped: the message has
     /// gone then or never goes.
-    pub(super) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), ClientError> {
+    pub(crate) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), ClientError> {
         self.sender.check()?;
         let room = self.sender.room(payload.len()).await?;
         self.sender.send(room, Key::own(id), payload, items);

@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// Waits until a node serves a chain. `tell` is called if none does.
-    pub(super) async fn until_served(
+    pub(crate) async fn until_served(
         &self,
         chain: &ChainName,
         tell: &mut impl FnMut(Notice),

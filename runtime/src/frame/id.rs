@@ -125,12 +125,6 @@ impl Index {
         Self((0..).take(len).collect())
     }
 
-    /// One item that descends from item `root`.
-    #[must_use]
-    pub fn of_one(root: usize) -> Self {
-        Self(vec![u32::try_from(root).unwrap_or(u32::MAX)])
-    }
-
     /// Entries for the items of a part of a frame.
     #[must_use]
     pub fn pick(&self, positions: &[usize]) -> Self {

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::Progress;
 use super::report::{Ending, Latency, Report};
+use super::run::Progress;
 use crate::broker::follow::{Follower, Seen};
 use crate::client::ClientError;
 use crate::frame::format::Format;
@@ -225,7 +225,7 @@ mod tests {
         headers.push(header::ID, id);
         headers.push(header::INDEX, index);
         let payload = Bytes::from_static(payload);
-        Seen { subject: String::new(), headers, payload, sequence, pending: 0 }
+        Seen { subject: String::new(), headers, payload, sequence }
     }
 
     fn tally(items: usize) -> (Tally, Instant) {

@@ -7,8 +7,7 @@ use ciborium::Value;
 use tokio::sync::mpsc;
 
 use super::tally::Tally;
-use crate::client::feed::Packing;
-use crate::client::{ClientError, Feeder};
+use crate::client::{ClientError, Feeder, Packing};
 use crate::frame::format::to_cbor;
 
 /// Items that may be due and not yet handed in.

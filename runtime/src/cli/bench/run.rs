@@ -1,11 +1,7 @@
 //! Measuring a chain: feeding it items and seeing what comes of them.
 //!
-//! [`load`] is what is fed and when, [`report`] what was measured; `tally` sees what comes out. Results are followed and not
+//! `load` is what is fed and when, `report` what was measured; `tally` sees what comes out. Results are followed and not
 //! taken, and the ids of a run's items tell them from everything else that goes through the chain meanwhile.
-
-pub mod load;
-pub mod report;
-mod tally;
 
 use std::future;
 use std::pin::pin;
@@ -15,15 +11,12 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
-use super::feed::Waits;
-use super::wait::Notice;
-use super::{Client, ClientError, Feeder};
+use super::load::Load;
+use super::report::{Ending, Report};
+use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
+use crate::client::{Client, ClientError, Feeder, Notice, Waits};
 use crate::name::ChainName;
-use tally::{Source, Tally};
-
-pub use load::Load;
-pub use report::{Ending, Latency, Report};
 
 /// How long messages on their way may take when a run is cut short.
 const ABANDON: Duration = Duration::from_secs(1);
@@ -69,22 +62,22 @@ impl Meter {
     }
 }
 
-impl Client {
+impl Bench {
     /// Gets ready to measure a chain: from here on its results and dead letters are followed.
     ///
     /// # Errors
     ///
     /// If there is no such chain, its intake is closed, or the server does not answer.
-    pub async fn bench(&self, chain: &ChainName) -> Result<Bench, ClientError> {
-        let feeder = self.feeder(chain).await?;
-        let backlog = self.broker.unfinished(chain).await?;
+    pub async fn open(client: &Client, chain: &ChainName) -> Result<Self, ClientError> {
+        let feeder = client.feeder(chain).await?;
+        let backlog = client.broker().unfinished(chain).await?;
         let mut followers = Vec::with_capacity(Source::ALL.len());
         let mut places = [0; Source::ALL.len()];
         for source in Source::ALL {
             let stream = source.stream(chain);
-            let place = self.broker.last_place(&stream).await?;
+            let place = client.broker().last_place(&stream).await?;
             let follower =
-                Follower::open(&self.broker, &stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
+                Follower::open(client.broker(), &stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
             followers.push((source, follower));
             places[source as usize] = place;
         }
@@ -93,24 +86,9 @@ impl Client {
         for (source, follower) in followers {
             following.spawn(Arc::clone(&tally).follow(source, follower));
         }
-        Ok(Bench { client: self.clone(), chain: chain.clone(), feeder, backlog, tally, following })
+        Ok(Self { client: client.clone(), chain: chain.clone(), feeder, backlog, tally, following })
     }
 
-    /// Waits until everything was seen that a source holds at this moment.
-    async fn seen_all(&self, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
-        let (stream, subjects) = (source.stream(chain), source.subjects(chain));
-        let last = self.broker.last_place(&stream).await?;
-        // What was removed meanwhile, or belongs to others, is never seen.
-        while let Some(next) = self.broker.next_place(&stream, &subjects, tally.place(source)).await?
-            && next <= last
-        {
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
-    }
-}
-
-impl Bench {
     /// Messages that the chain had not finished when the run was made ready. They are in its way.
     #[must_use]
     pub fn backlog(&self) -> u64 {
@@ -144,14 +122,14 @@ impl Bench {
         stopped: impl Future<Output = ()>,
         mut tell: impl FnMut(Notice),
     ) -> Result<Report, ClientError> {
-        load.check(self.client.broker.limits().max_item())?;
+        load.check(self.client.broker().limits().max_item())?;
         let Self { client, chain, feeder, tally, following, backlog: _ } = self;
         let ended = {
             let whole = async {
                 let mut stopped = pin!(stopped);
                 let fed = async {
                     client.until_served(chain, &mut tell).await?;
-                    load.feed(feeder, tally, client.broker.limits().max_item()).await
+                    load.feed(feeder, tally, client.broker().limits().max_item()).await
                 };
                 let ending = tokio::select! {
                     fed = fed => fed.map(|()| Ending::Done)?,
@@ -164,7 +142,7 @@ impl Bench {
                 client.wait(chain, None, &mut tell).await?;
                 let empty = Instant::now();
                 for source in Source::ALL {
-                    client.seen_all(chain, source, tally).await?;
+                    seen_all(client, chain, source, tally).await?;
                 }
                 Ok((ending, empty))
             };
@@ -191,7 +169,7 @@ impl Bench {
     pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
         let removals =
-            self.tally.take_places().into_iter().map(|place| self.client.broker.remove_message(&stream, place));
+            self.tally.take_places().into_iter().map(|place| self.client.broker().remove_message(&stream, place));
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
         let mut count = 0;
         while let Some(removed) = removed.try_next().await? {
@@ -200,6 +178,19 @@ impl Bench {
         }
         Ok(count)
     }
+}
+
+/// Waits until everything was seen that a source holds at this moment.
+async fn seen_all(client: &Client, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
+    let (stream, subjects) = (source.stream(chain), source.subjects(chain));
+    let last = client.broker().last_place(&stream).await?;
+    // What was removed meanwhile, or belongs to others, is never seen.
+    while let Some(next) = client.broker().next_place(&stream, &subjects, tally.place(source)).await?
+        && next <= last
+    {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Waits until the chain is seen to take no items of this kind.
