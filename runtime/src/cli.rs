@@ -1,4 +1,5 @@
-//! The command line: one command a file under `cli/`; each parses, calls [`crate::client`] or [`crate::node`], and prints.
+//! The command line. Each command has a file under `cli/`, which defines its flags, calls [`crate::client`] or
+//! [`crate::node`], and prints.
 
 pub mod bench;
 pub mod compile;
@@ -46,8 +47,8 @@ use output::Output;
 
 /// Runs chains of sandboxed WebAssembly tasks over NATS JetStream.
 ///
-/// A chain is a list of stages. Each stage takes one item and gives none, one or many. Start with `pcluster dev chain.toml`,
-/// which needs nothing else running; on a cluster, run `pcluster node` on as many machines as you like.
+/// A chain is a list of stages. Each stage takes one item and returns none, one or many. Start with `pcluster dev
+/// chain.toml`, which needs nothing else running. On a cluster, run `pcluster node` on as many machines as you like.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = format!("{}\n{SETTINGS_HELP}", exit::HELP))]
 pub struct Cli {
@@ -57,8 +58,7 @@ pub struct Cli {
     command: Command,
 }
 
-const SETTINGS_HELP: &str =
-    "Settings come from defaults, pcluster.toml, PCLUSTER_* and flags, in this order; `pcluster config` shows them.";
+const SETTINGS_HELP: &str = "Settings come from defaults, pcluster.toml, PCLUSTER_* variables and flags. The later source wins. `pcluster config` shows them.";
 
 /// Flags that every command takes.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ const SETTINGS_HELP: &str =
 pub struct Global {
     #[command(flatten)]
     connection: connection::Connection,
-    /// Wait this long for a server that cannot be reached [default: not at all; `node`: until it is there]
+    /// Wait at most this long for a server that cannot be reached [default: do not wait; `node`: wait forever]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
     /// Settings file [default: ./pcluster.toml, then pcluster/pcluster.toml in the user's configuration folder]
@@ -75,7 +75,7 @@ pub struct Global {
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// What pcluster says of itself on standard error: error, warn, info, debug, trace
+    /// Level of pcluster's own log, on standard error: error, warn, info, debug, trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
 }
@@ -104,13 +104,13 @@ enum Command {
     Compile(compile::Args),
 }
 
-/// What every command works with.
+/// Settings and output of a command.
 pub struct Context {
     /// The settings.
     pub settings: Settings,
-    /// Where to print.
+    /// The output.
     pub output: Output,
-    /// How long to wait for the server, if that was said.
+    /// The value of `--wait`.
     pub wait: Option<Duration>,
 }
 
@@ -170,30 +170,30 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
     let filter = settings.log.clone().unwrap_or_else(|| default_log.to_owned());
     crate::telemetry::start(&filter, with_time).map_err(exit::Usage)?;
     for (name, meant) in &mistyped {
-        output.note(&format!("the environment variable {name} is no setting; did you mean {meant}?"));
+        output.note(&format!("the environment variable {name} is not a setting; did you mean {meant}?"));
     }
     let context = Context { settings, output: output.clone(), wait: cli.global.wait };
-    // One thread talks to the server fastest; guests have threads of their own.
+    // One thread is the fastest for the connection to the server. Guests run on other threads.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ended = runtime.block_on(until_told(cli.command, &context));
-    // Reading standard input cannot be interrupted, and nothing that still runs matters any more.
+    // A blocked read of standard input cannot be canceled, and nothing that still runs matters now.
     runtime.shutdown_background();
     ended
 }
 
 impl Command {
-    /// How it ends when it is told to stop.
+    /// Returns how the command ends when a signal comes.
     fn ending(&self) -> Ending {
         match self {
             Self::Node(_) | Self::Dev(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
-            // Cut short, these would leave a chain behind that is neither as before nor as it shall be.
+            // Stopped halfway, these would leave a chain between its old state and its new state.
             | Self::Deploy(_) | Self::Reset(_) => Ending::InOrder,
             Self::Dead(args) if !args.only_shows() => Ending::InOrder,
             _ => Ending::AtOnce,
         }
     }
 
-    /// Whether all that it does is to show something, so that it is done when nobody looks any more.
+    /// Returns `true` if the command only shows data. Such a command ends when its reader has gone.
     fn only_shows(&self) -> bool {
         match self {
             Self::Watch(_) | Self::Logs(_) | Self::Status(_) | Self::Nodes(_) => true,
@@ -203,7 +203,7 @@ impl Command {
     }
 }
 
-/// Runs a command to its end, to the signal that ends it at once, or until what it shows is not looked at any more.
+/// Runs a command until it ends, a signal ends it, or the reader of what it shows has gone.
 async fn until_told(command: Command, context: &Context) -> anyhow::Result<()> {
     let (ending, only_shows) = (command.ending(), command.only_shows());
     shutdown::listen(ending);
@@ -241,12 +241,12 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
-        // It needs no context.
+        // `main` has run it already.
         Command::Compile(_) => Ok(()),
     }
 }
 
-/// The settings, from the process's environment too.
+/// Resolves the settings from flags, environment and the user's folders.
 fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<Settings> {
     let folder = |variable: &str, below_home: &str| {
         let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -278,7 +278,7 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
     })?)
 }
 
-/// The settings in the environment. Other variables may hold anything.
+/// Returns the environment variables that may be settings. Other variables need not be UTF-8.
 fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, String>, Usage> {
     let mut settings = BTreeMap::new();
     for (name, value) in variables {
@@ -294,12 +294,12 @@ fn given(flags: &impl Serialize) -> anyhow::Result<Dict> {
     Ok(Value::serialize(flags)?.into_dict().unwrap_or_default())
 }
 
-/// Reads a duration as people write it.
+/// Reads a duration such as `30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "not a duration; write one like 500ms, 30s or 5m".to_owned())
 }
 
-/// Reads a number of seconds, or a duration as people write it.
+/// Reads a number of seconds, or a duration such as `500ms`.
 fn timeout(text: &str) -> Result<Duration, String> {
     match text.parse().map(Duration::try_from_secs_f64) {
         Ok(Ok(seconds)) => Ok(seconds),
@@ -313,12 +313,12 @@ fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "not a whole number; write one like 10".to_owned())
 }
 
-/// Reads a whole number that is not zero.
+/// Reads a whole number from 1 on.
 fn positive<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
     whole(text).ok().filter(|number| *number >= T::from(1)).ok_or_else(|| "must be a whole number from 1 on".to_owned())
 }
 
-/// Reads a number of bytes as people write it.
+/// Reads a number of bytes such as `64KiB`.
 fn size(text: &str) -> Result<bytesize::ByteSize, String> {
     text.parse().map_err(|_| "not a size; write one like 64KiB".to_owned())
 }

@@ -72,7 +72,7 @@ fn what_breaks_the_rules_of_its_format_is_refused_with_its_place_and_never_taken
     }
     for (name, content, said) in [
         ("open.csv", "x,y\n1,2\n3,\"4\n5,6\n", "`open.csv`: line 3: the quote that opens here is never closed"),
-        ("text.csv", "x,y\n\"1\"a,2\n", "`text.csv`: line 2: text behind the quote that closes a field"),
+        ("text.csv", "x,y\n\"1\"a,2\n", "`text.csv`: line 2: text after the closing quote of a field"),
         ("semicolons.csv", "x;y\n1;2\n", "add --delimiter ';' to separate columns there"),
         ("twice.csv", "x,y,x\n1,2,3\n", "`twice.csv`: line 1: the header line has two columns of the name `x`"),
     ] {

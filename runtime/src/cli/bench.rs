@@ -27,41 +27,42 @@ use load::Load;
 use report::{Ending, Latency, Report};
 use run::{Bench, Meter};
 
-/// How often to show how far the run is.
+/// How often the progress is updated.
 const SHOW: Duration = Duration::from_millis(100);
 
 /// Measure a chain: feed it items and time what comes out
 ///
-/// Feeds a deployed chain, waits until it is empty, and prints how many items it handled a second and how long its results took.
-/// The chain may drop items or make many of one. The run begins once a node serves the chain.
+/// Feeds a deployed chain, waits until it is empty, and prints how many items a second it handled and how long its
+/// results took. The chain may drop items, or make many items of one. The run begins once a node serves the chain.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Items to feed in turn; JSON, or text if it is not JSON. Without any, texts are made
+    /// Items to feed in turn; each is JSON, or text if it is not JSON. Without items, texts are generated
     #[arg(value_name = "ITEM", allow_negative_numbers = true)]
     items: Vec<String>,
     /// Feed the items of this file in turn, in the formats of `pcluster feed`; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
     file: Option<PathBuf>,
-    /// How items stand in the file
+    /// Format of the file
     #[arg(long, value_name = "FORMAT", requires = "file")]
     format: Option<InputFormat>,
-    /// What separates the columns of a CSV file: a character, or tab [default: ,]
+    /// Separator of the columns of a CSV file: a character, or tab [default: ,]
     #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter, requires = "file")]
     delimiter: Option<u8>,
-    /// Bytes of the texts that are made, as in 256 or 4KiB
+    /// Bytes of each generated text, as in 256 or 4KiB
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["items", "file"], default_value = "256", value_parser = size)]
     size: ByteSize,
     /// How many items to feed
     #[arg(short = 'n', long = "items", id = "number", value_name = "N", default_value_t = 10_000, value_parser = positive::<u64>)]
     number: u64,
-    /// Items a second, at even distances and each in a message of its own unless a --pack flag is given. Without it, as fast as
-    /// the chain takes them
+    /// Items a second, evenly spaced, each in a message of its own unless a --pack flag is given. Without --rate, items
+    /// are fed as fast as the chain takes them
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; with 0 nothing is fed
+    /// Give up with status 3 after this long; in seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; with 0 nothing is
+    /// fed
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// Leave the results of the run for pullers
@@ -74,14 +75,15 @@ pub struct Args {
     pack: Pack,
 }
 
-const AFTER_HELP: &str = "What is measured: the time runs from the first item to the last result or failure; if some items leave \
-    neither, because a task drops them, to when the chain was found empty. The latency of a result runs from when its item was \
-    handed in, or with --rate was due, to when the result stands in the stream of results. Without --rate that is for the most \
-    part the time that items wait in queues: measure throughput without, and latency with a rate that the chain can sustain.\n\n\
-    What is left behind: results are not taken from pullers but watched, and the run's own are removed when it is over; \
-    --keep-results leaves them. Until then they are results like all others: a puller that runs meanwhile gets some, and where \
-    `[results] max_bytes` is set they may push out older ones. Dead letters stay, and tell why items failed. If no item gives a \
-    result and some fail, the status is 1; when a hundred have failed and none has given one, no more are fed. Ctrl-C ends the feeding and measures what was fed; a second one ends at once.\n\n\
+const AFTER_HELP: &str = "What is measured: the time runs from the first item to the last result or failure, or, if a task \
+    drops items, to the moment when the chain is found empty. The latency of a result runs from the moment when its item was \
+    handed in, or with --rate was due, to the moment when the result is stored. Without --rate, latency is mostly the time that \
+    items wait in queues: measure throughput without --rate, and latency with a rate that the chain can sustain.\n\n\
+    What is left behind: the run watches its results without taking them, and removes them at the end unless --keep-results is \
+    given. Until then they are results like all others: a puller that runs meanwhile gets some of them, and with \
+    `[results] max_bytes` they may push out older results. Dead letters stay, and tell why items failed. The status is 1 if items \
+    failed and none gave a result. When a hundred items have failed and none has given a result, no more are fed. Ctrl-C ends \
+    the feeding and measures what was fed; a second Ctrl-C ends at once.\n\n\
     Examples:\n  \
     pcluster bench text -n 100000                    how many items a second?\n  \
     pcluster bench text --rate 500 -n 5000           how long does an item take, at 500 a second?\n  \
@@ -91,7 +93,7 @@ const AFTER_HELP: &str = "What is measured: the time runs from the first item to
 ///
 /// # Errors
 ///
-/// If there is no such chain, its intake is closed, the time is over, or every item failed.
+/// If there is no such chain, its intake is closed, the timeout passes, or every item failed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
     let client = context.client().await?;
@@ -136,11 +138,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     Ok(printed?)
 }
 
-/// What is to be fed. `max` is the most bytes that an item may have.
+/// Returns the items to feed. `max` is the most bytes that an item may have.
 async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
     let size = usize::try_from(args.size.as_u64()).unwrap_or(usize::MAX);
     let items = match &args.file {
-        // Not even made.
+        // A text that is too large is not even generated.
         None if args.items.is_empty() && size > max => return Err(ClientError::TooLarge { size, max }.into()),
         None if args.items.is_empty() => vec![Load::text(size)],
         None => read(Source::Arguments(args.items.clone()), args, max).await?,
@@ -152,7 +154,7 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
     Ok(Load { items, number: args.number, rate: args.rate, packing: args.pack.packing().unwrap_or(default) })
 }
 
-/// As many items as can be fed.
+/// Reads items, at most as many as the run feeds.
 async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<bytes::Bytes>> {
     let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: args.file.is_none() };
     let mut input = input::open(source, reading, max)?;
@@ -179,8 +181,8 @@ async fn show(meter: &Meter, bar: &ProgressBar) {
     }
 }
 
-/// Removes the results of the run, unless they shall stay or a signal comes. If the run was interrupted, another signal ends the
-/// process.
+/// Removes the results of the run, unless `--keep-results` is given or a signal comes. After an interrupted run,
+/// another signal ends the process.
 async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: &Output) -> Result<(), Interrupted> {
     let results = bench.meter().now().results;
     if results == 0 {
@@ -210,7 +212,7 @@ async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: 
     Ok(())
 }
 
-/// Whether the run was a success.
+/// Returns an error if the run was not a success.
 async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<()> {
     let (chain, failures) = (&args.chain, count(report.failures, "failure"));
     let fed = || format!("{} of {} fed", report.items, count(args.number, "item"));
@@ -224,7 +226,7 @@ async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<
         Ending::Interrupted => Err(Interrupted::at(shutdown::requested().await, fed()).into()),
         Ending::Failing => {
             let hint = if args.items.is_empty() && args.file.is_none() {
-                "; the texts that are made may be nothing for its task: give items of your own"
+                "; its task may not take generated texts: give items of your own"
             } else {
                 ""
             };
@@ -305,7 +307,7 @@ fn as_json(report: &Report, chain: &ChainName) -> Value {
     })
 }
 
-/// A number of bytes in the unit that it has the fewest digits in.
+/// Formats a number of bytes in the unit with the fewest digits.
 fn bytes(number: f64) -> String {
     match number {
         1e9.. => format!("{:.2} GB", number / 1e9),
@@ -315,7 +317,7 @@ fn bytes(number: f64) -> String {
     }
 }
 
-/// Each figure by its name, in milliseconds.
+/// Returns each figure with its name, in milliseconds.
 fn named(latency: &Latency) -> [(&'static str, f64); 5] {
     let Latency { min, p50, p90, p99, max } = *latency;
     [("min", min), ("p50", p50), ("p90", p90), ("p99", p99), ("max", max)]

@@ -1,4 +1,4 @@
-//! `pcluster compile`: what a node starts to compile a plugin; of no use to people.
+//! `pcluster compile`, which a node starts to compile a plugin. People have no use for it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use crate::engine::compiler::{self, CompilerLimits};
 /// The name of the command.
 pub const NAME: &str = "compile";
 
-/// Compile a plugin for the node that has started this process
+/// Compile a plugin for the node that started this process
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Bytes of memory that it may take
+    /// Bytes of memory that the compiler may take
     memory: u64,
-    /// Milliseconds that it may take
+    /// Milliseconds that the compiler may take
     millis: u64,
-    /// The engine takes little of the address space
+    /// Compile for an engine that takes little of the address space
     #[arg(long)]
     scarce: bool,
 }

@@ -18,7 +18,8 @@ use crate::name::{ChainName, StageName};
 
 /// Work with dead letters: items that failed for good
 ///
-/// Each is kept with the reason, under a number of its own. Look at them, mend the cause, and give the items fresh attempts.
+/// Each dead letter has a number, and the reason why its item failed. Look at the letters, fix the cause, and retry the
+/// items.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -33,30 +34,30 @@ enum Command {
     Drop(drop::Args),
 }
 
-/// Which letters, by what they are.
+/// Filters on dead letters.
 #[derive(Debug, clap::Args)]
 pub struct Filters {
-    /// Only of this stage
+    /// Only letters of this stage
     #[arg(long)]
     stage: Option<StageName>,
-    /// Only of this kind of failure
+    /// Only letters with this kind of failure
     #[arg(long, value_name = "KIND")]
     failure: Option<FailureKind>,
-    /// Only of what was fed under this id
+    /// Only letters of the item that was fed under this id
     #[arg(long, value_name = "FED_ID")]
     id: Option<String>,
-    /// Only those of the last while; as in 30s, 10m or 2h
+    /// Only letters no older than this; as in 30s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// Only the newest N of them
+    /// Only the newest N letters
     #[arg(short = 'n', long, value_name = "N", value_parser = whole::<usize>)]
     newest: Option<usize>,
 }
 
-/// Which letters to do something with.
+/// The letters that a command works on.
 #[derive(Debug, clap::Args)]
 pub struct Selected {
-    /// The numbers of letters, as `pcluster dead ls` shows them
+    /// Numbers of letters, as `pcluster dead ls` shows them
     #[arg(value_name = "NUMBER", value_parser = whole::<u64>)]
     numbers: Vec<u64>,
     #[command(flatten)]
@@ -78,7 +79,7 @@ impl Filters {
 }
 
 impl Selected {
-    /// What is selected. Nothing is never taken for everything.
+    /// Returns the selected letters. A command without a selection fails rather than take all letters.
     fn selection(self) -> Result<Selection, Usage> {
         let given = [!self.numbers.is_empty(), self.filters.are_given(), self.all];
         match given.iter().filter(|given| **given).count() {
@@ -92,7 +93,7 @@ impl Selected {
     }
 }
 
-/// Said where filters leave nothing: one of them may be mistyped.
+/// Returns the message for filters that match no letter. A filter may be mistyped.
 fn none_matches(chain: &ChainName) -> String {
     format!("{chain} has no dead letters that match")
 }

@@ -8,23 +8,22 @@ use super::Context;
 use crate::client::deploy::failpoint::{self, Step};
 use crate::client::{DeployOptions, Deployment};
 
-/// Deploy a chain: store its plugins and manifest, and cut over to it
+/// Deploy a chain: store its plugins and manifest, and switch to it
 ///
-/// Everything is checked before anything changes. Items that were fed before the cut-over are finished by the version they were
-/// fed to; later ones go through the new one. Deploying the same again changes nothing.
+/// Everything is checked before anything changes. An item that was fed before the switch is finished by the version
+/// that it was fed to; later items go to the new version. Deploying an unchanged chain again changes nothing.
 ///
-/// Should anything fail, nothing is changed. What is kept stays: limits that are lower than before hold once the older versions
-/// have no items left and their results are gone.
+/// If anything fails, nothing is changed. Results and dead letters stay: lower limits take effect once the older
+/// versions have no items left and their results are gone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The manifest, or the folder of a `chain.toml`
+    /// The manifest, or a folder with a `chain.toml`
     #[arg(value_name = "CHAIN.TOML", default_value = "chain.toml")]
     manifest: PathBuf,
-    /// Let `[results]` of the manifest hold at once, even where that removes results and dead letters
+    /// Apply `[results]` of the manifest at once, even if that removes results and dead letters
     #[arg(long)]
     force: bool,
-    /// Kill this process after a step of the deploy, as in `entered`, or lose an answer, as in `unanswered`; for tests of what
-    /// that costs
+    /// Kill this process after a step of the deploy, as in `entered`, or lose an answer, as in `unanswered`; for tests
     #[arg(long, value_name = "STEP", hide = true)]
     die_at: Option<Step>,
 }
@@ -62,7 +61,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a deploy did, in one line.
+/// Returns what a deploy did, in one line.
 pub(super) fn describe(deployment: &Deployment) -> String {
     let Deployment { chain, version, revision, .. } = deployment;
     match &deployment.before {

@@ -24,7 +24,7 @@ use crate::name::ChainName;
 use crate::node::Node;
 use crate::{shutdown, subject};
 
-/// How often to look whether the last results were shown.
+/// How often to check whether the last results are shown.
 const LOOK: Duration = Duration::from_millis(20);
 /// How the items of the command line are read.
 const READING: Reading = Reading { format: None, delimiter: None, is_fixed: true };
@@ -33,24 +33,25 @@ const SHOW: Duration = Duration::from_secs(10);
 
 /// Run everything in one process: a NATS server, a node, and your chains
 ///
-/// Starts a nats-server of its own on a free port and a node, deploys the chains, and shows results (on standard output) and log
-/// lines (on standard error) as they come, until Ctrl-C. Other commands reach it with the --nats URL that it prints.
+/// Starts a nats-server on a free port and a node, and deploys the chains. Until Ctrl-C, it prints results to standard
+/// output and log lines to standard error, as they come. Other commands reach the server with the --nats URL that is
+/// printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]
 pub struct Args {
-    /// Manifests to deploy, or folders of a `chain.toml` [default: chain.toml, if it is there]
+    /// Manifests to deploy, or folders with a `chain.toml` [default: chain.toml, if it exists]
     #[arg(value_name = "CHAIN.TOML")]
     manifests: Vec<PathBuf>,
-    /// Feed this item to the chain; JSON, or text if it is not JSON. Can be given several times
+    /// Feed this item to the chain: JSON, or text if it is not JSON; may be given several times
     #[arg(long, value_name = "ITEM", allow_negative_numbers = true)]
     feed: Vec<String>,
-    /// End when the chains are empty; with status 1 if there are dead letters of what ran
+    /// End when the chains are empty; with status 1 if items became dead letters
     #[arg(long)]
     until_empty: bool,
-    /// Keep the server's data in this folder [default: a temporary one]
+    /// Keep the server's data in this folder [default: a temporary folder]
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
-    /// The nats-server program [default: looked for on the PATH, then in .tools/bin]
+    /// The nats-server program [default: the first on the PATH, then in .tools/bin]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<String>,
     #[command(flatten)]
@@ -61,7 +62,7 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// If there is no nats-server, a chain cannot be deployed, or an item not fed.
+/// If there is no nats-server, a chain cannot be deployed, or an item cannot be fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     input::check(&input::Source::Arguments(args.feed.clone()), READING)?;
     let manifests = manifests(&args)?;
@@ -108,12 +109,12 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
         ended = chains(args, manifests, &client, &context.output, &unprinted) => ended,
         signal = shutdown::requested() => {
             context.output.note("stopping");
-            // What runs until it is told to stop is done then; what was to run until all is done is not.
+            // A run that is told to stop is done, unless it was to run until the chains are empty.
             if args.until_empty { Err(Interrupted::by(signal).into()) } else { Ok(()) }
         }
         Some(error) = not_printed.recv() => Err(OutputError::into(error)),
         () = context.output.closed() => Ok(()),
-        // Only an error ends it before it is told to stop.
+        // Only an error ends the node before it is told to stop.
         ended = &mut node => return Ok(ended??),
     };
     stop.send_replace(true);
@@ -122,7 +123,7 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     ended.and(node.map_err(Into::into))
 }
 
-/// Deploys, feeds, shows; returns when the chains are empty if that is asked for.
+/// Deploys chains, feeds items and shows results. Returns when the chains are empty, with `--until-empty`.
 async fn chains(
     args: &Args,
     manifests: &[PathBuf],
@@ -178,7 +179,7 @@ async fn chains(
         came += results.results.load(Relaxed);
         dead += dead_letters(client, chain).await?;
     }
-    // Those of earlier runs are not the fault of this one.
+    // Dead letters of earlier runs do not count.
     let dead = dead.saturating_sub(before);
     let said = if dead > 0 { format!(", {}", count(dead, "dead letter")) } else { String::new() };
     let elapsed = seconds(started.elapsed());
@@ -189,16 +190,16 @@ async fn chains(
     }
 }
 
-/// How many dead letters a chain has.
+/// Returns how many dead letters a chain has.
 async fn dead_letters(client: &Client, chain: &ChainName) -> anyhow::Result<u64> {
     Ok(client.broker().dead_by_stage(chain).await?.values().sum())
 }
 
-/// What was printed of a chain.
+/// How much was printed of a chain.
 #[derive(Default)]
 struct Shown {
     results: AtomicU64,
-    /// The messages that these were in.
+    /// The messages that held these results.
     messages: AtomicU64,
 }
 
@@ -215,7 +216,7 @@ async fn show_results(
     tokio::spawn(async move {
         while let Ok(result) = watcher.next().await {
             if let Err(error) = output.data(&result.to_json()) {
-                // Whoever would hear it is ending already.
+                // The receiver is gone only if the command is ending.
                 let _ = unprinted.send(error);
                 return;
             }

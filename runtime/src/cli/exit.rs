@@ -1,4 +1,4 @@
-//! The exit status of each kind of ending: one rule for all commands.
+//! Exit statuses. One rule for all commands maps an error to its status.
 
 use std::process::ExitCode;
 
@@ -10,11 +10,10 @@ use crate::name::NameError;
 use crate::node::NodeError;
 use crate::shutdown::Signal;
 
-/// What `--help` says of exit statuses.
+/// The explanation of exit statuses in `--help`.
 pub const HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS, \
-    6 a node that cannot go on and must be started again; 129, 130 \
-    or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM. A node that is told to stop and has finished ends with 0, and so does a \
-    command whose reader has read enough, as `head` does.";
+    6 a node that cannot continue and must be restarted; 129, 130 or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM. \
+    A node that finishes its work after a signal ends with 0. So does a command whose reader closes the pipe, as `head` does.";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,22 +22,22 @@ pub enum Exit {
     Done,
     /// Failed.
     Failed,
-    /// Asked for in a way that cannot be.
+    /// The command line or a setting is wrong.
     Usage,
-    /// Not done in time.
+    /// The time limit passed.
     TimedOut,
-    /// What was named is not there.
+    /// A named chain, file or other object does not exist.
     NotFound,
     /// NATS cannot be reached or used.
     Unreachable,
-    /// A node that would do nothing any more has ended, so that it can be started again.
+    /// The node cannot continue. It ended so that a supervisor can restart it.
     CannotGoOn,
-    /// Told to stop before it was done.
+    /// A signal stopped the command before it was done.
     Interrupted(Signal),
 }
 
 impl Exit {
-    /// The number that the process ends with.
+    /// Returns the exit status of the process.
     #[must_use]
     pub const fn status(self) -> u8 {
         match self {
@@ -60,46 +59,46 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The command was used in a way that cannot be.
+/// The command line or a setting is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// What was named is not there.
+/// A named chain, file or other object does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotFound(pub String);
 
-/// Not done in time.
+/// The time limit passed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TimedOut(pub String);
 
-/// A signal came before the command was done.
+/// A signal stopped the command before it was done.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted{}", said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
 pub struct Interrupted {
     /// The signal.
     signal: Signal,
-    /// How far the command was, if there is something to say.
+    /// How far the command got. `None` if the user need not know.
     said: Option<String>,
 }
 
 impl Interrupted {
-    /// By this signal, with nothing to say.
+    /// Creates an interruption without a message.
     #[must_use]
     pub fn by(signal: Signal) -> Self {
         Self { signal, said: None }
     }
 
-    /// By this signal, when it was so far.
+    /// Creates an interruption that says how far the command got.
     #[must_use]
     pub fn at(signal: Signal, said: impl Into<String>) -> Self {
         Self { signal, said: Some(said.into()) }
     }
 }
 
-/// Whether there is something to say of an error: not that someone has read enough, or has pressed Ctrl-C.
+/// Returns `true` if the user must be told of an error. A closed pipe and a plain Ctrl-C are no news.
 #[must_use]
 pub fn is_worth_saying(error: &anyhow::Error) -> bool {
     match (error.downcast_ref::<OutputError>(), error.downcast_ref::<Interrupted>()) {
@@ -110,7 +109,7 @@ pub fn is_worth_saying(error: &anyhow::Error) -> bool {
 }
 
 impl Exit {
-    /// The status for an error.
+    /// Returns the status for an error.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         if error.downcast_ref::<OutputError>().is_some_and(OutputError::is_closed) {

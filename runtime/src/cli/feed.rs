@@ -20,45 +20,46 @@ use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
 use crate::shutdown;
 
-/// How long items on their way may take when feeding is interrupted.
+/// How long the server may take to confirm items when feeding is interrupted.
 const ABANDON: Duration = Duration::from_secs(1);
 
-/// How often to look how far feeding is, and whether it waits.
+/// How often the progress of feeding is checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long feeding waits before it says so.
+/// How long feeding waits before the user is told.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// Feed items into a chain, from arguments, files or standard input
 ///
-/// An argument that begins with { or [ is JSON, and so is one that is a JSON text, number, true, false or null; every other is
-/// text. A file may be large: it is read as it is fed, and an item that comes slowly is fed as soon as it is complete. When the
-/// chain's queue is full, or the server is away or has no room, feeding waits and says so. At a terminal it shows how many items are
-/// fed, and which share of a file is read and how long the rest takes.
+/// An argument that begins with { or [ must be JSON. A JSON string, number, true, false or null is JSON too. Every
+/// other argument is text. A file may be large: it is read while it is fed. An item from a slow source is fed as soon
+/// as it is complete. While the chain's queue is full, or the server is away or has no room, feeding waits and says so.
+/// At a terminal it shows how many items are fed, how much of a file is read, and the time left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORMATS)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Items; JSON, or text if it is not JSON
+    /// Items; each is JSON, or text if it is not JSON
     #[arg(value_name = "ITEM", allow_negative_numbers = true)]
     items: Vec<String>,
     /// Read items from this file; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
     file: Option<PathBuf>,
-    /// How items stand in the file; with ITEM, json (each must be JSON) or lines (each is text)
+    /// Format of the file; for ITEM arguments json (each must be JSON) or lines (each is text)
     #[arg(long, value_name = "FORMAT")]
     format: Option<InputFormat>,
-    /// What separates the columns of a CSV file: a character, or tab [default: ,]
+    /// Separator of the columns of a CSV file: a character, or tab [default: ,]
     #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter)]
     delimiter: Option<u8>,
-    /// Say what would be fed (format, number of items, first item), and feed nothing. Needs no server
+    /// Show the format, the number of items and the first item, and feed nothing. Needs no server
     #[arg(long)]
     dry_run: bool,
-    /// Id of the item, or what the ids of several start with: the n-th is ID-n. Fed twice under one id, the second is dropped
+    /// Id of the item. Several items get the ids ID-1, ID-2 and so on. An item that is fed again under the same id is
+    /// dropped
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Give up when no item was taken for this long, whatever feeding waits for, with status 3; seconds as in 2 or 0.5, or as in
-    /// 500ms, 30s or 5m; 0 is a tenth of a second
+    /// Give up with status 3 when no item was taken for this long, whatever feeding waits for; in seconds as in 2 or
+    /// 0.5, or as in 500ms, 30s or 5m; 0 means a tenth of a second
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
     /// Show no progress
@@ -80,7 +81,7 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// The packing that was asked for; `None` if none of the flags was given.
+    /// Returns the packing that the flags ask for; `None` if no flag was given.
     pub(super) fn packing(&self) -> Option<Packing> {
         let default = Packing::default();
         let bytes = self.bytes.map(|bytes| usize::try_from(bytes.as_u64()).unwrap_or(usize::MAX));
@@ -92,12 +93,12 @@ impl Pack {
     }
 
     fn items_help() -> String {
-        format!("Items in a message at most; 1: no packing [default: {}]", Packing::default().items)
+        format!("Most items in a message; 1 for no packing [default: {}]", Packing::default().items)
     }
 
     fn bytes_help() -> String {
         let default = bytesize::ByteSize(Packing::default().bytes as u64);
-        format!("Bytes of a message at most, as in 64KiB; a larger item goes alone [default: {default}]")
+        format!("Most bytes of a message, as in 64KiB; a larger item goes alone [default: {default}]")
     }
 
     fn wait_help() -> String {
@@ -106,15 +107,15 @@ impl Pack {
     }
 }
 
-const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (documents over as many lines as they take; the elements \
-    of an array are items), lines (each line a text), csv (with a header line; each row a record of texts; a blank row is passed \
-    over, but is an empty text in a file of one column), cbor (a CBOR sequence). Text is UTF-8.\n\n\
-    Without --format the file's extension decides; failing that, as of standard input, what it begins with, which tells JSON from \
-    lines; csv and cbor must be named then, as in --format csv. { or [ means JSON, over as many \
-    lines as it takes: an array is an item if it ends in its first line, else its elements are items. If the first line is a \
-    JSON text, number, true, false or null, each line must be JSON. Everything else is lines. What then breaks the rules of its \
-    format is an error with its line, and nothing behind it is fed. An object or row that has a name twice is refused, integers \
-    are exact at any size.\n\n\
+const FORMATS: &str = "Formats: ndjson (a JSON document on each line), json (documents that may span lines; the elements \
+    of an array are items), lines (each line is a text), csv (with a header line; each row is a record of texts; a blank row is \
+    skipped, but is an empty text in a file of one column), cbor (a CBOR sequence). Text is UTF-8.\n\n\
+    Without --format, the extension of the file decides. For other files and standard input, the first bytes decide \
+    between JSON and lines; csv and cbor must be named then, as in --format csv. Input that begins with { or [ is JSON that may \
+    span lines: an array is one item if it ends on its first line, else its elements are items. If the first line is a JSON \
+    string, number, true, false or null, each line must be JSON. Everything else is lines. Input that later breaks the rules of \
+    its format is an error with its line, and nothing after it is fed. An object or row that has a name twice is refused. \
+    Integers are exact at any size.\n\n\
     Examples:\n  \
     pcluster feed example '\"hello world!\"'\n  pcluster feed orders -f orders.csv --id orders-2026-01\n  \
     pcluster feed orders -f orders.csv --delimiter ';' --dry-run\n  tail -f app.log | pcluster feed logs --format lines";
@@ -123,7 +124,7 @@ const FORMATS: &str = "Formats: ndjson (a JSON document a line), json (documents
 ///
 /// # Errors
 ///
-/// If there is no such chain, its intake is closed, or something in the input is wrong; what came before it is fed.
+/// If there is no such chain, its intake is closed, or the input is wrong. Items before the error are fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let Some(id) = &args.id {
         check_fed_id(id).map_err(|error| Usage(error.to_string()))?;
@@ -165,7 +166,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     bar.finish_and_clear();
     let elapsed = started.elapsed();
-    // As JSON, feeding that was cut short is told too.
+    // With `--json`, feeding that stopped early prints its counts too.
     let told = match &ended {
         Err(_) if fed == Fed::default() => Ok(()),
         _ if context.output.is_json() => {
@@ -191,7 +192,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Items that are texts and look like a file that is there, of which more is meant.
+/// Returns the items that are fed as texts but name an existing file. The user may have meant the file.
 fn files_as_texts(args: &Args) -> impl Iterator<Item = &String> {
     let is_file = |item: &&String| item.contains('.') && std::path::Path::new(item).is_file();
     args.items.iter().filter(|_| args.format.is_none()).filter(is_file)
@@ -234,7 +235,7 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
     Ok(feeder.finish().await?)
 }
 
-/// Shows how many items have arrived.
+/// Shows how many items the server has.
 async fn show(waits: &Waits, bar: &ProgressBar) -> Infallible {
     loop {
         let fed = waits.fed();
@@ -243,11 +244,11 @@ async fn show(waits: &Waits, bar: &ProgressBar) -> Infallible {
     }
 }
 
-/// Returns when no item was taken for too long, whether the chain takes none or `from` gives none.
+/// Waits until no item was taken for `timeout`, because the chain took none or `from` gave none.
 async fn out_of_time(waits: &Waits, timeout: Option<Duration>, from: &str) -> TimedOut {
     let Some(timeout) = timeout else { return std::future::pending().await };
     loop {
-        // Time that is over at once is over once it is seen that nothing comes.
+        // A timeout of 0 still lets the input give what it has.
         let left = timeout.max(LOOK).saturating_sub(waits.idle());
         if left.is_zero() {
             break;
@@ -262,7 +263,7 @@ async fn out_of_time(waits: &Waits, timeout: Option<Duration>, from: &str) -> Ti
     TimedOut(format!("no item was taken for {}: {reason}", humantime::format_duration(timeout)))
 }
 
-/// How far a file is read, as it is shown.
+/// The progress of reading a file.
 struct FileShown {
     bytes: FileBytes,
     outlook: Outlook,
@@ -278,12 +279,12 @@ impl FileShown {
     }
 }
 
-/// Which share of a file is read and how long the rest takes, behind the number of items.
+/// Returns the share of a file that is read, and the time left. It is shown after the number of items.
 fn share_read(outlook: &mut Outlook, elapsed: Duration, left: u64) -> String {
     format!("(of the file {})", outlook.with(elapsed, left))
 }
 
-/// Says what feeding waits for, once it has waited for a while; `how_far` is shown while it does not.
+/// Tells the user what feeding waits for, once it has waited for a while. Else shows `how_far`.
 pub(super) async fn tell_waits(
     waits: &Waits,
     bar: &ProgressBar,
@@ -301,14 +302,14 @@ pub(super) async fn tell_waits(
             continue;
         };
         bar.set_message(format!("waiting: {}", waiting.reason));
-        // A lost connection is told by itself.
+        // The connection reports its own loss.
         if waiting.since.elapsed() >= TELL_AFTER && !waiting.is_lost && !std::mem::replace(&mut is_told, true) {
             bar.suspend(|| output.note(&format!("waiting: {}", waiting.reason)));
         }
     }
 }
 
-/// Feeds what came before an item that cannot be fed, and then fails with the reason.
+/// Feeds the items before one that cannot be fed, then fails with the reason.
 async fn finish_before(feeder: &mut Feeder, error: anyhow::Error) -> anyhow::Result<Fed> {
     feeder.finish().await?;
     Err(error)

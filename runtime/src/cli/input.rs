@@ -1,8 +1,8 @@
-//! Reading items from arguments, files and standard input. A thread of its own reads, a little ahead of what is fed.
+//! Reads items from arguments, files and standard input. A thread reads a little ahead of the feeder.
 //!
-//! There is one reader for each format: `json`, `lines`, `csv`, `cbor`. `guess` finds out what a file without a
-//! known name holds, and `argument` reads what stands on the command line. None takes anything for what it is not: what breaks
-//! the rules of its format is an error with its place.
+//! Each format has a reader: `json`, `lines`, `csv`, `cbor`. `guess` finds the format of a file whose name does not
+//! tell it, and `argument` reads items on the command line. Input that breaks the rules of its format is an error with
+//! its place.
 
 mod ahead;
 mod argument;
@@ -32,26 +32,26 @@ use guess::Guess;
 pub use csv::delimiter;
 pub use file::Bytes as FileBytes;
 
-/// What to do when a guess was wrong.
+/// The hint for input whose format was guessed wrong.
 const GUESSED: &str = "; if it is plain text, add --format lines";
 
-/// How items stand in a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A JSON document a line
+    /// A JSON document on each line
     Ndjson,
-    /// JSON documents, over as many lines as they take; the elements of an array are items
+    /// JSON documents that may span lines; the elements of an array are items
     Json,
-    /// Each line a text
+    /// Each line is a text
     Lines,
-    /// With a header line; each row a record of texts
+    /// With a header line; each row is a record of texts
     Csv,
     /// A CBOR sequence
     Cbor,
 }
 
 impl InputFormat {
-    /// As it stands behind `--format`.
+    /// Returns the name, as in `--format`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -78,21 +78,21 @@ pub enum Source {
 /// How a source is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
-    /// The format. `None`: the file's extension or what it begins with decides.
+    /// The format. `None` if the file's extension or its first bytes decide.
     pub format: Option<InputFormat>,
-    /// What separates the columns of a CSV file. `None`: a comma, or a tab if the file's extension is `tsv`.
+    /// The separator of the columns of a CSV file. `None` for a comma, or for a tab if the file's extension is `tsv`.
     pub delimiter: Option<u8>,
-    /// Whether the command has no flag for the format.
+    /// `true` if the command has no flag for the format.
     pub is_fixed: bool,
 }
 
 impl Reading {
-    /// What to do so that what begins like JSON is taken for text.
+    /// Returns the hint how to feed text that begins like JSON.
     fn as_text(self) -> &'static str {
         if self.is_fixed { "put it into quotes, as in '\"[ready]\"'" } else { "add --format lines" }
     }
 
-    /// What is known of a file of this name, if any.
+    /// Adds what the extension of a file tells.
     fn of(self, path: Option<&Path>) -> Result<Self, Usage> {
         let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
         let extension = extension.unwrap_or_default().to_ascii_lowercase();
@@ -122,13 +122,13 @@ pub struct Input {
 }
 
 impl Input {
-    /// The bytes of the file that is read; `None` if it is none.
+    /// Returns how far the file is read; `None` if the source is not a file of known size.
     #[must_use]
     pub fn file(&self) -> Option<&FileBytes> {
         self.file.as_ref()
     }
 
-    /// The next item; `None` after the last. Can be dropped without losing an item.
+    /// Returns the next item; `None` after the last one. A dropped call loses no item.
     pub async fn next(&mut self) -> Option<anyhow::Result<Bytes>> {
         let item = self.items.recv().await;
         if let Some(Ok(item)) = &item {
@@ -137,7 +137,7 @@ impl Input {
         item
     }
 
-    /// The format that items are read in, once that is known; `None` for those of the command line.
+    /// Returns the format; `None` until it is known, and for items on the command line.
     #[must_use]
     pub fn format(&self) -> Option<InputFormat> {
         self.format.get().copied()
@@ -150,11 +150,11 @@ impl Drop for Input {
     }
 }
 
-/// Checks what can be known of a source before it is opened: that arguments are items, and that the flags fit the file's name.
+/// Checks a source before it is opened. Arguments must be items, and the flags must fit the file's name.
 ///
 /// # Errors
 ///
-/// If they are not or do not.
+/// If an argument is not an item, or a flag does not fit.
 pub fn check(source: &Source, reading: Reading) -> Result<(), Usage> {
     match source {
         Source::Arguments(arguments) => argument::items(arguments, reading).map(drop),
@@ -163,18 +163,18 @@ pub fn check(source: &Source, reading: Reading) -> Result<(), Usage> {
     }
 }
 
-/// Opens a source. `max` is the most bytes that an item may have while it is read.
+/// Opens a source. `max` is the most bytes that an item may have.
 ///
 /// # Errors
 ///
-/// If the file cannot be opened, or an argument is no item.
+/// If the file cannot be opened, or an argument is not an item.
 pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Input> {
     let (sender, items) = mpsc::channel(ahead::ITEMS);
     let mut input = Input { items, ahead: Arc::default(), format: Arc::default(), file: None };
     let mut sink = Sink { sender, max, ahead: Arc::clone(&input.ahead), format: Arc::clone(&input.format) };
     match source {
         Source::Arguments(arguments) => {
-            // All of them, before any is fed.
+            // All arguments are checked before any is fed.
             let items = argument::items(&arguments, reading)?;
             std::thread::spawn(move || items.into_iter().try_for_each(|item| sink.item(item)));
         }
@@ -197,12 +197,12 @@ pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Inpu
     Ok(input)
 }
 
-/// Why reading ends before its end.
+/// Why reading ends early.
 #[derive(Debug)]
 enum Stop {
-    /// Nobody wants more items.
+    /// The feeder takes no more items.
     Unwanted,
-    /// What is read is wrong.
+    /// The input is wrong.
     Wrong(anyhow::Error),
 }
 
@@ -218,7 +218,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Takes the items that a reader finds.
+/// Passes the items that a reader finds to the feeder.
 struct Sink {
     sender: mpsc::Sender<anyhow::Result<Bytes>>,
     /// The most bytes that an item may have.
@@ -233,13 +233,13 @@ impl Sink {
         self.sender.blocking_send(Ok(item)).map_err(|_| Stop::Unwanted)
     }
 
-    /// Says what format is read.
+    /// Records the format that is read.
     fn is_read_as(&mut self, format: InputFormat) {
-        // What was said first holds.
+        // The format that was recorded first stays.
         let _ = self.format.set(format);
     }
 
-    /// The item in this line is larger than an item may be.
+    /// Returns the error for an item in this line that is too large.
     fn too_large(&self, line: u64) -> anyhow::Error {
         anyhow!("line {line}: {}", too_large(self.max))
     }
@@ -251,11 +251,11 @@ fn too_large(max: usize) -> String {
     )
 }
 
-/// Reads a source to its end. `file` is the name of a file.
+/// Reads a source to its end. `file` is the file's name; `None` for standard input.
 fn read_all(source: impl Read, reading: Reading, file: Option<&str>, sink: &mut Sink) {
     let shown = file.unwrap_or("standard input");
     if let Err(Stop::Wrong(error)) = read(&mut Text::new(source), reading, file, sink) {
-        // Whoever fed has stopped, if this cannot be sent.
+        // If this cannot be sent, the feeder has stopped.
         let _ = sink.sender.blocking_send(Err(error.context(format!("`{shown}`"))));
     }
 }
@@ -290,7 +290,7 @@ fn read(text: &mut Text<impl Read>, reading: Reading, file: Option<&str>, sink: 
     }
 }
 
-/// How to feed what is in disguise.
+/// Returns the hint how to convert or unpack such input.
 fn undo(disguise: Disguise, file: Option<&str>) -> String {
     let file = file.map(|file| format!(" {file}")).unwrap_or_default();
     match disguise {

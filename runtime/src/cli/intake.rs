@@ -6,9 +6,9 @@ use super::Context;
 use crate::client::Switched;
 use crate::name::ChainName;
 
-/// Close a chain's intake; what was fed is still finished
+/// Close a chain's intake; items that were fed are still finished
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Feeding fails until `pcluster start`. `pcluster wait` tells when the rest is finished.")]
+#[command(after_help = "Feeding fails until `pcluster start`. `pcluster wait` waits until the rest is finished.")]
 pub struct StopArgs {
     /// The chain
     chain: ChainName,
@@ -16,7 +16,7 @@ pub struct StopArgs {
 
 /// Open a chain's intake again
 ///
-/// Items can be fed once more; they go to the version that is active. Streams of the chain that are gone are made anew.
+/// Items can be fed again, and go to the active version. Missing streams of the chain are created again.
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     /// The chain

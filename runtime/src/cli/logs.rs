@@ -19,16 +19,16 @@ use crate::name::{ChainName, StageName};
 pub struct Args {
     /// The chain; without it, all chains
     chain: Option<ChainName>,
-    /// Only of this stage
+    /// Only lines of this stage
     #[arg(long)]
     stage: Option<StageName>,
-    /// Only of this level and the graver ones
+    /// Only lines of this level or a more severe one
     #[arg(long, default_value = "trace")]
     level: LevelArg,
-    /// Start with the lines of this long ago; as in 30s, 10m or 2h
+    /// Start this long ago; as in 30s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// Show the lines that are there, from the oldest or --since on, and end
+    /// Show the lines that exist, from the oldest or from --since on, and end
     #[arg(long)]
     no_follow: bool,
 }
@@ -79,7 +79,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// A line as people read it.
+/// Formats a line for people.
 pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
     let mut place = if with_chain { format!("{}/{}", record.chain, record.stage) } else { record.stage.clone() };
     if !record.item.is_empty() {
@@ -88,13 +88,13 @@ pub(super) fn show(record: &LogRecord, with_chain: bool) -> String {
     line(record, &place)
 }
 
-/// A line among those of one item.
+/// Formats a line that is shown below its item.
 pub(super) fn show_of_item(record: &LogRecord) -> String {
     line(record, &record.stage)
 }
 
 fn line(record: &LogRecord, place: &str) -> String {
-    // What follows a line break must not look like a line of its own.
+    // Text after a line break must not look like another log line.
     let message = record.message.replace('\n', "\n    ");
     format!("{} {:5} {place}: {message}", output::time(&record.time), record.level)
 }

@@ -22,13 +22,13 @@ use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
 use crate::shutdown;
 
-/// Run a node until told to stop
+/// Run a node until it is told to stop
 ///
-/// A node serves every chain that is deployed, now and later. Start more of them, on this machine or others, to go faster; stop
-/// one at any time. On SIGTERM or Ctrl-C it takes no new items, finishes those in hand, and gives back what takes longer than
-/// the grace period; a second signal ends it at once.
+/// A node serves every chain that is deployed, now or later. Start more nodes, on this machine or on others, to go
+/// faster. Stop a node at any time: on SIGTERM or Ctrl-C it takes no new items, finishes the running ones, and gives
+/// back those that take longer than the grace period. A second signal ends it at once.
 ///
-/// A node that is started before its server waits for it, for ever or as long as --wait says.
+/// A node that is started before its server waits for the server: forever, or as long as --wait says.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -36,16 +36,16 @@ pub struct Args {
     /// End when the chains are empty
     #[arg(long)]
     until_empty: bool,
-    /// Serve only this chain; can be given several times
+    /// Serve only this chain; may be given several times
     #[arg(long, value_name = "CHAIN")]
     chain: Vec<ChainName>,
     /// End with status 5 if the server cannot be reached at once
     #[arg(long)]
     no_wait: bool,
-    /// Kill this process at a point of a frame's way, as in `stored:3`; for tests of what that costs
+    /// Kill this process at a point of a frame's path, as in `stored:3`; for tests
     #[arg(long, value_name = "POINT", hide = true)]
     die_at: Option<Failpoint>,
-    /// Let a task of this process panic when it starts, as in `send the counts:3`; for tests of what that costs
+    /// Make a task of this process panic when it starts, as in `send the counts:3`; for tests
     #[arg(long, value_name = "TASK", hide = true)]
     panic_in: Option<TaskFailpoint>,
 }
@@ -56,23 +56,23 @@ pub struct HostArgs {
     /// Name of the node [default: host name and process id]
     #[arg(long = "name", value_name = "NAME")]
     node: Option<String>,
-    /// How long items in hand may take once the node is told to stop [default: 30s]
+    /// How long running items may take after the node is told to stop [default: 30s]
     #[arg(long, value_name = "DURATION")]
     grace: Option<String>,
     /// WebAssembly instances that may exist at once [default: 1000]
     #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     instances: Option<u32>,
-    /// Memory for items: prefetched, running and their outputs [default: half of the machine's]
+    /// Memory for items: prefetched items, running items and their outputs [default: half of the machine's]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Folder for compiled plugins; empty for none [default: pcluster in the user's folder for caches]
+    /// Folder for compiled plugins; empty for none [default: pcluster in the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
 }
 
 /// Returns the settings of a node.
 pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
-    /// This program, even where its file was replaced by another since it was started.
+    /// This program, even if its file was replaced after the start.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
         Ok(true) => PathBuf::from(SELF),
@@ -90,13 +90,13 @@ pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings>
     })
 }
 
-/// Lets this process have as many files open as the system allows it. Each plugin that is loaded is one, and what a process may have
-/// unless it asks is often a thousand.
+/// Raises the limit on open files as far as the system allows. Each loaded plugin is an open file, and the usual limit
+/// is often a thousand.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
-        tracing::debug!(%error, "the limit on open files stays as it is");
+        tracing::debug!(%error, "the limit on open files cannot be raised");
     }
 }
 
@@ -104,7 +104,7 @@ fn allow_open_files() {
 ///
 /// # Errors
 ///
-/// If the server does not let a node do its work.
+/// If the server cannot be reached or denies what a node needs, or the node cannot continue.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     if let Some(fault) = args.die_at {
@@ -119,7 +119,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (false, wait) => wait.map_or(Wait::Forever, Wait::For),
     };
     let told = Cell::new(None);
-    // What runs until it is told to stop is done then; what was to run until all is done is not.
+    // A node that is told to stop is done, unless it was to run until the chains are empty.
     let ended = || match told.get() {
         Some(signal) if args.until_empty => Err(Interrupted::by(signal).into()),
         _ => Ok(()),
@@ -160,7 +160,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     ended()
 }
 
-/// Says which other nodes have this one's name. Over a connection of its own: what keeps it from asking is no trouble of the node.
+/// Warns of other nodes with this node's name. It has a connection of its own, so that its errors do not disturb the
+/// node.
 async fn tell_namesakes(settings: &Settings) -> Infallible {
     let asked = async {
         let broker = Waiting::new(Wait::No).connect(&settings.address(), "pcluster-node namesakes").await?;
@@ -173,8 +174,8 @@ async fn tell_namesakes(settings: &Settings) -> Infallible {
     for other in nodes.iter().filter(|other| other.node == settings.node && (other.pid, &other.host) != (own.0, &own.1))
     {
         tracing::warn!(
-            "another node is called `{}` too: process {} on {}; give each a name of its own with --name, or nobody can tell which \
-             one failed",
+            "another node is called `{}` too: process {} on {}; give each its own name with --name, or reports cannot tell them \
+             apart",
             other.node,
             other.pid,
             other.host

@@ -9,9 +9,9 @@ use crate::broker::service::{NodeReport, Nodes};
 
 /// Show the nodes that answer
 ///
-/// Each with the items that run on it, those that it has handled since it started for the versions that it
-/// serves, and the chains that it serves. MEMORY is what the process has, of what the node may take for items. One that is connected
-/// and does not answer within two seconds is named.
+/// RUNNING counts the items that run on a node now. DONE counts the items that it has handled since it started, for the
+/// versions that it serves. MEMORY is the memory of the process and, after the slash, the most that items may take. A
+/// connected node that does not answer within two seconds is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -53,10 +53,10 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How much memory is in use, and of how much.
+/// Formats the memory in use and its limit.
 fn memory(node: &NodeReport) -> String {
     match node.memory {
-        // A node of an older version does not say.
+        // A node of an older version does not report its memory.
         0 => "-".to_owned(),
         of => {
             let used = if node.memory_resident > 0 { node.memory_resident } else { node.memory_used };
@@ -76,7 +76,7 @@ fn row(node: &NodeReport) -> Vec<String> {
         if node.draining { "draining" } else { "ready" }.to_owned(),
         node.hops.iter().map(|hop| hop.running).sum::<u64>().to_string(),
         node.hops.iter().map(|hop| hop.done).sum::<u64>().to_string(),
-        // The sum of nothing is a negative zero.
+        // The sum of no numbers is a negative zero.
         format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>() + 0.0),
         memory(node),
         chains.join(","),

@@ -1,6 +1,7 @@
-//! The only writer to standard output and standard error: data goes to the first, everything else to the second.
+//! The only writer to standard output and standard error. Data goes to standard output, everything else to standard
+//! error.
 //!
-//! Much of what is printed was written by guests and feeders. Their control characters are shown, not obeyed ([`crate::text`]).
+//! Guests and feeders wrote much of what is printed. Their control characters are shown, not obeyed ([`crate::text`]).
 
 pub(super) mod progress;
 mod table;
@@ -16,13 +17,13 @@ use serde::Serialize;
 use crate::text::visible;
 pub use crate::text::{one_line, time};
 
-/// Where commands print.
+/// Prints data and messages.
 #[derive(Debug, Clone)]
 pub struct Output {
     json: bool,
 }
 
-/// Standard output takes nothing more.
+/// Standard output cannot be written to.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(io::Error);
@@ -34,7 +35,7 @@ impl From<io::Error> for OutputError {
 }
 
 impl OutputError {
-    /// Whether this only says that whoever read standard output has stopped reading, as `head` does.
+    /// Returns `true` if the reader closed the pipe, as `head` does. That is not a failure.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
@@ -43,13 +44,13 @@ impl OutputError {
 
 #[expect(clippy::unused_self, reason = "only who has an `Output` may print")]
 impl Output {
-    /// Prints data as JSON if `json`.
+    /// Creates an output, which prints data as JSON if `json` is `true`.
     #[must_use]
     pub fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether data shall be JSON.
+    /// Returns `true` if commands must print data as JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
@@ -75,7 +76,7 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// Prints a value as JSON: on many lines, for one document.
+    /// Prints a value as indented JSON.
     ///
     /// # Errors
     ///
@@ -103,19 +104,19 @@ impl Output {
         table::lines(headings, rows, self.width()).iter().try_for_each(|line| self.data(line))
     }
 
-    /// The width of the terminal that standard output is, in characters; `None` if it is none.
+    /// Returns the terminal's width in characters; `None` if standard output is not a terminal.
     #[must_use]
     pub fn width(&self) -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
         Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 
-    /// Waits until whoever reads standard output has gone. That shows also when there is nothing to write.
+    /// Waits until the reader of standard output has gone. It need not write anything to notice.
     pub async fn closed(&self) {
         let (sender, closed) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             if await_closed() {
-                // Nobody may be interested any more.
+                // The command may have ended.
                 let _ = sender.send(());
             }
         });
@@ -124,29 +125,29 @@ impl Output {
         }
     }
 
-    /// Says something to the person at the terminal.
+    /// Prints a message to standard error.
     pub fn note(&self, message: &str) {
-        // Nobody to tell is no reason to fail.
+        // A closed standard error is no reason to fail.
         let _ = writeln!(io::stderr().lock(), "{}", visible(message));
     }
 
-    /// Says what went wrong.
+    /// Prints an error to standard error.
     pub fn error(&self, error: &anyhow::Error) {
         self.note(&format!("error: {error:#}"));
     }
 
-    /// A line that shows a count of `unit` as it changes if standard error is a terminal, and nothing otherwise.
+    /// Returns a progress line that counts `unit`. It is hidden if standard error is not a terminal.
     #[must_use]
     pub fn progress(&self, what: &'static str, unit: &'static str) -> ProgressBar {
         progress::counting(what, unit)
     }
 }
 
-/// Whether standard output was closed at its other end; waits for that. `false` if it is nothing that can be closed.
+/// Waits until the other end of standard output is closed. Returns `false` if that cannot be watched.
 fn await_closed() -> bool {
     let stdout = io::stdout();
     loop {
-        // Errors are told without being asked for.
+        // `poll` reports errors even if no event is asked for.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut watched, None) {
             Ok(_) => return watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
@@ -156,13 +157,13 @@ fn await_closed() -> bool {
     }
 }
 
-/// A duration in seconds, as summaries have it.
+/// Formats a duration in seconds, as in `1.50 s`.
 #[must_use]
 pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// A number with its noun, as in `1 item` and `2 items`.
+/// Formats a number with its noun, as in `1 item` and `2 items`.
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }

@@ -16,14 +16,14 @@ use crate::shutdown::{self, Signal};
 use crate::text::visible;
 use printer::{Event, Printed, Printer};
 
-/// Results that may be printed ahead of their reader.
+/// How many results may wait for their reader.
 const PENDING: usize = 1_024;
-/// How long the server may take to say what is there.
+/// How long the server may take to tell whether a result is there.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long the server may take to hear of what was taken, once the command is told to stop or its time is over.
+/// How long the last acks may take after a signal or a timeout.
 const CLOSE: Duration = Duration::from_secs(1);
 
-/// Take results, each given to one puller only
+/// Take results; each result goes to one puller only
 ///
 /// Prints one result per line, as JSON. Waits for results until Ctrl-C, or as long as the flags say.
 #[derive(Debug, clap::Args)]
@@ -34,29 +34,29 @@ pub struct Args {
     /// End after this many results
     #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>)]
     number: Option<u64>,
-    /// Give up when no result came for this long, with status 3; seconds as in 2 or 0.5, or as in 500ms; 0: take those that are
-    /// there
+    /// Give up with status 3 when no result came for this long; in seconds as in 2 or 0.5, or as in 500ms; 0 takes the
+    /// results that are there
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
-    /// End when every item was handled and every result taken
+    /// End when every item is handled and every result is taken
     #[arg(long, conflicts_with = "number")]
     all: bool,
-    /// Take dead letters too, each as it comes; see below
+    /// Take dead letters too, as they come; see below
     #[arg(long)]
     with_failures: bool,
     #[command(flatten)]
     form: Form,
 }
 
-const AFTER_HELP: &str = "Several `pcluster pull` of the same chain share its results. `pcluster watch` takes none.\n\n\
-    A result is taken once it is written; where standard output is a pipe, once its reader has read it, as far as the system \
-    tells (Linux does). What a reader that ends early has left in the pipe is given back, for the next puller; what it has read \
-    and not used is not, and what is still unread a second after the last result is left to the pipe. So for a few results give -n \
-    rather than `| head`, which may read more lines than it shows.\n\n\
-    --with-failures: a dead letter counts as a result does for -n, -t and --all, and is given to one of the pullers that take \
-    them. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and what else \
-    `pcluster dead ls --json` has. With --meta, what has a `failure` is a dead letter and what has none is a result. A dead \
-    letter that was taken is still kept: `pcluster dead` shows, retries and drops it.";
+const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results. `pcluster watch` takes none.\n\n\
+    A result is taken once it is written. If standard output is a pipe, on Linux, a result is taken once the reader has read it \
+    from the pipe. When the reader ends early, the results that it left in the pipe go to the next puller; results that it read \
+    but did not use are lost. A result that is still in the pipe a second after the last one was written counts as taken. So \
+    for a few results give -n rather than `| head`, which may read more lines than it shows.\n\n\
+    With --with-failures, a dead letter counts like a result for -n, -t and --all, and goes to one of the pullers that have \
+    this flag. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and the \
+    other fields of `pcluster dead ls --json`. With --meta, a line that has a `failure` is a dead letter, and a line without one \
+    is a result. A dead letter that was taken is still stored: `pcluster dead` shows, retries and drops it.";
 
 /// How results are printed.
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,7 @@ pub struct Form {
     /// Print each result with the id it was fed under, chain, version, revision, node and headers
     #[arg(long)]
     meta: bool,
-    /// Print texts without quotes and bytes as they are
+    /// Print texts without quotes, and bytes as they are
     #[arg(long, conflicts_with = "meta")]
     raw: bool,
 }
@@ -79,7 +79,7 @@ enum Next<T> {
 ///
 /// # Errors
 ///
-/// If there is no such chain, the time is over, or standard output takes no more.
+/// If there is no such chain, the timeout passes, or standard output cannot be written to.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let opening = Box::pin(async {
@@ -97,7 +97,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Opens what is pulled from, unless a signal comes first.
+/// Opens the puller, unless a signal comes first.
 async fn unless_told<T>(opening: impl Future<Output = Result<T, ClientError>>) -> anyhow::Result<T> {
     tokio::select! {
         opened = opening => Ok(opened?),
@@ -105,7 +105,7 @@ async fn unless_told<T>(opening: impl Future<Output = Result<T, ClientError>>) -
     }
 }
 
-/// Prints results and confirms each once its reader has it.
+/// Prints results, and acks each one once its reader has it.
 async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()> {
     let mut stopped = std::pin::pin!(shutdown::requested());
     let mut printer = Printer::start()?;
@@ -164,7 +164,7 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
     };
     tokio::select! {
         () = puller.close() => {}
-        () = late => tracing::warn!("the server may not have heard what was taken last; it will hand that out again then"),
+        () = late => tracing::warn!("the server may not have received the last acks; it then hands out those results again"),
     }
     match ended {
         Ok(()) => Ok(()),
@@ -174,7 +174,7 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
     }
 }
 
-/// Why pulling ends before all is done.
+/// Why pulling ends early.
 enum Ended {
     Failed(anyhow::Error),
     TimedOut,
@@ -186,11 +186,13 @@ enum Happened<T> {
     Next(anyhow::Result<Next<T>>),
 }
 
-/// Says what becomes of a result, and how many were taken. Does not wait until the server knows, which may be away.
+/// Acks a result that its reader has. Returns how many results were taken.
+///
+/// Does not wait for the server, which may be away.
 fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
     match event {
         Event::Taken(pulled) => {
-            // It is confirmed also when nobody waits for that.
+            // The ack goes out even if nothing waits for its end.
             let _ = pulled.ack().now_or_never();
             1
         }
@@ -210,12 +212,12 @@ fn timed_out(args: &Args, number: u64) -> anyhow::Error {
     TimedOut(format!("{nothing} for {timeout}; {}", taken(args, number))).into()
 }
 
-/// How far pulling was.
+/// Returns how far pulling got.
 fn taken(args: &Args, number: u64) -> String {
     if args.with_failures { format!("{number} taken") } else { format!("{} taken", count(number, "result")) }
 }
 
-/// The next result. Nothing has come since `waiting`.
+/// Returns the next result. No result has come since `waiting`.
 async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyhow::Result<Next<T>> {
     let is_for_what_is_there = args.timeout.is_some_and(|timeout| timeout.is_zero());
     let next = async {
@@ -244,9 +246,9 @@ impl<T> Next<T> {
     }
 }
 
-/// What a puller gives and this command prints.
+/// A result or dead letter that this command prints.
 trait Shown: Send + 'static {
-    /// As it is printed, with the end of its line.
+    /// Returns the bytes to print, with the end of the line.
     fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>>;
 }
 
@@ -265,7 +267,7 @@ impl Shown for Outcome {
     }
 }
 
-/// A result as it is printed, with the end of its line.
+/// Returns the bytes to print for a result, with the end of the line.
 pub(super) fn show(result: &ResultItem, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
     if form.meta {
         return Ok(line(&serde_json::to_string(&result.with_meta(chain.as_str()))?));

@@ -6,10 +6,10 @@ use super::Context;
 use super::output::count;
 use crate::name::ChainName;
 
-/// Interrupt what runs and empty all queues of a chain
+/// Interrupt the running items of a chain and empty its queues
 ///
-/// Nothing that was fed before ever runs afterwards. Results and dead letters stay unless --all is given. The chain goes on as
-/// a new revision of the same version.
+/// Items that were fed before never run afterwards. Results and dead letters stay unless --all is given. The chain
+/// continues as a new revision of the same version.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
@@ -46,7 +46,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     for node in reset.pending_nodes {
         context.output.note(&format!(
-            "node {node} has not answered yet; what it still runs can leave nothing behind in the queues"
+            "node {node} has not answered yet; items that it still runs can leave nothing in the queues"
         ));
     }
     Ok(())

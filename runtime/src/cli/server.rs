@@ -10,18 +10,20 @@ use tokio::process::{Child, Command};
 
 use super::exit::NotFound;
 
-/// The server's configuration: the same file that stands at the client of the repository.
+/// The server's configuration, which is `nats.conf` of the repository.
 const CONFIGURATION: &str = include_str!("../../../nats.conf");
 /// The name of the program.
 const PROGRAM: &str = "nats-server";
-/// Where `make setup` puts it, below the project's folder.
+/// The folder into which `make setup` installs it, below the project's folder.
 const TOOLS: &str = ".tools/bin";
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(10);
-/// How long it may take to stop.
+/// How long the server may take to stop.
 const STOP: Duration = Duration::from_secs(10);
-/// Starts the server and stops it when standard input ends. The operating system closes that when the process that holds
-/// the other end is gone, however it ended: no server is left behind, and neither is the temporary folder that `$0` names.
+/// Shell script that starts the server and stops it when standard input ends.
+///
+/// The system ends standard input when this process is gone, however it ended. So neither the server nor its temporary
+/// folder, which is `$0`, is left behind.
 const GUARD: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & server=$!; trap 'kill "$server"' TERM; cat <&3 >/dev/null; kill "$server"; wait "$server"; rm -rf "$0""#;
 
 /// A running nats-server, stopped when dropped.
@@ -32,11 +34,11 @@ pub struct Server {
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// Finds the program: the one that is given, else on the `PATH`, else where `make setup` puts it.
+/// Finds the program: `given`, else on the `PATH`, else in the folder of `make setup`.
 ///
 /// # Errors
 ///
-/// If there is none; the error says how to get it.
+/// If the program is not found. The error says how to get it.
 pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = given {
         return if path.is_file() {
@@ -60,11 +62,11 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts a server on a free port. It keeps its data in `store`, or in a temporary folder that goes with it.
+    /// Starts a server on a free port. It keeps its data in `store`, or in a temporary folder that is removed with it.
     ///
     /// # Errors
     ///
-    /// If it does not start; the error has what it said.
+    /// If the server does not start. The error has the server's log.
     pub async fn start(program: &Path, store: Option<&Path>) -> anyhow::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("pcluster-").tempdir()?;
         let folder = match store {
@@ -91,7 +93,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A Ctrl-C at the terminal is for this process: the server must outlive the draining of the node.
+            // Ctrl-C at the terminal must not reach the server, which must outlive the draining of the node.
             .process_group(0)
             .spawn()
             .context("cannot start `sh`")?;
@@ -114,7 +116,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If it does not end in time.
+    /// If the server does not stop in time.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.guard.stdin.take());
         match tokio::time::timeout(STOP, self.guard.wait()).await {
@@ -124,7 +126,7 @@ impl Server {
     }
 }
 
-/// A server that cannot start says so at once; then the guard still waits for the end of its input.
+/// Returns `false` if the server has given up. The guard still runs then: it waits for the end of its input.
 fn is_alive(said: &Path, started: Instant) -> bool {
     const GIVEN_UP: &str = "[FTL]";
     const SILENT: Duration = Duration::from_secs(3);

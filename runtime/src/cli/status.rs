@@ -9,19 +9,20 @@ use super::output::count;
 use crate::client::{ChainStatus, RevisionStatus, StageStatus};
 use crate::name::ChainName;
 
-/// Chains that are asked for side by side.
+/// How many chains are queried at the same time.
 const SIDE_BY_SIDE: usize = 16;
 
 /// Show chains, their revisions and what each stage is doing
 ///
-/// QUEUED are messages that wait, for their turn or for another attempt; RUNNING are items that run at this moment; DONE are items
-/// handled for good, on all nodes since the revision was deployed, and FAILED those of them that became dead letters; ITEMS/S is an
-/// average over the last seconds. What a node has not told before it is killed, about a quarter of a second's worth, is
-/// missing from DONE and FAILED.
+/// QUEUED counts messages that wait for their turn or for another attempt. RUNNING counts items that run now. DONE
+/// counts items that were handled for good, on all nodes since the revision was deployed; FAILED counts those that
+/// became dead letters. ITEMS/S is an average over the last seconds. When a node is killed, about its last quarter of a
+/// second is missing from DONE and FAILED.
 ///
-/// A dash is what is not known: the server does not tell it, or a node that is connected does not answer within two seconds. Such a node
-/// is named; what it has in hand counts as QUEUED. Nodes beyond a leaf node, and all of a server that does not tell who is
-/// connected, count if they answer within 300 ms of each other.
+/// A dash stands for an unknown value: the server does not tell it, or a connected node does not answer within two
+/// seconds. Such a node is named, and its running items count as QUEUED. Some nodes cannot be known to be connected:
+/// nodes behind a leaf node, and all nodes of a server that does not list its connections. These count if they answer
+/// within 300 ms of each other.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain; without it, all chains
@@ -41,9 +42,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let nodes = client.settled_nodes().await?;
     let mut all = Vec::with_capacity(chains.len());
-    // One chain whose entry is damaged does not hide the others; it still makes the command fail.
+    // A chain with a damaged entry does not hide the others, but makes the command fail.
     let mut ended = Ok(());
-    // Side by side, because one whose servers do not answer takes its time.
+    // All at the same time, because a chain whose servers do not answer takes long.
     let asked = chains.iter().map(|chain| client.status(chain, nodes.as_ref()));
     let mut answers = futures_util::stream::iter(asked).buffered(SIDE_BY_SIDE);
     while let Some(status) = answers.next().await {
@@ -105,7 +106,7 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The nodes that serve a chain, as far as they are known.
+/// Returns how many nodes serve a chain, as far as that is known.
 fn nodes(status: &ChainStatus) -> String {
     match (status.nodes, status.silent_nodes.len()) {
         (None, _) => "nodes do not answer".to_owned(),
@@ -127,7 +128,7 @@ fn row(revision: &RevisionStatus, stage: &StageStatus, several: bool) -> Vec<Str
     ]
 }
 
-/// What is not known is not shown as if it were.
+/// Returns a value as text; a dash if it is not known.
 fn known(value: Option<impl Display>) -> String {
     value.map_or("-".to_owned(), |value| value.to_string())
 }

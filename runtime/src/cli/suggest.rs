@@ -1,4 +1,4 @@
-//! What is said of arguments that cannot be.
+//! Errors about wrong arguments.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,10 +11,10 @@ use super::exit::{self, Exit};
 use super::output::OutputError;
 use crate::name::nearest;
 
-/// Commands that take something away. Whoever mistypes a harmless word is not led to one of these.
+/// Commands that destroy something. A mistyped word never gets one of these as a suggestion.
 const HARMFUL: [&str; 3] = ["reset", "stop", "drop"];
 
-/// Prints help, or what is wrong with the arguments.
+/// Prints the help, or the error about the arguments.
 pub fn answer(mut error: clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::InvalidUtf8
         && let Some(argument) = std::env::args_os().find(|argument| argument.to_str().is_none())
@@ -28,7 +28,7 @@ pub fn answer(mut error: clap::Error) -> ExitCode {
         Err(error) => {
             let error = anyhow::Error::new(OutputError::from(error));
             if exit::is_worth_saying(&error) {
-                // There may be nobody to tell.
+                // A closed standard error is no reason to fail.
                 let _ = writeln!(io::stderr().lock(), "error: {error:#}");
             }
             Exit::of(&error).into()
@@ -36,7 +36,7 @@ pub fn answer(mut error: clap::Error) -> ExitCode {
     }
 }
 
-/// Leaves of the suggestions those that are near enough, and that do no harm.
+/// Keeps only suggestions that are near enough and harmless.
 fn honest(error: &mut clap::Error) {
     for (typed, suggested) in [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),

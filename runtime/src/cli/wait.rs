@@ -12,30 +12,30 @@ use super::{Context, timeout};
 use crate::client::{ClientError, Notice, Pace};
 use crate::name::ChainName;
 
-/// Wait until every item of a chain was handled
+/// Wait until every item of a chain is handled
 ///
-/// Returns when the chain's queues are empty and nothing runs: each item has become results or a dead letter, or was dropped by
-/// a task. If no node serves the chain, it says so and goes on waiting.
+/// Ends when the chain's queues are empty and nothing runs: each item has become results or a dead letter, or a task
+/// dropped it. If no node serves the chain, the command says so and keeps waiting.
 ///
-/// At a terminal it shows how many messages are unfinished, each of which holds one item or many, how many items a second the
-/// busiest stage handles, which share of the messages is done, and how long the rest takes at this pace.
+/// At a terminal it shows how many messages are unfinished, how many items a second the busiest stage handles, how much
+/// of the messages is done, and the time left at this pace. A message holds one item or many.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Give up after this long, with status 3; seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; 0 looks once
+    /// Give up with status 3 after this long; in seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; 0 checks once
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
-    /// End with status 1 if the chain has dead letters then, however old; `pcluster dead drop CHAIN --all` before a run forgets
-    /// those of earlier ones
+    /// End with status 1 if the chain then has dead letters, even old ones; `pcluster dead drop CHAIN --all` removes
+    /// them before a run
     #[arg(long)]
     fail_on_dead: bool,
 }
 
-/// What is seen while waiting.
+/// What the server has reported so far.
 #[derive(Default)]
 struct Seen {
-    /// How many messages; `None` until the server has told.
+    /// Unfinished messages; `None` until the server has answered.
     unfinished: Option<u64>,
     pace: Option<Pace>,
     outlook: Outlook,
@@ -45,7 +45,7 @@ struct Seen {
 ///
 /// # Errors
 ///
-/// If there is no such chain, the time is over, or there are dead letters and there must be none.
+/// If there is no such chain, the timeout passes, or `--fail-on-dead` finds dead letters.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let (started, output, chain) = (Instant::now(), &context.output, &args.chain);
@@ -67,7 +67,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     let took = started.elapsed();
     let counts = output.is_json() || args.fail_on_dead;
-    // When the time is over, the server may be away, and no more time is to be spent.
+    // After a timeout the server may be away, and no more time must be spent.
     let dead = match timed_out {
         None if counts => Some(client.dead_by_stage(chain).await?),
         _ => None,
@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     } else if timed_out.is_none() {
         output.note(&format!("{chain} is empty after {}", seconds(took)));
     }
-    // Whether anyone reads what was printed changes nothing of what is true of the chain.
+    // The state of the chain decides the exit status, even if its output cannot be printed.
     if let Some(error) = timed_out {
         return Err(error.into());
     }
@@ -98,7 +98,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 }
 
 impl Seen {
-    /// What is seen, in one line.
+    /// Returns the progress in one line.
     fn told(&mut self, elapsed: Duration) -> String {
         let Some(unfinished) = self.unfinished else { return String::new() };
         let noun = if unfinished == 1 { "message" } else { "messages" };
@@ -111,10 +111,10 @@ impl Seen {
     }
 }
 
-/// Says what a wait has to tell.
+/// Prints a notice of a wait.
 pub(super) fn tell(notice: &Notice, chain: &ChainName, bar: &ProgressBar, output: &Output) {
     let text = match notice {
-        // Shown as they change.
+        // The progress line shows these.
         Notice::Unfinished(_) | Notice::Pace(_) => return,
         Notice::NoNode(reasons) => {
             let hint =

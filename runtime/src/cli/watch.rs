@@ -7,12 +7,12 @@ use crate::name::ChainName;
 
 /// Follow the results of a chain without taking them
 ///
-/// Shows results as they come, until Ctrl-C. `pcluster pull` still gets every one of them.
+/// Shows results as they come, until Ctrl-C. `pcluster pull` still gets every result.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Start with the oldest result that is kept
+    /// Start with the oldest stored result
     #[arg(long)]
     all: bool,
     /// End after this many results

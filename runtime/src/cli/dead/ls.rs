@@ -13,17 +13,17 @@ use crate::name::ChainName;
 
 const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
 
-/// Show dead letters, the newest last, and how many each stage has of each kind
+/// Show dead letters, newest last, and count them by stage and kind of failure
 ///
-/// The reason is one line, at a terminal as much of it as fits; `pcluster dead show` has all of it. With --json, each letter is a
-/// line with everything that is known of it.
+/// The reason is cut to one line, at a terminal to its width; `pcluster dead show` prints all of it. With --json, each
+/// letter is a line with everything that is known about it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain
     chain: ChainName,
     #[command(flatten)]
     filters: Filters,
-    /// Show only how many there are, by stage and kind of failure
+    /// Show only the counts by stage and kind of failure
     #[arg(long, conflicts_with = "newest")]
     count: bool,
 }
@@ -38,7 +38,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let mut letters = client.dead_letters(&args.chain, &args.filters.filter()).await?;
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-    // Of a letter only what is printed is kept: an item may be large.
+    // Only the printed part of a letter is kept, as its item may be large.
     let (mut rows, mut lines) = (VecDeque::new(), VecDeque::new());
     while let Some(letter) = letters.next().await? {
         *counts.entry((letter.stage.clone(), letter.failure.clone())).or_default() += 1;

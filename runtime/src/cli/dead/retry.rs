@@ -15,21 +15,21 @@ use crate::cli::output::count;
 use crate::name::ChainName;
 use crate::shutdown;
 
-/// How long the server may take over what was begun, once the command is told to stop.
+/// How long the server may take to finish after the command is told to stop.
 const STOP: Duration = Duration::from_secs(3);
 
-/// Put the items of dead letters back into the chain, for fresh attempts
+/// Put the items of dead letters back into the chain, with fresh attempts
 ///
-/// Each goes into the queue of the stage that it failed in, in the revision that it failed in, so with the same plugin; that
-/// revision is served again until it has run empty. With --active it goes into the stage of the same name in the active revision:
-/// mend the task, deploy a new version, and retry. A letter is removed once its item is queued. A letter that cannot be retried
-/// stays and makes the command fail; the others are retried.
+/// Each item goes into the queue of the stage and the revision in which it failed, so the same plugin runs it. Nodes
+/// serve that revision again until it is empty. With --active, the item goes to the stage of the same name in the
+/// active revision: fix the task, deploy a new version, and retry. A letter is removed once its item is queued. A
+/// letter that cannot be retried stays; the command retries the others and then fails.
 ///
-/// On Ctrl-C it puts no more items back, and removes the letters of those that it has put back, unless the server takes longer than
-/// three seconds over that. A server that is away ends it with status 5.
+/// On Ctrl-C the command queues no more items and removes the letters of the queued ones, for which the server has
+/// three seconds. If the server is away, the command ends with status 5.
 ///
-/// Retrying twice does no harm: the server drops what it has already. A chain whose intake is closed finishes what is retried,
-/// and its intake stays closed.
+/// Retrying twice is harmless: the server drops an item that it already has. A chain with a closed intake finishes the
+/// retried items, and its intake stays closed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  pcluster dead retry orders 17 18\n  pcluster dead retry orders --failure timeout --since 1h\n  \
@@ -40,7 +40,7 @@ pub struct Args {
     chain: ChainName,
     #[command(flatten)]
     selected: Selected,
-    /// Into the active revision, whichever they failed in
+    /// Retry in the active revision, not in the revision in which the item failed
     #[arg(long)]
     active: bool,
 }
@@ -66,7 +66,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (retried, signal) = tokio::select! {
         retried = &mut retry => (Some(retried), None),
         signal = shutdown::requested() => {
-            // No letter is left both retried and kept, unless the server is away.
+            // So no letter is both retried and kept, unless the server is away.
             stop.store(true, Relaxed);
             (tokio::time::timeout(STOP, retry).await.ok(), Some(signal))
         }
@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             }
             return Err(error.into());
         }
-        // Only a signal ends it before it has ended.
+        // Without a signal there is always a result.
         (None, None) => return Ok(()),
     };
     if output.is_json() {

@@ -12,10 +12,10 @@ use crate::frame::json::AsJson;
 use crate::log::LogRecord;
 use crate::name::ChainName;
 
-/// Show everything that is known of dead letters
+/// Show everything that is known about dead letters
 ///
-/// Where and when each failed, its attempts, the backtrace of the task, what the stage logged about the item, the headers it was
-/// fed with, and the item itself.
+/// Prints where and when each item failed, its attempts, the backtrace of the task, the log lines of the stage about
+/// the item, the headers that the item was fed with, and the item itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dead show orders -n 1")]
 pub struct Args {
@@ -69,7 +69,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     output.data(&format!("dead letter {number} of {chain} {version} (r{revision}), stage {stage}"))?;
     let attempts = count(letter.attempts, "attempt");
     let gave_up = if letter.node.is_empty() { String::new() } else { format!(" by node {}", letter.node) };
-    // Who gives an item up need not be who ran it: a node that has died with it says nothing more.
+    // The node that gave the item up may not be the node that ran it: that node may have died.
     let ran = letter.history.last().map(ran_on).filter(|node| *node != format!("node {}", letter.node));
     let last_ran = ran.map(|node| format!("on {node}"));
     let facts = [
@@ -94,7 +94,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
         let node = ran_on(attempt);
         let (number, time) = (attempt.attempt, time(&attempt.time));
         let failure = match attempt.failure.as_str() {
-            // The reason says it.
+            // The reason tells this already.
             word if word == FailureKind::Node.name() => String::new(),
             word => format!(", {word}"),
         };
@@ -119,7 +119,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     list(&heading, item.lines().map(str::to_owned), output)
 }
 
-/// Where an attempt was made.
+/// Returns where an attempt ran.
 fn ran_on(attempt: &Attempt) -> String {
     attempt.node.as_ref().map_or_else(|| "a node that died".to_owned(), |node| format!("node {node}"))
 }

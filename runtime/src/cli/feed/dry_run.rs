@@ -1,4 +1,4 @@
-//! What `pcluster feed` would feed.
+//! `pcluster feed --dry-run`, which shows what would be fed.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::frame::json::{AsJson, to_json};
 use crate::frame::outgoing::HEADER_ROOM;
 use crate::shutdown;
 
-/// The most that any server takes in one message.
+/// The largest message that any server takes, in bytes.
 const MAX: usize = 64 << 20;
-/// The most that an item may have for a server whose `max_payload` is not set.
+/// The largest item for a server with the default `max_payload`, in bytes.
 const USUAL: usize = (1 << 20) - HEADER_ROOM;
-/// Characters of the first item that are shown.
+/// How many characters of the first item are shown.
 const SHOWN: usize = 1_000;
 
-/// What there is to feed.
+/// What was read.
 #[derive(Default, Serialize)]
 struct Seen {
     format: Option<&'static str>,
@@ -32,7 +32,7 @@ struct Seen {
     first: Option<Value>,
 }
 
-/// Reads everything and says what it is. Gives up when nothing comes for as long as the timeout says.
+/// Reads the whole input and describes it. Gives up when nothing comes for `timeout`.
 pub(super) async fn run(
     source: Source,
     reading: Reading,

@@ -1,13 +1,13 @@
-//! How much is read before it is wanted.
+//! Limits how far the reader may be ahead of the feeder.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Items that may be read ahead.
 pub const ITEMS: usize = 256;
-/// Bytes of items that may be read ahead; one larger item may be.
+/// Bytes of items that may be read ahead. A single item may be larger.
 const BYTES: usize = 8 << 20;
 
-/// Bytes of items that were read and not yet wanted.
+/// Counts the bytes of items that were read and not fed yet.
 #[derive(Default)]
 pub struct Ahead {
     state: Mutex<State>,
@@ -21,14 +21,14 @@ struct State {
 }
 
 impl Ahead {
-    /// Waits until there is room for an item of this many bytes, and takes it.
+    /// Waits until there is room for an item of this many bytes, and takes the room.
     pub fn take(&self, bytes: usize) {
         let is_full = |state: &mut State| !state.is_closed && state.bytes > 0 && state.bytes + bytes > BYTES;
         let mut state = self.less.wait_while(self.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
         state.bytes += bytes;
     }
 
-    /// The item of this many bytes is wanted.
+    /// Gives back the room of an item of this many bytes.
     pub fn give_back(&self, bytes: usize) {
         let mut state = self.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -36,7 +36,7 @@ impl Ahead {
         self.less.notify_one();
     }
 
-    /// Nothing is wanted any more, so nobody needs to wait.
+    /// Ends all waiting, as no more items are fed.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.less.notify_one();

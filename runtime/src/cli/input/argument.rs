@@ -9,7 +9,7 @@ use crate::frame::format::to_cbor;
 use crate::frame::json::error::JsonError;
 use crate::frame::json::read::document;
 
-/// The items that arguments are. One that begins like JSON must be JSON.
+/// Returns the items that arguments stand for. An argument that begins like JSON must be JSON.
 pub fn items(arguments: &[String], reading: Reading) -> Result<Vec<Bytes>, Usage> {
     if let Some(format) = reading.format.filter(|format| matches!(format, InputFormat::Csv | InputFormat::Cbor)) {
         let message = "cannot be used with items on the command line; json (must be JSON) and lines (is text) can";

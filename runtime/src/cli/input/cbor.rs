@@ -1,4 +1,4 @@
-//! A CBOR sequence. Items are passed on byte for byte.
+//! CBOR sequences. Items are passed on byte for byte.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::frame::format::to_cbor;
 use crate::frame::json::to_json;
 use crate::frame::text::Text;
 
-/// Reads the items of a sequence. `file` is the name of the file.
+/// Reads the items of a sequence. `file` is the file's name; `None` for standard input.
 pub fn read(text: &mut Text<impl Read>, file: Option<&str>, sink: &mut Sink) -> Result<(), Stop> {
     let mut start = 0;
     for number in 1.. {
@@ -57,7 +57,7 @@ pub fn read(text: &mut Text<impl Read>, file: Option<&str>, sink: &mut Sink) -> 
     Ok(())
 }
 
-/// A key that a map in this value has twice.
+/// Returns a key that a map in this value has twice.
 fn key_twice(value: &Value) -> Option<&Value> {
     match value {
         Value::Array(values) => values.iter().find_map(key_twice),

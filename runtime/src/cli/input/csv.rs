@@ -1,7 +1,7 @@
-//! Comma-separated values as RFC 4180 has them, with a header line: each row a record of texts.
+//! Comma-separated values after RFC 4180, with a header line. Each row is a record of texts.
 //!
-//! A row ends with a line feed, a carriage return, or both. A blank row is a row of one empty text where there is one column,
-//! and is passed over where there are several.
+//! A row ends with a line feed, a carriage return, or both. In a file of one column, a blank row is an empty text. In a
+//! file of several columns, it is skipped.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,24 +13,24 @@ use super::{Sink, Stop};
 use crate::frame::cbor::write_head;
 use crate::frame::text::Text;
 
-/// What may separate columns where no comma does.
+/// Separators that may be in use instead of a comma, each with its name.
 const OTHERS: [(u8, &str); 3] = [(b';', "';'"), (b'\t', "tab"), (b'|', "'|'")];
 
 /// Reads a delimiter from the command line.
 ///
 /// # Errors
 ///
-/// If it is none that can separate columns.
+/// If the text cannot be a delimiter.
 pub fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"\\t" | b"tab" => Ok(b'\t'),
-        [b'"' | b'\r' | b'\n'] => Err("is a sign that CSV needs for itself".to_owned()),
+        [b'"' | b'\r' | b'\n'] => Err("is a character that CSV needs for itself".to_owned()),
         [byte] if byte.is_ascii() => Ok(*byte),
-        _ => Err("must be one character of ASCII, as in ';' or '|', or tab".to_owned()),
+        _ => Err("must be one ASCII character, as in ';' or '|', or tab".to_owned()),
     }
 }
 
-/// Reads rows behind a header line.
+/// Reads the header line and the rows after it.
 pub fn read(text: &mut Text<impl Read>, delimiter: Option<u8>, sink: &mut Sink) -> Result<(), Stop> {
     let (delimiter_or_comma, row) = (delimiter.unwrap_or(b','), Row::default());
     let mut rows = Rows { text, delimiter: delimiter_or_comma, max: sink.max, line: 1, is_after_return: false, row };
@@ -52,7 +52,7 @@ pub fn read(text: &mut Text<impl Read>, delimiter: Option<u8>, sink: &mut Sink) 
     Ok(())
 }
 
-/// Rows, one after the other.
+/// Reads rows one after the other.
 struct Rows<'a, R> {
     text: &'a mut Text<R>,
     delimiter: u8,
@@ -60,7 +60,7 @@ struct Rows<'a, R> {
     max: usize,
     /// The line that is read.
     line: u64,
-    /// Whether the row before ended with a carriage return. The line feed that may follow is long in coming if it is none.
+    /// `true` if the last row ended with a carriage return. A line feed may follow, but to wait for it could take long.
     is_after_return: bool,
     row: Row,
 }
@@ -71,13 +71,13 @@ struct Row {
     bytes: Vec<u8>,
     /// Where each field ends.
     ends: Vec<usize>,
-    /// The line that it begins in.
+    /// The line in which the row begins.
     line: u64,
     has_quotes: bool,
 }
 
 impl<R: Read> Rows<'_, R> {
-    /// Reads a row; `false` if there is none.
+    /// Reads a row. Returns `false` if there is none.
     fn next(&mut self, sink: &Sink) -> Result<bool, Stop> {
         self.row.bytes.clear();
         self.row.ends.clear();
@@ -98,7 +98,7 @@ impl<R: Read> Rows<'_, R> {
                 self.check_size(sink)?;
                 match self.text.peek()?.filter(|byte| !matches!(byte, b'\n' | b'\r') && *byte != self.delimiter) {
                     None => break,
-                    Some(_) if is_quoted => return Err(self.wrong("text behind the quote that closes a field").into()),
+                    Some(_) if is_quoted => return Err(self.wrong("text after the closing quote of a field").into()),
                     Some(b'"') => {
                         let what = "a quote in a field that does not begin with one; put the field in quotes and write the quote twice";
                         return Err(self.wrong(what).into());
@@ -122,7 +122,7 @@ impl<R: Read> Rows<'_, R> {
         }
     }
 
-    /// Reads a field in quotes up to the quote that closes it.
+    /// Reads a field in quotes up to the closing quote.
     fn quoted(&mut self, sink: &Sink) -> Result<(), Stop> {
         let opened = self.line;
         self.text.pass(1);
@@ -162,14 +162,14 @@ impl<R: Read> Rows<'_, R> {
 
 /// The names of the columns.
 struct Names {
-    /// Each as CBOR.
+    /// Each name as CBOR.
     heads: Vec<Vec<u8>>,
-    /// What to try if rows have another number of fields.
+    /// The hint for rows with another number of fields.
     hint: String,
 }
 
 impl Row {
-    /// Whether its line is empty.
+    /// Returns `true` if the row is an empty line.
     fn is_blank(&self) -> bool {
         self.ends == [0] && !self.has_quotes
     }
@@ -180,7 +180,7 @@ impl Row {
         fields.collect::<Result<_, _>>().map_err(|_| anyhow!("line {}: not UTF-8", self.line))
     }
 
-    /// The names of the columns, if this is the header line. `delimiter` is the one that was asked for.
+    /// Returns the names of the columns in a header line. `delimiter` is the one that the user named.
     fn names(&self, delimiter: Option<u8>) -> anyhow::Result<Names> {
         let (line, names) = (self.line, self.fields()?);
         let other = OTHERS.iter().find(|(sign, _)| delimiter.is_none() && self.bytes.contains(sign));
@@ -215,7 +215,7 @@ impl Row {
     }
 }
 
-/// Adds a text to what is written.
+/// Appends a text as CBOR.
 fn text(text: &str, mut out: Vec<u8>) -> Vec<u8> {
     write_head(3, text.len() as u64, &mut out);
     out.extend_from_slice(text.as_bytes());

@@ -1,26 +1,26 @@
-//! How far a file is read.
+//! Counts how far a file is read.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A file that is read, and how many of its bytes are left.
+/// A file that counts the bytes that are left to read.
 pub struct Counted {
     file: File,
     left: Arc<AtomicU64>,
 }
 
-/// The bytes of a file, while it is read.
+/// The size of a file, and how many bytes are left to read.
 #[derive(Debug, Clone)]
 pub struct Bytes {
-    /// How many there were at the start.
+    /// The size when the file was opened.
     pub all: u64,
     left: Arc<AtomicU64>,
 }
 
 impl Bytes {
-    /// How many are not read yet.
+    /// Returns how many bytes are left to read.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.left.load(Relaxed)
@@ -28,7 +28,7 @@ impl Bytes {
 }
 
 impl Counted {
-    /// Counts what is read of a file. The bytes are `None` if they are not known, as of a pipe.
+    /// Creates a counter for a file. The bytes are `None` if the size is not known, as for a pipe.
     pub fn new(file: File) -> (Self, Option<Bytes>) {
         let all = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         let left = Arc::new(AtomicU64::new(all.unwrap_or_default()));

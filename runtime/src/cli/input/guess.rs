@@ -1,4 +1,4 @@
-//! What a text holds, by what it begins with. Decided as soon as its first value or line is there, and nothing of it is taken.
+//! Guesses the format of a text from its beginning. The first value or line is enough, and nothing is consumed.
 
 use std::io::{self, Read};
 
@@ -8,18 +8,19 @@ use crate::frame::json::error::JsonError;
 use crate::frame::json::read::document;
 use crate::frame::text::Text;
 
-/// What a text holds.
+/// The format of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
-    /// JSON documents: it begins with an object or array.
+    /// JSON documents: the text begins with an object or array.
     Documents,
-    /// JSON documents, one a line: the first line is a JSON text, number, truth value or null.
+    /// JSON documents, one on each line: the first line is a JSON string, number, true, false or null.
     Scalars,
     /// Lines of text.
     Lines,
 }
 
-/// What the text really is, if its first bytes say that it is none. Waits for no byte that cannot tell.
+/// Returns what the input really is, if its first bytes show that it is not UTF-8 text. Reads only the bytes that
+/// decide this.
 pub fn disguise(text: &mut Text<impl Read>) -> io::Result<Option<Disguise>> {
     for length in 1.. {
         let ahead = text.ahead(length)?;
@@ -33,7 +34,7 @@ pub fn disguise(text: &mut Text<impl Read>) -> io::Result<Option<Disguise>> {
     Ok(None)
 }
 
-/// What the text holds.
+/// Guesses the format of the text.
 pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Guess, Stop> {
     let mut length = 1;
     loop {
@@ -61,7 +62,7 @@ pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Guess, Stop> {
     }
 }
 
-/// Whether a line that is no object or array is JSON, or is meant to be: a text in quotes, or a number.
+/// Returns `true` if a line is a JSON scalar, or is meant to be one: a text in quotes, or a number.
 pub fn is_scalar(line: &[u8]) -> bool {
     match document(line, 1) {
         Ok(_) | Err(JsonError::Number { .. }) => true,
@@ -69,7 +70,7 @@ pub fn is_scalar(line: &[u8]) -> bool {
     }
 }
 
-/// Whether a line is one text in quotes, though maybe with signs in it that JSON does not know.
+/// Returns `true` if a line is one text in quotes, even with escapes that JSON does not know.
 fn is_quoted(line: &[u8]) -> bool {
     let Some((b'"', rest)) = line.split_first() else { return false };
     let mut is_escaped = false;

@@ -1,4 +1,4 @@
-//! JSON: documents back to back, or one a line.
+//! JSON: documents back to back, or one on each line.
 
 use std::io::Read;
 
@@ -11,19 +11,19 @@ use crate::frame::json::error::JsonError;
 use crate::frame::json::read::JsonReader;
 use crate::frame::text::Text;
 
-/// What an array is that is no part of anything.
+/// What an array is that stands at the top level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrays {
     /// An item.
     Items,
-    /// As many items as it has elements.
+    /// Each element is an item.
     Elements,
-    /// Its elements are items if it is the first document and goes over several lines; else it is an item, as in a file with a
-    /// document a line.
+    /// Each element is an item if the array is the first document and spans lines. Else the array is an item, as in a
+    /// file with a document on each line.
     Undecided,
 }
 
-/// Reads a document a line. Blank lines are passed over. `hint` follows what is said of an error.
+/// Reads a document from each line that is not blank. `hint` is added to errors.
 pub fn one_a_line(text: &mut Text<impl Read>, hint: &str, sink: &mut Sink) -> Result<(), Stop> {
     let mut reader = JsonReader::of_lines(sink.max);
     while reader.blank(text)?.is_some() {
@@ -39,7 +39,7 @@ pub fn one_a_line(text: &mut Text<impl Read>, hint: &str, sink: &mut Sink) -> Re
     Ok(())
 }
 
-/// Reads documents, over as many lines as they take. `hint` follows what is said of an error.
+/// Reads documents that may span lines. `hint` is added to errors.
 pub fn documents(text: &mut Text<impl Read>, mut arrays: Arrays, hint: &str, sink: &mut Sink) -> Result<(), Stop> {
     let mut reader = JsonReader::new(sink.max);
     while let Some(first) = reader.blank(text)? {
@@ -49,7 +49,7 @@ pub fn documents(text: &mut Text<impl Read>, mut arrays: Arrays, hint: &str, sin
             continue;
         }
         let item = reader.value(text).map_err(|error| wrong(&error, hint))?;
-        // Strings, objects and arrays end by themselves; anything may come behind them.
+        // Strings, objects and arrays show their own end, so anything may follow them.
         if !matches!(first, b'"' | b'{' | b'[')
             && text.peek()?.is_some_and(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'{' | b'['))
         {
@@ -67,14 +67,14 @@ pub fn documents(text: &mut Text<impl Read>, mut arrays: Arrays, hint: &str, sin
 /// An array whose elements may be items.
 struct Array<'a> {
     reader: &'a mut JsonReader,
-    /// How many line breaks there were before it.
+    /// How many line breaks precede the array.
     breaks: u64,
     arrays: Arrays,
     hint: &'a str,
 }
 
 impl Array<'_> {
-    /// Reads it, and says what the next array is.
+    /// Reads the array, and returns what the next array is.
     fn read(mut self, text: &mut Text<impl Read>, sink: &mut Sink) -> Result<Arrays, Stop> {
         text.pass(1);
         let mut held = Held::default();
@@ -103,7 +103,7 @@ impl Array<'_> {
         }
         text.pass(1);
         if self.arrays == Arrays::Undecided {
-            // Lines of text may begin so: nothing is taken before the whole line is seen.
+            // A line of text may begin like an array, so the rest of the line is checked first.
             while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
                 text.pass(1);
             }
@@ -127,7 +127,7 @@ impl Array<'_> {
         Ok(next.ok_or_else(|| wrong(&self.reader.cut_off(text), self.hint))?)
     }
 
-    /// Once it has gone over the end of a line, its elements are items.
+    /// Decides that the elements are items once the array spans lines.
     fn decide(&mut self, held: &mut Held, sink: &mut Sink) -> Result<(), Stop> {
         if self.arrays == Arrays::Undecided && self.reader.breaks() > self.breaks {
             self.arrays = Arrays::Elements;
@@ -138,7 +138,7 @@ impl Array<'_> {
     }
 }
 
-/// The elements of an array of which it is not known yet whether they are items.
+/// The elements of an array while it is not known whether they are items.
 #[derive(Default)]
 struct Held {
     items: Vec<Bytes>,

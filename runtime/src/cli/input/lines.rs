@@ -1,4 +1,4 @@
-//! Each line a text.
+//! Lines of text.
 
 use std::io::Read;
 
@@ -9,7 +9,8 @@ use super::{Sink, Stop};
 use crate::frame::format::to_cbor;
 use crate::frame::text::Text;
 
-/// Reads lines. One ends with a line feed, or a carriage return and a line feed, which are no part of it.
+/// Reads lines, each of which is an item. A line ends with a line feed, or with a carriage return and a line feed,
+/// which are not part of the text.
 pub fn read(text: &mut Text<impl Read>, sink: &mut Sink) -> Result<(), Stop> {
     let mut line = Vec::new();
     for number in 1.. {

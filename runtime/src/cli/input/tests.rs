@@ -189,8 +189,8 @@ fn csv_is_read_strictly() {
         ("x,y\n1,2\n3\n", 1, "line 3: 1 fields, but the header line has 2"),
         ("x,y\n1,\"a\nb\n3,4\n", 0, "line 2: the quote that opens here is never closed"),
         ("x,y\n\"a\nb\",\"c", 0, "line 3: the quote that opens here is never closed"),
-        ("x,y\n\"a\"b,2\n", 0, "line 2: text behind the quote that closes a field"),
-        ("x\n\"a\" \n", 0, "line 2: text behind the quote that closes a field"),
+        ("x,y\n\"a\"b,2\n", 0, "line 2: text after the closing quote of a field"),
+        ("x\n\"a\" \n", 0, "line 2: text after the closing quote of a field"),
         (
             "x,y\n\"1\n2\",2\n3 \"b\",4\n",
             1,

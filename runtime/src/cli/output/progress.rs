@@ -1,4 +1,4 @@
-//! Lines that show how far something is, while it goes on.
+//! Progress lines.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,15 @@ use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// How often a line is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
-/// The time over which the pace is measured that tells how long the rest takes.
+/// The period over which the pace is measured.
 const WINDOW: Duration = Duration::from_secs(20);
 /// How often a sample of the pace is kept.
 const SAMPLE: Duration = Duration::from_millis(250);
-/// After how long something is said of the time that is left.
+/// How long the pace is measured before the time left is shown.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// A line that shows a count of `unit`, as in `items`, and how many a second; nothing if standard error is no terminal.
+/// Returns a line that counts `unit`, as in `items`, and shows the rate. It is hidden if standard error is not a
+/// terminal.
 pub fn counting(what: &'static str, unit: &'static str) -> ProgressBar {
     // The library's own rate has four decimals.
     let rate = move |state: &ProgressState, out: &mut dyn fmt::Write| {
@@ -28,7 +29,7 @@ pub fn counting(what: &'static str, unit: &'static str) -> ProgressBar {
     bar
 }
 
-/// A line that shows its message; nothing if standard error is no terminal.
+/// Returns a line that shows its message. It is hidden if standard error is not a terminal.
 pub fn telling() -> ProgressBar {
     line("{spinner} {msg}", |style| style)
 }
@@ -44,36 +45,36 @@ fn line(template: &str, with: impl FnOnce(ProgressStyle) -> ProgressStyle) -> Pr
     bar
 }
 
-/// A rate with its unit.
+/// Formats a rate with its unit.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a rate is neither negative nor that great"
+    reason = "a rate is not negative and far below the limit"
 )]
 pub fn per_second(rate: f64, unit: &str) -> String {
     if rate >= 10.0 { format!("{} {unit}/s", HumanCount(rate as u64)) } else { format!("{rate:.1} {unit}/s") }
 }
 
-/// What is left of something, as it becomes less.
+/// Estimates how long a shrinking amount of work still takes.
 #[derive(Debug, Default)]
 pub struct Outlook {
-    /// The most that was ever left.
+    /// The largest amount that was ever left.
     most: u64,
-    /// How much was left, and when.
+    /// The amounts that were left, each with its time.
     samples: VecDeque<(Duration, u64)>,
 }
 
 impl Outlook {
-    /// Of something of which this much was left at first.
+    /// Creates an outlook on this amount of work.
     pub fn of(most: u64) -> Self {
         Self { most, samples: VecDeque::new() }
     }
 
-    /// How far it is in percent of the most that was ever left, and how long the rest takes at the pace of late, in words.
-    /// `elapsed` is the time since the start.
+    /// Returns the share that is done, in percent, and the time left at the recent pace. `elapsed` is the time since
+    /// the start.
     pub fn with(&mut self, elapsed: Duration, left: u64) -> String {
         if left > self.most {
-            // More has come, and what was seen says nothing of when it ends.
+            // More work has come, so the old samples tell nothing about the end.
             (self.most, self.samples) = (left, VecDeque::new());
         }
         if self.samples.back().is_none_or(|(time, _)| elapsed.saturating_sub(*time) >= SAMPLE) {
@@ -100,7 +101,7 @@ impl Outlook {
     }
 }
 
-/// A time that is left: the two greatest units are enough.
+/// Formats the time left in its two largest units.
 fn in_words(time: Duration) -> String {
     let text = humantime::format_duration(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
         .to_string();
@@ -119,9 +120,9 @@ mod tests {
             (0, 1000, "0 %"),
             (2, 900, "10 %, 18s left"),
             (5, 500, "50 %, 5s left"),
-            // Three hours at the pace of late, with what came before out of sight.
+            // Three hours at the recent pace: earlier samples are outside the window.
             (30, 499, "50 %, 3h 27m left"),
-            // More has come.
+            // More work has come.
             (31, 2000, "0 %"),
             (33, 0, "100 %, 0s left"),
         ] {

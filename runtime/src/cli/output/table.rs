@@ -2,16 +2,17 @@
 
 use crate::text::{columns, cut, visible_line};
 
-/// What parts two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
-/// The least that the last column of text is cut to, if it is wider.
+/// The narrowest that the last column of text may become.
 const LAST_MIN: usize = 20;
-/// The least that another column of text is cut to, if it is wider.
+/// The narrowest that another column of text may become.
 const MIN: usize = 8;
-/// What the heading of a column begins with that is aligned to the right: numbers, which are never cut.
+/// The first character of the heading of a column of numbers. Such a column is aligned to the right and never cut.
 const RIGHT: char = '>';
 
-/// The lines of a table. Where `max` is given, columns of text are cut to make a line fit: first the last, then the widest.
+/// Returns the lines of a table. If a line is wider than `max`, columns of text are cut: first the last column, then
+/// the widest.
 pub fn lines(headings: &[&str], rows: &[Vec<String>], max: Option<usize>) -> Vec<String> {
     let heading = headings.iter().map(|heading| heading.trim_start_matches(RIGHT).to_owned()).collect();
     let cells = |row: &Vec<String>| row.iter().map(|cell| visible_line(cell).into_owned()).collect();
@@ -33,7 +34,7 @@ fn line(row: &[String], widths: &[usize], headings: &[&str]) -> String {
     cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }
 
-/// Makes columns narrower until a line has at most this width, or nothing more can be cut.
+/// Narrows columns until a line is at most `max` wide, or nothing more can be cut.
 fn fit(widths: &mut [usize], headings: &[&str], max: usize) {
     let gaps = GAP.len() * widths.len().saturating_sub(1);
     let excess = |widths: &[usize]| (widths.iter().sum::<usize>() + gaps).saturating_sub(max);

@@ -1,11 +1,11 @@
-//! Writes lines to standard output in a thread of its own, and knows which of them a reader has got.
+//! A thread that writes lines to standard output and knows which lines the reader has.
 //!
-//! A reader may stall, or end while what was written is still in the pipe between. So whoever prints goes on meanwhile, and is
-//! told of each line once its reader has read it out of the pipe (Linux tells how much is unread), or once it is written
-//! where that cannot be known.
+//! A reader may stall, or end while lines are still in the pipe. So the command does not wait for the thread, which
+//! reports each line once the reader has read it from the pipe. Linux tells how much of a pipe is unread. Where the
+//! system does not tell, a line is reported once it is written.
 //!
-//! At first a line is written only when the one before was read, so that a reader of a few lines, such as `head`, takes no
-//! more than it shows. The more it has read, the more is written ahead.
+//! At first, the thread writes a line only after the reader has read the line before. So a reader of a few lines, such
+//! as `head`, takes no more than it shows. The more lines the reader has read, the more lines are written ahead.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,52 +20,53 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-/// What fits a pipe that takes anything at all, so that writing it does not wait.
+/// The most bytes of one write. A pipe that has room takes as many without blocking.
 const PIECE: usize = 4096;
-/// For so many lines that were read, one may be in the pipe unread.
+/// One line may be unread in the pipe for each this many lines that were read.
 const AHEAD: u64 = 16;
-/// How long a reader may take over the last lines before they are left to the pipe.
+/// How long the reader may take over the last lines before they count as taken.
 const LINGER: Duration = Duration::from_secs(1);
-/// The same once the program was told to stop.
+/// The same after the program was told to stop.
 const STOPPED_LINGER: Duration = Duration::from_millis(250);
-/// The shortest and the longest wait between two looks at the pipe.
+/// The shortest wait between two looks at the pipe.
 const LOOK: Duration = Duration::from_micros(20);
+/// The longest wait between two looks at the pipe.
 const LOOK_MAX: Duration = Duration::from_millis(20);
-/// How often to look whether there still is a reader while there is nothing to write.
+/// How often to check for a reader while there is nothing to write.
 const IDLE_LOOK: Duration = Duration::from_millis(250);
 
-/// What is printed on behalf of someone, who is told what became of it.
+/// The subject of a printed line. It comes back with what became of the line.
 pub trait Printed: Send + 'static {
-    /// Whether it may still be printed.
+    /// Returns `true` if the line may still be printed.
     fn is_wanted(&self) -> bool;
 }
 
 /// What became of a line.
 #[derive(Debug)]
 pub enum Event<T> {
-    /// Its reader has it.
+    /// The reader has the line.
     Taken(T),
-    /// It was not written, or not all of it, because it was no longer wanted.
+    /// The line was no longer wanted, so it was not written, or only in part.
     Unwanted(T),
-    /// It cannot be written, and so nothing can that follows. Lines that were not taken are dropped.
+    /// Standard output cannot be written to. Lines that were not taken are dropped.
     Failed(io::Error),
 }
 
-/// Writes lines.
+/// The command's side of the thread.
 pub struct Printer<T> {
-    /// `None`: no more come.
+    /// `None` once no more lines come.
     lines: Option<Sender<(Vec<u8>, T)>>,
     events: mpsc::UnboundedReceiver<Event<T>>,
     end: Arc<End>,
     pending: usize,
 }
 
-/// How the thread shall end.
+/// How the thread must end.
 #[derive(Debug, Default)]
 struct End {
     /// No more lines come.
     is_near: AtomicBool,
-    /// What was not written stays so.
+    /// Lines that are not written yet must not be written.
     is_urgent: AtomicBool,
 }
 
@@ -78,7 +79,7 @@ impl End {
         self.is_urgent.load(Relaxed)
     }
 
-    /// How long the reader may take.
+    /// Returns how long the reader may take.
     fn patience(&self) -> Duration {
         if self.is_urgent() { STOPPED_LINGER } else { LINGER }
     }
@@ -102,38 +103,38 @@ impl<T: Printed> Printer<T> {
         Ok(Self { lines: Some(lines), events: heard, end, pending: 0 })
     }
 
-    /// Writes a line, in its turn.
+    /// Queues a line to be written.
     pub fn print(&mut self, line: Vec<u8>, of: T) {
         if let Some(lines) = &self.lines {
-            // When the thread has ended, it has said why.
+            // If the thread has ended, its last event told why.
             let _ = lines.send((line, of));
             self.pending += 1;
         }
     }
 
-    /// Lines of which nothing was said yet.
+    /// Returns how many lines had no event yet.
     pub fn pending(&self) -> usize {
         self.pending
     }
 
-    /// Begins to end: no more lines come.
+    /// Tells the thread that no more lines come.
     pub fn finish(&mut self) {
         self.end.is_near.store(true, Relaxed);
         self.lines = None;
     }
 
-    /// Begins to end soon: what was not written stays so.
+    /// Tells the thread to end soon, without the lines that are not written yet.
     pub fn stop(&mut self) {
         self.end.is_urgent.store(true, Relaxed);
         self.finish();
     }
 
-    /// Whether it was told to stop.
+    /// Returns `true` after [`Self::stop`].
     pub fn is_stopped(&self) -> bool {
         self.end.is_urgent()
     }
 
-    /// What became of the next line; `None` once the thread has ended. Can be dropped and called again without losing anything.
+    /// Returns what became of the next line; `None` once the thread has ended. A dropped call loses no event.
     pub async fn event(&mut self) -> Option<Event<T>> {
         let event = self.events.recv().await?;
         self.pending = self.pending.saturating_sub(1);
@@ -144,10 +145,10 @@ impl<T: Printed> Printer<T> {
 struct Thread<T> {
     sink: Sink,
     lines: Receiver<(Vec<u8>, T)>,
-    /// Lines in the pipe, each with where it ends.
+    /// Lines in the pipe, each with the position of its end.
     unread: VecDeque<(u64, T)>,
     window: Window,
-    /// Dropped after the lines, so that its end tells that these are.
+    /// Dropped after the lines. So the end of the events tells that the lines are dropped too.
     events: mpsc::UnboundedSender<Event<T>>,
 }
 
@@ -186,7 +187,7 @@ impl<T: Printed> Thread<T> {
         }
     }
 
-    /// Waits until the reader wants another line.
+    /// Waits until another line may be written ahead of the reader.
     fn until_room(&mut self) -> io::Result<()> {
         let (mut wait, mut since) = (LOOK, Instant::now());
         while self.unread.len() as u64 >= self.window.lines && !self.sink.end.is_urgent() {
@@ -194,7 +195,7 @@ impl<T: Printed> Thread<T> {
                 since = Instant::now();
             }
             if since.elapsed() > self.sink.end.patience() {
-                // What is left goes into the pipe while there is room.
+                // The remaining lines go into the pipe as far as it has room.
                 self.window.lines = u64::MAX;
             } else {
                 std::thread::sleep(wait);
@@ -204,9 +205,9 @@ impl<T: Printed> Thread<T> {
         Ok(())
     }
 
-    /// Tells of the lines that were read since the last look. Returns `true` if there were some.
+    /// Reports the lines that were read since the last look. Returns `true` if there were any.
     fn look(&mut self) -> io::Result<bool> {
-        // In this order: what was read before the reader ended has been read.
+        // The order matters: lines that the reader read before it ended must count as read.
         let is_closed = self.sink.is_closed()?;
         let unread = self.sink.unread()?;
         let read = self.window.written.saturating_sub(unread);
@@ -219,7 +220,8 @@ impl<T: Printed> Thread<T> {
         if is_closed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(has_read) }
     }
 
-    /// Waits a moment for the last lines to be read. What is unread then is left to the pipe, unless nobody can read it.
+    /// Waits a moment for the reader to read the last lines. Lines that are unread then count as taken, unless the
+    /// reader has gone.
     fn linger(&mut self) -> io::Result<()> {
         let mut since = Instant::now();
         let mut wait = LOOK;
@@ -240,10 +242,10 @@ impl<T: Printed> Thread<T> {
     }
 }
 
-/// How much may be unread.
+/// How many lines may be unread.
 #[derive(Debug)]
 struct Window {
-    /// Lines that may be unread when another is written, and that one.
+    /// Lines that may be unread, including the line that is written.
     lines: u64,
     /// Lines that were read.
     read: u64,
@@ -258,7 +260,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// A line was read.
+    /// Counts a line that was read.
     fn read(&mut self) {
         self.read += 1;
         self.lines = self.lines.max(self.read / AHEAD);
@@ -268,24 +270,26 @@ impl Window {
 /// Standard output.
 struct Sink {
     file: File,
-    /// Whether it tells how much is unread.
+    /// `true` if the system tells how much is unread.
     tells_unread: bool,
     end: Arc<End>,
 }
 
 impl Sink {
-    /// Bytes that were written and not read, also by a reader that has ended.
+    /// Returns how many bytes were written and not read. A reader that has ended leaves them unread.
     fn unread(&self) -> io::Result<u64> {
         if self.tells_unread { Ok(rustix::io::ioctl_fionread(&self.file)?) } else { Ok(0) }
     }
 
-    /// Whether nobody will read any more.
+    /// Returns `true` if the reader has gone.
     fn is_closed(&self) -> io::Result<bool> {
         Ok(self.tells_unread && self.poll(Duration::ZERO)?.is_closed)
     }
 
-    /// Writes a line, and counts what has gone. Returns `false` if it was not begun because it was no longer wanted by then, or
-    /// not ended because the program is told to stop and nobody reads it.
+    /// Writes a line and counts the bytes.
+    ///
+    /// Returns `false` if the line was no longer wanted before its first byte was written, or if the program must stop
+    /// while the reader stalls.
     fn write(&self, line: &[u8], of: &impl Printed, written: &mut u64) -> io::Result<bool> {
         let (mut bytes, mut stopped) = (line, None);
         while !bytes.is_empty() {
@@ -293,7 +297,7 @@ impl Sink {
             if ready.is_closed {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            // There may have been no room for long.
+            // The pipe may have had no room for a long time.
             if bytes.len() == line.len() && (!of.is_wanted() || self.end.is_urgent()) {
                 return Ok(false);
             }
@@ -315,12 +319,12 @@ impl Sink {
         Ok(true)
     }
 
-    /// Waits until it takes something, or nobody reads it.
+    /// Waits until the pipe has room or the reader has gone.
     fn poll(&self, timeout: Duration) -> io::Result<Readiness> {
         let mut descriptor = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        #[expect(unsafe_code, reason = "the system's call has no safe form in the standard library")]
-        // SAFETY: one descriptor is handed over, which is there until the call is over, and which the file keeps open.
+        #[expect(unsafe_code, reason = "the standard library has no safe form of this system call")]
+        // SAFETY: the pointer is to one descriptor, which lives until the call returns and which the file keeps open.
         let ready = unsafe { libc::poll(&raw mut descriptor, 1, millis) };
         let error = io::Error::last_os_error();
         if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
@@ -331,11 +335,11 @@ impl Sink {
     }
 }
 
-/// What standard output does with more.
+/// Whether standard output can be written to.
 struct Readiness {
-    /// Nobody reads it.
+    /// There is no reader.
     is_closed: bool,
-    /// It takes something at once.
+    /// A write does not block.
     has_room: bool,
 }
 
