@@ -3,7 +3,7 @@
 //! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
 //! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains in a `bucket` and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
 //! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`scan`] reads and removes what
-//! a stream keeps, [`info`] tells how much streams hold, [`waiting`] connects to a server that is not there yet,
+//! a stream keeps, [`info`] tells how much streams hold,
 //! `link` is a connection and what is known of it, [`line`](mod@line) one for what foreign clients have written,
 //! [`listening`] tells who would store a message, [`unread`] finds what the client library cannot read.
 
@@ -34,7 +34,6 @@ pub mod scan;
 pub mod service;
 pub mod stream;
 pub mod unread;
-pub mod waiting;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

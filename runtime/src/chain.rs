@@ -145,6 +145,7 @@ pub enum Plugin {
 
 /// What is wrong with a manifest whose shape is right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChainError {
     /// A name is malformed.
     #[error(transparent)]
@@ -155,6 +156,7 @@ pub enum ChainError {
         /// The stage.
         stage: StageName,
         /// What is wrong with it.
+        #[source]
         error: DigestError,
     },
     /// No stage.

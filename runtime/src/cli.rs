@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod dev;
 pub mod exit;
 pub mod feed;
+mod hint;
 pub mod input;
 pub mod inspect;
 pub mod intake;
@@ -24,6 +25,7 @@ pub mod server;
 pub mod status;
 mod suggest;
 pub mod wait;
+mod waiting;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -38,12 +40,12 @@ use figment::value::{Dict, Value};
 use serde::Serialize;
 
 use crate::broker::Address;
-use crate::broker::waiting::{Wait, Waiting};
 use crate::client::Client;
 use crate::config::{self as settings, Settings, Sources};
 use crate::shutdown::{self, Ending};
 use exit::{Exit, Interrupted, Usage};
 use output::Output;
+use waiting::{Wait, Waiting};
 
 /// Runs chains of sandboxed WebAssembly tasks over NATS JetStream.
 ///

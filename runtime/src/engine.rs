@@ -86,6 +86,7 @@ pub struct EngineSettings {
 
 /// Why a plugin cannot be run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// The engine cannot start on this machine.
     #[error("cannot start the WebAssembly engine: {0}")]

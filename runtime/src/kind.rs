@@ -3,10 +3,11 @@
 /// A kind of failure.
 ///
 /// ```
+/// use pcluster::client::ClientError;
 /// use pcluster::error::ErrorKind;
 /// use pcluster::name::ChainName;
 ///
-/// let error = "no spaces".parse::<ChainName>().unwrap_err();
+/// let error = ClientError::from("no spaces".parse::<ChainName>().unwrap_err());
 /// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

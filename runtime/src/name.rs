@@ -11,6 +11,7 @@ pub const MAX_NAME_LEN: usize = 64;
 
 /// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// The text is empty.
     #[error("a {kind} must not be empty")]

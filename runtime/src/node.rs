@@ -54,6 +54,7 @@ use crate::chain::default;
 use crate::engine::budget::Budget;
 use crate::engine::compiler::Compiler;
 use crate::engine::{Engine, EngineError, EngineSettings};
+use crate::kind::ErrorKind;
 use crate::name::ChainName;
 use executor::Executor;
 use health::Board;
@@ -134,6 +135,18 @@ pub enum NodeError {
     /// It would do nothing any more. Another one in its place can.
     #[error("this node cannot go on and must be started again: {0}")]
     CannotGoOn(String),
+}
+
+impl NodeError {
+    /// Returns the kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Broker(error) => error.kind(),
+            Self::Engine(_) => ErrorKind::Other,
+            Self::CannotGoOn(_) => ErrorKind::NodeFailed,
+        }
+    }
 }
 
 /// A running node.

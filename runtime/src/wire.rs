@@ -20,6 +20,7 @@ pub const METADATA: &str = "pcluster.wire";
     env!("CARGO_PKG_VERSION"),
     self.remedy()
 )]
+#[non_exhaustive]
 pub struct WireError {
     /// What speaks it, as in ``chain `orders` ``.
     pub thing: String,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use async_nats::jetstream;
 
 use super::OLDEST_SERVER;
+use crate::kind::ErrorKind;
 use crate::name::ChainName;
 use crate::wire::WireError;
 
@@ -70,11 +71,10 @@ pub(super) mod code {
 
 /// Why something could not be done on the server.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum BrokerError {
     /// No server answers at the address.
-    #[error(
-        "cannot reach NATS at {url}: {reason}. Is nats-server running? `--nats URL` names another one, `pcluster dev` starts one"
-    )]
+    #[error("cannot reach NATS at {url}: {reason}")]
     Unreachable {
         /// The address.
         url: String,
@@ -108,10 +108,7 @@ pub enum BrokerError {
         reason: String,
     },
     /// The server and this client do not trust each other.
-    #[error(
-        "NATS at {url} and this client do not agree on TLS: {reason}. `--tlsca FILE` names the authority that has signed the \
-         server's certificate, `--tlscert FILE` and `--tlskey FILE` the client's own"
-    )]
+    #[error("NATS at {url} and this client do not agree on TLS: {reason}")]
     Tls {
         /// The address, without the password.
         url: String,
@@ -119,9 +116,7 @@ pub enum BrokerError {
         reason: String,
     },
     /// The server does not let this user in.
-    #[error(
-        "NATS at {url} refuses the login: {reason}. Put user and password into the URL or give `--creds FILE`, `--nkey FILE`, `--token` or `--context NAME`"
-    )]
+    #[error("NATS at {url} refuses the login: {reason}")]
     Refused {
         /// The address, without the password.
         url: String,
@@ -134,7 +129,7 @@ pub enum BrokerError {
     )]
     NoJetStream(String),
     /// Nobody answers for a domain.
-    #[error("NATS at {url} reaches no JetStream of the domain `{domain}`; `--domain` names another one")]
+    #[error("NATS at {url} reaches no JetStream of the domain `{domain}`")]
     NoDomain {
         /// The address, without the password.
         url: String,
@@ -168,7 +163,7 @@ pub enum BrokerError {
         description: String,
     },
     /// A stream or consumer of a chain that is deployed is not there.
-    #[error("{what} of chain `{chain}` is gone, and what it held; `pcluster start {chain}` makes it anew")]
+    #[error("{what} of chain `{chain}` is gone, and what it held")]
     Gone {
         /// The stream or consumer.
         what: String,
@@ -276,18 +271,26 @@ impl BrokerError {
         }
     }
 
-    /// Whether NATS cannot be reached or used.
+    /// Returns the kind of failure.
     #[must_use]
-    pub fn is_connection(&self) -> bool {
-        let refused = matches!(
-            self,
-            Self::Credentials { .. }
-                | Self::File { .. }
-                | Self::Tls { .. }
-                | Self::Refused { .. }
-                | Self::TooOld { .. }
-        );
-        refused || self.is_transient()
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            _ if self.is_transient() => ErrorKind::Unavailable,
+            Self::Url { .. } => ErrorKind::InvalidArgument,
+            Self::Credentials { .. } | Self::File { .. } | Self::Tls { .. } | Self::Refused { .. } => {
+                ErrorKind::Unauthenticated
+            }
+            Self::TooOld { .. } => ErrorKind::ServerTooOld,
+            Self::NoPermission { .. } => ErrorKind::PermissionDenied,
+            Self::Gone { .. } => ErrorKind::Damaged,
+            Self::TooFewServers { .. } => ErrorKind::NoRoom,
+            Self::Server { code, .. } if code::NO_ROOM.contains(code) || code::AT_MOST.contains(code) => {
+                ErrorKind::NoRoom
+            }
+            Self::Server { .. } if self.is_not_found() => ErrorKind::Damaged,
+            Self::Wire(_) => ErrorKind::Incompatible,
+            _ => ErrorKind::Other,
+        }
     }
 }
 
@@ -303,7 +306,7 @@ mod tests {
     fn what_passes_by_itself_is_told_from_what_does_not() {
         assert!(server(10008).is_transient() && BrokerError::Timeout("ask".to_owned()).is_transient());
         assert!(!server(code::STREAM_NOT_FOUND).is_transient() && !server(code::NO_ROOM[0]).is_transient());
-        assert!(BrokerError::Timeout("ask".to_owned()).is_connection());
+        assert_eq!(BrokerError::Timeout("ask".to_owned()).kind(), ErrorKind::Unavailable);
     }
 
     #[test]
@@ -322,9 +325,6 @@ mod tests {
     fn a_stream_that_is_gone_is_named_with_its_chain() {
         let chain: ChainName = "orders".parse().expect("valid");
         let gone = server(code::STREAM_NOT_FOUND).of_chain(&chain, || "the stream `A`".to_owned()).to_string();
-        assert_eq!(
-            gone,
-            "the stream `A` of chain `orders` is gone, and what it held; `pcluster start orders` makes it anew"
-        );
+        assert_eq!(gone, "the stream `A` of chain `orders` is gone, and what it held");
     }
 }

@@ -135,6 +135,7 @@ pub struct Retry {
 /// The text is not a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
+#[non_exhaustive]
 pub struct ManifestError {
     /// Counted from 1.
     pub line: usize,

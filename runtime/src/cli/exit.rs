@@ -6,6 +6,7 @@ use super::output::OutputError;
 use crate::broker::BrokerError;
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::kind::ErrorKind;
 use crate::name::NameError;
 use crate::node::NodeError;
 use crate::shutdown::Signal;
@@ -127,31 +128,20 @@ impl Exit {
         if error.is::<TimedOut>() {
             return Self::TimedOut;
         }
-        let of_node = match error.downcast_ref::<NodeError>() {
-            Some(NodeError::CannotGoOn(_)) => return Self::CannotGoOn,
-            Some(NodeError::Broker(error)) => Some(error),
-            Some(NodeError::Engine(_)) | None => None,
-        };
-        match (error.downcast_ref::<ClientError>(), of_node.or(error.downcast_ref::<BrokerError>())) {
-            (Some(ClientError::Broker(BrokerError::Url { .. })), _) | (None, Some(BrokerError::Url { .. })) => {
-                Self::Usage
-            }
-            (Some(ClientError::Broker(error) | ClientError::Untold { error, .. }), _) | (None, Some(error))
-                if error.is_connection() =>
-            {
-                Self::Unreachable
-            }
-            (
-                Some(
-                    ClientError::NoChain { .. }
-                    | ClientError::NoStage { .. }
-                    | ClientError::NoLetter { .. }
-                    | ClientError::Missing { .. },
-                ),
-                _,
-            ) => Self::NotFound,
-            (Some(ClientError::TimedOut(_)), _) => Self::TimedOut,
-            (Some(ClientError::Name(_) | ClientError::Id(_)), _) => Self::Usage,
+        let of_client = error.downcast_ref().map(ClientError::kind);
+        let of_node = || error.downcast_ref().map(NodeError::kind);
+        let of_broker = || error.downcast_ref().map(BrokerError::kind);
+        of_client.or_else(of_node).or_else(of_broker).map_or(Self::Failed, Self::of_kind)
+    }
+
+    /// The status for a kind of failure.
+    const fn of_kind(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidArgument => Self::Usage,
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::Unavailable | ErrorKind::Unauthenticated | ErrorKind::ServerTooOld => Self::Unreachable,
+            ErrorKind::NodeFailed => Self::CannotGoOn,
             _ => Self::Failed,
         }
     }

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::exit::{Interrupted, NotFound, Usage};
 use super::output::count;
+use super::waiting::{Wait, Waiting};
 use super::{Context, compile, whole};
 use crate::broker::registry::Registry;
-use crate::broker::waiting::{Wait, Waiting};
 use crate::broker::{Broker, BrokerError};
 use crate::client::Client;
 use crate::config::Settings;

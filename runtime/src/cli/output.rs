@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::hint;
 use crate::text::visible;
 pub use crate::text::{one_line, time};
 
@@ -133,7 +134,10 @@ impl Output {
 
     /// Prints an error to standard error.
     pub fn error(&self, error: &anyhow::Error) {
-        self.note(&format!("error: {error:#}"));
+        // The text of a library's error includes the text of its source.
+        let add = |text: String, cause: String| if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+        let text = error.chain().map(ToString::to_string).reduce(add).unwrap_or_default();
+        self.note(&format!("error: {text}{}", hint::of(error).unwrap_or_default()));
     }
 
     /// Returns a progress line that counts `unit`. It is hidden if standard error is not a terminal.

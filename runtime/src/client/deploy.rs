@@ -9,7 +9,8 @@ pub mod failpoint;
 mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -37,11 +38,6 @@ const DEPLOYED_ROOM: usize = 8 << 10;
 
 /// What a manifest is called unless it is said.
 const MANIFEST: &str = "chain.toml";
-/// What to do about a manifest that is not there.
-const NAME: &str = "; name the chain's manifest, as in `pcluster deploy my-chain/chain.toml`";
-/// What to do about a plugin that is not there.
-const BUILD: &str =
-    ", which the manifest names as a plugin; build it first, as with `cargo build --release --target wasm32-wasip1`";
 
 /// What came of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +173,7 @@ impl Client {
             let (digest, bytes) = match &stage.plugin {
                 Plugin::File(name) => {
                     let plugin = path.parent().unwrap_or(Path::new("")).join(name);
-                    let bytes = super::read(&plugin, file::PLUGIN_MAX, BUILD)?;
+                    let bytes = read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?;
                     (Digest::of(&bytes), bytes)
                 }
                 Plugin::Stored(digest) => {
@@ -286,8 +282,17 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
 }
 
 fn read_text(path: &Path) -> Result<String, ClientError> {
-    let failed = |reason: String| ClientError::Read { path: path.to_owned(), reason };
-    let bytes = super::read(path, file::TEXT_MAX, NAME)?;
-    String::from_utf8(bytes)
-        .map_err(|error| failed(format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to())))
+    let bytes = read(path, file::TEXT_MAX, ClientError::NoManifest)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let reason = format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to());
+        ClientError::Read { path: path.to_owned(), error: io::Error::new(io::ErrorKind::InvalidData, reason) }
+    })
+}
+
+/// Reads a file. `missing` makes the error for a file that is not there.
+fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
+    file::read(path, max).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => missing(path.to_owned()),
+        _ => ClientError::Read { path: path.to_owned(), error },
+    })
 }

@@ -95,11 +95,7 @@ impl Client {
             Some(domain) => Some(domain),
             None => other_domain(&self.broker, &subject::intake(chain), &stream).await?,
         };
-        let (domain, meant) = match domain {
-            Some(domain) => (format!("the domain `{domain}`"), format!("--domain {domain}")),
-            None => ("another JetStream domain".to_owned(), "--domain".to_owned()),
-        };
-        Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain, meant })
+        Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Client, ClientError};
-use crate::name::{ChainName, Revision, StageName, nearest};
+use crate::name::{ChainName, Revision, StageName};
 
 /// Manifests that are read side by side.
 const SIDE_BY_SIDE: usize = 16;
@@ -37,14 +37,8 @@ impl Client {
         if is_unsure {
             return Ok(());
         }
-        let names = || known.iter().map(StageName::as_str);
-        let hint = match nearest(stage.as_str(), names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "none is deployed yet: `pcluster deploy chain.toml`".to_owned(),
-            None => format!("known are {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        let place = chain.map_or_else(|| "the cluster".to_owned(), |chain| format!("chain `{chain}`"));
-        Err(ClientError::NoStage { place, stage: stage.clone(), hint })
+        let known = known.into_iter().collect();
+        Err(ClientError::NoStage { chain: chain.cloned(), stage: stage.clone(), known })
     }
 
     /// The stages of a chain. Those of versions that have retired are looked up only if `wanted` is none of the others.

@@ -78,6 +78,7 @@ impl Inspection {
 
 /// Why a file is not a plugin that can be run here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InspectError {
     /// Not WebAssembly at all.
     #[error("not a WebAssembly module; build the plugin with `cargo build --release --target wasm32-wasip1`")]

@@ -16,6 +16,7 @@ const ID_MAX: usize = 1 << 10;
 
 /// Why a text cannot be the id of an item that is fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdError {
     /// It is empty, or holds what a header cannot.
     #[error("the id must have at least one character, and no spaces or line breaks")]

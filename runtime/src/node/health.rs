@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::broker::BrokerError;
 use crate::broker::service::{HopReport, Problem};
 use crate::name::{ChainName, Revision, StageName};
 
@@ -239,6 +240,15 @@ impl Board {
             problem: problem.clone(),
         }));
         problems
+    }
+}
+
+/// Returns the text of an error, with the command that mends it.
+#[must_use]
+pub fn with_remedy(error: &BrokerError) -> String {
+    match error {
+        BrokerError::Gone { chain, .. } => format!("{error}; `pcluster start {chain}` makes it anew"),
+        _ => error.to_string(),
     }
 }
 

@@ -110,8 +110,8 @@ struct Listeners {
     losses: u64,
     /// When they were looked for.
     at: Instant,
-    /// The stream of another, its domain and the flag that names it: what a refusal says.
-    refused: Option<[String; 3]>,
+    /// The stream of another, and its domain if it is known.
+    refused: Option<(String, Option<String>)>,
 }
 
 /// Whether to look who listens to an intake.
@@ -219,9 +219,7 @@ impl Delivery {
             return Ok(!is_urgent);
         }
         let refused = match &checked {
-            Err(ClientError::IntakeShared { stream, domain, meant, .. }) => {
-                Some([stream, domain, meant].map(String::clone))
-            }
+            Err(ClientError::IntakeShared { stream, domain, .. }) => Some((stream.clone(), domain.clone())),
             _ => None,
         };
         *self.listeners() = Listeners { losses, at: Instant::now(), refused };
@@ -232,8 +230,8 @@ impl Delivery {
         let (known, losses) = (self.listeners(), self.client.broker.losses());
         Ok(match &known.refused {
             Some(other) if known.at.elapsed() < LEARNED => {
-                let (chain, [stream, domain, meant]) = (self.chain.clone(), other.clone());
-                return Err(ClientError::IntakeShared { chain, stream, domain, meant });
+                let (chain, (stream, domain)) = (self.chain.clone(), other.clone());
+                return Err(ClientError::IntakeShared { chain, stream, domain });
             }
             Some(_) => Due::Now,
             None if known.losses != losses => Due::Now,

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
 use crate::name::{ChainName, Revision, StageName};
-use crate::node::health::Board;
+use crate::node::health::{Board, with_remedy};
 use crate::node::tasks::Keeper;
 use crate::subject::Lane;
 
@@ -49,10 +50,10 @@ impl Trouble {
     }
 
     /// A queue of a stage cannot be opened.
-    pub fn queue_lost(&self, stage: &StageName, lane: Lane, error: &dyn std::fmt::Display) {
+    pub fn queue_lost(&self, stage: &StageName, lane: Lane, error: &BrokerError) {
         let place = queue(stage, lane);
         self.change(|told| {
-            told.insert(place, (format!("stage `{stage}`: no items can be taken: {error}"), 1));
+            told.insert(place, (format!("stage `{stage}`: no items can be taken: {}", with_remedy(error)), 1));
         });
     }
 
@@ -174,9 +175,12 @@ mod tests {
     fn all_queues_of_a_stage_are_one_trouble() {
         let (board, trouble, stage) = trouble();
         for &lane in Lane::served(false) {
-            trouble.queue_lost(&stage, lane, &"it is gone");
+            trouble.queue_lost(&stage, lane, &BrokerError::Timeout("open it".to_owned()));
         }
-        assert_eq!(board.problems()[0].problem, "stage `s`: no items can be taken: it is gone");
+        assert_eq!(
+            board.problems()[0].problem,
+            "stage `s`: no items can be taken: the server gave no answer in time to the request to open it"
+        );
         trouble.queue_open(&stage, Lane::Work);
         assert_eq!(board.problems().len(), 1);
         trouble.queue_open(&stage, Lane::Retry);

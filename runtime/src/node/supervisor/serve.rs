@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
 use crate::node::health::conditions::Trouble;
+use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
 use crate::node::identity::Identity;
 use crate::node::phase::{Phase, left_run};
@@ -77,7 +78,7 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
     let checked = Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
     let trouble = Arc::new(Trouble::new(Arc::clone(&context.board), chain.clone(), revision));
     let plugins = load::load(context, &checked).await?;
-    context.broker.create_consumers(&checked, revision).await.map_err(|error| error.to_string())?;
+    context.broker.create_consumers(&checked, revision).await.map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
     let mut hops = Vec::new();
     for stages in checked.hops() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Address, Broker, BrokerError};
+use super::hint;
+use crate::broker::{Address, Broker, BrokerError};
 
 /// How long to wait before trying again to connect; doubled each time.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ impl Waiting {
                 ended => return ended,
             };
             if !std::mem::replace(&mut self.is_told, true) {
-                tracing::warn!("waiting for NATS: {error}");
+                tracing::warn!("waiting for NATS: {error}{}", hint::of_broker(&error).unwrap_or_default());
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(AGAIN_MAX);
