@@ -173,7 +173,7 @@ fn a_server_that_does_not_answer_keeps_no_command_from_ending() {
         (feed, "TERM", 143, "interrupted: 10 items fed"),
         (wait, "HUP", 129, "no node serves quick"),
         (watch, "INT", 130, ""),
-        (retry, "INT", 130, "interrupted: 10 dead letters retried; the server does not tell of more"),
+        (retry, "INT", 130, "interrupted: 10 dead letters retried; the server has confirmed no more"),
     ];
     for (process, signal, ..) in &told {
         process.signal(signal);

@@ -208,7 +208,7 @@ fn a_line_that_cannot_be_read_is_named_and_those_before_it_stay_fed() {
     let run = cluster.run(&["feed", "example", "orders.csv", "no.csv"]);
     assert_eq!(
         run.stderr.lines().next(),
-        Some("orders.csv is fed as a text; to feed what is in the file of this name, give `-f orders.csv`")
+        Some("orders.csv is fed as a text; to feed the content of the file of this name, give `-f orders.csv`")
     );
     run.succeeded();
     all += 2;

@@ -108,7 +108,7 @@ fn failures_are_counted_and_stay_as_dead_letters() {
 
     // A chain that takes nothing of the kind is not fed all of it.
     let run = cluster.run(&["bench", "orders", "fatal", "-n", "1000000", "--rate", "1000", "--json"]);
-    let run = run.failed(1, "failures before any result, so no more was fed than");
+    let run = run.failed(1, "failures before any result, so feeding stopped after");
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((&report["ended"], &report["unanswered"]), (&json!("all failed"), &json!(0)));
     assert_eq!(cluster.status("orders")["dead"], 103 + report["items"].as_u64().unwrap());
@@ -162,7 +162,7 @@ fn a_run_says_at_once_what_is_in_its_way_and_begins_when_a_node_is_there() {
     run.failed(3, "error: not done after 300ms: 0 of 10000 items fed");
 
     let mut bench = cluster.spawn(&["bench", "unserved", "-n", "5", "--json"]);
-    bench.said("unserved has 1 unfinished message already, which take part in what is measured");
+    bench.said("unserved already has 1 unfinished message, which the measurement includes");
     bench.said("no node serves unserved: start one with `pcluster node`; waiting");
     assert_eq!(client.count("PCLUSTER_unserved"), 1);
     let _node = cluster.node("a");
@@ -179,7 +179,7 @@ fn a_run_gives_up_after_its_timeout_and_says_what_it_has_seen() {
     cluster.deploy(&probe_chain("stuck", &["obey"], ""));
     let _node = cluster.node("a");
     let run = cluster.run(&["bench", "stuck", "fine", "spin", "-n", "2", "--pack-items", "1", "-t", "5", "--json"]);
-    let run = run.failed(3, "error: not done after 5s: 2 of 2 items fed; what is left goes on");
+    let run = run.failed(3, "error: not done after 5s: 2 of 2 items fed; the remaining items still run");
     assert!(run.stderr.contains("1 result of the run removed\n"), "{}", run.stderr);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((counts(&report), &report["ended"]), ([2, 2, 1, 0, 1], &json!("timed out")));
@@ -194,7 +194,7 @@ fn an_interrupted_run_measures_what_it_has_fed() {
     let mut bench = cluster.spawn(&["bench", "slow", "-n", "1000000", "--pack-items", "1", "--json"]);
     eventually("results come", || (client.count("PCLUSTER_slow_OUT") > 0).then_some(()));
     bench.signal("INT");
-    bench.said("interrupted: waiting for what was fed; once more ends at once");
+    bench.said("interrupted: waiting for the items that were fed; a second signal ends at once");
     assert_eq!(bench.ended(), Some(130), "{}", bench.stderr());
     let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
     assert_eq!((&report["ended"], &report["items"]), (&json!("interrupted"), &report["results"]));

@@ -162,7 +162,7 @@ fn a_results_stream_that_is_gone_is_reported_and_no_item_is_lost() {
     let shown = problem(&cluster);
     assert!(shown.contains("outputs wait to be stored: no stream takes the subject `pcluster.broken.out`"), "{shown}");
     assert!(shown.contains("`pcluster start broken` makes its streams anew"), "{shown}");
-    wait.said("broken cannot go on: node a: stage `echo`: outputs wait to be stored");
+    wait.said("broken cannot continue: node a: stage `echo`: outputs wait to be stored");
     assert_sound(&cluster);
     cluster.run(&["status"]).failed(1, "the consumer `pull` of stream `PCLUSTER_broken_OUT` of chain `broken` is gone");
 

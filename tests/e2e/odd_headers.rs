@@ -170,7 +170,7 @@ fn several_nodes_of_a_hop_bury_what_none_of_them_can_read_and_use_no_attempt() {
     // In a stream that is made anew, places begin anew.
     client.with(async |jetstream| jetstream.delete_stream("PCLUSTER_shared").await.unwrap());
     let anew = "the intake of shared is already open\n\
-                these streams of it were gone and are made anew, without what they held: PCLUSTER_shared";
+                these streams of the chain were missing and were created again, empty: PCLUSTER_shared";
     cluster.run(&["start", "shared"]).failed(0, anew);
     assert!(cluster.ok(&["start", "shared", "--json"]).contains("\"made\":[]"));
     for block in unreadable {

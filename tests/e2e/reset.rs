@@ -130,7 +130,11 @@ fn a_stopped_chain_takes_nothing_and_finishes_the_rest() {
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "closed"], lines(0..20)).succeeded();
     let stop = cluster.run(&["stop", "closed"]);
-    assert!(stop.stderr.contains("the intake of closed is closed; what was fed is still finished"), "{}", stop.stderr);
+    assert!(
+        stop.stderr.contains("the intake of closed is closed; items that were fed are still finished"),
+        "{}",
+        stop.stderr
+    );
     cluster
         .run(&["feed", "closed", "99"])
         .failed(1, "error: the intake of chain `closed` is closed; `pcluster start closed` opens it");

@@ -273,7 +273,11 @@ fn a_letter_that_has_lost_its_item_is_refused_and_the_others_are_retried() {
     assert_eq!(results(&cluster, "marking"), [("small".to_owned(), 1, json!({"mark": "1.0", "item": 1}))]);
     let left = letters(&cluster, "marking");
     assert_eq!((left.len(), &left[0]["id"], &left[0]["item"]), (1, &json!("large"), &Value::Null));
-    assert!(cluster.ok(&["dead", "show", "marking", "1"]).contains("it left no room in the letter and is not kept"));
+    assert!(
+        cluster
+            .ok(&["dead", "show", "marking", "1"])
+            .contains("the letter has no room for the item, which is not stored")
+    );
 }
 
 #[test]

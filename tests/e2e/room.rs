@@ -45,7 +45,7 @@ fn outputs_and_items_wait_for_room_and_say_so() {
     let problem = "stage `repeat`: outputs wait to be stored: the server has no room: insufficient resources";
     node.said(problem);
     cluster.run(&["status"]).failed(0, problem);
-    wait.said(&format!("small cannot go on: node a: {problem}"));
+    wait.said(&format!("small cannot continue: node a: {problem}"));
     // Nothing is given up, however long it takes.
     assert_eq!((client.count("PCLUSTER_small"), cluster.status("small")["dead"].as_u64()), (20, Some(0)));
 

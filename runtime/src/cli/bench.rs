@@ -109,13 +109,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let left = args.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
     if bench.backlog() > 0 {
         let backlog = count(bench.backlog(), "unfinished message");
-        output.note(&format!("{} has {backlog} already, which take part in what is measured", args.chain));
+        output.note(&format!("{} already has {backlog}, which the measurement includes", args.chain));
     }
     let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("results", "results") };
     let (waits, meter) = (bench.waits(), bench.meter());
     let stopped = async {
         shutdown::requested().await;
-        bar.suspend(|| output.note("interrupted: waiting for what was fed; once more ends at once"));
+        bar.suspend(|| output.note("interrupted: waiting for the items that were fed; a second signal ends at once"));
     };
     let ended = tokio::select! {
         ended = bench.run(&load, left, stopped, |notice| tell(&notice, &args.chain, &bar, output)) => {
@@ -200,7 +200,7 @@ async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: 
         signal = shutdown::requested(), if !is_interrupted => Err(Interrupted::by(signal)),
     };
     bar.finish_and_clear();
-    let stay = |error: &dyn Display| output.note(&format!("results of the run stay for pullers: {error}"));
+    let stay = |error: &dyn Display| output.note(&format!("the results of the run are left for pullers: {error}"));
     match removed {
         Ok(Ok(_)) => output.note(&format!("{results} of the run removed")),
         Ok(Err(error)) => stay(&error),
@@ -219,7 +219,8 @@ async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<
     match report.ending {
         Ending::TimedOut => {
             let timeout = humantime::format_duration(args.timeout.unwrap_or_default());
-            let rest = format!("what is left goes on without being measured, and `pcluster reset {chain}` drops it");
+            let rest =
+                format!("the remaining items still run, without being measured; `pcluster reset {chain}` drops them");
             let rest = if report.items > 0 { format!("; {rest}") } else { String::new() };
             Err(TimedOut(format!("not done after {timeout}: {}{rest}", fed())).into())
         }
@@ -231,7 +232,7 @@ async fn judge(report: &Report, args: &Args, output: &Output) -> anyhow::Result<
                 ""
             };
             bail!(
-                "{failures} before any result, so no more was fed than {}; `pcluster dead ls {chain}` tells why{hint}",
+                "{failures} before any result, so feeding stopped after {}; `pcluster dead ls {chain}` tells why{hint}",
                 fed()
             )
         }

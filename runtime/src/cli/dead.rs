@@ -109,7 +109,7 @@ impl ValueEnum for FailureKind {
 }
 
 impl Args {
-    /// Whether it changes nothing.
+    /// Returns `true` if the command changes nothing.
     pub(super) fn only_shows(&self) -> bool {
         matches!(self.command, Command::Ls(_) | Command::Show(_))
     }

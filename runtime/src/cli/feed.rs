@@ -133,7 +133,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: false };
     input::check(&source, reading)?;
     for file in files_as_texts(&args) {
-        let say = format!("{file} is fed as a text; to feed what is in the file of this name, give `-f {file}`");
+        let say = format!("{file} is fed as a text; to feed the content of the file of this name, give `-f {file}`");
         context.output.note(&say);
     }
     if args.dry_run {
@@ -297,7 +297,7 @@ pub(super) async fn tell_waits(
         let Some(waiting) = waits.now() else {
             bar.set_message(how_far());
             if std::mem::take(&mut is_told) {
-                bar.suspend(|| output.note("feeding goes on"));
+                bar.suspend(|| output.note("feeding continues"));
             }
             continue;
         };

@@ -32,7 +32,7 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let StopArgs { chain } = args;
     let changed = context.client().await?.stop(&chain).await?;
     let already = if changed { "" } else { "already " };
-    let said = format!("the intake of {chain} is {already}closed; what was fed is still finished");
+    let said = format!("the intake of {chain} is {already}closed; items that were fed are still finished");
     if context.output.is_json() {
         return Ok(context.output.line(&json!({ "chain": chain, "open": false, "changed": changed }))?);
     }
@@ -58,9 +58,7 @@ pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     if !made.is_empty() {
         let names: Vec<&str> = made.iter().map(String::as_str).collect();
         let names = names.join(", ");
-        context
-            .output
-            .note(&format!("these streams of it were gone and are made anew, without what they held: {names}"));
+        context.output.note(&format!("these streams of the chain were missing and were created again, empty: {names}"));
     }
     Ok(())
 }

@@ -121,7 +121,7 @@ pub(super) fn tell(notice: &Notice, chain: &ChainName, bar: &ProgressBar, output
                 if reasons.is_empty() { "start one with `pcluster node`".to_owned() } else { reasons.join("; ") };
             format!("no node serves {chain}: {hint}; waiting")
         }
-        Notice::Stuck(reasons) => format!("{chain} cannot go on: {}; waiting", reasons.join("; ")),
+        Notice::Stuck(reasons) => format!("{chain} cannot continue: {}; waiting", reasons.join("; ")),
         Notice::Served => format!("a node serves {chain}"),
         Notice::Away(reason) => format!("{reason}; waiting"),
         Notice::Back => "the server answers again".to_owned(),

@@ -1,6 +1,7 @@
 //! The layers of the figment: one provider for each source of settings.
 //!
-//! The metadata of a layer name the source, and its interpolater names a key as that source does: `flag` and `--nats`.
+//! The metadata of a layer names the source. Its interpolater names a key as that source does, as in `--nats` for
+//! `flag`.
 //!
 //! figment's own providers do not serve here: `Env` reads the password `0123` as a number, and an error of `Toml` has no line.
 

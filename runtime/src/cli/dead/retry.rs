@@ -76,7 +76,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let retried = match (retried, signal) {
         (Some(Ok(retried)), _) => retried,
         (Some(Err(_)) | None, Some(signal)) => {
-            let said = format!("{}; the server does not tell of more, and what is retried again runs once", so_far());
+            let said =
+                format!("{}; the server has confirmed no more, and an item that is retried again runs once", so_far());
             return Err(Interrupted::at(signal, said).into());
         }
         (Some(Err(error)), None) => {

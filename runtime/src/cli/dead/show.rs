@@ -107,7 +107,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
     list("headers", letter.headers.iter().map(|(name, value)| format!("{name}: {value}")), output)?;
     list("log", logs.iter().map(logs::show_of_item), output)?;
     let item = match &letter.item {
-        None => "it left no room in the letter and is not kept".to_owned(),
+        None => "the letter has no room for the item, which is not stored".to_owned(),
         Some(ciborium::Value::Text(text)) if letter.is_undecodable() => text.clone(),
         Some(item) => serde_json::to_string_pretty(&AsJson(item))?,
     };

@@ -58,7 +58,7 @@ struct Rows<'a, R> {
     delimiter: u8,
     /// The most bytes of a row.
     max: usize,
-    /// The line that is read.
+    /// The number of the line that is read.
     line: u64,
     /// `true` if the last row ended with a carriage return. A line feed may follow, but to wait for it could take long.
     is_after_return: bool,

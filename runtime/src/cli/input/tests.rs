@@ -1,14 +1,14 @@
-//! Every format, as it should be and as it should not.
+//! Tests of every format, with valid and with invalid input.
 
 use ciborium::Value;
 
 use super::*;
 use crate::frame::json::to_json;
 
-/// Most bytes of an item here.
+/// The most bytes of an item in these tests.
 const MAX: usize = 1_000;
 
-/// Gives each part at once and no more, as a program that writes slowly.
+/// Returns one part for each read, like a program that writes slowly.
 struct Trickle<'a>(Vec<&'a [u8]>);
 
 impl Read for Trickle<'_> {
@@ -24,7 +24,7 @@ impl Read for Trickle<'_> {
     }
 }
 
-/// The items as JSON, the format that they were found to be in, and what was wrong.
+/// Returns the items as JSON, the format that was found, and the error.
 type Items = (Vec<String>, Option<&'static str>, Option<String>);
 
 fn read_from(source: impl Read, reading: Reading) -> Items {
@@ -111,7 +111,7 @@ fn an_item_is_there_as_soon_as_it_is_complete() {
         (Some(InputFormat::Csv), "x\n1\r", "{\"x\":\"1\"}"),
         (Some(InputFormat::Cbor), "\x01", "1"),
     ] {
-        /// Sees what has been found whenever more is asked for.
+        /// A source of one part that records, at the next read, which items were found in it.
         struct Asked<'a>(Option<&'a [u8]>, mpsc::Receiver<anyhow::Result<Bytes>>, Vec<Bytes>);
         impl Read for Asked<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -259,7 +259,7 @@ fn what_never_ends_is_refused_at_the_limit_of_an_item() {
                 Ok(given)
             }
         }
-        // It is not UTF-8 that counts here.
+        // The input is bytes, as CBOR is not text.
         let begin = begin.bytes().chain(more.bytes().cycle());
         let (_, _, error) = read_from(Endless(begin, 0), Reading { format, ..Reading::default() });
         let error = error.expect("endless");
@@ -291,7 +291,7 @@ fn what_is_no_text_is_named_with_what_to_do() {
             .expect("no CBOR")
             .ends_with("; it is compressed with gzip: unpack it, as in `zcat input | pcluster feed …`")
     );
-    // These could be text or CBOR.
+    // These bytes could be text or CBOR.
     assert_eq!(read(Some(InputFormat::Cbor), b"\x42\x5a\x68").0, ["\"Wmg=\""]);
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Wanted as many times as this when asked.
+/// A line that is wanted the first so many times that it is asked.
 struct Line(u64, std::cell::Cell<u64>);
 
 impl Printed for Line {
