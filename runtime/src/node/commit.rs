@@ -13,6 +13,8 @@
 //! message writes the dead letter.
 
 pub(crate) mod outbox;
+#[cfg(test)]
+mod tests;
 pub(crate) mod window;
 
 use std::time::Duration;

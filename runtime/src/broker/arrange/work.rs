@@ -43,3 +43,16 @@ impl Look<'_> {
         Ok(narrowed != Narrowed::Full)
     }
 }
+
+#[cfg(test)]
+impl crate::broker::Broker {
+    /// Makes the work stream of a chain with this state.
+    pub(crate) async fn make_work(
+        &self,
+        chain: &crate::chain::Chain,
+        state: &crate::chain::record::State,
+    ) -> Result<(), BrokerError> {
+        let config = layout::work(&chain.name, state, &chain.stages[0].name, &WorkSettings::of(chain));
+        self.make(&config).await.map(drop)
+    }
+}

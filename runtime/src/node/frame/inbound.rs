@@ -227,3 +227,82 @@ pub fn frame_id_of(id: Option<&str>, stored_millis: u64, sequence: u64, is_fed: 
         None => FrameId::from_stored(stored_millis, sequence),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    struct Message {
+        headers: &'static [(&'static str, &'static str)],
+        delivered: u64,
+        payload: bytes::Bytes,
+        held: Arc<HeldSince>,
+    }
+
+    impl QueuedMessage for Message {
+        fn header(&self, name: &str) -> Option<&str> {
+            self.headers.iter().find(|(each, _)| *each == name).map(|(_, value)| *value)
+        }
+        fn message_id(&self) -> Option<&str> {
+            None
+        }
+        fn inherited(&self) -> Headers {
+            Headers::new()
+        }
+        fn payload(&self) -> &bytes::Bytes {
+            &self.payload
+        }
+        fn sequence(&self) -> u64 {
+            70
+        }
+        fn delivered(&self) -> u64 {
+            self.delivered
+        }
+        fn stored_millis(&self) -> u64 {
+            0
+        }
+        fn held(&self) -> &Arc<HeldSince> {
+            &self.held
+        }
+    }
+
+    fn read(headers: &'static [(&'static str, &'static str)], delivered: u64, lane: Lane) -> Read {
+        let (payload, held) = (bytes::Bytes::from_static(&[1, 2, 3]), Arc::new(HeldSince::new(Instant::now())));
+        InboundFrame::read(&Message { headers, delivered, payload, held }, lane, None)
+    }
+
+    #[test]
+    fn attempts_come_from_the_delivery_and_only_nodes_may_add_to_them() {
+        const TOLD: &[(&str, &str)] = &[(header::ATTEMPT, "2"), (header::ORIGIN, "7"), (header::SUSPICIONS, "4")];
+        const WAITED: &[(&str, &str)] = &[(header::ATTEMPT, "1"), (header::DELAY, "10")];
+        const GIVEN_UP: &[(&str, &str)] = &[(header::ATTEMPT, "5"), (header::FAILURE, "error")];
+        // Headers, deliveries, lane: attempt, of these lost, origin, cleared, given up.
+        let table = [
+            (&[][..], 1, Lane::Work, (1, 0, 70, 0, false)),
+            (&[], 3, Lane::Work, (3, 2, 70, 0, false)),
+            // The feeder wrote these.
+            (TOLD, 1, Lane::Work, (1, 0, 70, 0, false)),
+            (TOLD, 1, Lane::Retry, (3, 0, 7, 4, false)),
+            (TOLD, 2, Lane::Quarantine, (4, 1, 7, 4, false)),
+            // The first delivery began the wait.
+            (WAITED, 2, Lane::Retry, (2, 0, 70, 0, false)),
+            // No node dies of what does not run.
+            (GIVEN_UP, 9, Lane::Retry, (6, 0, 70, 0, true)),
+        ];
+        for (headers, delivered, lane, expected) in table {
+            let Read::Frame(frame) = read(headers, delivered, lane) else { panic!("a frame of three items") };
+            let found = (frame.attempt, frame.lost_attempts, frame.origin, frame.cleared, frame.given_up.is_some());
+            assert_eq!((found, frame.len()), (expected, 3), "{headers:?} {delivered} {lane:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_says_why_and_at_which_attempt() {
+        const BROKEN: &[(&str, &str)] = &[(header::INDEX, "0,x"), (header::ATTEMPT, "1")];
+        let Read::Undecodable(reason, attempt) = read(BROKEN, 2, Lane::Retry) else { panic!("no index") };
+        assert_eq!(attempt, 3);
+        assert!(!reason.is_empty());
+    }
+}

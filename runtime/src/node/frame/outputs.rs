@@ -123,3 +123,52 @@ fn payload_of(done: &[(usize, Slice<'_>)], shares: &[Share]) -> Bytes {
     }
     payload.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::holders::Holders;
+    use super::super::testing;
+    use super::*;
+    use crate::frame::header;
+    use crate::frame::outgoing::MessageLimits;
+
+    /// The ids and keys of all messages of a frame whose items give so many outputs.
+    fn names(given: &[usize], is_last: bool, max_payload: usize) -> Vec<(String, String)> {
+        let route = testing::route("ids", is_last);
+        let mut inbound = testing::inbound(0, 0, Holders::default());
+        inbound.frame.items = vec![Bytes::from_static(&[1]); given.len()];
+        inbound.frame.index = Index::in_order(given.len());
+        inbound.part = Index::in_order(given.len());
+        let mut ended = FrameOutputs::default();
+        for (position, &number) in given.iter().enumerate() {
+            let mut outputs = Outputs::default();
+            (0..number).for_each(|_| outputs.push(&[0x18, 0x18]));
+            ended.append(outputs.all());
+            ended.end(position);
+        }
+        let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload } };
+        let leavings = leavings(frame, vec![ended], &[], Vec::new(), 0, 1);
+        let id = |message: &Outgoing| message.headers.get(header::ID).unwrap_or_default().to_owned();
+        leavings.streamed.iter().chain(&leavings.outputs).map(|each| (id(each), each.message_id.clone())).collect()
+    }
+
+    #[test]
+    fn ids_and_keys_are_unique_and_the_same_at_each_run() {
+        let mut messages = 0;
+        for is_last in [false, true] {
+            for given in [&[1][..], &[0, 3], &[2_000], &[900, 1, 0, 901], &[70; 40], &[20_000]] {
+                for max_payload in [10_000, 1 << 20] {
+                    let names = names(given, is_last, max_payload);
+                    assert_eq!(names, self::names(given, is_last, max_payload));
+                    let ids: BTreeSet<&String> = names.iter().map(|(id, _)| id).collect();
+                    let keys: BTreeSet<&String> = names.iter().map(|(_, key)| key).collect();
+                    assert_eq!((ids.len(), keys.len()), (names.len(), names.len()), "{given:?}");
+                    messages += names.len();
+                }
+            }
+        }
+        assert!(messages > 100, "{messages} messages are too few to tell");
+    }
+}

@@ -5,11 +5,15 @@ use std::time::Instant;
 
 use super::holders::Holders;
 use super::inbound::InboundFrame;
+use crate::chain::Chain;
+use crate::chain::manifest::Manifest;
 use crate::dead::Attempt;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers};
 use crate::held::HeldSince;
-use crate::subject::Lane;
+use crate::name::Revision;
+use crate::node::route::{Route, WorkKey};
+use crate::subject::{self, Lane};
 
 /// Returns a frame of one item after this many lost and failed attempts.
 pub(crate) fn inbound(lost_attempts: u64, failed: u64, holders: Holders) -> InboundFrame {
@@ -52,4 +56,21 @@ pub(crate) fn failed(attempt: u64) -> Attempt {
 /// Records the earlier deliveries of a frame as attempts.
 pub(crate) fn record(inbound: &mut InboundFrame) {
     inbound.note_suspicions(String::new);
+}
+
+/// Returns the route of the first or the last hop of a chain of two stages.
+pub(crate) fn route(name: &str, is_last: bool) -> Route {
+    let plugin = format!("plugin = \"sha256:{}\"", "0".repeat(64));
+    let stages = ["first", "second"].map(|stage| format!("[[stage]]\nname = \"{stage}\"\n{plugin}\n"));
+    let manifest = format!("name = \"{name}\"\nversion = \"1\"\n{}{}", stages[0], stages[1]);
+    let manifest = Manifest::from_toml(&manifest).expect("the right shape");
+    let chain = Arc::new(Chain::stored(&manifest).expect("a chain"));
+    let revision = Revision::new(1);
+    let target = if is_last {
+        subject::results(&chain.name)
+    } else {
+        subject::work(&chain.name, revision, &chain.stages[1].name)
+    };
+    let (node, incarnation) = ("n".to_owned(), "i".to_owned());
+    Route { position: usize::from(is_last), chain, revision, target, is_last, node, incarnation, key: WorkKey::new(1) }
 }

@@ -1,0 +1,220 @@
+//! One table of cases, over the streams in memory and over a real server.
+
+use std::cell::Cell;
+
+use support::Server;
+
+use super::memory::{Memory, MemoryOutbox};
+use super::*;
+use crate::broker::Broker;
+use crate::chain::record::State;
+use crate::name::Revision;
+
+/// Runs of one frame, each stopped after so many effects, and what is left then.
+struct Case {
+    is_last: bool,
+    runs: &'static [(Outcome, u32)],
+    expected: &'static [&'static str],
+}
+
+const END: u32 = u32::MAX;
+
+const TABLE: &[Case] = &[
+    Case {
+        is_last: false,
+        runs: &[(ALL, END)],
+        expected: &["0 queued 0 of run 1", "1 queued 0 of run 1", "1 queued 1 of run 1", "2 queued 0 of run 1"],
+    },
+    Case {
+        is_last: false,
+        runs: &[(MIXED, END), (ALL, END)],
+        expected: &["0 retried later after 1", "1 queued 0 of run 1", "1 queued 1 of run 1", "2 retried"],
+    },
+    Case {
+        is_last: false,
+        runs: &[(ALL, 0), (FATAL, END)],
+        expected: &[
+            "0 queued 0 of run 2",
+            "1 given up after 1",
+            "2 queued 0 of run 2",
+            "2 queued 1 of run 2",
+            "2 queued 2 of run 2",
+        ],
+    },
+    Case {
+        is_last: false,
+        runs: &[(Outcome::Requeued(2), END), (NONE_KEPT, END)],
+        expected: &["0 retried", "1 retried", "2 retried"],
+    },
+    Case {
+        is_last: false,
+        runs: &[(Outcome::GivenUp, END), (ALL, END)],
+        expected: &["0 given up", "1 given up", "2 given up"],
+    },
+    Case {
+        is_last: true,
+        runs: &[(ALL, END), (MIXED, END)],
+        expected: &["0 result 0 of run 1", "1 result 0 of run 1", "1 result 1 of run 1", "2 result 0 of run 1"],
+    },
+    Case { is_last: true, runs: &[(MIXED, 1)], expected: &["1 result 0 of run 1", "1 result 1 of run 1", "covers 1"] },
+    Case {
+        is_last: true,
+        runs: &[(MIXED, 1), (ALL, END)],
+        expected: &["0 retried after 1", "1 result 0 of run 1", "1 result 1 of run 1", "2 retried after 1", "covers 1"],
+    },
+    Case {
+        is_last: true,
+        runs: &[(MIXED, END), (ALL, END)],
+        expected: &["0 retried later after 1", "1 result 0 of run 1", "1 result 1 of run 1", "2 retried", "covers 1"],
+    },
+    Case {
+        is_last: true,
+        runs: &[(NONE_KEPT, 1), (ALL, END)],
+        expected: &["0 retried after 1", "1 retried after 1", "2 retried after 1", "covers none"],
+    },
+    Case {
+        is_last: true,
+        runs: &[(NONE_KEPT, 1), (ALL, 2), (FATAL, END)],
+        expected: &["0 retried after 1", "1 retried after 1", "2 retried after 1", "covers none"],
+    },
+    Case {
+        is_last: true,
+        runs: &[(Outcome::GivenUp, 1), (Outcome::Requeued(1), END)],
+        expected: &["0 retried after 1", "1 retried after 1", "2 retried after 1", "covers none"],
+    },
+];
+
+/// Stops a run after so many effects.
+struct Stopped<O> {
+    outbox: O,
+    left: Cell<u32>,
+}
+
+impl<O> Stopped<O> {
+    fn step(&self) -> Result<(), PublishError> {
+        let left = self.left.get().checked_sub(1);
+        left.map(|left| self.left.set(left)).ok_or_else(|| PublishError::Unanswered("the run is stopped".to_owned()))
+    }
+}
+
+impl<O: Outbox> Outbox for Stopped<O> {
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        if messages.is_empty() {
+            return Ok(Published::Stored);
+        }
+        self.step()?;
+        self.outbox.store(source, messages).await
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
+        self.outbox.find(key).await
+    }
+
+    async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
+        self.outbox.result_headers(sequence).await
+    }
+
+    fn parks(&self) -> bool {
+        false
+    }
+
+    fn requeued(&self, _: &[Outgoing]) {}
+
+    fn buried(&self, _: u64) {}
+}
+
+/// The streams on a server, asked once: the server is not away here.
+struct Direct<'a>(&'a Broker, &'a Route);
+
+impl Outbox for Direct<'_> {
+    async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        match messages {
+            [one] => self.0.publish(one).await,
+            many => self.0.publish_batch(many).await,
+        }
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
+        self.0.known(&self.1.target, key).await
+    }
+
+    async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
+        Ok(self.0.stored_headers(&subject::results_stream(&self.1.chain.name), sequence).await?)
+    }
+
+    fn parks(&self) -> bool {
+        false
+    }
+
+    fn requeued(&self, _: &[Outgoing]) {}
+
+    fn buried(&self, _: u64) {}
+}
+
+/// A chain whose first revision is live.
+fn state(active: Revision) -> State {
+    State {
+        active,
+        live: [active].into(),
+        reset: None,
+        open: true,
+        versions: std::collections::BTreeMap::new(),
+        pending: std::collections::BTreeMap::new(),
+        wire: None,
+    }
+}
+
+async fn run_all<O: Outbox>(outbox: impl Fn() -> O, route: &Route, sequence: u64, limits: MessageLimits, case: &Case) {
+    for ((outcome, effects), delivered) in case.runs.iter().zip(1..) {
+        let stopped = Stopped { outbox: outbox(), left: Cell::new(*effects) };
+        let ended = run(&stopped, route, &frame(sequence, delivered, ITEMS), limits, *outcome).await;
+        assert!(ended.is_ok() || *effects < END, "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_streams_in_memory_hold_what_each_case_leaves() {
+    for (case, number) in TABLE.iter().zip(0..) {
+        let (streams, route) = (Memory::default(), route("table", case.is_last));
+        streams.steps.set(u32::MAX);
+        let sequence = streams.queue();
+        let limits = MessageLimits { max_payload: 1 << 20 };
+        run_all(|| MemoryOutbox { streams: &streams, route: &route }, &route, sequence, limits, case).await;
+        assert_eq!(streams.places(), case.expected, "case {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_server_holds_what_each_case_leaves() {
+    let server = tokio::task::spawn_blocking(|| Server::start("")).await.expect("a server");
+    let broker = Broker::connect(&server.url.as_str().into(), "table").await.expect("a connection");
+    let routes = [false, true].map(|is_last| route("table", is_last));
+    let chain = &routes[0].chain;
+    broker.make_kept(chain).await.expect("streams of results and dead letters");
+    broker.make_work(chain, &state(routes[0].revision)).await.expect("a work stream");
+    for (case, number) in TABLE.iter().zip(0..) {
+        let route = &routes[usize::from(case.is_last)];
+        let queued = Outgoing {
+            subject: subject::work(&chain.name, route.revision, &route.stage().name),
+            message_id: format!("case {number}"),
+            headers: Headers::new(),
+            payload: to_cbor(&0),
+        };
+        let (_, sequence) = broker.publish_at(&queued).await.expect("a place in the queue");
+        run_all(|| Direct(&broker, route), route, sequence, broker.limits(), case).await;
+        let mut places = Vec::new();
+        let streams = [(subject::work_stream(&chain.name), "queued"), (subject::results_stream(&chain.name), "result")];
+        for (stream, name) in streams {
+            let mut scan = broker.scan(&stream, ">".to_owned(), None).await.expect("the stream");
+            while let Some(message) = scan.next().await.expect("its messages") {
+                broker.remove_message(&stream, message.sequence).await.expect("removed");
+                if (message.sequence, name) != (sequence, "queued") {
+                    places.extend(place(&message.headers, &message.payload, name));
+                }
+            }
+        }
+        places.sort();
+        assert_eq!(places, case.expected, "case {number}");
+    }
+    tokio::task::spawn_blocking(move || drop(server)).await.expect("the server is stopped");
+}
