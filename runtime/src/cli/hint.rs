@@ -1,10 +1,10 @@
-//! What to do about an error, in the commands and flags of this program.
+//! Hints on what to do about an error. They name commands and flags of this program.
 
 use crate::broker::BrokerError;
 use crate::client::ClientError;
 use crate::node::NodeError;
 
-/// Returns what follows the text of an error.
+/// Returns the hint that follows the text of an error.
 pub fn of(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref() {
         return of_client(error);
@@ -34,7 +34,7 @@ fn of_client(error: &ClientError) -> Option<String> {
     })
 }
 
-/// The same for an error of the server.
+/// Returns the hint for an error of the server.
 pub fn of_broker(error: &BrokerError) -> Option<String> {
     let hint = match error {
         BrokerError::Unreachable { .. } => {

@@ -1,4 +1,4 @@
-//! Waiting for a server that is not there yet, or whose JetStream is not.
+//! Waits for a server that cannot be reached yet, or whose JetStream does not answer yet.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::hint;
 use crate::broker::{Address, Broker, BrokerError};
 
-/// How long to wait before trying again to connect; doubled each time.
+/// The wait before the second try. It doubles after each try.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_secs(1);
@@ -17,13 +17,13 @@ const AGAIN_MAX: Duration = Duration::from_secs(1);
 pub enum Wait {
     /// One try, which takes at most five seconds.
     No,
-    /// This long.
+    /// At most this long.
     For(Duration),
-    /// Until it is there.
+    /// Until the server can be reached.
     Forever,
 }
 
-/// A wait that has begun. It is told once.
+/// A wait that has begun. The user is told of it once.
 #[derive(Debug)]
 pub struct Waiting {
     wait: Wait,
@@ -32,27 +32,27 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Begins to wait.
+    /// Begins a wait.
     #[must_use]
     pub fn new(wait: Wait) -> Self {
         Self { wait, began: Instant::now(), is_told: false }
     }
 
-    /// Connects as [`Broker::connect`] does, as soon as the server can be reached.
+    /// Connects like [`Broker::connect`] as soon as the server can be reached.
     ///
     /// # Errors
     ///
-    /// If no server can be reached in time, or one is there and cannot be used.
+    /// If no server can be reached in time, or the server cannot be used.
     pub async fn connect(&mut self, address: &Address, name: &str) -> Result<Broker, BrokerError> {
         let passes = |error: &BrokerError| matches!(error, BrokerError::Unreachable { .. });
         self.until(passes, async || Broker::connect(address, name).await).await
     }
 
-    /// Asks until the server answers, also one that has just started and elects who leads.
+    /// Asks until the server answers. A cluster that has just started still elects its leaders.
     ///
     /// # Errors
     ///
-    /// If it does not answer in time, or refuses.
+    /// If the server does not answer in time, or refuses.
     pub async fn answer<T>(&mut self, ask: impl AsyncFnMut() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
         self.until(BrokerError::is_transient, ask).await
     }
@@ -76,7 +76,7 @@ impl Waiting {
         }
     }
 
-    /// Whether another try begins in time after this pause.
+    /// Returns `true` if another try can begin in time after this pause.
     fn goes_on(&self, pause: Duration) -> bool {
         match self.wait {
             Wait::No => false,
