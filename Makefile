@@ -9,6 +9,9 @@ export PCLUSTER_NATS_SERVER
 plugins := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml)))
 plugin_packages := $(addprefix -p ,$(plugins))
 
+# How many tests of one program run at once. The end-to-end tests mostly wait: one for each core would leave the cores idle.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
 .PHONY: help setup plugins demo test chaos check bench clean first-build
