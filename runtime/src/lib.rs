@@ -16,7 +16,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `held`, `wire`, `kind` | pure: names, manifests, the wire, kinds of errors; no I/O |
+//! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `held`, `wire`, `kind`, `backoff` | pure: names, manifests, the wire, kinds of errors; no I/O |
 //! | `text` | pure: text and times as a terminal shows them |
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
@@ -29,6 +29,7 @@
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker` and `engine` only the pure
 //! ones, `node` and `client` those (and never each other), `cli` all.
 
+mod backoff;
 mod broker;
 mod chain;
 mod cli;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::permissions::Permissions;
 use super::{BrokerError, OLDEST_SERVER, parse_version};
+use crate::backoff::Backoff;
 
 /// How long to try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -162,7 +163,7 @@ impl Link {
 
 /// Keeps what is known of a connection true, as long as somebody has it. One that has ended is made anew if this is wanted.
 async fn keep(link: Weak<Link>, again: Option<(Arc<Address>, String)>) {
-    let mut pause = ANEW;
+    let mut backoff = Backoff::new(ANEW, ANEW_MAX);
     loop {
         let made = Instant::now();
         if !watch_until_ended(&link).await {
@@ -175,14 +176,15 @@ async fn keep(link: Weak<Link>, again: Option<(Arc<Address>, String)>) {
             return;
         }
         known.lost();
-        pause = if made.elapsed() > LASTS { ANEW } else { (pause * 2).min(ANEW_MAX) };
+        if made.elapsed() > LASTS {
+            backoff.reset();
+        }
         let current = loop {
-            tokio::time::sleep(pause).await;
+            backoff.wait().await;
             match dial(address, name, &known).await {
                 Ok(current) => break current,
                 Err(error) => tracing::debug!(%error, "the connection cannot be made anew"),
             }
-            pause = (pause * 2).min(ANEW_MAX);
             if link.strong_count() == 0 {
                 return;
             }

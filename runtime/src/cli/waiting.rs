@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::hint;
+use crate::backoff::Backoff;
 use crate::broker::{Address, Broker, BrokerError};
 
 /// The wait before the second try. It doubles after each try.
@@ -62,8 +63,9 @@ impl Waiting {
         passes: impl Fn(&BrokerError) -> bool,
         mut attempt: impl AsyncFnMut() -> Result<T, BrokerError>,
     ) -> Result<T, BrokerError> {
-        let mut pause = AGAIN;
+        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
         loop {
+            let pause = backoff.next();
             let error = match attempt().await {
                 Err(error) if passes(&error) && self.goes_on(pause) => error,
                 ended => return ended,
@@ -72,7 +74,6 @@ impl Waiting {
                 tracing::warn!("waiting for NATS: {error}{}", hint::of_broker(&error).unwrap_or_default());
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(AGAIN_MAX);
         }
     }
 

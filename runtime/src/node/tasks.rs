@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
+use crate::backoff::Backoff;
 use crate::name::{ChainName, Revision};
 use crate::node::failpoint;
 use crate::node::health::Board;
@@ -43,7 +44,7 @@ impl Keeper {
 
     /// Runs a task until it says that it is done: `make` starts it, and starts it again after a panic.
     pub(crate) async fn keep<F: Future<Output = ()>>(self, mut make: impl FnMut() -> F) {
-        let mut pause = AGAIN;
+        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
         loop {
             let started = Instant::now();
             let mut task = std::pin::pin!(
@@ -62,10 +63,9 @@ impl Keeper {
             let Err(panic) = ended else { return self.works() };
             self.fails(&panic_message(panic.as_ref()));
             if started.elapsed() > AGAIN_MAX {
-                pause = AGAIN;
+                backoff.reset();
             }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(AGAIN_MAX);
+            backoff.wait().await;
         }
     }
 
@@ -94,13 +94,6 @@ impl Keeper {
     fn place(&self) -> (&str, Option<Revision>) {
         self.of.as_ref().map_or(("", None), |(chain, revision)| (chain.as_str(), Some(*revision)))
     }
-}
-
-/// Up to a quarter more, so that the nodes of a cluster do not all try at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = ulid::Ulid::generate().random();
-    let part = u32::try_from(random % 256).unwrap_or(0);
-    pause + pause / 1024 * part
 }
 
 /// What a panic says.

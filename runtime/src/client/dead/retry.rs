@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::room::Rooms;
 use super::{DeadLetter, SIDE_BY_SIDE, Selection};
+use crate::backoff::Backoff;
 use crate::broker::publish::PublishError;
 use crate::broker::registry::Registry;
 use crate::chain::Chain;
@@ -261,7 +262,7 @@ impl Retry<'_> {
     }
 
     async fn store_one(&self, message: &Outgoing) -> Result<Stored, PublishError> {
-        let mut wait = FULL_WAIT;
+        let mut backoff = Backoff::new(FULL_WAIT, FULL_WAIT_MAX);
         let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
             match self.client.broker.publish(message).await {
@@ -270,8 +271,7 @@ impl Retry<'_> {
                         answered = Instant::now();
                     }
                     self.client.broker.check_answers(answered, PUT_BACK)?;
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(FULL_WAIT_MAX);
+                    backoff.wait().await;
                 }
                 published => return published.map(|_| Stored::Yes),
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Fed;
 use super::shared::Shared;
+use crate::backoff::Backoff;
 use crate::broker::Broker;
 use crate::broker::publish::{PublishError, Published};
 use crate::client::{Client, ClientError};
@@ -149,7 +150,7 @@ impl Delivery {
         before: u64,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Published, ClientError> {
-        let mut wait = AGAIN;
+        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
         // Since when somebody should listen to the intake and nobody does.
         let mut unheard: Option<Instant> = None;
         let mut is_unanswered = false;
@@ -184,13 +185,12 @@ impl Delivery {
             }
             self.waits.met(&error);
             if is_wanted() {
-                tokio::time::sleep(wait).await;
+                backoff.wait().await;
             }
             // It may have become unwanted meanwhile.
             if !is_wanted() {
                 return Err(ClientError::TimedOut(error.to_string()));
             }
-            wait = (wait * 2).min(AGAIN_MAX);
         }
     }
 

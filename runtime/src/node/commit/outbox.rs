@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::broker::publish::{PublishError, Published};
 use crate::frame::Headers;
@@ -144,7 +145,7 @@ async fn retry_in_line<P, T>(
 where
     P: Future<Output = Result<T, PublishError>>,
 {
-    let (mut wait, mut started) = (AGAIN, Instant::now());
+    let (mut backoff, mut started) = (Backoff::new(AGAIN, AGAIN_MAX), Instant::now());
     let mut told = None;
     let mut is_again = false;
     let mut place = None;
@@ -176,7 +177,7 @@ where
         if is_full && line == Line::Last && place.is_none() {
             place = Some(hop.window.line_up(load).await);
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
+        backoff.bound(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
+        backoff.wait().await;
     }
 }

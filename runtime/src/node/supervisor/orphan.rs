@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::broker::BrokerError;
 use crate::node::hop::Hop;
 use crate::subject;
@@ -46,15 +47,14 @@ async fn remove_all(hop: &Hop) {
 }
 
 async fn remove_from(hop: &Hop, lane: Lane) {
-    let (mut limit, mut wait) = (None, AGAIN);
+    let (mut limit, mut backoff) = (None, Backoff::new(AGAIN, AGAIN_MAX));
     loop {
         match remove(hop, lane, limit).await {
             Ok(Next::Done) => return,
             Ok(Next::Again(last)) => limit = Some(last),
             Err(error) => tracing::debug!(%error, "orphans are not looked for yet"),
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(AGAIN_MAX);
+        backoff.wait().await;
     }
 }
 

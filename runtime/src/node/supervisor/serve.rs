@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::backoff::Backoff;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
 use crate::node::health::conditions::Trouble;
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
 
 /// Makes a revision ready to run, however long it takes.
 async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
-    let mut wait = AGAIN;
+    let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
     for tries in 1.. {
         let problem = match try_ready(context, chain, revision).await {
             Ok(hops) => return hops,
@@ -63,8 +64,7 @@ async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle:
             }
             settle.send_replace(true);
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(AGAIN_MAX);
+        backoff.wait().await;
     }
     Vec::new()
 }
