@@ -166,3 +166,20 @@ fn items_that_travel_together_give_what_each_gives_by_itself() {
         assert_eq!(letters[1], letters[0], "{isolation}");
     }
 }
+
+#[test]
+fn generators_in_a_row_pass_their_outputs_on_while_they_run() {
+    let cluster = Cluster::start();
+    let client = NatsClient::connect(&cluster);
+    both(&cluster, &[("obey", ""), ("repeat", "config = { times = 6 }"), ("env", "")]);
+    let _node = cluster.node_with("a", &["--instances", "3"]);
+    for name in ["queued", "inline"] {
+        // Six outputs of 864 KiB each are more than a stage may gather.
+        let item = format!("wide 6 {}", "y".repeat(800 << 10));
+        client.publish(&format!("pcluster.{name}.in"), &[("Pcluster-Id", "n")], sequence([item])).unwrap();
+        cluster.ok(&["wait", name, "-t", "60s"]);
+    }
+    let (queued, inline) = (results(&cluster, "queued"), results(&cluster, "inline"));
+    assert_eq!(inline.len(), 36);
+    assert_eq!(inline, queued);
+}

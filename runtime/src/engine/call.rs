@@ -22,9 +22,9 @@ pub trait ItemSource: Send + Sync {
     /// Takes a line that the guest logged or printed. It must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);
 
-    /// An item that began then has ended well now, and has given so many bytes.
-    fn ended(&self, bytes: u64, began: Instant, now: Instant) {
-        let _ = (bytes, began, now);
+    /// An item that began then has ended well now, and has given so many outputs of so many bytes together.
+    fn ended(&self, outputs: usize, bytes: u64, began: Instant, now: Instant) {
+        let _ = (outputs, bytes, began, now);
     }
 
     /// The next item that shall run in the same instance, with its position, if there is one. It begins now.

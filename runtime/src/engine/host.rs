@@ -192,7 +192,7 @@ impl Host {
             && let Some(call) = &self.call
         {
             self.given.end(call.position);
-            call.source.ended(self.bytes, self.began.into_std(), now.into_std());
+            call.source.ended(self.count, self.bytes, self.began.into_std(), now.into_std());
         }
         self.failed.is_none()
     }

@@ -202,15 +202,14 @@ impl FrameOutputs {
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
     }
 
-    /// Each output of the items that have ended: the item's position, which of its outputs it is, and its bytes, which it shares
-    /// with the others.
-    pub fn into_items(mut self) -> impl Iterator<Item = (usize, usize, Bytes)> {
+    /// Returns each output of the items that have ended, with the item's position. The outputs share their bytes.
+    pub fn into_items(mut self) -> impl Iterator<Item = (usize, Bytes)> {
         self.drop_open();
-        let begins = std::iter::once(0).chain(self.ended.clone().into_iter().map(|(_, end)| end));
-        let places: Vec<(usize, usize)> = (self.ended.iter().zip(begins))
-            .flat_map(|((position, end), begin)| (begin..*end).map(move |number| (*position, number - begin)))
+        let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
+        let positions: Vec<usize> = (self.ended.iter().zip(begins))
+            .flat_map(|((position, end), begin)| std::iter::repeat_n(*position, end - begin))
             .collect();
-        places.into_iter().zip(self.outputs.into_items()).map(|((position, number), item)| (position, number, item))
+        positions.into_iter().zip(self.outputs.into_items())
     }
 
     /// All outputs, if no item is open.
@@ -267,9 +266,8 @@ mod tests {
         let items: Vec<(usize, &[u8])> = given.items().map(|(position, slice)| (position, slice.payload())).collect();
         assert_eq!(items, [(4, b"\x01\x02".as_slice()), (5, b""), (7, b"\x04")]);
         let copy = FrameOutputs { outputs: given.outputs.clone(), ended: given.ended.clone() };
-        let places: Vec<(usize, usize, u8)> =
-            copy.into_items().map(|(item, number, bytes)| (item, number, bytes[0])).collect();
-        assert_eq!(places, [(4, 0, 1), (4, 1, 2), (7, 0, 4)]);
+        let items: Vec<(usize, u8)> = copy.into_items().map(|(position, bytes)| (position, bytes[0])).collect();
+        assert_eq!(items, [(4, 1), (4, 2), (7, 4)]);
         given.push(b"\x05");
         assert_eq!(given.take_open().into_payload(), b"\x05".as_slice());
         assert_eq!(given.into_outputs().into_payload(), b"\x01\x02\x04".as_slice());

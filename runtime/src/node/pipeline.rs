@@ -145,9 +145,9 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let lane = Lane::of(delivery.subject()).unwrap_or(queue);
     let Read::Frame(inbound) = read(hop, delivery, lane) else { return false };
     let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
-    let failed = (0..inbound.len()).map(|position| (position, failure.clone())).collect();
+    let failures = (0..inbound.len()).map(|position| (position, failure.clone())).collect();
     let memory = Arc::new(hop.task.budget().growing(0));
-    let ran = Execution { given: Vec::new(), failed, left: Vec::new(), streamed: 0, memory };
+    let ran = Execution { outputs: Vec::new(), failures, deferred: Vec::new(), streamed: 0, memory };
     let is_stored = finish(hop, &inbound, ran).await.is_ok();
     if is_stored {
         delivery.acker.ack().await;
@@ -238,23 +238,23 @@ fn piece_for_others(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
 async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(), PublishError> {
     let ends = |failure: &Failure| !failure.fatal && hop.route.is_last_attempt(failure, inbound.attempt);
     let reconsidered;
-    let inbound = if inbound.is_suspect() && ran.failed.iter().any(|(_, failure)| ends(failure)) {
+    let inbound = if inbound.is_suspect() && ran.failures.iter().any(|(_, failure)| ends(failure)) {
         reconsidered = Box::pin(suspicion::reconsidered(hop, inbound)).await;
         &reconsidered
     } else {
         inbound
     };
-    let Execution { given, failed, left, streamed, memory } = ran;
+    let Execution { outputs, failures, deferred, streamed, memory } = ran;
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let frame = hop.frame(inbound);
     let leavings = {
-        let failed: Vec<usize> = failed.iter().map(|(position, _)| *position).collect();
+        let failed: Vec<usize> = failures.iter().map(|(position, _)| *position).collect();
         let shared = hop.limit.share(inbound.len(), false).piece;
-        outputs::leavings(frame, given, &failed, left, streamed, shared)
+        outputs::leavings(frame, outputs, &failed, deferred, streamed, shared)
     };
     hop.limit.cut_known(leavings.rest.len());
-    let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failed).await?;
+    let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failures).await?;
     hop.stats.retried.fetch_add(committed.retried, Relaxed);
     hop.stats.done.fetch_add(committed.done, Relaxed);
     Ok(())

@@ -1,7 +1,11 @@
-//! Inline stages: an item goes through all stages of a hop in one go, with no queue between them.
+//! The walk of a frame's items through a hop with inline stages: no queue stands between the stages.
 //!
-//! What a stage gives goes on at once, so that no more is held in memory than without inline stages. The item fails as a whole,
-//! whichever of the stages fails. Here it goes by itself; `together` takes several items of a frame.
+//! A stage runs all outputs of the stage before it, and only then the next stage begins. So an instance that may handle several
+//! items is entered once for all of them. An item of the frame fails as a whole: if one stage fails, the walk drops all outputs
+//! that descend from the item.
+//!
+//! No stage gathers more outputs than a node may hold. Beside other items, an item that gives more is deferred to a frame of its
+//! own. There the walk passes outputs on bit by bit, even while a stage still runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,137 +19,218 @@ use tokio::sync::Mutex;
 
 use crate::engine::budget::Growing;
 use crate::engine::call::{Call, ItemSource};
-use crate::engine::failure::Failure;
+use crate::engine::failure::{Failure, FailureKind};
+use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{FrameOutputs, Outputs};
-use crate::name::StageName;
 use crate::node::execute::running::Running;
+use crate::node::hop::InlineStage;
 
-/// An item of a frame on its way through the stages of a hop.
-struct Passing {
+/// Items of a frame on their way through the stages of a hop.
+struct Walk {
     running: Arc<Running>,
-    position: usize,
-    /// What the last stage has given.
-    given: Mutex<Outputs>,
+    /// The items' positions in the frame, in ascending order.
+    positions: Vec<usize>,
+    /// Outputs of the last stage.
+    outputs: Mutex<FrameOutputs>,
 }
 
-/// An execution of one of the stages.
-struct Step {
-    passing: Arc<Passing>,
+/// Items that one stage runs.
+struct Pass {
+    walk: Arc<Walk>,
     /// The stage's place in the hop.
     stage: usize,
-    id: String,
-    /// How many outputs have gone on.
-    gone: AtomicUsize,
+    /// The pass whose outputs the items are; `None` for items of the frame.
+    before: Option<Arc<Pass>>,
+    items: Vec<Item>,
+    /// The number of the next item.
+    next: AtomicUsize,
+    /// Bytes that the outputs take until they are passed on.
+    gathered: AtomicUsize,
 }
 
-/// Runs an item of a frame through all stages of the hop, and adds what the last gives to `given`. A hop of one stage may run
-/// others of the frame's items in the same go.
-pub(crate) async fn run(
-    running: &Arc<Running>,
-    position: usize,
-    given: &mut FrameOutputs,
-) -> Result<(), (usize, Failure)> {
-    let hop = running.hop();
-    let item = running.item(position);
-    if hop.inline.is_empty() {
-        let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
-        return hop.task.run_all(item, call, running.instances(0), given).await;
+/// An item of one stage.
+struct Item {
+    /// The position of the frame's item that it descends from.
+    root: usize,
+    /// The number of its parent in the pass before, and its own number among that one's outputs.
+    parent: usize,
+    child: usize,
+    bytes: Bytes,
+    /// How many of its outputs were passed on.
+    passed_on: AtomicUsize,
+}
+
+/// Runs items of a frame through all stages of the hop, and adds what the last stage gives to `outputs`.
+pub(crate) async fn run(running: &Arc<Running>, positions: Vec<usize>, outputs: &mut FrameOutputs) {
+    let item = |root: &usize| Item::new(*root, 0, 0, running.item(*root));
+    let items = positions.iter().map(item).collect();
+    let outputs_before = Mutex::new(std::mem::take(outputs));
+    let walk = Arc::new(Walk { running: Arc::clone(running), positions, outputs: outputs_before });
+    Pass::new(Arc::clone(&walk), None, items).run().await;
+    *outputs = std::mem::take(&mut *walk.outputs.lock().await);
+    if running.is_single() && !running.is_settled(0) {
+        outputs.end(0);
     }
-    let began = Instant::now();
-    let passed = pass(running, position, item).await.map_err(|failure| (position, failure))?;
-    given.append(passed.all());
-    given.end(position);
-    running.ended(passed.bytes() as u64, began, Instant::now());
-    Ok(())
 }
 
-async fn pass(running: &Arc<Running>, position: usize, item: Bytes) -> Result<Outputs, Failure> {
-    let hop = running.hop();
-    let passing = Arc::new(Passing { running: Arc::clone(running), position, given: Mutex::default() });
-    let step = Arc::new(Step { stage: 0, id: running.id(position), gone: AtomicUsize::new(0), passing });
-    let call = Call { source: Arc::clone(&step) as Arc<dyn ItemSource>, position };
-    let outputs = hop.task.run(item, call, running.instances(0)).await?;
-    step.go_on(outputs).await?;
-    Ok(std::mem::take(&mut *step.passing.given.lock().await))
+impl Item {
+    fn new(root: usize, parent: usize, child: usize, bytes: Bytes) -> Self {
+        Self { root, parent, child, bytes, passed_on: AtomicUsize::new(0) }
+    }
 }
 
-impl Step {
-    /// Runs what a stage has given through the stages after it.
-    fn go_on(&self, outputs: Outputs) -> BoxFuture<'_, Result<(), Failure>> {
+impl Pass {
+    fn new(walk: Arc<Walk>, before: Option<Arc<Self>>, items: Vec<Item>) -> Arc<Self> {
+        let stage = before.as_ref().map_or(0, |before| before.stage + 1);
+        Arc::new(Self { walk, stage, before, items, next: AtomicUsize::new(0), gathered: AtomicUsize::new(0) })
+    }
+
+    /// Runs all items, and passes their outputs on.
+    fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
         async move {
-            let passing = &self.passing;
-            let Some(next) = passing.running.hop().inline.get(self.stage) else {
-                return passing.give(&outputs).await;
-            };
-            for item in outputs.into_items() {
-                let number = self.gone.fetch_add(1, Relaxed);
-                let step = Arc::new(Self {
-                    passing: Arc::clone(passing),
-                    stage: self.stage + 1,
-                    id: format!("{}.{number}", self.id),
-                    gone: AtomicUsize::new(0),
-                });
-                let running = next.stats.run();
-                let call = Call { source: Arc::clone(&step) as Arc<dyn ItemSource>, position: passing.position };
-                let ran = next.task.run(item, call, passing.running.instances(step.stage)).await;
-                let outputs = ran.map_err(|failure| within(&next.name, failure))?;
-                drop(running);
-                next.stats.done.fetch_add(1, Relaxed);
-                step.go_on(outputs).await?;
+            let running = &self.walk.running;
+            let (task, instances) = (running.task(self.stage), running.instances(self.stage));
+            let bytes = self.items.iter().map(|item| item.bytes.len()).sum();
+            loop {
+                self.gathered.store(0, Relaxed);
+                let mut outputs = FrameOutputs::with_capacity(self.items.len(), bytes);
+                let counted = self.inline().map(|stage| stage.stats.run());
+                while let Some((position, item)) = self.next(Instant::now()) {
+                    let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
+                    if let Err((number, failure)) = task.run_all(item, call, instances, &mut outputs).await {
+                        self.fail(number, failure);
+                    }
+                }
+                drop(counted);
+                self.pass_on(outputs).await;
+                if self.next.load(Relaxed) >= self.items.len() {
+                    break;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Runs outputs of the stage through the stages after it.
+    async fn pass_on(self: &Arc<Self>, outputs: FrameOutputs) {
+        if self.stage == self.walk.running.hop.inline.len() {
+            return self.deliver(&outputs).await;
+        }
+        let items = outputs.into_items().map(|(number, bytes)| {
+            let parent = &self.items[number];
+            Item::new(parent.root, number, parent.passed_on.fetch_add(1, Relaxed), bytes)
+        });
+        Self::new(Arc::clone(&self.walk), Some(Arc::clone(self)), items.collect()).run().await;
+    }
+
+    /// Adds outputs of the last stage to the walk's. Those of a single item are streamed once they are too many to hold.
+    async fn deliver(&self, outputs: &FrameOutputs) {
+        let running = &self.walk.running;
+        let mut all = self.walk.outputs.lock().await;
+        self.append(outputs, &mut all);
+        if running.is_single()
+            && all.open().is_full()
+            && let Err(failure) = running.stream_outputs(all.take_open()).await
+        {
+            running.fail(0, failure);
+        }
+    }
+
+    /// Appends what descends from each of the walk's items, and ends the item. A single item ends with the walk.
+    fn append(&self, outputs: &FrameOutputs, all: &mut FrameOutputs) {
+        let running = &self.walk.running;
+        let mut outputs = outputs.items().map(|(number, outputs)| (self.items[number].root, outputs)).peekable();
+        for position in &self.walk.positions {
+            let is_settled = running.is_settled(*position);
+            while let Some((_, outputs)) = outputs.next_if(|(root, _)| root == position) {
+                if !is_settled {
+                    all.append(outputs);
+                }
+            }
+            if !is_settled && !running.is_single() {
+                all.end(*position);
+            }
+        }
+    }
+
+    /// Notes that the frame's item has failed that this one descends from.
+    fn fail(&self, number: usize, failure: Failure) {
+        let failure = match self.inline() {
+            Some(InlineStage { name, .. }) => {
+                Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
+            }
+            None => failure,
+        };
+        self.walk.running.fail(self.items[number].root, failure);
+    }
+
+    /// The stage; `None` for the hop's first.
+    fn inline(&self) -> Option<&InlineStage> {
+        self.walk.running.hop.inline.get(self.stage.checked_sub(1)?)
+    }
+}
+
+impl ItemSource for Pass {
+    fn id(&self, number: usize) -> String {
+        let item = &self.items[number];
+        match &self.before {
+            Some(before) => format!("{}.{}", before.id(item.parent), item.child),
+            None => self.walk.running.id(item.root),
+        }
+    }
+
+    fn attempt(&self) -> u64 {
+        self.walk.running.attempt()
+    }
+
+    fn log(&self, number: usize, level: Level, line: String) {
+        match self.inline() {
+            Some(stage) => stage.logs.log(&self.id(number), level, line),
+            None => self.walk.running.log(self.items[number].root, level, line),
+        }
+    }
+
+    fn ended(&self, outputs: usize, bytes: u64, _: Instant, _: Instant) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.gathered.fetch_add(bytes.saturating_add(outputs * size_of::<Item>()), Relaxed);
+        if let Some(stage) = self.inline() {
+            stage.stats.done.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
+        let running = &self.walk.running;
+        let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
+        if is_full && running.is_single() {
+            return None;
+        }
+        loop {
+            let number = self.next.fetch_add(1, Relaxed);
+            let item = self.items.get(number)?;
+            if running.is_settled(item.root) {
+                continue;
+            }
+            if !is_full {
+                return Some((number, item.bytes.clone()));
+            }
+            running.defer(item.root);
+        }
+    }
+
+    fn memory(&self) -> Option<Arc<Growing>> {
+        self.walk.running.memory()
+    }
+
+    fn stream(self: Arc<Self>, number: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        async move {
+            let (running, root) = (&self.walk.running, self.items[number].root);
+            let _permit = running.keep_instance(self.stage, root).await?;
+            self.pass_on((number, outputs).into()).await;
+            if running.is_settled(root) {
+                return Err(Failure::transient(FailureKind::Output, "a later stage has failed"));
             }
             Ok(())
         }
         .boxed()
     }
-}
-
-impl Passing {
-    /// Takes what the last stage has given, and hands it on when it becomes too much to hold.
-    async fn give(&self, outputs: &Outputs) -> Result<(), Failure> {
-        let mut given = self.given.lock().await;
-        given.append(outputs.all());
-        if !given.all().is_full() {
-            return Ok(());
-        }
-        let full = std::mem::take(&mut *given);
-        self.running.stream_outputs(full).await
-    }
-}
-
-impl ItemSource for Step {
-    fn id(&self, _: usize) -> String {
-        self.id.clone()
-    }
-
-    fn attempt(&self) -> u64 {
-        self.passing.running.attempt()
-    }
-
-    fn log(&self, position: usize, level: Level, line: String) {
-        match self.stage.checked_sub(1).and_then(|stage| self.passing.running.hop().inline.get(stage)) {
-            Some(stage) => stage.logs.log(&self.id, level, line),
-            None => self.passing.running.log(position, level, line),
-        }
-    }
-
-    fn memory(&self) -> Option<Arc<Growing>> {
-        self.passing.running.memory()
-    }
-
-    fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-        async move {
-            let running = &self.passing.running;
-            let _permit = match self.stage {
-                0 => running.keep_instance(position).await.map(|()| None)?,
-                stage => Some(running.streaming_permit(stage, position).await?),
-            };
-            self.go_on(outputs).await
-        }
-        .boxed()
-    }
-}
-
-/// A failure of an inline stage.
-pub(crate) fn within(stage: &StageName, failure: Failure) -> Failure {
-    Failure { reason: format!("inline stage `{stage}`: {}", failure.reason), ..failure }
 }

@@ -1,5 +1,6 @@
 //! A frame while its items run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
+use tokio::sync::OnceCell;
 
 use crate::engine::budget::Growing;
 use crate::engine::call::ItemSource;
@@ -16,6 +18,7 @@ use crate::engine::idle::Instances;
 use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::streaming::StreamingPermit;
+use crate::engine::task::Task;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::failpoint::{self, Point};
@@ -25,7 +28,7 @@ use crate::node::hop::Hop;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::node::worker::permits::ConcurrencyLimit;
 
-/// How long an item keeps an instance that it may not keep while it waits.
+/// How long an execution waits for the permit to keep its instance.
 const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame while its items run.
@@ -36,55 +39,80 @@ pub(crate) struct Running {
     /// For each stage of the hop, the instances that may run the next item.
     pub(crate) instances: Vec<Instances>,
     pub(crate) started: Instant,
-    /// The item that is next.
+    /// The position of the next item.
     pub(crate) next: AtomicUsize,
-    /// No more items shall begin.
+    /// Set once no more items may begin.
     pub(crate) stopped: AtomicBool,
     /// Bytes of outputs so far.
     pub(crate) gathered: AtomicUsize,
-    /// What is counted for them.
+    /// Memory that is counted for these bytes.
     pub(crate) memory: Arc<Growing>,
-    pub(crate) ended: Mutex<Ended>,
-    /// Messages that were made of outputs while their item still ran.
+    pub(crate) outcomes: Mutex<Outcomes>,
+    /// Number of messages made of outputs while their item still ran.
     pub(crate) streamed: AtomicUsize,
-    /// Leave of an item that is by itself to keep its instance while it waits, until it ends: one that had to make way after its
-    /// first outputs have gone on would give them again.
-    pub(crate) leave: tokio::sync::OnceCell<StreamingPermit>,
+    /// Permit for a single-item frame to hold its instance while it waits. Held until the item ends: an item that yields after
+    /// streaming some outputs would stream them twice.
+    pub(crate) permit: OnceCell<StreamingPermit>,
 }
 
+/// What has become of a frame's items so far.
 #[derive(Default)]
-pub(crate) struct Ended {
-    pub(crate) given: Vec<FrameOutputs>,
-    pub(crate) failed: Vec<(usize, Failure)>,
-    /// Items to be run each in a frame of its own, or another time.
-    pub(crate) left: Vec<usize>,
+pub(crate) struct Outcomes {
+    pub(crate) outputs: Vec<FrameOutputs>,
+    pub(crate) failures: BTreeMap<usize, Failure>,
+    /// Positions of items to run each in a frame of its own, or another time.
+    pub(crate) deferred: BTreeSet<usize>,
 }
 
 impl Running {
-    pub(crate) fn hop(&self) -> &Hop {
-        &self.hop
+    /// Returns the task of the hop's stage at this place.
+    pub(crate) fn task(&self, stage: usize) -> &Task {
+        stage.checked_sub(1).map_or(&self.hop.task, |inline| &self.hop.inline[inline].task)
+    }
+
+    /// Returns the instances that may run the next item of the hop's stage at this place.
+    pub(crate) fn instances(&self, stage: usize) -> &Instances {
+        &self.instances[stage]
     }
 
     pub(crate) fn item(&self, position: usize) -> Bytes {
         self.inbound.frame.items[position].clone()
     }
 
-    /// Where the instances of the hop's stage at this place wait.
-    pub(crate) fn instances(&self, stage: usize) -> &Instances {
-        &self.instances[stage]
+    /// Returns `true` if the frame has only one item.
+    pub(crate) fn is_single(&self) -> bool {
+        self.inbound.len() == 1
     }
 
-    /// Counts outputs.
+    /// Counts bytes of outputs.
     pub(crate) fn gather(&self, bytes: usize) {
         let before = self.gathered.fetch_add(bytes, Relaxed);
         self.memory.cover(before.saturating_add(bytes) as u64);
     }
 
-    pub(crate) fn so_far(&self) -> MutexGuard<'_, Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn outcomes(&self) -> MutexGuard<'_, Outcomes> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next item that nobody has begun, unless it shall be left.
+    /// Returns `true` if the item has failed or is deferred.
+    pub(crate) fn is_settled(&self, position: usize) -> bool {
+        let outcomes = self.outcomes();
+        outcomes.failures.contains_key(&position) || outcomes.deferred.contains(&position)
+    }
+
+    /// Notes the failure of an item, unless it is settled already.
+    pub(crate) fn fail(&self, position: usize, failure: Failure) {
+        if !self.is_settled(position) {
+            self.outcomes().failures.insert(position, failure);
+        }
+    }
+
+    /// Defers an item to a frame of its own, or to another time if it has one.
+    pub(crate) fn defer(&self, position: usize) {
+        self.outcomes().deferred.insert(position);
+    }
+
+    /// Returns the position of the next item. `None` if the rest is left to other nodes.
     pub(crate) fn begin(&self, now: Instant) -> Option<usize> {
         if self.stopped.load(Relaxed) {
             return None;
@@ -100,7 +128,7 @@ impl Running {
         Some(position)
     }
 
-    /// Hands on outputs of an item that still runs, however long the next queue is full.
+    /// Publishes outputs of an item that still runs, however long the next queue is full.
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
         let first = self.streamed.load(Relaxed);
         let shared = self.hop.limit.share(self.inbound.len(), false).piece;
@@ -111,38 +139,46 @@ impl Running {
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
     }
 
-    /// Waits for leave to keep the instance of the hop's stage at this place while its outputs go through the stages after it.
-    pub(crate) async fn streaming_permit(&self, stage: usize, position: usize) -> Result<StreamingPermit, Failure> {
-        let task = stage.checked_sub(1).map_or(&self.hop.task, |stage| &self.hop.inline[stage].task);
-        let (after, places) = (task.after(), task.slots());
-        if places <= after {
+    /// Lets an execution of the hop's stage at this place keep its instance while it waits for later stages. Returns the permit
+    /// unless there is no later stage, or the frame itself holds the permit.
+    ///
+    /// An item beside others may not wait: it is deferred.
+    pub(crate) async fn keep_instance(
+        &self,
+        stage: usize,
+        position: usize,
+    ) -> Result<Option<StreamingPermit>, Failure> {
+        if !self.is_single() {
+            self.defer(position);
+            return Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"));
+        }
+        match (stage, self.task(stage).after()) {
+            (_, 0) => Ok(None),
+            (0, _) => self.permit.get_or_try_init(|| self.streaming_permit(0, position)).await.map(|_| None),
+            _ => self.streaming_permit(stage, position).await.map(Some),
+        }
+    }
+
+    /// Waits for a permit; defers the item if there is none in time, so that later stages can have its instance.
+    async fn streaming_permit(&self, stage: usize, position: usize) -> Result<StreamingPermit, Failure> {
+        let (after, slots) = (self.task(stage).after(), self.task(stage).slots());
+        if slots <= after {
             let reason = format!(
                 "it gives so much that its outputs go on while it runs: here that takes {} instances at once, and the node has \
-                 {places}; start it with a larger `--instances`",
+                 {slots}; start it with a larger `--instances`",
                 after + 1
             );
             return Err(Failure::fatal(FailureKind::Output, reason));
         }
-        task.streaming_permit(STREAMING_PATIENCE).await.ok_or_else(|| self.yield_slot(position))
+        let permit = self.task(stage).streaming_permit(STREAMING_PATIENCE).await;
+        permit.ok_or_else(|| {
+            tracing::debug!(stage = %self.hop.stage().name, "an item yields its slot to the stages that it waits for");
+            self.defer(position);
+            Failure::transient(FailureKind::Output, "it waits for later stages, and all instances are taken")
+        })
     }
 
-    /// The same for the hop's first stage, until the item ends.
-    pub(crate) async fn keep_instance(&self, position: usize) -> Result<(), Failure> {
-        self.leave.get_or_try_init(|| self.streaming_permit(0, position)).await.map(drop)
-    }
-
-    /// Leaves an item for later, so that later stages can have its instance.
-    fn yield_slot(&self, position: usize) -> Failure {
-        tracing::debug!(stage = %self.hop.stage().name, "an item makes way for the stages that it waits for");
-        self.leave(position);
-        Failure::transient(FailureKind::Output, "it waits for later stages, and all instances are taken")
-    }
-
-    fn leave(&self, position: usize) {
-        self.so_far().left.push(position);
-    }
-
-    /// Whether the rest would take long: as long as the items before, which have taken long.
+    /// Returns `true` if the remaining items would take long: as long as those before, which have taken long.
     fn takes_long(&self, begun: usize, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.started);
         elapsed > SHARE_AFTER
@@ -168,7 +204,7 @@ impl ItemSource for Running {
         self.hop.logs.log(&self.inbound.item_id(position), level, line);
     }
 
-    fn ended(&self, bytes: u64, began: Instant, now: Instant) {
+    fn ended(&self, _: usize, bytes: u64, began: Instant, now: Instant) {
         self.limit.ran(began, now);
         self.gather(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
@@ -183,14 +219,7 @@ impl ItemSource for Running {
 
     fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
-            if self.inbound.len() > 1 {
-                // Its neighbours would have to wait for it: it is left for later.
-                self.leave(position);
-                return Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"));
-            }
-            if self.hop.task.after() > 0 {
-                self.keep_instance(position).await?;
-            }
+            self.keep_instance(0, position).await?;
             self.stream_outputs(outputs).await
         }
         .boxed()
