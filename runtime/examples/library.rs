@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("fed {} items", feeder.finish().await?.accepted);
 
-    client.wait(&chain, Some(PATIENCE), |_| {}).await?;
+    client.wait(&chain).timeout(PATIENCE).await?;
     let status = client.status(&chain, client.settled_nodes().await?.as_ref()).await?;
     println!("empty: {} messages of results, {} dead letters", status.result_messages, status.dead);
     let mut puller = client.puller(&chain).await?;

@@ -5,12 +5,12 @@
 //! use pcluster::client::{Item, Client};
 //!
 //! let client = Client::connect(&"nats://127.0.0.1:4222".into(), "my-program").await?;
-//! client.deploy("chain.toml".as_ref()).await?;
+//! client.deploy("chain.toml").await?;
 //! let chain = "example".parse()?;
 //! let mut feeder = client.feeder(&chain).await?;
 //! feeder.feed(Item::of(&"hello world!")?).await?;
 //! feeder.finish().await?;
-//! client.wait(&chain, None, |_| {}).await?;
+//! client.wait(&chain).await?;
 //! let mut puller = client.puller(&chain).await?;
 //! let result = puller.next().await?;
 //! println!("{} came of {}", result.result.to_json(), result.result.id);
@@ -24,6 +24,7 @@ pub(crate) mod deploy;
 mod error;
 mod feed;
 mod intake;
+mod items;
 mod logs;
 mod pull;
 mod pulled;
@@ -45,19 +46,20 @@ pub use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
 pub use crate::dead::{Attempt, FailureKind};
 pub use crate::frame::Headers;
 pub use crate::log::LogRecord;
-pub use dead::{DeadFilter, DeadLetter, DeadLetters, Retried, Selection};
-pub use deploy::{DeployOptions, Deployment};
+pub use dead::{DeadFilter, DeadLetter, Retried, Selection};
+pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;
 pub use feed::{Fed, Feeder, Item, Packing, Waiting, Waits};
 pub use intake::Switched;
-pub use logs::{LogFilter, LogFollower};
+pub use items::Items;
+pub use logs::LogFilter;
 pub use pcluster_abi::Level;
 pub use pull::{Outcome, Puller, Watcher};
 pub use pulled::PulledResult;
 pub use reset::Reset;
 pub use result::{ResultItem, WithMeta};
 pub use status::{ChainStatus, NodeProblem, RevisionStatus, StageStatus};
-pub use wait::{Notice, Pace};
+pub use wait::{Notice, Pace, Wait};
 
 impl From<&str> for Address {
     fn from(url: &str) -> Self {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kind of failure, in the word that dead letters carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FailureKind {
     /// The task said so.
     Error,
@@ -49,6 +50,7 @@ impl FailureKind {
 
 /// An attempt that failed. A letter has them in the header `Pcluster-History`, as one JSON array, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Attempt {
     /// Which one, from 1.
     pub attempt: u64,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A log line, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LogRecord {
     /// When, as RFC 3339 in UTC.
     pub time: String,

@@ -127,10 +127,11 @@ fn stage(number: usize) -> String {
 
 /// Feeds with messages of exactly as many items as the load says.
 pub async fn feed(client: &Client, load: &Load) {
-    let packing = Packing { items: load.pack, bytes: usize::MAX, wait: Duration::from_hours(1) };
+    let mut packing = Packing::default();
+    (packing.items, packing.bytes, packing.wait) = (load.pack, usize::MAX, Duration::from_hours(1));
     let mut feeder = client.feeder(&name()).await.unwrap().with_packing(packing);
     for cbor in &load.items {
-        feeder.feed(Item { cbor: cbor.clone(), id: None }).await.unwrap();
+        feeder.feed(Item::from_cbor(cbor.clone())).await.unwrap();
     }
     assert_eq!(feeder.finish().await.unwrap().accepted, load.items.len() as u64);
 }

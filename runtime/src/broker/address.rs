@@ -9,7 +9,15 @@ use super::BrokerError;
 use crate::file;
 
 /// Where the server is and how to log in.
+///
+/// ```
+/// use pcluster::client::Address;
+///
+/// let mut address = Address::from("nats://127.0.0.1:4222");
+/// address.token = Some("secret".to_owned());
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Address {
     /// One or more URLs, separated by commas: `nats://[user:password@]host:port`. A user without a password is a token.
     pub url: String,

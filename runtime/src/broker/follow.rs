@@ -26,6 +26,7 @@ const REOPEN: Duration = Duration::from_millis(500);
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StartAt {
     /// At the oldest message.
     First,

@@ -34,6 +34,7 @@ const CONNECTIONS_MAX: u32 = 100_000;
 
 /// What a node reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeReport {
     /// The node's name.
     pub node: String,
@@ -67,6 +68,7 @@ pub struct NodeReport {
 
 /// What a node reports of a hop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HopReport {
     /// The chain.
     pub chain: String,
@@ -97,6 +99,7 @@ pub struct HopReport {
 
 /// What keeps a node from serving a revision, or something else that it should do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Problem {
     /// The chain; empty if the problem is with the node itself.
     pub chain: String,
@@ -108,6 +111,7 @@ pub struct Problem {
 
 /// The nodes, as far as they can be known.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Nodes {
     /// What those report that have answered, by name.
     pub answered: Vec<NodeReport>,

@@ -12,6 +12,7 @@ use crate::name::nearest;
 /// The file `chain.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Manifest {
     /// The chain's name.
     pub name: String,
@@ -44,6 +45,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// `[input]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Input {
     /// What messages without a `Content-Type` are written in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +55,7 @@ pub struct Input {
 /// `[queue]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Queue {
     /// How many frames may wait in front of each stage.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub struct Queue {
 /// `[results]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Results {
     /// How long results and dead letters stay.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +84,7 @@ pub struct Results {
 /// `[[stage]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Stage {
     /// Its name, unique in the chain.
     pub name: String,
@@ -123,6 +128,7 @@ pub struct Stage {
 /// `retry = { … }`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Retry {
     /// How many attempts an item gets.
     #[serde(skip_serializing_if = "Option::is_none")]

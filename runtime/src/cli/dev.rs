@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use pcluster_abi::Level;
+use futures_util::TryStreamExt;
 use tokio::sync::{mpsc, watch};
 
 use super::exit::{Interrupted, Usage};
@@ -168,7 +168,7 @@ async fn chains(
     let mut came = 0;
     let mut dead = 0;
     for (chain, results) in &shown {
-        client.wait(chain, None, |_| {}).await?;
+        client.wait(chain).await?;
         let kept = client.broker().result_count(chain).await?;
         let all_shown = async {
             while results.messages.load(Relaxed) < kept {
@@ -214,24 +214,24 @@ async fn show_results(
     let (shown, output) = (Arc::new(Shown::default()), output.clone());
     let counted = Arc::clone(&shown);
     tokio::spawn(async move {
-        while let Ok(result) = watcher.next().await {
+        while let Ok(Some(result)) = watcher.try_next().await {
             if let Err(error) = output.data(&result.to_json()) {
                 // The receiver is gone only if the command is ending.
                 let _ = unprinted.send(error);
                 return;
             }
             counted.results.fetch_add(1, Relaxed);
-            counted.messages.store(watcher.messages(), Relaxed);
+            counted.messages.store(watcher.messages, Relaxed);
         }
     });
     Ok(shown)
 }
 
 async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let filter = LogFilter { chain: Some(chain.clone()), stage: None, level: Level::Trace, from: StartAt::Now };
+    let filter = LogFilter { chain: Some(chain.clone()), ..LogFilter::default() };
     let (mut lines, output) = (client.logs(&filter).await?, output.clone());
     tokio::spawn(async move {
-        while let Ok(record) = lines.next().await {
+        while let Ok(Some(record)) = lines.try_next().await {
             output.note(&logs::show(&record, false));
         }
     });

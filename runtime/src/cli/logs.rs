@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use futures_util::TryStreamExt;
 use pcluster_abi::Level;
 
 use super::{Context, duration, output};
@@ -66,17 +67,17 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         None if args.no_follow => StartAt::First,
         None => StartAt::Now,
     };
-    let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from };
+    let follow = !args.no_follow;
+    let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from, follow };
     let mut lines = client.logs(&filter).await?;
-    loop {
-        let next = if args.no_follow { lines.next_left().await? } else { Some(lines.next().await?) };
-        let Some(record) = next else { return Ok(()) };
+    while let Some(record) = lines.try_next().await? {
         if context.output.is_json() {
             context.output.line(&record)?;
         } else {
             context.output.data(&show(&record, filter.chain.is_none()))?;
         }
     }
+    Ok(())
 }
 
 /// Formats a line for people.

@@ -50,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let (started, output, chain) = (Instant::now(), &context.output, &args.chain);
     let (bar, mut seen) = (telling(), Seen::default());
-    let waited = client.wait(chain, args.timeout, |notice| {
+    let waited = client.wait(chain).timeout(args.timeout).notices(|notice| {
         match notice {
             Notice::Unfinished(unfinished) => seen.unfinished = Some(unfinished),
             Notice::Pace(pace) => seen.pace = Some(pace),

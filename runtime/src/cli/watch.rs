@@ -1,5 +1,7 @@
 //! `pcluster watch`
 
+use futures_util::TryStreamExt;
+
 use super::pull::{Form, show};
 use super::{Context, whole};
 use crate::broker::follow::StartAt;
@@ -33,7 +35,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut watcher = client.watcher(&args.chain, from).await?;
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {
-        let result = watcher.next().await?;
+        let Some(result) = watcher.try_next().await? else { break };
         context.output.bytes(&show(&result, &args.chain, &args.form)?)?;
         seen += 1;
     }

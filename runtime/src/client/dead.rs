@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, Items};
 use crate::broker::scan::Scan;
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
@@ -26,7 +26,15 @@ pub use retry::Retried;
 const SIDE_BY_SIDE: usize = 64;
 
 /// Which letters, by what they are. The default is all.
+///
+/// ```
+/// use pcluster::client::{DeadFilter, FailureKind};
+///
+/// let mut filter = DeadFilter::default();
+/// filter.failure = Some(FailureKind::Timeout);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeadFilter {
     /// Of one stage.
     pub stage: Option<StageName>,
@@ -40,6 +48,7 @@ pub struct DeadFilter {
 
 /// Which letters to do something with.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// Those with these numbers.
     Numbers(Vec<u64>),
@@ -67,20 +76,13 @@ impl DeadFilter {
     }
 }
 
-/// Dead letters, oldest first: those that were there when reading began.
-#[derive(Debug)]
-pub struct DeadLetters {
-    reader: Scan,
-    filter: DeadFilter,
-}
-
 impl Client {
-    /// Opens the dead letters of a chain to read them. None is taken or changed.
+    /// Reads the dead letters of a chain that are there now, oldest first. None is taken or changed.
     ///
     /// # Errors
     ///
     /// If there is no such chain or stage, or the server does not answer.
-    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<DeadLetters, ClientError> {
+    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<Items<DeadLetter>, ClientError> {
         self.chain(chain).await?;
         if let Some(stage) = &filter.stage {
             self.check_stage(Some(chain), stage).await?;
@@ -90,7 +92,15 @@ impl Client {
             None => subject::dead_all(chain),
         };
         let reader = self.broker.scan(&subject::dead_stream(chain), subjects, filter.since).await?;
-        Ok(DeadLetters { reader, filter: filter.clone() })
+        Ok(Items::of((reader, filter.clone()), |(mut reader, filter): (Scan, DeadFilter)| async move {
+            while let Some(kept) = reader.next_letter().await? {
+                let letter = DeadLetter::read(kept);
+                if filter.passes(&letter) {
+                    return Ok(Some((letter, (reader, filter))));
+                }
+            }
+            Ok(None)
+        }))
     }
 
     /// One dead letter; `None` if there is none with this number.
@@ -118,7 +128,7 @@ impl Client {
         };
         let mut letters = self.dead_letters(chain, filter).await?;
         let mut numbers = VecDeque::new();
-        while let Some(letter) = letters.next().await? {
+        while let Some(letter) = letters.try_next().await? {
             numbers.push_back(letter.number);
             if numbers.len() > newest {
                 numbers.pop_front();
@@ -190,22 +200,5 @@ impl Client {
     pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
         self.chain(chain).await?;
         Ok(self.broker.dead_by_stage(chain).await?)
-    }
-}
-
-impl DeadLetters {
-    /// The next letter; `None` after the last.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn next(&mut self) -> Result<Option<DeadLetter>, ClientError> {
-        while let Some(kept) = self.reader.next_letter().await? {
-            let letter = DeadLetter::read(kept);
-            if self.filter.passes(&letter) {
-                return Ok(Some(letter));
-            }
-        }
-        Ok(None)
     }
 }

@@ -41,6 +41,7 @@ const MANIFEST: &str = "chain.toml";
 
 /// What came of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deployment {
     /// The chain.
     pub chain: ChainName,
@@ -67,22 +68,81 @@ struct Prepared {
     plugins: BTreeMap<Digest, Vec<u8>>,
 }
 
+/// A manifest and the plugins that it names.
+///
+/// ```
+/// use pcluster::client::Package;
+/// use pcluster::manifest::Manifest;
+///
+/// let on_disk = Package::file("my-chain/chain.toml");
+/// let text = "name = 'example'\nversion = '1.0'\n[[stage]]\nname = 'echo'\nplugin = 'echo.wasm'";
+/// let in_memory = Package::new(Manifest::from_toml(text)?).with_plugin("echo.wasm", *b"\0asm");
+/// # Ok::<_, pcluster::error::ManifestError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Package {
+    manifest: Source,
+    plugins: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    File(PathBuf),
+    Manifest(Box<Manifest>),
+}
+
+impl Package {
+    /// Names the manifest in a file, or in the file `chain.toml` of a folder.
+    ///
+    /// Deploying reads the file, and plugins at paths relative to it.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { manifest: Source::File(path.into()), plugins: BTreeMap::new() }
+    }
+
+    /// Takes a manifest.
+    ///
+    /// Deploying reads plugins that [`Package::with_plugin`] does not give at paths relative to the working folder.
+    #[must_use]
+    pub fn new(manifest: Manifest) -> Self {
+        let manifest = Manifest { wire: None, ..manifest };
+        Self { manifest: Source::Manifest(Box::new(manifest)), plugins: BTreeMap::new() }
+    }
+
+    /// Gives a plugin, under the name that the manifest's stages have for it.
+    #[must_use]
+    pub fn with_plugin(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.plugins.insert(name.into(), bytes.into());
+        self
+    }
+}
+
+impl<T: AsRef<Path> + ?Sized> From<&T> for Package {
+    fn from(path: &T) -> Self {
+        Self::file(path.as_ref())
+    }
+}
+
 /// How to deploy.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct DeployOptions {
     /// Let the manifest's `[results]` hold at once, even where results and dead letters are removed by that.
     pub force: bool,
 }
 
 impl Client {
-    /// Deploys the manifest in a file. Items that were fed before belong to the revisions before and are finished by them;
-    /// everything fed once this has returned belongs to the new one.
+    /// Deploys a manifest: the one at a path, or a [`Package`].
+    ///
+    /// Items that were fed before belong to the revisions before and are finished by them; everything fed once this has
+    /// returned belongs to the new one. Dropped in the middle, this may leave a revision pending, which nothing uses and the
+    /// next deploy of the chain undoes.
     ///
     /// # Errors
     ///
     /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
-    pub async fn deploy(&self, path: &Path) -> Result<Deployment, ClientError> {
-        self.deploy_with(path, DeployOptions::default()).await
+    pub async fn deploy(&self, package: impl Into<Package> + Send) -> Result<Deployment, ClientError> {
+        self.deploy_with(package, DeployOptions::default()).await
     }
 
     /// The same, with options.
@@ -91,8 +151,12 @@ impl Client {
     ///
     /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then, but for
     /// [`ClientError::NotMoved`] and [`ClientError::Untold`].
-    pub async fn deploy_with(&self, path: &Path, options: DeployOptions) -> Result<Deployment, ClientError> {
-        let prepared = self.prepare(path).await?;
+    pub async fn deploy_with(
+        &self,
+        package: impl Into<Package> + Send,
+        options: DeployOptions,
+    ) -> Result<Deployment, ClientError> {
+        let prepared = self.prepare(package.into()).await?;
         let name = &prepared.chain.name;
         self.check_intake_to_deploy(name).await?;
         let mut made = BTreeSet::new();
@@ -157,14 +221,14 @@ impl Client {
         Ok(copying)
     }
 
-    async fn prepare(&self, path: &Path) -> Result<Prepared, ClientError> {
-        let in_folder = Some(path.join(MANIFEST)).filter(|path| path.is_file());
-        let path = in_folder.as_deref().unwrap_or(path);
-        let text = read_text(path)?;
-        let mut manifest =
-            Manifest::from_toml(&text).map_err(|error| ClientError::Manifest { path: path.to_owned(), error })?;
+    async fn prepare(&self, package: Package) -> Result<Prepared, ClientError> {
+        let Package { manifest, plugins: given } = package;
+        let (path, mut manifest) = match manifest {
+            Source::File(path) => read_manifest(path)?,
+            Source::Manifest(manifest) => (PathBuf::from(&manifest.name), *manifest),
+        };
         let check = |manifest: &Manifest| {
-            Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.to_owned(), error })
+            Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error })
         };
         let chain = check(&manifest)?;
         check_size(&chain, &manifest, self.broker.max_payload())?;
@@ -173,7 +237,10 @@ impl Client {
             let (digest, bytes) = match &stage.plugin {
                 Plugin::File(name) => {
                     let plugin = path.parent().unwrap_or(Path::new("")).join(name);
-                    let bytes = read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?;
+                    let bytes = match given.get(&raw.plugin) {
+                        Some(bytes) => bytes.clone(),
+                        None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
+                    };
                     (Digest::of(&bytes), bytes)
                 }
                 Plugin::Stored(digest) => {
@@ -278,6 +345,15 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
             Err(ClientError::VersionConflict { chain: chain.clone(), version: version.clone(), winner })
         }
         _ => Ok(()),
+    }
+}
+
+/// Reads the manifest in a file, or in that of a folder.
+fn read_manifest(path: PathBuf) -> Result<(PathBuf, Manifest), ClientError> {
+    let path = Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or(path);
+    match Manifest::from_toml(&read_text(&path)?) {
+        Ok(manifest) => Ok((path, manifest)),
+        Err(error) => Err(ClientError::Manifest { path, error }),
     }
 }
 

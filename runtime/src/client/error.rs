@@ -102,7 +102,7 @@ pub enum ClientError {
     /// A manifest asks for what cannot be.
     #[error("`{}`: {error}", path.display())]
     Chain {
-        /// The file.
+        /// The file, or the chain's name if the manifest came from no file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]

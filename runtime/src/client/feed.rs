@@ -25,7 +25,13 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// How items are packed into messages: a message goes as soon as one of these is reached. Items with ids of their own go in
 /// messages of their own, so that feeding again drops exactly those that are there.
+///
+/// ```
+/// let mut packing = pcluster::client::Packing::default();
+/// packing.items = 16;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Packing {
     /// Items in a message.
     pub items: usize,
@@ -42,7 +48,16 @@ impl Default for Packing {
 }
 
 /// An item to feed.
+///
+/// ```
+/// use pcluster::client::Item;
+///
+/// let item = Item::of(&[1, 2, 3])?.with_id("order-17");
+/// assert_eq!(item.cbor, Item::from_cbor(*b"\x83\x01\x02\x03").cbor);
+/// # Ok::<_, pcluster::client::ClientError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Item {
     /// The item, one CBOR data item.
     pub cbor: Bytes,
@@ -63,6 +78,12 @@ impl Item {
         Ok(Self { cbor: cbor.into(), id: None })
     }
 
+    /// Takes one CBOR data item as it is.
+    #[must_use]
+    pub fn from_cbor(cbor: impl Into<Vec<u8>>) -> Self {
+        Self { cbor: Bytes::from(cbor.into()), id: None }
+    }
+
     /// The same item under an id.
     #[must_use]
     pub fn with_id(self, id: impl Into<String>) -> Self {
@@ -72,6 +93,7 @@ impl Item {
 
 /// How much was fed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fed {
     /// Items that the chain has.
     pub accepted: u64,

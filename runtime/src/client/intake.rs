@@ -16,6 +16,7 @@ const FEEDING: Duration = Duration::from_millis(100);
 
 /// What opening or closing an intake did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Switched {
     /// Whether the intake was not so before.
     pub changed: bool,

@@ -2,31 +2,49 @@
 
 use pcluster_abi::Level;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, Items};
 use crate::broker::follow::{Follower, StartAt};
 use crate::chain::default;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 use crate::subject;
 
-/// Which lines to see.
+/// The log lines to follow. The default is all lines from now on.
+///
+/// ```no_run
+/// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::TryStreamExt;
+/// use pcluster::client::{Level, LogFilter};
+///
+/// let mut filter = LogFilter::default();
+/// filter.chain = Some("example".parse()?);
+/// filter.level = Level::Warn;
+/// let mut lines = client.logs(&filter).await?;
+/// while let Some(line) = lines.try_next().await? {
+///     eprintln!("{}: {}", line.stage, line.message);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LogFilter {
-    /// Of one chain, or all.
+    /// Lines of this chain. `None`: of all chains.
     pub chain: Option<ChainName>,
-    /// Of one stage, or all.
+    /// Lines of this stage. `None`: of all stages.
     pub stage: Option<StageName>,
-    /// Of this level and the graver ones.
+    /// Lines of this level and the graver ones.
     pub level: Level,
     /// Where to start.
     pub from: StartAt,
+    /// Goes on behind the lines that are there when following begins.
+    pub follow: bool,
 }
 
-/// Log lines as they come.
-pub struct LogFollower {
-    follower: Follower,
-    /// How many messages that were there at the start have not been seen.
-    left: u64,
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self { chain: None, stage: None, level: Level::Trace, from: StartAt::Now, follow: true }
+    }
 }
 
 impl Client {
@@ -35,7 +53,7 @@ impl Client {
     /// # Errors
     ///
     /// If there is no such chain or stage, or the server does not answer.
-    pub async fn logs(&self, filter: &LogFilter) -> Result<LogFollower, ClientError> {
+    pub async fn logs(&self, filter: &LogFilter) -> Result<Items<LogRecord>, ClientError> {
         match (&filter.chain, &filter.stage) {
             (chain, Some(stage)) => self.check_stage(chain.as_ref(), stage).await?,
             (Some(chain), None) => drop(self.chain(chain).await?),
@@ -44,42 +62,17 @@ impl Client {
         self.broker.create_shared_streams(default::REPLICAS).await?;
         let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
         let follower = Follower::open(&self.broker, subject::LOG_STREAM, subjects, filter.from).await?;
-        Ok(LogFollower { left: follower.pending(), follower })
-    }
-}
-
-impl LogFollower {
-    /// The next of the lines that were there at the start. `None`: all of them have been seen.
-    ///
-    /// # Errors
-    ///
-    /// If the log cannot be read any more.
-    pub async fn next_left(&mut self) -> Result<Option<LogRecord>, ClientError> {
-        while self.left > 0 {
-            if let Some(record) = self.step().await? {
-                return Ok(Some(record));
+        let left = if filter.follow { u64::MAX } else { follower.pending() };
+        Ok(Items::of((follower, left), |(mut follower, mut left): (Follower, u64)| async move {
+            while left > 0 {
+                let message = follower.next().await?;
+                left -= 1;
+                // Anyone may publish there, also what is no line.
+                if let Ok(record) = serde_json::from_slice(&message.payload) {
+                    return Ok(Some((record, (follower, left))));
+                }
             }
-        }
-        Ok(None)
-    }
-
-    /// The next line, however long it takes.
-    ///
-    /// # Errors
-    ///
-    /// If the log cannot be read any more.
-    pub async fn next(&mut self) -> Result<LogRecord, ClientError> {
-        loop {
-            if let Some(record) = self.step().await? {
-                return Ok(record);
-            }
-        }
-    }
-
-    /// What comes next; `None` if it is no line: anyone may publish there.
-    async fn step(&mut self) -> Result<Option<LogRecord>, ClientError> {
-        let message = self.follower.next().await?;
-        self.left = self.left.saturating_sub(1);
-        Ok(serde_json::from_slice(&message.payload).ok())
+            Ok(None)
+        }))
     }
 }

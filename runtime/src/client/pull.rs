@@ -7,9 +7,13 @@ mod fetch;
 pub(super) mod hold;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -17,7 +21,7 @@ use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
 
 use super::pulled::{Answered, PulledResult};
-use super::{Client, ClientError, DeadLetter, ResultItem};
+use super::{Client, ClientError, DeadLetter, Items, ResultItem};
 use crate::broker::BrokerError;
 use crate::broker::confirm::Confirmations;
 use crate::broker::follow::{Follower, StartAt};
@@ -49,6 +53,8 @@ pub struct Puller<T = ResultItem> {
     streams: Vec<String>,
     read: fn(u8, &Delivery) -> Vec<T>,
     wanted: Wanted,
+    /// Whether an order stands that has brought nothing yet.
+    is_ordered: bool,
     ahead: VecDeque<PulledResult<T>>,
     holds: Arc<Holds>,
     orders: mpsc::UnboundedSender<Order>,
@@ -78,6 +84,7 @@ impl Wanted {
 
 /// How an item ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// As a result.
     Result(ResultItem),
@@ -119,6 +126,7 @@ impl Client {
             streams: vec![stream],
             read: |_, delivery| read_results(delivery),
             wanted: Wanted::default(),
+            is_ordered: false,
             ahead: VecDeque::new(),
             holds,
             orders,
@@ -136,7 +144,7 @@ impl Client {
         self.chain(chain).await?;
         let stream = subject::results_stream(chain);
         let follower = Follower::open(&self.broker, &stream, vec![subject::results(chain)], from).await?;
-        Ok(Watcher { follower, seen: VecDeque::new(), messages: 0 })
+        Ok(Watcher::new(follower))
     }
 }
 
@@ -159,7 +167,8 @@ impl Puller {
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, ClientError> {
-        let Self { client, chain, mut streams, read: _, wanted, ahead, holds, orders, received, answered } = self;
+        let Self { client, chain, mut streams, read: _, wanted, is_ordered, ahead, holds, orders, received, answered } =
+            self;
         // A chain that was deployed by an older pcluster has none.
         client.broker.create_dead_consumer(&chain).await?;
         let stream = subject::dead_stream(&chain);
@@ -169,7 +178,7 @@ impl Puller {
         let _ = orders.send(Order::Add(Box::new(source)));
         let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
         let read = read_outcomes;
-        Ok(Puller { client, chain, streams, read, wanted, ahead, holds, orders, received, answered })
+        Ok(Puller { client, chain, streams, read, wanted, is_ordered, ahead, holds, orders, received, answered })
     }
 }
 
@@ -181,32 +190,38 @@ impl<T> Puller<T> {
         self
     }
 
-    /// The next result, however long it takes, also while the server is away. Can be dropped and called again without losing
-    /// anything.
+    /// Returns the next result, however long it takes, also while the server is away.
+    ///
+    /// Can be dropped in the middle and called again without losing anything. A puller is a [`Stream`] of the same results.
     ///
     /// # Errors
     ///
     /// If what the chain keeps its results in is gone.
     pub async fn next(&mut self) -> Result<PulledResult<T>, ClientError> {
+        poll_fn(|context| self.poll_pulled(context)).await
+    }
+
+    fn poll_pulled(&mut self, context: &mut Context<'_>) -> Poll<Result<PulledResult<T>, ClientError>> {
         loop {
             if let Some(pulled) = self.next_ahead() {
-                return Ok(pulled);
+                return Poll::Ready(Ok(pulled));
             }
             let received = if let Ok(received) = self.received.try_recv() {
                 Some(received)
             } else {
-                // The task ends only with the runtime, and that ends this too.
-                let _ = self.orders.send(Order::More(self.wanted.messages()));
-                self.received.recv().await
-            };
-            match received {
-                Some(Ok(received)) => self.take(received),
-                Some(Err(error)) => return Err(error),
-                None => {
-                    let (what, reason) = ("take results".to_owned(), "the program is about to end".to_owned());
-                    return Err(BrokerError::Other { what, reason }.into());
+                // Once: what a second order brings may be wanted by nobody.
+                if !std::mem::replace(&mut self.is_ordered, true) {
+                    // The task ends only with the runtime, and that ends this too.
+                    let _ = self.orders.send(Order::More(self.wanted.messages()));
                 }
-            }
+                ready!(self.received.poll_recv(context))
+            };
+            self.is_ordered = false;
+            let Some(received) = received else {
+                let (what, reason) = ("take results".to_owned(), "the program is about to end".to_owned());
+                return Poll::Ready(Err(BrokerError::Other { what, reason }.into()));
+            };
+            self.take(received?);
         }
     }
 
@@ -299,6 +314,17 @@ impl<T> Puller<T> {
     }
 }
 
+/// Gives the same results as [`Puller::next`]. It never ends.
+impl<T> Stream for Puller<T> {
+    type Item = Result<PulledResult<T>, ClientError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_pulled(context).map(Some)
+    }
+}
+
+impl<T> Unpin for Puller<T> {}
+
 /// Looks whether there is nothing more to take.
 struct Drained {
     client: Client,
@@ -346,36 +372,44 @@ impl Drained {
     }
 }
 
-/// Sees the results of one chain.
+/// A stream of the results of one chain, which takes none.
+///
+/// Waiting for the next result can be dropped in the middle without losing any. The stream ends after an error.
+#[must_use = "a stream does nothing unless it is polled"]
 pub struct Watcher {
-    follower: Follower,
-    seen: VecDeque<ResultItem>,
-    messages: u64,
+    results: Items<(ResultItem, u64)>,
+    /// How many messages all results were seen of.
+    pub(crate) messages: u64,
 }
 
 impl Watcher {
-    /// The next result, however long it takes.
-    ///
-    /// # Errors
-    ///
-    /// If the results cannot be read any more.
-    pub async fn next(&mut self) -> Result<ResultItem, ClientError> {
-        loop {
-            if let Some(result) = self.seen.pop_front() {
-                self.messages += u64::from(self.seen.is_empty());
-                return Ok(result);
+    fn new(follower: Follower) -> Self {
+        let state = (follower, VecDeque::new(), 0);
+        let results = Items::of(state, |(mut follower, mut seen, mut messages): (_, VecDeque<_>, _)| async move {
+            loop {
+                if let Some(result) = seen.pop_front() {
+                    messages += u64::from(seen.is_empty());
+                    return Ok(Some(((result, messages), (follower, seen, messages))));
+                }
+                let message = Follower::next(&mut follower).await?;
+                // What a puller has put back was seen before.
+                if message.headers.get(header::AGAIN).is_none() {
+                    seen.extend(ResultItem::all(&message.headers, &message.payload));
+                }
             }
-            let message = self.follower.next().await?;
-            // What a puller has put back was seen before.
-            if message.headers.get(header::AGAIN).is_none() {
-                self.seen.extend(ResultItem::all(&message.headers, &message.payload));
-            }
-        }
+        });
+        Self { results, messages: 0 }
     }
+}
 
-    /// How many messages all results were seen of.
-    #[must_use]
-    pub fn messages(&self) -> u64 {
-        self.messages
+impl Stream for Watcher {
+    type Item = Result<ResultItem, ClientError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.results.poll_next_unpin(context)).transpose()?;
+        Poll::Ready(next.map(|(result, messages)| {
+            self.messages = messages;
+            Ok(result)
+        }))
     }
 }

@@ -18,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What a reset did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reset {
     /// Messages removed from the queues, those that ran included.
     pub dropped: u64,

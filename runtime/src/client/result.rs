@@ -13,6 +13,7 @@ use crate::frame::{Frame, Headers, header};
 
 /// A result, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ResultItem {
     /// The item.
     pub item: Value,

@@ -18,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A chain at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ChainStatus {
     /// Its name.
     pub chain: ChainName,
@@ -43,6 +44,7 @@ pub struct ChainStatus {
 
 /// A live revision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RevisionStatus {
     /// Its number.
     pub revision: u64,
@@ -56,6 +58,7 @@ pub struct RevisionStatus {
 
 /// A stage of a revision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StageStatus {
     /// Its name.
     pub stage: String,
@@ -76,6 +79,7 @@ pub struct StageStatus {
 
 /// What is wrong with a node that serves a chain, or why it cannot serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct NodeProblem {
     /// The node.
     pub node: String,

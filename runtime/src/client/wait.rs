@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Client, ClientError, status};
@@ -22,6 +23,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// What a wait has to tell meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Notice {
     /// How many messages are not finished; each holds one item or many.
     Unfinished(u64),
@@ -41,6 +43,7 @@ pub enum Notice {
 
 /// How many items a stage handles.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Pace {
     /// The stage: of a chain's stages with a queue, the one that handles the most.
     pub stage: String,
@@ -51,35 +54,46 @@ pub struct Pace {
 // A rate that is not a number equals nothing, itself included; nodes count none.
 impl Eq for Pace {}
 
-impl Client {
-    /// Waits until every item of a chain was handled: the queues are empty and nothing runs. `tell` is called with what
-    /// happens meanwhile. With a `timeout` of zero, this looks once.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, the time is over, or the chain's queues are gone. While the server is away it goes on.
-    pub async fn wait(
-        &self,
-        chain: &ChainName,
-        timeout: Option<Duration>,
-        mut tell: impl FnMut(Notice),
-    ) -> Result<(), ClientError> {
-        self.chain(chain).await?;
+/// A wait for a chain, to be awaited. [`Client::wait`] makes it.
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct Wait<'a> {
+    client: &'a Client,
+    chain: &'a ChainName,
+    timeout: Option<Duration>,
+    tell: Box<dyn FnMut(Notice) + Send + 'a>,
+}
+
+impl<'a> Wait<'a> {
+    /// Gives up after this long. Zero looks once.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Calls this with what happens meanwhile.
+    pub fn notices(mut self, tell: impl FnMut(Notice) + Send + 'a) -> Self {
+        self.tell = Box::new(tell);
+        self
+    }
+
+    async fn run(self) -> Result<(), ClientError> {
+        let Self { client, chain, timeout, mut tell } = self;
+        client.chain(chain).await?;
         let mut is_told = false;
         let mut tell = |notice| {
             is_told |= matches!(notice, Notice::Unfinished(_));
             tell(notice);
         };
-        let Some(timeout) = timeout else { return self.wait_for_ever(chain, &mut tell).await };
+        let Some(timeout) = timeout else { return client.wait_for_ever(chain, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
         // At least one look is taken.
-        match tokio::time::timeout(timeout.max(FIRST_LOOK), self.unfinished(chain, Duration::ZERO)).await {
+        match tokio::time::timeout(timeout.max(FIRST_LOOK), client.unfinished(chain, Duration::ZERO)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
             Ok(Err(error)) if timeout.is_zero() || !error.is_transient() => return Err(error),
             Ok(Err(_)) | Err(_) => {}
         }
-        let waiting = self.wait_for_ever(chain, &mut tell);
+        let waiting = client.wait_for_ever(chain, &mut tell);
         let Some(deadline) = deadline else { return waiting.await };
         let waited = tokio::time::timeout_at(deadline, waiting).await;
         match waited {
@@ -95,12 +109,43 @@ impl Client {
             ))),
         }
     }
+}
+
+impl<'a> IntoFuture for Wait<'a> {
+    type Output = Result<(), ClientError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl Client {
+    /// Waits until every item of a chain was handled: the queues are empty and nothing runs.
+    ///
+    /// The wait goes on while the server is away. Can be dropped in the middle; a wait changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// client.wait(&"example".parse()?).timeout(Duration::from_secs(30)).notices(|notice| println!("{notice:?}")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, the time is over, or the chain's queues are gone.
+    pub fn wait<'a>(&'a self, chain: &'a ChainName) -> Wait<'a> {
+        Wait { client: self, chain, timeout: None, tell: Box::new(|_| {}) }
+    }
 
     /// Waits until a node serves a chain. `tell` is called if none does.
     pub(crate) async fn until_served(
         &self,
         chain: &ChainName,
-        tell: &mut impl FnMut(Notice),
+        tell: &mut (impl FnMut(Notice) + Send),
     ) -> Result<(), ClientError> {
         let (mut told, mut after) = (Notice::Served, Duration::ZERO);
         loop {
@@ -124,7 +169,11 @@ impl Client {
         }
     }
 
-    async fn wait_for_ever(&self, chain: &ChainName, tell: &mut impl FnMut(Notice)) -> Result<(), ClientError> {
+    async fn wait_for_ever(
+        &self,
+        chain: &ChainName,
+        tell: &mut (impl FnMut(Notice) + Send),
+    ) -> Result<(), ClientError> {
         let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
         let mut looking = Box::pin(self.look(chain, Duration::ZERO));
         let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);

@@ -16,6 +16,7 @@ const JSON: &str = "application/json";
 /// A format that a chain's intake takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Format {
     /// `application/cbor`, `application/cbor-seq`: one or more CBOR data items.
     #[default]

@@ -120,7 +120,7 @@ impl Bench {
         load: &Load,
         timeout: Option<Duration>,
         stopped: impl Future<Output = ()>,
-        mut tell: impl FnMut(Notice),
+        mut tell: impl FnMut(Notice) + Send,
     ) -> Result<Report, ClientError> {
         load.check(self.client.broker().limits().max_item())?;
         let Self { client, chain, feeder, tally, following, backlog: _ } = self;
@@ -139,7 +139,7 @@ impl Bench {
                 if ending != Ending::Done {
                     feeder.abandon(ABANDON).await;
                 }
-                client.wait(chain, None, &mut tell).await?;
+                client.wait(chain).notices(&mut tell).await?;
                 let empty = Instant::now();
                 for source in Source::ALL {
                     seen_all(client, chain, source, tally).await?;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
+use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::Filters;
@@ -40,7 +41,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     // Only the printed part of a letter is kept, as its item may be large.
     let (mut rows, mut lines) = (VecDeque::new(), VecDeque::new());
-    while let Some(letter) = letters.next().await? {
+    while let Some(letter) = letters.try_next().await? {
         *counts.entry((letter.stage.clone(), letter.failure.clone())).or_default() += 1;
         if args.count {
             continue;

@@ -14,6 +14,7 @@ use crate::frame::{Headers, from_header_line, header};
 
 /// An item that failed for good, and all that is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// Its number in the chain's stream of dead letters. Never used twice.
     pub number: u64,

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use pcluster_abi::Level;
+use futures_util::TryStreamExt;
 
 use super::DeadLetter;
 use crate::broker::follow::StartAt;
-use crate::client::logs::LogFilter;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, LogFilter};
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 
@@ -34,10 +33,10 @@ impl Client {
         let stages: BTreeSet<StageName> = letters.iter().filter_map(|letter| letter.stage.parse().ok()).collect();
         let mut found: BTreeMap<u64, Vec<LogRecord>> = BTreeMap::new();
         for stage in stages {
-            let filter =
-                LogFilter { chain: Some(chain.clone()), stage: Some(stage), level: Level::Trace, from: StartAt::First };
+            let (chain, stage, from) = (Some(chain.clone()), Some(stage), StartAt::First);
+            let filter = LogFilter { chain, stage, from, follow: false, ..LogFilter::default() };
             let mut lines = self.logs(&filter).await?;
-            while let Ok(next) = tokio::time::timeout(PATIENCE, lines.next_left()).await {
+            while let Ok(next) = tokio::time::timeout(PATIENCE, lines.try_next()).await {
                 let Some(record) = next? else { break };
                 let key = (record.stage.clone(), record.revision, record.item.clone());
                 for number in numbers.get(&key).into_iter().flatten() {

@@ -35,6 +35,7 @@ const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// What a retry did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retried {
     /// Letters whose items are in the queues again.
     pub retried: u64,

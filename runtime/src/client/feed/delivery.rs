@@ -27,6 +27,7 @@ const LISTENERS: Duration = Duration::from_secs(10);
 
 /// What a feeder waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Waiting {
     /// When an item was last taken, or the wait began.
     pub since: Instant,
