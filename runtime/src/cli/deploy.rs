@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Context;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::client::deploy::failpoint::{self, Step};
 use crate::client::{DeployOptions, Deployment};
 
@@ -23,6 +24,7 @@ pub struct Args {
     /// Apply `[results]` of the manifest at once, even if that removes results and dead letters
     #[arg(long)]
     force: bool,
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     /// Kill this process after a step of the deploy, as in `entered`, or lose an answer, as in `unanswered`; for tests
     #[arg(long, value_name = "STEP", hide = true)]
     die_at: Option<Step>,
@@ -34,9 +36,8 @@ pub struct Args {
 ///
 /// If anything about the manifest is wrong, or the server does not allow it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    if let Some(step) = args.die_at {
-        failpoint::arm(step);
-    }
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    args.die_at.into_iter().for_each(failpoint::arm);
     let options = DeployOptions { force: args.force };
     let deployment = context.client().await?.deploy_with(&args.manifest, options).await?;
     if context.output.is_json() {

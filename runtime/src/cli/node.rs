@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::config::Settings;
 use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::name::{ChainName, nearest};
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
 use crate::shutdown;
@@ -42,9 +43,11 @@ pub struct Args {
     /// End with status 5 if the server cannot be reached at once
     #[arg(long)]
     no_wait: bool,
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     /// Kill this process at a point of a frame's path, as in `stored:3`; for tests
     #[arg(long, value_name = "POINT", hide = true)]
     die_at: Option<Failpoint>,
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     /// Make a task of this process panic when it starts, as in `send the counts:3`; for tests
     #[arg(long, value_name = "TASK", hide = true)]
     panic_in: Option<TaskFailpoint>,
@@ -107,11 +110,10 @@ fn allow_open_files() {
 /// If the server cannot be reached or denies what a node needs, or the node cannot continue.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
-    if let Some(fault) = args.die_at {
-        failpoint::arm(fault);
-    }
-    if let Some(fault) = args.panic_in {
-        failpoint::arm_task(fault);
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    {
+        args.die_at.into_iter().for_each(failpoint::arm);
+        args.panic_in.into_iter().for_each(failpoint::arm_task);
     }
     let wait = match (args.no_wait, context.wait) {
         (true, Some(_)) => return Err(Usage("--wait and --no-wait do not go together".to_owned()).into()),

@@ -1,8 +1,6 @@
-//! Deaths on purpose, for tests of what they may cost: the process is killed at a named point of a frame's way, or panics there,
-//! or one of its tasks panics.
-
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! Points at which a test makes a node fail: the process kills itself or panics, or one of its tasks panics.
+//!
+//! Only debug builds have them, and builds with the feature `failpoints`.
 
 use super::frame::inbound::InboundFrame;
 
@@ -25,123 +23,150 @@ pub enum Point {
     Streamed,
 }
 
-impl Point {
-    const ALL: [(&'static str, Self); 7] = [
-        ("waits", Self::Waits),
-        ("received", Self::Received),
-        ("ran", Self::Executed),
-        ("claimed", Self::Claimed),
-        ("stored", Self::Stored),
-        ("acknowledged", Self::Acknowledged),
-        ("streamed", Self::Streamed),
-    ];
-}
-
-/// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for what descends from the message that was fed
-/// under this id, `ran@ID#4` from one of its items. With `panic-` before it the node's code panics there, each time from then on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failpoint {
-    point: Point,
-    panics: bool,
-    times: u64,
-    id: Option<String>,
-}
-
-impl std::str::FromStr for Failpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (text, id) = match text.split_once('@') {
-            Some((text, id)) => (text, Some(id.to_owned())),
-            None => (text, None),
-        };
-        let (name, times) = text.split_once(':').unwrap_or((text, "1"));
-        let (name, panics) = name.strip_prefix("panic-").map_or((name, false), |name| (name, true));
-        let point = Point::ALL.iter().find(|(each, _)| *each == name).map(|(_, point)| *point);
-        let names = || Point::ALL.map(|(name, _)| name).join(", ");
-        let point = point.ok_or_else(|| format!("`{name}` is not a point to die at; known are {}", names()))?;
-        let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
-        Ok(Self { point, panics, times, id })
-    }
-}
-
-/// Which task panics when it is started, and how often: written `send the counts`, or `send the counts:3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskFailpoint {
-    what: String,
-    times: u64,
-}
-
-impl std::str::FromStr for TaskFailpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (what, times) = text.split_once(':').unwrap_or((text, "1"));
-        let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
-        Ok(Self { what: what.to_owned(), times })
-    }
-}
-
-static TASK_FAULT: OnceLock<(TaskFailpoint, AtomicU64)> = OnceLock::new();
-
-/// Makes a task of this process panic.
-pub fn arm_task(fault: TaskFailpoint) {
-    tracing::warn!(?fault, "a task of this node will panic");
-    TASK_FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
-}
-
-/// Panics in this task if that is asked for.
-pub(crate) fn task(what: &str) {
-    if let Some((fault, passed)) = TASK_FAULT.get()
-        && fault.what == what
-    {
-        assert!(passed.fetch_add(1, Relaxed) >= fault.times, "told to panic");
-    }
-}
-
-static FAULT: OnceLock<(Failpoint, AtomicU64)> = OnceLock::new();
-
-/// Makes this process die when it gets there.
-pub fn arm(fault: Failpoint) {
-    tracing::warn!(?fault, "this node will kill itself");
-    FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
-}
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+pub(crate) use armed::{Failpoint, TaskFailpoint, arm, arm_task};
 
 /// Dies here if a test asks for that.
 pub(crate) fn reach(point: Point, inbound: &InboundFrame) {
     reach_with(point, |id| inbound.holds(id));
 }
 
-/// Dies here if a test asks for that. `holds` returns `true` for the id of a message that the work here descends from.
+/// Fails here if a test asks for that. `holds` returns `true` for the id of a message that the work here descends from.
 pub(crate) fn reach_with(point: Point, holds: impl FnOnce(&str) -> bool) {
-    let Some((fault, passed)) = FAULT.get() else { return };
-    if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
-        return;
-    }
-    let passed = passed.fetch_add(1, Relaxed) + 1;
-    assert!(!fault.panics || passed < fault.times, "told to panic");
-    if passed == fault.times {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    }
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    armed::reach(point, holds);
+    #[cfg(not(any(debug_assertions, feature = "failpoints")))]
+    let _ = (point, holds);
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Panics in this task if a test asks for that.
+pub(crate) fn task(what: &str) {
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    armed::task(what);
+    #[cfg(not(any(debug_assertions, feature = "failpoints")))]
+    let _ = what;
+}
 
-    #[test]
-    fn a_fault_is_written_in_one_word() {
-        let fault = |times, id: Option<&str>| Failpoint {
-            point: Point::Stored,
-            panics: false,
-            times,
-            id: id.map(str::to_owned),
-        };
-        assert_eq!("stored".parse(), Ok(fault(1, None)));
-        assert_eq!("stored:3".parse(), Ok(fault(3, None)));
-        assert_eq!("panic-stored".parse(), Ok(Failpoint { panics: true, ..fault(1, None) }));
-        assert_eq!("stored@a-1".parse(), Ok(fault(1, Some("a-1"))));
-        assert!("somewhere".parse::<Failpoint>().is_err());
-        assert!("stored:often".parse::<Failpoint>().is_err());
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::Point;
+
+    impl Point {
+        const ALL: [(&'static str, Self); 7] = [
+            ("waits", Self::Waits),
+            ("received", Self::Received),
+            ("ran", Self::Executed),
+            ("claimed", Self::Claimed),
+            ("stored", Self::Stored),
+            ("acknowledged", Self::Acknowledged),
+            ("streamed", Self::Streamed),
+        ];
+    }
+
+    /// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for what descends from the message that was fed
+    /// under this id, `ran@ID#4` from one of its items. With `panic-` before it the node's code panics there, each time from then on.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Failpoint {
+        point: Point,
+        panics: bool,
+        times: u64,
+        id: Option<String>,
+    }
+
+    impl std::str::FromStr for Failpoint {
+        type Err = String;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            let (text, id) = match text.split_once('@') {
+                Some((text, id)) => (text, Some(id.to_owned())),
+                None => (text, None),
+            };
+            let (name, times) = text.split_once(':').unwrap_or((text, "1"));
+            let (name, panics) = name.strip_prefix("panic-").map_or((name, false), |name| (name, true));
+            let point = Point::ALL.iter().find(|(each, _)| *each == name).map(|(_, point)| *point);
+            let names = || Point::ALL.map(|(name, _)| name).join(", ");
+            let point = point.ok_or_else(|| format!("`{name}` is not a point to die at; known are {}", names()))?;
+            let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
+            Ok(Self { point, panics, times, id })
+        }
+    }
+
+    /// Which task panics when it is started, and how often: written `send the counts`, or `send the counts:3`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TaskFailpoint {
+        what: String,
+        times: u64,
+    }
+
+    impl std::str::FromStr for TaskFailpoint {
+        type Err = String;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            let (what, times) = text.split_once(':').unwrap_or((text, "1"));
+            let times = times.parse().map_err(|_| format!("`{times}` is not a number of times"))?;
+            Ok(Self { what: what.to_owned(), times })
+        }
+    }
+
+    static TASK_FAULT: OnceLock<(TaskFailpoint, AtomicU64)> = OnceLock::new();
+
+    /// Makes a task of this process panic.
+    pub fn arm_task(fault: TaskFailpoint) {
+        tracing::warn!(?fault, "a task of this node will panic");
+        TASK_FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
+    }
+
+    static FAULT: OnceLock<(Failpoint, AtomicU64)> = OnceLock::new();
+
+    /// Makes this process die when it gets there.
+    pub fn arm(fault: Failpoint) {
+        tracing::warn!(?fault, "this node will kill itself");
+        FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
+    }
+
+    /// Fails here if armed.
+    pub(super) fn reach(point: Point, holds: impl FnOnce(&str) -> bool) {
+        let Some((fault, passed)) = FAULT.get() else { return };
+        if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
+            return;
+        }
+        let passed = passed.fetch_add(1, Relaxed) + 1;
+        assert!(!fault.panics || passed < fault.times, "told to panic");
+        if passed == fault.times {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Panics in this task if armed.
+    pub(super) fn task(what: &str) {
+        if let Some((fault, passed)) = TASK_FAULT.get()
+            && fault.what == what
+        {
+            assert!(passed.fetch_add(1, Relaxed) >= fault.times, "told to panic");
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_fault_is_written_in_one_word() {
+            let fault = |times, id: Option<&str>| Failpoint {
+                point: Point::Stored,
+                panics: false,
+                times,
+                id: id.map(str::to_owned),
+            };
+            assert_eq!("stored".parse(), Ok(fault(1, None)));
+            assert_eq!("stored:3".parse(), Ok(fault(3, None)));
+            assert_eq!("panic-stored".parse(), Ok(Failpoint { panics: true, ..fault(1, None) }));
+            assert_eq!("stored@a-1".parse(), Ok(fault(1, Some("a-1"))));
+            assert!("somewhere".parse::<Failpoint>().is_err());
+            assert!("stored:often".parse::<Failpoint>().is_err());
+        }
     }
 }

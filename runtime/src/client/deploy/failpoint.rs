@@ -1,11 +1,18 @@
-//! Faults on purpose, for tests of what they may cost: the process is killed after a step of a deploy, or an answer is lost.
+//! Steps of a deploy after which a test makes the process kill itself, or lose an answer.
+//!
+//! Only debug builds have them, and builds with the feature `failpoints`.
 
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 use std::sync::OnceLock;
 
 use crate::broker::BrokerError;
 
 /// What a deploy has done last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(debug_assertions, feature = "failpoints")),
+    expect(dead_code, reason = "no step is read from a flag")
+)]
 pub enum Step {
     /// The revision's number is its own.
     Reserved,
@@ -25,6 +32,7 @@ pub enum Step {
     Moved,
 }
 
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 impl Step {
     const ALL: [(&'static str, Self); 8] = [
         ("reserved", Self::Reserved),
@@ -38,6 +46,7 @@ impl Step {
     ];
 }
 
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 impl std::str::FromStr for Step {
     type Err = String;
 
@@ -48,8 +57,10 @@ impl std::str::FromStr for Step {
     }
 }
 
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 static ARMED: OnceLock<Step> = OnceLock::new();
 
+#[cfg(any(debug_assertions, feature = "failpoints"))]
 /// Makes this process die after a step.
 pub fn arm(step: Step) {
     ARMED.get_or_init(|| step);
@@ -57,6 +68,7 @@ pub fn arm(step: Step) {
 
 /// The answer to the request that makes a revision the active one; it is lost if that is asked for.
 pub(super) fn heard<T>(answer: Result<T, BrokerError>) -> Result<T, BrokerError> {
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     if ARMED.get() == Some(&Step::Unanswered) {
         return Err(BrokerError::Timeout("write the state of the chain".to_owned()));
     }
@@ -65,6 +77,9 @@ pub(super) fn heard<T>(answer: Result<T, BrokerError>) -> Result<T, BrokerError>
 
 /// Dies here if that is asked for.
 pub(super) fn after(step: Step) {
+    #[cfg(not(any(debug_assertions, feature = "failpoints")))]
+    let _ = step;
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     if ARMED.get() == Some(&step) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
