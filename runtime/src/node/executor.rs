@@ -1,9 +1,8 @@
-//! The threads of the guests: as many as the machine has processors, apart from the one that talks to the server.
+//! The guest threads: one for each processor, apart from the thread that talks to the server.
 //!
-//! A frame that takes no time at all runs where it is handled. Waking up another thread and being woken up by it would cost more:
-//! single items that are echoed took 41 µs of the node's time with two threads that share everything, and 26 with one. A guest of
-//! a stage whose items took no time so far can hold that one thread for as long as guests can go without a tick, which they
-//! meet in each loop and call.
+//! A light frame runs on the thread that handles it, because to wake another thread and to be woken by it costs more: an echoed
+//! single item took 41 µs of the node's time with two threads that share all work, and 26 µs with one. A guest of a stage whose
+//! items were light so far can block that thread until its next tick. Guests meet ticks in each loop and call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,10 @@ use crate::node::hop::Hop;
 use crate::node::phase::Phase;
 use crate::node::worker::permits::{ConcurrencyLimit, Permit};
 
-/// A frame whose items have taken no longer than this together, on average, runs where it is handled.
+/// A frame is light if its items are expected to take no longer than this together.
 const LIGHT: Duration = Duration::from_micros(100);
 
-/// The guests' threads, until this is dropped.
+/// The guest threads. They end when this is dropped.
 pub struct Executor(Option<Runtime>);
 
 impl Executor {
@@ -35,7 +34,7 @@ impl Executor {
         Builder::new_multi_thread().thread_name("guests").enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
-    /// To run something there.
+    /// Returns a handle to spawn tasks on the guest threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
@@ -45,13 +44,13 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Waiting for threads is not allowed everywhere, and what still runs there matters no more.
+            // Async code must not wait for threads, and no task that still runs there is needed.
             runtime.shutdown_background();
         }
     }
 }
 
-/// Runs the items of a frame where they are best run.
+/// Runs the items of a frame: on this thread if the frame is light, else on the guest threads.
 pub(crate) async fn run(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
@@ -68,7 +67,7 @@ pub(crate) async fn run(
     match running.join_next().await {
         Some(Ok(ran)) => ran,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The threads have ended, and so will this.
+        // The threads have ended, and so will this task.
         _ => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! The node's side of its memory budget: what the lanes ask for, what the process takes besides, and how much the machine has.
+//! The node's side of the memory budget: requests of lanes, overhead of the process, memory of the machine.
 //!
 //! [`crate::engine::budget`] holds the rules.
 
@@ -13,70 +13,71 @@ use tokio::time::Sleep;
 
 use crate::engine::budget::{Budget, Exceeding, Reservation, Stands, Wish};
 
-/// What a frame is expected to have of which nothing is known, in bytes: as much as a message of a server with usual settings.
+/// Expected bytes of a frame before any has come: the largest message of a server with default settings.
 const UNKNOWN: u64 = 1 << 20;
-/// A frame in hand may be there as often: the message as it came, and its items as they are decoded.
+/// Copies of a frame in hand: the message as it came, and its decoded items.
 const COPIES: u64 = 2;
-/// What a frame in hand takes besides its payload, in bytes.
+/// Bytes that a frame in hand takes besides its payload.
 const FRAME: u64 = 4 << 10;
-/// A request allows for so many times the bytes that its frames are expected to have, as these are not all of one size.
+/// A request allows for this many times the expected bytes, because frames differ in size.
 const SPREAD: u64 = 2;
-/// The subjects and headers that the server counts with each frame of a request, in bytes.
+/// Bytes of subject and headers that the server counts with each frame of a request.
 const AROUND: u64 = 1 << 10;
-/// The least that a request allows for, in bytes: a frame that is larger than those before costs a request of its own.
+/// The fewest bytes that a request allows for. A frame that does not fit costs a request of its own.
 const LEAST: u64 = 64 << 10;
-/// The part of the machine's memory that a node gives to items unless it is told otherwise.
+/// A node gives this part of the machine's memory to items by default.
 const MACHINE_PART: u64 = 2;
-/// What is taken to be there where nothing tells.
+/// Bytes assumed for a machine whose memory cannot be read.
 const MACHINE_UNKNOWN: u64 = 2 << 30;
 
-/// The budget is eased while the process stays this part of it below. Nearer to it, memory that was freed is given back.
+/// Below the budget by this part of it, the overhead may fall. Above, the process returns freed memory to the machine.
 const SLACK: u64 = 16;
 
-/// The shortest and the longest that a lane rests that has looked and found nothing while memory is short.
+/// The shortest and the longest rest of a lane that found its queue empty while memory is short.
 const REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
-/// What a lane has asked for and not got, as far as memory goes.
-pub(crate) struct Asked {
+/// A lane's requests for frames, within the memory budget.
+pub(crate) struct FrameRequests {
     budget: Arc<Budget>,
     after: usize,
+    /// Memory for the frames that have yet to come.
     counted: Reservation,
     exceeding: Option<Exceeding>,
-    /// How the request stands that is open, if one is.
+    /// How long the open request stands; `None` if none is open.
     open: Option<Stands>,
-    /// Whether nothing has come of the last.
+    /// `true` if the last request brought no frame.
     is_idle: bool,
     rest: Duration,
-    waits: Option<Waits>,
+    pause: Option<Pause>,
     has_waited: bool,
-    /// Since when it waits in the line.
+    /// When the lane began to wait in line.
     since: Option<Instant>,
-    /// The most bytes that a frame can have.
+    /// The most bytes of a message.
     max: u64,
-    /// Requests that ended one after the other because the next frame is larger than they allowed for.
+    /// Requests in a row that ended because the next frame is larger than they allowed for.
     oversized: u32,
-    /// Frames that have yet to come.
+    /// Requested frames that have yet to come.
     expected: u64,
 }
 
-/// What a lane may ask for.
+/// A request that a lane may send.
 pub(crate) struct Request {
     pub(crate) frames: u64,
-    /// What these may have together, in bytes; `None` if any size will do.
+    /// The most bytes of all frames together; `None` for no bound.
     pub(crate) bytes: Option<u64>,
     pub(crate) stands: Stands,
 }
 
-/// Until when a lane does not ask.
-enum Waits {
-    /// Until it is its turn.
+/// Why a lane may not send a request.
+enum Pause {
+    /// Other lanes are before it in line.
     InLine(BoxFuture<'static, ()>),
-    /// For a while.
-    Rests(Pin<Box<Sleep>>),
+    /// It found its queue empty while memory is short.
+    Resting(Pin<Box<Sleep>>),
 }
 
-impl Asked {
-    /// Nothing was asked for yet by a lane whose stage has so many stages `after` it. `max`: the most bytes of a message.
+impl FrameRequests {
+    /// Creates the requests of a lane whose stage has this many stages `after` it. `max` is the most bytes of a message.
     pub(crate) fn new(budget: &Arc<Budget>, after: usize, max: usize) -> Self {
         Self {
             budget: Arc::clone(budget),
@@ -86,7 +87,7 @@ impl Asked {
             open: None,
             is_idle: true,
             rest: Duration::ZERO,
-            waits: None,
+            pause: None,
             has_waited: false,
             since: None,
             max: max as u64,
@@ -95,23 +96,23 @@ impl Asked {
         }
     }
 
-    /// Frames have come.
+    /// Notes that frames have come.
     pub(crate) fn came(&mut self) {
         (self.is_idle, self.rest, self.oversized) = (false, Duration::ZERO, 0);
     }
 
-    /// A request has ended as the next frame has more bytes than it had left.
+    /// Notes that a request has ended because the next frame has more bytes than were left of it.
     pub(crate) fn found_large(&mut self) {
         self.oversized += 1;
     }
 
-    /// Whether the next frame is known to be larger than those before. The first request that ends for its size may have had little
-    /// left; the second, with nothing that came between, had all.
+    /// Returns `true` if the next frame is known to be large. The first request that ends for its size may have had few bytes
+    /// left. The second had all of them, as no frame came in between.
     fn is_large(&self) -> bool {
         self.oversized > 1
     }
 
-    /// So many frames that were asked for have yet to come.
+    /// Notes how many requested frames have yet to come, and how many bytes each is expected to have.
     pub(crate) fn expect(&mut self, frames: u64, each: Option<u64>) {
         self.expected = frames;
         let each = if self.is_large() { Some(self.max) } else { each };
@@ -122,14 +123,15 @@ impl Asked {
         self.exceeding = None;
         if self.open.take() == Some(Stands::Not) && self.is_idle {
             self.rest = (self.rest * 2).clamp(REST[0], REST[1]);
-            self.waits = Some(Waits::Rests(Box::pin(tokio::time::sleep(self.rest))));
+            self.pause = Some(Pause::Resting(Box::pin(tokio::time::sleep(self.rest))));
         }
     }
 
-    /// What the lane may ask for now, if it wants so many frames. `is_empty`: its hop has nothing in hand.
-    pub(crate) fn ask(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
-        // A large one comes by itself, behind all that was asked for before.
-        if self.waits.is_some() || self.is_large() && self.expected > 0 {
+    /// Returns the request that a lane may send which wants this many frames. `None` if it must wait. `is_empty` is `true` if
+    /// the hop has no frame in hand.
+    pub(crate) fn next(&mut self, frames: u64, each: Option<u64>, is_empty: bool) -> Option<Request> {
+        // A large frame is requested by itself, once all other requests have ended.
+        if self.pause.is_some() || self.is_large() && self.expected > 0 {
             return None;
         }
         let (frames, each) = if self.is_large() { (frames.min(1), Some(self.max)) } else { (frames, each) };
@@ -139,7 +141,7 @@ impl Asked {
         let Some(leave) = self.budget.ask(wish, &mut self.counted) else {
             self.since.get_or_insert_with(Instant::now);
             let (budget, after) = (Arc::clone(&self.budget), self.after);
-            self.waits = Some(Waits::InLine(async move { budget.may_ask(after).await }.boxed()));
+            self.pause = Some(Pause::InLine(async move { budget.may_ask(after).await }.boxed()));
             return None;
         };
         self.since = None;
@@ -157,12 +159,12 @@ impl Asked {
         Some(Request { frames: leave.frames, bytes, stands: leave.stands })
     }
 
-    /// The leave of a frame that has come to go past the budget, if it has one.
+    /// Takes the permit of the frame that has come to exceed the budget, if it has one.
     pub(crate) fn take_exceeding(&mut self) -> Option<Exceeding> {
         self.exceeding.take()
     }
 
-    /// Leaves its turn to others, as it wants nothing.
+    /// Lets the next lane in line try, because this one wants no frames.
     pub(crate) fn pass_on(&mut self) {
         self.since = None;
         if std::mem::take(&mut self.has_waited) {
@@ -170,33 +172,33 @@ impl Asked {
         }
     }
 
-    /// Whether it has to wait before it asks.
-    pub(crate) fn waits(&self) -> bool {
-        self.waits.is_some()
+    /// Returns `true` if the lane must wait before its next request.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.is_some()
     }
 
-    /// Waits until it may try to ask again.
-    pub(crate) async fn turn(&mut self) {
-        match &mut self.waits {
-            Some(Waits::InLine(permit)) => {
+    /// Waits until the lane may try again.
+    pub(crate) async fn resumed(&mut self) {
+        match &mut self.pause {
+            Some(Pause::InLine(permit)) => {
                 permit.await;
                 self.has_waited = true;
             }
-            Some(Waits::Rests(rest)) => rest.await,
+            Some(Pause::Resting(rest)) => rest.await,
             None => {}
         }
-        self.waits = None;
+        self.pause = None;
     }
 }
 
-/// What is counted for a frame in hand, until it is done.
+/// Memory that is counted for a frame in hand. Released on drop.
 pub(crate) struct FrameMemory {
-    /// Released before the rest, which notifies the waiting lanes.
+    /// Dropped first: the drop of the other field notifies the waiting lanes.
     _exceeding: Option<Exceeding>,
     _counted: Reservation,
 }
 
-/// Counts a frame that has come, and keeps its leave to go past the budget, if it has one.
+/// Counts a frame that has come, and keeps its permit to exceed the budget, if it has one.
 pub(crate) fn hold(budget: &Arc<Budget>, payload: usize, exceeding: Option<Exceeding>) -> FrameMemory {
     FrameMemory { _exceeding: exceeding, _counted: budget.reserve(size(Some(payload as u64))) }
 }
@@ -205,28 +207,28 @@ fn size(each: Option<u64>) -> u64 {
     FRAME + COPIES * each.unwrap_or(UNKNOWN)
 }
 
-/// Keeps the process as a whole within its node's budget.
+/// Keeps the whole process within the budget of its node.
 #[derive(Default)]
 pub(crate) struct Beside {
-    /// What the process takes besides what is counted, as far as was seen, in bytes.
+    /// The fewest uncounted bytes that the process was seen to take.
     least: Option<u64>,
 }
 
 impl Beside {
-    /// Looks at what the process takes, and gives out less if it is too much.
+    /// Measures the process, and sets its overhead aside from the budget.
     pub(crate) fn look(&mut self, budget: &Budget) {
         let near = budget.limit() - budget.limit() / SLACK;
         if resident().is_some_and(|resident| resident > near) {
-            give_back();
+            trim();
         }
         if let Some(resident) = resident() {
-            budget.set_beside(self.next(budget.limit(), budget.used(), budget.beside(), resident));
+            budget.set_beside(self.overhead(budget.limit(), budget.used(), budget.beside(), resident));
         }
     }
 
-    /// What shall not be given out. Memory that was freed and is kept by the process for what comes next is no reason to give
-    /// out less as long as the process is within the budget.
-    fn next(&mut self, limit: u64, used: u64, beside: u64, resident: u64) -> u64 {
+    /// Returns the bytes that items may not have. While the process is within the budget, freed memory that the allocator keeps
+    /// does not count.
+    fn overhead(&mut self, limit: u64, used: u64, beside: u64, resident: u64) -> u64 {
         let uncounted = resident.saturating_sub(used);
         let least = self.least.map_or(uncounted, |least| least.min(uncounted));
         self.least = Some(least);
@@ -238,38 +240,39 @@ impl Beside {
     }
 }
 
-/// The memory of this process that is in the machine's, in bytes.
+/// Returns the resident memory of this process, in bytes.
 pub(crate) fn resident() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Lets large memory go back to the machine as soon as it is freed. Otherwise glibc learns from each large piece that is freed to
-/// keep those of its size, up to 32 MiB, and each thread's keep is no use to the others: a process with many chains took twice
-/// its budget. What was in small pieces is kept, up to a bound: with glibc's own of 128 KiB, much that is freed and taken again at
-/// once goes to the machine and back, which cost the text chain 5 % of its throughput in packed frames. [`give_back`] gives that back
-/// where memory is short.
+/// Makes glibc return large blocks to the machine as soon as they are freed.
+///
+/// By default glibc raises its threshold with each large block that is freed, up to 32 MiB, and a thread cannot use what another
+/// one keeps: a process with many chains took twice its budget. Small blocks are kept up to a bound. With glibc's own bound of
+/// 128 KiB, memory that is freed and allocated again at once goes to the machine and back, which cost the text chain 5 % of its
+/// throughput in packed frames. [`trim`] returns the small blocks when memory is short.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn keep_nothing_large() {
-    /// Where glibc starts, in bytes: what is larger is mapped by itself.
+    /// The initial threshold of glibc, in bytes: larger blocks are mapped one by one.
     const LARGE: libc::c_int = 128 << 10;
-    /// What each arena may keep at its top, in bytes.
+    /// Bytes that each arena may keep at its top.
     const KEPT: libc::c_int = 8 << 20;
     #[expect(unsafe_code, reason = "the allocator has no other interface")]
     // SAFETY: it takes two numbers and locks what it changes.
     let set = [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_TRIM_THRESHOLD, KEPT)]
         .map(|(name, value)| unsafe { libc::mallopt(name, value) });
     if set.contains(&0) {
-        tracing::debug!("the allocator decides by itself what it keeps");
+        tracing::debug!("the allocator cannot be told what to keep");
     }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn keep_nothing_large() {}
 
-/// Gives memory that was freed back to the machine.
+/// Returns freed memory to the machine.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_back() {
+fn trim() {
     #[expect(unsafe_code, reason = "the allocator has no other interface")]
     // SAFETY: it takes a number, and touches what is free and locked by it.
     unsafe {
@@ -278,10 +281,11 @@ fn give_back() {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_back() {}
+fn trim() {}
 
-/// The memory that a node gives to items unless it is told otherwise, in bytes: half of what the machine has, or the control
-/// group that this process is in.
+/// Returns the bytes that a node gives to items by default.
+///
+/// That is half the memory of the machine, or of the control group of this process.
 #[must_use]
 pub fn default_budget() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
@@ -290,19 +294,21 @@ pub fn default_budget() -> u64 {
     machine.into_iter().chain(group).min().unwrap_or(MACHINE_UNKNOWN) / MACHINE_PART
 }
 
-/// The line `MemTotal:  24684096 kB`, in bytes.
+/// Reads the bytes from a line `MemTotal:  24684096 kB`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// A limit that a control group has; the word `max` stands for none.
+/// Reads the limit of a control group. `None` if it is the word `max`.
 fn limit(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// The files that hold the limits of the control groups that a process is in, of both versions. A group is bound by those that
-/// it is part of. In a container the path may be one that is seen from outside only, so the root is looked at too.
+/// Returns the files with the limits of a process's control groups, of both versions.
+///
+/// A group is bound by the groups that it is part of. In a container the path may be valid only outside of it, so the root is
+/// read too.
 fn limit_files(root: &Path, groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -331,42 +337,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_bounded_in_bytes_and_a_frame_that_is_larger_comes_by_itself() {
-        let mut asked = Asked::new(&Budget::new(1 << 30), 0, 8 << 20);
-        let ask = |asked: &mut Asked, frames, each| {
-            let request = asked.ask(frames, each, true).expect("there is room");
+    fn what_is_requested_is_bounded_in_bytes_and_a_frame_that_is_larger_comes_by_itself() {
+        let mut requests = FrameRequests::new(&Budget::new(1 << 30), 0, 8 << 20);
+        let ask = |requests: &mut FrameRequests, frames, each| {
+            let request = requests.next(frames, each, true).expect("there is room");
             (request.frames, request.bytes)
         };
-        assert_eq!(ask(&mut asked, 1, None), (1, None), "of the first nobody knows");
-        asked.came();
-        asked.expect(0, Some(200));
-        assert_eq!(ask(&mut asked, 10, Some(200)), (10, Some(LEAST)));
-        assert_eq!(ask(&mut asked, 500, Some(200)), (500, Some(500 * (400 + AROUND))));
-        asked.came();
-        asked.found_large();
-        asked.expect(0, Some(200));
-        assert_eq!(ask(&mut asked, 500, Some(200)).0, 500, "those before it were small");
-        asked.expect(500, Some(200));
-        asked.found_large();
-        assert!(asked.ask(500, Some(200), true).is_none(), "what was asked for ends first");
-        asked.expect(0, Some(200));
-        assert_eq!(ask(&mut asked, 500, Some(200)), (1, None));
-        asked.expect(1, Some(200));
-        assert!(asked.ask(500, Some(200), true).is_none(), "one at a time");
-        assert_eq!(asked.counted.bytes(), size(Some(8 << 20)));
-        asked.came();
-        asked.expect(0, Some(60_000));
-        assert_eq!(ask(&mut asked, 4, Some(60_000)), (4, Some(4 * (120_000 + AROUND))));
+        assert_eq!(ask(&mut requests, 1, None), (1, None), "of the first nobody knows");
+        requests.came();
+        requests.expect(0, Some(200));
+        assert_eq!(ask(&mut requests, 10, Some(200)), (10, Some(LEAST)));
+        assert_eq!(ask(&mut requests, 500, Some(200)), (500, Some(500 * (400 + AROUND))));
+        requests.came();
+        requests.found_large();
+        requests.expect(0, Some(200));
+        assert_eq!(ask(&mut requests, 500, Some(200)).0, 500, "those before it were small");
+        requests.expect(500, Some(200));
+        requests.found_large();
+        assert!(requests.next(500, Some(200), true).is_none(), "what was requested ends first");
+        requests.expect(0, Some(200));
+        assert_eq!(ask(&mut requests, 500, Some(200)), (1, None));
+        requests.expect(1, Some(200));
+        assert!(requests.next(500, Some(200), true).is_none(), "one at a time");
+        assert_eq!(requests.counted.bytes(), size(Some(8 << 20)));
+        requests.came();
+        requests.expect(0, Some(60_000));
+        assert_eq!(ask(&mut requests, 4, Some(60_000)), (4, Some(4 * (120_000 + AROUND))));
     }
 
     #[test]
     fn the_process_stays_within_the_budget_as_a_whole() {
         let mut beside = Beside::default();
-        assert_eq!(beside.next(1_600, 0, 0, 100), 100, "what it takes at the start");
-        assert_eq!(beside.next(1_600, 1_500, 100, 1_800), 300, "it takes more than is counted");
-        assert_eq!(beside.next(1_600, 200, 300, 1_550), 300, "what was freed is kept for what comes");
-        assert_eq!(beside.next(1_600, 200, 320, 800), 300);
-        assert_eq!(beside.next(1_600, 200, 100, 800), 100, "no less than it takes for itself");
+        assert_eq!(beside.overhead(1_600, 0, 0, 100), 100, "what it takes at the start");
+        assert_eq!(beside.overhead(1_600, 1_500, 100, 1_800), 300, "it takes more than is counted");
+        assert_eq!(beside.overhead(1_600, 200, 300, 1_550), 300, "what was freed is kept for what comes");
+        assert_eq!(beside.overhead(1_600, 200, 320, 800), 300);
+        assert_eq!(beside.overhead(1_600, 200, 100, 800), 100, "no less than it takes for itself");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Keeps one hop busy: asks its queues for as many frames as there is room to run, and runs each as it comes.
+//! Keeps one hop busy: requests as many frames from its queues as the node has room for, and runs each as it comes.
 
 pub(crate) mod demand;
 pub(crate) mod in_flight;
@@ -15,7 +15,7 @@ use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
 use crate::node::hop::Hop;
-use crate::node::memory::Asked;
+use crate::node::memory::FrameRequests;
 use crate::node::phase::{Phase, interrupted, left_run, reached};
 use crate::node::supervisor::orphan;
 use crate::node::worker::demand::KNOWN_AFTER;
@@ -26,33 +26,33 @@ use crate::node::{backlog, pipeline};
 use crate::subject;
 use crate::subject::Lane;
 
-/// The part of `ack_wait` after which the server is told that a frame is being worked on.
+/// Progress acks are sent this many times in each `ack_wait`.
 const PROGRESS_PART: u32 = 3;
-/// The part of `ack_wait` for which a request for frames stands: less than what is left of it after the last word of progress.
-/// So what a paused node had in hand is not handed to the same node again, which would use up another attempt.
+/// A request for frames stands for this part of `ack_wait`: less than what is left of it after the last progress ack. So the
+/// server does not redeliver the frames of a paused node to the same node, which would use up another attempt.
 const REQUEST_PART: u32 = 2;
-/// How long a request stands while others wait to ask.
+/// How long a request stands while other lanes wait for memory.
 const STANDS_BRIEFLY: Duration = Duration::from_millis(250);
-/// How long a little room stays unasked for.
+/// How long a little room may stay without a request.
 const LINGER: Duration = Duration::from_millis(2);
-/// How often a worker that shall stop looks whether the frames that it has asked for have come. One that is handed out when
-/// nobody listens any more goes to another node only after `ack_wait`, and with an attempt less.
+/// How often a stopping worker checks whether the requested frames have come. A frame that is delivered to a closed queue goes
+/// to another node only after `ack_wait`, and has lost an attempt.
 const ARRIVE: Duration = Duration::from_millis(10);
-/// How long an interrupted worker waits for them.
+/// How long an interrupted worker waits for these frames.
 const ARRIVE_LAST: Duration = Duration::from_millis(400);
-/// How long interrupted frames may take to be given back in order.
+/// How long interrupted frames may take to go back in order.
 const GIVE_BACK: Duration = Duration::from_millis(1_500);
-/// Messages of what is parked that a node handles at once. None of them runs.
+/// Parked messages that a node handles at once. None of them runs.
 const PARKED_IN_HAND: u64 = 256;
-/// How long to wait before opening a queue again.
+/// The wait before a queue is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
-/// How long frames are taken one by one after one was found that cannot be read.
+/// How long frames are taken one by one after an unreadable message was found.
 const CAREFUL: Duration = Duration::from_secs(5);
 
-/// Serves all queues of a hop until the phase is over. In [`Phase::Drain`] it returns once the frames in hand are finished.
+/// Serves all queues of a hop while the node runs. In [`Phase::Drain`], returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     let limit = Arc::clone(&hop.limit);
-    let (tell, told) = watch::channel(Phase::Run);
+    let (forwarded, told) = watch::channel(Phase::Run);
     let served = Lane::served(hop.is_limited());
     let (open, closed) = watch::channel(served.len());
     let lanes = served.iter().map(|&lane| {
@@ -74,23 +74,27 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     });
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
-        () = forward(phase, closed, tell) => {}
+        () = forward(phase, closed, forwarded) => {}
         () = hop.trouble.keeper("watch what is put back").keep(|| backlog::watch::watch(Arc::clone(&hop))) => {}
         () = hop.trouble.keeper("remove orphans").keep(|| orphan::watch(Arc::clone(&hop))) => {}
     }
 }
 
-/// Tells the frames in hand that the phase has changed, but not before all queues are closed: what they put back would be
-/// handed to this node again.
-async fn forward(mut phase: watch::Receiver<Phase>, mut closed: watch::Receiver<usize>, tell: watch::Sender<Phase>) {
+/// Forwards the phase to the frames in hand once all queues are closed. Before that, the server would deliver what they requeue
+/// to this node again.
+async fn forward(
+    mut phase: watch::Receiver<Phase>,
+    mut closed: watch::Receiver<usize>,
+    forwarded: watch::Sender<Phase>,
+) {
     left_run(&mut phase).await;
     tokio::select! {
         _ = closed.wait_for(|open| *open == 0) => {}
         () = interrupted(&mut phase, ARRIVE_LAST) => {}
     }
-    tell.send_replace(*phase.borrow());
+    forwarded.send_replace(*phase.borrow());
     reached(&mut phase, Phase::Interrupt).await;
-    tell.send_replace(Phase::Interrupt);
+    forwarded.send_replace(Phase::Interrupt);
     std::future::pending::<()>().await;
 }
 
@@ -104,7 +108,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
                 Ended::Drained
             }
         };
-        // What was asked for does not come any more.
+        // Frames that were requested do not come any more.
         worker.hop.quarantine.asked(worker.lane, 0);
         match served {
             Ended::Drained => break,
@@ -137,7 +141,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
         () = worker.finish() => true,
         () = reached(&mut told, Phase::Interrupt) => false,
     };
-    // Frames may have come that nobody has begun to handle.
+    // Frames may have come that no task has begun to handle.
     worker.in_flight.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
 }
 
@@ -149,12 +153,13 @@ fn patience(stands: Stands) -> Option<Duration> {
     }
 }
 
+/// Why a queue is no longer served.
 enum Ended {
-    /// The phase has changed and no more frames come.
+    /// The phase has changed, and no more frames come.
     Drained,
     /// The queue is gone.
     Lost,
-    /// The line is.
+    /// The connection is lost.
     Broken,
     /// Frames were taken one by one for long enough.
     Calm,
@@ -164,15 +169,15 @@ struct Worker {
     hop: Arc<Hop>,
     lane: Lane,
     phase: watch::Receiver<Phase>,
-    /// What the frames in hand are told of the phase.
+    /// The phase as the frames in hand see it.
     told: watch::Receiver<Phase>,
     limit: Arc<ConcurrencyLimit>,
     in_flight: InFlight,
-    /// What has come before it was known whether the server is the same as before.
+    /// Frames that came before the server was known to be the same as before.
     unchecked: Vec<Delivery>,
-    /// Which frames of the lane are known to be readable.
+    /// Frames of the lane that are known to be readable.
     known: Known,
-    /// Until when frames are taken one by one, each looked at before.
+    /// Until then, frames are taken one by one, each after a look ahead; `None` if all can be read.
     careful_until: Option<Instant>,
 }
 
@@ -193,10 +198,10 @@ impl Worker {
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
-        let mut asked = Asked::new(hop.task.budget(), hop.task.after(), hop.broker.max_payload());
+        let mut requests = FrameRequests::new(hop.task.budget(), hop.task.after(), hop.broker.max_payload());
         loop {
             if !self.unchecked.is_empty() && hop.identity.is_known() {
-                self.in_flight.start(std::mem::take(&mut self.unchecked), asked.take_exceeding()).await;
+                self.in_flight.start(std::mem::take(&mut self.unchecked), requests.take_exceeding()).await;
             }
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
@@ -207,7 +212,7 @@ impl Worker {
             if self.is_calm() && queue.demand() == 0 {
                 return Ended::Calm;
             }
-            // Before it is known: either this sees that an item is quarantined, or that sees that more may come.
+            // Said before the request: either this task sees the quarantined item, or its task sees that more may come.
             hop.quarantine.asked(self.lane, queue.demand() + 1);
             let is_known = hop.identity.is_known();
             let asks = !leaving && is_known;
@@ -225,12 +230,12 @@ impl Worker {
                     return Ended::Lost;
                 }
             }
-            asked.expect(queue.demand(), self.limit.frame_bytes());
+            requests.expect(queue.demand(), self.limit.frame_bytes());
             if unasked == 0 {
-                asked.pass_on();
+                requests.pass_on();
             }
             if ask
-                && let Some(request) = asked.ask(unasked, self.limit.frame_bytes(), self.limit.is_empty())
+                && let Some(request) = requests.next(unasked, self.limit.frame_bytes(), self.limit.is_empty())
                 && let Err(error) = queue.request_within(request.frames, request.bytes, patience(request.stands)).await
             {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
@@ -240,20 +245,20 @@ impl Worker {
             if ask || unasked == 0 || queue.demand() > 0 {
                 linger.as_mut().reset(Instant::now() + LINGER);
             }
-            let waits = asked.waits();
+            let is_paused = requests.is_paused();
             tokio::select! {
                 biased;
                 () = left_run(&mut phase), if !leaving => leaving = true,
-                // Before all that may come thick and fast: a frame that nothing is heard of is given to another node.
-                _ = progress.tick() => self.in_flight.tell_progress().await,
+                // First, so that a busy queue cannot starve it: without progress acks the server redelivers.
+                _ = progress.tick() => self.in_flight.send_progress().await,
                 event = queue.next() => match event {
                     Event::Delivery(delivery) => {
-                        asked.came();
+                        requests.came();
                         self.unchecked.push(*delivery);
                         self.unchecked.extend(queue.come());
                     }
                     Event::Expired => {}
-                    Event::Oversized => asked.found_large(),
+                    Event::Oversized => requests.found_large(),
                     Event::Gone if leaving => {}
                     Event::Closed if leaving => return Ended::Drained,
                     Event::Broken => return Ended::Broken,
@@ -266,10 +271,10 @@ impl Worker {
                 }
                 () = self.in_flight.done() => {}
                 () = self.limit.notified(self.lane) => {}
-                () = &mut linger, if unasked > 0 && queue.demand() == 0 && !waits => {}
-                () = asked.turn(), if waits => {}
+                () = &mut linger, if unasked > 0 && queue.demand() == 0 && !is_paused => {}
+                () = requests.resumed(), if is_paused => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
-                // What runs without an end is known better by then.
+                // By then the node knows better how long its items take.
                 () = tokio::time::sleep(KNOWN_AFTER), if unasked == 0 && queue.demand() == 0 && !leaving => {}
                 () = hop.backlog.has_room(), if self.lane == Lane::Work => {}
             }
@@ -281,18 +286,18 @@ impl Worker {
         self.careful_until.is_some_and(|until| until < Instant::now())
     }
 
-    /// Makes as sure as can be that the next frame can be read. Returns `false` if that cannot be known, or no more frames shall be taken.
+    /// Looks ahead for unreadable messages. Returns `false` if it could not, or if no more frames may be taken.
     async fn look_ahead(&mut self) -> bool {
         let (hop, mut phase) = (Arc::clone(&self.hop), self.phase.clone());
         let patience = hop.route.chain.queue.ack_wait / PROGRESS_PART;
         let mut progress = tokio::time::interval_at(Instant::now() + patience, patience);
         let looked = {
-            // It is not begun anew meanwhile: a dead letter may wait for room for longer than that.
+            // Not started again at each tick: a dead letter may wait longer than that for room.
             let mut looking = std::pin::pin!(unread::look_ahead(&hop, self.lane, &mut self.known));
             loop {
                 tokio::select! {
                     looked = &mut looking => break looked,
-                    _ = progress.tick() => self.in_flight.tell_progress().await,
+                    _ = progress.tick() => self.in_flight.send_progress().await,
                     () = left_run(&mut phase) => return false,
                 }
             }
@@ -319,12 +324,12 @@ impl Worker {
         }
     }
 
-    /// Looks at what was handed out when the line broke, however long that takes.
+    /// Looks at the messages that were delivered when the connection broke, however long that takes.
     async fn look(&self, known: &mut Known) -> Found {
         loop {
             match unread::look_at_handed_out(&self.hop, self.lane, known).await {
                 Ok(found) => return found,
-                // Whoever opens the queue next finds that out too, and mends it.
+                // The next attempt to open the queue finds that out too, and mends it.
                 Err(BrokerError::Gone { .. }) => return Found::Sound,
                 Err(error) if error.is_not_found() => return Found::Sound,
                 Err(error) => tracing::debug!(lane = ?self.lane, %error, "cannot look at what was handed out"),
@@ -333,12 +338,14 @@ impl Worker {
         }
     }
 
-    /// How many frames there is room for that were not asked for. Asking for many at once is cheaper for the server, so a
-    /// quarter of the room is asked for at once, and less than that only after it has been free for a moment.
+    /// Returns how many frames the node has room for and has not requested.
+    ///
+    /// A large request is cheaper for the server than several small ones. So a quarter of the room is requested at once, and less
+    /// only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
         let room = match self.lane {
             Lane::Quarantine => 1_u64.saturating_sub(self.in_flight.busy() as u64),
-            // What was put back comes this way too: without it there would never be more room.
+            // Requeued items come this way too: if they stayed out, there would never be more room.
             Lane::Work if self.hop.is_limited() => {
                 if self.hop.quarantine.is_taken() {
                     0
@@ -353,7 +360,7 @@ impl Worker {
         room.saturating_sub(queue.demand())
     }
 
-    /// The most frames that could be asked for at once.
+    /// Returns the most frames that the node could request at once.
     fn reach(&self) -> u64 {
         match self.lane {
             Lane::Work => self.limit.reach().min(self.hop.route.chain.queue.limit),
@@ -363,19 +370,19 @@ impl Worker {
         }
     }
 
-    /// Waits for the frames in hand, and keeps them this node's meanwhile.
+    /// Waits for the frames in hand, and sends progress acks for them.
     async fn finish(&mut self) {
         self.in_flight.close();
         let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             tokio::select! {
                 more = self.in_flight.ended() => if !more { return },
-                _ = progress.tick() => self.in_flight.tell_progress().await,
+                _ = progress.tick() => self.in_flight.send_progress().await,
             }
         }
     }
 
-    /// Makes what the queue comes by again, should it be gone. The frames in hand go on meanwhile.
+    /// Creates the consumers again if they are gone. The frames in hand go on meanwhile.
     async fn mend(&self) {
         let (hop, stage) = (&self.hop, &self.hop.stage().name);
         loop {
@@ -383,7 +390,7 @@ impl Worker {
                 // Another revision has this name now.
                 return std::future::pending().await;
             }
-            // A server that is still removing a consumer when it is made again can end up with half of one (measured with
+            // A server that still removes a consumer while it is created again can end up with half of one (measured with
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;
             match pipeline::mend(hop).await {
@@ -393,12 +400,12 @@ impl Worker {
         }
     }
 
-    /// Keeps the frames in hand this node's, until it is dropped.
+    /// Sends progress acks for the frames in hand until it is dropped.
     async fn keep_in_hand(&self) {
         let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             progress.tick().await;
-            self.in_flight.tell_progress().await;
+            self.in_flight.send_progress().await;
         }
     }
 }

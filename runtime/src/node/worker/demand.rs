@@ -1,38 +1,36 @@
 //! The pacing rule: how many frames a node asks for, and how it cuts a frame for other nodes to share.
 //!
-//! Pure: what the node knows of a hop goes in, a number comes out. [`crate::node::worker::permits`] keeps what is known.
+//! Pure: [`Pace`] and [`Evidence`] go in, numbers come out. [`crate::node::worker::permits`] collects them.
 //!
-//! A node that is starved of its processor sees the same as one whose items take long, so a cut is bounded whatever it sees. Of
-//! a frame of `n` items that comes along the chain, the nodes of its hop make
+//! A node that is starved of its processor sees the same as a node whose items take long. So a cut is bounded whatever the node
+//! sees. Of a frame of `n` items, the nodes of its hop make
 //!
-//! - no more messages than its size demands: one for each [`FRAME_ITEMS`](crate::node::frame::plan::FRAME_ITEMS), and one for each of the
-//!   parts that a batch can hold;
-//! - or as many as [`PIECES`] on a guess, as long as nobody knows how long the items take. What was put back is never cut on a
-//!   guess again;
-//! - and one more for each [`SHARE_AFTER`] that items of the hop have run until they ended, which is small beside what was done.
-//!   A node saves that up for no more than [`PIECES`] messages.
+//! - no more messages than its size demands: one for each [`FRAME_ITEMS`](crate::node::frame::plan::FRAME_ITEMS) items, and one
+//!   for each part that a batch can hold;
+//! - or up to [`PIECES`] messages on a guess, while the time of an item is unknown. A requeued frame is never cut on a guess;
+//! - and one more message for each [`SHARE_AFTER`] of run time of items that have ended, which costs little beside that time. A
+//!   node saves up run time for at most [`PIECES`] messages.
 //!
-//! Where each item must be by itself (one that has killed a node), or messages are counted (`max_in_flight`), the size of a piece
-//! is given, and there are no more messages than that takes.
+//! Where each item must be by itself (an item that has killed a node), or messages are counted (`max_in_flight`), the size of a
+//! piece is fixed, and there are no more messages than that takes.
 
 use std::time::Duration;
 
-/// Frames wait in hand for about this long, so that the next is there when one ends.
+/// The node holds waiting frames for about this much time, so that the next is there when one ends.
 pub(crate) const AHEAD: Duration = Duration::from_millis(20);
-/// Items that take less than this are taken to compute all the time.
+/// An item that takes less than this is assumed to compute all the time.
 const BUSY: Duration = Duration::from_millis(1);
 /// The most frames that wait in hand. With 32 in hand one echo stage did 18 thousand items a second, with 512 it did 28.
 const AHEAD_MAX: u64 = 512;
-/// The most bytes that wait in hand.
+/// The most bytes of frames that wait in hand.
 const AHEAD_BYTES: u64 = 64 << 20;
-/// A frame that takes a node longer than this is shared with others, in pieces that take about as long.
+/// A node shares a frame that takes longer than this with others, in pieces that take about this long.
 pub(crate) const SHARE_AFTER: Duration = Duration::from_millis(250);
-/// A frame is cut into no more pieces than about this at once: as many as long as nobody knows how long its items take.
+/// A frame is cut into about this many pieces on a guess, and never into many more at once.
 pub(crate) const PIECES: usize = 64;
-/// So few items stay together if nobody knows how long they take and a node can run them all at once: to share them would save
-/// little.
+/// This few items stay together while their time is unknown, if the node can run all of them at once: to share them saves little.
 const FEW: usize = 4;
-/// Items that have run for so long are known to take long, though none has ended.
+/// Items that have run for this long are known to take long, even if none has ended.
 pub(crate) const KNOWN_AFTER: Duration = Duration::from_millis(100);
 
 /// What a node knows of a hop.
@@ -40,15 +38,15 @@ pub(crate) const KNOWN_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Pace {
     /// Items that may run at once.
     pub(crate) concurrency: u64,
-    /// The machine's.
+    /// Processors of the machine.
     pub(crate) processors: u64,
     /// Permits that are free.
     pub(crate) free: u64,
-    /// Frames in hand that want a turn, or have one.
+    /// Frames in hand that want a permit or have one.
     pub(crate) held: u64,
-    /// Those of them that have no turn: they wait for one, or for what they leave behind to be stored.
+    /// Those of them without a permit: they wait for one, or until their outputs are stored.
     pub(crate) idle: u64,
-    /// How long an item takes; `None` if nobody knows.
+    /// Time of an item; `None` if unknown.
     pub(crate) time: Option<Duration>,
     /// Items of a frame; 0 if none has run.
     pub(crate) items: u64,
@@ -60,18 +58,18 @@ impl Pace {
     /// Returns how many more frames the node should hold that are not shared yet.
     pub(crate) fn room(&self) -> u64 {
         if self.time.is_none() && self.items != 1 {
-            // A frame of many items is better shared as long as nobody knows how long they take. One is enough to find out.
+            // While the time of an item is unknown, a frame of many is better shared. One frame is enough to find it out.
             return 1_u64.saturating_sub(self.held);
         }
         self.room_for_shared()
     }
 
-    /// Returns how many more frames the node should hold that are small: as many as free turns ask for, and as many more as keep
-    /// the node busy for a moment. Frames that take long are left to other nodes.
+    /// Returns how many more small frames the node should hold: enough for the free permits, and enough to stay busy for a moment.
+    /// Other nodes take the frames that take long.
     pub(crate) fn room_for_shared(&self) -> u64 {
         let items = self.items.max(1);
         let time = self.time.unwrap_or_default();
-        // What is done in no time keeps a processor busy meanwhile; what takes longer mostly waits for something.
+        // A quick item keeps a processor busy all the time. An item that takes longer mostly waits.
         let at_once = if time < BUSY { self.concurrency.min(self.processors) } else { self.concurrency };
         let ahead = nanos(AHEAD).saturating_mul(at_once).checked_div(nanos(time).saturating_mul(items)).unwrap_or(0);
         let ahead = ahead.min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.max(1));
@@ -79,8 +77,8 @@ impl Pace {
     }
 }
 
-/// Returns how many of a frame's items should go together, so that nodes share what takes long: all of them if the frame takes
-/// one node a moment.
+/// Returns how many of a frame's items should stay together, so that nodes share a frame that takes long. All of them if one node
+/// needs only a moment.
 pub(crate) fn piece(items: usize, concurrency: u64, time: Option<Duration>) -> usize {
     let Some(time) = time else {
         let is_few = items <= FEW && items as u64 <= concurrency;
@@ -94,29 +92,29 @@ pub(crate) fn piece(items: usize, concurrency: u64, time: Option<Duration>) -> u
     usize::try_from(fit).unwrap_or(usize::MAX).clamp(items.div_ceil(PIECES), items)
 }
 
-/// What a node goes by when it cuts a frame.
+/// What a node knows when it cuts a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Evidence {
     /// Items that may run at once.
     pub(crate) concurrency: u64,
-    /// How long those items took that have ended; `None` if none has.
+    /// Average time of the items that have ended; `None` if none has.
     pub(crate) time: Option<Duration>,
-    /// For how many messages more than one there is evidence: items have run for so many times [`SHARE_AFTER`].
+    /// How many extra messages are paid for: one for each [`SHARE_AFTER`] of run time.
     pub(crate) paid: u64,
-    /// Whether the frame may be cut on a guess: it came along the chain, and no other was cut on a guess just now.
+    /// `true` if the frame may be cut on a guess: it was not requeued, and no other frame was cut on a guess just now.
     pub(crate) may_guess: bool,
 }
 
 /// How a frame is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shared {
-    /// Items that go together.
+    /// Items that stay together.
     pub(crate) piece: usize,
-    /// Whether that is a guess.
+    /// `true` if that is a guess.
     pub(crate) is_guess: bool,
 }
 
-/// Returns how many of a frame's items go together, on the evidence that there is.
+/// Returns how many of a frame's items stay together, given the evidence.
 pub(crate) fn share(items: usize, evidence: &Evidence) -> Shared {
     let wanted = piece(items, evidence.concurrency, evidence.time);
     let is_guess = evidence.time.is_none();
@@ -143,17 +141,17 @@ mod tests {
     const MILLIS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_node_asks_for_what_its_free_turns_can_run_and_a_little_more() {
+    fn a_node_requests_what_its_free_permits_can_run_and_a_little_more() {
         let none = Pace { concurrency: 8, processors: 2, free: 8, held: 0, idle: 0, time: None, items: 0, bytes: 100 };
         let known = |time, items| Pace { time: Some(time), items, ..none };
         for (what, pace, room, shared) in [
-            ("nothing is known: one frame tells", none, 1, 8),
+            ("nothing is known: one frame shows it", none, 1, 8),
             ("it is in hand", Pace { held: 1, idle: 1, ..none }, 0, 7),
-            ("frames of one item may fill all turns", Pace { items: 1, held: 1, free: 7, ..none }, 7, 7),
+            ("frames of one item may fill all permits", Pace { items: 1, held: 1, free: 7, ..none }, 7, 7),
             ("long items, one to a frame", known(1_000 * MILLIS, 1), 8, 8),
             ("four to a frame", known(1_000 * MILLIS, 4), 2, 2),
-            ("all turns are taken", Pace { free: 0, held: 8, ..known(1_000 * MILLIS, 1) }, 0, 0),
-            ("20 ms of eight turns are 160 items of 1 ms", Pace { free: 0, held: 2, ..known(MILLIS, 4) }, 40, 40),
+            ("all permits are taken", Pace { free: 0, held: 8, ..known(1_000 * MILLIS, 1) }, 0, 0),
+            ("20 ms of eight permits are 160 items of 1 ms", Pace { free: 0, held: 2, ..known(MILLIS, 4) }, 40, 40),
             ("of which some wait already", Pace { free: 0, held: 12, idle: 10, ..known(MILLIS, 4) }, 30, 30),
             ("no more than 512 ahead", Pace { free: 0, ..known(Duration::from_nanos(100), 1) }, 512, 512),
             ("and no more than 64 MiB", Pace { free: 0, bytes: 8 << 20, ..known(MILLIS / 1_000, 1) }, 8, 8),
@@ -174,7 +172,7 @@ mod tests {
             ("so do they where one node could run them all at once", 8, 32, Some(10_000 * MILLIS), 1),
             ("very many do so in two steps", 256, 32, Some(2_000 * MILLIS), 4),
             ("quick ones stay together", 256, 32, Some(MILLIS), 256),
-            ("also with a single turn, while that takes a moment", 200, 1, Some(MILLIS), 200),
+            ("also with a single permit, while that takes a moment", 200, 1, Some(MILLIS), 200),
             ("and in pieces that take as long after that", 900, 1, Some(MILLIS), 250),
             ("items in between", 256, 32, Some(50 * MILLIS), 5),
             ("an item that takes no time", 900, 1, Some(Duration::from_nanos(1)), 900),
@@ -187,8 +185,8 @@ mod tests {
     fn a_frame_is_cut_on_evidence_or_once_on_a_guess() {
         let (long, quick) = (Some(2_000 * MILLIS), Some(MILLIS / 100));
         for (what, items, time, paid, may_guess, expected) in [
-            ("heavy and few, as it came: shared though nobody knows", 8, None, 0, true, (1, true)),
-            ("put back, and nobody knows yet: as it is", 8, None, 64, false, (8, false)),
+            ("heavy and few, not requeued: shared on a guess", 8, None, 0, true, (1, true)),
+            ("requeued, and the time is unknown: as it is", 8, None, 64, false, (8, false)),
             ("one heavy item that has ended pays for sharing the rest", 8, long, 8, false, (1, false)),
             ("half of that pays for half", 8, long, 3, false, (2, false)),
             ("nothing has run for long: a slow moment is no evidence", 900, long, 0, false, (900, false)),

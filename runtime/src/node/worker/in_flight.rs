@@ -32,17 +32,17 @@ pub(crate) struct InFlight {
     shared: Arc<Shared>,
 }
 
-/// What handling a frame takes.
+/// What a task needs to handle a frame.
 #[derive(Clone)]
 struct Work {
     hop: Arc<Hop>,
     lane: Lane,
     limit: Arc<ConcurrencyLimit>,
-    /// What the frames in hand are told of the phase.
+    /// The phase as the frames in hand see it.
     told: watch::Receiver<Phase>,
 }
 
-/// A frame that has come, and what it is counted as.
+/// A frame that has come, and what is counted for it.
 struct Frame {
     delivery: Delivery,
     memory: FrameMemory,
@@ -58,16 +58,16 @@ struct Next {
 /// A frame in hand.
 struct InHand {
     acker: Acker,
-    /// As which time it was handed out to this node.
+    /// Number of the delivery to this node.
     delivered: u64,
-    /// As which times it was handed out to this node again.
+    /// Numbers of later deliveries to this node.
     again: Vec<u64>,
 }
 
 struct Shared {
     /// The ways to the tasks that have no frame; `None`: they shall end.
     idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
-    /// The frames in hand by their place in the stream, so that the server can be told that they are worked on.
+    /// Frames in hand by their sequence in the stream, for progress acks.
     in_hand: Mutex<BTreeMap<u64, InHand>>,
     busy: AtomicUsize,
     done: Notify,
@@ -84,9 +84,10 @@ impl InFlight {
         Self { work: Work { hop, lane, limit, told }, tasks: JoinSet::new(), shared }
     }
 
-    /// Handles frames, and has said before that they are in hand. One that is in hand already does not run a second time beside
-    /// itself: the server has not heard of it for a while, as over a connection that was lost, and has handed it out again. What
-    /// shall wait is given back at once, and nobody ever says that he had it in hand. `exceeding` is the first frame's.
+    /// Handles frames, after it has noted that this node holds them.
+    ///
+    /// A frame that is in hand already does not run twice: the server has redelivered it because progress acks were lost. A frame
+    /// that must wait goes back at once, without a note. `exceeding` is the permit of the first frame.
     pub(crate) async fn start(&mut self, mut deliveries: Vec<Delivery>, mut exceeding: Option<Exceeding>) {
         let Work { hop, lane, .. } = &self.work;
         if hop.is_limited() && *lane == Lane::Work {
@@ -131,7 +132,7 @@ impl InFlight {
         }
     }
 
-    /// Counts a frame that is in hand.
+    /// Counts a frame as in hand.
     fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> Frame {
         let Work { hop, lane, limit, .. } = &self.work;
         let bytes = delivery.payload.len();
@@ -140,16 +141,16 @@ impl InFlight {
             shared: Arc::clone(&self.shared),
             limit: Arc::clone(limit),
             sequence: delivery.sequence,
-            // What is only moved asks for no turn.
+            // A parked frame is only moved, and needs no permit.
             counted: (*lane != Lane::Parked).then(|| limit.hold(bytes)),
         };
         Frame { memory: memory::hold(hop.task.budget(), bytes, exceeding), held, delivery }
     }
 
-    /// Says which frames are in hand.
+    /// Notes which frames this node holds.
     async fn note_holders(&self) {
         if self.work.lane == Lane::Parked {
-            // No item dies with its node there.
+            // Parked items do not run, so no node can die of them.
             return;
         }
         let mut held = Vec::new();
@@ -176,7 +177,7 @@ impl InFlight {
         self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), frame));
     }
 
-    /// How many frames are in hand.
+    /// Returns how many frames are in hand.
     pub(crate) fn busy(&self) -> usize {
         self.shared.busy.load(SeqCst)
     }
@@ -186,8 +187,8 @@ impl InFlight {
         self.shared.done.notified().await;
     }
 
-    /// Tells the server that the frames in hand are worked on, and again which these are: it may have forgotten.
-    pub(crate) async fn tell_progress(&self) {
+    /// Sends progress acks for the frames in hand, and notes again that this node holds them, as the server may have lost the note.
+    pub(crate) async fn send_progress(&self) {
         let in_hand = self.in_hand();
         for acker in &in_hand {
             acker.progress().await;
@@ -207,14 +208,14 @@ impl InFlight {
         self.tasks.join_next().await.is_some()
     }
 
-    /// Waits for the frames in hand, but no longer than this, and gives back what is left.
+    /// Waits this long for the frames in hand, and gives the others back.
     pub(crate) async fn give_back(&mut self, patience: Duration) {
         self.close();
         let _ = tokio::time::timeout(patience, async { while self.ended().await {} }).await;
         let in_hand = self.in_hand();
         self.tasks.shutdown().await;
         if !in_hand.is_empty() {
-            // Whoever gets them next shall not take this node for dead.
+            // The next node must not take this one for dead.
             holder_notes::note_holders(&self.work.hop, self.work.lane, std::iter::empty()).await;
         }
         for acker in in_hand {
@@ -251,7 +252,7 @@ async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
     }
 }
 
-/// Sees to it that a frame on which this node's own code has panicked does not come again and again.
+/// Fails the items of a frame whose handling has panicked, so that it does not come again and again.
 async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
     let message = format!("the node itself panicked: {panic}");
     tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
@@ -261,7 +262,7 @@ async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
     }
 }
 
-/// Keeps a frame among those in hand until it is dropped.
+/// Counts a frame as in hand until it is dropped.
 struct Held {
     shared: Arc<Shared>,
     limit: Arc<ConcurrencyLimit>,
@@ -275,7 +276,7 @@ impl Drop for Held {
         lock(&self.shared.in_hand).remove(&self.sequence);
         self.shared.busy.fetch_sub(1, SeqCst);
         self.shared.done.notify_one();
-        // The other lanes have the same turns.
+        // The other lanes use the same permits.
         self.limit.notify();
     }
 }

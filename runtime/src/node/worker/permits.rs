@@ -1,4 +1,4 @@
-//! How much of a hop runs at once on this node, and how much more the node should hold.
+//! Limits how much of a hop runs at once on this node, and knows how many more frames the node should hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
 use crate::subject::Lane;
 
-/// How long a node that has just cut a frame of unknown items into pieces waits for one of these before it cuts another.
+/// After a node has cut a frame on a guess, it waits this long for one of the pieces before it cuts another.
 const FIND_OUT: Duration = Duration::from_millis(500);
 
 /// Lets as many items of a hop run at once as its stage allows, and knows how long they take.
@@ -19,11 +19,11 @@ pub struct ConcurrencyLimit {
     processors: u64,
     /// Frames in hand.
     held: Arc<AtomicU64>,
-    /// Those of them that ask for no turn, as it may be that none of them shall ever run.
+    /// Frames in hand that want no permit, because it is not known whether they may run.
     aside: AtomicU64,
-    /// Those of them that have a turn.
+    /// Frames in hand that have a permit.
     running: Arc<AtomicU64>,
-    /// Time that an item runs, in nanoseconds.
+    /// Time of an item, in nanoseconds.
     time: Average,
     /// Items of a frame.
     items: Average,
@@ -31,27 +31,27 @@ pub struct ConcurrencyLimit {
     bytes: Average,
     /// When an item last ended, in nanoseconds since `opened`.
     ended: AtomicU64,
-    /// When a frame last began while no other ran.
+    /// When a frame last began while no other ran, in nanoseconds since `opened`.
     began: AtomicU64,
-    /// When a frame of unknown items was last cut into pieces; 0: never.
+    /// When a frame was last cut on a guess, in nanoseconds since `opened`; 0 if never.
     cut: AtomicU64,
-    /// How long items have run that have ended, in nanoseconds, less what was cut on that evidence.
+    /// Total time of items that have ended, in nanoseconds, less what was spent on cuts.
     spent: AtomicU64,
     opened: Instant,
     parking: [Parking; Lane::ALL.len()],
 }
 
-/// Whether a lane waits for room, and how to tell it that there may be some.
+/// A lane that may wait for room.
 #[derive(Default)]
 struct Parking {
     waits: AtomicBool,
-    fed: Notify,
+    room: Notify,
 }
 
-/// Leave to run items one after the other, until it is dropped.
+/// Permit to run items one after the other. Released on drop.
 pub struct Permit {
     _permit: Option<OwnedSemaphorePermit>,
-    /// Counts frames, if it is a frame's own.
+    /// The count of running frames, if the permit is a frame's own.
     frames: Option<Arc<AtomicU64>>,
 }
 
@@ -63,7 +63,7 @@ impl Drop for Permit {
     }
 }
 
-/// Counts a frame as being in hand until it is dropped.
+/// Counts a frame as in hand until it is dropped.
 pub struct Held(Arc<AtomicU64>);
 
 impl Drop for Held {
@@ -72,7 +72,7 @@ impl Drop for Held {
     }
 }
 
-/// Counts a frame in hand as asking for no turn until it is dropped.
+/// Counts a frame in hand as one that wants no permit until it is dropped.
 pub struct Aside<'a>(&'a AtomicU64);
 
 impl Drop for Aside<'_> {
@@ -86,7 +86,7 @@ impl Drop for Aside<'_> {
 struct Average(AtomicU64);
 
 impl Average {
-    /// It is kept in parts of a whole, so that small values are not rounded away.
+    /// The average is kept in these parts of a unit, so that small values are not rounded away.
     const PARTS: u64 = 64;
 
     fn get(&self) -> u64 {
@@ -94,7 +94,7 @@ impl Average {
     }
 
     fn add(&self, value: u64) {
-        /// The newest value counts for one part in this many.
+        /// The newest value weighs one part in this many.
         const WEIGHT: u64 = 16;
         let (before, value) = (self.0.load(Relaxed), value.saturating_mul(Self::PARTS));
         let after = if before == 0 { value } else { before - before / WEIGHT + value / WEIGHT };
@@ -125,35 +125,35 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A lane finds no room. It looks again after this, as there may be some by now.
+    /// Notes that a lane has found no room. The lane must look again after this: there may be some by now.
     pub fn park(&self, lane: Lane) {
         self.parking[lane as usize].waits.store(true, SeqCst);
-        // Either this lane sees the room, or whoever makes it sees that it waits.
+        // Either this lane sees the room, or the task that makes room sees that the lane waits.
         fence(SeqCst);
     }
 
-    /// Waits until there may be room for a lane that has found none.
+    /// Waits until there may be room for a lane that was parked.
     pub async fn notified(&self, lane: Lane) {
-        self.parking[lane as usize].fed.notified().await;
+        self.parking[lane as usize].room.notified().await;
     }
 
-    /// A frame is no longer in hand, or no longer asks for a turn, so there may be room.
+    /// Notifies the parked lanes that there may be room.
     pub fn notify(&self) {
         fence(SeqCst);
         for parking in &self.parking {
             if parking.waits.load(SeqCst) && parking.waits.swap(false, SeqCst) {
-                parking.fed.notify_one();
+                parking.room.notify_one();
             }
         }
     }
 
-    /// Items that may run at once.
+    /// Returns how many items may run at once.
     #[must_use]
     pub fn concurrency(&self) -> u64 {
         self.concurrency
     }
 
-    /// Counts a frame that was handed out.
+    /// Counts a frame that was delivered.
     #[must_use]
     pub fn hold(&self, bytes: usize) -> Held {
         self.bytes.add(bytes as u64);
@@ -161,31 +161,31 @@ impl ConcurrencyLimit {
         Held(Arc::clone(&self.held))
     }
 
-    /// Counts a frame in hand as one that keeps no turn from others: for as long as nobody knows whether it shall run.
+    /// Counts a frame in hand as one that wants no permit, while it is not known whether it may run.
     pub fn set_aside(&self) -> Aside<'_> {
         self.aside.fetch_add(1, Relaxed);
         self.notify();
         Aside(&self.aside)
     }
 
-    /// How many bytes a frame has, as far as is known.
+    /// Returns the average bytes of a frame. `None` if no frame has come.
     #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
         Some(self.bytes.get()).filter(|bytes| *bytes > 0)
     }
 
-    /// Whether no frame is in hand.
+    /// Returns `true` if no frame is in hand.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.load(Relaxed) == 0
     }
 
-    /// Waits for leave to run.
+    /// Waits for a permit.
     pub async fn take(&self) -> Permit {
         Permit { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }
     }
 
-    /// Waits for leave to run a frame of so many items that is in hand.
+    /// Waits for the permit of a frame in hand, which has this many items.
     pub async fn take_frame(&self, items: usize) -> Permit {
         let mut permit = self.take().await;
         self.items.add(items as u64);
@@ -196,20 +196,20 @@ impl ConcurrencyLimit {
         permit
     }
 
-    /// An item has run from then until now.
+    /// Records that an item ran from `began` until `now`.
     pub fn ran(&self, began: Instant, now: Instant) {
         let time = nanos(now.saturating_duration_since(began));
         self.time.add(time);
-        // No more counts at once: a slow moment that looks like heavy items is good for few cuts.
+        // Bounded: a slow moment that looks like heavy items must pay for few cuts only.
         let (spent, most) = (self.spent.load(Relaxed), nanos(SHARE_AFTER) * PIECES as u64);
         if spent < most {
-            // What two add at once may count once.
+            // If two tasks add at once, one of them may be lost.
             self.spent.store(spent.saturating_add(time).min(most), Relaxed);
         }
         self.ended.store(nanos(now.saturating_duration_since(self.opened)), Relaxed);
     }
 
-    /// How long an item takes, as far as is known.
+    /// Returns the average time of an item. `None` if none has ended.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {
         match self.time.get() {
@@ -218,8 +218,8 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// How long so many items take, one after the other, as far as is known. `None` too if what runs now takes much longer than
-    /// what ran before.
+    /// Returns how long this many items take one after the other. `None` if that is unknown, or if the items that run now take
+    /// much longer than those before.
     #[must_use]
     pub fn expected(&self, items: usize) -> Option<Duration> {
         let time = self.time()?;
@@ -228,21 +228,22 @@ impl ConcurrencyLimit {
         if is_stuck { None } else { Some(time * u32::try_from(items).unwrap_or(u32::MAX)) }
     }
 
-    /// How long an item takes, or at least takes, as far as is known: good enough to fill turns that are free, and no evidence to
-    /// cut a frame by, as nothing ends either where the machine is busy.
+    /// Returns a lower bound of the time of an item, if there is one.
+    ///
+    /// It is good enough to fill free permits. It is no evidence to cut a frame by: on a busy machine no item ends either.
     #[must_use]
     pub fn estimate(&self) -> Option<Duration> {
         let known = self.time();
         if self.running.load(Relaxed) == 0 || known.is_some() && self.permits.available_permits() > 0 {
             return known;
         }
-        // Nothing has ended, or all turns are taken by what takes longer than what ran before.
+        // No item has ended, or items that take longer than those before hold all permits.
         let since = self.now().saturating_sub(self.ended.load(Relaxed).max(self.began.load(Relaxed)));
         let least = Some(Duration::from_nanos(since)).filter(|since| *since >= KNOWN_AFTER);
         known.max(least)
     }
 
-    /// How many of a frame's items should go together. `is_whole`: it is as it came along the chain.
+    /// Returns how many of a frame's items should stay together. `is_whole` is `true` if the frame was not requeued.
     pub(crate) fn share(&self, items: usize, is_whole: bool) -> Shared {
         let evidence = Evidence {
             concurrency: self.concurrency,
@@ -253,7 +254,7 @@ impl ConcurrencyLimit {
         share(items, &evidence)
     }
 
-    /// A frame was cut into so many pieces, on evidence of what has run.
+    /// Records that a frame was cut into this many pieces on evidence.
     pub(crate) fn cut_known(&self, pieces: usize) {
         let more = (pieces as u64).saturating_sub(1).saturating_mul(nanos(SHARE_AFTER));
         if more > 0 {
@@ -261,18 +262,18 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A frame was cut into pieces though nobody knows how long its items take: one of these will tell.
+    /// Records that a frame was cut on a guess: one of the pieces will show how long its items take.
     pub fn cut_unknown(&self) {
         self.cut.store(self.now().max(1), Relaxed);
     }
 
-    /// Whether a frame of unknown items was cut just now.
+    /// Returns `true` if a frame was cut on a guess just now.
     fn has_guessed(&self) -> bool {
         let cut = self.cut.load(Relaxed);
         cut > 0 && self.now().saturating_sub(cut) < nanos(FIND_OUT)
     }
 
-    /// How many more frames the node should hold.
+    /// Returns how many more frames the node should hold.
     #[must_use]
     pub fn room(&self) -> u64 {
         let pace = self.pace();
@@ -282,24 +283,24 @@ impl ConcurrencyLimit {
         pace.room()
     }
 
-    /// The same for frames that are shared already, and small.
+    /// Returns how many more frames the node should hold of those that are shared already, and small.
     #[must_use]
     pub fn room_for_shared(&self) -> u64 {
         self.pace().room_for_shared()
     }
 
-    /// The most frames that it would hold now without a turn.
+    /// Returns the most frames that the node would hold now without a permit.
     #[must_use]
     pub fn reach(&self) -> u64 {
         self.room() + self.idle()
     }
 
-    /// Frames in hand, but for those that are set aside.
+    /// Returns the number of frames in hand that are not set aside.
     fn wanting(&self) -> u64 {
         self.held.load(Relaxed).saturating_sub(self.aside.load(Relaxed))
     }
 
-    /// Frames in hand that wait for their turn, or for what they leave behind to be stored.
+    /// Returns the number of frames in hand that wait for a permit, or until their outputs are stored.
     fn idle(&self) -> u64 {
         self.wanting().saturating_sub(self.running.load(Relaxed))
     }
@@ -327,27 +328,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_leaves_its_turn_is_in_hand_until_it_is_stored() {
+    async fn a_frame_without_its_permit_is_in_hand_until_it_is_stored() {
         let limit = ConcurrencyLimit::new(8);
         limit.ran(limit.opened, limit.opened + Duration::from_secs(1));
         assert_eq!(limit.room(), 8);
         let held = limit.hold(100);
         let permit = limit.take_frame(4).await;
-        assert_eq!(limit.room(), 2, "seven free turns are filled by two frames of four");
+        assert_eq!(limit.room(), 2, "seven free permits are filled by two frames of four");
         drop(permit);
-        assert_eq!(limit.room(), 1, "what the frame leaves behind is not stored yet");
+        assert_eq!(limit.room(), 1, "the outputs of the frame are not stored yet");
         drop(held);
         assert_eq!(limit.room(), 2);
     }
 
     #[test]
-    fn what_may_never_run_is_in_hand_and_keeps_no_turn_from_others() {
+    fn a_frame_that_may_never_run_is_in_hand_and_keeps_no_permit_from_others() {
         let limit = ConcurrencyLimit::new(2);
         limit.park(Lane::Work);
         let held = limit.hold(1);
         assert_eq!(limit.room(), 0, "one frame tells how long items take");
         let aside = limit.set_aside();
-        assert!(!limit.parking[Lane::Work as usize].waits.load(SeqCst), "the lane that waits for room is told");
+        assert!(!limit.parking[Lane::Work as usize].waits.load(SeqCst), "the lane that waits for room is notified");
         assert_eq!((limit.room(), limit.is_empty()), (1, false));
         drop(aside);
         assert_eq!(limit.room(), 0, "now it runs");
@@ -356,24 +357,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_runs_long_without_an_end_is_known_to_take_long() {
+    async fn items_that_run_long_without_an_end_are_known_to_take_long() {
         let limit = ConcurrencyLimit::new(2);
         assert_eq!((limit.estimate(), limit.room()), (None, 1));
         limit.cut_unknown();
-        assert_eq!(limit.room(), 0, "a piece will tell");
-        let (_held, _turn) = (limit.hold(1), limit.take_frame(1).await);
+        assert_eq!(limit.room(), 0, "a piece will show it");
+        let (_held, _permit) = (limit.hold(1), limit.take_frame(1).await);
         std::thread::sleep(KNOWN_AFTER);
         assert!(limit.estimate() >= Some(KNOWN_AFTER));
-        assert_eq!(limit.room(), 1, "the other turn can be filled");
+        assert_eq!(limit.room(), 1, "the other permit can be filled");
     }
 
     #[tokio::test]
-    async fn what_runs_without_an_end_cuts_nothing_and_what_has_ended_pays_for_cuts() {
+    async fn items_that_have_not_ended_pay_for_no_cut_and_items_that_have_ended_do() {
         let limit = ConcurrencyLimit::new(1);
         assert_eq!(limit.share(900, true).piece, 15, "a guess");
         limit.cut_unknown();
         assert_eq!(limit.share(900, true).piece, 900, "and no other right after it");
-        let (_held, _turn) = (limit.hold(1), limit.take_frame(1).await);
+        let (_held, _permit) = (limit.hold(1), limit.take_frame(1).await);
         std::thread::sleep(KNOWN_AFTER);
         assert!(limit.estimate().is_some());
         assert_eq!(limit.share(900, false).piece, 900, "a starved node knows nothing of its items");
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lane_that_found_no_room_is_told_when_there_may_be_some() {
+    async fn a_parked_lane_is_notified_when_there_may_be_room() {
         let limit = ConcurrencyLimit::new(1);
         limit.notify();
         limit.park(Lane::Retry);
@@ -392,6 +393,6 @@ mod tests {
         limit.notify();
         limit.notified(Lane::Retry).await;
         let again = tokio::time::timeout(Duration::from_millis(1), limit.notified(Lane::Retry)).await;
-        assert!(again.is_err(), "it is told once each time that it waits");
+        assert!(again.is_err(), "one notification each time that it waits");
     }
 }

@@ -1,5 +1,4 @@
-//! Messages of foreign clients that no connection of this node can bring, because the client library cannot read them: each
-//! becomes a dead letter.
+//! Finds messages of foreign clients that the client library cannot read, and makes each a dead letter.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,47 +17,46 @@ use crate::node::hop::{self, Hop};
 use crate::subject;
 use crate::subject::Lane;
 
-/// The longest that messages which were handed out are looked at in one go. Thousands may be in hand or wait for their back-off.
+/// The longest look at delivered messages at a time. Thousands may be in hand or wait for their back-off.
 const LOOK_MAX: Duration = Duration::from_secs(5);
-/// How many messages are looked at of those that the server is about to hand out: between a look and the request for a message,
-/// other nodes may take some.
+/// How many of the messages to be delivered next are looked at: other nodes may take some before this node's request.
 const AHEAD: usize = 64;
-/// How many of those that were handed out are looked at before each request. Most are in the hands of other nodes, which look for
-/// themselves; but a node may be gone, and what it could not read comes again.
+/// How many of the delivered messages are looked at before each request. Other nodes have most of them and look for themselves, but
+/// a node may be gone, and then the server redelivers what it could not read.
 const HANDED_OUT: usize = 16;
 
-/// What was found.
+/// The result of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing that cannot be read.
+    /// All messages can be read.
     Sound,
-    /// A message that cannot be read; it is a dead letter now.
+    /// A message could not be read. It is a dead letter now.
     Unread,
 }
 
-/// Which messages of a lane are known to be readable.
+/// Messages of a lane that are known to be readable.
 ///
-/// Where several nodes serve a hop, what the server hands out next is not what comes behind the last message that this node has
-/// seen: others have taken what is between, and may have to give it back. So there are two stretches without a message that
-/// cannot be read: one from the start, and one where the server is.
+/// If several nodes serve a hop, the message that the server delivers next does not follow the last one that this node has seen.
+/// Other nodes have taken those in between, and may have to give them back. So two stretches are known to be readable: one from
+/// the start, and one from where the server is.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Of which consumer, and after how many losses of the connection: behind another one, places may mean something else.
+    /// When the consumer was created, and how often the connection was lost: after that, sequences may mean other messages.
     consumer: (String, u64),
     handed_out: u64,
-    /// All up to this place.
+    /// All messages up to this sequence are readable.
     low: u64,
-    /// All behind this place, up to the last of the `ahead`.
+    /// So are those after this sequence, up to `to`.
     from: u64,
-    /// The places of the messages in this stretch which are not handed out.
+    /// The sequences in this stretch that are not delivered yet.
     ahead: VecDeque<u64>,
     to: u64,
 }
 
 impl Known {
-    /// Takes note of how far the consumer is.
+    /// Notes how far the consumer is.
     fn meet(&mut self, reach: &Reach, losses: u64) {
-        // A server that was restored from a copy is behind where it was.
+        // A server that was restored from a backup is behind its earlier state.
         if (reach.created.as_str(), losses) != (self.consumer.0.as_str(), self.consumer.1)
             || reach.handed_out < self.handed_out
         {
@@ -72,12 +70,12 @@ impl Known {
         }
     }
 
-    /// The place behind which there may be a message that was handed out and not looked at.
+    /// Returns the sequence after which a delivered message may be unknown. `None` if all are known.
     fn behind(&self) -> Option<u64> {
         (self.low < self.handed_out).then_some(self.low)
     }
 
-    /// The place behind which what the server hands out next was not looked at.
+    /// Returns the sequence after which the messages to be delivered next are unknown.
     fn next(&self) -> u64 {
         match self.handed_out {
             place if place <= self.low => self.low,
@@ -86,7 +84,7 @@ impl Known {
         }
     }
 
-    /// Takes note that all behind one place can be read, up to another one.
+    /// Notes that all messages after one sequence are readable, up to another one.
     fn saw(&mut self, behind: u64, place: u64) {
         if behind <= self.low {
             self.low = self.low.max(place);
@@ -100,7 +98,7 @@ impl Known {
         self.join();
     }
 
-    /// Takes note of a message that can be read, the first behind a place.
+    /// Notes a readable message, the first after a sequence.
     fn read(&mut self, behind: u64, place: u64) {
         self.saw(behind, place);
         if place > self.handed_out && self.ahead.back().is_none_or(|last| *last < place) {
@@ -116,11 +114,11 @@ impl Known {
     }
 }
 
-/// Looks at what was handed out of a lane when the line broke, and buries what cannot be read. Waits until the server is
-/// there.
+/// Looks at the messages of a lane that were delivered when the connection broke, and buries the unreadable. Waits until the server
+/// is reachable.
 pub(crate) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     hop.broker.stands().await;
-    // Behind another connection there may be another stream.
+    // The new connection may lead to another stream.
     hop::read_key(&hop.broker, &hop.route).await?;
     look_how_far(hop, lane, known).await?;
     let (begun, mut found) = (Instant::now(), Found::Sound);
@@ -134,8 +132,8 @@ pub(crate) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known)
     Ok(found)
 }
 
-/// Looks at what the server hands out next of a lane, as far as that can be told, and buries what cannot be read. If this
-/// fails or is dropped, the same is looked at again.
+/// Looks at the messages of a lane that the server is likely to deliver next, and buries the unreadable. If this fails or is
+/// dropped, the next call looks at the same messages again.
 pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     let mut found = Found::Sound;
     look_how_far(hop, lane, known).await?;
@@ -163,13 +161,13 @@ async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), Br
     Ok(())
 }
 
-/// Looks at the next message of a lane behind a place, and buries it if it cannot be read. `None`: there is none.
+/// Looks at the next message of a lane after a sequence, and buries it if it cannot be read. `None` if there is none.
 async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
     let stream = subject::work_stream(&hop.route.chain.name);
     let patterns = lane.filters(hop.is_limited(), &hop.route.chain.name, hop.route.revision, &hop.stage().name);
     match hop.broker.look(&stream, &patterns, behind).await? {
         Look::Nothing => {
-            // What is stored from now on comes behind what was handed out.
+            // Messages that are stored from now on come after those that were delivered.
             known.saw(behind, known.handed_out.max(behind));
             Ok(None)
         }
@@ -180,14 +178,15 @@ async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> R
         Look::Unread(unread) => {
             let place = unread.sequence;
             bury_unread(hop, *unread, &stream).await?;
-            // The message itself is gone.
+            // The message itself is deleted.
             known.saw(behind, place - 1);
             Ok(Some(Found::Unread))
         }
     }
 }
 
-/// Stores the letter first: its key lets the server drop what another node stores, or this one after it was killed.
+/// Buries an unreadable message. The dead letter is stored first: by its key the server drops the copy of another node, or of this
+/// one after a crash.
 async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
     let Unread { sequence, stored_millis, fault, headers: all, payload } = unread;
     let failure = Failure::fatal(FailureKind::Undecodable, fault);
@@ -230,7 +229,7 @@ mod tests {
         Reach { created: created.to_owned(), acknowledged, handed_out }
     }
 
-    /// Where to look next: at what was handed out, and at what comes.
+    /// Returns where to look next: at delivered messages, and at those to come.
     fn places(known: &Known) -> (Option<u64>, u64) {
         (known.behind(), known.next())
     }
