@@ -372,7 +372,6 @@ impl Worker {
 
     /// Waits for the frames in hand, and sends progress acks for them.
     async fn finish(&mut self) {
-        self.in_flight.close();
         let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
         loop {
             tokio::select! {

@@ -1,5 +1,6 @@
-//! The tasks that handle the frames in hand. Each handles one frame after the other: the state of handling a frame is large
-//! (12 KiB in a debug build), and so it is made once and not for each frame.
+//! The frames in hand of a lane. A task of its own handles each.
+//!
+//! To reuse tasks saves nothing that can be measured: an echoed single item took 22 µs of the node's time either way.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -49,12 +49,6 @@ struct Frame {
     held: Held,
 }
 
-/// The next frame of a task, and the way to send it another: as long as it has a frame, nobody else can.
-struct Next {
-    frame: Frame,
-    way: UnboundedSender<Next>,
-}
-
 /// A frame in hand.
 struct InHand {
     acker: Acker,
@@ -65,8 +59,6 @@ struct InHand {
 }
 
 struct Shared {
-    /// The ways to the tasks that have no frame; `None`: they shall end.
-    idle: Mutex<Option<Vec<UnboundedSender<Next>>>>,
     /// Frames in hand by their sequence in the stream, for progress acks.
     in_hand: Mutex<BTreeMap<u64, InHand>>,
     busy: AtomicUsize,
@@ -75,12 +67,7 @@ struct Shared {
 
 impl InFlight {
     pub(crate) fn new(hop: Arc<Hop>, lane: Lane, limit: Arc<ConcurrencyLimit>, told: watch::Receiver<Phase>) -> Self {
-        let shared = Arc::new(Shared {
-            idle: Mutex::new(Some(Vec::new())),
-            in_hand: Mutex::default(),
-            busy: AtomicUsize::new(0),
-            done: Notify::new(),
-        });
+        let shared = Arc::new(Shared { in_hand: Mutex::default(), busy: AtomicUsize::new(0), done: Notify::new() });
         Self { work: Work { hop, lane, limit, told }, tasks: JoinSet::new(), shared }
     }
 
@@ -162,19 +149,8 @@ impl InFlight {
     }
 
     fn handle(&mut self, frame: Frame) {
-        // Only those that have panicked.
         while self.tasks.try_join_next().is_some() {}
-        let shared = &self.shared;
-        let idle = lock(&shared.idle).as_mut().and_then(Vec::pop);
-        let frame = match idle {
-            Some(way) => match way.send(Next { frame, way: way.clone() }) {
-                Ok(()) => return,
-                // A task that has ended.
-                Err(unsent) => unsent.0.frame,
-            },
-            None => frame,
-        };
-        self.tasks.spawn(handle(self.work.clone(), Arc::clone(shared), frame));
+        self.tasks.spawn(handle(self.work.clone(), frame));
     }
 
     /// Returns how many frames are in hand.
@@ -198,19 +174,13 @@ impl InFlight {
         }
     }
 
-    /// No other frame is handled.
-    pub(crate) fn close(&self) {
-        lock(&self.shared.idle).take();
-    }
-
-    /// Waits until one of the tasks has ended, after [`Self::close`]. Tells whether there was one.
+    /// Waits until a task has ended. Returns `false` if there is none.
     pub(crate) async fn ended(&mut self) -> bool {
         self.tasks.join_next().await.is_some()
     }
 
     /// Waits this long for the frames in hand, and gives the others back.
     pub(crate) async fn give_back(&mut self, patience: Duration) {
-        self.close();
         let _ = tokio::time::timeout(patience, async { while self.ended().await {} }).await;
         let in_hand = self.in_hand();
         self.tasks.shutdown().await;
@@ -228,27 +198,14 @@ impl InFlight {
     }
 }
 
-/// Handles a frame, and then those that are sent here, until no other shall be handled.
-async fn handle(work: Work, shared: Arc<Shared>, mut frame: Frame) {
+/// Handles a frame to its end.
+async fn handle(work: Work, frame: Frame) {
     let Work { hop, lane, limit, told } = work;
-    let (mut way, mut frames) = unbounded_channel::<Next>();
-    loop {
-        let Frame { delivery, memory, held } = frame;
-        let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, &limit, told.clone()));
-        let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
-        if let Err(message) = panicked {
-            Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
-        }
-        // The frame too: what it was read into is not counted any more.
-        drop((held, memory, delivery));
-        match lock(&shared.idle).as_mut() {
-            Some(idle) => idle.push(way),
-            None => return,
-        }
-        match frames.recv().await {
-            Some(next) => (frame, way) = (next.frame, next.way),
-            None => return,
-        }
+    let Frame { delivery, memory: _memory, held: _held } = frame;
+    let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, &limit, told));
+    let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
+    if let Err(message) = panicked {
+        Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
     }
 }
 
