@@ -1,4 +1,4 @@
-//! A hop of a revision on this node: all that its rooms share.
+//! A hop of a revision on this node: the data and handles that its rooms share.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,51 +27,51 @@ use crate::node::worker::permits::ConcurrencyLimit;
 
 /// A hop of a revision on this node.
 pub struct Hop {
-    /// Where its frames come from and go to.
+    /// The route of its frames.
     pub route: Route,
     /// The connection.
     pub broker: Broker,
-    /// Over which the chain's messages come.
+    /// The connection over which the messages of the chain come.
     pub line: Line,
-    /// The stage's task.
+    /// The task of the stage.
     pub task: Task,
     /// The stages that run in the same hop, in order.
     pub inline: Vec<InlineStage>,
-    /// Takes the stage's log lines.
+    /// The log of the stage.
     pub logs: Arc<StageLog>,
-    /// Counts.
+    /// The counters of the stage.
     pub stats: Arc<HopStats>,
-    /// What was put back.
+    /// How much is requeued.
     pub backlog: Backlog,
-    /// What of it stands in the line of a limited stage.
+    /// How much of that a limited stage has in its queue.
     pub(crate) moved: Moved,
-    /// How far this machine's clock is behind the server's.
+    /// How far the clock of this machine is behind the server's.
     pub(crate) behind: Behind,
-    /// How much of it runs at once on this node.
+    /// How much of the hop runs at once on this node.
     pub limit: Arc<ConcurrencyLimit>,
-    /// How much it has on its way to the server at once.
+    /// How much of the hop is on its way to the server at once.
     pub(crate) window: Window,
-    /// Keeps items of [`Lane::Quarantine`](crate::subject::Lane::Quarantine) apart, where they come by the same consumer as others.
+    /// The quarantine of a limited stage.
     pub quarantine: Quarantine,
-    /// Where to tell what keeps it from going on.
+    /// The conditions that keep the hop from going on.
     pub trouble: Arc<Trouble>,
-    /// The threads of the guests.
+    /// The threads that run tasks.
     pub executor: Handle,
     /// The registry that the revision was read from.
     pub(crate) identity: Arc<Identity>,
-    /// To ask which nodes answer.
+    /// The roll call of nodes.
     pub(crate) roll_call: Arc<RollCall>,
 }
 
-/// A stage that runs in the hop of the one before.
+/// A stage that runs in the hop of the stage before it.
 pub struct InlineStage {
-    /// Its name.
+    /// The name of the stage.
     pub name: StageName,
-    /// Its task.
+    /// The task of the stage.
     pub task: Task,
-    /// Takes its log lines.
+    /// The log of the stage.
     pub logs: Arc<StageLog>,
-    /// Counts.
+    /// The counters of the stage.
     pub stats: Arc<HopStats>,
 }
 
@@ -93,7 +93,7 @@ impl Hop {
         FrameContext { inbound, route: &self.route, limits: self.broker.limits() }
     }
 
-    /// The stages with their counters.
+    /// Returns the stages with their counters.
     pub(crate) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopStats>)> {
         let first = std::iter::once((&self.stage().name, &self.stats));
         first.chain(self.inline.iter().map(|stage| (&stage.name, &stage.stats)))

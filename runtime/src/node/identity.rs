@@ -1,9 +1,8 @@
 //! Whether the registry is still the one that a revision was read from.
 //!
-//! A server may come back with other data than it went with: nothing, or an older copy. Under the same name and number there may
-//! then be another revision, with other plugins. So after each loss of the connection nothing that comes is run, and nothing
-//! that has run is stored, before it is known that the registry is the same. If it is not, whoever follows the registry learns
-//! of that too and ends all that is served; until then it waits.
+//! A server may come back with other data: none, or an older copy. The same name and number may then belong to another revision,
+//! with other plugins. So after each loss of the connection, no item runs and no output is stored before the registry is known to
+//! be the same. If it is another, the supervisor ends all revisions of the old one, and this waits until then.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -22,14 +21,14 @@ pub(crate) struct Identity {
     broker: Broker,
     /// When the registry was made, as the server writes it.
     created: String,
-    /// How often the connection was lost when it was last known to be this one.
+    /// How often the connection had been lost when the registry was last known to be this one.
     checked: AtomicU64,
     is_other: AtomicBool,
     asking: Mutex<()>,
 }
 
 impl Identity {
-    /// The registry as it is now. What is read from it afterwards is what it stands for.
+    /// Reads the identity of the registry. All that is read afterwards belongs to it.
     pub(crate) async fn now(broker: &Broker) -> Result<Self, BrokerError> {
         let losses = broker.losses();
         let created = Registry::created(broker).await?;
@@ -37,12 +36,12 @@ impl Identity {
         Ok(Self { broker: broker.clone(), created, checked, is_other, asking: Mutex::new(()) })
     }
 
-    /// Whether it is known to be the same, without asking.
+    /// Returns `true` if the registry is known to be the same, without asking.
     pub(crate) fn is_known(&self) -> bool {
         self.checked.load(SeqCst) == self.broker.losses() && !self.is_other.load(SeqCst)
     }
 
-    /// Whether it is the same. Asks as long as nobody can say.
+    /// Returns `true` if the registry is the same. Asks until the server answers.
     pub(crate) async fn holds(&self) -> bool {
         while !self.is_known() {
             let _asking = self.asking.lock().await;

@@ -1,4 +1,5 @@
-//! Stages with a concurrency limit of their own in the cluster: what waits in their queue, and what is moved to its end.
+//! Stages that limit what is in flight in the whole cluster. Their items share one consumer, so items that wait are parked
+//! elsewhere.
 
 pub(crate) mod moved;
 pub(crate) mod parked;

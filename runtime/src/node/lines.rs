@@ -1,5 +1,5 @@
-//! The connections over which the messages of the chains come: one for each chain that is served, shared by its hops and
-//! revisions. It is opened when the first queue is, and closed with the last.
+//! The connections over which the messages of chains come. Each chain that is served has one, shared by its hops and revisions.
+//! It opens with the first queue and closes with the last.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::broker::line::{Line, WeakLine};
 use crate::name::ChainName;
 
-/// The lines of a node.
+/// The lines of a node, by chain.
 #[derive(Debug)]
 pub(crate) struct Lines {
     broker: Broker,
@@ -21,7 +21,7 @@ impl Lines {
         Self { broker: broker.clone(), node: node.to_owned(), open: Mutex::default() }
     }
 
-    /// The line of a chain.
+    /// Returns the line of a chain.
     pub(crate) fn of(&self, chain: &ChainName) -> Line {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, line| !line.is_closed());

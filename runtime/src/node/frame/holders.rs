@@ -1,32 +1,32 @@
-//! Who had a frame in hand before.
+//! The holders of a frame: the nodes that earlier deliveries went to.
 
 use std::collections::BTreeMap;
 
-/// A node that had a frame in hand.
+/// A node that held a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name.
+    /// The name of the node.
     pub node: String,
-    /// Which run of its program.
+    /// The incarnation of the node: one run of its program.
     pub incarnation: Option<String>,
 }
 
-/// Who had a frame in hand before: the node for each time that it was handed out, as far as is known.
+/// The holders of a frame by delivery, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
     pub(crate) by_delivery: BTreeMap<u64, Holder>,
-    /// Whether those who say what they have in hand are heard: this node itself is.
+    /// `true` if notes of holders can be read: this node's own note is among them.
     pub(crate) is_complete: bool,
 }
 
 impl Holders {
-    /// The node that the frame was handed out to as this time, from 1.
+    /// Returns the holder of this delivery, counted from 1.
     #[must_use]
     pub fn at(&self, delivered: u64) -> Option<&Holder> {
         self.by_delivery.get(&delivered)
     }
 
-    /// Whether one that is not known is none: nobody ever had the frame in hand that time.
+    /// Returns `true` if a delivery without a holder went to no node.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete

@@ -1,50 +1,50 @@
 //! Plans what a frame leaves behind: which outputs go on, in which messages, and which items are requeued together.
 //!
-//! Pure: sizes in, a plan out. A plan never has more messages than one atomic batch takes, requeues included, and each item of
-//! the frame is in exactly one of its parts. `commit` makes messages of a plan, `settle` stores them.
+//! Pure: sizes in, a plan out. A plan never has more messages than one atomic batch takes, requeues included. Each item of the
+//! frame is in exactly one of its parts. [`super::outputs`] makes the messages.
 
 use std::ops::Range;
 
 use crate::engine::output::Slice;
 
-/// The most items of a message. Each of them can be requeued by itself, and a batch still has room for outputs.
+/// The most items of a message. Then each item can be requeued by itself, and the batch still has room for outputs.
 pub(crate) const FRAME_ITEMS: usize = 900;
 
-/// What the messages of a plan may be.
+/// The bounds of the messages of a plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Messages of an atomic batch; more than a frame has items.
+    /// The most messages of an atomic batch. More than a frame has items.
     pub(crate) batch: usize,
-    /// Messages of outputs in a batch, at least 1. The next queue takes no more at once.
+    /// The most messages of outputs in a batch, at least 1. The next queue takes no more at once.
     pub(crate) outputs: usize,
-    /// Items of a message.
+    /// The most items of a message.
     pub(crate) items: usize,
-    /// Bytes of a message of several items.
+    /// The most bytes of a message of several items.
     pub(crate) bytes: usize,
-    /// What is requeued together.
+    /// The most that is requeued as one message.
     pub(crate) piece: Piece,
 }
 
 /// The most that is requeued as one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Items, at least 1.
+    /// The most items, at least 1.
     pub(crate) items: usize,
-    /// Bytes, unless a single item has more.
+    /// The most bytes. A single item may have more.
     pub(crate) bytes: usize,
 }
 
-/// Outputs of one item in one message: the item's position, and which of its outputs.
+/// Outputs of one item in one message: the position of the item, and the range of its outputs.
 pub(crate) type Share = (usize, Range<usize>);
 
 /// What a frame leaves behind.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Messages of outputs that are stored before all others, each by itself. Only of a frame of one item.
+    /// Messages of outputs that are stored before all others, each by itself. Only a frame of one item has any.
     pub(crate) streamed: Vec<Vec<Share>>,
     /// Messages of outputs.
     pub(crate) outputs: Vec<Vec<Share>>,
-    /// Items whose outputs these are, or that gave none.
+    /// Items that ended well. Their outputs are in the messages.
     pub(crate) kept: Vec<usize>,
     /// Items to run each in a frame of its own.
     pub(crate) deferred: Vec<usize>,
@@ -53,10 +53,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans for a frame whose items have these `sizes`. `done` are the outputs of the items that have ended well, by position;
-    /// `failed` items are requeued by others; `deferred` items run each in a frame of its own.
+    /// Plans for a frame whose items have these `sizes`. `done` are the outputs of items that ended well, by position. `failed`
+    /// items are requeued by the caller, `deferred` items run each in a frame of its own.
     ///
-    /// `failed` and `deferred` hold no position twice and share none with `done`.
+    /// `failed` and `deferred` hold no position twice, and share none with `done`.
     pub(crate) fn new(
         sizes: &[usize],
         done: &[(usize, Slice<'_>)],
@@ -75,7 +75,7 @@ impl Plan {
         let is_open = |position: &usize| !single[*position];
         let mut open: Vec<usize> = (0..sizes.len()).filter(is_open).collect();
         let singles = sizes.len() - open.len();
-        // All outputs, if they fit beside what has not run.
+        // All outputs, if they fit beside the items that have not run.
         let mut has_run = vec![false; sizes.len()];
         for (position, _) in done {
             has_run[*position] = true;
@@ -86,7 +86,7 @@ impl Plan {
         if done.iter().all(|(position, outputs)| packing.add(*position, *outputs)) {
             return Self { deferred, ..packing.into_plan(pieces) };
         }
-        // The first that do, beside room for all others.
+        // The first outputs that fit, beside room for all other items.
         let room = |open: &[usize]| {
             let singles = sizes.len() - open.len();
             bounds.batch.saturating_sub(singles + bounds.piece.cut(open, sizes).len())
@@ -108,7 +108,8 @@ impl Plan {
         Self { deferred, ..packing.into_plan(bounds.piece.cut(&open, sizes)) }
     }
 
-    /// Plans for a single item. However much it gave, it has given: what the next queue cannot take at once goes ahead.
+    /// Plans for a single item. All of its outputs must go on, so those that the next queue cannot take at once are streamed
+    /// ahead.
     fn of_one(done: &[(usize, Slice<'_>)], deferred: Vec<usize>, is_open: bool, bounds: &Bounds) -> Self {
         let unbounded = Bounds { outputs: usize::MAX, ..*bounds };
         let mut packing = Packing::new(&unbounded, usize::MAX);
@@ -126,8 +127,10 @@ impl Plan {
 }
 
 impl Piece {
-    /// Pieces for a frame of so many items and bytes that shall be cut into some of so many `items`, few enough for a batch. A
-    /// frame that has more items than one batch of full messages holds is cut into as few parts as can be cut on.
+    /// Returns the pieces of a frame of this many items (`frame`) and `bytes`, cut into about `items` each, few enough for a
+    /// batch.
+    ///
+    /// A frame with more items than one batch of full messages holds is cut into as few parts as can be cut further.
     pub(crate) fn new(items: usize, frame: usize, bytes: usize) -> Self {
         const BATCH_ITEMS: usize = FRAME_ITEMS * FRAME_ITEMS;
         let items = if frame > BATCH_ITEMS {
@@ -138,7 +141,7 @@ impl Piece {
         Self { items, bytes }
     }
 
-    /// Cuts positions into pieces. No cut has fewer pieces, so a part of the positions never has more than all.
+    /// Cuts positions into pieces. No cut has fewer pieces, so a part of the positions never needs more than all of them.
     pub(crate) fn cut(&self, positions: &[usize], sizes: &[usize]) -> Vec<Vec<usize>> {
         let (mut pieces, mut bytes) = (Vec::<Vec<usize>>::new(), 0);
         for position in positions {

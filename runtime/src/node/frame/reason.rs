@@ -1,11 +1,11 @@
-//! Reasons as headers can have them.
+//! Failure reasons that fit in a header.
 
 use crate::frame::to_header_line;
 
-/// The most bytes of a dead letter's reason: with the other headers, less than the room that an item leaves.
+/// The most bytes of the reason in a dead letter. With the other headers, it takes less room than an item leaves.
 const REASON_MAX: usize = 4 << 10;
 
-/// A reason as a header can have it.
+/// Returns a reason as one short line.
 pub(crate) fn reason_line(reason: &str) -> String {
     cut(&to_header_line(reason), REASON_MAX)
 }

@@ -1,61 +1,61 @@
-//! How much of what has waited a node moves into the line of a stage that limits what is in flight.
+//! How many parked messages a node moves back into the queue of a limited stage.
 //!
-//! All that runs there comes by one consumer, first come first served. If all were moved as soon as it has waited, what is fed
-//! then would come after all of it, however much that is. So a node moves what keeps the stage busy, and the rest stays parked;
-//! it moves more only while more stands in line that it has not put there, so that neither has to wait for all of the other.
+//! One consumer hands out all messages of such a stage, first come first served. If every message moved as soon as its wait is
+//! over, newly fed items would stand behind all of them. So a node moves what keeps the stage busy, and the rest stays parked. It
+//! moves more only while other messages stand in the queue, so that neither kind waits for all of the other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The least and the most that a node may move ahead. Moving one takes a few milliseconds.
+/// The least and the most messages that a node moves ahead. Moving one takes a few milliseconds.
 const AHEAD: [u64; 2] = [16, 256];
 
-/// What a node has put into the line.
+/// The messages that a node has moved into the queue.
 #[derive(Debug)]
 pub(crate) struct Moved {
     ahead: u64,
-    /// Messages that this node has put there, but for as many as it has taken out: what another has taken is told by the length
-    /// of the line.
+    /// Messages that this node has moved and that are still in the queue. The length of the queue tells what other nodes took.
     own: AtomicU64,
-    /// How many stand there, as far as this node knows.
+    /// The length of the queue, as far as this node knows.
     line: AtomicU64,
 }
 
 impl Moved {
-    /// Nothing yet, of a stage that has so many messages in flight.
+    /// Creates the count of a stage with this limit.
     pub(crate) fn new(max_in_flight: Option<u32>) -> Self {
         let ahead = max_in_flight.map_or(0, u64::from).clamp(AHEAD[0], AHEAD[1]);
         Self { ahead, own: AtomicU64::new(0), line: AtomicU64::new(0) }
     }
 
-    /// This node has put so many messages more into the line.
+    /// Counts messages that this node has moved.
     pub(crate) fn add(&self, messages: u64) {
         self.own.fetch_add(messages, Relaxed);
     }
 
-    /// A message has come out of the line, one that a node had put there or not, and left so many behind it.
+    /// Takes note of a message from the queue. `was_put`: a node had moved it. `line` messages stand behind it.
     pub(crate) fn came(&self, was_put: bool, line: u64) {
         self.line.store(line, Relaxed);
         let left = |own: u64| Some(own.saturating_sub(was_put.into()).min(line));
         let _ = self.own.fetch_update(Relaxed, Relaxed, left);
     }
 
-    /// So many stand in line; `None`: nobody knows. Then this node must not wait for what others may have taken long since.
+    /// Takes note of the length of the queue. `None` if it is not known: then this node must not wait for what others may have
+    /// taken.
     pub(crate) fn seen(&self, line: Option<u64>) {
         self.line.store(line.unwrap_or(0), Relaxed);
         self.own.fetch_min(line.unwrap_or(0), Relaxed);
     }
 
-    /// Whether this node has nothing in the line, as far as it knows.
+    /// Returns `true` if this node has no message in the queue, as far as it knows.
     pub(crate) fn is_empty(&self) -> bool {
         self.own.load(Relaxed) == 0
     }
 
-    /// The most of its own that the node may have in the line.
+    /// Returns the most messages that this node may have in the queue.
     pub(crate) fn reach(&self) -> u64 {
         self.ahead.max(self.line.load(Relaxed).saturating_sub(self.own.load(Relaxed)))
     }
 
-    /// How many more it may move.
+    /// Returns how many more messages this node may move.
     pub(crate) fn room(&self) -> u64 {
         self.reach().saturating_sub(self.own.load(Relaxed))
     }

@@ -1,8 +1,8 @@
-//! Items that wait for their back-off in a stage that limits what is in flight.
+//! Items of a limited stage that wait for their back-off.
 //!
-//! A message that waits would hold one of the stage's few places, so it waits in a lane of its own, whose consumer has room for
-//! very many. When it has waited, a node moves it to the lane that runs it: published there under a key made of its place, and
-//! then acknowledged, so that it is moved once. `moved` says how many at a time.
+//! A waiting message would hold one of the few places in flight, so it waits in a lane of its own, whose consumer has room for
+//! very many. After the wait, a node moves it to the lane that runs it: it publishes the message there, under a key made of its
+//! place in the stream, and then acknowledges it. So it moves once. [`super::moved`] says how many move at a time.
 
 use crate::broker::publish::Published;
 use crate::broker::queue::Delivery;
@@ -13,10 +13,10 @@ use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
 
-/// Moves a parked message that has waited.
+/// Moves a parked message whose wait is over.
 pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
     let moved = Outgoing {
-        // Only what the consumer's filter passes comes here, and that has a subject of this form.
+        // The filter of the consumer passes only subjects of this form.
         subject: Lane::unpark(delivery.subject()).unwrap_or_default(),
         message_id: hop.route.message_id(delivery.sequence, 0),
         headers: moved(&delivery.headers()),
@@ -37,7 +37,7 @@ pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
     }
 }
 
-/// The headers of a message that has waited: what the server and the wait have added is left out.
+/// Returns the headers of a message whose wait is over, without those that the server and the wait added.
 fn moved(headers: &Headers) -> Headers {
     const SERVERS: &str = "nats-";
     let is_servers = |name: &str| name.get(..SERVERS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SERVERS));

@@ -1,9 +1,8 @@
-//! How long what was put back with a back-off still has to wait.
+//! How long a requeued message still has to wait for its back-off.
 //!
-//! The wait is the server's: whoever gets such a message gives it back with a delay, and so it is in nobody's hands meanwhile.
-//! But that first delivery may come to nothing, because its node dies, is cut off or stops before it has said so. Then the message
-//! comes again, and nobody has told the server to wait. So whoever gets it again looks at when it was stored, which the server
-//! says with each delivery, and gives it back for what is left.
+//! The server waits: a node that gets the message gives it back with a delay, and holds it no longer. That first delivery may be
+//! lost, because its node dies, is cut off or stops. Then the message is delivered again before its time. So a node compares the
+//! delay with the time at which the server stored the message, and gives it back for the rest.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,21 +14,20 @@ use crate::node::failpoint;
 use crate::node::failpoint::Point;
 use crate::subject::Lane;
 
-/// The most deliveries of a message that are given back to wait. So a node whose clock is wrong delays an item for a while, and
-/// not for ever.
+/// The most deliveries that are given back to wait. A node whose clock is wrong delays an item for a while, and not forever.
 const WAITS_MAX: u64 = 5;
-/// Less than this is not worth another delivery: clocks differ by as much.
+/// A shorter rest is not worth another delivery: clocks differ by as much.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// How far this machine's clock is behind the server's, as far as is known: nothing was stored in the future.
+/// How far the clock of this machine is behind the server's, as far as is known. No message is stored in the future.
 #[derive(Debug, Default)]
 pub(crate) struct Behind(AtomicU64);
 
 impl Behind {
-    /// How long a message of this lane's consumer has to wait before anything is done about it.
+    /// Returns how long a message must wait before it is handled. `None` if it must not.
     pub(crate) fn left_to_wait(&self, delivery: &Delivery, queue: Lane) -> Option<Duration> {
         if Lane::of(delivery.subject()).unwrap_or(queue) == Lane::Work {
-            // What came along the chain was put back by no node, and this header is the feeder's.
+            // No node requeued it, so the header comes from the feeder and means nothing.
             return None;
         }
         let millis = delivery.header(header::DELAY)?.parse().ok()?;
@@ -44,27 +42,29 @@ impl Behind {
         left
     }
 
-    /// The server's time, in milliseconds since the Unix epoch, if this is the machine's and a message was stored then.
+    /// Returns the server's time in milliseconds since the Unix epoch, for a time of this machine and the time of a stored
+    /// message.
     fn correct(&self, own: u64, stored: u64) -> u64 {
         let behind = stored.saturating_sub(own);
         own.saturating_add(self.0.fetch_max(behind, Relaxed).max(behind))
     }
 }
 
-/// A message that was put back with a back-off.
+/// A requeued message with a back-off.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
-    /// Its back-off.
+    /// The back-off.
     delay: Duration,
     /// When it was stored, in milliseconds since the Unix epoch.
     stored: u64,
-    /// How often it was handed out, this time included.
+    /// How often it was handed out, this delivery included.
     delivered: u64,
 }
 
 impl Waiting {
-    /// What is left of its back-off at this time of the server, if it is worth another delivery. The first delivery begins the
-    /// wait whatever the time is, as a node whose clock is wrong cannot tell it.
+    /// Returns the rest of the back-off at this time of the server, if it is worth another delivery.
+    ///
+    /// The first delivery always begins the wait, because a node whose clock is wrong cannot tell the time.
     fn left(&self, now: u64) -> Option<Duration> {
         if self.delivered <= 1 {
             return Some(self.delay);

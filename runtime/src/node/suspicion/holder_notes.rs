@@ -1,9 +1,8 @@
-//! What a node says it has in hand, so that others can tell where an item was whose node died.
+//! Notes of what nodes hold, so that other nodes learn where an item was when its node died.
 //!
-//! Whoever gets a message for the second time learns from the server that it was handed out before, but not to whom. So each
-//! node keeps a note of all that it has in hand of a lane: one message that it replaces whenever more has come, on its way to
-//! the server before any of it runs. The note of a node that has died stays as it was. Nothing but the record of an item's
-//! attempts depends on it, and so it is never waited for longer than a moment.
+//! The server tells a node that a message was delivered before, but not to whom. So each node keeps a note of all that it holds
+//! of a lane. The note is one message, replaced whenever more frames come, and sent before any of them runs. The note of a dead
+//! node stays. Only the record of attempts depends on notes, so a node waits for one only for a moment.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,27 +16,27 @@ use crate::node::hop::Hop;
 use crate::subject;
 use crate::subject::{HOLDER_STREAM, Lane};
 
-/// How long frames that have come wait for the note to be on its way.
+/// How long frames wait for the note to be sent.
 const SEND: Duration = Duration::from_secs(2);
-/// How long to look for who had a frame.
+/// How long to look for the holders of a frame.
 const LOOK: Duration = Duration::from_secs(2);
-/// How much the clocks of servers and nodes may differ.
+/// The most by which the clocks of servers and nodes may differ.
 const CLOCKS: Duration = Duration::from_mins(1);
 
-/// A node's note, as JSON.
+/// The note of a node, as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
-    /// Its name.
+    /// The name of the node.
     node: String,
-    /// Which run of its program.
+    /// The incarnation of the node.
     #[serde(default)]
     incarnation: Option<String>,
-    /// The places in the stream of what it has in hand, as in `7,41-57,60x2`: the last was handed out to it as the second time.
+    /// The places in the stream of what it holds, as in `7,41-57,60x2`. `x2` marks the second delivery.
     held: String,
 }
 
-/// Says that this node has these in hand, given as place in the stream and how often it was handed out, in order. A frame
-/// that was handed out to it several times is among them as often.
+/// Notes that this node holds these deliveries: places in the stream with delivery counts, in order. A frame that was delivered
+/// to it several times is among them as often.
 pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
     let incarnation = Some(hop.route.incarnation.clone());
     let claim = Claim { node: hop.route.node.clone(), incarnation, held: write(held) };
@@ -58,7 +57,7 @@ pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item
     }
 }
 
-/// Who had this frame in hand before.
+/// Returns the holders of earlier deliveries of a frame.
 pub(crate) async fn holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Holders {
     match tokio::time::timeout(LOOK, find_holders(hop, lane, delivery)).await {
         Ok(Ok(holders)) => holders,
@@ -89,7 +88,7 @@ async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Hold
     Ok(holders)
 }
 
-/// Writes what is in hand as runs.
+/// Writes deliveries as runs.
 fn write(held: impl Iterator<Item = (u64, u64)>) -> String {
     let mut text = String::new();
     let mut end = |first: u64, last: u64, delivered: u64| {
@@ -119,7 +118,7 @@ fn write(held: impl Iterator<Item = (u64, u64)>) -> String {
     text
 }
 
-/// As which times this place was handed out, if it is among what is in hand.
+/// Returns the delivery counts of this place among the deliveries of a note.
 fn find(held: &str, sequence: u64) -> impl Iterator<Item = u64> {
     held.split(',').filter_map(move |run| {
         let (places, delivered) = run.split_once('x').unwrap_or((run, "1"));

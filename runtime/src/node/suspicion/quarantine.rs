@@ -1,9 +1,8 @@
-//! One at a time for items that nodes died with, where they come by the same consumer as all others.
+//! Quarantine in a limited stage: items that may have killed their nodes run one at a time.
 //!
-//! In most stages such items have a consumer of their own, of which a node asks for one message at a time. A stage that limits
-//! what is in flight has one consumer for all, and nobody can say what it hands out next. So the item runs once nothing else of
-//! its kind is in hand and nothing more can come: the node asks for no more meanwhile, and puts back what came beside it. A death
-//! is then counted against no other.
+//! In other stages such items have a consumer of their own, of which a node asks for one message at a time. A limited stage has
+//! one consumer for all items. So the item runs once no other of its kind is in hand and no more can come: meanwhile the node
+//! asks for no more, and requeues what comes beside it. Then a death counts against no other item.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -13,20 +12,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::subject::Lane;
 
-/// How often to look whether anything else may still come.
+/// How often to look whether more messages may come.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What of a limited stage this node must not have in hand twice.
+/// The quarantine of one hop on this node.
 #[derive(Debug)]
 pub struct Quarantine {
     permit: Arc<Semaphore>,
-    /// Items of this kind in hand.
+    /// Quarantined items in hand.
     in_hand: AtomicUsize,
-    /// Messages that were asked for and have not come.
+    /// Messages that were requested and have not come.
     asked: AtomicU64,
 }
 
-/// Counts an item as being in hand until it is dropped.
+/// Counts a quarantined item in hand. Released on drop.
 #[derive(Debug)]
 pub struct InHand<'a>(&'a AtomicUsize);
 
@@ -36,7 +35,7 @@ impl Drop for InHand<'_> {
     }
 }
 
-/// Leave to run the item, until it is dropped.
+/// Permit to run a quarantined item. Released on drop.
 #[derive(Debug)]
 pub struct Quarantined(#[expect(dead_code, reason = "gives the leave back when dropped")] OwnedSemaphorePermit);
 
@@ -47,26 +46,26 @@ impl Default for Quarantine {
 }
 
 impl Quarantine {
-    /// Says that an item has come.
+    /// Counts a quarantined item that has come.
     pub fn hold(&self) -> InHand<'_> {
         self.in_hand.fetch_add(1, SeqCst);
         InHand(&self.in_hand)
     }
 
-    /// Says how much of a lane was asked for and has not come.
+    /// Sets how many messages of a lane were requested and have not come.
     pub fn asked(&self, lane: Lane, messages: u64) {
         if lane == Lane::Work {
             self.asked.store(messages, SeqCst);
         }
     }
 
-    /// Whether an item runs or waits to, so that no more must be asked for.
+    /// Returns `true` if an item runs or waits to run. The node must not request more then.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.permit.available_permits() == 0
     }
 
-    /// Waits until the item in hand is the only one. Returns `None` if another one runs or waits to.
+    /// Waits until the item in hand is the only one. `None` if another item runs or waits to run.
     pub async fn enter(&self) -> Option<Quarantined> {
         let permit = Arc::clone(&self.permit).try_acquire_owned().ok()?;
         while self.asked.load(SeqCst) > 0 || self.in_hand.load(SeqCst) > 1 {

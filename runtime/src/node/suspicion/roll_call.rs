@@ -1,4 +1,4 @@
-//! Which nodes answer: asked by those who hold an item that may be what another node died of.
+//! The roll call: which nodes answer. Asked about an item that its node may have died of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,47 +9,47 @@ use crate::broker::{Broker, service};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A node that does not hear itself cannot tell who is silent. After this long on a connection that stands, it is taken for one
-/// that may not ask.
+/// A node that does not hear itself cannot tell which nodes are silent. After this long on a working connection, it may lack the
+/// permission to ask.
 const DEAF: Duration = Duration::from_mins(1);
 /// The most silent incarnations that are remembered.
 const SILENT_MAX: usize = 10_000;
 
-/// Calls nodes, once for all frames that want to know at the same time.
+/// Calls nodes, once for all frames that ask at the same time.
 #[derive(Debug)]
 pub(crate) struct RollCall {
-    /// This node's incarnation.
+    /// The incarnation of this node.
     own: String,
     heard: Mutex<Heard>,
 }
 
-/// What came of the last call.
+/// The answers to the last call.
 #[derive(Debug, Default)]
 struct Heard {
     began: Option<Instant>,
     living: BTreeSet<String>,
-    /// Since when those are silent that were called.
+    /// Since when the called incarnations are silent.
     silent: BTreeMap<String, Instant>,
-    /// Since when this node does not even hear itself.
+    /// Since when this node does not hear itself.
     deaf: Option<Instant>,
 }
 
-/// Who answers.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) struct Roll {
-    /// Those that do.
+    /// The incarnations that answered.
     pub(crate) living: BTreeSet<String>,
-    /// Since when the others are silent, the newest silence; `None` if all answer.
+    /// Since when the others are silent: the newest silence. `None` if all answered.
     pub(crate) silent_since: Option<Instant>,
 }
 
 impl RollCall {
-    /// The calls of this incarnation.
+    /// Creates the roll call of this incarnation.
     pub(crate) fn new(own: String) -> Self {
         Self { own, heard: Mutex::default() }
     }
 
-    /// Calls these incarnations, unless they were called since this moment. `None`: nothing can be heard at the moment.
+    /// Calls these incarnations, unless they were called since `since`. `None` if this node hears no answers now.
     pub(crate) async fn call(&self, broker: &Broker, called: &BTreeSet<String>, since: Instant) -> Option<Roll> {
         let mut heard = self.heard.lock().await;
         let is_known = |name: &String| heard.living.contains(name) || heard.silent.contains_key(name);
@@ -75,7 +75,7 @@ impl Heard {
         if answers.contains(own) {
             self.deaf = None;
         } else {
-            // Who was not heard may have been cut off together with this node.
+            // The silent nodes may have been cut off together with this one.
             let deaf = *self.deaf.get_or_insert(began);
             if !is_connected {
                 self.deaf = None;
