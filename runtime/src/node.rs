@@ -1,18 +1,12 @@
 //! Running a node: it takes items off the queues of the chains, runs their tasks, and puts the outputs where they belong.
 //!
-//! Nothing a node holds in memory is missed when it is gone: all that matters is on the server.
+//! Everything that matters is on the server. Nothing is lost with the memory of a node.
 
-// `catalog` knows which revisions to serve, has `ready` make them so, and keeps a `worker` on each of their hops, until
-// `retire` ends it; a worker takes as many frames as `turns` has room for, as `demand` says, and gives them to its `handlers`. `outcome`
-// decides what becomes of a frame: `taken` reads it, `run` runs its items on the threads of the `guests` or right there,
-// `inline` and `together` those of several stages at once, `plan` decides what it leaves behind, `commit` and `letter` make
-// that, `settle` sees to it that this counts once, and `store` puts it on the server. `claims` tells what the node has in hand,
-// `suspicion` what to make of what others had, and `roll_call` which of them live. `waits` has what was put back wait for
-// its back-off, `parked` moves what has waited, and `moved` says how much of it at a time. `backlog` holds a hop back that puts
-// back too much, `memory` one that asks for more than the node has room for.
-// `quarantine` keeps apart what nodes died with, `tasks` keeps alive what runs as long as the node. `stats` counts,
-// `trouble` shows what keeps a chain from going on,
-// `logs` carries log lines away without ever waiting, `fault` lets tests kill a node in the middle of all this.
+// The supervisor serves the live revisions: it loads each, runs a worker on each of its hops, and retires it. A worker takes
+// messages as its demand and permits allow. The pipeline handles each: frame (read, admit, plan), execute, commit, acknowledge.
+// Suspicion decides about frames whose nodes may have died of them. Limited stages park items that wait. Health reports counters
+// and conditions, logs sends log lines, memory and backlog throttle a hop, tasks restarts what panics, failpoint lets tests kill
+// a node in the middle of all this.
 
 mod backlog;
 mod commit;
@@ -62,17 +56,17 @@ use logs::LogQueue;
 use supervisor::Supervisor;
 use tasks::Keeper;
 
-/// How often to look what this process has in memory besides what is counted.
+/// How often to measure the memory of this process.
 const MEMORY_EVERY: Duration = Duration::from_millis(250);
 /// How often to look whether older revisions have run empty.
 const RETIRE_EVERY: Duration = Duration::from_millis(500);
-/// How often to look whether all chains are empty, when the node shall end then.
+/// How often to look whether all chains are empty, if the node ends then.
 const EMPTY_EVERY: Duration = Duration::from_millis(100);
-/// Changes of chains that may wait to be looked at.
+/// The most changes of chains that wait to be looked at.
 const CHANGES_AHEAD: usize = 64;
-/// How long the last counts may take when the node ends.
+/// The most time for sending the last counters when the node ends.
 const FINISH: Duration = Duration::from_secs(2);
-/// How long to wait before trying again what has failed.
+/// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The settings of a node.
@@ -132,7 +126,7 @@ pub enum NodeError {
     /// The machine does not let the engine start.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It would do nothing any more. Another one in its place can.
+    /// Its main task ended. It must be started again.
     #[error("this node cannot go on and must be started again: {0}")]
     CannotGoOn(String),
 }
@@ -191,7 +185,7 @@ impl Node {
         Self::run_on(broker, settings, shutdown, ready).await
     }
 
-    /// Runs a node on a connection that stands already.
+    /// Runs a node on an open connection.
     pub(crate) async fn run_on(
         broker: Broker,
         settings: NodeSettings,
@@ -240,9 +234,9 @@ impl Node {
         followed
     }
 
-    /// Serves what is deployed, until it is told to stop, has nothing left to do or cannot go on.
+    /// Serves what is deployed, until the node is told to stop, has nothing left to do or cannot go on.
     async fn follow(&mut self, shutdown: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), NodeError> {
-        // Whatever it is doing at the moment: with the server away, that may take long.
+        // It may be in the middle of anything: with the server away, that may take long.
         tokio::select! {
             () = shutdown => Ok(()),
             ended = AssertUnwindSafe(self.serve(ready)).catch_unwind() => match ended {
@@ -293,7 +287,7 @@ impl Node {
         keeper.spawn(move || answer(broker.clone(), metadata.clone(), report.clone(), first.take(), stopping.clone()))
     }
 
-    /// Says once of each permission that is missing that it is.
+    /// Logs each missing permission once.
     fn tell_permissions(&self) -> JoinHandle<()> {
         let broker = self.broker.clone();
         let told = Arc::new(Mutex::new(BTreeSet::new()));
@@ -313,7 +307,7 @@ impl Node {
         })
     }
 
-    /// Starts on all that is deployed and waits until each revision is served or has a problem.
+    /// Reads what is deployed, and waits until each revision is served or has a problem.
     async fn catch_up(&mut self) -> Result<(), BrokerError> {
         for chain in self.registry.chains().await? {
             match self.registry.state(&chain).await {
@@ -356,7 +350,7 @@ impl Node {
     }
 }
 
-/// The permissions that are missing, as problems.
+/// Returns the missing permissions as problems.
 fn missing(broker: &Broker) -> impl Iterator<Item = Problem> {
     broker.missing_permissions().into_iter().map(|missing| Problem {
         problem: missing.to_string(),
@@ -365,7 +359,7 @@ fn missing(broker: &Broker) -> impl Iterator<Item = Problem> {
     })
 }
 
-/// Answers as a node until it is told to stop, also when the service has ended.
+/// Answers as a node until it is told to stop. Starts the service again if it ends.
 async fn answer(
     broker: Broker,
     metadata: HashMap<String, String>,
@@ -395,7 +389,7 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// Follows the registry in a task of its own, and anew where that has ended.
+/// Follows the registry in a task of its own. Begins anew if that ends.
 fn follow_registry(broker: Broker, registry: Registry, first: Changes, board: Arc<Board>) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
     let mut first = Some(first);
@@ -440,7 +434,7 @@ async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>
     }
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 #[must_use]
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -1,7 +1,7 @@
-//! Back-pressure on what the nodes of a hop requeue.
+//! Back-pressure on requeued messages: `backlog` throttles a hop whose retry queue is full.
 //!
-//! The server limits what waits in front of a hop, but not what was put back: a node must be able to put back what it holds,
-//! or nothing would go on. So the nodes themselves take nothing new while four times as much was put back as the queue may hold.
+//! The server limits a hop's queue, but not its requeued messages: a node must always be able to requeue what it holds, or
+//! nothing would go on. So the nodes take no new messages while four times the limit is requeued.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,13 +9,13 @@ pub mod watch;
 
 use tokio::sync::Notify;
 
-/// How many times what its queue holds may be put back by a hop. Most of it waits for its back-off and delays nothing.
+/// Requeued messages may be this many times the limit of the queue. Most of them wait for their back-off and delay nothing.
 const QUEUES: u64 = 4;
-/// The most messages that may be put back, however much the queue holds: fewer than the consumer has room for, or what waits
-/// would be in the way of what need not.
+/// The most requeued messages, whatever the limit of the queue. The consumer has room for more, so that waiting messages do not
+/// block others.
 const MESSAGES_MAX: u64 = 900_000;
 
-/// How much was put back, as far as this node knows.
+/// The requeued messages of a hop, as far as this node knows.
 #[derive(Debug)]
 pub struct Backlog {
     limit: u64,
@@ -24,19 +24,19 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Nothing put back yet, by a hop whose queue holds so many messages.
+    /// Creates the backlog of a hop with this queue limit.
     #[must_use]
     pub fn new(queue_limit: u64) -> Self {
         let limit = queue_limit.saturating_mul(QUEUES).min(MESSAGES_MAX);
         Self { limit, messages: AtomicU64::new(0), has_room: Notify::new() }
     }
 
-    /// This node has put back so many messages more.
+    /// Counts messages that this node has requeued.
     pub fn requeue(&self, messages: usize) {
         self.messages.fetch_add(messages as u64, Relaxed);
     }
 
-    /// How many new messages may be taken at once.
+    /// Returns how many new messages may be taken at once.
     #[must_use]
     pub fn room(&self) -> u64 {
         self.limit.saturating_sub(self.messages.load(Relaxed))

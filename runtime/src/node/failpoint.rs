@@ -4,20 +4,20 @@
 
 use super::frame::inbound::InboundFrame;
 
-/// Where a node can be made to die.
+/// A point at which a node can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// What was put back has come, and shall wait for its back-off.
+    /// A requeued message has come, and must wait for its back-off.
     Waits,
     /// A frame has come.
     Received,
-    /// Its items have run, nothing is stored.
+    /// The items have run, and nothing is stored.
     Executed,
-    /// Results are stored, what is to be tried again is not. Only in the last hop, where the two are in different streams.
+    /// Results are stored, and other items are not yet requeued. Only in the last hop, where the two are in different streams.
     Claimed,
-    /// Everything is stored, the frame is not acknowledged.
+    /// Everything is stored, and the message is not acknowledged.
     Stored,
-    /// The frame is acknowledged.
+    /// The message is acknowledged.
     Acknowledged,
     /// Some outputs of an item that still runs are stored.
     Streamed,
@@ -26,7 +26,7 @@ pub enum Point {
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 pub(crate) use armed::{Failpoint, TaskFailpoint, arm, arm_task};
 
-/// Dies here if a test asks for that.
+/// Fails here if a test asks for that.
 pub(crate) fn reach(point: Point, inbound: &InboundFrame) {
     reach_with(point, |id| inbound.holds(id));
 }
@@ -66,8 +66,8 @@ mod armed {
         ];
     }
 
-    /// When to die: written `stored`, `stored:3` for the third time, or `ran@ID` for what descends from the message that was fed
-    /// under this id, `ran@ID#4` from one of its items. With `panic-` before it the node's code panics there, each time from then on.
+    /// When to fail. `stored` is the first time, `stored:3` the third, `ran@ID` a frame that descends from the message fed under
+    /// this id, `ran@ID#4` one of its items. With `panic-` in front the node panics there, each time from then on.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Failpoint {
         point: Point,
@@ -94,7 +94,7 @@ mod armed {
         }
     }
 
-    /// Which task panics when it is started, and how often: written `send the counts`, or `send the counts:3`.
+    /// A task that panics when it starts, and how often: `send the counts`, or `send the counts:3`.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct TaskFailpoint {
         what: String,
@@ -121,7 +121,7 @@ mod armed {
 
     static FAULT: OnceLock<(Failpoint, AtomicU64)> = OnceLock::new();
 
-    /// Makes this process die when it gets there.
+    /// Makes this process fail at a point.
     pub fn arm(fault: Failpoint) {
         tracing::warn!(?fault, "this node will kill itself");
         FAULT.get_or_init(|| (fault, AtomicU64::new(0)));

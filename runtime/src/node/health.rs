@@ -1,4 +1,4 @@
-//! What a node counts, and the board on which it shows it.
+//! The health of a node: counters of its hops, conditions of its chains, and the board that reports both.
 
 pub(crate) mod conditions;
 
@@ -11,7 +11,7 @@ use crate::broker::BrokerError;
 use crate::broker::service::{HopReport, Problem};
 use crate::name::{ChainName, Revision, StageName};
 
-/// The share of the newest interval in a rate. With intervals of a quarter second, a rate forgets within a few seconds.
+/// The weight of the newest interval in a rate. With intervals of a quarter second, a rate forgets within a few seconds.
 const RATE_WEIGHT: f64 = 0.15;
 
 /// The counters of one hop.
@@ -25,15 +25,15 @@ pub struct HopStats {
     pub done: AtomicU64,
     /// Of these, the dead letters.
     pub failed: AtomicU64,
-    /// Attempts that failed and were followed by another.
+    /// Failed attempts that were followed by another.
     pub retried: AtomicU64,
-    /// Messages that the server had already, from another run of the same items.
+    /// Messages that the server already had, from another run of the same items.
     pub duplicates: AtomicU64,
     sent: Mutex<Sent>,
     pace: Mutex<Pace>,
 }
 
-/// What the server knows of the counters already, and what it was told without an answer yet.
+/// What the server was told of the counters, with and without an answer.
 #[derive(Debug, Default)]
 struct Sent {
     done: u64,
@@ -41,7 +41,7 @@ struct Sent {
     unanswered: Option<More>,
 }
 
-/// How fast items are handled.
+/// The rate at which items are handled.
 #[derive(Debug)]
 struct Pace {
     done: u64,
@@ -55,10 +55,10 @@ impl Default for Pace {
     }
 }
 
-/// What has been added to the counters since the server last knew of them.
+/// An increment of the counters that the server may not know yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct More {
-    /// Tells it from others, so that it is added once however often it is sent.
+    /// The id of the increment. It is added once, however often it is sent.
     pub id: String,
     /// Items handled for good.
     pub done: u64,
@@ -66,7 +66,7 @@ pub struct More {
     pub failed: u64,
 }
 
-/// Counts an item or a message as running until it is dropped.
+/// Counts an item or a message as running. Released on drop.
 pub struct Runs<'a>(&'a AtomicU64);
 
 impl Drop for Runs<'_> {
@@ -88,8 +88,7 @@ impl HopStats {
         Runs(&self.messages)
     }
 
-    /// What the server is to be told: what it was told without an answer, if there is such, or what was added since. `None` if
-    /// it knows all.
+    /// Returns the next increment to send: the unanswered one, or what was counted since. `None` if the server knows all.
     pub fn more(&self) -> Option<More> {
         let mut sent = lock(&self.sent);
         if sent.unanswered.is_none() {
@@ -102,7 +101,7 @@ impl HopStats {
         sent.unanswered.clone()
     }
 
-    /// Takes note that the server knows of this.
+    /// Takes note that the server knows an increment.
     pub fn known(&self, more: &More) {
         let mut sent = lock(&self.sent);
         if sent.unanswered.take_if(|unanswered| unanswered.id == more.id).is_some() {
@@ -110,12 +109,12 @@ impl HopStats {
         }
     }
 
-    /// Items handled for good of which the server may not know yet.
+    /// Returns the items handled for good that the server may not know yet.
     fn uncounted(&self) -> u64 {
         self.done.load(Relaxed).saturating_sub(lock(&self.sent).done)
     }
 
-    /// Works out the rate, a few times a second.
+    /// Updates the rate. Called a few times a second.
     pub fn keep_pace(&self) {
         let mut pace = lock(&self.pace);
         let done = self.done.load(Relaxed);
@@ -135,19 +134,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which hop.
+/// The key of a hop.
 pub type HopKey = (ChainName, Revision, StageName);
 
-/// What a task is for, and the chain and revision that it serves.
+/// What a task does, and the chain and revision that it serves.
 type TaskKey = (&'static str, String, Option<Revision>);
 
-/// What the node shows of itself.
+/// All that a node reports of itself.
 #[derive(Debug, Default)]
 pub struct Board {
     draining: AtomicBool,
     hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
     problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
-    /// Tasks that fail, by what they are for and whom they serve.
+    /// Failing tasks, by what they do and whom they serve.
     tasks: Mutex<BTreeMap<TaskKey, String>>,
 }
 
@@ -157,7 +156,7 @@ impl Board {
         lock(&self.hops).insert(key, stats);
     }
 
-    /// Removes the hops of a revision and its problem, and returns the hops.
+    /// Removes a revision with its problems. Returns its hops.
     pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopStats>> {
         lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
         lock(&self.tasks).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
@@ -169,7 +168,7 @@ impl Board {
         gone
     }
 
-    /// Shows a problem, or that it is gone. Says whether that is new.
+    /// Sets or clears a problem. Returns `true` if that is new.
     pub fn problem(&self, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
         let mut problems = lock(&self.problems);
         let key = (chain.to_owned(), revision);
@@ -179,7 +178,7 @@ impl Board {
         }
     }
 
-    /// Shows that a task fails, or that it works. Says whether that is new. Without a chain it is one of the node's own.
+    /// Sets or clears the failure of a task. Returns `true` if that is new. Tasks of the node itself have no chain.
     pub fn task(&self, what: &'static str, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
         let mut tasks = lock(&self.tasks);
         let key = (what, chain.to_owned(), revision);
@@ -189,24 +188,24 @@ impl Board {
         }
     }
 
-    /// Shows that the node takes no new items.
+    /// Reports that the node takes no new items.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
     }
 
-    /// Whether it takes no new items.
+    /// Returns `true` if the node takes no new items.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
-    /// All hops with their counters.
+    /// Returns all hops with their counters.
     #[must_use]
     pub fn stats(&self) -> Vec<(HopKey, Arc<HopStats>)> {
         lock(&self.hops).iter().map(|(key, stats)| (key.clone(), Arc::clone(stats))).collect()
     }
 
-    /// All hops, as the node reports them.
+    /// Returns the reports of all hops.
     #[must_use]
     pub fn hops(&self) -> Vec<HopReport> {
         let report = |((chain, revision, stage), stats): (HopKey, Arc<HopStats>)| HopReport {
@@ -225,7 +224,7 @@ impl Board {
         self.stats().into_iter().map(report).collect()
     }
 
-    /// All problems.
+    /// Returns all problems.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let problem = |((chain, revision), problem): (&(String, Option<Revision>), &String)| Problem {

@@ -1,5 +1,5 @@
-//! Carries the log lines of guests to the server. Work never waits for logs: lines that are more than a stage may log
-//! ([`allowance`]), or more than can be sent, are dropped, counted, and the count is logged.
+//! Sends the log lines of tasks to the server. Work never waits for logs. Lines beyond the [`allowance`] of a stage, or beyond
+//! what can be sent, are dropped and counted, and the count is logged.
 
 pub mod allowance;
 
@@ -21,20 +21,20 @@ use crate::node::tasks::Keeper;
 use crate::subject;
 use allowance::Allowance;
 
-/// Bytes of lines that may wait to be sent.
+/// The most bytes of lines that wait to be sent.
 const ROOM: usize = 16 << 20;
-/// How much of it the lines of one stage may take, so that there is room for others while the server is away.
+/// The most of these from one stage, so that others have room while the server is away.
 const STAGE_ROOM: usize = 2 << 20;
-/// What a waiting line takes besides its text, in bytes, roughly.
+/// The bytes that a waiting line takes besides its text, roughly.
 const LINE_OVERHEAD: usize = 256;
-/// An item's id is cut after this many bytes; a feeder may have made it as long as a message's headers.
+/// The most bytes of an item id in a line. A feeder may make an id as long as headers can be.
 const ITEM_MAX: usize = 1 << 10;
-/// How often to say how many lines were dropped.
+/// How often to log the number of dropped lines.
 const TELL_DROPPED_EVERY: Duration = Duration::from_secs(1);
-/// How long the last lines may take when the node ends.
+/// The most time for sending the last lines when the node ends.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// A stage that may log, on this node.
+/// A stage that logs on this node.
 #[derive(Debug)]
 struct Source {
     chain: ChainName,
@@ -43,22 +43,22 @@ struct Source {
     node: Arc<str>,
     allowance: Mutex<Allowance>,
     room: Arc<Semaphore>,
-    /// Lines that were more than the stage may log.
+    /// Dropped lines beyond the allowance of the stage.
     too_many: AtomicU64,
-    /// Lines that could not be sent.
+    /// Dropped lines that could not be sent.
     unsent: AtomicU64,
 }
 
-/// A line on its way.
+/// A line to send.
 struct Line {
     source: Arc<Source>,
     level: Level,
     json: Bytes,
-    /// The room it takes until it is sent, of all and of its stage's.
+    /// The room that the line takes until it is sent.
     _room: [OwnedSemaphorePermit; 2],
 }
 
-/// Where lines are handed in.
+/// Queues lines to send.
 #[derive(Clone)]
 pub struct LogQueue {
     sender: UnboundedSender<Line>,
@@ -67,14 +67,14 @@ pub struct LogQueue {
     sources: Sources,
 }
 
-/// All stages that may log, or have logged since the drops were last told.
+/// All stages that log, or have logged since drops were last logged.
 type Sources = Arc<Mutex<Vec<Arc<Source>>>>;
 
 /// The task that sends lines.
 pub struct Carrying(tokio::task::JoinHandle<()>);
 
 impl LogQueue {
-    /// Starts to carry lines to the server.
+    /// Starts the task that sends lines.
     #[must_use]
     pub fn start(broker: Broker, node: String, board: &Arc<Board>) -> (Self, Carrying) {
         let (sender, receiver) = unbounded_channel();
@@ -85,7 +85,7 @@ impl LogQueue {
         (Self { sender, room: Arc::new(Semaphore::new(ROOM)), node: node.into(), sources }, Carrying(carrying))
     }
 
-    /// The sink of a stage.
+    /// Returns the log of a stage.
     #[must_use]
     pub fn sink(&self, chain: &ChainName, revision: Revision, stage: &StageName) -> Arc<StageLog> {
         let source = Arc::new(Source {
@@ -104,7 +104,7 @@ impl LogQueue {
 }
 
 impl Carrying {
-    /// Waits until the lines that were handed in are sent. All queues and sinks must be gone.
+    /// Waits until all queued lines are sent. All queues and stage logs must be dropped before.
     pub async fn finish(self) {
         if tokio::time::timeout(FINISH, self.0).await.is_err() {
             tracing::warn!("the last log lines were not sent in time");
@@ -112,7 +112,7 @@ impl Carrying {
     }
 }
 
-/// The sink of one stage.
+/// The log of one stage.
 pub struct StageLog {
     source: Arc<Source>,
     room: Arc<Semaphore>,
@@ -120,7 +120,7 @@ pub struct StageLog {
 }
 
 impl StageLog {
-    /// Takes a line about the item of this id, unless there are too many.
+    /// Queues a line about the item with this id, unless there are too many.
     pub fn log(&self, id: &str, level: Level, message: String) {
         let source = &self.source;
         let allowance = || source.allowance.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +143,7 @@ impl StageLog {
 }
 
 impl Source {
-    /// A line as it is stored.
+    /// Returns a line as it is stored.
     fn json(&self, id: &str, level: Level, message: String) -> Bytes {
         let record = LogRecord {
             time: OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
@@ -166,7 +166,7 @@ impl Source {
         }
     }
 
-    /// What was dropped since this was last asked, in words.
+    /// Returns the drops since the last call, in words.
     fn take_dropped(&self) -> Vec<String> {
         let take = |count: &AtomicU64| Some(count.swap(0, Relaxed)).filter(|count| *count > 0);
         let too_many = take(&self.too_many).map(|count| {
@@ -195,12 +195,12 @@ async fn carry(broker: Broker, lines: Arc<tokio::sync::Mutex<UnboundedReceiver<L
     tell_dropped(&broker, &sources).await;
 }
 
-/// Says how many lines of each stage were dropped, and forgets the stages that are gone.
+/// Logs how many lines each stage dropped, and forgets stages that are gone.
 async fn tell_dropped(broker: &Broker, sources: &Sources) {
     let all = {
         let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
         let all = sources.clone();
-        // Those that nobody has but these two lists can drop nothing more.
+        // Only these two lists still hold them, so they drop no more lines.
         sources.retain(|source| Arc::strong_count(source) > 2);
         all
     };

@@ -1,5 +1,5 @@
-//! Which revisions the node serves: those that the registry says are live. One task per revision makes it ready and keeps a
-//! worker on each of its hops.
+//! The supervisor: serves the revisions that are live in the registry. One task per revision makes it ready and runs a worker on
+//! each of its hops.
 
 pub(crate) mod arrange;
 pub(crate) mod context;
@@ -31,12 +31,12 @@ use crate::node::supervisor::context::Context;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::node::tasks::Keeper;
 
-/// How long a revision is served before it is looked at for retirement: whoever has made it live again is about to put
-/// something into its queues.
+/// A revision is served for this long before it can be retired. A client that has made it live again is about to queue items for
+/// it.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
-/// How long a starting node waits for its revisions before it says that it is ready.
+/// How long a starting node waits for its revisions before it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How often counters are sent and rates worked out.
+/// How often to send counters and update rates.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// How often a stopping node looks for chains that cannot be finished.
 const REFUSED_AGAIN: Duration = Duration::from_millis(100);
@@ -57,17 +57,17 @@ struct Serving {
 pub struct Supervisor {
     context: Arc<Context>,
     serving: BTreeMap<(ChainName, Revision), Serving>,
-    /// Those that are being left. One that is live again is served once that has ended.
+    /// Revisions that end. One that is live again is served once its end is over.
     leaving: BTreeMap<(ChainName, Revision), JoinHandle<()>>,
     /// The task that retires older revisions.
     retiring: Option<JoinHandle<()>>,
     arranger: Arranger,
-    /// The marks of states that were read before the first changes came. What comes of before that is old.
+    /// The marks of states that were read before the first changes came. Changes from before them are old.
     read: BTreeMap<ChainName, u64>,
 }
 
 impl Supervisor {
-    /// A node that serves nothing yet.
+    /// Creates a supervisor that serves nothing yet.
     #[must_use]
     pub fn new(
         board: Arc<Board>,
@@ -102,13 +102,13 @@ impl Supervisor {
         }
     }
 
-    /// Which run of the node's program this is: by this, others tell whether it lives.
+    /// Returns the incarnation of this node. Other nodes tell by it whether it still runs.
     #[must_use]
     pub fn incarnation(&self) -> &str {
         &self.context.incarnation
     }
 
-    /// What the node shows of itself.
+    /// Returns the board of this node.
     #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.context.board)
@@ -131,14 +131,14 @@ impl Supervisor {
         }
     }
 
-    /// Serves a chain's state as it is read when the node starts. An older one may be on its way as a change: it would end what has
-    /// just begun.
+    /// Serves the state of a chain as it is read when the node starts. An older state may still come as a change, and would end
+    /// what has just begun.
     pub(crate) fn read(&mut self, chain: &ChainName, marked: &Marked, only: &BTreeSet<ChainName>) {
         self.read.insert(chain.clone(), marked.mark());
         self.state(chain, &marked.state, only);
     }
 
-    /// Whether a change is older than what was read. From the first one that is not, changes are in order.
+    /// Returns `true` if a change is older than what was read. From the first newer change on, changes are in order.
     fn is_old(&mut self, chain: &ChainName, mark: u64) -> bool {
         let is_old = self.read.get(chain).is_some_and(|read| mark < *read);
         if !is_old {
@@ -147,14 +147,14 @@ impl Supervisor {
         is_old
     }
 
-    /// Forgets all that it serves: the registry is another one, whose revisions count from 1 again.
+    /// Forgets all revisions: the registry is another one, and its revisions count from 1 again.
     async fn renew(&mut self) {
         tracing::warn!("what is deployed was made anew: serving that, and nothing from before");
         self.arranger = Arranger::default();
         self.read.clear();
         let mut gone = std::mem::take(&mut self.serving);
         let leaving = std::mem::take(&mut self.leaving);
-        // The consumers that these are about to remove may soon be those of another revision with the same number.
+        // Their tasks are about to remove consumers that may soon belong to another revision with the same number.
         for task in leaving.values().chain(&self.retiring) {
             task.abort();
         }
@@ -211,7 +211,7 @@ impl Supervisor {
         }
     }
 
-    /// Retires older revisions that have run empty, unless it is still at it.
+    /// Retires older revisions that have run empty, unless that is still going on.
     pub fn retire(&mut self) {
         if self.retiring.as_ref().is_some_and(|retiring| !retiring.is_finished()) {
             return;
@@ -224,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    /// Makes the streams of chains agree with their states, those that are due.
+    /// Makes the streams of chains agree with their states, where that is due.
     pub(crate) fn arrange(&mut self) {
         self.arranger.look(&self.context);
     }
@@ -240,7 +240,7 @@ impl Supervisor {
         let _ = tokio::time::timeout(SETTLE, futures_util::future::join_all(all)).await;
     }
 
-    /// Works out how fast items are handled, and sends to the server what is counted, again and again.
+    /// Updates rates and sends counters, again and again.
     pub(crate) fn count(&self) -> JoinHandle<()> {
         let context = Arc::clone(&self.context);
         let keeper = Keeper::new(self.board(), "send the counts");
@@ -261,12 +261,12 @@ impl Supervisor {
         })
     }
 
-    /// Sends to the server what it does not know yet of what was counted.
+    /// Sends the counters that the server does not know yet.
     pub async fn send_counts(&self) {
         self.context.send_all_counts(self.context.board.stats()).await;
     }
 
-    /// Whether all chains served are empty.
+    /// Returns `true` if all served chains are empty.
     pub async fn is_empty(&self) -> bool {
         let chains: BTreeSet<&ChainName> = self.serving.keys().map(|(chain, _)| chain).collect();
         for chain in chains {
@@ -308,7 +308,7 @@ impl Supervisor {
     }
 }
 
-/// Interrupts the chains whose items cannot be finished, because the server does not allow it. They need no grace.
+/// Interrupts chains whose items cannot be finished, because the server does not allow it. They need no grace.
 async fn interrupt_refused(broker: &Broker, phases: &[(ChainName, watch::Sender<Phase>)]) {
     loop {
         let refused = broker.missing_permissions();
@@ -324,7 +324,7 @@ async fn interrupt_refused(broker: &Broker, phases: &[(ChainName, watch::Sender<
 }
 
 impl Serving {
-    /// Serves a revision, once what is left of having served it before is gone.
+    /// Serves a revision, once an earlier end of it is over.
     fn start(context: Arc<Context>, chain: ChainName, revision: Revision, before: Option<JoinHandle<()>>) -> Self {
         let (phase, receiver) = watch::channel(Phase::Run);
         let (settle, settled) = watch::channel(false);

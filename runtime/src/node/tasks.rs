@@ -1,5 +1,4 @@
-//! The tasks that a node has for as long as it runs. One that ends or panics is started again, and the node shows meanwhile
-//! that it fails.
+//! Tasks that run as long as the node. A task that panics is started again, and the node reports the failure meanwhile.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -14,35 +13,35 @@ use crate::name::{ChainName, Revision};
 use crate::node::failpoint;
 use crate::node::health::Board;
 
-/// The first wait before a task is started again; doubled each time.
+/// The first wait before a task is started again. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_millis(250);
 /// The longest wait.
 const AGAIN_MAX: Duration = Duration::from_secs(10);
-/// A task that has run for this long works again.
+/// A restarted task works once it has run for this long.
 const WORKS: Duration = Duration::from_secs(2);
 
-/// A task that runs as long as the node does.
+/// Keeps a task running as long as the node.
 #[derive(Clone)]
 pub(crate) struct Keeper {
     board: Arc<Board>,
-    /// What it is for, as in `follow what is deployed`.
+    /// What the task does, as in `follow what is deployed`.
     what: &'static str,
-    /// The revision that it serves, if it serves one.
+    /// The revision that the task serves, if it serves one.
     of: Option<(ChainName, Revision)>,
 }
 
 impl Keeper {
-    /// Keeps a task of the node itself running.
+    /// Creates the keeper of a task of the node itself.
     pub(crate) fn new(board: Arc<Board>, what: &'static str) -> Self {
         Self { board, what, of: None }
     }
 
-    /// Keeps a task of a revision running.
+    /// Creates the keeper of a task of a revision.
     pub(crate) fn of(board: Arc<Board>, what: &'static str, chain: &ChainName, revision: Revision) -> Self {
         Self { board, what, of: Some((chain.clone(), revision)) }
     }
 
-    /// Runs a task until it says that it is done: `make` starts it, and starts it again after a panic.
+    /// Runs the task that `make` starts until it ends. Starts it again after a panic.
     pub(crate) async fn keep<F: Future<Output = ()>>(self, mut make: impl FnMut() -> F) {
         let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
         loop {
@@ -69,7 +68,7 @@ impl Keeper {
         }
     }
 
-    /// The same in a task of its own.
+    /// Runs the task in a Tokio task of its own.
     pub(crate) fn spawn<F>(self, make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -96,7 +95,7 @@ impl Keeper {
     }
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it does not say why".to_owned())

@@ -1,4 +1,4 @@
-//! How much was put back, as the server tells it from time to time.
+//! Reads from the server how much is requeued.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,10 +8,10 @@ use crate::broker::info::ConsumerInfo as Lanes;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
 
-/// How often to ask how much is put back, while anything is.
+/// How often to read that, while anything is requeued.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Keeps a hop's backlog up to date, for ever.
+/// Keeps the backlog of a hop up to date, forever.
 pub async fn watch(hop: Arc<Hop>) {
     loop {
         tokio::time::sleep(LOOK).await;
@@ -40,7 +40,7 @@ pub async fn watch(hop: Arc<Hop>) {
     }
 }
 
-/// How much all lanes hold together; `None` unless each has answered.
+/// Returns how much all lanes hold together. `None` unless each has answered.
 fn total<E>(answers: &[Result<Lanes, E>]) -> Option<u64> {
     answers.iter().map(|answer| answer.as_ref().ok().map(|lane| lane.queued + lane.running)).sum()
 }

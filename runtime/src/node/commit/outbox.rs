@@ -17,13 +17,13 @@ use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject::{self, Lane};
 
-/// The first wait before publishing again what was not taken; doubled each time.
+/// The first wait before publishing again. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// The longest wait between two tries to get into a full queue.
 const FULL_AGAIN_MAX: Duration = Duration::from_millis(40);
-/// After this long, the node says what it waits for: the servers of a cluster may take ten seconds to elect a leader.
+/// After this long, the node reports what it waits for. A cluster may take ten seconds to elect a leader.
 const TELL_AFTER: Duration = Duration::from_secs(12);
 
 /// What a commit needs of the streams.

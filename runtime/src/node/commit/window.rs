@@ -1,11 +1,11 @@
-//! How much a hop has on its way to the server at once.
+//! The window of a hop: how much it has on its way to the server at once.
 //!
-//! The server queues what comes faster than it stores. A node that sends all it has, and all of it again when no answer comes in
-//! time, keeps that queue longer than an answer may take: then each answer comes too late, though everything is stored. So a hop
-//! sends no more than the server stores in a moment, and of what was not answered only a little at a time.
+//! The server queues what comes faster than it stores. A node that sends everything at once, and again when no answer comes in
+//! time, keeps that queue longer than an answer may take: then every answer comes too late, though everything is stored. So a hop
+//! sends no more than the server stores in a moment, and repeats only a little at a time.
 //!
-//! Where the next queue is full, what came first goes first: if each tried again when it likes, what comes new would take the room
-//! before what has waited for long, and one frame could wait for minutes while thousands pass it.
+//! In front of a full queue, the longest waiting goes first. If each frame tried again on its own, new frames would take the
+//! room, and one could wait for minutes while thousands pass it.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -13,16 +13,17 @@ use crate::frame::outgoing::Outgoing;
 
 /// Messages on their way at once. The server queues a hundred thousand for a stream.
 const MESSAGES: u32 = 1_024;
-/// So many bytes count as a message more: all together no more than 16 MiB. The server queues 128 MiB for a stream.
+/// This many bytes count as another message, so that no more than 16 MiB are on their way. The server queues 128 MiB for a
+/// stream.
 const BYTES: usize = 16 << 10;
 /// Atomic batches on their way at once. The server takes 50 for a stream, from all nodes together.
 const BATCHES: usize = 8;
-/// What is sent again at once after it was not answered in time: as little as a very slow server answers in time.
+/// Repeated requests at once: as few as a very slow server answers in time.
 const AGAIN: usize = 16;
-/// What may try at once to get into a full queue, the longest waiting first.
+/// Messages that try at once to get into a full queue, the longest waiting first.
 const FULL: u32 = 16;
 
-/// How much a hop has on its way to the server at once.
+/// The window of a hop.
 #[derive(Debug)]
 pub(crate) struct Window {
     messages: Semaphore,
@@ -31,35 +32,35 @@ pub(crate) struct Window {
     full: Semaphore,
 }
 
-/// What is on its way together.
+/// The size of what is sent together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     messages: usize,
     bytes: usize,
 }
 
-/// A place among those that may try to get into a full queue.
+/// A place in the line in front of a full queue. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Leave to send something, until the answer has come.
+/// Permit to send something until its answer comes. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Leave<'a> {
     _parts: [Option<SemaphorePermit<'a>>; 3],
 }
 
 impl Load {
-    /// A question, or a message that is as small.
+    /// A request, or a message as small.
     pub(crate) const SMALL: Self = Self { messages: 1, bytes: 0 };
 
-    /// Of all these together.
+    /// Returns the load of these messages together.
     pub(crate) fn of(messages: &[Outgoing]) -> Self {
         Self { messages: messages.len(), bytes: messages.iter().map(|message| message.payload.len()).sum() }
     }
 
-    /// How many messages it counts as: never more than there may be, or it would never go.
+    /// Returns how many messages the load counts as. Never more than the window holds, or it would never go.
     fn weight(self) -> u32 {
         u32::try_from(self.messages.saturating_add(self.bytes / BYTES)).unwrap_or(u32::MAX).min(MESSAGES)
     }
@@ -77,20 +78,20 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Waits behind those who found the queue full before. A batch that needs much room has no others beside it.
+    /// Waits in the line in front of a full queue. A batch that needs much room has no others beside it.
     pub(crate) async fn line_up(&self, load: Load) -> Place<'_> {
         let places = u32::try_from(load.messages).unwrap_or(FULL).clamp(1, FULL);
         Place { _permit: self.full.acquire_many(places).await.ok() }
     }
 
-    /// Whether some have found the queue full, and so many that another one waits behind them.
+    /// Returns `true` if so many wait for a full queue that another must wait behind them.
     pub(crate) fn is_lined_up(&self) -> bool {
         self.full.available_permits() == 0
     }
 
-    /// Waits until this may be sent. `is_again`: it was sent before, and no answer came in time.
+    /// Waits until this load may be sent. `is_again`: it was sent before, and no answer came in time.
     pub(crate) async fn enter(&self, load: Load, is_again: bool) -> Leave<'_> {
-        // Whoever waits for the next one holds those before, always in this order.
+        // Always acquired in this order, so that none waits for another in a circle.
         let again = if is_again { self.again.acquire().await.ok() } else { None };
         let batch = if load.messages > 1 { self.batches.acquire().await.ok() } else { None };
         let messages = self.messages.acquire_many(load.weight()).await.ok();

@@ -1,5 +1,4 @@
-//! What keeps a revision that is served from going on. Its workers tell it, and the node shows it: in its log once when it
-//! begins and once when it is over, and on its board meanwhile.
+//! Conditions that keep a revision from going on. Each is logged when it begins and when it ends, and is on the board meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use crate::node::health::{Board, with_remedy};
 use crate::node::tasks::Keeper;
 use crate::subject::Lane;
 
-/// What is in trouble.
+/// What a condition is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// A queue of a stage.
@@ -20,17 +19,17 @@ enum Place {
     Outputs(StageName),
 }
 
-/// What keeps a revision that is served from going on.
+/// The conditions of one revision.
 #[derive(Debug)]
 pub struct Trouble {
     board: Arc<Board>,
     chain: ChainName,
     revision: Revision,
-    /// What is wrong in each place, and how many say so.
+    /// The text of each condition, and how many report it.
     told: Mutex<BTreeMap<Place, (String, usize)>>,
 }
 
-/// Says that outputs wait to be stored, until it is dropped.
+/// Reports that outputs wait to be stored. Cleared on drop.
 #[derive(Debug)]
 pub struct Waiting<'a> {
     trouble: &'a Trouble,
@@ -38,18 +37,18 @@ pub struct Waiting<'a> {
 }
 
 impl Trouble {
-    /// A revision without trouble.
+    /// Creates a revision without conditions.
     #[must_use]
     pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
         Self { board, chain, revision, told: Mutex::default() }
     }
 
-    /// To keep a task of the revision running.
+    /// Returns the keeper of a task of the revision.
     pub(crate) fn keeper(&self, what: &'static str) -> Keeper {
         Keeper::of(Arc::clone(&self.board), what, &self.chain, self.revision)
     }
 
-    /// A queue of a stage cannot be opened.
+    /// Reports that a queue of a stage cannot be opened.
     pub fn queue_lost(&self, stage: &StageName, lane: Lane, error: &BrokerError) {
         let place = queue(stage, lane);
         self.change(|told| {
@@ -57,7 +56,7 @@ impl Trouble {
         });
     }
 
-    /// A queue of a stage is open.
+    /// Reports that a queue of a stage is open.
     pub fn queue_open(&self, stage: &StageName, lane: Lane) {
         let place = queue(stage, lane);
         self.change(|told| {
@@ -65,14 +64,13 @@ impl Trouble {
         });
     }
 
-    /// Outputs of a stage have waited to be stored for a while. `None` if that is as it should be: the next stage's queue is
-    /// full.
+    /// Reports that outputs of a stage have waited to be stored for a while. `None` if the next queue is full, which is normal.
     #[must_use]
     pub fn outputs_wait(&self, stage: &StageName, error: &PublishError) -> Option<Waiting<'_>> {
         let hint = match error {
             PublishError::Full(_) => return None,
             PublishError::NoStream(_) => format!("; `pcluster start {}` makes its streams anew", self.chain),
-            // The connection stands, or that would be told instead.
+            // The connection works, or that would be reported instead.
             PublishError::Unanswered(_) => {
                 "; if that stays so, look at its disk: after an error of the disk, such as a full one, a stream takes nothing \
                  before its server is restarted"
@@ -92,7 +90,7 @@ impl Trouble {
         Some(Waiting { trouble: self, place })
     }
 
-    /// Changes what is told, and shows it if it is another.
+    /// Changes the conditions, and reports them if they differ.
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, (String, usize)>)) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let was_told = !told.is_empty();

@@ -1,15 +1,15 @@
-//! How much a stage may log on one node. Pure: the time is told.
+//! The allowance of a stage: how much it may log on one node. Pure: the caller tells the time.
 
 use std::time::{Duration, Instant};
 
-/// Lines a second that a stage may log on one node.
+/// The most lines a second of a stage on one node.
 pub const LINES: u32 = 1_000;
-/// Bytes a second of these, as they are stored.
+/// The most bytes a second of a stage on one node, as they are stored.
 pub const BYTES: u32 = 1 << 20;
-/// After a pause, as much as in this time may come at once.
+/// After a pause, a burst may be as large as the allowance of this time.
 pub const BURST: Duration = Duration::from_secs(2);
 
-/// What a stage may log at the moment.
+/// What a stage may log now.
 #[derive(Debug)]
 pub struct Allowance {
     lines: Bucket,
@@ -17,13 +17,13 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// All of the allowance.
+    /// Creates a full allowance.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { lines: Bucket::new(LINES, now), bytes: Bucket::new(BYTES, now) }
     }
 
-    /// Whether one more line may be logged. If so, it counts.
+    /// Takes one line of the allowance. Returns `false` if none is left.
     pub fn take_line(&mut self, now: Instant) -> bool {
         let open = self.lines.is_open(now) && self.bytes.is_open(now);
         if open {
@@ -32,14 +32,14 @@ impl Allowance {
         open
     }
 
-    /// Counts the bytes of a line that was logged.
+    /// Takes the bytes of a logged line from the allowance.
     pub fn spend(&mut self, bytes: usize) {
         self.bytes.spend(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 }
 
-/// A token bucket that may be overdrawn by what is taken last: so a line that is larger than what is left is not held back
-/// for ever, and what it takes too much is missing later.
+/// A token bucket that the last taker may overdraw. So a line larger than the rest is not held back forever, and later lines pay
+/// for it.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
@@ -53,9 +53,9 @@ impl Bucket {
         Self { per_second, tokens: per_second * BURST.as_secs_f64(), filled: now }
     }
 
-    /// Whether anything is left.
+    /// Returns `true` if anything is left.
     fn is_open(&mut self, now: Instant) -> bool {
-        // Threads may tell their times in another order than they took them.
+        // Threads may report times out of order.
         let since = now.saturating_duration_since(self.filled);
         self.filled = self.filled.max(now);
         let most = self.per_second * BURST.as_secs_f64();

@@ -1,5 +1,5 @@
-//! Making the streams of the chains agree with their states: a client that died may have left them otherwise, and settings are
-//! to be narrowed once nothing needs them any more.
+//! Makes the streams of chains agree with their states. A client that died may have left them otherwise, and settings are
+//! narrowed once no revision needs the wider ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,15 +15,14 @@ use crate::name::ChainName;
 use crate::node::supervisor::context::Context;
 use crate::node::tasks::Keeper;
 
-/// How long after a change to look: whoever has made it is about to do all that.
+/// How long after a change to look. The client that made it is about to do the same.
 const AFTER: Duration = Duration::from_millis(1_500);
-/// How often to look while a setting is to be narrowed.
+/// How often to look while a setting waits to be narrowed.
 const WAITING: Duration = Duration::from_secs(5);
-/// How often to look whether the streams are still as they were left. One request for each chain.
+/// How often to look whether the streams are unchanged. That is one request for each chain.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Chains that are looked at side by side: one that takes its time, or whose streams refuse to be as they should, holds up no
-/// other.
+/// Chains that are looked at side by side. A slow chain delays no other.
 const SIDE_BY_SIDE: usize = 8;
 
 /// When to look at which chain.
@@ -39,28 +38,28 @@ pub(crate) struct Arranger {
 struct Due {
     at: Instant,
     state: State,
-    /// Whether to look at all settings, and not only at the subjects.
+    /// `true` to look at all settings, and not only at the subjects.
     thoroughly: bool,
 }
 
 impl Arranger {
-    /// A chain's state has changed.
+    /// Takes note that the state of a chain has changed.
     pub(crate) fn changed(&mut self, chain: &ChainName, state: &State) {
         let due = Due { at: Instant::now() + AFTER, state: state.clone(), thoroughly: true };
         self.due.insert(chain.clone(), due);
     }
 
-    /// A chain is gone.
+    /// Takes note that a chain is gone.
     pub(crate) fn removed(&mut self, chain: &ChainName) {
         self.due.remove(chain);
     }
 
-    /// Looks at the chains whose time has come, each in a task of its own: the server may take its time.
+    /// Looks at the chains that are due, each in a task of its own: the server may be slow.
     pub(crate) fn look(&mut self, context: &Arc<Context>) {
         while let Some(looked) = self.looking.try_join_next() {
             let Ok((chain, next)) = looked else { continue };
             self.busy.remove(&chain);
-            // A change that came meanwhile has its own time.
+            // A change that came meanwhile has set its own time.
             if let Some(known) = self.due.get_mut(&chain)
                 && known.state == next.state
             {
@@ -82,7 +81,7 @@ impl Arranger {
         }
     }
 
-    /// The chains to look at now, those first that have waited for longest; no more than may be looked at beside those that are.
+    /// Returns the chains that are due, the longest waiting first, and no more than fit beside those that are being looked at.
     fn next(&self, now: Instant) -> Vec<(ChainName, Due)> {
         let is_due =
             |chain: &ChainName, due: &Due| due.at <= now && due.state.is_deployed() && !self.busy.contains(chain);
@@ -93,7 +92,7 @@ impl Arranger {
     }
 }
 
-/// Looks at a chain, and notes whether a setting is to be narrowed later.
+/// Looks at a chain, and notes whether a setting waits to be narrowed.
 async fn look_at(context: &Context, chain: &ChainName, due: &Due, waits: &AtomicBool) {
     match arrange(context, chain, due).await {
         Ok(narrows) => waits.store(narrows, Ordering::Relaxed),

@@ -15,17 +15,17 @@ use crate::node::logs::LogQueue;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::subject::Count;
 
-/// Hops whose counts are sent side by side.
+/// Hops whose counters are sent side by side.
 const COUNTS: usize = 16;
 
-/// What serving a revision takes.
+/// What all revisions of a node share.
 pub(crate) struct Context {
     pub(crate) broker: Broker,
     pub(crate) lines: Lines,
     pub(crate) registry: Registry,
     pub(crate) engine: Engine,
     pub(crate) node: String,
-    /// Which run of the node's program this is.
+    /// The incarnation of this node.
     pub(crate) incarnation: String,
     pub(crate) roll_call: Arc<RollCall>,
     pub(crate) logs: LogQueue,
@@ -40,7 +40,7 @@ impl Context {
             .await;
     }
 
-    /// Tells the server what was counted, and keeps it to be told again if there is no answer.
+    /// Sends counters to the server. Keeps them for the next time if there is no answer.
     pub(crate) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
         let Some(more) = stats.more() else { return };
         for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {

@@ -1,4 +1,4 @@
-//! Making a revision ready to run: its plugins loaded, and for each hop the tasks, with their state where they have any.
+//! Loads a revision: its plugins, and for each hop the tasks with their snapshots.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -127,7 +127,7 @@ async fn task(
     let log = Box::new(move |level, line| log.log("", level, line));
     let (plugin, name, place, plain) =
         (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
-    // It may take long, and is the guests' doing.
+    // It may take long, and runs code of the plugin.
     let mut making = JoinSet::new();
     making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.executor);
     let made = match making.join_next().await {

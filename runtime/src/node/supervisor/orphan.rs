@@ -1,12 +1,12 @@
-//! Messages that are acknowledged and still there.
+//! Orphans: messages that are acknowledged and still in the stream.
 //!
-//! A server that is killed can lose the removal of a message and keep its acknowledgement: it writes the two to different
-//! files, and neither at once. The message is never handed out again, and the chain is never empty. nats-server (2.15.1)
-//! removes such messages when it starts, but only from streams of another kind than a work queue. So a node looks for them
-//! when it begins to serve a hop, and each time that the connection was lost.
+//! A killed server can lose the removal of a message and keep its acknowledgement: it writes the two to different files, and
+//! neither at once. The message is never handed out again, and the chain is never empty. nats-server 2.15.1 removes such messages
+//! when it starts, but not from work queues. So a node looks for them when it begins to serve a hop, and after each loss of the
+//! connection.
 //!
-//! A node acknowledges a frame once all that it leaves behind is stored, and the server answers for a stored message only
-//! after it has written it. So nothing is lost with an orphan.
+//! A node acknowledges a frame after all that it leaves behind is stored, and the server answers for a stored message after it is
+//! written. So no item is lost with an orphan.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::node::hop::Hop;
 use crate::subject;
 use crate::subject::Lane;
 
-/// How long to wait before looking again, while messages from before are not all acknowledged; doubled each time.
+/// The first wait before looking again, while earlier messages are not all acknowledged. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_secs(2);
-/// The longest wait between two looks: what waits for its back-off may not be acknowledged for hours.
+/// The longest wait between two looks. A message that waits for its back-off may not be acknowledged for hours.
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 
-/// Removes the orphans of a hop, for ever.
+/// Removes the orphans of a hop, forever.
 pub async fn watch(hop: Arc<Hop>) {
     let mut connected = hop.broker.connected();
     loop {
@@ -40,7 +40,7 @@ pub async fn watch(hop: Arc<Hop>) {
     }
 }
 
-/// Looks until all that was handed out by now is acknowledged, on each lane by itself.
+/// Looks at each lane until all that was handed out by now is acknowledged.
 async fn remove_all(hop: &Hop) {
     let lanes = Lane::served(hop.is_limited());
     futures_util::future::join_all(lanes.iter().map(|&lane| remove_from(hop, lane))).await;
@@ -61,18 +61,18 @@ async fn remove_from(hop: &Hop, lane: Lane) {
 /// Whether to look again.
 enum Next {
     Done,
-    /// For what was handed out up to this place, as it is not all acknowledged.
+    /// Yes, for messages up to this place: not all of them are acknowledged.
     Again(u64),
 }
 
-/// Removes the messages of a lane that are acknowledged, up to a place; `None`: up to the last that was handed out.
+/// Removes the acknowledged messages of a lane up to a place, or up to the last that was handed out.
 async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, BrokerError> {
     let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let stream = subject::work_stream(chain);
     let progress = hop.broker.progress(chain, hop.route.revision, stage, lane).await?;
     let limit = limit.unwrap_or(progress.delivered);
-    // A place that the stream has yet to reach is one that it has lost, and will give to another message. The server itself winds
-    // a consumer back that is ahead of its stream when it starts.
+    // The stream lost a place that it has yet to reach, and will give it to another message. When it starts, the server winds
+    // back a consumer that is ahead of its stream.
     let last = progress.acknowledged.min(limit).min(hop.broker.last_place(&stream).await?);
     let mut removed = 0_u64;
     for filter in lane.filters(hop.is_limited(), chain, hop.route.revision, stage) {

@@ -1,4 +1,4 @@
-//! The end of a revision: one that has run empty is retired, and of one that is no longer live nothing is left.
+//! The end of a revision: it is retired once it has run empty, and cleared away once it is no longer live.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::name::{ChainName, Revision};
 use crate::node::supervisor::context::Context;
 use crate::node::tasks::Keeper;
 
-/// Revisions that are looked at side by side: one whose stream does not answer holds up no other.
+/// Revisions that are looked at side by side. One whose stream does not answer delays no other.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Retires those of these revisions that have run empty.
+/// Retires the revisions among these that have run empty.
 pub(crate) fn older(context: &Arc<Context>, older: Vec<(ChainName, Revision)>) -> JoinHandle<()> {
     let context = Arc::clone(context);
     let keeper = Keeper::new(Arc::clone(&context.board), "retire older revisions");
@@ -34,7 +34,7 @@ pub(crate) fn older(context: &Arc<Context>, older: Vec<(ChainName, Revision)>) -
 
 /// Retires a revision if it has run empty.
 async fn retire(context: &Context, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
-    // The state comes first: see `State::live`.
+    // Read the state first: see `State::live`.
     let Some(marked) = context.registry.state(chain).await? else { return Ok(()) };
     if revision == marked.state.active || !marked.state.live.contains(&revision) {
         return Ok(());
@@ -45,8 +45,8 @@ async fn retire(context: &Context, chain: &ChainName, revision: Revision) -> Res
     Ok(())
 }
 
-/// Waits until a revision that is no longer live has been interrupted, and removes its consumers: this node may have made
-/// one anew after others removed it and before it heard of that.
+/// Waits until a revision that is no longer live is interrupted, and removes its consumers. This node may have made one anew
+/// after others removed it, before it heard of that.
 ///
 /// The revision stays on the board until nothing of it runs: a reset waits for that.
 pub(crate) async fn forget(context: Arc<Context>, chain: ChainName, revision: Revision, serving: JoinHandle<()>) {

@@ -1,4 +1,4 @@
-//! Serving a revision: making it ready, however long that takes, and keeping a worker on each of its hops.
+//! Serves a revision: makes it ready, however long that takes, and runs a worker on each of its hops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::node::supervisor::context::Context;
 use crate::node::supervisor::load;
 use crate::node::worker;
 
-/// How long to wait before trying again to make a revision ready; doubled each time.
+/// The first wait before the next try to make a revision ready. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_millis(50);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
-/// A problem is shown once this many tries have failed: right after a deploy the streams may be a moment away.
+/// After this many failed tries, the problem is reported. Right after a deploy the streams may be a moment away.
 const PATIENCE: u32 = 3;
 
-/// Serves a revision until the phase is over.
+/// Serves a revision until its phase is over.
 pub(crate) async fn serve(
     context: &Context,
     chain: &ChainName,
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Makes a revision ready to run, however long it takes.
+/// Makes a revision ready to run, however long that takes.
 async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
     let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
     for tries in 1.. {
