@@ -5,8 +5,9 @@
 //! the last stage can always run, then the one before it, and in the end the item that waits. While any item streams, no
 //! execution takes a slot that a later stage would then miss.
 //!
-//! One permit for the whole node would not do: when two consecutive stages of a chain stream, the later one would wait for the
-//! permit of the earlier one, which waits for room in the later one's queue.
+//! One permit for the whole node would not do: when an inline stage streams behind a stage that streams, it would wait for the permit
+//! of the earlier stage, which waits for it. With one permit the test `generators_in_a_row_pass_their_outputs_on_while_they_run` does
+//! not end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
