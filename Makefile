@@ -36,13 +36,14 @@ test: setup first-build plugins ## run all tests
 chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7
 	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) cargo bench --profile dev -p pcluster --bench chaos
 
-check: setup ## check formatting, lints and documentation
+check: setup ## check formatting, words, lints and documentation
+	.make/words
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: setup plugins ## run the benchmarks (builds everything optimised, which takes long the first time): ONLY="w1 latency --quick"
+bench: setup plugins ## run the benchmarks (builds everything optimized, which takes long the first time): ONLY="w1 latency --quick"
 	cargo bench -p pcluster --bench bench -- $(ONLY)
 
 clean: ## remove all that was built or downloaded into this folder

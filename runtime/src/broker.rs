@@ -50,7 +50,7 @@ use permissions::{Missing, Permissions};
 
 pub use address::Address;
 pub use error::BrokerError;
-pub use request::Complaint;
+pub use request::Outage;
 
 /// The oldest nats-server that will do: older ones lose max-delivered messages on replicated work queues.
 pub const OLDEST_SERVER: (u32, u32, u32) = (2, 12, 5);

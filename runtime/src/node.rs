@@ -43,7 +43,7 @@ use tokio::task::JoinHandle;
 pub use crate::broker::Address;
 use crate::broker::registry::{Change, Changes, Registry};
 use crate::broker::service::{INCARNATION, NAME, NodeReport, NodeService, Problem};
-use crate::broker::{Broker, BrokerError, Complaint};
+use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
 use crate::engine::budget::Budget;
 use crate::engine::compiler::Compiler;
@@ -400,13 +400,13 @@ fn follow_registry(broker: Broker, registry: Registry, first: Changes, board: Ar
 
 async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>, mut changes: Option<Changes>) {
     const WHAT: &str = "follow what is deployed";
-    let mut complaint = Complaint::default();
+    let mut outage = Outage::default();
     let mut is_gone = false;
     loop {
         let error = match &mut changes {
             None => match registry.changes().await {
                 Ok(again) => {
-                    complaint.over(WHAT);
+                    outage.over(WHAT);
                     changes = Some(again);
                     if std::mem::take(&mut is_gone) && sender.send(Change::Renewed).await.is_err() {
                         return;
@@ -426,7 +426,7 @@ async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>
             },
         };
         is_gone |= changes.take().is_some() && error.is_not_found();
-        complaint.met(&broker, WHAT, &error);
+        outage.met(&broker, WHAT, &error);
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
             () = sender.closed() => return,

@@ -117,7 +117,7 @@
 //! assert!(load(Config { labels: "apple".to_owned() }).is_err_and(|error| error.is_fatal()));
 //! ```
 //!
-//! If the function fails, so does the item, with `cannot be initialised: ` and the error's message. The item, its id and the
+//! If the function fails, so does the item, with `cannot be initialized: ` and the error's message. The item, its id and the
 //! attempt are unknown to the function, as it may run before there is an item. A task that takes what it needs of the
 //! `config` from its state, and so no [`Context`], is spared reading that for each item.
 //!
@@ -174,7 +174,7 @@ pub use serde;
 /// types that implement [`std::error::Error`]. The items of a generator may be such `Result`s too. Whatever fails, the
 /// outputs given before do not count.
 ///
-/// `Result` and `Option` are recognised by name. Behind a type alias they are values like any other: `None`, for example,
+/// `Result` and `Option` are recognized by name. Behind a type alias they are values like any other: `None`, for example,
 /// is then written as null and not dropped.
 ///
 /// `#[task(init = load)]` gives the task a [state](crate#state), which is made once in each instance and not for each item. The

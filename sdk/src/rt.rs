@@ -13,7 +13,7 @@ use pcluster_abi::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::state::{IntoState, State, initialise, make, with_state};
+pub use self::state::{IntoState, State, initialize, make, with_state};
 use crate::{Context, Error, cbor, context, host, report};
 
 /// Room for an item of `length` bytes; [`one`] takes it back.

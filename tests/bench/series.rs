@@ -1,5 +1,5 @@
 //! Runs that are compared: each in turn, round after round, so that a slow minute of the machine slows all of them down, and
-//! every ratio is one between neighbours.
+//! every ratio is one between neighbors.
 
 use crate::drain::Sample;
 use crate::report::{Aim, Row, Spread};

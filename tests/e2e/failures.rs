@@ -107,10 +107,10 @@ fn an_item_that_needs_more_attempts_than_it_has_is_a_dead_letter() {
 }
 
 #[test]
-fn a_failing_item_of_a_frame_does_not_repeat_its_neighbours() {
+fn a_failing_item_of_a_frame_does_not_repeat_its_neighbors() {
     let cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
-    // The text is no number: its task cannot read it. The neighbours are done with at the first attempt.
+    // The text is no number: its task cannot read it. The neighbors are done with at the first attempt.
     cluster.deploy(&chain("frame", "drop_odd", TWICE));
     let _node = cluster.node("a");
     client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "batch")], b"\x02\x04\x61x\x06\x03".as_slice()).unwrap();
@@ -162,7 +162,7 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (task, function) in
-        [("trap", "probe::behaviour::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_each:spin")]
+        [("trap", "probe::behavior::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_each:spin")]
     {
         let task = loaded.task(task, limits, StaticContext::default(), Reuse::default()).unwrap();
         let call = Call::idle();

@@ -85,7 +85,7 @@ fn state_is_made_once_and_every_item_starts_with_it() {
     }
     let logged = json_lines(&cluster.ok(&["logs", "each", "--no-follow", "--json"]));
     let said: Vec<&Value> = logged.iter().map(|line| &line["message"]).collect();
-    assert_eq!(said, ["initialised"]);
+    assert_eq!(said, ["initialized"]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn state_that_cannot_be_made_fails_items_and_nothing_else() {
     let letters = json_lines(&cluster.ok(&["dead", "ls", "each", "--json"]));
     assert_eq!(
         (&letters[0]["failure"], &letters[0]["reason"]),
-        (&json!("error"), &json!("cannot be initialised: no model"))
+        (&json!("error"), &json!("cannot be initialized: no model"))
     );
     let node = cluster.node("b");
     cluster.ok(&["feed", "good", "1"]);

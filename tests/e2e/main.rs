@@ -1,5 +1,5 @@
 //! End-to-end tests: the real `pcluster` against a real nats-server, one server per test. See tests/README.md.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on shall say where")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on must say where")]
 #![expect(unreachable_pub, reason = "nothing in a test program is seen from outside")]
 
 mod any_client;

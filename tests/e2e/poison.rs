@@ -1,4 +1,4 @@
-//! Items that harm: those that their nodes die of, and those that do what a task may not. Their neighbours do not suffer.
+//! Items that harm: those that their nodes die of, and those that do what a task may not. Their neighbors do not suffer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -143,7 +143,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
 }
 
 #[test]
-fn items_that_do_what_a_task_may_not_neither_stop_nor_repeat_their_neighbours() {
+fn items_that_do_what_a_task_may_not_neither_stop_nor_repeat_their_neighbors() {
     let cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
     let limits = "timeout = \"1s\"\nmemory = \"16MiB\"\nretry = { attempts = 2, backoff = [\"10ms\"] }";
@@ -168,12 +168,12 @@ fn items_that_do_what_a_task_may_not_neither_stop_nor_repeat_their_neighbours() 
     assert!(letters.contains(&(7.into(), "error".to_owned())), "{letters:?}");
     assert_eq!(letters.len(), bad.len() + 1, "{letters:?}");
 
-    let mut neighbours: Vec<String> = client.all_items("PCLUSTER_bad_OUT").iter().map(text).collect();
-    neighbours.sort();
+    let mut neighbors: Vec<String> = client.all_items("PCLUSTER_bad_OUT").iter().map(text).collect();
+    neighbors.sort();
     let echoes = items.iter().filter_map(Value::as_text).filter(|text| text.starts_with("echo"));
     let mut expected: Vec<String> = echoes.map(str::to_owned).collect();
     expected.sort();
-    assert_eq!(neighbours, expected);
+    assert_eq!(neighbors, expected);
     assert_eq!(node.stop(), Some(0));
     assert_runs_once(&cluster, "bad", &expected);
 }
@@ -189,13 +189,13 @@ fn assert_runs_once(cluster: &Cluster, chain: &str, items: &[String]) {
 }
 
 #[test]
-fn an_item_that_gives_without_end_is_stopped_and_its_neighbours_come_out_once() {
+fn an_item_that_gives_without_end_is_stopped_and_its_neighbors_come_out_once() {
     let cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
     cluster.deploy(&chain("endless", "retry = { attempts = 2, backoff = [\"10ms\"] }"));
     let mut node = cluster.node("a");
-    let neighbours: Vec<String> = ["echo 1 after", "echo 1 before"].map(str::to_owned).into();
-    let items = [&neighbours[1], "repeat 10000000", &neighbours[0]];
+    let neighbors: Vec<String> = ["echo 1 after", "echo 1 before"].map(str::to_owned).into();
+    let items = [&neighbors[1], "repeat 10000000", &neighbors[0]];
     client.publish("pcluster.endless.in", &[], sequence(items)).unwrap();
     cluster.ok(&["wait", "endless", "-t", "60s"]);
 
@@ -206,9 +206,9 @@ fn an_item_that_gives_without_end_is_stopped_and_its_neighbours_come_out_once() 
     // What it had given out before has gone on, and what it gave at the second attempt was dropped.
     let (theirs, its): (Vec<String>, Vec<String>) =
         client.all_items("PCLUSTER_endless_OUT").iter().map(text).partition(|text| text.starts_with("echo"));
-    assert_eq!(theirs.iter().collect::<BTreeSet<_>>(), neighbours.iter().collect::<BTreeSet<_>>());
-    assert_eq!(theirs.len(), neighbours.len());
+    assert_eq!(theirs.iter().collect::<BTreeSet<_>>(), neighbors.iter().collect::<BTreeSet<_>>());
+    assert_eq!(theirs.len(), neighbors.len());
     assert!((900_000..=1_000_000).contains(&its.len()), "{}", its.len());
     assert_eq!(node.stop(), Some(0));
-    assert_runs_once(&cluster, "endless", &neighbours);
+    assert_runs_once(&cluster, "endless", &neighbors);
 }

@@ -46,7 +46,7 @@ fn leader(client: &NatsClient, stream: &str) -> String {
 }
 
 /// Kills the server that leads a chain's work while items are fed, run and pulled, and checks that each comes out as often as
-/// it shall. Returns the server's name.
+/// it must. Returns the server's name.
 fn lose_the_leader(cluster: &mut Cluster<Servers>) -> String {
     let client = NatsClient::connect(cluster);
     let rest = format!("config = {{ times = {TIMES}, millis = 20 }}\nconcurrency = 4");

@@ -1,4 +1,4 @@
-//! Tasks whose items say what shall become of them, so that good and bad ones can stand side by side in one message.
+//! Tasks whose items say what becomes of them, so that good and bad items can stand side by side in one message.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

@@ -44,7 +44,7 @@ struct Refusal {
 struct Made;
 
 fn count_from(Start { start }: Start) -> Counter {
-    log::info!("initialised");
+    log::info!("initialized");
     // The seeds of a hash map are the randomness that needs no further crate.
     Counter { start, seen: 0, seed: RandomState::new().build_hasher().finish() }
 }

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::get::Stored;
 use super::line::Line;
 use super::queue::{Event, Queue, STANDS};
-use super::{Broker, BrokerError, Complaint};
+use super::{Broker, BrokerError, Outage};
 use crate::frame::Headers;
 
 /// Messages that are asked for at once.
@@ -91,7 +91,7 @@ pub struct Follower {
     ahead: VecDeque<Seen>,
     /// How many messages are still to be read by the API.
     by_api: u64,
-    complaint: Complaint,
+    outage: Outage,
 }
 
 /// A consumer that was made to read a stream.
@@ -164,7 +164,7 @@ impl Follower {
             },
         };
         let Opened { queue, created, pending } = Opened::new(broker, stream, &subjects, &start).await?;
-        let (stream, complaint) = (stream.to_owned(), Complaint::default());
+        let (stream, outage) = (stream.to_owned(), Outage::default());
         Ok(Self {
             broker: broker.clone(),
             stream,
@@ -177,7 +177,7 @@ impl Follower {
             pending,
             ahead: VecDeque::new(),
             by_api: 0,
-            complaint,
+            outage,
         })
     }
 
@@ -253,11 +253,11 @@ impl Follower {
         loop {
             match self.try_read_by_api().await {
                 Ok(read) => {
-                    self.complaint.over(&what);
+                    self.outage.over(&what);
                     self.ahead.extend(read);
                     return Ok(!self.ahead.is_empty());
                 }
-                Err(error) if error.is_transient() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) if error.is_transient() => self.outage.met(&self.broker, &what, &error),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(REOPEN).await;
@@ -316,12 +316,12 @@ impl Follower {
                     }
                     continue;
                 }
-                Err(error) if error.is_transient() => self.complaint.met(&self.broker, &what, &error),
+                Err(error) if error.is_transient() => self.outage.met(&self.broker, &what, &error),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(REOPEN).await;
         };
-        self.complaint.over(&what);
+        self.outage.over(&what);
         (self.queue, self.order) = (opened.queue, 0);
         Ok(is_renewed)
     }

@@ -201,7 +201,7 @@ async fn watch_until_ended(link: &Weak<Link>) -> bool {
         let Some(strong) = link.upgrade() else { return false };
         let (known, mut current) = (Arc::clone(&strong.known), strong.current());
         let is_connected = current.client.connection_state() == State::Connected;
-        // Nobody shall be kept connected by this.
+        // This must keep no connection alive.
         drop((strong, current.client));
         known.set(is_connected);
         tokio::select! {

@@ -148,7 +148,7 @@ impl Broker {
     /// The place in the stream of this subject where a message was stored under this key within its duplicate window, if one
     /// was. Stores nothing.
     ///
-    /// The server looks for the key before it looks which messages this one shall replace, and refuses it then: there is no rollup
+    /// The server looks for the key before it looks which messages this one replaces, and refuses it then: there is no rollup
     /// of this name, in a stream that allows rollups no more than in others (tried with nats-server 2.15.1, alone and three
     /// together, where an expected last message is looked at too late to be answered).
     ///

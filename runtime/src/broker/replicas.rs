@@ -49,7 +49,7 @@ impl Info {
         self.cluster.as_ref().is_none_or(|cluster| !cluster.leader.is_empty())
     }
 
-    /// Whether every server that shall keep a copy and is there has all of it.
+    /// `true` if every connected server with a copy has all of it.
     fn is_copied(&self) -> bool {
         let Some(cluster) = &self.cluster else { return true };
         let copies = cluster.replicas.len() as u64 + 1;

@@ -47,11 +47,11 @@ impl Question {
 
 /// Says once that something does not work, and once that it does again.
 #[derive(Debug, Default)]
-pub struct Complaint {
+pub struct Outage {
     is_told: bool,
 }
 
-impl Complaint {
+impl Outage {
     /// Something did not work. `what` completes "cannot …". That the connection is lost has been said already.
     pub fn met(&mut self, broker: &Broker, what: &str, error: &BrokerError) {
         if !self.is_told && broker.is_connected() {

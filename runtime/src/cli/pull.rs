@@ -191,7 +191,7 @@ enum Happened<T> {
 /// Does not wait for the server, which may be away.
 fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
     match event {
-        Event::Taken(pulled) => {
+        Event::Written(pulled) => {
             // The ack goes out even if nothing waits for its end.
             let _ = pulled.ack().now_or_never();
             1

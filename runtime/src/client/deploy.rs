@@ -55,7 +55,7 @@ pub struct Deployment {
     pub before: Option<(Version, Revision)>,
     /// Whether items may be fed.
     pub open: bool,
-    /// Streams that are not yet complete on all servers that shall keep a copy.
+    /// Streams whose copies are not yet complete on all servers.
     pub copying: Vec<String>,
 }
 

@@ -149,7 +149,7 @@ impl Answered {
         if said.iter().all(|is_confirmed| *is_confirmed) {
             holds.confirm(&message.hold).await;
         } else if said.contains(&true) && message.hold.is_sure() {
-            message.put_back(&said, broker, holds).await;
+            message.requeue(&said, broker, holds).await;
         } else {
             holds.give_back(&message.hold).await;
         }
@@ -162,7 +162,7 @@ impl Answered {
 
 impl Message {
     /// Puts the results that were not confirmed into the stream again.
-    async fn put_back(&self, said: &[bool], broker: &Broker, holds: &Holds) {
+    async fn requeue(&self, said: &[bool], broker: &Broker, holds: &Holds) {
         let items = Format::Cbor.items(&self.delivery.payload).unwrap_or_default();
         let rest: Vec<usize> = (0..items.len()).filter(|position| said.get(*position) != Some(&true)).collect();
         let mut payload = BytesMut::new();

@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn names_are_as_their_author_wrote_them_and_cannot_break_lines() {
         for (name, shown) in [
-            ("_ZN5probe9behaviour4trap17h0123456789abcdefE", "probe::behaviour::trap"),
-            ("_RNvNtCs1234_5probe9behaviour4trap", "probe::behaviour::trap"),
+            ("_ZN5probe8behavior4trap17h0123456789abcdefE", "probe::behavior::trap"),
+            ("_RNvNtCs1234_5probe8behavior4trap", "probe::behavior::trap"),
             ("main", "main"),
             ("a\nb\x1b[31mc", "ab[31mc"),
         ] {

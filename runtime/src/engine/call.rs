@@ -27,7 +27,7 @@ pub trait ItemSource: Send + Sync {
         let _ = (outputs, bytes, began, now);
     }
 
-    /// The next item that shall run in the same instance, with its position, if there is one. It begins now.
+    /// Returns the next item for the same instance, with its position. It begins now.
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         let _ = now;
         None

@@ -39,7 +39,7 @@ pub struct Host {
     phase: Phase,
     /// Whether the guest takes its items itself.
     takes: bool,
-    /// What the item belongs to; `None` between two runs, when nothing shall be held on to.
+    /// What the item belongs to. `None` between two runs, when nothing is held.
     call: Option<Call>,
     item: Bytes,
     /// How many more items the run may have.
@@ -64,7 +64,7 @@ enum Phase {
     Ready,
     /// An item runs.
     Running,
-    /// No other item shall begin.
+    /// No other item begins.
     Over,
 }
 

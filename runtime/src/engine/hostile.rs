@@ -61,7 +61,7 @@ const IMPORTS: &str = r#"
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
 
 /// A guest like the others, that does what it should.
-fn neighbour() -> Task {
+fn neighbor() -> Task {
     task(
         &Guest { imports: IMPORTS, task: "(call $emit (i32.const 1024) (i32.const 1)) (i32.const 0)", ..GUEST }.wat(),
         LIMITS,
@@ -69,8 +69,8 @@ fn neighbour() -> Task {
 }
 
 /// Makes sure that the next item is handled as if nothing had been.
-async fn assert_unharmed(neighbour: &Task, after: &str) {
-    assert_eq!(run(neighbour).await.expect(after), [ITEM], "after {after}");
+async fn assert_unharmed(neighbor: &Task, after: &str) {
+    assert_eq!(run(neighbor).await.expect(after), [ITEM], "after {after}");
 }
 
 /// Makes sure that a failure is of this kind and says this.

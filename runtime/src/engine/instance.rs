@@ -142,7 +142,7 @@ impl Instance {
     }
 
     /// Makes the task's state, before any item.
-    pub(super) async fn initialise(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
+    pub(super) async fn initialize(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
         self.begin(Bytes::new(), call, 0, FrameOutputs::default());
         let clock = self.store.data().clock.clone();
         let ended = clock.limit(self.enter_init(task)).await;

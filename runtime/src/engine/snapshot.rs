@@ -1,4 +1,4 @@
-//! State that is made once: the task's initialiser runs in the sandbox before the first item, and the memory that it leaves
+//! State that is made once: the task's initializer runs in the sandbox before the first item, and the memory that it leaves
 //! becomes the image that every instance starts from. So a fresh instance for each item costs no more than one without state.
 //!
 //! The image is a module of its own, the plugin with other data and globals. What an instance has besides those, which are
@@ -35,15 +35,15 @@ pub enum SnapshotError {
     /// The image, or what makes it, cannot be loaded.
     #[error(transparent)]
     Load(#[from] EngineError),
-    /// The initialiser failed.
-    #[error("the initialiser failed: {0}")]
+    /// The initializer failed.
+    #[error("the initializer failed: {0}")]
     Failed(String),
 }
 
-/// What an initialiser says while it runs.
+/// What an initializer says while it runs.
 pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
 
-/// The initialiser's execution. It has no item.
+/// The initializer's execution. It has no item.
 struct Initialising(Log);
 
 impl ItemSource for Initialising {
@@ -65,8 +65,8 @@ impl ItemSource for Initialising {
 }
 
 impl Plugin {
-    /// The same task, with the state that its initialiser makes in every instance from the start; `None` if it has none. `name`
-    /// is the task's name, `place` tells stages apart. Takes as long as the initialiser, at most the task's timeout, and a compilation.
+    /// The same task, with the state that its initializer makes in every instance from the start; `None` if it has none. `name`
+    /// is the task's name, `place` tells stages apart. Takes as long as the initializer, at most the task's timeout, and a compilation.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Plugin {
         let failed = |failure: Failure| SnapshotError::Failed(failure.reason);
         let slot = Instance::place(&making).await.map_err(failed)?;
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
-        instance.initialise(&making, call).await.map_err(failed)?;
+        instance.initialize(&making, call).await.map_err(failed)?;
         let memory = instance.memory().len() as u64;
         if memory > IMAGE_MAX {
             let [memory, most] = [memory, IMAGE_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
@@ -164,7 +164,7 @@ mod tests {
     use crate::engine::static_context::StaticContext;
     use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
-    /// A plugin whose initialiser counts at 0 how often it was called, in memory and in a global, and does more; its task gives
+    /// A plugin whose initializer counts at 0 how often it was called, in memory and in a global, and does more; its task gives
     /// the sum of both.
     fn plugin(more: &str, init: &str) -> Plugin {
         let wat = format!(
@@ -192,7 +192,7 @@ mod tests {
         load(engine(), &wat).expect("a plugin")
     }
 
-    /// What the task gives for three items, and what the initialiser has logged.
+    /// What the task gives for three items, and what the initializer has logged.
     async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), SnapshotError> {
         let task = plugin.task("t", limits, StaticContext::default(), Reuse::default()).expect("a task");
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_instance_starts_from_what_the_initialiser_has_left() {
+    async fn every_instance_starts_from_what_the_initializer_has_left() {
         let (given, lines) = given(&plugin("", ""), LIMITS).await.expect("an image");
         assert_eq!(given, [2, 2, 2], "the state is there, and no item finds what another has made of it");
-        assert_eq!(lines, ["made"], "the initialiser runs once");
+        assert_eq!(lines, ["made"], "the initializer runs once");
     }
 
     #[tokio::test]
-    async fn what_comes_before_the_initialiser_is_done_once() {
+    async fn what_comes_before_the_initializer_is_done_once() {
         let before = "(func $before (global.set $made (i32.add (global.get $made) (i32.const 5))))";
         let start = plugin(&format!("{before} (start $before)"), "");
         assert_eq!(given(&start, LIMITS).await.expect("an image").0, [7, 7, 7]);
@@ -226,20 +226,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_that_the_initialiser_has_grown_is_there() {
+    async fn memory_that_the_initializer_has_grown_is_there() {
         let grow = "(drop (memory.grow (i32.const 3))) (i32.store8 (i32.const 300000) (i32.const 1))";
         assert_eq!(given(&plugin("", grow), LIMITS).await.expect("an image").0, [2, 2, 2]);
     }
 
     #[tokio::test]
-    async fn an_initialiser_that_fails_says_why() {
+    async fn an_initializer_that_fails_says_why() {
         for (init, reason) in [
-            ("unreachable", "the initialiser failed: wasm trap: wasm `unreachable` instruction executed"),
-            ("(return (i32.const 1))", "the initialiser failed: the task failed without saying why"),
-            ("(loop $spin (br $spin))", "the initialiser failed: the task took longer than its timeout of 50ms"),
+            ("unreachable", "the initializer failed: wasm trap: wasm `unreachable` instruction executed"),
+            ("(return (i32.const 1))", "the initializer failed: the task failed without saying why"),
+            ("(loop $spin (br $spin))", "the initializer failed: the task took longer than its timeout of 50ms"),
             (
                 "(call $emit (i32.const 0) (i32.const 1))",
-                "the initialiser failed: an output was given before the task was called",
+                "the initializer failed: an output was given before the task was called",
             ),
         ] {
             let error = given(&plugin("", init), BRIEF).await.expect_err(init);
@@ -289,8 +289,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_clock_goes_on_from_where_the_initialiser_saw_it() {
-        // The task gives 24 if its clock is before the time that the initialiser has read.
+    async fn the_clock_goes_on_from_where_the_initializer_saw_it() {
+        // The task gives 24 if its clock is before the time that the initializer has read.
         let read = |at: u32| format!("(drop (call $clock (i32.const 1) (i64.const 0) (i32.const {at})))");
         let wat = format!(
             r#"(module

@@ -73,7 +73,7 @@ pub(crate) async fn run(
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),
     });
-    let _message = hop.stats.run_message();
+    let _message = hop.counters.run_message();
     let mut helpers = JoinSet::new();
     let (begun, all_begun) = watch::channel(false);
     let all = async {
@@ -112,7 +112,7 @@ pub(crate) async fn run(
 async fn work(running: &Arc<Running>) {
     let items = &running.inbound.frame.items;
     let mut outputs = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
-    let _running = running.hop.stats.run();
+    let _running = running.hop.counters.run();
     loop {
         let started = Instant::now();
         let Some(position) = running.begin(started) else { break };

@@ -16,7 +16,7 @@ const RATE_WEIGHT: f64 = 0.15;
 
 /// The counters of one hop.
 #[derive(Debug, Default)]
-pub struct HopStats {
+pub struct HopCounters {
     /// Items that run.
     pub running: AtomicU64,
     /// Messages whose items run.
@@ -75,7 +75,7 @@ impl Drop for Runs<'_> {
     }
 }
 
-impl HopStats {
+impl HopCounters {
     /// Counts an item as running.
     pub fn run(&self) -> Runs<'_> {
         self.running.fetch_add(1, Relaxed);
@@ -144,7 +144,7 @@ type TaskKey = (&'static str, String, Option<Revision>);
 #[derive(Debug, Default)]
 pub struct Board {
     draining: AtomicBool,
-    hops: Mutex<BTreeMap<HopKey, Arc<HopStats>>>,
+    hops: Mutex<BTreeMap<HopKey, Arc<HopCounters>>>,
     problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
     /// Failing tasks, by what they do and whom they serve.
     tasks: Mutex<BTreeMap<TaskKey, String>>,
@@ -152,12 +152,12 @@ pub struct Board {
 
 impl Board {
     /// Adds a hop.
-    pub fn add(&self, key: HopKey, stats: Arc<HopStats>) {
+    pub fn add(&self, key: HopKey, stats: Arc<HopCounters>) {
         lock(&self.hops).insert(key, stats);
     }
 
     /// Removes a revision with its problems. Returns its hops.
-    pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopStats>> {
+    pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopCounters>> {
         lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
         lock(&self.tasks).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
         let mut hops = lock(&self.hops);
@@ -201,14 +201,14 @@ impl Board {
 
     /// Returns all hops with their counters.
     #[must_use]
-    pub fn stats(&self) -> Vec<(HopKey, Arc<HopStats>)> {
+    pub fn counters(&self) -> Vec<(HopKey, Arc<HopCounters>)> {
         lock(&self.hops).iter().map(|(key, stats)| (key.clone(), Arc::clone(stats))).collect()
     }
 
     /// Returns the reports of all hops.
     #[must_use]
     pub fn hops(&self) -> Vec<HopReport> {
-        let report = |((chain, revision, stage), stats): (HopKey, Arc<HopStats>)| HopReport {
+        let report = |((chain, revision, stage), stats): (HopKey, Arc<HopCounters>)| HopReport {
             chain: chain.to_string(),
             revision: revision.number(),
             stage: stage.to_string(),
@@ -221,7 +221,7 @@ impl Board {
             rate: stats.rate(),
             uncounted: stats.uncounted(),
         };
-        self.stats().into_iter().map(report).collect()
+        self.counters().into_iter().map(report).collect()
     }
 
     /// Returns all problems.
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_the_server_has_not_answered_is_told_again_and_what_it_knows_is_not() {
-        let stats = HopStats::default();
+        let stats = HopCounters::default();
         assert_eq!(stats.more(), None);
         stats.done.store(5, Relaxed);
         stats.failed.store(1, Relaxed);

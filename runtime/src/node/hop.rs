@@ -14,8 +14,8 @@ use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
 use crate::node::frame::FrameContext;
 use crate::node::frame::inbound::InboundFrame;
-use crate::node::health::HopStats;
-use crate::node::health::conditions::Trouble;
+use crate::node::health::HopCounters;
+use crate::node::health::conditions::Conditions;
 use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
@@ -40,7 +40,7 @@ pub struct Hop {
     /// The log of the stage.
     pub logs: Arc<StageLog>,
     /// The counters of the stage.
-    pub stats: Arc<HopStats>,
+    pub counters: Arc<HopCounters>,
     /// How much is requeued.
     pub backlog: Backlog,
     /// How much of that a limited stage has in its queue.
@@ -54,7 +54,7 @@ pub struct Hop {
     /// The quarantine of a limited stage.
     pub quarantine: Quarantine,
     /// The conditions that keep the hop from going on.
-    pub trouble: Arc<Trouble>,
+    pub conditions: Arc<Conditions>,
     /// The threads that run tasks.
     pub executor: Handle,
     /// The registry that the revision was read from.
@@ -72,7 +72,7 @@ pub struct InlineStage {
     /// The log of the stage.
     pub logs: Arc<StageLog>,
     /// The counters of the stage.
-    pub stats: Arc<HopStats>,
+    pub counters: Arc<HopCounters>,
 }
 
 impl Hop {
@@ -94,15 +94,15 @@ impl Hop {
     }
 
     /// Returns the stages with their counters.
-    pub(crate) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopStats>)> {
-        let first = std::iter::once((&self.stage().name, &self.stats));
-        first.chain(self.inline.iter().map(|stage| (&stage.name, &stage.stats)))
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopCounters>)> {
+        let first = std::iter::once((&self.stage().name, &self.counters));
+        first.chain(self.inline.iter().map(|stage| (&stage.name, &stage.counters)))
     }
 
     /// Counts items that became dead letters.
     pub(crate) fn count_failed(&self, count: u64) {
-        self.stats.failed.fetch_add(count, Relaxed);
-        self.stats.done.fetch_add(count, Relaxed);
+        self.counters.failed.fetch_add(count, Relaxed);
+        self.counters.done.fetch_add(count, Relaxed);
     }
 }
 

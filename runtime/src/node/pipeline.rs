@@ -255,8 +255,8 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     };
     hop.limit.cut_known(leavings.rest.len());
     let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failures).await?;
-    hop.stats.retried.fetch_add(committed.retried, Relaxed);
-    hop.stats.done.fetch_add(committed.done, Relaxed);
+    hop.counters.retried.fetch_add(committed.retried, Relaxed);
+    hop.counters.done.fetch_add(committed.done, Relaxed);
     Ok(())
 }
 

@@ -251,7 +251,7 @@ impl Supervisor {
                 count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     count.tick().await;
-                    let all = context.board.stats();
+                    let all = context.board.counters();
                     for (_, stats) in &all {
                         stats.keep_pace();
                     }
@@ -263,7 +263,7 @@ impl Supervisor {
 
     /// Sends the counters that the server does not know yet.
     pub async fn send_counts(&self) {
-        self.context.send_all_counts(self.context.board.stats()).await;
+        self.context.send_all_counts(self.context.board.counters()).await;
     }
 
     /// Returns `true` if all served chains are empty.

@@ -127,6 +127,6 @@ async fn call(hop: &Hop, inbound: &mut InboundFrame) -> Option<Duration> {
 /// Returns `true` if another run of the frame has decided.
 async fn is_settled(hop: &Hop, inbound: &InboundFrame) -> Result<bool, PublishError> {
     let is_settled = Commit::new(&ServerOutbox(hop), hop.frame(inbound)).is_settled().await?;
-    hop.stats.duplicates.fetch_add(is_settled.into(), Relaxed);
+    hop.counters.duplicates.fetch_add(is_settled.into(), Relaxed);
     Ok(is_settled)
 }

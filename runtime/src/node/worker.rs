@@ -75,8 +75,8 @@ pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
     tokio::select! {
         _ = futures_util::future::join_all(lanes) => {}
         () = forward(phase, closed, forwarded) => {}
-        () = hop.trouble.keeper("watch what is put back").keep(|| backlog::watch::watch(Arc::clone(&hop))) => {}
-        () = hop.trouble.keeper("remove orphans").keep(|| orphan::watch(Arc::clone(&hop))) => {}
+        () = hop.conditions.keeper("watch what is put back").keep(|| backlog::watch::watch(Arc::clone(&hop))) => {}
+        () = hop.conditions.keeper("remove orphans").keep(|| orphan::watch(Arc::clone(&hop))) => {}
     }
 }
 
@@ -393,8 +393,8 @@ impl Worker {
             // nats-server 2.15.1).
             tokio::time::sleep(REOPEN).await;
             match pipeline::mend(hop).await {
-                Ok(()) => return hop.trouble.queue_open(stage, self.lane),
-                Err(error) => hop.trouble.queue_lost(stage, self.lane, &error),
+                Ok(()) => return hop.conditions.queue_open(stage, self.lane),
+                Err(error) => hop.conditions.queue_lost(stage, self.lane, &error),
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Traits could not tell an `Option` that means "drop the item" from an `Option` that is a value, nor a `Result` that
 //! failed from one that is a value, because serde can write all four. So the outermost `Result` and `Option`, and the
-//! `Result` of an iterator's items, are recognised by name. A type alias that hides one of them counts as a plain value.
+//! `Result` of an iterator's items, are recognized by name. A type alias that hides one of them counts as a plain value.
 
 use crate::errors::Errors;
 

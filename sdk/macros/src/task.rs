@@ -72,7 +72,7 @@ fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) ->
         #[cfg_attr(target_arch = "wasm32", unsafe(export_name = #export_name))]
         #[allow(dead_code)]
         extern "C" fn __pcluster_init() -> i32 {
-            ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
+            ::pcluster_sdk::rt::initialize(&__PCLUSTER_STATE)
         }
     })
 }
@@ -221,7 +221,7 @@ mod tests {
                 #[cfg_attr(target_arch = "wasm32", unsafe(export_name = "pcluster_init:label"))]
                 #[allow(dead_code)]
                 extern "C" fn __pcluster_init() -> i32 {
-                    ::pcluster_sdk::rt::initialise(&__PCLUSTER_STATE)
+                    ::pcluster_sdk::rt::initialize(&__PCLUSTER_STATE)
                 }
                 #[allow(dead_code)]
                 fn __pcluster_handle(item: &[u8]) -> i32 {

@@ -26,7 +26,7 @@ impl<S> State<S> {
         let mut made = self.made.borrow_mut();
         let state = match &mut *made {
             Some(state) => state,
-            none => none.insert((self.make)().map_err(|error| error.within("cannot be initialised"))?),
+            none => none.insert((self.make)().map_err(|error| error.within("cannot be initialized"))?),
         };
         body(state)
     }
@@ -77,7 +77,7 @@ where
 
 /// Makes a task's state before there is an item, and gives the status.
 #[must_use]
-pub fn initialise<S>(state: &'static LocalKey<State<S>>) -> i32 {
+pub fn initialize<S>(state: &'static LocalKey<State<S>>) -> i32 {
     start();
     conclude(state.with(|state| state.lend(|_| Ok(())))) as i32
 }
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn a_state_that_is_made_before_the_first_item_is_not_made_again() {
         configure(&"5".into());
-        assert_eq!(initialise(&COUNT), Status::Done as i32);
+        assert_eq!(initialize(&COUNT), Status::Done as i32);
         configure(&Value::Null);
-        assert_eq!(initialise(&COUNT), Status::Done as i32);
+        assert_eq!(initialize(&COUNT), Status::Done as i32);
         assert_eq!(count_on().expect("a count"), 6);
         assert_eq!(host::recorded().failure, None);
     }
@@ -153,11 +153,11 @@ mod tests {
     #[test]
     fn what_making_the_state_fails_with_is_told() {
         configure(&"five".into());
-        assert_eq!(initialise(&COUNT), Status::Failed as i32);
-        assert_eq!(host::recorded().failure.as_deref(), Some("cannot be initialised: invalid digit found in string"));
+        assert_eq!(initialize(&COUNT), Status::Failed as i32);
+        assert_eq!(host::recorded().failure.as_deref(), Some("cannot be initialized: invalid digit found in string"));
         configure(&"five".into());
         let error = count_on().expect_err("an error");
-        assert_eq!(error.message(), "cannot be initialised: invalid digit found in string");
+        assert_eq!(error.message(), "cannot be initialized: invalid digit found in string");
         assert!(!error.is_fatal());
     }
 
@@ -167,7 +167,7 @@ mod tests {
             static NEVER: State<u8> = const { State::new(|| make(|(): ()| Err(Error::fatal("never")))) };
         }
         configure(&Value::Null);
-        assert_eq!(initialise(&NEVER), Status::Fatal as i32);
+        assert_eq!(initialize(&NEVER), Status::Fatal as i32);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         configure(&5.into());
         let error = count_on().expect_err("an error");
         assert!(error.is_fatal());
-        let start = "cannot be initialised: the stage's `config` does not fit the task: ";
+        let start = "cannot be initialized: the stage's `config` does not fit the task: ";
         assert!(error.message().starts_with(start), "{error}");
     }
 
@@ -185,7 +185,7 @@ mod tests {
         thread_local! {
             static TRIED: State<Result<u8, ParseIntError>> = const { State::new(|| make(|(): ()| "x".parse::<u8>())) };
         }
-        assert_eq!(initialise(&TRIED), Status::Done as i32);
+        assert_eq!(initialize(&TRIED), Status::Done as i32);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.gate.set(Way::Closed);
         self.gate.shut();
-        // Lets the thread that accepts connections see that it shall end.
+        // Lets the thread that accepts connections see that it must end.
         let _ = TcpStream::connect(self.address);
     }
 }

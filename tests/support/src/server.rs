@@ -12,7 +12,7 @@ const GUARD: &str =
 
 /// Takes any free port.
 const ANY: &str = "-1";
-/// A route to nobody: JetStream of a server that shall have others beside it does not start without one.
+/// A route to nobody: the JetStream of a clustered server does not start without one.
 const NOBODY: &str = "nats://127.0.0.1:1";
 
 /// A server on a free port, with its data in a folder that goes with it.

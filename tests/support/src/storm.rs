@@ -46,7 +46,7 @@ const ODD: [&[u8]; 5] = [
 /// One that everybody reads.
 const GOOD: &[u8] = b"NATS/1.0\r\nX-Customer: ada\r\n\r\n";
 
-/// What shall happen.
+/// What happens in the storm.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Tells all that is left to chance.

@@ -45,7 +45,7 @@ pub trait Printed: Send + 'static {
 #[derive(Debug)]
 pub enum Event<T> {
     /// The reader has the line.
-    Taken(T),
+    Written(T),
     /// The line was no longer wanted, so it was not written, or only in part.
     Unwanted(T),
     /// Standard output cannot be written to. Lines that were not taken are dropped.
@@ -215,7 +215,7 @@ impl<T: Printed> Thread<T> {
         while let Some((_, of)) = self.unread.pop_front_if(|(end, _)| *end <= read) {
             has_read = true;
             self.window.read();
-            let _ = self.events.send(Event::Taken(of));
+            let _ = self.events.send(Event::Written(of));
         }
         if is_closed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(has_read) }
     }
@@ -236,7 +236,7 @@ impl<T: Printed> Thread<T> {
             }
         }
         for (_, of) in self.unread.drain(..) {
-            let _ = self.events.send(Event::Taken(of));
+            let _ = self.events.send(Event::Written(of));
         }
         Ok(())
     }

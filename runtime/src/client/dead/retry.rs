@@ -142,7 +142,7 @@ impl Retry<'_> {
                     break;
                 }
                 let mut stored = Vec::new();
-                for (number, ended) in self.put_back(revision, &messages).await? {
+                for (number, ended) in self.requeue(revision, &messages).await? {
                     match ended {
                         Stored::Yes => stored.push(number),
                         Stored::Refused(reason) => drop(done.refused.insert(number, reason)),
@@ -188,7 +188,7 @@ impl Retry<'_> {
     }
 
     /// Puts messages into the queues of a revision and sees to it that it is served. Gives what became of each.
-    async fn put_back(
+    async fn requeue(
         &self,
         revision: Revision,
         messages: &BTreeMap<u64, Outgoing>,

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::hold::{Hold, Holds, Known, Terms};
-use crate::broker::Complaint;
+use crate::broker::Outage;
 use crate::broker::confirm::Confirmations;
 use crate::broker::line::Line;
 use crate::broker::queue::{Delivery, Event, Queue};
@@ -43,7 +43,7 @@ pub(super) struct Source {
     terms: Terms,
     /// When the request that stands was made.
     asked: Instant,
-    complaint: Complaint,
+    outage: Outage,
 }
 
 /// What a puller wants.
@@ -91,8 +91,8 @@ impl Source {
         let terms = Terms::new(client.broker.pull_ack_wait(chain, &stream).await?);
         let line = Line::new(&client.broker, &format!("pcluster-puller {chain}"));
         let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
-        let (asked, complaint) = (Instant::now(), Complaint::default());
-        Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, complaint })
+        let (asked, outage) = (Instant::now(), Outage::default());
+        Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, outage })
     }
 
     async fn request(&mut self, messages: u64) -> Result<(), ClientError> {
@@ -111,14 +111,14 @@ impl Source {
         match client.broker.pull_ack_wait(chain, &self.stream).await {
             Ok(ack_wait) => {
                 self.terms = Terms::new(ack_wait);
-                self.complaint.over(&what);
+                self.outage.over(&what);
             }
-            Err(error) if error.is_transient() => self.complaint.met(&client.broker, &what, &error),
+            Err(error) if error.is_transient() => self.outage.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         match self.line.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await {
             Ok(queue) => self.queue = queue,
-            Err(error) if error.is_transient() => self.complaint.met(&client.broker, &what, &error),
+            Err(error) if error.is_transient() => self.outage.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
         Ok(())

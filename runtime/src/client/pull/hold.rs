@@ -170,7 +170,7 @@ impl Holds {
         }
     }
 
-    /// Confirms a message: nobody else shall get it.
+    /// Confirms a message: no other puller gets it.
     pub(in crate::client) async fn confirm(&self, hold: &Hold) {
         hold.is_over.store(true, Relaxed);
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pcluster_abi::Level;
 
-use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
+use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
 use crate::engine::failure::FailureKind;
 use crate::engine::inspect::OFFERED;
 use crate::engine::testing::{ITEM, LIMITS, run, run_on, task};
@@ -193,7 +193,7 @@ fn arguments(count: usize) -> Vec<Vec<i64>> {
 
 #[tokio::test]
 async fn no_call_with_wild_arguments_harms_anyone() {
-    let neighbour = neighbour();
+    let neighbor = neighbor();
     for import in imports() {
         let imports = import.field() + r#"(import "pcluster_v1" "emit" (func $emit (param i32 i32)))"#;
         let task = task(&Guest { imports: &imports, task: &import.task(), ..GUEST }.wat(), LIMITS);
@@ -218,13 +218,13 @@ async fn no_call_with_wild_arguments_harms_anyone() {
                 }
             }
         }
-        assert_unharmed(&neighbour, import.name).await;
+        assert_unharmed(&neighbor, import.name).await;
     }
 }
 
 #[tokio::test]
 async fn a_call_from_anywhere_comes_to_what_it_should() {
-    let neighbour = neighbour();
+    let neighbor = neighbor();
     for import in imports() {
         let (imports, call) = (import.field(), import.call(-1));
         let alloc = format!("{call} (i32.const 1024)");
@@ -242,7 +242,7 @@ async fn a_call_from_anywhere_comes_to_what_it_should() {
                 Number(_) | Nothing => assert_eq!(ended.expect(&what), Vec::<&[u8]>::new(), "{what}"),
             }
         }
-        assert_unharmed(&neighbour, import.name).await;
+        assert_unharmed(&neighbor, import.name).await;
     }
 }
 

@@ -49,11 +49,11 @@ fn item(position: usize) -> Bytes {
 }
 
 /// What a run has come to: the positions and bytes given, and how it failed if it did.
-type Ran = (Vec<(usize, Vec<u8>)>, Result<(), (usize, Failure)>);
+type TenItems = (Vec<(usize, Vec<u8>)>, Result<(), (usize, Failure)>);
 
 /// Runs ten items in a guest that takes them itself, in the way of `each`, which may call `$give`: it copies the item to 0 and
 /// gives it out.
-async fn ten(each: &str, reuse: Reuse, limits: Limits) -> Ran {
+async fn ten(each: &str, reuse: Reuse, limits: Limits) -> TenItems {
     let wat = format!(
         r#"(module
           (import "pcluster_v1" "emit" (func $emit (param i32 i32)))

@@ -1,6 +1,6 @@
 //! What a guest can be and do by itself: it traps, grows, recurses, or is no plugin at all.
 
-use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
+use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
 use crate::engine::EngineError;
 use crate::engine::failure::FailureKind::{self, Memory, Output, Trap};
 use crate::engine::limits::Limits;
@@ -72,10 +72,10 @@ fn failing() -> Vec<(Guest<'static>, FailureKind, &'static str)> {
 
 #[tokio::test]
 async fn a_guest_that_fails_says_how_and_harms_no_other() {
-    let neighbour = neighbour();
+    let neighbor = neighbor();
     for (guest, kind, says) in failing() {
         assert_failed(run(&task(&guest.wat(), LIMITS)).await, kind, says, &guest.wat());
-        assert_unharmed(&neighbour, &guest.wat()).await;
+        assert_unharmed(&neighbor, &guest.wat()).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbour};
+use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
 use crate::engine::failure::FailureKind::Timeout;
 use crate::engine::limits::Limits;
 use crate::engine::testing::{BRIEF, LIMITS, run, task};
@@ -35,7 +35,7 @@ const ENDLESS: [(&str, &str); 6] = [
 
 #[tokio::test]
 async fn the_timeout_holds_whatever_a_guest_does_and_wherever() {
-    let neighbour = neighbour();
+    let neighbor = neighbor();
     for (what, endless) in ENDLESS {
         let (alloc, body) = (format!("{endless} (i32.const 1024)"), format!("{endless} (i32.const 0)"));
         let start = format!("(func $start {endless}) (start $start)");
@@ -50,7 +50,7 @@ async fn the_timeout_holds_whatever_a_guest_does_and_wherever() {
             let ended = run(&task(&guest.wat(), BRIEF)).await;
             assert!(started.elapsed() < DEADLINE, "{what} took {:?}", started.elapsed());
             assert_failed(ended, Timeout, "the task took longer than its timeout of 50ms", &what);
-            assert_unharmed(&neighbour, &what).await;
+            assert_unharmed(&neighbor, &what).await;
         }
     }
 }
@@ -58,7 +58,7 @@ async fn the_timeout_holds_whatever_a_guest_does_and_wherever() {
 /// On a single thread, so that a guest that keeps it would keep it from all.
 #[tokio::test(flavor = "current_thread")]
 async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding() {
-    let neighbour = neighbour();
+    let neighbor = neighbor();
     let with = |body: &str, limits| task(&Guest { task: body, ..WITH_IMPORTS }.wat(), limits);
     let spinning = "(loop $again (br $again)) (i32.const 0)";
     let forever = with(spinning, Limits { timeout: Duration::from_hours(1), ..LIMITS });
@@ -74,14 +74,14 @@ async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding()
             let (one, two) = tokio::join!(run(&brief), run(&asleep));
             assert_failed(one, Timeout, "50ms", "spinning");
             assert_failed(two, Timeout, "50ms", "sleeping");
-            assert_unharmed(&neighbour, &format!("round {round}")).await;
+            assert_unharmed(&neighbor, &format!("round {round}")).await;
         }
     };
     tokio::time::timeout(DEADLINE, others).await.expect("the others run");
     assert_eq!(spinners.len(), 6, "the spinners still run");
     // Nobody waits for them: their slots are free as soon as they are dropped.
     spinners.shutdown().await;
-    assert_unharmed(&neighbour, "the spinners").await;
+    assert_unharmed(&neighbor, "the spinners").await;
 }
 
 #[tokio::test]

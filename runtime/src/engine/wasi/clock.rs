@@ -1,4 +1,4 @@
-//! The clocks that a guest finds. They are coarse: a guest cannot time what its neighbours do to the machine.
+//! The clocks that a guest finds. They are coarse: a guest cannot time what its neighbors do to the machine.
 
 use std::time::{Instant, SystemTime};
 

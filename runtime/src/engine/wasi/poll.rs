@@ -74,7 +74,7 @@ fn wait_of(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> 
             let time = u64::from_le_bytes(guest.read(subscription, at + 24)?);
             let flags = u16::from_le_bytes(guest.read(subscription, at + 40)?);
             let now = host.clock(clock).ok_or(INVALID)?;
-            // A guest that waits for a time shall see that time when it looks.
+            // A guest that waits for a time must see that time when it looks.
             let wait = if flags & ABSOLUTE == 0 { time } else { shown_from(time).saturating_sub(now) };
             Ok(Duration::from_nanos(wait))
         }

@@ -79,7 +79,7 @@ impl Outbox for ServerOutbox<'_> {
         };
         let published = retry_in_line(hop, line, Load::of(messages), store).await?;
         if published == Published::Duplicate {
-            hop.stats.duplicates.fetch_add(messages.len() as u64, Relaxed);
+            hop.counters.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
         Ok(published)
     }
@@ -171,7 +171,7 @@ where
             started = Instant::now();
         }
         if told.is_none() && started.elapsed() >= TELL_AFTER {
-            told = hop.trouble.outputs_wait(&hop.stage().name, &error);
+            told = hop.conditions.outputs_wait(&hop.stage().name, &error);
         }
         let is_full = line != Line::None && matches!(error, PublishError::Full(_));
         if is_full && line == Line::Last && place.is_none() {

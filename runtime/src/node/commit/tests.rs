@@ -24,7 +24,7 @@ use crate::node::route::Route;
 enum Outcome {
     /// These items end well with so many outputs each, and these fail: for good, or with another attempt. These are deferred. The
     /// others have not run.
-    Ran {
+    Executed {
         kept: &'static [(usize, usize)],
         failed: &'static [usize],
         fatal: &'static [usize],
@@ -38,10 +38,10 @@ enum Outcome {
     DeadLetters,
 }
 
-const ALL: Outcome = Outcome::Ran { kept: &[(0, 1), (1, 2), (2, 1)], failed: &[], fatal: &[], deferred: &[] };
-const MIXED: Outcome = Outcome::Ran { kept: &[(1, 2)], failed: &[0], fatal: &[], deferred: &[] };
-const FATAL: Outcome = Outcome::Ran { kept: &[(0, 1), (2, 3)], failed: &[], fatal: &[1], deferred: &[] };
-const NONE_KEPT: Outcome = Outcome::Ran { kept: &[], failed: &[2], fatal: &[0], deferred: &[1] };
+const ALL: Outcome = Outcome::Executed { kept: &[(0, 1), (1, 2), (2, 1)], failed: &[], fatal: &[], deferred: &[] };
+const MIXED: Outcome = Outcome::Executed { kept: &[(1, 2)], failed: &[0], fatal: &[], deferred: &[] };
+const FATAL: Outcome = Outcome::Executed { kept: &[(0, 1), (2, 3)], failed: &[], fatal: &[1], deferred: &[] };
+const NONE_KEPT: Outcome = Outcome::Executed { kept: &[], failed: &[2], fatal: &[0], deferred: &[1] };
 
 /// The frame of every case: items 0, 1 and 2.
 const ITEMS: usize = 3;
@@ -70,7 +70,7 @@ async fn run(
         return Ok(());
     }
     match outcome {
-        Outcome::Ran { kept, failed, fatal, deferred } => {
+        Outcome::Executed { kept, failed, fatal, deferred } => {
             let mut ended = FrameOutputs::default();
             for &(position, number) in kept {
                 let mut given = Outputs::default();

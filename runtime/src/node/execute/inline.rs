@@ -94,7 +94,7 @@ impl Pass {
             loop {
                 self.gathered.store(0, Relaxed);
                 let mut outputs = FrameOutputs::with_capacity(self.items.len(), bytes);
-                let counted = self.inline().map(|stage| stage.stats.run());
+                let counted = self.inline().map(|stage| stage.counters.run());
                 while let Some((position, item)) = self.next(Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
                     if let Err((number, failure)) = task.run_all(item, call, instances, &mut outputs).await {
@@ -194,7 +194,7 @@ impl ItemSource for Pass {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.gathered.fetch_add(bytes.saturating_add(outputs * size_of::<Item>()), Relaxed);
         if let Some(stage) = self.inline() {
-            stage.stats.done.fetch_add(1, Relaxed);
+            stage.counters.done.fetch_add(1, Relaxed);
         }
     }
 

@@ -21,7 +21,7 @@ enum Place {
 
 /// The conditions of one revision.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Conditions {
     board: Arc<Board>,
     chain: ChainName,
     revision: Revision,
@@ -32,11 +32,11 @@ pub struct Trouble {
 /// Reports that outputs wait to be stored. Cleared on drop.
 #[derive(Debug)]
 pub struct Waiting<'a> {
-    trouble: &'a Trouble,
+    conditions: &'a Conditions,
     place: Place,
 }
 
-impl Trouble {
+impl Conditions {
     /// Creates a revision without conditions.
     #[must_use]
     pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
@@ -87,7 +87,7 @@ impl Trouble {
             }
             *tellers += 1;
         });
-        Some(Waiting { trouble: self, place })
+        Some(Waiting { conditions: self, place })
     }
 
     /// Changes the conditions, and reports them if they differ.
@@ -114,7 +114,7 @@ impl Trouble {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.trouble.change(|told| {
+        self.conditions.change(|told| {
             if let Some((_, tellers)) = told.get_mut(&self.place) {
                 *tellers -= 1;
                 if *tellers == 0 {
@@ -139,17 +139,17 @@ fn queue(stage: &StageName, lane: Lane) -> Place {
 mod tests {
     use super::*;
 
-    fn trouble() -> (Arc<Board>, Trouble, StageName) {
+    fn conditions() -> (Arc<Board>, Conditions, StageName) {
         let board = Arc::new(Board::default());
-        let trouble = Trouble::new(Arc::clone(&board), "a".parse().expect("valid"), Revision::new(1));
-        (board, trouble, "s".parse().expect("valid"))
+        let conditions = Conditions::new(Arc::clone(&board), "a".parse().expect("valid"), Revision::new(1));
+        (board, conditions, "s".parse().expect("valid"))
     }
 
     #[test]
     fn a_trouble_is_shown_until_the_last_that_waits_has_gone_on() {
-        let (board, trouble, stage) = trouble();
+        let (board, conditions, stage) = conditions();
         let error = PublishError::NoRoom("insufficient resources".to_owned());
-        let (first, second) = (trouble.outputs_wait(&stage, &error), trouble.outputs_wait(&stage, &error));
+        let (first, second) = (conditions.outputs_wait(&stage, &error), conditions.outputs_wait(&stage, &error));
         drop(first);
         assert_eq!(board.problems().len(), 1);
         assert!(
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_answer_may_have_had_an_error_of_its_disk() {
-        let (board, trouble, stage) = trouble();
-        let _waiting = trouble.outputs_wait(&stage, &PublishError::Unanswered("the time is over".to_owned()));
+        let (board, conditions, stage) = conditions();
+        let _waiting = conditions.outputs_wait(&stage, &PublishError::Unanswered("the time is over".to_owned()));
         let problem = &board.problems()[0].problem;
         for said in ["no answer from the server: the time is over; if", "look at its disk", "is restarted"] {
             assert!(problem.contains(said), "{problem}");
@@ -171,26 +171,26 @@ mod tests {
 
     #[test]
     fn all_queues_of_a_stage_are_one_trouble() {
-        let (board, trouble, stage) = trouble();
+        let (board, conditions, stage) = conditions();
         for &lane in Lane::served(false) {
-            trouble.queue_lost(&stage, lane, &BrokerError::Timeout("open it".to_owned()));
+            conditions.queue_lost(&stage, lane, &BrokerError::Timeout("open it".to_owned()));
         }
         assert_eq!(
             board.problems()[0].problem,
             "stage `s`: no items can be taken: the server gave no answer in time to the request to open it"
         );
-        trouble.queue_open(&stage, Lane::Work);
+        conditions.queue_open(&stage, Lane::Work);
         assert_eq!(board.problems().len(), 1);
-        trouble.queue_open(&stage, Lane::Retry);
+        conditions.queue_open(&stage, Lane::Retry);
         assert_eq!(board.problems().len(), 1);
-        trouble.queue_open(&stage, Lane::Quarantine);
+        conditions.queue_open(&stage, Lane::Quarantine);
         assert_eq!(board.problems(), []);
     }
 
     #[test]
     fn a_full_queue_is_no_trouble() {
-        let (board, trouble, stage) = trouble();
-        assert!(trouble.outputs_wait(&stage, &PublishError::Full("full".to_owned())).is_none());
+        let (board, conditions, stage) = conditions();
+        assert!(conditions.outputs_wait(&stage, &PublishError::Full("full".to_owned())).is_none());
         assert_eq!(board.problems(), []);
     }
 }

@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::broker::counters::Counters;
 use crate::broker::registry::Registry;
 use crate::engine::Engine;
-use crate::node::health::{Board, HopKey, HopStats};
+use crate::node::health::{Board, HopCounters, HopKey};
 use crate::node::lines::Lines;
 use crate::node::logs::LogQueue;
 use crate::node::suspicion::roll_call::RollCall;
@@ -34,14 +34,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopStats>)>) {
+    pub(crate) async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopCounters>)>) {
         futures_util::stream::iter(all)
             .for_each_concurrent(COUNTS, async |(key, stats)| self.send_counts(&key, &stats).await)
             .await;
     }
 
     /// Sends counters to the server. Keeps them for the next time if there is no answer.
-    pub(crate) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopStats) {
+    pub(crate) async fn send_counts(&self, (chain, revision, stage): &HopKey, stats: &HopCounters) {
         let Some(more) = stats.more() else { return };
         for (what, number) in [(Count::Done, more.done), (Count::Failed, more.failed)] {
             if number > 0

@@ -18,8 +18,8 @@ use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
-use crate::node::health::HopStats;
-use crate::node::health::conditions::Trouble;
+use crate::node::health::HopCounters;
+use crate::node::health::conditions::Conditions;
 use crate::node::hop::{self, Hop, InlineStage};
 use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
@@ -58,7 +58,7 @@ pub(crate) async fn load_hop(
     chain: &Arc<Chain>,
     stages: Range<usize>,
     plugins: &BTreeMap<Digest, engine::Plugin>,
-    (trouble, identity): (Arc<Trouble>, Arc<Identity>),
+    (conditions, identity): (Arc<Conditions>, Arc<Identity>),
 ) -> Result<Hop, String> {
     let first = &chain.stages[stages.start];
     let next = chain.stages.get(stages.end);
@@ -70,7 +70,7 @@ pub(crate) async fn load_hop(
     for stage in &chain.stages[stages.start + 1..stages.end] {
         let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
         let task = task(context, deployed, chain, stage, plugins, &logs).await?;
-        inline.push(InlineStage { name: stage.name.clone(), task, logs, stats: Arc::new(HopStats::default()) });
+        inline.push(InlineStage { name: stage.name.clone(), task, logs, counters: Arc::new(HopCounters::default()) });
     }
     let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
     let route = Route {
@@ -91,14 +91,14 @@ pub(crate) async fn load_hop(
         task: task(context, deployed, chain, first, plugins, &logs).await?,
         inline,
         logs,
-        stats: Arc::new(HopStats::default()),
+        counters: Arc::new(HopCounters::default()),
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
         limit: Arc::new(ConcurrencyLimit::new(first.concurrency)),
         window: Window::default(),
         quarantine: Quarantine::default(),
-        trouble,
+        conditions,
         executor: context.executor.clone(),
         identity,
         roll_call: Arc::clone(&context.roll_call),

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::backoff::Backoff;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
-use crate::node::health::conditions::Trouble;
+use crate::node::health::conditions::Conditions;
 use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
 use crate::node::identity::Identity;
@@ -76,7 +76,7 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
     let deployed = context.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
     let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
     let checked = Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
-    let trouble = Arc::new(Trouble::new(Arc::clone(&context.board), chain.clone(), revision));
+    let conditions = Arc::new(Conditions::new(Arc::clone(&context.board), chain.clone(), revision));
     let plugins = load::load(context, &checked).await?;
     context.broker.create_consumers(&checked, revision).await.map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
@@ -89,7 +89,7 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
                 &checked,
                 stages,
                 &plugins,
-                (Arc::clone(&trouble), Arc::clone(&identity)),
+                (Arc::clone(&conditions), Arc::clone(&identity)),
             )
             .await?,
         );

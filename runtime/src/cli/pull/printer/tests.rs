@@ -45,7 +45,7 @@ fn told_to_stop_it_leaves_whole_lines_to_the_pipe_and_gives_back_the_rest() {
     drop(lines);
     running.join().expect("its end");
     let told = std::iter::from_fn(|| heard.try_recv().ok()).map(|event| match event {
-        Event::Taken(line) => (line.0, true),
+        Event::Written(line) => (line.0, true),
         Event::Unwanted(line) => (line.0, false),
         Event::Failed(error) => panic!("{error}"),
     });
