@@ -28,6 +28,37 @@
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker` and `engine` only the pure
 //! ones, `node` and `client` those (and never each other), `cli` all.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | chain | a named list of stages; what is deployed |
+//! | stage | one step of a chain: a task of a plugin, with its limits |
+//! | hop | a stage with a queue in front of it, and the inline stages that run with it |
+//! | version, revision | the author's label of what is deployed; the number that the registry gives it |
+//! | item | one value, as CBOR; a stage takes one and gives none, one or many |
+//! | frame | the items of one message, which travel together |
+//! | inbound frame | a frame that a node was handed, with the record of its attempts |
+//! | lane | one of the queues in front of a hop: work, retry, quarantine, parked |
+//! | attempt | one run of an item; a *lost attempt* ended without an outcome, because its node died or was cut off |
+//! | requeue | to put items of a frame back into a lane, for another attempt or another node |
+//! | defer | to requeue an item so that it runs in a frame of its own |
+//! | stream | to publish outputs of an item that still runs |
+//! | dead letter | an item that failed for good, with its reason and attempts |
+//! | quarantine | where items run alone that their nodes may have died of |
+//! | park | to keep a message of a limited stage aside while its back-off lasts |
+//! | commit | to store what a frame leaves behind, so that it counts once |
+//! | outbox | the streams of a chain, as a commit sees them |
+//! | slot | room for one WebAssembly instance on a node |
+//! | permit | leave to run, to keep a slot, or to send; given back when dropped |
+//! | phase | what the workers of a revision must do: run, drain, interrupt |
+//! | incarnation | one run of a node's program |
+//! | holder | a node that had a frame in hand; a *holder note* says so on the server |
+//! | feeder, puller | what feeds items to a chain; what takes its results |
+//! | registry | the KV bucket with chains, their states and manifests |
+//! | layout | how the streams of a chain are configured |
+//! | retire | to end an older revision once it has run empty |
 
 mod backoff;
 mod broker;
