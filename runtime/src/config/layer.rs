@@ -130,7 +130,10 @@ fn text_or_nothing(value: Value) -> Value {
     match value {
         Value::String(_, text) if text.is_empty() => Empty::None.into(),
         Value::Num(_, Num::F64(number)) => number.to_string().into(),
-        Value::Num(_, number) => number.to_i128().map(|whole| whole.to_string()).unwrap_or_default().into(),
+        Value::Num(_, number) => {
+            let signed = number.to_i128().map(|whole| whole.to_string());
+            signed.or_else(|| number.to_u128().map(|whole| whole.to_string())).unwrap_or_default().into()
+        }
         Value::Bool(_, bool) => bool.to_string().into(),
         value => value,
     }

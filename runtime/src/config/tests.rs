@@ -19,7 +19,7 @@ fn the_later_source_wins() {
         ("PCLUSTER_GRACE".to_owned(), "2s".to_owned()),
         ("PCLUSTER_INSTANCES".to_owned(), "6".to_owned()),
     ]);
-    let flags = Dict::from([("instances".to_owned(), 7.into())]);
+    let flags = Dict::from([("instances".to_owned(), 7_u32.into())]);
     let settings =
         resolve(Sources { file: Some(file.clone()), environment, flags, ..Sources::default() }).expect("valid");
     assert_eq!(settings.address().url, "nats://file");
