@@ -130,7 +130,7 @@ impl Nodes {
     /// # Errors
     ///
     /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
-    pub async fn ask(broker: &Broker) -> Result<Self, BrokerError> {
+    pub(crate) async fn ask(broker: &Broker) -> Result<Self, BrokerError> {
         let mut heard = Heard::from_now(!broker.is_clustered());
         for _ in 0..ROUNDS {
             if heard.ask(broker).await? {

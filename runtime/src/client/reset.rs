@@ -36,6 +36,7 @@ impl Client {
     ///
     /// The chain goes on as a new revision of the same manifest, and the server stops taking anything for the revisions
     /// before: that is what makes it final even for a node that is cut off at the moment. Ids that were fed before are new.
+    /// Dropped in the middle, a reset is incomplete; resetting again completes it.
     ///
     /// # Errors
     ///

@@ -68,7 +68,7 @@ impl Format {
     /// # Errors
     ///
     /// If it names none.
-    pub fn from_content_type(text: &str) -> Result<Self, FormatError> {
+    pub(crate) fn from_content_type(text: &str) -> Result<Self, FormatError> {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
             "application/cbor" | "application/cbor-seq" => Ok(Self::Cbor),
@@ -101,7 +101,7 @@ impl Format {
     /// # Errors
     ///
     /// If the payload is not in this format.
-    pub fn items(self, payload: &Bytes) -> Result<Vec<Bytes>, FormatError> {
+    pub(crate) fn items(self, payload: &Bytes) -> Result<Vec<Bytes>, FormatError> {
         match self {
             Self::Cbor => Ok(cbor::split(payload)?),
             Self::Json => Ok(vec![document(payload, 1).map_err(FormatError::Json)?]),

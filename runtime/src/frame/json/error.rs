@@ -42,15 +42,6 @@ impl JsonError {
         Self::Invalid { what: what.into(), place: text.place() }
     }
 
-    /// The line that it was noticed in.
-    #[must_use]
-    pub fn line(&self) -> Option<u64> {
-        match self {
-            Self::Invalid { place, .. } | Self::Number { place, .. } | Self::TooLarge { place, .. } => Some(place.line),
-            Self::Io(_) => None,
-        }
-    }
-
     /// What is wrong, for a reader who has been told the line.
     #[must_use]
     pub fn within_line(&self) -> String {
