@@ -24,6 +24,7 @@ pub(crate) mod memory;
 mod phase;
 mod pipeline;
 mod route;
+mod settings;
 mod supervisor;
 mod suspicion;
 mod tasks;
@@ -32,7 +33,6 @@ mod worker;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,13 +46,11 @@ use crate::broker::service::{INCARNATION, NAME, NodeReport, NodeService, Problem
 use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
 use crate::engine::budget::Budget;
-use crate::engine::compiler::Compiler;
-use crate::engine::{Engine, EngineError, EngineSettings};
-use crate::kind::ErrorKind;
-use crate::name::ChainName;
+use crate::engine::{Engine, EngineSettings};
 use executor::Executor;
 use health::Board;
 use logs::LogQueue;
+pub use settings::{NodeError, NodeSettings};
 use supervisor::Supervisor;
 use tasks::Keeper;
 
@@ -68,80 +66,6 @@ const CHANGES_AHEAD: usize = 64;
 const FINISH: Duration = Duration::from_secs(2);
 /// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The settings of a node.
-///
-/// ```
-/// let mut settings = pcluster::node::NodeSettings::new("worker-1");
-/// settings.instances = 100;
-/// settings.cache = Some("/var/cache/my-program".into());
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct NodeSettings {
-    /// Its name. No other node must have it.
-    pub name: String,
-    /// How long items in hand may take when the node is told to stop.
-    pub grace: Duration,
-    /// The chains to serve. Empty: all.
-    pub chains: BTreeSet<ChainName>,
-    /// Ends the node when all chains served are empty.
-    pub until_empty: bool,
-    /// WebAssembly instances that may exist at once.
-    pub instances: u32,
-    /// Memory for items, in bytes.
-    pub memory: u64,
-    /// The folder that keeps compiled plugins. `None` keeps none.
-    pub cache: Option<PathBuf>,
-    /// Compiles plugins in a process of its own. `None`: this process compiles them.
-    pub(crate) compiler: Option<Arc<Compiler>>,
-}
-
-impl NodeSettings {
-    /// Returns the settings of a node that serves all chains.
-    ///
-    /// It has a grace of 30 seconds, 1,000 instances and half of the machine's memory, and keeps no compiled plugins.
-    #[must_use]
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            grace: Duration::from_secs(30),
-            chains: BTreeSet::new(),
-            until_empty: false,
-            instances: 1_000,
-            memory: memory::default_budget(),
-            cache: None,
-            compiler: None,
-        }
-    }
-}
-
-/// Why a node ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// The server does not let it do its work.
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    /// The machine does not let the engine start.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// Its main task ended. It must be started again.
-    #[error("this node cannot go on and must be started again: {0}")]
-    CannotGoOn(String),
-}
-
-impl NodeError {
-    /// Returns the kind of failure.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Broker(error) => error.kind(),
-            Self::Engine(_) => ErrorKind::Other,
-            Self::CannotGoOn(_) => ErrorKind::NodeFailed,
-        }
-    }
-}
 
 /// A running node.
 pub struct Node {

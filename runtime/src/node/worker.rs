@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
 use crate::node::hop::Hop;
@@ -121,7 +120,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
             Ended::Broken => {
                 let mut known = std::mem::take(&mut worker.known);
                 let found = tokio::select! {
-                    found = worker.look(&mut known) => found,
+                    found = unread::look_until_answered(&worker.hop, worker.lane, &mut known) => found,
                     () = worker.keep_in_hand() => Found::Sound,
                     () = left_run(&mut phase) => break,
                 };
@@ -321,20 +320,6 @@ impl Worker {
         if self.careful_until.replace(Instant::now() + CAREFUL).is_none() {
             let (chain, stage) = (&self.hop.route.chain.name, &self.hop.stage().name);
             tracing::warn!(%chain, %stage, "messages came that no node can take, and are dead letters now");
-        }
-    }
-
-    /// Looks at the messages that were delivered when the connection broke, however long that takes.
-    async fn look(&self, known: &mut Known) -> Found {
-        loop {
-            match unread::look_at_handed_out(&self.hop, self.lane, known).await {
-                Ok(found) => return found,
-                // The next attempt to open the queue finds that out too, and mends it.
-                Err(BrokerError::Gone { .. }) => return Found::Sound,
-                Err(error) if error.is_not_found() => return Found::Sound,
-                Err(error) => tracing::debug!(lane = ?self.lane, %error, "cannot look at what was handed out"),
-            }
-            tokio::time::sleep(REOPEN).await;
         }
     }
 

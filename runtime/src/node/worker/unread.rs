@@ -19,6 +19,8 @@ use crate::subject::Lane;
 
 /// The longest look at delivered messages at a time. Thousands may be in hand or wait for their back-off.
 const LOOK_MAX: Duration = Duration::from_secs(5);
+/// How long to wait after a look that the server did not answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How many of the messages to be delivered next are looked at: other nodes may take some before this node's request.
 const AHEAD: usize = 64;
 /// How many of the delivered messages are looked at before each request. Other nodes have most of them and look for themselves, but
@@ -114,9 +116,23 @@ impl Known {
     }
 }
 
+/// Looks at the messages that were delivered when the connection broke, until the server answers.
+pub(crate) async fn look_until_answered(hop: &Hop, lane: Lane, known: &mut Known) -> Found {
+    loop {
+        match look_at_handed_out(hop, lane, known).await {
+            Ok(found) => return found,
+            // The next attempt to open the queue finds that out too, and mends it.
+            Err(BrokerError::Gone { .. }) => return Found::Sound,
+            Err(error) if error.is_not_found() => return Found::Sound,
+            Err(error) => tracing::debug!(?lane, %error, "cannot look at what was handed out"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Looks at the messages of a lane that were delivered when the connection broke, and buries the unreadable. Waits until the server
 /// is reachable.
-pub(crate) async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
+async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     hop.broker.stands().await;
     // The new connection may lead to another stream.
     hop::read_key(&hop.broker, &hop.route).await?;
