@@ -200,7 +200,7 @@ fn nodes_share_the_items_of_one_message() {
 
     let items: Vec<String> = (0..256).map(|item| format!("sleep 20 {item}")).collect();
     client.publish("pcluster.frame.in", &[("Nats-Msg-Id", "one")], sequence(&items)).unwrap();
-    cluster.ok(&["wait", "frame", "-t", "60s"]);
+    cluster.ok(&["wait", "frame"]);
     let results = client.all_items("PCLUSTER_frame_OUT");
     let mut texts: Vec<String> = results.iter().map(|result| result.item().into_text().unwrap()).collect();
     texts.sort();
@@ -238,7 +238,7 @@ fn an_item_runs_once_however_long_it_takes_and_again_elsewhere_when_its_node_is_
     drop(first);
     // Three times as long as the server waits for a word of a node.
     cluster.ok(&["feed", "long", "sleep 3500 left"]);
-    cluster.ok(&["wait", "long", "-t", "60s"]);
+    cluster.ok(&["wait", "long"]);
     let results = json_lines(&cluster.ok(&["pull", "long", "--all", "--meta"]));
     assert!(results.iter().all(|result| result["node"] == "second"), "{results:?}");
     assert_eq!(results.len(), 2);
@@ -271,7 +271,7 @@ fn nodes_stopped_under_load_end_in_time_and_nothing_is_done_twice() {
     }
     assert!(stopped >= 3, "{stopped} nodes were stopped while items were fed");
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
-    cluster.ok(&["wait", "load", "-t", "60s"]);
+    cluster.ok(&["wait", "load"]);
     // With a single attempt, an item that was not given back in order would be a dead letter.
     let letters = client.all_items("PCLUSTER_load_DEAD");
     assert!(letters.is_empty(), "{letters:#?}");

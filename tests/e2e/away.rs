@@ -37,11 +37,13 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
     let nodes = [cluster.node("a"), cluster.node("b")];
     let mut pull = cluster.spawn(&["pull", "back", "-n", &ITEMS.to_string()]);
     let mut watch = cluster.spawn(&["watch", "back", "--all", "-n", &ITEMS.to_string()]);
-    let logs = cluster.spawn(&["logs", "talk"]);
+    let logs = cluster.spawn(&["logs", "talk", "--since", "1h"]);
+    cluster.ok(&["feed", "talk", "--id", "before", "1"]);
     cluster.until("back", "results come", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(20));
     // Each has all its connections then.
     pull.printed("1");
     watch.printed("1");
+    logs.printed("print before");
     cluster.server.kill();
     for process in [&nodes[0], &nodes[1], &feed, &pull, &watch, &wait, &logs] {
         process.said(LOST);
@@ -61,8 +63,8 @@ fn a_server_killed_in_mid_run_loses_and_repeats_nothing() {
     }
     assert_eq!(client.items("PCLUSTER_back_OUT", expected.len()).len(), expected.len());
     assert_eq!(["PCLUSTER_back", "PCLUSTER_back_DEAD"].map(|stream| client.count(stream)), [0, 0]);
-    cluster.ok(&["feed", "talk", "1"]);
-    logs.printed("to standard output");
+    cluster.ok(&["feed", "talk", "--id", "after", "1"]);
+    logs.printed("print after");
 }
 
 #[test]
@@ -196,7 +198,7 @@ fn what_was_deployed_on_a_server_that_has_lost_everything_is_never_run_again() {
         cluster.deploy(&probe_chain("same", &["mark"], &format!("config = {{ mark = \"{round}\" }}")));
         // At once: the node may not know yet that the server has another registry.
         cluster.ok(&["feed", "same", "1", "2", "3"]);
-        cluster.ok(&["wait", "same", "-t", "30s"]);
+        cluster.ok(&["wait", "same"]);
         for result in cluster.pull_all("same") {
             assert_eq!(result["mark"], round.to_string(), "{}", node.stderr());
         }
@@ -238,7 +240,7 @@ fn what_was_acknowledged_before_the_server_lost_its_removal_is_removed() {
         assert!(answer.get("error").is_none(), "{answer}");
     });
     let node = cluster.node("a");
-    cluster.ok(&["wait", "orphans", "--timeout", "50s"]);
+    cluster.ok(&["wait", "orphans"]);
     node.said("removed=3");
     assert_eq!(numbers(&cluster.pull_all("orphans")), [3, 4]);
 }

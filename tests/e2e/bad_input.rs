@@ -276,7 +276,7 @@ fn an_item_that_fills_a_message_and_fails_does_not_stay_in_its_queue() {
         publisher.publish("pcluster.example.in", "x".repeat(size).as_bytes());
     }
     eventually("all are dead letters", || (cluster.status("example")["dead"] == 3).then_some(()));
-    cluster.ok(&["wait", "example", "-t", "20s"]);
+    cluster.ok(&["wait", "example"]);
 }
 
 /// A client that is not `pcluster`: it knows nothing of what a chain can bear.

@@ -67,7 +67,7 @@ fn what_is_started_before_its_server_waits_for_it_if_told_so_and_a_node_in_any_c
     cluster.server.restart();
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
     node.said("ready: serving");
-    cluster.ok(&["wait", "a", "-t", "30s"]);
+    cluster.ok(&["wait", "a"]);
     assert_eq!(cluster.pull_all("a"), [1]);
     assert_eq!(node.stderr().matches(WAITING).count(), 1, "{}", node.stderr());
     assert_eq!(node.stop(), Some(0));

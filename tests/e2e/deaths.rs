@@ -100,7 +100,7 @@ fn die_everywhere(chain: &str, stages: [&str; 2], cases: &[Case]) {
         assert_eq!(node.ended(), None, "{id}: it did not die\n{}", node.stderr());
     }
     let _node = cluster.node("heir");
-    cluster.ok(&["wait", chain, "-t", "60s"]);
+    cluster.ok(&["wait", chain]);
     assert_eq!(client.count(&format!("PCLUSTER_{chain}")), 0);
     let (results, letters) = expected(cases);
     assert_eq!(counted(&client, &format!("PCLUSTER_{chain}_DEAD")), letters);
@@ -139,7 +139,7 @@ fn a_node_that_dies_while_it_gives_its_items_back_loses_none() {
     }
     let _node = cluster.node("heir");
     for chain in ["given", "dropped"] {
-        cluster.ok(&["wait", chain, "-t", "60s"]);
+        cluster.ok(&["wait", chain]);
         let expected = (0..40).map(|number| (format!("sleep 1500 {number}"), 1)).collect();
         assert_eq!(counted(&client, &format!("PCLUSTER_{chain}_OUT")), expected, "{chain}");
         assert_eq!(client.count(&format!("PCLUSTER_{chain}_DEAD")), 0, "{chain}");
@@ -204,7 +204,7 @@ fn an_item_whose_task_leaves_all_to_chance_leaves_what_one_execution_gave() {
     });
     let _node = cluster.node("heir");
     for (chain, _) in chains {
-        cluster.ok(&["wait", chain, "-t", "60s"]);
+        cluster.ok(&["wait", chain]);
         assert_drawn_once(&client, chain, 300);
     }
 }

@@ -33,7 +33,8 @@ pub fn entries(client: &NatsClient, chain: &str) -> BTreeMap<String, Value> {
         let keys: Vec<String> = store.keys().await.unwrap().try_collect().await.unwrap();
         let mut entries = BTreeMap::new();
         for key in keys {
-            let value = store.get(key.as_str()).await.unwrap().unwrap();
+            // A node may have removed it since its key was listed.
+            let Some(value) = store.get(key.as_str()).await.unwrap() else { continue };
             entries.insert(key, serde_json::from_slice(&value).unwrap());
         }
         entries

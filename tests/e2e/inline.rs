@@ -177,7 +177,7 @@ fn generators_in_a_row_pass_their_outputs_on_while_they_run() {
         // Six outputs of 864 KiB each are more than a stage may gather.
         let item = format!("wide 6 {}", "y".repeat(800 << 10));
         client.publish(&format!("pcluster.{name}.in"), &[("Pcluster-Id", "n")], sequence([item])).unwrap();
-        cluster.ok(&["wait", name, "-t", "60s"]);
+        cluster.ok(&["wait", name]);
     }
     let (queued, inline) = (results(&cluster, "queued"), results(&cluster, "inline"));
     assert_eq!(inline.len(), 36);

@@ -147,7 +147,7 @@ fn items_that_have_waited_run_again_once_though_their_nodes_die_meanwhile() {
     node.signal("KILL");
     node.ended();
     let _node = cluster.node("b");
-    cluster.ok(&["wait", "again", "-t", "60s"]);
+    cluster.ok(&["wait", "again"]);
     let results = json_lines(&cluster.ok(&["pull", "again", "--all"]));
     assert_eq!(results.len(), 40, "{results:?}");
     assert_eq!(client.count("PCLUSTER_again_DEAD"), 0);

@@ -56,7 +56,7 @@ fn a_node_that_is_cut_off_goes_on_and_no_item_ends_or_uses_an_attempt_for_that()
     way.release();
     let failing = expected.pop().unwrap();
     for (chain, attempts, _) in chains {
-        cluster.ok(&["wait", chain, "-t", "60s"]);
+        cluster.ok(&["wait", chain]);
         assert_eq!(texts(&client, &format!("PCLUSTER_{chain}_OUT")), expected, "{chain}");
         let letters = client.all_items(&format!("PCLUSTER_{chain}_DEAD"));
         assert_eq!(letters.len(), 1, "{chain}");
@@ -78,7 +78,7 @@ fn an_item_on_which_the_nodes_own_code_panics_is_a_dead_letter_and_the_node_goes
     for id in ["good", "bad", "better"] {
         client.publish("pcluster.panics.in", &[("Nats-Msg-Id", id)], sequence([id])).unwrap();
     }
-    cluster.ok(&["wait", "panics", "-t", "60s"]);
+    cluster.ok(&["wait", "panics"]);
     assert_eq!(texts(&client, "PCLUSTER_panics_OUT"), ["better", "good"]);
     let letter = &client.all_items("PCLUSTER_panics_DEAD")[0];
     assert_eq!((letter.header("Pcluster-Failure"), letter.header("Pcluster-Attempts")), ("trap", "2"));

@@ -261,7 +261,7 @@ fn no_client_can_use_the_keys_of_nodes_or_turn_the_question_for_them_against_a_q
     let mut victim = cluster.spawn(&["node", "--name", "victim", "--die-at", "stored:3"]);
     victim.ended();
     let _node = cluster.node("a");
-    cluster.ok(&["wait", "keys", "-t", "60s"]);
+    cluster.ok(&["wait", "keys"]);
     assert_eq!(cluster.pull_all("keys").len(), 38);
 }
 

@@ -62,15 +62,16 @@ fn what_a_paused_node_had_in_hand_is_done_once_though_it_goes_on_when_it_wakes_u
     }
     expected.sort();
     for (name, ..) in &chains {
-        cluster.until(name, "some run", |status| {
+        cluster.until(name, "some run, unless all did", |status| {
             let stages = status["revisions"][0]["stages"].as_array().unwrap();
-            stages.iter().any(|stage| stage["running"].as_u64() >= Some(2))
+            let is_done = client.count(&format!("PCLUSTER_{name}")) == 0;
+            is_done || stages.iter().any(|stage| stage["running"].as_u64() >= Some(2))
         });
     }
     let names: Vec<&str> = chains.iter().map(|(name, ..)| name.as_str()).collect();
     let _second = pause(&client, &first, &names, || cluster.node("second"));
     for (name, ..) in &chains {
-        cluster.ok(&["wait", name, "-t", "60s"]);
+        cluster.ok(&["wait", name]);
         let (results, letters) = (format!("PCLUSTER_{name}_OUT"), format!("PCLUSTER_{name}_DEAD"));
         let mut all = texts(&client, &results);
         all.retain(|text| text != "quick");
@@ -103,7 +104,7 @@ fn two_nodes_that_draw_different_lots_for_an_item_leave_one_of_the_two() {
         pause(&client, &nodes[turn % 2], &chains.map(|(chain, _)| chain), || ());
     }
     for (chain, _) in chains {
-        cluster.ok(&["wait", chain, "-t", "60s"]);
+        cluster.ok(&["wait", chain]);
         assert_drawn_once(&client, chain, 3_000);
         assert_eq!(cluster.status(chain)["revisions"][0]["stages"][0]["queued_messages"], json!(0));
     }

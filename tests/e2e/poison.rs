@@ -132,7 +132,7 @@ fn an_item_whose_nodes_died_before_it_ran_is_not_given_up_before_it_has_run_alon
     }
     let _node = cluster.node("heir");
     for name in ["early", "single"] {
-        cluster.ok(&["wait", name, "-t", "60s"]);
+        cluster.ok(&["wait", name]);
     }
     assert_eq!(left(&client, "early"), BTreeMap::from([(POISON.to_owned(), (1, 0))]));
     assert_eq!(left(&client, "single"), BTreeMap::from([(POISON.to_owned(), (0, 1))]));
@@ -158,7 +158,7 @@ fn items_that_do_what_a_task_may_not_neither_stop_nor_repeat_their_neighbors() {
     // No text: the task cannot read it.
     items.extend([Value::from(7), "echo 1 last".into()]);
     client.publish("pcluster.bad.in", &[], sequence(&items)).unwrap();
-    cluster.ok(&["wait", "bad", "-t", "60s"]);
+    cluster.ok(&["wait", "bad"]);
 
     let kind = |letter: &Message| (letter.item(), letter.header("Pcluster-Failure").to_owned());
     let letters: Vec<(Value, String)> = client.all_items("PCLUSTER_bad_DEAD").iter().map(kind).collect();
@@ -197,7 +197,7 @@ fn an_item_that_gives_without_end_is_stopped_and_its_neighbors_come_out_once() {
     let neighbors: Vec<String> = ["echo 1 after", "echo 1 before"].map(str::to_owned).into();
     let items = [&neighbors[1], "repeat 10000000", &neighbors[0]];
     client.publish("pcluster.endless.in", &[], sequence(items)).unwrap();
-    cluster.ok(&["wait", "endless", "-t", "60s"]);
+    cluster.ok(&["wait", "endless"]);
 
     let letters = client.all_items("PCLUSTER_endless_DEAD");
     assert_eq!(letters.iter().map(text).collect::<Vec<_>>(), ["repeat 10000000"]);

@@ -41,7 +41,7 @@ fn queues_stay_at_their_limit_while_a_quick_stage_feeds_a_slow_one() {
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
     assert_eq!(most, 20);
     assert!(full > 3, "the first queue was full {full} times: feeding was never held up");
-    cluster.ok(&["wait", "slow", "-t", "60s"]);
+    cluster.ok(&["wait", "slow"]);
     assert_eq!(numbers(&cluster.pull_all("slow")), (0..1_800).map(|number| number / 3).collect::<Vec<_>>());
     assert!((5..MEMORY_MAX).contains(&memory_most), "{memory_most} MiB");
 }
@@ -61,7 +61,7 @@ fn a_queue_full_of_items_that_fail_goes_on_and_holds_back_what_is_fed() {
         feed.stderr().contains("fed 300 items in ").then_some(())
     });
     assert_eq!(feed.ended(), Some(0), "{}", feed.stderr());
-    cluster.ok(&["wait", "failing", "-t", "60s"]);
+    cluster.ok(&["wait", "failing"]);
     assert_eq!(numbers(&cluster.pull_all("failing")), (0..300).collect::<Vec<_>>());
     // Ten wait, and each node takes what it has room for until it knows that as many were put back.
     assert!(most < 200, "{most} messages of a queue of 10");
@@ -75,7 +75,7 @@ fn a_message_of_more_items_than_the_queue_holds_messages_is_shared_and_done() {
     cluster.deploy(&with_table("[queue]\nlimit = 5", &probe_chain("many", &["sleep", "repeat"], rest)));
     let _node = cluster.node("a");
     client.publish("pcluster.many.in", &[], sequence(0..500)).unwrap();
-    cluster.ok(&["wait", "many", "-t", "60s"]);
+    cluster.ok(&["wait", "many"]);
     assert_eq!(numbers(&cluster.pull_all("many")), (0..500).collect::<Vec<_>>());
 }
 
@@ -94,7 +94,7 @@ fn outputs_that_the_next_queue_could_never_hold_at_once_go_on_in_parts() {
     client.publish("pcluster.wide.in", &[], sequence(["wide 48 a"])).unwrap();
     client.publish("pcluster.wide.in", &[], sequence(["wide 48 b", "echo 1 c", "wide 48 d"])).unwrap();
     client.publish("pcluster.wide.in", &[], sequence(["repeat 40000 e"])).unwrap();
-    cluster.ok(&["wait", "wide", "-t", "60s"]);
+    cluster.ok(&["wait", "wide"]);
     assert_eq!(client.items_now("PCLUSTER_wide_OUT"), 3 * 48 + 1 + 40_000);
 }
 
@@ -130,7 +130,7 @@ fn a_million_outputs_are_a_million_though_the_node_dies_in_the_middle() {
         assert_eq!(node.ended(), None, "{}", node.stderr());
     }
     let _node = cluster.node("heir");
-    cluster.ok(&["wait", "million", "-t", "60s"]);
+    cluster.ok(&["wait", "million"]);
     assert_eq!(client.items_now("PCLUSTER_million_OUT"), 1_000_000);
 }
 
@@ -184,7 +184,7 @@ fn items_that_wait_for_others_leave_them_a_place_to_run() {
         for number in 0..2 {
             client.publish(&format!("pcluster.{name}.in"), &[], sequence([number])).unwrap();
         }
-        cluster.ok(&["wait", name, "-t", "60s"]);
+        cluster.ok(&["wait", name]);
         assert_eq!(client.items_now(&format!("PCLUSTER_{name}_OUT")), 104_000, "{name}");
         assert_eq!(client.count(&format!("PCLUSTER_{name}_DEAD")), 0, "{name}");
     }
@@ -197,7 +197,7 @@ fn an_item_that_can_never_run_for_want_of_instances_is_a_dead_letter_that_says_s
     cluster.deploy(&gushing("inline", "inline = true"));
     let _node = cluster.node_with("a", &["--instances", "1"]);
     cluster.ok(&["feed", "inline", "1"]);
-    cluster.ok(&["wait", "inline", "-t", "60s"]);
+    cluster.ok(&["wait", "inline"]);
     let letters = json_lines(&cluster.ok(&["dead", "ls", "inline", "--json"]));
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.contains("takes 2 instances at once, and the node has 1; start it with a larger"), "{reason}");

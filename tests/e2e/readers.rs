@@ -130,12 +130,16 @@ fn a_puller_that_was_paused_for_too_long_prints_nothing_that_others_may_have() {
     // All the others, and what the first has in hand once the server has given up on it.
     let mut second = cluster.spawn(&["pull", "read"]);
     eventually("the second has everything", || (second.stdout().lines().count() == 2_000).then_some(()));
+    // What the server has not heard of goes to the first when the second ends.
+    eventually("the server knows that it has", || (held(&client) == (0, 0)).then_some(()));
     first.signal("CONT");
     // It takes part again, and is given what is new.
     let reading = std::thread::spawn(move || read_all(output));
     assert_eq!(second.stop().map(|_| ()), Some(()));
     let _node = cluster.node("a");
     cluster.run_with_input(&["feed", "read"], lines(2_000..2_003)).succeeded();
+    // Before the results are stored, nothing is held and nothing waits either.
+    cluster.ok(&["wait", "read"]);
     eventually("the first has taken what is new", || (held(&client) == (0, 0)).then_some(()));
     first.signal("TERM");
     first.ended();

@@ -48,7 +48,7 @@ fn a_task_of_a_node_that_panics_is_shown_and_started_again() {
         node.said("ready: serving");
         node.said(&format!("the task to {task} works again"));
         cluster.ok(&["feed", chain, "1"]);
-        cluster.ok(&["wait", chain, "-t", "30s"]);
+        cluster.ok(&["wait", chain]);
         assert_eq!(cluster.pull_all(chain), [1], "{task}");
         cluster.until(chain, "it is counted", |status| status["revisions"][0]["stages"][0]["done"] == 1);
         eventually("its line is there", || {
@@ -105,7 +105,7 @@ fn what_others_send_in_the_place_of_answers_ends_no_node_and_harms_no_item() {
     let mut raw = RawClient::connect(&cluster);
     raw.publish_with_reply(inbox.recv().unwrap().as_bytes(), b"nobody", b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"");
     for chain in ["a", "b"] {
-        cluster.ok(&["wait", chain, "-t", "60s"]);
+        cluster.ok(&["wait", chain]);
     }
     for arguments in [&["status", "a"][..], &["nodes"], &["dead", "ls", "a"], &["logs", "a", "--no-follow"]] {
         Run::of(through(arguments), b"").succeeded();
@@ -159,7 +159,7 @@ fn a_permission_that_is_missing_is_named_once_and_the_node_stops_at_once() {
         node.said(&said);
         cluster.until(name, &said, |status| status["problems"].to_string().contains(&said));
         if *finishes {
-            cluster.ok(&["wait", name, "-t", "30s"]);
+            cluster.ok(&["wait", name]);
         }
         let began = Instant::now();
         assert_eq!(node.stop(), Some(0), "{name}: {}", node.stderr());

@@ -18,6 +18,11 @@ fn marking(version: &str, millis: u64, more: &str) -> String {
     )
 }
 
+/// How many items the first stage of a revision is done with, if a node tells.
+fn done_of(status: &Value, position: usize) -> Option<u64> {
+    status["revisions"][position]["stages"][0]["done"].as_u64()
+}
+
 #[test]
 fn a_deploy_is_a_cut_between_two_items_and_stops_nothing() {
     let cluster = Cluster::start();
@@ -26,16 +31,19 @@ fn a_deploy_is_a_cut_between_two_items_and_stops_nothing() {
     cluster.deploy(&marking("1.0", 60, ""));
     let node = cluster.node("a");
     cluster.run_with_input(&["feed", "marking"], lines(0..200)).succeeded();
+    let running = cluster.until("marking", "some are done", |status| done_of(status, 0) > Some(0));
+    let done = done_of(&running, 0);
+    // However long the commands take, items of 1.0 are left after the deploy.
+    node.signal("STOP");
     let said = cluster.deploy(&marking("1.1", 60, &another_stage));
     assert_eq!(said, "marking 1.1 deployed as r2, after 1.0 (r1)\n");
     let both = cluster.status("marking");
+    node.signal("CONT");
     let versions: Vec<&Value> = both["revisions"].as_array().unwrap().iter().map(|each| &each["version"]).collect();
     assert_eq!(versions, ["1.0", "1.1"], "items of 1.0 were still queued");
-    let done = both["revisions"][0]["stages"][0]["done"].as_u64().unwrap();
     cluster.run_with_input(&["feed", "marking"], lines(200..400)).succeeded();
     cluster.until("marking", "both versions go on", |status| {
-        let done_of = |position: usize| status["revisions"][position]["stages"][0]["done"].as_u64();
-        done_of(0) > Some(done) && done_of(1) > Some(0) || status["revisions"].as_array().unwrap().len() == 1
+        done_of(status, 0) > done && done_of(status, 1) > Some(0) || status["revisions"].as_array().unwrap().len() == 1
     });
 
     let mut results: Vec<(u64, String)> = Vec::new();

@@ -118,9 +118,9 @@ fn the_page_of_the_wire_names_all_that_goes_over_it() {
     // Of the first message one item is a result at once, of the second none.
     feed("mixed", &["fail 1 a", "flaky 1 b", "echo 1 c"]);
     feed("late", &["flaky 1 d"]);
-    cluster.ok(&["wait", "wire", "--timeout", "50s"]);
+    cluster.ok(&["wait", "wire"]);
     cluster.ok(&["dead", "retry", "wire", "--all"]);
-    cluster.ok(&["wait", "wire", "--timeout", "50s"]);
+    cluster.ok(&["wait", "wire"]);
     cluster.ok(&["pull", "wire", "-n", "1"]);
     cluster.ok(&["reset", "wire"]);
     for kind in [
