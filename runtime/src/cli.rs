@@ -118,10 +118,6 @@ pub struct Context {
 
 impl Context {
     /// Connects to the cluster.
-    ///
-    /// # Errors
-    ///
-    /// If no usable server answers, or a signal comes first.
     pub async fn client(&self) -> anyhow::Result<Client> {
         let address = self.settings.address();
         tokio::select! {

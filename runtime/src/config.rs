@@ -154,7 +154,6 @@ impl From<figment::Error> for ConfigError {
 ///
 /// Other variables that start with the prefix are not pcluster's to judge: Kubernetes gives a service called pcluster-nats variables
 /// such as `PCLUSTER_NATS_PORT`.
-#[must_use]
 pub fn mistyped(environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
     /// The most letters by which the lengths of the two names may differ.
     const DIFFERENCE: usize = 2;
@@ -169,10 +168,6 @@ pub fn mistyped(environment: &BTreeMap<String, String>) -> Vec<(String, String)>
 
 impl Settings {
     /// Merges all sources and checks the result.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be read, a key is unknown, or a setting cannot have its value.
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
         let mut layers = vec![Layer::defaults(sources)];
         if let Some(file) = &sources.file {
@@ -194,7 +189,6 @@ impl Settings {
     }
 
     /// Returns where NATS is and how to log in.
-    #[must_use]
     pub fn address(&self) -> Address {
         Address {
             url: self.nats.clone(),
@@ -211,13 +205,11 @@ impl Settings {
     }
 
     /// Returns the source of a setting in words, as in `flag --nats`.
-    #[must_use]
     pub fn source(&self, key: &str) -> String {
         layer::in_words(self.figment.find_metadata(key), &[key])
     }
 
     /// Returns every setting with its value and its source, secrets masked.
-    #[must_use]
     pub fn resolved(&self) -> Vec<Resolved> {
         let resolved = |(key, help)| {
             let value = layer::text(&self.figment, key);

@@ -90,10 +90,6 @@ const AFTER_HELP: &str = "What is measured: the time runs from the first item to
     pcluster bench orders -f orders.ndjson --json    with items of your own, for a script";
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, its intake is closed, the timeout passes, or every item failed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
     let client = context.client().await?;

@@ -21,7 +21,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-#[must_use]
 pub fn run(args: &Args) -> ExitCode {
     let limits = CompilerLimits { memory: args.memory, time: Duration::from_millis(args.millis) };
     compiler::main(limits, args.scarce)

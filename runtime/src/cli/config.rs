@@ -9,10 +9,6 @@ use super::Context;
 pub struct Args {}
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If standard output is closed.
 pub fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = context.settings.resolved();
     if context.output.is_json() {

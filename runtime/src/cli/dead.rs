@@ -116,10 +116,6 @@ impl Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain or letter, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     match args.command {
         Command::Ls(args) => ls::run(args, context).await,

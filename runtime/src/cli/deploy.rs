@@ -31,10 +31,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If anything about the manifest is wrong, or the server does not allow it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     args.die_at.into_iter().for_each(failpoint::arm);

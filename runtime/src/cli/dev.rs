@@ -59,10 +59,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no nats-server, a chain cannot be deployed, or an item cannot be fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     input::check(&input::Source::Arguments(args.feed.clone()), READING)?;
     let manifests = manifests(&args)?;

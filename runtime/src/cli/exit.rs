@@ -39,7 +39,6 @@ pub enum Exit {
 
 impl Exit {
     /// Returns the exit status of the process.
-    #[must_use]
     pub const fn status(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -87,20 +86,17 @@ pub struct Interrupted {
 
 impl Interrupted {
     /// Creates an interruption without a message.
-    #[must_use]
     pub fn by(signal: Signal) -> Self {
         Self { signal, said: None }
     }
 
     /// Creates an interruption that says how far the command got.
-    #[must_use]
     pub fn at(signal: Signal, said: impl Into<String>) -> Self {
         Self { signal, said: Some(said.into()) }
     }
 }
 
 /// Returns `true` if the user must be told of an error. A closed pipe and a plain Ctrl-C are no news.
-#[must_use]
 pub fn is_worth_saying(error: &anyhow::Error) -> bool {
     match (error.downcast_ref::<OutputError>(), error.downcast_ref::<Interrupted>()) {
         (Some(error), _) => !error.is_closed(),
@@ -111,7 +107,6 @@ pub fn is_worth_saying(error: &anyhow::Error) -> bool {
 
 impl Exit {
     /// Returns the status for an error.
-    #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         if error.downcast_ref::<OutputError>().is_some_and(OutputError::is_closed) {
             return Self::Done;

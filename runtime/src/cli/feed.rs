@@ -121,10 +121,6 @@ const FORMATS: &str = "Formats: ndjson (a JSON document on each line), json (doc
     pcluster feed orders -f orders.csv --delimiter ';' --dry-run\n  tail -f app.log | pcluster feed logs --format lines";
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, its intake is closed, or the input is wrong. Items before the error are fed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let Some(id) = &args.id {
         check_fed_id(id).map_err(|error| Usage(error.to_string()))?;

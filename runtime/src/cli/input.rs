@@ -52,7 +52,6 @@ pub enum InputFormat {
 
 impl InputFormat {
     /// Returns the name, as in `--format`.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ndjson => "ndjson",
@@ -123,7 +122,6 @@ pub struct Input {
 
 impl Input {
     /// Returns how far the file is read; `None` if the source is not a file of known size.
-    #[must_use]
     pub fn file(&self) -> Option<&FileBytes> {
         self.file.as_ref()
     }
@@ -138,7 +136,6 @@ impl Input {
     }
 
     /// Returns the format; `None` until it is known, and for items on the command line.
-    #[must_use]
     pub fn format(&self) -> Option<InputFormat> {
         self.format.get().copied()
     }
@@ -151,10 +148,6 @@ impl Drop for Input {
 }
 
 /// Checks a source before it is opened. Arguments must be items, and the flags must fit the file's name.
-///
-/// # Errors
-///
-/// If an argument is not an item, or a flag does not fit.
 pub fn check(source: &Source, reading: Reading) -> Result<(), Usage> {
     match source {
         Source::Arguments(arguments) => argument::items(arguments, reading).map(drop),
@@ -164,10 +157,6 @@ pub fn check(source: &Source, reading: Reading) -> Result<(), Usage> {
 }
 
 /// Opens a source. `max` is the most bytes that an item may have.
-///
-/// # Errors
-///
-/// If the file cannot be opened, or an argument is not an item.
 pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Input> {
     let (sender, items) = mpsc::channel(ahead::ITEMS);
     let mut input = Input { items, ahead: Arc::default(), format: Arc::default(), file: None };

@@ -19,10 +19,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If the file is not a plugin that can be run.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let shown = args.file.display();
     let bytes = file::read(&args.file, file::PLUGIN_MAX).map_err(|error| match error.kind() {

@@ -24,10 +24,6 @@ pub struct StartArgs {
 }
 
 /// Runs `pcluster stop`.
-///
-/// # Errors
-///
-/// If there is no such chain, or the server does not allow it.
 pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let StopArgs { chain } = args;
     let changed = context.client().await?.stop(&chain).await?;
@@ -41,10 +37,6 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Runs `pcluster start`.
-///
-/// # Errors
-///
-/// If there is no such chain, or the server does not allow it.
 pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     let StartArgs { chain } = args;
     let Switched { changed, made } = context.client().await?.start_and_tell(&chain).await?;

@@ -56,10 +56,6 @@ impl std::convert::From<LevelArg> for Level {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let from = match args.since {

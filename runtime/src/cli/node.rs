@@ -104,10 +104,6 @@ fn allow_open_files() {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If the server cannot be reached or denies what a node needs, or the node cannot continue.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     #[cfg(any(debug_assertions, feature = "failpoints"))]

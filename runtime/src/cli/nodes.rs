@@ -16,10 +16,6 @@ use crate::broker::service::{NodeReport, Nodes};
 pub struct Args {}
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If the server is gone.
 pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     let nodes = context.client().await?.nodes().await?;
     let Nodes { answered: nodes, silent } = nodes;

@@ -37,7 +37,6 @@ impl From<io::Error> for OutputError {
 
 impl OutputError {
     /// Returns `true` if the reader closed the pipe, as `head` does. That is not a failure.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -46,31 +45,21 @@ impl OutputError {
 #[expect(clippy::unused_self, reason = "only who has an `Output` may print")]
 impl Output {
     /// Creates an output, which prints data as JSON if `json` is `true`.
-    #[must_use]
     pub fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// Returns `true` if commands must print data as JSON.
-    #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
     }
 
     /// Prints a line of data.
-    ///
-    /// # Errors
-    ///
-    /// If standard output is closed or full.
     pub fn data(&self, line: &str) -> Result<(), OutputError> {
         self.bytes(format!("{}\n", visible(line)).as_bytes())
     }
 
     /// Prints bytes as they are.
-    ///
-    /// # Errors
-    ///
-    /// If standard output is closed or full.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), OutputError> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
@@ -78,35 +67,22 @@ impl Output {
     }
 
     /// Prints a value as indented JSON.
-    ///
-    /// # Errors
-    ///
-    /// If standard output is closed or full.
     pub fn document(&self, value: &impl Serialize) -> Result<(), OutputError> {
         self.data(&serde_json::to_string_pretty(value).map_err(io::Error::from)?)
     }
 
     /// Prints a value as JSON on one line.
-    ///
-    /// # Errors
-    ///
-    /// If standard output is closed or full.
     pub fn line(&self, value: &impl Serialize) -> Result<(), OutputError> {
         self.data(&serde_json::to_string(value).map_err(io::Error::from)?)
     }
 
     /// Prints rows in aligned columns, no wider than the terminal. A column is aligned to the right if its heading starts with
     /// `>`.
-    ///
-    /// # Errors
-    ///
-    /// If standard output is closed or full.
     pub fn table(&self, headings: &[&str], rows: &[Vec<String>]) -> Result<(), OutputError> {
         table::lines(headings, rows, self.width()).iter().try_for_each(|line| self.data(line))
     }
 
     /// Returns the terminal's width in characters; `None` if standard output is not a terminal.
-    #[must_use]
     pub fn width(&self) -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
         Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
@@ -141,7 +117,6 @@ impl Output {
     }
 
     /// Returns a progress line that counts `unit`. It is hidden if standard error is not a terminal.
-    #[must_use]
     pub fn progress(&self, what: &'static str, unit: &'static str) -> ProgressBar {
         progress::counting(what, unit)
     }
@@ -162,13 +137,11 @@ fn await_closed() -> bool {
 }
 
 /// Formats a duration in seconds, as in `1.50 s`.
-#[must_use]
 pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
 /// Formats a number with its noun, as in `1 item` and `2 items`.
-#[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -76,10 +76,6 @@ enum Next<T> {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, the timeout passes, or standard output cannot be written to.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let opening = Box::pin(async {

@@ -20,10 +20,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, or the server does not allow it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let reset = context.client().await?.reset(&args.chain, args.all).await?;
     if context.output.is_json() {

@@ -35,10 +35,6 @@ pub struct Server {
 }
 
 /// Finds the program: `given`, else on the `PATH`, else in the folder of `make setup`.
-///
-/// # Errors
-///
-/// If the program is not found. The error says how to get it.
 pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(path) = given {
         return if path.is_file() {
@@ -63,10 +59,6 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 impl Server {
     /// Starts a server on a free port. It keeps its data in `store`, or in a temporary folder that is removed with it.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not start. The error has the server's log.
     pub async fn start(program: &Path, store: Option<&Path>) -> anyhow::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("pcluster-").tempdir()?;
         let folder = match store {
@@ -113,10 +105,6 @@ impl Server {
     }
 
     /// Stops the server and waits for its end.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not stop in time.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.guard.stdin.take());
         match tokio::time::timeout(STOP, self.guard.wait()).await {

@@ -42,10 +42,6 @@ struct Seen {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain, the timeout passes, or `--fail-on-dead` finds dead letters.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let (started, output, chain) = (Instant::now(), &context.output, &args.chain);

@@ -34,26 +34,17 @@ pub struct Waiting {
 
 impl Waiting {
     /// Begins a wait.
-    #[must_use]
     pub fn new(wait: Wait) -> Self {
         Self { wait, began: Instant::now(), is_told: false }
     }
 
     /// Connects like [`Broker::connect`] as soon as the server can be reached.
-    ///
-    /// # Errors
-    ///
-    /// If no server can be reached in time, or the server cannot be used.
     pub async fn connect(&mut self, address: &Address, name: &str) -> Result<Broker, BrokerError> {
         let passes = |error: &BrokerError| matches!(error, BrokerError::Unreachable { .. });
         self.until(passes, async || Broker::connect(address, name).await).await
     }
 
     /// Asks until the server answers. A cluster that has just started still elects its leaders.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer in time, or refuses.
     pub async fn answer<T>(&mut self, ask: impl AsyncFnMut() -> Result<T, BrokerError>) -> Result<T, BrokerError> {
         self.until(BrokerError::is_transient, ask).await
     }

@@ -25,7 +25,6 @@ pub struct Backlog {
 
 impl Backlog {
     /// Creates the backlog of a hop with this queue limit.
-    #[must_use]
     pub fn new(queue_limit: u64) -> Self {
         let limit = queue_limit.saturating_mul(QUEUES).min(MESSAGES_MAX);
         Self { limit, messages: AtomicU64::new(0), has_room: Notify::new() }
@@ -37,7 +36,6 @@ impl Backlog {
     }
 
     /// Returns how many new messages may be taken at once.
-    #[must_use]
     pub fn room(&self) -> u64 {
         self.limit.saturating_sub(self.messages.load(Relaxed))
     }

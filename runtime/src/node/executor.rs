@@ -26,16 +26,11 @@ pub struct Executor(Option<Runtime>);
 
 impl Executor {
     /// Starts the threads.
-    ///
-    /// # Errors
-    ///
-    /// If the machine does not allow it.
     pub fn start() -> std::io::Result<Self> {
         Builder::new_multi_thread().thread_name("guests").enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
     /// Returns a handle to spawn tasks on the guest threads.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }

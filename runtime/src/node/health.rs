@@ -194,19 +194,16 @@ impl Board {
     }
 
     /// Returns `true` if the node takes no new items.
-    #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
     /// Returns all hops with their counters.
-    #[must_use]
     pub fn counters(&self) -> Vec<(HopKey, Arc<HopCounters>)> {
         lock(&self.hops).iter().map(|(key, stats)| (key.clone(), Arc::clone(stats))).collect()
     }
 
     /// Returns the reports of all hops.
-    #[must_use]
     pub fn hops(&self) -> Vec<HopReport> {
         let report = |((chain, revision, stage), stats): (HopKey, Arc<HopCounters>)| HopReport {
             chain: chain.to_string(),
@@ -225,7 +222,6 @@ impl Board {
     }
 
     /// Returns all problems.
-    #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let problem = |((chain, revision), problem): (&(String, Option<Revision>), &String)| Problem {
             chain: chain.clone(),
@@ -243,7 +239,6 @@ impl Board {
 }
 
 /// Returns the text of an error, with the command that mends it.
-#[must_use]
 pub fn with_remedy(error: &BrokerError) -> String {
     match error {
         BrokerError::Gone { chain, .. } => format!("{error}; `pcluster start {chain}` makes it anew"),

@@ -77,13 +77,11 @@ pub struct InlineStage {
 
 impl Hop {
     /// Returns the first stage of the hop.
-    #[must_use]
     pub fn stage(&self) -> &Stage {
         self.route.stage()
     }
 
     /// Returns `true` if the stage limits what runs at once in the whole cluster.
-    #[must_use]
     pub fn is_limited(&self) -> bool {
         self.route.is_limited()
     }
@@ -107,10 +105,6 @@ impl Hop {
 }
 
 /// Reads the part of a route's idempotency keys that belongs to the work stream.
-///
-/// # Errors
-///
-/// If the server does not answer, or has no such stream.
 pub(crate) async fn read_key(broker: &Broker, route: &Route) -> Result<(), BrokerError> {
     if route.key.is_used() {
         route.key.set(&broker.work_key(&route.chain.name).await?);

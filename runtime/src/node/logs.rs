@@ -75,7 +75,6 @@ pub struct Carrying(tokio::task::JoinHandle<()>);
 
 impl LogQueue {
     /// Starts the task that sends lines.
-    #[must_use]
     pub fn start(broker: Broker, node: String, board: &Arc<Board>) -> (Self, Carrying) {
         let (sender, receiver) = unbounded_channel();
         let sources = Sources::default();
@@ -86,7 +85,6 @@ impl LogQueue {
     }
 
     /// Returns the log of a stage.
-    #[must_use]
     pub fn sink(&self, chain: &ChainName, revision: Revision, stage: &StageName) -> Arc<StageLog> {
         let source = Arc::new(Source {
             chain: chain.clone(),

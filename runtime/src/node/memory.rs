@@ -286,7 +286,6 @@ fn trim() {}
 /// Returns the bytes that a node gives to items by default.
 ///
 /// That is half the memory of the machine, or of the control group of this process.
-#[must_use]
 pub fn default_budget() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

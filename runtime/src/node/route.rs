@@ -36,13 +36,11 @@ pub struct Route {
 
 impl Route {
     /// Returns the first stage of the hop.
-    #[must_use]
     pub fn stage(&self) -> &Stage {
         &self.chain.stages[self.position]
     }
 
     /// Returns `true` if the stage limits what runs at once in the whole cluster.
-    #[must_use]
     pub fn is_limited(&self) -> bool {
         self.stage().max_in_flight.is_some()
     }
@@ -84,13 +82,11 @@ pub struct WorkKey {
 
 impl WorkKey {
     /// Creates the empty key of a revision of this wire.
-    #[must_use]
     pub fn new(wire: u32) -> Self {
         Self { key: RwLock::new("".into()), is_used: wire >= KEY_SINCE }
     }
 
     /// Returns `true` if the key must be read from the server before it is used.
-    #[must_use]
     pub fn is_used(&self) -> bool {
         self.is_used
     }
@@ -101,7 +97,6 @@ impl WorkKey {
     }
 
     /// Returns the key with a dot behind it, or nothing.
-    #[must_use]
     pub fn get(&self) -> Arc<str> {
         Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -68,7 +68,6 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Creates a supervisor that serves nothing yet.
-    #[must_use]
     pub fn new(
         board: Arc<Board>,
         broker: Broker,
@@ -103,13 +102,11 @@ impl Supervisor {
     }
 
     /// Returns the incarnation of this node. Other nodes tell by it whether it still runs.
-    #[must_use]
     pub fn incarnation(&self) -> &str {
         &self.context.incarnation
     }
 
     /// Returns the board of this node.
-    #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.context.board)
     }

@@ -32,7 +32,6 @@ pub struct Load {
 
 impl Load {
     /// A text of this many bytes, as CBOR.
-    #[must_use]
     pub fn text(bytes: usize) -> Bytes {
         to_cbor(&Value::from(WORDS.chars().cycle().take(bytes).collect::<String>()))
     }

@@ -43,19 +43,16 @@ pub struct Report {
 
 impl Report {
     /// Items a second, over the whole run.
-    #[must_use]
     pub fn items_per_second(&self) -> f64 {
         self.per_second(self.items)
     }
 
     /// Results a second, over the whole run.
-    #[must_use]
     pub fn results_per_second(&self) -> f64 {
         self.per_second(self.results)
     }
 
     /// Bytes of fed items a second, over the whole run.
-    #[must_use]
     pub fn bytes_per_second(&self) -> f64 {
         self.per_second(self.bytes)
     }

@@ -56,7 +56,6 @@ pub struct Meter(Arc<Tally>);
 
 impl Meter {
     /// How far it is at the moment.
-    #[must_use]
     pub fn now(&self) -> Progress {
         self.0.progress()
     }
@@ -64,10 +63,6 @@ impl Meter {
 
 impl Bench {
     /// Gets ready to measure a chain: from here on its results and dead letters are followed.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, its intake is closed, or the server does not answer.
     pub async fn open(client: &Client, chain: &ChainName) -> Result<Self, ClientError> {
         let feeder = client.feeder(chain).await?;
         let backlog = client.broker().unfinished(chain).await?;
@@ -90,19 +85,16 @@ impl Bench {
     }
 
     /// Messages that the chain had not finished when the run was made ready. They are in its way.
-    #[must_use]
     pub fn backlog(&self) -> u64 {
         self.backlog
     }
 
     /// Tells how far the run is.
-    #[must_use]
     pub fn meter(&self) -> Meter {
         Meter(Arc::clone(&self.tally))
     }
 
     /// Tells what feeding waits for.
-    #[must_use]
     pub fn waits(&self) -> Waits {
         self.feeder.waits()
     }
@@ -110,11 +102,6 @@ impl Bench {
     /// Feeds the load as soon as a node serves the chain, and ends when the chain is empty and everything was seen that has
     /// come out. `stopped` ends only the feeding: what was fed until then is still waited for, and so it is once many items have
     /// failed and none has given a result. After `timeout` it ends in any case. `tell` is called with what happens meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// If an item is too large for a message (nothing is fed then), the intake is closed, or the chain's streams are gone. While
-    /// the server is away it goes on.
     pub async fn run(
         &mut self,
         load: &Load,
@@ -162,10 +149,6 @@ impl Bench {
 
     /// Removes the results of the run that were seen, from the stream and so from all pullers, and says how many messages they
     /// were in. `tell` is called with the number so far. What comes out of the chain later stays.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
         let removals =

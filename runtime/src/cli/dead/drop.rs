@@ -18,10 +18,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain or letter, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;

@@ -46,10 +46,6 @@ pub struct Args {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain or letter, a letter cannot be retried, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
     let is_filtered = args.selected.filters.are_given();

@@ -34,10 +34,6 @@ struct WithLogs<'a> {
 }
 
 /// Runs the command.
-///
-/// # Errors
-///
-/// If there is no such chain or letter, or the server is gone.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (chain, output) = (&args.chain, &context.output);
     let selection = args.selected.selection()?;

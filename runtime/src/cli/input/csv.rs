@@ -17,10 +17,6 @@ use crate::frame::text::Text;
 const OTHERS: [(u8, &str); 3] = [(b';', "';'"), (b'\t', "tab"), (b'|', "'|'")];
 
 /// Reads a delimiter from the command line.
-///
-/// # Errors
-///
-/// If the text cannot be a delimiter.
 pub fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"\\t" | b"tab" => Ok(b'\t'),

@@ -21,7 +21,6 @@ pub struct Bytes {
 
 impl Bytes {
     /// Returns how many bytes are left to read.
-    #[must_use]
     pub fn left(&self) -> u64 {
         self.left.load(Relaxed)
     }

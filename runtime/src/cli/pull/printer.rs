@@ -87,10 +87,6 @@ impl End {
 
 impl<T: Printed> Printer<T> {
     /// Starts the thread.
-    ///
-    /// # Errors
-    ///
-    /// If the system gives no thread, or standard output is closed.
     pub fn start() -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let (lines, receiver) = channel();

@@ -21,13 +21,11 @@ pub struct Holders {
 
 impl Holders {
     /// Returns the holder of this delivery, counted from 1.
-    #[must_use]
     pub fn at(&self, delivered: u64) -> Option<&Holder> {
         self.by_delivery.get(&delivered)
     }
 
     /// Returns `true` if a delivery without a holder went to no node.
-    #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

@@ -77,7 +77,6 @@ pub enum Read {
 
 impl InboundFrame {
     /// Reads a message of this lane. `fed` is the format of fed items without a content type; `None` behind the first hop.
-    #[must_use]
     pub(crate) fn read(message: &impl QueuedMessage, lane: Lane, fed: Option<Format>) -> Read {
         // Only nodes publish to the other lanes. In the work lane these headers come from the feeder and mean nothing.
         let own = |name: &str| message.header(name).filter(|_| lane != Lane::Work);
@@ -123,19 +122,16 @@ impl InboundFrame {
     }
 
     /// Returns the number of items.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.frame.items.len()
     }
 
     /// Returns the id of the item at this position. It is the same at each attempt.
-    #[must_use]
     pub fn item_id(&self, position: usize) -> String {
         self.frame.id.item(self.part.get(position))
     }
 
     /// Returns `true` if the frame descends from the message fed under this id, or an item of it from the item with this id.
-    #[must_use]
     pub fn holds(&self, fed: &str) -> bool {
         self.frame.id.root() == fed || (0..self.len()).any(|position| self.frame.fed_id(position) == fed)
     }
@@ -148,7 +144,6 @@ impl InboundFrame {
     }
 
     /// Returns the holder of a lost attempt, if it is known.
-    #[must_use]
     pub fn holder(&self, attempt: u64) -> Option<&Holder> {
         // Each attempt since the frame was queued here is one delivery.
         self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
@@ -157,7 +152,6 @@ impl InboundFrame {
     /// Returns the payload of some of the items, and its content type if that is not CBOR.
     ///
     /// A single item of more than `max` bytes stays as it was written, if that is shorter.
-    #[must_use]
     pub fn payload(&self, positions: &[usize], max: usize) -> (bytes::Bytes, Option<&'static str>) {
         if let (&[position], Some((format, payload))) = (positions, &self.written) {
             let item = &self.frame.items[position];
@@ -172,7 +166,6 @@ impl InboundFrame {
     }
 
     /// Returns the bytes of each item.
-    #[must_use]
     pub fn sizes(&self) -> Vec<usize> {
         self.frame.items.iter().map(bytes::Bytes::len).collect()
     }
@@ -183,7 +176,6 @@ impl InboundFrame {
     }
 
     /// Returns the positions of all items.
-    #[must_use]
     pub fn positions(&self) -> Vec<usize> {
         (0..self.len()).collect()
     }
@@ -219,7 +211,6 @@ pub(crate) fn frame_id(message: &impl QueuedMessage, is_fed: bool) -> FrameId {
 }
 
 /// Returns the id of a message with this header, or stored at this place.
-#[must_use]
 pub fn frame_id_of(id: Option<&str>, stored_millis: u64, sequence: u64, is_fed: bool) -> FrameId {
     match id {
         Some(text) if is_fed => FrameId::from_fed(text),

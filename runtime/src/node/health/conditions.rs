@@ -38,7 +38,6 @@ pub struct Waiting<'a> {
 
 impl Conditions {
     /// Creates a revision without conditions.
-    #[must_use]
     pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
         Self { board, chain, revision, told: Mutex::default() }
     }
@@ -65,7 +64,6 @@ impl Conditions {
     }
 
     /// Reports that outputs of a stage have waited to be stored for a while. `None` if the next queue is full, which is normal.
-    #[must_use]
     pub fn outputs_wait(&self, stage: &StageName, error: &PublishError) -> Option<Waiting<'_>> {
         let hint = match error {
             PublishError::Full(_) => return None,

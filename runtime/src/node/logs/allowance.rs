@@ -18,7 +18,6 @@ pub struct Allowance {
 
 impl Allowance {
     /// Creates a full allowance.
-    #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { lines: Bucket::new(LINES, now), bytes: Bucket::new(BYTES, now) }
     }

@@ -60,7 +60,6 @@ impl Quarantine {
     }
 
     /// Returns `true` if an item runs or waits to run. The node must not request more then.
-    #[must_use]
     pub fn is_taken(&self) -> bool {
         self.permit.available_permits() == 0
     }

@@ -104,7 +104,6 @@ impl Average {
 
 impl ConcurrencyLimit {
     /// Creates the limit of a stage with this concurrency.
-    #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(concurrency as usize)),
@@ -148,13 +147,11 @@ impl ConcurrencyLimit {
     }
 
     /// Returns how many items may run at once.
-    #[must_use]
     pub fn concurrency(&self) -> u64 {
         self.concurrency
     }
 
     /// Counts a frame that was delivered.
-    #[must_use]
     pub fn hold(&self, bytes: usize) -> Held {
         self.bytes.add(bytes as u64);
         self.held.fetch_add(1, Relaxed);
@@ -169,13 +166,11 @@ impl ConcurrencyLimit {
     }
 
     /// Returns the average bytes of a frame. `None` if no frame has come.
-    #[must_use]
     pub fn frame_bytes(&self) -> Option<u64> {
         Some(self.bytes.get()).filter(|bytes| *bytes > 0)
     }
 
     /// Returns `true` if no frame is in hand.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.load(Relaxed) == 0
     }
@@ -210,7 +205,6 @@ impl ConcurrencyLimit {
     }
 
     /// Returns the average time of an item. `None` if none has ended.
-    #[must_use]
     pub fn time(&self) -> Option<Duration> {
         match self.time.get() {
             0 => None,
@@ -220,7 +214,6 @@ impl ConcurrencyLimit {
 
     /// Returns how long this many items take one after the other. `None` if that is unknown, or if the items that run now take
     /// much longer than those before.
-    #[must_use]
     pub fn expected(&self, items: usize) -> Option<Duration> {
         let time = self.time()?;
         let since = nanos(self.opened.elapsed()).saturating_sub(self.ended.load(Relaxed));
@@ -231,7 +224,6 @@ impl ConcurrencyLimit {
     /// Returns a lower bound of the time of an item, if there is one.
     ///
     /// It is good enough to fill free permits. It is no evidence to cut a frame by: on a busy machine no item ends either.
-    #[must_use]
     pub fn estimate(&self) -> Option<Duration> {
         let known = self.time();
         if self.running.load(Relaxed) == 0 || known.is_some() && self.permits.available_permits() > 0 {
@@ -274,7 +266,6 @@ impl ConcurrencyLimit {
     }
 
     /// Returns how many more frames the node should hold.
-    #[must_use]
     pub fn room(&self) -> u64 {
         let pace = self.pace();
         if pace.time.is_none() && self.has_guessed() {
@@ -284,13 +275,11 @@ impl ConcurrencyLimit {
     }
 
     /// Returns how many more frames the node should hold of those that are shared already, and small.
-    #[must_use]
     pub fn room_for_shared(&self) -> u64 {
         self.pace().room_for_shared()
     }
 
     /// Returns the most frames that the node would hold now without a permit.
-    #[must_use]
     pub fn reach(&self) -> u64 {
         self.room() + self.idle()
     }
