@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 use wasmtime::{Caller, Linker};
 
 use super::super::host::Host;
+use super::state::Wasi;
 use super::{INVALID, MODULE, answer};
 
 /// Clocks show multiples of this many nanoseconds.
@@ -13,15 +14,15 @@ const RESOLUTION: u64 = 1_000_000;
 const REALTIME: i32 = 0;
 const MONOTONIC: i32 = 1;
 
-impl Host {
+impl Wasi {
     /// Time since the instance first asked, so that a guest learns nothing of the machine's.
     fn monotonic(&mut self) -> u64 {
-        let elapsed = self.wasi.started.get_or_insert_with(Instant::now).elapsed();
+        let elapsed = self.started.get_or_insert_with(Instant::now).elapsed();
         u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// What a clock shows, in nanoseconds; `None` if a guest has no such clock.
-    pub(super) fn clock(&mut self, clock: i32) -> Option<u64> {
+    pub(super) fn time(&mut self, clock: i32) -> Option<u64> {
         let nanos = match clock {
             REALTIME => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -42,13 +43,13 @@ pub(super) fn shown_from(time: u64) -> u64 {
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "clock_res_get", |mut caller: Caller<'_, Host>, clock: i32, pointer: i32| {
         answer(&mut caller, "clock_res_get", |guest, host| {
-            host.clock(clock).ok_or(INVALID)?;
+            host.wasi.time(clock).ok_or(INVALID)?;
             guest.write(pointer, 0, &RESOLUTION.to_le_bytes())
         })
     })?;
     linker.func_wrap(MODULE, "clock_time_get", |mut caller: Caller<'_, Host>, clock: i32, _: i64, pointer: i32| {
         answer(&mut caller, "clock_time_get", |guest, host| {
-            let time = host.clock(clock).ok_or(INVALID)?;
+            let time = host.wasi.time(clock).ok_or(INVALID)?;
             guest.write(pointer, 0, &time.to_le_bytes())
         })
     })?;
