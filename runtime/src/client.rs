@@ -33,6 +33,7 @@ mod result;
 mod stages;
 mod status;
 mod wait;
+mod watch;
 
 use crate::broker::Broker;
 use crate::broker::registry::{Marked, Registry};
@@ -54,12 +55,13 @@ pub use intake::Switched;
 pub use items::Items;
 pub use logs::LogFilter;
 pub use pcluster_abi::Level;
-pub use pull::{Outcome, Puller, Watcher};
+pub use pull::{Outcome, Puller};
 pub use pulled::PulledResult;
 pub use reset::Reset;
 pub use result::{ResultItem, WithMeta};
 pub use status::{ChainStatus, NodeProblem, RevisionStatus, StageStatus};
 pub use wait::{Notice, Pace, Wait};
+pub use watch::Watcher;
 
 impl From<&str> for Address {
     fn from(url: &str) -> Self {

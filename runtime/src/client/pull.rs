@@ -1,4 +1,4 @@
-//! Taking results, and dead letters along with them, each given to one puller; watching them without taking any.
+//! Taking results, and dead letters along with them, each given to one puller.
 //!
 //! `fetch` is the task that takes messages and keeps them from others, `hold` knows how long a message is certainly this
 //! puller's, [`super::pulled`] is what the puller gives.
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -21,12 +21,10 @@ use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
 
 use super::pulled::{Answered, PulledResult};
-use super::{Client, ClientError, DeadLetter, Items, ResultItem};
+use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
 use crate::broker::confirm::Confirmations;
-use crate::broker::follow::{Follower, StartAt};
 use crate::broker::queue::Delivery;
-use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -133,18 +131,6 @@ impl Client {
             received,
             answered,
         })
-    }
-
-    /// Opens the results of a chain to see them without taking them.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain.
-    pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
-        self.chain(chain).await?;
-        let stream = subject::results_stream(chain);
-        let follower = Follower::open(&self.broker, &stream, vec![subject::results(chain)], from).await?;
-        Ok(Watcher::new(follower))
     }
 }
 
@@ -369,47 +355,5 @@ impl Drained {
             tokio::time::sleep(ON_ITS_WAY).await;
         }
         Ok(true)
-    }
-}
-
-/// A stream of the results of one chain, which takes none.
-///
-/// Waiting for the next result can be dropped in the middle without losing any. The stream ends after an error.
-#[must_use = "a stream does nothing unless it is polled"]
-pub struct Watcher {
-    results: Items<(ResultItem, u64)>,
-    /// How many messages all results were seen of.
-    pub(crate) messages: u64,
-}
-
-impl Watcher {
-    fn new(follower: Follower) -> Self {
-        let state = (follower, VecDeque::new(), 0);
-        let results = Items::of(state, |(mut follower, mut seen, mut messages): (_, VecDeque<_>, _)| async move {
-            loop {
-                if let Some(result) = seen.pop_front() {
-                    messages += u64::from(seen.is_empty());
-                    return Ok(Some(((result, messages), (follower, seen, messages))));
-                }
-                let message = Follower::next(&mut follower).await?;
-                // What a puller has put back was seen before.
-                if message.headers.get(header::AGAIN).is_none() {
-                    seen.extend(ResultItem::all(&message.headers, &message.payload));
-                }
-            }
-        });
-        Self { results, messages: 0 }
-    }
-}
-
-impl Stream for Watcher {
-    type Item = Result<ResultItem, ClientError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(self.results.poll_next_unpin(context)).transpose()?;
-        Poll::Ready(next.map(|(result, messages)| {
-            self.messages = messages;
-            Ok(result)
-        }))
     }
 }

@@ -1,6 +1,17 @@
-//! What a run has measured.
+//! The figures of a run: its progress and its report.
 
 use std::time::Duration;
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Items that were handed in.
+    pub items: u64,
+    /// Results that were seen.
+    pub results: u64,
+    /// Items that were seen to fail.
+    pub failures: u64,
+}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
 use super::load::Load;
-use super::report::{Ending, Report};
+use super::report::{Ending, Progress, Report};
 use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
 use crate::client::{Client, ClientError, Feeder, Notice, Waits};
@@ -37,17 +37,6 @@ pub struct Bench {
     backlog: u64,
     tally: Arc<Tally>,
     following: JoinSet<ClientError>,
-}
-
-/// How far a run is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Items that were handed in.
-    pub items: u64,
-    /// Results that were seen.
-    pub results: u64,
-    /// Items that were seen to fail.
-    pub failures: u64,
 }
 
 /// Tells how far a run is, also while it runs.

@@ -6,8 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::report::{Ending, Latency, Report};
-use super::run::Progress;
+use super::report::{Ending, Latency, Progress, Report};
 use crate::broker::follow::{Follower, Seen};
 use crate::client::ClientError;
 use crate::frame::format::Format;
