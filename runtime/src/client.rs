@@ -1,4 +1,4 @@
-//! What a client can do: everything that the command line does, typed in and typed out, without printing.
+//! The client of a cluster: everything that the command line does, with types and without printing.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), pcluster::client::ClientError> {
@@ -76,7 +76,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. `name` is what the server shows of this client.
+    /// Connects to a cluster. The server lists this connection under `name`.
     ///
     /// # Errors
     ///
@@ -85,19 +85,19 @@ impl Client {
         Ok(Self { broker: Broker::connect(address, name).await? })
     }
 
-    /// Uses a connection that stands already.
+    /// Wraps an open connection.
     #[must_use]
     pub(crate) fn new(broker: Broker) -> Self {
         Self { broker }
     }
 
-    /// The connection.
+    /// Returns the connection.
     #[must_use]
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    /// The names of all chains, sorted.
+    /// Returns the names of all chains, sorted.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// The registry and a chain's state in it.
+    /// Returns the registry, and the state of a chain in it.
     async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), ClientError> {
         if let Some(registry) = Registry::open(&self.broker).await? {
             if let Some(marked) = registry.state(chain).await?.filter(|marked| marked.state.is_deployed()) {
@@ -122,7 +122,7 @@ impl Client {
         Err(ClientError::NoChain { chain: chain.clone(), known: Vec::new() })
     }
 
-    /// The manifest of a revision, raw and checked.
+    /// Returns the manifest of a revision, as stored and as checked.
     async fn revision(
         registry: &Registry,
         chain: &ChainName,

@@ -1,7 +1,7 @@
-//! Feeding items into a chain.
+//! Feeds items into a chain.
 //!
-//! [`Feeder`] decides which message an item goes in, `sender` has the messages that are open, `delivery` brings each to the
-//! server. What takes time can be dropped at any point, as a timeout around it does: an item that was taken is not lost by it.
+//! [`Feeder`] packs items into messages, `sender` tracks the messages on their way, and `delivery` publishes each until the
+//! server has stored it. Every call that waits can be dropped at any point, for example by a timeout, and no item is lost.
 
 mod delivery;
 mod pack;
@@ -20,11 +20,13 @@ use sender::{Key, Sender};
 
 pub use delivery::{Waiting, Waits};
 
-/// How long the items that were about to be tried again may take to end when feeding is given up.
+/// The most time for the last tries when feeding is abandoned.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How items are packed into messages: a message goes as soon as one of these is reached. Items with ids of their own go in
-/// messages of their own, so that feeding again drops exactly those that are there.
+/// How items are packed into messages. A message is sent as soon as it reaches one of these limits.
+///
+/// Items with ids of their own go in messages of their own, so that feeding them again drops exactly those that the chain already
+/// has.
 ///
 /// ```
 /// let mut packing = pcluster::client::Packing::default();
@@ -33,11 +35,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Packing {
-    /// Items in a message.
+    /// The most items in a message.
     pub items: usize,
-    /// Bytes of a message.
+    /// The most bytes in a message.
     pub bytes: usize,
-    /// How long an item waits for others.
+    /// The longest time that an item waits for others.
     pub wait: Duration,
 }
 
@@ -59,15 +61,17 @@ impl Default for Packing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Item {
-    /// The item, one CBOR data item.
+    /// The item, as one CBOR data item.
     pub cbor: Bytes,
-    /// Its id. Fed twice under the same id, the server drops the second within the chain's duplicate window. It has no spaces
-    /// or control characters and does not begin with `pcluster.`. `None`: a new ULID.
+    /// The id of the item. `None` for a new ULID.
+    ///
+    /// If two items are fed under the same id within the chain's duplicate window, the server drops the second. An id has no
+    /// spaces or control characters, and does not begin with `pcluster.`.
     pub id: Option<String>,
 }
 
 impl Item {
-    /// An item of any value that can be serialized.
+    /// Serializes a value into an item.
     ///
     /// # Errors
     ///
@@ -78,44 +82,44 @@ impl Item {
         Ok(Self { cbor: cbor.into(), id: None })
     }
 
-    /// Takes one CBOR data item as it is.
+    /// Wraps one CBOR data item as it is.
     #[must_use]
     pub fn from_cbor(cbor: impl Into<Vec<u8>>) -> Self {
         Self { cbor: Bytes::from(cbor.into()), id: None }
     }
 
-    /// The same item under an id.
+    /// Gives the item an id.
     #[must_use]
     pub fn with_id(self, id: impl Into<String>) -> Self {
         Self { id: Some(id.into()), ..self }
     }
 }
 
-/// How much was fed.
+/// Counts of fed items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fed {
-    /// Items that the chain has.
+    /// Items that the chain has stored.
     pub accepted: u64,
-    /// Items that the chain had before, by their ids. What was sent again because no answer came is none of them.
+    /// Items whose ids the chain already had. An item that the feeder sent again because an answer was lost is not among them.
     pub duplicates: u64,
 }
 
-/// Feeds one chain. Many items are on their way at once; [`Feeder::finish`] waits for the last.
+/// Feeds one chain. Many items are on their way at once, and [`Feeder::finish`] waits for the last.
 ///
-/// [`Feeder::feed`], [`Feeder::flush`] and [`Feeder::finish`] can be dropped before they are done, as `tokio::time::timeout`
-/// and `tokio::select!` do, and called again. Nothing that was taken is lost by that.
+/// [`Feeder::feed`], [`Feeder::flush`] and [`Feeder::finish`] can be dropped before they are done, as `tokio::time::timeout` and
+/// `tokio::select!` do, and called again. No item is lost by that.
 pub struct Feeder {
     sender: Sender,
     packing: Packing,
 }
 
 impl Client {
-    /// Opens the intake of a chain.
+    /// Opens a feeder for a chain.
     ///
     /// # Errors
     ///
-    /// If there is no such chain, its intake is closed, or another stream listens to it too.
+    /// If there is no such chain, its intake is closed, or another stream also listens to the intake.
     pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, ClientError> {
         let (_, marked) = self.chain(chain).await?;
         if !marked.state.open {
@@ -127,23 +131,22 @@ impl Client {
 }
 
 impl Feeder {
-    /// Packs items in this way from now on.
+    /// Sets how items are packed into messages from now on.
     #[must_use]
     pub fn with_packing(mut self, packing: Packing) -> Self {
         self.packing = packing;
         self
     }
 
-    /// Feeds an item. Returns once it is on its way or waits for others to share its message, which may take until the chain
-    /// has room.
+    /// Feeds an item. Returns once the item is on its way, or waits for others to share its message.
     ///
-    /// The item is taken when this returns `Ok`, and only then: if it fails, or is dropped before it has returned, the item is
-    /// not fed and can be handed in again.
+    /// This waits while the chain has no room. The item is taken if and only if this returns `Ok`: if it fails or is dropped
+    /// before, the item is not fed and can be fed again.
     ///
     /// # Errors
     ///
-    /// If this item is too large ([`ClientError::TooLarge`]) or its id cannot be one ([`ClientError::Id`]), or one that was on its
-    /// way cannot be fed. [`Feeder::fed`] tells how many were.
+    /// If this item is too large ([`ClientError::TooLarge`]), its id is invalid ([`ClientError::Id`]), or an earlier item could
+    /// not be fed. [`Feeder::fed`] returns how many were fed.
     pub async fn feed(&mut self, item: Item) -> Result<(), ClientError> {
         let (size, max) = (item.cbor.len(), self.sender.max_item());
         if size > max {
@@ -167,7 +170,7 @@ impl Feeder {
         if self.sender.pack().is_full(self.packing.items, most.saturating_sub(size)) {
             self.sender.send_pack(None).await?;
         }
-        // From here on nothing is waited for.
+        // From here on nothing awaits, so that the call is not dropped in between.
         let (number, is_full) = {
             let mut pack = self.sender.pack();
             let number = pack.add(&item.cbor);
@@ -180,8 +183,8 @@ impl Feeder {
         Ok(())
     }
 
-    /// Feeds items that share a message already, a CBOR sequence, under an id of the message. Can be dropped: the message has
-    /// gone then or never goes.
+    /// Feeds a message of several items, a CBOR sequence. `id` is the id of the message. If this is dropped, the message was
+    /// either sent or never will be.
     pub(crate) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), ClientError> {
         self.sender.check()?;
         let room = self.sender.room(payload.len()).await?;
@@ -189,18 +192,18 @@ impl Feeder {
         Ok(())
     }
 
-    /// Sends what waits for others to share its message. Returns once it is on its way. Dropped before that, the items go on
-    /// waiting for others.
+    /// Sends the items that wait for others to share their message. Returns once the message is on its way. If this is dropped
+    /// before, the items keep waiting for others.
     pub async fn flush(&mut self) {
-        // Given up, there is nothing that could be sent.
+        // After the feeder was abandoned, there is nothing to send.
         let _ = self.sender.send_pack(None).await;
     }
 
-    /// Waits until every item has arrived. Can be dropped and called again.
+    /// Waits until the chain has stored every item. Can be dropped and called again.
     ///
     /// # Errors
     ///
-    /// If one could not be fed. [`Feeder::fed`] tells how many were.
+    /// If an item could not be fed. [`Feeder::fed`] returns how many were fed.
     pub async fn finish(&mut self) -> Result<Fed, ClientError> {
         loop {
             self.sender.send_pack(None).await?;
@@ -212,30 +215,30 @@ impl Feeder {
         }
     }
 
-    /// How much has arrived so far.
+    /// Returns how many items the chain has stored so far.
     #[must_use]
     pub fn fed(&self) -> Fed {
         self.sender.fed()
     }
 
-    /// Tells what the feeder waits for and how far it is, also while it feeds.
+    /// Returns a handle that reports the progress of the feeder, also while it feeds.
     #[must_use]
     pub fn waits(&self) -> Waits {
         self.sender.waits()
     }
 
-    /// Waits for the items on their way, but no longer than this, and takes no more. Afterwards nothing more is fed, unless the
+    /// Takes no more items, and waits at most `patience` for those on their way. Nothing more is fed afterwards, unless the
     /// server does not answer.
     pub async fn abandon(&mut self, patience: Duration) -> Fed {
         drop(self.sender.pack().take());
         let _ = tokio::time::timeout(patience, self.settle()).await;
         self.sender.close();
-        // Those that were about to be tried again end now, and those that the server has got are answered.
+        // Pending tries end now. For stored messages the server answers.
         let _ = tokio::time::timeout(SETTLE, self.settle()).await;
         self.fed()
     }
 
-    /// Waits until all items on their way have ended, well or not.
+    /// Waits until all items on their way have succeeded or failed.
     async fn settle(&mut self) {
         while !self.sender.is_idle() {
             self.sender.changed().await;

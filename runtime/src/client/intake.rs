@@ -1,4 +1,4 @@
-//! Closing and opening the intake of a chain, and seeing to it that only the chain itself listens to it.
+//! Opens and closes the intake of a chain. Checks that only the chain listens to it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,23 +9,25 @@ use crate::broker::listening::{Listener, listening, other_domain};
 use crate::name::ChainName;
 use crate::subject;
 
-/// How long after the first one others may answer for the intake of a chain that is deployed.
+/// How long a deploy waits for further answers of listeners to the intake.
 const DEPLOYING: Duration = Duration::from_millis(300);
-/// The same when it is fed. Shorter, as feeding waits for it each time and the deploy has looked before.
+/// How long a feeder waits for such answers. Shorter, because the deploy has checked before.
 const FEEDING: Duration = Duration::from_millis(100);
 
-/// What opening or closing an intake did.
+/// The effect of opening or closing an intake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Switched {
-    /// Whether the intake was not so before.
+    /// `true` if the intake was in the other state before.
     pub changed: bool,
-    /// Streams of the chain that were gone and are made anew, without what they held.
+    /// Streams of the chain that were gone and are created anew, empty.
     pub made: BTreeSet<String>,
 }
 
 impl Client {
-    /// Closes the intake: feeding fails from now on, what was fed is finished. Says whether it was open.
+    /// Closes the intake. Returns `true` if it was open.
+    ///
+    /// Feeding fails from now on. Items that were fed before are finished.
     ///
     /// # Errors
     ///
@@ -34,7 +36,7 @@ impl Client {
         Ok(self.set_open(chain, false).await?.changed)
     }
 
-    /// Opens the intake. Says whether it was closed.
+    /// Opens the intake. Returns `true` if it was closed.
     ///
     /// # Errors
     ///
@@ -43,7 +45,7 @@ impl Client {
         Ok(self.start_and_tell(chain).await?.changed)
     }
 
-    /// Opens the intake, and tells what was done for that.
+    /// Opens the intake, and returns everything that this has changed.
     ///
     /// # Errors
     ///
@@ -67,7 +69,8 @@ impl Client {
         }
     }
 
-    /// Refuses to deploy a chain if a stream that this `JetStream` does not know of listens to its intake.
+    /// Refuses to deploy a chain if a stream out of reach listens to its intake. This `JetStream` account and domain does not
+    /// list such a stream.
     pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), ClientError> {
         let stranger = async || -> Result<Option<Listener>, BrokerError> {
             let intake = subject::intake(chain);
@@ -77,14 +80,14 @@ impl Client {
             }
             Ok(beyond(listening, &self.broker.streams_of(&intake).await?))
         };
-        // Others may deploy the chain meanwhile, or end it: who is found counts if it is found again.
+        // Another client may deploy or remove the chain meanwhile. A listener counts only if it is found twice.
         if stranger().await?.is_none() {
             return Ok(());
         }
         self.refuse(chain, stranger().await?).await
     }
 
-    /// Refuses to feed a chain if another stream than its own listens to its intake.
+    /// Refuses to feed a chain if another stream listens to its intake.
     pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), ClientError> {
         let listening = listening(&self.broker, &subject::intake(chain), FEEDING).await?;
         self.refuse(chain, beyond(listening, &[subject::work_stream(chain)])).await
@@ -100,7 +103,7 @@ impl Client {
     }
 }
 
-/// One that listens beside those of one's own.
+/// Returns a listener that is not among the chain's own streams.
 fn beyond(mut listening: Vec<Listener>, own: &[String]) -> Option<Listener> {
     for stream in own {
         if let Some(position) = listening.iter().position(|listener| listener.stream == *stream) {

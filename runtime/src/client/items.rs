@@ -1,4 +1,4 @@
-//! What a client reads item by item, as a stream.
+//! A stream of values that a client reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,15 +7,15 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 
 use super::ClientError;
 
-/// A stream of what a client reads, in order.
+/// A stream of values that a client reads, in order.
 ///
-/// [`TryStreamExt::try_next`](futures_util::TryStreamExt::try_next) waits for the next one and can be dropped in the middle
-/// without losing any. The stream ends after an error.
+/// [`TryStreamExt::try_next`](futures_util::TryStreamExt::try_next) waits for the next value. It can be dropped at any time
+/// without losing a value. The stream ends after an error.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Items<T>(BoxStream<'static, Result<T, ClientError>>);
 
 impl<T: Send + 'static> Items<T> {
-    /// Makes a stream of a state and what takes the next item from it. `None` ends the stream.
+    /// Creates a stream. `next` takes the state, and returns the next value and the new state, or `None` at the end.
     pub(super) fn of<S, N, F>(state: S, next: N) -> Self
     where
         S: Send + 'static,

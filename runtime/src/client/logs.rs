@@ -1,4 +1,4 @@
-//! Following the log lines of tasks.
+//! Follows the log lines of tasks.
 
 use pcluster_abi::Level;
 
@@ -9,7 +9,7 @@ use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 use crate::subject;
 
-/// The log lines to follow. The default is all lines from now on.
+/// A filter for log lines. The default is all lines from now on.
 ///
 /// ```no_run
 /// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -29,15 +29,15 @@ use crate::subject;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LogFilter {
-    /// Lines of this chain. `None`: of all chains.
+    /// Lines of this chain. `None` for all chains.
     pub chain: Option<ChainName>,
-    /// Lines of this stage. `None`: of all stages.
+    /// Lines of this stage. `None` for all stages.
     pub stage: Option<StageName>,
-    /// Lines of this level and the graver ones.
+    /// Lines of this level and more severe levels.
     pub level: Level,
     /// Where to start.
     pub from: StartAt,
-    /// Goes on behind the lines that are there when following begins.
+    /// `true` to wait for new lines after the last existing one.
     pub follow: bool,
 }
 
@@ -48,7 +48,7 @@ impl Default for LogFilter {
 }
 
 impl Client {
-    /// Follows log lines.
+    /// Follows the log lines that pass a filter.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Client {
             while left > 0 {
                 let message = follower.next().await?;
                 left -= 1;
-                // Anyone may publish there, also what is no line.
+                // Any client may publish there, also messages that are no log line.
                 if let Ok(record) = serde_json::from_slice(&message.payload) {
                     return Ok(Some((record, (follower, left))));
                 }

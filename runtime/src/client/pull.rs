@@ -1,7 +1,7 @@
-//! Taking results, and dead letters along with them, each given to one puller.
+//! Takes results, and on request dead letters. Each goes to one puller.
 //!
-//! `fetch` is the task that takes messages and keeps them from others, `hold` knows how long a message is certainly this
-//! puller's, [`super::pulled`] is what the puller gives.
+//! The task in `fetch` takes messages from the server, `hold` keeps them from other pullers, and [`super::pulled`] hands their
+//! results to the caller.
 
 mod fetch;
 pub(super) mod hold;
@@ -28,30 +28,30 @@ use crate::broker::queue::Delivery;
 use crate::name::ChainName;
 use crate::subject;
 
-/// Messages that one request asks for.
+/// Messages in one request.
 const BATCH: u64 = 256;
-/// How often to look whether the chain is drained.
+/// How often to check whether the chain is drained.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long what was handed out may be on its way to a puller that takes what is there.
+/// The most time that a message travels from server to puller.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// The place of the results among the sources.
+/// The index of the stream of results among the sources.
 const RESULTS: u8 = 0;
-/// The place of the dead letters.
+/// The index of the stream of dead letters among the sources.
 const FAILURES: u8 = 1;
 
-/// Takes what comes out of one chain: its results, or with [`Puller::with_failures`] its dead letters too.
+/// Takes the results of one chain, and with [`Puller::with_failures`] its dead letters.
 ///
-/// What was taken ahead of [`Puller::next`] is given back when the puller is dropped. [`Puller::close`] does so in order and
-/// waits until the server knows of all that was confirmed.
+/// A puller takes results ahead of [`Puller::next`]. When it is dropped, it gives back those that [`Puller::next`] has not
+/// returned. [`Puller::close`] does the same, and waits until the server knows all confirmations.
 #[derive(Debug)]
 pub struct Puller<T = ResultItem> {
     client: Client,
     chain: ChainName,
-    /// The streams that are taken from, by their places among the sources.
+    /// The streams to take from, by their index among the sources.
     streams: Vec<String>,
     read: fn(u8, &Delivery) -> Vec<T>,
     wanted: Wanted,
-    /// Whether an order stands that has brought nothing yet.
+    /// `true` while an order to the fetcher has brought nothing yet.
     is_ordered: bool,
     ahead: VecDeque<PulledResult<T>>,
     holds: Arc<Holds>,
@@ -60,18 +60,19 @@ pub struct Puller<T = ResultItem> {
     answered: mpsc::UnboundedSender<Answered>,
 }
 
-/// How much a puller asks for. A request cannot be taken back: what it still brings when the puller ends would be given to
-/// nobody for half a minute.
+/// How much a puller asks for.
+///
+/// A request cannot be canceled. If it brings messages after the puller has ended, no other puller gets them for half a minute.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wanted {
-    /// Results that are still wanted; `None`: all.
+    /// Results that are still wanted. `None` if all are.
     left: Option<u64>,
-    /// Results in the largest message so far.
+    /// The number of results in the largest message so far.
     largest: u64,
 }
 
 impl Wanted {
-    /// The messages to ask for.
+    /// Returns how many messages to ask for.
     fn messages(self) -> u64 {
         match self.left {
             None => BATCH,
@@ -80,18 +81,18 @@ impl Wanted {
     }
 }
 
-/// How an item ended.
+/// The outcome of an item.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// As a result.
+    /// The chain gave a result.
     Result(ResultItem),
-    /// As a dead letter.
+    /// The item failed for good and became a dead letter.
     Failure(Box<DeadLetter>),
 }
 
 impl Client {
-    /// Opens the results of a chain to take them.
+    /// Opens a puller for the results of a chain.
     ///
     /// # Errors
     ///
@@ -146,8 +147,10 @@ fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {
 }
 
 impl Puller {
-    /// Takes dead letters along with results, each as it comes. What is taken is no longer given to pullers, but stays among
-    /// the dead letters: [`Client::dead_letters`] still has it, and it can be retried.
+    /// Takes dead letters along with results, as they arrive.
+    ///
+    /// A dead letter that was taken goes to no other puller, but stays in the stream: [`Client::dead_letters`] still lists it,
+    /// and it can be retried.
     ///
     /// # Errors
     ///
@@ -155,12 +158,12 @@ impl Puller {
     pub async fn with_failures(self) -> Result<Puller<Outcome>, ClientError> {
         let Self { client, chain, mut streams, read: _, wanted, is_ordered, ahead, holds, orders, received, answered } =
             self;
-        // A chain that was deployed by an older pcluster has none.
+        // A chain that an older pcluster deployed has no such consumer.
         client.broker.create_dead_consumer(&chain).await?;
         let stream = subject::dead_stream(&chain);
         let source = Source::open(&client, &chain, FAILURES, "dead letters", stream.clone()).await?;
         streams.push(stream);
-        // The task ends only with the runtime, and then nothing can be taken anyway.
+        // The fetcher ends only with the runtime, and then nothing can be taken anyway.
         let _ = orders.send(Order::Add(Box::new(source)));
         let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
         let read = read_outcomes;
@@ -169,20 +172,21 @@ impl Puller {
 }
 
 impl<T> Puller<T> {
-    /// Takes only as many messages ahead of [`Puller::next`] as this many results may be in.
+    /// Limits how far the puller takes ahead: to the messages that hold this many results.
     #[must_use]
     pub fn with_limit(mut self, results: u64) -> Self {
         self.wanted.left = Some(results);
         self
     }
 
-    /// Returns the next result, however long it takes, also while the server is away.
+    /// Returns the next result, however long it takes. Keeps waiting while the server is away.
     ///
-    /// Can be dropped in the middle and called again without losing anything. A puller is a [`Stream`] of the same results.
+    /// This can be dropped at any time and called again without losing a result. A puller is also a [`Stream`] of the same
+    /// results.
     ///
     /// # Errors
     ///
-    /// If what the chain keeps its results in is gone.
+    /// If the chain's stream of results is gone.
     pub async fn next(&mut self) -> Result<PulledResult<T>, ClientError> {
         poll_fn(|context| self.poll_pulled(context)).await
     }
@@ -195,9 +199,9 @@ impl<T> Puller<T> {
             let received = if let Ok(received) = self.received.try_recv() {
                 Some(received)
             } else {
-                // Once: what a second order brings may be wanted by nobody.
+                // Order only once: a second order may bring messages that the caller does not want.
                 if !std::mem::replace(&mut self.is_ordered, true) {
-                    // The task ends only with the runtime, and that ends this too.
+                    // The fetcher ends only with the runtime, and that ends this too.
                     let _ = self.orders.send(Order::More(self.wanted.messages()));
                 }
                 ready!(self.received.poll_recv(context))
@@ -211,30 +215,33 @@ impl<T> Puller<T> {
         }
     }
 
-    /// The next result; `None` once every item was handled and everything that this puller gives was taken, by others or by
-    /// this one: what it has given is taken, even if it was not confirmed yet. Can be dropped and called again without losing
-    /// anything.
+    /// Returns the next result. `None` once the chain is drained.
+    ///
+    /// A chain is drained once every item is handled and pullers have taken all results. A result counts as taken once this
+    /// puller has returned it, even before it is confirmed. This can be dropped at any time and called again without losing a
+    /// result.
     ///
     /// # Errors
     ///
-    /// If what the chain keeps its items or results in is gone.
+    /// If the chain's work stream or its stream of results is gone.
     pub async fn next_until_drained(&mut self) -> Result<Option<PulledResult<T>>, ClientError> {
         let drained = Drained::of(self);
         self.next_unless(LOOK, async || drained.is_drained().await).await
     }
 
-    /// The next result of those that are there at the moment; `None` if there is none for this puller. Can be dropped and
-    /// called again without losing anything.
+    /// Returns a result that is available now. `None` if there is none for this puller.
+    ///
+    /// This can be dropped at any time and called again without losing a result.
     ///
     /// # Errors
     ///
-    /// If what the chain keeps its results in is gone.
+    /// If the chain's stream of results is gone.
     pub async fn next_at_once(&mut self) -> Result<Option<PulledResult<T>>, ClientError> {
         let drained = Drained::of(self);
         self.next_unless(Duration::ZERO, async || drained.is_empty().await).await
     }
 
-    /// The next result, unless it is found that there is none.
+    /// Returns the next result. `None` if `is_over` returns `true` first.
     async fn next_unless(
         &mut self,
         mut after: Duration,
@@ -258,7 +265,7 @@ impl<T> Puller<T> {
         }
     }
 
-    /// The next of what was taken ahead, and is still this puller's.
+    /// Returns the next result that was taken ahead and is still held.
     fn next_ahead(&mut self) -> Option<PulledResult<T>> {
         let pulled = loop {
             let pulled = self.ahead.pop_front()?;
@@ -277,7 +284,7 @@ impl<T> Puller<T> {
         self.ahead.extend(PulledResult::all(results, hold, delivery, &self.answered));
     }
 
-    /// Whether every item was handled and everything that this puller gives was taken, by others or by this one.
+    /// Returns `true` if every item is handled and all results are taken.
     ///
     /// # Errors
     ///
@@ -286,7 +293,7 @@ impl<T> Puller<T> {
         Ok(self.ahead.is_empty() && Drained::of(self).is_drained().await?)
     }
 
-    /// Gives back what was taken ahead and not asked for, and waits until the server knows what was confirmed.
+    /// Gives back the results taken ahead. Waits until the server knows all confirmations.
     pub async fn close(self) {
         let Self { ahead, orders, .. } = self;
         drop(ahead);
@@ -300,7 +307,7 @@ impl<T> Puller<T> {
     }
 }
 
-/// Gives the same results as [`Puller::next`]. It never ends.
+/// The same results as [`Puller::next`] returns. The stream never ends.
 impl<T> Stream for Puller<T> {
     type Item = Result<PulledResult<T>, ClientError>;
 
@@ -311,7 +318,7 @@ impl<T> Stream for Puller<T> {
 
 impl<T> Unpin for Puller<T> {}
 
-/// Looks whether there is nothing more to take.
+/// Checks whether there is nothing more to take.
 struct Drained {
     client: Client,
     chain: ChainName,
@@ -326,13 +333,13 @@ impl Drained {
     }
 
     async fn is_drained(&self) -> Result<bool, ClientError> {
-        // Results are stored before their items are done with: asked in this order, none can slip through.
+        // A node stores results before it finishes their items. Checked in this order, no result is missed.
         if self.client.broker.unfinished(&self.chain).await? > 0 {
             return Ok(false);
         }
         for (stream, number) in self.streams.iter().zip(RESULTS..) {
             let untaken = self.client.broker.untaken(&self.chain, stream).await?;
-            // What others hold is not taken before it is confirmed; some of it may be on its way to this puller.
+            // Messages that other pullers hold are not taken until they are confirmed. Some may be on their way to this puller.
             if untaken.queued > 0 || untaken.running > self.holds.given(number) {
                 return Ok(false);
             }
@@ -340,8 +347,10 @@ impl Drained {
         Ok(true)
     }
 
-    /// Whether nothing waits for a puller. What was handed out and not given yet may be on its way to this one, or another has
-    /// it; nobody knows, so it has a moment to come.
+    /// Returns `true` if no message waits for a puller.
+    ///
+    /// A message that the server has handed out may be on its way to this puller or held by another one. The server does not tell
+    /// which, so this waits a moment for it to arrive.
     async fn is_empty(&self) -> Result<bool, ClientError> {
         let mut is_known = true;
         for (stream, number) in self.streams.iter().zip(RESULTS..) {

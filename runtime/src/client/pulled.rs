@@ -1,4 +1,4 @@
-//! A result that a puller has taken, and the message that it shares with others.
+//! A result that a puller has returned, and its message.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use crate::frame::header;
 use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 
-/// How long to try to put results back while the server does not take them.
+/// How long to try to requeue results that the server does not store.
 const PUT_BACK: Duration = Duration::from_secs(10);
 /// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// A result that was taken, or what else the puller gives.
+/// A result or dead letter that a puller has taken.
 ///
-/// No other puller gets it while it lives, however long that is: the server is told from time to time that it is still wanted.
-/// Dropped without [`PulledResult::ack`], it is given to the next who asks.
+/// No other puller gets it while this value lives, however long that is: the puller tells the server from time to time that it is
+/// still in use. If this value is dropped without [`PulledResult::ack`], the next puller gets the result.
 ///
-/// A message may hold several results. The server knows whether a message was taken, not a result: it is confirmed with the
-/// last of them, and where some of them are given back these are put into the stream again as a message of their own.
+/// A message may hold several results, but the server confirms messages, not results. So a message is confirmed together with its
+/// last result. If some of its results are given back, they return to the stream in a new message.
 #[derive(Debug)]
 #[must_use = "a result that is dropped without `ack` is given to the next who asks"]
 pub struct PulledResult<T = ResultItem> {
@@ -36,7 +36,7 @@ pub struct PulledResult<T = ResultItem> {
     share: Share,
 }
 
-/// A result's part in the fate of its message. Dropped, the result is given back.
+/// The part of one result in the outcome of its message. Gives the result back on drop.
 #[derive(Debug)]
 struct Share {
     message: Arc<Message>,
@@ -44,26 +44,26 @@ struct Share {
     is_answered: bool,
 }
 
-/// A message of results that was handed out.
+/// A message of results that this puller holds.
 #[derive(Debug)]
 pub(super) struct Message {
     hold: Arc<Hold>,
     delivery: Delivery,
-    /// For each result whether it was confirmed; `None` if nothing was said of it yet.
+    /// For each result `true` if confirmed, `false` if given back. `None` until then.
     said: Mutex<Vec<Option<bool>>>,
     answered: mpsc::UnboundedSender<Answered>,
 }
 
-/// A message of which something was said of each result.
+/// A message whose results were all confirmed or given back.
 #[derive(Debug)]
 pub(super) struct Answered {
     message: Arc<Message>,
-    /// To whom to say that the server was told.
+    /// Notified once the server was told.
     told: Option<oneshot::Sender<()>>,
 }
 
 impl<T> PulledResult<T> {
-    /// All that came in a message. `answered` is told when something was said of each.
+    /// Returns all results of a message. `answered` receives the message once each was confirmed or given back.
     pub(super) fn all(
         results: Vec<T>,
         hold: Arc<Hold>,
@@ -79,18 +79,18 @@ impl<T> PulledResult<T> {
         results.into_iter().enumerate().map(pulled)
     }
 
-    /// Confirms the result: no other puller gets it. May be dropped in the middle; the result is confirmed nevertheless.
+    /// Confirms the result, so that no other puller gets it. If this is dropped, the result is confirmed nevertheless.
     pub async fn ack(mut self) {
         self.share.answer(true).await;
     }
 
-    /// Gives the result to the next who asks, as dropping it does, and waits until the server was told.
+    /// Gives the result to the next puller. Waits until the server was told.
     pub async fn give_back(mut self) {
         self.share.answer(false).await;
     }
 
-    /// Returns `true` if no other puller can have got the result meanwhile. It is `false` after this process was paused, or cut
-    /// off from the server, for longer than the server waits.
+    /// Returns `true` if no other puller can have the result. `false` after this process was paused, or cut off from the server,
+    /// for longer than the server waits.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.share.message.hold.is_sure()
@@ -106,7 +106,7 @@ impl Share {
         self.is_answered = true;
         let (told, telling) = oneshot::channel();
         if self.message.say(self.position, is_confirmed, Some(told)) {
-            // Nobody tells when the program is about to end.
+            // The answer never comes if the program is about to end.
             let _ = telling.await;
         }
     }
@@ -121,7 +121,7 @@ impl Drop for Share {
 }
 
 impl Message {
-    /// Returns `true` if that was the last to say of the message.
+    /// Records the outcome of one result. Returns `true` if it was the last of the message.
     fn say(self: &Arc<Self>, position: usize, is_confirmed: bool, told: Option<oneshot::Sender<()>>) -> bool {
         let is_last = {
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,13 +133,13 @@ impl Message {
 }
 
 impl Answered {
-    /// Whether the server has to be told of some results only, which may take a while.
+    /// Returns `true` if only some results were confirmed. The others must be requeued, which may take a while.
     pub(super) fn is_mixed(&self) -> bool {
         let said = self.message.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.contains(&Some(true)) && said.contains(&Some(false))
     }
 
-    /// Tells the server what becomes of the message.
+    /// Tells the server the outcome of the message.
     pub(super) async fn tell(self, broker: &Broker, holds: &Holds) {
         let Self { message, told } = self;
         let said: Vec<bool> = {
@@ -154,14 +154,14 @@ impl Answered {
             holds.give_back(&message.hold).await;
         }
         if let Some(told) = told {
-            // Who asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = told.send(());
         }
     }
 }
 
 impl Message {
-    /// Puts the results that were not confirmed into the stream again.
+    /// Requeues the results that were not confirmed.
     async fn requeue(&self, said: &[bool], broker: &Broker, holds: &Holds) {
         let items = Format::Cbor.items(&self.delivery.payload).unwrap_or_default();
         let rest: Vec<usize> = (0..items.len()).filter(|position| said.get(*position) != Some(&true)).collect();
@@ -188,7 +188,7 @@ impl Message {
     }
 }
 
-/// Publishes until the server has the message, but not for ever.
+/// Publishes until the server has stored the message. Gives up after a while.
 async fn publish(broker: &Broker, message: &Outgoing) -> Result<(), PublishError> {
     let deadline = Instant::now() + PUT_BACK;
     loop {

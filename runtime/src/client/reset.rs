@@ -1,4 +1,4 @@
-//! Resetting a chain: nothing that was fed before ever runs afterwards.
+//! Resets a chain: no item that was fed before runs afterwards.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,32 +11,32 @@ use crate::broker::service::{HopReport, Nodes};
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
 
-/// How long to wait for nodes to interrupt what runs.
+/// The most time to wait until nodes interrupt running items.
 const INTERRUPT: Duration = Duration::from_millis(1_200);
-/// How often to look whether they have.
+/// How often to check that meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What a reset did.
+/// The effect of a reset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reset {
-    /// Messages removed from the queues, those that ran included.
+    /// Messages removed from the queues, including those whose items ran.
     pub dropped: u64,
-    /// Results and dead letters removed.
+    /// Results and dead letters that were removed.
     pub forgotten: u64,
-    /// The revision that goes on, with the manifest of the one before.
+    /// The new active revision, with the same manifest as the one before.
     pub revision: Revision,
-    /// Nodes that have not yet said that they interrupted what ran. What they still run can leave nothing behind in the
-    /// queues: the server refuses it.
+    /// Nodes that have not confirmed yet that they interrupted running items. Such items can leave nothing in the queues: the
+    /// server refuses it.
     pub pending_nodes: Vec<String>,
 }
 
 impl Client {
-    /// Interrupts what runs and empties all queues. With `all`, removes results and dead letters too.
+    /// Interrupts running items and empties all queues. With `all`, removes results and dead letters too.
     ///
-    /// The chain goes on as a new revision of the same manifest, and the server stops taking anything for the revisions
-    /// before: that is what makes it final even for a node that is cut off at the moment. Ids that were fed before are new.
-    /// Dropped in the middle, a reset is incomplete; resetting again completes it.
+    /// The chain continues as a new revision of the same manifest. The server refuses all messages of earlier revisions, so the
+    /// reset is final even for a node that is cut off from the server now. Ids that were fed before count as new. If a reset is
+    /// dropped before it is done, it is incomplete, and another reset completes it.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Client {
     pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, ClientError> {
         let mut forgotten = 0;
         let replaced = match self.replace(chain).await {
-            // What is to be forgotten anyway makes room for what has to be written.
+            // Results that the reset removes anyway make room for the new state.
             Err(ClientError::Broker(error)) if all && error.is_no_room() => {
                 forgotten += self.broker.purge_kept(chain).await?;
                 self.replace(chain).await
@@ -54,7 +54,7 @@ impl Client {
         let (registry, before, new, state) = replaced?;
         let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
         let mut dropped = 0;
-        // The intake is closed meanwhile, so that no id of the new revision is forgotten too.
+        // The intake is closed meanwhile. Otherwise ids of the new revision could be forgotten too.
         forget_ids(&self.broker, chain).await?;
         if let Err(error) = Counters::of(&self.broker).purge(chain).await {
             tracing::debug!(%chain, %error, "counters of revisions that never come back are left behind");
@@ -66,7 +66,7 @@ impl Client {
             dropped += self.broker.purge_queued(chain, revision).await?;
         }
         for revision in self.left_behind(&registry, chain, new.revision).await? {
-            // A consumer that stays finds nothing any more.
+            // A consumer that cannot be removed finds no messages any more.
             if let Ok((_, old)) = Self::revision(&registry, chain, revision).await {
                 self.broker.delete_consumers(&old, revision).await?;
             }
@@ -94,7 +94,7 @@ impl Client {
         }
     }
 
-    /// Older revisions that are not live and have items in the queues all the same: a reset was cut short.
+    /// Returns older revisions with items that an incomplete reset has left.
     async fn left_behind(
         &self,
         registry: &Registry,
@@ -102,13 +102,13 @@ impl Client {
         new: Revision,
     ) -> Result<BTreeSet<Revision>, ClientError> {
         let held = self.broker.unfinished_by_hop(chain).await?;
-        // Read afterwards: whoever puts something back makes its revision live before.
+        // Read the state after the queues: a retry makes its revision live before it requeues items.
         let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
         let revisions = held.into_keys().map(|(revision, _)| revision);
         Ok(revisions.filter(|revision| *revision < new && !live.contains(revision)).collect())
     }
 
-    /// Waits until no node serves an older revision; names those that still do when the time is over.
+    /// Waits until no node serves an older revision. Returns the names of nodes that still do when the time is over.
     async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, ClientError> {
         let started = Instant::now();
         loop {
@@ -118,7 +118,7 @@ impl Client {
             };
             let old = |hop: &HopReport| hop.chain == chain.as_str() && hop.revision < revision.number();
             let serving = nodes.answered.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node);
-            // One that does not answer may serve it too.
+            // A node that does not answer may serve an older revision too.
             let pending: Vec<String> = serving.chain(nodes.silent).collect();
             if pending.is_empty() || started.elapsed() > INTERRUPT {
                 return Ok(pending);

@@ -1,4 +1,4 @@
-//! Results as they come out of a chain.
+//! The results of a chain.
 
 use bytes::Bytes;
 use ciborium::Value;
@@ -11,26 +11,26 @@ use crate::frame::id::{FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::{Frame, Headers, header};
 
-/// A result, and where it comes from.
+/// A result with its origin.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ResultItem {
     /// The item.
     pub item: Value,
-    /// The id under which the item that it comes of was fed.
+    /// The id under which the original item was fed.
     pub id: String,
-    /// The chain's version that finished it.
+    /// The version of the chain that finished the item.
     pub version: String,
-    /// The revision's number.
+    /// The number of the revision that finished the item.
     pub revision: u64,
-    /// The node that finished it.
+    /// The node that finished the item.
     pub node: String,
-    /// The headers that the fed message had.
+    /// The headers of the fed message.
     pub headers: Headers,
 }
 
 impl ResultItem {
-    /// The results in a message of a chain's stream of results.
+    /// Returns the results in a message of the stream of results.
     pub(crate) fn all(headers: &Headers, payload: &Bytes) -> Vec<Self> {
         let items = Format::Cbor.items(payload).unwrap_or_else(|_| vec![payload.clone()]);
         let get = |name: &str| headers.get(name).unwrap_or_default();
@@ -52,20 +52,20 @@ impl ResultItem {
         frame.items.iter().enumerate().map(result).collect()
     }
 
-    /// The item as one line of JSON.
+    /// Returns the item as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         crate::frame::json::to_json(&self.item)
     }
 
-    /// The item and where it comes from, as one JSON object. `chain` is the chain's name.
+    /// Returns the item and its origin as one JSON object. `chain` is the name of the chain.
     #[must_use]
     pub fn with_meta<'a>(&'a self, chain: &'a str) -> WithMeta<'a> {
         WithMeta { chain, result: self }
     }
 }
 
-/// A result with all that is known of it, to be written as JSON.
+/// A result with its origin, in its form as JSON.
 pub struct WithMeta<'a> {
     chain: &'a str,
     result: &'a ResultItem,

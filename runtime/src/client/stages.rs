@@ -1,4 +1,4 @@
-//! Which stages there are, so that a mistyped one is told from one that has nothing to show.
+//! The stages of chains. A mistyped stage is an error and not an empty answer.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use crate::name::{ChainName, Revision, StageName};
 const SIDE_BY_SIDE: usize = 16;
 
 impl Client {
-    /// Checks that a chain (`None`: any of them) has a stage, or had it in an earlier version. Of any chain, one that cannot be
-    /// read may be the one that has it.
+    /// Checks that a chain has or had a stage. `None` stands for all chains: then a chain that cannot be read counts as having
+    /// the stage.
     pub(super) async fn check_stage(&self, chain: Option<&ChainName>, stage: &StageName) -> Result<(), ClientError> {
         let chains = match chain {
             Some(chain) => vec![chain.clone()],
@@ -23,7 +23,7 @@ impl Client {
             match self.stages(each, stage).await {
                 Ok(stages) => known.extend(stages),
                 Err(error) if chain.is_some() || error.is_transient() => return Err(error),
-                // It is being deployed for the first time, or was removed.
+                // The chain is being deployed for the first time, or was removed.
                 Err(ClientError::NoChain { .. }) => {}
                 Err(error) => {
                     tracing::debug!(chain = %each, %error, "its stages are not known");
@@ -41,7 +41,7 @@ impl Client {
         Err(ClientError::NoStage { chain: chain.cloned(), stage: stage.clone(), known })
     }
 
-    /// The stages of a chain. Those of versions that have retired are looked up only if `wanted` is none of the others.
+    /// Returns the stages of a chain. Reads the manifests of retired versions only if no live version has the `wanted` stage.
     async fn stages(&self, chain: &ChainName, wanted: &StageName) -> Result<BTreeSet<StageName>, ClientError> {
         let (registry, marked) = self.chain(chain).await?;
         let read = async |revisions: Vec<Revision>| {

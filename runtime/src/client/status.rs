@@ -1,4 +1,4 @@
-//! What the chains and nodes are doing.
+//! The status of chains and nodes.
 
 use std::time::{Duration, Instant};
 
@@ -11,34 +11,34 @@ use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
 use crate::name::ChainName;
 use crate::subject;
 
-/// How long to wait for the last counts of nodes that have nothing to do.
+/// The most time to wait for the last counters of idle nodes.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How often to look.
+/// How often to read them meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A chain at a moment.
+/// The status of a chain at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ChainStatus {
-    /// Its name.
+    /// The name of the chain.
     pub chain: ChainName,
-    /// The version that newly fed items get.
+    /// The version that receives newly fed items.
     pub version: String,
-    /// Its revision's number.
+    /// The number of that revision.
     pub revision: u64,
-    /// Whether items may be fed.
+    /// `true` if items may be fed.
     pub open: bool,
-    /// Nodes that answer and serve it; `None` if nodes are there and none of them answers.
+    /// The number of nodes that answer and serve the chain. `None` if nodes are connected and none of them answers.
     pub nodes: Option<usize>,
-    /// The names of nodes that are connected and do not answer. They may serve it too.
+    /// The names of nodes that are connected and do not answer. They may serve the chain too.
     pub silent_nodes: Vec<String>,
     /// Messages of results that no puller has confirmed yet. A message may hold many results.
     pub result_messages: u64,
-    /// Dead letters.
+    /// The number of dead letters.
     pub dead: u64,
     /// The live revisions, oldest first.
     pub revisions: Vec<RevisionStatus>,
-    /// Why nodes cannot serve it.
+    /// The reasons why nodes cannot serve the chain.
     pub problems: Vec<NodeProblem>,
 }
 
@@ -46,13 +46,13 @@ pub struct ChainStatus {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RevisionStatus {
-    /// Its number.
+    /// The number of the revision.
     pub revision: u64,
-    /// Its version.
+    /// The version of the revision.
     pub version: String,
-    /// When it was deployed, as RFC 3339.
+    /// When the revision was deployed, as RFC 3339.
     pub deployed: String,
-    /// Its stages, in order.
+    /// The stages of the revision, in order.
     pub stages: Vec<StageStatus>,
 }
 
@@ -60,46 +60,46 @@ pub struct RevisionStatus {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct StageStatus {
-    /// Its name.
+    /// The name of the stage.
     pub stage: String,
-    /// Messages that wait, for their turn or for another attempt. A message may hold many items. Those that a node has in hand
-    /// which does not answer are among them.
+    /// Messages that wait in the queue or for another attempt. A message may hold many items. Messages that are held by a node
+    /// that does not answer are included.
     pub queued_messages: u64,
-    /// Items that run; `None` if a node does not answer.
+    /// Items that run now. `None` if a node does not answer.
     pub running: Option<u64>,
-    /// Items handled for good, well or not, by any node at any time, as nodes have told; `None` if the server does not say, a
-    /// node does not answer, or one that has nothing to do has not told it all. What a node had not told when it was killed,
-    /// the last quarter of a second or so, is never counted.
+    /// Items that succeeded or failed for good, as all nodes have reported. `None` if the server does not answer, a node does not
+    /// answer, or an idle node has not reported all of its items yet. Items of the last quarter of a second or so before a node
+    /// was killed are never counted.
     pub done: Option<u64>,
-    /// Of these, the dead letters.
+    /// The items among `done` that became dead letters.
     pub failed: Option<u64>,
-    /// Items handled per second, over the last few seconds; `None` if a node does not answer.
+    /// Items handled per second, over the last few seconds. `None` if a node does not answer.
     pub rate: Option<f64>,
 }
 
-/// What is wrong with a node that serves a chain, or why it cannot serve it.
+/// A problem of a node that serves a chain, or cannot serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NodeProblem {
-    /// The node.
+    /// The name of the node.
     pub node: String,
-    /// What is wrong.
+    /// The problem.
     #[serde(flatten)]
     pub problem: Problem,
 }
 
 impl Client {
-    /// The nodes that answer, and the names of those that are connected and do not.
+    /// Returns the nodes that answer, and the names of all others.
     ///
     /// # Errors
     ///
-    /// If the connection is closed, or nodes are there, none of them answers, and the server does not tell which they are.
+    /// If the connection is closed, or nodes are connected, none of them answers, and the server does not name them.
     pub async fn nodes(&self) -> Result<Nodes, ClientError> {
         Ok(Nodes::ask(&self.broker).await?)
     }
 
-    /// The nodes, once those that answer and have nothing to do have told the counters of all that they have done. Waits a
-    /// moment for that. `None` if nodes are there, none of them answers, and the server does not tell which they are.
+    /// Returns the nodes once idle ones have reported all their counters. Waits a moment for that. `None` if nodes are connected,
+    /// none of them answers, and the server does not name them.
     ///
     /// # Errors
     ///
@@ -119,8 +119,8 @@ impl Client {
         }
     }
 
-    /// One chain, as its streams and the nodes that answer tell of it. `nodes` is `None` if nodes are there and nothing is known
-    /// of them.
+    /// Returns the status of one chain. It comes from the chain's streams and the nodes that answer. `nodes` is `None` if nodes
+    /// are connected and nothing is known of them.
     ///
     /// # Errors
     ///
@@ -186,15 +186,15 @@ impl Client {
     }
 }
 
-/// Whether a node that has nothing to do at a hop has not told yet all that it has done there.
+/// Returns `true` if an idle node has not reported all items of a hop.
 fn owes_counts(hop: &HopReport) -> bool {
     hop.running == 0 && hop.messages == 0 && hop.uncounted > 0
 }
 
-/// What keeps nodes from serving a chain.
+/// Returns the problems that keep nodes from serving a chain.
 pub(super) fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProblem> {
     let of = |node: &NodeReport| {
-        // Those without a chain are the node's own, and stand in the way of all.
+        // A problem without a chain is the node's own, and affects all chains.
         let is_of = |problem: &&Problem| [Some(chain.as_str()), Some("")].contains(&problem.chain.split('.').next());
         let problems = node.problems.iter().filter(is_of);
         problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()

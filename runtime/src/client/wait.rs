@@ -1,4 +1,4 @@
-//! Waiting until every item was handled.
+//! Waits until every item of a chain is handled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,51 +10,51 @@ use super::{Client, ClientError, status};
 use crate::broker::service::{NodeReport, Nodes};
 use crate::name::ChainName;
 
-/// How long after an answer to ask again whether the chain is empty. With the answer's own time it bounds how late a wait
-/// returns.
+/// The pause between two requests whether the chain is empty. A wait returns at most this long, and the time of one request,
+/// after the chain is empty.
 const POLL: Duration = Duration::from_millis(50);
-/// How often to look for nodes that serve the chain.
+/// How often to check which nodes serve the chain.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often to look for the first node that serves the chain.
+/// How often to check for the first node that serves the chain.
 const SOON: Duration = Duration::from_millis(250);
 
-/// How long the first look may take, however short the time to wait is.
+/// The most time for the first check, however short the wait is.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// What a wait has to tell meanwhile.
+/// A notice about a chain during a wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// How many messages are not finished; each holds one item or many.
+    /// The number of unfinished messages. Each holds one or more items.
     Unfinished(u64),
-    /// What the chain's nodes handle at the moment.
+    /// The current rate of the chain.
     Pace(Pace),
-    /// No node serves the chain; with the reasons of those that are there.
+    /// No node serves the chain. The texts are the problems of the nodes that are connected.
     NoNode(Vec<String>),
-    /// Nodes serve the chain, but something keeps them from going on.
+    /// Nodes serve the chain, but problems keep them from making progress.
     Stuck(Vec<String>),
-    /// A node serves the chain again, and nothing keeps it from going on.
+    /// A node serves the chain again, and no problem is left.
     Served,
-    /// The server does not tell how far the chain is.
+    /// The server does not answer.
     Away(String),
     /// The server answers again.
     Back,
 }
 
-/// How many items a stage handles.
+/// The rate at which a stage handles items.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Pace {
-    /// The stage: of a chain's stages with a queue, the one that handles the most.
+    /// The stage. Of all stages with a queue, it handles the most items.
     pub stage: String,
-    /// Items a second, on all nodes.
+    /// Items per second, on all nodes.
     pub rate: f64,
 }
 
-// A rate that is not a number equals nothing, itself included; nodes count none.
+// `NaN` is not equal to itself, but the rate is never `NaN`.
 impl Eq for Pace {}
 
-/// A wait for a chain, to be awaited. [`Client::wait`] makes it.
+/// A wait for a chain, created by [`Client::wait`]. It must be awaited.
 #[must_use = "a wait does nothing unless it is awaited"]
 pub struct Wait<'a> {
     client: &'a Client,
@@ -64,13 +64,13 @@ pub struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// Gives up after this long. Zero looks once.
+    /// Limits the time of the wait. Zero checks once.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// Calls this with what happens meanwhile.
+    /// Calls `tell` with notices during the wait.
     pub fn notices(mut self, tell: impl FnMut(Notice) + Send + 'a) -> Self {
         self.tell = Box::new(tell);
         self
@@ -86,7 +86,7 @@ impl<'a> Wait<'a> {
         };
         let Some(timeout) = timeout else { return client.wait_for_ever(chain, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
-        // At least one look is taken.
+        // Even a zero timeout checks once.
         match tokio::time::timeout(timeout.max(FIRST_LOOK), client.unfinished(chain, Duration::ZERO)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
@@ -121,9 +121,9 @@ impl<'a> IntoFuture for Wait<'a> {
 }
 
 impl Client {
-    /// Waits until every item of a chain was handled: the queues are empty and nothing runs.
+    /// Waits until every item of a chain is handled: the queues are empty and nothing runs.
     ///
-    /// The wait goes on while the server is away. Can be dropped in the middle; a wait changes nothing.
+    /// The wait continues while the server is away. It can be dropped at any time, because it changes nothing.
     ///
     /// ```no_run
     /// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -141,7 +141,7 @@ impl Client {
         Wait { client: self, chain, timeout: None, tell: Box::new(|_| {}) }
     }
 
-    /// Waits until a node serves a chain. `tell` is called if none does.
+    /// Waits until a node serves a chain. Calls `tell` if none does.
     pub(crate) async fn until_served(
         &self,
         chain: &ChainName,
@@ -190,7 +190,7 @@ impl Client {
                             tell(Notice::Unfinished(unfinished));
                         }
                         Err(error) if error.is_transient() => {
-                            // That the connection is lost is said by itself.
+                            // The connection itself reports that it is lost.
                             if self.broker.is_connected() && !std::mem::replace(&mut is_away, true) {
                                 tell(Notice::Away(error.to_string()));
                             }
@@ -199,12 +199,12 @@ impl Client {
                     }
                     asking = Box::pin(self.unfinished(chain, POLL));
                 }
-                // Of a chain that is empty there is nothing to tell.
+                // For an empty chain there is nothing to report.
                 looked = &mut looking, if is_asked => {
                     match looked {
                         Ok((notice, pace)) => {
                             tell(Notice::Pace(pace));
-                            // Right after the server was away, its nodes may be about to come back.
+                            // Right after the server was away, its nodes may be about to return.
                             let is_transient = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
                             if notice != told && !is_transient {
                                 tell(notice.clone());
@@ -226,7 +226,7 @@ impl Client {
         Ok(self.broker.unfinished(chain).await?)
     }
 
-    /// Looks after a while which nodes serve the chain, what keeps those that are there from it, and how much they handle.
+    /// Checks the nodes of the chain after a while: their number, problems and rate.
     async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), ClientError> {
         tokio::time::sleep(after).await;
         let nodes = Nodes::ask(&self.broker).await?;
@@ -239,7 +239,7 @@ impl Client {
         let notice = match nodes.iter().any(|node| serves(&node)) {
             false => {
                 reasons.extend(silent.iter().map(|node| format!("node {node} is connected and does not answer")));
-                // It may be one of other chains, or about to load this one.
+                // The nodes may serve other chains, or be about to load this one.
                 match nodes.len() {
                     0 => {}
                     _ if !reasons.is_empty() => {}
@@ -255,7 +255,7 @@ impl Client {
     }
 }
 
-/// The pace of the stage that handles the most items.
+/// Returns the rate of the stage that handles the most items.
 fn pace(chain: &ChainName, nodes: &[NodeReport]) -> Pace {
     let mut rates: BTreeMap<&str, f64> = BTreeMap::new();
     for hop in nodes.iter().flat_map(|node| &node.hops).filter(|hop| hop.chain == chain.as_str()) {

@@ -13,7 +13,7 @@ use crate::name::ChainName;
 use crate::subject;
 
 impl Client {
-    /// Opens the results of a chain to see them without taking them.
+    /// Watches the results of a chain without taking them.
     ///
     /// # Errors
     ///
@@ -26,13 +26,13 @@ impl Client {
     }
 }
 
-/// A stream of the results of one chain, which takes none.
+/// A stream of the results of one chain. It takes none of them.
 ///
-/// Waiting for the next result can be dropped in the middle without losing any. The stream ends after an error.
+/// Waiting for the next result can be dropped at any time without losing a result. The stream ends after an error.
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Watcher {
     results: Items<(ResultItem, u64)>,
-    /// How many messages all results were seen of.
+    /// Messages whose results were all returned.
     pub(crate) messages: u64,
 }
 
@@ -46,7 +46,7 @@ impl Watcher {
                     return Ok(Some(((result, messages), (follower, seen, messages))));
                 }
                 let message = Follower::next(&mut follower).await?;
-                // What a puller has put back was seen before.
+                // A message that a puller has requeued was seen before.
                 if message.headers.get(header::AGAIN).is_none() {
                     seen.extend(ResultItem::all(&message.headers, &message.payload));
                 }

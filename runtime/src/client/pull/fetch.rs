@@ -1,7 +1,7 @@
-//! The task behind a puller: it asks for messages, renews the holds on them, and tells the server what becomes of each.
+//! The task behind a puller. It requests messages, renews the holds on them, and tells the server the outcome of each.
 //!
-//! It runs by itself, so that holds are renewed however long the one who pulls is busy with something else, and a puller that
-//! is dropped in the middle of something loses nothing. It lives as long as the puller and all that came of it.
+//! The task is separate from the caller. So holds are renewed while the caller is busy, and a call that is dropped loses nothing.
+//! The task ends once the puller and all results that it returned are gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,42 +21,42 @@ use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
-/// How long to wait before opening the results again.
+/// How long to wait before opening a source again.
 const REOPEN: Duration = Duration::from_millis(500);
-/// The longest that is looked for what cannot be read, in one go.
+/// The most time for one search for unreadable messages.
 const LOOK: Duration = Duration::from_secs(2);
-/// How much later than it ends a request's last word may come.
+/// How long after its end a request may still be answered.
 const LATE: Duration = Duration::from_secs(1);
 
-/// A stream that is taken from.
+/// A stream to take messages from.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Its place among the sources.
+    /// The index of this source among the sources.
     pub(super) number: u8,
-    /// What is in there, in the plural.
+    /// The kind of messages in the stream, in the plural.
     what: &'static str,
     stream: String,
     line: Line,
     queue: Queue,
-    /// The place up to which all that was handed out was looked at.
+    /// The place in the stream up to which unreadable messages were searched.
     looked: u64,
     terms: Terms,
-    /// When the request that stands was made.
+    /// When the current request was made.
     asked: Instant,
     outage: Outage,
 }
 
-/// What a puller wants.
+/// An order of the puller to this task.
 pub(super) enum Order {
-    /// As many messages, if none are on their way.
+    /// Request this many messages, unless some are on their way.
     More(u64),
-    /// To take from another stream too.
+    /// Take from another stream too.
     Add(Box<Source>),
-    /// No more. Whoever waits is told how many messages the server has not heard of in the end.
+    /// Stop taking. The sender receives the number of messages whose confirmation did not reach the server.
     Close(oneshot::Sender<usize>),
 }
 
-/// A message that has come.
+/// A message that has arrived.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) source: u8,
@@ -64,7 +64,7 @@ pub(super) struct Received {
     pub(super) delivery: Delivery,
 }
 
-/// The task.
+/// The task behind a puller.
 pub(super) struct Fetcher {
     pub(super) client: Client,
     pub(super) chain: ChainName,
@@ -74,9 +74,9 @@ pub(super) struct Fetcher {
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) received: mpsc::UnboundedSender<Result<Received, ClientError>>,
     pub(super) answered: mpsc::UnboundedReceiver<Answered>,
-    /// Messages to ask for.
+    /// Messages to request. `None` if the puller wants none.
     pub(super) wanted: Option<u64>,
-    /// Messages of which the server is being told.
+    /// Tasks that requeue or confirm results.
     pub(super) telling: JoinSet<()>,
 }
 
@@ -100,12 +100,12 @@ impl Source {
         Ok(self.queue.request(messages).await?)
     }
 
-    /// Whether what an old request has brought may still come: nobody knows how long it was on its way.
+    /// Returns `true` if messages of an old request may still arrive: the time that they took is unknown.
     fn is_stale(&self) -> bool {
         self.asked.elapsed() > self.terms.renew_every() + LATE
     }
 
-    /// Opens the stream again. Nobody hands out what is in there while the servers of a cluster elect who does.
+    /// Opens the stream again. While a cluster elects a leader for the stream, no server hands out its messages.
     async fn reopen(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = format!("take {} of chain `{chain}`", self.what);
         match client.broker.pull_ack_wait(chain, &self.stream).await {
@@ -124,7 +124,7 @@ impl Source {
         Ok(())
     }
 
-    /// After the line was lost: passes over what cannot be read of what was handed out.
+    /// Passes over messages that were handed out and cannot be read. Called after an error on the connection.
     async fn pass_over_unread(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = self.what;
         let looking =
@@ -132,7 +132,7 @@ impl Source {
                 let (number, fault) = (unread.sequence, unread.fault);
                 tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
             });
-        // What was not looked at by then is when the line is lost the next time.
+        // The next error on the connection continues where this search stops.
         match tokio::time::timeout(LOOK, looking).await {
             Ok(Err(error)) if !error.is_transient() => Err(error.into()),
             _ => Ok(()),
@@ -140,7 +140,7 @@ impl Source {
     }
 }
 
-/// What has happened.
+/// An event for the task.
 enum Happened {
     Order(Option<Order>),
     Event(usize, Event),
@@ -150,7 +150,7 @@ enum Happened {
 }
 
 impl Fetcher {
-    /// Runs until the puller and all that came of it are gone.
+    /// Runs until the puller and all results that it returned are gone.
     pub(super) async fn run(mut self) {
         let mut renewal = tokio::time::interval(self.renew_every());
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -197,7 +197,7 @@ impl Fetcher {
                 Happened::Order(Some(Order::Close(closed))) => {
                     is_closed = true;
                     let left = self.close().await;
-                    // Who asked may have stopped waiting.
+                    // The caller may have stopped waiting.
                     let _ = closed.send(left);
                 }
                 Happened::Order(None) => {
@@ -216,7 +216,7 @@ impl Fetcher {
     async fn request(&mut self) -> Result<(), ClientError> {
         let Some(messages) = self.wanted else { return Ok(()) };
         if self.holds.is_ahead() {
-            // They came after the puller had found none.
+            // These messages arrived after the puller had found none.
             self.wanted = None;
             return Ok(());
         }
@@ -228,10 +228,10 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Says that no more can be taken, until more is asked for again.
+    /// Reports an error to the puller. Takes no more until the puller orders more.
     fn fail(&mut self, error: ClientError) {
         self.wanted = None;
-        // Nobody is there to hear it when the puller is gone.
+        // The send fails only if the puller is gone.
         let _ = self.received.send(Err(error));
     }
 
@@ -241,14 +241,14 @@ impl Fetcher {
                 self.take(position, *delivery).await;
                 Ok(())
             }
-            // Under the new name nothing comes that was asked for under the old one.
+            // A reopened queue has a new inbox, which messages of old requests do not reach.
             Event::Expired if self.sources[position].is_stale() => {
                 self.sources[position].reopen(&self.client, &self.chain).await
             }
             Event::Expired | Event::Oversized => Ok(()),
             Event::Broken => {
                 tokio::time::sleep(REOPEN).await;
-                // Otherwise the line is opened again when the server is back.
+                // While disconnected, the queue is opened again once the server is back.
                 if self.client.broker.is_connected() { self.mend(position).await } else { Ok(()) }
             }
             Event::Gone | Event::Closed => {
@@ -259,7 +259,7 @@ impl Fetcher {
         if let Err(error) = reopened {
             self.fail(error);
         }
-        // The first is looked at first: each is so in turn, or the other would wait for as long as one has more.
+        // The select prefers the first source. Rotate, so that a busy source does not starve the others.
         self.sources.rotate_left(1);
     }
 
@@ -271,17 +271,17 @@ impl Fetcher {
 
     async fn take(&mut self, position: usize, mut delivery: Delivery) {
         if delivery.header(header::ITEM_PART).is_some() {
-            // It comes with its letter.
+            // The dead letter brings this part of its item along.
             return delivery.acker.ack().await;
         }
         if let Err(error) = self.client.broker.add_item(&self.sources[position].stream, &mut delivery).await {
-            // The letter is handed out again.
+            // The server hands out the dead letter again.
             tracing::debug!(%error, "the item of a dead letter cannot be read");
             return;
         }
         let source = &mut self.sources[position];
         if source.asked.elapsed() >= source.terms.sure_for() {
-            // It was on its way for too long: another puller may have it.
+            // The message was on its way for too long: another puller may have it.
             return;
         }
         let place = (source.number, delivery.sequence, delivery.stored_millis);
@@ -309,7 +309,7 @@ impl Fetcher {
         }
     }
 
-    /// Ends taking, and gives back what nobody has asked for, also what is still on its way.
+    /// Stops taking. Gives back all messages that the puller has not returned, also those on their way.
     async fn stop_taking(&mut self) {
         self.wanted = None;
         for source in &mut self.sources {
@@ -326,7 +326,7 @@ impl Fetcher {
         self.holds.give_back_ahead().await;
     }
 
-    /// Does the same, and waits until the server knows what was confirmed.
+    /// Stops taking, and waits until the server knows all confirmations. Returns how many it does not know.
     async fn close(&mut self) -> usize {
         self.stop_taking().await;
         while let Ok(answered) = self.answered.try_recv() {

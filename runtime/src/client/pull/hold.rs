@@ -1,8 +1,8 @@
-//! Holding messages that were handed out, so that no other puller gets them while this one lives, and confirming them.
+//! Holds and confirms the messages of a puller.
 //!
-//! The server gives a message to another puller if nothing is heard of it for a time, the consumer's `ack_wait`. A hold is
-//! renewed several times within that, whatever the one who got the results does meanwhile. One that may have run out, because
-//! this process was paused or cut off, is lost for good: another puller may have the message.
+//! The server gives a message to another puller if it hears nothing of it for the consumer's `ack_wait`. The puller renews each
+//! hold several times within that time, even while the caller is busy. If this process was paused or cut off, a hold may have
+//! expired. It is then lost for good, because another puller may have the message.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,14 +13,15 @@ use crate::broker::confirm::Confirmer;
 use crate::broker::queue::Acker;
 use crate::held::HeldSince;
 
-/// Confirmed messages that are remembered: more than the server hands out before it knows that they are confirmed.
+/// Confirmed messages to remember. The server hands out fewer before it knows that they are confirmed.
 const REMEMBERED: usize = 32_768;
 
-/// A message's place: its stream's place among the sources, its place in the stream, and when it was stored. Places are used
-/// again in a stream that was made anew.
+/// The place of a message: the index of its source, its sequence in the stream, and when it was stored.
+///
+/// A stream that is created anew uses the same sequences again.
 pub(super) type Place = (u8, u64, u64);
 
-/// How long the server waits for an acknowledgement, and what follows from that.
+/// The server's `ack_wait`, and the times that follow from it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms(Duration);
 
@@ -29,19 +30,21 @@ impl Terms {
         Self(ack_wait)
     }
 
-    /// How often holds are renewed, and how long a request for messages stands.
+    /// Returns how often to renew holds. A request for messages lasts as long.
     pub(super) fn renew_every(self) -> Duration {
         self.0 / 6
     }
 
-    /// After this long without a sign of the server, a hold is taken for lost. Before the server gives the message to others,
-    /// what was begun can still be done.
+    /// Returns how long a hold is safe after the last renewal.
+    ///
+    /// This is shorter than the server's wait, so that an operation that has begun can finish before another puller gets the
+    /// message.
     pub(super) fn sure_for(self) -> Duration {
         self.0 * 2 / 3
     }
 }
 
-/// A message that was handed out to this puller.
+/// A message that this puller holds.
 #[derive(Debug)]
 pub(in crate::client) struct Hold {
     place: Place,
@@ -49,14 +52,14 @@ pub(in crate::client) struct Hold {
     since: Arc<HeldSince>,
     sure_for: Duration,
     is_lost: AtomicBool,
-    /// The puller has given it out.
+    /// `true` once the puller has returned the results of the message.
     is_given: AtomicBool,
-    /// The server was told what becomes of it.
+    /// `true` once the server was told the outcome of the message.
     is_over: AtomicBool,
 }
 
 impl Hold {
-    /// Returns `true` if no other puller can have got the message meanwhile.
+    /// Returns `true` if no other puller can have the message.
     pub(in crate::client) fn is_sure(&self) -> bool {
         if self.since.age() >= self.sure_for {
             self.is_lost.store(true, Relaxed);
@@ -73,8 +76,9 @@ impl Hold {
     }
 }
 
-/// All holds of a puller, and the messages that it has confirmed last. A server that dies may forget that they were, and hands
-/// them out again.
+/// All holds of a puller, and the messages that it confirmed last.
+///
+/// A server that dies may forget confirmations and hand out these messages again.
 #[derive(Debug)]
 pub(in crate::client) struct Holds {
     confirmer: Confirmer,
@@ -84,19 +88,19 @@ pub(in crate::client) struct Holds {
 #[derive(Debug, Default)]
 struct Book {
     held: HashMap<Place, Weak<Hold>>,
-    /// Those that the puller has not given out yet.
+    /// Holds on messages that the puller has not returned yet.
     ahead: HashMap<Place, Arc<Hold>>,
     confirmed: HashSet<Place>,
     order: VecDeque<Place>,
 }
 
-/// What is known of a message that comes.
+/// The state of a message that arrives.
 pub(super) enum Known {
-    /// Nothing: it is held from now on.
+    /// The message is new. It is held from now on.
     New(Arc<Hold>),
-    /// It is held already. The server has handed it out to this puller again.
+    /// This puller already holds the message. The server has handed it out to this puller again.
     Held,
-    /// It was confirmed.
+    /// This puller has confirmed the message.
     Confirmed,
 }
 
@@ -105,7 +109,7 @@ impl Holds {
         Self { confirmer, book: Mutex::default() }
     }
 
-    /// Takes note of a message that was asked for at this moment.
+    /// Records a message. `asked` is when it was requested.
     pub(super) fn take(&self, place: Place, acker: Acker, asked: Instant, terms: Terms) -> Known {
         let mut book = lock(&self.book);
         if book.confirmed.contains(&place) {
@@ -144,25 +148,25 @@ impl Holds {
         !held.is_empty()
     }
 
-    /// How many messages of a source were given out, and are held until something is said of them.
+    /// Returns how many returned messages of a source have no outcome yet.
     pub(super) fn given(&self, source: u8) -> u64 {
         let book = lock(&self.book);
         let held = book.held.values().filter_map(Weak::upgrade);
         held.filter(|hold| hold.place.0 == source && hold.is_given.load(Relaxed) && hold.is_live()).count() as u64
     }
 
-    /// Takes note that the puller gives out the results of a message.
+    /// Records that the puller returns the results of a message.
     pub(super) fn give(&self, hold: &Hold) {
         hold.is_given.store(true, Relaxed);
         lock(&self.book).ahead.remove(&hold.place);
     }
 
-    /// Returns `true` if the puller has messages that it has not given out.
+    /// Returns `true` if the puller holds messages that it has not returned.
     pub(super) fn is_ahead(&self) -> bool {
         !lock(&self.book).ahead.is_empty()
     }
 
-    /// Gives back what the puller has not given out, and will not.
+    /// Gives back the messages that the puller has not returned.
     pub(super) async fn give_back_ahead(&self) {
         let ahead = std::mem::take(&mut lock(&self.book).ahead);
         for hold in ahead.values() {
@@ -170,7 +174,7 @@ impl Holds {
         }
     }
 
-    /// Confirms a message: no other puller gets it.
+    /// Confirms a message, so that no other puller gets it.
     pub(in crate::client) async fn confirm(&self, hold: &Hold) {
         hold.is_over.store(true, Relaxed);
         {
@@ -187,12 +191,12 @@ impl Holds {
         self.confirmer.ack(hold.acker()).await;
     }
 
-    /// Confirms again what was confirmed before.
+    /// Confirms a message again that was confirmed before.
     pub(super) async fn confirm_again(&self, acker: Acker) {
         self.confirmer.ack(acker).await;
     }
 
-    /// Gives a message to the next who asks, unless another may have it already: then that one would lose it.
+    /// Gives a message back to the server. Does nothing if another puller may have it, because that one would lose it.
     pub(in crate::client) async fn give_back(&self, hold: &Hold) {
         if !hold.is_over.swap(true, Relaxed) && hold.is_sure() {
             hold.acker().nak(Duration::ZERO).await;
