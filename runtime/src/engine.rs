@@ -1,12 +1,13 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
-//! An [`Engine`] loads a [`Plugin`] (compiled once by a [`compiler`], kept on disk by [`cache`]); a plugin gives a [`task::Task`]; a task runs
-//! items, each in an `instance`: a fresh one, or one of those that are [`idle`]; [`streaming`] keeps those that wait for others
-//! from taking all places, and
-//! [`budget`] counts the memory that all of them take. Where the task has state that is made once,
-//! `snapshot` makes it before the first item. [`output`] is what an item gives out, [`host`] is what a guest may call of pcluster,
-//! [`wasi`] what it finds of an operating system, [`limits`] what it may use up, `backtrace` where in it an error happened,
-//! [`inspect`] reads a plugin without running it.
+//! An [`Engine`] loads a [`Plugin`], which gives a [`task::Task`], which runs items. Each item runs in an `instance`: a fresh
+//! one, or an [`idle`] one that has handled items before.
+//!
+//! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
+//! disk, and `snapshot` makes the state of a task before its first item. [`budget`] counts the memory of all items, [`limits`]
+//! bounds one execution, and [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster
+//! in [`host`] and those of an operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the
+//! functions in which it failed.
 
 mod backtrace;
 pub mod budget;
@@ -49,38 +50,39 @@ use host::Host;
 use idle::Slots;
 use inspect::{InspectError, Inspection};
 
-/// How often a running guest gives way to others.
+/// The interval at which a running guest yields to others.
 const TICK: Duration = Duration::from_millis(5);
-/// Memory that a slot keeps between instances, in bytes: what is below need not be asked of the operating system again. With
-/// it a fresh instance costs 5.5 µs, without 20 to 50 µs (measured with wasmtime 48 on a 35 KB plugin).
+/// The bytes of memory that a slot keeps between instances. A new instance need not ask the operating system for them. With them
+/// a fresh instance costs 5.5 µs, without them 20 to 50 µs (measured with wasmtime 48 on a 35 KB plugin).
 const KEEP_RESIDENT: usize = 2 << 20;
-/// The part of a node's memory that slots without an instance may keep.
+/// Slots without an instance keep at most one part in this many of a node's memory.
 const KEEP_PART: u64 = 8;
 /// The most slots that keep memory without an instance.
 const KEEP_SLOTS: u32 = 100;
-/// The address space of a 32-bit guest: with all of it set aside, accesses need no bounds checks.
+/// The address space of a 32-bit guest, in bytes. If all of it is reserved, memory accesses need no bounds checks.
 const ADDRESS_SPACE: usize = 4 << 30;
-/// Where address space is scarce, a guest's memory is set up with this much more to grow into, in bytes.
+/// The bytes by which a guest's memory can grow in place, where address space is scarce.
 const GROWTH: u64 = 1 << 20;
-/// And with this much behind it that nobody can touch, in bytes.
+/// The bytes of guard pages behind a guest's memory, where address space is scarce.
 const GUARD: u64 = 64 << 10;
-/// Entries of a guest's function tables. Compilers make one of a few hundred entries per module.
+/// The most entries of a guest's function table. Compilers make one table of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
-/// The stack of a guest, and of the host functions it calls, in bytes.
+/// The stack of a guest and of the host functions that it calls, in bytes.
 const STACK: usize = 1 << 20;
-/// The part of it that the guest may use.
+/// The part of the stack that the guest itself may use, in bytes.
 const GUEST_STACK: usize = 512 << 10;
 
-/// What an engine may use.
+/// The settings of an engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSettings {
-    /// Instances that may exist at once, over all chains.
+    /// The most instances that exist at once, over all chains.
     pub instances: u32,
-    /// Memory for items, in bytes; `None` sets no bound.
+    /// Memory for items, in bytes. `None` sets no bound.
     pub memory: Option<u64>,
-    /// Where compiled code is kept; `None` keeps none.
+    /// The folder of compiled code. `None` keeps no code.
     pub cache: Option<PathBuf>,
-    /// What compiles; `None`: this process, which a plugin can then keep busy for very long, and end by its want of memory.
+    /// Compiles plugins in another process. `None` compiles in this process, where a plugin can use up the time and memory of the
+    /// node.
     pub compiler: Option<Arc<Compiler>>,
 }
 
@@ -113,7 +115,7 @@ pub struct Engine {
     _ticker: Arc<Ticker>,
 }
 
-/// The modules in use, by their digests. Chains with the same plugin share its code, and the places that its instances leave.
+/// The modules in use, by their digests. Chains with the same plugin share its code and the slots that its instances leave.
 #[derive(Default)]
 struct Loaded(Mutex<HashMap<Digest, Weak<InstancePre<Host>>>>);
 
@@ -122,7 +124,7 @@ impl Loaded {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(content)?.upgrade()
     }
 
-    /// The module, or the same one that another has put here in the meantime.
+    /// Adds a module. Returns the earlier one if another thread has added the same module meanwhile.
     fn put(&self, content: &Digest, pre: InstancePre<Host>) -> Arc<InstancePre<Host>> {
         let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = loaded.get(content).and_then(Weak::upgrade) {
@@ -148,7 +150,7 @@ pub struct Plugin {
     pre: Arc<InstancePre<Host>>,
     digest: Digest,
     bytes: Bytes,
-    /// What it holds.
+    /// The tasks and imports of the plugin.
     pub inspection: Arc<Inspection>,
 }
 
@@ -157,7 +159,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If the machine does not allow it, as when it has too little address space.
+    /// If the machine does not allow it, for example because it has too little address space.
     pub fn new(settings: &EngineSettings) -> Result<Self, EngineError> {
         let start = |error: wasmtime::Error| EngineError::Start(format!("{error:#}"));
         let (inner, space) = start_in(settings).map_err(start)?;
@@ -186,17 +188,17 @@ impl Engine {
         })
     }
 
-    /// The memory for items.
+    /// Returns the memory budget for items.
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// Makes a plugin ready to run. Compiling takes a while and blocks the thread, unless its code is in the cache.
+    /// Loads a plugin. Compiling takes a while and blocks the thread, unless the code is in the cache.
     ///
     /// # Errors
     ///
-    /// If the bytes are not a plugin, or ask for what the host does not offer.
+    /// If the bytes are not a plugin, or the plugin imports functions that the host does not offer.
     pub fn load(&self, digest: &Digest, bytes: impl Into<Bytes>) -> Result<Plugin, EngineError> {
         let bytes = bytes.into();
         let inspection = Arc::new(inspect::inspect(&bytes)?);
@@ -204,8 +206,8 @@ impl Engine {
         Ok(Plugin { engine: self.clone(), pre, digest: digest.clone(), bytes, inspection })
     }
 
-    /// Gives a module that is in use, compiles it, or reads its code from the cache, where it is kept under `key`; `content` is
-    /// its own digest.
+    /// Returns the code of a module: from memory, from the cache, or compiled now. The cache keeps it under `key`; `content` is
+    /// the digest of the module.
     fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<Arc<InstancePre<Host>>, EngineError> {
         if let Some(loaded) = self.loaded.get(content) {
             return Ok(loaded);
@@ -225,16 +227,16 @@ impl Engine {
     }
 }
 
-/// How much of the address space instances take.
+/// How much address space instances reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Space {
-    /// Each has a place with as much as a guest can ever have.
+    /// Each slot reserves as much as a guest can ever use.
     Full,
-    /// Each takes what it needs at the moment.
+    /// Each instance takes what it needs at the moment.
     Scarce,
 }
 
-/// Starts an engine, with less of the address space where all that it wants cannot be had.
+/// Starts an engine. Where address space is limited, it reserves less.
 fn start_in(settings: &EngineSettings) -> wasmtime::Result<(wasmtime::Engine, Space)> {
     let EngineSettings { instances, memory, .. } = *settings;
     let error = match wasmtime::Engine::new(&config(instances, memory, Space::Full)) {
@@ -250,7 +252,7 @@ fn start_in(settings: &EngineSettings) -> wasmtime::Result<(wasmtime::Engine, Sp
     Ok((engine, Space::Scarce))
 }
 
-/// The engine's settings. Code that was compiled with those of one space does not run in the other.
+/// Returns the settings of the engine. Code that was compiled for one kind of space does not run in the other.
 fn config(instances: u32, memory: Option<u64>, space: Space) -> Config {
     let mut config = Config::new();
     config
@@ -273,7 +275,7 @@ fn config(instances: u32, memory: Option<u64>, space: Space) -> Config {
     config
 }
 
-/// The places for so many instances, where there is so much memory for items.
+/// Returns the pool for this many instances with this much memory for items, in bytes.
 fn pool(instances: u32, memory: Option<u64>) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(instances)
@@ -291,13 +293,13 @@ fn pool(instances: u32, memory: Option<u64>) -> PoolingAllocationConfig {
     pool
 }
 
-/// How many slots without an instance may keep memory, which no item's part is counted for.
+/// Returns how many slots may keep memory without an instance. The budget does not count that memory.
 fn keeping(memory: Option<u64>) -> u32 {
     let slots = memory.map(|memory| memory / KEEP_PART / KEEP_RESIDENT as u64);
     slots.and_then(|slots| u32::try_from(slots).ok()).map_or(KEEP_SLOTS, |slots| slots.min(KEEP_SLOTS))
 }
 
-/// Counts the epochs by which guests give way. It holds the engine weakly and ends with it.
+/// Counts the epochs at which guests yield. Holds the engine weakly and ends with it.
 struct Ticker {
     ended: Arc<AtomicBool>,
 }

@@ -1,17 +1,17 @@
-//! Where in a guest an error happened.
+//! The functions of a guest in which an error happened.
 
 use wasmtime::{FrameInfo, WasmBacktrace};
 
-/// The most functions that a backtrace names: the innermost.
+/// The most functions in a backtrace. The innermost are kept.
 const FRAMES_MAX: usize = 20;
-/// The most functions that are looked at: of a panic the innermost are not the guest's own.
+/// The most functions to read. The innermost ones of a panic do not belong to the guest's author.
 pub(super) const TAKEN_MAX: usize = 2 * FRAMES_MAX;
 /// The most bytes of a backtrace.
 const BYTES_MAX: usize = 2 << 10;
-/// The most bytes of one function's name.
+/// The most bytes of the name of a function.
 const NAME_MAX: usize = 200;
 
-/// The functions that the guest was in when this happened, the innermost first, one a line. `None` if it was in none.
+/// Returns the functions that the guest was in, the innermost first, one a line. `None` if it was in none.
 pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
     let frames: Vec<String> = error.downcast_ref::<WasmBacktrace>()?.frames().iter().map(name).collect();
     let mut text = String::new();
@@ -27,7 +27,7 @@ pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Without the innermost functions that only carry out a panic, which are the same for each; all if there are no others.
+/// Skips the innermost functions, which only carry out a panic. Returns all functions if no others are left.
 fn own(frames: &[String]) -> &[String] {
     match frames.iter().position(|name| !is_of_panics(name)) {
         Some(first) => &frames[first..],
@@ -35,7 +35,7 @@ fn own(frames: &[String]) -> &[String] {
     }
 }
 
-/// Whether a function of Rust's runtime, or of the SDK's hook for panics, has no other purpose than to panic.
+/// Returns `true` if a function of Rust's runtime or the SDK only carries out a panic.
 fn is_of_panics(name: &str) -> bool {
     const RUNTIME: [&str; 5] = ["core::", "alloc::", "std::", "__rustc::", "panic_abort::"];
     const WORDS: [&str; 6] = ["panic", "abort", "unwind", "_fail", "handle_alloc_error", "short_backtrace"];
@@ -47,7 +47,7 @@ fn is_of_panics(name: &str) -> bool {
         || RUNTIME.iter().any(|crate_| path.starts_with(crate_)) && WORDS.iter().any(|word| path.contains(word))
 }
 
-/// A function's name as its author wrote it, or its number if the plugin was stripped of names.
+/// Returns a function's name as its author wrote it, or its number if the plugin has no names.
 fn name(frame: &FrameInfo) -> String {
     match frame.func_name() {
         Some(name) => readable(name),
@@ -55,7 +55,7 @@ fn name(frame: &FrameInfo) -> String {
     }
 }
 
-/// The name section is the plugin's to write, so a name may hold anything.
+/// Returns a name as one line of readable text. The name section comes from the plugin and may hold anything.
 fn readable(name: &str) -> String {
     // The alternate form leaves out the hash.
     let name = format!("{:#}", rustc_demangle::demangle(name));
@@ -76,7 +76,7 @@ mod tests {
     use crate::engine::limits::Limits;
     use crate::engine::testing::{LIMITS, run, task};
 
-    /// The backtrace of a task `t` that calls `$inner`.
+    /// Returns the backtrace of a task `t` that calls `$inner`.
     async fn backtrace(inner: &str, limits: Limits) -> (FailureKind, Option<String>) {
         let task = task(
             &format!(
@@ -100,7 +100,7 @@ mod tests {
     async fn a_failure_tells_the_functions_that_the_guest_was_in() {
         let both = || Some("deep::inner\ntask".to_owned());
         let brief = Limits { timeout: Duration::from_millis(50), ..LIMITS };
-        // At 64, a subscription to a clock: 10 s from now.
+        // At offset 64 is a subscription to a clock, 10 s from now.
         let sleep = "(i64.store (i32.const 88) (i64.const 10000000000)) (i32.store (i32.const 80) (i32.const 1))
             (drop (call $poll (i32.const 64) (i32.const 256) (i32.const 1) (i32.const 0)))";
         for (inner, limits, kind) in [
@@ -138,7 +138,7 @@ mod tests {
             (&["core::slice::sort::merge", "a::b"], "core::slice::sort::merge"),
             (&["std::thread::functions::sleep", "a::b"], "std::thread::functions::sleep"),
             (&["function 7", "core::panicking::panic"], "function 7"),
-            // There is nothing else.
+            // A backtrace of only such functions is kept.
             (&["abort", "core::panicking::panic"], "abort"),
         ] {
             let frames: Vec<String> = frames.iter().map(|name| (*name).to_owned()).collect();

@@ -1,16 +1,15 @@
-//! The memory that a node gives to items, one budget for all chains.
+//! The memory that a node gives to items: one budget for all chains.
 //!
-//! Frames that were asked for or are in hand, the outputs of items and the guests' memory are counted here. A [`Reservation`] is
-//! a part of it, given back when it is dropped. Nothing that runs is ever refused: what has begun grows as it must, and past the
-//! budget nothing new begins. Two gates see to that: [`Budget::begin`] before an item runs, [`Budget::ask`] before frames are
-//! asked for. Instances that wait for an item give way first.
+//! The budget counts requested frames, frames in hand, the outputs of items and the memory of guests. A [`Reservation`] is a part
+//! of it. Released on drop. A running item is never refused memory; past the budget nothing new begins. Two gates ensure that:
+//! [`Budget::begin`] before an item runs, and [`Budget::ask`] before a lane requests frames. Idle instances are dropped first.
 //!
-//! Nobody waits for ever: at each place in a chain one item may begin whatever is counted, and one lane may ask for a frame
-//! whose hop has none, as `excess` says. Later stages may go further than earlier ones, so that what waits for room in the next
-//! queue mostly finds it emptied without that.
+//! No item waits forever. At each position in a chain, one item may always begin, and one lane may request a frame if its hop has
+//! none; see `excess`. Later stages may use more of the budget than earlier ones, so the queues in front of waiting items mostly
+//! empty without that exception.
 //!
-//! So what is counted goes past the budget by no more than one frame and one item for each stage of the longest chain, and by
-//! what items that have begun grow beyond those of their stage before them: each no further than its stage's `memory`.
+//! So memory exceeds the budget by at most one frame and one item for each stage of the longest chain, and by the growth of
+//! running items beyond what their stage used before. No item grows beyond the `memory` of its stage.
 
 mod excess;
 mod lane;
@@ -30,56 +29,56 @@ use line::{LEVELS, Line, Waiting, level};
 pub(super) use reservation::STEP;
 pub use reservation::{Growing, Reservation};
 
-/// The part of the budget that each stage leaves to the one after it.
+/// Each stage leaves one part in this many of the budget to the next stage.
 const LEVEL_PART: u64 = 16;
-/// The part of the budget up to which frames are asked for: with more in use, what is in hand comes first.
+/// Lanes request frames while less than one part in this many of the budget is in use. Beyond it, frames in hand come first.
 const ASK_PART: u64 = 2;
-/// The part of the budget above which lanes ask for little at once, and not for long.
+/// The budget is tight if more than one part in this many is in use. Then lanes request few frames, for a short time.
 const TIGHT_PART: u64 = 4;
-/// The part of what is free that one lane may ask for at once when the budget is tight.
+/// When the budget is tight, one lane requests at most one part in this many of the free memory.
 const SHARE: u64 = 16;
-/// The part of the budget that items always have, however much the process takes for other things.
+/// Items always have one part in this many of the budget, whatever else the process uses.
 const LEAST_PART: u64 = 4;
-/// How often to look again without having been told.
+/// The interval at which waiting items and lanes try again without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A lane that has waited for so long asks past the budget though others make progress: what runs may do so for hours.
+/// A lane that has waited this long exceeds the budget although items run. Running items may take hours.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The memory of a node.
+/// The memory budget of a node.
 pub struct Budget {
     limit: u64,
-    /// What the process takes for other things, in bytes.
+    /// Bytes that the process uses for other things.
     beside: AtomicU64,
     used: AtomicU64,
-    /// What those have who wait for others, on each level.
+    /// Bytes that wait for later stages, on each level.
     held_up: [AtomicU64; LEVELS],
-    /// Items that run on each level, but for those that wait for others.
+    /// Running items on each level, except items that wait for later stages.
     active: [AtomicUsize; LEVELS],
     excess: Excess,
-    /// Frames whose outputs were counted so far.
+    /// The number of frames so far whose outputs were counted.
     frames: AtomicU64,
     items: Line,
     lanes: Line,
-    /// How many wait in both lines.
+    /// The number of waiters in both lines.
     waiting: AtomicUsize,
-    /// Ends an instance that waits for an item, if there is one.
+    /// Drops an idle instance. Returns `true` if there was one.
     give_way: OnceLock<GiveWay>,
 }
 
 type GiveWay = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Counts an item as running, until it is dropped.
+/// Counts an item as running. Released on drop.
 pub struct Active {
     budget: Arc<Budget>,
     after: usize,
-    /// Whether it goes past the budget.
+    /// `true` if the item exceeds the budget.
     exceeds: bool,
 }
 
-/// Counts an item that runs as waiting for others, until it is dropped.
+/// Counts a running item as waiting for later stages. Released on drop.
 pub struct Paused(HeldUp);
 
-/// Counts memory as that of somebody who waits for later stages, until it is dropped.
+/// Counts memory as waiting for later stages. Released on drop.
 pub struct HeldUp {
     budget: Arc<Budget>,
     level: usize,
@@ -93,7 +92,7 @@ impl std::fmt::Debug for Budget {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of this many bytes.
     #[must_use]
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -111,47 +110,47 @@ impl Budget {
         })
     }
 
-    /// How many bytes there are.
+    /// Returns the size of the budget in bytes.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// How many bytes are in use.
+    /// Returns the bytes in use.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(SeqCst)
     }
 
-    /// What the process takes for other things, in bytes: that much less is given out.
+    /// Sets the bytes that the process uses for other things. They are not given to items.
     pub fn set_beside(&self, bytes: u64) {
         self.beside.store(bytes, Relaxed);
     }
 
-    /// What the process takes for other things, in bytes.
+    /// Returns the bytes that the process uses for other things.
     #[must_use]
     pub fn beside(&self) -> u64 {
         self.beside.load(Relaxed)
     }
 
-    /// Sets what ends an instance that waits for an item, and tells whether there was one.
+    /// Sets the function that drops an idle instance. It returns `true` if there was one.
     pub(super) fn on_need(&self, give_way: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.give_way.set(Box::new(give_way));
     }
 
-    /// Whether someone waits for memory.
+    /// Returns `true` if an item or a lane waits for memory.
     pub(super) fn is_wanted(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
 
-    /// Takes a part, whatever is left.
+    /// Reserves bytes. Never refused.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.used.fetch_add(bytes, SeqCst);
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    /// Takes a part for the outputs of a frame that grows, whatever is left.
+    /// Reserves bytes for the growing outputs of a frame. Never refused.
     #[must_use]
     pub fn growing(self: &Arc<Self>, bytes: u64) -> Growing {
         self.used.fetch_add(bytes, SeqCst);
@@ -159,8 +158,8 @@ impl Budget {
         Growing { budget: Arc::clone(self), bytes: AtomicU64::new(bytes), frame, exceeds: AtomicBool::new(false) }
     }
 
-    /// Waits until an item of a stage with so many stages `after` it may begin, and adds the bytes that it is expected to need to
-    /// `reservation`. `frame` is what is counted for the outputs of its frame, if it has one.
+    /// Waits until an item may begin, and adds the bytes it needs to `reservation`. The item is of a stage with this many stages
+    /// `after` it. `frame` counts the outputs of its frame, if it has one.
     pub async fn begin(
         self: &Arc<Self>,
         after: usize,
@@ -179,7 +178,7 @@ impl Budget {
             turn.as_mut().enable();
             loop {
                 if let Some(active) = self.try_begin(after, need, reservation, frame) {
-                    // There may be room for more.
+                    // Another item may have room too.
                     self.wake();
                     return active;
                 }
@@ -188,14 +187,14 @@ impl Budget {
                 }
             }
             if is_told {
-                // There is room, but not as much as it needs.
+                // There is room, but not enough for this item: let an item of a later stage try.
                 self.wake_from(level + 1);
             }
             is_told = tokio::time::timeout(LOOK_AGAIN, turn).await.is_ok();
         }
     }
 
-    /// The same, if it need not wait.
+    /// Begins an item as [`Self::begin`] does. `None` if it would have to wait.
     pub fn try_begin(
         self: &Arc<Self>,
         after: usize,
@@ -217,15 +216,15 @@ impl Budget {
         Some(Active { budget: Arc::clone(self), after, exceeds })
     }
 
-    /// An item that runs, of a stage with so many stages `after` it, waits for later ones, as for room in the next queue. So
-    /// many `bytes` are counted for it.
+    /// Counts a running item as waiting for later stages, for example for room in the next queue. `bytes` is the memory of the
+    /// item. Its stage has this many stages `after` it.
     pub(super) fn pause(self: &Arc<Self>, after: usize, bytes: u64) -> Paused {
         self.active[level(after)].fetch_sub(1, SeqCst);
         Paused(self.hold_up(after, bytes))
     }
 
-    /// What has so many bytes, of a stage with so many stages `after` it, waits for later ones: these may ask for frames as if
-    /// it were not there.
+    /// Counts `bytes` as waiting for later stages. These may request frames as if the bytes were free. The bytes are of a stage
+    /// with this many stages `after` it.
     pub fn hold_up(self: &Arc<Self>, after: usize, bytes: u64) -> HeldUp {
         let level = level(after);
         self.held_up[level].fetch_add(bytes, SeqCst);
@@ -233,8 +232,8 @@ impl Budget {
         HeldUp { budget: Arc::clone(self), level, bytes }
     }
 
-    /// Lets a lane ask for frames, if it may, and adds what they are expected to have to `asked`. A lane that has not waited in
-    /// the line may not pass those who do.
+    /// Permits a lane to request frames, and adds their expected bytes to `asked`. `None` if the lane must wait. A lane that has
+    /// not waited in line must not pass waiting lanes.
     pub fn ask(self: &Arc<Self>, wish: Wish, asked: &mut Reservation) -> Option<Leave> {
         if wish.waited.is_none() && self.lanes.is_wanted() {
             return None;
@@ -251,7 +250,7 @@ impl Budget {
                 let stands = match (is_tight, wish.is_idle) {
                     (false, _) => Stands::Long,
                     (true, false) => Stands::Briefly,
-                    // It would keep what others can use at once.
+                    // A longer request would keep memory that other lanes can use at once.
                     (true, true) => Stands::Not,
                 };
                 self.wake();
@@ -270,32 +269,33 @@ impl Budget {
         Some(Leave { frames: 1, stands: Stands::Not, exceeding: Some(exceeding) })
     }
 
-    /// Waits until a lane whose stage has so many stages `after` it should try to ask again.
+    /// Waits until a lane should ask again. Its stage has this many stages `after` it.
     pub async fn may_ask(&self, after: usize) {
         let level = level(after);
         let _waiting = self.wait(&self.lanes, level);
         let _ = tokio::time::timeout(LOOK_AGAIN, self.lanes.turn[level].notified()).await;
     }
 
-    /// Whether nothing makes progress on this level or a later one: no item runs there or is about to.
+    /// Returns `true` if no item runs or waits to begin on this level or a later one.
     fn is_still(&self, level: usize) -> bool {
         (0..=level).all(|level| self.active[level].load(SeqCst) == 0 && !self.items.is_wanted_at(level))
     }
 
-    /// What may be in use before nothing new begins on this level.
+    /// Returns the bytes in use beyond which nothing new begins on this level.
     fn most(&self, level: usize) -> u64 {
         let capacity = self.capacity();
         capacity - capacity / LEVEL_PART * level as u64
     }
 
-    /// What may be asked for on this level. What waits for it does not stand in its way, so long as there is room at all.
+    /// Returns the bytes that lanes of this level may request. Memory that waits for this level does not count, as long as there
+    /// is room.
     fn free_to_ask(&self, level: usize) -> u64 {
         let (most, used) = (self.most(level), self.used());
         let held_up: u64 = self.held_up[level + 1..].iter().map(|bytes| bytes.load(SeqCst)).sum();
         (most / ASK_PART).saturating_sub(used.saturating_sub(held_up)).min(most.saturating_sub(used))
     }
 
-    /// What there is for items.
+    /// Returns the bytes for items.
     fn capacity(&self) -> u64 {
         self.limit.saturating_sub(self.beside.load(Relaxed)).max(self.limit / LEAST_PART)
     }
@@ -317,12 +317,12 @@ impl Budget {
         Waiting { budget: self, level: &line.waiting[level] }
     }
 
-    /// Tells one who waits that there may be room: an item first, the later its stage the sooner, then a lane.
+    /// Notifies one waiter that there may be room. Items come first, those of later stages before others, then lanes.
     pub fn wake(&self) {
         self.wake_from(0);
     }
 
-    /// The same, but for items of later stages than these.
+    /// Notifies as [`Self::wake`] does, but no items on levels below `first`.
     fn wake_from(&self, first: usize) {
         if self.waiting.load(SeqCst) == 0 {
             return;
@@ -349,7 +349,7 @@ impl Drop for Active {
         self.budget.active[level(self.after)].fetch_sub(1, SeqCst);
         if self.exceeds {
             self.budget.excess.end(self.after);
-            // Whoever waits may be of the same frame, which alone can go on.
+            // The waiting items may be of the same frame, and only they may begin now.
             self.budget.items.turn[level(self.after)].notify_waiters();
         }
         self.budget.wake();

@@ -1,9 +1,10 @@
-//! Compiled code on disk, so that a node starts in the time it takes to read it.
+//! Compiled code on disk, so that a node starts fast.
 //!
-//! A file is named by what it is the code of, and by what the code depends on: the engine's version and settings and the
-//! processor's features. It is written to the side and renamed, so that nodes that share the folder never see half of one.
-//! It starts with the sha-256 of the rest: a file that was damaged is compiled anew, not run. Then comes the digest of the
-//! module: of what has changed under the same name only the newest is kept. What no node has read for a month is removed.
+//! The name of a file holds the digest under which the code is kept, and a hash of all that the code depends on: the engine's
+//! version and settings and the processor's features. A file is written under another name and then renamed, so nodes that share
+//! the folder never read half a file. A file starts with the sha-256 of the rest, so a damaged file is compiled again and never
+//! run. Then follows the digest of the module: a changed module under the same name replaces the older one. Files that no node
+//! has read for a month are removed.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -18,16 +19,16 @@ use wasmtime::{Engine, Module};
 use super::EngineError;
 use crate::name::Digest;
 
-/// The bytes of a sha-256.
+/// The length of a sha-256 in bytes.
 const CHECKSUM: usize = 32;
 
-/// What the names of files of code end with.
+/// The extension of files with code.
 const EXTENSION: &str = "cwasm";
-/// The mode of a folder that is made: nobody else's.
+/// The mode of a new folder: only its owner may use it.
 const OWN: u32 = 0o700;
-/// The parts of a mode that let others than the owner write.
+/// The bits of a mode that let other users write.
 const OTHERS_WRITE: u32 = 0o022;
-/// How long code stays that nobody reads.
+/// How long code is kept that no node reads.
 const KEEP: Duration = Duration::from_hours(30 * 24);
 
 /// A folder of compiled code.
@@ -38,11 +39,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens a folder that nobody else can write to, makes it if it is missing, makes sure that it can be written, and removes what was not read for long.
+    /// Opens a folder of compiled code. Makes the folder if it is missing, checks that no other user can write to it and that
+    /// this process can, and removes code that was not read for long.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be used.
+    /// If the folder is not usable.
     pub fn open(folder: PathBuf, engine: &Engine) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(OWN).create(&folder)?;
         check_owner(&folder)?;
@@ -57,12 +59,12 @@ impl Cache {
         self.folder.join(format!("{}-{:016x}.{EXTENSION}", digest.as_hex(), self.compatibility))
     }
 
-    /// The module with the digest `content`, from the folder, where it is kept under `key`, or by compiling it. Trouble with
-    /// the folder is logged and otherwise passed over.
+    /// Returns the module with the digest `content`, from the folder or by compiling it. The folder keeps it under `key`. Errors
+    /// of the folder are logged, and the module is returned anyway.
     ///
     /// # Errors
     ///
-    /// If it is not in the folder and cannot be compiled.
+    /// If the module is not in the folder and cannot be compiled.
     pub fn get_or_compile(
         &self,
         engine: &Engine,
@@ -92,7 +94,7 @@ impl Cache {
     }
 }
 
-/// Refuses a folder that others can write to: what is in it is run as native code, outside of any sandbox.
+/// Refuses a folder that other users can write to. Its files run as native code, outside any sandbox.
 fn check_owner(folder: &Path) -> io::Result<()> {
     let metadata = fs::metadata(folder)?;
     let me = rustix::process::geteuid().as_raw();
@@ -107,8 +109,8 @@ fn check_owner(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the files of code that was not read for long: of plugins that are gone, and for engines of other versions. Another
-/// node may be doing the same.
+/// Removes code that was not read for long: code of former plugins and of other engine versions. Another node may do the same at
+/// the same time.
 fn remove_unread(folder: &Path) {
     let is_unread = |entry: &fs::DirEntry| -> io::Result<bool> {
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
@@ -124,7 +126,7 @@ fn remove_unread(folder: &Path) {
 
 fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
     let bytes = fs::read(path).ok()?;
-    // The time of the last reading; not every file system keeps one by itself.
+    // Marks the time of the read, because not every file system does.
     let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
     let (checksum, rest) = bytes.split_at_checked(CHECKSUM)?;
     if Sha256::digest(rest).as_slice() != checksum {
@@ -141,12 +143,12 @@ fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
     }
 }
 
-/// The module that code was made of: code that [`Cache`] or a compiler's process has given.
+/// Returns the module of this code. The code must come from [`Cache`] or from a compiler process.
 pub(super) fn from_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
     #[expect(unsafe_code, reason = "the only way to read compiled code back")]
-    // SAFETY: the bytes are those that wasmtime's compiler gave. Either a process of this program has just handed them over, or
-    // they have the checksum that was written with them, into a folder that belongs to the user who runs the node. The engine
-    // refuses code of another version or other settings.
+    // SAFETY: wasmtime's compiler made the bytes. Either a process of this program has just returned them, or they match the
+    // checksum that was written with them, into a folder that belongs to the user who runs the node. The engine refuses code of
+    // another version or other settings.
     unsafe {
         Module::deserialize(engine, code)
     }

@@ -1,4 +1,4 @@
-//! An execution, as those see it who asked for it.
+//! The interface between an execution and its caller.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,49 +11,49 @@ use super::budget::Growing;
 use super::failure::Failure;
 use super::output::Outputs;
 
-/// What executions belong to, such as a frame: it tells them who they are and takes what they say while they run.
+/// The source of the items of executions, such as a frame. It names items, and takes their logs and streamed outputs.
 pub trait ItemSource: Send + Sync {
-    /// The id of the item at this position.
+    /// Returns the id of the item at this position.
     fn id(&self, position: usize) -> String;
 
-    /// Which attempt this is; 1 is the first.
+    /// Returns the number of the attempt. The first is 1.
     fn attempt(&self) -> u64;
 
-    /// Takes a line that the guest logged or printed. It must not block.
+    /// Takes a line that the guest has logged or printed. Must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);
 
-    /// An item that began then has ended well now, and has given so many outputs of so many bytes together.
+    /// Takes note that an item has succeeded. `outputs` is the number of its outputs, `bytes` their size.
     fn ended(&self, outputs: usize, bytes: u64, began: Instant, now: Instant) {
         let _ = (outputs, bytes, began, now);
     }
 
-    /// Returns the next item for the same instance, with its position. It begins now.
+    /// Returns the next item for the same instance, with its position. The item begins now.
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         let _ = now;
         None
     }
 
-    /// What is counted for the outputs of the frame that it is, if it is one.
+    /// Returns the reservation for the outputs of the frame. `None` if the source is not a frame.
     fn memory(&self) -> Option<Arc<Growing>> {
         None
     }
 
-    /// Takes outputs of an item that still runs because they have become too many to hold; the guest waits meanwhile. An
-    /// error ends the execution.
+    /// Publishes outputs of an item that still runs, because they are too many to hold. The guest waits meanwhile. An error ends
+    /// the execution.
     fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
 }
 
-/// Which execution this is.
+/// The item that an execution runs.
 #[derive(Clone)]
 pub struct Call {
-    /// What it belongs to.
+    /// The source of the item.
     pub source: Arc<dyn ItemSource>,
-    /// Which of the items there it runs.
+    /// The position of the item in the source.
     pub position: usize,
 }
 
 impl Call {
-    /// A call that belongs to nothing.
+    /// Returns a call without an item or a caller.
     #[must_use]
     pub fn idle() -> Self {
         struct Nobody;

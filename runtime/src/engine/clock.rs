@@ -1,4 +1,4 @@
-//! The time that an item has. The clock stands still while the item's outputs are handed on, which the guest waits for.
+//! The time limit of an item. The clock stops while outputs of the item are published, because the guest waits for that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -8,29 +8,30 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 
-/// A guest ends itself when its time is up, and can tell where it was; this much later it is ended from outside.
+/// A guest that runs when its time is up ends at its next tick, and its backtrace is known. This much later it is ended from
+/// outside.
 const BACKSTOP: Duration = Duration::from_millis(100);
-/// How often to look whether a guest that waits has gone on.
+/// The interval at which to check a waiting guest.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// When an item's time is up. Clones share it.
+/// The time limit of an item. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// `None`: never.
+    /// The time at which the item ends, not counting stops. `None` if it has no limit.
     deadline: Option<Instant>,
-    /// Since when the clock stands still.
+    /// The time at which the clock was stopped. `None` if it runs.
     since: Option<Instant>,
-    /// For how long it stood still before.
+    /// The time for which the clock was stopped before.
     waited: Duration,
-    /// What went wrong with the outputs that were handed on.
+    /// Why streamed outputs could not be published.
     failure: Option<Failure>,
 }
 
 impl State {
-    /// When the time is up, as far as can be said now.
+    /// Returns when the time is up, as far as is known now. `None` if there is no limit.
     fn ends(&self) -> Option<Instant> {
         let waited = self.waited + self.since.map_or(Duration::ZERO, |since| since.elapsed());
         self.deadline?.checked_add(waited)
@@ -47,12 +48,12 @@ impl Clock {
         *self.lock() = State { deadline, ..State::default() };
     }
 
-    /// Stands still from now on.
+    /// Stops the clock.
     pub(super) fn stop(&self) {
         self.lock().since = Some(Instant::now());
     }
 
-    /// Goes on, now that outputs were handed on or could not be.
+    /// Starts the clock again, once outputs were published or could not be.
     pub(super) fn go_on(&self, ended: Result<(), Failure>) {
         let mut state = self.lock();
         let since = state.since.take();
@@ -60,25 +61,25 @@ impl Clock {
         state.failure = ended.err();
     }
 
-    /// What went wrong with the outputs that were handed on.
+    /// Returns why streamed outputs could not be published.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.lock().failure.clone()
     }
 
-    /// When the time is up, as far as can be said now; `None`: never.
+    /// Returns when the time is up, as far as is known now. `None` if there is no limit.
     pub(super) fn ends(&self) -> Option<Instant> {
         self.lock().ends()
     }
 
-    /// Whether the time is up.
+    /// Returns `true` if the time is up.
     pub(super) fn is_overdue(&self) -> bool {
         self.ends().is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// Runs a guest, but no longer than its items may take.
+    /// Runs a guest until it ends. `None` if the time of its items is up before.
     pub(super) async fn limit<T>(&self, run: impl Future<Output = T>) -> Option<T> {
         let mut run = std::pin::pin!(run);
-        // Most guests are done at once, and need no timer.
+        // Most guests end at once and need no timer.
         if let Poll::Ready(ended) = futures_util::poll!(run.as_mut()) {
             return Some(ended);
         }

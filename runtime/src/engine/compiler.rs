@@ -1,11 +1,11 @@
-//! Compiling plugins in a process of its own, with limits on its memory and its time.
+//! Compiles plugins in a process of its own, with limits on memory and time.
 //!
-//! There are small plugins that no compiler is done with soon: 10,000 blocks with as many variables, a module of 200 KB, took 30 s
-//! and 3.3 GiB, and 1,000 loops within each other, 18 KB, more than that (measured with wasmtime 48). A node that compiled them
-//! itself would end with its machine's memory, and with it the items of all other chains.
+//! Some small plugins take very long to compile. 10,000 blocks with as many variables, a module of 200 KB, took 30 s and 3.3 GiB;
+//! 1,000 nested loops, 18 KB, took more (measured with wasmtime 48). A node that compiled them itself would run out of memory
+//! and end, also for all other chains.
 //!
-//! The process is this same program. It gets the module on its standard input and gives the code on its standard output; if
-//! its input ends, so does it.
+//! The process runs this same program. It reads the module from its standard input and writes the code to its standard output. It
+//! ends when its input ends.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -20,44 +20,44 @@ use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use super::{EngineError, Space};
 use crate::name::Digest;
 
-/// The flag by which the process knows that its engine takes little of the address space.
+/// Tells the process that the engine of the node reserves little address space.
 const SCARCE: &str = "--scarce";
 
-/// What a compilation may use up.
+/// The limits of a compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompilerLimits {
-    /// Memory, in bytes. Only Linux holds a process to it.
+    /// Memory in bytes. Enforced on Linux only.
     pub memory: u64,
-    /// Time.
+    /// Wall time.
     pub time: Duration,
 }
 
 impl Default for CompilerLimits {
-    /// 1 GiB and five minutes: what compilers make of a source usually takes a second for each megabyte, and several times that
-    /// on a machine that has better things to do.
+    /// Returns 1 GiB and five minutes. Code of real compilers usually takes a second for each megabyte, and several times that on
+    /// a busy machine.
     fn default() -> Self {
         Self { memory: 1 << 30, time: Duration::from_mins(5) }
     }
 }
 
-/// A program that compiles, and within which limits.
+/// A program that compiles plugins, with its limits.
 #[derive(Debug)]
 pub struct Compiler {
-    /// Calls [`main`].
+    /// The program, which calls [`main`].
     program: PathBuf,
-    /// What comes before the limits in its arguments.
+    /// The arguments before the limits.
     command: &'static str,
     limits: CompilerLimits,
-    /// How many more processes may run: one for each processor, so that a node with very many plugins does not start one for
-    /// each at once.
+    /// How many more processes may start. There is one for each processor, so that a node with many plugins does not compile all
+    /// of them at once.
     places: Mutex<usize>,
-    /// Tells that there is one more.
+    /// Notified when another process may start.
     left: Condvar,
-    /// What could not be compiled, and why. It is not tried again.
+    /// Modules that could not be compiled, and why. They are not tried again.
     refused: Mutex<HashMap<Digest, String>>,
 }
 
-/// A place to compile, until this is dropped.
+/// Permit to run a process that compiles. Released on drop.
 struct Place<'a>(&'a Compiler);
 
 impl Drop for Place<'_> {
@@ -68,10 +68,10 @@ impl Drop for Place<'_> {
 }
 
 impl Compiler {
-    /// Compiles with this program and command.
+    /// Creates a compiler that runs this program with this command.
     #[must_use]
     pub fn new(program: PathBuf, command: &'static str, limits: CompilerLimits) -> Self {
-        /// So that one that takes long does not hold up all others.
+        /// More than one, so that one slow compilation does not hold up all others.
         const PLACES_MIN: usize = 2;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let places = Mutex::new(processors.max(PLACES_MIN));
@@ -84,7 +84,7 @@ impl Compiler {
         Place(self)
     }
 
-    /// The code of a module with this digest. Blocks the thread.
+    /// Returns the code of a module. Blocks the thread. `content` is the digest of the module.
     pub(super) fn compile(&self, content: &Digest, module: &[u8], space: Space) -> Result<Vec<u8>, EngineError> {
         if let Some(reason) = lock(&self.refused).get(content) {
             return Err(EngineError::Load(reason.clone()));
@@ -98,7 +98,7 @@ impl Compiler {
         }
         let said = String::from_utf8_lossy(&stderr);
         let reason = match said.lines().next() {
-            // Rust's own last words.
+            // The Rust runtime prints this line when memory runs out.
             Some(line) if line.starts_with("memory allocation of ") => {
                 format!(
                     "compiling it takes more than {} of memory",
@@ -108,7 +108,7 @@ impl Compiler {
             Some(line) => line.to_owned(),
             None => format!("the process that compiles it has ended with {status}"),
         };
-        // Whatever else has ended the process may not happen again.
+        // Only a limit is remembered: other failures may not happen again.
         if reason.starts_with("compiling it takes ") {
             lock(&self.refused).insert(content.clone(), reason.clone());
         }
@@ -121,10 +121,10 @@ impl Compiler {
         if space == Space::Scarce {
             command.arg(SCARCE);
         }
-        // What interrupts the node at a terminal is not for the child, which ends with the node anyway.
+        // An interrupt at the terminal must not reach the child, which ends with the node anyway.
         command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        // Open until the child has ended: it ends with this process.
+        // Stays open until the child has ended, so that the child ends if this process does.
         let _input = hand_over(&mut child, module);
         child.wait_with_output()
     }
@@ -134,18 +134,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives the child its module. A child that does not take it says why.
+/// Sends the child its module. A child that does not read it reports why itself.
 fn hand_over(child: &mut Child, module: &[u8]) -> Option<ChildStdin> {
     let mut input = child.stdin.take()?;
     let length = (module.len() as u64).to_le_bytes();
     let handed = input.write_all(&length).and_then(|()| input.write_all(module)).and_then(|()| input.flush());
     if let Err(error) = handed {
-        tracing::debug!(%error, "the compiler has not taken its module");
+        tracing::debug!(%error, "the compiler did not read its module");
     }
     Some(input)
 }
 
-/// The process that compiles, for an engine that takes little of the address space if `is_scarce`.
+/// Runs the process that compiles. `is_scarce`: the engine of the node reserves little address space.
 #[must_use]
 pub fn main(limits: CompilerLimits, is_scarce: bool) -> ExitCode {
     let space = if is_scarce { Space::Scarce } else { Space::Full };
@@ -156,11 +156,11 @@ pub fn main(limits: CompilerLimits, is_scarce: bool) -> ExitCode {
 }
 
 fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
-    // Those who run items come first.
+    // Running items come first.
     let _ = nice(10);
     let bytes = Some(limits.memory);
     let _ = setrlimit(Resource::Data, Rlimit { current: bytes, maximum: bytes });
-    let read = |error: io::Error| format!("the compiler was not given its module: {error}");
+    let read = |error: io::Error| format!("the compiler cannot read its module: {error}");
     let mut length = [0; 8];
     io::stdin().read_exact(&mut length).map_err(read)?;
     let length = usize::try_from(u64::from_le_bytes(length)).map_err(|error| error.to_string())?;
@@ -172,7 +172,7 @@ fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
     io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
 }
 
-/// Ends the process when its time is over, or nobody waits for it any more.
+/// Ends the process when its time is up, or when its parent has ended.
 fn watch(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);

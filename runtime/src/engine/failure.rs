@@ -2,27 +2,27 @@
 
 pub use crate::dead::FailureKind;
 
-/// Why an item gave nothing.
+/// Why an item has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The kind.
     pub kind: FailureKind,
-    /// In words.
+    /// The reason in words.
     pub reason: String,
-    /// Whether another attempt is in vain.
+    /// `true` if another attempt cannot succeed.
     pub fatal: bool,
-    /// The functions that the guest was in, the innermost first, one a line; `None` if it was in none.
+    /// The functions that the guest was in, the innermost first, one a line. `None` if it was in none.
     pub backtrace: Option<String>,
 }
 
 impl Failure {
-    /// A failure that another attempt may mend.
+    /// Returns a failure after which another attempt may succeed.
     #[must_use]
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), fatal: false, backtrace: None }
     }
 
-    /// A failure for good.
+    /// Returns a failure after which no attempt can succeed.
     #[must_use]
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), fatal: true, backtrace: None }

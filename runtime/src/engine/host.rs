@@ -1,4 +1,4 @@
-//! What a guest may call of pcluster: the functions of the import module `pcluster_v1`.
+//! The functions of pcluster that a guest may call: the import module `pcluster_v1`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,57 +18,57 @@ use super::static_context::StaticContext;
 use super::wasi::state::Wasi;
 use crate::frame::cbor;
 
-/// A log line is cut after this many bytes.
+/// The most bytes of a log line. Longer lines are cut.
 const LOG_LINE_MAX: usize = 16 << 10;
-/// The text of a failure is cut after this many bytes, so that it fits into a header.
+/// The most bytes of the text of a failure. Longer texts are cut, so that they fit into a header.
 const FAILURE_MAX: usize = 16 << 10;
 
-/// The state of an instance and of the items that run in it, on the host's side.
+/// The host's state of an instance and of its items.
 pub struct Host {
     pub(super) memory: MemoryLimiter,
     pub(super) wasi: Wasi,
     pub(super) clock: Clock,
     /// The guest's memory, once the instance has started.
     pub(super) guest: Option<Memory>,
-    /// What the items have given so far.
+    /// The outputs of the items so far.
     pub(super) given: FrameOutputs,
-    /// Why the item is about to fail, in the guest's words.
+    /// Why the item is about to fail, as the guest reports it.
     pub(super) failure: Option<String>,
-    /// What the guest has said of the item that ended the run by failing.
+    /// Why the last item of the run has failed, as the guest reports it.
     failed: Option<Failure>,
     phase: Phase,
-    /// Whether the guest takes its items itself.
+    /// `true` if the guest takes its items itself.
     takes: bool,
-    /// What the item belongs to. `None` between two runs, when nothing is held.
+    /// The call of the item. `None` between two runs, so that an idle instance keeps no frame alive.
     call: Option<Call>,
     item: Bytes,
-    /// How many more items the run may have.
+    /// How many more items the run may take.
     more: u32,
     /// When the item began.
     began: Instant,
-    /// How many outputs it has given, and how many bytes.
+    /// The number of outputs of the item. `bytes` is their size.
     count: usize,
     bytes: u64,
     timeout: Duration,
     output_item_max: usize,
     static_context: Arc<StaticContext>,
-    /// How many stages come after the task's.
+    /// The number of stages after the task's.
     after: usize,
     context: Option<Bytes>,
 }
 
-/// Where an instance is with its items.
+/// The state of an instance between and during items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// No item has begun: what runs now makes the instance ready.
+    /// An item is set, and the guest has not been called with it. Code that runs now starts the instance.
     Ready,
-    /// An item runs.
+    /// The guest handles the item.
     Running,
     /// No other item begins.
     Over,
 }
 
-/// The guest gave out more than it may, or what is not an item.
+/// An output that is not valid or exceeds a limit.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutputError {
     #[error("an output was given before the task was called")]
@@ -83,18 +83,18 @@ pub(super) enum OutputError {
     NotAnItem(cbor::CborError),
 }
 
-/// Outputs could not be handed on.
+/// Streamed outputs could not be published.
 #[derive(Debug, thiserror::Error)]
-#[error("the outputs cannot be handed on")]
+#[error("the outputs cannot be published")]
 pub(super) struct NotStreamed;
 
-/// A pointer or length that lies outside of the guest's memory.
+/// A pointer or length outside of the guest's memory.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` was called with a pointer or length outside of the guest's memory")]
 pub(super) struct OutOfBounds(pub(super) &'static str);
 
 impl Host {
-    /// The host of an instance of a stage that has so many stages `after` it. `clock`: since when the guest's clock runs.
+    /// Creates the host of an instance. Its stage has this many stages `after` it. `clock` is the start of the guest's clock.
     pub(super) fn new(
         limits: Limits,
         static_context: Arc<StaticContext>,
@@ -107,7 +107,7 @@ impl Host {
         Self { wasi: Wasi::since(clock), after, ..host }
     }
 
-    /// A host that no guest runs on, to ask the linker what it holds.
+    /// Creates a host without a guest, to read which functions the linker offers.
     pub(super) fn idle() -> Self {
         let memory = MemoryLimiter::new(0, Budget::new(0).reserve(0));
         Self::of(memory, 0, Duration::ZERO, Arc::new(StaticContext::default()))
@@ -143,7 +143,7 @@ impl Host {
         }
     }
 
-    /// Begins a run: this item and up to `more` others. What they give is added to `given`.
+    /// Begins a run of this item and up to `more` others. Their outputs are appended to `given`.
     pub(super) fn begin(&mut self, item: Bytes, call: Call, more: u32, given: FrameOutputs) {
         self.given = given;
         self.more = more;
@@ -152,7 +152,7 @@ impl Host {
         self.begin_item(item, call, Instant::now());
     }
 
-    /// Begins an item; nothing of the one before is left on this side.
+    /// Begins an item. Clears the state of the item before.
     fn begin_item(&mut self, item: Bytes, call: Call, now: Instant) {
         self.phase = Phase::Ready;
         self.item = item;
@@ -165,22 +165,22 @@ impl Host {
         (self.count, self.bytes) = (0, 0);
     }
 
-    /// The item that is to be run.
+    /// Returns the item to run.
     pub(super) fn item(&self) -> Bytes {
         self.item.clone()
     }
 
-    /// The guest is about to take its items itself.
+    /// Lets the guest take its items itself.
     pub(super) fn let_take(&mut self) {
         self.takes = true;
     }
 
-    /// The item is in the guest's hands from now on.
+    /// Marks the item as running: the guest has it.
     pub(super) fn hand_over(&mut self) {
         self.phase = Phase::Running;
     }
 
-    /// Ends the item that runs with what the guest has said of it. Tells whether it has ended well.
+    /// Ends the running item with the guest's status. Returns `true` if the item has succeeded.
     pub(super) fn end_item(&mut self, status: Option<abi::Status>, now: Instant) -> bool {
         self.phase = Phase::Over;
         self.flush_output();
@@ -197,11 +197,11 @@ impl Host {
         self.failed.is_none()
     }
 
-    /// Ends a run: what the items have given, and what was said of the one that failed if one did.
+    /// Ends a run. Returns the outputs, and the failure that the guest has reported, if any.
     pub(super) fn end(&mut self) -> (FrameOutputs, Option<Failure>) {
         self.flush_output();
         self.phase = Phase::Over;
-        // An instance that waits for its next item holds on to nothing of this one.
+        // An idle instance must not keep this item alive.
         self.call = None;
         self.item = Bytes::new();
         self.context = None;
@@ -210,17 +210,18 @@ impl Host {
         (std::mem::take(&mut self.given), self.failed.take())
     }
 
-    /// Whether every item that was begun has ended.
+    /// Returns `true` if every item that has begun has ended.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// The position of the item that runs or ran last.
+    /// Returns the position of the running item, or of the last one.
     pub(super) fn position(&self) -> usize {
         self.call.as_ref().map_or(0, |call| call.position)
     }
 
-    /// A guest that takes its items itself has ended one, if it had one, and wants the next: its length, or -1 if there is none.
+    /// Ends the running item, if any, and takes the next. Returns its length, or -1 if there is none. Called by guests that take
+    /// their items themselves.
     fn next(&mut self, status: i32) -> i32 {
         const NONE: i32 = -1;
         if self.phase == Phase::Running && self.takes {
@@ -243,7 +244,7 @@ impl Host {
         i32::try_from(self.item.len()).unwrap_or(NONE)
     }
 
-    /// The environment variables that the guest sees, each as `NAME=value`.
+    /// Returns the environment variables of the guest, each as `NAME=value`.
     pub(super) fn environment(&self) -> &[String] {
         &self.static_context.environment
     }
@@ -275,8 +276,8 @@ impl Host {
         Ok(())
     }
 
-    /// What happens at each tick: the guest ends if its time is up, gives way to others, and waits until outputs that are too
-    /// many to hold are handed on.
+    /// Handles a tick. The guest ends if its time is up, yields to others, and waits while outputs that are too many to hold are
+    /// published.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if self.clock.failure().is_some() {
             return Err(NotStreamed.into());
@@ -285,7 +286,7 @@ impl Host {
             return Err(OutOfTime.into());
         }
         if self.phase != Phase::Running || !self.given.open().is_full() {
-            // Unlike the engine's own way to yield, this one lets the runtime look after its timers and connections.
+            // The engine's own way to yield would not let the runtime handle its timers and connections.
             return Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())));
         }
         let Some(Call { source, position }) = self.call.clone() else { return Err(NotStreamed.into()) };
@@ -315,7 +316,7 @@ impl Host {
     }
 }
 
-/// What a guest has said of an item that failed.
+/// Returns the failure that the guest reports by this status and reason.
 fn said(status: Option<abi::Status>, reason: Option<String>) -> Failure {
     let reason = reason.unwrap_or_else(|| "the task failed without saying why".to_owned());
     match status {
@@ -333,33 +334,33 @@ fn cut(bytes: &[u8], max: usize) -> String {
     text
 }
 
-/// The guest's memory and the host's state.
+/// Returns the guest's memory and the host's state.
 pub(super) fn parts<'a>(
     caller: &'a mut Caller<'_, Host>,
     function: &'static str,
 ) -> Result<(&'a mut [u8], &'a mut Host), OutOfBounds> {
     let memory: Memory = match caller.data().guest {
         Some(memory) => memory,
-        // A function that starts the instance calls.
+        // The start function of the module calls, before the memory is known.
         None => caller.get_export(abi::MEMORY).and_then(Extern::into_memory).ok_or(OutOfBounds(function))?,
     };
     Ok(memory.data_and_store_mut(caller))
 }
 
-/// The range `pointer..pointer + length` of the guest's memory. Both are unsigned numbers that wasm hands over as `i32`.
+/// Returns the range `pointer..pointer + length`. Both are unsigned, though wasm passes them as `i32`.
 pub(super) fn range(pointer: i32, length: i32) -> std::ops::Range<usize> {
     let start = pointer.cast_unsigned() as usize;
     start..start.saturating_add(length.cast_unsigned() as usize)
 }
 
-/// Offers the functions of this module to guests.
+/// Defines the functions of this module for guests.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(abi::MODULE, abi::EMIT, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
         let (memory, host) = parts(&mut caller, abi::EMIT)?;
         let item = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::EMIT))?;
         host.emit(item)?;
         if host.given.open().is_full() {
-            // The guest meets the tick at its next loop or call.
+            // Makes the guest reach a tick at its next loop or call.
             caller.as_context_mut().set_epoch_deadline(0);
         }
         wasmtime::Result::<()>::Ok(())

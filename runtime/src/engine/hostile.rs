@@ -1,8 +1,8 @@
-//! Guests that mean harm. Whatever they do, the engine gives a failure with a reason, and whoever comes next runs unharmed and
-//! finds nothing of them.
+//! Tests of hostile guests. Whatever a guest does, the engine returns a failure with a reason, and the next item runs unharmed
+//! and finds no trace of it.
 //!
-//! [`calls`] has what a guest can call, [`each`] those that take their items themselves, [`modules`] what it can be, [`time`] how it can hold a thread, [`leftovers`] what could
-//! be left of it.
+//! [`calls`] tests the functions that a guest can call, [`each`] guests that take their items themselves, [`modules`] invalid and
+//! failing modules, [`time`] guests that hold a thread, [`leftovers`] the state that a guest could leave to the next.
 
 mod calls;
 mod each;
@@ -14,10 +14,10 @@ use super::failure::{Failure, FailureKind};
 use super::task::Task;
 use super::testing::{ITEM, LIMITS, run, task};
 
-/// A module with these imports and parts; what is not given is as in a plugin that does nothing.
+/// A module with these imports and parts. The defaults are those of a plugin that does nothing.
 #[derive(Clone, Copy)]
 struct Guest<'a> {
-    /// Fields that stand before all others.
+    /// Fields before all others.
     imports: &'a str,
     /// The memory.
     memory: &'a str,
@@ -50,7 +50,7 @@ impl Guest<'_> {
     }
 }
 
-/// Imports by which a guest can do something; named by what they are.
+/// Imports for guests that need them, with short names.
 const IMPORTS: &str = r#"
     (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
     (import "pcluster_v1" "fail" (func $fail (param i32 i32)))
@@ -60,7 +60,7 @@ const IMPORTS: &str = r#"
     (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
 
-/// A guest like the others, that does what it should.
+/// Returns a correct task that runs beside the hostile ones.
 fn neighbor() -> Task {
     task(
         &Guest { imports: IMPORTS, task: "(call $emit (i32.const 1024) (i32.const 1)) (i32.const 0)", ..GUEST }.wat(),
@@ -68,12 +68,12 @@ fn neighbor() -> Task {
     )
 }
 
-/// Makes sure that the next item is handled as if nothing had been.
+/// Checks that the next item is handled as usual.
 async fn assert_unharmed(neighbor: &Task, after: &str) {
     assert_eq!(run(neighbor).await.expect(after), [ITEM], "after {after}");
 }
 
-/// Makes sure that a failure is of this kind and says this.
+/// Checks the kind of a failure, and that its reason contains `says`.
 #[track_caller]
 fn assert_failed<T>(ended: Result<T, Failure>, kind: FailureKind, says: &str, what: &str) {
     match ended {

@@ -1,7 +1,7 @@
-//! The places for instances: how many may exist at once on a node, and where those wait that may handle another item.
+//! The slots for instances of a node, and its idle instances.
 //!
-//! An instance that waits gives its place up as soon as another is wanted and there is none left, so that a stage that has
-//! nothing to do keeps nobody from working.
+//! An idle instance waits for its next item. It gives up its slot as soon as another instance needs one and none is free, so a
+//! stage without items keeps no other stage from running.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,30 +14,30 @@ use super::budget::Budget;
 use super::instance::Instance;
 use super::streaming::StreamingPermits;
 
-/// The places for instances on a node.
+/// The slots for instances of a node.
 pub struct Slots {
     free: Arc<Semaphore>,
     budget: Arc<Budget>,
-    /// Those that are kept while others are waited for.
+    /// Permits to keep a slot while waiting for later stages.
     pub(super) streaming: Arc<StreamingPermits>,
-    /// How many wait for a place. As long as any do, no instance waits for an item.
+    /// The number of waiters for a slot. While there are any, no instance becomes idle.
     wanted: AtomicUsize,
     waiting: Mutex<HashMap<u64, Weak<Waiting>>>,
     next: AtomicU64,
 }
 
-/// Instances that wait for their next item, until this is dropped. All are of the same task.
+/// Idle instances of one task. They are dropped with this.
 pub(super) struct Waiting {
     slots: Arc<Slots>,
     key: u64,
     instances: Mutex<Vec<Instance>>,
 }
 
-/// Where the instances that run some items wait between two of them; nowhere if each item has an instance of its own.
+/// Where the instances of some items become idle. Empty if each item has an instance of its own.
 #[derive(Clone)]
 pub struct Instances(Option<Arc<Waiting>>);
 
-/// Someone who waits for a place, until this is dropped.
+/// A waiter for a slot. Removed on drop.
 struct Wanting<'a>(&'a AtomicUsize);
 
 impl Drop for Wanting<'_> {
@@ -47,7 +47,7 @@ impl Drop for Wanting<'_> {
 }
 
 impl Slots {
-    /// So many places, and this much memory for all.
+    /// Creates this many slots, which share this memory budget.
     pub(super) fn new(instances: u32, budget: Arc<Budget>) -> Arc<Self> {
         let slots = Arc::new(Self {
             free: Arc::new(Semaphore::new(instances as usize)),
@@ -62,12 +62,12 @@ impl Slots {
         slots
     }
 
-    /// How many places are free.
+    /// Returns the number of free slots.
     pub(super) fn free(&self) -> usize {
         self.free.available_permits()
     }
 
-    /// Waits for a place for a stage with so many stages `after` it. `None` only if there will never be one.
+    /// Waits for a slot for a stage with this many stages `after` it. `None` only if the slots are closed.
     pub(super) async fn take(&self, after: usize) -> Option<OwnedSemaphorePermit> {
         loop {
             self.streaming.admitted(after).await;
@@ -84,24 +84,24 @@ impl Slots {
         }
         self.wanted.fetch_add(1, Ordering::SeqCst);
         let _wanting = Wanting(&self.wanted);
-        // First in line, and only then is one evicted, so that nobody else gets its place.
+        // Joins the line first and evicts then, so that no other waiter gets the freed slot.
         let mut slot = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         if let Poll::Ready(slot) = futures_util::poll!(slot.as_mut()) {
             return slot.ok();
         }
-        // An instance that is put among these only after this look finds that its place is wanted.
+        // An instance that becomes idle after this eviction sees that its slot is wanted.
         self.evict();
         slot.await.ok()
     }
 
-    /// Gives up one of the instances that wait for an item. Tells whether there was one.
+    /// Drops one idle instance. Returns `true` if there was one.
     fn evict(&self) -> bool {
         let all: Vec<Arc<Waiting>> = lock(&self.waiting).values().filter_map(Weak::upgrade).collect();
         let evicted = all.iter().find_map(|waiting| lock(&waiting.instances).pop());
         evicted.is_some()
     }
 
-    /// A place where instances of one task wait.
+    /// Creates the list of idle instances of one task.
     pub(super) fn wait(self: &Arc<Self>) -> Arc<Waiting> {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         let waiting = Arc::new(Waiting { slots: Arc::clone(self), key, instances: Mutex::default() });
@@ -117,7 +117,7 @@ impl Drop for Waiting {
 }
 
 impl Instances {
-    /// Each item has an instance of its own.
+    /// Returns no place to become idle: each item has an instance of its own.
     pub(super) const fn none() -> Self {
         Self(None)
     }
@@ -126,12 +126,12 @@ impl Instances {
         Self(Some(waiting))
     }
 
-    /// The one that has handled an item last: more of it is still in the processor's caches.
+    /// Returns the instance that handled an item last. The processor's caches still hold more of it.
     pub(super) fn take(&self) -> Option<Instance> {
         lock(&self.0.as_ref()?.instances).pop()
     }
 
-    /// Keeps an instance for its next item, unless its place or its memory is wanted.
+    /// Keeps an instance for its next item, unless its slot or its memory is wanted.
     pub(super) fn put(&self, instance: Instance) {
         let Some(waiting) = &self.0 else { return };
         let mut instances = lock(&waiting.instances);
@@ -156,7 +156,7 @@ mod tests {
     use crate::engine::task::Task;
     use crate::engine::testing::{BRIEF, Lines, engine_with, load};
 
-    /// Gives how many items the instance has handled, and traps at item 6, fails at item 7, and never ends at item 8.
+    /// Returns how many items the instance has handled. Traps at item 6, fails at item 7, and never ends at item 8.
     const COUNT: &str = r#"
         (module
           (import "pcluster_v1" "emit" (func $emit (param i32 i32)))
@@ -176,7 +176,7 @@ mod tests {
         plugin.task("t", BRIEF, StaticContext::default(), Reuse { isolation, items }).expect("a task")
     }
 
-    /// How many items the instance has handled that gets this one; 0 if it fails.
+    /// Returns the number of items that the instance of this item has handled, or 0 if the item fails.
     async fn count(task: &Task, instances: &Instances, item: u8) -> u8 {
         task.run(vec![item].into(), Call::idle(), instances).await.map_or(0, |outputs| outputs.into_payload()[0])
     }
@@ -246,14 +246,14 @@ mod tests {
     #[tokio::test]
     async fn items_that_found_no_place_get_one() {
         let task = counting(2, Isolation::Worker, None);
-        // The first two take all places until their time is over.
+        // The first two items take all slots until their time is up.
         let items = [8, 8].into_iter().chain([1; 20]);
         let runs = items.map(|item| {
             let task = &task;
             async move { count(task, &task.instances(), item).await }
         });
         let all = tokio::time::timeout(Duration::from_secs(30), futures_util::future::join_all(runs));
-        let counts = all.await.expect("nobody waits for ever");
+        let counts = all.await.expect("nobody waits forever");
         assert_eq!(counts.iter().filter(|count| **count > 0).count(), 20, "{counts:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a plugin without running or compiling it: is it one, which tasks has it, does it ask for what the host has not.
+//! Reads a plugin without running or compiling it: checks that it is one, lists its tasks, and checks its imports.
 
 mod contents;
 
@@ -14,48 +14,48 @@ use wasmtime::{ExternType, Linker};
 use super::{TABLE_ELEMENTS, host, wasi};
 use contents::{Contents, read, signature};
 
-/// What a plugin says of a task.
+/// The description of a task by its plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDescription {
-    /// The ABI it was built for.
+    /// The ABI that the plugin was built for.
     #[serde(default)]
     pub abi: u32,
-    /// Its name.
+    /// The name of the task.
     pub name: String,
-    /// `map`, `filter`, `generator`, `sink`; empty if the plugin does not say.
+    /// `map`, `filter`, `generator` or `sink`. Empty if the plugin has no description.
     #[serde(default)]
     pub kind: String,
-    /// Its documentation.
+    /// The documentation of the task.
     #[serde(default)]
     pub doc: String,
-    /// The type of its input, as its author wrote it.
+    /// The type of the input, as its author wrote it.
     #[serde(default)]
     pub input: String,
-    /// The type of its output, as its author wrote it.
+    /// The type of the output, as its author wrote it.
     #[serde(default)]
     pub output: String,
-    /// The type of its state, as its author wrote it; empty if it has none.
+    /// The type of the state, as its author wrote it. Empty if the task has no state.
     #[serde(default)]
     pub state: String,
 }
 
-/// What a plugin holds.
+/// The contents of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// Its tasks by name.
+    /// The tasks by name.
     pub tasks: Vec<TaskDescription>,
-    /// What it asks of the host, as `module::name`.
+    /// The functions that the plugin imports, as `module::name`.
     pub imports: Vec<String>,
-    /// The bytes of linear memory that an instance of it starts with.
+    /// The linear memory of a new instance, in bytes.
     pub memory: u64,
 }
 
 impl Inspection {
-    /// The task with this name.
+    /// Returns the task with this name.
     ///
     /// # Errors
     ///
-    /// If the plugin has none, naming those it has.
+    /// If the plugin has no such task. The error lists the tasks that it has.
     pub fn task(&self, name: &str) -> Result<&TaskDescription, InspectError> {
         self.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
             let names: Vec<String> = self.tasks.iter().map(|task| format!("`{}`", task.name)).collect();
@@ -63,7 +63,7 @@ impl Inspection {
         })
     }
 
-    /// Makes sure that an instance can start with this many bytes of memory.
+    /// Checks that an instance can start with this many bytes of memory.
     ///
     /// # Errors
     ///
@@ -76,60 +76,60 @@ impl Inspection {
     }
 }
 
-/// Why a file is not a plugin that can be run here.
+/// Why a file is not a plugin that this program can run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// Not WebAssembly at all.
+    /// The file is not WebAssembly.
     #[error("not a WebAssembly module; build the plugin with `cargo build --release --target wasm32-wasip1`")]
     NotWasm,
-    /// A component.
+    /// The file is a component.
     #[error("a WebAssembly component, not a module; build the plugin for the target wasm32-wasip1, not wasm32-wasip2")]
     Component,
-    /// Not valid.
+    /// The module is not valid.
     #[error("not a valid WebAssembly module: {0}")]
     Invalid(String),
-    /// Built for another ABI.
+    /// The plugin was built for another ABI.
     #[error(
         "built for plugin ABI {found}, but this pcluster runs ABI {}; build it with a matching version of pcluster-sdk",
         abi::VERSION
     )]
     OtherAbi {
-        /// The ABI it was built for.
+        /// The ABI that the plugin was built for.
         found: String,
     },
-    /// An export that every plugin has is missing or wrong.
+    /// An export that every plugin must have is missing or wrong.
     #[error("not a pcluster plugin: {0}")]
     Export(String),
-    /// It holds no task.
+    /// The plugin has no task.
     #[error("the plugin has no task; mark a function with `#[task]` and build with crate-type cdylib")]
     NoTask,
-    /// It does not hold the task that was asked for.
+    /// The plugin does not have this task.
     #[error("the plugin has no task `{task}`; it has {has}")]
     NoSuchTask {
-        /// The task.
+        /// The name of the missing task.
         task: String,
-        /// Those it has.
+        /// The tasks that the plugin has.
         has: String,
     },
-    /// It asks for something that the host does not offer.
+    /// The plugin imports a function that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
     Import(String),
-    /// An instance of it cannot start with the memory that it may have.
+    /// The memory limit of the stage is too small to start an instance.
     #[error(
         "the plugin starts with {} of memory, but its stage allows {}; write `memory = \"{}KiB\"` or more",
         ByteSize(*.needed).display().iec(), ByteSize(*.allowed).display().iec(), .needed.div_ceil(1 << 10)
     )]
     Memory {
-        /// What it starts with, in bytes.
+        /// The bytes that an instance starts with.
         needed: u64,
-        /// What it may have, in bytes.
+        /// The bytes that the stage allows.
         allowed: u64,
     },
 }
 
-/// What the engine of a node can run; see [`super::Engine`]. Without a garbage collector there are no references to what is
-/// outside of the guest.
+/// Returns the WebAssembly features that the engine runs; see [`super::Engine`]. Without a garbage collector, guests hold no
+/// references to objects of the host.
 fn features() -> WasmFeatures {
     let more = WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD;
     (WasmFeatures::WASM2 | more).difference(WasmFeatures::GC_TYPES)
@@ -139,7 +139,7 @@ fn features() -> WasmFeatures {
 ///
 /// # Errors
 ///
-/// If it cannot be run by this version of pcluster.
+/// If this version of pcluster cannot run the plugin.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     if Parser::is_component(bytes) {
         return Err(InspectError::Component);
@@ -183,10 +183,10 @@ fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {
     Ok(imports)
 }
 
-/// All that the host offers, with its signatures, as `module::name`.
+/// The functions that the host offers, with their signatures, by `module::name`.
 pub(super) static OFFERED: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| match offered() {
     Ok(offered) => offered,
-    // The same calls make every engine, and have no input that could make them fail.
+    // Every engine makes the same calls, and they have no input that could make them fail.
     Err(error) => unreachable!("the host's functions cannot be linked: {error:#}"),
 });
 

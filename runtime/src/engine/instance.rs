@@ -1,4 +1,4 @@
-//! One instance of a plugin. It handles items one after the other, and is of no more use once one has failed.
+//! An instance of a plugin. It handles one item after the other, and is dropped once an item has failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use super::task::Task;
 use super::wasi::state::Exit;
 use super::{EngineError, backtrace};
 
-/// Where in the module the exports are; finding them by place is quicker than by name.
+/// The indices of a module's exports. Finding an export by index is faster than by name.
 #[derive(Clone)]
 pub(super) struct Exports {
     memory: ModuleExport,
     initialize: Option<ModuleExport>,
-    /// Makes the task's state.
+    /// Makes the state of the task.
     pub(super) init: Option<ModuleExport>,
     alloc: ModuleExport,
     task: ModuleExport,
@@ -33,12 +33,12 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// The same of an image, in which all that comes before the first item was done.
+    /// Returns the exports of a snapshot, whose start function and initializer have run already.
     pub(super) fn started(self) -> Self {
         Self { initialize: None, init: None, ..self }
     }
 
-    /// Those of a module that are needed to run this task.
+    /// Finds the exports that this task needs.
     pub(super) fn find(module: &Module, task: &str) -> Result<Self, EngineError> {
         let export = |name: &str| {
             module.get_export_index(name).ok_or_else(|| EngineError::Load(format!("it exports no `{name}`")))
@@ -54,19 +54,19 @@ impl Exports {
     }
 }
 
-/// An instance.
+/// An instance of a plugin.
 pub(super) struct Instance {
     store: Store<Host>,
-    /// What is called of it; `None` before the first item.
+    /// The functions to call. `None` before the first item.
     entry: Option<Entry>,
     handled: u32,
-    /// Whether the guest has always come to an end of its own.
+    /// `true` unless a run was interrupted or ended by a trap.
     is_sound: bool,
-    /// Dropped after the store.
+    /// Must be dropped after the store.
     _slot: OwnedSemaphorePermit,
 }
 
-/// What is called of an instance.
+/// The functions to call in an instance.
 struct Entry {
     instance: wasmtime::Instance,
     memory: Memory,
@@ -74,23 +74,23 @@ struct Entry {
     run: Run,
 }
 
-/// How an instance is given its items.
+/// How an instance receives its items.
 enum Run {
-    /// It takes them itself.
+    /// The guest takes its items itself.
     Each(TypedFunc<(), i32>),
-    /// It is called for each.
+    /// The host calls the guest for each item.
     One(TypedFunc<(i32, i32), i32>),
 }
 
 impl Instance {
-    /// Waits for a place for an instance.
-    pub(super) async fn place(task: &Task) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Waits for a slot for an instance.
+    pub(super) async fn slot(task: &Task) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = task.engine.slots.take(task.after).await;
         slot.ok_or_else(|| Failure::transient(FailureKind::Node, "the engine is closed"))
     }
 
-    /// An instance in this place, for which so much memory was counted already. It begins with its first item, whose time that
-    /// takes.
+    /// Creates an instance in this slot, with the memory counted for it. It starts with its first item, and the start counts
+    /// toward the time of that item.
     pub(super) fn new(task: &Task, slot: OwnedSemaphorePermit, counted: Reservation) -> Self {
         let mut store = Store::new(
             &task.engine.inner,
@@ -101,28 +101,28 @@ impl Instance {
         Self { store, entry: None, handled: 0, is_sound: true, _slot: slot }
     }
 
-    /// How large the guest's memory is, in bytes.
+    /// Returns the size of the guest's memory in bytes.
     pub(super) fn grown(&self) -> u64 {
         self.store.data().memory.grown()
     }
 
-    /// The most that the guest's memory and the outputs of an item had together, in bytes.
+    /// Returns the peak of the guest's memory and an item's outputs together, in bytes.
     pub(super) fn most(&self) -> u64 {
         self.store.data().memory.most()
     }
 
-    /// So much more was counted for its next item.
+    /// Adds the memory counted for the next item.
     pub(super) fn expect(&mut self, counted: Reservation) {
         self.store.data_mut().memory.counted.absorb(counted);
     }
 
-    /// Whether it may have another item.
+    /// Returns `true` if the instance may handle another item.
     pub(super) fn has_room(&self, task: &Task) -> bool {
         self.is_sound && self.handled < task.items_max()
     }
 
-    /// Runs the task on an item, and on others that the call's frame has if the guest takes its items itself, so long as none
-    /// fails and the instance may have more. What they give is added to `given`. The error says which item failed.
+    /// Runs the task on an item. If the guest takes its items itself, it also runs others of the call's frame, while none fails
+    /// and the instance may take more. Outputs are appended to `given`. The error names the item that failed.
     pub(super) async fn run(
         &mut self,
         task: &Task,
@@ -141,7 +141,7 @@ impl Instance {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Makes the task's state, before any item.
+    /// Makes the state of the task, before any item.
     pub(super) async fn initialize(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
         self.begin(Bytes::new(), call, 0, FrameOutputs::default());
         let clock = self.store.data().clock.clone();
@@ -149,12 +149,12 @@ impl Instance {
         self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     pub(super) fn memory(&self) -> &[u8] {
         self.entry.as_ref().map_or(&[], |entry| entry.memory.data(&self.store))
     }
 
-    /// Since when the guest's clock runs, if it has asked for the time.
+    /// Returns the start of the guest's clock. `None` if the guest has never asked for the time.
     pub(super) fn clock(&self) -> Option<std::time::Instant> {
         self.store.data().wasi.clock()
     }
@@ -195,7 +195,7 @@ impl Instance {
         Ok(())
     }
 
-    /// What is called of the instance, which is started if need be.
+    /// Returns the functions to call. Starts the instance if it has not started.
     async fn entered(&mut self, task: &Task) -> wasmtime::Result<(&mut Store<Host>, &Entry)> {
         let entry = match &mut self.entry {
             Some(entry) => entry,
@@ -204,12 +204,12 @@ impl Instance {
         Ok((&mut self.store, entry))
     }
 
-    /// Ends a run: what the items have given, and which of them failed if one did. `None`: its time was over.
+    /// Ends a run. Returns the outputs, and the item that failed, if any. `ended` is `None` if the time was up.
     fn end(&mut self, task: &Task, ended: Option<&Entered>) -> (FrameOutputs, Option<(usize, Failure)>) {
         self.is_sound = matches!(ended, Some(Ok(())));
         let host = self.store.data_mut();
         let failure = match ended {
-            // What a guest does after its last item is nobody's failure.
+            // After its last item, a guest can no longer fail an item.
             _ if host.is_over() => None,
             None => Some(timed_out(task.limits.timeout)),
             Some(Err(error)) => Some(Failure { backtrace: backtrace::of(error), ..trapped(error, host, task.limits) }),
@@ -221,10 +221,10 @@ impl Instance {
     }
 }
 
-/// How the guest came to an end that was not its own, if it did.
+/// The result of a call to the guest. An error is a trap.
 type Entered = wasmtime::Result<()>;
 
-/// The state of an instance of an instrumented module, which exports all globals and memories.
+/// The state of an instance of an instrumented module, which exports all its globals and memories.
 impl InstanceState for Instance {
     async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
         let global = self.entry.as_ref().and_then(|entry| entry.instance.get_global(&mut self.store, name));
@@ -234,7 +234,7 @@ impl InstanceState for Instance {
             Some(Val::F32(value)) => SnapshotVal::F32(value),
             Some(Val::F64(value)) => SnapshotVal::F64(value),
             Some(Val::V128(value)) => SnapshotVal::V128(value.as_u128()),
-            // Plugins with other globals that can change are refused before they are instrumented.
+            // Plugins with other mutable globals are refused before they are instrumented.
             _ => unreachable!("`{name}` is not an exported global with a number"),
         }
     }
@@ -267,12 +267,12 @@ impl Entry {
     }
 }
 
-/// What the guest gave as room for the item is not in its memory.
+/// The guest's allocation for the item is not in its memory.
 #[derive(Debug, thiserror::Error)]
 #[error("the pointer that `{}` returned has no room for the item", abi::ALLOC)]
 struct NoRoom;
 
-/// The guest returned in the middle of its items.
+/// The guest returned before it had ended its item.
 #[derive(Debug, thiserror::Error)]
 #[error("the task returned without having ended its item")]
 struct NotEnded;
@@ -300,7 +300,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
         None => reason,
     };
     if let Some(output) = error.downcast_ref::<OutputError>() {
-        // Another attempt gives the same.
+        // Another attempt would give the same outputs.
         return Failure::fatal(FailureKind::Output, output.to_string());
     }
     if error.is::<NotStreamed>() {

@@ -1,4 +1,4 @@
-//! What one execution may use up.
+//! The limits of one execution.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use wasmtime::ResourceLimiter;
 
 use super::budget::{Reservation, STEP};
 
-/// The most outputs that one item may give.
+/// The most outputs of one item.
 pub const MAX_OUTPUTS: usize = 1_000_000;
-/// The most bytes that the outputs of one item may have together.
+/// The most bytes of all outputs of one item.
 pub const MAX_OUTPUT_BYTES: u64 = 1 << 30;
-/// Outputs of an item that still runs go to the server once they have this many bytes together.
+/// An item that still runs streams its outputs once they have this many bytes.
 pub const GATHER_BYTES: usize = 4 << 20;
-/// Outputs of an item that still runs go to the server once there are this many.
+/// An item that still runs streams its outputs once there are this many.
 pub const GATHER_ITEMS: usize = 50_000;
 
-/// What one execution may use up.
+/// The limits of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time, sleeping included; waiting for the server to take outputs is not.
+    /// Wall time, including sleep, but without the time in which the server takes outputs.
     pub timeout: Duration,
     /// Linear memory in bytes.
     pub memory: u64,
@@ -26,20 +26,20 @@ pub struct Limits {
     pub output_item_bytes: usize,
 }
 
-/// The guest used up its time.
+/// The time of the guest is up.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("out of time")]
 pub(super) struct OutOfTime;
 
-/// Watches an instance's memory grow, and counts it.
+/// Limits the growth of an instance's memory, and counts it.
 pub(super) struct MemoryLimiter {
     limit: u64,
     exceeded: bool,
-    /// How large the guest's memory is, in bytes.
+    /// The size of the guest's memory in bytes.
     grown: u64,
-    /// The most that it had together with the outputs of an item.
+    /// The peak of the guest's memory and an item's outputs together, in bytes.
     most: u64,
-    /// What the node counts of it, the outputs of the item that runs included.
+    /// The reserved memory of the instance, including the outputs of the running item.
     pub(super) counted: Reservation,
 }
 
@@ -48,17 +48,17 @@ impl MemoryLimiter {
         Self { limit, exceeded: false, grown: 0, most: 0, counted }
     }
 
-    /// How large the guest's memory is, in bytes.
+    /// Returns the size of the guest's memory in bytes.
     pub(super) fn grown(&self) -> u64 {
         self.grown
     }
 
-    /// The most that the guest's memory and the outputs of an item had together, in bytes.
+    /// Returns the peak of the guest's memory and an item's outputs together, in bytes.
     pub(super) fn most(&self) -> u64 {
         self.most
     }
 
-    /// The item that runs has given so many bytes that are still here.
+    /// Counts the outputs that the running item has in memory, in bytes.
     pub(super) fn hold_outputs(&mut self, bytes: u64) {
         if bytes > STEP {
             self.most = self.most.max(self.grown + bytes);
@@ -66,7 +66,7 @@ impl MemoryLimiter {
         }
     }
 
-    /// The outputs are held elsewhere from now on.
+    /// Counts the outputs no longer: they were streamed or taken.
     pub(super) fn release_outputs(&mut self) {
         self.counted.shrink(self.grown.next_multiple_of(STEP));
     }
@@ -76,7 +76,7 @@ impl MemoryLimiter {
         self.exceeded = false;
     }
 
-    /// Whether the guest asked for more than it may have.
+    /// Returns `true` if the guest has asked for more memory than it may have.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded
     }
@@ -87,7 +87,7 @@ impl ResourceLimiter for MemoryLimiter {
         let allowed = desired as u64 <= self.limit;
         self.exceeded |= !allowed;
         if allowed {
-            // Never refused for what the node has: only what has not begun can wait.
+            // Never refused because the node is short of memory: only new items can wait.
             self.grown = self.grown.max(desired as u64);
             self.most = self.most.max(self.grown);
             self.counted.cover(self.grown);

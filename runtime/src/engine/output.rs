@@ -1,56 +1,56 @@
-//! What tasks give out: items back to back in one buffer, as a frame holds them.
+//! The outputs of tasks: items back to back in one buffer, as in a frame.
 
 use bytes::Bytes;
 
 use super::limits::{GATHER_BYTES, GATHER_ITEMS};
 
-/// Items in the order in which they were given out.
+/// Items in the order in which a task returned them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outputs {
     payload: Vec<u8>,
-    /// Where each item ends.
+    /// The end of each item in the payload.
     ends: Vec<usize>,
 }
 
 impl Outputs {
-    /// How many there are.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Their bytes together.
+    /// Returns the size of all items in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payload.len()
     }
 
-    /// Adds an item, one CBOR data item.
+    /// Adds an item, which must be one CBOR data item.
     pub fn push(&mut self, item: &[u8]) {
         self.payload.extend_from_slice(item);
         self.ends.push(self.payload.len());
     }
 
-    /// Adds all of these.
+    /// Adds several items.
     pub fn append(&mut self, more: Slice<'_>) {
         let start = self.payload.len();
         self.payload.extend_from_slice(more.payload);
         self.ends.extend(more.ends.iter().map(|end| start + end - more.start));
     }
 
-    /// Drops all but this many.
+    /// Keeps the first `len` items.
     pub fn truncate(&mut self, len: usize) {
         self.ends.truncate(len);
         self.payload.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
-    /// Takes out those from this one on.
+    /// Removes and returns the items from this number on.
     #[must_use]
     pub fn split_off(&mut self, from: usize) -> Self {
         let mut rest = Self::default();
@@ -59,7 +59,7 @@ impl Outputs {
         rest
     }
 
-    /// Some of them.
+    /// Returns some of the items.
     #[must_use]
     pub fn slice(&self, range: std::ops::Range<usize>) -> Slice<'_> {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -67,19 +67,19 @@ impl Outputs {
         Slice { payload: &self.payload[start..place(range.end)], ends: &self.ends[range], start }
     }
 
-    /// All of them.
+    /// Returns all items.
     #[must_use]
     pub fn all(&self) -> Slice<'_> {
         self.slice(0..self.len())
     }
 
-    /// All items back to back, without copying them.
+    /// Returns all items back to back, without a copy.
     #[must_use]
     pub fn into_payload(self) -> Bytes {
         self.payload.into()
     }
 
-    /// The items, which share their bytes.
+    /// Returns the items. They share one buffer.
     #[must_use]
     pub fn into_items(self) -> Vec<Bytes> {
         let payload = Bytes::from(self.payload);
@@ -93,116 +93,116 @@ impl Outputs {
 pub struct Slice<'a> {
     payload: &'a [u8],
     ends: &'a [usize],
-    /// Where the payload begins among all.
+    /// Where the payload begins in the outputs.
     start: usize,
 }
 
 impl<'a> Slice<'a> {
-    /// How many there are.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// All items back to back.
+    /// Returns all items back to back.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// Some of the items back to back.
+    /// Returns some of the items back to back.
     #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> &'a [u8] {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before] - self.start);
         &self.payload[place(range.start)..place(range.end)]
     }
 
-    /// Whether more should not be held in memory.
+    /// Returns `true` if there are too many to hold in memory.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.payload.len() >= GATHER_BYTES || self.ends.len() >= GATHER_ITEMS
     }
 
-    /// The items, each of its own.
+    /// Returns the items one by one.
     pub fn items(self) -> impl Iterator<Item = &'a [u8]> {
         let starts = std::iter::once(self.start).chain(self.ends.iter().copied());
         self.ends.iter().zip(starts).map(move |(end, start)| &self.payload[start - self.start..end - self.start])
     }
 }
 
-/// What the items of a frame have given that ran one after the other.
+/// The outputs of items of a frame that ran one after the other.
 #[derive(Debug, Default)]
 pub struct FrameOutputs {
     outputs: Outputs,
-    /// The position of each item that has ended well, and how many outputs there were then.
+    /// The position of each item that has succeeded, and the number of outputs up to its end.
     ended: Vec<(usize, usize)>,
 }
 
 impl FrameOutputs {
-    /// None yet, and room for about so many outputs of so many bytes together.
+    /// Creates an empty value with room for this many outputs of this many bytes together.
     #[must_use]
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
         let outputs = Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) };
         Self { outputs, ended: Vec::with_capacity(items) }
     }
 
-    /// Adds an output of the item that runs.
+    /// Adds an output of the running item.
     pub(super) fn push(&mut self, item: &[u8]) {
         self.outputs.push(item);
     }
 
-    /// Adds outputs of the item that runs.
+    /// Adds outputs of the running item.
     pub fn append(&mut self, outputs: Slice<'_>) {
         self.outputs.append(outputs);
     }
 
-    /// The item at this position has ended well: the outputs since the one before are its own.
+    /// Ends the running item, which has succeeded. The outputs since the item before are its own.
     pub fn end(&mut self, position: usize) {
         self.ended.push((position, self.outputs.len()));
     }
 
-    /// What the item has given that has not ended.
+    /// Returns the outputs of the running item.
     #[must_use]
     pub fn open(&self) -> Slice<'_> {
         self.outputs.slice(self.begin()..self.outputs.len())
     }
 
-    /// Takes out what the item has given that has not ended.
+    /// Removes and returns the outputs of the running item.
     pub fn take_open(&mut self) -> Outputs {
         let begin = self.begin();
         if begin == 0 { std::mem::take(&mut self.outputs) } else { self.outputs.split_off(begin) }
     }
 
-    /// Forgets what the item has given that has not ended.
+    /// Drops the outputs of the running item.
     pub fn drop_open(&mut self) {
         self.outputs.truncate(self.begin());
     }
 
-    /// The bytes of all outputs.
+    /// Returns the size of all outputs in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.outputs.bytes()
     }
 
-    /// How many items have ended.
+    /// Returns the number of items that have ended.
     #[must_use]
     pub fn ended(&self) -> usize {
         self.ended.len()
     }
 
-    /// What each item has given that has ended, with its position.
+    /// Returns the outputs of each ended item, with its position.
     pub fn items(&self) -> impl Iterator<Item = (usize, Slice<'_>)> {
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
     }
 
-    /// Returns each output of the items that have ended, with the item's position. The outputs share their bytes.
+    /// Returns each output of the ended items, with the position of its item. The outputs share one buffer.
     pub fn into_items(mut self) -> impl Iterator<Item = (usize, Bytes)> {
         self.drop_open();
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
@@ -212,20 +212,20 @@ impl FrameOutputs {
         positions.into_iter().zip(self.outputs.into_items())
     }
 
-    /// All outputs, if no item is open.
+    /// Returns the outputs of all ended items.
     #[must_use]
     pub fn into_outputs(mut self) -> Outputs {
         self.drop_open();
         self.outputs
     }
 
-    /// Where the outputs of the item begin that has not ended.
+    /// Returns where the outputs of the running item begin.
     fn begin(&self) -> usize {
         self.ended.last().map_or(0, |(_, end)| *end)
     }
 }
 
-/// Outputs of one item.
+/// Holds the outputs of one item.
 impl From<(usize, Outputs)> for FrameOutputs {
     fn from((position, outputs): (usize, Outputs)) -> Self {
         let ended = vec![(position, outputs.len())];

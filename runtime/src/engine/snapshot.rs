@@ -1,10 +1,10 @@
-//! State that is made once: the task's initializer runs in the sandbox before the first item, and the memory that it leaves
-//! becomes the image that every instance starts from. So a fresh instance for each item costs no more than one without state.
+//! State that is made once: the initializer runs in the sandbox before the first item. Its memory becomes the snapshot from which
+//! every instance starts. So a fresh instance for each item costs no more with state than without.
 //!
-//! The image is a module of its own, the plugin with other data and globals. What an instance has besides those, which are
-//! tables and dropped segments, cannot be told after the fact, so a plugin that could change them is refused
-//! ([`wasmtime_wizer`] looks through its code); on the host's side nothing remains but the start of its clock. Whatever goes
-//! wrong here, the guest makes the state itself, in each instance, and what is wrong with it shows at the items.
+//! The snapshot is a module of its own: the plugin with other data and globals. An instance also has tables and dropped segments,
+//! which cannot be read back, so a plugin that could change them is refused ([`wasmtime_wizer`] checks its code). On the host's
+//! side only the start of the clock remains. If a snapshot cannot be made, each instance makes the state itself, and the errors
+//! of the initializer appear as failures of items.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use super::task::Task;
 use super::{EngineError, Plugin};
 use crate::name::Digest;
 
-/// The most memory of an image, in bytes. It is copied a few times on its way to be one.
-const IMAGE_MAX: u64 = 256 << 20;
-/// The most pieces of an image between which there is nothing but zeros. Each takes some 100 bytes while it is made.
+/// The most memory of a snapshot, in bytes. It is copied a few times while the snapshot is made.
+const SNAPSHOT_MAX: u64 = 256 << 20;
+/// The most pieces of a snapshot with only zeros between them. Each takes about 100 bytes while the snapshot is made.
 const PIECES_MAX: usize = 1 << 20;
 
-/// Why a task's state is not made before the first item.
+/// Why the state of a task was not made before its first item.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// No image can be made of this plugin.
-    #[error("no image can be made of the plugin: {0}")]
+    /// The plugin is not fit for a snapshot.
+    #[error("no snapshot can be made of the plugin: {0}")]
     Unfit(String),
-    /// The image, or what makes it, cannot be loaded.
+    /// The snapshot or the instrumented plugin cannot be loaded.
     #[error(transparent)]
     Load(#[from] EngineError),
     /// The initializer failed.
@@ -40,10 +40,10 @@ pub enum SnapshotError {
     Failed(String),
 }
 
-/// What an initializer says while it runs.
+/// Takes the log lines of an initializer.
 pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
 
-/// The initializer's execution. It has no item.
+/// The source of the initializer's execution. It has no item.
 struct Initialising(Log);
 
 impl ItemSource for Initialising {
@@ -65,12 +65,12 @@ impl ItemSource for Initialising {
 }
 
 impl Plugin {
-    /// The same task, with the state that its initializer makes in every instance from the start; `None` if it has none. `name`
-    /// is the task's name, `place` tells stages apart. Takes as long as the initializer, at most the task's timeout, and a compilation.
+    /// Returns the task with its state in the snapshot from which instances start. `None` if the task has no state. `place` tells
+    /// stages with this task apart. Takes as long as the initializer, at most the task's timeout, and a compilation.
     ///
     /// # Errors
     ///
-    /// If that cannot be done; then the task as it is works too.
+    /// If the snapshot cannot be made. The task then works without it.
     pub async fn with_state(
         &self,
         name: &str,
@@ -88,31 +88,35 @@ impl Plugin {
         making.pre = instrumented;
         let call = Call { source: Arc::new(Initialising(log)), position: 0 };
         let failed = |failure: Failure| SnapshotError::Failed(failure.reason);
-        let slot = Instance::place(&making).await.map_err(failed)?;
+        let slot = Instance::slot(&making).await.map_err(failed)?;
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
         instance.initialize(&making, call).await.map_err(failed)?;
         let memory = instance.memory().len() as u64;
-        if memory > IMAGE_MAX {
-            let [memory, most] = [memory, IMAGE_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
-            return Err(SnapshotError::Unfit(format!("its state takes {memory} of memory; an image may have {most}")));
+        if memory > SNAPSHOT_MAX {
+            let [memory, most] =
+                [memory, SNAPSHOT_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
+            return Err(SnapshotError::Unfit(format!(
+                "its state takes {memory} of memory; a snapshot may have {most}"
+            )));
         }
         if pieces(instance.memory()) > PIECES_MAX {
             return Err(SnapshotError::Unfit(format!("its state is in more than {PIECES_MAX} pieces")));
         }
-        let image: Bytes = plugin.snapshot(&mut instance).await?.into();
+        let snapshot: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();
         drop(instance);
-        // Of what a stage's state was in earlier revisions, nothing is kept.
+        // Without the digest of the state: only the newest state of a stage is cached.
         let key = [plugin.digest.as_hex(), &name, place].join(":");
         let key = Digest::of(key.as_bytes());
-        let pre = self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&image), &image)?)).await?;
+        let pre =
+            self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&snapshot), &snapshot)?)).await?;
         let mut task = task.clone();
         task.exports = Exports::find(pre.module(), &name)?.started();
         (task.pre, task.clock) = (pre, clock);
         Ok(Some(task))
     }
 
-    /// Does what takes long and cannot wait in between.
+    /// Runs work that takes long on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, SnapshotError> + Send + 'static,
@@ -122,14 +126,14 @@ impl Plugin {
         worked.map_err(|error| SnapshotError::Unfit(error.to_string()))?
     }
 
-    /// The plugin, but so that all its state can be read.
+    /// Returns the plugin instrumented so that all its state can be read.
     fn instrumented(&self) -> Result<Arc<wasmtime::InstancePre<super::host::Host>>, SnapshotError> {
         let (_, bytes) = wizer().instrument(&self.bytes).map_err(unfit)?;
         let digest = Digest::of(&bytes);
         Ok(self.engine.compile(&digest, &digest, &bytes)?)
     }
 
-    /// The plugin with the state of this instance.
+    /// Returns the plugin with the state of this instance.
     async fn snapshot(&self, instance: &mut Instance) -> Result<Vec<u8>, SnapshotError> {
         let wizer = wizer();
         let (module, _) = wizer.instrument(&self.bytes).map_err(unfit)?;
@@ -137,7 +141,7 @@ impl Plugin {
     }
 }
 
-/// How many runs of bytes there are that are not zero.
+/// Returns the number of runs of bytes that are not zero.
 fn pieces(memory: &[u8]) -> usize {
     let starts = memory.windows(2).filter(|pair| pair[0] == 0 && pair[1] != 0).count();
     starts + usize::from(memory.first().is_some_and(|first| *first != 0))
@@ -164,8 +168,8 @@ mod tests {
     use crate::engine::static_context::StaticContext;
     use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
-    /// A plugin whose initializer counts at 0 how often it was called, in memory and in a global, and does more; its task gives
-    /// the sum of both.
+    /// Returns a plugin whose initializer counts its calls, at address 0 of its memory and in a global, and then runs `init`. Its
+    /// task returns the sum of both.
     fn plugin(more: &str, init: &str) -> Plugin {
         let wat = format!(
             r#"(module
@@ -192,7 +196,7 @@ mod tests {
         load(engine(), &wat).expect("a plugin")
     }
 
-    /// What the task gives for three items, and what the initializer has logged.
+    /// Returns the outputs of the task for three items, and the log lines of the initializer.
     async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), SnapshotError> {
         let task = plugin.task("t", limits, StaticContext::default(), Reuse::default()).expect("a task");
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -211,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_instance_starts_from_what_the_initializer_has_left() {
-        let (given, lines) = given(&plugin("", ""), LIMITS).await.expect("an image");
+        let (given, lines) = given(&plugin("", ""), LIMITS).await.expect("a snapshot");
         assert_eq!(given, [2, 2, 2], "the state is there, and no item finds what another has made of it");
         assert_eq!(lines, ["made"], "the initializer runs once");
     }
@@ -220,15 +224,15 @@ mod tests {
     async fn what_comes_before_the_initializer_is_done_once() {
         let before = "(func $before (global.set $made (i32.add (global.get $made) (i32.const 5))))";
         let start = plugin(&format!("{before} (start $before)"), "");
-        assert_eq!(given(&start, LIMITS).await.expect("an image").0, [7, 7, 7]);
+        assert_eq!(given(&start, LIMITS).await.expect("a snapshot").0, [7, 7, 7]);
         let initialize = plugin(&format!(r#"{before} (export "_initialize" (func $before))"#), "");
-        assert_eq!(given(&initialize, LIMITS).await.expect("an image").0, [7, 7, 7]);
+        assert_eq!(given(&initialize, LIMITS).await.expect("a snapshot").0, [7, 7, 7]);
     }
 
     #[tokio::test]
     async fn memory_that_the_initializer_has_grown_is_there() {
         let grow = "(drop (memory.grow (i32.const 3))) (i32.store8 (i32.const 300000) (i32.const 1))";
-        assert_eq!(given(&plugin("", grow), LIMITS).await.expect("an image").0, [2, 2, 2]);
+        assert_eq!(given(&plugin("", grow), LIMITS).await.expect("a snapshot").0, [2, 2, 2]);
     }
 
     #[tokio::test]
@@ -258,7 +262,7 @@ mod tests {
     async fn state_that_takes_very_much_memory_is_made_by_each_instance() {
         let limits = Limits { memory: 1 << 30, ..LIMITS };
         let error = given(&plugin("", "(drop (memory.grow (i32.const 4096)))"), limits).await.expect_err("too much");
-        let says = "its state takes 256.1 MiB of memory; an image may have 256.0 MiB";
+        let says = "its state takes 256.1 MiB of memory; a snapshot may have 256.0 MiB";
         assert!(error.to_string().ends_with(says), "{error}");
     }
 
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_without_state_has_no_image() {
+    async fn a_task_without_state_has_no_snapshot() {
         let plain = load(
             engine(),
             r#"(module (memory (export "memory") 1)
@@ -290,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_clock_goes_on_from_where_the_initializer_saw_it() {
-        // The task gives 24 if its clock is before the time that the initializer has read.
+        // The task returns 24 if its clock is behind the time that the initializer has read.
         let read = |at: u32| format!("(drop (call $clock (i32.const 1) (i64.const 0) (i32.const {at})))");
         let wat = format!(
             r#"(module
@@ -310,6 +314,6 @@ mod tests {
             read(24)
         );
         let plugin = load(engine(), &wat).expect("a plugin");
-        assert_eq!(given(&plugin, LIMITS).await.expect("an image").0, [0, 0, 0]);
+        assert_eq!(given(&plugin, LIMITS).await.expect("a snapshot").0, [0, 0, 0]);
     }
 }

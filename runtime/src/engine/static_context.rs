@@ -1,4 +1,4 @@
-//! What all executions of a stage have in common.
+//! The context that all executions of a stage share.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ciborium::Value;
@@ -6,19 +6,19 @@ use pcluster_abi as abi;
 
 use crate::frame::format::to_cbor;
 
-/// What all executions of a stage have in common.
+/// The context that all executions of a stage share.
 #[derive(Debug, Clone, Default)]
 pub struct StaticContext {
     /// The context's constant entries, back to back as in a CBOR map.
     constant: Bytes,
-    /// How many they are.
+    /// The number of entries.
     entries: u8,
     /// Environment variables, each as `NAME=value`.
     pub environment: Vec<String>,
 }
 
 impl StaticContext {
-    /// Creates a context with these constant entries, of which there may be twenty; see [`pcluster_abi::context`] for the keys.
+    /// Creates a context with at most twenty constant entries. [`pcluster_abi::context`] lists their keys.
     #[must_use]
     pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
         let (mut bytes, mut entries) = (BytesMut::new(), 0);
@@ -30,9 +30,9 @@ impl StaticContext {
         Self { constant: bytes.freeze(), entries, environment }
     }
 
-    /// The context of one execution.
+    /// Returns the context of one execution.
     pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
-        /// The first byte of a map of up to 23 entries, less their number.
+        /// The first byte of a CBOR map of up to 23 entries, without their number.
         const MAP: u8 = 0xa0;
         let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
         context.put_u8(MAP + self.entries + 2);

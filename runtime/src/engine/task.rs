@@ -1,7 +1,7 @@
-//! Running one task on one item, in a fresh instance or one that has handled others before.
+//! Runs a task on items, in a fresh instance or in an idle one.
 //!
-//! This file, `instance` and `idle` import each other: an instance runs a task, and a task keeps the instances that wait for its
-//! next item. They are one by nature.
+//! This file, `instance` and `idle` import each other: an instance runs a task, and a task keeps its idle instances. They belong
+//! together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,19 +31,19 @@ pub struct Task {
     pub(super) exports: Exports,
     pub(super) limits: Limits,
     pub(super) static_context: Arc<StaticContext>,
-    /// Since when the guest's clock runs, if its instances start from an image in which it runs already.
+    /// The start of the guest's clock, if its instances start from a snapshot in which the clock runs.
     pub(super) clock: Option<Instant>,
     reuse: Reuse,
-    /// How many stages come after it.
+    /// The number of stages after it.
     pub(super) after: usize,
-    /// How large the memory of its instances and the outputs of an item have grown lately, in bytes.
+    /// The expected bytes of an instance's memory and an item's outputs, from the latest runs.
     size: Arc<AtomicU64>,
-    /// The instances that wait for their next item, if those of all frames wait together.
+    /// The idle instances, if all frames share them.
     waiting: Option<Arc<Waiting>>,
 }
 
 impl Plugin {
-    /// One of the plugin's tasks.
+    /// Returns a task of the plugin.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Plugin {
             clock: None,
             reuse,
             after: 0,
-            // As much as it starts with, as long as nothing is known.
+            // Until the first run, the memory that an instance starts with.
             size: Arc::new(AtomicU64::new(self.inspection.memory)),
             waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
@@ -74,7 +74,7 @@ impl Plugin {
 }
 
 impl Task {
-    /// Where the instances of one frame's items wait between two items.
+    /// Returns where the instances of one frame become idle.
     #[must_use]
     pub fn instances(&self) -> Instances {
         match self.reuse.isolation {
@@ -86,25 +86,27 @@ impl Task {
         }
     }
 
-    /// Runs the task on one item: its outputs, or why there are none. As [`Self::run_all`], with a caller that has no other.
+    /// Runs the task on one item and returns its outputs. Works as [`Self::run_all`] with a caller that has no other item.
     ///
     /// # Errors
     ///
-    /// Whatever went wrong within the guest; the host is never harmed.
+    /// If the item fails. The host is never harmed.
     pub async fn run(&self, item: Bytes, call: Call, instances: &Instances) -> Result<Outputs, Failure> {
         let mut given = FrameOutputs::default();
         self.run_all(item, call, instances, &mut given).await.map_err(|(_, failure)| failure)?;
         Ok(given.into_outputs())
     }
 
-    /// Runs the task on an item, in an instance that waits among these or else in a fresh one, and in the same instance on as
-    /// many others as it may have and the caller gives. What they give is added to `given`; items that have ended well are
-    /// there whatever becomes of the next. Dropping the future interrupts the guest at its next tick, and loses `given`. An
-    /// instance is used again only after all its items have succeeded.
+    /// Runs the task on an item and on further items of the same caller. It uses an idle instance or a fresh one, and takes
+    /// further items while the caller has some and the instance may handle more.
+    ///
+    /// Outputs are appended to `given`. Outputs of items that have succeeded stay there, even if the next item fails. Dropping
+    /// the future interrupts the guest at its next tick and loses `given`. An instance becomes idle only if all its items have
+    /// succeeded.
     ///
     /// # Errors
     ///
-    /// Which item failed, and why: whatever went wrong within the guest; the host is never harmed.
+    /// The position of the item that failed, and why. The host is never harmed.
     pub async fn run_all(
         &self,
         item: Bytes,
@@ -126,19 +128,20 @@ impl Task {
         Ok(())
     }
 
-    /// An instance that waits for an item, if there is one and the item may begin at once.
+    /// Returns an idle instance. `None` if there is none, or if the item must wait for memory.
     fn idle(&self, instances: &Instances, frame: Option<&Growing>) -> Option<(Instance, Active)> {
         let budget = &self.engine.budget;
         let mut instance = instances.take()?;
         let mut counted = budget.reserve(0);
         let need = self.size().saturating_sub(instance.grown());
-        // One that cannot begin gives way: it would keep its place and its memory from those who can.
+        // If the item must wait, the instance is dropped: it would keep its slot and memory from other items.
         let active = budget.try_begin(self.after, need, &mut counted, frame)?;
         instance.expect(counted);
         Some((instance, active))
     }
 
-    /// A fresh instance, once there is memory for it and then a place. Whoever has a place never waits for memory.
+    /// Returns a fresh instance. Waits for its memory first and then for a slot, so that no item holds a slot while it waits for
+    /// memory.
     async fn fresh(&self, instances: &Instances, frame: Option<&Growing>) -> Result<(Instance, Active), Failure> {
         let budget = &self.engine.budget;
         let mut counted = budget.reserve(0);
@@ -146,18 +149,18 @@ impl Task {
         if let Some(instance) = instances.take() {
             return Ok((instance, active));
         }
-        let place = Instance::place(self).await?;
-        Ok((Instance::new(self, place, counted), active))
+        let slot = Instance::slot(self).await?;
+        Ok((Instance::new(self, slot, counted), active))
     }
 
-    /// How much memory the next instance is expected to need, in bytes, the outputs of an item included.
+    /// Returns the expected bytes of the next instance, including the outputs of an item.
     fn size(&self) -> u64 {
         self.size.load(Relaxed)
     }
 
-    /// An instance and its outputs have grown to so many bytes: what is expected of the next rises at once and falls slowly.
+    /// Takes note of the bytes that a run has used. The expectation rises at once and falls slowly.
     fn grew(&self, bytes: u64) {
-        /// What is expected falls by this part of it each time.
+        /// The expectation falls by one part in this many each time.
         const FALL: u64 = 16;
         let before = self.size();
         let after = bytes.max(before - before / FALL);
@@ -166,36 +169,36 @@ impl Task {
         }
     }
 
-    /// The memory of the node.
+    /// Returns the memory budget of the node.
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.engine.budget
     }
 
-    /// The same task as a stage with so many stages `after` it.
+    /// Returns the same task as a stage with this many stages `after` it.
     #[must_use]
     pub fn with_after(self, after: usize) -> Self {
         Self { after, ..self }
     }
 
-    /// How many stages come after it.
+    /// Returns the number of stages after the task's.
     #[must_use]
     pub fn after(&self) -> usize {
         self.after
     }
 
-    /// Leave to keep an instance while one waits for the stages after its own, if there is some within this time.
+    /// Waits for a permit to keep an instance while waiting for later stages. `None` if `patience` ends first.
     pub async fn streaming_permit(&self, patience: Duration) -> Option<StreamingPermit> {
         self.engine.slots.streaming.acquire(self.after, patience).await
     }
 
-    /// How many instances may exist at once.
+    /// Returns the most instances that may exist at once.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.engine.slots.streaming.slots()
     }
 
-    /// How many items an instance may have.
+    /// Returns the most items that an instance may handle.
     pub(super) fn items_max(&self) -> u32 {
         match self.reuse.isolation {
             Isolation::Item => 1,

@@ -1,4 +1,4 @@
-//! What the engine's tests stand on: one engine for all, and plugins in the text form of WebAssembly.
+//! Helpers of the engine's tests: one engine for all of them, and plugins in the text format of WebAssembly.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -17,23 +17,23 @@ use super::{Engine, EngineError, EngineSettings, Plugin};
 use crate::chain::isolation::Reuse;
 use crate::name::Digest;
 
-/// What a guest may use in these tests.
+/// The limits of guests in these tests.
 pub(super) const LIMITS: Limits =
     Limits { timeout: Duration::from_secs(30), memory: 1 << 20, output_item_bytes: 64 << 10 };
 
-/// Soon over, for guests that would never end.
+/// Limits with a short timeout, for guests that never end.
 pub(super) const BRIEF: Limits = Limits { timeout: Duration::from_millis(50), ..LIMITS };
 
-/// One CBOR item, as good as any.
+/// A CBOR item for tests that need any.
 pub(super) const ITEM: &[u8] = b"\x05";
 
-/// The engine of most tests. Its slots are used over and over, by guests of every kind.
+/// Returns the engine of most tests. Guests of every kind reuse its slots.
 pub(super) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| engine_with(16))
 }
 
-/// An engine of so many slots.
+/// Returns an engine with this many slots.
 pub(super) fn engine_with(instances: u32) -> Engine {
     Engine::new(&EngineSettings { instances, ..EngineSettings::default() }).expect("an engine")
 }
@@ -44,12 +44,12 @@ pub(super) fn load(engine: &Engine, wat: &str) -> Result<Plugin, EngineError> {
     engine.load(&Digest::of(&bytes), bytes)
 }
 
-/// The task `t` of a plugin.
+/// Returns the task `t` of a plugin.
 pub(super) fn task(wat: &str, limits: Limits) -> Task {
     task_on(engine(), wat, limits)
 }
 
-/// The task `t` of a plugin on this engine.
+/// Returns the task `t` of a plugin on this engine.
 pub(super) fn task_on(engine: &Engine, wat: &str, limits: Limits) -> Task {
     let plugin = load(engine, wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
     let static_context = StaticContext::new(vec![], vec!["NAME=value".to_owned()]);
@@ -61,7 +61,7 @@ pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
     run_on(task, ITEM, &Arc::default()).await
 }
 
-/// Runs a task on some bytes and keeps what it logs.
+/// Runs a task on these bytes and keeps its log lines.
 pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
     let source: Arc<Lines> = Arc::clone(lines);
     let outputs = task.run(Bytes::copy_from_slice(item), Call { source, position: 0 }, &task.instances()).await?;
@@ -91,7 +91,7 @@ impl ItemSource for Lines {
 }
 
 impl Lines {
-    /// The lines so far.
+    /// Returns the lines so far.
     pub(super) fn all(&self) -> Vec<(Level, String)> {
         self.0.lock().expect("nobody panicked").clone()
     }

@@ -1,11 +1,10 @@
-//! The operating system that a guest finds: WASI preview 1 (`wasi_snapshot_preview1`) with clocks, randomness, standard
-//! output, sleep and the environment variables of its stage. There are no files, no arguments and no network, and no call by
-//! which to get any.
+//! The operating system of a guest: WASI preview 1 (`wasi_snapshot_preview1`) with clocks, random bytes, standard output, sleep
+//! and the environment variables of its stage. Guests have no files, arguments or network, and no call that opens them.
 //!
-//! Why not the `wasmtime-wasi` crate: without files and sockets little is left of it, its context costs more than a fresh
+//! The `wasmtime-wasi` crate is not used: without files and sockets little of it is left, its context costs more than a fresh
 //! instance, and its preview 1 brings the whole component model (2.5 CPU minutes of a clean build, measured with version 48).
 //!
-//! Numbers and layouts are those of the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
+//! Numbers and layouts follow the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
 
 mod clock;
 mod poll;
@@ -19,14 +18,14 @@ use state::Exit;
 
 /// The import module.
 const MODULE: &str = "wasi_snapshot_preview1";
-/// A line of standard output is cut after this many bytes.
+/// The most bytes of a line of standard output. Longer lines are cut.
 const LINE_MAX: usize = 16 << 10;
 
-/// One call writes at most this many bytes, and says so: a guest cannot keep the host busy for longer than that.
+/// The most bytes that one call writes, so that a guest cannot keep the host busy. The call returns how many it wrote.
 const WRITE_MAX: usize = 64 << 10;
-/// One call looks at this many buffers or subscriptions at most, for the same reason.
+/// The most buffers or subscriptions that one call reads, for the same reason.
 const LIST_MAX: usize = 1 << 10;
-/// One call gives at most this many random bytes, for the same reason.
+/// The most random bytes of one call, for the same reason.
 const RANDOM_MAX: usize = 1 << 20;
 
 const SUCCESS: i32 = 0;
@@ -61,7 +60,7 @@ impl Host {
         self.log(if stream == 0 { Level::Info } else { Level::Warn }, &line);
     }
 
-    /// Logs what was printed without a line break at the end.
+    /// Logs printed text that does not end in a line break.
     pub(super) fn flush_output(&mut self) {
         for stream in 0..2 {
             if !self.wasi.output[stream].is_empty() {
@@ -71,10 +70,10 @@ impl Host {
     }
 }
 
-/// Guest memory with checked access: what lies outside is the guest's fault, and its call fails.
+/// Guest memory with checked access. A call with an address outside of it fails.
 struct Guest<'a>(&'a mut [u8]);
 
-/// An error number in place of a panic or trap, as the specification has it.
+/// The result of a call, with an error number as in the specification.
 type Answer<T> = Result<T, i32>;
 
 impl Guest<'_> {
@@ -100,7 +99,7 @@ impl Guest<'_> {
     }
 }
 
-/// Runs a call that may fail with an error number.
+/// Runs a call and returns its error number, or zero.
 fn answer(
     caller: &mut Caller<'_, Host>,
     function: &'static str,
@@ -110,7 +109,7 @@ fn answer(
     Ok(call(&mut Guest(memory), host).err().unwrap_or(SUCCESS))
 }
 
-/// Offers the functions of this module to guests.
+/// Defines the functions of this module for guests.
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     link_environment(linker)?;
     clock::link(linker)?;
@@ -187,7 +186,7 @@ fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Caller<'_, Host>, descriptor: i32, pointer: i32| {
         answer(&mut caller, "fd_fdstat_get", |guest, _| {
-            /// Bit 1: may read; bit 6: may write.
+            /// Bit 1 allows reading, bit 6 writing.
             const RIGHTS: [u64; 3] = [1 << 1, 1 << 6, 1 << 6];
             let rights = usize::try_from(descriptor).ok().and_then(|each| RIGHTS.get(each)).ok_or(BAD_DESCRIPTOR)?;
             let mut status = [0; 24];
@@ -210,7 +209,7 @@ fn link_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The kind of file that standard input and output are.
+/// The file type of standard input and output.
 const CHARACTER_DEVICE: u8 = 2;
 
 fn standard(descriptor: i32) -> Answer<()> {
@@ -242,7 +241,7 @@ fn link_process(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The rest of preview 1: files and sockets. There are none, so every descriptor is a bad one.
+/// Defines the rest of preview 1, files and sockets. There are none, so every descriptor is bad.
 fn link_nothing(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     macro_rules! none {
         ($($name:literal ($($parameter:ident),*);)*) => {

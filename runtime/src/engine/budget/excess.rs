@@ -1,8 +1,9 @@
-//! Who goes past the budget: at each place in a chain, counted from its end, one frame that is asked for and one item that begins.
+//! Permission to exceed the budget. At each position in a chain, counted from its end, one requested frame and one item may
+//! exceed it.
 //!
-//! Either keeps that place until what it leaves behind is stored, also while it waits for room in the next queue. So no more goes
-//! past the budget than one frame and one item for each stage of the longest chain. And nobody waits for ever: whatever waits
-//! for room waits for a later place, and the last one waits for nothing.
+//! Each keeps the permission until its outputs are stored, also while it waits for room in the next queue. So at most one frame
+//! and one item for each stage of the longest chain exceed the budget. Nothing waits forever: each waits only for later
+//! positions, and the last position waits for nothing.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,22 +11,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Budget, line};
 
-/// Who goes past the budget now, by how many stages come after theirs.
+/// The items and frames that exceed the budget, by the number of stages after theirs.
 #[derive(Default)]
 pub(super) struct Excess {
     items: Mutex<BTreeMap<usize, Holder>>,
     frames: Mutex<BTreeSet<usize>>,
 }
 
-/// The frame whose items may go past the budget, one after the other.
+/// The frame whose items may exceed the budget, one at a time.
 struct Holder {
     frame: Option<u64>,
-    /// Whether one of them does now.
+    /// `true` while an item of the frame exceeds the budget.
     is_running: bool,
 }
 
 impl Excess {
-    /// Lets an item of this frame go past the budget, if no other does.
+    /// Lets an item of this frame exceed the budget. Returns `false` if another frame does.
     pub(super) fn try_begin(&self, after: usize, frame: Option<u64>) -> bool {
         match lock(&self.items).entry(after) {
             Entry::Vacant(free) => {
@@ -41,7 +42,7 @@ impl Excess {
         }
     }
 
-    /// An item has ended. Its frame keeps the place until what it has given is stored.
+    /// Ends an item. Its frame keeps the permission until the outputs are stored.
     pub(super) fn end(&self, after: usize) {
         let mut items = lock(&self.items);
         if let Entry::Occupied(mut held) = items.entry(after) {
@@ -52,23 +53,23 @@ impl Excess {
         }
     }
 
-    /// All that a frame has left behind is stored.
+    /// Ends a frame, because all its outputs are stored.
     pub(super) fn end_frame(&self, frame: u64) {
         lock(&self.items).retain(|_, holder| holder.frame != Some(frame));
     }
 
-    /// Whether an item of a stage of this level may find a place.
+    /// Returns `true` if an item on this level may exceed the budget.
     pub(super) fn has_room_for_item(&self, level: usize) -> bool {
         level == line::LEVELS - 1 || !lock(&self.items).contains_key(&level)
     }
 
-    /// Whether a lane of this level may find a place for a frame.
+    /// Returns `true` if a lane on this level may request a frame that exceeds the budget.
     pub(super) fn has_room_for_frame(&self, level: usize) -> bool {
         level == line::LEVELS - 1 || !lock(&self.frames).contains(&level)
     }
 }
 
-/// Leave for a frame to go past the budget, from when it is asked for until this is dropped.
+/// Permit for a requested frame to exceed the budget. Released on drop.
 pub struct Exceeding {
     budget: Arc<Budget>,
     after: usize,
@@ -84,8 +85,8 @@ impl Exceeding {
 impl Drop for Exceeding {
     fn drop(&mut self) {
         lock(&self.budget.excess.frames).remove(&self.after);
-        // Also if nothing was found: another lane may have what is waited for. Each rests for a while that has found nothing, so
-        // that this does not keep the server busy.
+        // Also if no frame came, because another lane may have one. A lane whose request found nothing pauses, so that this does
+        // not keep the server busy.
         self.budget.wake();
     }
 }

@@ -1,43 +1,43 @@
-//! How lanes ask for frames within the budget.
+//! How lanes request frames within the budget.
 
 use std::time::Duration;
 
 use super::excess::Exceeding;
 
-/// A lane that wants to ask for frames.
+/// The wish of a lane to request frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
-    /// How many stages come after the lane's.
+    /// The number of stages after the lane's.
     pub after: usize,
-    /// How many frames it wants.
+    /// The number of frames it wants.
     pub frames: u64,
-    /// How many bytes one is expected to have.
+    /// The expected bytes of one frame.
     pub each: u64,
-    /// Whether its hop has nothing in hand.
+    /// `true` if its hop has no frame in hand.
     pub is_empty: bool,
-    /// Whether nothing came when it asked last.
+    /// `true` if its last request found nothing.
     pub is_idle: bool,
-    /// For how long it has waited in the line, if it has.
+    /// The time that the lane has waited in line. `None` if it has not.
     pub waited: Option<Duration>,
 }
 
-/// How a lane may ask for frames.
+/// Permit to request frames.
 pub struct Leave {
-    /// How many frames.
+    /// The most frames to request.
     pub frames: u64,
-    /// How long the request may stand.
+    /// How long the request may wait on the server.
     pub stands: Stands,
-    /// Held until the request has ended and its frame is done, if it exceeds the budget.
+    /// Permit to exceed the budget, if the frame does. Held until the frame is done.
     pub exceeding: Option<Exceeding>,
 }
 
-/// How long a request for frames may stand.
+/// How long a request for frames may wait on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stands {
-    /// As long as is best for the server.
+    /// As long as suits the server best.
     Long,
-    /// A moment: others wait to ask.
+    /// Briefly, because other lanes wait to request frames.
     Briefly,
-    /// It is answered at once.
+    /// Not at all: the server answers at once.
     Not,
 }

@@ -1,4 +1,4 @@
-//! Those who wait for memory.
+//! The lines of items and lanes that wait for memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -6,25 +6,25 @@ use tokio::sync::Notify;
 
 use super::Budget;
 
-/// So many stages at the end of a chain are told apart; those before count as the first of these.
+/// The number of levels. The last stages of a chain have a level each; all stages before share the highest.
 pub(super) const LEVELS: usize = 8;
 
-/// Those who wait, apart by how many stages come after theirs.
+/// The waiters on each level.
 #[derive(Default)]
 pub(super) struct Line {
     pub(super) waiting: [AtomicUsize; LEVELS],
     pub(super) turn: [Notify; LEVELS],
-    /// The level that is looked at first, where all have the same right.
+    /// The first level to try where all levels have equal rights.
     pub(super) next: AtomicUsize,
 }
 
-/// Someone in a line, until this is dropped.
+/// A waiter in a line. Removed on drop.
 pub(super) struct Waiting<'a> {
     pub(super) budget: &'a Budget,
     pub(super) level: &'a AtomicUsize,
 }
 
-/// The level of a stage with so many stages `after` it: the later, the lower.
+/// Returns the level of a stage with this many stages `after` it. Later stages have lower levels.
 pub(super) const fn level(after: usize) -> usize {
     if after < LEVELS { after } else { LEVELS - 1 }
 }

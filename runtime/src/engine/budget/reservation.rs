@@ -1,31 +1,31 @@
-//! Parts of the budget.
+//! Reserved parts of the budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::{Budget, HeldUp};
 
-/// The step in which growing reservations grow, so that the common counter is not touched for each item.
+/// Growing reservations grow in steps of this many bytes, so that items rarely touch the shared counter.
 pub(in crate::engine) const STEP: u64 = 64 << 10;
 
-/// A part of the budget, until it is dropped.
+/// A part of the budget. Released on drop.
 pub struct Reservation {
     pub(super) budget: Arc<Budget>,
     pub(super) bytes: u64,
 }
 
-/// A part of the budget that several threads let grow, until it is dropped: the outputs of a frame, until they are stored.
+/// The part of the budget for the outputs of a frame. Several threads grow it. Released on drop, once the outputs are stored.
 pub struct Growing {
     pub(super) budget: Arc<Budget>,
     pub(super) bytes: AtomicU64,
-    /// Tells the frame from others.
+    /// The number of the frame.
     pub(super) frame: u64,
-    /// Whether an item of it has gone past the budget.
+    /// `true` if an item of the frame has exceeded the budget.
     pub(super) exceeds: AtomicBool,
 }
 
 impl Reservation {
-    /// Takes more, whatever is left.
+    /// Reserves more bytes. Never refused.
     pub fn grow(&mut self, more: u64) {
         if more > 0 {
             self.budget.used.fetch_add(more, SeqCst);
@@ -33,44 +33,44 @@ impl Reservation {
         }
     }
 
-    /// Takes as much as is needed for so many bytes, in steps.
+    /// Grows in steps until it covers this many bytes.
     pub(in crate::engine) fn cover(&mut self, bytes: u64) {
         if bytes > self.bytes {
             self.grow(bytes.next_multiple_of(STEP) - self.bytes);
         }
     }
 
-    /// Gives back what is more than this.
+    /// Shrinks to this many bytes.
     pub fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
         self.budget.release(less);
     }
 
-    /// How many bytes it has.
+    /// Returns the reserved bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes over what another has.
+    /// Takes over the bytes of another reservation.
     pub(in crate::engine) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Of which budget it is.
+    /// Returns the budget of the reservation.
     pub(in crate::engine) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 }
 
 impl Growing {
-    /// Takes as much as is needed for so many bytes, in steps.
+    /// Grows in steps until it covers this many bytes.
     pub fn cover(&self, bytes: u64) {
         let before = self.bytes.load(Relaxed);
         if bytes > before {
             let after = bytes.next_multiple_of(STEP);
-            // Another thread may have done the same meanwhile.
+            // Another thread may have grown it meanwhile.
             let before = self.bytes.fetch_max(after, SeqCst);
             self.budget.used.fetch_add(after.saturating_sub(before), SeqCst);
         }
@@ -78,7 +78,7 @@ impl Growing {
 }
 
 impl Growing {
-    /// Counts it as what waits for the stages after one that has so many `after` it, until that is dropped.
+    /// Counts the bytes as waiting for later stages, until the result is dropped. The stage has this many stages `after` it.
     #[must_use]
     pub fn hold_up(&self, after: usize) -> HeldUp {
         self.budget.hold_up(after, self.bytes.load(SeqCst))

@@ -28,7 +28,7 @@ async fn past_the_budget_nothing_begins_but_the_first() {
 
 #[tokio::test]
 async fn what_waits_for_later_stages_lets_these_begin_and_none_of_its_own() {
-    // More stages than are told apart elsewhere.
+    // More stages than there are levels.
     for after in [0, 1, 5, 20] {
         let budget = Budget::new(16 * MIB);
         let (mut large, mut same, mut next) = (budget.reserve(0), budget.reserve(0), budget.reserve(0));
@@ -97,7 +97,7 @@ async fn what_is_asked_for_counts_until_it_comes() {
     asked.shrink(3 * MIB);
     let idle = Wish { is_idle: true, ..wish(0, 9, MIB) };
     assert_eq!(budget.ask(idle, &mut asked).expect("one has room").stands, Stands::Not);
-    // Half of it is kept for what runs.
+    // Half of the budget is kept for running items.
     let leave = budget.ask(wish(0, 9, MIB), &mut asked).expect("nothing runs");
     assert_eq!((leave.frames, leave.stands), (1, Stands::Not));
     assert!(budget.ask(wish(0, 9, MIB), &mut asked).is_none(), "one at a time exceeds the budget");

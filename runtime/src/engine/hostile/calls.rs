@@ -1,4 +1,4 @@
-//! Every function that a guest can call, with arguments that make no sense, from everywhere that a guest can call from.
+//! Calls every function of the host with wild arguments, from every place where a guest can call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::engine::testing::{ITEM, LIMITS, run, run_on, task};
 
 const WASI: &str = "wasi_snapshot_preview1";
 
-/// What a call comes to when all its arguments are -1.
+/// The outcome of a call whose arguments are all -1.
 #[derive(Clone, Copy, PartialEq)]
 enum Comes {
-    /// To this error number of WASI.
+    /// Returns this error number of WASI.
     Number(i32),
-    /// To nothing bad.
+    /// Returns without an error.
     Nothing,
-    /// To a trap with this reason.
+    /// Traps with this reason.
     Trap(&'static str),
 }
 use Comes::{Nothing, Number, Trap};
@@ -29,7 +29,7 @@ const BAD_DESCRIPTOR: i32 = 8;
 const FAULT: i32 = 21;
 const INVALID: i32 = 28;
 
-/// All that a guest can call.
+/// All functions of the host.
 const ALL: [(&str, &[(&str, Comes)]); 2] = [
     (
         "pcluster_v1",
@@ -105,7 +105,7 @@ struct Import {
     has_result: bool,
 }
 
-/// All of them, with the signatures that the host offers.
+/// Returns all functions, with the signatures that the host offers.
 fn imports() -> Vec<Import> {
     let listed: BTreeMap<String, _> = ALL
         .iter()
@@ -132,14 +132,14 @@ impl Import {
         format!(r#"(import "{module}" "{name}" (func $call (param {parameters}) {result}))"#)
     }
 
-    /// A call with the same number for all arguments.
+    /// Returns a call with the same number for all arguments.
     fn call(&self, number: i64) -> String {
         let arguments: String = self.parameters.iter().map(|kind| format!("({kind}.const {number})")).collect();
         let call = format!("(call $call {arguments})");
         if self.has_result { format!("(drop {call})") } else { call }
     }
 
-    /// A task that takes the arguments from its item, eight bytes each, and gives the result as a byte string.
+    /// Returns a task that reads the arguments from its item, eight bytes each, and outputs the result as a byte string.
     fn task(&self) -> String {
         let argument = |(kind, position): (&&str, usize)| {
             let load = format!("(i64.load offset={} (local.get $pointer))", position * 8);
@@ -156,7 +156,7 @@ impl Import {
     }
 }
 
-/// Numbers that lie on borders, as pointers, lengths and descriptors into a memory of one page.
+/// Numbers at limits, as pointers, lengths and descriptors for a memory of one page.
 const WILD: [i64; 16] = [
     0,
     1,
@@ -176,10 +176,10 @@ const WILD: [i64; 16] = [
     i64::MIN,
 ];
 
-/// Lists of arguments: the same number for all, and mixtures.
+/// Returns lists of arguments: the same number for all, and mixtures.
 fn arguments(count: usize) -> Vec<Vec<i64>> {
     let mut lists: Vec<Vec<i64>> = WILD.iter().map(|number| vec![*number; count]).collect();
-    // xorshift: the same in each run.
+    // A xorshift generator gives the same numbers in each run.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut pick = || {
         state ^= state << 13;
@@ -204,7 +204,7 @@ async fn no_call_with_wild_arguments_harms_anyone() {
                 Ok(outputs) => {
                     let last = outputs.last().expect("the result");
                     let number = i32::from_le_bytes(last[1..5].try_into().expect("four bytes"));
-                    // Where the host hands items over itself, there is none to take.
+                    // The host passes the items itself, so there is none to take.
                     let lowest = if import.name == "next" { -1 } else { 0 };
                     assert!((lowest..=76).contains(&number), "{what} gave {number}");
                     if let (Number(expected), true) = (import.comes, list.iter().all(|each| *each == -1)) {
@@ -246,7 +246,7 @@ async fn a_call_from_anywhere_comes_to_what_it_should() {
     }
 }
 
-/// A task whose body leaves the number of a WASI call on the stack, and gives it as a byte string.
+/// Returns a task whose body leaves the result of a WASI call on the stack. It outputs the result as a byte string.
 fn number_of(call: &str) -> String {
     format!(
         "(local $result i32) (local.set $result {call})
@@ -257,13 +257,13 @@ fn number_of(call: &str) -> String {
 
 #[tokio::test]
 async fn no_call_makes_the_host_work_or_remember_without_bounds() {
-    // Sixteen pages; a list of two million buffers or subscriptions lies in them only in part.
+    // The memory has sixteen pages. A list of two million buffers or subscriptions lies only partly in it.
     let memory = r#"(memory (export "memory") 16)"#;
     for (call, number) in [
         ("(call $random (i32.const 0) (i32.const -1))", FAULT),
         ("(call $random (i32.const 0) (i32.const 0x100000))", SUCCESS),
         ("(call $random (i32.const 1) (i32.const 0x100000))", FAULT),
-        // Buffers without bytes: only the first thousand are looked at.
+        // The buffers are empty, and only the first thousand are read.
         ("(call $write (i32.const 1) (i32.const 0) (i32.const -1) (i32.const 0))", SUCCESS),
         ("(call $write (i32.const 1) (i32.const 0xffffc) (i32.const 1) (i32.const 0))", FAULT),
         ("(call $write (i32.const 1) (i32.const -8) (i32.const 2) (i32.const 0))", FAULT),
@@ -273,7 +273,7 @@ async fn no_call_makes_the_host_work_or_remember_without_bounds() {
         ("(call $poll (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))", INVALID),
         ("(call $poll (i32.const 0xfffff) (i32.const 0) (i32.const 1) (i32.const 0))", FAULT),
         ("(call $poll (i32.const 0) (i32.const 0xffff0) (i32.const 1) (i32.const 0))", FAULT),
-        // Subscriptions and events in the same place.
+        // The subscriptions and the events share their memory.
         ("(call $poll (i32.const 2048) (i32.const 2048) (i32.const 1024) (i32.const 0))", SUCCESS),
     ] {
         let guest = Guest { imports: IMPORTS, memory, task: &number_of(call), ..GUEST };
@@ -285,7 +285,7 @@ async fn no_call_makes_the_host_work_or_remember_without_bounds() {
 #[tokio::test]
 async fn what_a_guest_prints_is_cut_and_cannot_be_anything_but_text() {
     let memory = r#"(memory (export "memory") 16) (data (i32.const 0) "\20\00\00\00\ff\ff\0f\00")"#;
-    // A buffer from 32 to the end, of bytes that are not UTF-8; one call takes 64 KiB of it, and a line has 16.
+    // The buffer reaches from 32 to the end, and its bytes are not UTF-8. One call writes 64 KiB of it, and a line holds 16.
     let body = "(memory.fill (i32.const 32) (i32.const 0xff) (i32.const 1000000))
         (i32.store (i32.const 4) (i32.const 1000000))
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))

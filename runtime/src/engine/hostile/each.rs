@@ -1,4 +1,4 @@
-//! Guests that take their items themselves, and what they could make of that.
+//! Guests that take their items themselves, and their ways to misuse that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -17,7 +17,7 @@ use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::static_context::StaticContext;
 use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
-/// Items of one byte, the numbers from 0.
+/// A source of items of one byte, with the numbers from 0.
 struct Items {
     next: AtomicUsize,
     len: usize,
@@ -48,11 +48,11 @@ fn item(position: usize) -> Bytes {
     vec![u8::try_from(position).expect("few items")].into()
 }
 
-/// What a run has come to: the positions and bytes given, and how it failed if it did.
+/// The outcome of a run: positions and bytes of the outputs, and the failure, if any.
 type TenItems = (Vec<(usize, Vec<u8>)>, Result<(), (usize, Failure)>);
 
-/// Runs ten items in a guest that takes them itself, in the way of `each`, which may call `$give`: it copies the item to 0 and
-/// gives it out.
+/// Runs ten items in a guest that takes them itself with the body `each`. The function `$give` copies the item to address 0 and
+/// outputs it.
 async fn ten(each: &str, reuse: Reuse, limits: Limits) -> TenItems {
     let wat = format!(
         r#"(module
@@ -77,7 +77,7 @@ async fn ten(each: &str, reuse: Reuse, limits: Limits) -> TenItems {
 
 const WORKER: Reuse = Reuse { isolation: Isolation::Worker, items: None };
 
-/// A loop over all items, which does this with each.
+/// Returns a loop over all items that runs this body for each.
 fn all(body: &str) -> String {
     format!(
         "(loop $more (if (i32.ge_s (call $next (local.get $status)) (i32.const 0)) (then {body} (br $more)))) (i32.const 0)"
@@ -121,7 +121,7 @@ async fn an_item_that_fails_ends_the_run_and_leaves_what_came_before() {
 
 #[tokio::test]
 async fn every_item_has_all_of_its_time() {
-    // Ten items of 0.3 s are more than the two seconds that each of them may take: a subscription to the clock, at 100.
+    // Ten items of 0.3 s take more than the two seconds that each of them may take. The subscription to the clock is at 100.
     let sleep = "(call $give)
         (i32.store (i32.const 116) (i32.const 1))
         (i64.store (i32.const 124) (i64.const 300000000))

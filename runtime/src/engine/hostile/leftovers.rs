@@ -1,4 +1,5 @@
-//! What one execution could leave to the next: memory, globals, tables, segments. Each instance finds its own and no more.
+//! The state that one execution could leave to the next: memory, globals, tables and segments. Each instance must find only its
+//! own.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use crate::engine::limits::Limits;
 use crate::engine::task::Task;
 use crate::engine::testing::{BRIEF, LIMITS, engine_with, run, task_on};
 
-/// 5 MiB are more than a slot keeps between instances, so both ways to clear it are tried.
+/// More memory than a slot keeps between instances (2 MiB), so that both ways to clear it are tested.
 const ROOMY: Limits = Limits { memory: 5 << 20, ..LIMITS };
 
-/// Leaves nothing as it was: all the memory that it can get, the global, the table and the segments.
+/// Changes all state: all memory that the guest can get, the global, the table and the segments.
 const SOIL: &str = r"
     (func $soil
       (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
@@ -21,7 +22,7 @@ const SOIL: &str = r"
       (table.fill (i32.const 0) (ref.func $task) (table.size))
       (data.drop $words) (elem.drop $functions))";
 
-/// Traps unless all is as in a fresh instance, of `pages` pages with a few words at 4096.
+/// Traps unless all state is as in a fresh instance of `pages` pages with a few words at 4096.
 fn check(pages: u32) -> String {
     format!(
         r"(func $check (local $at i32)
@@ -47,7 +48,7 @@ fn check(pages: u32) -> String {
     )
 }
 
-/// A task that makes sure that its instance is fresh, soils it, and then ends as `end` says.
+/// Returns a task that checks that its instance is fresh, changes all state, and then ends with `end`.
 fn soiling(engine: &Engine, pages: u32, end: &str, limits: Limits) -> Task {
     let memory = format!(r#"(memory (export "memory") {pages})"#);
     let more = format!(
@@ -57,7 +58,7 @@ fn soiling(engine: &Engine, pages: u32, end: &str, limits: Limits) -> Task {
         check = check(pages)
     );
     let alloc = "(i32.const 0)";
-    // The item was written at 0.
+    // The host has written the item at 0.
     let body = format!("(i64.store (i32.const 0) (i64.const 0)) (call $check) (call $soil) {end}");
     let guest = Guest { imports: IMPORTS, memory: &memory, more: &more, alloc, task: &body, ..GUEST };
     task_on(engine, &guest.wat(), limits)
@@ -65,7 +66,7 @@ fn soiling(engine: &Engine, pages: u32, end: &str, limits: Limits) -> Task {
 
 #[tokio::test]
 async fn an_instance_finds_nothing_of_those_before_it_however_they_ended() {
-    // A single slot, so that each takes the place of the one before.
+    // With a single slot, each instance follows the one before in the same memory.
     let engine = engine_with(1);
     let brief = Limits { timeout: BRIEF.timeout, ..ROOMY };
     let ends = [
@@ -77,14 +78,14 @@ async fn an_instance_finds_nothing_of_those_before_it_however_they_ended() {
         ("(call $task (i32.const 0) (i32.const 0))", ROOMY),
         ("(loop $again (br $again)) (i32.const 0)", brief),
     ];
-    // Of several sizes, with and without room to grow: what one leaves may lie where the next has none, has its own data, or
-    // grows to.
+    // The guests have several sizes, with and without room to grow. State of one may lie where the next has no memory, has its
+    // own data, or grows.
     let checking = [1, 16, 40].map(|pages| soiling(&engine, pages, "(i32.const 0)", ROOMY));
     for (end, limits) in ends {
         for pages in [1, 40, 80] {
             let before = soiling(&engine, pages, end, limits);
             for checking in &checking {
-                // Whether it ends well is not the question here.
+                // The outcome of this run does not matter.
                 let _ = run(&before).await;
                 assert_eq!(run(checking).await.map_err(|failure| failure.reason), Ok(vec![]), "after {end}");
             }

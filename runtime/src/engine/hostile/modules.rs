@@ -1,4 +1,4 @@
-//! What a guest can be and do by itself: it traps, grows, recurses, or is no plugin at all.
+//! Modules that trap, grow, recurse, or are not plugins.
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
 use crate::engine::EngineError;
@@ -8,7 +8,7 @@ use crate::engine::testing::{LIMITS, engine, load, run, task};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
 
-/// A guest that fails, how, and with what reason.
+/// Returns guests that fail, each with the kind and the reason of its failure.
 fn failing() -> Vec<(Guest<'static>, FailureKind, &'static str)> {
     let task = |task| Guest { task, ..WITH_IMPORTS };
     let alloc = |alloc| Guest { alloc, ..WITH_IMPORTS };
@@ -28,7 +28,7 @@ fn failing() -> Vec<(Guest<'static>, FailureKind, &'static str)> {
         (task("(call $task (i32.const 0) (i32.const 0))"), Trap, exhausted),
         (task("(drop (call $alloc (i32.const 0))) (call $task (i32.const 0) (i32.const 0))"), Trap, exhausted),
         (
-            // With what the host needs of the stack as deep as a guest can get.
+            // The host's functions need stack at the greatest depth that a guest reaches.
             task(
                 "(call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (drop (call $random (i32.const 0) (i32.const 9)))
                  (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1024) (i32.const 0)))
@@ -84,14 +84,14 @@ async fn a_guest_may_find_out_its_limits_without_failing() {
     for (fields, body) in [
         ("", "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (i32.const 0)"),
         ("", "(drop (memory.grow (i32.const 0x10000))) (drop (memory.grow (i32.const -1))) (i32.const 0)"),
-        // Of 20,000 entries.
+        // The table may have 20,000 entries.
         (
             "(table 1 funcref)",
             "(loop $more (br_if $more (i32.ne (table.grow (ref.null func) (i32.const 999)) (i32.const -1))))
              (if (i32.gt_u (table.size) (i32.const 20000)) (then unreachable))
              (drop (table.grow (ref.null func) (i32.const -1))) (i32.const 0)",
         ),
-        // What a guest does with its own exports while the task runs is its own affair.
+        // A guest may call its own exports while its task runs.
         ("", "(call $emit (call $alloc (i32.const 1)) (i32.const 1)) (i32.const 0)"),
     ] {
         let guest = Guest { more: fields, task: body, ..WITH_IMPORTS };
@@ -101,7 +101,7 @@ async fn a_guest_may_find_out_its_limits_without_failing() {
 
 #[tokio::test]
 async fn outputs_may_have_more_bytes_together_than_the_guest_has_memory_but_not_each() {
-    // A text of 60,000 bytes, eighteen times: more than 1 MiB.
+    // Outputs a text of 60,000 bytes eighteen times, which is more than 1 MiB.
     let body = "(i32.store8 (i32.const 0) (i32.const 0x79)) (i32.store16 (i32.const 1) (i32.const 0x60ea))
         (loop $again (call $emit (i32.const 0) (i32.const 60003))
           (br_if $again (i32.lt_u (local.tee $length (i32.add (local.get $length) (i32.const 1))) (i32.const 19))))
@@ -123,7 +123,7 @@ async fn outputs_without_end_end() {
     };
     for (length, says) in [
         ("60003", "the outputs of one item have more than 1.0 GiB together"),
-        // The one byte that the sixty thousand begin with is a number when read alone.
+        // A single byte 0x79 is not an item, so this case outputs a number.
         ("1", "more than 1000000 outputs from one item"),
     ] {
         let wat = emit(length).replace("0x79", if length == "1" { "0x05" } else { "0x79" });

@@ -1,4 +1,4 @@
-//! Guests that never end by themselves: their timeout holds, and nobody waits for them.
+//! Guests that never end by themselves. Their timeout holds, and no other item waits for them.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::engine::testing::{BRIEF, LIMITS, run, task};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
 
-/// Long enough for anything that is not stuck.
+/// A time in which any test that is not stuck ends.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Ways to never end, in a function without parameters and results.
+/// Bodies that never end, for a function without parameters and results.
 const ENDLESS: [(&str, &str); 6] = [
     ("spinning", "(loop $again (br $again))"),
     ("filling memory", "(loop $again (memory.fill (i32.const 0) (i32.const 7) (i32.const 65536)) (br $again))"),
@@ -25,7 +25,7 @@ const ENDLESS: [(&str, &str); 6] = [
            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 4))) (br $again))",
     ),
     ("logging", "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 65536)) (br $again))"),
-    // At 64, a subscription to the clock 1 of the greatest length there is.
+    // At 64 is a subscription to clock 1 with the longest possible time.
     (
         "sleeping",
         "(i32.store (i32.const 80) (i32.const 1)) (i64.store (i32.const 88) (i64.const -1))
@@ -55,7 +55,7 @@ async fn the_timeout_holds_whatever_a_guest_does_and_wherever() {
     }
 }
 
-/// On a single thread, so that a guest that keeps it would keep it from all.
+/// A single thread: a guest that blocked it would block all others.
 #[tokio::test(flavor = "current_thread")]
 async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding() {
     let neighbor = neighbor();
@@ -79,7 +79,7 @@ async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding()
     };
     tokio::time::timeout(DEADLINE, others).await.expect("the others run");
     assert_eq!(spinners.len(), 6, "the spinners still run");
-    // Nobody waits for them: their slots are free as soon as they are dropped.
+    // Dropped guests release their slots at once.
     spinners.shutdown().await;
     assert_unharmed(&neighbor, "the spinners").await;
 }

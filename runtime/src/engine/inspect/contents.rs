@@ -1,4 +1,4 @@
-//! The parts of a module that say whether it is a plugin.
+//! The parts of a module that identify a plugin.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -6,26 +6,26 @@ use std::fmt::Display;
 use pcluster_abi as abi;
 use wasmparser::{BinaryReaderError, CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef};
 
-/// The unit of linear memory in bytes; other page sizes are not among the engine's features.
+/// The size of a page of linear memory in bytes. The engine supports no other page size.
 const PAGE: u64 = 64 << 10;
 
-/// What is read of a module.
+/// The parts of a module.
 #[derive(Default)]
 pub(super) struct Contents<'a> {
     types: Vec<Option<FuncType>>,
     pub(super) imports: Vec<(&'a str, &'a str, TypeRef)>,
-    /// The type of each function, those that are imported first.
+    /// The type of each function. Imported functions come first.
     functions: Vec<u32>,
     exports: HashMap<&'a str, (ExternalKind, u32)>,
-    /// What the plugin says of its tasks, in lines.
+    /// The lines by which the plugin describes its tasks.
     pub(super) descriptions: Vec<&'a str>,
-    /// The least number of entries of each table.
+    /// The minimum number of entries of each table.
     pub(super) tables: Vec<u64>,
-    /// The least size of its memory in bytes.
+    /// The minimum size of the memory in bytes.
     pub(super) memory: u64,
 }
 
-/// Reads a module that was found valid.
+/// Reads a module that has been validated.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents<'_>, BinaryReaderError> {
     let mut contents = Contents::default();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -80,30 +80,30 @@ pub(super) fn read(bytes: &[u8]) -> Result<Contents<'_>, BinaryReaderError> {
 }
 
 impl<'a> Contents<'a> {
-    /// The signature of a function type.
+    /// Returns the signature of a function type.
     pub(super) fn signature(&self, type_index: u32) -> Option<String> {
         let function = self.types.get(type_index as usize)?.as_ref()?;
         Some(signature(function.params().iter(), function.results().iter()))
     }
 
-    /// Whether anything is exported under this name.
+    /// Returns `true` if the module exports anything with this name.
     pub(super) fn has_export(&self, name: &str) -> bool {
         self.exports.contains_key(name)
     }
 
-    /// Whether a memory is exported under this name.
+    /// Returns `true` if the module exports a memory with this name.
     pub(super) fn exports_memory(&self, name: &str) -> bool {
         matches!(self.exports.get(name), Some((ExternalKind::Memory, _)))
     }
 
-    /// The signature of an exported function.
+    /// Returns the signature of an exported function.
     pub(super) fn export(&self, name: &str) -> Option<String> {
         let (kind, index) = self.exports.get(name)?;
         let type_index = (*kind == ExternalKind::Func).then(|| self.functions.get(*index as usize))??;
         self.signature(*type_index)
     }
 
-    /// The names of the tasks that are exported, sorted.
+    /// Returns the names of the exported tasks, sorted.
     pub(super) fn task_names(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = self.exports.keys().filter_map(|name| name.strip_prefix(abi::TASK_PREFIX)).collect();
         names.sort_unstable();
@@ -111,7 +111,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// A function type as text, the same for a guest's import and a host's function.
+/// Returns a function type as text, in the same form for a guest's import and a host's function.
 pub(super) fn signature(
     parameters: impl Iterator<Item = impl Display>,
     results: impl Iterator<Item = impl Display>,

@@ -1,4 +1,4 @@
-//! The clocks that a guest finds. They are coarse: a guest cannot time what its neighbors do to the machine.
+//! The clocks of a guest. They are coarse, so that a guest cannot measure how its neighbors load the machine.
 
 use std::time::{Instant, SystemTime};
 
@@ -8,20 +8,20 @@ use super::super::host::Host;
 use super::state::Wasi;
 use super::{INVALID, MODULE, answer};
 
-/// Clocks show multiples of this many nanoseconds.
+/// The resolution of the clocks in nanoseconds.
 const RESOLUTION: u64 = 1_000_000;
 
 const REALTIME: i32 = 0;
 const MONOTONIC: i32 = 1;
 
 impl Wasi {
-    /// Time since the instance first asked, so that a guest learns nothing of the machine's.
+    /// Returns the time since the instance first asked. The machine's uptime stays hidden.
     fn monotonic(&mut self) -> u64 {
         let elapsed = self.started.get_or_insert_with(Instant::now).elapsed();
         u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What a clock shows, in nanoseconds; `None` if a guest has no such clock.
+    /// Returns the time of a clock in nanoseconds. `None` if guests have no such clock.
     pub(super) fn time(&mut self, clock: i32) -> Option<u64> {
         let nanos = match clock {
             REALTIME => {
@@ -35,7 +35,7 @@ impl Wasi {
     }
 }
 
-/// The first time that a clock shows and that is not before this one.
+/// Returns the first time that a clock shows and that is not before this one.
 pub(super) fn shown_from(time: u64) -> u64 {
     time.checked_next_multiple_of(RESOLUTION).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! `poll_oneoff`: how a guest sleeps.
+//! `poll_oneoff`, the call by which a guest sleeps.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                         Err(number) => return Ok(number),
                     }
                 };
-                // Nothing to wait for would be to wait forever.
+                // Without a subscription the guest would wait forever.
                 let Some(&wait) = waits.iter().min() else { return Ok(INVALID) };
                 sleep(wait, caller.data().clock.ends()).await?;
                 answer(&mut caller, "poll_oneoff", |guest, _| {
@@ -38,7 +38,7 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Waits, but no longer than the guest has time. A sleeping guest holds no thread: this is where it waits.
+/// Waits, at most until the guest's time is up. A sleeping guest blocks no thread.
 async fn sleep(wait: Duration, deadline: Option<Instant>) -> Result<(), OutOfTime> {
     let sleeping = tokio::time::sleep(wait);
     match deadline {
@@ -48,17 +48,17 @@ async fn sleep(wait: Duration, deadline: Option<Instant>) -> Result<(), OutOfTim
     Ok(())
 }
 
-/// A subscription's layout: user data at 0, kind at 8; of a clock its id at 16, time at 24, flags at 40.
+/// The size of a subscription. User data is at 0 and the kind at 8; a clock's id is at 16, its time at 24, its flags at 40.
 const SUBSCRIPTION: usize = 48;
-/// An event's layout: user data at 0, error at 8, kind at 10.
+/// The size of an event. User data is at 0, the error at 8, the kind at 10.
 const EVENT: usize = 32;
 const KIND_CLOCK: u8 = 0;
 const KIND_READ: u8 = 1;
 const KIND_WRITE: u8 = 2;
-/// The time of a clock subscription is a point, not a length.
+/// The flag of a clock subscription whose time is a point, not a length.
 const ABSOLUTE: u16 = 1;
 
-/// How long each subscription has to wait.
+/// Returns how long each subscription waits.
 fn waits(guest: &Guest<'_>, host: &mut Host, subscriptions: i32, count: i32) -> Answer<Vec<Duration>> {
     let count = count.cast_unsigned() as usize;
     if count > LIST_MAX {
@@ -74,7 +74,7 @@ fn wait_of(guest: &Guest<'_>, host: &mut Host, subscription: i32, at: usize) -> 
             let time = u64::from_le_bytes(guest.read(subscription, at + 24)?);
             let flags = u16::from_le_bytes(guest.read(subscription, at + 40)?);
             let now = host.wasi.time(clock).ok_or(INVALID)?;
-            // A guest that waits for a time must see that time when it looks.
+            // A guest that waits for a point in time must see that time on its clock afterward.
             let wait = if flags & ABSOLUTE == 0 { time } else { shown_from(time).saturating_sub(now) };
             Ok(Duration::from_nanos(wait))
         }

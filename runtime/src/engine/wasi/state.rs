@@ -1,22 +1,22 @@
-//! What a guest's WASI calls leave behind.
+//! The state of a guest's WASI calls.
 
 use std::time::Instant;
 
-/// What an execution has of an operating system.
+/// The state of an execution's operating system.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Wasi {
-    /// Since when the guest's clock runs, once it has asked.
+    /// The start of the guest's clock. `None` if the guest has never asked for the time.
     pub(super) started: Option<Instant>,
     pub(super) output: [Vec<u8>; 2],
 }
 
 impl Wasi {
-    /// For an instance whose clock runs since then, if it runs.
+    /// Creates the state of an instance whose clock started then. `None` if it has not started.
     pub(in crate::engine) fn since(started: Option<Instant>) -> Self {
         Self { started, ..Self::default() }
     }
 
-    /// Since when its clock runs.
+    /// Returns the start of the clock.
     pub(in crate::engine) fn clock(&self) -> Option<Instant> {
         self.started
     }
