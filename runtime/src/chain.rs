@@ -1,5 +1,5 @@
-//! A chain whose every value has been checked. The raw form is in [`manifest`]; only this form travels on. What the server
-//! keeps of a chain is in [`record`].
+//! A chain whose values have all been checked. [`manifest`] holds the raw form; other modules use only this form. [`record`]
+//! holds the chain's entries on the server.
 
 mod bounds;
 mod config;
@@ -28,39 +28,39 @@ pub use retention::Retention;
 /// A chain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
-    /// Its name.
+    /// The name of the chain.
     pub name: ChainName,
     /// The author's label.
     pub version: Version,
-    /// How many servers keep a copy of the chain's items and results.
+    /// The number of servers that keep a copy of the chain's items and results.
     pub replicas: u32,
-    /// What messages without a `Content-Type` are written in.
+    /// The format of messages without a `Content-Type`.
     pub input: Format,
-    /// How items wait.
+    /// The settings of the chain's queues.
     pub queue: Queue,
-    /// How long results and dead letters stay.
+    /// How long results and dead letters are kept.
     pub retention: Retention,
-    /// At least one, in order.
+    /// The stages in order. There is at least one.
     pub stages: Vec<Stage>,
 }
 
-/// How items wait.
+/// The settings of a chain's queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// Frames that may wait in front of each stage.
+    /// The most frames in the queue of each stage.
     pub limit: u64,
-    /// How soon a dead node's items are given to others.
+    /// How soon other nodes receive the items of a dead node.
     pub ack_wait: Duration,
-    /// How long the server remembers ids; at least [`Queue::needs`].
+    /// How long the server remembers message ids. At least [`Queue::needs`].
     pub duplicate_window: Duration,
 }
 
 impl Queue {
-    /// How long the server must remember what a frame has left behind.
+    /// Returns how long the server must remember the messages that a node has stored for a frame.
     ///
-    /// A node that dies right after it has stored that does not acknowledge the frame. The server hands it out again after
-    /// `ack_wait`, and the node that gets it asks whether it is done with. Should that one die before it can ask, the next
-    /// does after another `ack_wait`. The rest is for nodes to connect again to a server that was restarted meanwhile.
+    /// A node may die right after it has stored them and before it acknowledges the frame. The server redelivers the frame after
+    /// `ack_wait`, and the next node asks the server whether the frame is done. If that node dies before it can ask, another node
+    /// asks after another `ack_wait`. The rest is time for nodes to connect again to a server that was restarted meanwhile.
     #[must_use]
     pub fn needs(ack_wait: Duration) -> Duration {
         ack_wait.saturating_mul(2).saturating_add(default::RECOVERY)
@@ -88,45 +88,45 @@ impl Queue {
 /// A stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
-    /// Its name.
+    /// The name of the stage.
     pub name: StageName,
-    /// Where its plugin is.
+    /// The plugin of the stage.
     pub plugin: Plugin,
-    /// The task in the plugin.
+    /// The name of the task in the plugin.
     pub task: String,
-    /// Handed to the task.
+    /// The configuration of the task.
     pub config: serde_json::Value,
-    /// Items that run at once on one node.
+    /// The most items that run at once on one node.
     pub concurrency: u32,
-    /// Messages handed out to run at once in the whole cluster; `None`: no limit.
+    /// The most messages that run at once in the whole cluster. `None` sets no limit.
     pub max_in_flight: Option<u32>,
-    /// The same of each of the stage's queues: what a revision of wire 1 means by it.
+    /// The most messages that run at once from each lane, as a revision of wire 1 means it.
     pub lane_limit: Option<u32>,
-    /// How long one item may take.
+    /// The most time that one item may take.
     pub timeout: Duration,
-    /// Memory of one instance in bytes.
+    /// The most memory of one instance, in bytes.
     pub memory: u64,
-    /// How instances are used again.
+    /// How instances are reused.
     pub reuse: Reuse,
-    /// Whether it runs in the hop of the stage before.
+    /// `true` if the stage runs in the hop of the stage before it.
     pub inline: bool,
-    /// What happens to an item that fails.
+    /// The attempts of an item that fails.
     pub retry: Retry,
-    /// Environment variables that the task sees.
+    /// The environment variables of the task.
     pub env: BTreeMap<String, String>,
 }
 
-/// What happens to an item that fails.
+/// The attempts of an item that fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// How many attempts it gets; at least one.
+    /// The most attempts of an item. At least one.
     pub attempts: u32,
-    /// Waits before the second, third, … attempt; the last holds for all that follow.
+    /// Waits before the second, third, … attempt. The last wait also holds for all later attempts.
     pub backoff: Vec<Duration>,
 }
 
 impl Retry {
-    /// The wait after this many failed attempts.
+    /// Returns the wait after this many failed attempts.
     #[must_use]
     pub fn wait(&self, failed: u32) -> Duration {
         let position = (failed.max(1) - 1) as usize;
@@ -134,16 +134,16 @@ impl Retry {
     }
 }
 
-/// Where a plugin is.
+/// The source of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plugin {
-    /// A file, relative to the manifest.
+    /// A file. Its path is relative to the manifest.
     File(PathBuf),
-    /// Stored on the server.
+    /// A plugin on the server.
     Stored(Digest),
 }
 
-/// What is wrong with a manifest whose shape is right.
+/// An invalid value in a well-formed manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
@@ -155,27 +155,27 @@ pub enum ChainError {
     Digest {
         /// The stage.
         stage: StageName,
-        /// What is wrong with it.
+        /// The error of the digest.
         #[source]
         error: DigestError,
     },
-    /// No stage.
+    /// The chain has no stage.
     #[error("the chain has no stage; add at least one `[[stage]]`")]
     NoStage,
-    /// More stages than a chain may have.
+    /// The chain has more stages than allowed.
     #[error("the chain has {0} stages; {STAGES_MAX} is the most: the server keeps three consumers for each")]
     TooManyStages(usize),
     /// Two stages share a name.
     #[error("two stages are named `{0}`; a stage's name must be its own")]
     DuplicateStage(StageName),
-    /// A value cannot be.
+    /// A value is not allowed.
     #[error("{place}`{key}`: {problem}")]
     Value {
-        /// The stage, as in ``stage `split`: ``, or nothing.
+        /// The stage, as in ``stage `split`: ``. Empty if the value belongs to no stage.
         place: String,
         /// The key.
         key: &'static str,
-        /// What is wrong with it, and what to write.
+        /// The problem, and what to write instead.
         problem: String,
     },
 }
@@ -185,16 +185,16 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be.
+    /// The first value that is not allowed.
     pub fn new(manifest: &Manifest) -> Result<Self, ChainError> {
         Self::read(manifest, false)
     }
 
-    /// Checks a manifest that was deployed. What is beyond a bound is moved within it.
+    /// Checks a manifest that was deployed. Values outside their bounds are moved to the nearest bound.
     ///
     /// # Errors
     ///
-    /// The first thing that cannot be.
+    /// The first value that is not allowed.
     pub fn stored(manifest: &Manifest) -> Result<Self, ChainError> {
         Self::read(manifest, true)
     }
@@ -227,7 +227,7 @@ impl Chain {
         Ok(Self { name, version, replicas, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
     }
 
-    /// The stage with this name and its place.
+    /// Returns the stage with this name and its position.
     #[must_use]
     pub fn stage(&self, name: &StageName) -> Option<(usize, &Stage)> {
         self.stages.iter().enumerate().find(|(_, stage)| stage.name == *name)

@@ -1,7 +1,7 @@
-//! The least and the greatest that each duration, size and count of a manifest may be, and why.
+//! The bounds of each duration, size and count of a manifest, with reasons.
 //!
-//! They are checked when a manifest is deployed. A manifest that was deployed before a bound was drawn is served with the
-//! nearest value within it.
+//! They are checked when a manifest is deployed. A manifest that was deployed before a bound existed is served with the nearest
+//! value within it.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use super::manifest;
 use super::{ChainError, Reader, default};
 
 const DAY: Duration = Duration::from_hours(24);
-/// The number of servers that NATS keeps copies of a stream on.
+/// The most servers on which NATS keeps copies of a stream.
 const REPLICAS_MAX: u32 = 5;
-/// A guest's memory comes in pages of this size.
+/// The size of a page of a guest's memory in bytes.
 const MEMORY_PAGE: u64 = 64 << 10;
 
-/// What a value may be.
+/// The bounds of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds<T> {
     pub(super) key: &'static str,
     pub(super) least: T,
     pub(super) greatest: T,
-    /// Why not less, as the end of a sentence.
+    /// The reason for the lower bound, as the end of a sentence.
     why_least: &'static str,
-    /// Why not more.
+    /// The reason for the upper bound.
     why_greatest: &'static str,
 }
 
@@ -53,7 +53,7 @@ pub(super) const ACK_WAIT: Bounds<Duration> = Bounds {
     why_least: "a node tells the server three times in it that an item still runs, and is taken for dead if that is late",
     why_greatest: "the items of a node that died wait for it",
 };
-/// `[queue] duplicate_window`. The least depends on `ack_wait`.
+/// `[queue] duplicate_window`. The lower bound depends on `ack_wait`.
 pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds {
     key: "duplicate_window",
     least: Duration::from_secs(1),
@@ -61,7 +61,7 @@ pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds {
     why_least: NOT_NONE,
     why_greatest: "the server keeps the ids of that time in memory",
 };
-/// `[results] max_age`. The least depends on `ack_wait`.
+/// `[results] max_age`. The lower bound depends on `ack_wait`.
 pub(super) const MAX_AGE: Bounds<Duration> = Bounds {
     key: "max_age",
     least: Duration::from_secs(1),
@@ -125,7 +125,7 @@ pub(super) const ATTEMPTS: Bounds<u32> = Bounds {
     why_least: NOT_NONE,
     why_greatest: "an item that always fails would run for as often",
 };
-/// Each of `retry.backoff`
+/// Each wait of `retry.backoff`.
 pub(super) const BACKOFF: Bounds<Duration> = Bounds {
     key: "backoff",
     least: Duration::ZERO,
@@ -133,13 +133,13 @@ pub(super) const BACKOFF: Bounds<Duration> = Bounds {
     why_least: NOT_NONE,
     why_greatest: "the item is in the queue all the while",
 };
-/// How many of them
 /// The most stages of a chain.
 pub(super) const STAGES_MAX: usize = 256;
+/// The most waits of `retry.backoff`.
 const BACKOFFS_MAX: usize = 100;
 
 impl<T: PartialOrd + Copy> Bounds<T> {
-    /// Returns the value if it is within the bounds. What was deployed before is moved to the nearest that is.
+    /// Returns the value if it is within the bounds. A deployed value is moved to the nearest bound.
     pub(super) fn check(&self, reader: &Reader, value: T, shown: impl Fn(T) -> String) -> Result<T, ChainError> {
         let (bound, most, why) = if value < self.least {
             (self.least, "least", self.why_least)
@@ -182,7 +182,7 @@ impl Bounds<u64> {
     }
 }
 
-/// A size in the largest unit that it is a whole number of.
+/// Returns a size in the largest unit that divides it.
 fn bytes(size: u64) -> String {
     let units = [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     if size.is_multiple_of(1_000_000) {
@@ -207,7 +207,7 @@ mod tests {
     use crate::chain::Chain;
     use crate::chain::manifest::Manifest;
 
-    /// A manifest with a value in the place of its key.
+    /// Returns a manifest with this value for the key.
     fn manifest(key: &str, value: &str) -> Result<Manifest, String> {
         let line = |keys: &[&str]| if keys.contains(&key) { format!("{key} = {value}\n") } else { String::new() };
         let stage = match key {
@@ -228,7 +228,7 @@ mod tests {
         Chain::new(&manifest(key, value)?).map_err(|error| error.to_string())
     }
 
-    /// Key, values that are allowed, and values that are not with what is said.
+    /// Each key with allowed values, and with other values and their errors.
     type Row = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
     const NEVER: &str = "is not a";

@@ -1,13 +1,13 @@
-//! The `config` of the stages as it is written in TOML, made into what is stored and handed to tasks.
+//! Converts the `config` of stages from TOML into the form that is stored and passed to tasks.
 
 use serde::Deserialize;
 use serde_json::Value;
 use toml::Spanned;
 
-/// A number that is none: the line that its stage begins in, counted from 1, and what to do.
+/// An infinite number or NaN: the line in which its stage begins, counted from 1, and what to do.
 pub(super) type Misplaced = (usize, String);
 
-/// A manifest, as far as it matters here.
+/// The parts of a manifest that are read here.
 #[derive(Deserialize)]
 struct Configs {
     #[serde(default, rename = "stage")]
@@ -19,11 +19,12 @@ struct Config {
     config: Option<toml::Value>,
 }
 
-/// Gives the stages of a manifest, each with its name, their `config`: a date or time is its text, as it is written.
+/// Reads the `config` of each stage of a manifest. Stages are passed with their names. A date or time becomes the text of the
+/// file.
 ///
 /// # Errors
 ///
-/// If there is a number in one that is none.
+/// If a number is infinite or NaN.
 pub(super) fn read<'a>(
     stages: impl Iterator<Item = (&'a str, &'a mut Option<Value>)>,
     text: &str,
@@ -41,7 +42,7 @@ pub(super) fn read<'a>(
     Ok(())
 }
 
-/// The same in JSON; or the path of a number that JSON does not have.
+/// Converts a value to JSON. The error is the path of a number that JSON does not have, and the number.
 fn carry(value: toml::Value, path: &str) -> Result<Value, (String, f64)> {
     Ok(match value {
         toml::Value::String(text) => Value::from(text),

@@ -1,11 +1,11 @@
-//! Which stages run together: a hop is a stage with a queue before it, and the inline stages that follow.
+//! The hops of a chain. A hop is a stage with a queue in front of it, and the inline stages that follow.
 
 use std::ops::Range;
 
 use super::{Chain, ChainError, Reader, Stage, manifest};
 
 impl Chain {
-    /// The hops: for each the places of its stages, of which the first gives it its name, queue, concurrency and attempts.
+    /// Returns the positions of the stages of each hop. The first stage gives the hop its name, queue, concurrency and attempts.
     #[must_use]
     pub fn hops(&self) -> Vec<Range<usize>> {
         let mut hops: Vec<Range<usize>> = Vec::new();
@@ -18,12 +18,12 @@ impl Chain {
         hops
     }
 
-    /// The first stage of each hop.
+    /// Returns the first stage of each hop.
     pub fn queued_stages(&self) -> impl Iterator<Item = &Stage> {
         self.hops().into_iter().map(|hop| &self.stages[hop.start])
     }
 
-    /// The first stage of the hop that a stage runs in.
+    /// Returns the first stage of the hop that a stage belongs to.
     #[must_use]
     pub fn hop_of(&self, position: usize) -> &Stage {
         let hop = self.hops().into_iter().find(|hop| hop.contains(&position));
@@ -31,7 +31,7 @@ impl Chain {
     }
 }
 
-/// Whether a stage is inline. What belongs to a queue cannot be said of one that has none.
+/// Returns `true` if a stage is inline. An inline stage must not set values of a queue, because it has none.
 pub(super) fn inline(reader: &Reader, raw: &manifest::Stage, is_first: bool) -> Result<bool, ChainError> {
     if raw.inline != Some(true) {
         return Ok(false);

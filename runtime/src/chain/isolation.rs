@@ -1,21 +1,21 @@
-//! How many items an instance handles, one after the other, before another takes its place.
+//! How many items an instance handles, one after the other, before it is replaced.
 
 use super::{ChainError, Reader, bounds, manifest};
 
-/// What two items may share of an instance.
+/// Which items may share an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
-    /// Nothing: each item has a fresh instance.
+    /// No items: each has a fresh instance.
     #[default]
     Item,
-    /// Items of one frame may have the same instance, one after the other.
+    /// Items of one frame, one after the other.
     Frame,
-    /// An instance is kept for all items to come.
+    /// All items, one after the other.
     Worker,
 }
 
 impl Isolation {
-    /// As it stands in a manifest.
+    /// Returns the word for it in a manifest.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -26,12 +26,12 @@ impl Isolation {
     }
 }
 
-/// How instances are used again.
+/// How instances are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reuse {
-    /// By which items.
+    /// Which items may share an instance.
     pub isolation: Isolation,
-    /// By how many items at most; `None`: no limit.
+    /// The most items that share an instance. `None` sets no limit.
     pub items: Option<u32>,
 }
 

@@ -1,6 +1,6 @@
-//! The manifest as its author writes it: the raw form, before anything is checked beyond its shape.
+//! The manifest as its author writes it, in raw form. Only its shape is checked here.
 //!
-//! The same form, in JSON and with digests in place of file names, is what a deployed revision is stored as.
+//! Deployed revisions are stored in this form too, as JSON and with digests in place of file names.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,26 @@ use crate::name::nearest;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// The chain's name.
+    /// The name of the chain.
     pub name: String,
     /// The author's label of this manifest.
     pub version: String,
-    /// How many servers keep a copy of the chain's items and results.
+    /// The number of servers that keep a copy of the chain's items and results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
-    /// `[input]`: what is fed.
+    /// `[input]`: the format of fed messages.
     #[serde(default, skip_serializing_if = "is_default")]
     pub input: Input,
-    /// `[queue]`: how items wait.
+    /// `[queue]`: the settings of the queues.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue: Queue,
-    /// `[results]`: how long results stay.
+    /// `[results]`: how long results are kept.
     #[serde(default, skip_serializing_if = "is_default")]
     pub results: Results,
     /// `[[stage]]`, in order.
     #[serde(default, rename = "stage")]
     pub stages: Vec<Stage>,
-    /// The wire that the revision speaks. Deploying writes it, an author does not.
+    /// The wire of the revision. A deploy writes it; authors leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<u32>,
 }
@@ -47,7 +47,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Input {
-    /// What messages without a `Content-Type` are written in.
+    /// The format of messages without a `Content-Type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
 }
@@ -57,13 +57,13 @@ pub struct Input {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Queue {
-    /// How many frames may wait in front of each stage.
+    /// The most frames in the queue of each stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// How soon a dead node's items are given to others.
+    /// How soon other nodes receive the items of a dead node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack_wait: Option<String>,
-    /// How long the server remembers ids.
+    /// How long the server remembers message ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_window: Option<String>,
 }
@@ -73,10 +73,11 @@ pub struct Queue {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Results {
-    /// How long results and dead letters stay.
+    /// How long results and dead letters are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
-    /// How much room each of them may take, set aside on the server; the oldest go first. Without it there is no limit.
+    /// The room for results, and the same again for dead letters. The server reserves it, and removes the oldest messages when it
+    /// is full. Without it there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<String>,
 }
@@ -86,41 +87,41 @@ pub struct Results {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Stage {
-    /// Its name, unique in the chain.
+    /// The name of the stage, unique in the chain.
     pub name: String,
-    /// A `.wasm` file, its path relative to the manifest, or `sha256:<digest>` of one already stored.
+    /// The path of a `.wasm` file, relative to the manifest, or `sha256:<digest>` of a plugin on the server.
     pub plugin: String,
-    /// The task in the plugin. Default: the stage's name.
+    /// The name of the task in the plugin. The default is the name of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Handed to the task.
+    /// The configuration of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
-    /// How many items run at once on one node.
+    /// The most items that run at once on one node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// How many messages, of one item or several, are handed out to run at once in the whole cluster.
+    /// The most messages, of one or several items, that run at once in the whole cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
-    /// How long one item may take.
+    /// The most time that one item may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// How much memory one instance may have.
+    /// The most memory of one instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
     /// `item` (a fresh instance for each item), `frame` or `worker`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
-    /// How many items an instance handles at most, if `isolation` lets it handle several.
+    /// The most items that share an instance, if `isolation` lets them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<u32>,
-    /// Whether the stage runs in the same hop as the one before.
+    /// `true` if the stage runs in the hop of the stage before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inline: Option<bool>,
-    /// What happens to an item that fails.
+    /// The attempts of an item that fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// Environment variables that the task sees.
+    /// The environment variables of the task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -130,10 +131,10 @@ pub struct Stage {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retry {
-    /// How many attempts an item gets.
+    /// The most attempts of an item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// How long to wait before the second, third, … attempt; the last one holds for all that follow.
+    /// Waits before the second, third, … attempt. The last wait also holds for all later attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Vec<String>>,
 }
@@ -143,9 +144,9 @@ pub struct Retry {
 #[error("line {line}: {message}")]
 #[non_exhaustive]
 pub struct ManifestError {
-    /// Counted from 1.
+    /// The line of the error, counted from 1.
     pub line: usize,
-    /// What is wrong there, and what to do.
+    /// The error, and what to do.
     pub message: String,
 }
 
@@ -154,7 +155,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// If it is not TOML, lacks a required key, has an unknown one, or a value is of the wrong kind.
+    /// If the text is not TOML, lacks a required key, has an unknown key, or has a value of the wrong type.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
         let line_at = |start| text.get(..start).unwrap_or(text).matches('\n').count() + 1;
         let mut manifest: Self = toml::from_str(text).map_err(|error| {
@@ -174,7 +175,7 @@ impl Manifest {
     }
 }
 
-/// The key that a value belongs to, by what stands before the value; for an element of a list, the list's.
+/// Returns the key of a value by the text before the value. For an element of a list it is the key of the list.
 fn key_before(text: &str) -> Option<&str> {
     let line = text.rsplit('\n').find(|line| line.contains('='))?;
     let before = line.rsplit_once('=')?.0.trim_end();
@@ -182,7 +183,7 @@ fn key_before(text: &str) -> Option<&str> {
     Some(key).filter(|key| !key.is_empty())
 }
 
-/// What a number would have to be, for keys whose values have a unit.
+/// Returns what to write instead of a number, for keys whose values have a unit.
 fn unit(key: &str) -> &'static str {
     match key {
         "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" => {
@@ -193,7 +194,7 @@ fn unit(key: &str) -> &'static str {
     }
 }
 
-/// Adds what to do to a message of the TOML reader. `key` is the key whose value it is about.
+/// Adds what to do to an error of the TOML reader. `key` is the key of the wrong value.
 fn explain(message: &str, key: Option<&str>) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), names.as_slice()) {

@@ -1,13 +1,13 @@
-//! Reading values as people write them.
+//! Reads durations and sizes as people write them.
 
 use std::time::Duration;
 
 use super::ChainError;
 
-/// Reads the values of one table and remembers where it is.
+/// Reads the values of one table, and names the table in errors.
 pub(super) struct Reader {
     pub(super) place: String,
-    /// Whether the manifest was deployed before. Bounds may have been drawn since.
+    /// `true` if the manifest was deployed before. Bounds may be newer.
     pub(super) is_deployed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is kept of a chain on the server, as JSON that a person can read with `nats kv get pcluster_chains <key>`.
+//! The entries of a chain on the server, as JSON that a person can read with `nats kv get pcluster_chains <key>`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,68 +8,68 @@ use super::manifest::Manifest;
 use crate::name::{ChainName, Digest, Revision, Version};
 use crate::wire;
 
-/// The most versions that a state names before a deploy gives them entries of their own.
+/// The most versions that a state holds before a deploy moves them to entries of their own.
 const VERSIONS_MAX: usize = 64;
 
-/// A manifest as it was deployed. Never changed once written.
+/// A deployed manifest. Never changed once written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deployed {
     /// The chain.
     pub chain: ChainName,
     /// The author's label.
     pub version: Version,
-    /// The number that deploying gave it.
+    /// The number that the deploy gave it.
     pub revision: Revision,
-    /// The sha-256 of the manifest's content: equal if and only if the manifests and their plugins are.
+    /// The sha-256 of the content. Equal if and only if the manifests and their plugins are equal.
     pub digest: Digest,
-    /// When, as RFC 3339.
+    /// The time of the deploy, as RFC 3339.
     #[expect(clippy::struct_field_names, reason = "as it is stored")]
     pub deployed: String,
-    /// Who deployed it: user, host and process.
+    /// The deployer: user, host and process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// The manifest, its plugins named by their digests.
+    /// The manifest. Its plugins are named by their digests.
     pub manifest: Manifest,
 }
 
 impl Deployed {
-    /// The digest of a manifest whose plugins are named by their digests. Does not depend on the wire.
+    /// Returns the digest of a manifest whose plugins are named by their digests. Does not depend on the wire.
     ///
     /// # Errors
     ///
-    /// If its config cannot be written as JSON.
+    /// If the config cannot be written as JSON.
     pub fn digest_of(manifest: &Manifest) -> Result<Digest, serde_json::Error> {
         serde_json::to_vec(&Manifest { wire: None, ..manifest.clone() }).map(|json| Digest::of(&json))
     }
 
-    /// The wire that the revision speaks.
+    /// Returns the wire of the revision.
     #[must_use]
     pub fn wire(&self) -> u32 {
         self.manifest.wire.unwrap_or(wire::OLDEST_WIRE)
     }
 }
 
-/// Which revisions of a chain take part. Changed only by comparing and swapping, so that of two who change it at once one
-/// starts over; the streams are then made to agree with it.
+/// The state of a chain: which revisions take part. It is changed only by compare-and-swap, so of two clients that change it at
+/// once, one starts over. The streams are changed afterward to agree with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The revision that newly fed items belong to.
+    /// The revision of newly fed items.
     pub active: Revision,
-    /// Those whose items may run: the active one, and older ones that still had items when last looked at.
+    /// The revisions whose items may run: the active one, and older ones that had items when last checked.
     ///
-    /// Whoever puts an item into the queues of an older revision writes the state afterwards, even where that changes nothing.
-    /// Whoever retires one reads the state, then sees that the queues are empty, and then swaps. So one of the two starts
-    /// over, and no item is left in queues that nobody serves.
+    /// A client that puts an item into the queues of an older revision writes the state afterward, even without a change. A node
+    /// that retires a revision reads the state, then checks that its queues are empty, and then swaps the state. So one of the
+    /// two starts over, and no item is left in queues without a node.
     pub live: BTreeSet<Revision>,
-    /// The revision that the last reset began with, if there was one.
+    /// The first revision after the last reset. `None` if there was no reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<Revision>,
-    /// Whether items may be fed.
+    /// `true` if items may be fed.
     pub open: bool,
-    /// The newest versions that were deployed, with the digests of their content. Those before have entries of their own: the
-    /// state is one message, and must not grow with each deploy.
+    /// The newest deployed versions, with the digests of their content. Older versions have entries of their own, because the
+    /// state is one message and must not grow with each deploy.
     pub versions: BTreeMap<Version, Digest>,
-    /// Revisions that are being deployed: the streams have their subjects, and nothing is fed to them yet.
+    /// Revisions that are being deployed. The streams have their subjects, but no item is fed to them yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pending: BTreeMap<Revision, Pending>,
     /// The wire of the newest revision.
@@ -82,26 +82,25 @@ pub struct State {
 pub struct Pending {
     /// The author's label.
     pub version: Version,
-    /// The digest of its content.
+    /// The digest of the content.
     pub digest: Digest,
-    /// Who deploys it: user, host and process.
+    /// The deployer: user, host and process.
     pub by: String,
-    /// Since when, as RFC 3339.
+    /// The time at which the deploy began, as RFC 3339.
     pub since: String,
-    /// A subject on which its deployer answers as long as it lives. It is drawn anew for each deploy, and so tells one from
-    /// another.
+    /// A subject on which the deployer answers while it lives. Each deploy uses a new one, so it also identifies the deploy.
     pub answers: String,
-    /// The streams that were not there before the first of the deploys that are pending together: whoever of them is the last
-    /// to fail removes these.
+    /// The streams that were missing when the first of the pending deploys began. If all of them fail, the last one removes these
+    /// streams.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<String>,
-    /// Whether the deploy has failed, and its deployer is removing the streams of a chain that has no other revision.
+    /// `true` if the deploy has failed and removes the streams of a chain without any other revision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
 }
 
 impl State {
-    /// While a revision is being deployed. Of a chain without a state, nothing is live yet.
+    /// Returns the state with a revision that is being deployed. If the chain had no state, no revision is live yet.
     #[must_use]
     pub fn entered(before: Option<&Self>, revision: Revision, pending: Pending) -> Self {
         let mut state = before.cloned().unwrap_or_else(|| Self {
@@ -117,7 +116,7 @@ impl State {
         state
     }
 
-    /// After a deploy: the items of the revisions before go on.
+    /// Returns the state after a deploy. The items of earlier revisions go on.
     #[must_use]
     pub fn deployed(&self, new: &Deployed) -> Self {
         let mut state = self.left(new.revision);
@@ -128,7 +127,7 @@ impl State {
         state
     }
 
-    /// After a deploy has failed or was taken away.
+    /// Returns the state after a deploy has failed or was canceled.
     #[must_use]
     pub fn left(&self, revision: Revision) -> Self {
         let mut state = self.clone();
@@ -136,51 +135,51 @@ impl State {
         state
     }
 
-    /// Whether so many versions were deployed that they should have entries of their own.
+    /// Returns `true` if a deploy should move the versions to entries of their own.
     #[must_use]
     pub fn has_many_versions(&self) -> bool {
         self.versions.len() > VERSIONS_MAX
     }
 
-    /// After its versions were given entries of their own.
+    /// Returns the state after its versions were moved to entries of their own.
     #[must_use]
     pub fn without_versions(&self) -> Self {
         Self { versions: BTreeMap::new(), ..self.clone() }
     }
 
-    /// Whether a deploy of the chain has ever succeeded.
+    /// Returns `true` if a deploy of the chain has ever succeeded.
     #[must_use]
     pub fn is_deployed(&self) -> bool {
         self.live.contains(&self.active)
     }
 
-    /// Whether the pending revision is still there and the deployer's own.
+    /// Returns `true` if the revision is still pending and belongs to this deploy.
     #[must_use]
     pub fn awaits(&self, revision: Revision, own: &Pending) -> bool {
         self.pending.get(&revision).is_some_and(|pending| pending.answers == own.answers)
     }
 
-    /// The revisions whose subjects the streams have.
+    /// Returns the revisions whose subjects the streams have.
     #[must_use]
     pub fn held(&self) -> BTreeSet<Revision> {
         self.live.iter().chain(self.pending.keys()).copied().collect()
     }
 
-    /// Whether the streams look the same for another state.
+    /// Returns `true` if the streams are the same for both states.
     #[must_use]
     pub fn has_streams_of(&self, other: &Self) -> bool {
         let all = |state: &Self| (state.active, state.live.clone(), state.open, state.held());
         all(self) == all(other)
     }
 
-    /// After a reset: nothing of the revisions before may run.
+    /// Returns the state after a reset. No item of an earlier revision may run.
     #[must_use]
     pub fn reset(&self, new: Revision) -> Self {
         let wire = Some(wire::WIRE);
         Self { active: new, live: BTreeSet::from([new]), reset: Some(new), wire, ..self.clone() }
     }
 
-    /// After something was put back into the queues of a revision, which may have retired before.
+    /// Returns the state after an item was put into the queues of a revision. The revision may have been retired before.
     #[must_use]
     pub fn revived(&self, revision: Revision) -> Self {
         let mut state = self.clone();
@@ -188,7 +187,7 @@ impl State {
         state
     }
 
-    /// After an older revision has run empty.
+    /// Returns the state after an older revision has run empty.
     #[must_use]
     pub fn retired(&self, revision: Revision) -> Self {
         let mut state = self.clone();

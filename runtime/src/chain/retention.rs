@@ -1,15 +1,16 @@
-//! How long results and dead letters stay.
+//! How long results and dead letters are kept.
 
 use std::time::Duration;
 
 use super::{ChainError, Queue, Reader, bounds, default, manifest};
 
-/// How long results and dead letters stay.
+/// How long results and dead letters are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// The oldest that is kept.
+    /// The greatest age of a message.
     pub max_age: Duration,
-    /// The room in bytes for each kind, set aside on the server; `None`: no limit, and nothing set aside.
+    /// The room for results, and the same again for dead letters, in bytes. The server reserves it. `None` sets no limit and
+    /// reserves nothing.
     pub max_bytes: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
-//! What the streams of a chain are set to.
+//! The settings of a chain's streams.
 //!
-//! All revisions of a chain share its streams, so each setting is the widest that any of them needs. One that is wider than
-//! that is narrowed only when nothing can be lost by it: the server removes at once what is beyond a new limit.
+//! All revisions of a chain share its streams, so each setting is the widest that any of them needs. A wider setting is narrowed
+//! only when that loses no message, because the server at once removes messages beyond a new limit.
 //!
 //! | setting | narrowed when |
 //! |---|---|
@@ -19,35 +19,35 @@ use super::Chain;
 /// The settings of a chain's work stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkSettings {
-    /// Messages that each queue may hold.
+    /// The most messages of each queue.
     pub limit: u64,
-    /// How long the server remembers ids.
+    /// How long the server remembers message ids.
     pub duplicate_window: Duration,
-    /// Servers that keep a copy.
+    /// The number of servers that keep a copy.
     pub replicas: u32,
 }
 
 /// The settings of a chain's results or dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptSettings {
-    /// The oldest that is kept; `None`: no limit.
+    /// The greatest age of a message. `None` sets no limit.
     pub max_age: Option<Duration>,
-    /// The room in bytes; `None`: no limit.
+    /// The room in bytes. `None` sets no limit.
     pub max_bytes: Option<u64>,
-    /// How long the server remembers ids. At most `max_age`.
+    /// How long the server remembers message ids. At most `max_age`.
     pub duplicate_window: Duration,
-    /// Servers that keep a copy.
+    /// The number of servers that keep a copy.
     pub replicas: u32,
 }
 
-/// When a deploy was met that wants narrower settings than a stream has. Kept in the stream's metadata.
+/// A note that a deploy wants narrower settings than a stream has. Kept in the metadata of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The place of the message that was stored last.
+    /// The stream sequence of the last message at that time.
     pub sequence: u64,
     /// The time, in seconds since the Unix epoch.
     pub time: u64,
-    /// What the deploy wants, in one word.
+    /// The settings that the deploy wants, in one word.
     pub wanted: String,
 }
 
@@ -67,45 +67,45 @@ impl FromStr for Note {
     }
 }
 
-/// What a stream holds, as far as it matters to its settings.
+/// The contents of a stream that its settings depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
-    /// The place of the first.
+    /// The stream sequence of the first message.
     pub first: u64,
-    /// The place of the message that was stored last, there or not.
+    /// The stream sequence of the last message, even if it was removed.
     pub last: u64,
-    /// Seconds since the Unix epoch.
+    /// The time, in seconds since the Unix epoch.
     pub now: u64,
 }
 
-/// What is needed of a stream, and what it has.
+/// The needs and the settings of a stream.
 #[derive(Debug, Clone)]
 pub struct Question<S> {
-    /// The widest that any live revision needs; `None` if that cannot be told, because a manifest cannot be read.
+    /// The widest settings that any live revision needs. `None` if a manifest cannot be read.
     pub needed: Option<S>,
-    /// What the active revision wants.
+    /// The settings that the active revision wants.
     pub wanted: S,
-    /// What the stream has.
+    /// The settings of the stream.
     pub current: S,
-    /// The note in its metadata.
+    /// The note in the metadata of the stream.
     pub note: Option<Note>,
-    /// What it holds.
+    /// The contents of the stream.
     pub held: Held,
 }
 
-/// What a stream is to have.
+/// The settings to give to a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<S> {
-    /// Its settings.
+    /// The settings.
     pub settings: S,
-    /// The note for its metadata; `None`: there is nothing to wait for.
+    /// The note for the metadata. `None` if no setting waits to be narrowed.
     pub note: Option<Note>,
 }
 
 impl<S> Question<S> {
-    /// The note that holds: the old one as long as what is wanted is the same.
+    /// Returns the note to use: the old one if the wanted settings are the same.
     fn note_of(&self, wanted: String) -> Note {
         let old = self.note.as_ref().filter(|note| note.wanted == wanted);
         old.cloned().unwrap_or(Note { sequence: self.held.last, time: self.held.now, wanted })
@@ -113,18 +113,18 @@ impl<S> Question<S> {
 }
 
 impl Note {
-    /// Returns `true` if nothing is left that was stored before.
+    /// Returns `true` if every message from before the note is gone.
     fn is_gone(&self, held: &Held) -> bool {
         held.messages == 0 || held.first > self.sequence
     }
 
-    /// Returns `true` if this long has passed since.
+    /// Returns `true` if the note is older than this.
     fn is_older(&self, than: Duration, held: &Held) -> bool {
         held.now.saturating_sub(self.time) > than.as_secs()
     }
 }
 
-/// `None` is no limit, and so the widest.
+/// Returns the wider of two limits. `None` is no limit, and so the widest.
 fn widest<T: Ord>(left: Option<T>, right: Option<T>) -> Option<T> {
     left.zip(right).map(|(left, right)| left.max(right))
 }
@@ -138,14 +138,14 @@ fn is_wider<T: Ord>(left: Option<T>, right: Option<T>) -> bool {
 }
 
 impl WorkSettings {
-    /// What a revision needs.
+    /// Returns the settings that a revision needs.
     #[must_use]
     pub fn of(chain: &Chain) -> Self {
         let (limit, duplicate_window) = (chain.queue.limit, chain.queue.duplicate_window);
         Self { limit, duplicate_window, replicas: chain.replicas }
     }
 
-    /// The widest of both.
+    /// Returns the wider of both in each setting.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl WorkSettings {
         }
     }
 
-    /// Decides on the settings of a work stream. The limit is never narrowed here: see [`WorkSettings::narrower_limit`].
+    /// Decides on the settings of a work stream. Never narrows the limit; [`WorkSettings::narrower_limit`] does.
     #[must_use]
     pub fn decide(question: &Question<Self>) -> Answer<Self> {
         let Question { wanted, current, held, .. } = question;
@@ -172,7 +172,7 @@ impl WorkSettings {
         Answer { settings, note: waits.then_some(note) }
     }
 
-    /// The limit to narrow to, if the live revisions need a narrower one than the stream has.
+    /// Returns the limit to narrow to. `None` if the stream's limit is not wider than the live revisions need.
     #[must_use]
     pub fn narrower_limit(needed: Option<Self>, current: &Self) -> Option<u64> {
         needed.map(|needed| needed.limit).filter(|limit| *limit < current.limit)
@@ -184,7 +184,7 @@ impl WorkSettings {
 }
 
 impl KeptSettings {
-    /// What a revision needs.
+    /// Returns the settings that a revision needs.
     #[must_use]
     pub fn of(chain: &Chain) -> Self {
         let (max_age, max_bytes) = (chain.retention.max_age, chain.retention.max_bytes);
@@ -192,7 +192,7 @@ impl KeptSettings {
         Self { max_age: Some(max_age), max_bytes, duplicate_window, replicas: chain.replicas }
     }
 
-    /// The widest of both.
+    /// Returns the wider of both in each setting.
     #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
