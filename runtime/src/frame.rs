@@ -1,9 +1,9 @@
-//! The frame: one JetStream message, a sequence of one or more items that travel together.
+//! The frame: one JetStream message with one or more items, which travel together.
 //!
-//! The payload is a CBOR sequence (RFC 8742): the items back to back, so a frame of one item is a plain CBOR document.
-//! [`mod@block`] reads its headers, [`cbor`] finds the items in it, [`mod@format`] makes them from what other programs write, [`id`]
-//! names them, [`json`] shows them to people. [`outgoing`] is a message on
-//! its way. [`text`] is what a text is read from, [`disguise`] knows what only passes for one.
+//! The payload is a CBOR sequence (RFC 8742): the items back to back. So a frame of one item is a plain CBOR document.
+//! [`mod@block`] reads header blocks, [`cbor`] finds the items of a payload, [`mod@format`] converts payloads of other formats,
+//! and [`id`] names frames and items. [`json`] converts items from and to JSON, and [`outgoing`] is a message to publish.
+//! [`text`] reads text, and [`disguise`] detects payloads that are not text.
 
 pub mod block;
 pub mod cbor;
@@ -22,68 +22,68 @@ use serde::{Serialize, Serializer};
 
 use id::{FrameId, Index};
 
-/// The names of the headers of a frame. Every other header of a fed message is passed on to the results.
+/// The names of a frame's headers. Results inherit every other header of a fed message.
 pub mod header {
     /// The idempotency key: the server drops a message whose key it has seen within the chain's duplicate window.
     pub const MESSAGE_ID: &str = "Nats-Msg-Id";
-    /// What the payload is written in; see [`super::format::Format`].
+    /// The format of the payload; see [`super::format::Format`].
     pub const CONTENT_TYPE: &str = "Content-Type";
     /// The frame's id.
     pub const ID: &str = "Pcluster-Id";
-    /// Which of the root frame's items each item descends from.
+    /// For each item, the item of the root frame that it descends from.
     pub const INDEX: &str = "Pcluster-Index";
-    /// Failed attempts so far that the delivery count does not show.
+    /// Failed attempts so far that the delivery count does not include.
     pub const ATTEMPT: &str = "Pcluster-Attempt";
-    /// On what a node puts back: how often it was handed out in vain, to nodes that live or to none.
+    /// On requeued messages: how often the frame was delivered to nodes without an outcome.
     pub const SUSPICIONS: &str = "Pcluster-Suspicions";
-    /// On what a node puts back and on dead letters: which items of the frame these are, in the form of [`INDEX`]. Absent: 0..n
-    /// in order; of a frame that no hop has handled yet, as [`INDEX`] says.
+    /// On requeued messages and dead letters: the positions of these items in the frame, in the form of [`INDEX`]. If it is
+    /// absent, they are 0..n in order, or those of [`INDEX`] if no hop has handled the frame yet.
     pub const PART: &str = "Pcluster-Part";
-    /// On what a node puts back: the place in the stream of the frame that these items were first handed out in.
+    /// On requeued messages: the stream sequence of the frame in which these items were first delivered.
     pub const ORIGIN: &str = "Pcluster-Origin";
-    /// On what a node puts back: milliseconds for which it waits before it is tried again.
+    /// On requeued messages: the milliseconds to wait before the next attempt.
     pub const DELAY: &str = "Pcluster-Delay";
-    /// On the first message that the last hop made of a frame: which of the frame's items it covers, in the form of [`INDEX`],
-    /// if not all; [`COVERS_NONE`] if none.
+    /// On the first message that the last hop makes of a frame: the positions of the frame's items that it covers, in the form of
+    /// [`INDEX`]. Absent if it covers all, [`COVERS_NONE`] if none.
     pub const COVERS: &str = "Pcluster-Covers";
-    /// See [`COVERS`].
+    /// The value of [`COVERS`] for no item.
     pub const COVERS_NONE: &str = "none";
-    /// How long the server keeps a message, in seconds; without it, as long as the stream does.
+    /// How long the server keeps a message, in seconds. Without it, the message is kept as long as the stream keeps messages.
     pub const TTL: &str = "Nats-TTL";
-    /// On results that a puller has put back because it took only others of their message: they were in the stream before.
+    /// On results that a puller has put back because it took only others of the same message. They are not new results.
     pub const AGAIN: &str = "Pcluster-Again";
-    /// On results and dead letters: the chain's version.
+    /// On results and dead letters: the version of the chain.
     pub const VERSION: &str = "Pcluster-Version";
-    /// On results and dead letters: the revision's number.
+    /// On results and dead letters: the number of the revision.
     pub const REVISION: &str = "Pcluster-Revision";
     /// On results and dead letters: the node that finished the item.
     pub const NODE: &str = "Pcluster-Node";
-    /// On dead letters: the stage that gave the item up.
+    /// On dead letters: the stage in which the item failed.
     pub const STAGE: &str = "Pcluster-Stage";
     /// On dead letters: the chain.
     pub const CHAIN: &str = "Pcluster-Chain";
-    /// On dead letters: how many attempts were made.
+    /// On dead letters: the number of attempts.
     pub const ATTEMPTS: &str = "Pcluster-Attempts";
     /// On dead letters: the kind of failure in one word.
     pub const FAILURE: &str = "Pcluster-Failure";
-    /// On dead letters: the reason in words; a line break is written `\n`, a backslash `\\`.
+    /// On dead letters: the reason in words. A line break is written as `\n`, a backslash as `\\`.
     pub const REASON: &str = "Pcluster-Reason";
     /// On dead letters: the task that the stage runs.
     pub const TASK: &str = "Pcluster-Task";
-    /// On dead letters: the digest of the plugin that has the task, as `sha256:…`.
+    /// On dead letters: the digest of the task's plugin, as `sha256:…`.
     pub const PLUGIN: &str = "Pcluster-Plugin";
-    /// On dead letters: when the item was given up, as RFC 3339 in UTC.
+    /// On dead letters: the time of the failure, as RFC 3339 in UTC.
     pub const TIME: &str = "Pcluster-Time";
     /// On dead letters: the attempts, as JSON; see [`crate::dead::Attempt`].
     pub const HISTORY: &str = "Pcluster-History";
-    /// On a dead letter without a payload: in how many messages its item is. They are right before it in the stream, each a part.
+    /// On a dead letter without a payload: the number of messages that hold its item. They come right before it in the stream.
     pub const ITEM_PARTS: &str = "Pcluster-Item-Parts";
-    /// On such a message: which part it is, from 1.
+    /// On a message with a part of an item: the number of the part, from 1.
     pub const ITEM_PART: &str = "Pcluster-Item-Part";
-    /// On dead letters: the guest's frames when it was stopped, one a line; written like the reason.
+    /// On dead letters: the functions that the guest was in, one a line, escaped like the reason.
     pub const BACKTRACE: &str = "Pcluster-Backtrace";
 
-    /// Whether a header belongs to the transport and so is not passed on from an item to what descends from it.
+    /// Returns `true` if a header describes this message only. Outputs do not inherit such headers.
     #[must_use]
     pub fn is_own(name: &str) -> bool {
         let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
@@ -96,19 +96,19 @@ pub mod header {
 pub struct Headers(Vec<(Cow<'static, str>, String)>);
 
 impl Headers {
-    /// No headers.
+    /// Creates an empty list of headers.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// The first value under this name, whatever the case of its letters.
+    /// Returns the first value under this name, in any case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The first value under this name in just this case, as the server reads its own headers.
+    /// Returns the first value under this name in exactly this case, as the server reads its own headers.
     #[must_use]
     pub fn get_exact(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
@@ -124,37 +124,37 @@ impl Headers {
         self.0.extend(more.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     }
 
-    /// Adds to the value of a header that is there.
+    /// Appends to the value of a header. Does nothing if the header is missing.
     pub fn append(&mut self, name: &str, more: &str) {
         if let Some((_, value)) = self.0.iter_mut().find(|(each, _)| each.eq_ignore_ascii_case(name)) {
             value.push_str(more);
         }
     }
 
-    /// All of them.
+    /// Returns all headers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 
-    /// All of them; names that are known when the program is compiled need no check.
+    /// Returns all headers. Names that are known at compile time need no check.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &(Cow<'static, str>, String)> {
         self.0.iter()
     }
 
-    /// All but those of these names.
+    /// Returns all headers except those with these names.
     #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
         let stays = |name: &str| !names.iter().any(|each| each.eq_ignore_ascii_case(name));
         Self(self.0.iter().filter(|(name, _)| stays(name)).cloned().collect())
     }
 
-    /// Those that what descends from the message does not inherit.
+    /// Returns the headers that outputs do not inherit.
     #[must_use]
     pub fn own(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
-    /// The same with each value but the reason's cut after this many bytes.
+    /// Returns the headers with each value, except the reason, cut to this many bytes.
     #[must_use]
     pub fn cut(mut self, max: usize) -> Self {
         for (name, value) in &mut self.0 {
@@ -165,14 +165,14 @@ impl Headers {
         self
     }
 
-    /// Those that what descends from the message inherits.
+    /// Returns the headers that outputs inherit.
     #[must_use]
     pub fn inherited(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !header::is_own(name)).cloned().collect())
     }
 }
 
-/// As a map of names to values; the values of a name that occurs several times are a list.
+/// Serializes as a map of names to values. A name that occurs several times has a list of values.
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -198,18 +198,18 @@ impl Serialize for Headers {
 /// A frame in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Its id.
+    /// The id of the frame.
     pub id: FrameId,
-    /// The items, each one CBOR data item.
+    /// The items. Each is one CBOR data item.
     pub items: Vec<Bytes>,
-    /// Which of the root frame's items each item descends from.
+    /// For each item, the item of the root frame that it descends from.
     pub index: Index,
-    /// The headers it passes on.
+    /// The headers that outputs inherit.
     pub inherited: Headers,
 }
 
 impl Frame {
-    /// Some of the items, under the frame's id.
+    /// Returns a frame of the items at these positions, with the same id.
     #[must_use]
     pub fn part(&self, positions: &[usize]) -> Self {
         Self {
@@ -220,7 +220,7 @@ impl Frame {
         }
     }
 
-    /// The items back to back. A frame of one item shares its bytes.
+    /// Returns the items back to back. For a frame of one item, nothing is copied.
     #[must_use]
     pub fn payload(&self) -> Bytes {
         match self.items.as_slice() {
@@ -235,20 +235,20 @@ impl Frame {
         }
     }
 
-    /// The frame's own headers and those it passes on.
+    /// Returns the frame's own headers and the inherited ones.
     #[must_use]
     pub fn headers(&self) -> Headers {
         headers_of(&self.id, &self.index, &self.inherited)
     }
 
-    /// The id under which item `position` was fed.
+    /// Returns the id under which the root item of this item was fed.
     #[must_use]
     pub fn fed_id(&self, position: usize) -> String {
         id::fed_id(&self.id.root(), self.index.get(position))
     }
 }
 
-/// The headers of a frame with this id and index, which passes on these headers.
+/// Returns the headers of a frame with this id, index and inherited headers.
 #[must_use]
 pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
     let mut headers = inherited.clone();
@@ -259,7 +259,8 @@ pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
     headers
 }
 
-/// A header can hold one line only: writes line breaks as `\n` and backslashes as `\\`, and drops other control characters.
+/// Returns a text as one line, because a header holds only one. Line breaks become `\n`, backslashes `\\`, and other control
+/// characters are dropped.
 #[must_use]
 pub fn to_header_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -274,7 +275,7 @@ pub fn to_header_line(text: &str) -> String {
     line
 }
 
-/// Reads what [`to_header_line`] has written. A backslash that it does not write, as at the end of a line that was cut, stays.
+/// Returns the text that [`to_header_line`] has escaped. Any other backslash stays, for example at the end of a cut line.
 #[must_use]
 pub fn from_header_line(line: &str) -> String {
     let mut text = String::with_capacity(line.len());

@@ -1,16 +1,17 @@
-//! Header blocks as they are on the wire: `NATS/1.0`, then a line for each header.
+//! Header blocks as they are sent: `NATS/1.0`, then a line for each header.
 //!
-//! The server takes any bytes for a block. The client library reads a block while it reads from the connection, and gives up the
-//! connection over one that it cannot read: [`fault`] tells which those are. [`decode`] reads every block.
+//! The server accepts any bytes as a block. The client library parses a block while it reads from the connection, and drops the
+//! connection if it cannot. [`fault`] returns why it cannot, and [`decode`] reads any block.
 
 use super::Headers;
 
-/// What the first line of a block starts with; a status may follow.
+/// The start of the first line of a block. A status may follow.
 const PROTOCOL: &str = "NATS/1.0";
 
-/// Returns why the client library (async-nats 0.51) cannot read this block; `None` if it can.
+/// Returns why the client library (async-nats 0.51) cannot read this block. `None` if it can.
 ///
-/// Over a carriage return within a value its connection ends for good, over anything else it drops the connection.
+/// On a carriage return within a value its connection ends for good. On any other fault it drops the connection and connects
+/// again.
 #[must_use]
 pub fn fault(block: &[u8]) -> Option<String> {
     if block.is_empty() {
@@ -46,24 +47,24 @@ pub fn fault(block: &[u8]) -> Option<String> {
     None
 }
 
-/// The beginning of something for an error message.
+/// Returns the beginning of a text for an error message.
 fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
-/// Three digits, of which the first is not 0.
+/// Returns `true` for three digits, of which the first is not 0.
 fn is_status(text: &str) -> bool {
     text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0')
 }
 
-/// Reads the headers of a block, whatever it holds, so that each of them can be sent again.
+/// Reads the headers of any block, so that each of them can be sent again.
 ///
-/// Of a block that is readable these are its headers. Otherwise a line that is not UTF-8 is taken for Latin-1, one without a
-/// colon is left out, a character that a name may not have becomes `-`, and a carriage return within a value a space.
+/// The headers of a valid block are returned as they are. Otherwise, a line that is not UTF-8 is read as Latin-1, a line without
+/// a colon is skipped, an invalid character of a name becomes `-`, and a carriage return within a value becomes a space.
 #[must_use]
 pub fn decode(block: &[u8]) -> Headers {
     let mut headers: Vec<(String, String)> = Vec::new();
-    // A line that goes on with a value begins with a space; after a blank line there is no value to go on with.
+    // A line that continues a value begins with a space. After a blank line there is no value to continue.
     let mut goes_on = false;
     for (number, line) in block.split(|byte| *byte == b'\n').enumerate() {
         let line = decode_line(line.strip_suffix(b"\r").unwrap_or(line));
@@ -90,7 +91,7 @@ pub fn decode(block: &[u8]) -> Headers {
 fn decode_line(line: &[u8]) -> String {
     match std::str::from_utf8(line) {
         Ok(text) => text.to_owned(),
-        // Each byte of Latin-1 is the character of the same number.
+        // Each byte of Latin-1 is the character with the same number.
         Err(_) => line.iter().map(|byte| char::from(*byte)).collect(),
     }
 }
@@ -103,7 +104,7 @@ fn sound_name(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A block, and its headers.
+    /// Each block with its headers.
     type Case = (&'static [u8], &'static [(&'static str, &'static str)]);
 
     fn decoded(block: &[u8]) -> Vec<(String, String)> {

@@ -1,4 +1,4 @@
-//! Finds the items in a CBOR sequence without decoding them, and refuses what is not well-formed (RFC 8949, appendix C).
+//! Finds the items of a CBOR sequence without decoding them, and refuses CBOR that is not well-formed (RFC 8949, appendix C).
 
 mod value;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 pub use value::value;
 
-/// How deep arrays, maps and tags may nest; a bound on what a hostile payload can make the node remember.
+/// The most levels of nested arrays, maps and tags. Limits the memory that a hostile payload can use.
 pub const MAX_DEPTH: usize = 256;
 
 /// Why a payload is not a CBOR sequence.
@@ -18,19 +18,19 @@ pub enum CborError {
     /// The payload ends within an item.
     #[error("the CBOR item at byte {0} is cut off")]
     CutOff(usize),
-    /// A byte cannot start what stands here.
+    /// A byte that cannot begin or continue an item.
     #[error("not well-formed CBOR at byte {0}")]
     Malformed(usize),
     /// A text is not UTF-8.
     #[error("the CBOR text at byte {0} is not UTF-8")]
     NotUtf8(usize),
-    /// Nested too deep.
+    /// The item nests too deep.
     #[error("the CBOR item nests deeper than {MAX_DEPTH} levels at byte {0}")]
     TooDeep(usize),
 }
 
 impl CborError {
-    /// The same error in bytes that have so many others before them.
+    /// Returns the error with its position moved by this many bytes.
     #[must_use]
     pub fn behind(self, bytes: usize) -> Self {
         match self {
@@ -43,11 +43,11 @@ impl CborError {
     }
 }
 
-/// Splits a payload into its items, which share the payload's bytes.
+/// Splits a payload into its items. They share the bytes of the payload.
 ///
 /// # Errors
 ///
-/// If it holds no item, or anything that is not well-formed.
+/// If the payload holds no item, or is not well-formed.
 pub fn split(payload: &Bytes) -> Result<Vec<Bytes>, CborError> {
     if payload.is_empty() {
         return Err(CborError::Empty);
@@ -62,11 +62,11 @@ pub fn split(payload: &Bytes) -> Result<Vec<Bytes>, CborError> {
     Ok(items)
 }
 
-/// Whether these bytes are exactly one item.
+/// Checks that these bytes are exactly one item.
 ///
 /// # Errors
 ///
-/// If they are none, more than one, or not well-formed.
+/// If they are empty, hold more than one item, or are not well-formed.
 pub fn check_one(bytes: &[u8]) -> Result<(), CborError> {
     if bytes.is_empty() {
         return Err(CborError::Empty);
@@ -75,13 +75,13 @@ pub fn check_one(bytes: &[u8]) -> Result<(), CborError> {
     if end == bytes.len() { Ok(()) } else { Err(CborError::Malformed(end)) }
 }
 
-/// What is open around the current place.
+/// A container that has begun and not ended.
 enum Open {
-    /// An array, map or tag that wants this many more items.
+    /// An array, map or tag that needs this many more items.
     Definite(u64),
     /// An array without a length.
     Array,
-    /// A map without a length; whether a key has been read whose value is due.
+    /// A map without a length. `value_due` is `true` between a key and its value.
     Map { value_due: bool },
     /// A string in chunks of this major type.
     Chunks(u8),
@@ -89,7 +89,7 @@ enum Open {
 
 struct Head {
     major: u8,
-    /// The argument; `None` is "indefinite" (or "break" in major type 7).
+    /// The argument. `None` means "indefinite", or "break" in major type 7.
     argument: Option<u64>,
     info: u8,
     end: usize,
@@ -114,12 +114,12 @@ fn head(bytes: &[u8], at: usize) -> Result<Head, CborError> {
     Ok(Head { major, argument, info, end: at + 1 + len })
 }
 
-/// Where the item that starts at `start` ends.
+/// Returns where the item that begins at `start` ends.
 fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
     Scan { open: Vec::new(), at: start }.item_end(bytes)
 }
 
-/// Finds the end of an item. Where the bytes are cut off, it goes on from there once there are more.
+/// Finds the end of an item. If the bytes are cut off, it goes on once there are more.
 #[derive(Default)]
 pub struct Scan {
     open: Vec<Open>,
@@ -127,11 +127,11 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Where the item ends. The bytes are those of the call before, or these and more.
+    /// Returns where the item ends. The bytes must begin with those of the call before.
     ///
     /// # Errors
     ///
-    /// If they are not well-formed, or end before the item does ([`CborError::CutOff`]).
+    /// If the bytes are not well-formed, or end before the item does ([`CborError::CutOff`]).
     pub fn item_end(&mut self, bytes: &[u8]) -> Result<usize, CborError> {
         loop {
             let at = self.at;
@@ -187,7 +187,7 @@ pub fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[..length]);
 }
 
-/// Writes the head of an item whose content has been written already. A byte for it stands at `start`.
+/// Writes the head of an item in front of its content. The caller has kept a byte for it at `start`.
 pub fn insert_head(major: u8, argument: u64, start: usize, out: &mut Vec<u8>) {
     let (bytes, length) = shortest_head(major, argument);
     out[start] = bytes[0];
@@ -211,7 +211,7 @@ fn shortest_head(major: u8, argument: u64) -> ([u8; 9], usize) {
     (bytes, 1 + length)
 }
 
-/// Notes that an item is complete, and closes what that completes. Says whether nothing is open any more.
+/// Counts a complete item, and closes each container that it completes. Returns `true` if no container is open.
 fn complete(open: &mut Vec<Open>) -> bool {
     loop {
         match open.last_mut() {
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn it_agrees_with_a_decoder_on_random_bytes() {
-        // A linear congruential generator (Knuth's MMIX constants): the same bytes in each run.
+        // A linear congruential generator (Knuth's MMIX constants) gives the same bytes in each run.
         let mut state = 0x5eed_u64;
         let mut byte = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -1,28 +1,28 @@
-//! What stands where text should: text in another encoding, or something compressed, known by its first bytes.
+//! Detects payloads that are not UTF-8 text by their first bytes: text in another encoding, and compressed data.
 
 use std::fmt;
 
-/// What a payload or file really is.
+/// The true format of a payload or file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disguise {
-    /// Text in UTF-16 or UTF-32, by this name.
+    /// Text in UTF-16 or UTF-32, with the name of the encoding.
     Encoding(&'static str),
-    /// Compressed by the first program; the second writes it out again.
+    /// Data that the first program has compressed. The second program decompresses it to standard output.
     Compressed(&'static str, &'static str),
 }
 
-/// What the first bytes say.
+/// The result of a look at the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// It is this.
+    /// The format is known.
     Yes(Disguise),
-    /// More bytes are needed to tell.
+    /// More bytes are needed.
     NotYet,
-    /// Nothing that is known.
+    /// The bytes match no known format.
     No,
 }
 
-/// The first bytes of each kind; the longer come before those that they begin with. [`ANY_DIGIT`] stands for each digit.
+/// The first bytes of each format. A longer mark comes before its own prefix. [`ANY_DIGIT`] stands for any digit.
 const MARKS: [(&[u8], Disguise); 10] = [
     (b"\xff\xfe\0\0", Disguise::Encoding("UTF-32LE")),
     (b"\0\0\xfe\xff", Disguise::Encoding("UTF-32BE")),
@@ -33,7 +33,7 @@ const MARKS: [(&[u8], Disguise); 10] = [
     (b"\xfd7zXZ\0", Disguise::Compressed("xz", "xzcat")),
     (b"\x04\x22\x4d\x18", Disguise::Compressed("lz4", "lz4cat")),
     (b"PK\x03\x04", Disguise::Compressed("zip", "unzip -p")),
-    // Without the mark of its first block it could be a text.
+    // Without the mark of its first block, the text could be a plain one.
     (b"BZh*1AY&SY", Disguise::Compressed("bzip2", "bzcat")),
 ];
 const ANY_DIGIT: u8 = b'*';
@@ -48,7 +48,7 @@ impl fmt::Display for Disguise {
 }
 
 impl Disguise {
-    /// What bytes that begin so are.
+    /// Returns the format of bytes that begin like this.
     #[must_use]
     pub fn of(start: &[u8]) -> Known {
         let mut known = Known::No;
@@ -65,7 +65,7 @@ impl Disguise {
         known
     }
 
-    /// What a whole payload is, if it is none of what pcluster reads.
+    /// Returns the format of a whole payload. `None` if it is none of these.
     #[must_use]
     pub fn of_payload(payload: &[u8]) -> Option<Self> {
         match Self::of(payload) {
@@ -74,7 +74,7 @@ impl Disguise {
         }
     }
 
-    /// The encoding of a text without a mark, which begins with a character of ASCII.
+    /// Returns the encoding of a text without a byte-order mark whose first character is ASCII.
     #[must_use]
     pub fn without_mark(start: &[u8]) -> Option<Self> {
         match start {

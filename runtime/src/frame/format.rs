@@ -1,4 +1,4 @@
-//! What a fed payload may be written in, and how items are made of it.
+//! The formats of fed payloads, and their conversion to items.
 
 use bytes::Bytes;
 use ciborium::Value;
@@ -13,7 +13,7 @@ use super::text::without_mark;
 /// The content type of one JSON document.
 const JSON: &str = "application/json";
 
-/// A format that a chain's intake takes.
+/// A format that the intake of a chain accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,9 +21,9 @@ pub enum Format {
     /// `application/cbor`, `application/cbor-seq`: one or more CBOR data items.
     #[default]
     Cbor,
-    /// `application/json`: one document, one item. A byte-order mark before it is dropped, here and in the other texts.
+    /// `application/json`: one document, which is one item. A byte-order mark is dropped, as in the other text formats.
     Json,
-    /// `application/x-ndjson`: each line a document and an item; empty lines are passed over.
+    /// `application/x-ndjson`: each line is a document and an item. Empty lines are skipped.
     Ndjson,
     /// `text/plain`: the whole payload is one text.
     Text,
@@ -31,43 +31,43 @@ pub enum Format {
     Bytes,
 }
 
-/// Why a payload gave no items.
+/// Why a payload holds no items.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// The content type is not one that the intake takes.
+    /// The intake does not accept this content type.
     #[error(
         "the content type `{0}` is not known; known are application/cbor, application/cbor-seq, application/json, \
          application/x-ndjson, text/plain and application/octet-stream"
     )]
     UnknownType(String),
-    /// Not CBOR.
+    /// The payload is not CBOR.
     #[error(transparent)]
     Cbor(#[from] cbor::CborError),
-    /// Not JSON.
+    /// The payload is not JSON.
     #[error("not JSON: {0}")]
     Json(JsonError),
     /// A line is not JSON.
     #[error("line {line} is not JSON: {}", error.within_line())]
     Line {
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The error in the line.
         error: JsonError,
     },
-    /// Not UTF-8.
+    /// The payload is not UTF-8.
     #[error("not UTF-8 after byte {0}")]
     NotUtf8(usize),
-    /// Not text.
+    /// The payload is not text.
     #[error("{0}")]
     Disguised(Disguise),
 }
 
 impl Format {
-    /// The format that a `Content-Type` header names. Parameters as in `; charset=utf-8` are passed over.
+    /// Returns the format of a `Content-Type` header. Parameters such as `; charset=utf-8` are ignored.
     ///
     /// # Errors
     ///
-    /// If it names none.
+    /// If the content type is not known.
     pub(crate) fn from_content_type(text: &str) -> Result<Self, FormatError> {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -80,8 +80,8 @@ impl Format {
         }
     }
 
-    /// What of a payload in this format one of its items was written as, and the content type of that. `None` for CBOR, where
-    /// that is the item.
+    /// Returns the part of a payload that an item was made of, and the content type of the part. `None` for CBOR, where the part
+    /// is the item.
     #[must_use]
     pub fn written(self, payload: &Bytes, position: usize) -> Option<(&'static str, Bytes)> {
         match self {
@@ -96,7 +96,7 @@ impl Format {
         }
     }
 
-    /// The items of a payload in this format, each as one CBOR data item.
+    /// Converts a payload in this format to items. Each is one CBOR data item.
     ///
     /// # Errors
     ///
@@ -124,19 +124,19 @@ impl Format {
     }
 }
 
-/// The lines that are not blank, each with its number from 1.
+/// Returns the lines that are not blank, each with its number from 1.
 fn filled_lines(payload: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
     let lines = without_mark(payload).split(|byte| *byte == b'\n').zip(1..);
     lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
 }
 
-/// A value as an item.
+/// Returns a value as an item.
 #[must_use]
 pub fn to_cbor<T: Serialize>(value: &T) -> Bytes {
     let mut bytes = Vec::new();
     match ciborium::into_writer(value, &mut bytes) {
         Ok(()) => bytes.into(),
-        // A vector takes every write, and the values made here are of kinds that CBOR has.
+        // A vector accepts every write, and CBOR can hold all values that this program makes.
         Err(error) => unreachable!("a value that CBOR cannot hold: {error}"),
     }
 }

@@ -1,39 +1,39 @@
-//! Names for frames and items.
+//! Names frames and items.
 //!
-//! A feeder gives a frame its id. What descends from it carries the same id with `.<k>` appended at each hop, so the fed id
-//! is always what stands before the first dot. Where the first item whose outputs these are is not the frame's first, because others
-//! were tried again or went through the hop elsewhere, its position stands before that dot, as in `a#8.0`. A fed id may itself hold these signs: a dot is written `%2E`, `#` as `%23`, and `%`
-//! as `%25`.
+//! A feeder gives a frame its id. Each hop appends `.<k>` to the id of a frame for its outputs, so the fed id is always the part
+//! before the first dot. If the first item of these outputs is not the frame's first item, its position comes before that dot, as
+//! in `a#8.0`. That happens when other items were requeued. A fed id may contain these characters too: a dot is written as `%2E`,
+//! `#` as `%23`, and `%` as `%25`.
 
 use std::fmt;
 
-/// What the keys begin with that nodes store messages under.
+/// The prefix of the message ids that nodes use.
 const OF_NODES: &str = "pcluster.";
 
-/// The most bytes of the id of an item that is fed. It is in the headers of all that comes of the item, three bytes for some of its
-/// characters, and dead letters leave out what is longer where they have no room.
+/// The most bytes of the id of a fed item. All outputs of the item carry it in their headers, where some characters take three
+/// bytes. Dead letters leave out a longer id if they have no room for it.
 const ID_MAX: usize = 1 << 10;
 
-/// Why a text cannot be the id of an item that is fed.
+/// Why a text cannot be the id of a fed item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// It is empty, or holds what a header cannot.
+    /// The id is empty, or has a character that a header cannot hold.
     #[error("the id must have at least one character, and no spaces or line breaks")]
     Malformed,
-    /// It is longer than what comes of the item can carry.
+    /// The id is too long for the headers of outputs.
     #[error("the id has {0} bytes; {ID_MAX} is the most: all that comes of the item carries it")]
     TooLong(usize),
-    /// It could be taken for the key of a node.
+    /// The id could be the message id of a node.
     #[error("the id `{0}` begins with `{OF_NODES}`, which is for the keys that nodes use; choose another")]
     Reserved(String),
 }
 
-/// Checks the id of an item that is fed.
+/// Checks the id of an item to feed.
 ///
 /// # Errors
 ///
-/// If it cannot be one.
+/// If the text cannot be an id.
 pub fn check_fed_id(id: &str) -> Result<(), IdError> {
     if id.is_empty() || id.chars().any(|character| character.is_control() || character == ' ') {
         return Err(IdError::Malformed);
@@ -49,102 +49,102 @@ pub fn check_fed_id(id: &str) -> Result<(), IdError> {
 pub struct FrameId(String);
 
 impl FrameId {
-    /// The id of a frame that was fed under this text.
+    /// Returns the id of a frame that was fed under this text.
     #[must_use]
     pub fn from_fed(text: &str) -> Self {
         Self(text.replace('%', "%25").replace('.', "%2E").replace('#', "%23"))
     }
 
-    /// An id as it stands in the header of a frame that a node published.
+    /// Returns the id in the header of a frame that a node has published.
     #[must_use]
     pub fn from_header(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The id for a frame that was fed without one: a ULID made of when and where the server stored it, and so the same at
-    /// each delivery. `millis` is since the Unix epoch; `sequence` the message's place in the stream.
+    /// Returns the id of a frame that was fed without one. It is a ULID of the time and the stream sequence of the message, so it
+    /// is the same at each delivery. `millis` is the time since the Unix epoch.
     #[must_use]
     pub fn from_stored(millis: u64, sequence: u64) -> Self {
         Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
     }
 
-    /// The id of the `k`th frame that a hop made of items of this one, of which `first` is the first.
+    /// Returns the id of the `k`th frame that a hop makes of items of this frame. `first` is the position of the first of these
+    /// items.
     #[must_use]
     pub fn child(&self, first: usize, k: usize) -> Self {
         if first == 0 { Self(format!("{}.{k}", self.0)) } else { Self(format!("{}#{first}.{k}", self.0)) }
     }
 
-    /// The id of the item at this position of the frame as it was when it got its id. However often an item is tried again, it
-    /// keeps it.
+    /// Returns the id of the item at this position of the original frame. A requeued item keeps its id.
     #[must_use]
     pub fn item(&self, position: usize) -> String {
         if position == 0 { self.0.clone() } else { format!("{}#{position}", self.0) }
     }
 
-    /// Whether no hop has handled the frame yet.
+    /// Returns `true` if no hop has handled the frame yet.
     #[must_use]
     pub fn is_fed(&self) -> bool {
         !self.0.contains('.')
     }
 
-    /// The id as it was fed.
+    /// Returns the fed id.
     #[must_use]
     pub fn root(&self) -> String {
         let escaped = self.0.split(['.', '#']).next().unwrap_or_default();
         escaped.replace("%2E", ".").replace("%23", "#").replace("%25", "%")
     }
 
-    /// As it stands in the header.
+    /// Returns the id as it is in the header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The id of one item of a fed frame: the frame's own for its first item, `<frame>#<n>` for the others.
+/// Returns the id of an item of a fed frame: the frame's own for the first item, `<frame>#<n>` for the others.
 #[must_use]
 pub fn fed_id(root: &str, index: usize) -> String {
     if index == 0 { root.to_owned() } else { format!("{root}#{index}") }
 }
 
-/// Which of the root frame's items each item of a frame descends from.
+/// For each item of a frame, the item of the root frame that it descends from.
 ///
-/// As a header it is a list of runs: `4` is one item that descends from item 4; `4x3` three of them; `4-7` one each from the
-/// items 4, 5, 6 and 7. Without the header, items descend from 0, 1, 2, … in order.
+/// The header is a list of runs: `4` is one item that descends from item 4, `4x3` are three of them, and `4-7` is one item each
+/// of the items 4, 5, 6 and 7. Without the header, the items descend from 0, 1, 2, … in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index(Vec<u32>);
 
-/// A header that is not an index.
+/// The header is not an index.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a list of runs like `4`, `4x3` or `4-7` for {1} items")]
 pub struct IndexError(String, usize);
 
 impl Index {
-    /// 0, 1, 2, …
+    /// Returns 0, 1, 2, … as an index.
     #[must_use]
     pub fn in_order(len: usize) -> Self {
         Self((0..).take(len).collect())
     }
 
-    /// Entries for the items of a part of a frame.
+    /// Returns the entries of the items at these positions.
     #[must_use]
     pub fn pick(&self, positions: &[usize]) -> Self {
         positions.iter().map(|position| self.get(*position)).collect()
     }
 
-    /// Where the item at this position descends from.
+    /// Returns the root item of the item at this position.
     #[must_use]
     pub fn get(&self, position: usize) -> usize {
         self.0.get(position).map_or(0, |root| *root as usize)
     }
 
-    /// Whether it is 0, 1, 2, … and so needs no header.
+    /// Returns `true` if the index is 0, 1, 2, … and so needs no header.
     #[must_use]
     pub fn is_in_order(&self) -> bool {
         self.0.iter().zip(0..).all(|(root, position)| *root == position)
     }
 
-    /// Whether an item descends from item `root`.
+    /// Returns `true` if an item descends from item `root`.
     #[must_use]
     pub fn contains(&self, root: usize) -> bool {
         u32::try_from(root).is_ok_and(|root| self.0.contains(&root))
@@ -154,7 +154,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// If the header is not a list of runs, or is one for another number of items.
+    /// If the header is not a list of runs, or has another number of entries.
     pub fn parse(header: &str, len: usize) -> Result<Self, IndexError> {
         let index = Self::parse_list(header, len)?;
         if index.0.len() == len { Ok(index) } else { Err(IndexError(header.to_owned(), len)) }
@@ -164,7 +164,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// If it is none, or has more entries.
+    /// If the header is not a list of runs, or has more entries.
     pub fn parse_list(header: &str, max: usize) -> Result<Self, IndexError> {
         let error = || IndexError(header.to_owned(), max);
         let number = |text: &str| text.parse::<u32>().map_err(|_| error());

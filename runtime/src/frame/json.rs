@@ -1,4 +1,4 @@
-//! CBOR items as JSON, for people and their tools; [`read`] makes items of JSON.
+//! Shows CBOR items as JSON, for people and their tools. [`read`] converts JSON to items.
 
 pub mod error;
 pub mod integer;
@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 
 use super::format::to_cbor;
 
-/// Shows a CBOR value as JSON. Integers are exact at any size, bytes become base64, other tags disappear, keys that are not
-/// texts are written as JSON, and numbers that JSON has no word for become `null`. The order of keys stays.
+/// A CBOR value that serializes as JSON. Integers are exact at any size, and byte strings become base64. Other tags are dropped,
+/// keys that are not texts are written as JSON text, and numbers that JSON does not have become `null`. Keys stay in order.
 ///
-/// A list or map that is a key within a key is written as base64 of its CBOR: as JSON within JSON it would double in length
-/// with each level.
+/// A list or map in a key of a key is written as the base64 of its CBOR. As JSON within JSON, its length would double with each
+/// level.
 pub struct AsJson<'a>(pub &'a Value);
 
 impl Serialize for AsJson<'_> {
@@ -34,12 +34,12 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// A value that is part of this one.
+    /// Returns a value that is part of this one.
     fn part(&self, value: &'a Value) -> Self {
         Self { value, in_key: self.in_key }
     }
 
-    /// A key of this map as text.
+    /// Returns a key of this map as text.
     fn key(&self, key: &'a Value) -> Cow<'a, str> {
         match key {
             Value::Text(text) => Cow::Borrowed(text),
@@ -80,18 +80,18 @@ impl Serialize for Shown<'_> {
             Value::Map(entries) => {
                 serializer.collect_map(entries.iter().map(|(key, value)| (self.key(key), self.part(value))))
             }
-            // `Value` may grow kinds; null is the one of those known today.
+            // Later versions of ciborium may add kinds of values. Of those known today, only null is left.
             _ => serializer.serialize_unit(),
         }
     }
 }
 
-/// An integer that needs more than 64 bits, as JSON writes it.
+/// Returns an integer of more than 64 bits as JSON.
 fn big_integer(tag: u64, value: &Value) -> Option<Box<RawValue>> {
     RawValue::from_string(integer::big_digits(tag, value.as_bytes()?)?).ok()
 }
 
-/// A value as one line of JSON.
+/// Returns a value as one line of JSON.
 #[must_use]
 pub fn to_json(value: &Value) -> String {
     write(&AsJson(value))

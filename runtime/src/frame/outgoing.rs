@@ -1,4 +1,4 @@
-//! A message on its way to a stream, and what the server takes in one.
+//! A message to publish, and the server's limits on messages.
 
 use bytes::Bytes;
 
@@ -7,16 +7,16 @@ use super::{Headers, header};
 /// The most messages of an atomic batch.
 pub const BATCH_MAX: usize = 1_000;
 
-/// Room that an item leaves in its message for headers, in bytes. Every hop adds some.
+/// The bytes that an item leaves for headers in its message. Every hop adds some.
 pub const HEADER_ROOM: usize = 8 << 10;
 
-/// The most bytes of a message's headers: the server keeps their length in two bytes.
+/// The most bytes of a message's headers, because the server stores their length in two bytes.
 pub const HEADERS_MAX: usize = (64 << 10) - 1;
 
-/// The most bytes of the headers that make a message part of an atomic batch.
+/// The most bytes of the headers that a message needs in an atomic batch.
 const BATCH_HEADERS: usize = 128;
 
-/// A message on its way to a stream.
+/// A message to publish in a stream.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The subject.
@@ -29,7 +29,7 @@ pub struct Outgoing {
     pub payload: Bytes,
 }
 
-/// What the server takes in one message.
+/// The server's limits on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageLimits {
     /// The most bytes of headers and payload together.
@@ -43,13 +43,13 @@ impl MessageLimits {
         self.max_payload.saturating_sub(HEADER_ROOM)
     }
 
-    /// Returns `true` if the server takes the message by itself.
+    /// Returns `true` if the server accepts the message by itself.
     #[must_use]
     pub fn fits(self, message: &Outgoing) -> bool {
         self.takes(message, 0)
     }
 
-    /// Returns `true` if the server takes the message in an atomic batch too.
+    /// Returns `true` if the server accepts the message in an atomic batch too.
     #[must_use]
     pub fn fits_a_batch(self, message: &Outgoing) -> bool {
         self.takes(message, BATCH_HEADERS)

@@ -1,34 +1,34 @@
-//! Text as it is read: a few bytes ahead of what is understood of it, with lines and columns for errors.
+//! Reads text a few bytes ahead of its parser, and counts lines and columns for errors.
 
 use std::io::{self, Read};
 
-/// How much is read at once.
+/// How many bytes are read at once.
 const CHUNK: usize = 64 << 10;
-/// The mark that some programs put before UTF-8.
+/// The byte-order mark that some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: u64,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: u64,
 }
 
 impl Place {
-    /// The first character of this line.
+    /// Returns the position of the first character of this line.
     #[must_use]
     pub fn in_line(line: u64) -> Self {
         Self { line, column: 1 }
     }
 
-    /// The place behind these bytes, which begin here.
+    /// Returns the position after these bytes, which begin here.
     fn behind(mut self, bytes: &[u8]) -> Self {
         for byte in bytes {
             match byte {
                 b'\n' => self = Self::in_line(self.line + 1),
-                // A byte within a character.
+                // The byte continues a character.
                 0x80..0xc0 => {}
                 _ => self.column += 1,
             }
@@ -37,25 +37,25 @@ impl Place {
     }
 }
 
-/// A text that is read. Waits for bytes only where it is asked for one that it does not have.
+/// A text that is being read. Reads from its source only if the next byte is not in memory.
 pub struct Text<R> {
     source: R,
     buffer: Vec<u8>,
-    /// Where in the buffer the next byte stands.
+    /// The position of the next byte in the buffer.
     at: usize,
-    /// Where in the text the buffer begins.
+    /// The position of the buffer in the text.
     begins: Place,
     is_over: bool,
 }
 
 impl<R: Read> Text<R> {
-    /// The text of a source.
+    /// Creates the text of a source.
     #[must_use]
     pub fn new(source: R) -> Self {
         Self { source, buffer: Vec::new(), at: 0, begins: Place::in_line(1), is_over: false }
     }
 
-    /// The next byte; `None` at the end.
+    /// Returns the next byte. `None` at the end.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl<R: Read> Text<R> {
         Ok(self.buffer.get(self.at).copied())
     }
 
-    /// What has been read and not been passed, at least one byte unless the text is at its end.
+    /// Returns the bytes in memory: at least one, unless the text is at its end.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl<R: Read> Text<R> {
         Ok(&self.buffer[self.at..])
     }
 
-    /// The same, with at least this many bytes unless the text ends before.
+    /// Returns the bytes in memory: at least this many, unless the text ends before.
     ///
     /// # Errors
     ///
@@ -93,25 +93,25 @@ impl<R: Read> Text<R> {
         Ok(&self.buffer[self.at..])
     }
 
-    /// Passes bytes that were looked at.
+    /// Skips bytes that have been read.
     pub fn pass(&mut self, bytes: usize) {
         self.at = (self.at + bytes).min(self.buffer.len());
     }
 
-    /// The place of the next byte.
+    /// Returns the position of the next byte.
     #[must_use]
     pub fn place(&self) -> Place {
         self.begins.behind(&self.buffer[..self.at])
     }
 
-    /// Passes a byte-order mark of UTF-8, if one stands here.
+    /// Skips a byte-order mark of UTF-8, if it comes next.
     ///
     /// # Errors
     ///
     /// If the source cannot be read.
     pub fn pass_mark(&mut self) -> io::Result<()> {
         for length in 1..=BYTE_ORDER_MARK.len() {
-            // No byte is waited for that cannot be part of one.
+            // Waits for no byte that cannot be part of the mark.
             if self.ahead(length)?.get(..length) != Some(&BYTE_ORDER_MARK[..length]) {
                 return Ok(());
             }
@@ -121,7 +121,7 @@ impl<R: Read> Text<R> {
         Ok(())
     }
 
-    /// Drops what was passed.
+    /// Drops the skipped bytes.
     fn forget(&mut self) {
         self.begins = self.place();
         self.buffer.drain(..self.at);
@@ -145,7 +145,7 @@ impl<R: Read> Text<R> {
 }
 
 impl Text<io::Empty> {
-    /// A text that is there already and begins in this line. A byte-order mark is passed.
+    /// Creates a text in memory that begins on this line. A byte-order mark is skipped.
     #[must_use]
     pub fn of(bytes: &[u8], line: u64) -> Self {
         let buffer = without_mark(bytes).to_vec();
@@ -153,7 +153,7 @@ impl Text<io::Empty> {
     }
 }
 
-/// Bytes without the byte-order mark of UTF-8 that they may begin with.
+/// Returns the bytes without a byte-order mark of UTF-8.
 #[must_use]
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
@@ -163,7 +163,7 @@ pub fn without_mark(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    /// Gives a byte at a time, as a slow program does.
+    /// Returns one byte at a time, as a slow program does.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {

@@ -1,20 +1,20 @@
-//! An item as a value, whatever the decoder makes of it.
+//! Converts an item to a value, even where the decoder fails.
 
 use ciborium::Value;
 
 use super::{head, write_head};
 
-/// An item as a value, if a value can be made of it. A simple value that has no meaning is taken for null.
+/// Returns an item as a value. `None` if that is not possible. An unknown simple value becomes null.
 #[must_use]
 pub fn value(item: &[u8]) -> Option<Value> {
     let read = |item: &[u8]| ciborium::from_reader(item).ok();
     read(item).or_else(|| read(&readable(item)?))
 }
 
-/// An item without what ciborium does not read: negative integers that need all of 128 bits, and simple values that it does not
-/// know.
+/// Returns an item in a form that ciborium reads. It fails on negative integers that need all of 128 bits, and on unknown simple
+/// values.
 fn readable(item: &[u8]) -> Option<Vec<u8>> {
-    /// The tag of negative integers of many bytes.
+    /// The tag of negative big numbers.
     const NEGATIVE: u64 = 3;
     let mut out = Vec::with_capacity(item.len() + 1);
     let (mut at, mut is_negative) = (0, false);
@@ -26,7 +26,7 @@ fn readable(item: &[u8]) -> Option<Vec<u8>> {
         if head.major == 7 && (head.info < 20 || head.info == 24) {
             out.push(0xf6);
         } else if is_negative && head.major == 2 && length == 16 {
-            // Longer by a zero, they are read as what they are.
+            // With a leading zero, ciborium reads the bytes as a big number.
             write_head(2, 17, &mut out);
             out.push(0);
             out.extend_from_slice(&item[head.end..end]);

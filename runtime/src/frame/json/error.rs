@@ -1,4 +1,4 @@
-//! Why a text is not JSON, and where.
+//! Errors of the JSON reader, with their position.
 
 use std::io::{self, Read};
 
@@ -7,42 +7,42 @@ use crate::frame::text::{Place, Text};
 /// Why a text is not JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It breaks a rule.
+    /// The text breaks a rule of JSON.
     #[error("{what} at line {} column {}", place.line, place.column)]
     Invalid {
-        /// What is wrong.
+        /// The error.
         what: String,
-        /// Where.
+        /// The position of the error.
         place: Place,
     },
-    /// It is a number that no item can hold.
+    /// The text has a number that no item can hold.
     #[error("{what} at line {} column {}", place.line, place.column)]
     Number {
-        /// What is wrong.
+        /// The error.
         what: String,
-        /// Where.
+        /// The position of the error.
         place: Place,
     },
     /// The value is larger than an item may be.
     #[error("an item of more than {max} bytes at line {}", place.line)]
     TooLarge {
-        /// The most bytes that an item may have.
+        /// The most bytes of an item.
         max: usize,
-        /// Where that was noticed.
+        /// The position at which the reader stopped.
         place: Place,
     },
-    /// It cannot be read.
+    /// The text cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl JsonError {
-    /// What stands at the next byte breaks a rule.
+    /// Returns the error for a wrong byte at the current position.
     pub fn invalid<R: Read>(what: impl Into<String>, text: &Text<R>) -> Self {
         Self::Invalid { what: what.into(), place: text.place() }
     }
 
-    /// What is wrong, for a reader who has been told the line.
+    /// Returns the error without its line, for messages that name the line themselves.
     #[must_use]
     pub fn within_line(&self) -> String {
         match self {

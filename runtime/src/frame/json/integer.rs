@@ -1,20 +1,20 @@
-//! Integers of any size: from decimal digits to CBOR, and from CBOR's big numbers to decimal digits.
+//! Integers of any size: from decimal digits to CBOR, and from big numbers of CBOR to decimal digits.
 
 use crate::frame::cbor::write_head;
 
-/// The most digits of an integer. Turning digits into bits takes time by their square: this many take a few milliseconds.
+/// The most digits of an integer. The time to convert grows with the square of the digits. This many take a few milliseconds.
 pub const MAX_DIGITS: usize = 10_000;
-/// The most bytes that this many digits make.
+/// The most bytes of an integer with this many digits.
 const MAX_BYTES: usize = 4_153;
-/// CBOR's tag of a big number that is not negative.
+/// The CBOR tag of a big number that is not negative.
 const POSITIVE: u64 = 2;
-/// CBOR's tag of a big number -1 - n.
+/// The CBOR tag of a big number -1 - n.
 const NEGATIVE: u64 = 3;
-/// Decimal digits that are handled at once: as many as fit 32 bits.
+/// The number of decimal digits converted at once: as many as fit 32 bits.
 const AT_ONCE: usize = 9;
 const BASE: u64 = 1_000_000_000;
 
-/// Writes an integer of these decimal digits, of which there are at most [`MAX_DIGITS`], in the shortest form that CBOR has.
+/// Writes an integer in the shortest form of CBOR. There must be at most [`MAX_DIGITS`] decimal digits.
 pub fn write(is_negative: bool, digits: &[u8], out: &mut Vec<u8>) {
     let small = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u128>().ok());
     let major = u8::from(is_negative);
@@ -26,7 +26,7 @@ pub fn write(is_negative: bool, digits: &[u8], out: &mut Vec<u8>) {
     }
     let mut limbs = limbs(digits);
     if is_negative {
-        // CBOR has -1 - n; what comes here is more than 128 bits, so something is left to take it from.
+        // CBOR stores -1 - n. The number has more than 128 bits, so subtracting one does not underflow.
         for limb in &mut limbs {
             let (lower, is_borrowed) = limb.overflowing_sub(1);
             *limb = lower;
@@ -40,12 +40,12 @@ pub fn write(is_negative: bool, digits: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_big(is_negative: bool, bytes: &[u8], out: &mut Vec<u8>) {
-    /// From this length on ciborium takes the bytes for what they are, and no longer for an `i128`.
+    /// From this length on, ciborium keeps the bytes and no longer reads them as an `i128`.
     const WIDE: usize = 17;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let bytes = &bytes[zeros..];
-    // ciborium, which most tasks read items with, fails on a negative number that needs all of 128 bits; not so with a zero
-    // before it, which every decoder must bear (RFC 8949, section 3.4.3).
+    // Most tasks read items with ciborium, which fails on a negative number that needs all of 128 bits. With a leading zero it
+    // does not, and every decoder must accept one (RFC 8949, section 3.4.3).
     let is_padded = is_negative && bytes.len() == WIDE - 1 && bytes[0] >= 0x80;
     write_head(6, if is_negative { NEGATIVE } else { POSITIVE }, out);
     write_head(2, (bytes.len() + usize::from(is_padded)) as u64, out);
@@ -55,7 +55,7 @@ fn write_big(is_negative: bool, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// A number in base 2^32, its lowest part first.
+/// Returns a number in base 2^32, lowest part first.
 fn limbs(digits: &[u8]) -> Vec<u32> {
     let mut limbs: Vec<u32> = Vec::with_capacity(digits.len() / AT_ONCE + 1);
     let (first, rest) = digits.split_at(digits.len() % AT_ONCE);
@@ -78,8 +78,8 @@ fn low(wide: u64) -> u32 {
     wide as u32
 }
 
-/// The decimal digits of a big number with this tag and these bytes; `None` if the tag is another, or there are more digits
-/// than [`MAX_DIGITS`].
+/// Returns the decimal digits of a big number with this tag and these bytes. `None` if the tag is another, or if there are more
+/// than [`MAX_DIGITS`] digits.
 #[must_use]
 pub fn big_digits(tag: u64, bytes: &[u8]) -> Option<String> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -87,7 +87,7 @@ pub fn big_digits(tag: u64, bytes: &[u8]) -> Option<String> {
     if !matches!(tag, POSITIVE | NEGATIVE) || bytes.len() > MAX_BYTES {
         return None;
     }
-    // The highest part first.
+    // The highest part comes first.
     let whole = bytes.len() % 4;
     let part = |part: &[u8]| part.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
     let mut limbs: Vec<u32> = std::iter::once(&bytes[..whole]).chain(bytes[whole..].chunks(4)).map(part).collect();
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_integer_has_the_shortest_form() {
-        // RFC 8949, appendix A, and the edges.
+        // Examples of RFC 8949, appendix A, and numbers at limits.
         let cases: [(&str, &[u8]); 10] = [
             ("0", b"\x00"),
             ("23", b"\x17"),
@@ -165,7 +165,7 @@ mod tests {
         for digits in near.chain(long) {
             for number in [digits.clone(), format!("-{digits}")] {
                 let bytes = written(&number);
-                // -2^64 is no big number.
+                // -2^64 is not a big number.
                 let Some(tag) = bytes[0].checked_sub(0xc0) else { continue };
                 let start = match bytes[1] {
                     0x58 => 3,
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    /// 2 to this power, by doubling digits.
+    /// Returns 2 to this power, by doubling digits.
     fn power_of_two(power: usize) -> String {
         let mut digits = vec![1_u8];
         for _ in 0..power {

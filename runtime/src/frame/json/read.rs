@@ -1,7 +1,7 @@
-//! JSON as it comes in, strictly: each value becomes a CBOR data item while it is read, or is refused with its place.
+//! Reads JSON strictly. Each value is converted to a CBOR data item while it is read, or refused with its position.
 //!
-//! What RFC 8259 leaves open is decided so: integers are exact at any size, a number that is too large for a float is refused,
-//! and so is an object that has a key twice.
+//! RFC 8259 leaves some choices open. Here, integers are exact at any size, a number that is too large for a float is refused,
+//! and so is an object with the same key twice.
 
 mod scalar;
 
@@ -17,39 +17,39 @@ use crate::frame::cbor::{MAX_DEPTH, insert_head, write_head};
 use crate::frame::disguise::Disguise;
 use crate::frame::text::{Place, Text};
 
-/// Keys of an object that are compared one by one; from there on by their hashes.
+/// Up to this many keys of an object are compared one by one. More keys are compared by their hashes.
 const FEW_KEYS: usize = 16;
 
-/// Makes items of JSON values, one after the other.
+/// Converts JSON values to items, one after the other.
 pub struct JsonReader {
     /// The most bytes of an item.
     max: usize,
-    /// Whether a value ends at the end of its line.
+    /// `true` if each value must end on its line.
     lines: bool,
     out: Vec<u8>,
-    /// The text that is read at the moment, without its escapes.
+    /// The text that is being read, with its escapes resolved.
     string: Vec<u8>,
     open: Vec<Open>,
-    /// The keys of all open objects, as they stand in `out`.
+    /// The keys of all open objects, as ranges of `out`.
     keys: Vec<Range<usize>>,
     hasher: RandomState,
     breaks: u64,
 }
 
-/// An array or object that has not ended.
+/// An array or object that has begun and not ended.
 struct Open {
     is_object: bool,
-    /// Where in `out` its head stands.
+    /// Where the head begins in `out`.
     start: usize,
-    /// Elements, or pairs.
+    /// The number of elements or pairs.
     count: u64,
-    /// Where its keys begin.
+    /// Where its keys begin in the list of keys.
     keys: usize,
-    /// The hashes of its keys, if they are many.
+    /// The hashes of its keys, if there are many.
     hashes: Option<HashSet<u64>>,
 }
 
-/// What may come next.
+/// The tokens that may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Value,
@@ -61,7 +61,7 @@ enum Next {
 }
 
 impl JsonReader {
-    /// A reader of items of at most this many bytes.
+    /// Creates a reader of items of at most this many bytes.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
@@ -76,19 +76,19 @@ impl JsonReader {
         }
     }
 
-    /// The same for values that stand on a line each.
+    /// Creates a reader of values that each have a line of their own.
     #[must_use]
     pub fn of_lines(max: usize) -> Self {
         Self { lines: true, ..Self::new(max) }
     }
 
-    /// How many line breaks were passed between and within values.
+    /// Returns how many line breaks were skipped between and within values.
     #[must_use]
     pub fn breaks(&self) -> u64 {
         self.breaks
     }
 
-    /// Passes white space, and gives the byte behind it; `None` at the end.
+    /// Skips white space and returns the next byte. `None` at the end.
     ///
     /// # Errors
     ///
@@ -104,11 +104,11 @@ impl JsonReader {
         }
     }
 
-    /// Reads one value, and what white space there is before it. Looks at nothing behind it, but for the end of a number.
+    /// Reads one value and the white space before it. Reads no byte after the value, except one after a number.
     ///
     /// # Errors
     ///
-    /// If it is not JSON or too large, or the text cannot be read.
+    /// If the value is not JSON or too large, or the text cannot be read.
     pub fn value<R: Read>(&mut self, text: &mut Text<R>) -> Result<Bytes, JsonError> {
         self.out.clear();
         self.open.clear();
@@ -161,7 +161,7 @@ impl JsonReader {
         self.open.last().is_some_and(|open| open.is_object)
     }
 
-    /// The first byte of what comes next.
+    /// Returns the first byte of the next token.
     fn token<R: Read>(&mut self, text: &mut Text<R>) -> Result<u8, JsonError> {
         if self.lines {
             while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
@@ -182,12 +182,12 @@ impl JsonReader {
         }
         text.pass(1);
         self.open.push(Open { is_object, start: self.out.len(), count: 0, keys: self.keys.len(), hashes: None });
-        // Its place; the head is written once it is known how much it holds.
+        // A byte is kept for the head, which is written once the number of elements is known.
         self.out.push(0);
         Ok(if is_object { Next::KeyOrEnd } else { Next::ValueOrEnd })
     }
 
-    /// Ends the innermost array or object. Says whether nothing is open any more.
+    /// Ends the innermost array or object. Returns `true` if no other is open.
     fn end<R: Read>(&mut self, text: &mut Text<R>) -> bool {
         text.pass(1);
         if let Some(open) = self.open.pop() {
@@ -268,7 +268,7 @@ impl JsonReader {
         JsonError::invalid(expected, text)
     }
 
-    /// The text ends where a value is due.
+    /// Returns the error for a text that ends where a value is due.
     pub fn cut_off<R: Read>(&self, text: &Text<R>) -> JsonError {
         self.cut_off_in("value", text)
     }
@@ -281,12 +281,12 @@ impl JsonReader {
     }
 }
 
-/// One JSON document as an item, which begins in this line of something larger. White space and a byte-order mark around it
-/// are passed.
+/// Converts one JSON document to an item. The document begins on this line of a larger text. White space and a byte-order mark
+/// around it are skipped.
 ///
 /// # Errors
 ///
-/// If it is not one JSON document.
+/// If the text is not one JSON document.
 pub fn document(document: &[u8], line: u64) -> Result<Bytes, JsonError> {
     let mut text = Text::of(document, line);
     let mut reader = JsonReader::new(usize::MAX);

@@ -1,4 +1,4 @@
-//! Numbers and strings.
+//! Reads numbers and strings.
 
 use std::io::Read;
 
@@ -37,7 +37,7 @@ impl JsonReader {
             }
         }
         let digits = &self.string[usize::from(is_negative)..];
-        // -0 is a float: there is no such integer.
+        // -0 is a float, because there is no such integer.
         if is_integer && !(is_negative && digits == b"0") {
             if digits.len() > integer::MAX_DIGITS {
                 let what = format!("an integer of more than {} digits", integer::MAX_DIGITS);
@@ -54,7 +54,7 @@ impl JsonReader {
         Ok(())
     }
 
-    /// Takes the next byte, which was looked at, as part of a number.
+    /// Takes the next byte, which the caller has checked, as part of a number.
     fn take<R: Read>(&mut self, text: &mut Text<R>) {
         if let Ok(Some(byte)) = text.peek() {
             self.string.push(byte);
@@ -62,7 +62,7 @@ impl JsonReader {
         }
     }
 
-    /// Takes digits, and says how many.
+    /// Takes digits and returns how many.
     fn digits<R: Read>(&mut self, text: &mut Text<R>) -> Result<usize, JsonError> {
         let before = self.string.len();
         while let Some(b'0'..=b'9') = text.peek()? {
@@ -126,7 +126,7 @@ impl JsonReader {
         self.string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
-    /// A character by its number, or by the two halves of it that UTF-16 has.
+    /// Reads a character by its number, or by its two halves in UTF-16.
     fn unicode<R: Read>(&mut self, text: &mut Text<R>) -> Result<(), JsonError> {
         let first = four_digits(text)?;
         let number = match first {
@@ -151,7 +151,7 @@ impl JsonReader {
     }
 }
 
-/// The number that four hexadecimal digits are.
+/// Returns the number that four hexadecimal digits stand for.
 fn four_digits<R: Read>(text: &mut Text<R>) -> Result<u32, JsonError> {
     let mut number = 0;
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! Values as they are, and what is refused.
+//! Tests of values that are read, and of texts that are refused.
 
 use ciborium::Value;
 
@@ -38,7 +38,7 @@ fn values_of_every_kind_are_read_as_they_are() {
             assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), meant, "{json}");
         }
     }
-    // A head is written behind what it is the head of: of every length.
+    // Heads are written after their content. This tests heads of every length.
     for length in [0, 23, 24, 255, 256, 65_535, 65_536] {
         let json = format!("[[{}],1]", vec!["7"; length].join(","));
         let expected = Value::Array(vec![Value::Array(vec![7.into(); length]), 1.into()]);
