@@ -1,39 +1,39 @@
-//! What a dead letter tells of its failure: what nodes write and clients read.
+//! The failure in a dead letter, as nodes write it and clients read it.
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of failure, in the word that dead letters carry.
+/// The kind of a failure, as a word in dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The task said so.
+    /// The task has returned an error.
     Error,
-    /// The guest did what it may not, or panicked.
+    /// The guest trapped or panicked.
     Trap,
-    /// It took too long.
+    /// The item took longer than its timeout.
     Timeout,
-    /// It wanted more memory than it may have.
+    /// The guest wanted more memory than its limit.
     Memory,
-    /// It gave out too much, or what is not an item.
+    /// An output is not valid or exceeds a limit.
     Output,
     /// The payload is not in the chain's format.
     Undecodable,
-    /// The node could not run it.
+    /// The node could not run the item.
     Node,
 }
 
 impl FailureKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] =
         [Self::Error, Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Undecodable, Self::Node];
 
-    /// The kind with this word.
+    /// Returns the kind of this word.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The word.
+    /// Returns the word of the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,18 +48,18 @@ impl FailureKind {
     }
 }
 
-/// An attempt that failed. A letter has them in the header `Pcluster-History`, as one JSON array, oldest first.
+/// A failed attempt. The header `Pcluster-History` lists them as a JSON array, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Which one, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u64,
-    /// The node that made it; none if that died, and nobody knows which it was.
+    /// The node that made the attempt. `None` if that node died and is not known.
     pub node: Option<String>,
-    /// Of an attempt that ended without a word: which run of the node's program made it, if that is known.
+    /// The incarnation of the node, for a lost attempt. `None` if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<String>,
-    /// When it ended, as RFC 3339 in UTC.
+    /// The time at which the attempt ended, as RFC 3339 in UTC.
     pub time: String,
     /// The kind of failure in one word.
     pub failure: String,
@@ -67,13 +67,13 @@ pub struct Attempt {
     pub reason: String,
 }
 
-/// Attempts as the header has them. JSON writes line breaks as two characters, so it is one line.
+/// Writes attempts as the value of the header. JSON escapes line breaks, so the value is one line.
 #[must_use]
 pub fn to_header(attempts: &[Attempt]) -> String {
     serde_json::to_string(attempts).unwrap_or_else(|_| "[]".to_owned())
 }
 
-/// Reads the header; none if it cannot be read, as one that was cut to make room.
+/// Reads the value of the header. Returns no attempts if it cannot be read, for example because it was cut to make room.
 #[must_use]
 pub fn from_header(header: &str) -> Vec<Attempt> {
     serde_json::from_str(header).unwrap_or_default()

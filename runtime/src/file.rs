@@ -1,4 +1,4 @@
-//! Reading a file whole, but no more than a file of its kind can have: a device has no end.
+//! Reads whole files, up to a size. Without that limit, reading a device would never end.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
@@ -6,14 +6,14 @@ use std::path::Path;
 
 /// The most bytes of a plugin.
 pub const PLUGIN_MAX: u64 = 256 << 20;
-/// The most bytes of what people and their tools write: a manifest, settings, credentials.
+/// The most bytes of a text file: a manifest, settings, or credentials.
 pub const TEXT_MAX: u64 = 64 << 20;
 
-/// Reads a file that has at most `max` bytes.
+/// Reads a file of at most `max` bytes.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is larger.
+/// If the file cannot be read or is larger.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
@@ -24,11 +24,11 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {max}")))
 }
 
-/// Reads a file of text.
+/// Reads a text file.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is larger than [`TEXT_MAX`], or is not UTF-8.
+/// If the file cannot be read, is larger than [`TEXT_MAX`], or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(read(path, TEXT_MAX)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }

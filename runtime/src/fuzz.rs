@@ -1,8 +1,8 @@
-//! Random and damaged bytes at the doors that take foreign ones: [`frames`] for what feeders and guests send, [`mod@headers`]
-//! for what they send it under, [`plugins`] for what is deployed.
+//! Tests the readers of foreign bytes with random and damaged input: [`frames`] tests payloads and headers of feeders and guests,
+//! [`mod@headers`] header blocks, and [`plugins`] plugins.
 //!
-//! A door is tried 20,000 times in each run of the tests. `PCLUSTER_FUZZ=1000000 cargo test --release -p pcluster --lib fuzz`
-//! tries harder, and `PCLUSTER_FUZZ_SEED` other bytes; a failure tells what it was.
+//! Each run of the tests calls a reader 20,000 times. `PCLUSTER_FUZZ=1000000 cargo test --release -p pcluster --lib fuzz` calls
+//! it more often, and `PCLUSTER_FUZZ_SEED` selects other bytes. A failure prints its input.
 
 mod frames;
 pub(crate) mod headers;
@@ -11,7 +11,7 @@ mod plugins;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How often each door is tried.
+/// Returns how often each reader is called.
 fn rounds() -> u64 {
     from_environment("PCLUSTER_FUZZ").unwrap_or(20_000)
 }
@@ -20,7 +20,7 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Numbers that look random and are the same for the same seed (xorshift64*).
+/// Random numbers (xorshift64*). The same seed gives the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -35,13 +35,13 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below this one, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     fn below(&mut self, end: usize) -> usize {
-        // The upper bits are the better ones.
+        // The upper bits are more random.
         usize::try_from((self.next() >> 32) % end as u64).expect("it was a usize")
     }
 
-    /// Whether something happens that happens once in so many times.
+    /// Returns `true` once in this many calls, on average.
     fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -59,13 +59,13 @@ impl Random {
     }
 }
 
-/// What is more likely than other bytes to be taken for a length, a nesting or an end.
+/// Bytes that a reader may take for a length, a nesting or an end.
 const INTERESTING: [u8; 24] = [
     0x00, 0x01, 0x0a, 0x17, 0x18, 0x1b, 0x1f, 0x20, 0x22, 0x2c, 0x3b, 0x5b, 0x5f, 0x7b, 0x7f, 0x80, 0x81, 0x9b, 0x9f,
     0xa1, 0xbb, 0xbf, 0xc1, 0xff,
 ];
 
-/// Damages bytes in one to eight places.
+/// Damages one to eight places in these bytes.
 fn damage(random: &mut Random, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
     for _ in 0..=random.below(8) {
         let at = random.below(bytes.len() + 1);
@@ -80,7 +80,7 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
                 let from = random.below(other.len() + 1);
                 drop(bytes.splice(at..end, other[from..].iter().copied()));
             }
-            // A length as no one has it.
+            // Inserts a length that no item has.
             5 => drop(bytes.splice(at..end, vec![0xff; random.below(9)])),
             6 if at < bytes.len() => bytes[at] = *random.pick(&INTERESTING),
             _ if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
@@ -90,7 +90,7 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>, others: &[Vec<u8>]) {
     bytes.truncate(1 << 16);
 }
 
-/// Tries a door with what `make` makes. A failure names the input that a check panicked on.
+/// Checks inputs from `make`. If a check panics, the failure prints the input.
 fn try_door<T: AsRef<[u8]>>(rounds: u64, mut make: impl FnMut(&mut Random) -> T, mut check: impl FnMut(&T)) {
     let seed = from_environment("PCLUSTER_FUZZ_SEED").unwrap_or(0x5eed);
     let mut random = Random::new(seed);
@@ -101,7 +101,7 @@ fn try_door<T: AsRef<[u8]>>(rounds: u64, mut make: impl FnMut(&mut Random) -> T,
     }
 }
 
-/// Bytes in hexadecimal and as text.
+/// Returns bytes in hexadecimal and as text.
 fn shown(input: &[u8]) -> String {
     let hex = input.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");

@@ -1,6 +1,6 @@
-//! The kinds of failures that programs tell apart.
+//! The kinds of errors that programs tell apart.
 
-/// A kind of failure.
+/// A kind of error.
 ///
 /// ```
 /// use pcluster::client::ClientError;
@@ -17,36 +17,36 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The manifest or one of its plugins cannot be used.
     InvalidManifest,
-    /// No such chain, stage, dead letter or file.
+    /// There is no such chain, stage, dead letter or file.
     NotFound,
-    /// The server is away. The same call can succeed later.
+    /// The server cannot be reached. The same call can succeed later.
     Unavailable,
-    /// The server does not let this client in, or a file that the login needs cannot be used.
+    /// The server refuses this client's login, or a file that the login needs is not usable.
     Unauthenticated,
     /// The server is too old.
     ServerTooOld,
     /// The user lacks a permission on the server.
     PermissionDenied,
-    /// The time is over.
+    /// The time was up.
     TimedOut,
     /// The chain's intake is closed.
     Closed,
-    /// What is there already stands in the way: a version, a stream, results.
+    /// The call conflicts with a version, a stream, or results that exist already.
     Conflict,
     /// Other clients change the same chain. The same call can succeed later.
     Busy,
-    /// An item or a manifest does not fit in a message.
+    /// An item or a manifest is too large for a message.
     TooLarge,
     /// The server has no room.
     NoRoom,
-    /// What is stored was written by a version of pcluster that this one does not understand.
+    /// Data on the server was written by another version of pcluster that this one cannot read.
     Incompatible,
-    /// What is stored cannot be read, or is gone.
+    /// Data on the server is damaged or missing.
     Damaged,
-    /// A deploy took effect in part. Deploying again completes it.
+    /// A deploy has taken effect in part. Another deploy of the same manifest completes it.
     Incomplete,
     /// The node cannot go on and must be started again.
     NodeFailed,
-    /// Anything else.
+    /// Any other error.
     Other,
 }

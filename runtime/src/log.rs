@@ -1,4 +1,4 @@
-//! A log line of a task as it is stored: what nodes write and clients read.
+//! A log line of a task, as nodes store it and clients read it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LogRecord {
-    /// When, as RFC 3339 in UTC.
+    /// The time, as RFC 3339 in UTC.
     pub time: String,
     /// The chain.
     pub chain: String,
@@ -18,7 +18,7 @@ pub struct LogRecord {
     pub level: String,
     /// The node.
     pub node: String,
-    /// The item's id; empty if the line is about none.
+    /// The id of the item. Empty if the line belongs to no item.
     pub item: String,
     /// The line.
     pub message: String,

@@ -1,12 +1,11 @@
-//! Validated names. A value of one of these types has been checked once and can be put into subjects, stream names and
-//! keys as it is.
+//! Validated names. A value of these types has been checked once, and is safe in subjects, stream names and keys.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The most characters a chain's or stage's name may have, so that every subject stays far below the server's limits.
+/// The most characters of the name of a chain or stage. It keeps every subject far below the server's limits.
 pub const MAX_NAME_LEN: usize = 64;
 
 /// Why a text is not a valid name.
@@ -16,13 +15,13 @@ pub enum NameError {
     /// The text is empty.
     #[error("a {kind} must not be empty")]
     Empty {
-        /// What the name was meant for.
+        /// The kind of the name.
         kind: &'static str,
     },
     /// The text is too long.
     #[error("the {kind} `{name}` has {len} characters; {MAX_NAME_LEN} is the most")]
     TooLong {
-        /// What the name was meant for.
+        /// The kind of the name.
         kind: &'static str,
         /// The text.
         name: String,
@@ -32,13 +31,13 @@ pub enum NameError {
     /// A character is not allowed.
     #[error("the {kind} `{name}` has the character {found:?}; allowed are {allowed}")]
     Character {
-        /// What the name was meant for.
+        /// The kind of the name.
         kind: &'static str,
         /// The text.
         name: String,
         /// The first character that is not allowed.
         found: char,
-        /// What is allowed, in words.
+        /// The allowed characters, in words.
         allowed: &'static str,
     },
 }
@@ -70,7 +69,7 @@ macro_rules! name {
         pub struct $type(Box<str>);
 
         impl $type {
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -111,8 +110,8 @@ macro_rules! name {
 name!(
     /// The name of a chain: lower-case letters, digits, `-` and `_`.
     ///
-    /// Lower case keeps a chain's streams (`PCLUSTER_<chain>`, `PCLUSTER_<chain>_OUT`) apart from those of every other
-    /// chain and from pcluster's own.
+    /// Lower case keeps the streams of a chain (`PCLUSTER_<chain>`, `PCLUSTER_<chain>_OUT`) apart from those of other chains and
+    /// from pcluster's own.
     ///
     /// ```
     /// # use pcluster::name::ChainName;
@@ -135,25 +134,25 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+')
 );
 
-/// The number that deploying gave a manifest: r1, r2, … in each chain. Never used twice.
+/// The number that a deploy gives to a manifest: r1, r2, … in each chain. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(u64);
 
 impl Revision {
-    /// The revision with this number.
+    /// Returns the revision with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the number of the revision.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// The one after it.
+    /// Returns the next revision.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -171,7 +170,7 @@ impl fmt::Display for Revision {
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(Box<str>);
 
-/// What a digest is written with in front of it, in manifests and messages.
+/// The prefix of a digest in manifests and messages.
 pub const DIGEST_PREFIX: &str = "sha256:";
 
 /// The text is not a digest.
@@ -180,14 +179,14 @@ pub const DIGEST_PREFIX: &str = "sha256:";
 pub struct DigestError(String);
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(format!("{:x}", sha2::Sha256::digest(bytes)).into())
     }
 
-    /// The 64 digits.
+    /// Returns the 64 digits.
     #[must_use]
     pub fn as_hex(&self) -> &str {
         &self.0
@@ -228,10 +227,10 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The known name nearest to a mistyped one, if one is near enough to be worth suggesting: it is made of what was typed by
-/// changing at most a third of it, or one begins with the other.
+/// Returns the known name nearest to a mistyped one. `None` if no name is near: changing at most a third of the letters must give
+/// the known name, or one name must begin with the other.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// A beginning that is shorter says nothing.
+    /// The least length of a beginning that counts.
     const BEGINNING: usize = 3;
     let typed = typed.to_lowercase();
     let distance = |name: &str| {

@@ -1,7 +1,7 @@
-//! Being told to stop. One handler for the whole process, on a thread of its own: a task that blocks does not keep it from
-//! hearing a signal.
+//! Signals that stop the process. One handler serves the whole process. It has a thread of its own, so a blocked task does not
+//! delay a signal.
 //!
-//! A signal that the process was started to ignore, as `nohup` does with SIGHUP, stays ignored.
+//! A signal that the process was started to ignore stays ignored, such as SIGHUP with `nohup`.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long a command that ends at once may take for that, before the process is ended for it.
+/// The time after which a command that should end at once is ended.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// What shells add to a signal's number to make an exit status.
+/// The number that shells add to a signal's number for the exit status.
 const BY_SIGNAL: u8 = 128;
 
-/// A signal that tells a process to stop.
+/// A signal that stops the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// The terminal is gone.
+    /// The terminal was closed.
     HangUp,
     /// Ctrl-C.
     Interrupt,
-    /// What service managers send.
+    /// The signal that service managers send.
     Terminate,
 }
 
-/// How a command ends when it is told to.
+/// How a command reacts to a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Where it is: it has nothing to bring to an end.
+    /// The command ends at once, because it has nothing to finish.
     AtOnce,
-    /// It finishes what it has in hand. A second signal ends it at once.
+    /// The command finishes the work in hand. A second signal ends it at once.
     InOrder,
 }
 
@@ -39,7 +39,7 @@ static TOLD: OnceLock<watch::Sender<Option<Signal>>> = OnceLock::new();
 impl Signal {
     const ALL: [Self; 3] = [Self::HangUp, Self::Interrupt, Self::Terminate];
 
-    /// The exit status of a process that it has ended: 128 and its number, as shells have it.
+    /// Returns the exit status after this signal: 128 and its number, as in shells.
     #[must_use]
     pub const fn status(self) -> u8 {
         BY_SIGNAL + self.number()
@@ -58,12 +58,12 @@ impl Signal {
     }
 }
 
-/// Listens from now on. Only the first call has an effect.
+/// Begins to listen for signals. Only the first call has an effect.
 pub fn listen(ending: Ending) {
     told(ending);
 }
 
-/// Waits for the first signal; returns at once if it has come before.
+/// Waits for the first signal. Returns at once if it has come before.
 pub async fn requested() -> Signal {
     let mut told = told(Ending::InOrder).subscribe();
     let signal = told.wait_for(Option::is_some).await.map(|signal| *signal);
@@ -119,13 +119,13 @@ async fn hear(ending: Ending, told: &watch::Sender<Option<Signal>>) {
 }
 
 impl Signal {
-    /// Its bit in a set of signals.
+    /// Returns the bit of the signal in a set of signals.
     const fn mask(self) -> u64 {
         1 << (self.number() - 1)
     }
 }
 
-/// The signals that this process ignores, by their bits. None where the system does not tell.
+/// Returns the signals that this process ignores, by their bits. Returns 0 if the system does not report them.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().find_map(ignored_in).unwrap_or(0)

@@ -1,24 +1,24 @@
-//! The names of everything on the server: the only place that formats or parses a subject, or the name of a stream,
-//! consumer, bucket or key.
+//! The names of everything on the server. Only this module formats or parses subjects and the names of streams, consumers,
+//! buckets and keys.
 //!
-//! | what | name |
+//! | for | subject |
 //! |---|---|
 //! | intake | `pcluster.<chain>.in` |
 //! | work | `pcluster.<chain>.work.<revision>.<hop>` |
 //! | retry | `pcluster.<chain>.retry.<revision>.<hop>.<sequence>-<n>` |
-//! | alone | `pcluster.<chain>.alone.<revision>.<hop>.<sequence>-<n>` |
+//! | quarantine | `pcluster.<chain>.alone.<revision>.<hop>.<sequence>-<n>` |
 //! | parked | `pcluster.<chain>.parked.<revision>.<hop>.<retry or alone>-<sequence>-<n>` |
 //! | results | `pcluster.<chain>.out` |
 //! | notes | `pcluster.<chain>.note` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
-//! | items that leave no room in their letters | `pcluster.<chain>.dead.+item` |
+//! | parts of items too large for their letters | `pcluster.<chain>.dead.+item` |
 //! | logs | `pcluster.<chain>.log.<stage>.<level>` |
-//! | counts | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
-//! | claims | `pcluster.<chain>.claim.<revision>.<hop>.<lane>.<run of a node>` |
+//! | counters | `pcluster.<chain>.count.<revision>.<stage>.<what>` |
+//! | holder notes | `pcluster.<chain>.claim.<revision>.<hop>.<lane>.<incarnation>` |
 //!
-//! `<revision>` is a number, `<hop>` the name of the hop's first stage. What a node puts back has a subject of its own, made of
-//! the place in the stream of the frame that it was in: the limit on a queue is one on each subject, and a node that had to
-//! wait for room there would hold the very frames that must go on to make room.
+//! `<revision>` is a number, and `<hop>` the name of the hop's first stage. Each requeued message has a subject of its own, with
+//! the stream sequence of its frame. The reason is the limit of a queue, which applies to each subject: a node that had to wait
+//! for room to requeue would hold the very frames that make room.
 
 mod lane;
 
@@ -29,71 +29,71 @@ use pcluster_abi::Level;
 use crate::name::{ChainName, Digest, Revision, StageName, Version};
 pub use lane::Lane;
 
-/// The KV bucket of the manifests.
+/// The KV bucket of manifests and states of chains.
 pub const CHAINS_BUCKET: &str = "pcluster_chains";
-/// The stream that the bucket is.
+/// The stream of that bucket.
 pub const CHAINS_STREAM: &str = "KV_pcluster_chains";
-/// The pattern of all entries of the bucket.
+/// The pattern of all entries of that bucket.
 pub const CHAINS_ALL: &str = "$KV.pcluster_chains.>";
-/// The pattern of the states of all chains: names of chains hold no dot, so one token leaves the manifests out.
+/// The pattern of the states of all chains. Names of chains hold no dot, so one token excludes the manifests.
 pub const STATES_ALL: &str = "$KV.pcluster_chains.*";
-/// What the subjects of the bucket's entries start with; the key follows.
+/// The prefix of the subjects of the bucket's entries. The key follows.
 const ENTRY_PREFIX: &str = "$KV.pcluster_chains.";
-/// The object store of the plugins, each named by the sha-256 of its bytes in hexadecimal digits.
+/// The object store of plugins. The name of an object is the sha-256 of its bytes in hexadecimal digits.
 pub const PLUGINS_BUCKET: &str = "pcluster_plugins";
-/// The stream that the object store is.
+/// The stream of that object store.
 pub const PLUGINS_STREAM: &str = "OBJ_pcluster_plugins";
-/// The pattern of the bytes of all plugins.
+/// The pattern of the data of all plugins.
 pub const PLUGIN_PARTS_ALL: &str = "$O.pcluster_plugins.C.>";
-/// The pattern of what is known of all plugins.
+/// The pattern of the metadata of all plugins.
 pub const PLUGIN_HEADS_ALL: &str = "$O.pcluster_plugins.M.>";
 /// The stream of the log lines of all chains.
 pub const LOG_STREAM: &str = "PCLUSTER_LOG";
 /// The stream of the counters of all chains.
 pub const COUNT_STREAM: &str = "PCLUSTER_COUNT";
-/// The stream of what each node has in hand, of all chains.
+/// The stream of the holder notes of all chains.
 pub const HOLDER_STREAM: &str = "PCLUSTER_CLAIM";
-/// The name of the micro service that every node offers.
+/// The name of the NATS micro service of nodes.
 pub const NODE_SERVICE: &str = "pcluster-node";
-/// The durable consumer on a chain's results that all pullers share.
+/// The durable consumer of a chain's results that all pullers share.
 pub const PULL_CONSUMER: &str = "pull";
-/// What the work streams start with; the chain's name follows.
+/// The prefix of work streams. The name of the chain follows.
 const STREAM_PREFIX: &str = "PCLUSTER_";
 
-/// Where clients publish items.
+/// Returns the subject on which clients publish items.
 #[must_use]
 pub fn intake(chain: &ChainName) -> String {
     format!("pcluster.{chain}.in")
 }
 
-/// The queue in front of a hop.
+/// Returns the subject of the queue in front of a hop.
 #[must_use]
 pub fn work(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
     format!("pcluster.{chain}.work.{}.{hop}", revision.number())
 }
 
-/// The pattern of all that a revision may have queued, in one.
+/// Returns one pattern of all queued messages of a revision.
 #[must_use]
 pub fn queued_any(chain: &ChainName, revision: Revision) -> String {
     format!("pcluster.{chain}.*.{}.>", revision.number())
 }
 
-/// The patterns of all that a revision may have queued.
+/// Returns the patterns of all queued messages of a revision, one for each lane.
 #[must_use]
 pub fn queued(chain: &ChainName, revision: Revision) -> [String; Lane::ALL.len()] {
     Lane::ALL.map(|lane| format!("pcluster.{chain}.{}.{}.>", lane.name(), revision.number()))
 }
 
-/// What was found in a subject of the work stream.
+/// The parts of a subject of a work stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
     /// The revision.
     pub revision: Revision,
-    /// The hop, by its first stage.
+    /// The first stage of the hop.
     pub hop: StageName,
 }
 
-/// Reads the subject of a queue of any chain.
+/// Parses the subject of a queue of any chain.
 #[must_use]
 pub fn parse_queued(subject: &str) -> Option<Queued> {
     let mut tokens = subject.split('.');
@@ -110,38 +110,38 @@ pub fn parse_queued(subject: &str) -> Option<Queued> {
     is_queue.then_some(Queued { revision, hop })
 }
 
-/// Where results go.
+/// Returns the subject of results.
 #[must_use]
 pub fn results(chain: &ChainName) -> String {
     format!("pcluster.{chain}.out")
 }
 
-/// Where the last hop notes that a frame has left no results, because its items are to be tried again: in the stream of the
-/// results, so that of the results and the note under the same key only the first is stored.
+/// Returns the subject of notes of the last hop. A note says that a frame has left no results, because its items were requeued.
+/// Notes are in the stream of results, so that of the results and the note of a frame only the first is stored.
 #[must_use]
 pub fn notes(chain: &ChainName) -> String {
     format!("pcluster.{chain}.note")
 }
 
-/// Where a stage's dead letters go.
+/// Returns the subject of a stage's dead letters.
 #[must_use]
 pub fn dead(chain: &ChainName, stage: &StageName) -> String {
     format!("pcluster.{chain}.dead.{stage}")
 }
 
-/// The pattern of all dead letters of a chain.
+/// Returns the pattern of all dead letters of a chain.
 #[must_use]
 pub fn dead_all(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.*")
 }
 
-/// Where the parts of an item go that leaves no room in its dead letter: beside the letters, where no stage can have its own.
+/// Returns the subject of the parts of an item that leaves no room in its dead letter. No stage can have this name.
 #[must_use]
 pub fn dead_item(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.+item")
 }
 
-/// The stage that a dead letter's subject names.
+/// Returns the stage of a dead letter's subject.
 #[must_use]
 pub fn parse_dead(subject: &str) -> Option<StageName> {
     let mut tokens = subject.split('.');
@@ -150,13 +150,13 @@ pub fn parse_dead(subject: &str) -> Option<StageName> {
     tokens.next().is_none().then_some(stage)
 }
 
-/// Where a stage's log lines of a level go.
+/// Returns the subject of a stage's log lines of a level.
 #[must_use]
 pub fn log(chain: &ChainName, stage: &StageName, level: Level) -> String {
     format!("pcluster.{chain}.log.{stage}.{}", level.name())
 }
 
-/// The patterns of the log lines of one chain or all, one stage or all, at a level or graver.
+/// Returns the patterns of the log lines at a level or graver. `None` stands for all chains or all stages.
 #[must_use]
 pub fn logs(chain: Option<&ChainName>, stage: Option<&StageName>, level: Level) -> Vec<String> {
     let chain = chain.map_or("*", ChainName::as_str);
@@ -168,12 +168,12 @@ pub fn logs(chain: Option<&ChainName>, stage: Option<&StageName>, level: Level) 
 /// The pattern of the log lines of all chains.
 pub const LOGS_ALL: &str = "pcluster.*.log.>";
 
-/// What a counter counts.
+/// The kind of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Count {
-    /// Items that a stage has handled for good, well or not.
+    /// Items that a stage has finished: handled, or failed for good.
     Done,
-    /// Items that it gave up: dead letters.
+    /// Items that have failed for good: dead letters.
     Failed,
 }
 
@@ -186,19 +186,19 @@ impl Count {
     }
 }
 
-/// A counter of a stage in a revision.
+/// Returns the subject of a counter of a stage in a revision.
 #[must_use]
 pub fn count(chain: &ChainName, revision: Revision, stage: &StageName, what: Count) -> String {
     format!("pcluster.{chain}.count.{}.{stage}.{}", revision.number(), what.name())
 }
 
-/// The pattern of all counters of a chain.
+/// Returns the pattern of all counters of a chain.
 #[must_use]
 pub fn counts(chain: &ChainName) -> String {
     format!("pcluster.{chain}.count.>")
 }
 
-/// The pattern of the counters of one kind of all stages of a revision.
+/// Returns the pattern of one kind of counter for all stages of a revision.
 #[must_use]
 pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
     format!("pcluster.{chain}.count.{}.*.{}", revision.number(), what.name())
@@ -207,7 +207,7 @@ pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
 /// The pattern of the counters of all chains.
 pub const COUNTS_ALL: &str = "pcluster.*.count.>";
 
-/// Reads a counter's subject: the revision, the stage, and what is counted.
+/// Parses the subject of a counter: the revision, the stage, and the kind.
 #[must_use]
 pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
     let mut tokens = subject.split('.').skip(2);
@@ -222,91 +222,91 @@ pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
     Some((revision, stage, what))
 }
 
-/// The pattern of the claims of all chains.
+/// The pattern of the holder notes of all chains.
 pub const HOLDER_NOTES_ALL: &str = "pcluster.*.claim.>";
 
-/// Where a node says what it has in hand of a lane. `run` is the node's since it was started, or `*` for those of all nodes.
+/// Returns the subject of a node's holder note for a lane. `run` is the incarnation of the node, or `*` for all nodes.
 #[must_use]
 pub fn holder_note(chain: &ChainName, revision: Revision, hop: &StageName, lane: Lane, run: &str) -> String {
     format!("pcluster.{chain}.claim.{}.{hop}.{}.{run}", revision.number(), lane.name())
 }
 
-/// The stream that holds exactly the items of a chain that are not finished.
+/// Returns the name of the stream that holds exactly the unfinished items of a chain.
 #[must_use]
 pub fn work_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}")
 }
 
-/// The chain whose work stream this is, if it is one. The streams that all chains share have names like it.
+/// Returns the chain of a work stream. `None` for other streams, also for those that all chains share.
 #[must_use]
 pub fn parse_work_stream(stream: &str) -> Option<&str> {
     let chain = stream.strip_prefix(STREAM_PREFIX)?;
     chain.parse::<ChainName>().ok().map(|_| chain)
 }
 
-/// The stream of a chain's results.
+/// Returns the name of the stream of a chain's results.
 #[must_use]
 pub fn results_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_OUT")
 }
 
-/// The stream of a chain's dead letters.
+/// Returns the name of the stream of a chain's dead letters.
 #[must_use]
 pub fn dead_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_DEAD")
 }
 
-/// The key under which a chain's state is kept.
+/// Returns the key of a chain's state.
 #[must_use]
 pub fn state_key(chain: &ChainName) -> String {
     chain.to_string()
 }
 
-/// The key under which a revision's manifest is kept.
+/// Returns the key of a revision's manifest.
 #[must_use]
 pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
-/// The key of the digest of a version that the chain's state no longer names. What a key may not have is written as its byte in
-/// hexadecimal digits.
+/// Returns the key of the digest of a version that is no longer in the chain's state. A character that keys cannot hold is
+/// written as its bytes in hexadecimal digits.
 #[must_use]
 pub fn version_key(chain: &ChainName, version: &Version) -> String {
     let escaped = version.as_str().replace('.', "=2E").replace('+', "=2B");
     format!("{chain}.v.{escaped}")
 }
 
-/// The key of who changes the streams of a chain at the moment.
+/// Returns the key that says which client changes the streams of a chain now.
 #[must_use]
 pub fn turn_key(chain: &ChainName) -> String {
     format!("{chain}.turn")
 }
 
-/// Where an entry of the bucket of chains is published.
+/// Returns the subject of an entry of the bucket of chains.
 #[must_use]
 pub fn entry(key: &str) -> String {
     format!("{ENTRY_PREFIX}{key}")
 }
 
-/// The key of an entry's subject.
+/// Returns the key in the subject of an entry.
 #[must_use]
 pub fn parse_entry(subject: &str) -> Option<&str> {
     subject.strip_prefix(ENTRY_PREFIX)
 }
 
-/// Where the bytes of one upload of a plugin are published.
+/// Returns the subject of the data of one upload of a plugin.
 #[must_use]
 pub fn plugin_parts(upload: &str) -> String {
     format!("$O.{PLUGINS_BUCKET}.C.{upload}")
 }
 
-/// Where what is known of a plugin is published. An object store writes names in base64.
+/// Returns the subject of a plugin's metadata. Object stores write names in base64.
 #[must_use]
 pub fn plugin_head(digest: &Digest) -> String {
     format!("$O.{PLUGINS_BUCKET}.M.{}", URL_SAFE.encode(digest.as_hex()))
 }
 
-/// What a key of the bucket of chains names.
+/// The meaning of a key of the bucket of chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainKey {
     /// A chain's state.
@@ -315,7 +315,7 @@ pub enum ChainKey {
     Manifest(ChainName, Revision),
 }
 
-/// Reads a key of the bucket of chains.
+/// Parses a key of the bucket of chains.
 #[must_use]
 pub fn parse_key(key: &str) -> Option<ChainKey> {
     match key.split_once('.') {

@@ -1,4 +1,4 @@
-//! What pcluster says of itself: log lines on standard error.
+//! The log of the program: lines on standard error.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -16,17 +16,17 @@ use crate::text;
 ///
 /// # Errors
 ///
-/// If the filter cannot be understood.
+/// If the filter is not valid.
 pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
     let wrong = |part: &str| {
         format!("the log filter `{part}` is not known; write a level like \"info\" or pairs like \"pcluster=debug\"")
     };
-    // A word by itself could be a target too, and then a mistyped level would silence everything.
+    // A word alone could also be a target, and then a mistyped level would silence all lines.
     if let Some(word) = filter.split(',').find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
         return Err(wrong(word));
     }
     let targets: Targets = filter.parse().map_err(|_| wrong(filter))?;
-    // The client library repeats what `broker` says in its own words; only who asks for it by name gets it.
+    // The client library logs the errors that `broker` logs too. Its lines are shown only if the filter names it.
     let asked = filter.contains(CLIENT_LIBRARY);
     let targets = if asked { targets } else { targets.with_target(CLIENT_LIBRARY, LevelFilter::OFF) };
     let layer = tracing_subscriber::fmt::layer()
@@ -35,16 +35,16 @@ pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let registry = tracing_subscriber::registry().with(targets);
-    // Only fails if logging was started before, as when the library is used twice in one process.
+    // Fails only if logging has started before, for example if the library is used twice in one process.
     let _ = if with_time { registry.with(layer).try_init() } else { registry.with(layer.without_time()).try_init() };
     Ok(())
 }
 
-/// Writes what happened to standard error, each time as one line: what guests and feeders wrote cannot pass for another.
+/// Writes each event to standard error as one line, so that text of guests and feeders cannot pass for another line.
 struct Line;
 
 impl Write for Line {
-    /// Gets the whole line at once.
+    /// Receives a whole line at once.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text::visible_log_line(text.trim_end_matches('\n'));
@@ -57,7 +57,7 @@ impl Write for Line {
     }
 }
 
-/// Times as commands show them, with their zone.
+/// Formats times as commands show them, with their zone.
 struct LocalTime;
 
 impl FormatTime for LocalTime {

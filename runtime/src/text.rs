@@ -1,4 +1,4 @@
-//! Text for a terminal: what guests and feeders wrote is shown, not obeyed, and takes the room that it is given.
+//! Text for a terminal. Text of guests and feeders is shown without its control characters, and cut to its room.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -7,23 +7,23 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Marks a text that was cut.
+/// The mark of a cut text.
 const CUT: char = '…';
 
-/// A text whose control characters, but for tabs and line breaks, are written as JSON escapes: they could move a terminal's
-/// cursor, turn the text around, or worse, and within JSON the escape means the same.
+/// Returns a text with its control characters as JSON escapes, except tabs and line breaks. Such characters could move the cursor
+/// of a terminal or reverse the text. Within JSON the escape has the same meaning.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_obeyed(character) && !matches!(character, '\t' | '\n'))
 }
 
-/// The same, on one line: tabs and line breaks are escaped too.
+/// Returns a text on one line: as [`visible`], with tabs and line breaks escaped too.
 #[must_use]
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
-/// The same of a line that the log has coloured: it has made the sequences harmless that others wrote.
+/// Returns a line of the log with its colors. The log has escaped the sequences of other authors already.
 #[must_use]
 pub fn visible_log_line(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_obeyed(character) && character != '\x1b')
@@ -45,7 +45,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a terminal does something else than show it.
+/// Returns `true` if a terminal obeys this character instead of showing it.
 fn is_obeyed(character: char) -> bool {
     let turns_around = matches!(
         character,
@@ -55,19 +55,19 @@ fn is_obeyed(character: char) -> bool {
     character.is_control() || turns_around || breaks_line
 }
 
-/// The columns that a text takes.
+/// Returns the columns that a text takes.
 #[must_use]
 pub fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// A text on one line that takes at most this many columns.
+/// Returns a text on one line, cut to at most this many columns.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), max)
 }
 
-/// A text that takes at most this many columns.
+/// Returns a text cut to at most this many columns.
 #[must_use]
 pub fn cut(text: &str, max: usize) -> String {
     if columns(text) <= max {
@@ -86,7 +86,7 @@ pub fn cut(text: &str, max: usize) -> String {
     short
 }
 
-/// A time in RFC 3339 as people read it: in their own time zone, down to milliseconds.
+/// Returns a time of RFC 3339 as people read it: in their time zone, with milliseconds.
 #[must_use]
 pub fn time(rfc3339: &str) -> String {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
@@ -96,12 +96,12 @@ pub fn time(rfc3339: &str) -> String {
 fn time_in(rfc3339: &str, zone: &TimeZone) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(time) => time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
-        // What is no time is shown as it is.
+        // A text that is not a time is returned as it is.
         Err(_) => rfc3339.to_owned(),
     }
 }
 
-/// This moment, as [`time()`] writes it.
+/// Returns the current time, as [`time()`] writes it.
 #[must_use]
 pub fn now() -> String {
     time(&Timestamp::now().to_string())
@@ -117,11 +117,11 @@ mod tests {
             ("two\n  lines", 20, "two lines"),
             ("ägypten", 7, "ägypten"),
             ("ägypten!", 7, "ägypte…"),
-            // Each of these takes two columns.
+            // Each of these characters takes two columns.
             ("日本語", 6, "日本語"),
             ("日本語", 5, "日本…"),
             ("日本語", 4, "日…"),
-            // A combining mark takes none.
+            // A combining mark takes no column.
             ("e\u{301}e\u{301}", 2, "e\u{301}e\u{301}"),
         ] {
             assert_eq!(one_line(text, max), shown, "{text:?} in {max}");

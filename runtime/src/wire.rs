@@ -1,19 +1,19 @@
-//! The number of the wire: which streams, subjects, headers and keys a chain uses, and what they mean.
+//! The number of the wire: which streams, subjects, headers and keys a chain uses, and their meaning.
 //!
-//! A deploy writes the number into the manifest of its revision, the chain's state and the metadata of the chain's streams.
-//! Whatever has none was made by a release that knew no numbers; that is wire 1.
+//! A deploy writes the number into the manifest of its revision, into the chain's state, and into the metadata of the chain's
+//! streams. Without a number, they were made by a release before numbers; that is wire 1.
 
-/// The wire of what this program deploys.
+/// The wire of the chains that this program deploys.
 ///
-/// Programs that speak wire 1 refuse a manifest with a number, because they refuse every key of a manifest that they do not
-/// know: so they leave a revision of wire 2 to others, and go on with theirs.
+/// Programs of wire 1 refuse every manifest with an unknown key, and so one with a number. They leave a revision of wire 2 to
+/// other nodes, and go on with their own.
 pub const WIRE: u32 = 2;
 /// The oldest wire that this program still serves.
 pub const OLDEST_WIRE: u32 = 1;
 /// The key of the number in the metadata of a stream.
 pub const METADATA: &str = "pcluster.wire";
 
-/// Something speaks a wire that this program does not.
+/// A chain or stream has a wire that this program does not speak.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{thing} speaks wire {number}, and this pcluster ({}) the wires {OLDEST_WIRE} to {WIRE}; use {}",
@@ -22,9 +22,9 @@ pub const METADATA: &str = "pcluster.wire";
 )]
 #[non_exhaustive]
 pub struct WireError {
-    /// What speaks it, as in ``chain `orders` ``.
+    /// The chain or stream, as in ``chain `orders` ``.
     pub thing: String,
-    /// The number, as it is written there.
+    /// The number as it is written there.
     pub number: String,
 }
 
@@ -38,11 +38,11 @@ impl WireError {
     }
 }
 
-/// Returns the wire that something speaks.
+/// Returns the wire of a chain or stream.
 ///
 /// # Errors
 ///
-/// If this program does not speak it.
+/// If this program does not speak the wire.
 pub fn check(thing: impl FnOnce() -> String, number: Option<&str>) -> Result<u32, WireError> {
     let Some(number) = number else { return Ok(OLDEST_WIRE) };
     match number.parse() {

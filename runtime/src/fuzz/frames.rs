@@ -1,4 +1,4 @@
-//! Payloads and headers: whatever they hold, they are refused or are items that can be told apart, stored and shown.
+//! Payloads and headers of any content are refused, or are items that can be stored and shown.
 
 use bytes::Bytes;
 use ciborium::Value;
@@ -14,7 +14,7 @@ use crate::frame::{Frame, Headers, from_header_line, to_header_line};
 /// The most bytes of JSON for each byte of an item.
 const JSON_GROWTH: usize = 16;
 
-/// Writes an item of any kind, in one of the ways that the kind can be written.
+/// Writes an item of a random kind, in one of the encodings of that kind.
 fn write_item(random: &mut Random, depth: usize, out: &mut Vec<u8>) {
     let kinds = if depth == 0 { 5 } else { 10 };
     match random.below(kinds) {
@@ -41,7 +41,7 @@ fn write_item(random: &mut Random, depth: usize, out: &mut Vec<u8>) {
             head(random, 6, None, out);
             write_item(random, depth - 1, out);
         }
-        // Arrays and maps, with and without a length.
+        // Arrays and maps, with or without a length.
         kind => {
             let (major, count) = (4 + u8::from(kind > 7), random.below(4) as u64);
             let open = random.once_in(3);
@@ -60,7 +60,7 @@ fn write_item(random: &mut Random, depth: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a head in one of the lengths that its argument fits.
+/// Writes a head in one of the lengths that hold its argument.
 fn head(random: &mut Random, major: u8, argument: Option<u64>, out: &mut Vec<u8>) {
     let argument = argument.unwrap_or_else(|| random.next() >> random.below(64));
     let least = [24, 1 << 8, 1 << 16, 1 << 32].iter().take_while(|end| argument >= **end).count();
@@ -87,7 +87,7 @@ fn string(major: u8, bytes: &[u8], random: &mut Random, out: &mut Vec<u8>) {
     out.push(0xff);
 }
 
-/// Ways to nest: an array, a tag, a key, a value; an array and a key without a length.
+/// Ways to nest: an array, a tag, a key, a value, and an array and a key without a length.
 const NESTS: [(&[u8], &[u8]); 6] = [
     (&[0x81], &[]),
     (&[0xc1], &[]),
@@ -97,7 +97,7 @@ const NESTS: [(&[u8], &[u8]); 6] = [
     (&[0xbf], &[0x00, 0xff]),
 ];
 
-/// Sequences of items: as they should be, nested as deep as they may, damaged, or nothing but bytes.
+/// Returns a sequence of items: valid, nested as deep as allowed, damaged, or random bytes.
 fn sequence(random: &mut Random) -> Vec<u8> {
     if random.once_in(10) {
         return random.bytes(40);
@@ -135,7 +135,7 @@ fn a_sequence_is_refused_or_is_items_back_to_back_that_can_be_shown() {
     try_door(rounds(), sequence, |payload: &Vec<u8>| {
         let payload = Bytes::from(payload.clone());
         let Ok(items) = split(&payload) else {
-            // What a decoder reads to its end is not refused, but for its depth.
+            // A payload that a decoder reads must not be refused, except for its depth.
             let decoded = decode(&payload).is_some();
             assert!(!decoded || matches!(check_one(&payload), Err(CborError::TooDeep(_))), "a decoder reads it");
             return;
@@ -155,10 +155,10 @@ fn a_sequence_is_refused_or_is_items_back_to_back_that_can_be_shown() {
             assert_eq!(split(item).as_deref(), Ok(&[item.clone()][..]));
             let shown = value(item);
             let Some(value) = decode(item) else { continue };
-            // Not a number is not equal to itself.
+            // NaN is not equal to itself, so the texts are compared.
             assert_eq!(format!("{shown:?}"), format!("{:?}", Some(&value)));
             decoded += 1;
-            // Twice, because a large number in chunks is first put together and then found to be small.
+            // Twice, because the first run joins the chunks of a big number, and only the second sees that it is small.
             let again = to_cbor(&decode(&to_cbor(&value)).expect("our own"));
             assert_eq!(check_one(&again), Ok(()));
             assert_eq!(to_cbor(&decode(&again).expect("our own")), again);
@@ -170,7 +170,7 @@ fn a_sequence_is_refused_or_is_items_back_to_back_that_can_be_shown() {
     assert!(taken > rounds() / 4 && decoded > rounds() / 8, "{taken} taken and {decoded} decoded: too few to tell");
 }
 
-/// What feeders send in the formats that are text, whole and damaged.
+/// Returns a payload in one of the text formats, valid or damaged.
 fn text(random: &mut Random) -> Vec<u8> {
     let corpus = [
         &br#"{"a": [1, -2.5e3, null, true, "\u00e4\ud83d\ude00\n"], "b": {"": {}}, "c": 18446744073709551616}"#[..],
@@ -219,7 +219,7 @@ fn a_payload_of_any_format_is_refused_or_gives_items() {
                 }
             }
             if format == Format::Json {
-                // It nests less deep, and keeps the byte-order mark.
+                // The other reader allows less depth, and keeps the byte-order mark.
                 let Ok(meant) = serde_json::from_slice::<serde_json::Value>(&payload) else {
                     assert!(payload.len() > 2 * 128 || payload.starts_with(b"\xef"), "{payload:?}");
                     continue;
@@ -232,7 +232,7 @@ fn a_payload_of_any_format_is_refused_or_gives_items() {
     assert!(taken.iter().all(|taken| *taken > rounds() / 100), "{taken:?} taken: too few to tell");
 }
 
-/// What may stand in a header: indices and ids, whole and damaged, and texts of any kind.
+/// Returns the value of a header: an index or an id, valid or damaged, or any text.
 fn header(random: &mut Random) -> String {
     let corpus = [
         "0-7",

@@ -1,9 +1,9 @@
-//! Header blocks as no sound client writes them.
+//! Header blocks that no correct client writes.
 
 use super::{Random, rounds};
 use crate::frame::block;
 
-/// What a block is made of, besides random bytes.
+/// The parts of a block, besides random bytes.
 const PARTS: [&[u8]; 22] = [
     b"NATS/1.0",
     b"NATS/1.0\r\n",
@@ -29,7 +29,7 @@ const PARTS: [&[u8]; 22] = [
     b"B: c\r\n",
 ];
 
-/// Blocks without end, of which most begin as they should.
+/// Returns endless blocks. Most of them begin with a valid first line.
 pub(crate) fn blocks(seed: u64) -> impl Iterator<Item = Vec<u8>> {
     let mut random = Random::new(seed);
     std::iter::from_fn(move || Some(random_block(&mut random)))
@@ -57,7 +57,7 @@ fn of_any_block_the_headers_that_are_left_can_be_sent_and_read_again() {
         }
         again.extend_from_slice(b"\r\n");
         assert_eq!(block::fault(&again), None, "{}", block.escape_ascii());
-        // What goes on from an empty line begins with a space, which is lost.
+        // A value that continues from an empty line begins with a space, which is lost.
         let trimmed = headers.iter().map(|(name, value)| (name, value.trim_start()));
         assert!(block::decode(&again).iter().eq(trimmed), "{}", block.escape_ascii());
     }

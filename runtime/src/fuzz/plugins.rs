@@ -1,4 +1,4 @@
-//! Plugins: a file is refused with a reason, or every node can load it and run its tasks.
+//! A file is refused as a plugin with a reason, or every node can load it and run its tasks.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::engine::static_context::StaticContext;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
 
-/// Loading compiles, which takes so many times longer than looking.
+/// Only one in this many plugins is loaded, because compiling takes that much longer than reading.
 const LOAD_EVERY: u64 = 100;
 
-/// How many modules are made of the parts.
+/// The number of modules made of the parts.
 const MODULES: usize = 500;
 
-/// Parts that a plugin may have, the right ones first, and others that make it none or another.
+/// Parts of a plugin. The first of each list is valid; others make the module invalid or different.
 const IMPORTS: [&str; 9] = [
     "",
     r#"(import "pcluster_v1" "emit" (func $emit (param i32 i32)))"#,
@@ -90,26 +90,26 @@ const MORE: [&str; 29] = [
     r#"(@custom "pcluster" "{\"abi\":7,\"name\":\"t\"}")"#,
 ];
 
-/// The first, mostly.
+/// Returns mostly the first of the list.
 fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
     if random.once_in(4) { random.pick::<&str>(from) } else { from[0] }
 }
 
-/// A module of random parts, of which most are right.
+/// Returns a module of random parts. Most of them are valid.
 fn module(random: &mut Random) -> Vec<u8> {
     loop {
         let [import, memory] = [&IMPORTS[..], &MEMORIES].map(|parts| pick(random, parts));
         let [alloc, task] = [&ALLOCS[..], &TASKS].map(|parts| pick(random, parts));
         let more: Vec<&str> = (0..random.below(3)).map(|_| *random.pick(&MORE)).collect();
         let wat = format!("(module {import} {memory} {alloc} {task} {})", more.join(" "));
-        // Two parts may contradict each other; then there is no such module.
+        // Two parts may contradict each other, and then there is no such module.
         if let Ok(bytes) = wat::parse_str(wat) {
             return bytes;
         }
     }
 }
 
-/// Damages a module as a whole, or within its sections so that their lengths are right again.
+/// Damages a module: any bytes of it, or the contents of its sections with correct lengths.
 fn damaged(random: &mut Random, mut bytes: Vec<u8>, others: &[Vec<u8>]) -> Vec<u8> {
     if random.once_in(3) {
         damage(random, &mut bytes, others);
@@ -146,7 +146,7 @@ fn damaged(random: &mut Random, mut bytes: Vec<u8>, others: &[Vec<u8>]) -> Vec<u
     bytes
 }
 
-/// The sections of a module that is right: their kinds and contents.
+/// Returns the sections of a valid module: their kinds and contents.
 fn sections(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut sections = Vec::new();
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
@@ -157,7 +157,7 @@ fn sections(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     sections
 }
 
-/// Modules to start from; making one takes longer than looking at it.
+/// Returns modules to start from. They are made once, because making one takes longer than reading it.
 fn modules() -> Vec<Vec<u8>> {
     let mut random = Random::new(MODULES as u64);
     (0..MODULES).map(|_| module(&mut random)).collect()
@@ -229,6 +229,6 @@ fn a_plugin_of_very_many_parts_is_read_in_one_go() {
            (func $t (param i32 i32) (result i32) (i32.const 0)) {parts})"#
     );
     let bytes = wat::parse_str(wat).expect("a module");
-    // Were it quadratic, it would take a minute.
+    // With quadratic time, this would take a minute.
     assert_eq!(inspect(&bytes).expect("a plugin").tasks.len(), 20_000);
 }

@@ -5,33 +5,33 @@ use crate::name::{ChainName, Revision, StageName};
 
 /// One of the queues of a hop.
 ///
-/// Each has a consumer of its own: one consumer on both subjects costs the server half as much again for every message
+/// Each lane has a consumer of its own. One consumer for two subjects costs the server half as much again for every message
 /// (measured with nats-server 2.15.1: 47 µs with a list of two subjects, 41 µs with one pattern for both, 31 µs with one
-/// subject). Only a stage that limits what is in flight in the whole cluster has one consumer for all that runs, because the
-/// limit is the consumer's; what waits for its back-off is parked beside it.
+/// subject). Only a limited stage has one consumer for all running messages, because `max_in_flight` is a limit of the consumer.
+/// Its messages that wait for their back-off are parked in another lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What was fed, or comes from the hop before. Of a limited stage, this lane's consumer has all that runs.
+    /// Fed items, and outputs of the hop before. In a limited stage, the consumer of this lane delivers all messages to run.
     Work,
-    /// What nodes have put back: items that failed, and what waited too long for its turn or would have.
+    /// Requeued items: items that failed, and items that waited too long to run or would have.
     Retry,
-    /// Items whose nodes died time and again. A node runs one of them at a time, so that a death is counted against no other.
+    /// Items whose nodes died several times. A node runs one of them at a time, so that a death is attributed to the right item.
     Quarantine,
-    /// Items of a limited stage that wait for their back-off. When it is over, a node moves them to the lane that runs them.
+    /// Items of a limited stage that wait for their back-off. Afterward a node moves them to the lane that runs them.
     Parked,
 }
 
 impl Lane {
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; 4] = [Self::Work, Self::Retry, Self::Quarantine, Self::Parked];
 
-    /// Those that have consumers in a stage that is `limited` in what is in flight, or is not.
+    /// Returns the lanes that have consumers. `limited`: the stage has `max_in_flight`.
     #[must_use]
     pub const fn served(limited: bool) -> &'static [Self] {
         if limited { &[Self::Work, Self::Parked] } else { &[Self::Work, Self::Retry, Self::Quarantine] }
     }
 
-    /// Where nodes put back what they leave undone of this lane.
+    /// Returns the lane to which nodes requeue items of this lane.
     #[must_use]
     pub fn requeue_lane(self) -> Self {
         if self == Self::Quarantine { Self::Quarantine } else { Self::Retry }
@@ -46,14 +46,14 @@ impl Lane {
         }
     }
 
-    /// The lane of a message with this subject.
+    /// Returns the lane of a message with this subject.
     #[must_use]
     pub fn of(subject: &str) -> Option<Self> {
         let name = subject.split('.').nth(2)?;
         Self::ALL.into_iter().find(|lane| lane.name() == name)
     }
 
-    /// The subject of the lane's queue, or the pattern of its subjects.
+    /// Returns the subject of the lane's queue, or the pattern of its subjects.
     #[must_use]
     pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
         match self {
@@ -62,7 +62,7 @@ impl Lane {
         }
     }
 
-    /// What the lane's consumer takes in a stage that is `limited` in what is in flight, or is not.
+    /// Returns the subjects that the lane's consumer delivers. `limited`: the stage has `max_in_flight`.
     #[must_use]
     pub fn filters(self, limited: bool, chain: &ChainName, revision: Revision, hop: &StageName) -> Vec<String> {
         let lanes: &[Self] =
@@ -70,7 +70,7 @@ impl Lane {
         lanes.iter().map(|lane| lane.queue(chain, revision, hop)).collect()
     }
 
-    /// The subject of the `number`th message that is put back into the lane for the frame at this place in the stream.
+    /// Returns the subject of the `number`th message that is requeued to the lane from the frame with this stream sequence.
     #[must_use]
     pub fn requeue(
         self,
@@ -83,33 +83,33 @@ impl Lane {
         format!("pcluster.{chain}.{}.{}.{hop}.{sequence}-{number}", self.name(), revision.number())
     }
 
-    /// The subject of such a message while it waits in [`Lane::Parked`] for the time to be put back into this lane.
+    /// Returns the subject of such a message while it is parked.
     #[must_use]
     pub fn park(self, chain: &ChainName, revision: Revision, hop: &StageName, sequence: u64, number: usize) -> String {
         format!("pcluster.{chain}.parked.{}.{hop}.{}-{sequence}-{number}", revision.number(), self.name())
     }
 
-    /// The subject that a parked message goes to once it has waited.
+    /// Returns the subject to which a parked message moves after its wait.
     #[must_use]
     pub fn unpark(subject: &str) -> Option<String> {
         let (queue, place) = subject.rsplit_once('.')?;
         let (lane, place) = [Self::Retry, Self::Quarantine]
             .into_iter()
             .find_map(|lane| Some((lane, place.strip_prefix(lane.name())?.strip_prefix('-')?)))
-            // A client that knows no lanes has put it there.
+            // A client that does not know the lanes has put it there.
             .unwrap_or((Self::Retry, place));
         let mut tokens: Vec<&str> = queue.split('.').collect();
         *tokens.get_mut(2)? = lane.name();
         Some(format!("{}.{place}", tokens.join(".")))
     }
 
-    /// The subject of a dead letter's item that is put back into the lane.
+    /// Returns the subject of a dead letter's item that is requeued to the lane.
     #[must_use]
     pub fn requeue_dead_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
         format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
     }
 
-    /// The lane's durable consumer: `r1_split`, `r1-retry_split`, `r1-alone_split` and `r1-parked_split`.
+    /// Returns the name of the lane's durable consumer: `r1_split`, `r1-retry_split`, `r1-alone_split` or `r1-parked_split`.
     #[must_use]
     pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
         match self {
