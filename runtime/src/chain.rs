@@ -32,7 +32,7 @@ pub struct Chain {
     pub name: ChainName,
     /// The author's label.
     pub version: Version,
-    /// The number of servers that keep a copy of the chain's items and results.
+    /// The number of servers that keep a copy of the chain's streams.
     pub replicas: u32,
     /// The format of messages without a `Content-Type`.
     pub input: Format,
@@ -56,7 +56,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Returns how long the server must remember the messages that a node has stored for a frame.
+    /// Returns how long the server must remember a frame's messages.
     ///
     /// A node may die right after it has stored them and before it acknowledges the frame. The server redelivers the frame after
     /// `ack_wait`, and the next node asks the server whether the frame is done. If that node dies before it can ask, another node
@@ -100,7 +100,7 @@ pub struct Stage {
     pub concurrency: u32,
     /// The most messages that run at once in the whole cluster. `None` sets no limit.
     pub max_in_flight: Option<u32>,
-    /// The most messages that run at once from each lane, as a revision of wire 1 means it.
+    /// The most messages that run at once from each lane. Revisions of wire 1 limit lanes, not stages.
     pub lane_limit: Option<u32>,
     /// The most time that one item may take.
     pub timeout: Duration,
@@ -108,7 +108,7 @@ pub struct Stage {
     pub memory: u64,
     /// How instances are reused.
     pub reuse: Reuse,
-    /// `true` if the stage runs in the hop of the stage before it.
+    /// `true` if the stage runs in the hop of the one before.
     pub inline: bool,
     /// The attempts of an item that fails.
     pub retry: Retry,

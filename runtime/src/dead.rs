@@ -1,4 +1,4 @@
-//! The failure in a dead letter, as nodes write it and clients read it.
+//! The failure in a dead letter. Nodes write it and clients read it.
 
 use serde::{Deserialize, Serialize};
 

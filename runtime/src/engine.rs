@@ -55,21 +55,21 @@ const TICK: Duration = Duration::from_millis(5);
 /// The bytes of memory that a slot keeps between instances. A new instance need not ask the operating system for them. With them
 /// a fresh instance costs 5.5 µs, without them 20 to 50 µs (measured with wasmtime 48 on a 35 KB plugin).
 const KEEP_RESIDENT: usize = 2 << 20;
-/// Slots without an instance keep at most one part in this many of a node's memory.
+/// The fraction of a node's memory for slots without an instance: one part in this many.
 const KEEP_PART: u64 = 8;
 /// The most slots that keep memory without an instance.
 const KEEP_SLOTS: u32 = 100;
 /// The address space of a 32-bit guest, in bytes. If all of it is reserved, memory accesses need no bounds checks.
 const ADDRESS_SPACE: usize = 4 << 30;
-/// The bytes by which a guest's memory can grow in place, where address space is scarce.
+/// The bytes by which a guest's memory grows in place. Used where address space is scarce.
 const GROWTH: u64 = 1 << 20;
-/// The bytes of guard pages behind a guest's memory, where address space is scarce.
+/// The bytes of guard pages behind a guest's memory. Used where address space is scarce.
 const GUARD: u64 = 64 << 10;
 /// The most entries of a guest's function table. Compilers make one table of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
-/// The stack of a guest and of the host functions that it calls, in bytes.
+/// The stack of a guest and its host functions, in bytes.
 const STACK: usize = 1 << 20;
-/// The part of the stack that the guest itself may use, in bytes.
+/// The part of the stack for the guest itself, in bytes.
 const GUEST_STACK: usize = 512 << 10;
 
 /// The settings of an engine.
@@ -275,7 +275,7 @@ fn config(instances: u32, memory: Option<u64>, space: Space) -> Config {
     config
 }
 
-/// Returns the pool for this many instances with this much memory for items, in bytes.
+/// Returns the pool for this many instances. `memory` is the memory for items, in bytes.
 fn pool(instances: u32, memory: Option<u64>) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(instances)

@@ -30,7 +30,7 @@ pub mod header {
     pub const CONTENT_TYPE: &str = "Content-Type";
     /// The frame's id.
     pub const ID: &str = "Pcluster-Id";
-    /// For each item, the item of the root frame that it descends from.
+    /// For each item, the root item that it descends from.
     pub const INDEX: &str = "Pcluster-Index";
     /// Failed attempts so far that the delivery count does not include.
     pub const ATTEMPT: &str = "Pcluster-Attempt";
@@ -50,7 +50,7 @@ pub mod header {
     pub const COVERS_NONE: &str = "none";
     /// How long the server keeps a message, in seconds. Without it, the message is kept as long as the stream keeps messages.
     pub const TTL: &str = "Nats-TTL";
-    /// On results that a puller has put back because it took only others of the same message. They are not new results.
+    /// On results that a puller has put back. The puller took only other results of their message. They are not new results.
     pub const AGAIN: &str = "Pcluster-Again";
     /// On results and dead letters: the version of the chain.
     pub const VERSION: &str = "Pcluster-Version";
@@ -108,7 +108,7 @@ impl Headers {
         self.iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Returns the first value under this name in exactly this case, as the server reads its own headers.
+    /// Returns the first value under this name in exactly this case. The server reads its own headers in this way.
     #[must_use]
     pub fn get_exact(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
@@ -154,7 +154,7 @@ impl Headers {
         Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
-    /// Returns the headers with each value, except the reason, cut to this many bytes.
+    /// Returns the headers with their values cut to this many bytes. The reason is not cut.
     #[must_use]
     pub fn cut(mut self, max: usize) -> Self {
         for (name, value) in &mut self.0 {
@@ -202,14 +202,14 @@ pub struct Frame {
     pub id: FrameId,
     /// The items. Each is one CBOR data item.
     pub items: Vec<Bytes>,
-    /// For each item, the item of the root frame that it descends from.
+    /// For each item, the root item that it descends from.
     pub index: Index,
     /// The headers that outputs inherit.
     pub inherited: Headers,
 }
 
 impl Frame {
-    /// Returns a frame of the items at these positions, with the same id.
+    /// Returns a frame of these items, with the same id.
     #[must_use]
     pub fn part(&self, positions: &[usize]) -> Self {
         Self {
@@ -241,14 +241,14 @@ impl Frame {
         headers_of(&self.id, &self.index, &self.inherited)
     }
 
-    /// Returns the id under which the root item of this item was fed.
+    /// Returns the id under which this item's root was fed.
     #[must_use]
     pub fn fed_id(&self, position: usize) -> String {
         id::fed_id(&self.id.root(), self.index.get(position))
     }
 }
 
-/// Returns the headers of a frame with this id, index and inherited headers.
+/// Returns the headers of a frame.
 #[must_use]
 pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
     let mut headers = inherited.clone();

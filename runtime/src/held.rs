@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 pub struct HeldSince(Mutex<Instant>);
 
 impl HeldSince {
-    /// Creates a value for a server that has waited since this moment or a later one.
+    /// Creates the value. The server has waited since this moment or a later one.
     #[must_use]
     pub fn new(moment: Instant) -> Self {
         Self(Mutex::new(moment))
     }
 
-    /// Takes note that the server waits since this moment or a later one. An earlier moment than the known one is ignored.
+    /// Moves the moment later. A moment before the known one is ignored.
     pub fn renew(&self, moment: Instant) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *since = moment.max(*since);

@@ -21,7 +21,7 @@ pub enum ErrorKind {
     NotFound,
     /// The server cannot be reached. The same call can succeed later.
     Unavailable,
-    /// The server refuses this client's login, or a file that the login needs is not usable.
+    /// The server refuses the login, or a login file is unusable.
     Unauthenticated,
     /// The server is too old.
     ServerTooOld,
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     TimedOut,
     /// The chain's intake is closed.
     Closed,
-    /// The call conflicts with a version, a stream, or results that exist already.
+    /// The call conflicts with an existing version, stream or result.
     Conflict,
     /// Other clients change the same chain. The same call can succeed later.
     Busy,
@@ -39,7 +39,7 @@ pub enum ErrorKind {
     TooLarge,
     /// The server has no room.
     NoRoom,
-    /// Data on the server was written by another version of pcluster that this one cannot read.
+    /// Data on the server was written by an incompatible version of pcluster.
     Incompatible,
     /// Data on the server is damaged or missing.
     Damaged,

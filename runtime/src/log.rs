@@ -1,4 +1,4 @@
-//! A log line of a task, as nodes store it and clients read it.
+//! A log line of a task. Nodes store it and clients read it.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The time after which a command that should end at once is ended.
+/// The time until a command is ended that should end itself.
 const AT_ONCE: Duration = Duration::from_millis(500);
-/// The number that shells add to a signal's number for the exit status.
+/// The number that shells add to a signal's number. The sum is the exit status.
 const BY_SIGNAL: u8 = 128;
 
 /// A signal that stops the process.

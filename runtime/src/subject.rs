@@ -78,7 +78,7 @@ pub fn queued_any(chain: &ChainName, revision: Revision) -> String {
     format!("pcluster.{chain}.*.{}.>", revision.number())
 }
 
-/// Returns the patterns of all queued messages of a revision, one for each lane.
+/// Returns the patterns of a revision's queued messages, by lane.
 #[must_use]
 pub fn queued(chain: &ChainName, revision: Revision) -> [String; Lane::ALL.len()] {
     Lane::ALL.map(|lane| format!("pcluster.{chain}.{}.{}.>", lane.name(), revision.number()))
@@ -135,7 +135,7 @@ pub fn dead_all(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.*")
 }
 
-/// Returns the subject of the parts of an item that leaves no room in its dead letter. No stage can have this name.
+/// Returns the subject of parts of items. Such an item leaves no room in its dead letter. No stage can have this name.
 #[must_use]
 pub fn dead_item(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.+item")
@@ -198,7 +198,7 @@ pub fn counts(chain: &ChainName) -> String {
     format!("pcluster.{chain}.count.>")
 }
 
-/// Returns the pattern of one kind of counter for all stages of a revision.
+/// Returns the pattern of one kind of counter. It covers all stages of a revision.
 #[must_use]
 pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
     format!("pcluster.{chain}.count.{}.*.{}", revision.number(), what.name())
@@ -231,7 +231,7 @@ pub fn holder_note(chain: &ChainName, revision: Revision, hop: &StageName, lane:
     format!("pcluster.{chain}.claim.{}.{hop}.{}.{run}", revision.number(), lane.name())
 }
 
-/// Returns the name of the stream that holds exactly the unfinished items of a chain.
+/// Returns the name of a chain's work stream. It holds exactly the unfinished items.
 #[must_use]
 pub fn work_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}")
@@ -268,7 +268,7 @@ pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
-/// Returns the key of the digest of a version that is no longer in the chain's state. A character that keys cannot hold is
+/// Returns the key of a version's digest. The chain's state no longer holds this version. A character that keys cannot hold is
 /// written as its bytes in hexadecimal digits.
 #[must_use]
 pub fn version_key(chain: &ChainName, version: &Version) -> String {
@@ -276,7 +276,7 @@ pub fn version_key(chain: &ChainName, version: &Version) -> String {
     format!("{chain}.v.{escaped}")
 }
 
-/// Returns the key that says which client changes the streams of a chain now.
+/// Returns the key of the turn to change a chain's streams. Its value names the client that changes them now.
 #[must_use]
 pub fn turn_key(chain: &ChainName) -> String {
     format!("{chain}.turn")

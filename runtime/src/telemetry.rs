@@ -40,7 +40,7 @@ pub fn start(filter: &str, with_time: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes each event to standard error as one line, so that text of guests and feeders cannot pass for another line.
+/// Writes each event to standard error as one line. So text of guests and feeders cannot pass for another line.
 struct Line;
 
 impl Write for Line {

@@ -10,7 +10,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The mark of a cut text.
 const CUT: char = '…';
 
-/// Returns a text with its control characters as JSON escapes, except tabs and line breaks. Such characters could move the cursor
+/// Returns a text with its control characters as JSON escapes. Tabs and line breaks stay. Others could move the cursor
 /// of a terminal or reverse the text. Within JSON the escape has the same meaning.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
@@ -61,7 +61,7 @@ pub fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// Returns a text on one line, cut to at most this many columns.
+/// Returns a text on one line of at most this many columns.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), max)

@@ -13,7 +13,7 @@ pub const OLDEST_WIRE: u32 = 1;
 /// The key of the number in the metadata of a stream.
 pub const METADATA: &str = "pcluster.wire";
 
-/// A chain or stream has a wire that this program does not speak.
+/// A chain or stream has a wire that this program refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{thing} speaks wire {number}, and this pcluster ({}) the wires {OLDEST_WIRE} to {WIRE}; use {}",

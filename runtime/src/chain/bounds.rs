@@ -1,4 +1,4 @@
-//! The bounds of each duration, size and count of a manifest, with reasons.
+//! The bounds of a manifest's durations, sizes and counts, with reasons.
 //!
 //! They are checked when a manifest is deployed. A manifest that was deployed before a bound existed is served with the nearest
 //! value within it.

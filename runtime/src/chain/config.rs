@@ -1,4 +1,4 @@
-//! Converts the `config` of stages from TOML into the form that is stored and passed to tasks.
+//! Converts the `config` of stages from TOML to JSON. The JSON is stored and passed to tasks.
 
 use serde::Deserialize;
 use serde_json::Value;

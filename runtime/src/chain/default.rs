@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The number of servers that keep a copy of a chain's items and results.
+/// The number of servers that keep a copy of the chain's streams.
 pub const REPLICAS: u32 = 1;
 /// The most frames in the queue of each stage.
 pub const QUEUE_LIMIT: u64 = 100_000;

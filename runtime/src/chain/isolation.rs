@@ -1,4 +1,4 @@
-//! How many items an instance handles, one after the other, before it is replaced.
+//! How many items an instance handles before it is replaced.
 
 use super::{ChainError, Reader, bounds, manifest};
 

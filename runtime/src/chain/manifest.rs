@@ -18,7 +18,7 @@ pub struct Manifest {
     pub name: String,
     /// The author's label of this manifest.
     pub version: String,
-    /// The number of servers that keep a copy of the chain's items and results.
+    /// The number of servers that keep a copy of the chain's streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// `[input]`: the format of fed messages.
@@ -89,7 +89,8 @@ pub struct Results {
 pub struct Stage {
     /// The name of the stage, unique in the chain.
     pub name: String,
-    /// The path of a `.wasm` file, relative to the manifest, or `sha256:<digest>` of a plugin on the server.
+    /// The path of a `.wasm` file, or a digest. The path is relative to the manifest; `sha256:<digest>` names a plugin on the
+    /// server.
     pub plugin: String,
     /// The name of the task in the plugin. The default is the name of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +101,7 @@ pub struct Stage {
     /// The most items that run at once on one node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
-    /// The most messages, of one or several items, that run at once in the whole cluster.
+    /// The most messages that run at once in the whole cluster. A message holds one or several items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
     /// The most time that one item may take.
@@ -115,7 +116,7 @@ pub struct Stage {
     /// The most items that share an instance, if `isolation` lets them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<u32>,
-    /// `true` if the stage runs in the hop of the stage before it.
+    /// `true` if the stage runs in the hop of the one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inline: Option<bool>,
     /// The attempts of an item that fails.
@@ -183,7 +184,7 @@ fn key_before(text: &str) -> Option<&str> {
     Some(key).filter(|key| !key.is_empty())
 }
 
-/// Returns what to write instead of a number, for keys whose values have a unit.
+/// Returns the hint for a value that needs a unit.
 fn unit(key: &str) -> &'static str {
     match key {
         "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" => {

@@ -1,4 +1,4 @@
-//! The entries of a chain on the server, as JSON that a person can read with `nats kv get pcluster_chains <key>`.
+//! The entries of a chain on the server. They are JSON, which a person can read with `nats kv get pcluster_chains <key>`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use crate::name::{ChainName, Digest, Revision, Version};
 use crate::wire;
 
-/// The most versions that a state holds before a deploy moves them to entries of their own.
+/// The most versions in a state. A deploy then moves them to entries of their own.
 const VERSIONS_MAX: usize = 64;
 
 /// A deployed manifest. Never changed once written.
@@ -33,7 +33,7 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    /// Returns the digest of a manifest whose plugins are named by their digests. Does not depend on the wire.
+    /// Returns the digest of a manifest with digests for plugins. Does not depend on the wire.
     ///
     /// # Errors
     ///
@@ -90,11 +90,10 @@ pub struct Pending {
     pub since: String,
     /// A subject on which the deployer answers while it lives. Each deploy uses a new one, so it also identifies the deploy.
     pub answers: String,
-    /// The streams that were missing when the first of the pending deploys began. If all of them fail, the last one removes these
-    /// streams.
+    /// The streams that were missing before the first pending deploy. If all of them fail, the last one removes these streams.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<String>,
-    /// `true` if the deploy has failed and removes the streams of a chain without any other revision.
+    /// `true` if the failed deploy removes the chain's streams. The chain then has no other revision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
 }
@@ -135,13 +134,13 @@ impl State {
         state
     }
 
-    /// Returns `true` if a deploy should move the versions to entries of their own.
+    /// Returns `true` if a deploy should move the versions. They get entries of their own.
     #[must_use]
     pub fn has_many_versions(&self) -> bool {
         self.versions.len() > VERSIONS_MAX
     }
 
-    /// Returns the state after its versions were moved to entries of their own.
+    /// Returns the state after its versions were moved elsewhere.
     #[must_use]
     pub fn without_versions(&self) -> Self {
         Self { versions: BTreeMap::new(), ..self.clone() }
@@ -153,7 +152,7 @@ impl State {
         self.live.contains(&self.active)
     }
 
-    /// Returns `true` if the revision is still pending and belongs to this deploy.
+    /// Returns `true` if this deploy's revision is still pending.
     #[must_use]
     pub fn awaits(&self, revision: Revision, own: &Pending) -> bool {
         self.pending.get(&revision).is_some_and(|pending| pending.answers == own.answers)
@@ -179,7 +178,7 @@ impl State {
         Self { active: new, live: BTreeSet::from([new]), reset: Some(new), wire, ..self.clone() }
     }
 
-    /// Returns the state after an item was put into the queues of a revision. The revision may have been retired before.
+    /// Returns the state after an item of a revision was requeued. The revision may have been retired before.
     #[must_use]
     pub fn revived(&self, revision: Revision) -> Self {
         let mut state = self.clone();

@@ -9,8 +9,8 @@ use super::{ChainError, Queue, Reader, bounds, default, manifest};
 pub struct Retention {
     /// The greatest age of a message.
     pub max_age: Duration,
-    /// The room for results, and the same again for dead letters, in bytes. The server reserves it. `None` sets no limit and
-    /// reserves nothing.
+    /// The room in bytes for results, and as much for dead letters. The server reserves it. `None` sets no limit and reserves
+    /// nothing.
     pub max_bytes: Option<u64>,
 }
 

@@ -11,7 +11,7 @@ const BYTES_MAX: usize = 2 << 10;
 /// The most bytes of the name of a function.
 const NAME_MAX: usize = 200;
 
-/// Returns the functions that the guest was in, the innermost first, one a line. `None` if it was in none.
+/// Returns the functions that the guest was in, one a line. The innermost comes first. `None` if it was in none.
 pub(super) fn of(error: &wasmtime::Error) -> Option<String> {
     let frames: Vec<String> = error.downcast_ref::<WasmBacktrace>()?.frames().iter().map(name).collect();
     let mut text = String::new();
@@ -35,7 +35,7 @@ fn own(frames: &[String]) -> &[String] {
     }
 }
 
-/// Returns `true` if a function of Rust's runtime or the SDK only carries out a panic.
+/// Returns `true` if a function only carries out a panic. Such functions belong to Rust's runtime or the SDK.
 fn is_of_panics(name: &str) -> bool {
     const RUNTIME: [&str; 5] = ["core::", "alloc::", "std::", "__rustc::", "panic_abort::"];
     const WORDS: [&str; 6] = ["panic", "abort", "unwind", "_fail", "handle_alloc_error", "short_backtrace"];
@@ -47,7 +47,7 @@ fn is_of_panics(name: &str) -> bool {
         || RUNTIME.iter().any(|crate_| path.starts_with(crate_)) && WORDS.iter().any(|word| path.contains(word))
 }
 
-/// Returns a function's name as its author wrote it, or its number if the plugin has no names.
+/// Returns the name of a function as its author wrote it. Without a name, it is the number.
 fn name(frame: &FrameInfo) -> String {
     match frame.func_name() {
         Some(name) => readable(name),

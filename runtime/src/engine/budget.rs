@@ -29,19 +29,20 @@ use line::{LEVELS, Line, Waiting, level};
 pub(super) use reservation::STEP;
 pub use reservation::{Growing, Reservation};
 
-/// Each stage leaves one part in this many of the budget to the next stage.
+/// The fraction of the budget that each stage leaves to the next: one part in this many.
 const LEVEL_PART: u64 = 16;
-/// Lanes request frames while less than one part in this many of the budget is in use. Beyond it, frames in hand come first.
+/// The fraction of the budget up to which lanes request frames: one part in this many. Beyond it, frames in hand come first.
 const ASK_PART: u64 = 2;
-/// The budget is tight if more than one part in this many is in use. Then lanes request few frames, for a short time.
+/// The fraction of the budget beyond which it is tight: one part in this many. Then lanes request few frames, for a short time.
 const TIGHT_PART: u64 = 4;
-/// When the budget is tight, one lane requests at most one part in this many of the free memory.
+/// The fraction of a tight budget's free memory for one request: one part in this many.
 const SHARE: u64 = 16;
-/// Items always have one part in this many of the budget, whatever else the process uses.
+/// The fraction of the budget that items always have: one part in this many, whatever else the process uses.
 const LEAST_PART: u64 = 4;
-/// The interval at which waiting items and lanes try again without a notification.
+/// The interval at which waiters try again without a notification.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A lane that has waited this long exceeds the budget although items run. Running items may take hours.
+/// A lane that has waited this long may exceed the budget. Until then, it may do so only if no item runs. Running items may take
+/// hours.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The memory budget of a node.
@@ -158,8 +159,8 @@ impl Budget {
         Growing { budget: Arc::clone(self), bytes: AtomicU64::new(bytes), frame, exceeds: AtomicBool::new(false) }
     }
 
-    /// Waits until an item may begin, and adds the bytes it needs to `reservation`. The item is of a stage with this many stages
-    /// `after` it. `frame` counts the outputs of its frame, if it has one.
+    /// Waits until an item may begin. Adds the bytes that the item needs to `reservation`. The item is of a stage with this many
+    /// stages `after` it. `frame` counts the outputs of its frame, if it has one.
     pub async fn begin(
         self: &Arc<Self>,
         after: usize,
@@ -216,8 +217,8 @@ impl Budget {
         Some(Active { budget: Arc::clone(self), after, exceeds })
     }
 
-    /// Counts a running item as waiting for later stages, for example for room in the next queue. `bytes` is the memory of the
-    /// item. Its stage has this many stages `after` it.
+    /// Counts a running item as waiting for later stages. An example is a full queue of the next stage. `bytes` is the memory of
+    /// the item. Its stage has this many stages `after` it.
     pub(super) fn pause(self: &Arc<Self>, after: usize, bytes: u64) -> Paused {
         self.active[level(after)].fetch_sub(1, SeqCst);
         Paused(self.hold_up(after, bytes))
@@ -232,8 +233,8 @@ impl Budget {
         HeldUp { budget: Arc::clone(self), level, bytes }
     }
 
-    /// Permits a lane to request frames, and adds their expected bytes to `asked`. `None` if the lane must wait. A lane that has
-    /// not waited in line must not pass waiting lanes.
+    /// Permits a lane to request frames. Adds their expected bytes to `asked`. `None` if the lane must wait. A lane that has not
+    /// waited in line must not pass waiting lanes.
     pub fn ask(self: &Arc<Self>, wish: Wish, asked: &mut Reservation) -> Option<Leave> {
         if wish.waited.is_none() && self.lanes.is_wanted() {
             return None;
@@ -276,12 +277,12 @@ impl Budget {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.lanes.turn[level].notified()).await;
     }
 
-    /// Returns `true` if no item runs or waits to begin on this level or a later one.
+    /// Returns `true` if no item runs or waits to begin. Only this level and later stages count.
     fn is_still(&self, level: usize) -> bool {
         (0..=level).all(|level| self.active[level].load(SeqCst) == 0 && !self.items.is_wanted_at(level))
     }
 
-    /// Returns the bytes in use beyond which nothing new begins on this level.
+    /// Returns the bytes beyond which nothing new begins on this level.
     fn most(&self, level: usize) -> u64 {
         let capacity = self.capacity();
         capacity - capacity / LEVEL_PART * level as u64

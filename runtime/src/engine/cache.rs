@@ -59,8 +59,8 @@ impl Cache {
         self.folder.join(format!("{}-{:016x}.{EXTENSION}", digest.as_hex(), self.compatibility))
     }
 
-    /// Returns the module with the digest `content`, from the folder or by compiling it. The folder keeps it under `key`. Errors
-    /// of the folder are logged, and the module is returned anyway.
+    /// Returns the module with the digest `content`. Compiles it if the folder does not have it. The folder keeps it under `key`.
+    /// Errors of the folder are logged, and the module is returned anyway.
     ///
     /// # Errors
     ///

@@ -38,8 +38,8 @@ pub trait ItemSource: Send + Sync {
         None
     }
 
-    /// Publishes outputs of an item that still runs, because they are too many to hold. The guest waits meanwhile. An error ends
-    /// the execution.
+    /// Publishes outputs of an item that still runs. They are too many to hold. The guest waits meanwhile. An error ends the
+    /// execution.
     fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>>;
 }
 

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 
-/// A guest that runs when its time is up ends at its next tick, and its backtrace is known. This much later it is ended from
-/// outside.
+/// How long after its time a guest is ended from outside. A running guest ends before, at its next tick, and its backtrace is
+/// known.
 const BACKSTOP: Duration = Duration::from_millis(100);
 /// The interval at which to check a waiting guest.
 const LOOK: Duration = Duration::from_millis(100);

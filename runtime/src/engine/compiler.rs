@@ -1,4 +1,4 @@
-//! Compiles plugins in a process of its own, with limits on memory and time.
+//! Compiles plugins in a process of its own, with limits.
 //!
 //! Some small plugins take very long to compile. 10,000 blocks with as many variables, a module of 200 KB, took 30 s and 3.3 GiB;
 //! 1,000 nested loops, 18 KB, took more (measured with wasmtime 48). A node that compiled them itself would run out of memory
@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use super::{EngineError, Space};
 use crate::name::Digest;
 
-/// Tells the process that the engine of the node reserves little address space.
+/// The flag for an engine that reserves little address space.
 const SCARCE: &str = "--scarce";
 
 /// The limits of a compilation.
@@ -71,7 +71,7 @@ impl Compiler {
     /// Creates a compiler that runs this program with this command.
     #[must_use]
     pub fn new(program: PathBuf, command: &'static str, limits: CompilerLimits) -> Self {
-        /// More than one, so that one slow compilation does not hold up all others.
+        /// At least two, so that a slow compilation does not block others.
         const PLACES_MIN: usize = 2;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let places = Mutex::new(processors.max(PLACES_MIN));
@@ -172,7 +172,7 @@ fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
     io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
 }
 
-/// Ends the process when its time is up, or when its parent has ended.
+/// Ends the process when its time is up or its parent ends.
 fn watch(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);

@@ -11,7 +11,7 @@ pub struct Failure {
     pub reason: String,
     /// `true` if another attempt cannot succeed.
     pub fatal: bool,
-    /// The functions that the guest was in, the innermost first, one a line. `None` if it was in none.
+    /// The functions that the guest was in, one a line. The innermost comes first. `None` if it was in none.
     pub backtrace: Option<String>,
 }
 

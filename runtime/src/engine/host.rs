@@ -34,7 +34,7 @@ pub struct Host {
     pub(super) given: FrameOutputs,
     /// Why the item is about to fail, as the guest reports it.
     pub(super) failure: Option<String>,
-    /// Why the last item of the run has failed, as the guest reports it.
+    /// Why the run has failed, as the guest reports it.
     failed: Option<Failure>,
     phase: Phase,
     /// `true` if the guest takes its items itself.
@@ -60,7 +60,7 @@ pub struct Host {
 /// The state of an instance between and during items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// An item is set, and the guest has not been called with it. Code that runs now starts the instance.
+    /// An item is set, but the guest does not have it yet. Code that runs now starts the instance.
     Ready,
     /// The guest handles the item.
     Running,
@@ -107,7 +107,7 @@ impl Host {
         Self { wasi: Wasi::since(clock), after, ..host }
     }
 
-    /// Creates a host without a guest, to read which functions the linker offers.
+    /// Creates a host without a guest. The linker needs one to list its functions.
     pub(super) fn idle() -> Self {
         let memory = MemoryLimiter::new(0, Budget::new(0).reserve(0));
         Self::of(memory, 0, Duration::ZERO, Arc::new(StaticContext::default()))

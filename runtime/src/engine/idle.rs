@@ -67,7 +67,7 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// Waits for a slot for a stage with this many stages `after` it. `None` only if the slots are closed.
+    /// Waits for a slot for a stage. It has this many stages `after` it. `None` only if the slots are closed.
     pub(super) async fn take(&self, after: usize) -> Option<OwnedSemaphorePermit> {
         loop {
             self.streaming.admitted(after).await;
@@ -131,7 +131,7 @@ impl Instances {
         lock(&self.0.as_ref()?.instances).pop()
     }
 
-    /// Keeps an instance for its next item, unless its slot or its memory is wanted.
+    /// Keeps an instance for its next item. Drops it if its slot or its memory is wanted.
     pub(super) fn put(&self, instance: Instance) {
         let Some(waiting) = &self.0 else { return };
         let mut instances = lock(&waiting.instances);
@@ -176,7 +176,7 @@ mod tests {
         plugin.task("t", BRIEF, StaticContext::default(), Reuse { isolation, items }).expect("a task")
     }
 
-    /// Returns the number of items that the instance of this item has handled, or 0 if the item fails.
+    /// Returns how many items the instance of this item has handled. Returns 0 if the item fails.
     async fn count(task: &Task, instances: &Instances, item: u8) -> u8 {
         task.run(vec![item].into(), Call::idle(), instances).await.map_or(0, |outputs| outputs.into_payload()[0])
     }

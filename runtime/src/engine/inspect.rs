@@ -115,7 +115,7 @@ pub enum InspectError {
     /// The plugin imports a function that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
     Import(String),
-    /// The memory limit of the stage is too small to start an instance.
+    /// The memory limit of the stage is too small.
     #[error(
         "the plugin starts with {} of memory, but its stage allows {}; write `memory = \"{}KiB\"` or more",
         ByteSize(*.needed).display().iec(), ByteSize(*.allowed).display().iec(), .needed.div_ceil(1 << 10)

@@ -33,7 +33,7 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// Returns the exports of a snapshot, whose start function and initializer have run already.
+    /// Returns the exports of a snapshot. Its start function and initializer have run already.
     pub(super) fn started(self) -> Self {
         Self { initialize: None, init: None, ..self }
     }
@@ -106,7 +106,7 @@ impl Instance {
         self.store.data().memory.grown()
     }
 
-    /// Returns the peak of the guest's memory and an item's outputs together, in bytes.
+    /// Returns the peak of memory and outputs together, in bytes.
     pub(super) fn most(&self) -> u64 {
         self.store.data().memory.most()
     }
@@ -224,7 +224,7 @@ impl Instance {
 /// The result of a call to the guest. An error is a trap.
 type Entered = wasmtime::Result<()>;
 
-/// The state of an instance of an instrumented module, which exports all its globals and memories.
+/// The state of an instrumented instance, which exports all globals and memories.
 impl InstanceState for Instance {
     async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
         let global = self.entry.as_ref().and_then(|entry| entry.instance.get_global(&mut self.store, name));

@@ -10,15 +10,15 @@ use super::budget::{Reservation, STEP};
 pub const MAX_OUTPUTS: usize = 1_000_000;
 /// The most bytes of all outputs of one item.
 pub const MAX_OUTPUT_BYTES: u64 = 1 << 30;
-/// An item that still runs streams its outputs once they have this many bytes.
+/// A running item streams its outputs once they have this many bytes.
 pub const GATHER_BYTES: usize = 4 << 20;
-/// An item that still runs streams its outputs once there are this many.
+/// A running item streams its outputs once there are this many.
 pub const GATHER_ITEMS: usize = 50_000;
 
 /// The limits of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time, including sleep, but without the time in which the server takes outputs.
+    /// Wall time. It includes sleep, but not the time in which the server takes outputs.
     pub timeout: Duration,
     /// Linear memory in bytes.
     pub memory: u64,
@@ -37,9 +37,9 @@ pub(super) struct MemoryLimiter {
     exceeded: bool,
     /// The size of the guest's memory in bytes.
     grown: u64,
-    /// The peak of the guest's memory and an item's outputs together, in bytes.
+    /// The peak of memory and outputs together, in bytes.
     most: u64,
-    /// The reserved memory of the instance, including the outputs of the running item.
+    /// The reserved memory, including the outputs of the running item.
     pub(super) counted: Reservation,
 }
 
@@ -53,7 +53,7 @@ impl MemoryLimiter {
         self.grown
     }
 
-    /// Returns the peak of the guest's memory and an item's outputs together, in bytes.
+    /// Returns the peak of memory and outputs together, in bytes.
     pub(super) fn most(&self) -> u64 {
         self.most
     }
@@ -76,7 +76,7 @@ impl MemoryLimiter {
         self.exceeded = false;
     }
 
-    /// Returns `true` if the guest has asked for more memory than it may have.
+    /// Returns `true` if the guest has asked for too much memory.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded
     }

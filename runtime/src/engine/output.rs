@@ -136,16 +136,16 @@ impl<'a> Slice<'a> {
     }
 }
 
-/// The outputs of items of a frame that ran one after the other.
+/// The outputs of a frame's items that ran one after the other.
 #[derive(Debug, Default)]
 pub struct FrameOutputs {
     outputs: Outputs,
-    /// The position of each item that has succeeded, and the number of outputs up to its end.
+    /// The position of each successful item. The second number counts the outputs up to its end.
     ended: Vec<(usize, usize)>,
 }
 
 impl FrameOutputs {
-    /// Creates an empty value with room for this many outputs of this many bytes together.
+    /// Creates an empty value with room for outputs. `bytes` is their size together.
     #[must_use]
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
         let outputs = Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) };
@@ -202,7 +202,7 @@ impl FrameOutputs {
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
     }
 
-    /// Returns each output of the ended items, with the position of its item. The outputs share one buffer.
+    /// Returns each output of the ended items. The number is the position of its item. The outputs share one buffer.
     pub fn into_items(mut self) -> impl Iterator<Item = (usize, Bytes)> {
         self.drop_open();
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));

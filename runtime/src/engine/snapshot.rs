@@ -22,11 +22,11 @@ use super::{EngineError, Plugin};
 use crate::name::Digest;
 
 /// The most memory of a snapshot, in bytes. It is copied a few times while the snapshot is made.
-const SNAPSHOT_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 256 << 20;
 /// The most pieces of a snapshot with only zeros between them. Each takes about 100 bytes while the snapshot is made.
 const PIECES_MAX: usize = 1 << 20;
 
-/// Why the state of a task was not made before its first item.
+/// Why a task's state was not made before its first item.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The plugin is not fit for a snapshot.
@@ -65,8 +65,9 @@ impl ItemSource for Initialising {
 }
 
 impl Plugin {
-    /// Returns the task with its state in the snapshot from which instances start. `None` if the task has no state. `place` tells
-    /// stages with this task apart. Takes as long as the initializer, at most the task's timeout, and a compilation.
+    /// Returns the task with a snapshot of its state. Its instances start from the snapshot. `None` if the task has no state.
+    /// `place` tells stages with this task apart. Takes as long as the initializer, at most the task's timeout, and a
+    /// compilation.
     ///
     /// # Errors
     ///
@@ -92,24 +93,20 @@ impl Plugin {
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
         instance.initialize(&making, call).await.map_err(failed)?;
         let memory = instance.memory().len() as u64;
-        if memory > SNAPSHOT_MAX {
-            let [memory, most] =
-                [memory, SNAPSHOT_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
-            return Err(SnapshotError::Unfit(format!(
-                "its state takes {memory} of memory; a snapshot may have {most}"
-            )));
+        if memory > BYTES_MAX {
+            let [memory, most] = [memory, BYTES_MAX].map(|bytes| bytesize::ByteSize(bytes).display().iec().to_string());
+            return Err(SnapshotError::Unfit(format!("its state takes {memory} of memory; the most is {most}")));
         }
         if pieces(instance.memory()) > PIECES_MAX {
             return Err(SnapshotError::Unfit(format!("its state is in more than {PIECES_MAX} pieces")));
         }
-        let snapshot: Bytes = plugin.snapshot(&mut instance).await?.into();
+        let bytes: Bytes = plugin.snapshot(&mut instance).await?.into();
         let clock = instance.clock();
         drop(instance);
         // Without the digest of the state: only the newest state of a stage is cached.
         let key = [plugin.digest.as_hex(), &name, place].join(":");
         let key = Digest::of(key.as_bytes());
-        let pre =
-            self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&snapshot), &snapshot)?)).await?;
+        let pre = self.blocking(move |plugin| Ok(plugin.engine.compile(&key, &Digest::of(&bytes), &bytes)?)).await?;
         let mut task = task.clone();
         task.exports = Exports::find(pre.module(), &name)?.started();
         (task.pre, task.clock) = (pre, clock);
@@ -168,8 +165,8 @@ mod tests {
     use crate::engine::static_context::StaticContext;
     use crate::engine::testing::{BRIEF, LIMITS, engine, load};
 
-    /// Returns a plugin whose initializer counts its calls, at address 0 of its memory and in a global, and then runs `init`. Its
-    /// task returns the sum of both.
+    /// Returns a plugin whose initializer counts its calls. It counts at address 0 of its memory and in a global, and then runs
+    /// `init`. Its task returns the sum of both.
     fn plugin(more: &str, init: &str) -> Plugin {
         let wat = format!(
             r#"(module
@@ -196,7 +193,7 @@ mod tests {
         load(engine(), &wat).expect("a plugin")
     }
 
-    /// Returns the outputs of the task for three items, and the log lines of the initializer.
+    /// Returns the task's outputs for three items, and the initializer's log lines.
     async fn given(plugin: &Plugin, limits: Limits) -> Result<(Vec<u8>, Vec<String>), SnapshotError> {
         let task = plugin.task("t", limits, StaticContext::default(), Reuse::default()).expect("a task");
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -262,7 +259,7 @@ mod tests {
     async fn state_that_takes_very_much_memory_is_made_by_each_instance() {
         let limits = Limits { memory: 1 << 30, ..LIMITS };
         let error = given(&plugin("", "(drop (memory.grow (i32.const 4096)))"), limits).await.expect_err("too much");
-        let says = "its state takes 256.1 MiB of memory; a snapshot may have 256.0 MiB";
+        let says = "its state takes 256.1 MiB of memory; the most is 256.0 MiB";
         assert!(error.to_string().ends_with(says), "{error}");
     }
 

@@ -32,7 +32,7 @@ impl StaticContext {
 
     /// Returns the context of one execution.
     pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
-        /// The first byte of a CBOR map of up to 23 entries, without their number.
+        /// The first byte of a small CBOR map, without the number of entries.
         const MAP: u8 = 0xa0;
         let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
         context.put_u8(MAP + self.entries + 2);

@@ -1,4 +1,4 @@
-//! Permits of executions that keep their instance while they wait for later stages.
+//! Permits to keep an instance while waiting for later stages.
 //!
 //! An item with very many outputs streams them: they are published while the item runs. When the next queue is full, or the next
 //! stage is inline, the item waits for later stages, which need instances too. For each later stage one slot stays reserved, so
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// Counts the executions that keep a slot while they wait for later stages.
+/// Counts the executions that keep a slot while they wait.
 pub struct StreamingPermits {
     slots: usize,
     now: AtomicUsize,
@@ -44,7 +44,7 @@ impl StreamingPermits {
         self.slots
     }
 
-    /// Returns `true` if a stage with this many stages `after` it may take a slot now.
+    /// Returns `true` if a stage may take a slot now. It has this many stages `after` it.
     pub(super) fn admits(&self, after: usize) -> bool {
         let now = self.now.load(SeqCst);
         now == 0 || now + 1 + after <= self.slots
@@ -55,7 +55,7 @@ impl StreamingPermits {
         self.until(|| self.admits(after).then_some(())).await;
     }
 
-    /// Waits for a permit for a stage with this many stages `after` it. `None` if `patience` ends first.
+    /// Waits for a permit for a stage. It has this many stages `after` it. `None` if `patience` ends first.
     pub(super) async fn acquire(self: &Arc<Self>, after: usize, patience: Duration) -> Option<StreamingPermit> {
         let permit = self.until(|| self.try_acquire(after));
         tokio::time::timeout(patience, permit).await.ok()

@@ -1,4 +1,4 @@
-//! Runs a task on items, in a fresh instance or in an idle one.
+//! Runs a task on items, in a fresh or an idle instance.
 //!
 //! This file, `instance` and `idle` import each other: an instance runs a task, and a task keeps its idle instances. They belong
 //! together.
@@ -31,12 +31,12 @@ pub struct Task {
     pub(super) exports: Exports,
     pub(super) limits: Limits,
     pub(super) static_context: Arc<StaticContext>,
-    /// The start of the guest's clock, if its instances start from a snapshot in which the clock runs.
+    /// The start of the guest's clock in the snapshot. `None` without a snapshot, or if the guest has not asked for the time.
     pub(super) clock: Option<Instant>,
     reuse: Reuse,
     /// The number of stages after it.
     pub(super) after: usize,
-    /// The expected bytes of an instance's memory and an item's outputs, from the latest runs.
+    /// The expected bytes of an instance with its outputs, from the latest runs.
     size: Arc<AtomicU64>,
     /// The idle instances, if all frames share them.
     waiting: Option<Arc<Waiting>>,
@@ -97,8 +97,8 @@ impl Task {
         Ok(given.into_outputs())
     }
 
-    /// Runs the task on an item and on further items of the same caller. It uses an idle instance or a fresh one, and takes
-    /// further items while the caller has some and the instance may handle more.
+    /// Runs the task on an item and on more of its caller's. It uses an idle instance or a fresh one, and takes further items
+    /// while the caller has some and the instance may handle more.
     ///
     /// Outputs are appended to `given`. Outputs of items that have succeeded stay there, even if the next item fails. Dropping
     /// the future interrupts the guest at its next tick and loses `given`. An instance becomes idle only if all its items have
@@ -153,7 +153,7 @@ impl Task {
         Ok((Instance::new(self, slot, counted), active))
     }
 
-    /// Returns the expected bytes of the next instance, including the outputs of an item.
+    /// Returns the expected bytes of the next instance with its outputs.
     fn size(&self) -> u64 {
         self.size.load(Relaxed)
     }
@@ -175,7 +175,7 @@ impl Task {
         &self.engine.budget
     }
 
-    /// Returns the same task as a stage with this many stages `after` it.
+    /// Returns the same task for a stage with this many `after` it.
     #[must_use]
     pub fn with_after(self, after: usize) -> Self {
         Self { after, ..self }
@@ -187,7 +187,7 @@ impl Task {
         self.after
     }
 
-    /// Waits for a permit to keep an instance while waiting for later stages. `None` if `patience` ends first.
+    /// Waits for a permit to keep an instance for later stages. `None` if `patience` ends first.
     pub async fn streaming_permit(&self, patience: Duration) -> Option<StreamingPermit> {
         self.engine.slots.streaming.acquire(self.after, patience).await
     }

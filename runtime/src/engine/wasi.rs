@@ -21,9 +21,9 @@ const MODULE: &str = "wasi_snapshot_preview1";
 /// The most bytes of a line of standard output. Longer lines are cut.
 const LINE_MAX: usize = 16 << 10;
 
-/// The most bytes that one call writes, so that a guest cannot keep the host busy. The call returns how many it wrote.
+/// The most bytes that one call writes. A guest must not keep the host busy. The call returns how many it wrote.
 const WRITE_MAX: usize = 64 << 10;
-/// The most buffers or subscriptions that one call reads, for the same reason.
+/// The most buffers or subscriptions of one call, for the same reason.
 const LIST_MAX: usize = 1 << 10;
 /// The most random bytes of one call, for the same reason.
 const RANDOM_MAX: usize = 1 << 20;
@@ -73,7 +73,7 @@ impl Host {
 /// Guest memory with checked access. A call with an address outside of it fails.
 struct Guest<'a>(&'a mut [u8]);
 
-/// The result of a call, with an error number as in the specification.
+/// The result of a call. The error is a number of the specification.
 type Answer<T> = Result<T, i32>;
 
 impl Guest<'_> {

@@ -57,7 +57,7 @@ fn is_status(text: &str) -> bool {
     text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0')
 }
 
-/// Reads the headers of any block, so that each of them can be sent again.
+/// Reads the headers of any block. Each of them can be sent again.
 ///
 /// The headers of a valid block are returned as they are. Otherwise, a line that is not UTF-8 is read as Latin-1, a line without
 /// a colon is skipped, an invalid character of a name becomes `-`, and a carriage return within a value becomes a space.

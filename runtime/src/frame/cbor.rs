@@ -1,4 +1,4 @@
-//! Finds the items of a CBOR sequence without decoding them, and refuses CBOR that is not well-formed (RFC 8949, appendix C).
+//! Finds the items of a CBOR sequence without decoding them. CBOR that is not well-formed is refused (RFC 8949, appendix C).
 
 mod value;
 
@@ -181,7 +181,7 @@ impl Scan {
     }
 }
 
-/// Writes the head of an item of this major type in its shortest form.
+/// Writes the head of an item in its shortest form.
 pub fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     let (bytes, length) = shortest_head(major, argument);
     out.extend_from_slice(&bytes[..length]);

@@ -74,7 +74,7 @@ impl Disguise {
         }
     }
 
-    /// Returns the encoding of a text without a byte-order mark whose first character is ASCII.
+    /// Returns the encoding of a text without a byte-order mark. Its first character must be ASCII.
     #[must_use]
     pub fn without_mark(start: &[u8]) -> Option<Self> {
         match start {

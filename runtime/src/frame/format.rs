@@ -80,8 +80,8 @@ impl Format {
         }
     }
 
-    /// Returns the part of a payload that an item was made of, and the content type of the part. `None` for CBOR, where the part
-    /// is the item.
+    /// Returns the part of a payload that an item was made of. The first value is the content type of the part. `None` for CBOR,
+    /// where the part is the item.
     #[must_use]
     pub fn written(self, payload: &Bytes, position: usize) -> Option<(&'static str, Bytes)> {
         match self {
@@ -124,7 +124,7 @@ impl Format {
     }
 }
 
-/// Returns the lines that are not blank, each with its number from 1.
+/// Returns the lines that are not blank, numbered from 1.
 fn filled_lines(payload: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
     let lines = without_mark(payload).split(|byte| *byte == b'\n').zip(1..);
     lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))

@@ -18,7 +18,7 @@ const ID_MAX: usize = 1 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// The id is empty, or has a character that a header cannot hold.
+    /// The id is empty or has a character that headers cannot hold.
     #[error("the id must have at least one character, and no spaces or line breaks")]
     Malformed,
     /// The id is too long for the headers of outputs.
@@ -55,7 +55,7 @@ impl FrameId {
         Self(text.replace('%', "%25").replace('.', "%2E").replace('#', "%23"))
     }
 
-    /// Returns the id in the header of a frame that a node has published.
+    /// Returns the id of a frame that a node has published. `text` is the value of its header.
     #[must_use]
     pub fn from_header(text: &str) -> Self {
         Self(text.to_owned())
@@ -68,14 +68,13 @@ impl FrameId {
         Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
     }
 
-    /// Returns the id of the `k`th frame that a hop makes of items of this frame. `first` is the position of the first of these
-    /// items.
+    /// Returns the id of a hop's `k`th output frame of this frame. `first` is the position of the first of these items.
     #[must_use]
     pub fn child(&self, first: usize, k: usize) -> Self {
         if first == 0 { Self(format!("{}.{k}", self.0)) } else { Self(format!("{}#{first}.{k}", self.0)) }
     }
 
-    /// Returns the id of the item at this position of the original frame. A requeued item keeps its id.
+    /// Returns the id of the original frame's item at this position. A requeued item keeps its id.
     #[must_use]
     pub fn item(&self, position: usize) -> String {
         if position == 0 { self.0.clone() } else { format!("{}#{position}", self.0) }
@@ -107,7 +106,7 @@ pub fn fed_id(root: &str, index: usize) -> String {
     if index == 0 { root.to_owned() } else { format!("{root}#{index}") }
 }
 
-/// For each item of a frame, the item of the root frame that it descends from.
+/// For each item of a frame, the root item it descends from.
 ///
 /// The header is a list of runs: `4` is one item that descends from item 4, `4x3` are three of them, and `4-7` is one item each
 /// of the items 4, 5, 6 and 7. Without the header, the items descend from 0, 1, 2, … in order.
@@ -138,7 +137,7 @@ impl Index {
         self.0.get(position).map_or(0, |root| *root as usize)
     }
 
-    /// Returns `true` if the index is 0, 1, 2, … and so needs no header.
+    /// Returns `true` if the index needs no header. It is then 0, 1, 2, … in order.
     #[must_use]
     pub fn is_in_order(&self) -> bool {
         self.0.iter().zip(0..).all(|(root, position)| *root == position)

@@ -10,10 +10,10 @@ pub const BATCH_MAX: usize = 1_000;
 /// The bytes that an item leaves for headers in its message. Every hop adds some.
 pub const HEADER_ROOM: usize = 8 << 10;
 
-/// The most bytes of a message's headers, because the server stores their length in two bytes.
+/// The most bytes of a message's headers. The server stores their length in two bytes.
 pub const HEADERS_MAX: usize = (64 << 10) - 1;
 
-/// The most bytes of the headers that a message needs in an atomic batch.
+/// The most bytes of headers that an atomic batch adds.
 const BATCH_HEADERS: usize = 128;
 
 /// A message to publish in a stream.
@@ -37,7 +37,7 @@ pub struct MessageLimits {
 }
 
 impl MessageLimits {
-    /// Returns the most bytes of an item that can pass the whole chain, results and dead letters included.
+    /// Returns the most bytes of an item that passes the chain. Its results and dead letters fit too.
     #[must_use]
     pub fn max_item(self) -> usize {
         self.max_payload.saturating_sub(HEADER_ROOM)
@@ -49,7 +49,7 @@ impl MessageLimits {
         self.takes(message, 0)
     }
 
-    /// Returns `true` if the server accepts the message in an atomic batch too.
+    /// Returns `true` if the server accepts the message in a batch.
     #[must_use]
     pub fn fits_a_batch(self, message: &Outgoing) -> bool {
         self.takes(message, BATCH_HEADERS)

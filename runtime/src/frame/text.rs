@@ -1,4 +1,4 @@
-//! Reads text a few bytes ahead of its parser, and counts lines and columns for errors.
+//! Reads text a few bytes ahead of its parser. Counts lines and columns for errors.
 
 use std::io::{self, Read};
 

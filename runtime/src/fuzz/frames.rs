@@ -1,4 +1,4 @@
-//! Payloads and headers of any content are refused, or are items that can be stored and shown.
+//! Tests that any payload or header is refused or usable. Usable items can be stored and shown.
 
 use bytes::Bytes;
 use ciborium::Value;
@@ -14,7 +14,7 @@ use crate::frame::{Frame, Headers, from_header_line, to_header_line};
 /// The most bytes of JSON for each byte of an item.
 const JSON_GROWTH: usize = 16;
 
-/// Writes an item of a random kind, in one of the encodings of that kind.
+/// Writes an item of a random kind in a random encoding.
 fn write_item(random: &mut Random, depth: usize, out: &mut Vec<u8>) {
     let kinds = if depth == 0 { 5 } else { 10 };
     match random.below(kinds) {

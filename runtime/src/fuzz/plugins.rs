@@ -1,4 +1,4 @@
-//! A file is refused as a plugin with a reason, or every node can load it and run its tasks.
+//! Tests that any file is refused as a plugin or usable. Every node can load a usable plugin and run its tasks.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::engine::static_context::StaticContext;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
 
-/// Only one in this many plugins is loaded, because compiling takes that much longer than reading.
+/// One in this many plugins is loaded. Compiling takes that much longer than reading.
 const LOAD_EVERY: u64 = 100;
 
 /// The number of modules made of the parts.

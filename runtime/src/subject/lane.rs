@@ -53,7 +53,7 @@ impl Lane {
         Self::ALL.into_iter().find(|lane| lane.name() == name)
     }
 
-    /// Returns the subject of the lane's queue, or the pattern of its subjects.
+    /// Returns the subject or the pattern of the lane's queue.
     #[must_use]
     pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
         match self {
@@ -70,7 +70,7 @@ impl Lane {
         lanes.iter().map(|lane| lane.queue(chain, revision, hop)).collect()
     }
 
-    /// Returns the subject of the `number`th message that is requeued to the lane from the frame with this stream sequence.
+    /// Returns the subject of a requeued message. It is the `number`th from the frame with this stream sequence.
     #[must_use]
     pub fn requeue(
         self,
@@ -103,7 +103,7 @@ impl Lane {
         Some(format!("{}.{place}", tokens.join(".")))
     }
 
-    /// Returns the subject of a dead letter's item that is requeued to the lane.
+    /// Returns the subject of a dead letter's requeued item.
     #[must_use]
     pub fn requeue_dead_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
         format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Budget, line};
 
-/// The items and frames that exceed the budget, by the number of stages after theirs.
+/// The items and frames that exceed the budget. The keys are the numbers of stages after theirs.
 #[derive(Default)]
 pub(super) struct Excess {
     items: Mutex<BTreeMap<usize, Holder>>,
@@ -63,7 +63,7 @@ impl Excess {
         level == line::LEVELS - 1 || !lock(&self.items).contains_key(&level)
     }
 
-    /// Returns `true` if a lane on this level may request a frame that exceeds the budget.
+    /// Returns `true` if a lane on this level may exceed the budget. It may then request one frame.
     pub(super) fn has_room_for_frame(&self, level: usize) -> bool {
         level == line::LEVELS - 1 || !lock(&self.frames).contains(&level)
     }

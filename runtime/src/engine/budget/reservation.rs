@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 
 use super::{Budget, HeldUp};
 
-/// Growing reservations grow in steps of this many bytes, so that items rarely touch the shared counter.
+/// The step in which reservations grow, in bytes. So items rarely touch the shared counter.
 pub(in crate::engine) const STEP: u64 = 64 << 10;
 
 /// A part of the budget. Released on drop.
@@ -78,7 +78,7 @@ impl Growing {
 }
 
 impl Growing {
-    /// Counts the bytes as waiting for later stages, until the result is dropped. The stage has this many stages `after` it.
+    /// Counts the bytes as waiting for later stages. Released on drop. The stage has this many stages `after` it.
     #[must_use]
     pub fn hold_up(&self, after: usize) -> HeldUp {
         self.budget.hold_up(after, self.bytes.load(SeqCst))

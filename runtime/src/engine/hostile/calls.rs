@@ -1,4 +1,4 @@
-//! Calls every function of the host with wild arguments, from every place where a guest can call.
+//! Calls every function of the host, with wild arguments and from everywhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,7 +139,7 @@ impl Import {
         if self.has_result { format!("(drop {call})") } else { call }
     }
 
-    /// Returns a task that reads the arguments from its item, eight bytes each, and outputs the result as a byte string.
+    /// Returns a task that outputs the result as a byte string. It reads the arguments from its item, eight bytes each.
     fn task(&self) -> String {
         let argument = |(kind, position): (&&str, usize)| {
             let load = format!("(i64.load offset={} (local.get $pointer))", position * 8);
@@ -156,7 +156,7 @@ impl Import {
     }
 }
 
-/// Numbers at limits, as pointers, lengths and descriptors for a memory of one page.
+/// Numbers at limits, for pointers, lengths and descriptors. The memory has one page.
 const WILD: [i64; 16] = [
     0,
     1,
@@ -246,7 +246,7 @@ async fn a_call_from_anywhere_comes_to_what_it_should() {
     }
 }
 
-/// Returns a task whose body leaves the result of a WASI call on the stack. It outputs the result as a byte string.
+/// Returns a task whose body leaves a WASI error number. It outputs the result as a byte string.
 fn number_of(call: &str) -> String {
     format!(
         "(local $result i32) (local.set $result {call})

@@ -51,7 +51,7 @@ fn item(position: usize) -> Bytes {
 /// The outcome of a run: positions and bytes of the outputs, and the failure, if any.
 type TenItems = (Vec<(usize, Vec<u8>)>, Result<(), (usize, Failure)>);
 
-/// Runs ten items in a guest that takes them itself with the body `each`. The function `$give` copies the item to address 0 and
+/// Runs ten items in a guest that takes them itself. Its body is `each`. The function `$give` copies the item to address 0 and
 /// outputs it.
 async fn ten(each: &str, reuse: Reuse, limits: Limits) -> TenItems {
     let wat = format!(

@@ -9,7 +9,7 @@ use crate::engine::limits::Limits;
 use crate::engine::task::Task;
 use crate::engine::testing::{BRIEF, LIMITS, engine_with, run, task_on};
 
-/// More memory than a slot keeps between instances (2 MiB), so that both ways to clear it are tested.
+/// More memory than a slot keeps between instances (2 MiB). So both ways to clear it are tested.
 const ROOMY: Limits = Limits { memory: 5 << 20, ..LIMITS };
 
 /// Changes all state: all memory that the guest can get, the global, the table and the segments.
@@ -22,7 +22,7 @@ const SOIL: &str = r"
       (table.fill (i32.const 0) (ref.func $task) (table.size))
       (data.drop $words) (elem.drop $functions))";
 
-/// Traps unless all state is as in a fresh instance of `pages` pages with a few words at 4096.
+/// Traps unless all state is as in a fresh instance. It has `pages` pages with a few words at 4096.
 fn check(pages: u32) -> String {
     format!(
         r"(func $check (local $at i32)
@@ -48,7 +48,7 @@ fn check(pages: u32) -> String {
     )
 }
 
-/// Returns a task that checks that its instance is fresh, changes all state, and then ends with `end`.
+/// Returns a task that checks and then changes all state. It ends with `end`.
 fn soiling(engine: &Engine, pages: u32, end: &str, limits: Limits) -> Task {
     let memory = format!(r#"(memory (export "memory") {pages})"#);
     let more = format!(

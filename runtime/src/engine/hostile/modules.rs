@@ -8,7 +8,7 @@ use crate::engine::testing::{LIMITS, engine, load, run, task};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
 
-/// Returns guests that fail, each with the kind and the reason of its failure.
+/// Returns failing guests with the kinds and reasons of their failures.
 fn failing() -> Vec<(Guest<'static>, FailureKind, &'static str)> {
     let task = |task| Guest { task, ..WITH_IMPORTS };
     let alloc = |alloc| Guest { alloc, ..WITH_IMPORTS };

@@ -111,7 +111,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Returns a function type as text, in the same form for a guest's import and a host's function.
+/// Returns a function type as text. Guests' imports and host functions have the same form.
 pub(super) fn signature(
     parameters: impl Iterator<Item = impl Display>,
     results: impl Iterator<Item = impl Display>,

@@ -35,7 +35,7 @@ impl Wasi {
     }
 }
 
-/// Returns the first time that a clock shows and that is not before this one.
+/// Returns the first time on a clock that is not before this.
 pub(super) fn shown_from(time: u64) -> u64 {
     time.checked_next_multiple_of(RESOLUTION).unwrap_or(u64::MAX)
 }

@@ -55,7 +55,7 @@ const EVENT: usize = 32;
 const KIND_CLOCK: u8 = 0;
 const KIND_READ: u8 = 1;
 const KIND_WRITE: u8 = 2;
-/// The flag of a clock subscription whose time is a point, not a length.
+/// The flag of a clock subscription to a point in time.
 const ABSOLUTE: u16 = 1;
 
 /// Returns how long each subscription waits.

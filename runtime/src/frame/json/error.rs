@@ -42,7 +42,7 @@ impl JsonError {
         Self::Invalid { what: what.into(), place: text.place() }
     }
 
-    /// Returns the error without its line, for messages that name the line themselves.
+    /// Returns the error without its line, which the caller names itself.
     #[must_use]
     pub fn within_line(&self) -> String {
         match self {

@@ -40,7 +40,7 @@ pub fn write(is_negative: bool, digits: &[u8], out: &mut Vec<u8>) {
 }
 
 fn write_big(is_negative: bool, bytes: &[u8], out: &mut Vec<u8>) {
-    /// From this length on, ciborium keeps the bytes and no longer reads them as an `i128`.
+    /// From this length on, ciborium does not convert to an `i128`.
     const WIDE: usize = 17;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let bytes = &bytes[zeros..];
@@ -78,8 +78,7 @@ fn low(wide: u64) -> u32 {
     wide as u32
 }
 
-/// Returns the decimal digits of a big number with this tag and these bytes. `None` if the tag is another, or if there are more
-/// than [`MAX_DIGITS`] digits.
+/// Returns the decimal digits of a big number. `None` if the tag is another, or if there are more than [`MAX_DIGITS`] digits.
 #[must_use]
 pub fn big_digits(tag: u64, bytes: &[u8]) -> Option<String> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

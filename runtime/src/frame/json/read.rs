@@ -17,7 +17,7 @@ use crate::frame::cbor::{MAX_DEPTH, insert_head, write_head};
 use crate::frame::disguise::Disguise;
 use crate::frame::text::{Place, Text};
 
-/// Up to this many keys of an object are compared one by one. More keys are compared by their hashes.
+/// The most keys of an object that are compared one by one. More keys are compared by their hashes.
 const FEW_KEYS: usize = 16;
 
 /// Converts JSON values to items, one after the other.
@@ -76,7 +76,7 @@ impl JsonReader {
         }
     }
 
-    /// Creates a reader of values that each have a line of their own.
+    /// Creates a reader of values that each have a line.
     #[must_use]
     pub fn of_lines(max: usize) -> Self {
         Self { lines: true, ..Self::new(max) }
@@ -268,7 +268,7 @@ impl JsonReader {
         JsonError::invalid(expected, text)
     }
 
-    /// Returns the error for a text that ends where a value is due.
+    /// Returns the error for a text that ends too early.
     pub fn cut_off<R: Read>(&self, text: &Text<R>) -> JsonError {
         self.cut_off_in("value", text)
     }

@@ -54,7 +54,7 @@ impl JsonReader {
         Ok(())
     }
 
-    /// Takes the next byte, which the caller has checked, as part of a number.
+    /// Takes the next byte as part of a number.
     fn take<R: Read>(&mut self, text: &mut Text<R>) {
         if let Ok(Some(byte)) = text.peek() {
             self.string.push(byte);
@@ -126,7 +126,7 @@ impl JsonReader {
         self.string.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
-    /// Reads a character by its number, or by its two halves in UTF-16.
+    /// Reads a character by its number or its UTF-16 halves.
     fn unicode<R: Read>(&mut self, text: &mut Text<R>) -> Result<(), JsonError> {
         let first = four_digits(text)?;
         let number = match first {
