@@ -1,7 +1,7 @@
-//! Dead letters: reading them, removing them, and putting their items back into the chain.
+//! Reads and removes dead letters, and retries their items.
 //!
-//! A letter is known by its number in the chain's stream of dead letters, which stays its own for ever. [`letter`] is what is
-//! in one, [`logs`] finds what was logged about its item, [`retry`] gives the item fresh attempts.
+//! A letter is known by its number in the chain's stream of dead letters. A number is never used again. [`letter`] parses a
+//! letter, [`logs`] finds the log lines about its item, and [`retry`] gives the item new attempts.
 
 mod letter;
 mod logs;
@@ -22,10 +22,10 @@ use crate::subject;
 pub use letter::DeadLetter;
 pub use retry::Retried;
 
-/// Requests about single letters that are on their way at once.
+/// Requests about single letters that are sent side by side.
 const SIDE_BY_SIDE: usize = 64;
 
-/// Which letters, by what they are. The default is all.
+/// A filter for dead letters. The default is all.
 ///
 /// ```
 /// use pcluster::client::{DeadFilter, FailureKind};
@@ -36,33 +36,33 @@ const SIDE_BY_SIDE: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadFilter {
-    /// Of one stage.
+    /// Letters of this stage.
     pub stage: Option<StageName>,
-    /// Of one kind of failure.
+    /// Letters with this kind of failure.
     pub failure: Option<FailureKind>,
-    /// Of what was fed under this id.
+    /// Letters of items that were fed under this id.
     pub id: Option<String>,
-    /// Given up no longer ago than this.
+    /// Letters that are no older than this.
     pub since: Option<Duration>,
 }
 
-/// Which letters to do something with.
+/// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
-    /// Those with these numbers.
+    /// The letters with these numbers.
     Numbers(Vec<u64>),
-    /// Those that pass a filter.
+    /// The letters that pass a filter.
     Matching {
         /// The filter.
         filter: DeadFilter,
-        /// Only this many, the newest.
+        /// Limits the selection to this many of the newest letters.
         newest: Option<usize>,
     },
 }
 
 impl Selection {
-    /// All letters.
+    /// Selects all letters.
     #[must_use]
     pub fn all() -> Self {
         Self::Matching { filter: DeadFilter::default(), newest: None }
@@ -77,7 +77,7 @@ impl DeadFilter {
 }
 
 impl Client {
-    /// Reads the dead letters of a chain that are there now, oldest first. None is taken or changed.
+    /// Reads the current dead letters of a chain, oldest first. They stay in the stream.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Client {
         }))
     }
 
-    /// One dead letter; `None` if there is none with this number.
+    /// Returns one dead letter. `None` if no letter has this number.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Client {
         Ok(Some(DeadLetter::read(self.broker.with_item(&stream, kept).await?)))
     }
 
-    /// The numbers of the letters that are selected, in ascending order.
+    /// Returns the numbers of the selected letters, in ascending order.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl Client {
         Ok(numbers.into())
     }
 
-    /// Checks that there are letters with these numbers.
+    /// Checks that letters with these numbers exist.
     async fn known(&self, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, ClientError> {
         self.chain(chain).await?;
         let looks = numbers.iter().map(|&number| async move {
@@ -153,11 +153,11 @@ impl Client {
         }
     }
 
-    /// Removes dead letters. Says how many.
+    /// Removes dead letters. Returns how many.
     ///
     /// # Errors
     ///
-    /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server does not allow it.
+    /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server refuses it.
     pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
         if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
             selection
@@ -173,7 +173,7 @@ impl Client {
         self.remove_dead(chain, &numbers).await
     }
 
-    /// Removes letters, and counts those that nobody else has removed.
+    /// Removes letters. Does not count those that another client has removed.
     async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
         let stream = &subject::dead_stream(chain);
         let has_parts = self.broker.has_item_parts(chain).await?;
@@ -192,7 +192,7 @@ impl Client {
         Ok(count)
     }
 
-    /// How many dead letters each stage has; those without any are left out.
+    /// Returns the number of dead letters of each stage that has any.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! Deploying: check everything, store the plugins and the manifest, cut over.
+//! Deploys a chain: checks everything, stores the plugins and the manifest, and cuts over.
 //!
-//! The server can refuse a stream or a consumer, and others may deploy at the same time. So an `attempt` first reserves a
-//! revision and makes all that it needs beside what is there; only then does the chain's state name it as the active one, and
-//! the intake moves last. Whatever fails before that is undone.
+//! The server can refuse a stream or a consumer, and other clients may deploy at the same time. So an `attempt` first reserves a
+//! revision and makes everything that it needs. Only then does the state of the chain name it as active, and the intake moves
+//! last. If a step before that fails, the attempt is undone.
 
 mod attempt;
 pub mod failpoint;
@@ -30,16 +30,17 @@ use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 
-/// How often to begin again where others deploy the same chain.
+/// Rounds of a deploy while other clients deploy the same chain.
 const ROUNDS: u32 = 20;
 
-/// Room for what is kept with a manifest: digests in place of file names, who deployed it and when, the headers of its message.
+/// Room for the additions to a stored manifest: digests in place of file names, the deployer, the time, and the message's
+/// headers.
 const DEPLOYED_ROOM: usize = 8 << 10;
 
-/// What a manifest is called unless it is said.
+/// The default file name of a manifest.
 const MANIFEST: &str = "chain.toml";
 
-/// What came of a deploy.
+/// The result of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deployment {
@@ -49,11 +50,11 @@ pub struct Deployment {
     pub version: Version,
     /// The active revision.
     pub revision: Revision,
-    /// Whether this deploy made it; if not, the same was active already.
+    /// `true` if this deploy made the revision. `false` if it was already active.
     pub is_new: bool,
-    /// The version and revision that was active before, if this deploy replaced one.
+    /// The version and revision that this deploy replaced. `None` if there was none.
     pub before: Option<(Version, Revision)>,
-    /// Whether items may be fed.
+    /// `true` if items may be fed.
     pub open: bool,
     /// Streams whose copies are not yet complete on all servers.
     pub copying: Vec<String>,
@@ -92,24 +93,24 @@ enum Source {
 }
 
 impl Package {
-    /// Names the manifest in a file, or in the file `chain.toml` of a folder.
+    /// Takes the manifest from a file, or from `chain.toml` in a folder.
     ///
-    /// Deploying reads the file, and plugins at paths relative to it.
+    /// The deploy reads the file, and plugins at paths relative to it.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { manifest: Source::File(path.into()), plugins: BTreeMap::new() }
     }
 
-    /// Takes a manifest.
+    /// Takes a manifest from memory.
     ///
-    /// Deploying reads plugins that [`Package::with_plugin`] does not give at paths relative to the working folder.
+    /// The deploy reads plugins at paths relative to the working folder, unless [`Package::with_plugin`] adds them.
     #[must_use]
     pub fn new(manifest: Manifest) -> Self {
         let manifest = Manifest { wire: None, ..manifest };
         Self { manifest: Source::Manifest(Box::new(manifest)), plugins: BTreeMap::new() }
     }
 
-    /// Gives a plugin, under the name that the manifest's stages have for it.
+    /// Adds a plugin under the name that the stages use for it.
     #[must_use]
     pub fn with_plugin(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.plugins.insert(name.into(), bytes.into());
@@ -123,33 +124,33 @@ impl<T: AsRef<Path> + ?Sized> From<&T> for Package {
     }
 }
 
-/// How to deploy.
+/// Options of a deploy.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct DeployOptions {
-    /// Let the manifest's `[results]` hold at once, even where results and dead letters are removed by that.
+    /// Apply the manifest's `[results]` at once. This may remove results and dead letters.
     pub force: bool,
 }
 
 impl Client {
-    /// Deploys a manifest: the one at a path, or a [`Package`].
+    /// Deploys a manifest at a path, or a [`Package`].
     ///
-    /// Items that were fed before belong to the revisions before and are finished by them; everything fed once this has
-    /// returned belongs to the new one. Dropped in the middle, this may leave a revision pending, which nothing uses and the
-    /// next deploy of the chain undoes.
+    /// The new revision receives all items that are fed after this has returned. Earlier items are finished by earlier revisions.
+    /// If this is dropped before it is done, it may leave a pending revision. Nothing uses that revision, and the next deploy of
+    /// the chain removes it.
     ///
     /// # Errors
     ///
-    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then.
+    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then.
     pub async fn deploy(&self, package: impl Into<Package> + Send) -> Result<Deployment, ClientError> {
         self.deploy_with(package, DeployOptions::default()).await
     }
 
-    /// The same, with options.
+    /// Deploys a manifest with options. See [`Client::deploy`].
     ///
     /// # Errors
     ///
-    /// If anything about the manifest or its plugins is wrong, or the server refuses anything; nothing is changed then, but for
+    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then, except after
     /// [`ClientError::NotMoved`] and [`ClientError::Untold`].
     pub async fn deploy_with(
         &self,
@@ -189,7 +190,7 @@ impl Client {
             };
             match attempt.carry_out().await {
                 Ok(Some(deployment)) => return Ok(deployment),
-                // Others were faster: what they have made of the chain decides.
+                // Other clients were faster. Begin again with the state that they have left.
                 Ok(None) => attempt.undo().await,
                 Err(error @ (ClientError::NotMoved { .. } | ClientError::Untold { .. })) => return Err(error),
                 Err(error) => {
@@ -201,7 +202,7 @@ impl Client {
         Err(ClientError::Crowded(name.clone()))
     }
 
-    /// Makes what is missing of a revision that is deployed.
+    /// Restores missing parts of the active revision.
     async fn repair(
         &self,
         registry: &Registry,
@@ -263,7 +264,7 @@ impl Client {
         Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
     }
 
-    /// Makes the streams agree with the state, and with what others may have made of the state meanwhile.
+    /// Makes the streams agree with the state. Repeats that if other clients change the state meanwhile.
     pub(super) async fn settle(&self, registry: &Registry, chain: &ChainName, state: State) -> Result<(), ClientError> {
         let how = Arrange { create: true, ..Arrange::default() };
         Ok(registry.settle(chain, state, how).await.map(drop)?)
@@ -275,7 +276,7 @@ fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, 
     Deployment { chain, version, revision, is_new: true, before, open, copying: Vec::new() }
 }
 
-/// Writes a manifest under the first free revision number.
+/// Stores a manifest under the first free revision number.
 pub(super) async fn add(
     registry: &Registry,
     manifest: Manifest,
@@ -298,12 +299,12 @@ pub(super) async fn add(
     Ok(deployed)
 }
 
-/// Now, as RFC 3339 in UTC.
+/// Returns the current time as RFC 3339 in UTC.
 fn now() -> String {
     OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
 }
 
-/// The user, host and process that deploys, for others to read.
+/// Returns the user, host and process of this deployer. People read it.
 fn this_process() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
@@ -311,7 +312,7 @@ fn this_process() -> String {
     format!("{user}@{} (process {})", host.nodename().to_string_lossy(), std::process::id())
 }
 
-/// Refuses a manifest that cannot be kept as one message, and names the stage that takes most of it.
+/// Refuses a manifest that does not fit in one message. Names the stage with the largest config.
 fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), ClientError> {
     let encode = |error: serde_json::Error| ClientError::Encode(error.to_string());
     let size = serde_json::to_vec_pretty(manifest).map_err(encode)?.len() + DEPLOYED_ROOM;
@@ -348,7 +349,7 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
     }
 }
 
-/// Reads the manifest in a file, or in that of a folder.
+/// Reads the manifest from a file, or from `chain.toml` in a folder.
 fn read_manifest(path: PathBuf) -> Result<(PathBuf, Manifest), ClientError> {
     let path = Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or(path);
     match Manifest::from_toml(&read_text(&path)?) {
@@ -365,7 +366,7 @@ fn read_text(path: &Path) -> Result<String, ClientError> {
     })
 }
 
-/// Reads a file. `missing` makes the error for a file that is not there.
+/// Reads a file. `missing` creates the error for a file that does not exist.
 fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
     file::read(path, max).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => missing(path.to_owned()),

@@ -1,4 +1,4 @@
-//! Why a client failed.
+//! Errors of a client.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::frame::id::IdError;
 use crate::kind::ErrorKind;
 use crate::name::{ChainName, NameError, Revision, StageName, Version, nearest};
 
-/// Why a client failed.
+/// An error of a client.
 ///
 /// ```
 /// use pcluster::client::ClientError;
@@ -24,35 +24,35 @@ use crate::name::{ChainName, NameError, Revision, StageName, Version, nearest};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The server.
+    /// The server failed or refused a request.
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// A name is malformed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// No such chain.
+    /// The chain does not exist.
     #[error("there is no chain `{chain}`; {}", meant(chain.as_str(), "deployed", known.iter().map(ChainName::as_str)))]
     NoChain {
-        /// The chain that was asked for.
+        /// The requested chain.
         chain: ChainName,
-        /// The chains that are deployed.
+        /// The deployed chains.
         known: Vec<ChainName>,
     },
-    /// No such stage.
+    /// The stage does not exist.
     #[error(
         "{} has no stage `{stage}`; {}",
         chain.as_ref().map_or_else(|| "the cluster".to_owned(), |chain| format!("chain `{chain}`")),
         meant(stage.as_str(), "known", known.iter().map(StageName::as_str))
     )]
     NoStage {
-        /// The chain that it was looked for in. `None`: all chains.
+        /// The chain that was searched. `None` for all chains.
         chain: Option<ChainName>,
-        /// The stage that was asked for.
+        /// The requested stage.
         stage: StageName,
-        /// The stages that are known.
+        /// The known stages.
         known: Vec<StageName>,
     },
-    /// No dead letters with these numbers.
+    /// The dead letters do not exist.
     #[error(
         "chain `{chain}` has no dead letter {}",
         numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
@@ -60,10 +60,10 @@ pub enum ClientError {
     NoLetter {
         /// The chain.
         chain: ChainName,
-        /// The numbers that were asked for in vain.
+        /// The numbers without a dead letter.
         numbers: Vec<u64>,
     },
-    /// The queues of an older revision were closed by others each time they were opened.
+    /// Other clients keep closing the queues of an older revision.
     #[error("the queues of chain `{chain}` {revision} are closed again whenever they are opened; try again later")]
     Closing {
         /// The chain.
@@ -76,14 +76,14 @@ pub enum ClientError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         error: io::Error,
     },
-    /// The manifest is not there.
+    /// The manifest file does not exist.
     #[error("there is no file `{}`", .0.display())]
     NoManifest(PathBuf),
-    /// The file of a plugin is not there.
+    /// The file of a plugin does not exist.
     #[error(
         "there is no file `{}`, which the manifest names as a plugin; build it first, as with \
          `cargo build --release --target wasm32-wasip1`",
@@ -95,16 +95,16 @@ pub enum ClientError {
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in the file.
         #[source]
         error: ManifestError,
     },
-    /// A manifest asks for what cannot be.
+    /// A manifest describes an invalid chain.
     #[error("`{}`: {error}", path.display())]
     Chain {
-        /// The file, or the chain's name if the manifest came from no file.
+        /// The file. The name of the chain if the manifest came from no file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in the manifest.
         #[source]
         error: ChainError,
     },
@@ -115,11 +115,11 @@ pub enum ClientError {
         stage: StageName,
         /// The plugin, as the manifest names it.
         plugin: String,
-        /// What is wrong with it.
+        /// The fault in the plugin.
         #[source]
         error: InspectError,
     },
-    /// A plugin named by its digest is not stored.
+    /// A plugin that the manifest names by its digest is not stored.
     #[error("stage `{stage}`: the plugin `{plugin}` is not stored; give the path of its file")]
     NoPlugin {
         /// The stage.
@@ -137,10 +137,10 @@ pub enum ClientError {
         chain: ChainName,
         /// The version.
         version: Version,
-        /// Who deployed that version, in parentheses, if it is known.
+        /// The deployer of that version, in parentheses. Empty if unknown.
         winner: String,
     },
-    /// The state names the revision, and the intake does not lead to it yet.
+    /// The revision is deployed, but its intake is not yet moved.
     #[error(
         "chain `{chain}` {version} is deployed as {revision}, but its intake could not be moved to it: {error}; \
          nodes try again, and so does deploying it once more"
@@ -152,11 +152,11 @@ pub enum ClientError {
         version: Version,
         /// The revision.
         revision: Revision,
-        /// Why.
+        /// The cause.
         #[source]
         error: BrokerError,
     },
-    /// The state was to name the revision, the server gave no answer, and the state cannot be read.
+    /// The outcome is unknown: the server gave no answer, and the state cannot be read.
     #[error(
         "cannot tell whether chain `{chain}` {version} is deployed as {revision}: {error}; nothing of it was taken back, so \
          deploy it once more when the server can be reached"
@@ -168,14 +168,14 @@ pub enum ClientError {
         version: Version,
         /// The revision.
         revision: Revision,
-        /// Why the state cannot be read.
+        /// The reason why the state cannot be read.
         #[source]
         error: BrokerError,
     },
-    /// Others deploy the same chain all the time.
+    /// Other clients keep deploying the same chain.
     #[error("others deploy chain `{0}` at the same time; nothing was changed, deploy again")]
     Crowded(ChainName),
-    /// Another stream has the intake's subject.
+    /// Another stream owns the subject of the intake.
     #[error(
         "the subject `{}` belongs to the stream `{stream}` already; remove that subject from it, or give the chain \
          another name",
@@ -184,10 +184,10 @@ pub enum ClientError {
     IntakeTaken {
         /// The chain.
         chain: ChainName,
-        /// The stream.
+        /// The other stream.
         stream: String,
     },
-    /// A stream that is out of reach of this `JetStream` listens to the intake too.
+    /// A stream of another domain or account also listens to the intake.
     #[error(
         "a plain publish to `{}` is stored by the stream `{stream}` of {domain} too, so each item of chain `{chain}` would \
          run there as well; close the leaf node between them, with `deny_imports: \"pcluster.>\"` and \
@@ -201,12 +201,12 @@ pub enum ClientError {
     IntakeShared {
         /// The chain.
         chain: ChainName,
-        /// The stream.
+        /// The other stream.
         stream: String,
-        /// The stream's domain, if it is known.
+        /// The domain of that stream, if it is known.
         domain: Option<String>,
     },
-    /// Results or dead letters would be removed.
+    /// The deploy would remove results or dead letters.
     #[error(
         "deploying chain `{chain}` would remove {what} that are kept already; write a larger `max_age` or `max_bytes` \
          below `[results]`"
@@ -214,23 +214,23 @@ pub enum ClientError {
     WouldDrop {
         /// The chain.
         chain: ChainName,
-        /// How many of what.
+        /// The number and kind of messages.
         what: String,
     },
-    /// The chain's intake is closed.
+    /// The intake of the chain is closed.
     #[error("the intake of chain `{0}` is closed")]
     Closed(ChainName),
-    /// An item cannot be fed.
+    /// An item is too large.
     #[error(
         "an item of {size} bytes is more than fits in a message ({max} bytes: the server's `max_payload` less room for headers)"
     )]
     TooLarge {
-        /// The item.
+        /// The size of the item, in bytes.
         size: usize,
-        /// The most that it may have.
+        /// The largest size, in bytes.
         max: usize,
     },
-    /// A manifest is larger than what the server keeps as one message.
+    /// The manifest is larger than a message of the server.
     #[error(
         "stage `{stage}`: its config has {config} bytes, and with it the manifest {size}, more than fits in a message ({max} bytes: \
          the server's `max_payload`); keep large data in the plugin or in items, or raise `max_payload`"
@@ -238,28 +238,28 @@ pub enum ClientError {
     ManifestTooLarge {
         /// The stage with the largest config.
         stage: StageName,
-        /// Its config, as JSON.
+        /// The size of that config as JSON, in bytes.
         config: usize,
-        /// The manifest as it is kept.
+        /// The size of the stored manifest, in bytes.
         size: usize,
-        /// The most that it may have.
+        /// The largest size, in bytes.
         max: usize,
     },
-    /// An item has an id that cannot be one.
+    /// The id of an item is invalid.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// A value cannot be made an item.
+    /// A value cannot be serialized into an item.
     #[error("the value cannot be written as CBOR: {0}")]
     Encode(String),
     /// The time is over.
     #[error("{0}")]
     TimedOut(String),
-    /// What is kept on the server cannot be understood.
+    /// A value in the registry cannot be read.
     #[error("the registry holds something unreadable for {what}: {reason}")]
     Registry {
-        /// What.
+        /// The value.
         what: String,
-        /// Why.
+        /// The fault in the value.
         reason: String,
     },
 }
@@ -293,14 +293,14 @@ impl ClientError {
         }
     }
 
-    /// Returns `true` if the same call can succeed later: the server is away.
+    /// Returns `true` if the server is away. The same call can succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Broker(error) if error.is_transient())
     }
 }
 
-/// Names what may have been meant by an unknown name.
+/// Suggests known names that are similar to an unknown one.
 fn meant<'a>(unknown: &str, are: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     match nearest(unknown, known.iter().copied()) {

@@ -12,53 +12,53 @@ use crate::frame::id::{self, FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::{Headers, from_header_line, header};
 
-/// An item that failed for good, and all that is known of it.
+/// An item that failed for good, with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Its number in the chain's stream of dead letters. Never used twice.
+    /// The number of the letter in the chain's stream of dead letters. It is never used again.
     pub number: u64,
-    /// When the item was given up, as RFC 3339 in UTC.
+    /// When the item failed for good, as RFC 3339 in UTC.
     pub time: String,
-    /// The id under which the item that it comes of was fed.
+    /// The id under which the original item was fed.
     pub id: String,
     /// The chain.
     pub chain: String,
-    /// The chain's version that it failed in.
+    /// The version of the chain that the item failed in.
     pub version: String,
-    /// Its revision's number.
+    /// The number of that revision.
     pub revision: u64,
-    /// The stage that gave it up.
+    /// The stage that the item failed in.
     pub stage: String,
-    /// The stage's task.
+    /// The task of the stage.
     pub task: Option<String>,
-    /// The digest of the plugin that has the task.
+    /// The digest of the task's plugin.
     pub plugin: Option<String>,
-    /// The node that gave it up.
+    /// The node that the item failed on.
     pub node: String,
-    /// The kind of failure in one word; see [`FailureKind`].
+    /// The kind of failure in one word. See [`FailureKind`].
     pub failure: String,
     /// The reason in words.
     pub reason: String,
     /// How many attempts were made.
     pub attempts: u64,
-    /// The attempts, oldest first, as far as they are known.
+    /// The known attempts, oldest first.
     pub history: Vec<Attempt>,
-    /// The guest's frames when it was stopped, innermost first.
+    /// The stack frames of the guest when it was stopped, innermost first.
     pub backtrace: Vec<String>,
-    /// The headers that the fed message had.
+    /// The headers of the fed message.
     pub headers: Headers,
-    /// What the payload is written in, if it is as it was fed: it could not be read, or is too large as CBOR.
+    /// The format of the payload. Only set if the payload is stored as it was fed: it could not be read, or is too large as CBOR.
     pub content_type: Option<String>,
-    /// The item as the stage got it; the payload as it was fed if that could not be read. `None` if it is not kept.
+    /// The item as the stage received it. The payload as it was fed if it could not be read. `None` if it is not stored.
     #[serde(serialize_with = "as_json")]
     pub item: Option<Value>,
-    /// The message itself.
+    /// The message of the letter.
     #[serde(skip)]
     pub(crate) raw: Raw,
 }
 
-/// What of a dead letter's message it takes to try the item again.
+/// The parts of a letter's message that a retry needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Raw {
     pub(crate) id: String,
@@ -98,19 +98,19 @@ impl DeadLetter {
         }
     }
 
-    /// Whether the item was fed under this id, alone or in a message of several.
+    /// Returns `true` if the item was fed under this id. Other items may have been in the same message.
     #[must_use]
     pub fn was_fed_as(&self, id: &str) -> bool {
         self.id == id || FrameId::from_header(&self.raw.id).root() == id
     }
 
-    /// Whether it is a payload that no item could be made of.
+    /// Returns `true` if the payload could not be read as an item.
     #[must_use]
     pub fn is_undecodable(&self) -> bool {
         is_undecodable(&self.failure)
     }
 
-    /// What the item's context and its log lines call it.
+    /// Returns the id of the item. Its context and its log lines have the same id.
     pub(crate) fn item_id(&self) -> String {
         let id = FrameId::from_header(&self.raw.id);
         if self.is_undecodable() { self.raw.id.clone() } else { id.item(self.raw.position(&id)) }
@@ -122,18 +122,18 @@ fn is_undecodable(failure: &str) -> bool {
 }
 
 impl Raw {
-    /// Which item of the fed message this descends from.
+    /// Returns the position of the original item in the fed message.
     fn fed_position(&self) -> usize {
         first(self.index.as_ref()).unwrap_or(0)
     }
 
-    /// Which item of its message this is.
+    /// Returns the position of the item in its message.
     fn position(&self, id: &FrameId) -> usize {
         first(self.part.as_ref()).unwrap_or_else(|| if id.is_fed() { self.fed_position() } else { 0 })
     }
 
     fn item(&self, undecodable: bool, content_type: Option<&str>) -> Option<Value> {
-        // No item is empty; the letter has left it out.
+        // No item is empty: an empty payload means that the letter has no item.
         if self.payload.is_empty() {
             return None;
         }
@@ -150,7 +150,7 @@ impl Raw {
     }
 }
 
-/// The position that a header of one item tells.
+/// Returns the position in the header of a single item.
 fn first(header: Option<&String>) -> Option<usize> {
     Some(Index::parse(header?, 1).ok()?.get(0))
 }

@@ -11,11 +11,11 @@ use crate::client::{Client, ClientError, LogFilter};
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
 
-/// How long to wait for a line that was there and may have been dropped meanwhile.
+/// The most time to wait for a line that may be gone.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Client {
-    /// What the stages that gave letters up have logged about their items, by the letters' numbers.
+    /// Returns the log lines about the items of letters, by number. The lines are those of the stage that the item failed in.
     ///
     /// # Errors
     ///

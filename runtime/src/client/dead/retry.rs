@@ -1,7 +1,7 @@
-//! Giving the items of dead letters fresh attempts.
+//! Gives the items of dead letters new attempts.
 //!
-//! An item goes back into the queue of the stage that it failed in, and only then is its letter removed. Its message id is made
-//! of the letter's number: when a retry that was cut short is made again, the server drops what it has already.
+//! An item goes back into the queue of the stage that it failed in, and only then is its letter removed. The message id contains
+//! the number of the letter. So if an incomplete retry is repeated, the server drops the items that it already has.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,28 +22,28 @@ use crate::frame::{Headers, header};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Lane};
 
-/// Letters that are put back before any of them is removed.
+/// Letters that are requeued before the first of them is removed.
 const PART: usize = 256;
-/// How often to open the queues of a revision that others close meanwhile.
+/// Rounds of opening a revision's queues while other clients close them.
 const ROUNDS: u32 = 20;
-/// What is being done while the server is away.
+/// The operation that messages about an outage name.
 const PUT_BACK: &str = "put items back";
-/// The first wait when a queue is full; doubled each time.
+/// The first wait while a queue is full. Each is twice as long as the one before.
 const FULL_WAIT: Duration = Duration::from_millis(20);
-/// The longest wait when a queue is full, and the wait between two rounds.
+/// The longest wait while a queue is full, and between two rounds.
 const FULL_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// What a retry did.
+/// The result of a retry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retried {
-    /// Letters whose items are in the queues again.
+    /// The number of letters whose items are in the queues again.
     pub retried: u64,
-    /// Those that stay, by their numbers, and why.
+    /// The letters that could not be retried, by number, with the reason.
     pub refused: BTreeMap<u64, String>,
 }
 
-/// A revision that items are put back into.
+/// The revision that receives the items.
 struct Target {
     revision: Revision,
     chain: Chain,
@@ -53,35 +53,37 @@ struct Retry<'a> {
     client: &'a Client,
     registry: Registry,
     chain: &'a ChainName,
-    /// The revision that the chain's last reset began with.
+    /// The first revision after the last reset of the chain.
     reset: Option<Revision>,
-    /// What became of looking up a revision.
+    /// The result of looking up each revision.
     targets: BTreeMap<Revision, Result<Target, String>>,
     stop: &'a AtomicBool,
 }
 
-/// What became of a message that was to be put back.
+/// The outcome of publishing a message.
 enum Stored {
-    /// It is in its queue.
+    /// The message is in its queue.
     Yes,
-    /// It can never be.
+    /// The message can never be stored.
     Refused(String),
-    /// It is not, because there was a word to stop.
+    /// The message was not sent, because `stop` was set.
     Stopped,
 }
 
 impl Client {
-    /// Puts the items of dead letters back into the queues of the stages that they failed in, for fresh attempts, and removes
-    /// the letters: in the revision that each failed in, which is made live again if it has retired, or in one with the same
-    /// manifest if there was a reset since then, or with `active` in the active one. `tell` is called with the number of letters retried so far.
+    /// Retries dead letters: their items get new attempts in the stages that they failed in.
     ///
-    /// This waits while a queue is full, and while as many items were put back into a stage as its queue may hold. Once `stop` is
-    /// set, this puts no more items back, removes the letters of those that it has put back, and returns.
+    /// Each item goes to the revision that it failed in, which becomes live again if it has retired. After a reset, it goes to a
+    /// new revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
+    /// called with the number of letters retried so far.
+    ///
+    /// This waits while a queue is full, and while a stage has as many requeued items as its queue may hold. Once `stop` is set,
+    /// this requeues no more items, removes the letters of the items that it has requeued, and returns.
     ///
     /// # Errors
     ///
     /// If there is no such chain, no letter with one of the numbers (nothing is changed then), or the server does not answer.
-    /// What was not retried keeps its letter; trying it again repeats nothing.
+    /// Items that were not retried keep their letters. A second call retries no item twice.
     pub async fn retry_dead(
         &self,
         chain: &ChainName,
@@ -117,7 +119,7 @@ impl Retry<'_> {
         let reads = numbers.iter().map(|&number| self.client.dead_letter(self.chain, number));
         let letters: Vec<Option<DeadLetter>> = stream::iter(reads).buffered(SIDE_BY_SIDE).try_collect().await?;
         let mut messages: BTreeMap<Revision, BTreeMap<u64, Outgoing>> = BTreeMap::new();
-        // One that is gone was retried or removed by someone else.
+        // A missing letter was retried or removed by another client.
         for letter in letters.into_iter().flatten() {
             let revision = active.unwrap_or(Revision::new(letter.revision));
             let reset = self.reset;
@@ -168,8 +170,8 @@ impl Retry<'_> {
         Ok(&self.targets[&revision])
     }
 
-    /// The revision itself; or, if a reset has closed it for good, one with the same manifest that came afterwards. Were it
-    /// opened again, a node that has slept since then could leave behind there what the reset has ended.
+    /// Returns the revision itself. After a reset, returns a later revision with the same manifest. If a retry opened the old
+    /// queues again, a node that was cut off since before the reset could add outputs of the items that the reset has removed.
     async fn find_target(&self, revision: Revision) -> Result<Target, ClientError> {
         let (old, chain) = Client::revision(&self.registry, self.chain, revision).await?;
         let Some(mut after) = self.reset.filter(|reset| revision < *reset) else {
@@ -177,7 +179,7 @@ impl Retry<'_> {
         };
         let (_, marked) = self.client.chain(self.chain).await?;
         while let Some(later) = self.registry.deployed(self.chain, after).await? {
-            // A deploy that is under way may fail and take its revision with it.
+            // A pending deploy may fail and remove its revision.
             if later.digest == old.digest && !marked.state.pending.contains_key(&after) {
                 return Ok(Target { revision: after, chain });
             }
@@ -187,7 +189,7 @@ impl Retry<'_> {
         Ok(Target { revision: new.revision, chain })
     }
 
-    /// Puts messages into the queues of a revision and sees to it that it is served. Gives what became of each.
+    /// Publishes messages to the queues of a live revision. Makes the revision live before. Returns the outcome of each message.
     async fn requeue(
         &self,
         revision: Revision,
@@ -199,7 +201,7 @@ impl Retry<'_> {
             }
             self.open(revision, round > 0).await?;
             match self.store(messages).await {
-                // Retired meanwhile, or the streams agree with an earlier state.
+                // The revision has retired meanwhile, or the streams agree with an earlier state.
                 Err(PublishError::NoStream(_)) => {}
                 Err(PublishError::Broker(error)) => return Err(error.into()),
                 Err(error) => return Err(ClientError::TimedOut(error.to_string())),
@@ -212,7 +214,7 @@ impl Retry<'_> {
         Err(ClientError::Closing { chain: self.chain.clone(), revision })
     }
 
-    /// Makes a revision live if it is not, and the streams agree with that.
+    /// Makes a revision live, unless it is live and the streams agree with that.
     async fn open(&self, revision: Revision, settle: bool) -> Result<(), ClientError> {
         loop {
             let (registry, marked) = self.client.chain(self.chain).await?;
@@ -227,11 +229,11 @@ impl Retry<'_> {
         }
     }
 
-    /// Makes sure that no node retires a revision without having seen what was put into its queues.
+    /// Keeps nodes from retiring a revision before they see the requeued messages.
     async fn keep(&self, revision: Revision) -> Result<(), ClientError> {
         loop {
             let (registry, marked) = self.client.chain(self.chain).await?;
-            // Should it be replaced from now on, it is so after the queues were filled.
+            // If another revision becomes active from now on, the queues were filled before.
             if marked.state.active == revision {
                 return Ok(());
             }
@@ -245,9 +247,9 @@ impl Retry<'_> {
         }
     }
 
-    /// Publishes messages side by side until the server has each, or can never have it, or there is a word to stop.
+    /// Publishes messages side by side. Ends when each is stored or refused, or `stop` is set.
     async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<Vec<(u64, Stored)>, PublishError> {
-        // So nobody else can have used these ids before.
+        // With the key in the ids, no other client can have used them.
         let key = self.client.broker.work_key(self.chain).await?;
         let all = messages.iter().map(|(number, message)| async {
             let message_id = format!("pcluster.{key}.{}", message.message_id);
@@ -282,7 +284,8 @@ impl Retry<'_> {
 }
 
 impl Target {
-    /// The message that puts a letter's item back, with the end of its id, or why there can be none.
+    /// Returns the message that requeues a letter's item. Its id lacks the first part. The error is the reason why there is no
+    /// message.
     fn message(&self, letter: &DeadLetter, reset: Option<Revision>) -> Result<Outgoing, String> {
         let (chain, revision) = (&self.chain, self.revision);
         let stage = letter.stage.parse().ok().and_then(|name: StageName| chain.stage(&name));
@@ -329,7 +332,7 @@ impl Target {
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);
         }
-        // What was put back before a reset is gone with it.
+        // A reset has removed messages that were requeued before.
         let message_id = match reset {
             Some(reset) => format!("dead.{}.{}", letter.number, reset.number()),
             None => format!("dead.{}", letter.number),

@@ -1,7 +1,7 @@
-//! Room in the queues of what was put back.
+//! Room in the queues for requeued items.
 //!
-//! The server limits what waits in front of a stage, but not what was put back there. Whoever retries letters keeps to the same
-//! limit. Two who do so at the same time can pass it by what one of them puts back at once.
+//! The server limits a stage's queue, but not its requeued messages. A retry of dead letters keeps to the same limit. Two retries
+//! at the same time may together exceed it, by as many messages as one of them publishes at once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,7 +14,7 @@ use crate::frame::outgoing::Outgoing;
 use crate::name::{Revision, StageName};
 use crate::subject::{self, Lane};
 
-/// How often to look for room.
+/// How often to check for room.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The queues of a revision.
@@ -26,7 +26,7 @@ pub(super) struct Rooms<'a> {
 }
 
 impl Rooms<'_> {
-    /// Takes out the messages for which there is room now. Waits until there is some, or there is a word to stop.
+    /// Takes out the messages for which there is room. Waits until there is some, or `stop` is set.
     pub(super) async fn take(
         &self,
         waiting: &mut BTreeMap<u64, Outgoing>,
@@ -51,14 +51,14 @@ impl Rooms<'_> {
         let limited = self.chain.stage(hop).is_some_and(|(_, stage)| stage.max_in_flight.is_some());
         match self.broker.requeue(&self.chain.name, self.revision, hop, limited).await {
             Ok(messages) => Ok(self.chain.queue.limit.saturating_sub(messages)),
-            // Its streams are made with the first that is put back.
+            // The first requeued message creates the streams of the revision.
             Err(BrokerError::Gone { .. }) => Ok(1),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The hop of a message that the server does not limit.
+/// Returns the hop of a message that the server does not limit.
 fn hop_of(message: &Outgoing) -> Option<StageName> {
     if Lane::of(&message.subject) != Some(Lane::Retry) {
         return None;
@@ -66,7 +66,7 @@ fn hop_of(message: &Outgoing) -> Option<StageName> {
     subject::parse_queued(&message.subject).map(|queued| queued.hop)
 }
 
-/// Takes out as many messages of each hop as it has room for.
+/// Takes out as many messages of each hop as its room allows.
 fn take(waiting: &mut BTreeMap<u64, Outgoing>, mut rooms: BTreeMap<StageName, u64>) -> BTreeMap<u64, Outgoing> {
     let all = std::mem::take(waiting);
     let (taken, left) = all.into_iter().partition(|(_, message)| {

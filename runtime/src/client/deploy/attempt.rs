@@ -1,4 +1,4 @@
-//! One attempt to deploy a revision: everything is made beside what is there, then the state is swapped, then the intake moved.
+//! One attempt to deploy a revision: prepare it, swap the state, move the intake.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use crate::client::{Client, ClientError};
 use crate::name::{ChainName, Revision, Version};
 use crate::subject;
 
-/// How long another may take to remove the streams of a chain that was never deployed.
+/// The most time that another client needs to remove the streams. They are streams of a chain that was never deployed.
 const ENDING: Duration = Duration::from_secs(20);
-/// How long this deployer may take for it. Should it be held up for longer, the streams may be another's by then.
+/// The most time that this client may need for that. If it takes longer, the streams may belong to another client.
 const ENDING_OWN: Duration = Duration::from_secs(5);
-/// How often to look whether that is over.
+/// How often to check whether the streams are removed.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often to ask for consumers while others, who write the streams as well, may not have seen this revision yet.
+/// Tries to create consumers. Meanwhile other clients may write the streams from a state without this revision.
 const TRIES: u32 = 5;
 
-/// How long to try to make a revision the active one while the server is away.
+/// The most time to make a revision active. The server may be away meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A revision that is pending.
+/// A pending revision.
 pub(super) struct Attempt<'a> {
     client: &'a Client,
     registry: &'a Registry,
@@ -38,31 +38,31 @@ pub(super) struct Attempt<'a> {
     options: DeployOptions,
     new: Deployed,
     pending: Pending,
-    /// Tells others that this deployer lives.
+    /// Answers other clients that this deployer is alive.
     _answering: Answering,
-    /// What the streams had before.
+    /// The settings of the streams before this attempt.
     before: ChainSettings,
 }
 
-/// How an attempt began.
+/// The beginning of an attempt.
 pub(super) enum Entered<'a> {
     /// The revision is pending.
     Pending(Box<Attempt<'a>>),
-    /// The same is active already, and whether items may be fed.
+    /// The same manifest is already active in this revision. The flag is `true` if items may be fed.
     Unchanged(Revision, bool),
 }
 
-/// What the server was asked to make of the state.
+/// The request to swap the state.
 #[derive(Default)]
 struct Asked {
-    /// Whether it was asked at all.
+    /// `true` once the server was asked.
     is_asked: bool,
-    /// What the revision takes the place of.
+    /// The version and revision that the new one replaces.
     replaces: Option<(Version, Revision)>,
 }
 
 impl<'a> Attempt<'a> {
-    /// Reserves a revision and enters it as pending into the state. `made` are streams that this deploy has made already.
+    /// Reserves a revision and enters it into the state as pending. `made` are the streams that this deploy has created.
     pub(super) async fn enter(
         client: &'a Client,
         registry: &'a Registry,
@@ -130,7 +130,7 @@ impl<'a> Attempt<'a> {
             };
             after(Step::Reserved);
             let before = client.broker.chain_settings(name).await?;
-            // Others whose deploys are pending may have made those that are there.
+            // Other clients with pending deploys may have created the existing streams.
             let others = state.into_iter().flat_map(|state| state.pending.values());
             let others = others.flat_map(|other| other.missing.iter().cloned());
             pending.missing = before.missing(name).into_iter().chain(made.iter().cloned()).chain(others).collect();
@@ -152,15 +152,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Deploys the revision. `None`: others were faster, and it has to be tried anew.
+    /// Deploys the revision. `None` if other clients were faster and the deploy must begin again.
     ///
     /// # Errors
     ///
-    /// If the server refuses anything. After [`ClientError::NotMoved`] the revision is deployed, after [`ClientError::Untold`] it
-    /// may be; after all others it is not.
+    /// If the server refuses a request. After [`ClientError::NotMoved`] the revision is deployed. After [`ClientError::Untold`]
+    /// it may be. After all other errors it is not.
     pub(super) async fn carry_out(&mut self) -> Result<Option<Deployment>, ClientError> {
         let copying = match self.make().await {
-            // Whoever takes away a deploy that looks dead takes its streams with it.
+            // A client that removes a deploy whose deployer seems dead also removes its streams.
             Err(_) if !self.is_pending().await? => return Ok(None),
             made => made?,
         };
@@ -181,7 +181,7 @@ impl<'a> Attempt<'a> {
         &self.prepared.chain.name
     }
 
-    /// Makes all that the server can refuse. Returns the streams that are not yet complete on all servers.
+    /// Makes everything that the server can refuse. Returns the streams that are not yet complete on all servers.
     async fn make(&mut self) -> Result<Vec<String>, ClientError> {
         let (broker, chain) = (&self.client.broker, &self.prepared.chain);
         let how = Arrange { create: true, ..Arrange::default() };
@@ -197,7 +197,7 @@ impl<'a> Attempt<'a> {
             let copying = replicas::copied(broker, &chain.name).await?;
             match broker.create_consumers(chain, self.new.revision).await {
                 Ok(()) => break copying,
-                // Another's update of the streams, made of an older state, may just have passed.
+                // Another client may have updated the streams from an older state.
                 Err(BrokerError::Gone { .. }) if tries < TRIES => tokio::time::sleep(LOOK).await,
                 Err(error) => return Err(error.into()),
             }
@@ -225,9 +225,9 @@ impl<'a> Attempt<'a> {
         Ok(marked.is_some_and(|marked| marked.state.awaits(self.new.revision, &self.pending)))
     }
 
-    /// Makes the revision the active one, if the state still allows it. Gives the new state, and what was active before.
+    /// Makes the revision active if the state allows it. Returns the new state, and the revision that was active before.
     ///
-    /// The server may have done what it gave no answer to, so after any error the state is asked.
+    /// The server may have swapped the state without an answer. So after an error this reads the state.
     async fn swap(&self) -> Result<Option<(State, Option<(Version, Revision)>)>, ClientError> {
         let (chain, revision) = (self.name(), self.new.revision);
         let until = Instant::now() + PATIENCE;
@@ -266,7 +266,7 @@ impl<'a> Attempt<'a> {
                 return Ok(None);
             }
             check_version(self.registry, self.prepared, before).await?;
-            // A later revision is active, or all before it were reset: this one comes too late under its number.
+            // A later revision is active, or a reset ended all earlier ones: this revision's number is too low.
             let is_late = before.is_deployed() && before.active > revision;
             if is_late || unchanged(self.registry, self.prepared, before).await?.is_some() {
                 return Ok(None);
@@ -280,7 +280,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Takes back what the attempt has made. What cannot be taken back now, the next deploy takes away.
+    /// Undoes the attempt. If the server refuses a part, the next deploy of the chain removes it.
     pub(super) async fn undo(&self) {
         let revision = self.new.revision;
         let undone =
@@ -291,7 +291,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Whether the same is active already.
+/// Returns the active revision if it has the same manifest.
 async fn unchanged(
     registry: &Registry,
     prepared: &Prepared,
@@ -306,7 +306,7 @@ async fn unchanged(
 }
 
 impl Client {
-    /// Takes away what deployers left that have died. Returns `true` if there was anything.
+    /// Removes pending deploys of deployers that have died. Returns `true` if there were any.
     async fn take_away_dead(
         &self,
         registry: &Registry,
@@ -320,7 +320,7 @@ impl Client {
                 continue;
             }
             let own = Pending { answers: answers.to_owned(), ..pending.clone() };
-            // From here on it is this deployer's: the one that was taken for dead sees it before it swaps.
+            // From here on this deployer owns the revision. If the old deployer is alive after all, it sees that before it swaps.
             let Some(marked) = registry.state(chain).await? else { return Ok(true) };
             if marked.state.awaits(revision, pending) {
                 let ending = Pending { ending: true, ..own.clone() };
@@ -334,11 +334,11 @@ impl Client {
         Ok(taken)
     }
 
-    /// Removes a pending revision, its consumers and its manifest; and the streams that were not there before, if the chain has
-    /// nothing else. Does nothing unless the revision is pending and `own`: it may be live by now, or another's to take away.
+    /// Removes a pending revision, its consumers and its manifest. Removes new streams too if the chain has nothing else. Does
+    /// nothing unless the revision is still pending as `own`, because it may be live, or another client may remove it.
     ///
-    /// Of several that end at once, each leaves the state by comparing and swapping. So one is the last, and finds nothing
-    /// else in the state: it removes the streams before it leaves, while new deploys wait because it is marked as ending.
+    /// If several deploys end at once, each leaves the state by compare-and-swap. So one is the last and finds nothing else in
+    /// the state. It removes the streams before it leaves, and new deploys wait meanwhile because the state marks it as ending.
     async fn take_away(
         &self,
         registry: &Registry,

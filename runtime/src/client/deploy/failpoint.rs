@@ -1,4 +1,4 @@
-//! Steps of a deploy after which a test makes the process kill itself, or lose an answer.
+//! Points in a deploy at which a test kills the process or loses an answer.
 //!
 //! Only debug builds have them, and builds with the feature `failpoints`.
 
@@ -7,28 +7,28 @@ use std::sync::OnceLock;
 
 use crate::broker::BrokerError;
 
-/// What a deploy has done last.
+/// The last step that a deploy has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(any(debug_assertions, feature = "failpoints")),
     expect(dead_code, reason = "no step is read from a flag")
 )]
 pub enum Step {
-    /// The revision's number is its own.
+    /// The revision's number is reserved.
     Reserved,
     /// The state names the revision as pending.
     Entered,
-    /// The streams have its subjects.
+    /// The streams have the subjects of the revision.
     Widened,
-    /// Its consumers are there.
+    /// The revision's consumers exist.
     Consumers,
-    /// Its plugins are stored.
+    /// The revision's plugins are stored.
     Stored,
-    /// The state names it as the active one, and the answer that says so is lost. Nothing dies of that.
+    /// As `Swapped`, but the server's answer is lost. The process lives on.
     Unanswered,
-    /// The state names it as the active one.
+    /// The state names the revision as active.
     Swapped,
-    /// The intake leads to it.
+    /// The intake leads to the revision.
     Moved,
 }
 
@@ -66,7 +66,7 @@ pub fn arm(step: Step) {
     ARMED.get_or_init(|| step);
 }
 
-/// The answer to the request that makes a revision the active one; it is lost if that is asked for.
+/// Returns the answer to the swap of the state. Loses it if a test asks for that.
 pub(super) fn heard<T>(answer: Result<T, BrokerError>) -> Result<T, BrokerError> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     if ARMED.get() == Some(&Step::Unanswered) {
@@ -75,7 +75,7 @@ pub(super) fn heard<T>(answer: Result<T, BrokerError>) -> Result<T, BrokerError>
     answer
 }
 
-/// Dies here if that is asked for.
+/// Dies here if a test asks for that.
 pub(super) fn after(step: Step) {
     #[cfg(not(any(debug_assertions, feature = "failpoints")))]
     let _ = step;

@@ -1,11 +1,11 @@
-//! What a deploy would remove of results and dead letters.
+//! The results and dead letters that a deploy would remove.
 
 use crate::chain::Chain;
 use crate::client::{Client, ClientError};
 
 impl Client {
-    /// Refuses to deploy a chain that was not deployed before over results or dead letters that are older or larger than its
-    /// manifest keeps: no revision is there whose results these are, so they would be removed at once.
+    /// Refuses a first deploy that would remove existing results or dead letters. They are older or larger than the manifest
+    /// keeps, and no revision is left that they belong to.
     pub(super) async fn check_kept(&self, chain: &Chain) -> Result<(), ClientError> {
         match self.broker.beyond_retention(chain).await?.as_slice() {
             [] => Ok(()),

@@ -1,4 +1,4 @@
-//! Bringing what is fed to the server, however long it takes.
+//! Delivers fed messages to the server, however long that takes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,31 +13,31 @@ use crate::frame::outgoing::Outgoing;
 use crate::name::ChainName;
 use crate::subject;
 
-/// The first wait before feeding again what was not taken; doubled each time.
+/// The first wait before the next try. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_millis(20);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_millis(250);
-/// How long what was learned about an intake that nobody listens to holds for all items on their way.
+/// How long a check of an intake without listener stays valid.
 const LEARNED: Duration = Duration::from_secs(1);
-/// How long an intake that is open by its chain's state may have nobody who listens to it.
+/// How long an open intake may have no listener.
 const UNHEARD: Duration = Duration::from_secs(5);
 
-/// How often to look who else listens to the intake while a feeder feeds: a leaf node may connect at any time.
+/// How often to check for other listeners to the intake: a leaf node may connect at any time.
 const LISTENERS: Duration = Duration::from_secs(10);
 
-/// What a feeder waits for.
+/// The reason why a feeder waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waiting {
-    /// When an item was last taken, or the wait began.
+    /// When the last item was stored, or the wait began.
     pub since: Instant,
-    /// Why none is taken.
+    /// The reason why the server stores no item.
     pub reason: String,
-    /// Whether that is only because the connection is lost, which has been said already.
+    /// `true` if the only reason is a lost connection. That is reported separately.
     pub is_lost: bool,
 }
 
-/// Tells what a feeder waits for and how far it is, also while it feeds.
+/// Reports the progress of a feeder, also while it feeds.
 #[derive(Clone)]
 pub struct Waits {
     broker: Broker,
@@ -47,7 +47,7 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// What it waits for at the moment.
+    /// Returns the current reason to wait. `None` if the feeder does not wait.
     #[must_use]
     pub fn now(&self) -> Option<Waiting> {
         let mut waiting = self.lock().clone()?;
@@ -58,19 +58,19 @@ impl Waits {
         Some(waiting)
     }
 
-    /// How much has arrived so far.
+    /// Returns how many items the chain has stored so far.
     #[must_use]
     pub fn fed(&self) -> Fed {
         self.shared.progress().0
     }
 
-    /// How long ago something was last taken, or the feeder was opened.
+    /// Returns the time since the last item was stored. Before the first, it is the time since the feeder was opened.
     #[must_use]
     pub fn idle(&self) -> Duration {
         self.shared.progress().1.unwrap_or(self.opened).elapsed()
     }
 
-    /// Whether something is on its way that the server has not answered for.
+    /// Returns `true` if the server has not answered for a message.
     #[must_use]
     pub fn is_sending(&self) -> bool {
         self.shared.progress().2 > 0
@@ -91,36 +91,36 @@ impl Waits {
     }
 }
 
-/// Brings messages to one chain.
+/// Delivers messages to one chain.
 pub(super) struct Delivery {
     client: Client,
     chain: ChainName,
     pub(super) waits: Waits,
-    /// When it was last looked why nobody listens to the intake, and whether somebody should.
+    /// The last check of an intake without listener. The flag is `true` if the intake should have one.
     looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    /// The place of what the work stream had stored last before the first item with an id was fed.
+    /// The last sequence of the work stream before the first item with an id.
     before: tokio::sync::OnceCell<u64>,
-    /// What is known of those who listen to the intake.
+    /// The known listeners to the intake.
     listeners: Mutex<Listeners>,
-    /// Held by the one that looks who listens.
+    /// Held during a check for listeners.
     looking: tokio::sync::Mutex<()>,
 }
 
-/// What is known of those who listen to an intake.
+/// The known listeners to an intake.
 struct Listeners {
-    /// How often the connection was lost before they were looked for.
+    /// The number of lost connections before the last check.
     losses: u64,
-    /// When they were looked for.
+    /// When the last check was made.
     at: Instant,
-    /// The stream of another, and its domain if it is known.
+    /// The stream of another owner, and its domain if known.
     refused: Option<(String, Option<String>)>,
 }
 
-/// Whether to look who listens to an intake.
+/// When to check for listeners to an intake.
 enum Due {
-    /// Nothing is fed before that: over a new connection others may listen.
+    /// Before the next message: on a new connection there may be other listeners.
     Now,
-    /// Others may listen since a while ago.
+    /// Beside the next messages, because the last check is old.
     Beside,
     /// Not yet.
     No,
@@ -135,16 +135,18 @@ impl Delivery {
         Self { client, chain, waits, looked, before, listeners, looking }
     }
 
-    /// The place of what the work stream had stored last when this was first asked. If the server does not say, 0: feeding waits
-    /// for it and says what is wrong, and what it finds stored is taken for its own.
+    /// Returns the last sequence of the work stream at the first call.
+    ///
+    /// It is 0 if the server does not answer. Then the feeder takes all stored messages with its ids for its own.
     pub(super) async fn before(&self) -> u64 {
         let stream = subject::work_stream(&self.chain);
         *self.before.get_or_init(|| async { self.client.broker.last_place(&stream).await.unwrap_or(0) }).await
     }
 
-    /// Publishes until the server has the message, or it is not wanted any more. Its id makes that safe however often it takes.
-    /// What was stored by an earlier try that nobody answered counts as stored, and not as a duplicate: `before` is the place in
-    /// the stream behind which it must be for that.
+    /// Publishes until the server has stored the message, or `is_wanted` returns `false`.
+    ///
+    /// The id of the message makes repetition safe. A message that an earlier, unanswered try has stored counts as stored and not
+    /// as a duplicate. For that its sequence must be higher than `before`.
     pub(super) async fn deliver(
         &self,
         message: &Outgoing,
@@ -152,7 +154,7 @@ impl Delivery {
         is_wanted: impl Fn() -> bool,
     ) -> Result<Published, ClientError> {
         let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
-        // Since when somebody should listen to the intake and nobody does.
+        // When the intake was first found without listener.
         let mut unheard: Option<Instant> = None;
         let mut is_unanswered = false;
         loop {
@@ -175,7 +177,7 @@ impl Delivery {
                 PublishError::NoStream(_) => {
                     let since = self.should_be_heard().await?.then(|| unheard.unwrap_or_else(Instant::now));
                     if since.is_some_and(|since| since.elapsed() > UNHEARD) {
-                        // There are queues, but the intake does not lead there: opening it mends that.
+                        // The queues exist, but the intake does not lead to them. Opening it repairs that.
                         return Err(ClientError::Closed(self.chain.clone()));
                     }
                     unheard = since;
@@ -188,15 +190,17 @@ impl Delivery {
             if is_wanted() {
                 backoff.wait().await;
             }
-            // It may have become unwanted meanwhile.
+            // The message may have become unwanted meanwhile.
             if !is_wanted() {
                 return Err(ClientError::TimedOut(error.to_string()));
             }
         }
     }
 
-    /// Looks from time to time, and after each loss of the connection before anything else is fed, whether another stream listens
-    /// to the intake too, and fails if one does. `false`: that cannot be told yet.
+    /// Checks for other streams that listen to the intake. Fails if there is one.
+    ///
+    /// The check is made from time to time, and after each loss of the connection before anything else is fed. Returns `false` if
+    /// the result is unknown.
     async fn is_alone(&self) -> Result<bool, ClientError> {
         let _looking = match self.due()? {
             Due::No => return Ok(true),
@@ -206,7 +210,7 @@ impl Delivery {
                 Err(_) => return Ok(true),
             },
         };
-        // Another may have looked meanwhile.
+        // Another message may have made the check meanwhile.
         let is_urgent = match self.due()? {
             Due::No => return Ok(true),
             due => matches!(due, Due::Now),
@@ -245,7 +249,7 @@ impl Delivery {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody should listen to the intake: nobody does while the servers of a cluster elect who does. Fails if the
+    /// Returns `true` if the intake should have a listener. `false` while a cluster elects a leader for the stream. Fails if the
     /// intake is closed, or the chain or its queues are gone.
     async fn should_be_heard(&self) -> Result<bool, ClientError> {
         let mut looked = self.looked.lock().await;

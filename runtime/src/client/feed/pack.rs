@@ -1,40 +1,40 @@
-//! Items that wait for others to share a message with.
+//! Items that wait for others to share a message.
 
 use bytes::{Bytes, BytesMut};
 
-/// Items of one message.
+/// The items of one message.
 #[derive(Default)]
 pub(super) struct Pack {
     payload: BytesMut,
     items: u64,
-    /// How many packs there were before.
+    /// The number of packs before this one.
     number: u64,
 }
 
 impl Pack {
-    /// Adds an item. Says the number of the pack if it is the first.
+    /// Adds an item. Returns the number of the pack if the item is the first.
     pub(super) fn add(&mut self, item: &Bytes) -> Option<u64> {
         self.payload.extend_from_slice(item);
         self.items += 1;
         (self.items == 1).then_some(self.number)
     }
 
-    /// Whether it has so many items, or more than so many bytes. An empty one is not full.
+    /// Returns `true` if the pack has reached a limit. It may have at most `bytes` bytes. An empty pack is not full.
     pub(super) fn is_full(&self, items: usize, bytes: usize) -> bool {
         self.items > 0 && (self.items >= items as u64 || self.payload.len() > bytes)
     }
 
-    /// Whether it is the pack of this number and has items.
+    /// Returns `true` if the pack has this number, and has items.
     pub(super) fn is(&self, number: Option<u64>) -> bool {
         self.items > 0 && number.is_none_or(|number| number == self.number)
     }
 
-    /// How many bytes it has.
+    /// Returns the size of the pack in bytes.
     pub(super) fn len(&self) -> usize {
         self.payload.len()
     }
 
-    /// The items, if there are any. The next ones are another pack.
+    /// Takes out the items, and begins the next pack. `None` if there are no items.
     pub(super) fn take(&mut self) -> Option<(Bytes, u64)> {
         if self.items == 0 {
             return None;

@@ -1,7 +1,7 @@
-//! The messages of a feeder: those on their way, what became of the others, and the one that is being packed.
+//! The messages of a feeder: those on their way, the outcome of others, and the open pack.
 //!
-//! Everything here is counted under one lock and without waiting, so that a feeder that is dropped while it waits leaves no
-//! message half sent.
+//! All of them are counted under one lock and without waiting. So a feeder that is dropped while it waits leaves no message half
+//! sent.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, MutexGuard};
@@ -21,14 +21,14 @@ use crate::frame::{Headers, header};
 use crate::name::ChainName;
 use crate::subject;
 
-/// What may be on its way at once, in KiB; a message counts for at least [`MESSAGE`].
+/// The most data on its way at once, in KiB. A message counts for at least [`MESSAGE`].
 const WINDOW: usize = 4 << 10;
-/// What a small message counts for, in KiB: with it, 512 of them are on their way at once.
+/// The size that a small message counts for, in KiB. So 512 of them are on their way at once.
 const MESSAGE: usize = 8;
-/// What items are sent as.
+/// The content type of the messages.
 const CONTENT_TYPE: &str = "application/cbor-seq";
 
-/// Sends messages, so many at once.
+/// Sends messages, with a limit on those on their way.
 #[derive(Clone)]
 pub(super) struct Sender {
     subject: Arc<str>,
@@ -38,31 +38,31 @@ pub(super) struct Sender {
     shared: Arc<Shared>,
 }
 
-/// Leave to send a message.
+/// Permit to send a message.
 pub(super) type Room = OwnedSemaphorePermit;
 
-/// The key that a message is stored under once.
+/// The key of a message, which the server stores once.
 #[derive(Clone)]
 pub(super) struct Key {
     id: String,
-    /// What the work stream had stored before the id was first used here: what it says to have under it from before was not
-    /// ours.
+    /// The last sequence of the work stream before the id was used. A message with the same id at or before it came from another
+    /// feeder.
     before: u64,
 }
 
 impl Key {
-    /// A key that nobody else uses.
+    /// Creates a key that no other client uses.
     pub(super) fn new() -> Self {
         Self::own(ulid::Ulid::generate().to_string())
     }
 
-    /// A key that nobody else uses, made by the caller.
+    /// Creates a key from an id that no other client uses.
     pub(super) fn own(id: String) -> Self {
         Self { id, before: 0 }
     }
 }
 
-/// The pack of a feeder, locked.
+/// The open pack of a feeder, locked.
 pub(super) struct Packing<'a>(MutexGuard<'a, State>);
 
 impl Deref for Packing<'_> {
@@ -91,28 +91,28 @@ impl Sender {
         }
     }
 
-    /// The most bytes of an item.
+    /// Returns the most bytes of an item.
     pub(super) fn max_item(&self) -> usize {
         self.max_item
     }
 
-    /// The items that wait for others.
+    /// Returns the items that wait for others.
     pub(super) fn pack(&self) -> Packing<'_> {
         Packing(self.shared.lock())
     }
 
-    /// Tells of a message that could not be fed, once.
+    /// Returns the error of a message that could not be fed, once.
     pub(super) fn check(&self) -> Result<(), ClientError> {
         self.shared.lock().failures.pop_front().map_or(Ok(()), Err)
     }
 
-    /// Whether nothing is on its way and nothing waits to go.
+    /// Returns `true` if no message is on its way and no item waits.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.shared.lock();
         state.open == 0 && !state.pack.is(None)
     }
 
-    /// Waits until a message has been answered for since this was last waited for.
+    /// Waits until the server answers for a message. Answers since the last call count.
     pub(super) async fn changed(&self) {
         self.shared.changed.notified().await;
     }
@@ -125,30 +125,30 @@ impl Sender {
         self.delivery.waits.clone()
     }
 
-    /// Sends nothing more.
+    /// Stops sending.
     pub(super) fn close(&self) {
         self.window.close();
     }
 
-    /// The key of an item whose id was given by whoever feeds it.
+    /// Returns the key of an item with an id from the caller.
     pub(super) async fn given(&self, id: String) -> Key {
         Key { id, before: self.delivery.before().await }
     }
 
-    /// Waits until a message of this size may go.
+    /// Waits until a message of this size may be sent.
     pub(super) async fn room(&self, bytes: usize) -> Result<Room, ClientError> {
         let room = Arc::clone(&self.window).acquire_many_owned(weight(bytes)).await;
-        // The window is closed when the feeder has been given up.
+        // The window is closed once the feeder is abandoned.
         room.map_err(|_| ClientError::TimedOut("feeding was given up".to_owned()))
     }
 
-    /// Sends a message; its answer comes later.
+    /// Sends a message. The answer arrives later.
     pub(super) fn send(&self, room: Room, key: Key, payload: Bytes, items: u64) {
         self.shared.lock().open += 1;
         self.spawn(room, key, payload, items);
     }
 
-    /// Sends the pack, or only the one of this number, once there is room.
+    /// Sends the pack once there is room. With a `number`, sends only that pack.
     pub(super) async fn send_pack(&self, number: Option<u64>) -> Result<(), ClientError> {
         let bytes = {
             let pack = self.pack();
@@ -157,13 +157,13 @@ impl Sender {
             }
             pack.len()
         };
-        // More items may join it until there is room, up to what a pack may have.
+        // More items may join until there is room, up to the limits of a pack.
         let room = self.room(bytes).await?;
         self.send_pack_now(number, room);
         Ok(())
     }
 
-    /// Sends the pack if there is room for it. Says whether it has gone.
+    /// Sends the pack if there is room. Returns `true` if it was sent.
     pub(super) fn try_send_pack(&self) -> bool {
         let weight = weight(self.pack().len());
         let room = Arc::clone(&self.window).try_acquire_many_owned(weight);
@@ -185,12 +185,12 @@ impl Sender {
         }
     }
 
-    /// Sends the pack with this number when its time is over, unless it has gone before.
+    /// Sends the pack with this number after `wait`, unless it was sent before.
     pub(super) fn send_in_time(&self, number: u64, wait: Duration) {
         let sender = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            // Given up meanwhile, it never goes.
+            // A pack of an abandoned feeder is never sent.
             let _ = sender.send_pack(Some(number)).await;
         });
     }
@@ -203,7 +203,7 @@ impl Sender {
         tokio::spawn(self.clone().publish(message, key.before, items, room));
     }
 
-    /// Publishes until the server has the message. Its id makes that safe however often it takes.
+    /// Publishes until the server has stored the message. The id of the message makes repetition safe.
     async fn publish(self, message: Outgoing, before: u64, items: u64, room: Room) {
         let published = self.delivery.deliver(&message, before, || !self.window.is_closed()).await;
         drop(room);
@@ -220,7 +220,7 @@ impl Sender {
     }
 }
 
-/// What a message of this size takes of the window.
+/// Returns the share of the window that a message takes.
 fn weight(bytes: usize) -> u32 {
     u32::try_from((bytes >> 10).clamp(MESSAGE, WINDOW)).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! What a feeder and its messages on their way share.
+//! State that a feeder shares with its messages on their way.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::Fed;
 use super::pack::Pack;
 use crate::client::ClientError;
 
-/// What a feeder and the messages on their way share.
+/// State that a feeder shares with its messages on their way.
 #[derive(Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -23,9 +23,9 @@ pub(super) struct State {
     /// Messages that the server has not answered for.
     pub(super) open: u64,
     pub(super) fed: Fed,
-    /// When an item was last taken.
+    /// When the last item was stored.
     pub(super) taken: Option<Instant>,
-    /// Why messages could not be fed, until that is told.
+    /// Errors of messages that could not be fed, until they are returned.
     pub(super) failures: VecDeque<ClientError>,
 }
 
@@ -34,7 +34,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much has arrived, when the last of it did, and how many messages are on their way.
+    /// Returns the fed items, the time of the last, and the unanswered messages.
     pub(super) fn progress(&self) -> (Fed, Option<Instant>, u64) {
         let state = self.lock();
         (state.fed, state.taken, state.open)
