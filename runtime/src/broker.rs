@@ -1,11 +1,16 @@
 //! NATS: the only module that names `async_nats`.
 //!
-//! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. [`stream`] makes and changes
-//! what is stored where, [`arrange`] makes the streams of a chain agree with its state, [`registry`] keeps chains in a `bucket` and [`plugins`] plugins, [`queue`] takes items out, [`publish`] puts them in,
-//! [`service`] is how nodes are found, [`follow`] reads a stream without taking anything from it, [`scan`] reads and removes what
-//! a stream keeps, [`info`] tells how much streams hold,
-//! `link` is a connection and what is known of it, [`line`](mod@line) one for what foreign clients have written,
-//! [`listening`] tells who would store a message, [`unread`] finds what the client library cannot read.
+//! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. What uses the connection has types of
+//! its own:
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`stream`], [`scan`], [`follow`], [`unread`] | one stream: its state, its messages, what comes, what the client library cannot read |
+//! | [`streams`], [`info`], [`arrange`] | the streams of a chain: makes and empties them, tells what they hold, makes them agree with its state |
+//! | [`registry`], [`plugins`], [`counters`], [`letters`] | chains, plugins, counters and dead letters |
+//! | [`publish`], [`queue`], [`confirm`] | puts messages in, takes them out, and confirms acknowledgements |
+//! | [`service`], [`alive`], [`listening`] | finds nodes, living clients, and the streams that listen on a subject |
+//! | [`line`](mod@line), `link`, `request` | isolates foreign messages, keeps a connection, sends requests |
 
 pub mod address;
 pub mod alive;
@@ -19,6 +24,7 @@ pub mod forget;
 mod get;
 pub mod info;
 mod layout;
+pub mod letters;
 pub mod line;
 mod link;
 pub mod listening;
@@ -33,6 +39,7 @@ mod request;
 pub mod scan;
 pub mod service;
 pub mod stream;
+pub mod streams;
 pub mod unread;
 
 use std::borrow::Cow;
@@ -45,6 +52,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, Subscriber};
 use tokio::sync::watch;
 
 use crate::frame::Headers;
+use crate::frame::outgoing::MessageLimits;
 use link::{Known, Link};
 use permissions::{Missing, Permissions};
 
@@ -131,6 +139,12 @@ impl Broker {
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.client().max_payload()
+    }
+
+    /// Returns what the server takes in one message.
+    #[must_use]
+    pub fn limits(&self) -> MessageLimits {
+        MessageLimits { max_payload: self.max_payload() }
     }
 
     /// Whether the connection stands, now and as it changes.

@@ -36,6 +36,7 @@ mod wait;
 mod watch;
 
 use crate::broker::Broker;
+use crate::broker::arrange;
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::Chain;
 use crate::chain::record::Deployed;
@@ -113,7 +114,7 @@ impl Client {
     async fn chain(&self, chain: &ChainName) -> Result<(Registry, Marked), ClientError> {
         if let Some(registry) = Registry::open(&self.broker).await? {
             if let Some(marked) = registry.state(chain).await?.filter(|marked| marked.state.is_deployed()) {
-                self.broker.check_wire(chain).await?;
+                arrange::check_wire(&self.broker, chain).await?;
                 return Ok((registry, marked));
             }
             let chains = registry.chains().await?;

@@ -14,9 +14,9 @@
 //! to enter the state, to widen the stream, and to be fed more than the older settings hold.
 
 mod freeze;
-mod kept;
+pub mod kept;
 mod turn;
-mod work;
+pub(crate) mod work;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 use super::error::code;
 use super::registry::Registry;
 use super::request::AGAIN_EARLY;
+use super::stream::Stream;
+use super::streams::ChainStreams;
 use super::{Broker, BrokerError, layout};
 use crate::chain::Chain;
 use crate::chain::record::State;
@@ -190,68 +192,65 @@ impl Registry {
     }
 }
 
-impl Broker {
-    /// The settings that the streams of a chain have now.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or a stream speaks a wire that this program does not.
-    pub async fn chain_settings(&self, chain: &ChainName) -> Result<ChainSettings, BrokerError> {
-        let work = self.known_stream(chain, &subject::work_stream(chain)).await?;
-        let results = self.known_stream(chain, &subject::results_stream(chain)).await?;
-        let dead = self.known_stream(chain, &subject::dead_stream(chain)).await?;
-        Ok(ChainSettings {
-            work: work.map(|info| layout::work_settings(&info.config)),
-            results: results.map(|info| layout::kept_settings(&info.config)),
-            dead: dead.map(|info| layout::kept_settings(&info.config)),
-        })
-    }
-
-    /// Returns `true` if the work stream of a chain, if it is there, has the subjects of a state and leads what is fed to its
-    /// active revision.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or the stream speaks a wire that this program does not.
-    pub async fn is_arranged(&self, chain: &ChainName, state: &State) -> Result<bool, BrokerError> {
-        let Some(info) = self.known_stream(chain, &subject::work_stream(chain)).await? else { return Ok(true) };
-        let transform = info.config.subject_transform.as_ref();
-        let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
-        let has: BTreeSet<String> = info.config.subjects.into_iter().collect();
-        let is_fed = fed.map(|fed| fed.revision) == Some(state.active).filter(|_| state.open);
-        Ok(is_fed && has == layout::work_subjects(chain, state) && info.config.max_messages < 0)
-    }
-
-    /// Checks that the work stream of a chain, if it is there, speaks a wire that this program speaks too.
-    ///
-    /// # Errors
-    ///
-    /// If it does not, or the server does not answer.
-    pub async fn check_wire(&self, chain: &ChainName) -> Result<(), BrokerError> {
-        self.known_stream(chain, &subject::work_stream(chain)).await.map(drop)
-    }
-
-    /// A stream of a chain; `None` if it is not there.
-    async fn known_stream(&self, chain: &ChainName, stream: &str) -> Result<Option<Info>, BrokerError> {
-        let what = || format!("tell the state of the stream `{stream}`");
-        let info: Info = match self.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await {
-            Err(error) if error.is_not_found() => return Ok(None),
-            info => info?,
-        };
-        let number = info.config.metadata.get(wire::METADATA).map(String::as_str);
-        wire::check(|| format!("the stream `{stream}` of chain `{chain}`"), number)?;
-        Ok(Some(info))
-    }
-
-    /// Makes a stream. Where another was faster, the next look sees to the rest. Returns `true` if it was made by this.
-    async fn make(&self, config: &Config) -> Result<bool, BrokerError> {
-        match self.create(config).await {
-            Err(error) if error.code() == Some(code::STREAM_EXISTS) => Ok(false),
-            made => made,
-        }
-    }
+/// The settings that the streams of a chain have now.
+///
+/// # Errors
+///
+/// If the server does not answer, or a stream speaks a wire that this program does not.
+pub async fn chain_settings(broker: &Broker, chain: &ChainName) -> Result<ChainSettings, BrokerError> {
+    let work = known_stream(broker, chain, &subject::work_stream(chain)).await?;
+    let results = known_stream(broker, chain, &subject::results_stream(chain)).await?;
+    let dead = known_stream(broker, chain, &subject::dead_stream(chain)).await?;
+    Ok(ChainSettings {
+        work: work.map(|info| layout::work_settings(&info.config)),
+        results: results.map(|info| layout::kept_settings(&info.config)),
+        dead: dead.map(|info| layout::kept_settings(&info.config)),
+    })
 }
 
+/// Returns `true` if the work stream of a chain, if it is there, has the subjects of a state and leads what is fed to its
+/// active revision.
+///
+/// # Errors
+///
+/// If the server does not answer, or the stream speaks a wire that this program does not.
+pub async fn is_arranged(broker: &Broker, chain: &ChainName, state: &State) -> Result<bool, BrokerError> {
+    let Some(info) = known_stream(broker, chain, &subject::work_stream(chain)).await? else { return Ok(true) };
+    let transform = info.config.subject_transform.as_ref();
+    let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
+    let has: BTreeSet<String> = info.config.subjects.into_iter().collect();
+    let is_fed = fed.map(|fed| fed.revision) == Some(state.active).filter(|_| state.open);
+    Ok(is_fed && has == layout::work_subjects(chain, state) && info.config.max_messages < 0)
+}
+
+/// Checks that the work stream of a chain, if it is there, speaks a wire that this program speaks too.
+///
+/// # Errors
+///
+/// If it does not, or the server does not answer.
+pub async fn check_wire(broker: &Broker, chain: &ChainName) -> Result<(), BrokerError> {
+    known_stream(broker, chain, &subject::work_stream(chain)).await.map(drop)
+}
+
+/// A stream of a chain; `None` if it is not there.
+async fn known_stream(broker: &Broker, chain: &ChainName, stream: &str) -> Result<Option<Info>, BrokerError> {
+    let what = || format!("tell the state of the stream `{stream}`");
+    let info: Info = match broker.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        info => info?,
+    };
+    let number = info.config.metadata.get(wire::METADATA).map(String::as_str);
+    wire::check(|| format!("the stream `{stream}` of chain `{chain}`"), number)?;
+    Ok(Some(info))
+}
+
+/// Makes a stream. Where another was faster, the next look sees to the rest. Returns `true` if it was made by this.
+async fn make(broker: &Broker, config: &Config) -> Result<bool, BrokerError> {
+    match Stream::create(broker, config).await {
+        Err(error) if error.code() == Some(code::STREAM_EXISTS) => Ok(false),
+        made => made,
+    }
+}
 /// One look at the streams of a chain, to make them agree with a state.
 struct Look<'a> {
     registry: &'a Registry,
@@ -274,7 +273,7 @@ impl Look<'_> {
         }
         changed |= self.arrange_work(arranged).await?;
         if self.how.create {
-            self.broker.create_pull_consumers(self.chain).await?;
+            ChainStreams::of(self.broker, self.chain).create_pull_consumers().await?;
         }
         Ok(changed)
     }
@@ -294,7 +293,7 @@ impl Look<'_> {
             }
         };
         let (needed, wanted) = (self.revisions.kept, KeptSettings::of(&self.revisions.active));
-        let (done, replicas) = match self.broker.known_stream(chain, stream).await? {
+        let (done, replicas) = match known_stream(self.broker, chain, stream).await? {
             Some(info) => {
                 let current = before.unwrap_or_else(|| layout::kept_settings(&info.config));
                 let (note, held) = (info.note(), info.held());
@@ -307,11 +306,11 @@ impl Look<'_> {
             None if self.how.create => {
                 let settings = needed.map_or(wanted, |needed| needed.widest(wanted));
                 let marked = marked(config(&settings), wire);
-                (self.broker.make(&marked).await.map(|_| true), settings.replicas)
+                (make(self.broker, &marked).await.map(|_| true), settings.replicas)
             }
             None => return Ok(false),
         };
-        done.map_err(|error| super::stream::refusal(chain, replicas, error))
+        done.map_err(|error| super::streams::refusal(chain, replicas, error))
     }
 
     /// Changes a stream if it is not as it is to be. Returns whether to look again.
@@ -321,7 +320,7 @@ impl Look<'_> {
         }
         let update = async {
             if self.is_current().await? {
-                self.broker.update(&config).await?;
+                Stream::update(self.broker, &config).await?;
             }
             Ok(true)
         };

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::code;
+use super::get::Stored;
 use super::{Broker, BrokerError};
 use crate::frame::Headers;
 use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM};
@@ -53,7 +54,7 @@ impl Bucket {
     pub(super) async fn entry(&self, key: &str) -> Result<Option<Entry>, BrokerError> {
         let request = json!({ "last_by_subj": subject::entry(key) });
         let what = || format!("read the entry `{key}` of {CHAINS_BUCKET}");
-        let stored = self.broker.get(CHAINS_STREAM, &request, what).await?;
+        let stored = Stored::read(&self.broker, CHAINS_STREAM, &request, what).await?;
         Ok(stored.map(|stored| {
             let is_removed = is_removal(&stored.headers());
             Entry { mark: stored.sequence, value: (!is_removed).then_some(stored.payload) }

@@ -10,7 +10,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::get::Stored;
 use super::line::Line;
+use super::stream::Stream;
 use super::{Broker, BrokerError};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, COUNT_STREAM, Count};
@@ -128,13 +130,13 @@ impl<'a> Counters<'a> {
     /// The same by the server's API, whose answers can be read whatever is stored. A request for each counter.
     async fn values_one_by_one(&self, pattern: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
         let mut values = BTreeMap::new();
-        for name in self.0.subjects(COUNT_STREAM, pattern).await? {
+        for name in Stream::of(self.0, COUNT_STREAM).subjects(pattern).await? {
             // Others are passed over in any case.
             if subject::parse_count(&name).is_none() {
                 continue;
             }
             let request = json!({ "last_by_subj": name });
-            let stored = self.0.get(COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
+            let stored = Stored::read(self.0, COUNT_STREAM, &request, || "read the counters".to_owned()).await?;
             if let Some(stored) = stored {
                 values.insert(name, read_counter(&stored.payload));
             }
@@ -148,7 +150,7 @@ impl<'a> Counters<'a> {
     ///
     /// If the server does not allow it.
     pub async fn purge(&self, chain: &ChainName) -> Result<(), BrokerError> {
-        self.0.purge(COUNT_STREAM, Some(&subject::counts(chain))).await.map(drop)
+        Stream::of(self.0, COUNT_STREAM).purge(Some(&subject::counts(chain))).await.map(drop)
     }
 }
 

@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::get::Stored;
 use super::line::Line;
 use super::queue::{Event, Queue, STANDS};
+use super::stream::Stream;
 use super::{Broker, BrokerError, Outage};
 use crate::frame::Headers;
 
@@ -109,7 +110,7 @@ impl Opened {
             #[serde(default)]
             num_pending: u64,
         }
-        let created = broker.stream_facts(stream).await?.created;
+        let created = Stream::of(broker, stream).facts().await?.created;
         let name = format!("reader_{}", ulid::Ulid::generate());
         let mut config = start.clone();
         config["name"] = json!(name);
@@ -156,7 +157,7 @@ impl Follower {
         let start = match from {
             StartAt::First => json!({ "deliver_policy": "all" }),
             StartAt::Newest => json!({ "deliver_policy": "last_per_subject" }),
-            StartAt::Now => after(broker.stream_facts(stream).await?.last_sequence),
+            StartAt::Now => after(Stream::of(broker, stream).facts().await?.last_sequence),
             StartAt::Behind(sequence) => after(sequence),
             StartAt::Ago(ago) => match moment(ago) {
                 Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
@@ -266,7 +267,7 @@ impl Follower {
 
     async fn try_read_by_api(&self) -> Result<Vec<Seen>, BrokerError> {
         let (broker, stream) = (&self.broker, &self.stream);
-        if broker.stream_facts(stream).await?.created != self.created {
+        if Stream::of(broker, stream).facts().await?.created != self.created {
             return Ok(Vec::new());
         }
         let what = || format!("read the stream `{stream}`");
@@ -274,8 +275,8 @@ impl Follower {
         let is_newest = self.start["deliver_policy"] == "last_per_subject";
         for pattern in self.patterns() {
             if self.last == 0 && is_newest {
-                for subject in broker.subjects(stream, pattern).await? {
-                    read.extend(broker.get(stream, &json!({ "last_by_subj": subject }), what).await?);
+                for subject in Stream::of(broker, stream).subjects(pattern).await? {
+                    read.extend(Stored::read(broker, stream, &json!({ "last_by_subj": subject }), what).await?);
                 }
             } else {
                 let mut request = json!({ "next_by_subj": pattern });
@@ -285,7 +286,7 @@ impl Follower {
                     let first = self.start[START_SEQUENCE].as_u64().unwrap_or(1);
                     request["seq"] = json!(if self.last == 0 { first } else { self.last + 1 });
                 }
-                read.extend(broker.get(stream, &request, what).await?);
+                read.extend(Stored::read(broker, stream, &request, what).await?);
             }
         }
         read.sort_unstable_by_key(|stored| stored.sequence);

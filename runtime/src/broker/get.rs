@@ -1,16 +1,12 @@
 //! Single messages of a stream, as entries of the registry and parts of plugins are. They are read from the stream's leader,
 //! so that what was just written is seen: a copy on another server may lag behind.
 
-use async_nats::HeaderMap;
-use async_nats::jetstream::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::code;
-use super::request::Question;
 use super::{Broker, BrokerError};
 use crate::frame::{Headers, block};
 
@@ -32,6 +28,31 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// Reads the message that a request like `{"last_by_subj": …}` names; `None` if there is none, or no such stream.
+    pub(super) async fn read(
+        broker: &Broker,
+        stream: &str,
+        request: &Value,
+        what: impl Fn() -> String,
+    ) -> Result<Option<Self>, BrokerError> {
+        let answer: Result<Answer, _> = broker.api(format!("STREAM.MSG.GET.{stream}"), request, &what).await;
+        let raw = match answer {
+            Ok(answer) => answer.message,
+            Err(error) if matches!(error.code(), Some(code::NO_MESSAGE | code::STREAM_NOT_FOUND)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
+        let block = decode(&raw.hdrs)?;
+        Ok(Some(Self {
+            sequence: raw.seq,
+            time: raw.time,
+            subject: raw.subject,
+            headers: String::from_utf8_lossy(&block).into_owned(),
+            block,
+            payload: decode(&raw.data)?,
+        }))
+    }
+
     /// The headers, one by one.
     pub(super) fn headers(&self) -> Headers {
         block::decode(&self.block)
@@ -65,48 +86,4 @@ struct Raw {
     hdrs: String,
     #[serde(default)]
     data: String,
-}
-
-impl Broker {
-    /// Reads the message that a request like `{"last_by_subj": …}` names. `None`: there is none, or no such stream.
-    pub(super) async fn get(
-        &self,
-        stream: &str,
-        request: &Value,
-        what: impl Fn() -> String,
-    ) -> Result<Option<Stored>, BrokerError> {
-        let answer: Result<Answer, _> = self.api(format!("STREAM.MSG.GET.{stream}"), request, &what).await;
-        let raw = match answer {
-            Ok(answer) => answer.message,
-            Err(error) if matches!(error.code(), Some(code::NO_MESSAGE | code::STREAM_NOT_FOUND)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
-        let block = decode(&raw.hdrs)?;
-        Ok(Some(Stored {
-            sequence: raw.seq,
-            time: raw.time,
-            subject: raw.subject,
-            headers: String::from_utf8_lossy(&block).into_owned(),
-            block,
-            payload: decode(&raw.data)?,
-        }))
-    }
-
-    /// Stores a message, which must be harmless to send twice, and waits for the server's word.
-    pub(super) async fn put(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-        what: impl Fn() -> String,
-    ) -> Result<(), BrokerError> {
-        let question = Question { subject, headers: Some(headers), payload };
-        let read = |answer: &[u8]| match serde_json::from_slice::<Response<Value>>(answer) {
-            Ok(Response::Ok(_)) => Ok(()),
-            Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
-            Err(error) => Err(BrokerError::unreadable(what(), &error)),
-        };
-        self.request(&question, &what, read).await
-    }
 }

@@ -14,6 +14,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
+use super::get::Stored;
+use super::stream::Stream;
 use super::{Broker, BrokerError};
 use crate::name::Digest;
 use crate::subject::{self, PLUGINS_BUCKET, PLUGINS_STREAM};
@@ -81,7 +83,7 @@ impl<'a> Plugins<'a> {
     }
 
     async fn purge_parts(&self, upload: &str) -> Result<(), BrokerError> {
-        self.0.purge(PLUGINS_STREAM, Some(&subject::plugin_parts(upload))).await.map(drop)
+        Stream::of(self.0, PLUGINS_STREAM).purge(Some(&subject::plugin_parts(upload))).await.map(drop)
     }
 
     async fn upload(&self, digest: &Digest, bytes: &[u8], upload: &str) -> Result<(), BrokerError> {
@@ -126,7 +128,7 @@ impl<'a> Plugins<'a> {
         let (mut bytes, mut next) = (Vec::new(), 1);
         for _ in 0..head.chunks {
             let request = json!({ "seq": next, "next_by_subj": parts });
-            let Some(part) = self.0.get(PLUGINS_STREAM, &request, what).await? else {
+            let Some(part) = Stored::read(self.0, PLUGINS_STREAM, &request, what).await? else {
                 return Ok(Err("some of its bytes are missing"));
             };
             bytes.extend_from_slice(&part.payload);
@@ -139,7 +141,7 @@ impl<'a> Plugins<'a> {
     /// Returns the description of a plugin, if it can be read; `None` if the plugin was never stored.
     async fn head(&self, digest: &Digest) -> Result<Option<Result<ObjectInfo, serde_json::Error>>, BrokerError> {
         let request = json!({ "last_by_subj": subject::plugin_head(digest) });
-        let head = self.0.get(PLUGINS_STREAM, &request, || format!("look up the plugin {digest}")).await?;
+        let head = Stored::read(self.0, PLUGINS_STREAM, &request, || format!("look up the plugin {digest}")).await?;
         Ok(head.map(|head| serde_json::from_slice(&head.payload)))
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::{MORE_ROOM, code};
 use super::{Broker, BrokerError, to_header_map};
-use crate::frame::outgoing::{BATCH_MAX, HEADERS_MAX, MessageLimits, Outgoing, header_size};
+use crate::frame::outgoing::{BATCH_MAX, HEADERS_MAX, Outgoing, header_size};
 
 /// What the server knows as no rollup, and so never stores.
 const NO_ROLLUP: &str = "none";
@@ -79,11 +79,15 @@ struct AnswerError {
     description: String,
 }
 
-impl Broker {
-    /// Returns what the server takes in one message.
+/// Publishes messages and waits for the server's answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Publisher<'a>(&'a Broker);
+
+impl<'a> Publisher<'a> {
+    /// Returns the publisher of a connection.
     #[must_use]
-    pub fn limits(&self) -> MessageLimits {
-        MessageLimits { max_payload: self.max_payload() }
+    pub fn of(broker: &'a Broker) -> Self {
+        Self(broker)
     }
 
     /// Publishes one message and waits for the server's word.
@@ -91,7 +95,7 @@ impl Broker {
     /// # Errors
     ///
     /// If it is not known to be stored.
-    pub async fn publish(&self, message: &Outgoing) -> Result<Published, PublishError> {
+    pub async fn publish(self, message: &Outgoing) -> Result<Published, PublishError> {
         Ok(self.publish_at(message).await?.0)
     }
 
@@ -100,7 +104,7 @@ impl Broker {
     /// # Errors
     ///
     /// If it is not known to be stored.
-    pub async fn publish_at(&self, message: &Outgoing) -> Result<(Published, u64), PublishError> {
+    pub async fn publish_at(self, message: &Outgoing) -> Result<(Published, u64), PublishError> {
         self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
 
@@ -113,7 +117,7 @@ impl Broker {
     /// # Errors
     ///
     /// If they are not known to be stored.
-    pub async fn publish_batch(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    pub async fn publish_batch(self, messages: &[Outgoing]) -> Result<Published, PublishError> {
         debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
         let batch = ulid::Ulid::generate().to_string();
         let last = messages.len();
@@ -139,7 +143,7 @@ impl Broker {
                 self.open_batch(&message.subject, headers, payload).await?;
                 continue;
             }
-            let sent = self.client().publish_with_headers(message.subject.clone(), headers, payload).await;
+            let sent = self.0.client().publish_with_headers(message.subject.clone(), headers, payload).await;
             sent.map_err(|error| BrokerError::other("publish", &error))?;
         }
         Ok(Published::Stored)
@@ -155,7 +159,7 @@ impl Broker {
     /// # Errors
     ///
     /// If the server does not say.
-    pub async fn known(&self, subject: &str, message_id: &str) -> Result<Option<u64>, PublishError> {
+    pub async fn known(self, subject: &str, message_id: &str) -> Result<Option<u64>, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message_id);
         headers.insert(NATS_ROLLUP, NO_ROLLUP);
@@ -172,13 +176,13 @@ impl Broker {
     /// # Errors
     ///
     /// If it is lost already, as one that is larger than the server takes.
-    pub async fn send_unconfirmed(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
+    pub async fn send_unconfirmed(self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         let what = || format!("publish to `{subject}`");
-        self.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
+        self.0.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
     }
 
     /// Publishes the first message of a batch.
-    async fn open_batch(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
+    async fn open_batch(self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
         let answer = self.exchange(subject, headers, payload).await?;
         // No word: the message is kept, and the next may come.
         if answer.is_empty() { Ok(()) } else { self.read_answer(subject, &answer).map(drop) }
@@ -186,7 +190,7 @@ impl Broker {
 
     /// What became of a message, and its place in the stream.
     async fn publish_and_wait(
-        &self,
+        self,
         subject: &str,
         headers: HeaderMap,
         payload: Bytes,
@@ -195,13 +199,13 @@ impl Broker {
         self.read_answer(subject, &answer)
     }
 
-    async fn exchange(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, PublishError> {
+    async fn exchange(self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, PublishError> {
         self.check_size(&headers, &payload)?;
-        match self.client().request_with_headers(subject.to_owned(), headers, payload).await {
+        match self.0.client().request_with_headers(subject.to_owned(), headers, payload).await {
             Ok(answer) => Ok(answer.payload),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => PublishError::NoStream(subject.to_owned()),
-                RequestErrorKind::TimedOut => match self.timed_out(subject, format!("publish to `{subject}`")) {
+                RequestErrorKind::TimedOut => match self.0.timed_out(subject, format!("publish to `{subject}`")) {
                     BrokerError::Timeout(_) => PublishError::Unanswered("the time is over".to_owned()),
                     error => error.into(),
                 },
@@ -211,7 +215,7 @@ impl Broker {
         }
     }
 
-    fn read_answer(&self, subject: &str, answer: &[u8]) -> Result<(Published, u64), PublishError> {
+    fn read_answer(self, subject: &str, answer: &[u8]) -> Result<(Published, u64), PublishError> {
         let answer: Answer = match serde_json::from_slice(answer) {
             Ok(answer) => answer,
             Err(error) => {
@@ -225,14 +229,14 @@ impl Broker {
             None if answer.duplicate => Ok((Published::Duplicate, answer.seq)),
             None => Ok((Published::Stored, answer.seq)),
             Some(error) if error.err_code == code::BATCH_DUPLICATE => Ok((Published::Duplicate, 0)),
-            Some(error) => Err(classify(subject, error, self.max_payload())),
+            Some(error) => Err(classify(subject, error, self.0.max_payload())),
         }
     }
 
     /// Refuses here what the server would answer by closing the connection.
-    fn check_size(&self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
+    fn check_size(self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
         let (headers, payload) = size_of(headers, payload);
-        let (size, max) = (headers + payload, self.max_payload());
+        let (size, max) = (headers + payload, self.0.max_payload());
         if headers > HEADERS_MAX {
             return Err(PublishError::TooLarge { size: headers, max: HEADERS_MAX });
         }

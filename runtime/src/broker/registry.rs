@@ -5,6 +5,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::bucket::{Before, Bucket, Entry, is_removal};
 use super::follow::{Follower, StartAt, Step};
+use super::stream::Stream;
+use super::streams::create_shared;
 use super::{Broker, BrokerError};
 use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
@@ -60,7 +62,7 @@ impl Registry {
     ///
     /// If the server does not answer or does not allow it.
     pub async fn open(broker: &Broker) -> Result<Option<Self>, BrokerError> {
-        Ok(broker.has_stream(CHAINS_STREAM).await?.then(|| Self::of(broker)))
+        Ok(Stream::of(broker, CHAINS_STREAM).exists().await?.then(|| Self::of(broker)))
     }
 
     /// Opens the registry. Makes it and the other streams that all chains share where they are missing, and lets at least this
@@ -70,7 +72,7 @@ impl Registry {
     ///
     /// If the server does not answer or does not allow it.
     pub async fn create(broker: &Broker, replicas: u32) -> Result<Self, BrokerError> {
-        broker.create_shared_streams(replicas).await?;
+        create_shared(broker, replicas).await?;
         Ok(Self::of(broker))
     }
 
@@ -80,7 +82,7 @@ impl Registry {
     ///
     /// If the server does not answer, or there is no registry.
     pub async fn created(broker: &Broker) -> Result<String, BrokerError> {
-        Ok(broker.stream_facts(CHAINS_STREAM).await?.created)
+        Ok(Stream::of(broker, CHAINS_STREAM).facts().await?.created)
     }
 
     fn of(broker: &Broker) -> Self {
@@ -224,7 +226,7 @@ impl Registry {
     ///
     /// If the server does not answer.
     pub async fn chains(&self) -> Result<Vec<ChainName>, BrokerError> {
-        let keys = match self.bucket.broker.subjects(CHAINS_STREAM, STATES_ALL).await {
+        let keys = match Stream::of(&self.bucket.broker, CHAINS_STREAM).subjects(STATES_ALL).await {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
             keys => keys?,
         };

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Broker, BrokerError, REQUEST_TIMEOUT};
@@ -158,6 +159,23 @@ impl Broker {
             }
         }
         Err(self.unanswered(&question.subject, what(), met, patience))
+    }
+
+    /// Stores a message, which must be harmless to send twice, and waits for the server's word.
+    pub(super) async fn put(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        what: impl Fn() -> String,
+    ) -> Result<(), BrokerError> {
+        let question = Question { subject, headers: Some(headers), payload };
+        let read = |answer: &[u8]| match serde_json::from_slice::<Response<Value>>(answer) {
+            Ok(Response::Ok(_)) => Ok(()),
+            Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
+            Err(error) => Err(BrokerError::unreadable(what(), &error)),
+        };
+        self.request(&question, &what, read).await
     }
 
     /// Nobody answers for JetStream.

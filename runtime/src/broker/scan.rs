@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
 use async_nats::{Message, StatusCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use super::error::code;
 use super::follow::moment;
 use super::get::Stored;
+use super::letters::{Letters, item_parts};
 use super::line::Line;
 use super::queue::Delivery;
 use super::request::AGAIN_EARLY;
+use super::stream::Stream;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
-use crate::frame::outgoing::BATCH_MAX;
 use crate::frame::{Headers, header};
 
 /// Messages that one request asks for, and their bytes.
@@ -61,7 +62,7 @@ impl From<&Delivery> for StreamMessage {
 
 impl StreamMessage {
     /// In how many messages before it a dead letter's item is.
-    fn item_parts(&self) -> u64 {
+    pub(super) fn item_parts(&self) -> u64 {
         item_parts(self.headers.get(header::ITEM_PARTS))
     }
 
@@ -75,13 +76,6 @@ impl StreamMessage {
         let headers = stored.headers();
         Self { sequence: stored.sequence, headers, stored: stored.time, payload: stored.payload.into() }
     }
-}
-
-/// In how many messages before it the item of a dead letter is, as its header says.
-fn item_parts(header: Option<&str>) -> u64 {
-    let parts = header.and_then(|parts| parts.parse().ok()).unwrap_or(0);
-    // What is stored together has no more messages.
-    if parts < BATCH_MAX as u64 { parts } else { 0 }
 }
 
 /// Reads what a stream keeps, oldest first.
@@ -103,136 +97,89 @@ enum Next {
     Nowhere,
 }
 
-impl Broker {
-    /// Opens a stream to read what it keeps under the subjects of a pattern, all of it or what was stored since this long ago.
+impl Stream<'_> {
+    /// Reads the messages under the subjects of a pattern, all of them or those stored since this long ago.
     ///
     /// # Errors
     ///
     /// If there is no such stream, or the server does not answer.
-    pub async fn scan(&self, stream: &str, filter: String, since: Option<Duration>) -> Result<Scan, BrokerError> {
-        let last = self.stream_facts(stream).await?.last_sequence;
+    pub async fn scan(&self, filter: String, since: Option<Duration>) -> Result<Scan, BrokerError> {
+        let last = self.facts().await?.last_sequence;
         let next = match since.and_then(moment) {
             Some(time) => Next::Since(time),
             None => Next::At(1),
         };
-        Ok(Scan { broker: self.clone(), stream: stream.to_owned(), filter, next, last, ahead: VecDeque::new() })
+        Ok(Scan {
+            broker: self.broker.clone(),
+            stream: self.name.to_owned(),
+            filter,
+            next,
+            last,
+            ahead: VecDeque::new(),
+        })
     }
 
-    /// One message of a stream; `None` if there is none with this number.
+    /// Returns one message; `None` if there is none with this number.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn stream_message(&self, stream: &str, sequence: u64) -> Result<Option<StreamMessage>, BrokerError> {
-        let what = || format!("read message {sequence} of the stream `{stream}`");
-        let stored = self.get(stream, &json!({ "seq": sequence }), what).await?;
+    pub async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, BrokerError> {
+        let what = || format!("read message {sequence} of the stream `{}`", self.name);
+        let stored = Stored::read(self.broker, self.name, &json!({ "seq": sequence }), what).await?;
         Ok(stored.map(StreamMessage::of))
     }
 
-    /// A dead letter with its item, where that is in messages of its own right before the letter. If one of these is gone, so is
-    /// the item.
+    /// Returns the headers of a message; `None` if there is none with this number.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn with_item(&self, stream: &str, letter: StreamMessage) -> Result<StreamMessage, BrokerError> {
-        let payload = self.item_of(stream, letter.sequence, letter.item_parts()).await?;
-        Ok(StreamMessage { payload: payload.unwrap_or(letter.payload), ..letter })
+    pub async fn headers(&self, sequence: u64) -> Result<Option<Headers>, BrokerError> {
+        Ok(self.message(sequence).await?.map(|kept| kept.headers))
     }
 
-    /// The item of a dead letter at this place that is in so many messages; `None` if it is in the letter, or gone.
-    async fn item_of(&self, stream: &str, letter: u64, parts: u64) -> Result<Option<Bytes>, BrokerError> {
-        let mut item = BytesMut::new();
-        for place in letter.saturating_sub(parts)..letter {
-            match self.stream_message(stream, place).await? {
-                Some(part) if part.is_item_part() => item.extend_from_slice(&part.payload),
-                _ => return Ok(None),
-            }
-        }
-        Ok((parts > 0).then(|| item.freeze()))
-    }
-
-    /// Gives a dead letter that was handed out its item, where that is in messages of its own.
+    /// Returns `true` if there is a message with this number.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn add_item(&self, stream: &str, letter: &mut Delivery) -> Result<(), BrokerError> {
-        let parts = item_parts(letter.header(header::ITEM_PARTS));
-        if let Some(item) = self.item_of(stream, letter.sequence, parts).await? {
-            letter.payload = item;
-        }
-        Ok(())
+    pub async fn has_message(&self, sequence: u64) -> Result<bool, BrokerError> {
+        Ok(self.message(sequence).await?.is_some())
     }
 
-    /// Removes a dead letter, and then the messages that hold its item. Says whether the letter was there.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
-    pub async fn remove_letter(&self, stream: &str, number: u64) -> Result<bool, BrokerError> {
-        let parts = self.stream_message(stream, number).await?.map_or(0, |letter| letter.item_parts());
-        let was_there = self.remove_message(stream, number).await?;
-        for place in number.saturating_sub(parts)..number {
-            if self.stream_message(stream, place).await?.is_some_and(|part| part.is_item_part()) {
-                self.remove_message(stream, place).await?;
-            }
-        }
-        Ok(was_there)
-    }
-
-    /// The headers of a message, if the stream still has it.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn stored_headers(&self, stream: &str, sequence: u64) -> Result<Option<Headers>, BrokerError> {
-        Ok(self.stream_message(stream, sequence).await?.map(|kept| kept.headers))
-    }
-
-    /// Whether a stream has a message at this place.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn has_message(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
-        Ok(self.stream_message(stream, sequence).await?.is_some())
-    }
-
-    /// The place of what a stream has stored last, whether it still keeps it or not; 0: it has stored nothing yet.
+    /// Returns the number of the newest message, stored still or removed; 0 if there never was one.
     ///
     /// # Errors
     ///
     /// If there is no such stream, or the server does not answer.
-    pub async fn last_place(&self, stream: &str) -> Result<u64, BrokerError> {
-        Ok(self.stream_facts(stream).await?.last_sequence)
+    pub async fn last_place(&self) -> Result<u64, BrokerError> {
+        Ok(self.facts().await?.last_sequence)
     }
 
-    /// The place of the first message behind another place that a stream keeps under the subjects of a pattern; `None` if there
-    /// is none.
+    /// Returns the number of the first message after `place` under the subjects of a pattern; `None` if there is none.
     ///
     /// # Errors
     ///
     /// If the server does not answer.
-    pub async fn next_place(&self, stream: &str, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
-        let what = || format!("read the stream `{stream}`");
+    pub async fn next_place(&self, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
+        let what = || format!("read the stream `{}`", self.name);
         let request = json!({ "seq": place + 1, "next_by_subj": pattern });
-        Ok(self.get(stream, &request, what).await?.map(|stored| stored.sequence))
+        Ok(Stored::read(self.broker, self.name, &request, what).await?.map(|stored| stored.sequence))
     }
 
-    /// Removes one message of a stream. Says whether it was there.
+    /// Removes one message. Returns `true` if it was there.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
-    pub async fn remove_message(&self, stream: &str, sequence: u64) -> Result<bool, BrokerError> {
-        let what = || format!("remove message {sequence} of the stream `{stream}`");
-        // Writing over the bytes is for secrets, and slow.
+    pub async fn remove_message(&self, sequence: u64) -> Result<bool, BrokerError> {
+        let what = || format!("remove message {sequence} of the stream `{}`", self.name);
+        // Overwriting the bytes is slow, and meant for secrets.
         let request = json!({ "seq": sequence, "no_erase": true });
-        match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &request, what).await {
+        match self.broker.api::<Value>(format!("STREAM.MSG.DELETE.{}", self.name), &request, what).await {
             Ok(_) => Ok(true),
-            Err(error) if error.code() == Some(code::NOT_REMOVED) => match self.stream_message(stream, sequence).await?
-            {
+            Err(error) if error.code() == Some(code::NOT_REMOVED) => match self.message(sequence).await? {
                 None => Ok(false),
                 Some(_) => Err(error),
             },
@@ -240,7 +187,6 @@ impl Broker {
         }
     }
 }
-
 impl Scan {
     /// The next message; `None` after the last.
     ///
@@ -273,7 +219,7 @@ impl Scan {
     pub async fn next_letter(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         while let Some(kept) = self.next().await? {
             if !kept.is_item_part() {
-                return Ok(Some(self.broker.with_item(&self.stream, kept).await?));
+                return Ok(Some(Letters::of(&self.broker, &self.stream).with_item(kept).await?));
             }
         }
         Ok(None)
@@ -341,7 +287,7 @@ impl Scan {
         if let Some(request) = request.as_object_mut() {
             request.retain(|key, _| key != "batch" && key != "max_bytes");
         }
-        let stored = self.broker.get(&self.stream, &request, what).await?;
+        let stored = Stored::read(&self.broker, &self.stream, &request, what).await?;
         self.ahead.extend(stored.map(StreamMessage::of));
         Ok(())
     }

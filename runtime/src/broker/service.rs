@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::line::Line;
 use super::micro::{Description, Running};
+use super::stream::Stream;
 use super::{Broker, BrokerError};
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
@@ -140,7 +141,7 @@ impl Nodes {
         }
         if !heard.has_any() {
             // When the server says nothing, it may be the one that is away.
-            broker.has_stream(CHAINS_STREAM).await?;
+            Stream::of(broker, CHAINS_STREAM).exists().await?;
             // It is there: so are nodes, and none of them has answered.
             return Err(BrokerError::Timeout("ask for nodes".to_owned()));
         }

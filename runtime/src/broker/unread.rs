@@ -1,6 +1,6 @@
-//! Messages that the client library cannot take off a connection, found and read by the server's API.
+//! Finds and reads messages that the client library cannot take off a connection.
 //!
-//! The API answers in JSON, with headers and payload in base64, so there is nothing in its answers that could not be read.
+//! The server's API answers in JSON, with headers and payload in base64. So each of its answers can be read.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -8,128 +8,127 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::BrokerError;
 use super::get::Stored;
-use super::{Broker, BrokerError};
+use super::stream::Stream;
 use crate::frame::Headers;
 
-/// A message that no line brings.
+/// A message that the client library cannot read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
-    /// Its place in the stream.
+    /// Its sequence number in the stream.
     pub sequence: u64,
     /// When it was stored, in milliseconds since the Unix epoch.
     pub stored_millis: u64,
     /// Why it cannot be read.
     pub fault: String,
-    /// As much of its headers as can be sent again.
+    /// Those of its headers that can be sent again.
     pub headers: Headers,
     /// Its payload.
     pub payload: Bytes,
 }
 
-/// What stands behind a place of a stream.
+/// The next message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing.
+    /// There is none.
     Nothing,
-    /// A message that can be read, at this place.
+    /// A readable message with this sequence number.
     Readable(u64),
-    /// One that cannot.
+    /// An unreadable message.
     Unread(Box<Unread>),
 }
 
-/// How far a consumer is.
+/// The progress of a consumer through its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
-    /// When it was made, as the server writes it. Of another one, no place means the same.
+    /// When the consumer was made, as the server writes it. Another time means another consumer.
     pub created: String,
-    /// All up to this place is acknowledged.
+    /// All messages up to this sequence number are acknowledged.
     pub acknowledged: u64,
-    /// All up to this place was handed out at least once.
+    /// All messages up to this sequence number were delivered at least once.
     pub handed_out: u64,
 }
 
-impl Broker {
-    /// Looks at the first message behind a place of a stream, of those under the subjects of these patterns.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn look(&self, stream: &str, patterns: &[String], place: u64) -> Result<Look, BrokerError> {
-        let what = || format!("read the stream `{stream}`");
-        let mut first: Option<Stored> = None;
-        for pattern in patterns {
-            let request = json!({ "seq": place + 1, "next_by_subj": pattern });
-            let next = self.get(stream, &request, what).await?;
-            first = first.into_iter().chain(next).min_by_key(|stored| stored.sequence);
-        }
-        let Some(stored) = first else { return Ok(Look::Nothing) };
-        let Some(fault) = stored.fault() else { return Ok(Look::Readable(stored.sequence)) };
-        let time = OffsetDateTime::parse(&stored.time, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        Ok(Look::Unread(Box::new(Unread {
-            sequence: stored.sequence,
-            stored_millis: u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
-            fault,
-            headers: stored.headers(),
-            payload: stored.payload.into(),
-        })))
+/// Looks at the first message after a sequence number, of those under the subjects of these patterns.
+///
+/// # Errors
+///
+/// If the server does not answer.
+pub async fn look(stream: Stream<'_>, patterns: &[String], place: u64) -> Result<Look, BrokerError> {
+    let what = || format!("read the stream `{}`", stream.name);
+    let mut first: Option<Stored> = None;
+    for pattern in patterns {
+        let request = json!({ "seq": place + 1, "next_by_subj": pattern });
+        let next = Stored::read(stream.broker, stream.name, &request, what).await?;
+        first = first.into_iter().chain(next).min_by_key(|stored| stored.sequence);
     }
+    let Some(stored) = first else { return Ok(Look::Nothing) };
+    let Some(fault) = stored.fault() else { return Ok(Look::Readable(stored.sequence)) };
+    let time = OffsetDateTime::parse(&stored.time, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    Ok(Look::Unread(Box::new(Unread {
+        sequence: stored.sequence,
+        stored_millis: u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+        fault,
+        headers: stored.headers(),
+        payload: stored.payload.into(),
+    })))
+}
 
-    /// How far a consumer is.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
-    pub async fn reach(&self, stream: &str, consumer: &str) -> Result<Reach, BrokerError> {
-        #[derive(Deserialize)]
-        struct Info {
-            #[serde(default)]
-            created: String,
-            delivered: Place,
-            ack_floor: Place,
-        }
-        #[derive(Deserialize)]
-        struct Place {
-            stream_seq: u64,
-        }
-        let what = || format!("tell the state of the consumer `{consumer}`");
-        let info: Info = self.api(format!("CONSUMER.INFO.{stream}.{consumer}"), &(), what).await?;
-        let (acknowledged, handed_out) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
-        Ok(Reach { created: info.created, acknowledged, handed_out })
+/// Returns the progress of a consumer.
+///
+/// # Errors
+///
+/// If the server does not answer, or has no such consumer.
+pub async fn reach(stream: Stream<'_>, consumer: &str) -> Result<Reach, BrokerError> {
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(default)]
+        created: String,
+        delivered: Place,
+        ack_floor: Place,
     }
+    #[derive(Deserialize)]
+    struct Place {
+        stream_seq: u64,
+    }
+    let info: Info = stream.consumer(consumer).await?;
+    let (acknowledged, handed_out) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
+    Ok(Reach { created: info.created, acknowledged, handed_out })
+}
 
-    /// Looks at what a consumer has handed out of a stream, and lets it pass over what cannot be read: that stays in the stream and
-    /// is not handed out again. Calls `passed` with each. `looked` is the place up to which everything was looked at.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream or consumer.
-    pub async fn pass_over_unread(
-        &self,
-        stream: &str,
-        consumer: &str,
-        looked: &mut u64,
-        passed: impl Fn(Unread),
-    ) -> Result<(), BrokerError> {
-        let reach = self.reach(stream, consumer).await?;
-        *looked = (*looked).max(reach.acknowledged);
-        while *looked < reach.handed_out {
-            match self.look(stream, &[">".to_owned()], *looked).await? {
-                Look::Nothing => break,
-                Look::Readable(place) => *looked = place,
-                Look::Unread(unread) if unread.sequence > reach.handed_out => break,
-                Look::Unread(unread) => {
-                    // Of a consumer that is acknowledged message by message, the server looks at the place in the stream only.
-                    let reply = format!("$JS.ACK.{stream}.{consumer}.1.{}.1.0.0", unread.sequence);
-                    let sent = self.client().publish(reply, "+TERM".into()).await;
-                    sent.map_err(|error| BrokerError::other(format!("pass over a message of `{stream}`"), &error))?;
-                    *looked = unread.sequence;
-                    passed(*unread);
-                }
+/// Lets a consumer pass over the unreadable messages that it has delivered.
+///
+/// They stay in the stream and are not delivered again. Calls `passed` with each. `looked` is the sequence number up to which all
+/// messages were looked at.
+///
+/// # Errors
+///
+/// If the server does not answer, or has no such stream or consumer.
+pub async fn pass_over(
+    stream: Stream<'_>,
+    consumer: &str,
+    looked: &mut u64,
+    passed: impl Fn(Unread),
+) -> Result<(), BrokerError> {
+    let reach = reach(stream, consumer).await?;
+    *looked = (*looked).max(reach.acknowledged);
+    while *looked < reach.handed_out {
+        match look(stream, &[">".to_owned()], *looked).await? {
+            Look::Nothing => break,
+            Look::Readable(place) => *looked = place,
+            Look::Unread(unread) if unread.sequence > reach.handed_out => break,
+            Look::Unread(unread) => {
+                // For a consumer with explicit acknowledgement, the server reads only the stream sequence.
+                let reply = format!("$JS.ACK.{}.{consumer}.1.{}.1.0.0", stream.name, unread.sequence);
+                let sent = stream.broker.client().publish(reply, "+TERM".into()).await;
+                sent.map_err(|error| BrokerError::other(format!("pass over a message of `{}`", stream.name), &error))?;
+                *looked = unread.sequence;
+                passed(*unread);
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs};
 use crate::broker::follow::{Follower, StartAt};
+use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
 use crate::client::{Client, Item, LogFilter};
 use crate::frame::header;
@@ -165,7 +166,7 @@ async fn chains(
     let mut dead = 0;
     for (chain, results) in &shown {
         client.wait(chain).await?;
-        let kept = client.broker().result_count(chain).await?;
+        let kept = ChainStreams::of(client.broker(), chain).result_count().await?;
         let all_shown = async {
             while results.messages.load(Relaxed) < kept {
                 tokio::time::sleep(LOOK).await;
@@ -188,7 +189,7 @@ async fn chains(
 
 /// Returns how many dead letters a chain has.
 async fn dead_letters(client: &Client, chain: &ChainName) -> anyhow::Result<u64> {
-    Ok(client.broker().dead_by_stage(chain).await?.values().sum())
+    Ok(ChainStreams::of(client.broker(), chain).dead_by_stage().await?.values().sum())
 }
 
 /// How much was printed of a chain.

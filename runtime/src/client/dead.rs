@@ -14,7 +14,10 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Client, ClientError, Items};
+use crate::broker::letters::Letters;
 use crate::broker::scan::Scan;
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::dead::FailureKind;
 use crate::name::{ChainName, StageName};
 use crate::subject;
@@ -91,7 +94,7 @@ impl Client {
             Some(stage) => subject::dead(chain, stage),
             None => subject::dead_all(chain),
         };
-        let reader = self.broker.scan(&subject::dead_stream(chain), subjects, filter.since).await?;
+        let reader = Stream::of(&self.broker, &subject::dead_stream(chain)).scan(subjects, filter.since).await?;
         Ok(Items::of((reader, filter.clone()), |(mut reader, filter): (Scan, DeadFilter)| async move {
             while let Some(kept) = reader.next_letter().await? {
                 let letter = DeadLetter::read(kept);
@@ -110,10 +113,11 @@ impl Client {
     /// If the server does not answer.
     pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, ClientError> {
         let stream = subject::dead_stream(chain);
-        let Some(kept) = self.broker.stream_message(&stream, number).await?.filter(|kept| !kept.is_item_part()) else {
+        let Some(kept) = Stream::of(&self.broker, &stream).message(number).await?.filter(|kept| !kept.is_item_part())
+        else {
             return Ok(None);
         };
-        Ok(Some(DeadLetter::read(self.broker.with_item(&stream, kept).await?)))
+        Ok(Some(DeadLetter::read(Letters::of(&self.broker, &stream).with_item(kept).await?)))
     }
 
     /// Returns the numbers of the selected letters, in ascending order.
@@ -161,13 +165,13 @@ impl Client {
     pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
         if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
             selection
-            && (stage.is_none() || !self.broker.has_item_parts(chain).await?)
+            && (stage.is_none() || !ChainStreams::of(&self.broker, chain).has_item_parts().await?)
         {
             self.chain(chain).await?;
             if let Some(stage) = stage {
                 self.check_stage(Some(chain), stage).await?;
             }
-            return Ok(self.broker.purge_dead(chain, stage.as_ref()).await?);
+            return Ok(ChainStreams::of(&self.broker, chain).purge_dead(stage.as_ref()).await?);
         }
         let numbers = self.dead_numbers(chain, selection).await?;
         self.remove_dead(chain, &numbers).await
@@ -176,12 +180,12 @@ impl Client {
     /// Removes letters. Does not count those that another client has removed.
     async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
         let stream = &subject::dead_stream(chain);
-        let has_parts = self.broker.has_item_parts(chain).await?;
+        let has_parts = ChainStreams::of(&self.broker, chain).has_item_parts().await?;
         let removals = numbers.iter().map(|&number| async move {
             if has_parts {
-                self.broker.remove_letter(stream, number).await
+                Letters::of(&self.broker, stream).remove(number).await
             } else {
-                self.broker.remove_message(stream, number).await
+                Stream::of(&self.broker, stream).remove_message(number).await
             }
         });
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
@@ -199,6 +203,6 @@ impl Client {
     /// If there is no such chain, or the server does not answer.
     pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
         self.chain(chain).await?;
-        Ok(self.broker.dead_by_stage(chain).await?)
+        Ok(ChainStreams::of(&self.broker, chain).dead_by_stage().await?)
     }
 }

@@ -17,9 +17,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Client, ClientError};
 use crate::broker::arrange::Arrange;
+use crate::broker::arrange::kept::{make_kept, undo_kept};
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
 use crate::broker::replicas;
+use crate::broker::streams::ChainStreams;
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
@@ -170,11 +172,11 @@ impl Client {
             if !options.force {
                 self.check_kept(&prepared.chain).await?;
             }
-            made = self.broker.make_kept(&prepared.chain).await?;
+            made = make_kept(&self.broker, &prepared.chain).await?;
             match Registry::create(&self.broker, default::REPLICAS).await {
                 Ok(registry) => registry,
                 Err(error) => {
-                    self.broker.undo_kept(&made).await?;
+                    undo_kept(&self.broker, &made).await?;
                     return Err(error.into());
                 }
             }
@@ -218,7 +220,7 @@ impl Client {
             self.settle(registry, &chain.name, marked.state).await?;
         }
         let copying = replicas::copied(&self.broker, &chain.name).await?;
-        self.broker.create_consumers(chain, active).await?;
+        ChainStreams::of(&self.broker, &chain.name).create_consumers(chain, active).await?;
         Ok(copying)
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{Client, ClientError};
 use crate::broker::BrokerError;
+use crate::broker::arrange;
 use crate::broker::listening::{Listener, listening, other_domain};
+use crate::broker::stream::Stream;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -63,7 +65,7 @@ impl Client {
             if changed && !registry.swap_state(chain, Some(&marked), &state).await? {
                 continue;
             }
-            let made = self.broker.chain_settings(chain).await?.missing(chain);
+            let made = arrange::chain_settings(&self.broker, chain).await?.missing(chain);
             self.settle(&registry, chain, state).await?;
             return Ok(Switched { changed, made });
         }
@@ -78,7 +80,7 @@ impl Client {
             if listening.is_empty() {
                 return Ok(None);
             }
-            Ok(beyond(listening, &self.broker.streams_of(&intake).await?))
+            Ok(beyond(listening, &Stream::listening_on(&self.broker, &intake).await?))
         };
         // Another client may deploy or remove the chain meanwhile. A listener counts only if it is found twice.
         if stranger().await?.is_none() {

@@ -4,6 +4,7 @@ use pcluster_abi::Level;
 
 use super::{Client, ClientError, Items};
 use crate::broker::follow::{Follower, StartAt};
+use crate::broker::streams::create_shared;
 use crate::chain::default;
 use crate::log::LogRecord;
 use crate::name::{ChainName, StageName};
@@ -59,7 +60,7 @@ impl Client {
             (Some(chain), None) => drop(self.chain(chain).await?),
             (None, None) => {}
         }
-        self.broker.create_shared_streams(default::REPLICAS).await?;
+        create_shared(&self.broker, default::REPLICAS).await?;
         let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
         let follower = Follower::open(&self.broker, subject::LOG_STREAM, subjects, filter.from).await?;
         let left = if filter.follow { u64::MAX } else { follower.pending() };

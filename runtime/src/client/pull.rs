@@ -25,6 +25,7 @@ use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
 use crate::broker::confirm::Confirmations;
 use crate::broker::queue::Delivery;
+use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -159,7 +160,7 @@ impl Puller {
         let Self { client, chain, mut streams, read: _, wanted, is_ordered, ahead, holds, orders, received, answered } =
             self;
         // A chain that an older pcluster deployed has no such consumer.
-        client.broker.create_dead_consumer(&chain).await?;
+        ChainStreams::of(&client.broker, &chain).create_dead_consumer().await?;
         let stream = subject::dead_stream(&chain);
         let source = Source::open(&client, &chain, FAILURES, "dead letters", stream.clone()).await?;
         streams.push(stream);
@@ -334,11 +335,11 @@ impl Drained {
 
     async fn is_drained(&self) -> Result<bool, ClientError> {
         // A node stores results before it finishes their items. Checked in this order, no result is missed.
-        if self.client.broker.unfinished(&self.chain).await? > 0 {
+        if ChainStreams::of(&self.client.broker, &self.chain).unfinished().await? > 0 {
             return Ok(false);
         }
         for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = self.client.broker.untaken(&self.chain, stream).await?;
+            let untaken = ChainStreams::of(&self.client.broker, &self.chain).untaken(stream).await?;
             // Messages that other pullers hold are not taken until they are confirmed. Some may be on their way to this puller.
             if untaken.queued > 0 || untaken.running > self.holds.given(number) {
                 return Ok(false);
@@ -354,7 +355,7 @@ impl Drained {
     async fn is_empty(&self) -> Result<bool, ClientError> {
         let mut is_known = true;
         for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = self.client.broker.untaken(&self.chain, stream).await?;
+            let untaken = ChainStreams::of(&self.client.broker, &self.chain).untaken(stream).await?;
             if untaken.queued > 0 {
                 return Ok(false);
             }

@@ -10,6 +10,7 @@ use super::ResultItem;
 use super::pull::hold::{Hold, Holds};
 use crate::broker::Broker;
 use crate::broker::publish::PublishError;
+use crate::broker::publish::Publisher;
 use crate::broker::queue::Delivery;
 use crate::frame::format::Format;
 use crate::frame::header;
@@ -192,7 +193,7 @@ impl Message {
 async fn publish(broker: &Broker, message: &Outgoing) -> Result<(), PublishError> {
     let deadline = Instant::now() + PUT_BACK;
     loop {
-        match broker.publish(message).await {
+        match Publisher::of(broker).publish(message).await {
             Err(PublishError::Unanswered(_) | PublishError::NotNow(_) | PublishError::NoStream(_))
                 if Instant::now() < deadline =>
             {

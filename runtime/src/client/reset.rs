@@ -8,6 +8,7 @@ use crate::broker::counters::Counters;
 use crate::broker::forget::forget_ids;
 use crate::broker::registry::Registry;
 use crate::broker::service::{HopReport, Nodes};
+use crate::broker::streams::ChainStreams;
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
 
@@ -46,7 +47,7 @@ impl Client {
         let replaced = match self.replace(chain).await {
             // Results that the reset removes anyway make room for the new state.
             Err(ClientError::Broker(error)) if all && error.is_no_room() => {
-                forgotten += self.broker.purge_kept(chain).await?;
+                forgotten += ChainStreams::of(&self.broker, chain).purge_kept().await?;
                 self.replace(chain).await
             }
             replaced => replaced,
@@ -62,20 +63,20 @@ impl Client {
         self.settle(&registry, chain, state).await?;
         for &revision in &before.live {
             let (_, old) = Self::revision(&registry, chain, revision).await?;
-            self.broker.delete_consumers(&old, revision).await?;
-            dropped += self.broker.purge_queued(chain, revision).await?;
+            ChainStreams::of(&self.broker, &old.name).delete_consumers(&old, revision).await?;
+            dropped += ChainStreams::of(&self.broker, chain).purge_queued(revision).await?;
         }
         for revision in self.left_behind(&registry, chain, new.revision).await? {
             // A consumer that cannot be removed finds no messages any more.
             if let Ok((_, old)) = Self::revision(&registry, chain, revision).await {
-                self.broker.delete_consumers(&old, revision).await?;
+                ChainStreams::of(&self.broker, &old.name).delete_consumers(&old, revision).await?;
             }
-            dropped += self.broker.purge_queued(chain, revision).await?;
+            dropped += ChainStreams::of(&self.broker, chain).purge_queued(revision).await?;
         }
-        self.broker.create_consumers(&checked, new.revision).await?;
+        ChainStreams::of(&self.broker, &checked.name).create_consumers(&checked, new.revision).await?;
         let pending_nodes = self.interrupted(chain, new.revision).await?;
         if all {
-            forgotten += self.broker.purge_kept(chain).await?;
+            forgotten += ChainStreams::of(&self.broker, chain).purge_kept().await?;
         }
         Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
     }
@@ -101,7 +102,7 @@ impl Client {
         chain: &ChainName,
         new: Revision,
     ) -> Result<BTreeSet<Revision>, ClientError> {
-        let held = self.broker.unfinished_by_hop(chain).await?;
+        let held = ChainStreams::of(&self.broker, chain).unfinished_by_hop().await?;
         // Read the state after the queues: a retry makes its revision live before it requeues items.
         let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
         let revisions = held.into_keys().map(|(revision, _)| revision);

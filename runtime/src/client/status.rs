@@ -8,6 +8,7 @@ use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::counters::Counters;
 use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
+use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -131,8 +132,8 @@ impl Client {
         let all_answer = nodes.is_some() && silent_nodes.is_empty();
         let (registry, marked) = self.chain(chain).await?;
         let state = marked.state;
-        let held = self.broker.unfinished_by_hop(chain).await?;
-        let untaken = self.broker.untaken(chain, &subject::results_stream(chain)).await?;
+        let held = ChainStreams::of(&self.broker, chain).unfinished_by_hop().await?;
+        let untaken = ChainStreams::of(&self.broker, chain).untaken(&subject::results_stream(chain)).await?;
         let mut revisions = Vec::with_capacity(state.live.len());
         for &revision in &state.live {
             let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
@@ -179,7 +180,7 @@ impl Client {
             }),
             silent_nodes,
             result_messages: untaken.queued + untaken.running,
-            dead: self.broker.dead_by_stage(chain).await?.values().sum(),
+            dead: ChainStreams::of(&self.broker, chain).dead_by_stage().await?.values().sum(),
             revisions,
             problems: problems(chain, answered),
         })

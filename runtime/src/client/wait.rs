@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Client, ClientError, status};
 use crate::broker::service::{NodeReport, Nodes};
+use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
 
 /// The pause between two requests whether the chain is empty. A wait returns at most this long, and the time of one request,
@@ -223,7 +224,7 @@ impl Client {
 
     async fn unfinished(&self, chain: &ChainName, after: Duration) -> Result<u64, ClientError> {
         tokio::time::sleep(after).await;
-        Ok(self.broker.unfinished(chain).await?)
+        Ok(ChainStreams::of(&self.broker, chain).unfinished().await?)
     }
 
     /// Checks the nodes of the chain after a while: their number, problems and rate.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::runtime::Handle;
 
 use crate::broker::line::Line;
+use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
 use crate::chain::Stage;
 use crate::engine::task::Task;
@@ -107,7 +108,7 @@ impl Hop {
 /// Reads the part of a route's idempotency keys that belongs to the work stream.
 pub(crate) async fn read_key(broker: &Broker, route: &Route) -> Result<(), BrokerError> {
     if route.key.is_used() {
-        route.key.set(&broker.work_key(&route.chain.name).await?);
+        route.key.set(&ChainStreams::of(broker, &route.chain.name).work_key().await?);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
+use crate::broker::publish::Publisher;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
 use crate::node::health::Board;
@@ -158,7 +159,7 @@ impl Source {
 
     async fn send(&self, broker: &Broker, level: Level, json: Bytes) {
         let subject = subject::log(&self.chain, &self.stage, level);
-        if let Err(error) = broker.send_unconfirmed(subject, json).await {
+        if let Err(error) = Publisher::of(broker).send_unconfirmed(subject, json).await {
             tracing::debug!(chain = %self.chain, stage = %self.stage, %error, "a log line was not sent");
             self.unsent.fetch_add(1, Relaxed);
         }

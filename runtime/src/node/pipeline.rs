@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
+use crate::broker::streams::ChainStreams;
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
@@ -81,7 +82,9 @@ impl QueuedMessage for Delivery {
 /// Makes the hop's consumers and the chain's line again, if they are gone. The stream may be a new one then.
 pub(crate) async fn mend(hop: &Hop) -> Result<(), BrokerError> {
     hop.line.check().await?;
-    hop.broker.create_hop_consumers(&hop.route.chain, hop.stage(), hop.route.revision).await?;
+    ChainStreams::of(&hop.broker, &hop.route.chain.name)
+        .create_hop_consumers(&hop.route.chain, hop.stage(), hop.route.revision)
+        .await?;
     hop::read_key(&hop.broker, &hop.route).await
 }
 

@@ -19,6 +19,7 @@ use ulid::Ulid;
 
 use crate::broker::Broker;
 use crate::broker::registry::{Change, Marked, Registry};
+use crate::broker::streams::ChainStreams;
 use crate::chain::record::State;
 use crate::engine::Engine;
 use crate::name::{ChainName, Revision};
@@ -267,7 +268,7 @@ impl Supervisor {
     pub async fn is_empty(&self) -> bool {
         let chains: BTreeSet<&ChainName> = self.serving.keys().map(|(chain, _)| chain).collect();
         for chain in chains {
-            if !matches!(self.context.broker.unfinished(chain).await, Ok(0)) {
+            if !matches!(ChainStreams::of(&self.context.broker, chain).unfinished().await, Ok(0)) {
                 return false;
             }
         }

@@ -21,7 +21,8 @@ use async_nats::jetstream::stream::Config;
 use tokio::time::Instant;
 
 use super::turn::in_turn;
-use super::{Info, Look, now};
+use super::{Info, Look, known_stream, now};
+use crate::broker::stream::Stream;
 use crate::broker::{Broker, BrokerError};
 use crate::name::ChainName;
 
@@ -59,7 +60,7 @@ impl Look<'_> {
     /// Lowers the limit of the queues if none holds more.
     pub(super) async fn narrow(&self, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
         let (broker, stream) = (self.broker, &wide.name);
-        if broker.fullest(stream, |_| true).await?.is_none_or(|fullest| fullest > limit) {
+        if Stream::of(broker, stream).fullest(|_| true).await?.is_none_or(|fullest| fullest > limit) {
             return Ok(Narrowed::Full);
         }
         Box::pin(in_turn(self.registry, self.chain, Box::pin(self.freeze_and_narrow(wide, limit)))).await
@@ -75,30 +76,34 @@ impl Look<'_> {
         frozen.metadata.insert(KEY.to_owned(), now().to_string());
         frozen.metadata.insert(NONCE.to_owned(), nonce.clone());
         let started = Instant::now();
-        broker.update(&frozen).await?;
-        let Some(fullest) = broker.fullest(stream, |metadata| metadata.get(NONCE) == Some(&nonce)).await? else {
+        Stream::update(broker, &frozen).await?;
+        let Some(fullest) = Stream::of(broker, stream).fullest(|metadata| metadata.get(NONCE) == Some(&nonce)).await?
+        else {
             return Ok(Narrowed::Overtaken);
         };
         if fullest > limit || started.elapsed() >= FREEZE {
-            broker.update(&wide).await?;
+            Stream::update(broker, &wide).await?;
             return Ok(Narrowed::Full);
         }
         let narrow = Config { max_messages_per_subject: i64::try_from(limit).unwrap_or(i64::MAX), ..wide };
-        broker.update(&narrow).await?;
+        Stream::update(broker, &narrow).await?;
         Ok(Narrowed::Done)
     }
 }
 
-impl Broker {
-    pub(super) async fn await_thaw(&self, chain: &ChainName, stream: &str, rest: Duration) -> Result<(), BrokerError> {
-        let until = Instant::now() + rest;
-        while Instant::now() < until {
-            tokio::time::sleep(LOOK).await;
-            let info = self.known_stream(chain, stream).await?;
-            if info.is_none_or(|info| info.frozen_for().is_none()) {
-                break;
-            }
+pub(super) async fn await_thaw(
+    broker: &Broker,
+    chain: &ChainName,
+    stream: &str,
+    rest: Duration,
+) -> Result<(), BrokerError> {
+    let until = Instant::now() + rest;
+    while Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+        let info = known_stream(broker, chain, stream).await?;
+        if info.is_none_or(|info| info.frozen_for().is_none()) {
+            break;
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -2,73 +2,73 @@
 
 use std::collections::BTreeSet;
 
+use super::{known_stream, make};
+use crate::broker::stream::Stream;
+use crate::broker::streams::delete_unused;
 use crate::broker::{Broker, BrokerError, layout};
 use crate::chain::Chain;
 use crate::chain::settings::KeptSettings;
 use crate::subject;
 
-impl Broker {
-    /// Makes the streams of a chain's results and dead letters, where nothing is deployed yet. Only these take their room in
-    /// advance, so a server without it says so here; and so does one that has fewer servers beside it than the chain asks for.
-    /// Returns those that were made.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it. Nothing is left then.
-    pub async fn make_kept(&self, chain: &Chain) -> Result<BTreeSet<String>, BrokerError> {
-        let (settings, mut made) = (KeptSettings::of(chain), BTreeSet::new());
-        for config in [layout::results(&chain.name, &settings), layout::dead(&chain.name, &settings)] {
-            match self.make(&config).await {
-                Ok(true) => drop(made.insert(config.name)),
-                Ok(false) => {}
-                Err(error) => {
-                    self.delete_unused(&made).await?;
-                    return Err(crate::broker::stream::refusal(&chain.name, chain.replicas, error));
-                }
+/// Makes the streams of a chain's results and dead letters, where nothing is deployed yet. Only these take their room in
+/// advance, so a server without it says so here; and so does one that has fewer servers beside it than the chain asks for.
+/// Returns those that were made.
+///
+/// # Errors
+///
+/// If the server does not allow it. Nothing is left then.
+pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String>, BrokerError> {
+    let (settings, mut made) = (KeptSettings::of(chain), BTreeSet::new());
+    for config in [layout::results(&chain.name, &settings), layout::dead(&chain.name, &settings)] {
+        match make(broker, &config).await {
+            Ok(true) => drop(made.insert(config.name)),
+            Ok(false) => {}
+            Err(error) => {
+                delete_unused(broker, &made).await?;
+                return Err(crate::broker::streams::refusal(&chain.name, chain.replicas, error));
             }
         }
-        Ok(made)
     }
+    Ok(made)
+}
 
-    /// Removes what [`Broker::make_kept`] has made, if it was not used.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
-    pub async fn undo_kept(&self, made: &BTreeSet<String>) -> Result<(), BrokerError> {
-        self.delete_unused(made).await
-    }
+/// Removes what [`make_kept`] has made, if it was not used.
+///
+/// # Errors
+///
+/// If the server does not allow it.
+pub async fn undo_kept(broker: &Broker, made: &BTreeSet<String>) -> Result<(), BrokerError> {
+    delete_unused(broker, made).await
+}
 
-    /// What a manifest's retention would remove of the results and dead letters that the server keeps, for each of the two.
-    /// Where messages were removed before, the numbers are upper bounds.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or a stream speaks a wire that this program does not.
-    pub async fn beyond_retention(&self, chain: &Chain) -> Result<Vec<(&'static str, u64)>, BrokerError> {
-        let name = &chain.name;
-        let mut beyond = Vec::new();
-        for (what, stream) in [("results", subject::results_stream(name)), ("dead letters", subject::dead_stream(name))]
-        {
-            let Some(info) = self.known_stream(name, &stream).await? else { continue };
-            let (held, settings) = (info.held(), KeptSettings::of(chain));
-            if held.messages == 0 || !layout::kept_settings(&info.config).is_wider(&settings) {
-                continue;
-            }
-            let mut number = 0;
-            if let Some(max_bytes) = settings.max_bytes {
-                let each = info.state.bytes.div_ceil(held.messages).max(1);
-                number = info.state.bytes.saturating_sub(max_bytes).div_ceil(each);
-            }
-            if let Some(max_age) = settings.max_age {
-                let mut reader = self.scan(&stream, ">".to_owned(), Some(max_age)).await?;
-                let younger = reader.next().await?.map_or(held.last + 1, |kept| kept.sequence);
-                number = number.max(younger.saturating_sub(held.first));
-            }
-            if number > 0 {
-                beyond.push((what, number.min(held.messages)));
-            }
+/// What a manifest's retention would remove of the results and dead letters that the server keeps, for each of the two.
+/// Where messages were removed before, the numbers are upper bounds.
+///
+/// # Errors
+///
+/// If the server does not answer, or a stream speaks a wire that this program does not.
+pub async fn beyond_retention(broker: &Broker, chain: &Chain) -> Result<Vec<(&'static str, u64)>, BrokerError> {
+    let name = &chain.name;
+    let mut beyond = Vec::new();
+    for (what, stream) in [("results", subject::results_stream(name)), ("dead letters", subject::dead_stream(name))] {
+        let Some(info) = known_stream(broker, name, &stream).await? else { continue };
+        let (held, settings) = (info.held(), KeptSettings::of(chain));
+        if held.messages == 0 || !layout::kept_settings(&info.config).is_wider(&settings) {
+            continue;
         }
-        Ok(beyond)
+        let mut number = 0;
+        if let Some(max_bytes) = settings.max_bytes {
+            let each = info.state.bytes.div_ceil(held.messages).max(1);
+            number = info.state.bytes.saturating_sub(max_bytes).div_ceil(each);
+        }
+        if let Some(max_age) = settings.max_age {
+            let mut reader = Stream::of(broker, &stream).scan(">".to_owned(), Some(max_age)).await?;
+            let younger = reader.next().await?.map_or(held.last + 1, |kept| kept.sequence);
+            number = number.max(younger.saturating_sub(held.first));
+        }
+        if number > 0 {
+            beyond.push((what, number.min(held.messages)));
+        }
     }
+    Ok(beyond)
 }

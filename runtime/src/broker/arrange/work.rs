@@ -1,7 +1,8 @@
 //! The work stream: its subjects, its settings, and when its limit is lowered.
 
-use super::freeze::Narrowed;
-use super::{Arranged, Look, marked, merged};
+use super::freeze::{Narrowed, await_thaw};
+use super::{Arranged, Look, known_stream, make, marked, merged};
+use crate::broker::streams::ChainStreams;
 use crate::broker::{BrokerError, layout};
 use crate::chain::settings::{Question, WorkSettings};
 use crate::subject;
@@ -14,16 +15,16 @@ impl Look<'_> {
         let first = &revisions.active.stages[0].name;
         let config = |settings: &WorkSettings| layout::work(chain, state, first, settings);
         let (needed, wanted) = (revisions.work, WorkSettings::of(&revisions.active));
-        let Some(info) = broker.known_stream(chain, &stream).await? else {
+        let Some(info) = known_stream(broker, chain, &stream).await? else {
             if !self.how.create {
                 return Ok(false);
             }
             let mut config = marked(config(&needed.map_or(wanted, |needed| needed.widest(wanted))), state.wire);
-            config.first_sequence = broker.first_sequence(chain).await?;
-            return broker.make(&config).await.map(|_| true);
+            config.first_sequence = ChainStreams::of(broker, chain).first_sequence().await?;
+            return make(broker, &config).await.map(|_| true);
         };
         if let Some(rest) = info.frozen_for() {
-            broker.await_thaw(chain, &stream, rest).await?;
+            await_thaw(broker, chain, &stream, rest).await?;
             return Ok(true);
         }
         let has = layout::work_settings(&info.config);
@@ -44,15 +45,13 @@ impl Look<'_> {
     }
 }
 
+/// Makes the work stream of a chain with this state.
 #[cfg(test)]
-impl crate::broker::Broker {
-    /// Makes the work stream of a chain with this state.
-    pub(crate) async fn make_work(
-        &self,
-        chain: &crate::chain::Chain,
-        state: &crate::chain::record::State,
-    ) -> Result<(), BrokerError> {
-        let config = layout::work(&chain.name, state, &chain.stages[0].name, &WorkSettings::of(chain));
-        self.make(&config).await.map(drop)
-    }
+pub(crate) async fn make_work(
+    broker: &crate::broker::Broker,
+    chain: &crate::chain::Chain,
+    state: &crate::chain::record::State,
+) -> Result<(), BrokerError> {
+    let config = layout::work(&chain.name, state, &chain.stages[0].name, &WorkSettings::of(chain));
+    make(broker, &config).await.map(drop)
 }

@@ -15,6 +15,8 @@ use super::load::Load;
 use super::report::{Ending, Progress, Report};
 use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::client::{Client, ClientError, Feeder, Notice, Waits};
 use crate::name::ChainName;
 
@@ -54,12 +56,12 @@ impl Bench {
     /// Gets ready to measure a chain: from here on its results and dead letters are followed.
     pub async fn open(client: &Client, chain: &ChainName) -> Result<Self, ClientError> {
         let feeder = client.feeder(chain).await?;
-        let backlog = client.broker().unfinished(chain).await?;
+        let backlog = ChainStreams::of(client.broker(), chain).unfinished().await?;
         let mut followers = Vec::with_capacity(Source::ALL.len());
         let mut places = [0; Source::ALL.len()];
         for source in Source::ALL {
             let stream = source.stream(chain);
-            let place = client.broker().last_place(&stream).await?;
+            let place = Stream::of(client.broker(), &stream).last_place().await?;
             let follower =
                 Follower::open(client.broker(), &stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
             followers.push((source, follower));
@@ -140,8 +142,8 @@ impl Bench {
     /// were in. `tell` is called with the number so far. What comes out of the chain later stays.
     pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
-        let removals =
-            self.tally.take_places().into_iter().map(|place| self.client.broker().remove_message(&stream, place));
+        let results = Stream::of(self.client.broker(), &stream);
+        let removals = self.tally.take_places().into_iter().map(|place| results.remove_message(place));
         let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
         let mut count = 0;
         while let Some(removed) = removed.try_next().await? {
@@ -155,9 +157,9 @@ impl Bench {
 /// Waits until everything was seen that a source holds at this moment.
 async fn seen_all(client: &Client, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
     let (stream, subjects) = (source.stream(chain), source.subjects(chain));
-    let last = client.broker().last_place(&stream).await?;
+    let last = Stream::of(client.broker(), &stream).last_place().await?;
     // What was removed meanwhile, or belongs to others, is never seen.
-    while let Some(next) = client.broker().next_place(&stream, &subjects, tally.place(source)).await?
+    while let Some(next) = Stream::of(client.broker(), &stream).next_place(&subjects, tally.place(source)).await?
         && next <= last
     {
         tokio::time::sleep(LOOK).await;

@@ -13,7 +13,9 @@ use super::room::Rooms;
 use super::{DeadLetter, SIDE_BY_SIDE, Selection};
 use crate::backoff::Backoff;
 use crate::broker::publish::PublishError;
+use crate::broker::publish::Publisher;
 use crate::broker::registry::Registry;
+use crate::broker::streams::ChainStreams;
 use crate::chain::Chain;
 use crate::client::{Client, ClientError, deploy};
 use crate::frame::id::FrameId;
@@ -250,7 +252,7 @@ impl Retry<'_> {
     /// Publishes messages side by side. Ends when each is stored or refused, or `stop` is set.
     async fn store(&self, messages: &BTreeMap<u64, Outgoing>) -> Result<Vec<(u64, Stored)>, PublishError> {
         // With the key in the ids, no other client can have used them.
-        let key = self.client.broker.work_key(self.chain).await?;
+        let key = ChainStreams::of(&self.client.broker, self.chain).work_key().await?;
         let all = messages.iter().map(|(number, message)| async {
             let message_id = format!("pcluster.{key}.{}", message.message_id);
             let message = Outgoing { message_id, ..message.clone() };
@@ -268,7 +270,7 @@ impl Retry<'_> {
         let mut backoff = Backoff::new(FULL_WAIT, FULL_WAIT_MAX);
         let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
-            match self.client.broker.publish(message).await {
+            match Publisher::of(&self.client.broker).publish(message).await {
                 Err(error) if error.is_transient() => {
                     if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();

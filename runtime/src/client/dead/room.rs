@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
 use crate::chain::Chain;
 use crate::frame::outgoing::Outgoing;
@@ -49,7 +50,7 @@ impl Rooms<'_> {
 
     async fn room(&self, hop: &StageName) -> Result<u64, BrokerError> {
         let limited = self.chain.stage(hop).is_some_and(|(_, stage)| stage.max_in_flight.is_some());
-        match self.broker.requeue(&self.chain.name, self.revision, hop, limited).await {
+        match ChainStreams::of(self.broker, &self.chain.name).requeued(self.revision, hop, limited).await {
             Ok(messages) => Ok(self.chain.queue.limit.saturating_sub(messages)),
             // The first requeued message creates the streams of the revision.
             Err(BrokerError::Gone { .. }) => Ok(1),

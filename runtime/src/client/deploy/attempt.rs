@@ -9,10 +9,13 @@ use super::failpoint::{Step, after, heard};
 use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment, now, this_process};
 use crate::broker::BrokerError;
 use crate::broker::alive::{self, Answering};
+use crate::broker::arrange;
 use crate::broker::arrange::{Arrange, ChainSettings};
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::{Marked, Registry};
 use crate::broker::replicas;
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::chain::record::{Deployed, Pending, State};
 use crate::client::{Client, ClientError};
 use crate::name::{ChainName, Revision, Version};
@@ -129,7 +132,7 @@ impl<'a> Attempt<'a> {
                 }
             };
             after(Step::Reserved);
-            let before = client.broker.chain_settings(name).await?;
+            let before = arrange::chain_settings(&client.broker, name).await?;
             // Other clients with pending deploys may have created the existing streams.
             let others = state.into_iter().flat_map(|state| state.pending.values());
             let others = others.flat_map(|other| other.missing.iter().cloned());
@@ -195,7 +198,7 @@ impl<'a> Attempt<'a> {
             after(Step::Widened);
             Registry::create(broker, chain.replicas).await?;
             let copying = replicas::copied(broker, &chain.name).await?;
-            match broker.create_consumers(chain, self.new.revision).await {
+            match ChainStreams::of(broker, &chain.name).create_consumers(chain, self.new.revision).await {
                 Ok(()) => break copying,
                 // Another client may have updated the streams from an older state.
                 Err(BrokerError::Gone { .. }) if tries < TRIES => tokio::time::sleep(LOOK).await,
@@ -204,7 +207,7 @@ impl<'a> Attempt<'a> {
             tries += 1;
         };
         after(Step::Consumers);
-        let others = broker.streams_of(&subject::intake(&chain.name)).await?;
+        let others = Stream::listening_on(broker, &subject::intake(&chain.name)).await?;
         let own = subject::work_stream(&chain.name);
         if let Some(stream) = others.into_iter().find(|stream| *stream != own) {
             return Err(ClientError::IntakeTaken { chain: chain.name.clone(), stream });
@@ -358,7 +361,7 @@ impl Client {
             }
         }
         if let Some((_, checked)) = registry.checked(chain, revision).await? {
-            self.broker.delete_consumers(&checked, revision).await?;
+            ChainStreams::of(&self.broker, &checked.name).delete_consumers(&checked, revision).await?;
         }
         registry.remove_deployed(chain, revision).await?;
         let mut is_cleared = false;
@@ -373,7 +376,7 @@ impl Client {
                     return Ok(());
                 }
             } else if !is_cleared {
-                self.broker.delete_new_streams(chain, &own.missing, until).await?;
+                ChainStreams::of(&self.broker, chain).delete_new(&own.missing, until).await?;
                 is_cleared = true;
             } else if registry.remove_state(chain, now).await? {
                 return Ok(());

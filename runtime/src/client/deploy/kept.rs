@@ -1,5 +1,6 @@
 //! The results and dead letters that a deploy would remove.
 
+use crate::broker::arrange::kept::beyond_retention;
 use crate::chain::Chain;
 use crate::client::{Client, ClientError};
 
@@ -7,7 +8,7 @@ impl Client {
     /// Refuses a first deploy that would remove existing results or dead letters. They are older or larger than the manifest
     /// keeps, and no revision is left that they belong to.
     pub(super) async fn check_kept(&self, chain: &Chain) -> Result<(), ClientError> {
-        match self.broker.beyond_retention(chain).await?.as_slice() {
+        match beyond_retention(&self.broker, chain).await?.as_slice() {
             [] => Ok(()),
             beyond => {
                 let all: Vec<String> = beyond.iter().map(|(what, number)| format!("{number} {what}")).collect();

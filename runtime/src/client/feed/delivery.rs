@@ -7,7 +7,10 @@ use super::Fed;
 use super::shared::Shared;
 use crate::backoff::Backoff;
 use crate::broker::Broker;
+use crate::broker::publish::Publisher;
 use crate::broker::publish::{PublishError, Published};
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::client::{Client, ClientError};
 use crate::frame::outgoing::Outgoing;
 use crate::name::ChainName;
@@ -140,7 +143,10 @@ impl Delivery {
     /// It is 0 if the server does not answer. Then the feeder takes all stored messages with its ids for its own.
     pub(super) async fn before(&self) -> u64 {
         let stream = subject::work_stream(&self.chain);
-        *self.before.get_or_init(|| async { self.client.broker.last_place(&stream).await.unwrap_or(0) }).await
+        *self
+            .before
+            .get_or_init(|| async { Stream::of(&self.client.broker, &stream).last_place().await.unwrap_or(0) })
+            .await
     }
 
     /// Publishes until the server has stored the message, or `is_wanted` returns `false`.
@@ -159,7 +165,7 @@ impl Delivery {
         let mut is_unanswered = false;
         loop {
             let error = if self.is_alone().await? {
-                match self.client.broker.publish_at(message).await {
+                match Publisher::of(&self.client.broker).publish_at(message).await {
                     Ok((published, place)) => {
                         self.waits.over();
                         let is_ours = is_unanswered && place > before;
@@ -261,7 +267,7 @@ impl Delivery {
             if !marked.state.open {
                 return Err(ClientError::Closed(self.chain.clone()));
             }
-            self.client.broker.unfinished(&self.chain).await?;
+            ChainStreams::of(&self.client.broker, &self.chain).unfinished().await?;
             Ok(true)
         };
         let should = match look.await {

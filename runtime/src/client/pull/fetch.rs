@@ -13,8 +13,12 @@ use tokio::task::JoinSet;
 use super::hold::{Hold, Holds, Known, Terms};
 use crate::broker::Outage;
 use crate::broker::confirm::Confirmations;
+use crate::broker::letters::Letters;
 use crate::broker::line::Line;
 use crate::broker::queue::{Delivery, Event, Queue};
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
+use crate::broker::unread;
 use crate::client::pulled::Answered;
 use crate::client::{Client, ClientError};
 use crate::frame::header;
@@ -88,7 +92,7 @@ impl Source {
         what: &'static str,
         stream: String,
     ) -> Result<Self, ClientError> {
-        let terms = Terms::new(client.broker.pull_ack_wait(chain, &stream).await?);
+        let terms = Terms::new(ChainStreams::of(&client.broker, chain).pull_ack_wait(&stream).await?);
         let line = Line::new(&client.broker, &format!("pcluster-puller {chain}"));
         let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
         let (asked, outage) = (Instant::now(), Outage::default());
@@ -108,7 +112,7 @@ impl Source {
     /// Opens the stream again. While a cluster elects a leader for the stream, no server hands out its messages.
     async fn reopen(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = format!("take {} of chain `{chain}`", self.what);
-        match client.broker.pull_ack_wait(chain, &self.stream).await {
+        match ChainStreams::of(&client.broker, chain).pull_ack_wait(&self.stream).await {
             Ok(ack_wait) => {
                 self.terms = Terms::new(ack_wait);
                 self.outage.over(&what);
@@ -127,11 +131,15 @@ impl Source {
     /// Passes over messages that were handed out and cannot be read. Called after an error on the connection.
     async fn pass_over_unread(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = self.what;
-        let looking =
-            client.broker.pass_over_unread(&self.stream, subject::PULL_CONSUMER, &mut self.looked, |unread| {
+        let looking = unread::pass_over(
+            Stream::of(&client.broker, &self.stream),
+            subject::PULL_CONSUMER,
+            &mut self.looked,
+            |unread| {
                 let (number, fault) = (unread.sequence, unread.fault);
                 tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
-            });
+            },
+        );
         // The next error on the connection continues where this search stops.
         match tokio::time::timeout(LOOK, looking).await {
             Ok(Err(error)) if !error.is_transient() => Err(error.into()),
@@ -274,7 +282,9 @@ impl Fetcher {
             // The dead letter brings this part of its item along.
             return delivery.acker.ack().await;
         }
-        if let Err(error) = self.client.broker.add_item(&self.sources[position].stream, &mut delivery).await {
+        if let Err(error) =
+            Letters::of(&self.client.broker, &self.sources[position].stream).add_item(&mut delivery).await
+        {
             // The server hands out the dead letter again.
             tracing::debug!(%error, "the item of a dead letter cannot be read");
             return;

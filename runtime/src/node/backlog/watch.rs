@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::broker::info::ConsumerInfo as Lanes;
+use crate::broker::streams::ChainStreams;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
 
@@ -13,13 +14,11 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Keeps the backlog of a hop up to date, forever.
 pub async fn watch(hop: Arc<Hop>) {
+    let streams = ChainStreams::of(&hop.broker, &hop.route.chain.name);
     loop {
         tokio::time::sleep(LOOK).await;
         if hop.is_limited() && !hop.moved.is_empty() {
-            let line = hop
-                .broker
-                .consumer_info(&hop.route.chain.name, hop.route.revision, &hop.stage().name, Lane::Work)
-                .await;
+            let line = streams.consumer_info(hop.route.revision, &hop.stage().name, Lane::Work).await;
             hop.moved.seen(line.ok().map(|line| line.queued));
         }
         if hop.backlog.messages.load(Relaxed) == 0 {
@@ -27,8 +26,7 @@ pub async fn watch(hop: Arc<Hop>) {
         }
         let mut answers = Vec::new();
         for &lane in Lane::served(hop.is_limited()).iter().filter(|lane| **lane != Lane::Work) {
-            let answer =
-                hop.broker.consumer_info(&hop.route.chain.name, hop.route.revision, &hop.stage().name, lane).await;
+            let answer = streams.consumer_info(hop.route.revision, &hop.stage().name, lane).await;
             if let Err(error) = &answer {
                 tracing::debug!(%error, "how much is put back is not known; what was known stays");
             }

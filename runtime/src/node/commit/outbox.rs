@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
+use crate::broker::publish::Publisher;
 use crate::broker::publish::{PublishError, Published};
+use crate::broker::stream::Stream;
 use crate::frame::Headers;
 use crate::frame::outgoing::Outgoing;
 use crate::node::commit::window::Load;
@@ -66,8 +68,8 @@ impl Outbox for ServerOutbox<'_> {
                 return Ok(Published::Duplicate);
             }
             match messages {
-                [one] => hop.broker.publish(one).await,
-                many => hop.broker.publish_batch(many).await,
+                [one] => Publisher::of(&hop.broker).publish(one).await,
+                many => Publisher::of(&hop.broker).publish_batch(many).await,
             }
         };
         // The lanes of requeued frames always have room.
@@ -86,13 +88,13 @@ impl Outbox for ServerOutbox<'_> {
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
         let Self(hop) = self;
-        retry_in_line(hop, Line::None, Load::SMALL, || hop.broker.known(&hop.route.target, key)).await
+        retry_in_line(hop, Line::None, Load::SMALL, || Publisher::of(&hop.broker).known(&hop.route.target, key)).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
         let Self(hop) = self;
         let stream = subject::results_stream(&hop.route.chain.name);
-        let request = async || Ok(hop.broker.stored_headers(&stream, sequence).await?);
+        let request = async || Ok(Stream::of(&hop.broker, &stream).headers(sequence).await?);
         retry_in_line(hop, Line::None, Load::SMALL, request).await
     }
 
@@ -117,7 +119,8 @@ impl Outbox for ServerOutbox<'_> {
 /// Returns `true` if a message that was handed out is still in its queue. Then no other node has handled it before now.
 async fn is_queued(hop: &Hop, source: Source<'_>) -> Result<bool, PublishError> {
     let now = Instant::now();
-    let is_queued = hop.broker.has_message(&subject::work_stream(&hop.route.chain.name), source.sequence).await?;
+    let is_queued =
+        Stream::of(&hop.broker, &subject::work_stream(&hop.route.chain.name)).has_message(source.sequence).await?;
     if is_queued {
         source.held.renew(now);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::broker::BrokerError;
+use crate::broker::arrange;
 use crate::broker::arrange::Arrange;
 use crate::chain::record::State;
 use crate::name::ChainName;
@@ -102,7 +103,7 @@ async fn look_at(context: &Context, chain: &ChainName, due: &Due, waits: &Atomic
 
 /// Returns `true` if a setting is to be narrowed later.
 async fn arrange(context: &Context, chain: &ChainName, due: &Due) -> Result<bool, BrokerError> {
-    if !due.thoroughly && context.broker.is_arranged(chain, &due.state).await? {
+    if !due.thoroughly && arrange::is_arranged(&context.broker, chain, &due.state).await? {
         return Ok(false);
     }
     let Some(marked) = context.registry.state(chain).await? else { return Ok(false) };

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::broker::BrokerError;
+use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::node::hop::Hop;
 use crate::subject;
 use crate::subject::Lane;
@@ -69,18 +71,18 @@ enum Next {
 async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, BrokerError> {
     let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let stream = subject::work_stream(chain);
-    let progress = hop.broker.progress(chain, hop.route.revision, stage, lane).await?;
+    let progress = ChainStreams::of(&hop.broker, chain).progress(hop.route.revision, stage, lane).await?;
     let limit = limit.unwrap_or(progress.delivered);
     // The stream lost a place that it has yet to reach, and will give it to another message. When it starts, the server winds
     // back a consumer that is ahead of its stream.
-    let last = progress.acknowledged.min(limit).min(hop.broker.last_place(&stream).await?);
+    let last = progress.acknowledged.min(limit).min(Stream::of(&hop.broker, &stream).last_place().await?);
     let mut removed = 0_u64;
     for filter in lane.filters(hop.is_limited(), chain, hop.route.revision, stage) {
         let mut place = 0;
-        while let Some(next) = hop.broker.next_place(&stream, &filter, place).await?
+        while let Some(next) = Stream::of(&hop.broker, &stream).next_place(&filter, place).await?
             && next <= last
         {
-            removed += u64::from(hop.broker.remove_message(&stream, next).await?);
+            removed += u64::from(Stream::of(&hop.broker, &stream).remove_message(next).await?);
             place = next;
         }
     }

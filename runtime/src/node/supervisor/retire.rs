@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
 use crate::broker::BrokerError;
+use crate::broker::streams::ChainStreams;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
 use crate::node::supervisor::context::Context;
@@ -39,7 +40,7 @@ async fn retire(context: &Context, chain: &ChainName, revision: Revision) -> Res
     if revision == marked.state.active || !marked.state.live.contains(&revision) {
         return Ok(());
     }
-    if context.broker.is_finished(chain, revision).await? {
+    if ChainStreams::of(&context.broker, chain).is_finished(revision).await? {
         context.registry.swap_state(chain, Some(&marked), &marked.state.retired(revision)).await?;
     }
     Ok(())
@@ -63,7 +64,7 @@ async fn delete_consumers(context: &Context, chain: &ChainName, revision: Revisi
     if let Some(deployed) = context.registry.deployed(chain, revision).await?
         && let Ok(checked) = Chain::stored(&deployed.manifest)
     {
-        context.broker.delete_consumers(&checked, revision).await?;
+        ChainStreams::of(&context.broker, &checked.name).delete_consumers(&checked, revision).await?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+use crate::broker::arrange;
+use crate::broker::streams::ChainStreams;
 use crate::chain::Chain;
 use crate::name::{ChainName, Revision};
 use crate::node::health::conditions::Conditions;
@@ -72,13 +74,16 @@ async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle:
 async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
     let identity = Identity::now(&context.broker).await.map_err(|error| error.to_string())?;
     let identity = Arc::new(identity);
-    context.broker.check_wire(chain).await.map_err(|error| error.to_string())?;
+    arrange::check_wire(&context.broker, chain).await.map_err(|error| error.to_string())?;
     let deployed = context.registry.deployed(chain, revision).await.map_err(|error| error.to_string())?;
     let deployed = deployed.ok_or_else(|| format!("the manifest of {revision} is not in the registry"))?;
     let checked = Chain::stored(&deployed.manifest).map_err(|error| format!("the manifest of {revision}: {error}"))?;
     let conditions = Arc::new(Conditions::new(Arc::clone(&context.board), chain.clone(), revision));
     let plugins = load::load(context, &checked).await?;
-    context.broker.create_consumers(&checked, revision).await.map_err(|error| with_remedy(&error))?;
+    ChainStreams::of(&context.broker, &checked.name)
+        .create_consumers(&checked, revision)
+        .await
+        .map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
     let mut hops = Vec::new();
     for stages in checked.hops() {

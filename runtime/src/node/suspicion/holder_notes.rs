@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::BrokerError;
+use crate::broker::publish::Publisher;
 use crate::broker::queue::Delivery;
+use crate::broker::stream::Stream;
 use crate::node::frame::holders::{Holder, Holders};
 use crate::node::hop::Hop;
 use crate::subject;
@@ -48,7 +50,7 @@ pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item
         lane,
         &hop.route.incarnation,
     );
-    if let Err(error) = hop.broker.send_unconfirmed(subject, json.into()).await {
+    if let Err(error) = Publisher::of(&hop.broker).send_unconfirmed(subject, json.into()).await {
         tracing::debug!(%error, "what this node has in hand was not told");
         return;
     }
@@ -72,7 +74,7 @@ async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Hold
     let pattern = subject::holder_note(&hop.route.chain.name, hop.route.revision, &hop.stage().name, lane, "*");
     let stored = UNIX_EPOCH + Duration::from_millis(delivery.stored_millis);
     let since = SystemTime::now().duration_since(stored).unwrap_or_default() + CLOCKS;
-    let mut notes = hop.broker.scan(HOLDER_STREAM, pattern, Some(since)).await?;
+    let mut notes = Stream::of(&hop.broker, HOLDER_STREAM).scan(pattern, Some(since)).await?;
     let mut holders = Holders::default();
     while let Some(kept) = notes.next().await? {
         let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::broker::BrokerError;
+use crate::broker::stream::Stream;
+use crate::broker::unread;
 use crate::broker::unread::{Look, Reach, Unread};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
@@ -172,7 +174,8 @@ pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Resu
 async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
     let losses = hop.broker.losses();
     let stream = subject::work_stream(&hop.route.chain.name);
-    let reach = hop.broker.reach(&stream, &lane.consumer(hop.route.revision, &hop.stage().name)).await?;
+    let reach =
+        unread::reach(Stream::of(&hop.broker, &stream), &lane.consumer(hop.route.revision, &hop.stage().name)).await?;
     known.meet(&reach, losses);
     Ok(())
 }
@@ -181,7 +184,7 @@ async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), Br
 async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
     let stream = subject::work_stream(&hop.route.chain.name);
     let patterns = lane.filters(hop.is_limited(), &hop.route.chain.name, hop.route.revision, &hop.stage().name);
-    match hop.broker.look(&stream, &patterns, behind).await? {
+    match unread::look(Stream::of(&hop.broker, &stream), &patterns, behind).await? {
         Look::Nothing => {
             // Messages that are stored from now on come after those that were delivered.
             known.saw(behind, known.handed_out.max(behind));
@@ -230,7 +233,7 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
         tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
         return Err(BrokerError::other(format!("store the dead letter of message {sequence}"), &error));
     }
-    if hop.broker.remove_message(stream, sequence).await? {
+    if Stream::of(&hop.broker, stream).remove_message(sequence).await? {
         hop.count_failed(1);
         tracing::debug!(%chain, %stage, sequence, reason, "a message that no node can take is a dead letter");
     }

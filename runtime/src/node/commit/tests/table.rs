@@ -7,6 +7,9 @@ use support::Server;
 use super::memory::{Memory, MemoryOutbox};
 use super::*;
 use crate::broker::Broker;
+use crate::broker::arrange::{kept, work};
+use crate::broker::publish::Publisher;
+use crate::broker::stream::Stream;
 use crate::chain::record::State;
 use crate::name::Revision;
 
@@ -129,17 +132,17 @@ struct Direct<'a>(&'a Broker, &'a Route);
 impl Outbox for Direct<'_> {
     async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
         match messages {
-            [one] => self.0.publish(one).await,
-            many => self.0.publish_batch(many).await,
+            [one] => Publisher::of(self.0).publish(one).await,
+            many => Publisher::of(self.0).publish_batch(many).await,
         }
     }
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        self.0.known(&self.1.target, key).await
+        Publisher::of(self.0).known(&self.1.target, key).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
-        Ok(self.0.stored_headers(&subject::results_stream(&self.1.chain.name), sequence).await?)
+        Ok(Stream::of(self.0, &subject::results_stream(&self.1.chain.name)).headers(sequence).await?)
     }
 
     fn parks(&self) -> bool {
@@ -190,8 +193,8 @@ async fn a_real_server_holds_what_each_case_leaves() {
     let broker = Broker::connect(&server.url.as_str().into(), "table").await.expect("a connection");
     let routes = [false, true].map(|is_last| route("table", is_last));
     let chain = &routes[0].chain;
-    broker.make_kept(chain).await.expect("streams of results and dead letters");
-    broker.make_work(chain, &state(routes[0].revision)).await.expect("a work stream");
+    kept::make_kept(&broker, chain).await.expect("streams of results and dead letters");
+    work::make_work(&broker, chain, &state(routes[0].revision)).await.expect("a work stream");
     for (case, number) in TABLE.iter().zip(0..) {
         let route = &routes[usize::from(case.is_last)];
         let queued = Outgoing {
@@ -200,14 +203,14 @@ async fn a_real_server_holds_what_each_case_leaves() {
             headers: Headers::new(),
             payload: to_cbor(&0),
         };
-        let (_, sequence) = broker.publish_at(&queued).await.expect("a place in the queue");
+        let (_, sequence) = Publisher::of(&broker).publish_at(&queued).await.expect("a place in the queue");
         run_all(|| Direct(&broker, route), route, sequence, broker.limits(), case).await;
         let mut places = Vec::new();
         let streams = [(subject::work_stream(&chain.name), "queued"), (subject::results_stream(&chain.name), "result")];
         for (stream, name) in streams {
-            let mut scan = broker.scan(&stream, ">".to_owned(), None).await.expect("the stream");
+            let mut scan = Stream::of(&broker, &stream).scan(">".to_owned(), None).await.expect("the stream");
             while let Some(message) = scan.next().await.expect("its messages") {
-                broker.remove_message(&stream, message.sequence).await.expect("removed");
+                Stream::of(&broker, &stream).remove_message(message.sequence).await.expect("removed");
                 if (message.sequence, name) != (sequence, "queued") {
                     places.extend(place(&message.headers, &message.payload, name));
                 }
