@@ -1,8 +1,8 @@
-//! Items as bytes: CBOR, but with the view of the world that JSON has.
+//! Reads and writes items as CBOR, with the rules of JSON.
 //!
-//! An item may have been fed as JSON, and its result may be shown as JSON. There `2` is a fine value for an `f64`, and an
-//! IP address is a text. Plain ciborium refuses the first and would write bytes for the second, so [`read`] and [`write`]
-//! stand between it and the author's types.
+//! An item may be fed as JSON, and its result may be shown as JSON. In JSON, `2` is a valid `f64`, and an IP address is a text.
+//! Plain ciborium refuses the first and writes bytes for the second. So [`read`] and [`write`] stand between ciborium and the
+//! author's types.
 
 mod read;
 mod write;
@@ -15,31 +15,31 @@ use ciborium::ser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest key that can be read, in bytes; ciborium's own choice.
+/// The longest key that can be read, in bytes. It is ciborium's own limit.
 const SCRATCH: usize = 4096;
 
-/// Reads one item that takes up all of `bytes`. The error says what is wrong with it.
+/// Reads one item that takes up all of `bytes`. The error describes the fault.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     thread_local! {
-        /// Where keys are looked at. On the stack all of it would be cleared, and so touched, for each item.
+        /// The buffer for keys. On the stack it would be cleared, and so touched, for each item.
         static BUFFER: RefCell<[u8; SCRATCH]> = const { RefCell::new([0; SCRATCH]) };
     }
     BUFFER.with_borrow_mut(|scratch| decode_within(bytes, scratch))
 }
 
-/// The same, with a buffer for the keys. While [`decode`] reads something, this can read something else.
+/// Reads one item with a buffer for the keys. Can be called while [`decode`] reads.
 pub(crate) fn decode_within<T: DeserializeOwned>(mut bytes: &[u8], scratch: &mut [u8]) -> Result<T, String> {
     let read::Item(item) = from_reader_with_buffer(&mut bytes, scratch).map_err(decode_message)?;
     if bytes.is_empty() { Ok(item) } else { Err(format!("{} bytes follow it", bytes.len())) }
 }
 
-/// Appends one item to `buffer`. The error says why it cannot be written.
+/// Appends one item to `buffer`. The error describes why the item cannot be written.
 pub(crate) fn encode(item: &impl Serialize, buffer: &mut Vec<u8>) -> Result<(), String> {
     ciborium::into_writer(&write::Item(item), buffer).map_err(encode_message)
 }
 
-/// The errors' own `Display` is their `Debug`. What reading can fail with depends on whether another crate in the build
-/// asks for ciborium's `std`; from memory it is always the end of the data.
+/// Returns the message of an error, because ciborium's `Display` is its `Debug`. The type `E` depends on whether another crate
+/// enables ciborium's `std`. When reading from memory, it always means the end of the data.
 fn decode_message<E>(error: de::Error<E>) -> String {
     match error {
         de::Error::Io(_) => "the data ends too early".to_owned(),
@@ -120,7 +120,7 @@ mod tests {
         bytes
     }
 
-    /// What JSON would have made of it: floats without a fraction become integers.
+    /// Changes floats without a fraction to integers, as JSON would.
     fn without_points(value: Value) -> Value {
         match value {
             #[expect(clippy::cast_possible_truncation, reason = "the numbers of the test are small")]

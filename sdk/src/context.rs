@@ -1,4 +1,4 @@
-//! What a task may know of its surroundings.
+//! The context of a task.
 
 mod last;
 
@@ -8,11 +8,11 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
 pub(crate) use self::last::lend;
 use crate::{Error, cbor, host};
 
-/// What a task may know of its surroundings: the chain, the item, the attempt, and the stage's `config`.
+/// The context of a task: the chain, the item, the attempt, and the stage's `config`.
 ///
-/// `C` is the type of the configuration, as the author of the task defines it. A task that names none ignores whatever is
-/// there; [`Value`](crate::Value) takes anything. A stage without `config` counts as one whose `config` is empty, so a type
-/// whose fields all have a `#[serde(default)]` always fits. A configuration that does not fit fails the item for good.
+/// `C` is the type of the configuration, which the author of the task defines. The default `C` ignores the configuration, and
+/// [`Value`](crate::Value) takes any. A stage without `config` counts as a stage with an empty `config`. So a type whose fields
+/// all have a `#[serde(default)]` always fits. A configuration that does not fit fails the item for good.
 ///
 /// ```
 /// use pcluster_sdk::{Context, task};
@@ -32,7 +32,7 @@ use crate::{Error, cbor, host};
 /// let context = Context::for_test(Config { prefix: "> ".to_owned() }).with_attempt(2);
 /// assert_eq!(label("hello".to_owned(), &context), "> hello (attempt 2)");
 /// ```
-// The fields are named like the keys of the ABI's context map.
+// The fields have the names of the keys in the ABI's context map.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(bound = "C: DeserializeOwned")]
 pub struct Context<C = IgnoredAny> {
@@ -47,93 +47,94 @@ pub struct Context<C = IgnoredAny> {
 }
 
 impl<C> Context<C> {
-    /// A context for a test that runs without a node: chain, version, stage and id are `test`, revision and attempt are 1.
+    /// Creates a context for a test without a node. The chain, version, stage and id are `test`. The revision and the attempt are
+    /// 1.
     pub fn for_test(config: C) -> Self {
         let test = || "test".to_owned();
         Self { chain: test(), version: test(), revision: 1, stage: test(), id: test(), attempt: 1, config }
     }
 
-    /// The name of the chain.
+    /// Returns the name of the chain.
     #[must_use]
     pub fn chain(&self) -> &str {
         &self.chain
     }
 
-    /// The chain's version, as its author wrote it.
+    /// Returns the version of the chain, as its author wrote it.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The number that deploying gave the version.
+    /// Returns the revision number of the version.
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// The name of the stage.
+    /// Returns the name of the stage.
     #[must_use]
     pub fn stage(&self) -> &str {
         &self.stage
     }
 
-    /// The id of the item, the same for every attempt on it.
+    /// Returns the id of the item. It is the same for every attempt.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// 1 for the first attempt on this item, 2 for the second, and so on.
+    /// Returns the number of the attempt: 1 for the first on this item, 2 for the second, and so on.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The stage's `config`.
+    /// Returns the stage's `config`.
     #[must_use]
     pub const fn config(&self) -> &C {
         &self.config
     }
 
-    /// The same, in another chain.
+    /// Sets the name of the chain.
     #[must_use]
     pub fn with_chain(self, chain: &str) -> Self {
         Self { chain: chain.to_owned(), ..self }
     }
 
-    /// The same, in another version of the chain.
+    /// Sets the version of the chain.
     #[must_use]
     pub fn with_version(self, version: &str, revision: u64) -> Self {
         Self { version: version.to_owned(), revision, ..self }
     }
 
-    /// The same, in another stage.
+    /// Sets the name of the stage.
     #[must_use]
     pub fn with_stage(self, stage: &str) -> Self {
         Self { stage: stage.to_owned(), ..self }
     }
 
-    /// The same, for another item.
+    /// Sets the id of the item.
     #[must_use]
     pub fn with_id(self, id: &str) -> Self {
         Self { id: id.to_owned(), ..self }
     }
 
-    /// The same, at another attempt.
+    /// Sets the number of the attempt.
     #[must_use]
     pub fn with_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }
     }
 }
 
-/// [`Context::for_test`] with the default configuration.
+/// The same as [`Context::for_test`] with the default configuration.
 impl<C: Default> Default for Context<C> {
     fn default() -> Self {
         Self::for_test(C::default())
     }
 }
 
-/// Asks the node for the stage's `config` alone.
+/// Reads only the stage's `config` from the node.
 pub(crate) fn read_config<C: DeserializeOwned>() -> Result<C, Error> {
     #[derive(Deserialize)]
     #[serde(bound = "C: DeserializeOwned")]
@@ -149,14 +150,14 @@ fn decode<T: DeserializeOwned>(context: &[u8]) -> Result<T, Error> {
         .map_err(|error| Error::fatal(format_args!("the stage's `config` does not fit the task: {error}")))
 }
 
-/// Reads a configuration. None at all may fit as it is (`Option`, `Value`), or as an empty table.
+/// Reads a configuration. If there is none, tries null (`Option`, `Value`) and then an empty table.
 fn config<'de, D: Deserializer<'de>, C: DeserializeOwned>(deserializer: D) -> Result<C, D::Error> {
     const NULL: &[u8] = &[0xf6];
     const EMPTY_MAP: &[u8] = &[0xa0];
     if let Some(config) = Option::deserialize(deserializer)? {
         return Ok(config);
     }
-    // Neither has a key.
+    // Neither of the two has a key.
     let decode = |bytes| cbor::decode_within(bytes, &mut []);
     decode(NULL).or_else(|_| decode(EMPTY_MAP)).map_err(D::Error::custom)
 }

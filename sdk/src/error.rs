@@ -1,11 +1,11 @@
-//! Why a task failed.
+//! The error of a task.
 
 use std::fmt;
 
-/// Why a task failed, and whether another attempt may succeed.
+/// The error of a task, which may be final.
 ///
-/// Every error that implements [`std::error::Error`] converts into one that may succeed next time, so `?` just works. For
-/// that reason this type does not implement the trait itself.
+/// Every error that implements [`std::error::Error`] converts into one that is not final, so that `?` works. For that reason this
+/// type does not implement the trait itself.
 ///
 /// ```
 /// use pcluster_sdk::Error;
@@ -27,21 +27,21 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error that another attempt may not meet, such as a service that does not answer.
+    /// Creates an error that another attempt may not meet.
     ///
-    /// The node tries again as often as the stage's `retry` says.
+    /// An example is a service that does not answer. The node tries again as often as the stage's `retry` says.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), fatal: false }
     }
 
-    /// An error that every attempt would meet, such as an item that makes no sense.
+    /// Creates an error that every attempt would meet.
     ///
-    /// The item goes to the dead letters at once.
+    /// An example is an invalid item. The item goes to the dead letters at once.
     pub fn fatal(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), fatal: true }
     }
 
-    /// The same error, with no hope for another attempt.
+    /// Makes the error final: no other attempt is made.
     ///
     /// ```
     /// # use pcluster_sdk::Error;
@@ -53,18 +53,18 @@ impl Error {
         Self { fatal: true, ..self }
     }
 
-    /// The same error, with what failed because of it in front.
+    /// Puts the operation that failed in front of the message.
     pub(crate) fn within(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
-    /// Whether no attempt can succeed.
+    /// Returns `true` if no attempt can succeed.
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
         self.fatal
     }
 
-    /// What went wrong, with the causes: `cannot read the price: invalid digit`.
+    /// Returns the message with its causes: `cannot read the price: invalid digit`.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -77,7 +77,7 @@ impl<E: std::error::Error> From<E> for Error {
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            // Many errors show their cause already.
+            // Many errors already show their cause.
             if !message.ends_with(&text) {
                 message.push_str(": ");
                 message.push_str(&text);

@@ -1,7 +1,7 @@
-//! What a guest can ask of the node that runs it: the imports of the ABI.
+//! The imports of the ABI: the functions of the node that runs the guest.
 //!
-//! In a native build there is no node. Tasks are then called as plain functions and nothing here is reached, except by
-//! this crate's own tests, which look at what a node would have got.
+//! In a native build there is no node. Tests then call tasks as plain functions and do not reach this module. Only this crate's
+//! own tests do, and check what a node would have received.
 
 pub(crate) use imports::*;
 
@@ -10,7 +10,7 @@ mod imports {
     #![expect(unsafe_code, reason = "this is the border between guest and host")]
 
     mod raw {
-        // The names are those in `pcluster_abi`; an attribute cannot take them from there.
+        // The names are those in `pcluster_abi`. An attribute cannot use its constants.
         #[link(wasm_import_module = "pcluster_v1")]
         unsafe extern "C" {
             pub(super) fn emit(pointer: *const u8, length: usize);
@@ -23,13 +23,13 @@ mod imports {
         }
     }
 
-    /// Gives out one item.
+    /// Emits one output.
     pub(crate) fn emit(item: &[u8]) {
-        // SAFETY: the host reads as many bytes as the slice has, and is done with them when it returns.
+        // SAFETY: the host reads as many bytes as the slice has, and has read them all when the call returns.
         unsafe { raw::emit(item.as_ptr(), item.len()) }
     }
 
-    /// Says why the task fails.
+    /// Sets the reason of a failure.
     pub(crate) fn fail(message: &str) {
         // SAFETY: as for `emit`.
         unsafe { raw::fail(message.as_ptr(), message.len()) }
@@ -41,22 +41,22 @@ mod imports {
         unsafe { raw::log(level, message.as_ptr(), message.len()) }
     }
 
-    /// Ends an item with this status, and puts the next into the first bytes of the buffer, which grows if need be: its length,
-    /// or `None` if there is no other.
+    /// Ends an item with this status, and reads the next into the buffer. The buffer grows if needed. Returns the length of the
+    /// item, or `None` if there is no other.
     pub(crate) fn next(status: i32, buffer: &mut Vec<u8>) -> Option<usize> {
         let length = usize::try_from(raw::next(status)).ok()?;
         if buffer.len() < length {
             buffer.resize(length, 0);
         }
-        // SAFETY: the host writes as many bytes as it said, and the buffer has that many.
+        // SAFETY: the host writes as many bytes as it has announced, and the buffer has that many.
         unsafe { raw::item_read(buffer.as_mut_ptr()) };
         Some(length)
     }
 
-    /// The context, in CBOR.
+    /// Returns the context as CBOR.
     pub(crate) fn context() -> Vec<u8> {
         let mut bytes = vec![0; raw::context_len()];
-        // SAFETY: the host writes as many bytes as it said, and the vector has that many.
+        // SAFETY: the host writes as many bytes as it has announced, and the vector has that many.
         unsafe { raw::context_read(bytes.as_mut_ptr()) };
         bytes
     }
@@ -66,13 +66,13 @@ mod imports {
 mod imports {
     use std::cell::RefCell;
 
-    /// What a node would know.
+    /// The node of a native test.
     #[derive(Default)]
     pub(crate) struct Recorded {
         pub(crate) items: Vec<Vec<u8>>,
         pub(crate) failure: Option<String>,
         pub(crate) lines: Vec<(i32, String)>,
-        /// How the items have ended that were taken.
+        /// The statuses of the items that were taken.
         pub(crate) statuses: Vec<i32>,
         waiting: Vec<Vec<u8>>,
         context: Vec<u8>,
@@ -107,19 +107,19 @@ mod imports {
         RECORDED.with_borrow(|recorded| recorded.context.clone())
     }
 
-    /// Takes what this thread recorded.
+    /// Returns the calls recorded on this thread, and clears them.
     #[cfg(test)]
     pub(crate) fn recorded() -> Recorded {
         RECORDED.take()
     }
 
-    /// Sets what [`next`] gives on this thread, the last first.
+    /// Sets the items that [`next`] returns on this thread, the last first.
     #[cfg(test)]
     pub(crate) fn set_waiting(items: Vec<Vec<u8>>) {
         RECORDED.with_borrow_mut(|recorded| recorded.waiting = items);
     }
 
-    /// Sets what [`context`] gives on this thread.
+    /// Sets the context that [`context`] returns on this thread.
     #[cfg(test)]
     pub(crate) fn set_context(context: Vec<u8>) {
         RECORDED.with_borrow_mut(|recorded| recorded.context = context);

@@ -59,23 +59,23 @@
 //! assert_eq!(reduce(100.0, &context), 75.0);
 //! ```
 //!
-//! The macros of the [`log`] crate, `println!` and `eprintln!` all arrive in `pcluster logs`; what `print!` begins needs its
-//! line feed, as nothing is flushed when a task ends. What a stage says too fast is dropped. A task that panics fails with the
-//! panic's message. Of the machine it finds clocks that show whole milliseconds, randomness, sleep, and the environment
-//! variables that its stage grants; there are no files, no network, no programs and no threads.
+//! The macros of the [`log`] crate, `println!` and `eprintln!` all write to `pcluster logs`. A line of `print!` needs its line
+//! feed, because nothing is flushed when a task ends. The node drops lines of a stage that logs too fast. A task that panics
+//! fails with the message of the panic. A task has clocks with a resolution of a millisecond, random numbers, sleep, and the
+//! environment variables that its stage grants. It has no files, no network, no processes and no threads.
 //!
 //! # Items
 //!
-//! An item is anything that serde can read and write. [`Value`] holds any item, for tasks that do not care.
+//! An item is any value that serde can read and write. [`Value`] holds any item, for tasks that accept all types.
 //!
-//! Items travel as CBOR but are often fed as JSON, and serde's types are read and written accordingly: a number without
-//! a point is a good `f64`, and types with a form for people, such as IP addresses, use that form. An item that is not of
-//! the task's type goes to the dead letters at once, as another attempt could not read it either.
+//! Items travel as CBOR but are often fed as JSON. So an integer is a valid `f64`, and types with a human-readable form, such as
+//! IP addresses, use that form. An item that is not of the task's type goes to the dead letters at once, because another attempt
+//! could not read it either.
 //!
 //! # State
 //!
-//! What takes long to make and serves every item, such as a model or a table, is made by a function of its own, which
-//! `init` names. It takes the stage's `config`, and the task borrows what it returns as its last parameter:
+//! A state is a value that takes long to make and serves every item, such as a model or a table. `init` names the function that
+//! makes it from the stage's `config`. The task borrows the state as its last parameter:
 //!
 //! ```
 //! use pcluster_sdk::{Error, task};
@@ -117,29 +117,29 @@
 //! assert!(load(Config { labels: "apple".to_owned() }).is_err_and(|error| error.is_fatal()));
 //! ```
 //!
-//! If the function fails, so does the item, with `cannot be initialized: ` and the error's message. The item, its id and the
-//! attempt are unknown to the function, as it may run before there is an item. A task that takes what it needs of the
-//! `config` from its state, and so no [`Context`], is spared reading that for each item.
+//! If the function fails, the item fails too, with `cannot be initialized: ` and the error's message. The function does not know
+//! the item, its id or the attempt, because it may run before there is an item. A task that reads the `config` through its state,
+//! and so has no [`Context`], does not read the `config` again for each item.
 //!
 //! # Instances
 //!
-//! How long a state and every `static` last is for the stage's `isolation` in the manifest to say:
+//! The stage's `isolation` in the manifest decides how long a state and every `static` last:
 //!
-//! * `"item"`, the default: every item starts from a fresh instance, so what a task changes is forgotten when it returns.
-//!   The node makes the state once and starts every instance from a copy of it. What `init` drew at random or read from
-//!   a clock is the same in all copies.
-//! * `"frame"` and `"worker"`: an instance handles many items, one after the other. State and `static`s stay with all changes
-//!   until the node drops the instance, as it does after a failure, or after as many items as `reuse` says.
+//! * `"item"`, the default: every item starts in a fresh instance, and forgets all changes when the task returns.
+//!   The node makes the state once and starts every instance from a copy. Random numbers and times in the state are the
+//!   same in all copies.
+//! * `"frame"` and `"worker"`: an instance handles many items, one after the other. The state and `static`s keep all
+//!   changes until the node drops the instance, as it does after a failure, or after as many items as `reuse` says.
 //!
-//! The node chooses which instance handles an item, and drops one whenever it likes. So a state is the place for models and
-//! caches, and never for what must not be lost.
+//! The node chooses the instance for an item, and may drop an instance at any time. So a state is the place for models and
+//! caches, and never for data that must not be lost.
 
-// The examples of the page compile.
+// Compiles the examples of the page.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod page {}
 
-// `#[task]` writes `::pcluster_sdk`; with this the crate's own tests can use it.
+// `#[task]` writes `::pcluster_sdk`. With this, the crate's own tests can use the attribute.
 #[cfg(test)]
 extern crate self as pcluster_sdk;
 
@@ -159,9 +159,9 @@ pub use serde;
 
 /// Makes a function a task that a chain can use.
 ///
-/// The first parameter is the item, of any type that implements [`serde::de::DeserializeOwned`]. A second one, if wanted,
-/// is a reference to the [`Context`]. With `init`, the last one is a reference to the task's state. The return type says what
-/// becomes of the item:
+/// The first parameter is the item, of any type that implements [`serde::de::DeserializeOwned`]. An optional second parameter is
+/// a reference to the [`Context`]. With `init`, the last parameter is a reference to the task's state. The return type decides
+/// the outputs of the item:
 ///
 /// | attribute | returns | the item |
 /// |---|---|---|
@@ -170,21 +170,21 @@ pub use serde;
 /// | `#[task]` | nothing | ends here |
 /// | `#[task(generator)]` | `impl Iterator<Item = Out>`, or anything that can be iterated over | becomes any number |
 ///
-/// Each of these also works inside a `Result` whose error converts into [`Error`], which covers [`Error`] itself and all
-/// types that implement [`std::error::Error`]. The items of a generator may be such `Result`s too. Whatever fails, the
-/// outputs given before do not count.
+/// Each return type may also be inside a `Result` whose error converts into [`Error`]. These are [`Error`] itself and all types
+/// that implement [`std::error::Error`]. The items of a generator may be such `Result`s too. If a task fails, none of its outputs
+/// count.
 ///
-/// `Result` and `Option` are recognized by name. Behind a type alias they are values like any other: `None`, for example,
-/// is then written as null and not dropped.
+/// `Result` and `Option` are recognized by name. A type alias of one of them is a plain value: its `None`, for example, is
+/// written as null and does not drop the item.
 ///
-/// `#[task(init = load)]` gives the task a [state](crate#state), which is made once in each instance and not for each item. The
-/// path, which may also be one like `Model::load`, names a function that takes the stage's `config` by value, as any type that
-/// implements [`serde::de::DeserializeOwned`], and returns the state, or a `Result` of it whose error converts into [`Error`].
-/// The task takes `&State`, or `&mut State` if it changes it, as its last parameter. A missing `config` counts as an empty
-/// one, as it does in a [`Context`].
+/// `#[task(init = load)]` gives the task a [state](crate#state), which is made once per instance and not per item. The path, such
+/// as `load` or `Model::load`, names a function that takes the stage's `config` by value, as any type that implements
+/// [`serde::de::DeserializeOwned`]. The function returns the state, or a `Result` of it whose error converts into [`Error`]. The
+/// task takes `&State`, or `&mut State` if it changes it, as its last parameter. A missing `config` counts as an empty `config`,
+/// as in a [`Context`].
 ///
-/// The function's name names the task, unless `#[task(name = "other")]` does; both may have the characters `A-Z`, `a-z`,
-/// `0-9`, `_` and `-`. The doc comment is shown by `pcluster inspect`.
+/// The task has the name of the function, or the one in `#[task(name = "other")]`. A name may have the characters `A-Z`, `a-z`,
+/// `0-9`, `_` and `-`. `pcluster inspect` shows the doc comment.
 ///
 /// # Examples
 ///
@@ -208,7 +208,7 @@ pub use serde;
 /// assert_eq!(count_down(2, &Context::default()).unwrap().collect::<Vec<_>>(), [2, 1, 0]);
 /// ```
 ///
-/// A task with a state, and with a context too:
+/// A task with a state and a context:
 ///
 /// ```
 /// use pcluster_sdk::{Context, task};
@@ -242,7 +242,7 @@ pub use serde;
 /// assert_eq!(keep_polite("darn it".to_owned(), &Context::default(), &filter), None);
 /// ```
 ///
-/// An item must be owned, as it comes from outside:
+/// A task must take its item by value:
 ///
 /// ```compile_fail
 /// #[pcluster_sdk::task]
@@ -251,7 +251,7 @@ pub use serde;
 /// }
 /// ```
 ///
-/// A state is borrowed, as the next item needs it too:
+/// A task must borrow its state, because the next item needs it too:
 ///
 /// ```compile_fail
 /// fn load(prefix: String) -> String {
@@ -264,7 +264,7 @@ pub use serde;
 /// }
 /// ```
 ///
-/// The function has to make the state that the task takes:
+/// The function must return the state that the task takes:
 ///
 /// ```compile_fail,E0277
 /// fn load(prefix: String) -> usize {

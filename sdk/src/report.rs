@@ -1,4 +1,4 @@
-//! Passes on what a task says in passing: log lines, and the message of a panic.
+//! Sends log lines and the message of a panic to the node.
 
 use crate::host;
 
@@ -6,13 +6,13 @@ use crate::host;
 struct Logger;
 
 impl log::Log for Logger {
-    /// All of them: which ones to keep is the node's to say.
+    /// Enables all lines, because the node decides which to keep.
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        // The numbers of the ABI's levels are those of the `log` crate.
+        // The ABI uses the level numbers of the `log` crate.
         let level = record.level() as i32;
         match record.args().as_str() {
             Some(message) => host::log(level, message),
@@ -23,13 +23,13 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Sets both up; called once for each instance.
+/// Sets the logger and the panic hook. Called once per instance.
 ///
-/// A native test has its own logger and its own way to report a panic; those stay.
+/// A native test keeps its own logger and panic hook.
 pub(crate) fn install() {
     if cfg!(target_arch = "wasm32") && log::set_logger(&Logger).is_ok() {
         log::set_max_level(log::LevelFilter::Trace);
-        // The guest traps right after the hook, so these are its last words.
+        // The guest traps right after the hook, so this is the last chance to report the message.
         std::panic::set_hook(Box::new(|panic| {
             let message = panic.payload_as_str().unwrap_or("no message");
             match panic.location() {

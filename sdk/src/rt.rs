@@ -1,6 +1,6 @@
-//! What the code that `#[task]` writes calls. Not for authors, and not covered by semantic versioning.
+//! The functions that the code of `#[task]` calls. Not for authors, and not covered by semantic versioning.
 //!
-//! All that does not depend on the types of a task is kept out of its generic functions, as each task has its own copy of
+//! Code that does not depend on the types of a task stays out of the generic functions, because each task has its own copy of
 //! those.
 #![expect(unsafe_code, reason = "the node hands over items as a pointer and a length")]
 
@@ -16,13 +16,13 @@ use serde::de::DeserializeOwned;
 pub use self::state::{IntoState, State, initialize, make, with_state};
 use crate::{Context, Error, cbor, context, host, report};
 
-/// Room for an item of `length` bytes; [`one`] takes it back.
+/// Allocates an item of `length` bytes. [`one`] frees it.
 #[must_use]
 pub fn allocate(length: usize) -> *mut u8 {
     Box::into_raw(Box::<[u8]>::new_uninit_slice(length)).cast()
 }
 
-/// The export that the host calls for room.
+/// The export through which the host allocates an item.
 #[cfg(target_arch = "wasm32")]
 #[unsafe(no_mangle)]
 extern "C" fn pcluster_alloc(length: usize) -> *mut u8 {
@@ -30,11 +30,10 @@ extern "C" fn pcluster_alloc(length: usize) -> *mut u8 {
     allocate(length)
 }
 
-/// Prepares the instance, if it was not yet: called first by each export that the host may call first.
+/// Prepares the instance once. Each export that the host may call first calls this first.
 ///
-/// A linker that finds no one to call the constructors (those of C libraries, mostly) wraps every export in calls of the
-/// constructors and destructors. One reference is enough to be spared that, and here is the place for it: the host need
-/// not make a call of its own for `_initialize`.
+/// If nothing references the constructors (mostly those of C libraries), the linker wraps every export in calls of the
+/// constructors and destructors. The reference here prevents that. So the host needs no call of its own for `_initialize`.
 fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     if !STARTED.swap(true, Ordering::Relaxed) {
@@ -43,25 +42,25 @@ fn start() {
             unsafe extern "C" {
                 fn __wasm_call_ctors();
             }
-            // SAFETY: the linker makes this function; it is called once, before any code of the task.
+            // SAFETY: the linker makes this function. It is called once, before any code of the task.
             unsafe { __wasm_call_ctors() };
         }
         report::install();
     }
 }
 
-/// Handles the item in a buffer that the host has asked for and filled, and gives the status.
+/// Handles the item in a buffer that the host has filled. Returns the status.
 ///
 /// # Safety
 ///
-/// `pointer` comes from [`allocate`] with the same `length`, all bytes are written, and nobody uses it again.
+/// `pointer` must come from [`allocate`] with the same `length`, and all bytes must be written. The caller must not use it again.
 pub unsafe fn one(pointer: *mut u8, length: usize, handle: impl FnOnce(&[u8]) -> i32) -> i32 {
-    // SAFETY: `allocate` made it from a box of this length, and the caller wrote it and gives it up.
+    // SAFETY: `allocate` made the pointer from a box of this length, and the caller gives it up.
     let item = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, length)) };
     handle(&item)
 }
 
-/// Handles one item after the other, as long as the host has any.
+/// Handles one item after the other until the host has no more.
 pub fn each(handle: impl Fn(&[u8]) -> i32) -> i32 {
     start();
     let (mut buffer, mut status) = (Vec::new(), Status::Done as i32);
@@ -71,7 +70,7 @@ pub fn each(handle: impl Fn(&[u8]) -> i32) -> i32 {
     Status::Done as i32
 }
 
-/// Runs a task on an item, and gives the status.
+/// Runs a task on an item. Returns the status.
 pub fn run<Item, Body>(item: &[u8], expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
@@ -81,7 +80,7 @@ where
     conclude(item.and_then(body)) as i32
 }
 
-/// Runs a task that wants its context.
+/// Runs a task with its context on an item. Returns the status.
 pub fn run_with_context<Item, Config, Body>(item: &[u8], expected: &str, body: Body) -> i32
 where
     Item: DeserializeOwned,
@@ -96,7 +95,7 @@ fn misfit(expected: &str, error: &str) -> Error {
     Error::fatal(format_args!("the item is not of type `{expected}`: {error}"))
 }
 
-/// Tells the node how it went.
+/// Reports the result of a task to the node.
 fn conclude(result: Result<(), Error>) -> Status {
     match result {
         Ok(()) => Status::Done,
@@ -107,10 +106,10 @@ fn conclude(result: Result<(), Error>) -> Status {
     }
 }
 
-/// Writes an output and gives it out.
+/// Writes an output and emits it.
 fn emit(output: &impl Serialize) -> Result<(), Error> {
     thread_local! {
-        /// Where outputs are written, kept for the next.
+        /// The buffer for outputs, kept for the next one.
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     BUFFER.with_borrow_mut(|buffer| {
@@ -126,39 +125,38 @@ fn unwritable(error: &str) -> Error {
     Error::fatal(format_args!("the output cannot be written: {error}"))
 }
 
-/// Gives what a map task returned.
+/// Emits the output of a map task.
 ///
 /// # Errors
 ///
-/// If it cannot be written.
+/// If the output cannot be written.
 pub fn give(output: impl Serialize) -> Result<(), Error> {
     emit(&output)
 }
 
-/// Gives what a filter returned, if anything.
+/// Emits the output of a filter, if there is one.
 ///
 /// # Errors
 ///
-/// If it cannot be written.
+/// If the output cannot be written.
 pub fn give_some(output: Option<impl Serialize>) -> Result<(), Error> {
     output.map_or(Ok(()), give)
 }
 
-/// Gives each output of a generator as soon as it is there.
+/// Emits each output of a generator as soon as it exists.
 ///
 /// # Errors
 ///
-/// If one cannot be written; what was given before does not count then.
+/// If an output cannot be written. Earlier outputs do not count then.
 pub fn give_all(outputs: impl IntoIterator<Item: Serialize>) -> Result<(), Error> {
     outputs.into_iter().try_for_each(|output| emit(&output))
 }
 
-/// Gives each output of a generator that can fail on the way.
+/// Emits each output of a generator whose outputs can be errors.
 ///
 /// # Errors
 ///
-/// The first that the generator has in place of an output, or if one cannot be written; what was given before does not
-/// count then.
+/// The first error of the generator, or if an output cannot be written. Earlier outputs do not count then.
 pub fn give_results<T, E>(outputs: impl IntoIterator<Item = Result<T, E>>) -> Result<(), Error>
 where
     T: Serialize,
@@ -167,11 +165,11 @@ where
     outputs.into_iter().try_for_each(|output| emit(&output?))
 }
 
-/// Gives nothing, as a sink does.
+/// Emits nothing, for a sink.
 ///
 /// # Errors
 ///
-/// None, but it goes where the others go.
+/// Never. The type is that of the other functions.
 pub const fn give_none((): ()) -> Result<(), Error> {
     Ok(())
 }
@@ -181,7 +179,7 @@ mod tests {
     use super::*;
     use crate::Value;
 
-    /// Runs `body` on `item` as a node would, and gives the status, the outputs and the error.
+    /// Runs `body` on `item` as a node would. Returns the status, the outputs and the error.
     fn run_on<Item: DeserializeOwned>(
         item: &impl Serialize,
         body: impl FnOnce(Item) -> Result<(), Error>,
@@ -189,7 +187,7 @@ mod tests {
         let mut bytes = Vec::new();
         cbor::encode(item, &mut bytes).expect("an encodable item");
         let pointer = allocate(bytes.len());
-        // SAFETY: the buffer has as many bytes as are copied to it, and `one` gets it as the host gives it.
+        // SAFETY: the buffer has as many bytes as are copied into it, and `one` gets it as from the host.
         let status = unsafe {
             pointer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             one(pointer, bytes.len(), |item| run(item, "Thing", body))

@@ -121,7 +121,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         () = show(&meter, &bar) => Err(anyhow!("progress has ended")),
     };
     bar.finish_and_clear();
-    // What was measured is printed before anything else can go wrong.
+    // Print the report before anything else can fail.
     let printed = match &ended {
         Ok(report) if report.items > 0 => print(report, &args.chain, output),
         _ => Ok(()),
@@ -150,7 +150,7 @@ async fn load(args: &Args, max: usize) -> anyhow::Result<Load> {
     Ok(Load { items, number: args.number, rate: args.rate, packing: args.pack.packing().unwrap_or(default) })
 }
 
-/// Reads items, at most as many as the run feeds.
+/// Reads the items of a file or of the arguments. Reads at most as many as the run feeds.
 async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<bytes::Bytes>> {
     let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: args.file.is_none() };
     let mut input = input::open(source, reading, max)?;

@@ -1,4 +1,4 @@
-//! What stands in the parentheses: `#[task(generator, init = load, name = "other")]`.
+//! The arguments of the attribute: `#[task(generator, init = load, name = "other")]`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens as _;
@@ -13,16 +13,16 @@ const NAME_LENGTH: usize = 64;
 /// The arguments of one attribute.
 #[derive(Default)]
 pub(crate) struct Arguments {
-    /// Whether the function gives any number of outputs.
+    /// `true` if the function returns any number of outputs.
     pub(crate) generator: bool,
-    /// The function that makes the task's state.
+    /// The function that makes the state of the task.
     pub(crate) init: Option<syn::ExprPath>,
-    /// The name to use instead of the function's.
+    /// The name to use instead of the function's name.
     name: Option<syn::LitStr>,
 }
 
 impl Arguments {
-    /// Reads the arguments; what cannot be read is left out and added to `errors`.
+    /// Reads the arguments. Skips unreadable ones and adds them to `errors`.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut arguments = Self::default();
         let parser = syn::meta::parser(|meta| {
@@ -45,7 +45,7 @@ impl Arguments {
         arguments
     }
 
-    /// The name that chains will know the task by.
+    /// Returns the name by which chains know the task.
     pub(crate) fn name(&self, function: &syn::Ident, errors: &mut Errors) -> String {
         let (name, span) = match &self.name {
             Some(literal) => (literal.value(), literal.span()),
@@ -56,7 +56,7 @@ impl Arguments {
     }
 }
 
-/// The path of a function. Whether there is one, and whether it fits, is for the compiler to find out.
+/// Reads the path of a function. The compiler checks whether the function exists and fits.
 fn function(input: syn::parse::ParseStream<'_>) -> syn::Result<syn::ExprPath> {
     let expression: syn::Expr = input.parse()?;
     match expression {
@@ -71,7 +71,7 @@ fn function(input: syn::parse::ParseStream<'_>) -> syn::Result<syn::ExprPath> {
     }
 }
 
-/// A task's name becomes part of an export, of a manifest and of log lines, so it is kept to plain characters.
+/// Checks the name of a task. Only plain characters are allowed, because exports, manifests and log lines contain it.
 fn check(name: &str, span: Span, errors: &mut Errors) {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || name.len() > NAME_LENGTH || !name.bytes().all(allowed) {

@@ -1,4 +1,4 @@
-//! The line that describes a task in the plugin's custom section, so that a plugin can be read without running it.
+//! Writes the line that describes a task in the plugin's custom section.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use quote::ToTokens as _;
 use crate::outcome::Outcome;
 use crate::signature::Parameters;
 
-/// One JSON object and a line feed. `output` is left out where the signature does not show it, `state` where there is none.
+/// Returns one JSON object and a line feed. `output` is missing if the signature does not show it, `state` if there is none.
 pub(crate) fn line(
     name: &str,
     attributes: &[syn::Attribute],
@@ -31,7 +31,7 @@ pub(crate) fn line(
     line
 }
 
-/// A JSON string. A dependency for this would be built by every author for one function.
+/// Returns a JSON string. A dependency for this one function would slow down the build of every plugin.
 fn json(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
@@ -51,7 +51,7 @@ fn json(text: &str) -> String {
     quoted
 }
 
-/// The doc comment, without the space that stands after each `///`.
+/// Returns the doc comment, without the space after each `///`.
 fn documentation(attributes: &[syn::Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| {
         let syn::Meta::NameValue(meta) = &attribute.meta else { return None };
@@ -66,7 +66,7 @@ fn documentation(attributes: &[syn::Attribute]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// The type as written, but spaced as `rustfmt` would: `Vec<(String, u8)>` instead of `Vec < (String , u8) >`.
+/// Returns the type as written, with the spaces of `rustfmt`: `Vec<(String, u8)>` instead of `Vec < (String , u8) >`.
 pub(crate) fn type_name(ty: &syn::Type) -> String {
     let tokens = ty.to_token_stream().to_string();
     let mut name = String::with_capacity(tokens.len());

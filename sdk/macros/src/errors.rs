@@ -1,4 +1,4 @@
-//! Collects every mistake of one task, each where it stands.
+//! Collects all mistakes of one task, each with its place.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -8,12 +8,12 @@ use quote::ToTokens;
 pub(crate) struct Errors(Option<syn::Error>);
 
 impl Errors {
-    /// Adds a mistake that `place` makes.
+    /// Adds a mistake at the tokens of `place`.
     pub(crate) fn add(&mut self, place: impl ToTokens, message: impl std::fmt::Display) {
         self.push(syn::Error::new_spanned(place, message));
     }
 
-    /// Adds a mistake whose place is known already.
+    /// Adds a mistake that already has its place.
     pub(crate) fn push(&mut self, error: syn::Error) {
         match &mut self.0 {
             Some(errors) => errors.combine(error),
@@ -21,12 +21,12 @@ impl Errors {
         }
     }
 
-    /// Whether nothing was found.
+    /// Returns `true` if there are no mistakes.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The `compile_error!` calls that report them.
+    /// Returns the `compile_error!` calls that report the mistakes.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }
@@ -34,7 +34,7 @@ impl Errors {
 
 #[cfg(test)]
 impl Errors {
-    /// The messages, in the order found.
+    /// Returns the messages, in the order in which they were found.
     pub(crate) fn messages(self) -> Vec<String> {
         self.0.into_iter().flatten().map(|error| error.to_string()).collect()
     }

@@ -1,14 +1,14 @@
-//! The `#[task]` attribute. Authors use it through `pcluster_sdk`, where it is documented; this is how it is made.
+//! The `#[task]` attribute. `pcluster_sdk` exports and documents it; these are its internals.
 //!
-//! `task` reads the attribute and the function, and writes the result. It leans on
+//! `task` reads the attribute and the function, and writes the result. It uses
 //!
-//! * `arguments`: what stands in the parentheses of the attribute,
-//! * `signature`: what the function takes,
-//! * `outcome`: what the function gives,
+//! * `arguments`: the arguments of the attribute,
+//! * `signature`: the parameters of the function,
+//! * `outcome`: the return type of the function,
 //! * `description`: the line about the task in the plugin's custom section,
-//! * `errors`: every mistake found, so that an author sees all of them at once.
+//! * `errors`: all mistakes, so that an author sees them at once.
 //!
-//! All of it works on `proc_macro2` streams, so that unit tests can run it without a compiler.
+//! All modules work on `proc_macro2` streams. So unit tests can run them without a compiler.
 
 mod arguments;
 mod description;
@@ -19,7 +19,7 @@ mod task;
 
 /// Makes a function a task that a chain can use.
 ///
-/// `pcluster_sdk::task` documents the forms it takes.
+/// See `pcluster_sdk::task` for the forms of a function.
 #[proc_macro_attribute]
 pub fn task(arguments: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     task::expand(arguments.into(), &item.into()).into()

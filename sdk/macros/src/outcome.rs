@@ -1,12 +1,12 @@
-//! What a task gives, read from its return type.
+//! Reads the outputs of a task from its return type.
 //!
-//! Traits could not tell an `Option` that means "drop the item" from an `Option` that is a value, nor a `Result` that
-//! failed from one that is a value, because serde can write all four. So the outermost `Result` and `Option`, and the
-//! `Result` of an iterator's items, are recognized by name. A type alias that hides one of them counts as a plain value.
+//! Traits cannot distinguish an `Option` that drops the item from an `Option` that is a value, or a failed `Result` from a
+//! `Result` that is a value, because serde can write all four. So the outermost `Result` and `Option`, and the `Result` of an
+//! iterator's items, are recognized by name. A type alias that hides one of them counts as a plain value.
 
 use crate::errors::Errors;
 
-/// How the runtime treats what the function returns.
+/// The kind of a task. It decides how the runtime treats the returned value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// One output for each item.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind's name in the plugin's description.
+    /// Returns the name of the kind in the plugin's description.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Map => "map",
@@ -31,19 +31,19 @@ impl Kind {
     }
 }
 
-/// What a function returns.
+/// The outputs of a function.
 pub(crate) struct Outcome<'a> {
     pub(crate) kind: Kind,
-    /// Whether it is wrapped in a `Result`.
+    /// `true` if the return type is a `Result`.
     pub(crate) fallible: bool,
-    /// Whether each output of a generator is a `Result`.
+    /// `true` if each output of a generator is a `Result`.
     fallible_items: bool,
-    /// The type of one output, where the signature shows it.
+    /// The type of one output. `None` if the signature does not show it.
     pub(crate) output: Option<&'a syn::Type>,
 }
 
 impl<'a> Outcome<'a> {
-    /// Reads everything after the arrow. `None` if an error was found.
+    /// Reads the return type. `None` if it has a mistake.
     pub(crate) fn parse(signature: &'a syn::Signature, generator: bool, errors: &mut Errors) -> Option<Self> {
         let returned = match &signature.output {
             syn::ReturnType::Default => None,
@@ -75,7 +75,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// The function of `pcluster_sdk::rt` that passes the outputs on.
+    /// Returns the function of `pcluster_sdk::rt` that emits the outputs.
     pub(crate) const fn giver(&self) -> &'static str {
         match self.kind {
             Kind::Map => "give",
@@ -91,7 +91,7 @@ fn is_unit(ty: &syn::Type) -> bool {
     matches!(ty, syn::Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
-/// A type that came through another macro may be wrapped in an invisible group.
+/// Unwraps a type. A type that came through another macro may be wrapped in an invisible group.
 fn ungroup(mut ty: &syn::Type) -> &syn::Type {
     loop {
         ty = match ty {
@@ -102,7 +102,7 @@ fn ungroup(mut ty: &syn::Type) -> &syn::Type {
     }
 }
 
-/// The last segment of a path: `Result<u8, Error>` of `std::result::Result<u8, Error>`.
+/// Returns the last segment of a path: `Result<u8, Error>` of `std::result::Result<u8, Error>`.
 fn last_segment(ty: &syn::Type) -> Option<&syn::PathSegment> {
     match ty {
         syn::Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
@@ -110,7 +110,7 @@ fn last_segment(ty: &syn::Type) -> Option<&syn::PathSegment> {
     }
 }
 
-/// What stands between `<` and `>`.
+/// Returns the arguments between `<` and `>`.
 fn arguments(segment: &syn::PathSegment) -> impl Iterator<Item = &syn::GenericArgument> {
     let arguments = match &segment.arguments {
         syn::PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
@@ -119,7 +119,7 @@ fn arguments(segment: &syn::PathSegment) -> impl Iterator<Item = &syn::GenericAr
     arguments.into_iter().flatten()
 }
 
-/// The types among it.
+/// Returns the types among these arguments.
 fn type_arguments(segment: &syn::PathSegment) -> impl Iterator<Item = &syn::Type> {
     arguments(segment).filter_map(|argument| match argument {
         syn::GenericArgument::Type(ty) => Some(ungroup(ty)),
@@ -127,13 +127,14 @@ fn type_arguments(segment: &syn::PathSegment) -> impl Iterator<Item = &syn::Type
     })
 }
 
-/// `T` if `ty` is `name<T, …>`.
+/// Returns `T` if `ty` is `name<T, …>`.
 fn argument_of<'a>(ty: &'a syn::Type, name: &str) -> Option<&'a syn::Type> {
     let segment = last_segment(ty).filter(|segment| segment.ident == name)?;
     type_arguments(segment).next()
 }
 
-/// The `Iterator<Item = …>` or `IntoIterator<…>` of a type that says it is one: `impl Iterator<…>`, `Box<dyn Iterator<…>>`.
+/// Returns the `Iterator<Item = …>` or `IntoIterator<…>` bound of a type. Such types are `impl Iterator<…>` and `Box<dyn
+/// Iterator<…>>`.
 fn iterator(ty: &syn::Type) -> Option<&syn::PathSegment> {
     let bounds = match ty {
         syn::Type::ImplTrait(ty) => &ty.bounds,
@@ -148,8 +149,8 @@ fn iterator(ty: &syn::Type) -> Option<&syn::PathSegment> {
     })
 }
 
-/// The type of what iterating over `ty` gives, if it can be told without knowing the types: an iterator that names its
-/// item, an array, or a container of one type such as `Vec<T>`.
+/// Returns the item type of iterating over `ty`. `None` unless `ty` is an iterator that names its item, an array, or a container
+/// of one type such as `Vec<T>`.
 fn element_of(ty: &syn::Type) -> Option<&syn::Type> {
     if let Some(segment) = iterator(ty) {
         return arguments(segment).find_map(|argument| match argument {
@@ -171,7 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// The kind, whether it can fail, the giver, and the type of an output; or the message.
+    /// Returns the properties of an outcome, or the message. They are the kind, whether it can fail, the giver and the type of an
+    /// output.
     fn outcome(returned: &str, generator: bool) -> Result<(Kind, bool, &'static str, String), String> {
         let function: syn::ItemFn = syn::parse_str(&format!("fn f(item: In) {returned} {{}}")).expect("a function");
         let mut errors = Errors::default();

@@ -1,5 +1,4 @@
-//! What a task takes: an item by value, a reference to its context if it wants one, and a reference to its state if it has
-//! one.
+//! Reads the parameters of a task: an item by value, then optional references to its context and its state.
 
 use syn::spanned::Spanned as _;
 
@@ -9,14 +8,14 @@ use crate::errors::Errors;
 pub(crate) struct Parameters<'a> {
     /// The type of the item.
     pub(crate) item: &'a syn::Type,
-    /// The type that the context is a reference to.
+    /// The type of the context, without the reference. `None` if the task takes no context.
     pub(crate) context: Option<&'a syn::Type>,
-    /// The type that the state is a reference to.
+    /// The type of the state, without the reference. `None` if the task takes no state.
     pub(crate) state: Option<&'a syn::Type>,
 }
 
 impl<'a> Parameters<'a> {
-    /// Checks everything before the arrow. A task has a state if `init` makes one. `None` if an error was found.
+    /// Reads the parameters. A task has a state if `init` makes one. `None` if there is a mistake.
     pub(crate) fn parse(
         signature: &'a syn::Signature,
         init: Option<&syn::ExprPath>,
@@ -86,7 +85,7 @@ fn check_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
     }
 }
 
-/// Lifetimes do no harm; a type would have to be chosen by somebody, and there is nobody to choose it.
+/// Refuses type parameters, because no caller chooses the types. Lifetimes are harmless.
 fn check_generics(generics: &syn::Generics, errors: &mut Errors) {
     for parameter in &generics.params {
         if !matches!(parameter, syn::GenericParam::Lifetime(_)) {

@@ -1,4 +1,4 @@
-//! Writes what a `#[task]` stands for: the function as it was, its export, and its description.
+//! Expands a `#[task]` into the unchanged function, its export, and its description.
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -51,13 +51,13 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
     }
 }
 
-/// The mistakes, beside the function itself, lest each call of it be a mistake of its own.
+/// Returns the mistakes and the function. Without the function, each call of it would be a further mistake.
 fn quote_errors(errors: Errors, item: &TokenStream) -> TokenStream {
     let errors = errors.into_compile_errors();
     quote!(#errors #item)
 }
 
-/// Where the task's state stands, if it has one, and the function that a node calls to have it made.
+/// Returns the state of a task and the export that makes it. `None` if the task has no state.
 fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) -> Option<TokenStream> {
     let export_name = format!("{}{name}", pcluster_abi::INIT_PREFIX);
     let (init, state) = (init?, state?);
@@ -77,10 +77,10 @@ fn state(name: &str, init: Option<&syn::ExprPath>, state: Option<&syn::Type>) ->
     })
 }
 
-/// The functions that a node calls, for each item or for all.
+/// Returns the exports that a node calls to run a task.
 ///
-/// It is compiled for other targets too, where nothing calls it, so that `cargo test` and editors see at once what does
-/// not fit: an item that cannot be read, an output that cannot be written.
+/// They are compiled for other targets too, where nothing calls them. So `cargo test` and editors show at once an item that
+/// cannot be read or an output that cannot be written.
 fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, outcome: &Outcome<'_>) -> TokenStream {
     let export_name = format!("{}{name}", pcluster_abi::TASK_PREFIX);
     let each_name = format!("{}{name}", pcluster_abi::EACH_PREFIX);
@@ -88,14 +88,14 @@ fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, o
     let item = parameters.item;
     let item_name = description::type_name(item);
     let giver = format_ident!("{}", outcome.giver());
-    // What does not fit is reported at the type that does not. The hygiene stays the macro's.
+    // Mistakes are reported at the type that does not fit. The hygiene stays that of the macro.
     let at = |ty: &syn::Type| Span::mixed_site().located_at(ty.span());
     let returned = match &signature.output {
         syn::ReturnType::Default => Span::mixed_site(),
         syn::ReturnType::Type(_, ty) => at(ty),
     };
     let question_mark = outcome.fallible.then(|| quote_spanned!(returned=> ?));
-    // Each argument is written once, as it must be the same to the compiler wherever it stands.
+    // Each argument is written once, because it must be the same to the compiler in all places.
     let (run, arguments) = match parameters.context {
         None => (quote!(run::<#item, _>), quote!(__item)),
         Some(context) => {
@@ -130,7 +130,7 @@ fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, o
     }
 }
 
-/// Puts the line into the custom section. Elsewhere sections obey other rules, and nobody would read it.
+/// Writes the line into the custom section. Only on wasm, because sections obey other rules elsewhere and no tool reads them.
 fn describe(line: &str) -> TokenStream {
     let bytes = Literal::byte_string(line.as_bytes());
     let length = line.len();

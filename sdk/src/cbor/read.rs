@@ -1,6 +1,6 @@
-//! Stands between ciborium's deserializer and the author's type, at every level of it.
+//! Stands between ciborium's deserializer and the author's type, at every level.
 //!
-//! It asks for something else in two places, and says that the data is for people. The rest passes both ways unchanged.
+//! It reports a human-readable format, and requests another type in two places. It passes everything else unchanged.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// An item as a whole.
+/// A whole item.
 pub(super) struct Item<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Item<T> {
@@ -17,10 +17,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Item<T> {
     }
 }
 
-/// Whatever serde hands from one side to the other: a deserializer, a visitor, a seed, or access to what is inside.
+/// A wrapper of a deserializer, visitor, seed, or access to nested values.
 struct Between<T>(T);
 
-/// Methods that pass the visitor on. Inside what these read there can be more, so the visitor goes in a `Between`.
+/// Methods that pass the visitor on. These values can have others inside, so the visitor goes in a `Between`.
 macro_rules! read {
     ($($method:ident($($name:ident: $type:ty),*) => $inner:ident;)*) => {$(
         fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
@@ -47,11 +47,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Between<D> {
         deserialize_u32() => deserialize_u32;
         deserialize_u64() => deserialize_u64;
         deserialize_u128() => deserialize_u128;
-        // ciborium would insist on a float. The visitor knows better: it takes every number.
+        // ciborium would insist on a float. The visitor accepts every number.
         deserialize_f32() => deserialize_any;
         deserialize_f64() => deserialize_any;
         deserialize_char() => deserialize_char;
-        // ciborium would refuse what is long or comes in pieces.
+        // ciborium would refuse a text that is long or comes in pieces.
         deserialize_str() => deserialize_string;
         deserialize_string() => deserialize_string;
         deserialize_bytes() => deserialize_byte_buf;
@@ -75,7 +75,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Between<D> {
     }
 }
 
-/// Methods that pass on something without inside.
+/// Methods that pass on a value without others inside.
 macro_rules! visit {
     ($($method:ident($type:ty);)*) => {$(
         fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
@@ -91,7 +91,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Between<V> {
         self.0.expecting(formatter)
     }
 
-    // These are all that ciborium calls.
+    // ciborium calls no other methods.
     visit! {
         visit_bool(bool);
         visit_i64(i64);

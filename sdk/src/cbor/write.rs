@@ -1,13 +1,13 @@
-//! Stands between the author's type and ciborium's serializer, at every level of it.
+//! Stands between the author's type and ciborium's serializer, at every level.
 //!
-//! It does nothing but say that the data is for people, which each nested value asks anew.
+//! It only reports a human-readable format, which each nested value asks for again.
 
 use serde::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// An item as a whole, or a value inside one.
+/// A whole item, or a value inside one.
 pub(super) struct Item<'a, T: ?Sized>(pub(super) &'a T);
 
 impl<T: Serialize + ?Sized> Serialize for Item<'_, T> {
@@ -16,10 +16,10 @@ impl<T: Serialize + ?Sized> Serialize for Item<'_, T> {
     }
 }
 
-/// What the author's type is written to: a serializer, or one for the inside of something.
+/// A wrapper of a serializer, or of one for nested values.
 struct Between<S>(S);
 
-/// Methods that pass on something without inside.
+/// Methods that pass on a value without others inside.
 macro_rules! write_plain {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {$(
         fn $method(self, $($name: $type),*) -> Result<S::Ok, S::Error> {
@@ -28,7 +28,7 @@ macro_rules! write_plain {
     )*};
 }
 
-/// Methods that pass on one value inside.
+/// Methods that pass on a value with one inside.
 macro_rules! write_inner {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {$(
         fn $method<T: Serialize + ?Sized>(self, $($name: $type,)* value: &T) -> Result<S::Ok, S::Error> {
@@ -37,7 +37,7 @@ macro_rules! write_inner {
     )*};
 }
 
-/// Methods that begin something with any number of values inside.
+/// Methods that begin a value with any number of others inside.
 macro_rules! write_compound {
     ($($compound:ident: $method:ident($($name:ident: $type:ty),*);)*) => {$(
         fn $method(self, $($name: $type),*) -> Result<Self::$compound, S::Error> {
@@ -103,7 +103,7 @@ impl<S: Serializer> Serializer for Between<S> {
     }
 }
 
-/// The traits for the inside of something: each has one method per value, and one for the end.
+/// The traits for nested values. Each has one method per value, and one for the end.
 macro_rules! inside {
     ($($trait:ident { $($method:ident($($key:ident: $type:ty)?);)* })*) => {$(
         impl<S: $trait> $trait for Between<S> {

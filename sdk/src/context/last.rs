@@ -1,5 +1,7 @@
-//! The context of one item after the other. In an instance all of it is the same but what is of the item, so the rest, the
-//! `config` above all, is not read for each.
+//! The context of one item after the other.
+//!
+//! Within an instance, only the id and the attempt differ from item to item. So the rest, such as the `config`, is read only
+//! once.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -9,14 +11,14 @@ use serde::de::DeserializeOwned;
 use super::{Context, decode};
 use crate::{Error, host};
 
-/// The context of the item before.
+/// The context of the previous item.
 struct Last<C> {
-    /// What the node said before it came to the item.
+    /// The part of the context before the id.
     common: Vec<u8>,
     context: Context<C>,
 }
 
-/// Asks the node for the context, and lends it to `body`.
+/// Reads the context from the node, and lends it to `body`.
 pub(crate) fn lend<C: DeserializeOwned + 'static>(
     body: impl FnOnce(&Context<C>) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -37,7 +39,7 @@ pub(crate) fn lend<C: DeserializeOwned + 'static>(
         let context: Context<C> = decode(&bytes)?;
         let result = body(&context);
         *place = match (&place, own) {
-            // An instance for a single item has no use for what is kept.
+            // An instance for a single item has no use for a saved context.
             (None, _) => Some(Box::new(())),
             (Some(_), Some(own)) if own.id == context.id && own.attempt == context.attempt => {
                 Some(Box::new(Last { common: own.common.to_vec(), context }))
@@ -48,8 +50,8 @@ pub(crate) fn lend<C: DeserializeOwned + 'static>(
     })
 }
 
-/// What is of the item, if it stands where nodes write it: at the end, the id before the attempt. Elsewhere it is read as well,
-/// but all else with it each time.
+/// The id and the attempt, if they are where nodes write them: at the end, the id first. Elsewhere they are read too, but
+/// together with the whole context each time.
 struct Own<'a> {
     common: &'a [u8],
     id: &'a str,
@@ -57,7 +59,7 @@ struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    // This is all that is read of most contexts, and the machinery of serde would be large for it.
+    // Most contexts are read only here, and serde's code would be large for it.
     fn find(bytes: &'a [u8]) -> Option<Self> {
         const ID: &[u8] = b"\x62id";
         const ATTEMPT: &[u8] = b"\x67attempt";
@@ -73,7 +75,7 @@ impl<'a> Own<'a> {
     }
 }
 
-/// The number in the head of a data item of this major type, and what follows the head.
+/// Returns the number in the head of a data item. The head must be of this major type. Also returns the bytes after the head.
 fn head(major: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     let width = match first & 0x1f {
@@ -110,7 +112,7 @@ mod tests {
         }
     }
 
-    /// The id, the attempt and the configuration that a task sees.
+    /// Returns the id, the attempt and the configuration that a task sees.
     fn seen(context: Result<Value, ciborium::value::Error>) -> (String, u32, Value) {
         let mut bytes = Vec::new();
         cbor::encode(&context.expect("a context"), &mut bytes).expect("an encodable context");
@@ -124,7 +126,7 @@ mod tests {
         seen.expect("a call")
     }
 
-    /// The context as a node writes it.
+    /// Returns the context as a node writes it.
     fn written(config: &str, id: &str, attempt: u32) -> Result<Value, ciborium::value::Error> {
         cbor!({
             "chain" => "example",

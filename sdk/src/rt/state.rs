@@ -1,4 +1,4 @@
-//! The state of a task: made once in each instance, from the stage's `config`, and lent to one item after the other.
+//! The state of a task, made once per instance.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
@@ -8,20 +8,20 @@ use serde::de::DeserializeOwned;
 use super::{conclude, start};
 use crate::{Error, context};
 
-/// The state of a task, once it is made, and how to make it.
+/// The state of a task.
 pub struct State<S> {
     made: RefCell<Option<S>>,
     make: fn() -> Result<S, Error>,
 }
 
 impl<S> State<S> {
-    /// None yet.
+    /// Creates a cell without a state.
     #[must_use]
     pub const fn new(make: fn() -> Result<S, Error>) -> Self {
         Self { made: RefCell::new(None), make }
     }
 
-    /// Lends the state to `body`. It is made if this is the first time, and kept if it could be made.
+    /// Lends the state to `body`. The first call makes the state, and keeps it if that succeeds.
     fn lend(&self, body: impl FnOnce(&mut S) -> Result<(), Error>) -> Result<(), Error> {
         let mut made = self.made.borrow_mut();
         let state = match &mut *made {
@@ -32,14 +32,14 @@ impl<S> State<S> {
     }
 }
 
-/// What an `init` function returns: the state, or a `Result` of it.
+/// The result of an `init` function: the state, or a `Result` of it.
 #[diagnostic::on_unimplemented(
     message = "`init` gives `{Self}`, but the task's state is of type `{S}`",
     label = "does not give `{S}`",
     note = "the function returns `{S}`, or a `Result` of it whose error converts into `pcluster_sdk::Error`"
 )]
 pub trait IntoState<S> {
-    /// The state, or why there is none.
+    /// Returns the state, or the error of the function.
     ///
     /// # Errors
     ///
@@ -62,11 +62,11 @@ where
     }
 }
 
-/// Makes a state with an `init` function, from the stage's `config`.
+/// Makes a state with an `init` function from the stage's `config`.
 ///
 /// # Errors
 ///
-/// If the `config` does not fit the function, or if the function failed.
+/// If the `config` does not fit the function, or the function failed.
 pub fn make<S, Config, Made>(init: impl FnOnce(Config) -> Made) -> Result<S, Error>
 where
     Config: DeserializeOwned,
@@ -75,7 +75,7 @@ where
     init(context::read_config()?).into_state()
 }
 
-/// Makes a task's state before there is an item, and gives the status.
+/// Makes a task's state before there is an item. Returns the status.
 #[must_use]
 pub fn initialize<S>(state: &'static LocalKey<State<S>>) -> i32 {
     start();
@@ -86,7 +86,7 @@ pub fn initialize<S>(state: &'static LocalKey<State<S>>) -> i32 {
 ///
 /// # Errors
 ///
-/// If the state cannot be made, or those of `body`.
+/// If the state cannot be made, or `body` fails.
 pub fn with_state<S>(
     state: &'static LocalKey<State<S>>,
     body: impl FnOnce(&mut S) -> Result<(), Error>,
@@ -108,7 +108,7 @@ mod tests {
         static COUNT: State<u64> = const { State::new(|| make(parse)) };
     }
 
-    /// Sets the stage's `config` for this thread, in a context without an item.
+    /// Sets the `config` for this thread, in a context without an item.
     fn configure(config: &Value) {
         let context = cbor!({ "id" => "", "attempt" => 0, "config" => config }).expect("a context");
         let mut bytes = Vec::new();

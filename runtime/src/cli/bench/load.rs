@@ -1,4 +1,4 @@
-//! What a run feeds, and when.
+//! The load of a run: its items, and when each is fed.
 
 use std::time::{Duration, Instant};
 
@@ -10,28 +10,28 @@ use super::tally::Tally;
 use crate::client::{ClientError, Feeder, Packing};
 use crate::frame::format::to_cbor;
 
-/// Items that may be due and not yet handed in.
+/// The most items that are due and not yet fed.
 const DUE: usize = 1_024;
-/// How long the one who paces sleeps before it looks whether it is still needed.
+/// How long the pacing thread sleeps between two checks for its end.
 const NAP: Duration = Duration::from_millis(100);
-/// What made texts consist of: words, for chains that look for some.
+/// The text of generated items. It has words, for chains that search for some.
 const WORDS: &str = "as many items as the chain can take go through every stage of it and ";
 
-/// What a run feeds.
+/// The load of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
-    /// The items, each one CBOR data item. They are fed in turn, from the first again after the last.
+    /// The items, each one CBOR data item. They are fed in turn, and again from the first after the last.
     pub items: Vec<Bytes>,
-    /// How many are fed.
+    /// The number of items to feed.
     pub number: u64,
-    /// How many a second, at even distances. `None`: as fast as the chain takes them.
+    /// Items per second, evenly spaced. `None` feeds as fast as the chain takes them.
     pub rate: Option<f64>,
-    /// How they are packed into messages.
+    /// How items are packed into messages.
     pub packing: Packing,
 }
 
 impl Load {
-    /// A text of this many bytes, as CBOR.
+    /// Returns a text of this many bytes as CBOR.
     pub fn text(bytes: usize) -> Bytes {
         to_cbor(&Value::from(WORDS.chars().cycle().take(bytes).collect::<String>()))
     }
@@ -43,7 +43,7 @@ impl Load {
         }
     }
 
-    /// Feeds everything. `max` is the most bytes of a message.
+    /// Feeds all items. `max` is the size limit of a message in bytes.
     pub(super) async fn feed(&self, feeder: &mut Feeder, tally: &Tally, max: usize) -> Result<(), ClientError> {
         let Packing { items: most, bytes, wait } = self.packing;
         let mut due = Pace::start(self.rate, self.number);
@@ -57,7 +57,7 @@ impl Load {
                     () = tokio::time::sleep_until(closes.into()), if pack.items > 0 => pack.send(feeder, tally).await?,
                 }
             };
-            // By when the item was due, not by when this task has got to it: how items are packed depends on the load alone.
+            // Use the time when the item was due, not the current time. So the packing depends on the load alone.
             let is_over = pack.opened.is_some_and(|opened| opened + wait <= at);
             if pack.items > 0 && (is_over || pack.payload.len() + item.len() > bytes.min(max)) {
                 pack.send(feeder, tally).await?;
@@ -80,9 +80,9 @@ impl Load {
 struct Pack {
     payload: BytesMut,
     items: u64,
-    /// The number of the first.
+    /// The number of the first item.
     first: u64,
-    /// When it was handed in.
+    /// When the first item was fed.
     opened: Option<Instant>,
 }
 
@@ -105,20 +105,20 @@ impl Pack {
     }
 }
 
-/// Tells when each item is due.
+/// The times when items are due.
 struct Pace(Option<mpsc::Receiver<Instant>>);
 
 impl Pace {
     fn start(rate: Option<f64>, number: u64) -> Self {
         Self(rate.map(|rate| {
             let (sender, receiver) = mpsc::channel(DUE);
-            // The runtime's own timer is too coarse: it goes off up to a millisecond late.
+            // The timers of the runtime are too coarse: they fire up to a millisecond late.
             tokio::task::spawn_blocking(move || pace(rate, number, &sender));
             receiver
         }))
     }
 
-    /// When the next item was due, as soon as it is. Can be dropped and called again without losing anything.
+    /// Returns when the next item was due, as soon as it is. Can be dropped and called again without losing an item.
     async fn next(&mut self) -> Instant {
         match &mut self.0 {
             None => Instant::now(),
@@ -133,7 +133,7 @@ impl Pace {
 fn pace(rate: f64, number: u64, sender: &mpsc::Sender<Instant>) {
     let start = Instant::now();
     for number in 0..number {
-        // One that is due after the end of time never is.
+        // A time that cannot be represented never comes.
         let Some(due) = due(start, number, rate) else { return };
         loop {
             let left = due.saturating_duration_since(Instant::now());

@@ -2,68 +2,68 @@
 
 use std::time::Duration;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Items that were handed in.
+    /// Items that were fed.
     pub items: u64,
     /// Results that were seen.
     pub results: u64,
-    /// Items that were seen to fail.
+    /// Dead letters that were seen.
     pub failures: u64,
 }
 
-/// How a run ended.
+/// The way in which a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything was fed and handled.
+    /// All items were fed and handled.
     Done,
-    /// It was told to stop; what it had fed until then was handled.
+    /// A signal stopped the feeding. The items fed before were handled.
     Interrupted,
-    /// So many items failed before any gave a result that no more was fed; what was fed until then was handled.
+    /// Feeding stopped because many items failed and none gave a result. The items fed before were handled.
     Failing,
-    /// The time was over.
+    /// The timeout ended the run.
     TimedOut,
 }
 
-/// What a run has measured.
+/// The figures of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// How it ended.
+    /// The way in which the run ended.
     pub ending: Ending,
-    /// Items that the chain has taken.
+    /// Items that the chain has stored.
     pub items: u64,
-    /// Messages that they were fed in.
+    /// Messages of these items.
     pub messages: u64,
     /// Bytes of the items, as CBOR.
     pub bytes: u64,
-    /// Results that were seen of them.
+    /// Results of these items.
     pub results: u64,
-    /// Dead letters that were seen of them.
+    /// Dead letters of these items.
     pub failures: u64,
-    /// Items that neither was seen of: tasks have dropped them, or they are still in the chain if the time was over.
+    /// Items without result or dead letter. Tasks have dropped them, or they are still in the chain after a timeout.
     pub unanswered: u64,
-    /// From the first item until the server had the last.
+    /// The time from the first item until the server had stored all.
     pub feeding: Duration,
-    /// From the first item until the last result or failure was seen; if there are unanswered items, until the chain was found
-    /// empty, which is looked for every 50 ms.
+    /// The time from the first item until the last result or failure. If there are unanswered items, it ends when the chain was
+    /// found empty, which is checked every 50 ms.
     pub elapsed: Duration,
-    /// Of the results; `None` if there are none.
+    /// The latency of the results. `None` if there are none.
     pub latency: Option<Latency>,
 }
 
 impl Report {
-    /// Items a second, over the whole run.
+    /// Returns the items per second over the whole run.
     pub fn items_per_second(&self) -> f64 {
         self.per_second(self.items)
     }
 
-    /// Results a second, over the whole run.
+    /// Returns the results per second over the whole run.
     pub fn results_per_second(&self) -> f64 {
         self.per_second(self.results)
     }
 
-    /// Bytes of fed items a second, over the whole run.
+    /// Returns the bytes of fed items per second over the whole run.
     pub fn bytes_per_second(&self) -> f64 {
         self.per_second(self.bytes)
     }
@@ -74,28 +74,30 @@ impl Report {
     }
 }
 
-/// How long results took: from when their items were handed in, or with a rate were due, until they were seen in the stream of
-/// results. In steps of a microsecond, up to 71 minutes.
+/// The latency of results.
+///
+/// The latency of a result begins when its item was fed, or with a rate when it was due. It ends when the result was seen in its
+/// stream. The unit is a microsecond, and the limit is 71 minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
-    /// The shortest.
+    /// The shortest latency.
     pub min: Duration,
-    /// Half of the results took no longer.
+    /// The median.
     pub p50: Duration,
-    /// 90 % of the results took no longer.
+    /// 90 % of the results took at most this long.
     pub p90: Duration,
-    /// 99 % of the results took no longer.
+    /// 99 % of the results took at most this long.
     pub p99: Duration,
-    /// The longest.
+    /// The longest latency.
     pub max: Duration,
 }
 
 impl Latency {
-    /// Of these microseconds, which are sorted by the way.
+    /// Returns the figures of latencies in microseconds, and sorts them. `None` if there are none.
     pub(super) fn of(micros: &mut [u32]) -> Option<Self> {
         micros.sort_unstable();
         let at = |position: usize| Some(Duration::from_micros(u64::from(*micros.get(position)?)));
-        // The nearest rank: the least value that so many percent of all are no greater than.
+        // The nearest rank: the smallest value that at least this percentage of all values do not exceed.
         let rank = |percent: usize| at((micros.len() * percent).div_ceil(100).checked_sub(1)?);
         Some(Self { min: at(0)?, p50: rank(50)?, p90: rank(90)?, p99: rank(99)?, max: rank(100)? })
     }

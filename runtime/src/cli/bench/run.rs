@@ -1,7 +1,6 @@
-//! Measuring a chain: feeding it items and seeing what comes of them.
+//! Measures a chain: feeds it items, and counts its results and dead letters.
 //!
-//! `load` is what is fed and when, `report` what was measured; `tally` sees what comes out. Results are followed and not
-//! taken, and the ids of a run's items tell them from everything else that goes through the chain meanwhile.
+//! The run follows results without taking them. The ids of its items distinguish them from all others in the chain.
 
 use std::future;
 use std::pin::pin;
@@ -20,18 +19,18 @@ use crate::broker::streams::ChainStreams;
 use crate::client::{Client, ClientError, Feeder, Notice, Waits};
 use crate::name::ChainName;
 
-/// How long messages on their way may take when a run is cut short.
+/// The most time to wait for messages when a run ends early.
 const ABANDON: Duration = Duration::from_secs(1);
-/// How long to wait before looking again whether all that is stored was seen.
+/// The pause between two checks whether everything stored was seen.
 const LOOK: Duration = Duration::from_millis(5);
-/// So many items that fail before there is any result say that the chain takes no such items.
+/// The run stops feeding after this many dead letters without any result.
 const FAILING: u64 = 100;
-/// How often to look whether all items fail.
+/// How often to check whether all items fail.
 const LOOK_FAILING: Duration = Duration::from_millis(100);
-/// Requests to remove results that are on their way at once.
+/// Requests to remove results that are sent side by side.
 const SIDE_BY_SIDE: usize = 64;
 
-/// One run that measures a chain.
+/// A run that measures a chain.
 pub struct Bench {
     client: Client,
     chain: ChainName,
@@ -41,19 +40,19 @@ pub struct Bench {
     following: JoinSet<ClientError>,
 }
 
-/// Tells how far a run is, also while it runs.
+/// A handle on the progress of a run.
 #[derive(Debug, Clone)]
 pub struct Meter(Arc<Tally>);
 
 impl Meter {
-    /// How far it is at the moment.
+    /// Returns the current progress.
     pub fn now(&self) -> Progress {
         self.0.progress()
     }
 }
 
 impl Bench {
-    /// Gets ready to measure a chain: from here on its results and dead letters are followed.
+    /// Prepares a run. From here on, it follows the results and dead letters of the chain.
     pub async fn open(client: &Client, chain: &ChainName) -> Result<Self, ClientError> {
         let feeder = client.feeder(chain).await?;
         let backlog = ChainStreams::of(client.broker(), chain).unfinished().await?;
@@ -75,24 +74,26 @@ impl Bench {
         Ok(Self { client: client.clone(), chain: chain.clone(), feeder, backlog, tally, following })
     }
 
-    /// Messages that the chain had not finished when the run was made ready. They are in its way.
+    /// Returns the unfinished messages of the chain before the run. The items of the run wait behind them.
     pub fn backlog(&self) -> u64 {
         self.backlog
     }
 
-    /// Tells how far the run is.
+    /// Returns a handle on the progress of the run.
     pub fn meter(&self) -> Meter {
         Meter(Arc::clone(&self.tally))
     }
 
-    /// Tells what feeding waits for.
+    /// Returns a handle that reports what feeding waits for.
     pub fn waits(&self) -> Waits {
         self.feeder.waits()
     }
 
-    /// Feeds the load as soon as a node serves the chain, and ends when the chain is empty and everything was seen that has
-    /// come out. `stopped` ends only the feeding: what was fed until then is still waited for, and so it is once many items have
-    /// failed and none has given a result. After `timeout` it ends in any case. `tell` is called with what happens meanwhile.
+    /// Feeds the load, and waits for all of its results.
+    ///
+    /// Feeding begins once a node serves the chain. It ends early when `stopped` resolves, or when many items have failed and
+    /// none has given a result. The run ends when the chain is empty and all its results were seen, or after `timeout`. `tell` is
+    /// called with notices during the run.
     pub async fn run(
         &mut self,
         load: &Load,
@@ -138,8 +139,9 @@ impl Bench {
         Ok(tally.report(ending, fed.accepted + fed.duplicates, empty))
     }
 
-    /// Removes the results of the run that were seen, from the stream and so from all pullers, and says how many messages they
-    /// were in. `tell` is called with the number so far. What comes out of the chain later stays.
+    /// Removes the seen results of the run, so that no puller gets them.
+    ///
+    /// Returns the number of messages removed. `tell` is called with the number so far. Results that the chain gives later stay.
     pub async fn remove_results(&mut self, mut tell: impl FnMut(u64)) -> Result<u64, ClientError> {
         let stream = Source::Results.stream(&self.chain);
         let results = Stream::of(self.client.broker(), &stream);
@@ -154,11 +156,11 @@ impl Bench {
     }
 }
 
-/// Waits until everything was seen that a source holds at this moment.
+/// Waits until all messages that a source holds now were seen.
 async fn seen_all(client: &Client, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
     let (stream, subjects) = (source.stream(chain), source.subjects(chain));
     let last = Stream::of(client.broker(), &stream).last_place().await?;
-    // What was removed meanwhile, or belongs to others, is never seen.
+    // Messages that were removed meanwhile, or are not the run's, are never seen.
     while let Some(next) = Stream::of(client.broker(), &stream).next_place(&subjects, tally.place(source)).await?
         && next <= last
     {
@@ -167,7 +169,7 @@ async fn seen_all(client: &Client, chain: &ChainName, source: Source, tally: &Ta
     Ok(())
 }
 
-/// Waits until the chain is seen to take no items of this kind.
+/// Returns once many items have failed and none has given a result.
 async fn failing(tally: &Tally) {
     loop {
         let seen = tally.progress();

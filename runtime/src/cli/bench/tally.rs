@@ -1,7 +1,7 @@
-//! What comes of a run's items.
+//! Counts the results and dead letters of a run.
 //!
-//! A message that the run feeds has an id made of the run's own and the number of its first item, so what comes back tells which
-//! items it descends from.
+//! The id of a message consists of the id of the run and the number of the message's first item. Results and dead letters carry
+//! that id, so each leads to its item.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::frame::id::{FrameId, Index};
 use crate::name::ChainName;
 use crate::subject;
 
-/// Where outcomes are seen.
+/// A stream of results or dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Results,
@@ -32,7 +32,7 @@ impl Source {
         }
     }
 
-    /// The pattern of the subjects that are looked at.
+    /// Returns the subjects to follow.
     pub(super) fn subjects(self, chain: &ChainName) -> String {
         match self {
             Self::Results => subject::results(chain),
@@ -41,38 +41,38 @@ impl Source {
     }
 }
 
-/// Counts what was handed in and what has come of it.
+/// Counts the items of a run, and their results and dead letters.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// What the ids of the run's messages start with; the number of the first item follows.
+    /// The prefix of the ids of the run's messages. The number of the first item follows.
     prefix: String,
     book: Mutex<Book>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
-    /// The run's items, by their numbers.
+    /// The items of the run, by number.
     items: Vec<Handed>,
     messages: u64,
     bytes: u64,
-    /// When the server had the last of them.
+    /// When the server had stored the last message.
     all_fed: Option<Instant>,
     results: u64,
     failures: u64,
-    /// Items that at least one result or failure was seen of.
+    /// Items with at least one result or dead letter.
     answered: u64,
-    /// Of each result, in microseconds.
+    /// The latencies of the results, in microseconds.
     latencies: Vec<u32>,
-    /// When the last result or failure was seen.
+    /// When the last result or dead letter was seen.
     last: Option<Instant>,
-    /// How far each source was seen.
+    /// The last sequence that was seen of each source.
     places: [u64; Source::ALL.len()],
-    /// Where the run's results are, in the stream that was made at this time.
+    /// The sequences of the run's results in their stream. `created` tells that stream from a later one of the same name.
     stored: Vec<u64>,
     created: String,
 }
 
-/// An item that was handed in.
+/// An item that was fed.
 #[derive(Debug)]
 struct Handed {
     at: Instant,
@@ -80,13 +80,13 @@ struct Handed {
 }
 
 impl Tally {
-    /// Begins where each source ends.
+    /// Creates a tally. `places` are the last sequences of the sources.
     pub(super) fn new(places: [u64; Source::ALL.len()]) -> Self {
         let prefix = format!("bench-{}-", ulid::Ulid::generate());
         Self { prefix, book: Mutex::new(Book { places, ..Book::default() }) }
     }
 
-    /// The id of the message whose first item has this number.
+    /// Returns the id of the message whose first item has this number.
     pub(super) fn id(&self, first: u64) -> String {
         format!("{}{first}", self.prefix)
     }
@@ -109,7 +109,7 @@ impl Tally {
         self.book().places[source as usize]
     }
 
-    /// The places of the run's results, once.
+    /// Takes out the sequences of the run's results.
     pub(super) fn take_places(&self) -> Vec<u64> {
         std::mem::take(&mut self.book().stored)
     }
@@ -119,7 +119,7 @@ impl Tally {
         Progress { items: book.items.len() as u64, results: book.results, failures: book.failures }
     }
 
-    /// Counts what comes, until no more can be read.
+    /// Counts results or dead letters until the follower fails.
     pub(super) async fn follow(self: Arc<Self>, source: Source, mut follower: Follower) -> ClientError {
         loop {
             match follower.next().await {
@@ -141,7 +141,7 @@ impl Tally {
                 book.stored.clear();
             }
             book.stored.push(seen.sequence);
-            // What a puller has put back was seen before.
+            // A result that a puller has requeued was seen before.
             if seen.headers.get(header::AGAIN).is_some() {
                 return;
             }
@@ -152,7 +152,7 @@ impl Tally {
         }
     }
 
-    /// Which of the run's items each item of a message descends from; `None` if the message is not the run's.
+    /// Returns the number of the original item for each item. `None` if the message is not the run's.
     fn numbers(&self, source: Source, seen: &Seen) -> Option<Vec<usize>> {
         let id = seen.headers.get(header::ID).filter(|id| id.starts_with(&self.prefix))?;
         let first: usize = FrameId::from_header(id).root().strip_prefix(&self.prefix)?.parse().ok()?;
@@ -165,15 +165,16 @@ impl Tally {
         Some((0..len).map(|position| first + index.get(position)).collect())
     }
 
-    /// What was measured. `items` is how many the chain has taken; `end` when it was found empty, or the run was given up.
+    /// Returns the report. `items` is the number of items that the chain has stored. `end` is when the chain was found empty, or
+    /// the run ended early.
     pub(super) fn report(&self, ending: Ending, items: u64, end: Instant) -> Report {
         let mut book = self.book();
         let start = book.items.first().map_or(end, |first| first.at);
-        // When feeding is cut short, an item may be taken without a word of it.
+        // If feeding ends early, the chain may have stored an item without an answer to the feeder.
         let items = items.max(book.answered);
         let unanswered = items.saturating_sub(book.answered);
         let last = match book.last {
-            // Nothing else was to come.
+            // Every item is answered, so the run ended with the last answer.
             Some(last) if unanswered == 0 && ending != Ending::TimedOut => last,
             _ => end,
         };
@@ -239,7 +240,7 @@ mod tests {
     fn what_comes_back_is_counted_by_the_items_that_it_descends_from() {
         let (tally, start) = tally(6);
         tally.send(4);
-        // Items 3 and 5 of the run, the second twice: a message whose first item has number 3.
+        // Item 3 of the run, and item 5 twice: the first item of the message has number 3.
         let results = seen(&format!("{}.0.1", tally.id(3)), "0,2x2", 7, b"\x01\x02\x03");
         tally.count(Source::Results, &results, MADE);
         tally.count(Source::Failures, &seen(&format!("{}#1.0", tally.id(3)), "1", 1, b"\x01\x02"), MADE);
@@ -259,7 +260,7 @@ mod tests {
         tally.count(Source::Results, &again, MADE);
         let report = tally.report(Ending::Done, 1, start);
         assert_eq!((report.results, report.unanswered, report.latency), (0, 1, None));
-        // What was put back is the run's all the same.
+        // A requeued result is still a result of the run.
         assert_eq!((tally.place(Source::Results), tally.take_places()), (9, vec![9]));
     }
 
