@@ -152,7 +152,8 @@ fn nothing_but_results_is_read_as_a_result() {
     let chain = probe_chain("noted", &["obey"], "retry = { attempts = 2, backoff = [\"10ms\"] }");
     cluster.deploy(&chain);
     let _node = cluster.node("a");
-    let mut watch = cluster.spawn(&["watch", "noted"]);
+    // From the first on, so that it does not matter when it begins to watch.
+    let mut watch = cluster.spawn(&["watch", "noted", "--all"]);
     let mut bench =
         cluster.spawn(&["bench", "noted", "-n", "4", "\"fatal\"", "\"well\"", "--json", "--pack-items", "1"]);
     bench.ended();

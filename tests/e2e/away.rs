@@ -10,7 +10,7 @@ use support::{
 const LOST: &str = "lost the connection to NATS";
 const BACK: &str = "the connection to NATS is back";
 /// How long a command may take that is told to stop; a slow machine and what shares it take most of it.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(20);
 /// Items that are fed while the server is killed.
 const ITEMS: u64 = 1_500;
 
@@ -73,7 +73,7 @@ fn what_a_node_stores_that_was_cut_off_comes_once_even_if_the_server_has_forgott
     let client = NatsClient::connect(&cluster);
     cluster.deploy(&with_table(
         "[queue]\nack_wait = \"2s\"",
-        &probe_chain("late", &["sleep", "echo"], "config = { millis = 1500 }"),
+        &probe_chain("late", &["sleep", "echo"], "config = { millis = 4_000 }"),
     ));
     let proxy = Proxy::to(&cluster.server.url);
     let cut = cluster.spawn(&["node", "--name", "cut", "--nats", &proxy.url]);
@@ -113,10 +113,10 @@ fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
     wait.said("no node serves long");
     let mut logs = cluster.spawn(&["logs", "quick", "--since", "1h"]);
     let mut watch = cluster.spawn(&["watch", "quick", "--all"]);
-    let mut pull = cluster.spawn(&["pull", "quick", "-t", "6"]);
     let mut node = cluster.node_with("a", &["--grace", "1s", "--chain", "quick", "--chain", "long"]);
     logs.printed("to standard output");
     watch.printed("1");
+    let mut pull = cluster.spawn(&["pull", "quick", "-t", "6"]);
     pull.printed("1");
     eventually("the queue is full", || (client.count("PCLUSTER_full") == 10).then_some(()));
     cluster.until("long", "two run", |status| status["revisions"][0]["stages"][0]["running"] == 2);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::{Cluster, Run, Server, assert_refused, probe_chain};
 
 /// The five seconds that connecting may take, and what a slow machine adds.
-const IN_TIME: Duration = Duration::from_secs(9);
+const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Runs `pcluster` against another address.
 fn run_at(cluster: &Cluster, url: &str, arguments: &[&str]) -> Run {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use support::{Cluster, NatsClient, Process, Proxy, Run, assert_refused, eventually, lines, numbers, probe_chain};
 
 /// The five seconds that an answer may take, and what a slow machine adds.
-const IN_TIME: Duration = Duration::from_secs(10);
+const IN_TIME: Duration = Duration::from_secs(20);
 /// What makes streams anew.
 const HINT: &str = "`pcluster start broken` makes it anew";
 
@@ -48,7 +48,7 @@ fn until_sound(cluster: &Cluster) {
 }
 
 fn problems(cluster: &Cluster) -> Vec<Value> {
-    let nodes: Vec<Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let nodes = cluster.nodes();
     let problems: Vec<Value> = nodes.iter().flat_map(|node| node["problems"].as_array().unwrap().clone()).collect();
     assert!(problems.iter().all(|problem| problem["chain"] == "broken"), "{problems:?}");
     problems
@@ -111,7 +111,9 @@ fn a_server_that_falls_silent_is_noticed_and_found_again() {
     let mut wait = by_proxy(&["wait", "silent"]);
     wait.said("no node serves silent");
     let node = by_proxy(&["node", "--name", "a"]);
-    cluster.until("silent", "some are done", |status| status["revisions"][0]["stages"][0]["done"].as_u64() > Some(4));
+    // Asked for directly, because a command may take so long that all are done.
+    let client = NatsClient::connect(&cluster);
+    eventually("some are done", || (client.count("PCLUSTER_silent_OUT") > 2).then_some(()));
     proxy.stall();
     for process in [&node, &wait] {
         process.said("lost the connection to NATS");

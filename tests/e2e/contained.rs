@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
 use support::{Cluster, NatsClient, json_lines, lines, numbers, probe_chain, repository};
 
 #[test]
@@ -58,7 +57,7 @@ fn tasks_that_mean_harm_end_as_dead_letters_while_a_node_serves_the_others() {
         }
         assert_eq!(client.items_now(&format!("PCLUSTER_{task}_OUT")), 0, "{task}");
     }
-    let nodes: Vec<Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
+    let nodes = cluster.nodes();
     assert_eq!((nodes.len(), nodes[0]["pid"].as_u64()), (1, Some(pid.into())), "the node has lived through it");
     assert_eq!(node.stop(), Some(0), "{}", node.stderr());
 }

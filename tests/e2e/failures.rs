@@ -7,7 +7,7 @@ use ciborium::Value;
 use pcluster::internal::{Call, Engine, EngineSettings, Limits, Reuse, StaticContext, to_cbor};
 use pcluster::name::Digest;
 use serde_json::json;
-use support::{Cluster, NatsClient, json_lines, numbers, plugin, probe_chain, sequence};
+use support::{Cluster, NatsClient, eventually, json_lines, numbers, plugin, probe_chain, sequence};
 
 /// A chain of one stage, which runs this task of the probe plugin.
 fn chain(name: &str, task: &str, rest: &str) -> String {
@@ -90,8 +90,9 @@ fn a_flaky_item_succeeds_on_the_attempt_it_should_and_not_before_its_back_off() 
     assert_eq!(json_lines(&cluster.ok(&["pull", "flaky", "-n", "1"])), [7]);
     assert!(started.elapsed() >= Duration::from_millis(400), "after {:?}", started.elapsed());
     cluster.ok(&["wait", "flaky"]);
-    let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    let hop = &nodes[0]["hops"][0];
+    let hop = eventually("the item is counted", || {
+        Some(cluster.nodes()[0]["hops"][0].clone()).filter(|hop| hop["done"].as_u64() > Some(0))
+    });
     assert_eq!((&hop["retried"], &hop["done"], &hop["failed"]), (&json!(2), &json!(1), &json!(0)));
 }
 
@@ -159,11 +160,14 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
     let bytes = std::fs::read(plugin("probe")).unwrap();
     let engine = Engine::new(&EngineSettings { instances: 1, ..EngineSettings::default() }).unwrap();
     let loaded = engine.load(&Digest::of(&bytes), bytes).unwrap();
-    let limits = Limits { timeout: Duration::from_millis(200), memory: 64 << 20, output_item_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (task, function) in
-        [("trap", "probe::behavior::trap"), ("nap", "std::thread::functions::sleep"), ("spin", "pcluster_each:spin")]
-    {
+    for (task, millis, function) in [
+        ("trap", 60_000, "probe::behavior::trap"),
+        ("nap", 200, "std::thread::functions::sleep"),
+        ("spin", 200, "pcluster_each:spin"),
+    ] {
+        let timeout = Duration::from_millis(millis);
+        let limits = Limits { timeout, memory: 64 << 20, output_item_bytes: 1 << 20 };
         let task = loaded.task(task, limits, StaticContext::default(), Reuse::default()).unwrap();
         let call = Call::idle();
         let failure = runtime.block_on(task.run(to_cbor(&60_000), call, &task.instances())).unwrap_err();

@@ -209,8 +209,8 @@ fn feeding_ends_in_time_whatever_it_waits_for() {
     bench.said("error: not done after 1s: the items to feed are not read yet");
     assert_eq!(bench.ended(), Some(3));
     // One is taken, and the queue is full.
-    wait(&["-t", "1", "--pack-items", "1"], b"1\n2\n", "error: no item was taken for 1s: the queue is full");
-    wait(&["-t", "1", "3"], b"", "error: no item was taken for 1s: the queue is full");
+    wait(&["-t", "3", "--pack-items", "1"], b"1\n2\n", "error: no item was taken for 3s: the queue is full");
+    wait(&["-t", "3", "3"], b"", "error: no item was taken for 3s: the queue is full");
 }
 
 #[test]

@@ -11,13 +11,16 @@ const ONE_BY_ONE: &str = "concurrency = 1\nretry = { attempts = 1 }\n";
 /// Deploys a chain of one stage, handles these items one after the other, and tells what each of them gave; null: nothing.
 fn each(cluster: &Cluster, task: &str, rest: &str, items: &[&str]) -> Vec<Value> {
     cluster.deploy(&probe_chain("each", &[task], &format!("{ONE_BY_ONE}{rest}")));
-    let _node = cluster.node("a");
+    let mut node = cluster.node("a");
     let handle = |item: &&str| {
         cluster.ok(&["feed", "each", item]);
         cluster.ok(&["wait", "each"]);
         json_lines(&cluster.ok(&["pull", "each", "--all"])).first().cloned().unwrap_or(Value::Null)
     };
-    items.iter().map(handle).collect()
+    let given = items.iter().map(handle).collect();
+    // A node that ends has sent its last log lines.
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+    given
 }
 
 #[test]

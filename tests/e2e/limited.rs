@@ -34,7 +34,7 @@ fn no_more_runs_at_once_in_the_whole_cluster_than_the_stage_says() {
     cluster.deploy(&chain("narrow", "1.0", rest));
     // Some come from the retry lane, and wait for a place there beside those that were never tried.
     let items =
-        (0..30).map(|number| format!("flaky 1 {number}")).chain((0..30).map(|number| format!("sleep 40 {number}")));
+        (0..30).map(|number| format!("flaky 1 {number}")).chain((0..30).map(|number| format!("sleep 100 {number}")));
     cluster.run_with_input(&["feed", "narrow", "--format", "lines", "--pack-items", "1"], lines(items)).succeeded();
     let _nodes = [cluster.node("a"), cluster.node("b"), cluster.node("c")];
     let mut most_held = 0;
@@ -94,7 +94,7 @@ fn what_is_fed_does_not_wait_for_all_that_has_waited() {
     }
     let _node = cluster.node("a");
     eventually("the first runs", || (client.items_now("PCLUSTER_fair_OUT") > 0).then_some(()));
-    cluster.ok(&["feed", "fair", "echo 1 fresh"]);
+    client.publish("pcluster.fair.in", &[], sequence(["echo 1 fresh"])).unwrap();
     let before = eventually("what was fed is done", || {
         let done = client.all_items("PCLUSTER_fair_OUT");
         done.iter().position(|done| done.item().as_text() == Some("echo 1 fresh"))

@@ -10,8 +10,7 @@ use support::{
 
 /// What `pcluster nodes` shows of a node.
 fn node(cluster: &Cluster, name: &str) -> Option<Value> {
-    let nodes: Vec<Value> = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
-    nodes.into_iter().find(|node| node["node"] == name)
+    cluster.nodes().into_iter().find(|node| node["node"] == name)
 }
 
 /// Deploys a chain whose only task takes this long, and feeds it one item.
@@ -21,7 +20,7 @@ fn one_long_item(cluster: &Cluster, name: &str, millis: u64) {
 }
 
 fn until_it_runs(cluster: &Cluster, chain: &str) {
-    cluster.until(chain, "the item runs", |status| status["revisions"][0]["stages"][0]["running"] == 1);
+    cluster.until_begun(chain, 0, 1);
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn a_node_told_to_stop_finishes_what_it_has_in_hand() {
 #[test]
 fn what_takes_longer_than_the_grace_period_is_given_to_another_node() {
     let cluster = Cluster::start();
-    one_long_item(&cluster, "given", 2_000);
+    one_long_item(&cluster, "given", 6_000);
     let mut first = cluster.node_with("first", &["--grace", "100ms"]);
     until_it_runs(&cluster, "given");
     assert_eq!(first.stop(), Some(0), "{}", first.stderr());
@@ -61,7 +60,7 @@ fn what_takes_longer_than_the_grace_period_is_given_to_another_node() {
 #[test]
 fn a_second_signal_ends_a_node_at_once_and_its_item_is_not_lost() {
     let cluster = Cluster::start();
-    let chain = probe_chain("twice", &["sleep"], "config = { millis = 1500 }");
+    let chain = probe_chain("twice", &["sleep"], "config = { millis = 6_000 }");
     cluster.deploy(&with_table("[queue]\nack_wait = \"1s\"", &chain));
     cluster.ok(&["feed", "twice", "7"]);
     let mut first = cluster.node("first");

@@ -148,7 +148,7 @@ fn outputs_of_a_generator_wait_for_a_slow_stage_and_the_node_holds_few_of_them()
     let node = cluster.node("a");
     // 20 MiB that wait for a queue that holds four, for longer than the task may run by itself.
     client.publish("pcluster.patient.in", &[], sequence(["wide 320"])).unwrap();
-    client.publish("pcluster.patient.in", &[], sequence(["repeat 60000"])).unwrap();
+    client.publish("pcluster.patient.in", &[], sequence(["repeat 20000"])).unwrap();
     let mut most = 0;
     eventually("it is done", || {
         let queued = client.by_subject("PCLUSTER_patient");
@@ -157,7 +157,7 @@ fn outputs_of_a_generator_wait_for_a_slow_stage_and_the_node_holds_few_of_them()
         most = most.max(memory(&node));
         (client.count("PCLUSTER_patient") == 0).then_some(())
     });
-    assert_eq!(client.items_now("PCLUSTER_patient_OUT"), 60_320);
+    assert_eq!(client.items_now("PCLUSTER_patient_OUT"), 20_320);
     assert_eq!(client.count("PCLUSTER_patient_DEAD"), 0);
     assert!((5..MEMORY_MAX).contains(&most), "{most} MiB");
 }

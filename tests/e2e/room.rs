@@ -40,8 +40,8 @@ fn outputs_and_items_wait_for_room_and_say_so() {
     cluster.file("more.ndjson", lines(20..30));
     let mut feed = cluster.spawn(&["feed", "small", "-f", "more.ndjson"]);
     feed.said("waiting: the server has no room: insufficient resources; give it more room with `max_file_store`");
-    let late = cluster.run(&["feed", "small", "99", "-t", "1"]);
-    late.failed(3, "no item was taken for 1s: the server has no room");
+    let late = cluster.run(&["feed", "small", "99", "-t", "3"]);
+    late.failed(3, "no item was taken for 3s: the server has no room");
     let problem = "stage `repeat`: outputs wait to be stored: the server has no room: insufficient resources";
     node.said(problem);
     cluster.run(&["status"]).failed(0, problem);

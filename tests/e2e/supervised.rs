@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use support::{Cluster, NatsClient, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence};
+use support::{
+    Cluster, DEADLINE, NatsClient, Process, RawClient, Run, Server, eventually, probe_chain, recovering, sequence,
+};
 
 /// Less than the 30 s of grace that a stopping node has, with much to spare.
 const QUICKLY: Duration = Duration::from_secs(15);
@@ -101,9 +103,14 @@ fn what_others_send_in_the_place_of_answers_ends_no_node_and_harms_no_item() {
     cluster.ok(&["feed", "a", "1", "2"]);
     // To where its answers go, while items run: the library ends the connection over this, and it is made anew.
     let inbox = client.first_reply("$JS.between.API.*.INFO.>");
-    cluster.until("a", "it runs", |status| status["revisions"][0]["stages"][0]["running"] == 2);
+    cluster.until_begun("a", 0, 2);
     let mut raw = RawClient::connect(&cluster);
-    raw.publish_with_reply(inbox.recv().unwrap().as_bytes(), b"nobody", b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"");
+    raw.publish_with_reply(
+        inbox.recv_timeout(DEADLINE).unwrap().as_bytes(),
+        b"nobody",
+        b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+        b"",
+    );
     for chain in ["a", "b"] {
         cluster.ok(&["wait", chain]);
     }

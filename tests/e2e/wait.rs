@@ -22,7 +22,7 @@ fn wait_never_returns_early() {
 fn wait_returns_at_once_when_nothing_was_fed() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("idle", &["echo"], ""));
-    cluster.run(&["wait", "idle"]).failed(0, "idle is empty after 0.");
+    cluster.run(&["wait", "idle"]).failed(0, "idle is empty after ");
 }
 
 #[test]

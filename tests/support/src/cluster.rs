@@ -109,6 +109,27 @@ impl<S: Nats> Cluster<S> {
         })
     }
 
+    /// Waits until this many items of a stage run or have run. A busy machine may look too late to see them run.
+    #[track_caller]
+    pub fn until_begun(&self, chain: &str, stage: usize, items: u64) {
+        self.until(chain, &format!("{items} items of {chain} run or have run"), |status| {
+            let stage = &status["revisions"][0]["stages"][stage];
+            let (running, done) = (stage["running"].as_u64(), stage["done"].as_u64());
+            running.zip(done).is_some_and(|(running, done)| running + done >= items)
+        });
+    }
+
+    /// The nodes, as `pcluster nodes --json` gives them, once each node that is connected has answered.
+    #[track_caller]
+    pub fn nodes(&self) -> Vec<serde_json::Value> {
+        eventually("all nodes answer", || {
+            let run = self.run(&["nodes", "--json"]);
+            let is_complete = !run.stderr.contains("does not answer");
+            let nodes = run.succeeded();
+            is_complete.then(|| serde_json::from_str(&nodes).unwrap())
+        })
+    }
+
     /// Deploys a manifest.
     #[track_caller]
     pub fn deploy(&self, manifest: &str) -> String {

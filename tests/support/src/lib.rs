@@ -36,7 +36,7 @@ pub use raw::{Between, RawClient};
 pub use server::{Nats, Server, Servers, program};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
-pub const DEADLINE: Duration = Duration::from_mins(2);
+pub const DEADLINE: Duration = Duration::from_mins(5);
 
 /// The client of the repository.
 pub fn repository() -> PathBuf {
