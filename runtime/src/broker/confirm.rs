@@ -105,10 +105,6 @@ impl Confirmer {
 
 impl Confirmations {
     /// Begins to acknowledge with answers.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn open(broker: &Broker) -> Result<Self, BrokerError> {
         let inbox = broker.client().new_inbox();
         let answers = broker.client().subscribe(format!("{inbox}.*")).await;

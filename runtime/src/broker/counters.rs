@@ -65,10 +65,6 @@ impl<'a> Counters<'a> {
     /// What the stages of a revision have handled; `None` if the server does not say.
     ///
     /// Each revision and kind of counter is asked for by itself: the server answers for at most 1,024 subjects at once.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn read(
         &self,
         chain: &ChainName,
@@ -145,10 +141,6 @@ impl<'a> Counters<'a> {
     }
 
     /// Removes the counters of a chain.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn purge(&self, chain: &ChainName) -> Result<(), BrokerError> {
         Stream::of(self.0, COUNT_STREAM).purge(Some(&subject::counts(chain))).await.map(drop)
     }

@@ -19,10 +19,6 @@ const TRIES: usize = 5;
 
 /// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
 /// stream agree with the chain's state again: until then the window is as short as it can be.
-///
-/// # Errors
-///
-/// If the server does not allow it.
 pub async fn forget_ids(broker: &Broker, chain: &ChainName) -> Result<(), BrokerError> {
     #[derive(Deserialize)]
     struct Info {

@@ -48,19 +48,11 @@ struct ConsumerPlace {
 
 impl ChainStreams<'_> {
     /// Returns how many messages the work stream holds. The chain is empty if and only if this is 0.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn unfinished(&self) -> Result<u64, BrokerError> {
         Ok(self.chain_stream(&subject::work_stream(self.chain), None).await?.state.messages)
     }
 
     /// Returns how many messages wait or run in each hop of each revision.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn unfinished_by_hop(&self) -> Result<BTreeMap<(Revision, StageName), u64>, BrokerError> {
         let mut hops = BTreeMap::new();
         let mut seen = 0;
@@ -84,10 +76,6 @@ impl ChainStreams<'_> {
     ///
     /// One answer of the server tells both, so that nothing can be fed in between. The registry tells which revisions may get items
     /// back: see [`State::live`](crate::chain::record::State::live).
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn is_finished(&self, revision: Revision) -> Result<bool, BrokerError> {
         let queued = subject::queued_any(self.chain, revision);
         let stream = self.chain_stream(&subject::work_stream(self.chain), Some((&queued, 0))).await?;
@@ -98,10 +86,6 @@ impl ChainStreams<'_> {
     }
 
     /// Returns how many dead letters each stage has.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn dead_by_stage(&self) -> Result<BTreeMap<StageName, u64>, BrokerError> {
         let stream = self.chain_stream(&subject::dead_stream(self.chain), Some((">", 0))).await?;
         let subjects = stream.state.subjects.unwrap_or_default();
@@ -109,10 +93,6 @@ impl ChainStreams<'_> {
     }
 
     /// Returns `true` if the item of any dead letter is in messages of its own.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn has_item_parts(&self) -> Result<bool, BrokerError> {
         let parts = subject::dead_item(self.chain);
         let stream = self.chain_stream(&subject::dead_stream(self.chain), Some((&parts, 0))).await?;
@@ -120,10 +100,6 @@ impl ChainStreams<'_> {
     }
 
     /// Returns how many messages of results the chain has, pulled or not.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn result_count(&self) -> Result<u64, BrokerError> {
         let results = subject::results(self.chain);
         let stream = self.chain_stream(&subject::results_stream(self.chain), Some((&results, 0))).await?;
@@ -134,10 +110,6 @@ impl ChainStreams<'_> {
     ///
     /// It is a digest of the time when the stream was made, to the nanosecond. A stream that replaces another has another key, and
     /// a client that cannot ask when the stream was made cannot guess it.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn work_key(&self) -> Result<String, BrokerError> {
         let created = self.chain_stream(&subject::work_stream(self.chain), None).await?.created;
         let digest = Digest::of(created.as_bytes());
@@ -147,10 +119,6 @@ impl ChainStreams<'_> {
     /// Returns how many requeued messages wait for a hop.
     ///
     /// Unless the hop is `limited`, messages that wait for their back-off do not count.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such stream.
     pub async fn requeued(&self, revision: Revision, hop: &StageName, limited: bool) -> Result<u64, BrokerError> {
         if !limited && let Ok(backlog) = self.consumer_info(revision, hop, Lane::Retry).await {
             return Ok(backlog.queued);
@@ -162,10 +130,6 @@ impl ChainStreams<'_> {
     }
 
     /// Returns what is in one of a hop's queues.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
     pub async fn consumer_info(
         &self,
         revision: Revision,
@@ -176,10 +140,6 @@ impl ChainStreams<'_> {
     }
 
     /// Returns the progress of a hop's consumer on a lane.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
     pub async fn progress(&self, revision: Revision, hop: &StageName, lane: Lane) -> Result<Progress, BrokerError> {
         let (stream, consumer) = (subject::work_stream(self.chain), lane.consumer(revision, hop));
         let ConsumerProgress { delivered, ack_floor } = self.consumer_state(&stream, &consumer).await?;
@@ -187,19 +147,11 @@ impl ChainStreams<'_> {
     }
 
     /// Returns what waits for the pullers of the results or the dead letters, and what they hold.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
     pub async fn untaken(&self, stream: &str) -> Result<ConsumerInfo, BrokerError> {
         self.consumer_state(stream, subject::PULL_CONSUMER).await
     }
 
     /// Returns how long the server waits for a puller's acknowledgement before it delivers the message again.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or has no such consumer.
     pub async fn pull_ack_wait(&self, stream: &str) -> Result<Duration, BrokerError> {
         #[derive(Deserialize)]
         struct Consumer {

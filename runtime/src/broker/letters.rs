@@ -21,10 +21,6 @@ impl<'a> Letters<'a> {
     }
 
     /// Adds its item to a dead letter that was read. If one of the item's messages is gone, so is the item.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn with_item(&self, letter: StreamMessage) -> Result<StreamMessage, BrokerError> {
         let payload = self.item(letter.sequence, letter.item_parts()).await?;
         Ok(StreamMessage { payload: payload.unwrap_or(letter.payload), ..letter })
@@ -43,10 +39,6 @@ impl<'a> Letters<'a> {
     }
 
     /// Adds its item to a dead letter that was delivered.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn add_item(&self, letter: &mut Delivery) -> Result<(), BrokerError> {
         let parts = item_parts(letter.header(header::ITEM_PARTS));
         if let Some(item) = self.item(letter.sequence, parts).await? {
@@ -56,10 +48,6 @@ impl<'a> Letters<'a> {
     }
 
     /// Removes a dead letter and then its item. Returns `true` if the letter was there.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn remove(&self, number: u64) -> Result<bool, BrokerError> {
         let parts = self.0.message(number).await?.map_or(0, |letter| letter.item_parts());
         let was_there = self.0.remove_message(number).await?;

@@ -68,10 +68,6 @@ impl Line {
     }
 
     /// Opens the line, should it not be open.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be opened.
     pub async fn check(&self) -> Result<(), BrokerError> {
         self.open().await.map(drop)
     }
@@ -82,10 +78,6 @@ impl Line {
     }
 
     /// The line's connection, opened if there is none or the one before has ended.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be opened.
     pub(super) async fn open(&self) -> Result<Broker, BrokerError> {
         let mut slot = self.slot.lock().await;
         if let Some(open) = slot.as_ref().filter(|open| !open.has_ended()) {

@@ -56,10 +56,6 @@ struct Event {
 
 /// Another domain than the one that this connection works with, in which a stream of this name stores what is published to
 /// a subject; `None` if no server tells.
-///
-/// # Errors
-///
-/// If the connection is closed.
 pub async fn other_domain(broker: &Broker, subject: &str, stream: &str) -> Result<Option<String>, BrokerError> {
     let own = broker.address.domain.clone().or_else(|| broker.client().server_info().domain);
     let inbox = broker.client().new_inbox();
@@ -102,10 +98,6 @@ async fn call(
 
 /// The streams that listen to a subject, wherever they are: each that answers, at most so long after the first one, to a
 /// message that no stream stores.
-///
-/// # Errors
-///
-/// If the connection is closed.
 pub async fn listening(broker: &Broker, subject: &str, more: Duration) -> Result<Vec<Listener>, BrokerError> {
     let inbox = broker.client().new_inbox();
     let mut headers = HeaderMap::new();

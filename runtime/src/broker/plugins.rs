@@ -51,10 +51,6 @@ impl<'a> Plugins<'a> {
     }
 
     /// Returns `true` if a plugin is stored, whole and unharmed.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn has(&self, digest: &Digest) -> Result<bool, BrokerError> {
         Ok(self.find(digest).await?.is_ok())
     }

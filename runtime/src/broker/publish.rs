@@ -155,10 +155,6 @@ impl<'a> Publisher<'a> {
     /// The server looks for the key before it looks which messages this one replaces, and refuses it then: there is no rollup
     /// of this name, in a stream that allows rollups no more than in others (tried with nats-server 2.15.1, alone and three
     /// together, where an expected last message is looked at too late to be answered).
-    ///
-    /// # Errors
-    ///
-    /// If the server does not say.
     pub async fn known(self, subject: &str, message_id: &str) -> Result<Option<u64>, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message_id);

@@ -88,10 +88,6 @@ impl Line {
     ///
     /// A request stands no longer than `stands_max`: the server delivers what is requested even while this process is paused or cut
     /// off.
-    ///
-    /// # Errors
-    ///
-    /// If the line cannot be opened.
     pub async fn queue(&self, stream: &str, consumer: &str, stands_max: Duration) -> Result<Queue, BrokerError> {
         let inbox = self.first().client().new_inbox();
         let (open, subscriber) = self.subscribe(format!("{inbox}.*")).await?;
@@ -127,10 +123,6 @@ impl Queue {
     }
 
     /// Requests this many more messages.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn request(&mut self, more: u64) -> Result<(), BrokerError> {
         self.request_within(more, None, None).await
     }
@@ -139,10 +131,6 @@ impl Queue {
     ///
     /// Subjects and headers count as bytes too. The request stands no longer than `patience`. A `patience` of zero requests only
     /// what is stored already.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn request_within(
         &mut self,
         more: u64,
@@ -240,10 +228,6 @@ impl Queue {
     }
 
     /// Ends all requests. Messages that have arrived still follow, then [`Event::Closed`].
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn close(&mut self) -> Result<(), BrokerError> {
         self.demand = 0;
         self.is_closing = true;

@@ -57,20 +57,12 @@ pub struct Changes(Follower);
 
 impl Registry {
     /// Opens the registry; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer or does not allow it.
     pub async fn open(broker: &Broker) -> Result<Option<Self>, BrokerError> {
         Ok(Stream::of(broker, CHAINS_STREAM).exists().await?.then(|| Self::of(broker)))
     }
 
     /// Opens the registry. Makes it and the other streams that all chains share where they are missing, and lets at least this
     /// many servers keep a copy of each.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer or does not allow it.
     pub async fn create(broker: &Broker, replicas: u32) -> Result<Self, BrokerError> {
         create_shared(broker, replicas).await?;
         Ok(Self::of(broker))
@@ -101,10 +93,6 @@ impl Registry {
     }
 
     /// Writes a chain's state if it still is what it was before; `None` if it was absent. Returns `true` if it was.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it.
     pub async fn swap_state(
         &self,
         chain: &ChainName,
@@ -137,10 +125,6 @@ impl Registry {
     }
 
     /// Moves the versions that a state names into entries of their own, if the state still is what it was.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it.
     pub async fn move_versions(&self, chain: &ChainName, marked: &Marked) -> Result<(), BrokerError> {
         let writes = marked.state.versions.iter().map(|(version, digest)| async move {
             let key = subject::version_key(chain, version);
@@ -186,30 +170,18 @@ impl Registry {
 
     /// Writes the manifest of a new revision. Returns `true` if the revision's number was free. A number that was used stays
     /// used, even if its manifest was removed.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it.
     pub async fn add_deployed(&self, deployed: &Deployed) -> Result<bool, BrokerError> {
         let key = subject::manifest_key(&deployed.chain, deployed.revision);
         self.bucket.swap(&key, Before::Never, deployed, &format!("write the manifest `{key}`")).await
     }
 
     /// Removes the manifest of a revision that was never deployed.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it.
     pub async fn remove_deployed(&self, chain: &ChainName, revision: Revision) -> Result<(), BrokerError> {
         let key = subject::manifest_key(chain, revision);
         self.bucket.remove(&key, None, &format!("remove the manifest `{key}`")).await.map(drop)
     }
 
     /// Removes the state of a chain that was never deployed, if it still is what it was. Returns `true` if it is removed.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it.
     pub async fn remove_state(&self, chain: &ChainName, before: &Marked) -> Result<bool, BrokerError> {
         let what = format!("remove the state of chain `{chain}`");
         self.bucket.remove(&subject::state_key(chain), Some(before.mark), &what).await
@@ -221,10 +193,6 @@ impl Registry {
     }
 
     /// Returns the names of all chains, sorted.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn chains(&self) -> Result<Vec<ChainName>, BrokerError> {
         let keys = match Stream::of(&self.bucket.broker, CHAINS_STREAM).subjects(STATES_ALL).await {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
@@ -250,10 +218,6 @@ impl Registry {
     }
 
     /// Follows the states of all chains: first the present ones, then each change.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn changes(&self) -> Result<Changes, BrokerError> {
         let follower =
             Follower::open(&self.bucket.broker, CHAINS_STREAM, vec![STATES_ALL.to_owned()], StartAt::Newest).await?;

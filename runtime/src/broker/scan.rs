@@ -99,10 +99,6 @@ enum Next {
 
 impl Stream<'_> {
     /// Reads the messages under the subjects of a pattern, all of them or those stored since this long ago.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such stream, or the server does not answer.
     pub async fn scan(&self, filter: String, since: Option<Duration>) -> Result<Scan, BrokerError> {
         let last = self.facts().await?.last_sequence;
         let next = match since.and_then(moment) {
@@ -120,10 +116,6 @@ impl Stream<'_> {
     }
 
     /// Returns one message; `None` if there is none with this number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, BrokerError> {
         let what = || format!("read message {sequence} of the stream `{}`", self.name);
         let stored = Stored::read(self.broker, self.name, &json!({ "seq": sequence }), what).await?;
@@ -131,37 +123,21 @@ impl Stream<'_> {
     }
 
     /// Returns the headers of a message; `None` if there is none with this number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn headers(&self, sequence: u64) -> Result<Option<Headers>, BrokerError> {
         Ok(self.message(sequence).await?.map(|kept| kept.headers))
     }
 
     /// Returns `true` if there is a message with this number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn has_message(&self, sequence: u64) -> Result<bool, BrokerError> {
         Ok(self.message(sequence).await?.is_some())
     }
 
     /// Returns the number of the newest message, stored still or removed; 0 if there never was one.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such stream, or the server does not answer.
     pub async fn last_place(&self) -> Result<u64, BrokerError> {
         Ok(self.facts().await?.last_sequence)
     }
 
     /// Returns the number of the first message after `place` under the subjects of a pattern; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn next_place(&self, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
         let what = || format!("read the stream `{}`", self.name);
         let request = json!({ "seq": place + 1, "next_by_subj": pattern });
@@ -169,10 +145,6 @@ impl Stream<'_> {
     }
 
     /// Removes one message. Returns `true` if it was there.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn remove_message(&self, sequence: u64) -> Result<bool, BrokerError> {
         let what = || format!("remove message {sequence} of the stream `{}`", self.name);
         // Overwriting the bytes is slow, and meant for secrets.
@@ -189,10 +161,6 @@ impl Stream<'_> {
 }
 impl Scan {
     /// The next message; `None` after the last.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn next(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         let deadline = Instant::now() + self.broker.patience();
         loop {
@@ -212,10 +180,6 @@ impl Scan {
     }
 
     /// The next dead letter with its item; `None` after the last.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn next_letter(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         while let Some(kept) = self.next().await? {
             if !kept.is_item_part() {

@@ -356,10 +356,6 @@ pub async fn incarnations(
 
 impl NodeService {
     /// Makes this process known as a node. `report` is called for each question.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed.
     pub async fn start(
         broker: &Broker,
         metadata: HashMap<String, String>,

@@ -86,10 +86,6 @@ impl<'a> Stream<'a> {
     }
 
     /// Returns the names of the streams that listen on a subject.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
     pub async fn listening_on(broker: &Broker, subject: &str) -> Result<Vec<String>, BrokerError> {
         #[derive(Deserialize)]
         struct Names {

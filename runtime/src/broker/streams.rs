@@ -28,10 +28,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Makes the consumers that all pullers share, where they are missing.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub(super) async fn create_pull_consumers(&self) -> Result<(), BrokerError> {
         let (stream, chain) = (subject::results_stream(self.chain), self.chain);
         Stream::of(self.broker, &stream).create_consumer(layout::pull(subject::results(chain))).await?;
@@ -39,10 +35,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Makes the consumer that all pullers of dead letters share, where it is missing.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn create_dead_consumer(&self) -> Result<(), BrokerError> {
         let (stream, pull) = (subject::dead_stream(self.chain), layout::pull(subject::dead_all(self.chain)));
         Stream::of(self.broker, &stream).create_consumer(pull).await
@@ -62,10 +54,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Makes the consumers of all hops of a revision, where they are missing.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn create_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
         for stage in chain.queued_stages() {
             self.create_hop_consumers(chain, stage, revision).await?;
@@ -74,10 +62,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Makes the consumers of one hop, where they are missing.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn create_hop_consumers(
         &self,
         chain: &Chain,
@@ -108,10 +92,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Removes the consumers of a revision that are still there.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn delete_consumers(&self, chain: &Chain, revision: Revision) -> Result<(), BrokerError> {
         let stream = subject::work_stream(self.chain);
         let hops = chain.queued_stages().flat_map(|stage| Lane::ALL.map(|lane| lane.consumer(revision, &stage.name)));
@@ -124,10 +104,6 @@ impl<'a> ChainStreams<'a> {
     /// Removes the unused streams of a chain that was never deployed, and those in `made`.
     ///
     /// It removes nothing after `until`, and nothing if the work stream was used: by then the streams may be another client's.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn delete_new(&self, made: &BTreeSet<String>, until: Instant) -> Result<(), BrokerError> {
         let kept = [subject::results_stream(self.chain), subject::dead_stream(self.chain)];
         let mut is_used = false;
@@ -164,10 +140,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Removes all queued messages of a revision. Returns their number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn purge_queued(&self, revision: Revision) -> Result<u64, BrokerError> {
         let (stream, mut purged) = (subject::work_stream(self.chain), 0);
         for pattern in subject::queued(self.chain, revision) {
@@ -177,10 +149,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Removes all results and dead letters. Returns their number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn purge_kept(&self) -> Result<u64, BrokerError> {
         let name = subject::results_stream(self.chain);
         let stream = Stream::of(self.broker, &name);
@@ -191,10 +159,6 @@ impl<'a> ChainStreams<'a> {
     }
 
     /// Removes the dead letters of the chain, or of one of its stages. Returns their number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it.
     pub async fn purge_dead(&self, stage: Option<&StageName>) -> Result<u64, BrokerError> {
         let (name, pattern) = (subject::dead_stream(self.chain), stage.map(|stage| subject::dead(self.chain, stage)));
         let stream = Stream::of(self.broker, &name);
@@ -207,10 +171,6 @@ impl<'a> ChainStreams<'a> {
 }
 
 /// Makes the streams that all chains share, with at least this many replicas, where they are missing.
-///
-/// # Errors
-///
-/// If the server does not allow it.
 pub async fn create_shared(broker: &Broker, replicas: u32) -> Result<(), BrokerError> {
     let mut made = BTreeSet::new();
     for config in layout::shared(replicas) {

@@ -51,10 +51,6 @@ pub struct Reach {
 }
 
 /// Looks at the first message after a sequence number, of those under the subjects of these patterns.
-///
-/// # Errors
-///
-/// If the server does not answer.
 pub async fn look(stream: Stream<'_>, patterns: &[String], place: u64) -> Result<Look, BrokerError> {
     let what = || format!("read the stream `{}`", stream.name);
     let mut first: Option<Stored> = None;
@@ -76,10 +72,6 @@ pub async fn look(stream: Stream<'_>, patterns: &[String], place: u64) -> Result
 }
 
 /// Returns the progress of a consumer.
-///
-/// # Errors
-///
-/// If the server does not answer, or has no such consumer.
 pub async fn reach(stream: Stream<'_>, consumer: &str) -> Result<Reach, BrokerError> {
     #[derive(Deserialize)]
     struct Info {
@@ -101,10 +93,6 @@ pub async fn reach(stream: Stream<'_>, consumer: &str) -> Result<Reach, BrokerEr
 ///
 /// They stay in the stream and are not delivered again. Calls `passed` with each. `looked` is the sequence number up to which all
 /// messages were looked at.
-///
-/// # Errors
-///
-/// If the server does not answer, or has no such stream or consumer.
 pub async fn pass_over(
     stream: Stream<'_>,
     consumer: &str,

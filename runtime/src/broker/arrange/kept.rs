@@ -33,10 +33,6 @@ pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String
 }
 
 /// Removes what [`make_kept`] has made, if it was not used.
-///
-/// # Errors
-///
-/// If the server does not allow it.
 pub async fn undo_kept(broker: &Broker, made: &BTreeSet<String>) -> Result<(), BrokerError> {
     delete_unused(broker, made).await
 }
