@@ -76,8 +76,8 @@ impl Queue {
         } else if duplicate_window < needs {
             let (ack_wait, needs) = (humantime::format_duration(ack_wait), humantime::format_duration(needs));
             let problem = format!(
-                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\": until a dead node's items are with \
-                 another, the server must know what they have left behind; write more, or a shorter `ack_wait`"
+                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\": the server must \
+                 remember what a dead node has stored until another has its items; write more, or a shorter `ack_wait`"
             );
             return Err(reader.error("duplicate_window", problem));
         }

@@ -16,7 +16,7 @@ pub const METADATA: &str = "pcluster.wire";
 /// A chain or stream has a wire that this program refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{thing} speaks wire {number}, and this pcluster ({}) the wires {OLDEST_WIRE} to {WIRE}; use {}",
+    "{thing} speaks wire {number}, but this pcluster ({}) speaks wires {OLDEST_WIRE} to {WIRE}; use {}",
     env!("CARGO_PKG_VERSION"),
     self.remedy()
 )]
@@ -31,7 +31,7 @@ pub struct WireError {
 impl WireError {
     fn remedy(&self) -> &'static str {
         if self.number.parse::<u64>().is_ok_and(|number| number < OLDEST_WIRE.into()) {
-            "the release that deployed it, and deploy it anew with each release up to this one"
+            "the release that deployed it, and deploy it again with each release up to this one"
         } else {
             "the release that deployed it or a newer one, here and on every node"
         }

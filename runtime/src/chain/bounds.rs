@@ -43,15 +43,15 @@ pub(super) const LIMIT: Bounds<u64> = Bounds {
     least: 1,
     greatest: 1_000_000_000,
     why_least: NOT_NONE,
-    why_greatest: "the server keeps the place of each message in memory",
+    why_greatest: "the server keeps an entry for each message in memory",
 };
 /// `[queue] ack_wait`
 pub(super) const ACK_WAIT: Bounds<Duration> = Bounds {
     key: "ack_wait",
     least: Duration::from_millis(100),
     greatest: DAY,
-    why_least: "a node tells the server three times in it that an item still runs, and is taken for dead if that is late",
-    why_greatest: "the items of a node that died wait for it",
+    why_least: "a node reports progress three times in it, and is taken for dead if a report is late",
+    why_greatest: "the items of a dead node wait that long",
 };
 /// `[queue] duplicate_window`. The lower bound depends on `ack_wait`.
 pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds {
@@ -59,7 +59,7 @@ pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds {
     least: Duration::from_secs(1),
     greatest: Duration::from_hours(24 * 30),
     why_least: NOT_NONE,
-    why_greatest: "the server keeps the ids of that time in memory",
+    why_greatest: "the server keeps the message ids of that time in memory",
 };
 /// `[results] max_age`. The lower bound depends on `ack_wait`.
 pub(super) const MAX_AGE: Bounds<Duration> = Bounds {
@@ -67,15 +67,15 @@ pub(super) const MAX_AGE: Bounds<Duration> = Bounds {
     least: Duration::from_secs(1),
     greatest: Duration::from_hours(24 * 36_500),
     why_least: NOT_NONE,
-    why_greatest: "the server counts ages in nanoseconds and knows none above 292 years",
+    why_greatest: "the server counts ages in nanoseconds, up to 292 years",
 };
 /// `[results] max_bytes`
 pub(super) const MAX_BYTES: Bounds<u64> = Bounds {
     key: "max_bytes",
     least: 1_000_000,
     greatest: 1 << 50,
-    why_least: "results come in messages of more than half of that, and one that does not fit is never stored",
-    why_greatest: "the server sets it aside on its disk",
+    why_least: "a message of results may be larger than half of that, and is never stored if it does not fit",
+    why_greatest: "the server reserves it on its disk",
 };
 /// `concurrency`
 pub(super) const CONCURRENCY: Bounds<u32> = Bounds {
@@ -83,7 +83,7 @@ pub(super) const CONCURRENCY: Bounds<u32> = Bounds {
     least: 1,
     greatest: 10_000,
     why_least: NOT_NONE,
-    why_greatest: "each item that runs has memory of its own on the node",
+    why_greatest: "each running item has memory of its own on the node",
 };
 /// `max_in_flight`
 pub(super) const MAX_IN_FLIGHT: Bounds<u32> = Bounds {
@@ -91,7 +91,7 @@ pub(super) const MAX_IN_FLIGHT: Bounds<u32> = Bounds {
     least: 1,
     greatest: 1_000_000,
     why_least: NOT_NONE,
-    why_greatest: "the server keeps account of each message that is handed out in memory",
+    why_greatest: "the server keeps an entry for each delivered message in memory",
 };
 /// `timeout`
 pub(super) const TIMEOUT: Bounds<Duration> = Bounds {
@@ -99,7 +99,7 @@ pub(super) const TIMEOUT: Bounds<Duration> = Bounds {
     least: Duration::from_millis(1),
     greatest: Duration::from_hours(24 * 30),
     why_least: "a node measures it in milliseconds",
-    why_greatest: "a task that never ends would hold its place for as long",
+    why_greatest: "a task that never ends would hold its slot for as long",
 };
 /// `memory`
 pub(super) const MEMORY: Bounds<u64> = Bounds {
@@ -123,7 +123,7 @@ pub(super) const ATTEMPTS: Bounds<u32> = Bounds {
     least: 1,
     greatest: 10_000,
     why_least: NOT_NONE,
-    why_greatest: "an item that always fails would run for as often",
+    why_greatest: "an item that always fails would run that often",
 };
 /// Each wait of `retry.backoff`.
 pub(super) const BACKOFF: Bounds<Duration> = Bounds {
@@ -131,7 +131,7 @@ pub(super) const BACKOFF: Bounds<Duration> = Bounds {
     least: Duration::ZERO,
     greatest: Duration::from_hours(24 * 30),
     why_least: NOT_NONE,
-    why_greatest: "the item is in the queue all the while",
+    why_greatest: "the item stays in the queue all that time",
 };
 /// The most stages of a chain.
 pub(super) const STAGES_MAX: usize = 256;

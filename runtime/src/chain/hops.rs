@@ -46,7 +46,7 @@ pub(super) fn inline(reader: &Reader, raw: &manifest::Stage, is_first: bool) -> 
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((key, _)) => {
-            Err(reader.error(key, "an inline stage has that of the stage with a queue before it; write it there"))
+            Err(reader.error(key, "an inline stage uses the value of the stage with a queue before it; write it there"))
         }
         None => Ok(true),
     }

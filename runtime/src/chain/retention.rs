@@ -24,8 +24,8 @@ impl Retention {
         } else if max_age < needs {
             let (ack_wait, needs) = (humantime::format_duration(queue.ack_wait), humantime::format_duration(needs));
             let problem = format!(
-                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: the server forgets \
-                 with a result that it was stored"
+                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: a removed \
+                 result could be stored a second time, because the server forgets its message id"
             );
             return Err(reader.error("max_age", problem));
         }

@@ -5,9 +5,9 @@
 //!
 //! | setting | narrowed when |
 //! |---|---|
-//! | `limit` of the queues | no queue holds more than the new one allows |
+//! | `limit` of the queues | no queue holds more than the new limit allows |
 //! | `duplicate_window` | the old window has passed since the deploy that wants less |
-//! | `max_age`, `max_bytes` | nothing is left that was stored before that deploy |
+//! | `max_age`, `max_bytes` | no message from before that deploy is left |
 //! | `replicas` | no live revision needs them |
 
 use std::fmt;

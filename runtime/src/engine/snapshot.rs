@@ -44,9 +44,9 @@ pub enum SnapshotError {
 pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
 
 /// The source of the initializer's execution. It has no item.
-struct Initialising(Log);
+struct Initializing(Log);
 
-impl ItemSource for Initialising {
+impl ItemSource for Initializing {
     fn id(&self, _: usize) -> String {
         String::new()
     }
@@ -87,7 +87,7 @@ impl Plugin {
         let instrumented = self.blocking(Self::instrumented).await?;
         making.exports = Exports::find(instrumented.module(), &name)?;
         making.pre = instrumented;
-        let call = Call { source: Arc::new(Initialising(log)), position: 0 };
+        let call = Call { source: Arc::new(Initializing(log)), position: 0 };
         let failed = |failure: Failure| SnapshotError::Failed(failure.reason);
         let slot = Instance::slot(&making).await.map_err(failed)?;
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));

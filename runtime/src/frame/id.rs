@@ -22,10 +22,10 @@ pub enum IdError {
     #[error("the id must have at least one character, and no spaces or line breaks")]
     Malformed,
     /// The id is too long for the headers of outputs.
-    #[error("the id has {0} bytes; {ID_MAX} is the most: all that comes of the item carries it")]
+    #[error("the id has {0} bytes; {ID_MAX} is the most: every output of the item carries it")]
     TooLong(usize),
     /// The id could be the message id of a node.
-    #[error("the id `{0}` begins with `{OF_NODES}`, which is for the keys that nodes use; choose another")]
+    #[error("the id `{0}` begins with `{OF_NODES}`, which is reserved for nodes; choose another")]
     Reserved(String),
 }
 
