@@ -1,12 +1,12 @@
 //! The memory that a node gives to items: one budget for all chains.
 //!
 //! The budget counts requested frames, frames in hand, the outputs of items and the memory of guests. A [`Reservation`] is a part
-//! of it. Released on drop. A running item is never refused memory; past the budget nothing new begins. Two gates ensure that:
+//! of it, released on drop. A running item is never refused memory; past the budget nothing new begins. Two gates ensure that:
 //! [`Budget::begin`] before an item runs, and [`Budget::ask`] before a lane requests frames. Idle instances are dropped first.
 //!
 //! No item waits forever. At each position in a chain, one item may always begin, and one lane may request a frame if its hop has
-//! none; see `excess`. Later stages may use more of the budget than earlier ones, so the queues in front of waiting items mostly
-//! empty without that exception.
+//! none; see `excess`. Later stages may use more of the budget than earlier ones, so a full queue behind a waiting item mostly
+//! empties without that exception.
 //!
 //! So memory exceeds the budget by at most one frame and one item for each stage of the longest chain, and by the growth of
 //! running items beyond what their stage used before. No item grows beyond the `memory` of its stage.
