@@ -44,10 +44,11 @@ use crate::name::{ChainName, Revision};
 
 pub use crate::broker::Address;
 pub use crate::broker::follow::StartAt;
-pub use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
+pub use crate::broker::service::Nodes;
 pub use crate::dead::{Attempt, FailureKind};
 pub use crate::frame::Headers;
 pub use crate::log::LogRecord;
+pub use crate::report::{HopReport, NodeReport, Problem};
 pub use dead::{DeadFilter, DeadLetter, Retried, Selection};
 pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;

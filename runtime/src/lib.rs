@@ -16,7 +16,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `held`, `wire`, `kind`, `backoff` | pure: names, manifests, the wire, kinds of errors; no I/O |
+//! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `report`, `held`, `wire`, `kind`, `backoff` | pure: names, manifests, the wire, kinds of errors; no I/O |
 //! | `text` | pure: text and times as a terminal shows them |
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
@@ -77,6 +77,7 @@ mod kind;
 mod log;
 pub mod name;
 pub mod node;
+mod report;
 mod shutdown;
 mod subject;
 mod telemetry;

@@ -42,11 +42,12 @@ use tokio::task::JoinHandle;
 
 pub use crate::broker::Address;
 use crate::broker::registry::{Change, Changes, Registry};
-use crate::broker::service::{INCARNATION, NAME, NodeReport, NodeService, Problem};
+use crate::broker::service::{INCARNATION, NAME, NodeService};
 use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
 use crate::engine::budget::Budget;
 use crate::engine::{Engine, EngineSettings};
+use crate::report::{NodeReport, Problem};
 use executor::Executor;
 use health::Board;
 use logs::LogQueue;

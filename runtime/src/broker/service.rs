@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -15,6 +15,7 @@ use super::line::Line;
 use super::micro::{Description, Running};
 use super::stream::Stream;
 use super::{Broker, BrokerError};
+use crate::report::NodeReport;
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
 /// The key of a node's metadata that has its name.
@@ -32,83 +33,6 @@ const ROUNDS: u32 = 5;
 const CONNECTIONS: &str = "$SYS.REQ.ACCOUNT.PING.CONNZ";
 /// The most connections that a server is asked for.
 const CONNECTIONS_MAX: u32 = 100_000;
-
-/// What a node reports.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct NodeReport {
-    /// The node's name.
-    pub node: String,
-    /// Which run of the node's program this is; empty: it does not say.
-    #[serde(default)]
-    pub incarnation: String,
-    /// Of the process.
-    pub pid: u32,
-    /// The machine.
-    pub host: String,
-    /// The version of pcluster.
-    pub version: String,
-    /// Seconds since it started.
-    pub uptime: f64,
-    /// Whether it takes no new items because it is about to end.
-    pub draining: bool,
-    /// Memory for items that is in use, in bytes. What was asked for and has not come yet counts too.
-    #[serde(default)]
-    pub memory_used: u64,
-    /// Memory that the process has, in bytes; 0: it does not say.
-    #[serde(default)]
-    pub memory_resident: u64,
-    /// Memory that the node gives to items, in bytes.
-    #[serde(default)]
-    pub memory: u64,
-    /// What it serves.
-    pub hops: Vec<HopReport>,
-    /// What it cannot serve.
-    pub problems: Vec<Problem>,
-}
-
-/// What a node reports of a hop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct HopReport {
-    /// The chain.
-    pub chain: String,
-    /// The revision's number.
-    pub revision: u64,
-    /// The hop's stage.
-    pub stage: String,
-    /// Items that run at the moment.
-    pub running: u64,
-    /// Messages that these items are in.
-    #[serde(default)]
-    pub messages: u64,
-    /// Items handled for good since the node started, well or not.
-    pub done: u64,
-    /// Of these, the dead letters.
-    pub failed: u64,
-    /// Attempts that failed and were followed by another.
-    pub retried: u64,
-    /// Messages that the server had already, from another run of the same items.
-    #[serde(default)]
-    pub duplicates: u64,
-    /// Items handled per second, over the last few seconds.
-    pub rate: f64,
-    /// Of those done, the ones that the counters may not have yet.
-    #[serde(default)]
-    pub uncounted: u64,
-}
-
-/// What keeps a node from serving a revision, or something else that it should do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Problem {
-    /// The chain; empty if the problem is with the node itself.
-    pub chain: String,
-    /// The revision's number, if the problem is with one.
-    pub revision: Option<u64>,
-    /// What is wrong.
-    pub problem: String,
-}
 
 /// The nodes, as far as they can be known.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Context;
-use crate::broker::service::{NodeReport, Nodes};
+use crate::broker::service::Nodes;
+use crate::report::NodeReport;
 
 /// Show the nodes that answer
 ///

@@ -7,10 +7,11 @@ use super::{Client, ClientError, deploy};
 use crate::broker::counters::Counters;
 use crate::broker::forget::forget_ids;
 use crate::broker::registry::Registry;
-use crate::broker::service::{HopReport, Nodes};
+use crate::broker::service::Nodes;
 use crate::broker::streams::ChainStreams;
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
+use crate::report::HopReport;
 
 /// The most time to wait until nodes interrupt running items.
 const INTERRUPT: Duration = Duration::from_millis(1_200);

@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::counters::Counters;
-use crate::broker::service::{HopReport, NodeReport, Nodes, Problem};
+use crate::broker::service::Nodes;
 use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
+use crate::report::{HopReport, NodeReport, Problem};
 use crate::subject;
 
 /// The most time to wait for the last counters of idle nodes.

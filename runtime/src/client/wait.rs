@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Client, ClientError, status};
-use crate::broker::service::{NodeReport, Nodes};
+use crate::broker::service::Nodes;
 use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
+use crate::report::NodeReport;
 
 /// The pause between two requests whether the chain is empty. A wait returns at most this long, and the time of one request,
 /// after the chain is empty.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::broker::BrokerError;
-use crate::broker::service::{HopReport, Problem};
 use crate::name::{ChainName, Revision, StageName};
+use crate::report::{HopReport, Problem};
 
 /// The weight of the newest interval in a rate. With intervals of a quarter second, a rate forgets within a few seconds.
 const RATE_WEIGHT: f64 = 0.15;

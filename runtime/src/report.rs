@@ -1,0 +1,80 @@
+//! What nodes report of themselves, as JSON on the wire.
+
+use serde::{Deserialize, Serialize};
+
+/// The report of a node. It is the `data` of the node's service statistics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeReport {
+    /// The name of the node.
+    pub node: String,
+    /// The incarnation of the node: one run of its program. Empty if it does not say.
+    #[serde(default)]
+    pub incarnation: String,
+    /// The id of the process.
+    pub pid: u32,
+    /// The name of the machine.
+    pub host: String,
+    /// The version of pcluster.
+    pub version: String,
+    /// Seconds since the node started.
+    pub uptime: f64,
+    /// `true` if the node takes no new items because it is about to end.
+    pub draining: bool,
+    /// Memory for items that is in use, in bytes. Requested messages count before they come.
+    #[serde(default)]
+    pub memory_used: u64,
+    /// Resident memory of the process, in bytes. 0 if it does not say.
+    #[serde(default)]
+    pub memory_resident: u64,
+    /// The memory budget for items, in bytes.
+    #[serde(default)]
+    pub memory: u64,
+    /// The hops that the node serves.
+    pub hops: Vec<HopReport>,
+    /// What the node cannot serve, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// The report of a node about one hop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HopReport {
+    /// The chain.
+    pub chain: String,
+    /// The revision's number.
+    pub revision: u64,
+    /// The first stage of the hop.
+    pub stage: String,
+    /// Items that run now.
+    pub running: u64,
+    /// Messages of these items.
+    #[serde(default)]
+    pub messages: u64,
+    /// Items handled for good since the node started, well or not.
+    pub done: u64,
+    /// Of these, the dead letters.
+    pub failed: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Messages that the server already had, from another run of the same items.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Items handled per second, over the last few seconds.
+    pub rate: f64,
+    /// Of [`Self::done`], the items that the counters on the server may not have yet.
+    #[serde(default)]
+    pub uncounted: u64,
+}
+
+/// What keeps a node from serving a revision, or from other work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The chain. Empty if the problem is with the node itself.
+    pub chain: String,
+    /// The revision's number, if the problem is with one.
+    pub revision: Option<u64>,
+    /// What is wrong, in words.
+    pub problem: String,
+}
