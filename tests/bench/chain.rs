@@ -1,4 +1,4 @@
-//! A chain that is measured.
+//! A chain to measure.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::drain::{Drain, Load, Sample, Until, held};
 use crate::series::Measured;
 use crate::stand::Stand;
 
-/// What it is called.
+/// The name of the chain.
 const NAME: &str = "bench";
-/// What the manifest says of isolation, from the strictest.
+/// The values of `isolation`, the strictest first.
 pub const ISOLATIONS: [&str; 3] = ["item", "frame", "worker"];
 
 /// A chain of the probe plugin's tasks, and the nodes that serve it.
@@ -24,19 +24,19 @@ pub const ISOLATIONS: [&str; 3] = ["item", "frame", "worker"];
 pub struct Chain {
     pub tasks: Vec<&'static str>,
     pub isolation: &'static str,
-    /// Whether all stages run in one hop.
+    /// `true` if all stages run in one hop.
     pub inline: bool,
     /// More lines for each stage.
     pub stage: String,
     /// More lines for the manifest.
     pub top: String,
     pub nodes: usize,
-    /// How many other chains are deployed that have nothing to do.
+    /// The number of other, idle chains that are deployed.
     pub idle: usize,
 }
 
 impl Chain {
-    /// A chain of these tasks with nothing said of them, and one node.
+    /// Creates a chain of these tasks with default settings, on one node.
     pub fn of(tasks: &[&'static str]) -> Self {
         Self {
             tasks: tasks.to_owned(),
@@ -49,18 +49,18 @@ impl Chain {
         }
     }
 
-    /// The same with another isolation.
+    /// Sets the isolation of all stages.
     #[must_use]
     pub fn isolated(self, isolation: &'static str) -> Self {
         Self { isolation, ..self }
     }
 
-    /// A run on a server of its own. Each fed item must come out as one.
+    /// Runs the chain on a server of its own. Each fed item must give one result.
     pub fn sample(&self, load: &Load) -> Measured {
         self.sample_on(&Stand::start(), load, 1)
     }
 
-    /// The same on these servers, so many times one after the other.
+    /// Runs the chain on these servers, several times in a row.
     pub fn sample_on<S: Nats>(&self, stand: &Stand<S>, load: &Load, times: usize) -> Measured {
         self.deploy(stand)?;
         let nodes = self.start_nodes(stand);
@@ -81,7 +81,7 @@ impl Chain {
         Ok(sample)
     }
 
-    /// Deploys it, or says why it is refused.
+    /// Deploys the chain. The error is the reason of a refusal.
     pub fn deploy<S: Nats>(&self, stand: &Stand<S>) -> Result<(), String> {
         for number in 0..self.idle {
             self.deploy_as(stand, &format!("idle{number}"))?;
@@ -94,7 +94,7 @@ impl Chain {
         stand.run(stand.client.deploy(&file)).map(drop).map_err(|error| error.to_string())
     }
 
-    /// Starts its nodes and waits until each is ready.
+    /// Starts the nodes and waits until each is ready.
     pub fn start_nodes<S: Nats>(&self, stand: &Stand<S>) -> Vec<Process> {
         (0..self.nodes).map(|number| stand.cluster.node(&format!("node{number}"))).collect()
     }
@@ -111,12 +111,12 @@ impl Chain {
     }
 }
 
-/// The consumer that takes what was fed.
+/// Returns the consumer of the first queue.
 fn consumer() -> String {
     Lane::Work.consumer(Revision::new(1), &stage(0).parse::<StageName>().unwrap())
 }
 
-/// The chain's name.
+/// Returns the name of the chain.
 pub fn name() -> ChainName {
     NAME.parse().unwrap()
 }
@@ -125,7 +125,7 @@ fn stage(number: usize) -> String {
     format!("stage{number}")
 }
 
-/// Feeds with messages of exactly as many items as the load says.
+/// Feeds the items. Each message has exactly as many as the load says.
 pub async fn feed(client: &Client, load: &Load) {
     let mut packing = Packing::default();
     (packing.items, packing.bytes, packing.wait) = (load.pack, usize::MAX, Duration::from_hours(1));
@@ -136,12 +136,12 @@ pub async fn feed(client: &Client, load: &Load) {
     assert_eq!(feeder.finish().await.unwrap().accepted, load.items.len() as u64);
 }
 
-/// Sees to it that what was measured was done: as many results, and no dead letters.
+/// Checks that every item gave a result, and none a dead letter.
 async fn check<S: Nats>(stand: &Stand<S>, items: usize) {
     let (results, dead) = (results_stream(&name()), dead_stream(&name()));
     assert_eq!(held(&stand.jetstream, &dead).await, 0, "items have failed");
     let stream = stand.jetstream.get_stream_no_info(&results).await.unwrap();
-    // What nodes note for each other among the results has another subject.
+    // Holder notes are in the same stream under another subject.
     let config = OrderedConfig { filter_subject: internal::results(&name()), ..Default::default() };
     let consumer = stream.create_consumer(config).await.unwrap();
     let messages = usize::try_from(consumer.cached_info().num_pending).unwrap();

@@ -1,7 +1,7 @@
-//! One measured run: items wait, and processes work them off.
+//! Measures one run: processes work off waiting items.
 //!
-//! The server hands nothing out until all is fed and all processes are ready, because the consumer is paused until then: so
-//! neither feeding nor starting is measured, and several processes begin at the same moment.
+//! The consumer is paused until all items are fed and all processes are ready. So neither feeding nor starting is measured, and
+//! several processes begin at the same moment.
 
 use std::time::{Duration, Instant};
 
@@ -11,42 +11,43 @@ use bytes::Bytes;
 
 use crate::usage::{Machine, Used};
 
-/// Longer than feeding takes.
+/// The length of the pause. Feeding must take less.
 const PAUSE: Duration = Duration::from_hours(1);
-/// Long enough for the server to hear that the pause is about to end.
+/// The time for the server to notice the end of the pause.
 const COUNTDOWN: Duration = Duration::from_millis(100);
-/// The server is taken to have missed the end of a pause when it has handed out nothing for this long.
+/// The server has missed the end of a pause after this long without a delivery.
 const NOTICED: Duration = Duration::from_millis(50);
-/// How long to wait between two looks at how much is left, as a part of the time since the start: the figure is then wrong by no
-/// more than that part, and the server is not asked more often than it must.
+/// The time between two checks, as a part of the elapsed time.
+///
+/// The error of the figure is at most this part, and the server gets no needless requests.
 const LOOK_PART: u32 = 100;
-/// The least and the most of it.
+/// The shortest and the longest time between two checks.
 const LOOK: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
-/// A run that takes longer has got stuck.
+/// The most time for a run.
 const STUCK: Duration = Duration::from_mins(5);
 
-/// What is fed: items, and how many of them share a message.
+/// The items to feed, and how many of them share a message.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Each one CBOR data item.
+    /// The items, each one CBOR data item.
     pub items: Vec<Bytes>,
-    /// Items in a message.
+    /// The number of items in a message.
     pub pack: usize,
 }
 
 impl Load {
-    /// As many texts, each this long with its CBOR head.
+    /// Creates texts that are this long with their CBOR head.
     pub fn of_texts(items: usize, bytes: usize, pack: usize) -> Self {
         Self { items: vec![text(bytes); items], pack }
     }
 
-    /// The same items, so many to a message.
+    /// Sets the number of items in a message.
     #[must_use]
     pub fn packed(&self, pack: usize) -> Self {
         Self { pack, ..self.clone() }
     }
 
-    /// The payloads of the messages.
+    /// Returns the payloads of the messages.
     pub fn messages(&self) -> Vec<Bytes> {
         if self.pack == 1 {
             return self.items.clone();
@@ -54,13 +55,13 @@ impl Load {
         self.items.chunks(self.pack).map(|items| items.concat().into()).collect()
     }
 
-    /// Bytes of all items.
+    /// Returns the size of all items in bytes.
     pub fn bytes(&self) -> usize {
         self.items.iter().map(Bytes::len).sum()
     }
 }
 
-/// A CBOR text that takes this many bytes with its head.
+/// Returns a CBOR text that is this long with its head.
 pub fn text(bytes: usize) -> Bytes {
     let head = [(1 << 16, 5), (256, 3), (24, 2)]
         .iter()
@@ -71,22 +72,22 @@ pub fn text(bytes: usize) -> Bytes {
     item
 }
 
-/// What a run has taken.
+/// The figures of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub items: f64,
     pub bytes: f64,
     pub seconds: f64,
-    /// By the servers.
+    /// Usage of the servers.
     pub server: Used,
-    /// By the nodes, or the relay.
+    /// Usage of the nodes, or of the relay.
     pub worker: Used,
-    /// The part of the machine that others have used meanwhile.
+    /// The part of the machine that other programs have used.
     pub foreign: f64,
 }
 
 impl Sample {
-    /// Two runs as one.
+    /// Adds the figures of two runs.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let both = |one: Used, two: Used| Used { seconds: one.seconds + two.seconds, peak: one.peak.max(two.peak) };
@@ -102,21 +103,21 @@ impl Sample {
     }
 }
 
-/// How a run is known to be over.
+/// The condition that ends a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Until<'a> {
-    /// The stream that was fed is empty.
+    /// The fed stream is empty.
     Empty,
-    /// This other stream holds as many messages.
+    /// Another stream holds this many messages.
     Holds(&'a str, u64),
 }
 
-/// What works on the items.
+/// The workers of a run.
 pub struct Drain<'a> {
     pub jetstream: &'a Context,
-    /// The stream that is fed.
+    /// The fed stream.
     pub stream: &'a str,
-    /// The consumer that they are taken from.
+    /// The consumer of the workers.
     pub consumer: &'a str,
     pub until: Until<'a>,
     pub servers: &'a [u32],
@@ -124,7 +125,7 @@ pub struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    /// Feeds and measures. The workers must be ready.
+    /// Feeds the items and measures the run. The workers must be ready.
     pub async fn run(&self, load: &Load, feed: impl Future<Output = ()>) -> Sample {
         let stream = self.jetstream.get_stream_no_info(self.stream).await.unwrap();
         let pause = async |pause| {
@@ -136,8 +137,8 @@ impl Drain<'_> {
         let (machine, own) = (Machine::now(), Used::by(&[std::process::id()]));
         let (server, worker) = (Used::by(self.servers), Used::by(self.workers));
         let before = self.handed_out().await;
-        // A pause that is ended is only noticed at the next request (tried with nats-server 2.15.1); one that runs out is noticed
-        // by itself, unless the server's timer goes off a little before its clock says so.
+        // nats-server 2.15.1 notices that a pause was ended only at the next request. It notices the planned end of a pause by
+        // itself, unless its timer fires a little before its clock.
         let started = loop {
             let started = Instant::now() + COUNTDOWN;
             pause(COUNTDOWN).await;
@@ -167,7 +168,7 @@ impl Drain<'_> {
         }
     }
 
-    /// How many messages the consumer has handed out.
+    /// Returns how many messages the consumer has handed out.
     async fn handed_out(&self) -> u64 {
         let stream = self.jetstream.get_stream_no_info(self.stream).await.unwrap();
         stream.consumer_info(self.consumer).await.unwrap().delivered.consumer_sequence
@@ -181,7 +182,7 @@ impl Drain<'_> {
     }
 }
 
-/// How many messages a stream holds.
+/// Returns how many messages a stream holds.
 pub async fn held(jetstream: &Context, stream: &str) -> u64 {
     jetstream.get_stream(stream).await.unwrap().cached_info().state.messages
 }

@@ -1,4 +1,4 @@
-//! One stage that gives its items unchanged: what pcluster adds to a relay.
+//! One stage that returns its items unchanged: the overhead of pcluster over a relay.
 
 use crate::chain::{Chain, ISOLATIONS};
 use crate::relay::Relay;

@@ -1,4 +1,4 @@
-//! What the engine alone costs: one item after the other, on one thread and without a server.
+//! The cost of the engine alone: one item after the other, on one thread, without a server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::relays::{BYTES, PACK};
 use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
 
-/// Measures instances that are fresh, that start with state, and that are used again.
+/// Measures fresh instances, instances with a state, and reused instances.
 pub fn run(settings: Settings) -> Vec<Row> {
     let items = settings.either(80, 4) * PACK;
     let echo = || Tried::new("echo", &Value::Null);
@@ -50,7 +50,7 @@ pub fn run(settings: Settings) -> Vec<Row> {
     rows.collect()
 }
 
-/// A task that is run without a node.
+/// A task that runs without a node.
 pub struct Tried {
     name: &'static str,
     runtime: Runtime,
@@ -60,7 +60,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// A task of the probe plugin with the `config` of its stage, with a fresh instance for each item.
+    /// Loads a task of the probe plugin with a `config`. Each item has a fresh instance.
     pub fn new(name: &'static str, config: &Value) -> Self {
         let bytes = std::fs::read(plugin("probe")).unwrap();
         let engine = Engine::new(&EngineSettings { instances: 100, ..EngineSettings::default() }).unwrap();
@@ -73,21 +73,21 @@ impl Tried {
         Self { name, runtime, plugin, static_context, task }
     }
 
-    /// The same with one instance for all items.
+    /// Uses one instance for all items.
     fn reused(mut self) -> Self {
         let reuse = Reuse { isolation: Isolation::Worker, items: None };
         self.task = task(&self.plugin, self.name, &self.static_context, reuse);
         self
     }
 
-    /// The same with state that is made once, which every instance starts with.
+    /// Starts every instance with a state that is made once.
     fn with_state(mut self) -> Self {
         let made = self.plugin.with_state(self.name, "", &self.task, Box::new(|_, _| {}));
         self.task = self.runtime.block_on(made).unwrap().unwrap();
         self
     }
 
-    /// Microseconds for an item, on average over so many frames of so many items.
+    /// Returns the average microseconds of an item. The average is over so many frames of so many items.
     pub fn micros(&self, frames: usize, pack: usize) -> f64 {
         let item = text(BYTES);
         let run = async {
@@ -112,7 +112,7 @@ impl Tried {
     }
 }
 
-/// The same item several times.
+/// A frame with several copies of an item.
 struct Frame {
     item: Bytes,
     begun: AtomicUsize,

@@ -1,6 +1,6 @@
-//! Whether an item costs more where there is more: a longer queue, more chains, larger items.
+//! Whether longer queues, more chains or larger items cost more per item.
 //!
-//! The chain's instances are reused, so that what grows is not hidden by what does not.
+//! The instances are reused, so that their constant cost does not hide the growth.
 
 use crate::chain::Chain;
 use crate::drain::Load;
@@ -29,7 +29,7 @@ fn queues(settings: Settings) -> Vec<Row> {
         let places = lengths.iter().map(|length| {
             let load = Load::of_texts(*length, BYTES, pack);
             let chain = Chain { top: "[queue]\nlimit = 2_000_000".to_owned(), ..echo() };
-            // A short queue is drained several times, so that what is measured takes long enough.
+            // A short queue is drained several times, so that the measurement is long enough.
             let times = (settings.either(20_000, 2_000) / length).max(1);
             let sample = move || chain.sample_on(&Stand::start(), &load, times);
             series.add(Variant::new(format!("{frames} frames, a queue of {length} items"), sample).to(to))

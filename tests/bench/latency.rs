@@ -1,5 +1,6 @@
-//! How long an item takes from feed to pull through three stages, beside three relays in a row that are fed and pulled by the
-//! same plain client.
+//! The time of an item from feed to pull.
+//!
+//! The item passes three stages or three relays. Both are fed and pulled by the same plain client.
 
 use std::time::{Duration, Instant};
 
@@ -17,22 +18,22 @@ use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
 use crate::stand::Stand;
 
-/// How many stages or relays an item passes.
+/// The number of stages or relays on the path of an item.
 const HOPS: usize = 3;
-/// Items a second that leave everything idle in between.
+/// A slow rate: the chain idles between two items. The unit is items per second.
 const SLOW: u32 = 20;
-/// How often the feeder looks whether the next item is due.
+/// How often the feeder checks whether the next item is due.
 const TICK: Duration = Duration::from_millis(1);
-/// The names of the figures, and how many items of a hundred are faster.
+/// The names of the figures, and the percentage of faster items.
 const QUANTILES: [(&str, usize); 2] = [("p50", 50), ("p99", 99)];
 
-/// What items go through.
+/// The path of items.
 enum Path {
     Relays,
     Stages(Chain),
 }
 
-/// Measures at a rate that leaves everything idle and at half of what the chain can do.
+/// Measures at a slow rate, and at half of the chain's throughput.
 pub fn run(settings: Settings) -> Vec<Row> {
     let chain = |isolation| Chain::of(&["echo"; HOPS]).isolated(isolation);
     let most = {
@@ -87,7 +88,7 @@ fn row(name: String, rounds: &Result<Vec<[f64; 2]>, String>, relays: &[[f64; 2]]
 }
 
 impl Path {
-    /// The quantiles of the milliseconds that items take at a rate, on a server of its own.
+    /// Returns the quantiles of latencies in milliseconds. Runs at a rate, on a server of its own.
     fn millis(&self, rate: u32, seconds: u32) -> Result<[f64; 2], String> {
         let stand = Stand::start();
         let (mut relays, mut nodes) = (None, Vec::new());
@@ -118,7 +119,7 @@ impl Path {
     }
 }
 
-/// Feeds at this rate, and tells when each item went.
+/// Feeds at this rate. Returns when each item was sent.
 async fn feed(jetstream: &Context, subject: String, items: usize, rate: u32) -> Vec<Instant> {
     let client = jetstream.client();
     let started = Instant::now();
@@ -135,7 +136,7 @@ async fn feed(jetstream: &Context, subject: String, items: usize, rate: u32) -> 
     sent
 }
 
-/// Pulls so many items, and tells the number of each and when it came.
+/// Pulls so many items. Returns the number of each and when it arrived.
 async fn pull(jetstream: Context, stream: String, subject: String, items: usize) -> Vec<(usize, Instant)> {
     let stream = jetstream.get_stream(stream).await.unwrap();
     let config = pull::Config { filter_subject: subject, ..Default::default() };
@@ -150,16 +151,16 @@ async fn pull(jetstream: Context, stream: String, subject: String, items: usize)
     came
 }
 
-/// An item that can be told from others.
+/// Returns an item with a number.
 fn numbered(number: usize) -> Bytes {
     let mut item = text(BYTES).to_vec();
     item[HEAD..HEAD + DIGITS].copy_from_slice(format!("{number:0DIGITS$}").as_bytes());
     item.into()
 }
 
-/// Bytes before the text.
+/// The size of a CBOR head in bytes.
 const HEAD: usize = 2;
-/// Digits of a number.
+/// The number of digits in an item.
 const DIGITS: usize = 8;
 
 fn number(item: &[u8]) -> usize {

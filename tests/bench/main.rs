@@ -1,12 +1,12 @@
-//! Benchmarks: what a chain costs beside a relay that is written by hand, on servers with the same settings and in the same
-//! minutes.
+//! Benchmarks: the cost of a chain beside a relay that is written by hand. Both run on servers with the same settings and in the
+//! same minutes.
 //!
-//! Machines are noisy, so every rate is a ratio to a baseline: what is compared is run in turn, round after round, and the median
-//! of the rounds counts. `cargo bench` runs all; `cargo bench -- echo` those whose name has `echo` in it; `--quick` tries out
-//! whether they run.
+//! Machines are noisy, so every rate is a ratio to a baseline. Compared runs take turns, round after round, and the median of the
+//! rounds counts. `cargo bench` runs all benchmarks, `cargo bench -- echo` those with `echo` in their names, and `--quick` only
+//! checks that they run.
 //!
-//! [`drain`] measures one run, of a [`relay`] or of a [`chain`], on a [`stand`]; [`series`] runs what is compared in turn;
-//! [`report`] shows what came out. The other modules are a benchmark each.
+//! [`drain`] measures one run, of a [`relay`] or of a [`chain`], on a [`stand`]. [`series`] runs the compared runs in turn, and
+//! [`report`] prints the figures. Each other module is one benchmark.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -100,14 +100,14 @@ fn main() {
     for (_, benchmark) in BENCHMARKS.iter().filter(|(name, _)| wanted(name)) {
         report.rows.extend(benchmark(settings));
         report.load_after = usage::load();
-        // All of them take long: what is there stays, whatever becomes of the others.
+        // All benchmarks take long: write the figures so far, in case a later one fails.
         std::fs::write(&file, serde_json::to_string_pretty(&report).unwrap()).unwrap();
     }
     print!("{}", report.table());
     println!("written to {}", file.display());
 }
 
-/// Cargo's target folder.
+/// Returns cargo's target folder.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }

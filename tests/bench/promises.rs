@@ -1,4 +1,4 @@
-//! What a promise costs: the relay with less or more of what it promises, and a chain with copies on several servers.
+//! The cost of a promise: a relay that promises less or more, and a chain with copies.
 
 use crate::chain::Chain;
 use crate::relay::{Ack, Relay};
@@ -7,7 +7,7 @@ use crate::report::Row;
 use crate::series::{Series, Settings, Variant};
 use crate::stand::Stand;
 
-/// Measures ids, acknowledgements and copies, each as a ratio to the baseline.
+/// Measures ids, acknowledgements and copies as ratios to the baseline.
 pub fn run(settings: Settings) -> Vec<Row> {
     let (single, packed) = (&relays::single(settings), &relays::packed(settings));
     let mut series = Series::new("promises");

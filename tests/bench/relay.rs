@@ -1,8 +1,8 @@
-//! The baseline: a relay written by hand with the client library alone. It fetches a message, publishes it with an id, waits
-//! for the server's word, and acknowledges. No WebAssembly, and nothing of pcluster.
+//! The baseline: a relay written by hand with only the client library.
 //!
-//! It runs as a process of its own, as a node does, so that what it uses up can be compared: this program, started anew with
-//! `--relay`.
+//! It fetches a message, publishes it with an id, waits for the server's answer, and acknowledges. It has no WebAssembly, and no
+//! code of pcluster. It runs as a process of its own, as a node does, so that its usage can be compared. The process is this
+//! program, started again with `--relay`.
 
 use std::io::Read;
 use std::process::{ChildStdin, Command};
@@ -21,39 +21,41 @@ use support::{Nats, Process};
 use crate::drain::{Drain, Load, Sample, Until};
 use crate::stand::Stand;
 
-/// The stream of what waits, with a subject for each hop.
+/// The stream of waiting messages, with a subject for each hop.
 const WORK: &str = "RELAY";
-/// The stream of what has come out.
+/// The stream of relayed messages.
 pub const OUT: &str = "RELAY_OUT";
-/// Where what has come out is published.
+/// The subject of relayed messages.
 pub const OUT_SUBJECT: &str = "relay.out";
 /// Messages on their way at once while a queue is filled.
 const WINDOW: usize = 256;
 
-/// Messages in hand at once, and how many bytes they may have. With more or fewer it is no faster (measured on two cores: with
-/// half as many small messages 0.95 of it, with four times as many 0.92; with four times the bytes in large messages 0.8).
+/// The most messages in hand at once, and their bytes. More or fewer are not faster.
+///
+/// Measured on two cores: half as many small messages give 0.95 of the rate, four times as many 0.92, and four times the bytes in
+/// large messages 0.8.
 const IN_HAND: usize = 512;
 const BYTES_IN_HAND: usize = 4 << 20;
 
 /// When a message counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ack {
-    /// Once it was acknowledged, and nobody waits for the server to have noted that.
+    /// Once it is acknowledged. The relay does not wait for the server's confirmation.
     Sent,
     /// Once the server has confirmed the acknowledgement.
     Confirmed,
-    /// Once it was handed out: the stream is none of work, and keeps it.
+    /// Once it is handed out. The stream is no work queue and keeps the message.
     None,
 }
 
-/// What a relay does.
+/// The settings of a relay.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Relay {
-    /// Relays one behind the other, with a queue before each.
+    /// Relays in a row, with a queue before each.
     pub hops: usize,
-    /// Messages in hand at once in each; fewer if they are large.
+    /// Messages in hand at once in each relay. Fewer if they are large.
     pub in_hand: usize,
-    /// Whether messages are published with an id by which the server drops what comes twice.
+    /// `true` to publish messages with ids, by which the server drops duplicates.
     pub ids: bool,
     pub ack: Ack,
     /// Servers that keep a copy.
@@ -61,10 +63,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// What all else is compared with.
+    /// The relay that all others are compared with.
     pub const BASELINE: Self = Self { hops: 1, in_hand: IN_HAND, ids: true, ack: Ack::Sent, replicas: 1 };
 
-    /// A run on a server of its own.
+    /// Runs the relay on a server of its own.
     pub fn sample(self, load: &Load) -> Sample {
         self.sample_on(&Stand::start(), load)
     }
@@ -74,7 +76,7 @@ impl Relay {
         Self { in_hand: self.in_hand.min(BYTES_IN_HAND / message).max(1), ..self }
     }
 
-    /// A run on these servers.
+    /// Runs the relay on these servers.
     pub fn sample_on<S: Nats>(self, stand: &Stand<S>, load: &Load) -> Sample {
         let messages = load.messages();
         let relay = self.with_room_for(load).start(stand);
@@ -93,7 +95,7 @@ impl Relay {
         stand.run(drain.run(load, fill(&stand.jetstream, messages)))
     }
 
-    /// Makes the streams, and starts the process.
+    /// Creates the streams, and starts the process.
     pub fn start<S: Nats>(self, stand: &Stand<S>) -> Running {
         stand.run(self.create(&stand.jetstream));
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -103,7 +105,7 @@ impl Relay {
         Running { process, _stdin: stdin }
     }
 
-    /// The settings are those of a chain's streams.
+    /// Creates the streams with the settings of a chain's streams.
     async fn create(self, jetstream: &Context) {
         let keeps = self.ack == Ack::None;
         let work = Config {
@@ -140,10 +142,10 @@ impl Relay {
         }
     }
 
-    /// What the process does: relays until whoever started it is gone.
+    /// Relays until the parent process is gone. Runs in the process of the relay.
     pub fn serve(self, url: &str) {
-        // One thread: to wake others costs more than they could do (measured on two cores: 60 thousand messages/s with one, 40
-        // with as many as there are cores; a task for each message makes it no faster either).
+        // One thread is fastest, because waking other threads costs more than they gain. Measured on two cores: 60 thousand
+        // messages/s with one thread, 40 with one per core. A task for each message is no faster either.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(self.relay_all(url));
     }
@@ -169,13 +171,13 @@ impl Relay {
     }
 }
 
-/// The process of a relay. It ends with its standard input, so that none is left should this program be killed.
+/// The process of a relay. It ends with its standard input, so that it does not outlive this program.
 pub struct Running {
     pub process: Process,
     _stdin: ChildStdin,
 }
 
-/// Passes on what one hop's queue hands out.
+/// Relays the messages of one hop's queue.
 async fn relay(settings: Relay, jetstream: Context, consumer: jetstream::consumer::PullConsumer, to: String) {
     let mut incoming = consumer.stream().max_messages_per_batch(settings.in_hand).messages().await.unwrap();
     let mut in_hand = FuturesUnordered::new();
@@ -193,7 +195,7 @@ async fn relay(settings: Relay, jetstream: Context, consumer: jetstream::consume
     }
 }
 
-/// The subject of a hop's queue.
+/// Returns the subject of a hop's queue.
 pub fn subject(hop: usize) -> String {
     format!("relay.work.{hop}")
 }

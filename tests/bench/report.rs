@@ -1,4 +1,4 @@
-//! What comes out: rows, shown as a table and written as JSON.
+//! The report: rows, printed as a table and written as JSON.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::drain::Sample;
 
-/// The median of some figures with the least and the greatest.
+/// The median of some figures, with the least and the greatest.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Spread {
     pub median: f64,
@@ -15,7 +15,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `None` if there are no figures.
+    /// Returns the spread of some figures. `None` if there are none.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
@@ -29,16 +29,16 @@ impl Spread {
     }
 }
 
-/// What is aimed at.
+/// The goal for a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Aim {
-    /// Of the ratio.
+    /// For the ratio.
     RatioAtLeast(f64),
-    /// Of the ratio.
+    /// For the ratio.
     RatioAtMost(f64),
-    /// Of the measured figure.
+    /// For the measured figure.
     AtMost(f64),
-    /// Of the processor time that nodes take for an item, in microseconds.
+    /// For the processor time of nodes per item, in microseconds.
     NodeAtMost(f64),
 }
 
@@ -58,7 +58,7 @@ impl Aim {
         }
     }
 
-    /// Whether the median reaches it.
+    /// Returns `true` if the median meets the goal. `None` if there is no figure.
     fn is_met(self, row: &Row) -> Option<bool> {
         let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
         match self {
@@ -70,44 +70,44 @@ impl Aim {
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     pub benchmark: &'static str,
     pub name: String,
-    /// The figure, and what it is counted in.
+    /// The figure, and its unit.
     pub measured: Option<Spread>,
     pub unit: &'static str,
-    /// The figure as a ratio to that of another row in the same round, and which.
+    /// The ratio to another row in the same round, and that row.
     pub ratio: Option<Spread>,
     pub ratio_to: Option<String>,
-    /// Processor time for an item, in microseconds: of all servers together, and of all nodes, or of the relay.
+    /// Processor time per item in microseconds: of all servers, and of all nodes or the relay.
     pub server_micros: Option<Spread>,
     pub node_micros: Option<Spread>,
-    /// The most memory that one server and one node, or the relay, have had, in MiB.
+    /// The most memory of one server and one worker, in MiB. The worker is a node or the relay.
     pub server_mebibytes: Option<Spread>,
     pub node_mebibytes: Option<Spread>,
-    /// Percent of the machine that other programs took meanwhile.
+    /// Percentage of the machine that other programs have used.
     pub foreign_percent: Option<Spread>,
     pub aim: Option<Aim>,
     pub is_met: Option<bool>,
-    /// Why there are no figures.
+    /// The reason why there are no figures.
     pub missing: Option<String>,
 }
 
 impl Row {
-    /// A row with one figure.
+    /// Creates a row with one figure.
     pub fn new(benchmark: &'static str, name: impl Into<String>, measured: Option<Spread>, unit: &'static str) -> Self {
         Self { benchmark, name: name.into(), measured, unit, ..Self::default() }
     }
 
-    /// The same with a ratio to what another row tells.
+    /// Adds a ratio to another row.
     #[must_use]
     pub fn with_ratio(self, ratio: Option<Spread>, to: impl Into<String>) -> Self {
         Self { ratio, ratio_to: Some(to.into()), ..self }
     }
 
-    /// The same with an aim.
+    /// Adds a goal.
     #[must_use]
     pub fn with_aim(mut self, aim: Option<Aim>) -> Self {
         self.aim = aim;
@@ -115,7 +115,7 @@ impl Row {
         self
     }
 
-    /// The same with what these runs have used up.
+    /// Adds the usage of these runs.
     #[must_use]
     pub fn with_use_of(self, samples: &[Sample]) -> Self {
         let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
@@ -129,7 +129,7 @@ impl Row {
         }
     }
 
-    /// The same without figures, and why.
+    /// Removes the figures, and adds the reason.
     #[must_use]
     pub fn missing(self, why: impl Into<String>) -> Self {
         Self { missing: Some(why.into()), ..self }
@@ -163,21 +163,21 @@ impl Row {
     }
 }
 
-/// All that was measured.
+/// All figures.
 #[derive(Serialize)]
 pub struct Report {
     pub rounds: usize,
-    /// Whether it was only tried out.
+    /// `true` if the benchmarks were only tried out.
     pub quick: bool,
     pub cores: usize,
-    /// Processes that wanted to run, on average over a minute, before and after.
+    /// Processes that were ready to run, before and after. Averaged over a minute.
     pub load_before: f64,
     pub load_after: f64,
     pub rows: Vec<Row>,
 }
 
 impl Report {
-    /// The table.
+    /// Returns the table.
     pub fn table(&self) -> String {
         const HEAD: [&str; 6] = ["what", "measured", "ratio", "µs/item: server / node", "MiB: server / node", "aim"];
         let head = HEAD.map(str::to_owned);
@@ -185,7 +185,7 @@ impl Report {
         let mut widths = [0; 6];
         for line in lines.iter().chain([&head]) {
             for (width, cell) in widths.iter_mut().zip(line) {
-                // What is missing needs not fit: the columns after it are empty.
+                // A reason need not fit its column: the columns after it are empty.
                 if !cell.starts_with("not available") {
                     *width = (*width).max(cell.chars().count());
                 }
@@ -214,7 +214,7 @@ impl Report {
     }
 }
 
-/// The part of an error that tells it from others, in a table's width.
+/// Returns the distinctive part of an error, in a table's width.
 fn gist(error: &str) -> String {
     const WIDTH: usize = 80;
     let tail = error.rsplit("stage `stage0`: ").next().unwrap();
@@ -222,7 +222,7 @@ fn gist(error: &str) -> String {
     tail.chars().take(WIDTH).chain(cut.then_some('…')).collect()
 }
 
-/// A figure with the digits that matter.
+/// Returns a figure with its significant digits.
 fn short(figure: f64) -> String {
     match figure.abs() {
         1e6.. => format!("{:.2} M", figure / 1e6),

@@ -1,28 +1,29 @@
-//! Runs that are compared: each in turn, round after round, so that a slow minute of the machine slows all of them down, and
-//! every ratio is one between neighbors.
+//! Runs in turn, round after round, so that they can be compared.
+//!
+//! A slow minute of the machine slows all of them down. Every ratio is between neighbors.
 
 use crate::drain::Sample;
 use crate::report::{Aim, Row, Spread};
 
-/// What a run gives, or why it cannot be.
+/// The figures of a run, or the reason why it cannot run.
 pub type Measured = Result<Sample, String>;
 
-/// How thoroughly to measure.
+/// The settings of all benchmarks.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub rounds: usize,
-    /// Only try out whether the benchmarks run.
+    /// `true` to only check that the benchmarks run.
     pub quick: bool,
 }
 
 impl Settings {
-    /// One number, or another when this is only tried out.
+    /// Returns `full`, or `quick` if the benchmarks are only tried out.
     pub fn either<T>(self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 }
 
-/// What a rate is counted in.
+/// The unit of a rate.
 #[derive(Debug, Clone, Copy, Default)]
 enum Unit {
     #[default]
@@ -46,7 +47,7 @@ impl Unit {
     }
 }
 
-/// One of the runs.
+/// One of the compared runs.
 pub struct Variant<'a> {
     name: String,
     run: Box<dyn Fn() -> Measured + 'a>,
@@ -56,35 +57,35 @@ pub struct Variant<'a> {
 }
 
 impl<'a> Variant<'a> {
-    /// A run under this name.
+    /// Creates a run under this name.
     pub fn new(name: impl Into<String>, run: impl Fn() -> Measured + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run), unit: Unit::default(), to: None, aim: None }
     }
 
-    /// The same with its rate in megabytes.
+    /// Counts the rate in megabytes.
     #[must_use]
     pub fn in_megabytes(self) -> Self {
         Self { unit: Unit::Megabytes, ..self }
     }
 
-    /// The same with its rate as a ratio to another's.
+    /// Adds the ratio to the rate of another run.
     #[must_use]
     pub fn to(self, to: Place) -> Self {
         Self { to: Some(to), ..self }
     }
 
-    /// The same with an aim.
+    /// Adds a goal.
     #[must_use]
     pub fn aim(self, aim: Aim) -> Self {
         Self { aim: Some(aim), ..self }
     }
 }
 
-/// Which of a series' runs.
+/// The index of a run in its series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(usize);
 
-/// A further ratio between two of them.
+/// A ratio between two runs of a series.
 struct Comparison {
     name: String,
     of: Place,
@@ -92,7 +93,7 @@ struct Comparison {
     aim: Option<Aim>,
 }
 
-/// Runs that are compared.
+/// A series of compared runs.
 pub struct Series<'a> {
     name: &'static str,
     variants: Vec<Variant<'a>>,
@@ -100,7 +101,7 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    /// None yet.
+    /// Creates an empty series.
     pub fn new(name: &'static str) -> Self {
         Self { name, variants: Vec::new(), comparisons: Vec::new() }
     }
@@ -116,7 +117,7 @@ impl<'a> Series<'a> {
         self.comparisons.push(Comparison { name: name.into(), of, to, aim });
     }
 
-    /// Runs all of them in turn, as many rounds as are asked for.
+    /// Runs all of them in turn, for as many rounds as requested.
     pub fn run(self, settings: Settings) -> Vec<Row> {
         let mut measured: Vec<Result<Vec<Sample>, String>> = self.variants.iter().map(|_| Ok(Vec::new())).collect();
         for round in 1..=settings.rounds {
@@ -165,7 +166,7 @@ impl<'a> Series<'a> {
     }
 }
 
-/// The ratio of two rates in each round. Both must count the same.
+/// Returns the ratio of two rates in each round. Both must have the same unit.
 fn ratios(measured: &[Result<Vec<Sample>, String>], of: Place, to: Place) -> Option<Spread> {
     let (of, to) = (measured[of.0].as_ref().ok()?, measured[to.0].as_ref().ok()?);
     let rate = |sample: &Sample| sample.items / sample.seconds;

@@ -1,4 +1,4 @@
-//! How evenly the items of large frames are spread over the turns of a node, and over nodes.
+//! How evenly large frames spread over the permits of a node, and over nodes.
 
 use crate::chain::Chain;
 use crate::drain::{Load, Sample};
@@ -10,7 +10,8 @@ use crate::series::Settings;
 /// Items that run at once on a node.
 const CONCURRENCY: usize = 8;
 
-/// Measures one frame of long items on four nodes, and many frames of short items on one.
+/// Measures one frame on four nodes, and many frames on one. The items of the one frame take long, and those of the many are
+/// short.
 pub fn run(settings: Settings) -> Vec<Row> {
     let mut rows = vec![long(settings)];
     rows.extend(short(settings));
@@ -31,7 +32,7 @@ fn long(settings: Settings) -> Row {
 fn short(settings: Settings) -> Vec<Row> {
     let load = Load::of_texts(settings.either(40, 4) * PACK, 64, 1);
     let chain = sleeping(1);
-    // What an item of one millisecond takes on this machine, whose timers are no finer.
+    // The duration of a one-millisecond item on this machine, whose timers are no finer.
     let took = Tried::new("sleep", &config(1)).micros(settings.either(1_000, 100), 1) / 1e6;
     let ideal = load.items.len() as f64 * took / CONCURRENCY as f64;
     let packs = [PACK, 32, 1];
@@ -57,7 +58,7 @@ fn sleeping(millis: usize) -> Chain {
     Chain { stage, ..Chain::of(&["sleep"]) }
 }
 
-/// The configuration of the task, as the engine gets it.
+/// Returns the `config` of the task, as the engine receives it.
 fn config(millis: u64) -> ciborium::Value {
     ciborium::Value::Map(vec![("millis".into(), millis.into())])
 }

@@ -1,4 +1,4 @@
-//! Where a run takes place: servers of its own, and connections to them.
+//! The servers of a run, and connections to them.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,10 @@ use pcluster::client::Client;
 use support::{Cluster, Nats, Server, Servers};
 use tokio::runtime::Runtime;
 
-/// What the benchmark itself does runs here.
+/// The runtime of the benchmark's own requests.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
-/// Servers that were started for one run, so that none is slowed down or speeded up by what others have left.
+/// Servers that are started for one run. So earlier runs cannot affect it.
 pub struct Stand<S: Nats = Server> {
     pub cluster: Cluster<S>,
     pub jetstream: Context,
@@ -20,14 +20,14 @@ pub struct Stand<S: Nats = Server> {
 }
 
 impl Stand {
-    /// One server with the repository's configuration.
+    /// Starts one server with the repository's configuration.
     pub fn start() -> Self {
         Self::with(Cluster::start())
     }
 }
 
 impl Stand<Servers> {
-    /// Three servers.
+    /// Starts three servers.
     pub fn of_three_servers() -> Self {
         Self::with(Cluster::of_three_servers())
     }
@@ -45,12 +45,12 @@ impl<S: Nats> Stand<S> {
         Self { cluster, jetstream, client, runtime }
     }
 
-    /// The processes of the servers.
+    /// Returns the processes of the servers.
     pub fn servers(&self) -> Vec<u32> {
         self.cluster.server.processes()
     }
 
-    /// Waits for something.
+    /// Runs a future to its end.
     pub fn run<T>(&self, act: impl Future<Output = T>) -> T {
         self.runtime.block_on(act)
     }

@@ -1,4 +1,4 @@
-//! How soon a node works, and what it takes up when it does not.
+//! How soon a node works, and the memory of an idle node.
 
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use crate::report::{Aim, Row, Spread};
 use crate::series::Settings;
 use crate::usage::resident_mebibytes;
 
-/// Measures from the start of the process to the first item done, with compiled code in the cache, and the memory then.
+/// Measures the time until the first handled item, and the memory then. The time begins with the process, and compiled code is
+/// cached.
 pub fn run(settings: Settings) -> Vec<Row> {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("start", &["echo"], ""));

@@ -1,28 +1,28 @@
-//! What processes use up, from `/proc`.
+//! The usage of processes, from `/proc`.
 
 use std::fs;
 
-/// Ticks in a second in what Linux tells of processor time, whatever its own clock does.
+/// The unit of processor time in `/proc`, in ticks per second. It does not depend on the kernel's clock.
 const TICKS: f64 = 100.0;
 
-/// What some processes have used so far.
+/// The usage of some processes so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
-    /// Processor time of all of them together, user and system, in seconds.
+    /// Processor time of all processes, user and system, in seconds.
     pub seconds: f64,
-    /// The most memory that any of them has had, in MiB.
+    /// The most memory of any of the processes, in MiB.
     pub peak: f64,
 }
 
 impl Used {
-    /// What these processes have used.
+    /// Returns the usage of these processes.
     pub fn by(processes: &[u32]) -> Self {
         let seconds = processes.iter().map(|process| processor_seconds(*process)).sum();
         let peak = processes.iter().map(|process| status_mebibytes(*process, "VmHWM:")).fold(0.0, f64::max);
         Self { seconds, peak }
     }
 
-    /// What was used since `before`.
+    /// Returns the usage since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self { seconds: self.seconds - before.seconds, peak: self.peak }
@@ -37,31 +37,32 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// What the machine has done until now.
+    /// Returns the processor time until now.
     pub fn now() -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap();
         let ticks = |text: &str| -> Vec<f64> {
             text.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect()
         };
-        // User, nice, system, idle, waiting for the disk, two kinds of interrupts, taken by the machine's host.
+        // User, nice, system, idle, waiting for the disk, two kinds of interrupts, stolen by the hypervisor.
         let ticks = ticks(text.lines().next().unwrap());
         let all: f64 = ticks[..8].iter().sum();
         Self { busy: (all - ticks[3] - ticks[4]) / TICKS, all: all / TICKS }
     }
 
-    /// The part of the machine, from 0 to 1, that others than those who have used `ours` seconds have used since `before`.
+    /// Returns the part of the machine that other programs have used since `before`. It is from 0 to 1. `ours` is our own usage,
+    /// in seconds.
     pub fn foreign_since(self, before: Self, ours: f64) -> f64 {
         ((self.busy - before.busy - ours) / (self.all - before.all).max(f64::EPSILON)).clamp(0.0, 1.0)
     }
 }
 
-/// How many processes want to run, on average over the last minute.
+/// Returns how many processes are ready to run, averaged over a minute.
 pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The memory that a process has now, in MiB.
+/// Returns the current memory of a process in MiB.
 pub fn resident_mebibytes(process: u32) -> f64 {
     status_mebibytes(process, "VmRSS:")
 }
@@ -74,9 +75,9 @@ fn status_mebibytes(process: u32, field: &str) -> f64 {
 
 fn processor_seconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The name before the last parenthesis may hold anything.
+    // The name before the last parenthesis may hold any characters.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // Fields 14 and 15 of the whole line, the first of which is the process id.
+    // Fields 14 and 15 of the whole line. Field 1 is the process id.
     let ticks = |field: usize| fields[field - 3].parse::<f64>().unwrap();
     (ticks(14) + ticks(15)) / TICKS
 }

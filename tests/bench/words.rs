@@ -1,5 +1,5 @@
-//! Three stages of the kinds that chains are made of: one halves records, one counts their words, one keeps every other. As many
-//! come out as were fed, and each has been through the queues of three stages.
+//! Three typical stages: one splits records in two, one counts words, one drops every other record. As many records come out as
+//! were fed, and each has passed the queues of three stages.
 
 use bytes::Bytes;
 use pcluster::internal::to_cbor;
@@ -12,19 +12,19 @@ use crate::relays::{self, PACK, SINGLE};
 use crate::report::{Aim, Row};
 use crate::series::{Place, Series, Settings, Variant};
 
-/// What the plugin's tasks take and give.
+/// The item and output of the plugin's tasks.
 #[derive(Serialize)]
 struct Record {
     id: u64,
     text: String,
 }
 
-/// Words, a part of which is a record's text.
+/// The words of which a record's text is a part.
 const WORDS: &str = "a chain is a named list of stages and a stage is a place in it where a task runs on one item after the other \
                      while the items wait in a queue that the server keeps for all the nodes which share the work between them \
                      however many there are and whichever of them comes or goes in the meantime";
 
-/// Measures frames of one item and of many, with queues between the stages and without, on one node and on several.
+/// Measures small and large frames, with and without queues between the stages. It does so on one node and on several.
 pub fn run(settings: Settings) -> Vec<Row> {
     let plain = relays::single(settings);
     let single = &records(settings.either(15_000, 1_000), 1);
@@ -58,7 +58,7 @@ pub fn run(settings: Settings) -> Vec<Row> {
     series.run(settings)
 }
 
-/// Records of 200 to 300 bytes.
+/// Returns records of 200 to 300 bytes.
 fn records(number: usize, pack: usize) -> Load {
     let record = |id: u64| -> Bytes {
         let length = 190 + usize::try_from(id * 37 % 96).unwrap();

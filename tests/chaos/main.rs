@@ -1,5 +1,7 @@
-//! `make chaos`: a chain goes through a storm for as long as `DURATION` says (`30s`, `10m`), as `SEED` tells; each is random
-//! or short if it is not set. `ONLY=kills` leaves out all but killed nodes. Ends with status 1 if anything was lost or doubled.
+//! `make chaos`: a chain in a storm for as long as `DURATION` says (`30s`, `10m`), with the events of `SEED`.
+//!
+//! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. The exit status is
+//! 1 if a result was lost or doubled.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -12,7 +12,7 @@ struct Mark {
     mark: String,
 }
 
-/// What `mark` gives.
+/// An output of `mark`.
 #[derive(Debug, PartialEq, Serialize)]
 struct Marked {
     mark: String,
@@ -43,7 +43,7 @@ struct Big {
     bytes: usize,
 }
 
-/// Gives the item unchanged.
+/// Returns the item unchanged.
 #[task]
 fn echo(item: Value) -> Value {
     item
@@ -55,14 +55,14 @@ fn mark(item: Value, cx: &Context<Mark>) -> Marked {
     Marked { mark: cx.config().mark.clone(), item }
 }
 
-/// Waits the stage's `millis`, then gives the item unchanged.
+/// Waits the stage's `millis`, then returns the item unchanged.
 #[task]
 fn sleep(item: Value, cx: &Context<Sleep>) -> Value {
     thread::sleep(Duration::from_millis(cx.config().millis));
     item
 }
 
-/// Waits as many milliseconds as the item says, then gives it unchanged.
+/// Waits as many milliseconds as the item says, then returns it unchanged.
 #[task]
 fn nap(item: u64) -> u64 {
     thread::sleep(Duration::from_millis(item));
@@ -83,7 +83,7 @@ fn trap(_item: Value) -> Value {
     panic!("this task always panics");
 }
 
-/// Fails with an error that another attempt might not meet, though it will.
+/// Fails on every attempt. The error says that another attempt may succeed.
 #[task]
 fn fail(_item: Value) -> Result<Value, Error> {
     Err(Error::new("this task always fails"))
@@ -95,7 +95,7 @@ fn fatal(_item: Value) -> Result<Value, Error> {
     Err(Error::fatal("this task always fails for good"))
 }
 
-/// Fails as many attempts as the stage's `failures` says, then gives the item unchanged.
+/// Fails the first `failures` attempts of the stage, then returns the item unchanged.
 #[task]
 fn flaky(item: Value, cx: &Context<Flaky>) -> Result<Value, Error> {
     let failures = cx.config().failures;
@@ -106,7 +106,7 @@ fn flaky(item: Value, cx: &Context<Flaky>) -> Result<Value, Error> {
     }
 }
 
-/// Gives the item as often as the stage's `times` says.
+/// Returns the item as often as the stage's `times` says.
 #[task(generator)]
 fn repeat(item: Value, cx: &Context<Repeat>) -> impl Iterator<Item = Value> {
     iter::repeat_n(item, cx.config().times)
@@ -118,7 +118,7 @@ fn drop_odd(item: i64) -> Option<i64> {
     (item % 2 == 0).then_some(item)
 }
 
-/// Gives a text of as many bytes as the stage's `bytes` says.
+/// Returns a text of as many bytes as the stage's `bytes` says.
 #[task]
 fn big(_item: Value, cx: &Context<Big>) -> String {
     "x".repeat(cx.config().bytes)

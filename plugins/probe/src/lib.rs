@@ -1,8 +1,7 @@
-//! Tasks that try out what a node does with them: this project's own tests are made of these.
+//! Tasks that test a node. The tests of this project run them.
 //!
-//! `behavior` has the tasks that pass items on or misbehave, `orders` those whose items say what becomes of them,
-//! `state` those that remember, `storm` those of the chain that everything happens to, `surroundings` those that look at or talk
-//! to the world around them, `words` those of the chain that the benchmarks run.
+//! `behavior` has tasks that pass items on or misbehave, `orders` tasks that obey their items, `state` tasks with a state,
+//! `storm` the chain of the storm, `surroundings` tasks that use their environment, and `words` the chain of the benchmarks.
 
 mod behavior;
 mod orders;

@@ -1,4 +1,4 @@
-//! Tasks whose items say what becomes of them, so that good and bad items can stand side by side in one message.
+//! Tasks that obey their items. So good and bad items can be in one message.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -8,20 +8,20 @@ use std::{hint, iter, thread};
 use pcluster_sdk::{Context, Error, Value, log, task};
 use serde::{Deserialize, Serialize};
 
-/// What `obey` and `draw` give for an item, one after the other.
+/// The outputs of `obey` and `draw`, one after the other.
 type Outputs<T> = Box<dyn Iterator<Item = T>>;
 
 /// The configuration of `draw`.
 #[derive(Debug, Deserialize)]
 struct Chances {
-    /// Milliseconds that an attempt takes.
+    /// The duration of an attempt in milliseconds.
     #[serde(default)]
     millis: u64,
-    /// How many attempts of a hundred fail.
+    /// Percentage of attempts that fail.
     fail: u64,
-    /// How many of a hundred fail for good.
+    /// Percentage of attempts that fail for good.
     fatal: u64,
-    /// The most outputs; the least is one.
+    /// The most outputs. The least is one.
     outputs: u64,
 }
 
@@ -29,18 +29,19 @@ struct Chances {
 #[derive(Debug, PartialEq, Serialize)]
 struct Drawn {
     item: Value,
-    /// Which execution gave it.
+    /// The execution that gave the output.
     run: String,
-    /// Which of its outputs this is, from 0.
+    /// The position among the outputs of this execution, from 0.
     number: u64,
-    /// How many it gave.
+    /// The number of outputs of this execution.
     of: u64,
 }
 
-/// Does what the item's first word says, with the number that may follow; what comes after that only tells items apart.
+/// Obeys the first word of the item. A number may follow the word, and the rest only distinguishes items.
 ///
-/// `sleep MILLIS`, `flaky FAILURES` (attempts that fail first), `repeat TIMES`, `wide TIMES` (outputs of 64 KiB), `fail`,
-/// `fatal`, `trap`, `spin`, `allocate`; any other word: gives the item unchanged. Each execution logs `runs` and the item.
+/// The words are `sleep MILLIS`, `flaky FAILURES` (attempts that fail first), `repeat TIMES`, `wide TIMES` (outputs of 64 KiB),
+/// `fail`, `fatal`, `trap`, `spin` and `allocate`. For any other word, it returns the item unchanged. Each execution logs `runs`
+/// and the item.
 #[task(generator)]
 fn obey(item: String, cx: &Context) -> Result<Outputs<String>, Error> {
     log::info!("runs {item}");
@@ -69,10 +70,10 @@ fn obey(item: String, cx: &Context) -> Result<Outputs<String>, Error> {
     Ok(Box::new(iter::once(item)))
 }
 
-/// Leaves to chance what becomes of an item, anew at each execution.
+/// Draws the outcome of an item at random, anew at each execution.
 #[task(generator)]
 fn draw(item: Value, cx: &Context<Chances>) -> Result<Outputs<Drawn>, Error> {
-    // The seeds of a hash map are the randomness that needs no further crate.
+    // The seeds of a hash map are random, and need no further crate.
     let random = || RandomState::new().build_hasher().finish();
     let Chances { millis, fail, fatal, outputs } = cx.config();
     thread::sleep(Duration::from_millis(*millis));

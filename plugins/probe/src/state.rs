@@ -1,4 +1,4 @@
-//! Tasks that tell how long what they remember lasts.
+//! Tasks that show how long their state lasts.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -18,13 +18,13 @@ struct Start {
 #[derive(Debug)]
 struct Counter {
     start: u64,
-    /// How many items it has seen.
+    /// The number of items that it has seen.
     seen: u64,
-    /// Drawn at random when it was made.
+    /// A random number of this state.
     seed: u64,
 }
 
-/// What `count_up` gives.
+/// An output of `count_up`.
 #[derive(Debug, PartialEq, Serialize)]
 struct Counted {
     item: Value,
@@ -39,13 +39,13 @@ struct Refusal {
     reason: Option<String>,
 }
 
-/// The state of `fail_init`, if it can be made.
+/// The state of `fail_init`.
 #[derive(Debug)]
 struct Made;
 
 fn count_from(Start { start }: Start) -> Counter {
     log::info!("initialized");
-    // The seeds of a hash map are the randomness that needs no further crate.
+    // The seeds of a hash map are random, and need no further crate.
     Counter { start, seen: 0, seed: RandomState::new().build_hasher().finish() }
 }
 
@@ -53,20 +53,20 @@ fn refuse(config: Refusal) -> Result<Made, Error> {
     config.reason.map_or(Ok(Made), |reason| Err(Error::new(reason)))
 }
 
-/// Counts in its state how many items this instance has handled, and gives that with the item and what `init` made.
+/// Counts the items of this instance in its state. Returns the count with the item and the values that `init` made.
 #[task(init = count_from)]
 fn count_up(item: Value, counter: &mut Counter) -> Counted {
     counter.seen += 1;
     Counted { item, seen: counter.seen, start: counter.start, seed: counter.seed }
 }
 
-/// Gives the item unchanged, unless the stage's `config` has a `reason`: then its state cannot be made.
+/// Returns the item unchanged. If the stage's `config` has a `reason`, its state cannot be made.
 #[task(init = refuse)]
 fn fail_init(item: Value, _made: &Made) -> Value {
     item
 }
 
-/// Counts, without a state, how many items this instance has handled. It fails for `fail` and panics for `trap`, which count too.
+/// Counts the items of this instance without a state. It fails for `fail` and panics for `trap`, which it counts too.
 #[task]
 fn remember(item: Value) -> Result<u64, Error> {
     static ITEMS: AtomicU64 = AtomicU64::new(0);

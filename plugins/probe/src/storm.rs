@@ -1,4 +1,4 @@
-//! The tasks of a chain that goes through a storm: what they give depends on the item and the attempt and on nothing else.
+//! The tasks of the storm. Their outputs depend only on the item and the attempt.
 
 use std::time::Duration;
 use std::{iter, thread};
@@ -15,11 +15,11 @@ struct Fan {
 /// The configuration of `shaky`.
 #[derive(Debug, Deserialize)]
 struct Shaky {
-    /// How long an item takes.
+    /// The duration of an item in microseconds.
     micros: u64,
 }
 
-/// Gives as many numbers as the stage's `times` says, which no other item gives.
+/// Returns as many numbers as the stage's `times` says. No other item returns the same numbers.
 #[task(generator)]
 fn fan(item: u64, cx: &Context<Fan>) -> impl Iterator<Item = u64> {
     let times = cx.config().times;
@@ -31,7 +31,8 @@ fn fan(item: u64, cx: &Context<Fan>) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Takes its time, and fails the first attempt of some items and the second of fewer; gives the others unchanged.
+/// Waits, and fails early attempts of some items. More items fail the first attempt than the second. Returns the others
+/// unchanged.
 #[task]
 fn shaky(item: u64, cx: &Context<Shaky>) -> Result<u64, Error> {
     thread::sleep(Duration::from_micros(cx.config().micros));

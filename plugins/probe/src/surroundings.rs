@@ -1,4 +1,4 @@
-//! Tasks that look at or talk to the world around them.
+//! Tasks that read or use their environment.
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -20,14 +20,14 @@ struct Chatter {
     lines: u32,
 }
 
-/// What `env` gives.
+/// An output of `env`.
 #[derive(Debug, Serialize)]
 struct Environment {
     variables: BTreeMap<String, String>,
     arguments: Vec<String>,
 }
 
-/// What `context` gives.
+/// An output of `context`.
 #[derive(Debug, Serialize)]
 struct Surroundings {
     chain: String,
@@ -39,21 +39,21 @@ struct Surroundings {
     config: Value,
 }
 
-/// Takes as much memory as the stage's `mebibytes` says, writes to all of it, and gives the item unchanged.
+/// Takes as much memory as the stage's `mebibytes` says. Writes to all of it, and returns the item unchanged.
 #[task]
 fn allocate(item: Value, cx: &Context<Allocate>) -> Value {
-    // Without the black box the compiler would see that nobody needs it.
+    // Without the black box, the compiler would remove the unused memory.
     hint::black_box(vec![1_u8; cx.config().mebibytes << 20]);
     item
 }
 
-/// Gives the environment variables and arguments that the guest can see.
+/// Returns the environment variables and arguments that the guest can see.
 #[task(name = "env")]
 fn environment(_item: Value) -> Environment {
     Environment { variables: env::vars().collect(), arguments: env::args().collect() }
 }
 
-/// Tries to get out, one way after the other, and gives what came of each.
+/// Tries several ways out of the sandbox. Returns the result of each.
 #[task]
 fn escape(_item: Value) -> BTreeMap<&'static str, String> {
     fn of<T>(tried: io::Result<T>) -> String {
@@ -74,7 +74,7 @@ fn escape(_item: Value) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// Says something on each way out that ends in the log, then gives the item unchanged.
+/// Writes to each output that ends in the log. Returns the item unchanged.
 #[task]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what the task is for")]
 fn print(item: Value) -> Value {
@@ -86,7 +86,7 @@ fn print(item: Value) -> Value {
     item
 }
 
-/// Logs as many lines as the stage's `lines` says, then gives the item unchanged.
+/// Logs as many lines as the stage's `lines` says. Returns the item unchanged.
 #[task]
 fn chatter(item: Value, cx: &Context<Chatter>) -> Value {
     for line in 0..cx.config().lines {
@@ -95,7 +95,7 @@ fn chatter(item: Value, cx: &Context<Chatter>) -> Value {
     item
 }
 
-/// Gives all that a task may know of its surroundings.
+/// Returns the context of the task.
 #[task]
 fn context(_item: Value, cx: &Context<Value>) -> Surroundings {
     Surroundings {
@@ -109,7 +109,7 @@ fn context(_item: Value, cx: &Context<Value>) -> Surroundings {
     }
 }
 
-/// Counts how often it ran in this instance: always 1 if each item has a fresh one.
+/// Counts its runs in this instance. The count is always 1 if each item has a fresh instance.
 #[task]
 fn count_static(_item: Value) -> u32 {
     static RUNS: AtomicU32 = AtomicU32::new(0);

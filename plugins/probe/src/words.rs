@@ -1,19 +1,19 @@
-//! The tasks of a chain that does ordinary work, as the benchmarks run it: one that multiplies, one that computes, one that drops.
+//! The tasks of the benchmarks: one multiplies records, one computes, one drops.
 
 use pcluster_sdk::task;
 use serde::{Deserialize, Serialize};
 
-/// What all of them take and give.
+/// The item and output of these tasks.
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
 struct Record {
     id: u64,
     text: String,
-    /// How many words the text has, once they are counted.
+    /// The number of words in the text, once they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<u64>,
 }
 
-/// Gives two records, each with half of the text. Their ids are twice the record's and one more.
+/// Splits a record into two with half of the text each. Their ids are twice the record's id, and one more.
 #[task(generator)]
 fn halve(record: Record) -> [Record; 2] {
     let mut left = record.text;

@@ -12,7 +12,7 @@ use std::iter;
 use pcluster_sdk::{Context, task};
 use serde::{Deserialize, Serialize};
 
-/// What the stage of `keep_long` can set.
+/// The `config` of `keep_long`.
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     /// A word with no more letters than this is dropped.
@@ -28,7 +28,7 @@ struct Measured {
 
 /// Splits a line into its words, in lower case.
 ///
-/// A word is a run of letters of any alphabet. Each is given as soon as it is found, so the length of the line does not
+/// A word is a run of letters of any alphabet. Each word is published as soon as it is found, so the length of the line does not
 /// matter.
 #[task(generator)]
 fn split(line: String) -> impl Iterator<Item = String> {

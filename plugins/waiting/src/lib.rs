@@ -1,4 +1,4 @@
-//! Two tasks that do nothing but wait, so that one can watch a chain at work.
+//! Two tasks that only wait, to watch a chain at work.
 //!
 //! ```sh
 //! cargo build --release --target wasm32-wasip1 --package waiting
@@ -13,28 +13,28 @@ use std::time::Duration;
 use pcluster_sdk::{Context, Error, log, task};
 use serde::Deserialize;
 
-/// What a stage can set.
+/// The `config` of a stage.
 #[derive(Debug, Default, Deserialize)]
 struct Config {
-    /// How long to wait.
+    /// The time to wait.
     seconds: Option<f64>,
 }
 
-/// Waits 2 seconds, or as long as the stage's `seconds` says, and gives the text twice.
+/// Waits 2 seconds, or as long as the stage's `seconds` says, and returns the text twice.
 #[task(generator)]
 fn wait(text: String, cx: &Context<Config>) -> Result<[String; 2], Error> {
     sleep(cx.config().seconds.unwrap_or(2.0), &text)?;
     Ok([text.clone(), text])
 }
 
-/// Waits 4 seconds, or as long as the stage's `seconds` says, and gives the text once.
+/// Waits 4 seconds, or as long as the stage's `seconds` says, and returns the text once.
 #[task]
 fn wait_more(text: String, cx: &Context<Config>) -> Result<String, Error> {
     sleep(cx.config().seconds.unwrap_or(4.0), &text)?;
     Ok(text)
 }
 
-/// Time out of range is a mistake in the manifest, and no other attempt would change it.
+/// Waits. An invalid time is a mistake in the manifest, so no other attempt can succeed.
 fn sleep(seconds: f64, text: &str) -> Result<(), Error> {
     let duration = Duration::try_from_secs_f64(seconds).map_err(Error::fatal)?;
     log::info!("waiting {seconds} s with {text:?}");
