@@ -26,17 +26,22 @@ pub struct ConsumerInfo {
     pub running: u64,
 }
 
-/// How far a consumer has come, in places of its stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The progress of a consumer through its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "ConsumerProgress")]
 pub struct Progress {
-    /// The last place up to which everything that it was to hand out is acknowledged.
+    /// When the consumer was made, as the server writes it. Another time means another consumer.
+    pub created: String,
+    /// All messages up to this sequence number are acknowledged.
     pub acknowledged: u64,
-    /// The last place that it has handed out.
+    /// All messages up to this sequence number were delivered at least once.
     pub delivered: u64,
 }
 
 #[derive(Deserialize)]
 struct ConsumerProgress {
+    #[serde(default)]
+    created: String,
     delivered: ConsumerPlace,
     ack_floor: ConsumerPlace,
 }
@@ -44,6 +49,12 @@ struct ConsumerProgress {
 #[derive(Deserialize)]
 struct ConsumerPlace {
     stream_seq: u64,
+}
+
+impl From<ConsumerProgress> for Progress {
+    fn from(ConsumerProgress { created, delivered, ack_floor }: ConsumerProgress) -> Self {
+        Self { created, acknowledged: ack_floor.stream_seq, delivered: delivered.stream_seq }
+    }
 }
 
 impl ChainStreams<'_> {
@@ -141,9 +152,7 @@ impl ChainStreams<'_> {
 
     /// Returns the progress of a hop's consumer on a lane.
     pub async fn progress(&self, revision: Revision, hop: &StageName, lane: Lane) -> Result<Progress, BrokerError> {
-        let (stream, consumer) = (subject::work_stream(self.chain), lane.consumer(revision, hop));
-        let ConsumerProgress { delivered, ack_floor } = self.consumer_state(&stream, &consumer).await?;
-        Ok(Progress { acknowledged: ack_floor.stream_seq, delivered: delivered.stream_seq })
+        self.consumer_state(&subject::work_stream(self.chain), &lane.consumer(revision, hop)).await
     }
 
     /// Returns what waits for the pullers of the results or the dead letters, and what they hold.

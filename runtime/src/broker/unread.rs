@@ -3,13 +3,13 @@
 //! The server's API answers in JSON, with headers and payload in base64. So each of its answers can be read.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::BrokerError;
 use super::get::Stored;
+use super::info::Progress;
 use super::stream::Stream;
 use crate::frame::Headers;
 
@@ -39,17 +39,6 @@ pub enum Look {
     Unread(Box<Unread>),
 }
 
-/// The progress of a consumer through its stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
-    /// When the consumer was made, as the server writes it. Another time means another consumer.
-    pub created: String,
-    /// All messages up to this sequence number are acknowledged.
-    pub acknowledged: u64,
-    /// All messages up to this sequence number were delivered at least once.
-    pub handed_out: u64,
-}
-
 /// Looks at the first message after a sequence number, of those under the subjects of these patterns.
 pub async fn look(stream: Stream<'_>, patterns: &[String], place: u64) -> Result<Look, BrokerError> {
     let what = || format!("read the stream `{}`", stream.name);
@@ -71,24 +60,6 @@ pub async fn look(stream: Stream<'_>, patterns: &[String], place: u64) -> Result
     })))
 }
 
-/// Returns the progress of a consumer.
-pub async fn reach(stream: Stream<'_>, consumer: &str) -> Result<Reach, BrokerError> {
-    #[derive(Deserialize)]
-    struct Info {
-        #[serde(default)]
-        created: String,
-        delivered: Place,
-        ack_floor: Place,
-    }
-    #[derive(Deserialize)]
-    struct Place {
-        stream_seq: u64,
-    }
-    let info: Info = stream.consumer(consumer).await?;
-    let (acknowledged, handed_out) = (info.ack_floor.stream_seq, info.delivered.stream_seq);
-    Ok(Reach { created: info.created, acknowledged, handed_out })
-}
-
 /// Lets a consumer pass over the unreadable messages that it has delivered.
 ///
 /// They stay in the stream and are not delivered again. Calls `passed` with each. `looked` is the sequence number up to which all
@@ -99,13 +70,13 @@ pub async fn pass_over(
     looked: &mut u64,
     passed: impl Fn(Unread),
 ) -> Result<(), BrokerError> {
-    let reach = reach(stream, consumer).await?;
-    *looked = (*looked).max(reach.acknowledged);
-    while *looked < reach.handed_out {
+    let progress: Progress = stream.consumer(consumer).await?;
+    *looked = (*looked).max(progress.acknowledged);
+    while *looked < progress.delivered {
         match look(stream, &[">".to_owned()], *looked).await? {
             Look::Nothing => break,
             Look::Readable(place) => *looked = place,
-            Look::Unread(unread) if unread.sequence > reach.handed_out => break,
+            Look::Unread(unread) if unread.sequence > progress.delivered => break,
             Look::Unread(unread) => {
                 // For a consumer with explicit acknowledgement, the server reads only the stream sequence.
                 let reply = format!("$JS.ACK.{}.{consumer}.1.{}.1.0.0", stream.name, unread.sequence);

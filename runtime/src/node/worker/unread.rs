@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::broker::BrokerError;
+use crate::broker::info::Progress;
 use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::broker::unread;
-use crate::broker::unread::{Look, Reach, Unread};
+use crate::broker::unread::{Look, Unread};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::held::HeldSince;
@@ -59,15 +61,15 @@ pub(crate) struct Known {
 
 impl Known {
     /// Notes how far the consumer is.
-    fn meet(&mut self, reach: &Reach, losses: u64) {
+    fn meet(&mut self, progress: &Progress, losses: u64) {
         // A server that was restored from a backup is behind its earlier state.
-        if (reach.created.as_str(), losses) != (self.consumer.0.as_str(), self.consumer.1)
-            || reach.handed_out < self.handed_out
+        if (progress.created.as_str(), losses) != (self.consumer.0.as_str(), self.consumer.1)
+            || progress.delivered < self.handed_out
         {
-            *self = Self { consumer: (reach.created.clone(), losses), ..Self::default() };
+            *self = Self { consumer: (progress.created.clone(), losses), ..Self::default() };
         }
-        self.handed_out = reach.handed_out;
-        self.low = self.low.max(reach.acknowledged);
+        self.handed_out = progress.delivered;
+        self.low = self.low.max(progress.acknowledged);
         self.join();
         while self.ahead.front().is_some_and(|place| *place <= self.handed_out) {
             self.ahead.pop_front();
@@ -173,10 +175,8 @@ pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Resu
 
 async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), BrokerError> {
     let losses = hop.broker.losses();
-    let stream = subject::work_stream(&hop.route.chain.name);
-    let reach =
-        unread::reach(Stream::of(&hop.broker, &stream), &lane.consumer(hop.route.revision, &hop.stage().name)).await?;
-    known.meet(&reach, losses);
+    let streams = ChainStreams::of(&hop.broker, &hop.route.chain.name);
+    known.meet(&streams.progress(hop.route.revision, &hop.stage().name, lane).await?, losses);
     Ok(())
 }
 
@@ -244,8 +244,8 @@ async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), Brok
 mod tests {
     use super::*;
 
-    fn reach(created: &str, acknowledged: u64, handed_out: u64) -> Reach {
-        Reach { created: created.to_owned(), acknowledged, handed_out }
+    fn progress(created: &str, acknowledged: u64, delivered: u64) -> Progress {
+        Progress { created: created.to_owned(), acknowledged, delivered }
     }
 
     /// Returns where to look next: at delivered messages, and at those to come.
@@ -256,35 +256,35 @@ mod tests {
     #[test]
     fn what_was_handed_out_and_what_comes_next_are_looked_at_by_themselves() {
         let mut known = Known::default();
-        known.meet(&reach("a", 2, 9), 0);
+        known.meet(&progress("a", 2, 9), 0);
         assert_eq!(places(&known), (Some(2), 9));
         // What comes: 10 and 14.
         known.read(9, 10);
         known.read(10, 14);
         assert_eq!((places(&known), known.ahead.len()), ((Some(2), 14), 2));
         // Another node has taken them and more meanwhile.
-        known.meet(&reach("a", 3, 10), 0);
+        known.meet(&progress("a", 3, 10), 0);
         assert_eq!((places(&known), known.ahead.len()), ((Some(3), 14), 1));
-        known.meet(&reach("a", 3, 20), 0);
+        known.meet(&progress("a", 3, 20), 0);
         assert_eq!((places(&known), known.ahead.len()), ((Some(3), 20), 0));
         known.read(20, 21);
         // The stretches meet.
         known.read(3, 12);
         known.saw(12, 20);
         assert_eq!((places(&known), known.ahead.len()), ((None, 21), 1));
-        known.meet(&reach("a", 3, 21), 0);
+        known.meet(&progress("a", 3, 21), 0);
         assert_eq!(places(&known), (None, 21));
     }
 
     #[test]
     fn what_is_acknowledged_is_not_looked_at_and_what_was_looked_at_is_not_twice() {
         let mut known = Known::default();
-        known.meet(&reach("a", 0, 5), 0);
+        known.meet(&progress("a", 0, 5), 0);
         known.read(0, 3);
         assert_eq!(places(&known), (Some(3), 5));
         known.read(3, 8);
         assert_eq!((places(&known), known.ahead.len()), ((None, 8), 1));
-        known.meet(&reach("a", 30, 40), 0);
+        known.meet(&progress("a", 30, 40), 0);
         assert_eq!((places(&known), known.ahead.len()), ((Some(30), 40), 0));
     }
 
@@ -293,10 +293,10 @@ mod tests {
         // The consumer is another one, the connection was lost, the server is behind where it was.
         for (created, losses, handed_out) in [("b", 0, 9), ("a", 1, 9), ("a", 0, 1)] {
             let mut known = Known::default();
-            known.meet(&reach("a", 5, 6), 0);
+            known.meet(&progress("a", 5, 6), 0);
             known.read(6, 7);
             assert_eq!(places(&known), (Some(5), 7));
-            known.meet(&reach(created, 0, handed_out), losses);
+            known.meet(&progress(created, 0, handed_out), losses);
             assert_eq!((places(&known), known.ahead.len()), ((Some(0), handed_out), 0), "{created}");
         }
     }
