@@ -1,4 +1,4 @@
-//! Any NATS client can feed a chain and read its results: these tests do it with nothing but one.
+//! Any NATS client can feed a chain and read its results.
 
 use ciborium::Value;
 use ciborium::cbor;

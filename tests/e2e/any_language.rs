@@ -1,4 +1,4 @@
-//! Plugins in any language: one that is written in the text form of WebAssembly, without our SDK.
+//! Plugins in any language: one in the text form of WebAssembly, without the SDK.
 
 use serde_json::{Value, json};
 use support::{Cluster, json_lines, lines, repository};

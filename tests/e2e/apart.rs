@@ -1,4 +1,4 @@
-//! Nodes of their own: several share the work, and one that is stopped takes nothing with it.
+//! Several nodes share the work, and a stopped node loses none of it.
 
 use std::collections::BTreeMap;
 use std::io::Write;

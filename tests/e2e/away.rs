@@ -1,4 +1,4 @@
-//! The server goes away and comes back: everything that was running goes on, and says so once.
+//! The server goes away and comes back: all commands and nodes continue, and report it once.
 
 use std::time::{Duration, Instant};
 

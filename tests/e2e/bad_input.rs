@@ -1,4 +1,4 @@
-//! Items, chains and flags that cannot be: each error names the thing; what came before it stays.
+//! Invalid items, chains and flags: each error names the fault, and earlier items stay.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;

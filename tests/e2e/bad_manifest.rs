@@ -1,4 +1,4 @@
-//! Manifests that cannot be: each is refused with the reason and what to do, and nothing changes.
+//! Invalid manifests: each is refused with the reason and a remedy, and nothing changes.
 
 use support::{Cluster, assert_refused, plugin};
 

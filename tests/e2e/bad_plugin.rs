@@ -1,4 +1,4 @@
-//! Files that are no plugins, or not ones for this pcluster: `inspect` and `deploy` say the same, and nothing changes.
+//! Files that are no plugins of this pcluster: `inspect` and `deploy` refuse them alike, and nothing changes.
 
 use support::{Cluster, Server, assert_refused, plugin, probe_chain};
 

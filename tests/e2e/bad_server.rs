@@ -1,4 +1,4 @@
-//! Servers that cannot be used, and nodes that lack something: each says so once, with what to do, and in time.
+//! Unusable servers and incomplete nodes: each is reported once, in time, and with a remedy.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! `bench`: it counts what comes of its own items, and leaves nothing of it behind.
+//! `bench`: it counts the results of its own items, and leaves none of them behind.
 
 use serde_json::{Value, json};
 use support::{Cluster, NatsClient, Run, assert_refused, eventually, lines, numbers, probe_chain, with_table};

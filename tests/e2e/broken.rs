@@ -1,5 +1,6 @@
-//! Servers that fall silent, and streams, consumers, entries and plugins that are gone or damaged: nothing hangs, each is said
-//! with what to do, the other chains go on, and what is mended is served again.
+//! Silent servers, and streams, consumers, entries and plugins that are missing or damaged.
+//!
+//! Nothing hangs, each fault is reported with a remedy, other chains continue, and a repaired chain is served again.
 
 use std::net::TcpListener;
 use std::time::Duration;

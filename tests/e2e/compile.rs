@@ -1,4 +1,4 @@
-//! Plugins that no compiler is done with soon, or with the memory of a machine. They are compiled by a process of their own.
+//! Plugins that take too long or too much memory to compile. A process of its own compiles them.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};

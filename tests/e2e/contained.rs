@@ -1,4 +1,4 @@
-//! Guests that reach for what is not theirs, or mean harm: they get nothing, and nobody else suffers.
+//! Hostile guests: they get out of the sandbox nowhere, and harm no other chain.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Dead letters: found, shown, dropped, pulled along with results, and noticed by who waits. `retry.rs` puts them back.
+//! Dead letters: listed, shown, dropped, pulled along with results, and reported by `wait`. `retry.rs` requeues them.
 
 use serde_json::{Value, json};
 use support::{Cluster, NatsClient, assert_refused, eventually, json_lines, plugin, probe_chain, sequence, with_table};

@@ -1,5 +1,5 @@
-//! Nodes that die: at each point of a frame's way, in a middle stage and in the last, whatever its items do. What was fed
-//! comes out once, or is a dead letter once.
+//! Nodes that die at each point of a frame's way, in a middle stage and in the last. Each fed item gives its results once, or one
+//! dead letter.
 
 use std::collections::BTreeMap;
 

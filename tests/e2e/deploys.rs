@@ -1,4 +1,4 @@
-//! What a deploy leaves as it was: all that is kept if it succeeds, everything if it fails, wherever it stops.
+//! A deploy changes nothing that it should not: a successful one keeps all messages, a failed one changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

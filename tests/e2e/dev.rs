@@ -1,4 +1,4 @@
-//! `dev`: everything in one process, and nothing left of it.
+//! `dev`: everything runs in one process, and nothing stays behind.
 
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,5 +1,5 @@
-//! The pages show the output of real commands: each `$ command` of a `console` block runs in a shell, and its output is compared with the
-//! page's. Values that differ from run to run, such as times, ids and rates, are masked on both sides.
+//! The pages show the output of real commands. Each `$ command` of a `console` block runs in a shell, and its output is compared
+//! with the page. Values that differ from run to run, such as times, ids and rates, are masked on both sides.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

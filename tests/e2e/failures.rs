@@ -1,4 +1,4 @@
-//! Items that fail: tried again, then kept with the reason; nothing else suffers.
+//! Items that fail are retried, then kept with the reason. No other item is affected.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

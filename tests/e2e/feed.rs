@@ -1,4 +1,4 @@
-//! Feeding: from everywhere, in every format, without losing or repeating anything.
+//! Feeding from all sources and in all formats, without losing or repeating an item.
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What is fed is taken exactly or refused with its place, in every format and however it trickles in.
+//! Input is read exactly or refused with its position, in all formats and in chunks of any size.
 
 use std::io::Write;
 

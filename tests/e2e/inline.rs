@@ -1,4 +1,4 @@
-//! Inline stages: the same chain with and without them does the same.
+//! Inline stages: a chain gives the same results with and without them.
 
 use serde_json::{Value, json};
 use support::{Cluster, NatsClient, eventually, json_lines, lines, plugin, sequence};

@@ -1,4 +1,4 @@
-//! How long an instance lasts, and the state that it starts with.
+//! How long an instance lasts, and the state in which it starts.
 
 use std::collections::BTreeSet;
 

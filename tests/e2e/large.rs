@@ -1,4 +1,4 @@
-//! Items that leave the headers too little room: whatever becomes of them, none is lost, and the reason is the true one.
+//! Items that leave too little room for headers: none is lost, and the reason is true.
 
 use serde_json::Value;
 use support::{Cluster, NatsClient, RawClient, Server, eventually, json_lines, probe_chain};

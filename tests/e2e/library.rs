@@ -1,4 +1,4 @@
-//! The library: a program of its own does what the command line does.
+//! The library: a Rust program can do everything that the command line does.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;

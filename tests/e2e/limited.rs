@@ -1,4 +1,4 @@
-//! `max_in_flight`: how much of a stage runs at once in the whole cluster, whatever waits beside it.
+//! `max_in_flight`: the limit of a stage in the whole cluster, whatever else waits.
 
 use std::time::Duration;
 

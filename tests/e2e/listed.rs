@@ -1,4 +1,4 @@
-//! The page of the tests lists every file of their folder, and every file of the end-to-end tests is part of their program.
+//! The page of the tests lists every file of their folder. Every file of the end-to-end tests is part of their program.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Log lines: all that a task says arrives, and can be told apart.
+//! Log lines: all lines of a task arrive with their origin.
 
 use std::time::Instant;
 

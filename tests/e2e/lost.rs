@@ -1,4 +1,4 @@
-//! Nodes that lose their connection, and nodes of which a part fails: neither is a death, and both go on.
+//! Nodes that lose their connection, or fail in part: neither counts as a death, and both continue.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Nodes: they come and go in order, and trouble with one chain or one folder is no trouble for the rest.
+//! Nodes start and stop in order. A fault of one chain or folder does not affect others.
 
 use std::path::Path;
 use std::process::Command;

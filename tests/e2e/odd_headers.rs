@@ -1,5 +1,5 @@
-//! Headers of foreign clients that the server takes and the client library cannot read: each message becomes a result or a dead
-//! letter, and neither the node nor another chain suffers.
+//! Headers that the server accepts and the client library cannot read. Each such message becomes a result or a dead letter, and
+//! neither the node nor another chain is harmed.
 
 use serde_json::Value;
 use support::{Cluster, NatsClient, Process, RawClient, eventually, json_lines, lines, probe_chain, with_table};

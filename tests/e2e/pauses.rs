@@ -1,5 +1,4 @@
-//! Nodes that are paused until others get what they have in hand, and then wake up and go on: nothing is done with twice,
-//! whatever the two make of it.
+//! Nodes that are paused until other nodes get their items, and then wake up. No item counts twice, whatever both nodes store.
 
 use ciborium::Value;
 use serde_json::json;

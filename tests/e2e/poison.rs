@@ -1,4 +1,4 @@
-//! Items that harm: those that their nodes die of, and those that do what a task may not. Their neighbors do not suffer.
+//! Poison items, which kill their nodes, and items that break the rules of tasks. Their neighbors are not harmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

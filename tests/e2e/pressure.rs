@@ -1,5 +1,4 @@
-//! Too much at once: queues that are full, tasks that give a million outputs. Nothing is lost, nothing blocks for good, and no
-//! memory fills.
+//! Overload: full queues, and tasks with a million outputs. Nothing is lost, nothing blocks forever, and memory stays bounded.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;

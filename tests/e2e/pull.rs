@@ -1,4 +1,4 @@
-//! Taking results and watching them.
+//! Pulling results, and watching them.
 
 use std::collections::BTreeSet;
 

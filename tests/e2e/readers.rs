@@ -1,5 +1,4 @@
-//! What is at the other end of a puller: a pipe that nobody reads, one that is closed, a program that takes its time. A result
-//! goes to one living puller all the same, and to one that is there.
+//! Slow, closed and unread pipes behind a puller. Each result still goes to exactly one living reader.
 
 use std::io::Read;
 use std::process::{ChildStdout, Command};

@@ -1,4 +1,4 @@
-//! Reset and stop: what must never run again does not, and what must still run does.
+//! `reset` and `stop`: removed items never run again, and all others do.
 
 use std::time::Duration;
 

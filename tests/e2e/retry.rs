@@ -1,4 +1,4 @@
-//! `dead retry`: an item goes back to where it failed, or to what has replaced that, once and with fresh attempts.
+//! `dead retry`: an item returns once to the revision where it failed or its successor, with fresh attempts.
 
 use serde_json::{Value, json};
 use support::{Cluster, NatsClient, assert_refused, eventually, json_lines, plugin, probe_chain, with_table};

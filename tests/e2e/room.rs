@@ -1,4 +1,4 @@
-//! A server without room: what was fed is kept, everyone says what they wait for, and all goes on once there is room.
+//! A full server: stored items are kept, each command reports why it waits, and all continue once there is room.
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use support::{Cluster, DEADLINE, NatsClient, Server, eventually, lines, numbers, probe_chain, sequence};

@@ -1,4 +1,4 @@
-//! Several servers: a chain that is kept by three outlives the loss of any of them.
+//! Several servers: a chain with three copies survives the loss of any server.
 
 use std::collections::BTreeMap;
 

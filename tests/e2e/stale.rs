@@ -1,5 +1,5 @@
-//! Those who make streams agree with a chain's state and are held up: what they write late, made of what they read before,
-//! removes nothing that others have let in since; and one chain that takes its time holds up no other.
+//! Clients that are held up while they make streams agree with a chain's state. Their late writes remove nothing that others have
+//! added since. A slow chain delays no other.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! `status`: what it counts is exact, and what is not known is not shown as if it were.
+//! `status`: its counts are exact, and unknown counts are shown as unknown.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Nodes of which a part fails, or that may not do what they must: they go on, or say why they do not.
+//! Nodes that fail in part or lack permissions: they continue, or report the reason.
 
 use std::time::{Duration, Instant};
 

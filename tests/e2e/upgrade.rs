@@ -1,4 +1,4 @@
-//! Old and new beside each other: what the release before has deployed, and what a later one has.
+//! Chains of the previous release, and of a later release, beside those of this one.
 
 use serde_json::{Value, json};
 use support::{Cluster, NatsClient, assert_refused, lines};

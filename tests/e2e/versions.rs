@@ -1,4 +1,4 @@
-//! Versions: a deploy is a cut between two items, and nothing stops for it.
+//! Versions: a deploy is a cut between two items, and processing does not stop for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

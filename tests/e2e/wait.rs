@@ -1,4 +1,4 @@
-//! `wait`: exact, and not silent when it waits in vain.
+//! `wait`: it is exact, and reports when it waits in vain.
 
 use support::{Cluster, NatsClient, json_lines, lines, probe_chain};
 

@@ -1,5 +1,5 @@
-//! The page of the wire names every subject, stream, consumer and header that there is: a client that listens to everything
-//! compares it with what goes by, and the names in the sources are compared with it as well.
+//! The page of the wire names every subject, stream, consumer and header. A client that subscribes to everything compares the
+//! page with the traffic, and the names in the sources are compared with it too.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A NATS client that knows nothing of pcluster, as programs in other languages are: it sees what is on the server and feeds
-//! chains with what the wire's contract says and no more.
+//! A NATS client without any code of pcluster. Programs in other languages are such clients. It reads the streams, and feeds
+//! chains by the page of the wire.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -16,16 +16,16 @@ use tokio::runtime::Runtime;
 
 use crate::{Cluster, DEADLINE, Nats, eventually};
 
-/// A connection of its own to a test's server.
+/// A connection to the server of a test.
 pub struct NatsClient {
     runtime: Runtime,
     jetstream: jetstream::Context,
 }
 
-/// A message as a stream holds it.
+/// A message of a stream.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The subject it was stored under.
+    /// The subject of the message.
     pub subject: String,
     /// The first value of each header.
     pub headers: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ impl Message {
         Self { subject: message.subject.to_string(), headers: headers.collect(), payload: message.payload.clone() }
     }
 
-    /// The one CBOR document that its payload is.
+    /// Returns the only CBOR document of the payload.
     pub fn item(&self) -> Value {
         let mut rest = &self.payload[..];
         let item = ciborium::from_reader(&mut rest).unwrap();
@@ -48,7 +48,7 @@ impl Message {
         item
     }
 
-    /// Each of its items as a message.
+    /// Returns each item as a message.
     pub fn split(&self) -> Vec<Self> {
         let mut rest = &self.payload[..];
         let mut items = Vec::new();
@@ -61,7 +61,7 @@ impl Message {
         items
     }
 
-    /// A header that must be there.
+    /// Returns a header that must exist.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no header {name} among {:?}", self.headers))
@@ -73,7 +73,7 @@ impl NatsClient {
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let servers: Vec<ServerAddr> = cluster.server.url().split(',').map(|url| url.parse().unwrap()).collect();
-        // The library passes over a login in a URL.
+        // The client library ignores a login in a URL.
         let login =
             servers.iter().find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())));
         let options = async_nats::ConnectOptions::new();
@@ -85,13 +85,13 @@ impl NatsClient {
         Self { runtime, jetstream }
     }
 
-    /// Does something with the server's streams.
+    /// Runs requests to the server's streams.
     pub fn with<T>(&self, act: impl AsyncFnOnce(&jetstream::Context) -> T) -> T {
         let act = async { tokio::time::timeout(DEADLINE, act(&self.jetstream)).await };
         self.runtime.block_on(act).expect("NATS did not answer")
     }
 
-    /// Reads something from the server's streams, again and again until no request fails.
+    /// Reads from the server's streams. Repeats that until no request fails.
     ///
     /// Servers that have just lost one of them leave requests without an answer.
     #[track_caller]
@@ -106,7 +106,7 @@ impl NatsClient {
         }
     }
 
-    /// Reads the messages that a stream holds now, as such a consumer gives them.
+    /// Reads the messages of a stream through a consumer with this configuration.
     #[track_caller]
     fn read_all(&self, stream: &str, config: &OrderedConfig) -> Vec<Message> {
         self.read(&async |jetstream| {
@@ -120,7 +120,7 @@ impl NatsClient {
         })
     }
 
-    /// Publishes to a subject that a stream listens on.
+    /// Publishes a message to a subject of a stream.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl NatsClient {
         self.with(async |jetstream| jetstream.publish_with_headers(subject, map, payload).await?.await)
     }
 
-    /// What is published to one of these subjects from now on.
+    /// Subscribes to subjects.
     fn hear(&self, subjects: &str) -> Subscriber {
         let subjects = subjects.to_owned();
         self.with(async |jetstream| {
@@ -147,7 +147,7 @@ impl NatsClient {
         })
     }
 
-    /// Where the answer to the first message goes that is published to one of these subjects from now on.
+    /// Returns the reply subject of the next message on these subjects.
     pub fn first_reply(&self, subjects: &str) -> mpsc::Receiver<String> {
         let mut heard = self.hear(subjects);
         let (sender, receiver) = mpsc::channel();
@@ -162,7 +162,7 @@ impl NatsClient {
         receiver
     }
 
-    /// Publishes one message of an atomic batch, and waits for the server's word on it.
+    /// Publishes one message of an atomic batch. Returns the server's answer.
     pub fn publish_of_batch(&self, subject: &str, batch: &str, position: u64) -> Bytes {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Batch-Id", batch);
@@ -174,7 +174,7 @@ impl NatsClient {
         self.with(request).unwrap().payload
     }
 
-    /// This header of each message that is published to one of these subjects from now on.
+    /// Returns a header of each further message on these subjects.
     pub fn hear_header(&self, subjects: &str, name: &'static str) -> mpsc::Receiver<Option<String>> {
         let mut heard = self.hear(subjects);
         let (sender, receiver) = mpsc::channel();
@@ -189,13 +189,13 @@ impl NatsClient {
         receiver
     }
 
-    /// How many messages a stream holds.
+    /// Returns how many messages a stream holds.
     #[track_caller]
     pub fn count(&self, stream: &str) -> u64 {
         self.read(&async |jetstream| Ok(jetstream.get_stream(stream).await?.cached_info().state.messages))
     }
 
-    /// Waits until a stream holds this many messages, and reads them without taking them.
+    /// Waits until a stream holds this many messages. Reads them without taking them.
     #[track_caller]
     pub fn messages(&self, stream: &str, number: usize) -> Vec<Message> {
         eventually(&format!("{stream} holds {number}"), || (self.count(stream) == number as u64).then_some(()));
@@ -204,8 +204,8 @@ impl NatsClient {
         messages
     }
 
-    /// Waits until a stream holds this many items, however many messages they are in, and reads them: each as a message of its
-    /// own with the headers that it came with.
+    /// Waits until a stream holds this many items, and reads them. The items may be in any number of messages. Each is returned
+    /// as a message with the headers of its own message.
     #[track_caller]
     pub fn items(&self, stream: &str, number: usize) -> Vec<Message> {
         eventually(&format!("{stream} holds {number} items"), || {
@@ -214,12 +214,12 @@ impl NatsClient {
         })
     }
 
-    /// How many items a stream holds now.
+    /// Returns how many items a stream holds now.
     pub fn items_now(&self, stream: &str) -> usize {
         self.all_items(stream).len()
     }
 
-    /// The items that a stream holds now. What nodes note for each other among the results is none.
+    /// Returns the items that a stream holds now. Holder notes among the results are left out.
     pub fn all_items(&self, stream: &str) -> Vec<Message> {
         let messages = self.read_all(stream, &OrderedConfig::default());
         messages
@@ -229,13 +229,13 @@ impl NatsClient {
             .collect()
     }
 
-    /// Reads what a stream holds now under one subject, as a consumer with that `filter_subject` gives it.
+    /// Reads the messages of a stream under one subject. Uses a consumer with that `filter_subject`.
     pub fn messages_of(&self, stream: &str, filter_subject: &str) -> Vec<Message> {
         let config = OrderedConfig { filter_subject: filter_subject.to_owned(), ..Default::default() };
         self.read_all(stream, &config)
     }
 
-    /// How many messages each subject of a stream has.
+    /// Returns how many messages each subject of a stream has.
     pub fn by_subject(&self, stream: &str) -> BTreeMap<String, usize> {
         self.read(&async |jetstream| {
             let subjects = jetstream.get_stream(stream).await?.info_with_subjects(">").await?;
@@ -245,7 +245,7 @@ impl NatsClient {
 
     /// Returns how many deliveries of a stream's messages were not the first.
     ///
-    /// Each message of the stream must have one consumer. Those handed out by a consumer that is gone are not counted.
+    /// Each message of the stream must have one consumer. Deliveries of a deleted consumer are not counted.
     #[track_caller]
     pub fn handed_out_again(&self, stream: &str) -> u64 {
         eventually(&format!("nothing is stored while {stream} is looked at"), || {
@@ -260,7 +260,7 @@ impl NatsClient {
         })
     }
 
-    /// The names of a stream's consumers, sorted.
+    /// Returns the names of a stream's consumers, sorted.
     pub fn consumers(&self, stream: &str) -> Vec<String> {
         let mut names: Vec<String> = self
             .read(&async |jetstream| Ok(jetstream.get_stream(stream).await?.consumer_names().try_collect().await?));

@@ -1,4 +1,4 @@
-//! A cluster of one test.
+//! The cluster of one test.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use async_nats::jetstream;
 
 use crate::{Nats, NatsClient, Process, Run, Server, Servers, eventually, json_lines, program};
 
-/// A cluster of one test: a server or several, a folder for files, and the processes that were started.
+/// The cluster of one test: its servers, a folder, and the processes that it started.
 pub struct Cluster<S: Nats = Server> {
     /// The server, or the servers.
     pub server: S,
@@ -23,7 +23,7 @@ impl Cluster {
 }
 
 impl Cluster<Servers> {
-    /// Starts three servers and waits until each of them can keep a copy of what the others have.
+    /// Starts three servers. Waits until each can keep copies of the others' streams.
     pub fn of_three_servers() -> Self {
         let cluster = Self::with_server(Servers::start());
         let client = NatsClient::connect(&cluster);
@@ -39,30 +39,30 @@ impl Cluster<Servers> {
 }
 
 impl<S: Nats> Cluster<S> {
-    /// A cluster on a server with settings of its own.
+    /// Creates a cluster on a server with other settings.
     pub fn with_server(server: S) -> Self {
         Self { server, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A file in the test's folder.
+    /// Writes a file into the folder of the test. Returns its path.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
-    /// A path in the test's folder.
+    /// Returns a path in the folder of the test.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The command `pcluster` with these arguments, in the test's folder, connected to the test's server.
+    /// Returns a `pcluster` command with these arguments. It runs in the folder of the test, connected to its server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         hear_interrupts();
         let mut command = Command::new(pcluster());
         command.args(arguments).current_dir(self.folder.path()).env("PCLUSTER_NATS", self.server.url());
         command.env("PCLUSTER_NATS_SERVER", program());
-        // Compiled plugins are shared by all tests: a folder that is safe to share is part of what is tested.
+        // All tests share compiled plugins, because sharing the folder must be safe.
         command.env("PCLUSTER_CACHE", std::env::temp_dir().join("pcluster-e2e-cache"));
         command
     }
@@ -72,12 +72,12 @@ impl<S: Nats> Cluster<S> {
         Run::of(self.command(arguments), b"")
     }
 
-    /// Runs `pcluster` to its end with something on its standard input.
+    /// Runs `pcluster` to its end with this standard input.
     pub fn run_with_input(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Run {
         Run::of(self.command(arguments), input.as_ref())
     }
 
-    /// Runs `pcluster`, which must succeed, and returns its standard output.
+    /// Runs `pcluster`, which must succeed. Returns its standard output.
     #[track_caller]
     pub fn ok(&self, arguments: &[&str]) -> String {
         self.run(arguments).succeeded()
@@ -93,14 +93,14 @@ impl<S: Nats> Cluster<S> {
         self.node_with(name, &[])
     }
 
-    /// Starts a node with more arguments and waits until it is ready.
+    /// Starts a node with more arguments. Waits until it is ready.
     pub fn node_with(&self, name: &str, more: &[&str]) -> Process {
         let node = self.spawn(&[&["node", "--name", name], more].concat());
         node.said("ready: serving");
         node
     }
 
-    /// Waits until a chain's status, as `pcluster status --json` gives it, satisfies a condition.
+    /// Waits until the status of a chain meets a condition. The status is that of `pcluster status --json`.
     #[track_caller]
     pub fn until(&self, chain: &str, what: &str, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         eventually(what, || {
@@ -109,7 +109,7 @@ impl<S: Nats> Cluster<S> {
         })
     }
 
-    /// Waits until this many items of a stage run or have run. A busy machine may look too late to see them run.
+    /// Waits until this many items of a stage run or have run. On a busy machine, they may have ended before the first check.
     #[track_caller]
     pub fn until_begun(&self, chain: &str, stage: usize, items: u64) {
         self.until(chain, &format!("{items} items of {chain} run or have run"), |status| {
@@ -119,7 +119,7 @@ impl<S: Nats> Cluster<S> {
         });
     }
 
-    /// The nodes, as `pcluster nodes --json` gives them, once each node that is connected has answered.
+    /// Returns the nodes once each connected node has answered. The nodes are those of `pcluster nodes --json`.
     #[track_caller]
     pub fn nodes(&self) -> Vec<serde_json::Value> {
         eventually("all nodes answer", || {
@@ -137,22 +137,22 @@ impl<S: Nats> Cluster<S> {
         self.ok(&["deploy", file.to_str().unwrap()])
     }
 
-    /// The status of a chain, as `pcluster status --json` gives it.
+    /// Returns the status of a chain, as `pcluster status --json` prints it.
     #[track_caller]
     pub fn status(&self, chain: &str) -> serde_json::Value {
         serde_json::from_str(&self.ok(&["status", chain, "--json"])).unwrap()
     }
 
-    /// All results of a chain, once it is drained.
+    /// Returns all results of a chain once it is drained.
     #[track_caller]
     pub fn pull_all(&self, chain: &str) -> Vec<serde_json::Value> {
         json_lines(&self.ok(&["pull", chain, "--all"]))
     }
 }
 
-/// The path of the `pcluster` under test.
+/// Returns the path of the `pcluster` under test.
 ///
-/// Cargo names it to the tests and benchmarks that it runs. A test program started by hand finds the one built beside it.
+/// Cargo sets it for the tests and benchmarks that it runs. A test program that was started by hand finds the one beside it.
 fn pcluster() -> PathBuf {
     let beside = || {
         // target/<profile>/deps/<test program>
@@ -164,11 +164,11 @@ fn pcluster() -> PathBuf {
     path
 }
 
-/// Lets the processes of the tests be interrupted, also where a shell has started the tests in the background: a signal that is
-/// ignored stays so in those that are started then.
+/// Lets the processes of the tests receive interrupts. A shell that starts the tests in the background ignores interrupts, and
+/// all processes below it inherit that.
 fn hear_interrupts() {
     #[expect(unsafe_code, reason = "there is no safe way to change what becomes of a signal")]
-    // SAFETY: sets what the system does by default, and runs no code of ours.
+    // SAFETY: restores the default action of the system, and runs no code of ours.
     unsafe {
         libc::signal(libc::SIGINT, libc::SIG_DFL);
         libc::signal(libc::SIGHUP, libc::SIG_DFL);

@@ -1,8 +1,7 @@
 //! The harness of the end-to-end tests, the benchmarks and the storm.
 //!
-//! A [`Cluster`] has a NATS server of its own, a folder for files, and the `pcluster` processes started in it. A value stops
-//! what it started when it is dropped, also when its test fails, and then prints what that wrote. [`storm`] kills nodes and
-//! servers at random.
+//! A [`Cluster`] has a NATS server, a folder for files, and the `pcluster` processes of one test. When a value is dropped, it
+//! stops its processes, also if the test fails. Then it prints their output. [`storm`] kills nodes and servers at random.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on must say where")]
 #![expect(
     clippy::must_use_candidate,
@@ -38,12 +37,12 @@ pub use server::{Nats, Server, Servers, program};
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
 pub const DEADLINE: Duration = Duration::from_mins(5);
 
-/// The client of the repository.
+/// Returns the folder of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
-/// The path of an example plugin, built once for all tests.
+/// Returns the path of an example plugin. It is built once for all tests.
 pub fn plugin(name: &str) -> String {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -59,7 +58,7 @@ pub fn plugin(name: &str) -> String {
     repository().join(format!("target/wasm32-wasip1/release/{name}.wasm")).display().to_string()
 }
 
-/// Items back to back, as one message holds several.
+/// Returns items back to back, as a message holds several.
 pub fn sequence<T: Serialize>(items: impl IntoIterator<Item = T>) -> Vec<u8> {
     let mut payload = Vec::new();
     for item in items {
@@ -68,12 +67,12 @@ pub fn sequence<T: Serialize>(items: impl IntoIterator<Item = T>) -> Vec<u8> {
     payload
 }
 
-/// A line for each, as `feed` reads them from its standard input.
+/// Returns one line per item. `feed` reads such lines from its standard input.
 pub fn lines(items: impl IntoIterator<Item: Display>) -> String {
     items.into_iter().fold(String::new(), |text, item| text + &format!("{item}\n"))
 }
 
-/// The numbers that results are, sorted.
+/// Returns results that are numbers, sorted.
 #[track_caller]
 pub fn numbers(results: &[serde_json::Value]) -> Vec<u64> {
     let mut numbers: Vec<u64> = results.iter().map(|result| result.as_u64().unwrap()).collect();
@@ -81,7 +80,7 @@ pub fn numbers(results: &[serde_json::Value]) -> Vec<u64> {
     numbers
 }
 
-/// The JSON documents in a text, one a line.
+/// Returns the JSON documents in a text with one per line.
 pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::plugin;
 
-/// The manifest of a chain with one stage per task of the probe plugin; `rest` is added to each stage.
+/// Returns the manifest of a chain with one stage per task. The tasks are those of the probe plugin, and `rest` is added to each
+/// stage.
 pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
     let plugin = plugin("probe");
     let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n");
@@ -16,19 +17,19 @@ pub fn probe_chain(name: &str, tasks: &[&str], rest: &str) -> String {
     manifest
 }
 
-/// What is said of a stage, but for what belongs to a queue: that of an inline stage.
+/// Returns the lines of an inline stage: those of a stage without the ones about its queue.
 fn as_inline(rest: &str) -> String {
     let is_queues = |line: &&str| ["concurrency", "max_in_flight", "retry"].iter().any(|key| line.starts_with(key));
     let lines: Vec<&str> = rest.lines().filter(|line| !is_queues(line)).collect();
     format!("{}\ninline = true", lines.join("\n"))
 }
 
-/// The manifest with a table, such as `[queue]`, put before its stages.
+/// Returns the manifest with a table, such as `[queue]`, before its stages.
 pub fn with_table(table: &str, manifest: &str) -> String {
     manifest.replacen("[[stage]]", &format!("{table}\n[[stage]]"), 1)
 }
 
-/// The manifest with a short time after which a dead node's items are given to others.
+/// Returns the manifest with a short `ack_wait`. So other nodes get the items of a dead node soon.
 pub fn recovering(manifest: &str) -> String {
     with_table("[queue]\nack_wait = \"1s\"", manifest)
 }

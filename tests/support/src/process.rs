@@ -1,4 +1,4 @@
-//! Processes of a test: `pcluster` run to its end, or kept running.
+//! The processes of a test, run to their end or kept running.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -12,13 +12,13 @@ use crate::DEADLINE;
 /// A process that has ended.
 #[derive(Debug)]
 pub struct Run {
-    /// Its exit status; `None` if a signal ended it.
+    /// The exit status. `None` if a signal ended the process.
     pub code: Option<i32>,
-    /// All that it wrote to standard output.
+    /// The whole standard output.
     pub stdout: String,
-    /// All that it wrote to standard error.
+    /// The whole standard error.
     pub stderr: String,
-    /// The time from its start to its end.
+    /// The time from start to end.
     pub took: Duration,
 }
 
@@ -29,7 +29,7 @@ impl Run {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
         let writing = std::thread::spawn(move || {
-            // A command that does not read all of its input has closed it.
+            // A command that does not read all of its input closes it.
             let _ = stdin.write_all(&input);
         });
         let stdout = read_all(child.stdout.take().unwrap());
@@ -41,14 +41,14 @@ impl Run {
         Self { code: status.code(), stdout, stderr, took: started.elapsed() }
     }
 
-    /// Asserts that it succeeded, and returns its standard output.
+    /// Asserts that the command succeeded. Returns its standard output.
     #[track_caller]
     pub fn succeeded(self) -> String {
         assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.stdout
     }
 
-    /// Asserts that it failed with this status and said this on standard error.
+    /// Asserts that the command failed with this status and message. The message is on standard error.
     #[track_caller]
     pub fn failed(self, code: i32, said: &str) -> Self {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
@@ -57,7 +57,7 @@ impl Run {
     }
 }
 
-/// Asserts that a command was refused: this status, nothing on standard output, and one error that says all of these.
+/// Asserts that a command was refused. It must have this status, no standard output, and one error with all these texts.
 #[track_caller]
 pub fn assert_refused(run: &Run, code: i32, says: &[&str]) {
     assert_eq!(run.code, Some(code), "stdout: {}\nstderr: {}", run.stdout, run.stderr);
@@ -92,12 +92,12 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
     }
 }
 
-/// What a process has written so far.
+/// The output of a process so far.
 #[derive(Default)]
 struct Written {
     lines: Mutex<Vec<String>>,
     more: Condvar,
-    /// Nothing more comes.
+    /// `true` once the output has ended.
     closed: AtomicBool,
 }
 
@@ -118,7 +118,7 @@ impl Written {
         written
     }
 
-    /// Waits until nothing more comes.
+    /// Waits until the output has ended.
     fn wait_closed(&self) {
         let lines = self.lines.lock().unwrap();
         let _ended = self.more.wait_timeout_while(lines, DEADLINE, |_| !self.closed.load(Relaxed)).unwrap();
@@ -136,13 +136,13 @@ impl Written {
         let is_awaited = |lines: &mut Vec<String>| found(lines).is_none() && !self.closed.load(Relaxed);
         let (lines, _) = self.more.wait_timeout_while(lines, DEADLINE, is_awaited).unwrap();
         let (found, said) = (found(&lines), lines.join("\n"));
-        // A panic that holds the lock would keep what was said from being printed.
+        // Unlock before the panic, so that the output can still be printed.
         drop(lines);
         found.unwrap_or_else(|| panic!("never said: {text}\nsaid: {said}"))
     }
 }
 
-/// A running process, killed when dropped.
+/// A running process. Killed on drop.
 pub struct Process {
     child: Child,
     stdout: Arc<Written>,
@@ -155,14 +155,14 @@ impl Process {
         Self::start_with(command, Stdio::null())
     }
 
-    /// Starts a command with a standard input that stays open until it is dropped.
+    /// Starts a command whose standard input stays open until it is dropped.
     pub fn start_fed(command: Command) -> (Self, ChildStdin) {
         let mut process = Self::start_with(command, Stdio::piped());
         let stdin = process.child.stdin.take().unwrap();
         (process, stdin)
     }
 
-    /// Starts a command whose standard output nobody reads but who calls this.
+    /// Starts a command whose standard output only the caller reads.
     pub fn start_unread(mut command: Command) -> (Self, ChildStdout) {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.stdout.take().unwrap();
@@ -178,29 +178,29 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for a line on standard error with this text, and returns it.
+    /// Waits for a line with this text on standard error. Returns the line.
     #[track_caller]
     pub fn said(&self, text: &str) -> String {
         self.stderr.wait_for(text)
     }
 
-    /// Waits for a line on standard output with this text, and returns it.
+    /// Waits for a line with this text on standard output. Returns the line.
     #[track_caller]
     pub fn printed(&self, text: &str) -> String {
         self.stdout.wait_for(text)
     }
 
-    /// All of standard output so far.
+    /// Returns the standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// All of standard error so far.
+    /// Returns the standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -211,22 +211,22 @@ impl Process {
         assert!(status.success(), "cannot send {name}");
     }
 
-    /// Whether it has ended.
+    /// Returns `true` if the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end, and returns its exit status.
+    /// Waits for the end of the process. Returns its exit status.
     #[track_caller]
     pub fn ended(&mut self) -> Option<i32> {
         let status = wait(&mut self.child);
-        // What it wrote last may still be on its way.
+        // The last output may still be on its way.
         self.stdout.wait_closed();
         self.stderr.wait_closed();
         status.unwrap_or_else(|| panic!("did not end\nstderr: {}", self.stderr())).code()
     }
 
-    /// Tells it to stop, and waits for its end.
+    /// Tells the process to stop, and waits for its end.
     #[track_caller]
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");

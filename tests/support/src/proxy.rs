@@ -1,4 +1,4 @@
-//! A way to the server that can be blocked.
+//! A proxy in front of a server, which can block the connection.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,19 +7,19 @@ use std::thread;
 
 use crate::DEADLINE;
 
-/// What becomes of what is on its way.
+/// The state of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Open,
-    /// Connections are made and kept, and nothing passes.
+    /// Connections are made and kept, and no data passes.
     Stalled,
-    /// For good: the proxy is gone.
+    /// The proxy has ended.
     Closed,
 }
 
-/// Passes on what clients and a server say to each other, unless it is told not to.
+/// Passes data between clients and a server, unless it is stalled.
 pub struct Proxy {
-    /// Where clients connect.
+    /// The URL for clients.
     pub url: String,
     address: std::net::SocketAddr,
     gate: Arc<Gate>,
@@ -28,19 +28,19 @@ pub struct Proxy {
 struct Gate {
     way: Mutex<Way>,
     changed: Condvar,
-    /// What is the last to pass to the server before the way is stalled.
+    /// The text of the last message before the proxy stalls.
     last: Mutex<Option<String>>,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Gate {
-    /// Waits while the way is stalled. Says whether it is open then.
+    /// Waits while the proxy is stalled. Returns `true` if it is open then.
     fn pass(&self) -> bool {
         let way = self.way.lock().unwrap();
         *self.changed.wait_while(way, |way| *way == Way::Stalled).unwrap() == Way::Open
     }
 
-    /// Stalls the way if what is about to pass to the server is to be the last, so that no answer to it comes back.
+    /// Stalls the proxy if this data has the text of the last message. So the answer is held up.
     fn stall_after(&self, passing: &[u8]) {
         let mut last = self.last.lock().unwrap();
         let is_last = |text: &String| passing.windows(text.len()).any(|part| part == text.as_bytes());
@@ -62,7 +62,7 @@ impl Gate {
 }
 
 impl Proxy {
-    /// A way to this server.
+    /// Creates a proxy in front of a server.
     pub fn to(server: &str) -> Self {
         let server = server.trim_start_matches("nats://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -87,12 +87,12 @@ impl Proxy {
         Self { url: format!("nats://{address}"), address, gate }
     }
 
-    /// Lets nothing pass any more. Connections can still be made, and none is closed.
+    /// Stalls the proxy. Connections can still be made, and none is closed.
     pub fn stall(&self) {
         self.gate.set(Way::Stalled);
     }
 
-    /// Lets everything pass up to a message to the server that has this text; that is the last one, and its answer is held up.
+    /// Stalls the proxy after the next message with this text. The message passes to the server, and its answer is held up.
     pub fn stall_after(&self, text: &str) {
         *self.gate.last.lock().unwrap() = Some(text.to_owned());
         self.release();
@@ -105,13 +105,13 @@ impl Proxy {
         assert!(!waited.1.timed_out(), "never passed: {:?}", self.gate.last.lock().unwrap());
     }
 
-    /// Ends all connections, and lets nothing pass over new ones until it is told to.
+    /// Ends all connections. New ones are stalled until the proxy is released.
     pub fn cut(&self) {
         self.gate.set(Way::Stalled);
         self.gate.shut();
     }
 
-    /// Lets everything pass, also what was held up.
+    /// Lets all data pass, including held up data.
     pub fn release(&self) {
         self.gate.set(Way::Open);
     }
@@ -121,7 +121,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.gate.set(Way::Closed);
         self.gate.shut();
-        // Lets the thread that accepts connections see that it must end.
+        // Lets the thread that accepts connections notice that it must end.
         let _ = TcpStream::connect(self.address);
     }
 }

@@ -1,4 +1,4 @@
-//! A NATS client that sends whatever bytes it is given, as the server lets every client do.
+//! A NATS client that sends any bytes. The server lets every client do so.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,17 +8,17 @@ use std::thread::JoinHandle;
 
 use crate::{Cluster, DEADLINE, Nats};
 
-/// Where the server's answers to what was published go.
+/// The reply subject for the server's answers to published messages.
 const INBOX: &str = "raw.answers";
 
-/// A connection to a test's server on which every byte is the test's own.
+/// A connection to the server of a test. The test writes every byte of it.
 pub struct RawClient {
     reader: BufReader<TcpStream>,
     writer: TcpStream,
     unanswered: usize,
 }
 
-/// Something between clients and the server's API, until it is dropped.
+/// An interceptor between clients and the server's API. Ends on drop.
 pub struct Between {
     stream: TcpStream,
     left: Arc<AtomicUsize>,
@@ -26,7 +26,7 @@ pub struct Between {
 }
 
 impl Between {
-    /// How many answers were not given yet.
+    /// Returns how many answers are not yet sent.
     pub fn left(&self) -> usize {
         self.left.load(SeqCst)
     }
@@ -54,13 +54,14 @@ impl RawClient {
         client
     }
 
-    /// Publishes with a header block, or without headers if it is empty, and does not wait for the answer of the stream that takes it.
+    /// Publishes a message with a header block. If the block is empty, the message has no headers. Does not wait for the answer
+    /// of the stream.
     pub fn publish(&mut self, subject: impl AsRef<[u8]>, block: &[u8], payload: &[u8]) {
         self.publish_with_reply(subject.as_ref(), INBOX.as_bytes(), block, payload);
         self.unanswered += 1;
     }
 
-    /// Publishes to those who listen.
+    /// Publishes a message with a reply subject.
     pub fn publish_with_reply(&mut self, subject: &[u8], reply: &[u8], block: &[u8], payload: &[u8]) {
         let (operation, sizes): (&[u8], _) = if block.is_empty() {
             (b"PUB ", format!(" {}\r\n", payload.len()))
@@ -71,7 +72,7 @@ impl RawClient {
         self.send(&message.concat());
     }
 
-    /// Waits until the streams have answered for all that was published. Returns how many messages they have stored.
+    /// Waits until the streams have answered for all published messages. Returns how many they have stored.
     pub fn stored(&mut self) -> usize {
         let mut stored = 0;
         while self.unanswered > 0 {
@@ -93,7 +94,7 @@ impl RawClient {
         stored
     }
 
-    /// Answers each question on a subject with a header block, until the server ends.
+    /// Answers each request on a subject with a header block. Runs until the server ends.
     pub fn answer(mut self, subject: &str, block: &'static [u8]) {
         self.send(format!("SUB {subject} 2\r\n").as_bytes());
         std::thread::spawn(move || {
@@ -118,8 +119,10 @@ impl RawClient {
         });
     }
 
-    /// Stands between the clients that name this domain and the server's API. As long as there are some of these answers, a header
-    /// block and a payload, every other request gets one first; all are handed on, so that the server's own answer comes behind.
+    /// Intercepts requests of the clients that use this domain.
+    ///
+    /// Every other request first gets one of `answers`, a header block and a payload, until none is left. All requests go on to
+    /// the server, so that its own answer follows.
     pub fn stand_between(mut self, domain: &str, answers: &[(&[u8], &[u8])]) -> Between {
         let prefix = format!("$JS.{domain}.API");
         self.send(format!("SUB {prefix}.> 2\r\nPING\r\n").as_bytes());
@@ -156,7 +159,7 @@ impl RawClient {
         }
     }
 
-    /// The next request: its subject, where its answer goes, and its payload. `None` once the connection is closed.
+    /// Returns the next request: its subject, its reply subject, and its payload. `None` once the connection is closed.
     fn request(&mut self) -> Option<(String, String, Vec<u8>)> {
         loop {
             let mut line = Vec::new();

@@ -1,4 +1,4 @@
-//! A nats-server of a test's own.
+//! The nats-server of a test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 
 use crate::{DEADLINE, repository};
 
-/// Stops the server when its standard input ends, so that none is left should the test process be killed.
+/// Stops the server when its standard input ends. So the server does not outlive a killed test process.
 const GUARD: &str =
     r#"exec 3<&0; "$@" </dev/null 3<&- & server=$!; cat <&3 >/dev/null; kill -9 "$server"; wait "$server""#;
 
-/// Takes any free port.
+/// Any free port.
 const ANY: &str = "-1";
-/// A route to nobody: the JetStream of a clustered server does not start without one.
+/// A route to no server. The JetStream of a clustered server does not start without a route.
 const NOBODY: &str = "nats://127.0.0.1:1";
 
-/// A server on a free port, with its data in a folder that goes with it.
+/// A server on a free port. Its data is in a folder that is removed with it.
 pub struct Server {
     guard: Child,
     folder: tempfile::TempDir,
-    /// The configuration, but for what [`Routes`] adds to it.
+    /// The configuration without the lines that [`Routes`] adds.
     configuration: String,
     routes: Option<Routes>,
-    /// Where clients connect.
+    /// The URL for clients.
     pub url: String,
-    /// The server itself; the guard is another.
+    /// The process of the server. Its guard is another process.
     process: u32,
 }
 
-/// Where a server of several listens for the others, and where those are.
+/// The addresses of several servers for their routes to each other.
 #[derive(Clone)]
 struct Routes {
     port: String,
@@ -36,18 +36,18 @@ struct Routes {
 }
 
 impl Server {
-    /// Starts a server with the repository's configuration and `more` added to it.
+    /// Starts a server with the repository's configuration and more lines.
     pub fn start(more: &str) -> Self {
         let configuration = std::fs::read_to_string(repository().join("nats.conf")).unwrap();
         Self::with_configuration(&format!("{configuration}\n{more}\n"))
     }
 
-    /// Starts a server with a configuration of the test's own.
+    /// Starts a server with another configuration.
     pub fn with_configuration(configuration: &str) -> Self {
         Self::launched(configuration.to_owned(), None)
     }
 
-    /// Starts a server that has others beside it, as many as are needed for a majority.
+    /// Starts one of several servers, of which a majority is needed.
     fn beside(number: usize, others: Vec<String>) -> Self {
         let configuration = std::fs::read_to_string(repository().join("nats.conf")).unwrap();
         let name = format!("server_name: server-{number}");
@@ -63,32 +63,32 @@ impl Server {
         server
     }
 
-    /// Kills the server, as a machine does that loses power but for what is on its disk.
+    /// Kills the server. As after a loss of power, only the data on its disk remains.
     pub fn kill(&mut self) {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
 
-    /// Kills the server and starts it again with the same data at the same address.
+    /// Kills the server, and starts it again. The data and the address stay.
     pub fn restart(&mut self) {
         self.restart_after(|| {});
     }
 
-    /// The same, and does something in between.
+    /// Restarts the server, and calls `meanwhile` while it is down.
     pub fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         self.kill();
         meanwhile();
         self.launch(&port(&self.url));
     }
 
-    /// Kills the server and starts it again at the same address with nothing of what it had.
+    /// Kills the server, and starts it again without its data. The address stays.
     pub fn restart_empty(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.folder.path().join(".nats")).unwrap();
         self.launch(&port(&self.url));
     }
 
-    /// Kills the server and starts it again with the same data at the same address, and another configuration.
+    /// Kills the server, and starts it again with another configuration. The data and the address stay.
     pub fn restart_with(&mut self, configuration: &str) {
         configuration.clone_into(&mut self.configuration);
         self.restart();
@@ -100,7 +100,7 @@ impl Server {
         assert!(status.success(), "cannot send {name}");
     }
 
-    /// Where the server listens for leaf nodes, if its configuration says that it does: only its log tells the port.
+    /// Returns the address for leaf nodes, if the configuration has one. Only the server's log contains the port.
     pub fn leafnodes(&self) -> String {
         let log = self.log();
         let (_, said) =
@@ -108,7 +108,7 @@ impl Server {
         said.lines().next().unwrap().to_owned()
     }
 
-    /// What the server wrote into its log.
+    /// Returns the log of the server.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -182,14 +182,14 @@ impl Drop for Server {
 pub struct Servers(Vec<Server>);
 
 impl Servers {
-    /// Starts three servers. They have yet to find each other.
+    /// Starts three servers. They have not found each other yet.
     pub fn start() -> Self {
         let mut servers = vec![Server::beside(1, Vec::new())];
         for number in 2..=3 {
             let others = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();
             servers.push(Server::beside(number, others));
         }
-        // A server that is started again finds the others wherever they are.
+        // A server that starts again finds the others by their addresses.
         let all: Vec<String> = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();
         for server in &mut servers {
             if let Some(routes) = &mut server.routes {
@@ -199,19 +199,19 @@ impl Servers {
         Self(servers)
     }
 
-    /// The one with this name.
+    /// Returns the server with this name.
     pub fn named(&mut self, name: &str) -> &mut Server {
         let number: usize = name.trim_start_matches("server-").parse().unwrap();
         &mut self.0[number - 1]
     }
 }
 
-/// Where the servers of a test are.
+/// The addresses and processes of a test's servers.
 pub trait Nats {
-    /// The URL of each, separated by commas.
+    /// Returns the URL of each server, separated by commas.
     fn url(&self) -> String;
 
-    /// The process of each.
+    /// Returns the process of each server.
     fn processes(&self) -> Vec<u32>;
 }
 
@@ -235,17 +235,17 @@ impl Nats for Servers {
     }
 }
 
-/// A process that has ended, in the place of one that is yet to be started.
+/// Returns a process that has ended, as a placeholder.
 fn nothing() -> Child {
     Command::new("true").stdin(Stdio::piped()).spawn().unwrap()
 }
 
-/// The port of a URL.
+/// Returns the port of a URL.
 fn port(url: &str) -> String {
     url.rsplit(':').next().unwrap().to_owned()
 }
 
-/// The process of a server and where it listens, from its file `<program>_<process>.ports`.
+/// Returns the process of a server and its addresses. They are in its file `<program>_<process>.ports`.
 fn ports_in(folder: &Path) -> Option<(u32, serde_json::Value)> {
     let mut files = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
@@ -253,7 +253,7 @@ fn ports_in(folder: &Path) -> Option<(u32, serde_json::Value)> {
     Some((process, serde_json::from_slice(&std::fs::read(file).ok()?).ok()?))
 }
 
-/// The program: the one that the environment names, the one that `make setup` provides, or the one on the path.
+/// Returns the path of nats-server: from the environment, from `make setup`, or from `PATH`.
 pub fn program() -> PathBuf {
     let provided = repository().join(".tools/bin/nats-server");
     match std::env::var_os("PCLUSTER_NATS_SERVER") {

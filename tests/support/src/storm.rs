@@ -1,7 +1,7 @@
-//! A storm: events at random, told by one seed, while a chain of three stages is fed.
+//! A storm: random events, determined by one seed, while a chain of three stages is fed.
 //!
-//! Nodes are killed, paused, stopped and cut off; the server is killed; several people deploy at once; another chain is fed
-//! messages that no client library reads. At the end every result is looked for. The storm reads the results by the page of
+//! Nodes are killed, paused, stopped and cut off. The server is killed. Several clients deploy at once. Another chain receives
+//! messages that no client library can read. At the end, every result is searched for. The storm reads the results by the page of
 //! the wire alone.
 
 mod chance;
@@ -24,18 +24,18 @@ use member::{Member, tend};
 
 pub use report::Report;
 
-/// How soon the items of a dead node are given to others.
+/// A node's items go to other nodes after this time without acknowledgement.
 const ACK_WAIT: Duration = Duration::from_secs(2);
-/// Numbers that an item fans out to.
+/// The number of outputs of an item.
 const TIMES: u64 = 3;
-/// How long one node's restart, or one answer, may take.
+/// The most time for a restart of a node or for an answer.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long what is queued may take, also where other programs take most of the machine: what was put back waits beside new frames
-/// of many more items.
+/// The most time for the queued messages. Other programs may take most of the machine, and requeued messages wait beside new
+/// frames with many more items.
 const HANDLED: Duration = Duration::from_mins(10);
-/// How many deploy the same version at once, each with other content.
+/// Clients that deploy the same version at once, each with other content.
 const DEPLOYERS: u64 = 3;
-/// Blocks of headers that the server takes and client libraries do not.
+/// Header blocks that the server accepts and client libraries do not.
 const ODD: [&[u8]; 5] = [
     b"NATS/1.0\r\nX: a\rb\r\n\r\n",
     b"NATS/1.0\r\nX Customer: ada\r\n\r\n",
@@ -43,29 +43,29 @@ const ODD: [&[u8]; 5] = [
     b"NATS/1.0 404 No Messages\r\n\r\n",
     b"NATS/1.0\r\n: none\r\n\r\n",
 ];
-/// One that everybody reads.
+/// A header block that all clients can read.
 const GOOD: &[u8] = b"NATS/1.0\r\nX-Customer: ada\r\n\r\n";
 
-/// What happens in the storm.
+/// The settings of a storm.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Tells all that is left to chance.
+    /// Determines all random events.
     pub seed: u64,
-    /// Items to feed; no more are fed once the time is over.
+    /// The most items to feed. No more are fed after `duration`.
     pub items: u64,
     /// How long to feed.
     pub duration: Duration,
-    /// How many nodes there are.
+    /// The number of nodes.
     pub nodes: usize,
     /// The time between two events.
     pub every: Duration,
-    /// How long an item takes in the second stage.
+    /// The duration of an item in the second stage, in microseconds.
     pub micros: u64,
-    /// Whether all of it happens; if not, nodes are killed only.
+    /// `true` for all events, `false` to only kill nodes.
     pub all: bool,
 }
 
-/// Goes through the storm.
+/// Runs a storm.
 pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
@@ -112,7 +112,7 @@ pub fn run(plan: &Plan) -> Report {
     report
 }
 
-/// Waits until all is handled, for as long as it gets less.
+/// Waits until all messages are handled. Fails if their number stays the same for too long.
 fn settle(cluster: &Cluster, chain: &str, report: &Report) {
     let client = NatsClient::connect(cluster);
     let mut left = u64::MAX;
@@ -130,7 +130,7 @@ fn settle(cluster: &Cluster, chain: &str, report: &Report) {
     }
 }
 
-/// Prints what happened, and how the queues of a chain stand that does not go on.
+/// Prints the events and the queues of a chain. Used if the chain makes no progress.
 fn show(client: &NatsClient, chain: &str, report: &Report) {
     eprintln!("{}", report.story.join("\n"));
     let stream = format!("PCLUSTER_{chain}");
@@ -155,7 +155,7 @@ fn show(client: &NatsClient, chain: &str, report: &Report) {
     });
 }
 
-/// A version of the chain as one of the deployers has it. All give the same results.
+/// Returns a version of the chain with the content of one deployer. All contents give the same results.
 fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
     let probe = plugin("probe");
     let mut manifest = format!(
@@ -164,7 +164,7 @@ fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
         500 - 100 * (version % 3),
     );
     for (task, isolation) in [("fan", "item"), ("shaky", "worker"), ("drop_odd", "frame")] {
-        // Deaths use up attempts, and this is not about them.
+        // Lost attempts count too, and this test is not about their limit.
         manifest.add_assign(&format!(
             "[[stage]]\nname = \"{task}\"\nplugin = \"{probe}\"\nconfig = {{ times = {TIMES}, micros = {} }}\n\
              isolation = \"{isolation}\"\nconcurrency = {}\nretry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
@@ -175,7 +175,7 @@ fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
     manifest
 }
 
-/// Something happens to one of those who are there.
+/// Strikes one of the nodes that are running.
 fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
     let kind = if plan.all { chance.next(18) } else { 0 };
     match kind {
@@ -222,8 +222,10 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     }
 }
 
-/// Messages that no client library reads: a handful in a chain of their own, with good ones between them, and at times one among
-/// the items of the storm, which nobody can decode either.
+/// Feeds messages that no client library can read.
+///
+/// A few go to a chain of their own, with readable ones between them. Sometimes one goes to the chain of the storm, where it is
+/// not readable as items either.
 fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
     let mut client = RawClient::connect(cluster);
     let block = |chance: &mut Chance| ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
@@ -239,7 +241,7 @@ fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Several deploy the next version at once, each with other content.
+/// Deploys the next version from several clients at once. Each has other content.
 fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     report.deploys += 1;
     let version = report.deploys;
@@ -261,10 +263,11 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Kills the server when all else is calm, and what was in the queues when it became so is handled; returns when it did.
+/// Kills the server in a calm moment, with all earlier messages handled. Returns when it was killed.
 ///
-/// The server forgets which keys it has seen of messages that are gone, so a node that dies after it has stored something and before it acknowledges
-/// it, together with the server before another node has asked, is one death more than what is promised here.
+/// A killed server forgets the keys of messages that have left the stream. So exactly-once does not survive two deaths together:
+/// a node that dies between storing its outputs and acknowledging its input, and the server before another node has asked for
+/// these keys.
 fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) -> SystemTime {
     let deadline = Instant::now() + HANDLED;
     let calm = Instant::now() + ACK_WAIT * 5;
@@ -291,7 +294,7 @@ async fn last_sequence(jetstream: &jetstream::Context) -> u64 {
     jetstream.get_stream("PCLUSTER_storm").await.unwrap().get_info().await.unwrap().state.last_sequence
 }
 
-/// Whether no consumer has a message up to this one that is not acknowledged.
+/// Returns `true` if all messages up to this sequence are acknowledged.
 async fn is_handled(jetstream: &jetstream::Context, sequence: u64) -> bool {
     let stream = jetstream.get_stream("PCLUSTER_storm").await.unwrap();
     let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();

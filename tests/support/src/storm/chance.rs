@@ -1,8 +1,8 @@
-//! Chance that one seed tells.
+//! Random numbers from a seed.
 
 use std::time::Duration;
 
-/// Random numbers (splitmix64): the same for the same seed.
+/// A generator of random numbers (splitmix64). The same seed gives the same numbers.
 pub(super) struct Chance(pub(super) u64);
 
 impl Chance {

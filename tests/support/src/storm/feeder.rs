@@ -1,4 +1,4 @@
-//! Feeds the items of the storm, each message under an id that makes it safe to try again.
+//! Feeds the items of the storm. Each message has an id, so that it can be sent again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,10 +10,10 @@ use async_nats::jetstream;
 use super::{Chance, PATIENCE, Plan};
 use crate::sequence;
 
-/// The most items of a message.
+/// The most items in a message.
 const MESSAGE_MAX: u64 = 24;
 
-/// Feeds items while all this happens.
+/// Feeds items during the storm.
 pub(super) struct Feeder {
     thread: JoinHandle<(u64, u64)>,
     done: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ impl Feeder {
     }
 }
 
-/// Feeds messages of some items each, the n-th under the id `m<first item>`; says how many items and messages.
+/// Feeds messages of some items each. The n-th has the id `m<first item>`. Returns the number of items and of messages.
 async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
     let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
     let mut chance = Chance(plan.seed ^ 1);
@@ -56,7 +56,7 @@ async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
         loop {
             let publish = jetstream.publish_with_headers("pcluster.storm.in", headers.clone(), payload.clone().into());
             let stored = async { publish.await?.await };
-            // Full, or without an answer: the id makes it safe to try again.
+            // The queue is full, or the answer is lost: the id allows another try.
             if stored.await.is_ok() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! What has come out of the storm.
+//! Checks the results of the storm.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -11,13 +11,15 @@ use futures_util::TryStreamExt;
 use super::{Report, TIMES};
 use crate::Cluster;
 
-/// How long before and after the moment that is taken for that of a server's kill it has done what it may have forgotten.
+/// How far from its kill a server may have forgotten what it did. This counts before and after the kill.
 const FORGETS: Duration = Duration::from_secs(1);
-/// How many messages are shown of those that hold what others hold too.
+/// The most messages to print that hold a result a second time.
 const SHOWN: usize = 20;
 
-/// Looks at all that has come out: the results of item n are the even ones of the numbers from `n * TIMES` on, each once, under
-/// the id of the message that it was in, with its place there.
+/// Checks all results.
+///
+/// The results of item n are the even numbers from `n * TIMES` on, each once. Each result has the id of the item's message, with
+/// its position in that message.
 pub(super) fn look(cluster: &Cluster, report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut stored: Vec<(Vec<u64>, String, SystemTime)> = Vec::new();
@@ -72,7 +74,7 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
     }
 }
 
-/// Where a message of results stands, and of what it came.
+/// Returns the place of a message of results, and its origin.
 fn place(message: &jetstream::Message) -> String {
     let info = message.info().unwrap();
     let header =
@@ -81,7 +83,7 @@ fn place(message: &jetstream::Message) -> String {
     format!("stored {} at {} as {id} under {key}", info.stream_sequence, info.published)
 }
 
-/// The numbers in a message of results, each with the item that it says that it comes of.
+/// Returns the numbers in a message, each with its original item.
 fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
     let headers = message.headers.as_ref().unwrap();
     let client = headers.get("Pcluster-Id").unwrap().as_str().split(['.', '#']).next().unwrap();
@@ -100,7 +102,7 @@ fn values(message: &async_nats::Message) -> Vec<(u64, u64)> {
     values.into_iter().zip(descents).map(|(value, item)| (value, first + item)).collect()
 }
 
-/// Returns the item of the fed message that each result descends from, by the runs of a `Pcluster-Index`.
+/// Returns the position in the fed message for each result. `index` is the `Pcluster-Index` of the results.
 fn descents(index: &str) -> Vec<u64> {
     let number = |text: &str| -> u64 { text.parse().unwrap() };
     let run = |run: &str| match (run.split_once('x'), run.split_once('-')) {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::{Cluster, Process, Proxy};
 
-/// A node, which may be gone, paused or cut off until some time.
+/// A node of a storm. It may be down, paused or cut off.
 pub(super) struct Member {
     pub(super) process: Option<Process>,
-    /// Its way to the server.
+    /// The proxy between the node and the server.
     pub(super) proxy: Proxy,
-    /// When it is started again, woken up, or let through.
+    /// When the node is started again, woken up, or connected again.
     pub(super) until: Option<Instant>,
 }
 
@@ -22,8 +22,7 @@ impl Member {
     }
 }
 
-/// Wakes up and starts again what has been away for long enough. A node that could not start, because the server was away, is
-/// started again as well.
+/// Wakes up and starts again the nodes whose time is over. Also starts nodes that could not start because the server was away.
 pub(super) fn tend(cluster: &Cluster, members: &mut [Member]) {
     for (number, member) in members.iter_mut().enumerate() {
         if member.until.is_some_and(|until| Instant::now() < until) {

@@ -3,62 +3,62 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// What has happened.
+/// The counts of a storm.
 #[derive(Debug, Default, Clone)]
 pub struct Report {
-    /// Items fed.
+    /// Items that were fed.
     pub items: u64,
-    /// Messages that held them.
+    /// Messages of these items.
     pub messages: u64,
-    /// Nodes killed.
+    /// Kills of nodes.
     pub kills: u64,
-    /// Nodes paused.
+    /// Pauses of nodes.
     pub pauses: u64,
-    /// Nodes stopped in order.
+    /// Orderly stops of nodes.
     pub stops: u64,
-    /// Times that a node lost its connection.
+    /// Lost connections of nodes.
     pub cuts: u64,
-    /// Times that the server was killed and started again.
+    /// Kills and restarts of the server.
     pub restarts: u64,
     /// When the server was killed.
     pub killed: Vec<SystemTime>,
-    /// Messages fed to a chain of their own, every second of them with odd headers.
+    /// Messages fed to a chain of their own. Every second one has odd headers.
     pub odd: u64,
-    /// Those of them that are neither one result nor one dead letter.
+    /// Messages among these that are not one result or one dead letter.
     pub odd_lost: u64,
-    /// Messages fed to the chain of the storm that have odd headers and hold no items: each is a dead letter.
+    /// Messages with odd headers that are fed to the storm's chain. They hold no items, so each is a dead letter.
     pub spoilt: u64,
-    /// Versions deployed.
+    /// Versions that were deployed.
     pub deploys: u64,
-    /// Versions that several could deploy with contents that differ, or nobody.
+    /// Versions that were not deployed by exactly one client.
     pub clashes: u64,
-    /// Messages handed out more than once; those that wait for another attempt are among them.
+    /// Repeated deliveries. Deliveries for another attempt are included.
     pub again: u64,
-    /// Messages that the server had already, as far as the nodes know that are left.
+    /// Messages that the server already had. Only the nodes that are left report them.
     pub duplicates: u64,
     /// Results of the chain.
     pub results: u64,
-    /// Results that are missing.
+    /// Missing results.
     pub lost: u64,
-    /// Results that came more than once for no reason.
+    /// Results that came more than once without an excuse.
     pub doubled: u64,
-    /// Results that came a second time after their first was stored at the moment of a server's kill. A server by itself forgets
-    /// the keys of what has left its queues, and of what was acknowledged last it may forget that it was.
+    /// Results that a killed server made the chain repeat. The first of each was stored at the moment of the kill. A server may
+    /// forget the keys of messages that have left its queues, and the last acknowledgements.
     pub forgotten: u64,
-    /// Results that no item has, or that say that they are of another item.
+    /// Results that no item has, or that name another item.
     pub foreign: u64,
-    /// Dead letters that nothing deserved, or that something deserved and are not there.
+    /// Dead letters without a reason, and missing dead letters.
     pub letters: u64,
     /// Messages left in the queues.
     pub left: u64,
-    /// How long all of it took.
+    /// The duration of the storm.
     pub took: Duration,
-    /// What happened when, and what came out more than once.
+    /// The events with their times, and the doubled results.
     pub story: Vec<String>,
 }
 
 impl Report {
-    /// Notes what happens now.
+    /// Records an event.
     pub(super) fn tell(&mut self, what: impl fmt::Display) {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         self.story.push(format!("{now} {what}"));
