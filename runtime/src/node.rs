@@ -175,9 +175,18 @@ impl Node {
     }
 
     async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), BrokerError> {
-        let first = self.registry.changes().await?;
+        // A server that gives no answer yet is no reason to end. The followed changes begin with the present states.
+        let first = match self.registry.changes().await {
+            Err(error) if error.is_transient() => None,
+            first => Some(first?),
+        };
         let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first, self.supervisor.board());
-        self.catch_up().await?;
+        while let Err(error) = self.catch_up().await {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
         ready();
         failpoint::task("run the node");
         let mut beside = memory::Beside::default();
@@ -315,9 +324,13 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the registry in a task of its own. Begins anew if that ends.
-fn follow_registry(broker: Broker, registry: Registry, first: Changes, board: Arc<Board>) -> mpsc::Receiver<Change> {
+fn follow_registry(
+    broker: Broker,
+    registry: Registry,
+    mut first: Option<Changes>,
+    board: Arc<Board>,
+) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
-    let mut first = Some(first);
     let keeper = Keeper::new(board, "follow what is deployed");
     keeper.spawn(move || follow(broker.clone(), registry.clone(), sender.clone(), first.take()));
     receiver

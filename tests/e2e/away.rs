@@ -99,6 +99,24 @@ fn what_a_node_stores_that_was_cut_off_comes_once_even_if_the_server_has_forgott
 }
 
 #[test]
+fn a_node_whose_server_falls_silent_while_it_starts_serves_once_the_server_answers_again() {
+    let cluster = Cluster::start();
+    cluster.deploy(&probe_chain("slow", &["echo"], ""));
+    cluster.ok(&["feed", "slow", "1"]);
+    let way = Proxy::to(&cluster.server.url);
+    // The node asks what is deployed, and hears nothing.
+    way.stall_after("pcluster: reads without taking");
+    let mut node = cluster.spawn(&["node", "--name", "a", "--nats", &way.url]);
+    way.await_stall();
+    eventually("it notices", || (node.has_ended() || node.stderr().contains("WARN")).then_some(()));
+    assert!(!node.has_ended(), "{}", node.stderr());
+    way.release();
+    node.said("ready: serving");
+    cluster.ok(&["wait", "slow"]);
+    assert_eq!(node.stop(), Some(0), "{}", node.stderr());
+}
+
+#[test]
 fn what_is_told_to_stop_or_runs_out_of_time_ends_while_the_server_is_away() {
     let mut cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
