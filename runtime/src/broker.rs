@@ -1,14 +1,12 @@
 //! NATS: the only module that names `async_nats`.
 //!
-//! [`Broker`] is a connection that was checked once: the server is new enough and has JetStream. What uses the connection has types of
-//! its own:
-//!
-//! | module | what it has |
+//! [`Broker`] is a connection to a server that is new enough and has JetStream. These modules use the connection:
+//! | module | contents |
 //! |---|---|
-//! | [`stream`], [`scan`], [`follow`], [`unread`] | one stream: its state, its messages, what comes, what the client library cannot read |
-//! | [`streams`], [`info`], [`arrange`] | the streams of a chain: makes and empties them, tells what they hold, makes them agree with its state |
+//! | [`stream`], [`scan`], [`follow`], [`unread`] | one stream: its state, its messages, new ones, and messages that the client library cannot read |
+//! | [`streams`], [`info`], [`arrange`] | the streams of a chain: makes and empties them, counts their messages, makes them agree with its state |
 //! | [`registry`], [`plugins`], [`counters`], [`letters`] | chains, plugins, counters and dead letters |
-//! | [`publish`], [`queue`], [`confirm`] | puts messages in, takes them out, and confirms acknowledgements |
+//! | [`publish`], [`queue`], [`confirm`] | publishes messages, takes them, and confirms acknowledgements |
 //! | [`service`], [`alive`], [`listening`] | finds nodes, living clients, and the streams that listen on a subject |
 //! | [`line`](mod@line), `link`, `request` | isolates foreign messages, keeps a connection, sends requests |
 
@@ -60,13 +58,13 @@ pub use address::Address;
 pub use error::BrokerError;
 pub use request::Outage;
 
-/// The oldest nats-server that will do: older ones lose max-delivered messages on replicated work queues.
+/// The oldest nats-server that pcluster accepts: older ones lose max-delivered messages on replicated work queues.
 pub const OLDEST_SERVER: (u32, u32, u32) = (2, 12, 5);
 /// The target of the client library's own log lines.
 pub const CLIENT_LIBRARY: &str = "async_nats";
-/// How long the server may take over an answer.
+/// The longest wait for the server's answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before trying again to listen.
+/// How long to wait before the next try to subscribe.
 const LISTEN_AGAIN: Duration = Duration::from_millis(50);
 
 /// A checked connection. Cheap to clone.
@@ -77,13 +75,15 @@ pub struct Broker {
     permissions: Arc<Permissions>,
     closing: Arc<AtomicBool>,
     address: Arc<Address>,
-    /// What the subjects of JetStream's API start with.
+    /// The prefix of the subjects of JetStream's API.
     api_prefix: Arc<str>,
     reading: line::Slot,
 }
 
 impl Broker {
-    /// Connects, and checks the server's version and that JetStream is on. `name` is what the server shows of this client.
+    /// Connects, and checks the server's version and that JetStream is on.
+    ///
+    /// The server shows `name` as the client's name.
     ///
     /// # Errors
     ///
@@ -92,8 +92,9 @@ impl Broker {
         Self::establish(Arc::new(address.clone()), name, None).await
     }
 
-    /// Opens another connection to the same address, with the same settings. It reports no loss, as the first one does, and stays as
-    /// it is should it end.
+    /// Opens another connection to the same address with the same settings.
+    ///
+    /// It reports no loss, as the first connection does, and is not replaced if it ends.
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ impl Broker {
         Self::establish(Arc::clone(&self.address), name, Some(self)).await
     }
 
-    /// Connects. A connection that has a first one shares with it what the server refuses. The first one is made anew should it end.
+    /// Connects. A connection with a `first` one shares its refusals. A first connection is replaced if it ends.
     async fn establish(address: Arc<Address>, name: &str, first: Option<&Self>) -> Result<Self, BrokerError> {
         let permissions = first.map(|first| Arc::clone(&first.permissions)).unwrap_or_default();
         let closing = first.map(|first| Arc::clone(&first.closing)).unwrap_or_default();
@@ -112,12 +113,12 @@ impl Broker {
         Ok(Self { link, url, permissions, closing, address, api_prefix, reading })
     }
 
-    /// The connection as it is now. It may be another one later.
+    /// Returns the present connection. Another one may replace it later.
     fn client(&self) -> Arc<async_nats::Client> {
         self.link.client()
     }
 
-    /// Listens on a subject again, as soon as there is a connection in the place of one that has ended.
+    /// Subscribes to a subject again, once another connection has replaced an ended one.
     async fn listen_again(&self, subject: &str) -> Subscriber {
         loop {
             self.stands().await;
@@ -129,31 +130,31 @@ impl Broker {
         }
     }
 
-    /// The address, without a password.
+    /// Returns the address, without a password.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The most bytes, headers included, that the server takes in one message.
+    /// Returns the most bytes, headers included, that the server accepts in one message.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         self.client().max_payload()
     }
 
-    /// Returns what the server takes in one message.
+    /// Returns the server's limits on one message.
     #[must_use]
     pub fn limits(&self) -> MessageLimits {
         MessageLimits { max_payload: self.max_payload() }
     }
 
-    /// Whether the connection stands, now and as it changes.
+    /// Returns a watch of whether the connection stands.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.link.connected()
     }
 
-    /// Whether the connection stands at this moment.
+    /// Returns `true` if the connection stands at this moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.link.is_connected()
@@ -164,36 +165,35 @@ impl Broker {
         self.link.stands().await;
     }
 
-    /// Returns `true` if the connection has ended and does not come back by itself: the client library's task is gone, as it is
-    /// after a panic.
+    /// Returns `true` if the connection has ended for good: the client library's task is gone, for example after a panic.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.link.has_ended()
     }
 
-    /// How often the connection was lost so far, or more: each try to have it back counts.
+    /// Returns an upper bound of how often the connection was lost: each try to reconnect counts.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.link.losses()
     }
 
-    /// The permissions that this user was found to lack since it connected.
+    /// Returns the permissions that this user was found to lack since it connected.
     #[must_use]
     pub fn missing_permissions(&self) -> BTreeSet<Missing> {
         self.permissions.missing()
     }
 
-    /// Waits until more permissions are missing than before.
+    /// Waits until more permissions are missing.
     pub async fn more_permissions_missing(&self) {
         self.permissions.more().await;
     }
 
-    /// Says nothing more of the connection: it is about to end on purpose.
+    /// Stops reporting on the connection, which is about to end on purpose.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until all that was handed to the connection has reached the server.
+    /// Waits until all messages handed to the connection have reached the server.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Where the server is and how to log in.
+//! The server's address and login.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use async_nats::{ConnectOptions, ServerAddr};
 use super::BrokerError;
 use crate::file;
 
-/// Where the server is and how to log in.
+/// The server's address and login.
 ///
 /// ```
 /// use pcluster::client::Address;
@@ -31,18 +31,18 @@ pub struct Address {
     pub password: Option<String>,
     /// A token.
     pub token: Option<String>,
-    /// The certificate of the authority that has signed the server's.
+    /// The certificate of the authority that signed the server's certificate.
     pub tls_ca: Option<PathBuf>,
     /// The client's certificate and its private key.
     pub tls_cert: Option<(PathBuf, PathBuf)>,
-    /// The `JetStream` domain; `None`: that of the server.
+    /// The `JetStream` domain. `None` for the server's own.
     pub domain: Option<String>,
-    /// What the subjects of answers start with.
+    /// The prefix of the subjects for answers.
     pub inbox_prefix: Option<String>,
 }
 
 impl Address {
-    /// The servers that the URLs name.
+    /// Returns the servers that the URLs name.
     pub(super) fn servers(&self) -> Result<Vec<ServerAddr>, BrokerError> {
         let server = |url: &str| {
             url.trim().parse().map_err(|error: std::io::Error| BrokerError::Url {
@@ -53,8 +53,7 @@ impl Address {
         self.url.split(',').map(server).collect()
     }
 
-    /// Adds the login: that of the credentials file, and that of the first URL that has one. The library passes over what
-    /// stands in URLs.
+    /// Adds the login of the credentials file and of the first URL with one. The library ignores logins in URLs.
     pub(super) async fn log_in(
         &self,
         mut options: ConnectOptions,
@@ -89,7 +88,7 @@ impl Address {
         }
         match &self.credentials {
             None => Ok(options),
-            // Read here, because the library's error says the path and the reason in its own words.
+            // Read here, because the library's error repeats the path and the reason.
             Some(path) => {
                 let failed = |reason: String| BrokerError::Credentials { path: path.clone(), reason };
                 let text = read_text(path).await.map_err(|error| failed(error.to_string()))?;
@@ -98,7 +97,7 @@ impl Address {
         }
     }
 
-    /// What the subjects of JetStream's API start with.
+    /// Returns the prefix of the subjects of JetStream's API.
     pub(super) fn api(&self) -> String {
         match &self.domain {
             Some(domain) => format!("$JS.{domain}.API"),
@@ -106,20 +105,20 @@ impl Address {
         }
     }
 
-    /// The URLs as they may be shown.
+    /// Returns the URLs without their passwords.
     #[must_use]
     pub fn shown(&self) -> String {
         without_password(&self.url)
     }
 }
 
-/// Reads a file that is needed to connect. The library reads it too, but does not say which one it cannot read.
+/// Reads a file that is needed to connect. The library reads it too, but does not name a file that it cannot read.
 async fn read(what: &'static str, path: &Path) -> Result<String, BrokerError> {
     let failed = |error: io::Error| BrokerError::File { what, path: path.to_owned(), reason: error.to_string() };
     read_text(path).await.map_err(failed)
 }
 
-/// Reads a file where it may block nobody else.
+/// Reads a file on a thread where it blocks no other task.
 async fn read_text(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     tokio::task::spawn_blocking(move || file::read_text(&path)).await.map_err(io::Error::other)?
@@ -134,7 +133,7 @@ fn without_password(url: &str) -> String {
     url.split(',').map(hide).collect::<Vec<_>>().join(",")
 }
 
-/// A URL holds some characters as `%` and two hexadecimal digits.
+/// Decodes the characters that a URL holds as `%` and two hexadecimal digits.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,6 +1,6 @@
 //! Tells dead clients from slow ones.
 //!
-//! A living client listens on a subject of its own. The server knows at once when nobody listens there any more.
+//! A living client listens on a subject of its own. The server knows at once when the client stops.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 
 use super::{Broker, BrokerError};
 
-/// How long an answer may take.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often nobody must listen. In a cluster it takes a moment until all servers know a listener.
+/// How often a client must be found absent. In a cluster it takes a moment until all servers know a listener.
 const ROUNDS: u32 = 3;
-/// How long to wait between two of these rounds.
+/// How long to wait between two of these checks.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Answers questions until it is dropped.
+/// Answers requests until it is dropped.
 #[derive(Debug)]
 pub struct Answering {
     subject: String,
@@ -55,7 +55,7 @@ impl Answering {
         Ok(answering)
     }
 
-    /// Returns the subject that it answers on.
+    /// Returns the subject on which it answers.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
@@ -68,7 +68,7 @@ impl Drop for Answering {
     }
 }
 
-/// Returns `true` if nobody listens on a subject any more. A silent listener is not gone.
+/// Returns `true` if a subject has no listener any more. A silent listener still counts.
 pub async fn is_gone(broker: &Broker, subject: &str) -> bool {
     for round in 0..ROUNDS {
         if round > 0 {

@@ -1,17 +1,16 @@
-//! Making the streams of a chain agree with its state.
+//! Makes the streams of a chain agree with its state.
 //!
-//! The server has no update of a stream that compares and swaps: of two who write at once the last one wins, whatever it has
-//! read. So whoever writes looks again afterwards, at the state and at the streams, until both agree; nodes look from time to
-//! time, in case that a client died in between.
+//! The server cannot compare and swap a stream's configuration: of two updates at once, the last one wins. So a client that has
+//! updated a stream reads the state and the streams again until both agree. Nodes check from time to time, in case a client died in
+//! between.
 //!
-//! That mends what an update made of an older state does to subjects. It does not bring back messages: one that carries a
-//! narrower limit than the stream has got meanwhile has removed what is beyond it. So the state is read again right before
-//! each update, after the stream was read. Whoever needs wider settings is in the state before it widens the stream: an update
-//! that is made without it was sent before, or right then. And each update is sent once, by a connection that stands. One
-//! without an answer is not sent again but looked for, and decided anew.
+//! This repairs the subjects that an outdated update set. It does not restore messages: an update with a narrower limit than the
+//! stream's has removed the messages beyond it. So a client reads the state again right before each update, after it has read the
+//! stream. A client that needs wider settings enters the state before it widens the stream. Each update is sent once, over a
+//! connection that stands. If it has no answer, the client reads the stream again and decides anew.
 //!
-//! What remains is an update that is on its way, in the network or in a server that is held up, for as long as it takes another
-//! to enter the state, to widen the stream, and to be fed more than the older settings hold.
+//! One case remains: an update is delayed, in the network or in a stalled server, for as long as another client takes to enter the
+//! state, to widen the stream, and to feed it more than the older settings hold.
 
 mod freeze;
 pub mod kept;
@@ -41,21 +40,21 @@ use turn::in_turn;
 
 /// The key of a [`Note`] in a stream's metadata.
 const NOTE: &str = "pcluster.before";
-/// How often to begin again where others change the streams too.
+/// How often to begin again while other clients change the streams too.
 const ROUNDS: u32 = 20;
 
-/// How streams are made to agree with a state.
+/// How to make streams agree with a state.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrange {
-    /// Make streams and the pullers' consumers that are missing. Without this, missing streams are passed over.
+    /// Make the missing streams and the pullers' consumers. Without this, missing streams are skipped.
     pub create: bool,
-    /// Narrow what is kept of results and dead letters to what the active revision wants, whatever is removed by that.
+    /// Narrow the retention of results and dead letters to that of the active revision, whatever this removes.
     pub drop_kept: bool,
-    /// What the streams had before a deploy that has failed: nothing in them relies on more.
+    /// The settings before a failed deploy: no message in the streams relies on wider ones.
     pub before: Option<ChainSettings>,
 }
 
-/// The settings that the streams of a chain have; `None`: there is no such stream.
+/// The settings of a chain's streams. `None` for a missing stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChainSettings {
     work: Option<WorkSettings>,
@@ -64,7 +63,7 @@ pub struct ChainSettings {
 }
 
 impl ChainSettings {
-    /// The streams of the chain that are not there.
+    /// Returns the missing streams of the chain.
     #[must_use]
     pub fn missing(&self, chain: &ChainName) -> BTreeSet<String> {
         let streams = [
@@ -76,10 +75,10 @@ impl ChainSettings {
     }
 }
 
-/// What making the streams agree has come to.
+/// The result of making the streams agree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Arranged {
-    /// Whether a setting is to be narrowed later.
+    /// `true` if a setting is to be narrowed later.
     pub waits: bool,
 }
 
@@ -90,7 +89,7 @@ struct Revisions {
     kept: Option<KeptSettings>,
 }
 
-/// A stream as the server tells it.
+/// A stream as the server describes it.
 #[derive(Debug, Deserialize)]
 struct Info {
     config: Config,
@@ -116,7 +115,7 @@ impl Info {
 }
 
 impl Registry {
-    /// Makes the streams of a chain agree with its state, and with what others make of the state meanwhile.
+    /// Makes the streams of a chain agree with its state, including changes that other clients make to the state meanwhile.
     ///
     /// # Errors
     ///
@@ -137,7 +136,7 @@ impl Registry {
                 how,
             };
             let changed = match look.arrange(&mut arranged).await {
-                // What has come of an update without an answer the next look tells.
+                // The next look shows whether an update without an answer took effect.
                 Err(error) if error.is_transient() && Instant::now() < deadline => {
                     tracing::debug!(%chain, %error, "the streams are looked at again");
                     tokio::time::sleep(AGAIN_EARLY).await;
@@ -192,7 +191,7 @@ impl Registry {
     }
 }
 
-/// The settings that the streams of a chain have now.
+/// Returns the present settings of a chain's streams.
 ///
 /// # Errors
 ///
@@ -208,8 +207,9 @@ pub async fn chain_settings(broker: &Broker, chain: &ChainName) -> Result<ChainS
     })
 }
 
-/// Returns `true` if the work stream of a chain, if it is there, has the subjects of a state and leads what is fed to its
-/// active revision.
+/// Returns `true` if a chain's work stream is absent or agrees with a state.
+///
+/// It agrees if it has the state's subjects and leads fed items to the active revision.
 ///
 /// # Errors
 ///
@@ -223,7 +223,7 @@ pub async fn is_arranged(broker: &Broker, chain: &ChainName, state: &State) -> R
     Ok(is_fed && has == layout::work_subjects(chain, state) && info.config.max_messages < 0)
 }
 
-/// Checks that the work stream of a chain, if it is there, speaks a wire that this program speaks too.
+/// Checks that a chain's work stream, if it exists, has a known wire.
 ///
 /// # Errors
 ///
@@ -232,7 +232,7 @@ pub async fn check_wire(broker: &Broker, chain: &ChainName) -> Result<(), Broker
     known_stream(broker, chain, &subject::work_stream(chain)).await.map(drop)
 }
 
-/// A stream of a chain; `None` if it is not there.
+/// Returns a stream of a chain. `None` if it does not exist.
 async fn known_stream(broker: &Broker, chain: &ChainName, stream: &str) -> Result<Option<Info>, BrokerError> {
     let what = || format!("tell the state of the stream `{stream}`");
     let info: Info = match broker.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await {
@@ -244,7 +244,7 @@ async fn known_stream(broker: &Broker, chain: &ChainName, stream: &str) -> Resul
     Ok(Some(info))
 }
 
-/// Makes a stream. Where another was faster, the next look sees to the rest. Returns `true` if it was made by this.
+/// Makes a stream. If another client was faster, the next look mends the rest. Returns `true` if this call made it.
 async fn make(broker: &Broker, config: &Config) -> Result<bool, BrokerError> {
     match Stream::create(broker, config).await {
         Err(error) if error.code() == Some(code::STREAM_EXISTS) => Ok(false),
@@ -262,7 +262,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Returns whether anything was changed.
+    /// Returns `true` if something was changed.
     async fn arrange(&self, arranged: &mut Arranged) -> Result<bool, BrokerError> {
         let before = self.how.before.unwrap_or_default();
         let mut changed = false;
@@ -313,7 +313,7 @@ impl Look<'_> {
         done.map_err(|error| super::streams::refusal(chain, replicas, error))
     }
 
-    /// Changes a stream if it is not as it is to be. Returns whether to look again.
+    /// Updates a stream that differs from its wanted configuration. Returns `true` if another look is needed.
     async fn update_if_other(&self, info: &Info, config: Config) -> Result<bool, BrokerError> {
         if layout::is_like(&info.config, &config) {
             return Ok(false);
@@ -327,14 +327,14 @@ impl Look<'_> {
         Box::pin(in_turn(self.registry, self.chain, Box::pin(update))).await
     }
 
-    /// Returns `true` if the streams look the same for the state as it is now.
+    /// Returns `true` if the streams look the same for the present state.
     async fn is_current(&self) -> Result<bool, BrokerError> {
         let now = self.registry.state(self.chain).await?;
         Ok(now.is_some_and(|now| now.state.has_streams_of(self.state)))
     }
 }
 
-/// What a stream is to be, with what others keep in its metadata and settings that pcluster does not decide on as they are.
+/// Returns the wanted configuration of a stream. Keeps foreign metadata and the settings that pcluster does not decide on.
 fn merged(info: &Info, config: Config, wire: Option<u32>, note: Option<Note>) -> Config {
     let now = &info.config;
     Config {
@@ -346,7 +346,7 @@ fn merged(info: &Info, config: Config, wire: Option<u32>, note: Option<Note>) ->
     }
 }
 
-/// A new stream, with the number of the wire in its metadata.
+/// Returns a new stream's configuration with the number of the wire in its metadata.
 fn marked(config: Config, wire: Option<u32>) -> Config {
     Config { metadata: metadata(config.metadata, wire, None), ..config }
 }
@@ -364,7 +364,7 @@ fn metadata(mut metadata: HashMap<String, String>, wire: Option<u32>, note: Opti
     metadata
 }
 
-/// Seconds since the Unix epoch.
+/// Returns the seconds since the Unix epoch.
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

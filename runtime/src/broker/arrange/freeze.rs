@@ -1,19 +1,18 @@
-//! Lowering the limit of queues that others publish to.
+//! Lowers the limit of queues that other clients publish to.
 //!
-//! The server removes at once what is beyond a new limit, and takes any update of a stream, whatever it was made of. So whoever
-//! lowers the limit
+//! The server removes messages beyond a new limit at once, and accepts any update of a stream, however old its basis. So a client
+//! lowers the limit in three steps. It
 //!
-//! 1. freezes the stream, so that it takes nothing: whoever publishes meanwhile is told that the queue is full. A nonce in the
-//!    stream's metadata tells this freeze from all others;
-//! 2. reads, in one answer, that this very freeze still stands and what the queues hold. Any update of another has taken the
-//!    nonce away, and then this one writes nothing more and decides anew;
-//! 3. sends the lower limit, once and within [`FREEZE`] of the first step. All others leave a frozen stream alone for
-//!    [`FROZEN_MAX`].
+//! 1. freezes the stream, so that the stream takes nothing: publishers are told that the queue is full. A nonce in the stream's
+//! metadata identifies this freeze;
+//! 2. reads, in one answer, that this freeze still stands and what the queues hold. Any other update has removed the nonce; then
+//! the client writes nothing more and decides anew;
+//! 3. sends the lower limit, once and within [`FREEZE`] of the first step. Other clients do not update a frozen stream for
+//! [`FROZEN_MAX`].
 //!
-//! What remains: an update of another that was on its way since before the freeze and arrives between the server's answer of
-//! step 2 and the update of step 3, with more messages than the limit right behind it; or the update of step 3 itself, if it is
-//! on its way for longer than others wait. The first takes a round trip, the second some seconds in a network or a server that
-//! is held up.
+//! Two cases remain. Another client's update was sent before the freeze and arrives between steps 2 and 3, and more messages than
+//! the limit follow it: this takes a round trip. Or the update of step 3 is delayed for longer than other clients wait: this takes
+//! some seconds in a stalled network or server.
 
 use std::time::Duration;
 
@@ -26,30 +25,30 @@ use crate::broker::stream::Stream;
 use crate::broker::{Broker, BrokerError};
 use crate::name::ChainName;
 
-/// The key of the time since when a work stream takes nothing, in seconds since the Unix epoch, in its metadata.
+/// The metadata key of the time since when a work stream is frozen, in seconds since the Unix epoch.
 pub(super) const KEY: &str = "pcluster.frozen";
 /// The key of the nonce of the freeze.
 pub(super) const NONCE: &str = "pcluster.frozen.nonce";
-/// A stream that takes nothing for longer than this was left so by one who died.
+/// A stream that is frozen for longer than this was left so by a client that died.
 const FROZEN_MAX: Duration = Duration::from_secs(10);
-/// How long a stream may take nothing before its limit is left as it is.
+/// The longest freeze after which the limit may still be lowered.
 const FREEZE: Duration = Duration::from_secs(2);
 /// How often to look whether a stream takes messages again.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What has come of lowering a limit.
+/// The result of lowering a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Narrowed {
     /// The limit is lower.
     Done,
-    /// A queue holds more, or it took too long: the limit is as it was.
+    /// A queue holds more, or it took too long: the limit is unchanged.
     Full,
-    /// Others have changed the state or the stream meanwhile.
+    /// Other clients have changed the state or the stream meanwhile.
     Overtaken,
 }
 
 impl Info {
-    /// The rest of the time that the stream may take nothing.
+    /// Returns the remaining time of the freeze.
     pub(super) fn frozen_for(&self) -> Option<Duration> {
         let since: u64 = self.config.metadata.get(KEY)?.parse().ok()?;
         FROZEN_MAX.checked_sub(Duration::from_secs(now().abs_diff(since))).filter(|rest| !rest.is_zero())

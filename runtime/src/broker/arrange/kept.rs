@@ -1,4 +1,4 @@
-//! Results and dead letters of a chain that has no state: their streams are made, or others left them.
+//! Makes the streams of results and dead letters of a chain that has no state.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,10 @@ use crate::chain::Chain;
 use crate::chain::settings::KeptSettings;
 use crate::subject;
 
-/// Makes the streams of a chain's results and dead letters, where nothing is deployed yet. Only these take their room in
-/// advance, so a server without it says so here; and so does one that has fewer servers beside it than the chain asks for.
-/// Returns those that were made.
+/// Makes the streams of a chain's results and dead letters, before its first deploy.
+///
+/// Only these streams reserve their room, so a server without room refuses here. So does a server with fewer peers than the chain
+/// asks for. Returns the names of the new streams.
 ///
 /// # Errors
 ///
@@ -32,12 +33,13 @@ pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String
     Ok(made)
 }
 
-/// Removes what [`make_kept`] has made, if it was not used.
+/// Removes unused streams that [`make_kept`] has made.
 pub async fn undo_kept(broker: &Broker, made: &BTreeSet<String>) -> Result<(), BrokerError> {
     delete_unused(broker, made).await
 }
 
-/// What a manifest's retention would remove of the results and dead letters that the server keeps, for each of the two.
+/// Returns how many results and dead letters a manifest's retention would remove.
+///
 /// Where messages were removed before, the numbers are upper bounds.
 ///
 /// # Errors

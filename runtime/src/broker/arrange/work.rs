@@ -8,7 +8,7 @@ use crate::chain::settings::{Question, WorkSettings};
 use crate::subject;
 
 impl Look<'_> {
-    /// Returns whether anything was changed.
+    /// Returns `true` if something was changed.
     pub(super) async fn arrange_work(&self, arranged: &mut Arranged) -> Result<bool, BrokerError> {
         let (broker, chain, state, revisions) = (self.broker, self.chain, self.state, self.revisions);
         let stream = subject::work_stream(chain);
@@ -28,7 +28,7 @@ impl Look<'_> {
             return Ok(true);
         }
         let has = layout::work_settings(&info.config);
-        // What was fed meanwhile may need the limit.
+        // Items fed meanwhile may need the limit.
         let before = self.how.before.and_then(|before| before.work);
         let current = before.map_or(has, |before| WorkSettings { limit: has.limit, ..before });
         let (note, held) = (info.note(), info.held());
