@@ -1,4 +1,4 @@
-//! Reading a stream without taking anything from it: results to watch, log lines, changes of chains.
+//! Reads a stream without taking its messages: watched results, log lines, changes of chains.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -16,13 +16,13 @@ use super::stream::Stream;
 use super::{Broker, BrokerError, Outage};
 use crate::frame::Headers;
 
-/// Messages that are asked for at once.
+/// How many messages one request asks for.
 const BATCH: u64 = 512;
-/// How soon the server forgets a reader that has gone away.
+/// How soon the server removes the consumer of a reader that is gone.
 const FORGET: Duration = Duration::from_mins(1);
-/// The key of a consumer's configuration that names the place to start at.
+/// The key of a consumer's configuration that names the start.
 const START_SEQUENCE: &str = "opt_start_seq";
-/// How long to wait before opening a stream again.
+/// How long to wait before the next try to open a stream.
 const REOPEN: Duration = Duration::from_millis(500);
 
 /// Where to start reading.
@@ -33,24 +33,24 @@ pub enum StartAt {
     First,
     /// At the newest message of each subject.
     Newest,
-    /// At what comes from now on.
+    /// At the next message to be stored.
     Now,
-    /// At what came this long ago.
+    /// At the first message stored since this long ago.
     Ago(Duration),
-    /// At what stands behind this place.
+    /// At the first message after this sequence number.
     Behind(u64),
 }
 
 /// A message that was read.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Where it was published.
+    /// The subject that it was published to.
     pub subject: String,
     /// Its headers.
     pub headers: Headers,
     /// Its payload.
     pub payload: Bytes,
-    /// Its place in the stream.
+    /// Its sequence number in the stream.
     pub sequence: u64,
 }
 
@@ -62,33 +62,33 @@ impl Seen {
     }
 }
 
-/// What reading on has met.
+/// The next event of a stream being read.
 pub(super) enum Step {
     /// A message.
     Seen(Seen),
-    /// The stream was removed and made anew; what follows is its content from the start.
+    /// The stream was removed and made anew. Its messages follow from the start.
     Renewed,
 }
 
-/// A stream being read, in order and without gaps. It outlives the server's restarts and changes of leader.
+/// Reads a stream in order and without gaps, across restarts of the server and changes of leader.
 ///
-/// The server keeps its place in a consumer of its own, in memory. When that is lost, reading goes on with another one behind
-/// the last message that was seen. When the line is lost over which messages come, it may be that one of them cannot be read:
-/// then as many as were asked for are read by the server's API, one by one.
+/// The server keeps the position in an ephemeral consumer. If the consumer is lost, another one starts after the last message that
+/// was read. If the line is lost, one of the requested messages may be unreadable: then as many as were requested are read by the
+/// server's API, one by one.
 pub struct Follower {
     broker: Broker,
     stream: String,
     subjects: Vec<String>,
     start: Value,
     queue: Queue,
-    /// How many messages have come from the consumer.
+    /// How many messages the consumer has delivered.
     order: u64,
-    /// The place of the last message that was seen; 0: none was.
+    /// The sequence number of the last message that was read; 0 before the first.
     last: u64,
     /// When the stream was made.
     created: String,
     pending: u64,
-    /// What was read by the API ahead of its turn.
+    /// Messages that were read by the API in advance.
     ahead: VecDeque<Seen>,
     /// How many messages are still to be read by the API.
     by_api: u64,
@@ -103,7 +103,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// Makes a consumer that starts there.
+    /// Makes a consumer with this start.
     async fn new(broker: &Broker, stream: &str, subjects: &[String], start: &Value) -> Result<Self, BrokerError> {
         #[derive(Deserialize)]
         struct Made {
@@ -131,19 +131,19 @@ impl Opened {
     }
 }
 
-/// The moment so long ago, as the server reads it. `None`: no message is as old as that.
+/// Returns the moment this long ago, as the server reads it. `None` if no message is that old.
 pub(super) fn moment(ago: Duration) -> Option<String> {
     let time = SystemTime::now().checked_sub(ago).filter(|time| *time > SystemTime::UNIX_EPOCH)?;
     OffsetDateTime::from(time).format(&Rfc3339).ok()
 }
 
-/// The start behind a place.
+/// Returns the start after a sequence number.
 fn after(sequence: u64) -> Value {
     json!({ "deliver_policy": "by_start_sequence", START_SEQUENCE: sequence + 1 })
 }
 
 impl Follower {
-    /// Reads a stream in order.
+    /// Opens a stream to read it in order.
     ///
     /// # Errors
     ///
@@ -182,19 +182,19 @@ impl Follower {
         })
     }
 
-    /// How many messages were there when reading began.
+    /// Returns how many messages the stream held when it was opened.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.pending
     }
 
-    /// When the stream was made, as the server writes it. Places in a stream that was made at another time mean nothing in it.
+    /// Returns when the stream was made, as the server writes it. Sequence numbers mean nothing in a stream made at another time.
     #[must_use]
     pub fn created(&self) -> &str {
         &self.created
     }
 
-    /// The next message, however long it takes.
+    /// Waits for the next message.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Follower {
                 }
                 Event::Expired | Event::Oversized => {}
                 Event::Broken => self.by_api = BATCH,
-                // Some have come while nobody listened, or the server has lost the place.
+                // Messages were missed, or the server has lost the position.
                 Event::Delivery(_) | Event::Gone | Event::Closed => {
                     if self.reopen().await? {
                         return Ok(Step::Renewed);
@@ -248,7 +248,7 @@ impl Follower {
         }
     }
 
-    /// Reads what comes next by the server's API. Returns `false` if there is nothing more, or if it is another stream.
+    /// Reads the next messages by the server's API. Returns `false` if there are none, or if the stream was replaced.
     async fn read_by_api(&mut self) -> Result<bool, BrokerError> {
         let what = format!("read the stream `{}`", self.stream);
         loop {
@@ -296,12 +296,12 @@ impl Follower {
         Ok(read.into_iter().map(Seen::of).collect())
     }
 
-    /// The patterns of the subjects that are read.
+    /// Returns the patterns of the subjects to read.
     fn patterns(&self) -> Vec<&str> {
         if self.subjects.is_empty() { vec![">"] } else { self.subjects.iter().map(String::as_str).collect() }
     }
 
-    /// Goes on behind the last message that was seen, as soon as the server lets it. Says whether the stream is another one.
+    /// Continues after the last message, as soon as the server allows it. Returns `true` if the stream was replaced.
     async fn reopen(&mut self) -> Result<bool, BrokerError> {
         let what = format!("read the stream `{}`", self.stream);
         let mut is_renewed = false;
@@ -312,7 +312,7 @@ impl Follower {
                 Ok(Opened { created, .. }) => {
                     (is_renewed, self.created, self.last) = (true, created, 0);
                     if self.start.get(START_SEQUENCE).is_some() {
-                        // A place in the old stream means nothing in the new one.
+                        // Sequence numbers of the old stream mean nothing in the new one.
                         self.start = json!({ "deliver_policy": "all" });
                     }
                     continue;

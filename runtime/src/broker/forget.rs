@@ -1,5 +1,6 @@
-//! Making a stream forget the ids of what it has stored. A purge does not: the server remembers ids for as long as the duplicate
-//! window says, whatever became of their messages.
+//! Makes a stream forget the ids of its stored messages.
+//!
+//! A purge does not: the server remembers ids for the duplicate window, even those of removed messages.
 
 use std::time::Duration;
 
@@ -10,15 +11,16 @@ use super::{Broker, BrokerError};
 use crate::name::ChainName;
 use crate::subject;
 
-/// The shortest window that the server takes.
+/// The shortest window that the server accepts.
 const WINDOW: Duration = Duration::from_millis(100);
-/// After this long, it has forgotten everything: it looks at the latest 50 ms after the window.
+/// After this long, the server has forgotten all ids: it checks at the latest 50 ms after the window.
 const FORGOTTEN: Duration = Duration::from_millis(300);
-/// How often to begin again because somebody has changed the window meanwhile.
+/// How often to begin again after another client has changed the window.
 const TRIES: usize = 5;
 
-/// Makes a chain's work stream forget the ids of all that it has stored so far, and closes its intake. The caller makes the
-/// stream agree with the chain's state again: until then the window is as short as it can be.
+/// Makes a chain's work stream forget all message ids, and closes its intake.
+///
+/// The window is then as short as it can be. The caller must make the stream agree with the chain's state again.
 pub async fn forget_ids(broker: &Broker, chain: &ChainName) -> Result<(), BrokerError> {
     #[derive(Deserialize)]
     struct Info {
@@ -31,7 +33,7 @@ pub async fn forget_ids(broker: &Broker, chain: &ChainName) -> Result<(), Broker
         let info: Result<Info, _> = broker.api(format!("STREAM.INFO.{stream}"), &(), what).await;
         let mut config = match info {
             Ok(info) => info.config,
-            // A stream that is made anew knows no id.
+            // A new stream knows no ids.
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -46,7 +48,7 @@ pub async fn forget_ids(broker: &Broker, chain: &ChainName) -> Result<(), Broker
         }
         config["duplicate_window"].clone_from(&window);
         let _: Value = broker.api(format!("STREAM.UPDATE.{stream}"), &config, what).await?;
-        // A node that arranges the stream meanwhile has the window as it was, and the ids stay.
+        // A node that arranges the stream meanwhile restores the window, and the ids stay.
         tokio::time::sleep(FORGOTTEN).await;
     }
     Ok(())

@@ -1,5 +1,6 @@
-//! Single messages of a stream, as entries of the registry and parts of plugins are. They are read from the stream's leader,
-//! so that what was just written is seen: a copy on another server may lag behind.
+//! Reads single messages, such as entries of the registry and parts of plugins.
+//!
+//! It reads from the stream's leader, because a replica may lag behind the latest writes.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -13,13 +14,13 @@ use crate::frame::{Headers, block};
 /// A message that a stream holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// Its place in the stream.
+    /// Its sequence number in the stream.
     pub(super) sequence: u64,
     /// When it was stored, as RFC 3339 in UTC.
     pub(super) time: String,
-    /// Its subject; bytes that are not UTF-8 are replaced.
+    /// Its subject. Bytes that are not UTF-8 are replaced.
     pub(super) subject: String,
-    /// Its headers as they were sent, as far as they are text: a line for each.
+    /// Its headers as they were sent, as far as they are text: one line each.
     pub(super) headers: String,
     /// Its headers as they were sent.
     pub(super) block: Vec<u8>,
@@ -28,7 +29,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads the message that a request like `{"last_by_subj": …}` names; `None` if there is none, or no such stream.
+    /// Reads the message that a request like `{"last_by_subj": …}` names. `None` if the message or the stream does not exist.
     pub(super) async fn read(
         broker: &Broker,
         stream: &str,
@@ -53,14 +54,14 @@ impl Stored {
         }))
     }
 
-    /// The headers, one by one.
+    /// Returns the headers.
     pub(super) fn headers(&self) -> Headers {
         block::decode(&self.block)
     }
 
-    /// Returns why the client library cannot take the message off a connection; `None` if it can.
+    /// Returns why the client library cannot take the message off a connection. `None` if it can.
     pub(super) fn fault(&self) -> Option<String> {
-        // With headers, it takes any space for the end of the subject.
+        // In a message with headers, the library takes any space as the end of the subject.
         let is_cut = !self.block.is_empty() && self.subject.contains(char::is_whitespace);
         if is_cut || self.subject.contains(char::REPLACEMENT_CHARACTER) {
             return Some("its subject cannot be read".to_owned());
@@ -74,7 +75,7 @@ struct Answer {
     message: Raw,
 }
 
-/// The server writes headers and payload in base64, and leaves out those that are empty.
+/// Reads base64. The server writes headers and payload in it, and leaves out empty ones.
 #[derive(Deserialize)]
 struct Raw {
     seq: u64,

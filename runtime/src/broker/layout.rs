@@ -1,4 +1,4 @@
-//! What the streams and consumers look like; [`super::stream`] makes them.
+//! The configuration of streams and consumers; [`super::stream`] makes them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use crate::chain::{Chain, Stage};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, Lane};
 
-/// Room for log lines, in bytes; the oldest go first.
+/// Room for log lines, in bytes. The oldest lines are removed first.
 const LOG_MAX_BYTES: i64 = 256 << 20;
-/// Log lines that are kept of one stage and level, so that a stage that logs much leaves room for others.
+/// The most log lines of one stage and level. So a stage that logs much leaves room for the others.
 const LOG_MAX_LINES: i64 = 100_000;
-/// How long log lines stay.
+/// How long log lines are kept.
 const LOG_MAX_AGE: Duration = Duration::from_hours(7 * 24);
-/// The most that is kept of what nodes say they have in hand; the oldest goes first. A limit in bytes would set room aside.
+/// The most notes of nodes on the items in hand; the oldest go first. A limit in bytes would reserve room.
 const HOLDER_NOTES_MAX: i64 = 10_000;
-/// How long it stays of nodes that say nothing more.
+/// How long the notes of a silent node are kept.
 const HOLDER_NOTE_MAX_AGE: Duration = Duration::from_hours(7 * 24);
-/// How soon a result that a puller took but did not confirm is given to another.
+/// How soon a result that a puller took but did not confirm is delivered again.
 const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
-/// Results that pullers may hold at once.
+/// How many results pullers may hold at once.
 const PULL_MAX_IN_FLIGHT: i64 = 20_000;
 
-/// How many changes of a key of the registry the server remembers.
+/// How many changes of a registry key the server remembers.
 const HISTORY: i64 = 64;
 
-/// The streams that all chains share, with at least this many copies of each.
+/// Returns the streams that all chains share, with at least this many replicas.
 pub(super) fn shared(replicas: u32) -> [Config; 5] {
     [log(), counters(), holder_notes(), chains(), plugins()]
         .map(|config| Config { num_replicas: replicas as usize, ..config })
 }
 
-/// The log lines of all chains.
+/// Returns the stream of the log lines of all chains.
 fn log() -> Config {
     Config {
         name: subject::LOG_STREAM.to_owned(),
@@ -50,7 +50,7 @@ fn log() -> Config {
     }
 }
 
-/// The counters of all chains.
+/// Returns the stream of the counters of all chains.
 fn counters() -> Config {
     Config {
         name: subject::COUNT_STREAM.to_owned(),
@@ -64,7 +64,7 @@ fn counters() -> Config {
     }
 }
 
-/// What each node has in hand.
+/// Returns the stream of the notes on what each node has in hand.
 fn holder_notes() -> Config {
     Config {
         name: subject::HOLDER_STREAM.to_owned(),
@@ -79,7 +79,7 @@ fn holder_notes() -> Config {
     }
 }
 
-/// The bucket of the chains, as a KV bucket is made (NATS ADR-8).
+/// Returns the stream of the registry, a KV bucket (NATS ADR-8).
 fn chains() -> Config {
     Config {
         name: subject::CHAINS_STREAM.to_owned(),
@@ -94,7 +94,7 @@ fn chains() -> Config {
     }
 }
 
-/// The store of the plugins, as an object store is made (NATS ADR-20).
+/// Returns the stream of the plugins, an object store (NATS ADR-20).
 fn plugins() -> Config {
     Config {
         name: subject::PLUGINS_STREAM.to_owned(),
@@ -107,7 +107,7 @@ fn plugins() -> Config {
     }
 }
 
-/// The work stream: it holds exactly the items that are not finished. `first` is the first stage of the active revision.
+/// Returns the work stream, which holds exactly the unfinished items. `first` is the first stage of the active revision.
 pub(super) fn work(chain: &ChainName, state: &State, first: &StageName, settings: &WorkSettings) -> Config {
     let transform = is_fed(state).then(|| SubjectTransform {
         source: subject::intake(chain),
@@ -132,7 +132,7 @@ pub(super) fn work(chain: &ChainName, state: &State, first: &StageName, settings
     }
 }
 
-/// What a work stream listens on: the queues of all revisions that may have items, and the intake while it is open.
+/// Returns the subjects of a work stream: the queues of all live revisions, and the intake while it is open.
 pub(super) fn work_subjects(chain: &ChainName, state: &State) -> BTreeSet<String> {
     let queued = state.held().into_iter().flat_map(|revision| subject::queued(chain, revision));
     queued.chain(is_fed(state).then(|| subject::intake(chain))).collect()
@@ -142,13 +142,13 @@ fn is_fed(state: &State) -> bool {
     state.open && state.is_deployed()
 }
 
-/// The results of a chain, and the notes of its last hop, which go by themselves.
+/// Returns the stream of a chain's results and of the notes of its last hop, which expire.
 pub(super) fn results(chain: &ChainName, settings: &KeptSettings) -> Config {
     let subjects = vec![subject::results(chain), subject::notes(chain)];
     Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(chain), subjects, "results", settings) }
 }
 
-/// The dead letters of a chain.
+/// Returns the stream of a chain's dead letters.
 pub(super) fn dead(chain: &ChainName, settings: &KeptSettings) -> Config {
     kept(chain, subject::dead_stream(chain), vec![subject::dead_all(chain)], "dead letters", settings)
 }
@@ -171,12 +171,12 @@ fn kept(chain: &ChainName, name: String, subjects: Vec<String>, what: &str, sett
     }
 }
 
-/// The server writes -1 where there is no limit.
+/// Translates a limit: the server writes -1 for none.
 fn limit(limit: Option<u64>) -> i64 {
     limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1)
 }
 
-/// The settings that a work stream has.
+/// Returns the settings of a work stream.
 pub(super) fn work_settings(config: &Config) -> WorkSettings {
     WorkSettings {
         limit: u64::try_from(config.max_messages_per_subject).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX),
@@ -185,7 +185,7 @@ pub(super) fn work_settings(config: &Config) -> WorkSettings {
     }
 }
 
-/// The settings that a stream of results or dead letters has.
+/// Returns the settings of a stream of results or dead letters.
 pub(super) fn kept_settings(config: &Config) -> KeptSettings {
     KeptSettings {
         max_age: Some(config.max_age).filter(|age| !age.is_zero()),
@@ -199,10 +199,10 @@ fn replicas(config: &Config) -> u32 {
     u32::try_from(config.num_replicas).unwrap_or(1).max(1)
 }
 
-/// Returns `true` if a stream is as it is to be, in all that pcluster decides on.
+/// Returns `true` if a stream is as wanted in all that pcluster decides on.
 pub(super) fn is_like(config: &Config, wanted: &Config) -> bool {
     let sorted = |subjects: &[String]| subjects.iter().cloned().collect::<BTreeSet<_>>();
-    // The server writes -1 for the 0 that the library sends where nothing is asked for.
+    // The server writes -1 for the 0 that the library sends for an absent limit.
     let numbers = |config: &Config| {
         [config.max_messages, config.max_messages_per_subject, config.max_bytes].map(|number| number.max(0))
     };
@@ -223,13 +223,13 @@ pub(super) fn is_like(config: &Config, wanted: &Config) -> bool {
         && config.metadata == wanted.metadata
 }
 
-/// Messages of a hop's first lane that nodes may hold at once if its stage sets no limit. None of them waits for long.
+/// How many messages of a hop's first lane nodes may hold at once, if its stage sets no limit. None of them waits for long.
 const WORK_IN_FLIGHT: i64 = 10_000;
-/// Messages of the other lanes that nodes may hold at once: most of them wait for their back-off, which costs the server nothing
-/// as long as there is room.
+/// How many messages of the other lanes nodes may hold at once. Most wait for their back-off, which costs the server nothing as
+/// long as there is room.
 const WAITING: i64 = 1_000_000;
 
-/// The consumer of one of a hop's lanes, if the stage has that lane: see [`Lane::served`].
+/// Returns the consumer of one of a hop's lanes, if the stage has that lane: see [`Lane::served`].
 pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
     let mut filters = lane.filters(stage.max_in_flight.is_some(), &chain.name, revision, &stage.name);
     let filter_subject = if filters.len() == 1 { filters.remove(0) } else { String::new() };
@@ -251,7 +251,7 @@ pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) 
     }
 }
 
-/// The consumer that all pullers of these subjects share.
+/// Returns the consumer that all pullers of these subjects share.
 pub(super) fn pull(filter_subject: String) -> pull::Config {
     pull::Config {
         durable_name: Some(subject::PULL_CONSUMER.to_owned()),

@@ -1,5 +1,7 @@
-//! Who would store what is published to a subject. The API of `JetStream` tells of one domain alone, but a leaf node carries plain
-//! messages from one to another, and streams of both may store the same one.
+//! Finds the streams that store messages of a subject, in all domains.
+//!
+//! The API of `JetStream` describes one domain alone. But a leaf node carries plain messages between domains, and streams of both
+//! may store the same message.
 
 use std::time::Duration;
 
@@ -12,28 +14,28 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, BrokerError};
 
-/// What a server is to tell of a message, and where: ADR-41.
+/// The header that asks servers to report a message's route: ADR-41.
 const TRACE_DEST: &str = "Nats-Trace-Dest";
-/// With it, the message itself goes nowhere.
+/// With this header, servers do not deliver the message itself.
 const TRACE_ONLY: &str = "Nats-Trace-Only";
-/// How long servers may take to tell.
+/// How long servers may take to report.
 const TRACED: Duration = Duration::from_millis(500);
-/// How long the first answer may take. None comes if the user may not publish here.
+/// The longest wait for the first answer. None comes if the user may not publish here.
 const FIRST: Duration = Duration::from_secs(1);
-/// No stream has this name, so that each refuses the message.
+/// A stream name that does not exist, so that each stream refuses the message.
 const NO_STREAM: &str = ".";
 
-/// A stream that listens to a subject.
+/// A stream that listens on a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Listener {
     /// Its name.
     pub stream: String,
-    /// Its domain, if its answer says so.
+    /// Its domain, if its answer names one.
     #[serde(default)]
     pub domain: Option<String>,
 }
 
-/// What a server tells of a message.
+/// A server's report on a message.
 #[derive(Deserialize)]
 struct Traced {
     server: Server,
@@ -49,20 +51,21 @@ struct Server {
 
 #[derive(Deserialize)]
 struct Event {
-    /// The stream that the message comes to, if it comes to one.
+    /// The stream that the message reaches, if any.
     #[serde(default)]
     stream: Option<String>,
 }
 
-/// Another domain than the one that this connection works with, in which a stream of this name stores what is published to
-/// a subject; `None` if no server tells.
+/// Returns the domain of another stream with this name that stores messages of a subject.
+///
+/// It is another domain than that of this connection. `None` if no server reports one.
 pub async fn other_domain(broker: &Broker, subject: &str, stream: &str) -> Result<Option<String>, BrokerError> {
     let own = broker.address.domain.clone().or_else(|| broker.client().server_info().domain);
     let inbox = broker.client().new_inbox();
     let mut headers = HeaderMap::new();
     headers.insert(TRACE_DEST, inbox.as_str());
     headers.insert(TRACE_ONLY, "true");
-    // Should a server know nothing of traces, none stores it all the same.
+    // If a server does not know traces, no stream stores the message all the same.
     headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
     let mut answers = call(broker, subject, inbox, None, headers).await?;
     let until = Instant::now() + TRACED;
@@ -76,7 +79,7 @@ pub async fn other_domain(broker: &Broker, subject: &str, stream: &str) -> Resul
     Ok(None)
 }
 
-/// Publishes an empty message, and gives what comes to the inbox.
+/// Publishes an empty message, and returns the subscription to its answers.
 async fn call(
     broker: &Broker,
     subject: &str,
@@ -96,8 +99,9 @@ async fn call(
     Ok(answers)
 }
 
-/// The streams that listen to a subject, wherever they are: each that answers, at most so long after the first one, to a
-/// message that no stream stores.
+/// Returns the streams that listen on a subject, in all domains.
+///
+/// Sends a message that no stream stores, and gathers the answers up to this long after the first one.
 pub async fn listening(broker: &Broker, subject: &str, more: Duration) -> Result<Vec<Listener>, BrokerError> {
     let inbox = broker.client().new_inbox();
     let mut headers = HeaderMap::new();
