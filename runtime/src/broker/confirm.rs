@@ -1,5 +1,4 @@
-//! Acknowledgements that the server answers, for those who must know that they have arrived, and holds on messages that are
-//! renewed until they are acknowledged.
+//! Acknowledgements that the server confirms, and renewals of messages that are not acknowledged yet.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +14,10 @@ use crate::held::HeldSince;
 
 /// How long to wait for the server's answer before acknowledging again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Renewals that the server has not answered for this long are forgotten.
+/// How long to wait for the answer to a renewal.
 const FORGET: Duration = Duration::from_mins(1);
 
-/// Acknowledges, and remembers what the server has not answered yet. Cheap to clone.
+/// Acknowledges messages, and remembers those that the server has not confirmed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Confirmer(Arc<Unanswered>);
 
@@ -29,7 +28,7 @@ struct Unanswered {
     sent: Mutex<Sent>,
 }
 
-/// What the server has not answered yet, by the numbers under which it was sent.
+/// The unconfirmed messages, by the numbers of their requests.
 #[derive(Debug, Default)]
 struct Sent {
     last: u64,
@@ -56,7 +55,7 @@ impl Confirmer {
         self.send(number, &acker, "+ACK".into()).await;
     }
 
-    /// Lets the server's wait for an acknowledgement begin anew. `held` is told once the server has answered.
+    /// Lets the message's `ack_wait` begin anew. Updates `held` once the server has answered.
     pub async fn renew(&self, acker: &Acker, held: &Arc<HeldSince>) {
         let number = self.with(|sent| {
             sent.last += 1;
@@ -87,7 +86,7 @@ impl Confirmer {
 
     fn heard(&self, answer: &Message) {
         let number = answer.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
-        // While the servers of a cluster elect who answers, a status says that nobody does. The answer itself is empty.
+        // During an election in a cluster, a status says that no server answers. A real answer is empty.
         if let (Some(number), None, true) = (number, answer.status, answer.payload.is_empty()) {
             self.with(|sent| {
                 sent.acks.remove(&number);
@@ -104,7 +103,7 @@ impl Confirmer {
 }
 
 impl Confirmations {
-    /// Begins to acknowledge with answers.
+    /// Begins to confirm acknowledgements.
     pub async fn open(broker: &Broker) -> Result<Self, BrokerError> {
         let inbox = broker.client().new_inbox();
         let answers = broker.client().subscribe(format!("{inbox}.*")).await;
@@ -113,13 +112,13 @@ impl Confirmations {
         Ok(Self { broker: broker.clone(), confirmer: Confirmer(Arc::new(unanswered)), answers })
     }
 
-    /// To acknowledge with.
+    /// Returns the handle to acknowledge with.
     #[must_use]
     pub fn confirmer(&self) -> Confirmer {
         self.confirmer.clone()
     }
 
-    /// Takes note of the server's answers, until it is dropped.
+    /// Records the server's answers, until it is dropped.
     pub async fn note(&mut self) {
         loop {
             match self.answers.next().await {
@@ -129,14 +128,15 @@ impl Confirmations {
         }
     }
 
-    /// Listens over the connection that has taken the place of one which has ended.
+    /// Subscribes over the connection that has replaced an ended one.
     async fn listen_again(&self) -> Subscriber {
         let subject = format!("{}.*", self.confirmer.0.inbox);
         self.broker.listen_again(&subject).await
     }
 
-    /// Waits until the server has answered for everything, but not for ever, and acknowledges again what it does not answer for.
-    /// Returns how many messages are still unanswered.
+    /// Waits for a bounded time until the server has confirmed all acknowledgements, and repeats those without an answer.
+    ///
+    /// Returns how many are still unconfirmed.
     pub async fn finish(&mut self) -> usize {
         let deadline = Instant::now() + self.broker.patience();
         let mut again = Instant::now() + AGAIN;

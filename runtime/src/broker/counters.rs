@@ -1,4 +1,4 @@
-//! The counters of all chains: what each stage of each revision has handled, over all nodes and all time.
+//! The counters of all chains: the handled items of each stage, over all nodes and all time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::{Broker, BrokerError};
 use crate::name::{ChainName, Revision, StageName};
 use crate::subject::{self, COUNT_STREAM, Count};
 
-/// The server answers at once; an account that may not ask gets no answer.
+/// The longest wait for counters. The server answers at once, or not at all if the account may not ask.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a stage has handled.
+/// The counters of a stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Items handled for good, well or not.
+    /// Items that ended, well or not.
     pub done: u64,
     /// Of these, the dead letters.
     pub failed: u64,
@@ -40,8 +40,9 @@ impl<'a> Counters<'a> {
         Self(broker)
     }
 
-    /// Adds to a counter, and waits for the server's word. What was added under this id within the last two minutes is not
-    /// added again.
+    /// Adds to a counter, and waits for the server's answer.
+    ///
+    /// An addition with the same id within two minutes is not added again.
     ///
     /// # Errors
     ///
@@ -62,9 +63,9 @@ impl<'a> Counters<'a> {
         self.0.put(subject.clone(), headers, Bytes::new(), || format!("add to the counter `{subject}`")).await
     }
 
-    /// What the stages of a revision have handled; `None` if the server does not say.
+    /// Returns the counters of a revision's stages. `None` if the server does not answer.
     ///
-    /// Each revision and kind of counter is asked for by itself: the server answers for at most 1,024 subjects at once.
+    /// Each revision and kind of counter takes a request: the server answers for at most 1,024 subjects at once.
     pub async fn read(
         &self,
         chain: &ChainName,
@@ -85,11 +86,11 @@ impl<'a> Counters<'a> {
         Ok(Some(counts))
     }
 
-    /// The counters of a pattern, by their subjects; `None` if the server does not say.
+    /// Returns the counters of a pattern, by subject. `None` if the server does not answer.
     async fn values(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
         let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
         let inbox = self.0.client().new_inbox();
-        // Anyone may count, and give what it counts any headers.
+        // Any client may count, with any headers.
         let (reading, mut answers) = Line::reading(self.0).subscribe(inbox.clone()).await?;
         let request = json!({ "multi_last": [pattern] }).to_string();
         let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.0.api_prefix);
@@ -105,15 +106,15 @@ impl<'a> Counters<'a> {
             };
             let answer = match answer {
                 Ok(Some(answer)) => answer,
-                // One of them has headers that the client library cannot read, and the connection has ended over it.
+                // A counter has headers that the client library cannot read, so the connection has ended.
                 Ok(None) => return self.values_one_by_one(&pattern).await.map(Some),
                 Err(_) => return Ok(None),
             };
             match answer.status.map(|status| status.as_u16()) {
-                // The end of the answer; no message.
+                // The end of the answer, not a message.
                 Some(204 | 404) => return Ok(Some(values)),
                 Some(200..600) => return Ok(None),
-                // What no server says is somebody else's.
+                // An answer that no server gives is from another client.
                 None | Some(_) => {}
             }
             let name = answer.headers.as_ref().and_then(|headers| headers.get("Nats-Subject"));
@@ -123,11 +124,11 @@ impl<'a> Counters<'a> {
         }
     }
 
-    /// The same by the server's API, whose answers can be read whatever is stored. A request for each counter.
+    /// Returns the same by the server's API, which answers readably for any headers. It takes a request for each counter.
     async fn values_one_by_one(&self, pattern: &str) -> Result<BTreeMap<String, u64>, BrokerError> {
         let mut values = BTreeMap::new();
         for name in Stream::of(self.0, COUNT_STREAM).subjects(pattern).await? {
-            // Others are passed over in any case.
+            // Other subjects are skipped anyway.
             if subject::parse_count(&name).is_none() {
                 continue;
             }
@@ -146,7 +147,7 @@ impl<'a> Counters<'a> {
     }
 }
 
-/// A counter is stored as `{"val":"7"}`.
+/// Reads a counter, which is stored as `{"val":"7"}`.
 fn read_counter(payload: &[u8]) -> u64 {
     let value: Option<Value> = serde_json::from_slice(payload).ok();
     value.and_then(|value| value.get("val")?.as_str()?.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Why something could not be done on the server, and whether it can be done later.
+//! Why the server could not do something, and whether a later try may succeed.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,26 @@ use crate::kind::ErrorKind;
 use crate::name::ChainName;
 use crate::wire::WireError;
 
-/// What to do when the server has no room.
+/// The remedy if the server has no room.
 pub(super) const MORE_ROOM: &str =
     "give it more room with `max_file_store` in its configuration, or its account with `max_file`";
 
-/// What to do when the server lets a consumer hand out too few messages.
+/// The remedy if the server lets a consumer deliver too few messages at once.
 const MORE_IN_FLIGHT: &str = "a million items may wait for their back-off; allow as many with `max_ack_pending` below `limits` in its configuration";
 
-/// What to do when the account has as many streams as it may, or a stream or the account as many consumers.
+/// The remedy if the account has reached its limit of streams or consumers.
 const MORE_OF_THEM: &str =
     "allow the account more with `max_streams` and `max_consumers` in the server's configuration";
 
-/// JetStream's error codes that mean something here, from the server's `errors.json`.
+/// JetStream's error codes that pcluster handles, from the server's `errors.json`.
 pub(super) mod code {
-    /// A consumer could not be made: what the server met when it tried.
+    /// A consumer could not be made, for the reason in the text.
     pub const CONSUMER_CREATE: u64 = 10012;
     /// Consumer not found.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
-    /// A consumer asks for more messages to be handed out at once than the server allows.
+    /// A consumer asks for more unacknowledged messages than the server allows.
     pub const IN_FLIGHT_LIMIT: u64 = 10121;
-    /// Two consumers of a work queue would take the same.
+    /// Two consumers of a work queue overlap.
     pub const CONSUMERS_OVERLAP: u64 = 10100;
     /// Stream not found.
     pub const STREAM_NOT_FOUND: u64 = 10059;
@@ -38,7 +38,7 @@ pub(super) mod code {
     pub const STREAM_EXISTS: u64 = 10058;
     /// No room: resource limits exceeded for the account; insufficient resources; insufficient storage.
     pub const NO_ROOM: [u64; 3] = [10002, 10023, 10047];
-    /// As many as there may be: consumers; streams.
+    /// The limit of consumers or of streams is reached.
     pub const AT_MOST: [u64; 2] = [10026, 10027];
     /// More replicas than there are servers to hold them: no suitable peers for placement; not in a cluster.
     pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
@@ -46,19 +46,19 @@ pub(super) mod code {
     pub const STORE_FAILED: u64 = 10077;
     /// A message of an atomic batch was stored before.
     pub const BATCH_DUPLICATE: u64 = 10201;
-    /// Too many atomic batches are on their way.
+    /// Too many atomic batches are open.
     pub const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
-    /// A batch was cut short, as by a server that went away meanwhile.
+    /// A batch is incomplete, for example because the server went away.
     pub const BATCH_INCOMPLETE: u64 = 10176;
-    /// The stream does not let a message replace others, or not in this way.
+    /// The stream does not allow this rollup.
     pub const NO_ROLLUP: u64 = 10111;
-    /// A message cannot be removed; also said of one that is not there.
+    /// A message cannot be removed, or does not exist.
     pub const NOT_REMOVED: u64 = 10057;
-    /// The stream's limit on a message's size.
+    /// The message is larger than the stream allows.
     pub const MESSAGE_TOO_LARGE: u64 = 10054;
-    /// Another wrote first: wrong last sequence, with the sequence in the text or without.
+    /// Another client wrote first: wrong last sequence, with the sequence in the text or without.
     pub const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
-    /// What passes by itself. While servers elect a leader: incomplete results; not active; not assigned; not available;
+    /// Transient errors. While servers elect a leader: incomplete results; not active; not assigned; not available;
     /// not leader; membership changes. While one starts or stops: JetStream not enabled, for the account or at all; stream
     /// offline; consumer offline. While the answer is being made: a duplicate in process; last sequence not ready. And:
     /// too many requests.
@@ -69,7 +69,7 @@ pub(super) mod code {
     ];
 }
 
-/// Why something could not be done on the server.
+/// Why the server could not do something.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
@@ -78,13 +78,13 @@ pub enum BrokerError {
     Unreachable {
         /// The address.
         url: String,
-        /// What was met.
+        /// The reason.
         reason: String,
     },
-    /// The address is not one.
+    /// The address is not a URL of a server.
     #[error("`{url}` is not a NATS URL: {reason}; write one like nats://127.0.0.1:4222")]
     Url {
-        /// What was given, without the password.
+        /// The given address, without the password.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -94,17 +94,17 @@ pub enum BrokerError {
     Credentials {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A file that is needed to connect cannot be used.
     #[error("cannot read {what}, `{}`: {reason}", path.display())]
     File {
-        /// What it holds.
+        /// The purpose of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The server and this client do not trust each other.
@@ -112,7 +112,7 @@ pub enum BrokerError {
     Tls {
         /// The address, without the password.
         url: String,
-        /// What was met.
+        /// The reason.
         reason: String,
     },
     /// The server does not let this user in.
@@ -120,7 +120,7 @@ pub enum BrokerError {
     Refused {
         /// The address, without the password.
         url: String,
-        /// What the server said.
+        /// The server's answer.
         reason: String,
     },
     /// JetStream is off.
@@ -128,7 +128,7 @@ pub enum BrokerError {
         "NATS at {0} has JetStream turned off; start it with `nats-server -js`, or with the file nats.conf of this project"
     )]
     NoJetStream(String),
-    /// Nobody answers for a domain.
+    /// No server answers for a domain.
     #[error("NATS at {url} reaches no JetStream of the domain `{domain}`")]
     NoDomain {
         /// The address, without the password.
@@ -147,22 +147,22 @@ pub enum BrokerError {
     /// The user may not do this.
     #[error("no permission to {what}: {reason}; the server's configuration must allow it for this user")]
     NoPermission {
-        /// What was tried.
+        /// The attempt.
         what: String,
-        /// What the server said.
+        /// The server's answer.
         reason: String,
     },
     /// The server refused a request.
     #[error("the server cannot {what}: {description} (error {code})")]
     Server {
-        /// What was asked for.
+        /// The request.
         what: String,
         /// JetStream's error code.
         code: u64,
-        /// What it said.
+        /// The server's description.
         description: String,
     },
-    /// A stream or consumer of a chain that is deployed is not there.
+    /// A stream or consumer of a deployed chain does not exist.
     #[error("{what} of chain `{chain}` is gone, and what it held")]
     Gone {
         /// The stream or consumer.
@@ -178,20 +178,20 @@ pub enum BrokerError {
     TooFewServers {
         /// The chain.
         chain: ChainName,
-        /// How many it asks for.
+        /// How many replicas the chain asks for.
         replicas: u32,
-        /// What the server said.
+        /// The server's answer.
         description: String,
     },
-    /// What is deployed speaks a wire that this program does not.
+    /// The deployed chain has a wire that this program does not know.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// What came in the place of an answer is none. Whoever sees where an answer goes can send something there too.
+    /// The answer is unreadable. Another client that sees the reply subject may have sent it.
     #[error("cannot {what}: what came for an answer cannot be read: {reason}")]
     Unreadable {
-        /// What was asked for.
+        /// The request.
         what: String,
-        /// Why it cannot be read.
+        /// Why the answer is unreadable.
         reason: String,
     },
     /// No answer in time.
@@ -200,29 +200,29 @@ pub enum BrokerError {
     /// Anything else.
     #[error("cannot {what}: {reason}")]
     Other {
-        /// What was tried.
+        /// The attempt.
         what: String,
-        /// What was met.
+        /// The reason.
         reason: String,
     },
 }
 
 impl BrokerError {
-    /// An answer that is none.
+    /// Returns the error for an unreadable answer.
     pub(super) fn unreadable(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self::Unreadable { what: what.into(), reason: error.to_string() }
     }
 
-    /// Something that the client library reports without a code.
+    /// Returns the error for a failure that has no code.
     pub(crate) fn other(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
         Self::Other { what: what.into(), reason: error.to_string() }
     }
 
-    /// What JetStream has answered.
+    /// Returns the error for an answer of JetStream.
     pub(super) fn server(what: String, error: &jetstream::Error) -> Self {
         let code = error.error_code().0;
         let text = error.to_string();
-        // The library writes `description (code N, error code N)`; the code has a place of its own here.
+        // The library writes `description (code N, error code N)`. The code has a field of its own here.
         let text = text.split(" (code ").next().unwrap_or(&text);
         let description = match code {
             _ if code::NO_ROOM.contains(&code) => format!("{text}; {MORE_ROOM}"),
@@ -233,7 +233,7 @@ impl BrokerError {
         Self::Server { what, code, description }
     }
 
-    /// The same error in the words for a stream or consumer of a chain that should be there.
+    /// Returns this error as one about a missing stream or consumer of a chain.
     pub(super) fn of_chain(self, chain: &ChainName, thing: impl FnOnce() -> String) -> Self {
         if self.is_not_found() { Self::Gone { what: thing(), chain: chain.clone() } } else { self }
     }
@@ -245,20 +245,21 @@ impl BrokerError {
         }
     }
 
-    /// Whether the server said that what was asked for does not exist.
+    /// Returns `true` if the server said that the requested thing does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self.code(), Some(code::CONSUMER_NOT_FOUND | code::STREAM_NOT_FOUND))
     }
 
-    /// Whether the server has no room.
+    /// Returns `true` if the server has no room.
     #[must_use]
     pub fn is_no_room(&self) -> bool {
         self.code().is_some_and(|code| code::NO_ROOM.contains(&code))
     }
 
-    /// Whether the same can succeed later with nothing else changed: the server is away, or the servers of a cluster have
-    /// yet to agree on who leads.
+    /// Returns `true` if the same request may succeed later.
+    ///
+    /// The server is away, or the servers of a cluster are electing a leader.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

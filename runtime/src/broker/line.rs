@@ -1,9 +1,9 @@
-//! Connections of their own for what foreign clients have written.
+//! Connections that carry the messages of foreign clients alone.
 //!
-//! The client library reads headers in the task of its connection. Over a message whose headers it cannot read it drops the
-//! connection, or ends it for good by a panic, and whatever else was on its way over that connection is lost. So such messages
-//! come over a [`Line`], apart from what is published, acknowledged and asked, and apart from the messages of other chains. A
-//! connection that has ended is opened anew.
+//! The client library reads headers in the task of its connection. A message with unreadable headers makes it drop the connection,
+//! or ends it for good by a panic. All other messages on their way over that connection are lost. So such messages arrive over a
+//! [`Line`], apart from publishes, acknowledgements and requests, and apart from the messages of other chains. An ended connection
+//! is opened anew.
 //!
 //! What connections cost: a node that serves 300 idle chains takes 6 % of a core with a connection for each of them, and 3.6 % with a
 //! single one; its server takes 6.6 % and 5 %. Busy, with 400 items of each chain at once, the node and its server together took
@@ -19,16 +19,16 @@ use super::{Broker, BrokerError};
 /// A connection that is opened when it is first used. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Over which everything else goes.
+    /// The connection for all other traffic.
     first: Broker,
     name: Arc<str>,
     slot: Slot,
 }
 
-/// Where the connection is once it is open.
+/// The connection, once it is open.
 pub(super) type Slot = Arc<Mutex<Option<Broker>>>;
 
-/// A line that is closed once nobody else has it.
+/// A line that is closed once its last [`Line`] is dropped.
 #[derive(Debug)]
 pub struct WeakLine {
     name: Arc<str>,
@@ -36,13 +36,13 @@ pub struct WeakLine {
 }
 
 impl WeakLine {
-    /// Returns `true` if nobody has the line.
+    /// Returns `true` if no [`Line`] is left.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.slot.strong_count() == 0
     }
 
-    /// The line; `None` if nobody has it.
+    /// Returns the line. `None` if no [`Line`] is left.
     #[must_use]
     pub fn upgrade(&self, first: &Broker) -> Option<Line> {
         Some(Line { first: first.clone(), name: Arc::clone(&self.name), slot: self.slot.upgrade()? })
@@ -61,23 +61,23 @@ impl Line {
         Self { first: first.clone(), name: "pcluster-reader".into(), slot: Arc::clone(&first.reading) }
     }
 
-    /// The line, to be found again as long as somebody has it.
+    /// Returns a weak handle to the line.
     #[must_use]
     pub fn downgrade(&self) -> WeakLine {
         WeakLine { name: Arc::clone(&self.name), slot: Arc::downgrade(&self.slot) }
     }
 
-    /// Opens the line, should it not be open.
+    /// Opens the line, unless it is open.
     pub async fn check(&self) -> Result<(), BrokerError> {
         self.open().await.map(drop)
     }
 
-    /// The connection over which everything else goes.
+    /// Returns the connection for all other traffic.
     pub(super) fn first(&self) -> &Broker {
         &self.first
     }
 
-    /// The line's connection, opened if there is none or the one before has ended.
+    /// Returns the line's connection. Opens one if there is none or it has ended.
     pub(super) async fn open(&self) -> Result<Broker, BrokerError> {
         let mut slot = self.slot.lock().await;
         if let Some(open) = slot.as_ref().filter(|open| !open.has_ended()) {
@@ -88,12 +88,12 @@ impl Line {
         Ok(opened)
     }
 
-    /// Listens on a subject over the line.
+    /// Subscribes to a subject over the line.
     pub(super) async fn subscribe(&self, subject: String) -> Result<(Broker, Subscriber), BrokerError> {
         self.subscribe_in(subject, None).await
     }
 
-    /// Listens on a subject over the line, as one of a group or alone.
+    /// Subscribes to a subject over the line, alone or as a member of a group.
     pub(super) async fn subscribe_in(
         &self,
         subject: String,
@@ -107,7 +107,7 @@ impl Line {
         if let Ok(subscriber) = subscribe(&open).await {
             return Ok((open, subscriber));
         }
-        // It has ended a moment ago.
+        // The connection has ended a moment ago.
         self.slot.lock().await.take();
         let open = self.open().await?;
         let subscriber = subscribe(&open).await.map_err(|error| BrokerError::other("subscribe", &error))?;

@@ -1,11 +1,11 @@
-//! A connection, and what is known of it.
+//! A connection, and its state.
 //!
-//! The client library tells what happens to a connection by events, and drops them where more come at once than it keeps room for,
-//! as when the server refuses very much. So a loss is counted where the library tries to connect again, in the task of the
-//! connection itself, and whether the connection stands is what its state says. An event only has that looked at sooner.
+//! The client library reports a connection's events over a channel, and drops events if the channel is full, for example while the
+//! server refuses many requests. So a loss is counted where the library tries to reconnect, in the connection's own task, and the
+//! connection's state is read from the library. An event only makes the check sooner.
 //!
-//! Over some headers the library's task ends by a panic (see [`super::line`]). Anyone who sees where the answer to a question goes can
-//! send such a message there. The first connection of a process is then made anew, and whoever uses it goes on with the new one.
+//! Some headers end the library's task by a panic (see [`super::line`]). Any client that sees the reply subject of a request can
+//! send such a message there. The process's first connection is then replaced, and its users continue with the new one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -21,22 +21,22 @@ use super::permissions::Permissions;
 use super::{BrokerError, OLDEST_SERVER, parse_version};
 use crate::backoff::Backoff;
 
-/// How long to try to connect.
+/// The longest try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often to look whether a silent server is still there. One that has said nothing three times in a row is taken for lost.
+/// How often to ping a silent server. A connection is lost after three pings without an answer.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// The longest wait between two tries to connect again.
+/// The longest wait between two tries to reconnect.
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How often to look whether a lost connection is back, should no event tell.
+/// How often to check whether a lost connection is back, if no event tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long to wait before a connection that has ended is made anew; doubled each time that it does not last.
+/// How long to wait before an ended connection is replaced. The wait doubles each time that a new one ends soon.
 const ANEW: Duration = Duration::from_millis(20);
 /// The longest such wait.
 const ANEW_MAX: Duration = Duration::from_secs(5);
-/// A connection that has stood for so long has lasted.
+/// A connection that has stood this long counts as stable.
 const LASTS: Duration = Duration::from_secs(30);
 
-/// A connection, and what is known of it.
+/// A connection, and its state.
 #[derive(Debug)]
 pub(super) struct Link {
     current: RwLock<Current>,
@@ -50,16 +50,16 @@ struct Current {
     ended: watch::Receiver<()>,
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub(super) struct Known {
     connected: watch::Sender<bool>,
     losses: AtomicU64,
-    /// Something may have happened.
+    /// Notified when the state may have changed.
     happened: Notify,
     permissions: Arc<Permissions>,
     closing: Arc<AtomicBool>,
-    /// Whether it is the one whose loss is told.
+    /// `true` for the connection whose losses are reported.
     is_first: bool,
 }
 
@@ -69,11 +69,11 @@ impl Known {
         Self { connected, losses, happened: Notify::new(), permissions, closing, is_first }
     }
 
-    /// Takes note of a loss, before there is another connection.
+    /// Records a loss, before there is another connection.
     fn lost(&self) {
         self.losses.fetch_add(1, Ordering::SeqCst);
         if self.is_first {
-            // What is refused over the next one may be something else, and the event that tells of it may be dropped.
+            // The next connection may have other permissions, and the event that says so may be dropped.
             self.permissions.forget();
         }
         self.set(false);
@@ -125,7 +125,7 @@ impl Link {
         Ok(link)
     }
 
-    /// The connection that stands, or the last that did.
+    /// Returns the connection that stands, or the last one that did.
     pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).client)
     }
@@ -142,7 +142,7 @@ impl Link {
         self.known.losses.load(Ordering::SeqCst)
     }
 
-    /// Whether the connection stands at this moment.
+    /// Returns `true` if the connection stands at this moment.
     pub(super) fn is_connected(&self) -> bool {
         let Current { client, ended } = self.current();
         client.connection_state() == State::Connected && ended.has_changed().is_ok()
@@ -161,7 +161,7 @@ impl Link {
     }
 }
 
-/// Keeps what is known of a connection true, as long as somebody has it. One that has ended is made anew if this is wanted.
+/// Keeps a connection's state up to date until its last user drops it. Replaces an ended connection if wanted.
 async fn keep(link: Weak<Link>, again: Option<(Arc<Address>, String)>) {
     let mut backoff = Backoff::new(ANEW, ANEW_MAX);
     loop {
@@ -195,13 +195,13 @@ async fn keep(link: Weak<Link>, again: Option<(Arc<Address>, String)>) {
     }
 }
 
-/// Watches a connection until the library's task has ended. Returns `false` if nobody has the connection any more.
+/// Watches a connection until the library's task has ended. Returns `false` if the connection has no users left.
 async fn watch_until_ended(link: &Weak<Link>) -> bool {
     loop {
         let Some(strong) = link.upgrade() else { return false };
         let (known, mut current) = (Arc::clone(&strong.known), strong.current());
         let is_connected = current.client.connection_state() == State::Connected;
-        // This must keep no connection alive.
+        // This must not keep the connection alive.
         drop((strong, current.client));
         known.set(is_connected);
         tokio::select! {
@@ -212,11 +212,11 @@ async fn watch_until_ended(link: &Weak<Link>) -> bool {
     }
 }
 
-/// Connects, and checks that the server will do.
+/// Connects, and checks the server.
 async fn dial(address: &Address, name: &str, known: &Arc<Known>) -> Result<Current, BrokerError> {
     let url = address.shown();
     let servers = address.servers()?;
-    // Each of the servers gets its chance before the time is over.
+    // Each of the servers is tried before the time is over.
     let each = CONNECT_TIMEOUT / u32::try_from(servers.len()).unwrap_or(u32::MAX);
     let unreachable = |reason: String| BrokerError::Unreachable { url: url.clone(), reason };
     let (alive, ended) = watch::channel(());
@@ -229,7 +229,7 @@ async fn dial(address: &Address, name: &str, known: &Arc<Known>) -> Result<Curre
         .reconnect_delay_callback({
             let (known, is_made) = (Arc::clone(known), Arc::clone(&is_made));
             move |tries| {
-                // The library calls this before it connects again, and also before it does for the first time.
+                // The library calls this before each connect, the first one included.
                 if is_made.load(Ordering::SeqCst) {
                     known.lost();
                 }
@@ -264,14 +264,14 @@ async fn dial(address: &Address, name: &str, known: &Arc<Known>) -> Result<Curre
     if parse_version(&info.version).is_none_or(|version| version < OLDEST_SERVER) {
         return Err(BrokerError::TooOld { url, version: info.version });
     }
-    // Where the domain is another one than the server's, only that one's answers tell.
+    // In another domain than the server's, only that domain's answers count.
     if !info.jetstream && address.domain.is_none() {
         return Err(BrokerError::NoJetStream(url));
     }
     Ok(Current { client: Arc::new(client), ended })
 }
 
-/// Whether a connection failed for TLS: the client library says only of some errors that they are about it.
+/// Returns `true` if a connection failed because of TLS. The client library marks only some of these errors.
 fn is_about_tls(kind: ConnectErrorKind, said: &str) -> bool {
     kind == ConnectErrorKind::Tls || said.contains("certificate") || said.contains("fatal alert")
 }

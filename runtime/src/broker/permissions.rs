@@ -1,4 +1,4 @@
-//! What the server does not allow this user. It answers no such request; it tells the connection.
+//! The permissions that this user lacks. The server does not answer such a request, but reports it to the connection.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 
 use crate::subject;
 
-/// Refusals that are remembered word for word.
+/// How many refusals are kept in full.
 const RECENT_MAX: usize = 64;
-/// How long one may be why a request has no answer.
+/// How long a refusal may explain a request without an answer.
 const RECENT: Duration = Duration::from_secs(30);
 
-/// The permissions that the server was found not to give.
+/// The permissions that the user was found to lack.
 #[derive(Debug, Default)]
 pub(super) struct Permissions {
     state: Mutex<State>,
@@ -26,25 +26,25 @@ struct State {
     recent: VecDeque<Refusal>,
 }
 
-/// A refusal as the server said it.
+/// A refusal in the server's words.
 #[derive(Debug)]
 struct Refusal {
-    /// What it is about; `None` if it is about a subscription, of which one does not know what waits for it.
+    /// The subject that was published to. `None` for a subscription, which does not show the request that waits for it.
     published: Option<String>,
     reason: String,
     at: Instant,
 }
 
-/// A permission that is missing.
+/// A missing permission.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Missing {
-    /// The chain that it is needed for, if it is one.
+    /// The chain that it is needed for, if any.
     pub chain: Option<String>,
-    /// To subscribe, in place of to publish.
+    /// `true` if it is to subscribe, `false` if it is to publish.
     pub to_subscribe: bool,
-    /// The subject, or a pattern that it fits.
+    /// The subject, or a pattern that matches it.
     pub subject: String,
-    /// Whether items cannot be finished without it.
+    /// `true` if items cannot be finished without it.
     pub stops_items: bool,
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Display for Missing {
 }
 
 impl Permissions {
-    /// Notes what the server has told the connection. Returns `false` if that is about something else.
+    /// Records a report of the server. Returns `false` if it is about something else.
     pub(super) fn note(&self, reason: &str) -> bool {
         if !reason.to_lowercase().contains("permissions violation") {
             return false;
@@ -79,12 +79,12 @@ impl Permissions {
         true
     }
 
-    /// Forgets what is missing: a user whose permissions have changed has a new connection.
+    /// Forgets the missing permissions: a user whose permissions have changed has a new connection.
     pub(super) fn forget(&self) {
         self.lock().missing.clear();
     }
 
-    /// Takes the reason why nothing answers what was published there, if it is that.
+    /// Takes the refusal that explains why a publish to this subject has no answer.
     pub(super) fn take_refusal(&self, subject: &str) -> Option<String> {
         let mut state = self.lock();
         state.recent.retain(|refusal| refusal.at.elapsed() < RECENT);
@@ -97,7 +97,7 @@ impl Permissions {
         self.lock().missing.clone()
     }
 
-    /// Waits until more is missing.
+    /// Waits until more permissions are missing.
     pub(super) async fn more(&self) {
         self.more.notified().await;
     }
