@@ -1,7 +1,7 @@
 //! A NATS micro service with one endpoint, as NATS ADR-32 describes it.
 //!
-//! Anyone may ask it, with any headers and any reply subject. So it has a line of its own, which is opened anew when it ends, and
-//! a question that cannot be answered ends nothing.
+//! Any client may send it requests, with any headers and reply subject. So it has a line of its own, which is opened anew when it
+//! ends, and a request that cannot be answered ends nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const GROUP: &str = "q";
 const ENDPOINT: &str = "status";
 
-/// What the service is.
+/// The description of a service.
 #[derive(Debug, Clone)]
 pub(super) struct Description {
     pub(super) name: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct Description {
     pub(super) metadata: HashMap<String, String>,
 }
 
-/// What is asked.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy)]
 enum Verb {
     Ping,
@@ -96,7 +96,7 @@ impl Running {
     }
 }
 
-/// Questions as they come, and the connection to answer them over.
+/// The incoming requests, and the connection for answers.
 type Listening = (Broker, SelectAll<futures_util::stream::BoxStream<'static, (Verb, Message)>>);
 
 impl<R: Fn() -> Value + Send + Sync> Service<R> {

@@ -1,4 +1,4 @@
-//! Putting messages into streams, alone or many at once, and knowing what became of them.
+//! Publishes messages to streams, alone or in batches, and returns their fate.
 
 use async_nats::RequestErrorKind;
 use async_nats::header::{HeaderMap, NATS_MESSAGE_ID, NATS_ROLLUP};
@@ -9,15 +9,15 @@ use super::error::{MORE_ROOM, code};
 use super::{Broker, BrokerError, to_header_map};
 use crate::frame::outgoing::{BATCH_MAX, HEADERS_MAX, Outgoing, header_size};
 
-/// What the server knows as no rollup, and so never stores.
+/// A rollup that the server does not know, so that it never stores the message.
 const NO_ROLLUP: &str = "none";
 
-/// What became of a message that the server has answered for.
+/// The server's answer to a message that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// It is stored.
     Stored,
-    /// One with the same key was stored before.
+    /// A message with the same key was stored before.
     Duplicate,
 }
 
@@ -33,18 +33,18 @@ pub enum PublishError {
     /// No stream takes this subject.
     #[error("no stream takes the subject `{0}`")]
     NoStream(String),
-    /// Larger than the server takes.
+    /// The message is larger than the server accepts.
     #[error("{size} bytes are more than the server takes in one message ({max})")]
     TooLarge {
-        /// Headers and payload.
+        /// The bytes of headers and payload.
         size: usize,
         /// The server's limit.
         max: usize,
     },
-    /// No answer, as the server is away or slow, for this reason; try again later. Nobody knows whether it is stored.
+    /// No answer, because the server is away or slow; try again later. It is unknown whether the message is stored.
     #[error("no answer from the server: {0}")]
     Unanswered(String),
-    /// The server has answered that it cannot do it now; try again later.
+    /// The server cannot store it now; try again later.
     #[error("the server cannot store it now: {0}")]
     NotNow(String),
     /// Refused for another reason.
@@ -53,7 +53,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Whether the same publish can succeed later with nothing else changed.
+    /// Returns `true` if the same publish may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_) | Self::NotNow(_))
@@ -90,7 +90,7 @@ impl<'a> Publisher<'a> {
         Self(broker)
     }
 
-    /// Publishes one message and waits for the server's word.
+    /// Publishes one message and waits for the server's answer.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<'a> Publisher<'a> {
         Ok(self.publish_at(message).await?.0)
     }
 
-    /// The same, with the place in the stream of the message that has the key now.
+    /// Publishes one message, and also returns the sequence number of the message with its key.
     ///
     /// # Errors
     ///
@@ -108,11 +108,10 @@ impl<'a> Publisher<'a> {
         self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
 
-    /// Publishes messages to one stream so that all are stored or none is, and waits for the server's word. At most
-    /// [`BATCH_MAX`].
+    /// Publishes at most [`BATCH_MAX`] messages to one stream: all are stored or none.
     ///
-    /// The first goes alone: the server says whether it opens the batch. It has few open at once, and tells of one that it has not
-    /// opened only with the message that asks; all others would be sent for nothing, and the last one's answer would not say why.
+    /// The first message goes alone, and the server answers whether it opens the batch. The server has few batches open at once.
+    /// Otherwise it would refuse all messages, and the last answer would not give the reason.
     ///
     /// # Errors
     ///
@@ -130,7 +129,7 @@ impl<'a> Publisher<'a> {
             }
             headers
         };
-        // Before any is sent: a batch that ends in the middle keeps its place on the server for ten seconds.
+        // Checked before any is sent: a batch that stops halfway occupies the server for ten seconds.
         for (message, position) in messages.iter().zip(1..) {
             self.check_size(&of_batch(message, position), &message.payload)?;
         }
@@ -149,12 +148,13 @@ impl<'a> Publisher<'a> {
         Ok(Published::Stored)
     }
 
-    /// The place in the stream of this subject where a message was stored under this key within its duplicate window, if one
-    /// was. Stores nothing.
+    /// Returns the sequence number of the message with this key, if one was stored.
     ///
-    /// The server looks for the key before it looks which messages this one replaces, and refuses it then: there is no rollup
-    /// of this name, in a stream that allows rollups no more than in others (tried with nats-server 2.15.1, alone and three
-    /// together, where an expected last message is looked at too late to be answered).
+    /// The key must be within the duplicate window of the stream of this subject. Stores nothing.
+    ///
+    /// The server checks the key before the rollup, and then refuses the message, because it knows no rollup of this name. That
+    /// holds in streams with and without rollups (tried with nats-server 2.15.1, alone and in a cluster of three, where an expected
+    /// last message is checked too late).
     pub async fn known(self, subject: &str, message_id: &str) -> Result<Option<u64>, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message_id);
@@ -167,7 +167,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Publishes a message that nobody waits for and that may be lost: a log line.
+    /// Publishes a message without an answer, which may be lost: a log line.
     ///
     /// # Errors
     ///
@@ -180,11 +180,11 @@ impl<'a> Publisher<'a> {
     /// Publishes the first message of a batch.
     async fn open_batch(self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
         let answer = self.exchange(subject, headers, payload).await?;
-        // No word: the message is kept, and the next may come.
+        // No answer: the message is kept, and the next may follow.
         if answer.is_empty() { Ok(()) } else { self.read_answer(subject, &answer).map(drop) }
     }
 
-    /// What became of a message, and its place in the stream.
+    /// Publishes a message and returns its fate and its sequence number.
     async fn publish_and_wait(
         self,
         subject: &str,
@@ -220,7 +220,7 @@ impl<'a> Publisher<'a> {
             }
         };
         match answer.error {
-            // Each message that is stored has a place.
+            // Each stored message has a sequence number.
             None if answer.seq == 0 => Err(PublishError::Unanswered("it does not say where".to_owned())),
             None if answer.duplicate => Ok((Published::Duplicate, answer.seq)),
             None => Ok((Published::Stored, answer.seq)),
@@ -229,7 +229,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Refuses here what the server would answer by closing the connection.
+    /// Refuses a message to which the server would answer by closing the connection.
     fn check_size(self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
         let (headers, payload) = size_of(headers, payload);
         let (size, max) = (headers + payload, self.0.max_payload());
@@ -255,7 +255,7 @@ fn headers_of(message: &Outgoing) -> HeaderMap {
 
 fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
     match error.err_code {
-        // A limit of the stream, in words only; or what the disk has answered.
+        // A limit of the stream, described in words only, or an error of the disk.
         code::STORE_FAILED if error.description.contains("maximum") => PublishError::Full(error.description),
         code if code == code::STORE_FAILED || code::NO_ROOM.contains(&code) => PublishError::NoRoom(error.description),
         code if code::BATCHES_IN_FLIGHT.contains(&code) => PublishError::Full(error.description),

@@ -187,7 +187,7 @@ impl Registry {
         self.bucket.remove(&subject::state_key(chain), Some(before.mark), &what).await
     }
 
-    /// The bucket of the entries.
+    /// Returns the bucket of the entries.
     pub(super) fn bucket(&self) -> &Bucket {
         &self.bucket
     }

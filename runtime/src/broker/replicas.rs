@@ -1,4 +1,4 @@
-//! Streams with copies on several servers: more copies of one that is there, and when all of them can be relied on.
+//! Replicas of streams: raises their number, and waits until they are complete.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::subject::{self, CHAINS_STREAM, COUNT_STREAM, LOG_STREAM, PLUGINS_STRE
 const ELECT: Duration = Duration::from_secs(30);
 /// How long to wait for new copies to be complete.
 const COPY: Duration = Duration::from_secs(10);
-/// How often to look.
+/// How often to check.
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Info {
     cluster: Option<Cluster>,
 }
 
-/// Who keeps a stream, and who leads.
+/// The servers that hold a stream, and their leader.
 #[derive(Deserialize)]
 struct Cluster {
     #[serde(default)]
@@ -49,7 +49,7 @@ impl Info {
         self.cluster.as_ref().is_none_or(|cluster| !cluster.leader.is_empty())
     }
 
-    /// `true` if every connected server with a copy has all of it.
+    /// Returns `true` if every connected server with a replica has all of it.
     fn is_copied(&self) -> bool {
         let Some(cluster) = &self.cluster else { return true };
         let copies = cluster.replicas.len() as u64 + 1;
@@ -57,7 +57,7 @@ impl Info {
     }
 }
 
-/// Lets at least this many servers keep a copy of a stream. Nothing else about it is changed.
+/// Raises the number of a stream's replicas to at least this. Changes nothing else.
 pub(super) async fn raise(broker: &Broker, stream: &str, replicas: u32) -> Result<(), BrokerError> {
     let mut info = stream_info(broker, stream).await?;
     if info.replicas() < replicas.into() {
@@ -68,8 +68,9 @@ pub(super) async fn raise(broker: &Broker, stream: &str, replicas: u32) -> Resul
     Ok(())
 }
 
-/// Waits until each stream of a chain, and each that all chains share, has a leader; then for a while until all copies are
-/// complete. Returns the streams that are still being copied.
+/// Waits until the streams of a chain, and the shared ones, have leaders.
+///
+/// Then it waits for a while until all replicas are complete. Returns the streams that are still being copied.
 ///
 /// # Errors
 ///

@@ -1,8 +1,7 @@
-//! Asking the server: every question is asked again until it is answered, but not for ever.
+//! Requests to the server. Each is repeated until it is answered, for a bounded time.
 //!
-//! Each question that goes through here can be asked twice without harm, but for those of [`Broker::api_once`]. That is needed
-//! because a server that goes away takes questions with it, and because in a cluster nobody answers for a stream while its
-//! leader is being elected.
+//! Every request except those of [`Broker::api_once`] must be harmless to repeat. A server that goes away loses requests, and in a
+//! cluster no server answers for a stream during an election.
 
 use std::time::Duration;
 
@@ -18,17 +17,17 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, REQUEST_TIMEOUT};
 
-/// How long the servers of a cluster may take over an answer: an election takes up to nine seconds from the leader's end, and
-/// what is asked may then have to be decided by two leaders, one after the other.
+/// The longest wait for an answer of a cluster. An election takes up to nine seconds from the leader's end, and two leaders in turn
+/// may have to decide one request.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long to wait for an answer before asking again.
+/// How long to wait for an answer before the request is repeated.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How long to wait before asking again after the answer that it is too early.
+/// How long to wait before a request is repeated that the server could not answer yet.
 pub(super) const AGAIN_EARLY: Duration = Duration::from_millis(300);
 
-/// A question.
+/// A request.
 pub(super) struct Question {
-    /// Where it is asked.
+    /// Its subject.
     pub(super) subject: String,
     /// Its headers.
     pub(super) headers: Option<HeaderMap>,
@@ -46,14 +45,14 @@ impl Question {
     }
 }
 
-/// Says once that something does not work, and once that it does again.
+/// Logs once that an action fails, and once that it works again.
 #[derive(Debug, Default)]
 pub struct Outage {
     is_told: bool,
 }
 
 impl Outage {
-    /// Something did not work. `what` completes "cannot …". That the connection is lost has been said already.
+    /// Records a failure. `what` completes "cannot …". A lost connection is logged elsewhere.
     pub fn met(&mut self, broker: &Broker, what: &str, error: &BrokerError) {
         if !self.is_told && broker.is_connected() {
             self.is_told = true;
@@ -61,7 +60,7 @@ impl Outage {
         }
     }
 
-    /// It works.
+    /// Records a success.
     pub fn over(&mut self, what: &str) {
         if std::mem::take(&mut self.is_told) {
             tracing::warn!("can {what} again");
@@ -81,8 +80,9 @@ impl Broker {
         self.request(&question, &what, |answer| read_answer(answer, &what)).await
     }
 
-    /// The same for what must not arrive late: it is asked once, and not at all unless the connection stands. Without an answer
-    /// nobody knows whether it was done.
+    /// Calls JetStream's API once, and only while the connection stands.
+    ///
+    /// For requests that must not arrive late. Without an answer it is unknown whether the request was done.
     pub(super) async fn api_once<T: DeserializeOwned>(
         &self,
         subject: String,
@@ -91,7 +91,7 @@ impl Broker {
     ) -> Result<T, BrokerError> {
         let question = self.api_question(&subject, request, &what)?;
         if !self.is_connected() {
-            // The client library would send it as soon as the connection is back, whenever that is.
+            // The client library would send it whenever the connection is back.
             return Err(BrokerError::Unreachable {
                 url: self.url.to_string(),
                 reason: "the connection is lost".to_owned(),
@@ -142,7 +142,7 @@ impl Broker {
                     Ok(Err(error)) => match error.kind() {
                         RequestErrorKind::TimedOut => continue,
                         RequestErrorKind::NoResponders => Err(self.no_jetstream()),
-                        // The connection has ended, and is made anew.
+                        // The connection has ended, and is replaced.
                         RequestErrorKind::Other => {
                             Err(BrokerError::Unreachable { url: self.url.to_string(), reason: error.to_string() })
                         }
@@ -178,7 +178,7 @@ impl Broker {
         self.request(&question, &what, read).await
     }
 
-    /// Nobody answers for JetStream.
+    /// Returns the error for a JetStream that does not answer.
     fn no_jetstream(&self) -> BrokerError {
         let url = self.url.to_string();
         match &self.address.domain {
@@ -187,12 +187,12 @@ impl Broker {
         }
     }
 
-    /// How long an answer may take.
+    /// Returns the longest wait for an answer.
     pub(super) fn patience(&self) -> Duration {
         if self.is_clustered() { CLUSTER_TIMEOUT } else { REQUEST_TIMEOUT }
     }
 
-    /// Whether the server has others beside it.
+    /// Returns `true` if the server belongs to a cluster.
     pub(super) fn is_clustered(&self) -> bool {
         self.client().server_info().cluster.is_some()
     }
@@ -204,7 +204,7 @@ impl Broker {
     /// If it is taken for away.
     pub fn check_answers(&self, since: std::time::Instant, what: &str) -> Result<(), BrokerError> {
         let (silent, patience) = (since.elapsed(), self.patience());
-        // What was asked just before the connection was lost is asked again over the new one.
+        // A request that was sent just before the connection was lost is repeated over the new one.
         if silent < patience || self.is_connected() && silent < patience * 2 {
             return Ok(());
         }
@@ -219,7 +219,8 @@ impl Broker {
         met.unwrap_or_else(|| self.timed_out(subject, what))
     }
 
-    /// A request without an answer: the server answers none that the user may not make, but tells the connection.
+    /// Returns the error for a request without an answer. The server reports a missing permission to the connection, not as an
+    /// answer.
     pub(super) fn timed_out(&self, subject: &str, what: String) -> BrokerError {
         match self.permissions.take_refusal(subject) {
             Some(reason) => BrokerError::NoPermission { what, reason },
@@ -228,7 +229,7 @@ impl Broker {
     }
 }
 
-/// What JetStream's API has answered.
+/// Reads an answer of JetStream's API.
 fn read_answer<T: DeserializeOwned>(answer: &[u8], what: &impl Fn() -> String) -> Result<T, BrokerError> {
     match serde_json::from_slice(answer).map_err(|error| BrokerError::unreadable(what(), &error))? {
         Response::Ok(answer) => Ok(answer),

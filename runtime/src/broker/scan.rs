@@ -1,10 +1,10 @@
-//! What a stream keeps: reading what is there at the moment, and removing single messages.
+//! Reads the messages that a stream holds now, and removes single messages.
 //!
-//! Messages are asked for by their numbers, so nothing is left behind on the server and a reader ends where the stream ended
-//! when it was opened, whatever others add or remove meanwhile. [`super::follow`] goes on with what comes.
+//! Messages are requested by sequence number. So the server keeps no consumer, and a scan ends where the stream ended when it
+//! began, whatever is added or removed meanwhile. [`super::follow`] reads new messages.
 //!
-//! Many are read from any server that has a copy, which may lag behind; single ones from the stream's leader. If the line is
-//! lost over which many come, the next is read by itself: it may be the one that the client library cannot read.
+//! Batches are read from any server with a replica, which may lag behind; single messages are read from the stream's leader. If the
+//! line is lost during a batch, the next message is read alone: it may be unreadable for the client library.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,16 +29,16 @@ use super::stream::Stream;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
 use crate::frame::{Headers, header};
 
-/// Messages that one request asks for, and their bytes.
+/// How many messages one request asks for, and how many bytes.
 const BATCH: u64 = 256;
 const BATCH_BYTES: u64 = 8 << 20;
 /// The status with which the server ends a batch.
 const END_OF_BATCH: u16 = 204;
 
-/// A message as a stream keeps it.
+/// A message that a stream holds.
 #[derive(Debug, Clone)]
 pub struct StreamMessage {
-    /// Its number in the stream.
+    /// Its sequence number in the stream.
     pub sequence: u64,
     /// When it was stored, as RFC 3339 in UTC.
     pub stored: String,
@@ -61,12 +61,12 @@ impl From<&Delivery> for StreamMessage {
 }
 
 impl StreamMessage {
-    /// In how many messages before it a dead letter's item is.
+    /// Returns how many messages before a dead letter hold its item.
     pub(super) fn item_parts(&self) -> u64 {
         item_parts(self.headers.get(header::ITEM_PARTS))
     }
 
-    /// Returns `true` if it is part of the item of a dead letter that comes behind it.
+    /// Returns `true` if it is part of the item of a later dead letter.
     #[must_use]
     pub fn is_item_part(&self) -> bool {
         self.headers.get(header::ITEM_PART).is_some()
@@ -78,7 +78,7 @@ impl StreamMessage {
     }
 }
 
-/// Reads what a stream keeps, oldest first.
+/// Reads the messages of a stream, oldest first.
 #[derive(Debug)]
 pub struct Scan {
     broker: Broker,
@@ -160,7 +160,7 @@ impl Stream<'_> {
     }
 }
 impl Scan {
-    /// The next message; `None` after the last.
+    /// Returns the next message; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         let deadline = Instant::now() + self.broker.patience();
         loop {
@@ -179,7 +179,7 @@ impl Scan {
         }
     }
 
-    /// The next dead letter with its item; `None` after the last.
+    /// Returns the next dead letter with its item; `None` after the last.
     pub async fn next_letter(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         while let Some(kept) = self.next().await? {
             if !kept.is_item_part() {
@@ -210,7 +210,7 @@ impl Scan {
                 answer = answers.next() => answer,
                 _ = connected.changed() => None,
                 () = tokio::time::sleep(REQUEST_TIMEOUT) => {
-                    // What has come has come; the rest is asked for again.
+                    // The messages that arrived are kept; the rest is requested again.
                     if self.ahead.is_empty() {
                         return Err(open.timed_out(&api, what()));
                     }
@@ -223,7 +223,7 @@ impl Scan {
                 }
                 break;
             };
-            // What a stream keeps may begin like a status.
+            // A stored message may begin like a status.
             if let Some(kept) = read(&message) {
                 self.ahead.push_back(kept);
                 continue;
@@ -231,10 +231,10 @@ impl Scan {
             match message.status {
                 Some(StatusCode::NOT_FOUND) => break,
                 Some(status) if status.as_u16() == END_OF_BATCH => break,
-                // Nobody reads for others while the servers of a cluster elect who leads.
+                // No server answers during an election in a cluster.
                 Some(StatusCode::NO_RESPONDERS) => return Err(BrokerError::NoJetStream(self.broker.url().to_owned())),
                 Some(status) if (400..600).contains(&status.as_u16()) => return Err(refused(what(), &message)),
-                // What no server says is somebody else's.
+                // An answer that no server gives is from another client.
                 _ => {}
             }
         }
@@ -257,12 +257,11 @@ impl Scan {
     }
 }
 
-/// A message that the server has read out of a stream tells in its headers where it was: behind those that it was stored with,
-/// which may look the same.
+/// Reads a message of a batch. The server appends its place to the headers, after stored headers that may look the same.
 fn read(message: &Message) -> Option<StreamMessage> {
     let map = message.headers.as_ref()?;
     let get = |name: &async_nats::HeaderName| map.get_last(name.as_ref()).map(async_nats::HeaderValue::as_str);
-    // An end of a batch has no time.
+    // The end of a batch has no time.
     Some(StreamMessage {
         sequence: get(&NATS_SEQUENCE)?.parse().ok()?,
         stored: get(&NATS_TIME_STAMP)?.to_owned(),

@@ -1,5 +1,5 @@
-//! How nodes are found: each is an instance of the NATS micro service `pcluster-node`, so that `nats micro ls`, `info` and
-//! `stats` show them too. What a node reports is the `data` of its service's statistics.
+//! Finds nodes. Each is an instance of the NATS micro service `pcluster-node`, so that `nats micro ls`, `info` and `stats` show it
+//! too. A node's report is the `data` of its service's statistics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -18,39 +18,40 @@ use super::{Broker, BrokerError};
 use crate::report::NodeReport;
 use crate::subject::{CHAINS_STREAM, NODE_SERVICE};
 
-/// The key of a node's metadata that has its name.
+/// The metadata key of a node's name.
 pub const NAME: &str = "node";
-/// The key of a node's metadata that tells which run of its program it is.
+/// The metadata key of a node's incarnation.
 pub const INCARNATION: &str = "incarnation";
 
 /// How long to wait for the first answer of a node, and for those of nodes that are known to be connected.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// How long to wait for one more after the last, once all that are known have answered and there may be others.
 const NEXT_ANSWER: Duration = Duration::from_millis(300);
-/// How often to ask where an answer has ended the connection.
+/// How often to ask again after an answer has ended the connection.
 const ROUNDS: u32 = 5;
 /// What servers answer with the connections of this account.
 const CONNECTIONS: &str = "$SYS.REQ.ACCOUNT.PING.CONNZ";
 /// The most connections that a server is asked for.
 const CONNECTIONS_MAX: u32 = 100_000;
 
-/// The nodes, as far as they can be known.
+/// The nodes, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Nodes {
-    /// What those report that have answered, by name.
+    /// The reports of the nodes that answered, by name.
     pub answered: Vec<NodeReport>,
-    /// The names of those that are connected and have not answered. A server that does not tell who is connected, or a
-    /// leaf node in between, hides them.
+    /// The names of connected nodes that did not answer. A server that does not report connections hides them, and so does a leaf
+    /// node in between.
     pub silent: Vec<String>,
 }
 
 impl Nodes {
-    /// Asks all nodes what they do, and the servers which nodes are connected. Gathers the answers that come, for as long as
-    /// nodes are missing that are known to be there, but not for longer than they may take.
+    /// Asks all nodes for their reports, and the servers for connected nodes.
     ///
-    /// Anyone may answer, and with anything. An answer that the client library cannot read ends the connection and takes with it
-    /// those behind it. So all are asked again then, some times: they do not answer in the same order each time.
+    /// Gathers answers while known nodes are missing, for a bounded time.
+    ///
+    /// Any client may answer, with anything. An answer that the client library cannot read ends the connection, and later answers
+    /// are lost. So all nodes are asked again a few times: they do not answer in the same order each time.
     ///
     /// # Errors
     ///
@@ -64,9 +65,9 @@ impl Nodes {
             heard.again();
         }
         if !heard.has_any() {
-            // When the server says nothing, it may be the one that is away.
+            // Without any answer, the server itself may be away.
             Stream::of(broker, CHAINS_STREAM).exists().await?;
-            // It is there: so are nodes, and none of them has answered.
+            // The server is there: so there are nodes, and none of them has answered.
             return Err(BrokerError::Timeout("ask for nodes".to_owned()));
         }
         Ok(heard.nodes())
@@ -77,22 +78,22 @@ impl Nodes {
 #[derive(Debug)]
 pub struct NodeService(Running);
 
-/// Returns `true` if the server itself says that nobody listens.
+/// Returns `true` if the server says that the subject has no listener.
 fn is_nobody(answer: &Message) -> bool {
     answer.status == Some(StatusCode::NO_RESPONDERS) && answer.payload.is_empty()
 }
 
-/// What was heard of nodes so far.
+/// The answers of nodes so far.
 #[derive(Debug)]
 struct Heard {
     began: Instant,
     last: Option<Instant>,
     answered: Vec<NodeReport>,
-    /// The names of those that the servers know, by their incarnations.
+    /// The names of the nodes that the servers know, by incarnation.
     connected: BTreeMap<String, String>,
-    /// Whether there are no others: the only server has told, and no leaf node or program of another kind listens.
+    /// `true` if there are no others: the only server has answered, and no leaf node or other program listens.
     are_all_known: bool,
-    /// There is one server, so that its answer is the only one.
+    /// `true` if there is one server, so that its answer is the only one.
     is_alone: bool,
 }
 
@@ -147,19 +148,19 @@ impl Heard {
         let stats: Option<Stats> = serde_json::from_slice(&answer.payload).ok();
         let report = stats.and_then(|stats| stats.endpoints.into_iter().find_map(|endpoint| endpoint.data));
         let Some(report) = report else { return };
-        // Asked again, it answers again.
+        // A node that is asked again answers again.
         let which = |node: &NodeReport| (node.node.clone(), node.incarnation.clone(), node.pid);
         self.answered.retain(|known| which(known) != which(&report));
         self.answered.push(report);
     }
 
-    /// Nobody listens, whatever is connected.
+    /// Records that no node listens, whatever is connected.
     fn nobody(&mut self) {
         self.last = Some(Instant::now());
         self.connected.clear();
     }
 
-    /// All are asked again, and have as much time as before.
+    /// Begins another round of requests, with as much time.
     fn again(&mut self) {
         self.last = self.last.map(|_| Instant::now());
     }
@@ -193,13 +194,13 @@ impl Heard {
         self.last.is_some() || !self.connected.is_empty()
     }
 
-    /// Those that are connected and have not answered.
+    /// Returns the connected nodes that have not answered.
     fn silent(&self) -> impl Iterator<Item = &String> {
         let has_answered = |incarnation: &String| self.answered.iter().any(|node| node.incarnation == *incarnation);
         self.connected.iter().filter(move |(incarnation, _)| !has_answered(incarnation)).map(|(_, name)| name)
     }
 
-    /// How long to wait for more.
+    /// Returns how long to wait for more answers.
     fn until(&self) -> Instant {
         match self.last {
             Some(last) if self.silent().next().is_none() && self.are_all_known => last,
@@ -217,12 +218,12 @@ impl Heard {
     }
 }
 
-/// What the server shows of the connection over which a node answers.
+/// Returns the name of the connection over which a node answers.
 fn connection_name(node: &str, incarnation: &str) -> String {
     format!("{NODE_SERVICE} service {node} {incarnation}")
 }
 
-/// Reads the node's name and its incarnation out of that of its connection.
+/// Reads the node's name and incarnation from the name of its connection.
 fn parse_connection_name(connection: &str) -> Option<(&str, &str)> {
     connection.strip_prefix(NODE_SERVICE)?.strip_prefix(" service ")?.split_once(' ')
 }
@@ -243,7 +244,7 @@ pub async fn incarnations(
         metadata: Option<HashMap<String, String>>,
     }
     let mut incarnations = BTreeSet::new();
-    // Anyone may answer, and end the connection by that: see [`Nodes::ask`].
+    // Any client may answer, and end the connection by that: see [`Nodes::ask`].
     let gather = async {
         for _ in 0..ROUNDS {
             if enough(&incarnations) {
@@ -292,7 +293,7 @@ impl NodeService {
         Running::start(broker, description, move || told(&report)).await.map(Self)
     }
 
-    /// Waits until the service has ended by itself. It must not be asked again then.
+    /// Waits until the service has ended by itself. It must not be called again then.
     pub async fn ended(&mut self) {
         self.0.ended().await;
     }
@@ -302,7 +303,7 @@ impl NodeService {
     pub fn stop(self) {}
 }
 
-/// What a node reports, or nothing if it cannot: a panic would end the service,.
+/// Returns a node's report, or null if the report panics: a panic would end the service.
 fn told(report: &impl Fn() -> NodeReport) -> Value {
     let reported = std::panic::catch_unwind(AssertUnwindSafe(report));
     reported.ok().and_then(|report| serde_json::to_value(report).ok()).unwrap_or_default()

@@ -105,7 +105,7 @@ mod tests {
 
     const BLOCKS: usize = 300;
 
-    /// A server that says these bytes to the first who listens, and to all that it is done.
+    /// Sends these bytes to the first subscriber, and then a last message to each.
     fn serve(listener: &TcpListener, mut first: Vec<u8>) {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { return };
@@ -132,7 +132,7 @@ mod tests {
         None
     }
 
-    /// The headers that the client library makes of a block; `None` if it cannot read it.
+    /// Returns the headers that the client library reads from a block; `None` if it cannot read it.
     async fn read_by_library(block: &[u8]) -> Option<HeaderMap> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = listener.local_addr().expect("bound").to_string();
