@@ -31,7 +31,7 @@ pub enum ErrorKind {
     TimedOut,
     /// The chain's intake is closed.
     Closed,
-    /// The call conflicts with an existing version, stream or result.
+    /// Something that exists is in the way: a version, a stream, results.
     Conflict,
     /// Other clients change the same chain. The same call can succeed later.
     Busy,

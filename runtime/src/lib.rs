@@ -105,6 +105,30 @@ pub mod error {
     pub use crate::name::{DigestError, NameError};
     pub use crate::node::NodeError;
     pub use crate::wire::WireError;
+
+    /// Gives an error whose failures are all of one kind its `kind`.
+    macro_rules! kinds {
+        ($($error:ty => $kind:ident),+ $(,)?) => {
+            $(impl $error {
+                /// Returns the kind of failure.
+                #[must_use]
+                pub fn kind(&self) -> ErrorKind {
+                    ErrorKind::$kind
+                }
+            })+
+        };
+    }
+
+    kinds! {
+        NameError => InvalidArgument,
+        IdError => InvalidArgument,
+        DigestError => InvalidArgument,
+        ManifestError => InvalidManifest,
+        ChainError => InvalidManifest,
+        InspectError => InvalidManifest,
+        WireError => Incompatible,
+        EngineError => Other,
+    }
 }
 
 /// The former name of [`client`]. Goes with the release after this one.

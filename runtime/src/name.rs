@@ -229,7 +229,7 @@ impl fmt::Display for Digest {
 
 /// Returns the known name nearest to a mistyped one. `None` if no name is near: changing at most a third of the letters must give
 /// the known name, or one name must begin with the other.
-pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// The least length of a beginning that counts.
     const BEGINNING: usize = 3;
     let typed = typed.to_lowercase();

@@ -111,41 +111,41 @@ mod armed {
         }
     }
 
-    static TASK_FAULT: OnceLock<(TaskFailpoint, AtomicU64)> = OnceLock::new();
+    static TASK_ARMED: OnceLock<(TaskFailpoint, AtomicU64)> = OnceLock::new();
 
     /// Makes a task of this process panic.
-    pub fn arm_task(fault: TaskFailpoint) {
-        tracing::warn!(?fault, "a task of this node will panic");
-        TASK_FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
+    pub fn arm_task(failpoint: TaskFailpoint) {
+        tracing::warn!(?failpoint, "a task of this node will panic");
+        TASK_ARMED.get_or_init(|| (failpoint, AtomicU64::new(0)));
     }
 
-    static FAULT: OnceLock<(Failpoint, AtomicU64)> = OnceLock::new();
+    static ARMED: OnceLock<(Failpoint, AtomicU64)> = OnceLock::new();
 
     /// Makes this process fail at a point.
-    pub fn arm(fault: Failpoint) {
-        tracing::warn!(?fault, "this node will kill itself");
-        FAULT.get_or_init(|| (fault, AtomicU64::new(0)));
+    pub fn arm(failpoint: Failpoint) {
+        tracing::warn!(?failpoint, "this node will kill itself");
+        ARMED.get_or_init(|| (failpoint, AtomicU64::new(0)));
     }
 
     /// Fails here if armed.
     pub(super) fn reach(point: Point, holds: impl FnOnce(&str) -> bool) {
-        let Some((fault, passed)) = FAULT.get() else { return };
-        if fault.point != point || fault.id.as_ref().is_some_and(|id| !holds(id)) {
+        let Some((failpoint, passed)) = ARMED.get() else { return };
+        if failpoint.point != point || failpoint.id.as_ref().is_some_and(|id| !holds(id)) {
             return;
         }
         let passed = passed.fetch_add(1, Relaxed) + 1;
-        assert!(!fault.panics || passed < fault.times, "told to panic");
-        if passed == fault.times {
+        assert!(!failpoint.panics || passed < failpoint.times, "told to panic");
+        if passed == failpoint.times {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
 
     /// Panics in this task if armed.
     pub(super) fn task(what: &str) {
-        if let Some((fault, passed)) = TASK_FAULT.get()
-            && fault.what == what
+        if let Some((failpoint, passed)) = TASK_ARMED.get()
+            && failpoint.what == what
         {
-            assert!(passed.fetch_add(1, Relaxed) >= fault.times, "told to panic");
+            assert!(passed.fetch_add(1, Relaxed) >= failpoint.times, "told to panic");
         }
     }
 
@@ -154,17 +154,17 @@ mod armed {
         use super::*;
 
         #[test]
-        fn a_fault_is_written_in_one_word() {
-            let fault = |times, id: Option<&str>| Failpoint {
+        fn a_failpoint_is_written_in_one_word() {
+            let failpoint = |times, id: Option<&str>| Failpoint {
                 point: Point::Stored,
                 panics: false,
                 times,
                 id: id.map(str::to_owned),
             };
-            assert_eq!("stored".parse(), Ok(fault(1, None)));
-            assert_eq!("stored:3".parse(), Ok(fault(3, None)));
-            assert_eq!("panic-stored".parse(), Ok(Failpoint { panics: true, ..fault(1, None) }));
-            assert_eq!("stored@a-1".parse(), Ok(fault(1, Some("a-1"))));
+            assert_eq!("stored".parse(), Ok(failpoint(1, None)));
+            assert_eq!("stored:3".parse(), Ok(failpoint(3, None)));
+            assert_eq!("panic-stored".parse(), Ok(Failpoint { panics: true, ..failpoint(1, None) }));
+            assert_eq!("stored@a-1".parse(), Ok(failpoint(1, Some("a-1"))));
             assert!("somewhere".parse::<Failpoint>().is_err());
             assert!("stored:often".parse::<Failpoint>().is_err());
         }

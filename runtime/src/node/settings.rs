@@ -22,7 +22,7 @@ use crate::name::ChainName;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NodeSettings {
-    /// Its name. No other node must have it.
+    /// The name. It must be unique among the nodes of the cluster.
     pub name: String,
     /// How long items in hand may take when the node is told to stop.
     pub grace: Duration,
@@ -80,7 +80,7 @@ impl NodeError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) => error.kind(),
-            Self::Engine(_) => ErrorKind::Other,
+            Self::Engine(error) => error.kind(),
             Self::CannotGoOn(_) => ErrorKind::NodeFailed,
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::engine::budget::Stands;
+use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
 use crate::node::memory::FrameRequests;
 use crate::node::phase::{Phase, interrupted, left_run, reached};
@@ -189,7 +190,7 @@ impl Worker {
         let mut queue = match self.hop.line.queue(&stream, &consumer, stands).await {
             Ok(queue) => queue,
             Err(error) => {
-                tracing::warn!(consumer, %error, "cannot open the queue");
+                tracing::warn!(consumer, error = with_remedy(&error), "cannot open the queue");
                 return Ended::Lost;
             }
         };

@@ -1,4 +1,4 @@
-//! Turns to change the streams of a chain.
+//! One client at a time changes the streams of a chain.
 //!
 //! Clients must not change one stream at the same time. nats-server (2.15.1) compares the subjects of an update with those that the
 //! stream had when the update arrived, not with those that it has when the update is applied. Two updates at once that add the

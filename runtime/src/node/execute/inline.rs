@@ -1,11 +1,11 @@
 //! The walk of a frame's items through a hop with inline stages: no queue stands between the stages.
 //!
-//! A stage runs all outputs of the stage before it, and only then the next stage begins. So an instance that may handle several
-//! items is entered once for all of them. An item of the frame fails as a whole: if one stage fails, the walk drops all outputs
-//! that descend from the item.
+//! Beside other items of a frame, a stage runs all outputs of the stage before it, and only then the next stage begins. So an
+//! instance that may handle several items is entered once for all of them. An item of the frame fails as a whole: if one stage
+//! fails, the walk drops all outputs that descend from the item.
 //!
-//! No stage gathers more outputs than a node may hold. Beside other items, an item that gives more is deferred to a frame of its
-//! own. There the walk passes outputs on bit by bit, even while a stage still runs.
+//! No stage gathers more outputs than a node may hold. An item that gives more is deferred to a frame of its own. There the walk
+//! passes each output on through all stages before it runs the next, even while a stage still runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -90,10 +90,11 @@ impl Pass {
         async move {
             let running = &self.walk.running;
             let (task, instances) = (running.task(self.stage), running.instances(self.stage));
-            let bytes = self.items.iter().map(|item| item.bytes.len()).sum();
+            let room = if running.is_single() { 1 } else { self.items.len() };
+            let bytes = self.items.iter().take(room).map(|item| item.bytes.len()).sum();
             loop {
                 self.gathered.store(0, Relaxed);
-                let mut outputs = FrameOutputs::with_capacity(self.items.len(), bytes);
+                let mut outputs = FrameOutputs::with_capacity(room, bytes);
                 let counted = self.inline().map(|stage| stage.counters.run());
                 while let Some((position, item)) = self.next(Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
@@ -201,8 +202,13 @@ impl ItemSource for Pass {
     fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
         let running = &self.walk.running;
         let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
-        if is_full && running.is_single() {
-            return None;
+        if running.is_single() {
+            if is_full {
+                return None;
+            }
+            // One at a time, so that its outputs go on before the next begins: they are streamed in the order of the walk, which
+            // the keys of streamed messages depend on.
+            self.gathered.store(GATHER_BYTES, Relaxed);
         }
         loop {
             let number = self.next.fetch_add(1, Relaxed);

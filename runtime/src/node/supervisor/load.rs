@@ -18,8 +18,8 @@ use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
-use crate::node::health::HopCounters;
 use crate::node::health::conditions::Conditions;
+use crate::node::health::{HopCounters, with_remedy};
 use crate::node::hop::{self, Hop, InlineStage};
 use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
@@ -83,12 +83,14 @@ pub(crate) async fn load_hop(
         incarnation: context.incarnation.clone(),
         key: WorkKey::new(deployed.wire()),
     };
-    hop::read_key(&context.broker, &route).await.map_err(|error| error.to_string())?;
+    let task = task(context, deployed, chain, first, plugins, &logs).await?;
+    // After what may take long: the key changes when the stream is removed and made anew.
+    hop::read_key(&context.broker, &route).await.map_err(|error| with_remedy(&error))?;
     Ok(Hop {
         route,
         broker: context.broker.clone(),
         line: context.lines.of(&chain.name),
-        task: task(context, deployed, chain, first, plugins, &logs).await?,
+        task,
         inline,
         logs,
         counters: Arc::new(HopCounters::default()),

@@ -27,7 +27,7 @@ const CLOCKS: Duration = Duration::from_mins(1);
 
 /// The note of a node, as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Claim {
+struct HolderNote {
     /// The name of the node.
     node: String,
     /// The incarnation of the node.
@@ -41,8 +41,8 @@ struct Claim {
 /// to it several times is among them as often.
 pub(crate) async fn note_holders(hop: &Hop, lane: Lane, held: impl Iterator<Item = (u64, u64)>) {
     let incarnation = Some(hop.route.incarnation.clone());
-    let claim = Claim { node: hop.route.node.clone(), incarnation, held: write(held) };
-    let Ok(json) = serde_json::to_vec(&claim) else { return };
+    let note = HolderNote { node: hop.route.node.clone(), incarnation, held: write(held) };
+    let Ok(json) = serde_json::to_vec(&note) else { return };
     let subject = subject::holder_note(
         &hop.route.chain.name,
         hop.route.revision,
@@ -77,11 +77,11 @@ async fn find_holders(hop: &Hop, lane: Lane, delivery: &Delivery) -> Result<Hold
     let mut notes = Stream::of(&hop.broker, HOLDER_STREAM).scan(pattern, Some(since)).await?;
     let mut holders = Holders::default();
     while let Some(kept) = notes.next().await? {
-        let Ok(claim) = serde_json::from_slice::<Claim>(&kept.payload) else { continue };
-        let is_own = claim.incarnation.as_ref() == Some(&hop.route.incarnation);
-        for delivered in find(&claim.held, delivery.sequence) {
+        let Ok(note) = serde_json::from_slice::<HolderNote>(&kept.payload) else { continue };
+        let is_own = note.incarnation.as_ref() == Some(&hop.route.incarnation);
+        for delivered in find(&note.held, delivery.sequence) {
             if delivered < delivery.delivered {
-                let holder = Holder { node: claim.node.clone(), incarnation: claim.incarnation.clone() };
+                let holder = Holder { node: note.node.clone(), incarnation: note.incarnation.clone() };
                 holders.by_delivery.insert(delivered, holder);
             }
             holders.is_complete |= is_own && delivered == delivery.delivered;
