@@ -15,7 +15,7 @@ use crate::frame::id::FrameId;
 use crate::frame::outgoing::MessageLimits;
 use crate::node::frame::holders::Holders;
 use crate::node::frame::inbound::InboundFrame;
-use crate::node::frame::testing::route;
+use crate::node::frame::testing::{narrow_route, route};
 use crate::node::frame::{outputs, testing};
 use crate::node::route::Route;
 
@@ -36,6 +36,8 @@ enum Outcome {
     GivenUp,
     /// The dead letters of a frame that was given up are written.
     DeadLetters,
+    /// A single item gives [`STREAMED`] outputs, the same in each run.
+    Streamed,
 }
 
 const ALL: Outcome = Outcome::Executed { kept: &[(0, 1), (1, 2), (2, 1)], failed: &[], fatal: &[], deferred: &[] };
@@ -43,8 +45,10 @@ const MIXED: Outcome = Outcome::Executed { kept: &[(1, 2)], failed: &[0], fatal:
 const FATAL: Outcome = Outcome::Executed { kept: &[(0, 1), (2, 3)], failed: &[], fatal: &[1], deferred: &[] };
 const NONE_KEPT: Outcome = Outcome::Executed { kept: &[], failed: &[2], fatal: &[0], deferred: &[1] };
 
-/// The frame of every case: items 0, 1 and 2.
+/// The frame of most cases: items 0, 1 and 2.
 const ITEMS: usize = 3;
+/// More outputs than the next queue takes at once.
+const STREAMED: usize = 5;
 
 /// The frame at a place of the stream, handed out for the `delivered`th time.
 fn frame(sequence: u64, delivered: u64, items: usize) -> InboundFrame {
@@ -69,7 +73,20 @@ async fn run(
     if !is_given_up && inbound.is_suspect() && commit.is_settled().await? {
         return Ok(());
     }
+    let leave = |ended, positions: &[usize], deferred| {
+        outputs::leavings(FrameContext { inbound, route, limits }, vec![ended], positions, deferred, 0, ITEMS)
+    };
     match outcome {
+        Outcome::Streamed => {
+            let mut ended = FrameOutputs::default();
+            (0..STREAMED).for_each(|output| {
+                let mut given = Outputs::default();
+                given.push(&to_cbor(&(1, 0, output)));
+                ended.append(given.all());
+            });
+            ended.end(0);
+            commit.run(leave(ended, &[], Vec::new()), Vec::new()).await.map(drop)
+        }
         Outcome::Executed { kept, failed, fatal, deferred } => {
             let mut ended = FrameOutputs::default();
             for &(position, number) in kept {
@@ -87,9 +104,7 @@ async fn run(
             let mut failures: Vec<(usize, Failure)> = again.chain(for_good).collect();
             failures.sort_by_key(|(position, _)| *position);
             let positions: Vec<usize> = failures.iter().map(|(position, _)| *position).collect();
-            let context = FrameContext { inbound, route, limits };
-            let leavings = outputs::leavings(context, vec![ended], &positions, deferred.to_vec(), 0, ITEMS);
-            commit.run(leavings, failures).await.map(drop)
+            commit.run(leave(ended, &positions, deferred.to_vec()), failures).await.map(drop)
         }
         Outcome::Requeued(piece) => commit.requeue(piece, Lane::Retry, inbound.attempt - 1, None).await,
         Outcome::GivenUp => commit.give_up(&Failure::fatal(FailureKind::Node, "no attempt left")).await,

@@ -60,9 +60,18 @@ pub(crate) fn record(inbound: &mut InboundFrame) {
 
 /// Returns the route of the first or the last hop of a chain of two stages.
 pub(crate) fn route(name: &str, is_last: bool) -> Route {
+    route_of(name, is_last, "")
+}
+
+/// Returns such a route, whose queues hold four messages.
+pub(crate) fn narrow_route(name: &str, is_last: bool) -> Route {
+    route_of(name, is_last, "[queue]\nlimit = 4\n")
+}
+
+fn route_of(name: &str, is_last: bool, more: &str) -> Route {
     let plugin = format!("plugin = \"sha256:{}\"", "0".repeat(64));
     let stages = ["first", "second"].map(|stage| format!("[[stage]]\nname = \"{stage}\"\n{plugin}\n"));
-    let manifest = format!("name = \"{name}\"\nversion = \"1\"\n{}{}", stages[0], stages[1]);
+    let manifest = format!("name = \"{name}\"\nversion = \"1\"\n{}{}{more}", stages[0], stages[1]);
     let manifest = Manifest::from_toml(&manifest).expect("the right shape");
     let chain = Arc::new(Chain::stored(&manifest).expect("a chain"));
     let revision = Revision::new(1);

@@ -1,69 +1,79 @@
-//! Every order in which two nodes can take the steps of one frame, and stop for good, and a third node after them.
+//! Every order in which nodes can take the steps of one frame, and stop for good, and one more node after them.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 
 use super::memory::{Memory, MemoryOutbox};
 use super::*;
+use crate::frame::outgoing::HEADER_ROOM;
 
 const LIMITS: MessageLimits = MessageLimits { max_payload: 1 << 20 };
+/// Two outputs fill a message.
+const NARROW: MessageLimits = MessageLimits { max_payload: HEADER_ROOM + 20 };
 
-/// Handles one delivery of the frame to its end.
-async fn handle(streams: &Memory, route: &Route, delivered: u64, items: usize, outcome: Outcome) {
-    let inbound = frame(1, delivered, items);
-    run(&MemoryOutbox { streams, route }, route, &inbound, LIMITS, outcome).await.expect("streams in memory answer");
-    // The acknowledgement.
-    streams.step().await;
+/// What is tried: nodes that act at once, one outcome each, and one that acts after they have all stopped.
+struct Trial<'a> {
+    route: &'a Route,
+    limits: MessageLimits,
+    items: usize,
+    together: &'a [Outcome],
+    last: Outcome,
+    check: fn(&Memory, usize, &str),
+    tried: usize,
 }
 
-/// Lets the nodes take steps in this order and stops them after it. Returns which of them have ended.
-fn take_steps<'a>(
-    streams: &Memory,
-    mut nodes: [Pin<&mut (dyn Future<Output = ()> + 'a)>; 2],
-    order: &[usize],
-) -> [bool; 2] {
-    let (mut ended, mut context) = ([false; 2], Context::from_waker(Waker::noop()));
-    // Up to the first effect of each.
-    for (node, has_ended) in nodes.iter_mut().zip(&mut ended) {
-        *has_ended = node.as_mut().poll(&mut context) == Poll::Ready(());
+impl Trial<'_> {
+    /// Handles one delivery of the frame to its end.
+    async fn handle(&self, streams: &Memory, delivered: usize, outcome: Outcome) {
+        let inbound = frame(1, delivered as u64, self.items);
+        let outbox = MemoryOutbox { streams, route: self.route };
+        run(&outbox, self.route, &inbound, self.limits, outcome).await.expect("streams in memory answer");
+        // The acknowledgement.
+        streams.step().await;
     }
-    for &node in order {
-        if !ended[node] {
+
+    /// Lets the nodes take steps in this order and stops them after it. Returns which of them have ended.
+    fn take_steps(&self, streams: &Memory, order: &[usize]) -> Vec<bool> {
+        let start = |(number, outcome): (usize, &Outcome)| self.handle(streams, number + 1, *outcome);
+        let mut nodes: Vec<Pin<Box<_>>> = self.together.iter().enumerate().map(start).map(Box::pin).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        // Up to the first effect of each.
+        let mut ended: Vec<bool> =
+            nodes.iter_mut().map(|node| node.as_mut().poll(&mut context) == Poll::Ready(())).collect();
+        for &node in order {
             streams.steps.set(1);
             ended[node] = nodes[node].as_mut().poll(&mut context) == Poll::Ready(());
         }
+        streams.steps.set(0);
+        ended
     }
-    streams.steps.set(0);
-    ended
-}
 
-/// Tries all orders that begin with this one.
-fn explore(route: &Route, items: usize, outcomes: [Outcome; 3], order: &mut Vec<usize>, tried: &mut usize) {
-    let streams = Memory::default();
-    streams.queue();
-    let ended = {
-        let first = pin!(handle(&streams, route, 1, items, outcomes[0]));
-        let second = pin!(handle(&streams, route, 2, items, outcomes[1]));
-        take_steps(&streams, [first, second], order)
-    };
-    // Both nodes stop here. If none has acknowledged the frame, the server hands it out once more.
-    if ended == [false; 2] {
-        streams.steps.set(u32::MAX);
-        handle(&streams, route, 3, items, outcomes[2]).now_or_never().expect("it has all steps");
-    }
-    check(&streams, items, &format!("{outcomes:?} in the order {order:?}, last: {}", route.is_last));
-    *tried += 1;
-    for node in (0..2).filter(|node| !ended[*node]) {
-        order.push(node);
-        explore(route, items, outcomes, order, tried);
-        order.pop();
+    /// Tries all orders that begin with this one.
+    fn explore(&mut self, order: &mut Vec<usize>) {
+        let streams = Memory::default();
+        streams.queue();
+        let ended = self.take_steps(&streams, order);
+        // All nodes stop here. If none has acknowledged the frame, the server hands it out once more.
+        if !ended.contains(&true) {
+            streams.steps.set(u32::MAX);
+            let last = self.handle(&streams, ended.len() + 1, self.last);
+            last.now_or_never().expect("it has all steps");
+        }
+        let case = format!("{:?}, then {:?}, in the order {order:?}", self.together, self.last);
+        (self.check)(&streams, self.items, &case);
+        self.tried += 1;
+        for node in (0..ended.len()).filter(|node| !ended[*node]) {
+            order.push(node);
+            self.explore(order);
+            order.pop();
+        }
     }
 }
 
 /// Every item is in exactly one place, and its outputs are all of one run.
-fn check(streams: &Memory, items: usize, case: &str) {
+fn in_one_place(streams: &Memory, items: usize, case: &str) {
     let places = streams.places();
     for item in 0..items {
         let of: Vec<&str> = places.iter().filter_map(|place| place.strip_prefix(&format!("{item} "))).collect();
@@ -75,31 +85,60 @@ fn check(streams: &Memory, items: usize, case: &str) {
     }
 }
 
-fn explore_all(outcomes: &[Outcome], thirds: &[Outcome]) -> usize {
-    let mut tried = 0;
-    for is_last in [false, true] {
-        let route = route("crash", is_last);
-        for first in outcomes {
-            for second in outcomes {
-                for third in thirds {
-                    explore(&route, ITEMS, [*first, *second, *third], &mut Vec::new(), &mut tried);
-                }
-            }
-        }
-    }
-    tried
+/// All outputs of the item are there, each once.
+fn all_streamed(streams: &Memory, _: usize, case: &str) {
+    let places = streams.places();
+    let wanted: Vec<&String> = places.iter().filter(|place| place.starts_with("0 ")).collect();
+    assert_eq!((wanted.len(), places.len()), (STREAMED, STREAMED), "{case}: {places:?}");
+}
+
+fn explore(route: &Route, limits: MessageLimits, items: usize, together: &[Outcome], last: Outcome) -> usize {
+    let check = if items == 1 { all_streamed } else { in_one_place };
+    let mut trial = Trial { route, limits, items, together, last, check, tried: 0 };
+    trial.explore(&mut Vec::new());
+    trial.tried
 }
 
 #[test]
 fn wherever_two_nodes_stop_and_in_whichever_order_each_item_is_in_one_place() {
     let outcomes = [ALL, MIXED, FATAL, NONE_KEPT, Outcome::Requeued(2), Outcome::GivenUp];
-    let tried = explore_all(&outcomes, &[ALL, MIXED]);
+    let mut tried = 0;
+    for route in [route("crash", false), route("crash", true)] {
+        for first in outcomes {
+            for second in outcomes {
+                for last in [ALL, MIXED] {
+                    tried += explore(&route, LIMITS, ITEMS, &[first, second], last);
+                }
+            }
+        }
+    }
     assert!(tried > 5_000, "{tried} orders are too few to be all");
 }
 
 #[test]
+fn wherever_three_nodes_stop_and_in_whichever_order_each_item_is_in_one_place() {
+    // Behind the last hop, three at once have too many orders for a test: two of them come first there, and one after them.
+    let mut tried = 0;
+    for third in [ALL, FATAL, Outcome::Requeued(1)] {
+        tried += explore(&route("crash", false), LIMITS, ITEMS, &[MIXED, ALL, third], NONE_KEPT);
+    }
+    assert!(tried > 1_000, "{tried} orders are too few to be all");
+}
+
+#[test]
 fn wherever_nodes_stop_each_item_that_is_given_up_has_one_dead_letter() {
-    let outcomes = [Outcome::DeadLetters];
-    let tried = explore_all(&outcomes, &outcomes);
+    let one = Outcome::DeadLetters;
+    let tried: usize =
+        [false, true].map(|last| explore(&route("crash", last), LIMITS, ITEMS, &[one, one], one)).iter().sum();
     assert!(tried > 50, "{tried} orders are too few to be all");
+}
+
+#[test]
+fn wherever_nodes_stop_an_item_that_streams_gives_each_output_once() {
+    let one = Outcome::Streamed;
+    for is_last in [false, true] {
+        let route = narrow_route("crash", is_last);
+        let tried = explore(&route, NARROW, 1, &[one, one], one);
+        assert!(tried > 20, "{tried} orders are too few to be all");
+    }
 }

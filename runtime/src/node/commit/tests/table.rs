@@ -85,6 +85,12 @@ const TABLE: &[Case] = &[
         runs: &[(Outcome::GivenUp, 1), (Outcome::Requeued(1), END)],
         expected: &["0 retried after 1", "1 retried after 1", "2 retried after 1", "covers none"],
     },
+    Case {
+        is_last: true,
+        runs: &[(Outcome::DeadLetters, 2), (Outcome::DeadLetters, END)],
+        expected: &["0 dead", "1 dead", "2 dead"],
+    },
+    Case { is_last: false, runs: &[(Outcome::DeadLetters, END)], expected: &["0 dead", "1 dead", "2 dead"] },
 ];
 
 /// Stops a run after so many effects.
@@ -206,7 +212,11 @@ async fn a_real_server_holds_what_each_case_leaves() {
         let (_, sequence) = Publisher::of(&broker).publish_at(&queued).await.expect("a place in the queue");
         run_all(|| Direct(&broker, route), route, sequence, broker.limits(), case).await;
         let mut places = Vec::new();
-        let streams = [(subject::work_stream(&chain.name), "queued"), (subject::results_stream(&chain.name), "result")];
+        let streams = [
+            (subject::work_stream(&chain.name), "queued"),
+            (subject::results_stream(&chain.name), "result"),
+            (subject::dead_stream(&chain.name), "dead"),
+        ];
         for (stream, name) in streams {
             let mut scan = Stream::of(&broker, &stream).scan(">".to_owned(), None).await.expect("the stream");
             while let Some(message) = scan.next().await.expect("its messages") {
