@@ -61,7 +61,6 @@ impl Queue {
     /// A node may die right after it has stored them and before it acknowledges the frame. The server redelivers the frame after
     /// `ack_wait`, and the next node asks the server whether the frame is done. If that node dies before it can ask, another node
     /// asks after another `ack_wait`. The rest is time for nodes to connect again to a server that was restarted meanwhile.
-    #[must_use]
     pub fn needs(ack_wait: Duration) -> Duration {
         ack_wait.saturating_mul(2).saturating_add(default::RECOVERY)
     }
@@ -127,7 +126,6 @@ pub struct Retry {
 
 impl Retry {
     /// Returns the wait after this many failed attempts.
-    #[must_use]
     pub fn wait(&self, failed: u32) -> Duration {
         let position = (failed.max(1) - 1) as usize;
         self.backoff.get(position).or(self.backoff.last()).copied().unwrap_or_default()
@@ -182,19 +180,11 @@ pub enum ChainError {
 
 impl Chain {
     /// Checks a manifest.
-    ///
-    /// # Errors
-    ///
-    /// The first value that is not allowed.
     pub fn new(manifest: &Manifest) -> Result<Self, ChainError> {
         Self::read(manifest, false)
     }
 
     /// Checks a manifest that was deployed. Values outside their bounds are moved to the nearest bound.
-    ///
-    /// # Errors
-    ///
-    /// The first value that is not allowed.
     pub fn stored(manifest: &Manifest) -> Result<Self, ChainError> {
         Self::read(manifest, true)
     }
@@ -228,7 +218,6 @@ impl Chain {
     }
 
     /// Returns the stage with this name and its position.
-    #[must_use]
     pub fn stage(&self, name: &StageName) -> Option<(usize, &Stage)> {
         self.stages.iter().enumerate().find(|(_, stage)| stage.name == *name)
     }

@@ -10,10 +10,6 @@ pub const PLUGIN_MAX: u64 = 256 << 20;
 pub const TEXT_MAX: u64 = 64 << 20;
 
 /// Reads a file of at most `max` bytes.
-///
-/// # Errors
-///
-/// If the file cannot be read or is larger.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
@@ -25,10 +21,6 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
 }
 
 /// Reads a text file.
-///
-/// # Errors
-///
-/// If the file cannot be read, is larger than [`TEXT_MAX`], or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(read(path, TEXT_MAX)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }

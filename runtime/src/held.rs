@@ -12,7 +12,6 @@ pub struct HeldSince(Mutex<Instant>);
 
 impl HeldSince {
     /// Creates the value. The server has waited since this moment or a later one.
-    #[must_use]
     pub fn new(moment: Instant) -> Self {
         Self(Mutex::new(moment))
     }
@@ -24,7 +23,6 @@ impl HeldSince {
     }
 
     /// Returns the longest time that the server may have waited.
-    #[must_use]
     pub fn age(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }

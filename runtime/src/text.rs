@@ -12,19 +12,16 @@ const CUT: char = '…';
 
 /// Returns a text with its control characters as JSON escapes. Tabs and line breaks stay. Others could move the cursor
 /// of a terminal or reverse the text. Within JSON the escape has the same meaning.
-#[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_obeyed(character) && !matches!(character, '\t' | '\n'))
 }
 
 /// Returns a text on one line: as [`visible`], with tabs and line breaks escaped too.
-#[must_use]
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
 /// Returns a line of the log with its colors. The log has escaped the sequences of other authors already.
-#[must_use]
 pub fn visible_log_line(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_obeyed(character) && character != '\x1b')
 }
@@ -56,19 +53,16 @@ fn is_obeyed(character: char) -> bool {
 }
 
 /// Returns the columns that a text takes.
-#[must_use]
 pub fn columns(text: &str) -> usize {
     text.width()
 }
 
 /// Returns a text on one line of at most this many columns.
-#[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), max)
 }
 
 /// Returns a text cut to at most this many columns.
-#[must_use]
 pub fn cut(text: &str, max: usize) -> String {
     if columns(text) <= max {
         return text.to_owned();
@@ -87,7 +81,6 @@ pub fn cut(text: &str, max: usize) -> String {
 }
 
 /// Returns a time of RFC 3339 as people read it: in their time zone, with milliseconds.
-#[must_use]
 pub fn time(rfc3339: &str) -> String {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     time_in(rfc3339, ZONE.get_or_init(TimeZone::system))
@@ -102,7 +95,6 @@ fn time_in(rfc3339: &str, zone: &TimeZone) -> String {
 }
 
 /// Returns the current time, as [`time()`] writes it.
-#[must_use]
 pub fn now() -> String {
     time(&Timestamp::now().to_string())
 }

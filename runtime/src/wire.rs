@@ -39,10 +39,6 @@ impl WireError {
 }
 
 /// Returns the wire of a chain or stream.
-///
-/// # Errors
-///
-/// If this program does not speak the wire.
 pub fn check(thing: impl FnOnce() -> String, number: Option<&str>) -> Result<u32, WireError> {
     let Some(number) = number else { return Ok(OLDEST_WIRE) };
     match number.parse() {

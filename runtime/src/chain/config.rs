@@ -21,10 +21,6 @@ struct Config {
 
 /// Reads the `config` of each stage of a manifest. Stages are passed with their names. A date or time becomes the text of the
 /// file.
-///
-/// # Errors
-///
-/// If a number is infinite or NaN.
 pub(super) fn read<'a>(
     stages: impl Iterator<Item = (&'a str, &'a mut Option<Value>)>,
     text: &str,

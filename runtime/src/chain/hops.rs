@@ -6,7 +6,6 @@ use super::{Chain, ChainError, Reader, Stage, manifest};
 
 impl Chain {
     /// Returns the positions of the stages of each hop. The first stage gives the hop its name, queue, concurrency and attempts.
-    #[must_use]
     pub fn hops(&self) -> Vec<Range<usize>> {
         let mut hops: Vec<Range<usize>> = Vec::new();
         for (position, stage) in self.stages.iter().enumerate() {
@@ -24,7 +23,6 @@ impl Chain {
     }
 
     /// Returns the first stage of the hop that a stage belongs to.
-    #[must_use]
     pub fn hop_of(&self, position: usize) -> &Stage {
         let hop = self.hops().into_iter().find(|hop| hop.contains(&position));
         &self.stages[hop.map_or(position, |hop| hop.start)]

@@ -34,16 +34,11 @@ pub struct Deployed {
 
 impl Deployed {
     /// Returns the digest of a manifest with digests for plugins. Does not depend on the wire.
-    ///
-    /// # Errors
-    ///
-    /// If the config cannot be written as JSON.
     pub fn digest_of(manifest: &Manifest) -> Result<Digest, serde_json::Error> {
         serde_json::to_vec(&Manifest { wire: None, ..manifest.clone() }).map(|json| Digest::of(&json))
     }
 
     /// Returns the wire of the revision.
-    #[must_use]
     pub fn wire(&self) -> u32 {
         self.manifest.wire.unwrap_or(wire::OLDEST_WIRE)
     }
@@ -100,7 +95,6 @@ pub struct Pending {
 
 impl State {
     /// Returns the state with a revision that is being deployed. If the chain had no state, no revision is live yet.
-    #[must_use]
     pub fn entered(before: Option<&Self>, revision: Revision, pending: Pending) -> Self {
         let mut state = before.cloned().unwrap_or_else(|| Self {
             active: revision,
@@ -116,7 +110,6 @@ impl State {
     }
 
     /// Returns the state after a deploy. The items of earlier revisions go on.
-    #[must_use]
     pub fn deployed(&self, new: &Deployed) -> Self {
         let mut state = self.left(new.revision);
         state.active = new.revision;
@@ -127,7 +120,6 @@ impl State {
     }
 
     /// Returns the state after a deploy has failed or was canceled.
-    #[must_use]
     pub fn left(&self, revision: Revision) -> Self {
         let mut state = self.clone();
         state.pending.remove(&revision);
@@ -135,51 +127,43 @@ impl State {
     }
 
     /// Returns `true` if a deploy should move the versions. They get entries of their own.
-    #[must_use]
     pub fn has_many_versions(&self) -> bool {
         self.versions.len() > VERSIONS_MAX
     }
 
     /// Returns the state after its versions were moved elsewhere.
-    #[must_use]
     pub fn without_versions(&self) -> Self {
         Self { versions: BTreeMap::new(), ..self.clone() }
     }
 
     /// Returns `true` if a deploy of the chain has ever succeeded.
-    #[must_use]
     pub fn is_deployed(&self) -> bool {
         self.live.contains(&self.active)
     }
 
     /// Returns `true` if this deploy's revision is still pending.
-    #[must_use]
     pub fn awaits(&self, revision: Revision, own: &Pending) -> bool {
         self.pending.get(&revision).is_some_and(|pending| pending.answers == own.answers)
     }
 
     /// Returns the revisions whose subjects the streams have.
-    #[must_use]
     pub fn held(&self) -> BTreeSet<Revision> {
         self.live.iter().chain(self.pending.keys()).copied().collect()
     }
 
     /// Returns `true` if the streams are the same for both states.
-    #[must_use]
     pub fn has_streams_of(&self, other: &Self) -> bool {
         let all = |state: &Self| (state.active, state.live.clone(), state.open, state.held());
         all(self) == all(other)
     }
 
     /// Returns the state after a reset. No item of an earlier revision may run.
-    #[must_use]
     pub fn reset(&self, new: Revision) -> Self {
         let wire = Some(wire::WIRE);
         Self { active: new, live: BTreeSet::from([new]), reset: Some(new), wire, ..self.clone() }
     }
 
     /// Returns the state after an item of a revision was requeued. The revision may have been retired before.
-    #[must_use]
     pub fn revived(&self, revision: Revision) -> Self {
         let mut state = self.clone();
         state.live.insert(revision);
@@ -187,7 +171,6 @@ impl State {
     }
 
     /// Returns the state after an older revision has run empty.
-    #[must_use]
     pub fn retired(&self, revision: Revision) -> Self {
         let mut state = self.clone();
         if revision != state.active {

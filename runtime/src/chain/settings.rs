@@ -139,14 +139,12 @@ fn is_wider<T: Ord>(left: Option<T>, right: Option<T>) -> bool {
 
 impl WorkSettings {
     /// Returns the settings that a revision needs.
-    #[must_use]
     pub fn of(chain: &Chain) -> Self {
         let (limit, duplicate_window) = (chain.queue.limit, chain.queue.duplicate_window);
         Self { limit, duplicate_window, replicas: chain.replicas }
     }
 
     /// Returns the wider of both in each setting.
-    #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
             limit: self.limit.max(other.limit),
@@ -156,7 +154,6 @@ impl WorkSettings {
     }
 
     /// Decides on the settings of a work stream. Never narrows the limit; [`WorkSettings::narrower_limit`] does.
-    #[must_use]
     pub fn decide(question: &Question<Self>) -> Answer<Self> {
         let Question { wanted, current, held, .. } = question;
         let note = question.note_of(wanted.word());
@@ -173,7 +170,6 @@ impl WorkSettings {
     }
 
     /// Returns the limit to narrow to. `None` if the stream's limit is not wider than the live revisions need.
-    #[must_use]
     pub fn narrower_limit(needed: Option<Self>, current: &Self) -> Option<u64> {
         needed.map(|needed| needed.limit).filter(|limit| *limit < current.limit)
     }
@@ -185,7 +181,6 @@ impl WorkSettings {
 
 impl KeptSettings {
     /// Returns the settings that a revision needs.
-    #[must_use]
     pub fn of(chain: &Chain) -> Self {
         let (max_age, max_bytes) = (chain.retention.max_age, chain.retention.max_bytes);
         let duplicate_window = chain.queue.duplicate_window.min(max_age);
@@ -193,7 +188,6 @@ impl KeptSettings {
     }
 
     /// Returns the wider of both in each setting.
-    #[must_use]
     pub fn widest(self, other: Self) -> Self {
         Self {
             max_age: widest(self.max_age, other.max_age),
@@ -204,7 +198,6 @@ impl KeptSettings {
     }
 
     /// Decides on the settings of a stream of results or dead letters.
-    #[must_use]
     pub fn decide(question: &Question<Self>) -> Answer<Self> {
         let Question { wanted, current, held, .. } = question;
         let note = question.note_of(wanted.word());
@@ -227,7 +220,6 @@ impl KeptSettings {
     }
 
     /// Returns `true` if any setting is wider than the other's.
-    #[must_use]
     pub fn is_wider(&self, other: &Self) -> bool {
         is_wider(self.max_age, other.max_age)
             || is_wider(self.max_bytes, other.max_bytes)

@@ -94,7 +94,6 @@ impl std::fmt::Debug for Budget {
 
 impl Budget {
     /// Creates a budget of this many bytes.
-    #[must_use]
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -112,13 +111,11 @@ impl Budget {
     }
 
     /// Returns the size of the budget in bytes.
-    #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
     /// Returns the bytes in use.
-    #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(SeqCst)
     }
@@ -129,7 +126,6 @@ impl Budget {
     }
 
     /// Returns the bytes that the process uses for other things.
-    #[must_use]
     pub fn beside(&self) -> u64 {
         self.beside.load(Relaxed)
     }
@@ -145,14 +141,12 @@ impl Budget {
     }
 
     /// Reserves bytes. Never refused.
-    #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.used.fetch_add(bytes, SeqCst);
         Reservation { budget: Arc::clone(self), bytes }
     }
 
     /// Reserves bytes for the growing outputs of a frame. Never refused.
-    #[must_use]
     pub fn growing(self: &Arc<Self>, bytes: u64) -> Growing {
         self.used.fetch_add(bytes, SeqCst);
         let frame = self.frames.fetch_add(1, Relaxed);

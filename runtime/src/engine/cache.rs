@@ -41,10 +41,6 @@ pub struct Cache {
 impl Cache {
     /// Opens a folder of compiled code. Makes the folder if it is missing, checks that no other user can write to it and that
     /// this process can, and removes code that was not read for long.
-    ///
-    /// # Errors
-    ///
-    /// If the folder is not usable.
     pub fn open(folder: PathBuf, engine: &Engine) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(OWN).create(&folder)?;
         check_owner(&folder)?;
@@ -61,10 +57,6 @@ impl Cache {
 
     /// Returns the module with the digest `content`. Compiles it if the folder does not have it. The folder keeps it under `key`.
     /// Errors of the folder are logged, and the module is returned anyway.
-    ///
-    /// # Errors
-    ///
-    /// If the module is not in the folder and cannot be compiled.
     pub fn get_or_compile(
         &self,
         engine: &Engine,

@@ -69,7 +69,6 @@ impl Drop for Place<'_> {
 
 impl Compiler {
     /// Creates a compiler that runs this program with this command.
-    #[must_use]
     pub fn new(program: PathBuf, command: &'static str, limits: CompilerLimits) -> Self {
         /// At least two, so that a slow compilation does not block others.
         const PLACES_MIN: usize = 2;
@@ -146,7 +145,6 @@ fn hand_over(child: &mut Child, module: &[u8]) -> Option<ChildStdin> {
 }
 
 /// Runs the process that compiles. `is_scarce`: the engine of the node reserves little address space.
-#[must_use]
 pub fn main(limits: CompilerLimits, is_scarce: bool) -> ExitCode {
     let space = if is_scarce { Space::Scarce } else { Space::Full };
     match compile(limits, space) {

@@ -17,13 +17,11 @@ pub struct Failure {
 
 impl Failure {
     /// Returns a failure after which another attempt may succeed.
-    #[must_use]
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), fatal: false, backtrace: None }
     }
 
     /// Returns a failure after which no attempt can succeed.
-    #[must_use]
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), fatal: true, backtrace: None }
     }

@@ -52,10 +52,6 @@ pub struct Inspection {
 
 impl Inspection {
     /// Returns the task with this name.
-    ///
-    /// # Errors
-    ///
-    /// If the plugin has no such task. The error lists the tasks that it has.
     pub fn task(&self, name: &str) -> Result<&TaskDescription, InspectError> {
         self.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
             let names: Vec<String> = self.tasks.iter().map(|task| format!("`{}`", task.name)).collect();
@@ -64,10 +60,6 @@ impl Inspection {
     }
 
     /// Checks that an instance can start with this many bytes of memory.
-    ///
-    /// # Errors
-    ///
-    /// If the plugin needs more.
     pub fn check_memory(&self, allowed: u64) -> Result<(), InspectError> {
         if self.memory <= allowed {
             return Ok(());
@@ -136,10 +128,6 @@ fn features() -> WasmFeatures {
 }
 
 /// Reads a plugin.
-///
-/// # Errors
-///
-/// If this version of pcluster cannot run the plugin.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     if Parser::is_component(bytes) {
         return Err(InspectError::Component);

@@ -12,7 +12,6 @@ const PROTOCOL: &str = "NATS/1.0";
 ///
 /// On a carriage return within a value its connection ends for good. On any other fault it drops the connection and connects
 /// again.
-#[must_use]
 pub fn fault(block: &[u8]) -> Option<String> {
     if block.is_empty() {
         return None;
@@ -61,7 +60,6 @@ fn is_status(text: &str) -> bool {
 ///
 /// The headers of a valid block are returned as they are. Otherwise, a line that is not UTF-8 is read as Latin-1, a line without
 /// a colon is skipped, an invalid character of a name becomes `-`, and a carriage return within a value becomes a space.
-#[must_use]
 pub fn decode(block: &[u8]) -> Headers {
     let mut headers: Vec<(String, String)> = Vec::new();
     // A line that continues a value begins with a space. After a blank line there is no value to continue.

@@ -49,7 +49,6 @@ impl fmt::Display for Disguise {
 
 impl Disguise {
     /// Returns the format of bytes that begin like this.
-    #[must_use]
     pub fn of(start: &[u8]) -> Known {
         let mut known = Known::No;
         for (mark, disguise) in MARKS {
@@ -66,7 +65,6 @@ impl Disguise {
     }
 
     /// Returns the format of a whole payload. `None` if it is none of these.
-    #[must_use]
     pub fn of_payload(payload: &[u8]) -> Option<Self> {
         match Self::of(payload) {
             Known::Yes(disguise) => Some(disguise),
@@ -75,7 +73,6 @@ impl Disguise {
     }
 
     /// Returns the encoding of a text without a byte-order mark. Its first character must be ASCII.
-    #[must_use]
     pub fn without_mark(start: &[u8]) -> Option<Self> {
         match start {
             [b'\t'..=b'~', 0, ..] => Some(Self::Encoding("UTF-16LE")),

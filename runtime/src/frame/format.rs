@@ -64,10 +64,6 @@ pub enum FormatError {
 
 impl Format {
     /// Returns the format of a `Content-Type` header. Parameters such as `; charset=utf-8` are ignored.
-    ///
-    /// # Errors
-    ///
-    /// If the content type is not known.
     pub(crate) fn from_content_type(text: &str) -> Result<Self, FormatError> {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -82,7 +78,6 @@ impl Format {
 
     /// Returns the part of a payload that an item was made of. The first value is the content type of the part. `None` for CBOR,
     /// where the part is the item.
-    #[must_use]
     pub fn written(self, payload: &Bytes, position: usize) -> Option<(&'static str, Bytes)> {
         match self {
             Self::Cbor => None,
@@ -97,10 +92,6 @@ impl Format {
     }
 
     /// Converts a payload in this format to items. Each is one CBOR data item.
-    ///
-    /// # Errors
-    ///
-    /// If the payload is not in this format.
     pub(crate) fn items(self, payload: &Bytes) -> Result<Vec<Bytes>, FormatError> {
         match self {
             Self::Cbor => Ok(cbor::split(payload)?),
@@ -131,7 +122,6 @@ fn filled_lines(payload: &[u8]) -> impl Iterator<Item = (&[u8], u64)> {
 }
 
 /// Returns a value as an item.
-#[must_use]
 pub fn to_cbor<T: Serialize>(value: &T) -> Bytes {
     let mut bytes = Vec::new();
     match ciborium::into_writer(value, &mut bytes) {

@@ -30,10 +30,6 @@ pub enum IdError {
 }
 
 /// Checks the id of an item to feed.
-///
-/// # Errors
-///
-/// If the text cannot be an id.
 pub fn check_fed_id(id: &str) -> Result<(), IdError> {
     if id.is_empty() || id.chars().any(|character| character.is_control() || character == ' ') {
         return Err(IdError::Malformed);
@@ -50,58 +46,49 @@ pub struct FrameId(String);
 
 impl FrameId {
     /// Returns the id of a frame that was fed under this text.
-    #[must_use]
     pub fn from_fed(text: &str) -> Self {
         Self(text.replace('%', "%25").replace('.', "%2E").replace('#', "%23"))
     }
 
     /// Returns the id of a frame that a node has published. `text` is the value of its header.
-    #[must_use]
     pub fn from_header(text: &str) -> Self {
         Self(text.to_owned())
     }
 
     /// Returns the id of a frame that was fed without one. It is a ULID of the time and the stream sequence of the message, so it
     /// is the same at each delivery. `millis` is the time since the Unix epoch.
-    #[must_use]
     pub fn from_stored(millis: u64, sequence: u64) -> Self {
         Self(ulid::Ulid::from_parts(millis, u128::from(sequence)).to_string())
     }
 
     /// Returns the id of a hop's `k`th output frame of this frame. `first` is the position of the first of these items.
-    #[must_use]
     pub fn child(&self, first: usize, k: usize) -> Self {
         if first == 0 { Self(format!("{}.{k}", self.0)) } else { Self(format!("{}#{first}.{k}", self.0)) }
     }
 
     /// Returns the id of the original frame's item at this position. A requeued item keeps its id.
-    #[must_use]
     pub fn item(&self, position: usize) -> String {
         if position == 0 { self.0.clone() } else { format!("{}#{position}", self.0) }
     }
 
     /// Returns `true` if no hop has handled the frame yet.
-    #[must_use]
     pub fn is_fed(&self) -> bool {
         !self.0.contains('.')
     }
 
     /// Returns the fed id.
-    #[must_use]
     pub fn root(&self) -> String {
         let escaped = self.0.split(['.', '#']).next().unwrap_or_default();
         escaped.replace("%2E", ".").replace("%23", "#").replace("%25", "%")
     }
 
     /// Returns the id as it is in the header.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// Returns the id of an item of a fed frame: the frame's own for the first item, `<frame>#<n>` for the others.
-#[must_use]
 pub fn fed_id(root: &str, index: usize) -> String {
     if index == 0 { root.to_owned() } else { format!("{root}#{index}") }
 }
@@ -120,50 +107,37 @@ pub struct IndexError(String, usize);
 
 impl Index {
     /// Returns 0, 1, 2, … as an index.
-    #[must_use]
     pub fn in_order(len: usize) -> Self {
         Self((0..).take(len).collect())
     }
 
     /// Returns the entries of the items at these positions.
-    #[must_use]
     pub fn pick(&self, positions: &[usize]) -> Self {
         positions.iter().map(|position| self.get(*position)).collect()
     }
 
     /// Returns the root item of the item at this position.
-    #[must_use]
     pub fn get(&self, position: usize) -> usize {
         self.0.get(position).map_or(0, |root| *root as usize)
     }
 
     /// Returns `true` if the index needs no header. It is then 0, 1, 2, … in order.
-    #[must_use]
     pub fn is_in_order(&self) -> bool {
         self.0.iter().zip(0..).all(|(root, position)| *root == position)
     }
 
     /// Returns `true` if an item descends from item `root`.
-    #[must_use]
     pub fn contains(&self, root: usize) -> bool {
         u32::try_from(root).is_ok_and(|root| self.0.contains(&root))
     }
 
     /// Reads the header of a frame with `len` items.
-    ///
-    /// # Errors
-    ///
-    /// If the header is not a list of runs, or has another number of entries.
     pub fn parse(header: &str, len: usize) -> Result<Self, IndexError> {
         let index = Self::parse_list(header, len)?;
         if index.0.len() == len { Ok(index) } else { Err(IndexError(header.to_owned(), len)) }
     }
 
     /// Reads a list of runs with at most `max` entries.
-    ///
-    /// # Errors
-    ///
-    /// If the header is not a list of runs, or has more entries.
     pub fn parse_list(header: &str, max: usize) -> Result<Self, IndexError> {
         let error = || IndexError(header.to_owned(), max);
         let number = |text: &str| text.parse::<u32>().map_err(|_| error());

@@ -92,7 +92,6 @@ fn big_integer(tag: u64, value: &Value) -> Option<Box<RawValue>> {
 }
 
 /// Returns a value as one line of JSON.
-#[must_use]
 pub fn to_json(value: &Value) -> String {
     write(&AsJson(value))
 }

@@ -38,19 +38,16 @@ pub struct MessageLimits {
 
 impl MessageLimits {
     /// Returns the most bytes of an item that passes the chain. Its results and dead letters fit too.
-    #[must_use]
     pub fn max_item(self) -> usize {
         self.max_payload.saturating_sub(HEADER_ROOM)
     }
 
     /// Returns `true` if the server accepts the message by itself.
-    #[must_use]
     pub fn fits(self, message: &Outgoing) -> bool {
         self.takes(message, 0)
     }
 
     /// Returns `true` if the server accepts the message in a batch.
-    #[must_use]
     pub fn fits_a_batch(self, message: &Outgoing) -> bool {
         self.takes(message, BATCH_HEADERS)
     }

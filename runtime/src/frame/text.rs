@@ -18,7 +18,6 @@ pub struct Place {
 
 impl Place {
     /// Returns the position of the first character of this line.
-    #[must_use]
     pub fn in_line(line: u64) -> Self {
         Self { line, column: 1 }
     }
@@ -50,16 +49,11 @@ pub struct Text<R> {
 
 impl<R: Read> Text<R> {
     /// Creates the text of a source.
-    #[must_use]
     pub fn new(source: R) -> Self {
         Self { source, buffer: Vec::new(), at: 0, begins: Place::in_line(1), is_over: false }
     }
 
     /// Returns the next byte. `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// If the source cannot be read.
     pub fn peek(&mut self) -> io::Result<Option<u8>> {
         if self.at == self.buffer.len() {
             self.forget();
@@ -69,20 +63,12 @@ impl<R: Read> Text<R> {
     }
 
     /// Returns the bytes in memory: at least one, unless the text is at its end.
-    ///
-    /// # Errors
-    ///
-    /// If the source cannot be read.
     pub fn rest(&mut self) -> io::Result<&[u8]> {
         self.peek()?;
         Ok(&self.buffer[self.at..])
     }
 
     /// Returns the bytes in memory: at least this many, unless the text ends before.
-    ///
-    /// # Errors
-    ///
-    /// If the source cannot be read.
     pub fn ahead(&mut self, bytes: usize) -> io::Result<&[u8]> {
         while self.buffer.len() - self.at < bytes && !self.is_over {
             if self.at > 0 {
@@ -99,16 +85,11 @@ impl<R: Read> Text<R> {
     }
 
     /// Returns the position of the next byte.
-    #[must_use]
     pub fn place(&self) -> Place {
         self.begins.behind(&self.buffer[..self.at])
     }
 
     /// Skips a byte-order mark of UTF-8, if it comes next.
-    ///
-    /// # Errors
-    ///
-    /// If the source cannot be read.
     pub fn pass_mark(&mut self) -> io::Result<()> {
         for length in 1..=BYTE_ORDER_MARK.len() {
             // Waits for no byte that cannot be part of the mark.
@@ -146,7 +127,6 @@ impl<R: Read> Text<R> {
 
 impl Text<io::Empty> {
     /// Creates a text in memory that begins on this line. A byte-order mark is skipped.
-    #[must_use]
     pub fn of(bytes: &[u8], line: u64) -> Self {
         let buffer = without_mark(bytes).to_vec();
         Self { source: io::empty(), buffer, at: 0, begins: Place::in_line(line), is_over: true }
@@ -154,7 +134,6 @@ impl Text<io::Empty> {
 }
 
 /// Returns the bytes without a byte-order mark of UTF-8.
-#[must_use]
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }

@@ -48,7 +48,6 @@ impl Reservation {
     }
 
     /// Returns the reserved bytes.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -79,7 +78,6 @@ impl Growing {
 
 impl Growing {
     /// Counts the bytes as waiting for later stages. Released on drop. The stage has this many stages `after` it.
-    #[must_use]
     pub fn hold_up(&self, after: usize) -> HeldUp {
         self.budget.hold_up(after, self.bytes.load(SeqCst))
     }

@@ -5,7 +5,6 @@ use ciborium::Value;
 use super::{head, write_head};
 
 /// Returns an item as a value. `None` if that is not possible. An unknown simple value becomes null.
-#[must_use]
 pub fn value(item: &[u8]) -> Option<Value> {
     let read = |item: &[u8]| ciborium::from_reader(item).ok();
     read(item).or_else(|| read(&readable(item)?))

@@ -43,7 +43,6 @@ impl JsonError {
     }
 
     /// Returns the error without its line, which the caller names itself.
-    #[must_use]
     pub fn within_line(&self) -> String {
         match self {
             Self::Invalid { what, place } | Self::Number { what, place } => {

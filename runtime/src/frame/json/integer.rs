@@ -79,7 +79,6 @@ fn low(wide: u64) -> u32 {
 }
 
 /// Returns the decimal digits of a big number. `None` if the tag is another, or if there are more than [`MAX_DIGITS`] digits.
-#[must_use]
 pub fn big_digits(tag: u64, bytes: &[u8]) -> Option<String> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let bytes = &bytes[zeros..];

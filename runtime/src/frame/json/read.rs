@@ -62,7 +62,6 @@ enum Next {
 
 impl JsonReader {
     /// Creates a reader of items of at most this many bytes.
-    #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
             max,
@@ -77,22 +76,16 @@ impl JsonReader {
     }
 
     /// Creates a reader of values that each have a line.
-    #[must_use]
     pub fn of_lines(max: usize) -> Self {
         Self { lines: true, ..Self::new(max) }
     }
 
     /// Returns how many line breaks were skipped between and within values.
-    #[must_use]
     pub fn breaks(&self) -> u64 {
         self.breaks
     }
 
     /// Skips white space and returns the next byte. `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// If the text cannot be read.
     pub fn blank<R: Read>(&mut self, text: &mut Text<R>) -> io::Result<Option<u8>> {
         loop {
             match text.peek()? {
@@ -105,10 +98,6 @@ impl JsonReader {
     }
 
     /// Reads one value and the white space before it. Reads no byte after the value, except one after a number.
-    ///
-    /// # Errors
-    ///
-    /// If the value is not JSON or too large, or the text cannot be read.
     pub fn value<R: Read>(&mut self, text: &mut Text<R>) -> Result<Bytes, JsonError> {
         self.out.clear();
         self.open.clear();
@@ -283,10 +272,6 @@ impl JsonReader {
 
 /// Converts one JSON document to an item. The document begins on this line of a larger text. White space and a byte-order mark
 /// around it are skipped.
-///
-/// # Errors
-///
-/// If the text is not one JSON document.
 pub fn document(document: &[u8], line: u64) -> Result<Bytes, JsonError> {
     let mut text = Text::of(document, line);
     let mut reader = JsonReader::new(usize::MAX);
