@@ -84,10 +84,6 @@ impl Broker {
     /// Connects, and checks the server's version and that JetStream is on.
     ///
     /// The server shows `name` as the client's name.
-    ///
-    /// # Errors
-    ///
-    /// If no usable server answers within five seconds.
     pub async fn connect(address: &Address, name: &str) -> Result<Self, BrokerError> {
         Self::establish(Arc::new(address.clone()), name, None).await
     }
@@ -95,10 +91,6 @@ impl Broker {
     /// Opens another connection to the same address with the same settings.
     ///
     /// It reports no loss, as the first connection does, and is not replaced if it ends.
-    ///
-    /// # Errors
-    ///
-    /// If no usable server answers within five seconds.
     pub async fn connect_again(&self, name: &str) -> Result<Self, BrokerError> {
         Self::establish(Arc::clone(&self.address), name, Some(self)).await
     }
@@ -131,31 +123,26 @@ impl Broker {
     }
 
     /// Returns the address, without a password.
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
     /// Returns the most bytes, headers included, that the server accepts in one message.
-    #[must_use]
     pub fn max_payload(&self) -> usize {
         self.client().max_payload()
     }
 
     /// Returns the server's limits on one message.
-    #[must_use]
     pub fn limits(&self) -> MessageLimits {
         MessageLimits { max_payload: self.max_payload() }
     }
 
     /// Returns a watch of whether the connection stands.
-    #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.link.connected()
     }
 
     /// Returns `true` if the connection stands at this moment.
-    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.link.is_connected()
     }
@@ -166,19 +153,16 @@ impl Broker {
     }
 
     /// Returns `true` if the connection has ended for good: the client library's task is gone, for example after a panic.
-    #[must_use]
     pub fn has_ended(&self) -> bool {
         self.link.has_ended()
     }
 
     /// Returns an upper bound of how often the connection was lost: each try to reconnect counts.
-    #[must_use]
     pub fn losses(&self) -> u64 {
         self.link.losses()
     }
 
     /// Returns the permissions that this user was found to lack since it connected.
-    #[must_use]
     pub fn missing_permissions(&self) -> BTreeSet<Missing> {
         self.permissions.missing()
     }
@@ -194,10 +178,6 @@ impl Broker {
     }
 
     /// Waits until all messages handed to the connection have reached the server.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone for good, or the server does not answer in time.
     pub async fn flush(&self) -> Result<(), BrokerError> {
         match tokio::time::timeout(REQUEST_TIMEOUT, self.client().flush()).await {
             Ok(flushed) => flushed.map_err(|error| BrokerError::other("flush the connection", &error)),

@@ -27,10 +27,6 @@ pub struct Answering {
 
 impl Answering {
     /// Starts to answer on a subject of its own.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed, or the server does not answer.
     pub async fn open(broker: &Broker) -> Result<Self, BrokerError> {
         let subject = broker.client().new_inbox();
         let subscribed = broker.client().subscribe(subject.clone()).await;
@@ -56,7 +52,6 @@ impl Answering {
     }
 
     /// Returns the subject on which it answers.
-    #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }

@@ -64,7 +64,6 @@ pub struct ChainSettings {
 
 impl ChainSettings {
     /// Returns the missing streams of the chain.
-    #[must_use]
     pub fn missing(&self, chain: &ChainName) -> BTreeSet<String> {
         let streams = [
             (subject::work_stream(chain), self.work.is_none()),
@@ -116,10 +115,6 @@ impl Info {
 
 impl Registry {
     /// Makes the streams of a chain agree with its state, including changes that other clients make to the state meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not allow it, or a stream speaks a wire that this program does not.
     pub async fn settle(&self, chain: &ChainName, mut state: State, how: Arrange) -> Result<Arranged, BrokerError> {
         let mut arranged = Arranged::default();
         let deadline = Instant::now() + self.bucket().broker.patience();
@@ -192,10 +187,6 @@ impl Registry {
 }
 
 /// Returns the present settings of a chain's streams.
-///
-/// # Errors
-///
-/// If the server does not answer, or a stream speaks a wire that this program does not.
 pub async fn chain_settings(broker: &Broker, chain: &ChainName) -> Result<ChainSettings, BrokerError> {
     let work = known_stream(broker, chain, &subject::work_stream(chain)).await?;
     let results = known_stream(broker, chain, &subject::results_stream(chain)).await?;
@@ -210,10 +201,6 @@ pub async fn chain_settings(broker: &Broker, chain: &ChainName) -> Result<ChainS
 /// Returns `true` if a chain's work stream is absent or agrees with a state.
 ///
 /// It agrees if it has the state's subjects and leads fed items to the active revision.
-///
-/// # Errors
-///
-/// If the server does not answer, or the stream speaks a wire that this program does not.
 pub async fn is_arranged(broker: &Broker, chain: &ChainName, state: &State) -> Result<bool, BrokerError> {
     let Some(info) = known_stream(broker, chain, &subject::work_stream(chain)).await? else { return Ok(true) };
     let transform = info.config.subject_transform.as_ref();
@@ -224,10 +211,6 @@ pub async fn is_arranged(broker: &Broker, chain: &ChainName, state: &State) -> R
 }
 
 /// Checks that a chain's work stream, if it exists, has a known wire.
-///
-/// # Errors
-///
-/// If it does not, or the server does not answer.
 pub async fn check_wire(broker: &Broker, chain: &ChainName) -> Result<(), BrokerError> {
     known_stream(broker, chain, &subject::work_stream(chain)).await.map(drop)
 }

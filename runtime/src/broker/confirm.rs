@@ -113,7 +113,6 @@ impl Confirmations {
     }
 
     /// Returns the handle to acknowledge with.
-    #[must_use]
     pub fn confirmer(&self) -> Confirmer {
         self.confirmer.clone()
     }

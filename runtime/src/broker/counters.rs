@@ -35,7 +35,6 @@ pub struct Counters<'a>(&'a Broker);
 
 impl<'a> Counters<'a> {
     /// Returns the counters of a server.
-    #[must_use]
     pub fn of(broker: &'a Broker) -> Self {
         Self(broker)
     }
@@ -43,10 +42,6 @@ impl<'a> Counters<'a> {
     /// Adds to a counter, and waits for the server's answer.
     ///
     /// An addition with the same id within two minutes is not added again.
-    ///
-    /// # Errors
-    ///
-    /// If it is not known to be added.
     pub async fn add(
         &self,
         chain: &ChainName,

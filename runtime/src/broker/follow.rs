@@ -144,10 +144,6 @@ fn after(sequence: u64) -> Value {
 
 impl Follower {
     /// Opens a stream to read it in order.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such stream, or the server does not allow it.
     pub async fn open(
         broker: &Broker,
         stream: &str,
@@ -183,22 +179,16 @@ impl Follower {
     }
 
     /// Returns how many messages the stream held when it was opened.
-    #[must_use]
     pub fn pending(&self) -> u64 {
         self.pending
     }
 
     /// Returns when the stream was made, as the server writes it. Sequence numbers mean nothing in a stream made at another time.
-    #[must_use]
     pub fn created(&self) -> &str {
         &self.created
     }
 
     /// Waits for the next message.
-    ///
-    /// # Errors
-    ///
-    /// If the stream cannot be read any more.
     pub async fn next(&mut self) -> Result<Seen, BrokerError> {
         loop {
             if let Step::Seen(seen) = self.step().await? {

@@ -15,7 +15,6 @@ pub struct Letters<'a>(Stream<'a>);
 
 impl<'a> Letters<'a> {
     /// Returns the dead letters of a stream.
-    #[must_use]
     pub fn of(broker: &'a Broker, stream: &'a str) -> Self {
         Self(Stream::of(broker, stream))
     }

@@ -37,13 +37,11 @@ pub struct WeakLine {
 
 impl WeakLine {
     /// Returns `true` if no [`Line`] is left.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.slot.strong_count() == 0
     }
 
     /// Returns the line. `None` if no [`Line`] is left.
-    #[must_use]
     pub fn upgrade(&self, first: &Broker) -> Option<Line> {
         Some(Line { first: first.clone(), name: Arc::clone(&self.name), slot: self.slot.upgrade()? })
     }
@@ -51,7 +49,6 @@ impl WeakLine {
 
 impl Line {
     /// Returns a line that is not open yet. The server shows `name` as the name of its connection.
-    #[must_use]
     pub fn new(first: &Broker, name: &str) -> Self {
         Self { first: first.clone(), name: name.into(), slot: Slot::default() }
     }
@@ -62,7 +59,6 @@ impl Line {
     }
 
     /// Returns a weak handle to the line.
-    #[must_use]
     pub fn downgrade(&self) -> WeakLine {
         WeakLine { name: Arc::clone(&self.name), slot: Arc::downgrade(&self.slot) }
     }

@@ -33,16 +33,11 @@ pub struct Plugins<'a>(&'a Broker);
 
 impl<'a> Plugins<'a> {
     /// Returns the object store of a server.
-    #[must_use]
     pub fn of(broker: &'a Broker) -> Self {
         Self(broker)
     }
 
     /// Fetches a plugin and checks its digest.
-    ///
-    /// # Errors
-    ///
-    /// If the plugin is missing or has another digest.
     pub async fn get(&self, digest: &Digest) -> Result<Vec<u8>, BrokerError> {
         self.find(digest).await?.map_err(|reason| BrokerError::Other {
             what: format!("fetch the plugin {digest}"),
@@ -56,10 +51,6 @@ impl<'a> Plugins<'a> {
     }
 
     /// Stores a plugin under its digest, unless it is stored already, whole and unharmed.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not take it, for example for want of room. No part of the plugin stays then.
     pub async fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), BrokerError> {
         if self.has(digest).await? {
             return Ok(());

@@ -54,7 +54,6 @@ pub enum PublishError {
 
 impl PublishError {
     /// Returns `true` if the same publish may succeed later.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Full(_) | Self::NoRoom(_) | Self::Unanswered(_) | Self::NotNow(_))
     }
@@ -85,25 +84,16 @@ pub struct Publisher<'a>(&'a Broker);
 
 impl<'a> Publisher<'a> {
     /// Returns the publisher of a connection.
-    #[must_use]
     pub fn of(broker: &'a Broker) -> Self {
         Self(broker)
     }
 
     /// Publishes one message and waits for the server's answer.
-    ///
-    /// # Errors
-    ///
-    /// If it is not known to be stored.
     pub async fn publish(self, message: &Outgoing) -> Result<Published, PublishError> {
         Ok(self.publish_at(message).await?.0)
     }
 
     /// Publishes one message, and also returns the sequence number of the message with its key.
-    ///
-    /// # Errors
-    ///
-    /// If it is not known to be stored.
     pub async fn publish_at(self, message: &Outgoing) -> Result<(Published, u64), PublishError> {
         self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
@@ -112,10 +102,6 @@ impl<'a> Publisher<'a> {
     ///
     /// The first message goes alone, and the server answers whether it opens the batch. The server has few batches open at once.
     /// Otherwise it would refuse all messages, and the last answer would not give the reason.
-    ///
-    /// # Errors
-    ///
-    /// If they are not known to be stored.
     pub async fn publish_batch(self, messages: &[Outgoing]) -> Result<Published, PublishError> {
         debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
         let batch = ulid::Ulid::generate().to_string();
@@ -168,10 +154,6 @@ impl<'a> Publisher<'a> {
     }
 
     /// Publishes a message without an answer, which may be lost: a log line.
-    ///
-    /// # Errors
-    ///
-    /// If it is lost already, as one that is larger than the server takes.
     pub async fn send_unconfirmed(self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         let what = || format!("publish to `{subject}`");
         self.0.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))

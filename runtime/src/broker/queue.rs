@@ -117,7 +117,6 @@ impl Line {
 
 impl Queue {
     /// Returns how many messages were requested and have not arrived.
-    #[must_use]
     pub fn demand(&self) -> u64 {
         self.demand
     }
@@ -222,7 +221,6 @@ impl Queue {
     /// Returns `true` if closing is safe: no request stands, or no message arrived for a while.
     ///
     /// A message that the server delivers at the moment of closing is lost until the consumer's `ack_wait` has passed.
-    #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.demand == 0 || self.ends + LATE < Instant::now() || self.delivered.elapsed() > QUIET
     }

@@ -33,7 +33,6 @@ pub struct Marked {
 
 impl Marked {
     /// Returns the mark. Of two states of a chain, the newer one has the greater mark.
-    #[must_use]
     pub fn mark(&self) -> u64 {
         self.mark
     }
@@ -69,10 +68,6 @@ impl Registry {
     }
 
     /// Returns when the registry was made, as the server writes it. Another registry under the same name has another time.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or there is no registry.
     pub async fn created(broker: &Broker) -> Result<String, BrokerError> {
         Ok(Stream::of(broker, CHAINS_STREAM).facts().await?.created)
     }
@@ -82,10 +77,6 @@ impl Registry {
     }
 
     /// Returns a chain's state; `None` if there is no such chain.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or the entry cannot be read.
     pub async fn state(&self, chain: &ChainName) -> Result<Option<Marked>, BrokerError> {
         let key = subject::state_key(chain);
         let Some(Entry { mark, value: Some(value) }) = self.bucket.entry(&key).await? else { return Ok(None) };
@@ -105,10 +96,6 @@ impl Registry {
     }
 
     /// Returns the digest that a version of a chain with this state was deployed with; `None` if it never was.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or the entry cannot be read.
     pub async fn version(
         &self,
         chain: &ChainName,
@@ -138,10 +125,6 @@ impl Registry {
     }
 
     /// Returns the manifest of a revision; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or the entry cannot be read.
     pub async fn deployed(&self, chain: &ChainName, revision: Revision) -> Result<Option<Deployed>, BrokerError> {
         let key = subject::manifest_key(chain, revision);
         let Some(json) = self.bucket.value(&key).await? else { return Ok(None) };
@@ -151,10 +134,6 @@ impl Registry {
     }
 
     /// Returns the manifest of a revision, raw and checked; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or the manifest cannot be read.
     pub async fn checked(
         &self,
         chain: &ChainName,
@@ -227,10 +206,6 @@ impl Registry {
 
 impl Changes {
     /// Waits for the next change.
-    ///
-    /// # Errors
-    ///
-    /// If the registry cannot be followed any more.
     pub async fn next(&mut self) -> Result<Change, BrokerError> {
         loop {
             let seen = match self.0.step().await? {

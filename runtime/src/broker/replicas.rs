@@ -71,10 +71,6 @@ pub(super) async fn raise(broker: &Broker, stream: &str, replicas: u32) -> Resul
 /// Waits until the streams of a chain, and the shared ones, have leaders.
 ///
 /// Then it waits for a while until all replicas are complete. Returns the streams that are still being copied.
-///
-/// # Errors
-///
-/// If a stream has no leader in time.
 pub async fn copied(broker: &Broker, chain: &ChainName) -> Result<Vec<String>, BrokerError> {
     let shared = [CHAINS_STREAM, PLUGINS_STREAM, COUNT_STREAM, LOG_STREAM].map(str::to_owned);
     let own = [subject::work_stream(chain), subject::results_stream(chain), subject::dead_stream(chain)];

@@ -198,10 +198,6 @@ impl Broker {
     }
 
     /// Fails once the server has not answered for too long: since this moment, as far as whoever does `what` has seen.
-    ///
-    /// # Errors
-    ///
-    /// If it is taken for away.
     pub fn check_answers(&self, since: std::time::Instant, what: &str) -> Result<(), BrokerError> {
         let (silent, patience) = (since.elapsed(), self.patience());
         // A request that was sent just before the connection was lost is repeated over the new one.

@@ -67,7 +67,6 @@ impl StreamMessage {
     }
 
     /// Returns `true` if it is part of the item of a later dead letter.
-    #[must_use]
     pub fn is_item_part(&self) -> bool {
         self.headers.get(header::ITEM_PART).is_some()
     }

@@ -52,10 +52,6 @@ impl Nodes {
     ///
     /// Any client may answer, with anything. An answer that the client library cannot read ends the connection, and later answers
     /// are lost. So all nodes are asked again a few times: they do not answer in the same order each time.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer, or nodes are there, none of them answers, and the server does not tell which they are.
     pub(crate) async fn ask(broker: &Broker) -> Result<Self, BrokerError> {
         let mut heard = Heard::from_now(!broker.is_clustered());
         for _ in 0..ROUNDS {
@@ -229,10 +225,6 @@ fn parse_connection_name(connection: &str) -> Option<(&str, &str)> {
 }
 
 /// Calls all nodes and gathers the incarnations of those that answer, until there are enough or the time is over.
-///
-/// # Errors
-///
-/// If the connection is closed, or was lost meanwhile.
 pub async fn incarnations(
     broker: &Broker,
     enough: impl Fn(&BTreeSet<String>) -> bool,

@@ -59,7 +59,6 @@ pub(super) struct StreamFacts {
 
 impl<'a> Stream<'a> {
     /// Returns the stream with a name.
-    #[must_use]
     pub fn of(broker: &'a Broker, name: &'a str) -> Self {
         Self { broker, name }
     }

@@ -22,7 +22,6 @@ pub struct ChainStreams<'a> {
 
 impl<'a> ChainStreams<'a> {
     /// Returns the streams of a chain.
-    #[must_use]
     pub fn of(broker: &'a Broker, chain: &'a ChainName) -> Self {
         Self { broker, chain }
     }

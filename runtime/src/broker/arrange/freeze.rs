@@ -4,11 +4,11 @@
 //! lowers the limit in three steps. It
 //!
 //! 1. freezes the stream, so that the stream takes nothing: publishers are told that the queue is full. A nonce in the stream's
-//! metadata identifies this freeze;
+//!    metadata identifies this freeze;
 //! 2. reads, in one answer, that this freeze still stands and what the queues hold. Any other update has removed the nonce; then
-//! the client writes nothing more and decides anew;
+//!    the client writes nothing more and decides anew;
 //! 3. sends the lower limit, once and within [`FREEZE`] of the first step. Other clients do not update a frozen stream for
-//! [`FROZEN_MAX`].
+//!    [`FROZEN_MAX`].
 //!
 //! Two cases remain. Another client's update was sent before the freeze and arrives between steps 2 and 3, and more messages than
 //! the limit follow it: this takes a round trip. Or the update of step 3 is delayed for longer than other clients wait: this takes

@@ -14,10 +14,6 @@ use crate::subject;
 ///
 /// Only these streams reserve their room, so a server without room refuses here. So does a server with fewer peers than the chain
 /// asks for. Returns the names of the new streams.
-///
-/// # Errors
-///
-/// If the server does not allow it. Nothing is left then.
 pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String>, BrokerError> {
     let (settings, mut made) = (KeptSettings::of(chain), BTreeSet::new());
     for config in [layout::results(&chain.name, &settings), layout::dead(&chain.name, &settings)] {
@@ -41,10 +37,6 @@ pub async fn undo_kept(broker: &Broker, made: &BTreeSet<String>) -> Result<(), B
 /// Returns how many results and dead letters a manifest's retention would remove.
 ///
 /// Where messages were removed before, the numbers are upper bounds.
-///
-/// # Errors
-///
-/// If the server does not answer, or a stream speaks a wire that this program does not.
 pub async fn beyond_retention(broker: &Broker, chain: &Chain) -> Result<Vec<(&'static str, u64)>, BrokerError> {
     let name = &chain.name;
     let mut beyond = Vec::new();

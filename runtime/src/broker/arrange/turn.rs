@@ -32,10 +32,6 @@ struct Turn<'a> {
 }
 
 /// Runs a change of a chain's streams while nobody else changes them.
-///
-/// # Errors
-///
-/// If the change fails, or the server does not say whose turn it is.
 pub(super) async fn in_turn<T>(
     registry: &Registry,
     chain: &ChainName,

@@ -54,7 +54,6 @@ impl Delivery {
     }
 
     /// Returns the subject that it is stored under.
-    #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -62,7 +61,6 @@ impl Delivery {
     /// Returns the first value of a header, whatever the case of its name.
     ///
     /// If the names of several headers differ only in case, the one that is spelled like `name` wins.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let headers = self.headers.as_ref()?;
         let bytes = |(name, _): &(&async_nats::HeaderName, _)| AsRef::<[u8]>::as_ref(*name).to_vec();
@@ -75,13 +73,11 @@ impl Delivery {
     }
 
     /// Returns the first value of a header that the server reads too, in exactly this case.
-    #[must_use]
     pub fn server_header(&self, name: &str) -> Option<&str> {
         self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
     /// Returns the headers that the outputs of the message inherit.
-    #[must_use]
     pub fn inherited(&self) -> Headers {
         let mut inherited = Headers::new();
         for (name, values) in self.headers.iter().flat_map(async_nats::HeaderMap::iter) {
@@ -96,7 +92,6 @@ impl Delivery {
     }
 
     /// Returns all headers.
-    #[must_use]
     pub fn headers(&self) -> Headers {
         from_header_map(self.headers.as_ref())
     }
