@@ -126,7 +126,7 @@ fn deploying_the_same_again_changes_nothing_and_says_so() {
 #[test]
 fn a_version_with_other_content_is_refused_and_changes_nothing() {
     let cluster = Cluster::start();
-    let refused = "error: chain `marking` already has a version 1.1, and its content is another; \
+    let refused = "error: chain `marking` already has a version 1.1 with other content; \
                    write a new version into the manifest and deploy again";
     cluster.deploy(&marking("1.0", 1, ""));
     cluster.deploy(&marking("1.1", 1, ""));
@@ -152,7 +152,7 @@ fn another_plugin_under_the_same_file_name_is_other_content() {
     cluster.file("plain.wasm", plain);
     cluster.deploy(&manifest("1.0"));
     cluster.file("plain.wasm", longer);
-    cluster.run(&["deploy", "chain.toml"]).failed(1, "already has a version 1.0, and its content is another");
+    cluster.run(&["deploy", "chain.toml"]).failed(1, "already has a version 1.0 with other content");
     assert_eq!(cluster.deploy(&manifest("1.1")), "file 1.1 deployed as r2, after 1.0 (r1)\n");
 }
 

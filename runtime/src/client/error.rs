@@ -129,7 +129,7 @@ pub enum ClientError {
     },
     /// The version exists with other content.
     #[error(
-        "chain `{chain}` already has a version {version}, and its content is another; \
+        "chain `{chain}` already has a version {version} with other content; \
          write a new version into the manifest and deploy again{winner}"
     )]
     VersionConflict {
@@ -143,7 +143,7 @@ pub enum ClientError {
     /// The revision is deployed, but its intake is not yet moved.
     #[error(
         "chain `{chain}` {version} is deployed as {revision}, but its intake could not be moved to it: {error}; \
-         nodes try again, and so does deploying it once more"
+         nodes try again, and you may deploy it again"
     )]
     NotMoved {
         /// The chain.
@@ -158,8 +158,8 @@ pub enum ClientError {
     },
     /// The outcome is unknown: the server gave no answer, and the state cannot be read.
     #[error(
-        "cannot tell whether chain `{chain}` {version} is deployed as {revision}: {error}; nothing of it was taken back, so \
-         deploy it once more when the server can be reached"
+        "cannot tell whether chain `{chain}` {version} is deployed as {revision}: {error}; nothing was undone, so \
+         deploy it again when the server can be reached"
     )]
     Untold {
         /// The chain.

@@ -303,7 +303,9 @@ impl<T> Puller<T> {
             return;
         }
         if let Ok(left @ 1..) = closing.await {
-            tracing::warn!("the server has not heard of {left} messages that were taken; it will hand them out again");
+            tracing::warn!(
+                "the server does not know that {left} messages were confirmed, and will hand them out again"
+            );
         }
     }
 }

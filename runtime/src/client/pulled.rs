@@ -18,7 +18,7 @@ use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 
 /// How long to try to requeue results that the server does not store.
-const PUT_BACK: Duration = Duration::from_secs(10);
+const REQUEUE_TIME: Duration = Duration::from_secs(10);
 /// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -182,7 +182,7 @@ impl Message {
         match publish(broker, &message).await {
             Ok(()) => holds.confirm(&self.hold).await,
             Err(error) => {
-                tracing::warn!(%error, "results that were not confirmed cannot be put back; the whole message is");
+                tracing::warn!(%error, "unconfirmed results cannot be requeued, so the whole message is given back");
                 holds.give_back(&self.hold).await;
             }
         }
@@ -191,7 +191,7 @@ impl Message {
 
 /// Publishes until the server has stored the message. Gives up after a while.
 async fn publish(broker: &Broker, message: &Outgoing) -> Result<(), PublishError> {
-    let deadline = Instant::now() + PUT_BACK;
+    let deadline = Instant::now() + REQUEUE_TIME;
     loop {
         match Publisher::of(broker).publish(message).await {
             Err(PublishError::Unanswered(_) | PublishError::NotNow(_) | PublishError::NoStream(_))

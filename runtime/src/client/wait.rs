@@ -86,7 +86,7 @@ impl<'a> Wait<'a> {
             is_told |= matches!(notice, Notice::Unfinished(_));
             tell(notice);
         };
-        let Some(timeout) = timeout else { return client.wait_for_ever(chain, &mut tell).await };
+        let Some(timeout) = timeout else { return client.wait_forever(chain, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
         // Even a zero timeout checks once.
         match tokio::time::timeout(timeout.max(FIRST_LOOK), client.unfinished(chain, Duration::ZERO)).await {
@@ -95,13 +95,13 @@ impl<'a> Wait<'a> {
             Ok(Err(error)) if timeout.is_zero() || !error.is_transient() => return Err(error),
             Ok(Err(_)) | Err(_) => {}
         }
-        let waiting = client.wait_for_ever(chain, &mut tell);
+        let waiting = client.wait_forever(chain, &mut tell);
         let Some(deadline) = deadline else { return waiting.await };
         let waited = tokio::time::timeout_at(deadline, waiting).await;
         match waited {
             Ok(waited) => waited,
             Err(_) if !is_told => Err(ClientError::TimedOut(format!(
-                "the server has not told within {} whether chain `{chain}` has unfinished items",
+                "the server did not answer within {} whether chain `{chain}` has unfinished items",
                 humantime::format_duration(timeout.max(FIRST_LOOK))
             ))),
             Err(_) if timeout.is_zero() => Err(ClientError::TimedOut(format!("chain `{chain}` has unfinished items"))),
@@ -171,11 +171,7 @@ impl Client {
         }
     }
 
-    async fn wait_for_ever(
-        &self,
-        chain: &ChainName,
-        tell: &mut (impl FnMut(Notice) + Send),
-    ) -> Result<(), ClientError> {
+    async fn wait_forever(&self, chain: &ChainName, tell: &mut (impl FnMut(Notice) + Send)) -> Result<(), ClientError> {
         let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
         let mut looking = Box::pin(self.look(chain, Duration::ZERO));
         let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);

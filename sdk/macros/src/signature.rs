@@ -44,10 +44,12 @@ impl<'a> Parameters<'a> {
         if let Some(more) = inputs.next() {
             let message = match init {
                 None => {
-                    "a task takes an item and, if it wants, `&Context<Config>`, but nothing more; a state that is made once \
-                     needs `#[task(init = …)]`"
+                    "a task takes an item, its context as an optional `&Context<Config>`, and nothing more; a state that is \
+                     made once needs `#[task(init = …)]`"
                 }
-                Some(_) => "a task takes an item, `&Context<Config>` if it wants, and its state, but nothing more",
+                Some(_) => {
+                    "a task takes an item, its context as an optional `&Context<Config>`, its state, and nothing more"
+                }
             };
             errors.add(more, message);
         }
@@ -72,10 +74,10 @@ fn take_state<'a>(
 
 fn check_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
     if let Some(token) = &signature.asyncness {
-        errors.add(token, "a task cannot be `async`: it may block, a node runs many at once");
+        errors.add(token, "a task cannot be `async`: it may block, because a node runs many tasks at once");
     }
     if let Some(token) = &signature.unsafety {
-        errors.add(token, "a task cannot be `unsafe`: a node could not keep its conditions");
+        errors.add(token, "a task cannot be `unsafe`: a node cannot uphold its conditions");
     }
     if let Some(abi) = &signature.abi {
         errors.add(abi, "a task is a plain Rust function: leave out `extern`");
@@ -132,7 +134,7 @@ fn check_state<'a>(ty: &'a syn::Type, errors: &mut Errors) -> Option<&'a syn::Ty
     } else if matches!(state, syn::Type::ImplTrait(_)) {
         "a task cannot be generic: name the type"
     } else if is_unsized(state) {
-        "the state is what `init` makes: name that type, for example `&String` instead of `&str`"
+        "the state is the value that `init` returns: name its type, for example `&String` instead of `&str`"
     } else {
         return Some(state);
     };

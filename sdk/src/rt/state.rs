@@ -34,8 +34,8 @@ impl<S> State<S> {
 
 /// The result of an `init` function: the state, or a `Result` of it.
 #[diagnostic::on_unimplemented(
-    message = "`init` gives `{Self}`, but the task's state is of type `{S}`",
-    label = "does not give `{S}`",
+    message = "`init` returns `{Self}`, but the task's state is of type `{S}`",
+    label = "does not return `{S}`",
     note = "the function returns `{S}`, or a `Result` of it whose error converts into `pcluster_sdk::Error`"
 )]
 pub trait IntoState<S> {

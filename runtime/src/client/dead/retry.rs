@@ -29,7 +29,7 @@ const PART: usize = 256;
 /// Rounds of opening a revision's queues while other clients close them.
 const ROUNDS: u32 = 20;
 /// The operation that messages about an outage name.
-const PUT_BACK: &str = "put items back";
+const REQUEUE: &str = "requeue items";
 /// The first wait while a queue is full. Each is twice as long as the one before.
 const FULL_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait while a queue is full, and between two rounds.
@@ -275,7 +275,7 @@ impl Retry<'_> {
                     if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();
                     }
-                    self.client.broker.check_answers(answered, PUT_BACK)?;
+                    self.client.broker.check_answers(answered, REQUEUE)?;
                     backoff.wait().await;
                 }
                 published => return published.map(|_| Stored::Yes),

@@ -289,7 +289,7 @@ impl<'a> Attempt<'a> {
         let undone =
             self.client.take_away(self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
         if let Err(error) = undone {
-            tracing::warn!(%error, "something is left of this deploy; the next one takes it away");
+            tracing::warn!(%error, "this deploy could not be undone completely; the next deploy removes the rest");
         }
     }
 }

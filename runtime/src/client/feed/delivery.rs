@@ -177,7 +177,7 @@ impl Delivery {
                     }
                 }
             } else {
-                PublishError::Unanswered("the connection is being looked at".to_owned())
+                PublishError::Unanswered("the connection is being checked".to_owned())
             };
             match &error {
                 PublishError::NoStream(_) => {
