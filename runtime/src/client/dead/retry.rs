@@ -76,7 +76,7 @@ impl Client {
     /// Retries dead letters: their items get new attempts in the stages that they failed in.
     ///
     /// Each item goes to the revision that it failed in, which becomes live again if it has retired. After a reset, it goes to a
-    /// new revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
+    /// later revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
     /// called with the number of letters retried so far.
     ///
     /// This waits while a queue is full, and while a stage has as many requeued items as its queue may hold. Once `stop` is set,
