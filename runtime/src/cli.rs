@@ -134,7 +134,6 @@ impl Context {
 }
 
 /// Parses the process's arguments and runs the command.
-#[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

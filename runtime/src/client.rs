@@ -88,13 +88,11 @@ impl Client {
     }
 
     /// Wraps an open connection.
-    #[must_use]
     pub(crate) fn new(broker: Broker) -> Self {
         Self { broker }
     }
 
     /// Returns the connection.
-    #[must_use]
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
     }

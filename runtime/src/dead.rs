@@ -28,13 +28,11 @@ impl FailureKind {
         [Self::Error, Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Undecodable, Self::Node];
 
     /// Returns the kind of this word.
-    #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Returns the word of the kind.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -68,13 +66,11 @@ pub struct Attempt {
 }
 
 /// Writes attempts as the value of the header. JSON escapes line breaks, so the value is one line.
-#[must_use]
 pub fn to_header(attempts: &[Attempt]) -> String {
     serde_json::to_string(attempts).unwrap_or_else(|_| "[]".to_owned())
 }
 
 /// Reads the value of the header. Returns no attempts if it cannot be read, for example because it was cut to make room.
-#[must_use]
 pub fn from_header(header: &str) -> Vec<Attempt> {
     serde_json::from_str(header).unwrap_or_default()
 }

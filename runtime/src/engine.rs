@@ -189,7 +189,6 @@ impl Engine {
     }
 
     /// Returns the memory budget for items.
-    #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }

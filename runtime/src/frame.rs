@@ -84,7 +84,6 @@ pub mod header {
     pub const BACKTRACE: &str = "Pcluster-Backtrace";
 
     /// Returns `true` if a header describes this message only. Outputs do not inherit such headers.
-    #[must_use]
     pub fn is_own(name: &str) -> bool {
         let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         starts("Nats-") || starts("Pcluster-") || name.eq_ignore_ascii_case(CONTENT_TYPE)
@@ -97,19 +96,16 @@ pub struct Headers(Vec<(Cow<'static, str>, String)>);
 
 impl Headers {
     /// Creates an empty list of headers.
-    #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Returns the first value under this name, in any case.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Returns the first value under this name in exactly this case. The server reads its own headers in this way.
-    #[must_use]
     pub fn get_exact(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
     }
@@ -142,20 +138,17 @@ impl Headers {
     }
 
     /// Returns all headers except those with these names.
-    #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
         let stays = |name: &str| !names.iter().any(|each| each.eq_ignore_ascii_case(name));
         Self(self.0.iter().filter(|(name, _)| stays(name)).cloned().collect())
     }
 
     /// Returns the headers that outputs do not inherit.
-    #[must_use]
     pub fn own(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
     /// Returns the headers with their values cut to this many bytes. The reason is not cut.
-    #[must_use]
     pub fn cut(mut self, max: usize) -> Self {
         for (name, value) in &mut self.0 {
             if name != header::REASON {
@@ -166,7 +159,6 @@ impl Headers {
     }
 
     /// Returns the headers that outputs inherit.
-    #[must_use]
     pub fn inherited(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !header::is_own(name)).cloned().collect())
     }
@@ -210,7 +202,6 @@ pub struct Frame {
 
 impl Frame {
     /// Returns a frame of these items, with the same id.
-    #[must_use]
     pub fn part(&self, positions: &[usize]) -> Self {
         Self {
             id: self.id.clone(),
@@ -221,7 +212,6 @@ impl Frame {
     }
 
     /// Returns the items back to back. For a frame of one item, nothing is copied.
-    #[must_use]
     pub fn payload(&self) -> Bytes {
         match self.items.as_slice() {
             [item] => item.clone(),
@@ -236,20 +226,17 @@ impl Frame {
     }
 
     /// Returns the frame's own headers and the inherited ones.
-    #[must_use]
     pub fn headers(&self) -> Headers {
         headers_of(&self.id, &self.index, &self.inherited)
     }
 
     /// Returns the id under which this item's root was fed.
-    #[must_use]
     pub fn fed_id(&self, position: usize) -> String {
         id::fed_id(&self.id.root(), self.index.get(position))
     }
 }
 
 /// Returns the headers of a frame.
-#[must_use]
 pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
     let mut headers = inherited.clone();
     headers.push(header::ID, id.as_str());
@@ -261,7 +248,6 @@ pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
 
 /// Returns a text as one line, because a header holds only one. Line breaks become `\n`, backslashes `\\`, and other control
 /// characters are dropped.
-#[must_use]
 pub fn to_header_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
@@ -276,7 +262,6 @@ pub fn to_header_line(text: &str) -> String {
 }
 
 /// Returns the text that [`to_header_line`] has escaped. Any other backslash stays, for example at the end of a cut line.
-#[must_use]
 pub fn from_header_line(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut rest = line.chars();

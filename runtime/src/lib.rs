@@ -111,7 +111,6 @@ pub mod error {
         ($($error:ty => $kind:ident),+ $(,)?) => {
             $(impl $error {
                 /// Returns the kind of failure.
-                #[must_use]
                 pub fn kind(&self) -> ErrorKind {
                     ErrorKind::$kind
                 }

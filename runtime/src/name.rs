@@ -70,7 +70,6 @@ macro_rules! name {
 
         impl $type {
             /// Returns the name as text.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -141,19 +140,16 @@ pub struct Revision(u64);
 
 impl Revision {
     /// Returns the revision with this number.
-    #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// Returns the number of the revision.
-    #[must_use]
     pub const fn number(self) -> u64 {
         self.0
     }
 
     /// Returns the next revision.
-    #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -180,14 +176,12 @@ pub struct DigestError(String);
 
 impl Digest {
     /// Returns the digest of these bytes.
-    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(format!("{:x}", sha2::Sha256::digest(bytes)).into())
     }
 
     /// Returns the 64 digits.
-    #[must_use]
     pub fn as_hex(&self) -> &str {
         &self.0
     }

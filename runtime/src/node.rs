@@ -373,7 +373,6 @@ async fn follow(broker: Broker, registry: Registry, sender: mpsc::Sender<Change>
 }
 
 /// Returns the name of this machine.
-#[must_use]
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -40,7 +40,6 @@ impl Signal {
     const ALL: [Self; 3] = [Self::HangUp, Self::Interrupt, Self::Terminate];
 
     /// Returns the exit status after this signal: 128 and its number, as in shells.
-    #[must_use]
     pub const fn status(self) -> u8 {
         BY_SIGNAL + self.number()
     }

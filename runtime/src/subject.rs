@@ -61,25 +61,21 @@ pub const PULL_CONSUMER: &str = "pull";
 const STREAM_PREFIX: &str = "PCLUSTER_";
 
 /// Returns the subject on which clients publish items.
-#[must_use]
 pub fn intake(chain: &ChainName) -> String {
     format!("pcluster.{chain}.in")
 }
 
 /// Returns the subject of the queue in front of a hop.
-#[must_use]
 pub fn work(chain: &ChainName, revision: Revision, hop: &StageName) -> String {
     format!("pcluster.{chain}.work.{}.{hop}", revision.number())
 }
 
 /// Returns one pattern of all queued messages of a revision.
-#[must_use]
 pub fn queued_any(chain: &ChainName, revision: Revision) -> String {
     format!("pcluster.{chain}.*.{}.>", revision.number())
 }
 
 /// Returns the patterns of a revision's queued messages, by lane.
-#[must_use]
 pub fn queued(chain: &ChainName, revision: Revision) -> [String; Lane::ALL.len()] {
     Lane::ALL.map(|lane| format!("pcluster.{chain}.{}.{}.>", lane.name(), revision.number()))
 }
@@ -94,7 +90,6 @@ pub struct Queued {
 }
 
 /// Parses the subject of a queue of any chain.
-#[must_use]
 pub fn parse_queued(subject: &str) -> Option<Queued> {
     let mut tokens = subject.split('.');
     let ("pcluster", _chain) = (tokens.next()?, tokens.next()?) else { return None };
@@ -111,38 +106,32 @@ pub fn parse_queued(subject: &str) -> Option<Queued> {
 }
 
 /// Returns the subject of results.
-#[must_use]
 pub fn results(chain: &ChainName) -> String {
     format!("pcluster.{chain}.out")
 }
 
 /// Returns the subject of notes of the last hop. A note says that a frame has left no results, because its items were requeued.
 /// Notes are in the stream of results, so that of the results and the note of a frame only the first is stored.
-#[must_use]
 pub fn notes(chain: &ChainName) -> String {
     format!("pcluster.{chain}.note")
 }
 
 /// Returns the subject of a stage's dead letters.
-#[must_use]
 pub fn dead(chain: &ChainName, stage: &StageName) -> String {
     format!("pcluster.{chain}.dead.{stage}")
 }
 
 /// Returns the pattern of all dead letters of a chain.
-#[must_use]
 pub fn dead_all(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.*")
 }
 
 /// Returns the subject of parts of items. Such an item leaves no room in its dead letter. No stage can have this name.
-#[must_use]
 pub fn dead_item(chain: &ChainName) -> String {
     format!("pcluster.{chain}.dead.+item")
 }
 
 /// Returns the stage of a dead letter's subject.
-#[must_use]
 pub fn parse_dead(subject: &str) -> Option<StageName> {
     let mut tokens = subject.split('.');
     let ("pcluster", _chain, "dead") = (tokens.next()?, tokens.next()?, tokens.next()?) else { return None };
@@ -151,13 +140,11 @@ pub fn parse_dead(subject: &str) -> Option<StageName> {
 }
 
 /// Returns the subject of a stage's log lines of a level.
-#[must_use]
 pub fn log(chain: &ChainName, stage: &StageName, level: Level) -> String {
     format!("pcluster.{chain}.log.{stage}.{}", level.name())
 }
 
 /// Returns the patterns of the log lines at a level or graver. `None` stands for all chains or all stages.
-#[must_use]
 pub fn logs(chain: Option<&ChainName>, stage: Option<&StageName>, level: Level) -> Vec<String> {
     let chain = chain.map_or("*", ChainName::as_str);
     let stage = stage.map_or("*", StageName::as_str);
@@ -187,19 +174,16 @@ impl Count {
 }
 
 /// Returns the subject of a counter of a stage in a revision.
-#[must_use]
 pub fn count(chain: &ChainName, revision: Revision, stage: &StageName, what: Count) -> String {
     format!("pcluster.{chain}.count.{}.{stage}.{}", revision.number(), what.name())
 }
 
 /// Returns the pattern of all counters of a chain.
-#[must_use]
 pub fn counts(chain: &ChainName) -> String {
     format!("pcluster.{chain}.count.>")
 }
 
 /// Returns the pattern of one kind of counter. It covers all stages of a revision.
-#[must_use]
 pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
     format!("pcluster.{chain}.count.{}.*.{}", revision.number(), what.name())
 }
@@ -208,7 +192,6 @@ pub fn counts_of(chain: &ChainName, revision: Revision, what: Count) -> String {
 pub const COUNTS_ALL: &str = "pcluster.*.count.>";
 
 /// Parses the subject of a counter: the revision, the stage, and the kind.
-#[must_use]
 pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
     let mut tokens = subject.split('.').skip(2);
     let "count" = tokens.next()? else { return None };
@@ -226,82 +209,69 @@ pub fn parse_count(subject: &str) -> Option<(Revision, StageName, Count)> {
 pub const HOLDER_NOTES_ALL: &str = "pcluster.*.claim.>";
 
 /// Returns the subject of a node's holder note for a lane. `run` is the incarnation of the node, or `*` for all nodes.
-#[must_use]
 pub fn holder_note(chain: &ChainName, revision: Revision, hop: &StageName, lane: Lane, run: &str) -> String {
     format!("pcluster.{chain}.claim.{}.{hop}.{}.{run}", revision.number(), lane.name())
 }
 
 /// Returns the name of a chain's work stream. It holds exactly the unfinished items.
-#[must_use]
 pub fn work_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}")
 }
 
 /// Returns the chain of a work stream. `None` for other streams, also for those that all chains share.
-#[must_use]
 pub fn parse_work_stream(stream: &str) -> Option<&str> {
     let chain = stream.strip_prefix(STREAM_PREFIX)?;
     chain.parse::<ChainName>().ok().map(|_| chain)
 }
 
 /// Returns the name of the stream of a chain's results.
-#[must_use]
 pub fn results_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_OUT")
 }
 
 /// Returns the name of the stream of a chain's dead letters.
-#[must_use]
 pub fn dead_stream(chain: &ChainName) -> String {
     format!("{STREAM_PREFIX}{chain}_DEAD")
 }
 
 /// Returns the key of a chain's state.
-#[must_use]
 pub fn state_key(chain: &ChainName) -> String {
     chain.to_string()
 }
 
 /// Returns the key of a revision's manifest.
-#[must_use]
 pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
 /// Returns the key of a version's digest. The chain's state no longer holds this version. A character that keys cannot hold is
 /// written as its bytes in hexadecimal digits.
-#[must_use]
 pub fn version_key(chain: &ChainName, version: &Version) -> String {
     let escaped = version.as_str().replace('.', "=2E").replace('+', "=2B");
     format!("{chain}.v.{escaped}")
 }
 
 /// Returns the key of the turn to change a chain's streams. Its value names the client that changes them now.
-#[must_use]
 pub fn turn_key(chain: &ChainName) -> String {
     format!("{chain}.turn")
 }
 
 /// Returns the subject of an entry of the bucket of chains.
-#[must_use]
 pub fn entry(key: &str) -> String {
     format!("{ENTRY_PREFIX}{key}")
 }
 
 /// Returns the key in the subject of an entry.
-#[must_use]
 pub fn parse_entry(subject: &str) -> Option<&str> {
     subject.strip_prefix(ENTRY_PREFIX)
 }
 
 /// Returns the subject of the data of one upload of a plugin.
-#[must_use]
 pub fn plugin_parts(upload: &str) -> String {
     format!("$O.{PLUGINS_BUCKET}.C.{upload}")
 }
 
 /// Returns the subject of a plugin's metadata. Object stores write names in base64.
-#[must_use]
 pub fn plugin_head(digest: &Digest) -> String {
     format!("$O.{PLUGINS_BUCKET}.M.{}", URL_SAFE.encode(digest.as_hex()))
 }
@@ -316,7 +286,6 @@ pub enum ChainKey {
 }
 
 /// Parses a key of the bucket of chains.
-#[must_use]
 pub fn parse_key(key: &str) -> Option<ChainKey> {
     match key.split_once('.') {
         None => Some(ChainKey::State(key.parse().ok()?)),

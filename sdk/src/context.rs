@@ -55,73 +55,61 @@ impl<C> Context<C> {
     }
 
     /// Returns the name of the chain.
-    #[must_use]
     pub fn chain(&self) -> &str {
         &self.chain
     }
 
     /// Returns the version of the chain, as its author wrote it.
-    #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
     /// Returns the revision number of the version.
-    #[must_use]
     pub const fn revision(&self) -> u64 {
         self.revision
     }
 
     /// Returns the name of the stage.
-    #[must_use]
     pub fn stage(&self) -> &str {
         &self.stage
     }
 
     /// Returns the id of the item. It is the same for every attempt.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Returns the number of the attempt: 1 for the first on this item, 2 for the second, and so on.
-    #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// Returns the stage's `config`.
-    #[must_use]
     pub const fn config(&self) -> &C {
         &self.config
     }
 
     /// Sets the name of the chain.
-    #[must_use]
     pub fn with_chain(self, chain: &str) -> Self {
         Self { chain: chain.to_owned(), ..self }
     }
 
     /// Sets the version of the chain.
-    #[must_use]
     pub fn with_version(self, version: &str, revision: u64) -> Self {
         Self { version: version.to_owned(), revision, ..self }
     }
 
     /// Sets the name of the stage.
-    #[must_use]
     pub fn with_stage(self, stage: &str) -> Self {
         Self { stage: stage.to_owned(), ..self }
     }
 
     /// Sets the id of the item.
-    #[must_use]
     pub fn with_id(self, id: &str) -> Self {
         Self { id: id.to_owned(), ..self }
     }
 
     /// Sets the number of the attempt.
-    #[must_use]
     pub fn with_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }
     }

@@ -48,7 +48,6 @@ impl Error {
     /// let error = "many".parse::<u16>().map_err(|error| Error::from(error).into_fatal());
     /// assert!(error.unwrap_err().is_fatal());
     /// ```
-    #[must_use]
     pub fn into_fatal(self) -> Self {
         Self { fatal: true, ..self }
     }
@@ -59,13 +58,11 @@ impl Error {
     }
 
     /// Returns `true` if no attempt can succeed.
-    #[must_use]
     pub const fn is_fatal(&self) -> bool {
         self.fatal
     }
 
     /// Returns the message with its causes: `cannot read the price: invalid digit`.
-    #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }

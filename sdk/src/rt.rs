@@ -17,7 +17,6 @@ pub use self::state::{IntoState, State, initialize, make, with_state};
 use crate::{Context, Error, cbor, context, host, report};
 
 /// Allocates an item of `length` bytes. [`one`] frees it.
-#[must_use]
 pub fn allocate(length: usize) -> *mut u8 {
     Box::into_raw(Box::<[u8]>::new_uninit_slice(length)).cast()
 }

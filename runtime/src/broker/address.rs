@@ -106,7 +106,6 @@ impl Address {
     }
 
     /// Returns the URLs without their passwords.
-    #[must_use]
     pub fn shown(&self) -> String {
         without_password(&self.url)
     }

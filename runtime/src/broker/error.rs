@@ -246,13 +246,11 @@ impl BrokerError {
     }
 
     /// Returns `true` if the server said that the requested thing does not exist.
-    #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self.code(), Some(code::CONSUMER_NOT_FOUND | code::STREAM_NOT_FOUND))
     }
 
     /// Returns `true` if the server has no room.
-    #[must_use]
     pub fn is_no_room(&self) -> bool {
         self.code().is_some_and(|code| code::NO_ROOM.contains(&code))
     }
@@ -260,7 +258,6 @@ impl BrokerError {
     /// Returns `true` if the same request may succeed later.
     ///
     /// The server is away, or the servers of a cluster are electing a leader.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -273,7 +270,6 @@ impl BrokerError {
     }
 
     /// Returns the kind of failure.
-    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             _ if self.is_transient() => ErrorKind::Unavailable,

@@ -16,7 +16,6 @@ pub enum Isolation {
 
 impl Isolation {
     /// Returns the word for it in a manifest.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Item => "item",

@@ -66,7 +66,6 @@ pub enum Selection {
 
 impl Selection {
     /// Selects all letters.
-    #[must_use]
     pub fn all() -> Self {
         Self::Matching { filter: DeadFilter::default(), newest: None }
     }

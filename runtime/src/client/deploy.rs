@@ -98,7 +98,6 @@ impl Package {
     /// Takes the manifest from a file, or from `chain.toml` in a folder.
     ///
     /// The deploy reads the file, and plugins at paths relative to it.
-    #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { manifest: Source::File(path.into()), plugins: BTreeMap::new() }
     }
@@ -106,14 +105,12 @@ impl Package {
     /// Takes a manifest from memory.
     ///
     /// The deploy reads plugins at paths relative to the working folder, unless [`Package::with_plugin`] adds them.
-    #[must_use]
     pub fn new(manifest: Manifest) -> Self {
         let manifest = Manifest { wire: None, ..manifest };
         Self { manifest: Source::Manifest(Box::new(manifest)), plugins: BTreeMap::new() }
     }
 
     /// Adds a plugin under the name that the stages use for it.
-    #[must_use]
     pub fn with_plugin(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.plugins.insert(name.into(), bytes.into());
         self

@@ -266,7 +266,6 @@ pub enum ClientError {
 
 impl ClientError {
     /// Returns the kind of failure.
-    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) | Self::Untold { error, .. } => error.kind(),
@@ -294,7 +293,6 @@ impl ClientError {
     }
 
     /// Returns `true` if the server is away. The same call can succeed later.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Broker(error) if error.is_transient())
     }

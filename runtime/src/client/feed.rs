@@ -83,13 +83,11 @@ impl Item {
     }
 
     /// Wraps one CBOR data item as it is.
-    #[must_use]
     pub fn from_cbor(cbor: impl Into<Vec<u8>>) -> Self {
         Self { cbor: Bytes::from(cbor.into()), id: None }
     }
 
     /// Gives the item an id.
-    #[must_use]
     pub fn with_id(self, id: impl Into<String>) -> Self {
         Self { id: Some(id.into()), ..self }
     }
@@ -132,7 +130,6 @@ impl Client {
 
 impl Feeder {
     /// Sets how items are packed into messages from now on.
-    #[must_use]
     pub fn with_packing(mut self, packing: Packing) -> Self {
         self.packing = packing;
         self
@@ -216,13 +213,11 @@ impl Feeder {
     }
 
     /// Returns how many items the chain has stored so far.
-    #[must_use]
     pub fn fed(&self) -> Fed {
         self.sender.fed()
     }
 
     /// Returns a handle that reports the progress of the feeder, also while it feeds.
-    #[must_use]
     pub fn waits(&self) -> Waits {
         self.sender.waits()
     }

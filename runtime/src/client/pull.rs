@@ -174,7 +174,6 @@ impl Puller {
 
 impl<T> Puller<T> {
     /// Limits how far the puller takes ahead: to the messages that hold this many results.
-    #[must_use]
     pub fn with_limit(mut self, results: u64) -> Self {
         self.wanted.left = Some(results);
         self

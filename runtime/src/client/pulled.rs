@@ -92,7 +92,6 @@ impl<T> PulledResult<T> {
 
     /// Returns `true` if no other puller can have the result. `false` after this process was paused, or cut off from the server,
     /// for longer than the server waits.
-    #[must_use]
     pub fn is_held(&self) -> bool {
         self.share.message.hold.is_sure()
     }

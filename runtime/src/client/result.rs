@@ -53,13 +53,11 @@ impl ResultItem {
     }
 
     /// Returns the item as one line of JSON.
-    #[must_use]
     pub fn to_json(&self) -> String {
         crate::frame::json::to_json(&self.item)
     }
 
     /// Returns the item and its origin as one JSON object. `chain` is the name of the chain.
-    #[must_use]
     pub fn with_meta<'a>(&'a self, chain: &'a str) -> WithMeta<'a> {
         WithMeta { chain, result: self }
     }

@@ -54,7 +54,6 @@ pub struct Call {
 
 impl Call {
     /// Returns a call without an item or a caller.
-    #[must_use]
     pub fn idle() -> Self {
         struct Nobody;
         impl ItemSource for Nobody {

@@ -14,19 +14,16 @@ pub struct Outputs {
 
 impl Outputs {
     /// Returns the number of items.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Returns `true` if there are no items.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// Returns the size of all items in bytes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.payload.len()
     }
@@ -51,7 +48,6 @@ impl Outputs {
     }
 
     /// Removes and returns the items from this number on.
-    #[must_use]
     pub fn split_off(&mut self, from: usize) -> Self {
         let mut rest = Self::default();
         rest.append(self.slice(from..self.len()));
@@ -60,7 +56,6 @@ impl Outputs {
     }
 
     /// Returns some of the items.
-    #[must_use]
     pub fn slice(&self, range: std::ops::Range<usize>) -> Slice<'_> {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before]);
         let start = place(range.start);
@@ -68,19 +63,16 @@ impl Outputs {
     }
 
     /// Returns all items.
-    #[must_use]
     pub fn all(&self) -> Slice<'_> {
         self.slice(0..self.len())
     }
 
     /// Returns all items back to back, without a copy.
-    #[must_use]
     pub fn into_payload(self) -> Bytes {
         self.payload.into()
     }
 
     /// Returns the items. They share one buffer.
-    #[must_use]
     pub fn into_items(self) -> Vec<Bytes> {
         let payload = Bytes::from(self.payload);
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -99,32 +91,27 @@ pub struct Slice<'a> {
 
 impl<'a> Slice<'a> {
     /// Returns the number of items.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Returns `true` if there are no items.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// Returns all items back to back.
-    #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
     /// Returns some of the items back to back.
-    #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> &'a [u8] {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before] - self.start);
         &self.payload[place(range.start)..place(range.end)]
     }
 
     /// Returns `true` if there are too many to hold in memory.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.payload.len() >= GATHER_BYTES || self.ends.len() >= GATHER_ITEMS
     }
@@ -146,7 +133,6 @@ pub struct FrameOutputs {
 
 impl FrameOutputs {
     /// Creates an empty value with room for outputs. `bytes` is their size together.
-    #[must_use]
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
         let outputs = Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) };
         Self { outputs, ended: Vec::with_capacity(items) }
@@ -168,7 +154,6 @@ impl FrameOutputs {
     }
 
     /// Returns the outputs of the running item.
-    #[must_use]
     pub fn open(&self) -> Slice<'_> {
         self.outputs.slice(self.begin()..self.outputs.len())
     }
@@ -185,13 +170,11 @@ impl FrameOutputs {
     }
 
     /// Returns the size of all outputs in bytes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.outputs.bytes()
     }
 
     /// Returns the number of items that have ended.
-    #[must_use]
     pub fn ended(&self) -> usize {
         self.ended.len()
     }
@@ -213,7 +196,6 @@ impl FrameOutputs {
     }
 
     /// Returns the outputs of all ended items.
-    #[must_use]
     pub fn into_outputs(mut self) -> Outputs {
         self.drop_open();
         self.outputs

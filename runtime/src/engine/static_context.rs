@@ -19,7 +19,6 @@ pub struct StaticContext {
 
 impl StaticContext {
     /// Creates a context with at most twenty constant entries. [`pcluster_abi::context`] lists their keys.
-    #[must_use]
     pub fn new(constant: Vec<(&'static str, Value)>, environment: Vec<String>) -> Self {
         let (mut bytes, mut entries) = (BytesMut::new(), 0);
         for (key, value) in constant {

@@ -75,7 +75,6 @@ impl Plugin {
 
 impl Task {
     /// Returns where the instances of one frame become idle.
-    #[must_use]
     pub fn instances(&self) -> Instances {
         match self.reuse.isolation {
             Isolation::Item => Instances::none(),
@@ -170,19 +169,16 @@ impl Task {
     }
 
     /// Returns the memory budget of the node.
-    #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.engine.budget
     }
 
     /// Returns the same task for a stage with this many `after` it.
-    #[must_use]
     pub fn with_after(self, after: usize) -> Self {
         Self { after, ..self }
     }
 
     /// Returns the number of stages after the task's.
-    #[must_use]
     pub fn after(&self) -> usize {
         self.after
     }
@@ -193,7 +189,6 @@ impl Task {
     }
 
     /// Returns the most instances that may exist at once.
-    #[must_use]
     pub fn slots(&self) -> usize {
         self.engine.slots.streaming.slots()
     }

@@ -31,7 +31,6 @@ pub enum CborError {
 
 impl CborError {
     /// Returns the error with its position moved by this many bytes.
-    #[must_use]
     pub fn behind(self, bytes: usize) -> Self {
         match self {
             Self::Empty => Self::Empty,

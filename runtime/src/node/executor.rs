@@ -11,8 +11,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::node::execute;
-use crate::node::execute::Execution;
+use crate::node::execute::{self, Execution};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::hop::Hop;
 use crate::node::phase::Phase;

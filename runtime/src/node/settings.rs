@@ -44,7 +44,6 @@ impl NodeSettings {
     /// Returns the settings of a node that serves all chains.
     ///
     /// It has a grace of 30 seconds, 1,000 instances and half of the machine's memory, and keeps no compiled plugins.
-    #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -76,7 +75,6 @@ pub enum NodeError {
 
 impl NodeError {
     /// Returns the kind of failure.
-    #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) => error.kind(),

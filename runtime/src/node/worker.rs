@@ -23,8 +23,7 @@ use crate::node::worker::in_flight::InFlight;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::node::worker::unread::{Found, Known};
 use crate::node::{backlog, pipeline};
-use crate::subject;
-use crate::subject::Lane;
+use crate::subject::{self, Lane};
 
 /// Progress acks are sent this many times in each `ack_wait`.
 const PROGRESS_PART: u32 = 3;

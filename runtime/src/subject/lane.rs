@@ -26,13 +26,11 @@ impl Lane {
     pub const ALL: [Self; 4] = [Self::Work, Self::Retry, Self::Quarantine, Self::Parked];
 
     /// Returns the lanes that have consumers. `limited`: the stage has `max_in_flight`.
-    #[must_use]
     pub const fn served(limited: bool) -> &'static [Self] {
         if limited { &[Self::Work, Self::Parked] } else { &[Self::Work, Self::Retry, Self::Quarantine] }
     }
 
     /// Returns the lane to which nodes requeue items of this lane.
-    #[must_use]
     pub fn requeue_lane(self) -> Self {
         if self == Self::Quarantine { Self::Quarantine } else { Self::Retry }
     }
@@ -47,14 +45,12 @@ impl Lane {
     }
 
     /// Returns the lane of a message with this subject.
-    #[must_use]
     pub fn of(subject: &str) -> Option<Self> {
         let name = subject.split('.').nth(2)?;
         Self::ALL.into_iter().find(|lane| lane.name() == name)
     }
 
     /// Returns the subject or the pattern of the lane's queue.
-    #[must_use]
     pub fn queue(self, chain: &ChainName, revision: Revision, hop: &StageName) -> String {
         match self {
             Self::Work => work(chain, revision, hop),
@@ -63,7 +59,6 @@ impl Lane {
     }
 
     /// Returns the subjects that the lane's consumer delivers. `limited`: the stage has `max_in_flight`.
-    #[must_use]
     pub fn filters(self, limited: bool, chain: &ChainName, revision: Revision, hop: &StageName) -> Vec<String> {
         let lanes: &[Self] =
             if limited && self == Self::Work { &[Self::Work, Self::Retry, Self::Quarantine] } else { &[self] };
@@ -71,7 +66,6 @@ impl Lane {
     }
 
     /// Returns the subject of a requeued message. It is the `number`th from the frame with this stream sequence.
-    #[must_use]
     pub fn requeue(
         self,
         chain: &ChainName,
@@ -84,13 +78,11 @@ impl Lane {
     }
 
     /// Returns the subject of such a message while it is parked.
-    #[must_use]
     pub fn park(self, chain: &ChainName, revision: Revision, hop: &StageName, sequence: u64, number: usize) -> String {
         format!("pcluster.{chain}.parked.{}.{hop}.{}-{sequence}-{number}", revision.number(), self.name())
     }
 
     /// Returns the subject to which a parked message moves after its wait.
-    #[must_use]
     pub fn unpark(subject: &str) -> Option<String> {
         let (queue, place) = subject.rsplit_once('.')?;
         let (lane, place) = [Self::Retry, Self::Quarantine]
@@ -104,13 +96,11 @@ impl Lane {
     }
 
     /// Returns the subject of a dead letter's requeued item.
-    #[must_use]
     pub fn requeue_dead_letter(self, chain: &ChainName, revision: Revision, hop: &StageName, number: u64) -> String {
         format!("pcluster.{chain}.{}.{}.{hop}.dead-{number}", self.name(), revision.number())
     }
 
     /// Returns the name of the lane's durable consumer: `r1_split`, `r1-retry_split`, `r1-alone_split` or `r1-parked_split`.
-    #[must_use]
     pub fn consumer(self, revision: Revision, hop: &StageName) -> String {
         match self {
             Self::Work => format!("{revision}_{hop}"),

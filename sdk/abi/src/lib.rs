@@ -156,7 +156,6 @@ pub enum Status {
 
 impl Status {
     /// Returns the status with this number. `None` if there is none.
-    #[must_use]
     pub const fn from_i32(number: i32) -> Option<Self> {
         match number {
             0 => Some(Self::Done),
@@ -188,7 +187,6 @@ impl Level {
     pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// Returns the level with this number. Numbers below 1 count as 1, numbers above 5 as 5.
-    #[must_use]
     pub const fn from_i32(number: i32) -> Self {
         match number {
             i32::MIN..=1 => Self::Error,
@@ -200,7 +198,6 @@ impl Level {
     }
 
     /// Returns the name of the level in lower case.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",

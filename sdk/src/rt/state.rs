@@ -16,7 +16,6 @@ pub struct State<S> {
 
 impl<S> State<S> {
     /// Creates a cell without a state.
-    #[must_use]
     pub const fn new(make: fn() -> Result<S, Error>) -> Self {
         Self { made: RefCell::new(None), make }
     }
@@ -76,7 +75,6 @@ where
 }
 
 /// Makes a task's state before there is an item. Returns the status.
-#[must_use]
 pub fn initialize<S>(state: &'static LocalKey<State<S>>) -> i32 {
     start();
     conclude(state.with(|state| state.lend(|_| Ok(())))) as i32

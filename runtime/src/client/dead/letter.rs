@@ -99,13 +99,11 @@ impl DeadLetter {
     }
 
     /// Returns `true` if the item was fed under this id. Other items may have been in the same message.
-    #[must_use]
     pub fn was_fed_as(&self, id: &str) -> bool {
         self.id == id || FrameId::from_header(&self.raw.id).root() == id
     }
 
     /// Returns `true` if the payload could not be read as an item.
-    #[must_use]
     pub fn is_undecodable(&self) -> bool {
         is_undecodable(&self.failure)
     }

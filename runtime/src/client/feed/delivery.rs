@@ -51,7 +51,6 @@ pub struct Waits {
 
 impl Waits {
     /// Returns the current reason to wait. `None` if the feeder does not wait.
-    #[must_use]
     pub fn now(&self) -> Option<Waiting> {
         let mut waiting = self.lock().clone()?;
         if !self.broker.is_connected() {
@@ -62,19 +61,16 @@ impl Waits {
     }
 
     /// Returns how many items the chain has stored so far.
-    #[must_use]
     pub fn fed(&self) -> Fed {
         self.shared.progress().0
     }
 
     /// Returns the time since the last item was stored. Before the first, it is the time since the feeder was opened.
-    #[must_use]
     pub fn idle(&self) -> Duration {
         self.shared.progress().1.unwrap_or(self.opened).elapsed()
     }
 
     /// Returns `true` if the server has not answered for a message.
-    #[must_use]
     pub fn is_sending(&self) -> bool {
         self.shared.progress().2 > 0
     }

@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::broker::queue::Delivery;
 use crate::frame::header;
 use crate::frame::id::FrameId;
-use crate::node::failpoint;
-use crate::node::failpoint::Point;
+use crate::node::failpoint::{self, Point};
 use crate::subject::Lane;
 
 /// The most deliveries that are given back to wait. A node whose clock is wrong delays an item for a while, and not forever.

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::broker::BrokerError;
-use crate::broker::arrange;
-use crate::broker::arrange::Arrange;
+use crate::broker::arrange::{self, Arrange};
 use crate::chain::record::State;
 use crate::name::ChainName;
 use crate::node::supervisor::context::Context;

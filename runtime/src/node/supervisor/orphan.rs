@@ -16,8 +16,7 @@ use crate::broker::BrokerError;
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
 use crate::node::hop::Hop;
-use crate::subject;
-use crate::subject::Lane;
+use crate::subject::{self, Lane};
 
 /// The first wait before looking again, while earlier messages are not all acknowledged. Each is twice as long as the one before.
 const AGAIN: Duration = Duration::from_secs(2);

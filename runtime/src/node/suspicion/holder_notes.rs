@@ -15,8 +15,7 @@ use crate::broker::queue::Delivery;
 use crate::broker::stream::Stream;
 use crate::node::frame::holders::{Holder, Holders};
 use crate::node::hop::Hop;
-use crate::subject;
-use crate::subject::{HOLDER_STREAM, Lane};
+use crate::subject::{self, HOLDER_STREAM, Lane};
 
 /// How long frames wait for the note to be sent.
 const SEND: Duration = Duration::from_secs(2);

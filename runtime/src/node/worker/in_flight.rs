@@ -20,8 +20,7 @@ use crate::node::memory::FrameMemory;
 use crate::node::phase::Phase;
 use crate::node::suspicion::holder_notes;
 use crate::node::tasks::panic_message;
-use crate::node::worker::permits;
-use crate::node::worker::permits::ConcurrencyLimit;
+use crate::node::worker::permits::{self, ConcurrencyLimit};
 use crate::node::{memory, pipeline};
 use crate::subject::Lane;
 

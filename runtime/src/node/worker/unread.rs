@@ -7,19 +7,16 @@ use crate::broker::BrokerError;
 use crate::broker::info::Progress;
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
-use crate::broker::unread;
-use crate::broker::unread::{Look, Unread};
+use crate::broker::unread::{self, Look, Unread};
 use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::held::HeldSince;
 use crate::node::commit::outbox::{Outbox, ServerOutbox};
-use crate::node::frame::dead_letter;
-use crate::node::frame::dead_letter::DeadLetter;
+use crate::node::frame::dead_letter::{self, DeadLetter};
 use crate::node::frame::inbound::frame_id_of;
 use crate::node::frame::source::Source;
 use crate::node::hop::{self, Hop};
-use crate::subject;
-use crate::subject::Lane;
+use crate::subject::{self, Lane};
 
 /// The longest look at delivered messages at a time. Thousands may be in hand or wait for their back-off.
 const LOOK_MAX: Duration = Duration::from_secs(5);
