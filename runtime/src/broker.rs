@@ -26,6 +26,7 @@ pub mod letters;
 pub mod line;
 mod link;
 pub mod listening;
+pub mod message;
 mod micro;
 pub mod permissions;
 pub mod plugins;

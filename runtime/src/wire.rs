@@ -58,10 +58,10 @@ mod tests {
         assert_eq!(checked(Some("1")), Ok(1));
         assert_eq!(checked(Some("2")), Ok(WIRE));
         let newer = checked(Some("3")).expect_err("too new").to_string();
-        assert!(newer.starts_with("chain `a` speaks wire 3, and this pcluster ("), "{newer}");
+        assert!(newer.starts_with("chain `a` speaks wire 3, but this pcluster ("), "{newer}");
         assert!(newer.ends_with("use the release that deployed it or a newer one, here and on every node"), "{newer}");
         let older = checked(Some("0")).expect_err("too old").to_string();
-        assert!(older.ends_with("deploy it anew with each release up to this one"), "{older}");
+        assert!(older.ends_with("deploy it again with each release up to this one"), "{older}");
         assert!(checked(Some("two")).is_err());
     }
 }

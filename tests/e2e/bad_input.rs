@@ -44,7 +44,7 @@ fn wrong_usage_has_a_status_of_its_own_and_needs_no_server() {
         (&["feed", "a", "-f", "x", "--format", "xml"], "invalid value 'xml' for '--format <FORMAT>'"),
         (
             &["feed", "a", "1", "--id", "pcluster.1.9.0"],
-            "the id `pcluster.1.9.0` begins with `pcluster.`, which is for",
+            "the id `pcluster.1.9.0` begins with `pcluster.`, which is reserved for",
         ),
         (&["feed", "a", "1", "--id", "a b"], "the id must have at least one character, and no spaces"),
         (&["feed", "a", "1", "--id", &"x".repeat(1_025)], "the id has 1025 bytes; 1024 is the most: "),

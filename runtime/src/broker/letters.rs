@@ -2,12 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::message::{StreamMessage, item_parts};
 use super::queue::Delivery;
-use super::scan::StreamMessage;
 use super::stream::Stream;
 use super::{Broker, BrokerError};
 use crate::frame::header;
-use crate::frame::outgoing::BATCH_MAX;
 
 /// A stream of dead letters.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +56,4 @@ impl<'a> Letters<'a> {
         }
         Ok(was_there)
     }
-}
-
-/// Returns how many messages before a dead letter hold its item, by its header.
-pub(super) fn item_parts(header: Option<&str>) -> u64 {
-    let parts = header.and_then(|parts| parts.parse().ok()).unwrap_or(0);
-    // A batch has no more messages.
-    if parts < BATCH_MAX as u64 { parts } else { 0 }
 }

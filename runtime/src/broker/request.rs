@@ -197,7 +197,7 @@ impl Broker {
         self.client().server_info().cluster.is_some()
     }
 
-    /// Fails once the server has not answered for too long: since this moment, as far as whoever does `what` has seen.
+    /// Fails if the server has not answered for too long since this moment. `what` names the work that waits.
     pub fn check_answers(&self, since: std::time::Instant, what: &str) -> Result<(), BrokerError> {
         let (silent, patience) = (since.elapsed(), self.patience());
         // A request that was sent just before the connection was lost is repeated over the new one.

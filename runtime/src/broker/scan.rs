@@ -11,71 +11,26 @@ use std::time::Duration;
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
 use async_nats::{Message, StatusCode};
-use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::error::code;
 use super::follow::moment;
 use super::get::Stored;
-use super::letters::{Letters, item_parts};
+use super::letters::Letters;
 use super::line::Line;
-use super::queue::Delivery;
+use super::message::StreamMessage;
 use super::request::AGAIN_EARLY;
 use super::stream::Stream;
 use super::{Broker, BrokerError, REQUEST_TIMEOUT, from_header_map};
-use crate::frame::{Headers, header};
+use crate::frame::Headers;
 
 /// How many messages one request asks for, and how many bytes.
 const BATCH: u64 = 256;
 const BATCH_BYTES: u64 = 8 << 20;
 /// The status with which the server ends a batch.
 const END_OF_BATCH: u16 = 204;
-
-/// A message that a stream holds.
-#[derive(Debug, Clone)]
-pub struct StreamMessage {
-    /// Its sequence number in the stream.
-    pub sequence: u64,
-    /// When it was stored, as RFC 3339 in UTC.
-    pub stored: String,
-    /// Its headers.
-    pub headers: Headers,
-    /// Its payload.
-    pub payload: Bytes,
-}
-
-impl From<&Delivery> for StreamMessage {
-    fn from(delivery: &Delivery) -> Self {
-        let stored = OffsetDateTime::from_unix_timestamp_nanos(i128::from(delivery.stored_millis) * 1_000_000);
-        Self {
-            sequence: delivery.sequence,
-            stored: stored.ok().and_then(|stored| stored.format(&Rfc3339).ok()).unwrap_or_default(),
-            headers: delivery.headers(),
-            payload: delivery.payload.clone(),
-        }
-    }
-}
-
-impl StreamMessage {
-    /// Returns how many messages before a dead letter hold its item.
-    pub(super) fn item_parts(&self) -> u64 {
-        item_parts(self.headers.get(header::ITEM_PARTS))
-    }
-
-    /// Returns `true` if it is part of the item of a later dead letter.
-    pub fn is_item_part(&self) -> bool {
-        self.headers.get(header::ITEM_PART).is_some()
-    }
-
-    fn of(stored: Stored) -> Self {
-        let headers = stored.headers();
-        Self { sequence: stored.sequence, headers, stored: stored.time, payload: stored.payload.into() }
-    }
-}
 
 /// Reads the messages of a stream, oldest first.
 #[derive(Debug)]

@@ -244,7 +244,7 @@ mod tests {
             &["\"100ms\"", "\"1day\""],
             &[
                 ("\"0s\"", "least \"100ms\""),
-                ("\"2ns\"", "least \"100ms\": a node tells"),
+                ("\"2ns\"", "least \"100ms\": a node reports"),
                 ("\"1ms\"", "least \"100ms\""),
                 ("\"99ms 999us 999ns\"", "least \"100ms\""),
                 ("\"1day 1ns\"", "most \"1day\""),
@@ -274,7 +274,7 @@ mod tests {
             &["\"1MB\"", "\"1PiB\""],
             &[
                 ("\"0B\"", "least \"1MB\""),
-                ("\"1KiB\"", "least \"1MB\": results come"),
+                ("\"1KiB\"", "least \"1MB\": a message of results"),
                 ("\"2PiB\"", "most \"1PiB\""),
                 ("\"99999999999999999999EiB\"", ""),
                 ("\"-5MiB\"", NEVER),

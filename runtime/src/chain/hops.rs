@@ -79,9 +79,12 @@ mod tests {
             (&["inline = true"][..], "stage `s0`: `inline`: the first stage has none before it"),
             (
                 &["", "inline = true\nconcurrency = 3"],
-                "stage `s1`: `concurrency`: an inline stage has that of the stage",
+                "stage `s1`: `concurrency`: an inline stage uses the value of the stage",
             ),
-            (&["", "inline = true\nretry = { attempts = 3 }"], "stage `s1`: `retry`: an inline stage has that of"),
+            (
+                &["", "inline = true\nretry = { attempts = 3 }"],
+                "stage `s1`: `retry`: an inline stage uses the value of",
+            ),
         ] {
             let error = chain(stages).expect_err(message).to_string();
             assert!(error.starts_with(message), "{error}");

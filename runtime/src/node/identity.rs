@@ -1,4 +1,4 @@
-//! Whether the registry is still the one that a revision was read from.
+//! The identity of the registry that a revision was read from.
 //!
 //! A server may come back with other data: none, or an older copy. The same name and number may then belong to another revision,
 //! with other plugins. So after each loss of the connection, no item runs and no output is stored before the registry is known to

@@ -31,7 +31,7 @@ struct Turn<'a> {
     own: String,
 }
 
-/// Runs a change of a chain's streams while nobody else changes them.
+/// Runs a change of a chain's streams while no other client changes them.
 pub(super) async fn in_turn<T>(
     registry: &Registry,
     chain: &ChainName,

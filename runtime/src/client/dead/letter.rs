@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::{Serialize, Serializer};
 
-use crate::broker::scan::StreamMessage;
+use crate::broker::message::StreamMessage;
 use crate::dead::{self, Attempt, FailureKind};
 use crate::frame::cbor;
 use crate::frame::format::Format;

@@ -51,7 +51,7 @@ pub(crate) fn split(items: usize, piece: usize) -> Option<usize> {
     (items > FRAME_ITEMS || piece < items).then_some(piece)
 }
 
-/// Returns `true` if nobody has to ask for the pieces of a frame: it runs as it is.
+/// Returns `true` if a frame runs as it is, however long its items take.
 pub(crate) fn runs_whole(items: usize, is_limited: bool) -> bool {
     items <= FRAME_ITEMS && (is_limited || items == 1)
 }

@@ -3,6 +3,9 @@
 //! The server tells a node that a message was delivered before, but not to whom. So each node keeps a note of all that it holds
 //! of a lane. The note is one message, replaced whenever more frames come, and sent before any of them runs. The note of a dead
 //! node stays. Only the record of attempts depends on notes, so a node waits for one only for a moment.
+//!
+//! Every delivery that runs needs its note before it runs: it may be the one that kills the node, and without a note it counts as
+//! no attempt. Only parked messages, which do not run, have none.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
