@@ -25,6 +25,8 @@ use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
+/// After this long without a message, a stopping puller expects no more of those that it has requested.
+const ARRIVE: Duration = Duration::from_millis(50);
 /// How long to wait before opening a source again.
 const REOPEN: Duration = Duration::from_millis(500);
 /// The most time for one search for unreadable messages.
@@ -323,13 +325,29 @@ impl Fetcher {
     async fn stop_taking(&mut self) {
         self.wanted = None;
         for source in &mut self.sources {
+            let mut late = Vec::new();
+            // First those that are about to come. A message that the server sends while the subscription ends reaches no one, and
+            // is handed out again only after `ack_wait`.
+            while source.queue.demand() > 0
+                && let Ok(event) = tokio::time::timeout(ARRIVE, source.queue.next()).await
+            {
+                match event {
+                    Event::Delivery(delivery) => late.push(delivery.acker),
+                    Event::Expired | Event::Oversized => {}
+                    Event::Closed | Event::Gone | Event::Broken => break,
+                }
+            }
             let _ = source.queue.close().await;
             loop {
                 match source.queue.next().await {
-                    Event::Delivery(delivery) => delivery.acker.nak(Duration::ZERO).await,
+                    Event::Delivery(delivery) => late.push(delivery.acker),
                     Event::Closed | Event::Gone | Event::Broken => break,
                     Event::Expired | Event::Oversized => {}
                 }
+            }
+            // Given back at last: the server would hand them out to the request that still stands.
+            for acker in late {
+                acker.nak(Duration::ZERO).await;
             }
         }
         self.sources.clear();
