@@ -164,7 +164,7 @@ impl Engine {
         let start = |error: wasmtime::Error| EngineError::Start(format!("{error:#}"));
         let (inner, space) = start_in(settings).map_err(start)?;
         let mut linker = Linker::new(&inner);
-        host::link(&mut linker).map_err(start)?;
+        host::imports::link(&mut linker).map_err(start)?;
         wasi::link(&mut linker).map_err(start)?;
         let cache = settings.cache.clone().and_then(|folder| match Cache::open(folder.clone(), &inner) {
             Ok(cache) => Some(Arc::new(cache)),

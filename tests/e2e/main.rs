@@ -19,6 +19,7 @@ mod connections;
 mod contained;
 mod dead;
 mod deaths;
+mod deployers;
 mod deploys;
 mod dev;
 mod docs;

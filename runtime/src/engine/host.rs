@@ -1,12 +1,14 @@
 //! The functions of pcluster that a guest may call: the import module `pcluster_v1`.
 
+pub(super) mod imports;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pcluster_abi as abi;
 use tokio::time::Instant;
-use wasmtime::{AsContextMut, Caller, Extern, Linker, Memory, UpdateDeadline};
+use wasmtime::{Caller, Extern, Memory, UpdateDeadline};
 
 use super::budget::{Budget, Reservation};
 use super::call::Call;
@@ -351,56 +353,4 @@ pub(super) fn parts<'a>(
 pub(super) fn range(pointer: i32, length: i32) -> std::ops::Range<usize> {
     let start = pointer.cast_unsigned() as usize;
     start..start.saturating_add(length.cast_unsigned() as usize)
-}
-
-/// Defines the functions of this module for guests.
-pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker.func_wrap(abi::MODULE, abi::EMIT, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
-        let (memory, host) = parts(&mut caller, abi::EMIT)?;
-        let item = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::EMIT))?;
-        host.emit(item)?;
-        if host.given.open().is_full() {
-            // Makes the guest reach a tick at its next loop or call.
-            caller.as_context_mut().set_epoch_deadline(0);
-        }
-        wasmtime::Result::<()>::Ok(())
-    })?;
-    linker.func_wrap(abi::MODULE, abi::FAIL, |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
-        let (memory, host) = parts(&mut caller, abi::FAIL)?;
-        let text = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::FAIL))?;
-        host.failure = Some(cut(text, FAILURE_MAX));
-        wasmtime::Result::<()>::Ok(())
-    })?;
-    linker.func_wrap(
-        abi::MODULE,
-        abi::LOG,
-        |mut caller: Caller<'_, Host>, level: i32, pointer: i32, length: i32| {
-            let (memory, host) = parts(&mut caller, abi::LOG)?;
-            let line = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::LOG))?;
-            host.log(abi::Level::from_i32(level), line);
-            wasmtime::Result::<()>::Ok(())
-        },
-    )?;
-    linker.func_wrap(abi::MODULE, abi::CONTEXT_LEN, |mut caller: Caller<'_, Host>| {
-        i32::try_from(caller.data_mut().context().len()).unwrap_or(i32::MAX)
-    })?;
-    linker.func_wrap(abi::MODULE, abi::CONTEXT_READ, |mut caller: Caller<'_, Host>, pointer: i32| {
-        let (memory, host) = parts(&mut caller, abi::CONTEXT_READ)?;
-        let context = host.context();
-        let length = i32::try_from(context.len()).unwrap_or(i32::MAX);
-        let target = memory.get_mut(range(pointer, length)).ok_or(OutOfBounds(abi::CONTEXT_READ))?;
-        target.copy_from_slice(&context);
-        wasmtime::Result::<()>::Ok(())
-    })?;
-    linker.func_wrap(abi::MODULE, abi::NEXT, |mut caller: Caller<'_, Host>, status: i32| {
-        caller.data_mut().next(status)
-    })?;
-    linker.func_wrap(abi::MODULE, abi::ITEM_READ, |mut caller: Caller<'_, Host>, pointer: i32| {
-        let (memory, host) = parts(&mut caller, abi::ITEM_READ)?;
-        let length = i32::try_from(host.item.len()).unwrap_or(i32::MAX);
-        let target = memory.get_mut(range(pointer, length)).ok_or(OutOfBounds(abi::ITEM_READ))?;
-        target.copy_from_slice(&host.item);
-        wasmtime::Result::<()>::Ok(())
-    })?;
-    Ok(())
 }

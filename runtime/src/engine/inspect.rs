@@ -181,7 +181,7 @@ pub(super) static OFFERED: LazyLock<BTreeMap<String, String>> = LazyLock::new(||
 fn offered() -> wasmtime::Result<BTreeMap<String, String>> {
     let engine = wasmtime::Engine::default();
     let mut linker: Linker<host::Host> = Linker::new(&engine);
-    host::link(&mut linker)?;
+    host::imports::link(&mut linker)?;
     wasi::link(&mut linker)?;
     let mut store = wasmtime::Store::new(&engine, host::Host::idle());
     let all: Vec<_> = linker.iter(&mut store).map(|(module, name, item)| (format!("{module}::{name}"), item)).collect();
