@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::broker::BrokerError;
-use crate::broker::publish::Publisher;
-use crate::broker::publish::{PublishError, Published};
+use crate::broker::publish::{PublishError, Published, Publisher};
 use crate::broker::stream::Stream;
+use crate::broker::{Broker, BrokerError};
 use crate::frame::Headers;
 use crate::frame::outgoing::Outgoing;
 use crate::node::commit::window::Load;
 use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
+use crate::node::route::Route;
 use crate::subject::{self, Lane};
 
 /// The first wait before publishing again. Each is twice as long as the one before.
@@ -49,8 +49,49 @@ pub(crate) trait Outbox {
     fn buried(&self, items: u64);
 }
 
-/// The streams of a hop's chain on the server.
+/// The streams of a hop's chain on the server. Each request is sent once.
+pub(crate) struct ServerStreams<'a> {
+    pub(crate) broker: &'a Broker,
+    pub(crate) route: &'a Route,
+}
+
+impl ServerStreams<'_> {
+    /// Stores messages, as in [`Outbox::store`].
+    pub(crate) async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        match messages {
+            [one] => Publisher::of(self.broker).publish(one).await,
+            many => Publisher::of(self.broker).publish_batch(many).await,
+        }
+    }
+
+    /// Finds a message, as in [`Outbox::find`].
+    pub(crate) async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
+        Publisher::of(self.broker).known(&self.route.target, key).await
+    }
+
+    /// Returns the headers of a result, as in [`Outbox::result_headers`].
+    pub(crate) async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
+        let stream = subject::results_stream(&self.route.chain.name);
+        Ok(Stream::of(self.broker, &stream).headers(sequence).await?)
+    }
+}
+
+/// The streams of a hop's chain on the server. Each request is repeated until the server answers.
 pub(crate) struct ServerOutbox<'a>(pub(crate) &'a Hop);
+
+impl<'a> ServerOutbox<'a> {
+    fn streams(&self) -> ServerStreams<'a> {
+        ServerStreams { broker: &self.0.broker, route: &self.0.route }
+    }
+
+    /// Repeats requests of which the server can always take another.
+    async fn retry<P, T>(&self, request: impl FnMut() -> P) -> Result<T, PublishError>
+    where
+        P: Future<Output = Result<T, PublishError>>,
+    {
+        retry_in_line(self.0, Line::None, Load::SMALL, request).await
+    }
+}
 
 impl Outbox for ServerOutbox<'_> {
     /// Where the next queue is full, frames of the work lane wait in line. Requeued frames are older and go first.
@@ -67,10 +108,7 @@ impl Outbox for ServerOutbox<'_> {
             if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
                 return Ok(Published::Duplicate);
             }
-            match messages {
-                [one] => Publisher::of(&hop.broker).publish(one).await,
-                many => Publisher::of(&hop.broker).publish_batch(many).await,
-            }
+            self.streams().store(messages).await
         };
         // The lanes of requeued frames always have room.
         let can_be_full = !hop.route.is_last && messages[0].subject == hop.route.target;
@@ -87,15 +125,13 @@ impl Outbox for ServerOutbox<'_> {
     }
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        let Self(hop) = self;
-        retry_in_line(hop, Line::None, Load::SMALL, || Publisher::of(&hop.broker).known(&hop.route.target, key)).await
+        let streams = self.streams();
+        self.retry(|| streams.find(key)).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
-        let Self(hop) = self;
-        let stream = subject::results_stream(&hop.route.chain.name);
-        let request = async || Ok(Stream::of(&hop.broker, &stream).headers(sequence).await?);
-        retry_in_line(hop, Line::None, Load::SMALL, request).await
+        let streams = self.streams();
+        self.retry(|| streams.result_headers(sequence)).await
     }
 
     fn parks(&self) -> bool {

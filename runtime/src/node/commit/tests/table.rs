@@ -12,6 +12,7 @@ use crate::broker::publish::Publisher;
 use crate::broker::stream::Stream;
 use crate::chain::record::State;
 use crate::name::Revision;
+use crate::node::commit::outbox::ServerStreams;
 
 /// Runs of one frame, each stopped after so many effects, and what is left then.
 struct Case {
@@ -132,23 +133,18 @@ impl<O: Outbox> Outbox for Stopped<O> {
     fn buried(&self, _: u64) {}
 }
 
-/// The streams on a server, asked once: the server is not away here.
-struct Direct<'a>(&'a Broker, &'a Route);
-
-impl Outbox for Direct<'_> {
+/// The server is not away here, so each request is sent once.
+impl Outbox for ServerStreams<'_> {
     async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
-        match messages {
-            [one] => Publisher::of(self.0).publish(one).await,
-            many => Publisher::of(self.0).publish_batch(many).await,
-        }
+        self.store(messages).await
     }
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        Publisher::of(self.0).known(&self.1.target, key).await
+        self.find(key).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
-        Ok(Stream::of(self.0, &subject::results_stream(&self.1.chain.name)).headers(sequence).await?)
+        self.result_headers(sequence).await
     }
 
     fn parks(&self) -> bool {
@@ -210,7 +206,7 @@ async fn a_real_server_holds_what_each_case_leaves() {
             payload: to_cbor(&0),
         };
         let (_, sequence) = Publisher::of(&broker).publish_at(&queued).await.expect("a place in the queue");
-        run_all(|| Direct(&broker, route), route, sequence, broker.limits(), case).await;
+        run_all(|| ServerStreams { broker: &broker, route }, route, sequence, broker.limits(), case).await;
         let mut places = Vec::new();
         let streams = [
             (subject::work_stream(&chain.name), "queued"),
