@@ -106,7 +106,7 @@ impl Headers {
     }
 
     /// Returns the first value under this name in exactly this case. The server reads its own headers in this way.
-    pub fn get_exact(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get_exact(&self, name: &str) -> Option<&str> {
         self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
     }
 
@@ -116,12 +116,12 @@ impl Headers {
     }
 
     /// Adds headers.
-    pub fn extend(&mut self, more: impl IntoIterator<Item = (&'static str, String)>) {
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = (&'static str, String)>) {
         self.0.extend(more.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     }
 
     /// Appends to the value of a header. Does nothing if the header is missing.
-    pub fn append(&mut self, name: &str, more: &str) {
+    pub(crate) fn append(&mut self, name: &str, more: &str) {
         if let Some((_, value)) = self.0.iter_mut().find(|(each, _)| each.eq_ignore_ascii_case(name)) {
             value.push_str(more);
         }
@@ -138,18 +138,18 @@ impl Headers {
     }
 
     /// Returns all headers except those with these names.
-    pub fn without(&self, names: &[&str]) -> Self {
+    pub(crate) fn without(&self, names: &[&str]) -> Self {
         let stays = |name: &str| !names.iter().any(|each| each.eq_ignore_ascii_case(name));
         Self(self.0.iter().filter(|(name, _)| stays(name)).cloned().collect())
     }
 
     /// Returns the headers that outputs do not inherit.
-    pub fn own(&self) -> Self {
+    pub(crate) fn own(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| header::is_own(name)).cloned().collect())
     }
 
     /// Returns the headers with their values cut to this many bytes. The reason is not cut.
-    pub fn cut(mut self, max: usize) -> Self {
+    pub(crate) fn cut(mut self, max: usize) -> Self {
         for (name, value) in &mut self.0 {
             if name != header::REASON {
                 value.truncate(value.floor_char_boundary(max));
@@ -159,7 +159,7 @@ impl Headers {
     }
 
     /// Returns the headers that outputs inherit.
-    pub fn inherited(&self) -> Self {
+    pub(crate) fn inherited(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| !header::is_own(name)).cloned().collect())
     }
 }
