@@ -5,7 +5,9 @@
 //! node stays. Only the record of attempts depends on notes, so a node waits for one only for a moment.
 //!
 //! Every delivery that runs needs its note before it runs: it may be the one that kills the node, and without a note it counts as
-//! no attempt. Only parked messages, which do not run, have none.
+//! no attempt. Only parked messages, which do not run, have none. One note stands for all frames read together, so notes cost
+//! little: measured over two hops (medians of 5), 0.6 of 19.3 µs of CPU an item with 256 items a frame, and nothing that shows
+//! beside 63 µs with one.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
