@@ -6,12 +6,11 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::get::Stored;
-use super::line::Line;
+use super::line::Answers;
 use super::stream::Stream;
 use super::{Broker, BrokerError};
 use crate::name::{ChainName, Revision, StageName};
@@ -83,23 +82,13 @@ impl<'a> Counters<'a> {
 
     /// Returns the counters of a pattern, by subject. `None` if the server does not answer.
     async fn values(&self, pattern: String) -> Result<Option<BTreeMap<String, u64>>, BrokerError> {
-        let failed = |error: &dyn std::error::Error| BrokerError::other("read the counters", error);
-        let inbox = self.0.client().new_inbox();
-        // Any client may count, with any headers.
-        let (reading, mut answers) = Line::reading(self.0).subscribe(inbox.clone()).await?;
         let request = json!({ "multi_last": [pattern] }).to_string();
         let api = format!("{}.DIRECT.GET.{COUNT_STREAM}", self.0.api_prefix);
-        reading.client().publish_with_reply(api, inbox, request.into()).await.map_err(|error| failed(&error))?;
-        let mut connected = reading.connected();
-        connected.mark_unchanged();
+        // Any client may count, with any headers.
+        let mut answers = Answers::to(self.0, api, request.into(), "read the counters").await?;
         let mut values = BTreeMap::new();
         loop {
-            let answer = tokio::select! {
-                biased;
-                answer = timeout(PATIENCE, answers.next()) => answer,
-                _ = connected.changed() => Ok(None),
-            };
-            let answer = match answer {
+            let answer = match timeout(PATIENCE, answers.next()).await {
                 Ok(Some(answer)) => answer,
                 // A counter has headers that the client library cannot read, so the connection has ended.
                 Ok(None) => return self.values_one_by_one(&pattern).await.map(Some),

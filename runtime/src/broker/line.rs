@@ -11,8 +11,10 @@
 
 use std::sync::{Arc, Weak};
 
-use async_nats::Subscriber;
-use tokio::sync::Mutex;
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::{Mutex, watch};
 
 use super::{Broker, BrokerError};
 
@@ -27,6 +29,33 @@ pub struct Line {
 
 /// The connection, once it is open.
 pub(super) type Slot = Arc<Mutex<Option<Broker>>>;
+
+/// The answers to a request that any client may answer, with anything. They arrive over the line for reading.
+pub(super) struct Answers {
+    subscriber: Subscriber,
+    connected: watch::Receiver<bool>,
+}
+
+impl Answers {
+    /// Sends a request. `what` completes "cannot …".
+    pub(super) async fn to(broker: &Broker, subject: String, payload: Bytes, what: &str) -> Result<Self, BrokerError> {
+        let inbox = broker.client().new_inbox();
+        let (open, subscriber) = Line::reading(broker).subscribe(inbox.clone()).await?;
+        let connected = open.connected();
+        let sent = open.client().publish_with_reply(subject, inbox, payload).await;
+        sent.map_err(|error| BrokerError::other(what, &error))?;
+        Ok(Self { subscriber, connected })
+    }
+
+    /// Waits for the next answer. `None` once the line is lost, perhaps to an answer that the client library cannot read.
+    pub(super) async fn next(&mut self) -> Option<Message> {
+        tokio::select! {
+            biased;
+            answer = self.subscriber.next() => answer,
+            _ = self.connected.changed() => None,
+        }
+    }
+}
 
 /// A line that is closed once its last [`Line`] is dropped.
 #[derive(Debug)]

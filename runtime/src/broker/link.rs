@@ -134,6 +134,7 @@ impl Link {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns a watch of whether the connection stands. Earlier losses count as seen.
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.known.connected.subscribe()
     }

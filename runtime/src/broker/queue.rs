@@ -91,10 +91,8 @@ impl Line {
     pub async fn queue(&self, stream: &str, consumer: &str, stands_max: Duration) -> Result<Queue, BrokerError> {
         let inbox = self.first().client().new_inbox();
         let (open, subscriber) = self.subscribe(format!("{inbox}.*")).await?;
-        let mut connected = open.connected();
-        // Earlier losses of the connection do not concern this queue.
-        connected.mark_unchanged();
         Ok(Queue {
+            connected: open.connected(),
             losses: open.losses(),
             open,
             first: Arc::clone(&self.first().link),
@@ -108,7 +106,6 @@ impl Line {
             ends: Instant::now(),
             delivered: Instant::now(),
             heard: Instant::now(),
-            connected,
             is_closing: false,
             behind: None,
         })

@@ -170,12 +170,7 @@ impl Broker {
         what: impl Fn() -> String,
     ) -> Result<(), BrokerError> {
         let question = Question { subject, headers: Some(headers), payload };
-        let read = |answer: &[u8]| match serde_json::from_slice::<Response<Value>>(answer) {
-            Ok(Response::Ok(_)) => Ok(()),
-            Ok(Response::Err { error }) => Err(BrokerError::server(what(), &error)),
-            Err(error) => Err(BrokerError::unreadable(what(), &error)),
-        };
-        self.request(&question, &what, read).await
+        self.request(&question, &what, |answer| read_answer::<Value>(answer, &what).map(drop)).await
     }
 
     /// Returns the error for a JetStream that does not answer.

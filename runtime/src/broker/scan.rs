@@ -11,15 +11,14 @@ use std::time::Duration;
 
 use async_nats::header::{NATS_SEQUENCE, NATS_TIME_STAMP};
 use async_nats::{Message, StatusCode};
-use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::error::code;
 use super::follow::moment;
 use super::get::Stored;
 use super::letters::Letters;
-use super::line::Line;
+use super::line::Answers;
 use super::message::StreamMessage;
 use super::request::AGAIN_EARLY;
 use super::stream::Stream;
@@ -151,31 +150,18 @@ impl Scan {
             Next::Since(time) => request["start_time"] = json!(time),
             Next::Nowhere => return Ok(()),
         }
-        let inbox = self.broker.client().new_inbox();
-        let (open, mut answers) = Line::reading(&self.broker).subscribe(inbox.clone()).await?;
-        let mut connected = open.connected();
-        connected.mark_unchanged();
         let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);
-        let sent = open.client().publish_with_reply(api.clone(), inbox, request.to_string().into()).await;
-        sent.map_err(|error| BrokerError::other(what(), &error))?;
+        let mut answers = Answers::to(&self.broker, api.clone(), request.to_string().into(), &what()).await?;
         loop {
-            let answer = tokio::select! {
-                biased;
-                answer = answers.next() => answer,
-                _ = connected.changed() => None,
-                () = tokio::time::sleep(REQUEST_TIMEOUT) => {
-                    // The messages that arrived are kept; the rest is requested again.
-                    if self.ahead.is_empty() {
-                        return Err(open.timed_out(&api, what()));
-                    }
+            let message = match timeout(REQUEST_TIMEOUT, answers.next()).await {
+                Ok(Some(message)) => message,
+                Err(_) if self.ahead.is_empty() => return Err(self.broker.timed_out(&api, what())),
+                Ok(None) if self.ahead.is_empty() => {
+                    self.fetch_one(request).await?;
                     break;
                 }
-            };
-            let Some(message) = answer else {
-                if self.ahead.is_empty() {
-                    self.fetch_one(request).await?;
-                }
-                break;
+                // The messages that arrived are kept; the rest is requested again.
+                Err(_) | Ok(None) => break,
             };
             // A stored message may begin like a status.
             if let Some(kept) = read(&message) {

@@ -6,12 +6,11 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::line::Answers;
 use super::micro::{Description, Running};
 use super::stream::Stream;
 use super::{Broker, BrokerError};
@@ -101,31 +100,23 @@ impl Heard {
 
     /// Asks once. Returns `false` if the connection has ended before all answers were there.
     async fn ask(&mut self, broker: &Broker) -> Result<bool, BrokerError> {
-        let failed = |error: &dyn std::error::Error| BrokerError::other("ask for nodes", error);
-        let (nodes_inbox, servers_inbox) = (broker.client().new_inbox(), broker.client().new_inbox());
-        let (reading, mut nodes) = Line::reading(broker).subscribe(nodes_inbox.clone()).await?;
-        let mut connected = reading.connected();
-        connected.mark_unchanged();
-        let servers = reading.client().subscribe(servers_inbox.clone()).await;
-        let mut servers = servers.map_err(|error| failed(&error))?;
+        let what = "ask for nodes";
         let question = format!("$SRV.STATS.{NODE_SERVICE}");
         let filter = json!({ "filter_subject": question, "limit": CONNECTIONS_MAX }).to_string();
-        let asked = reading.client().publish_with_reply(CONNECTIONS, servers_inbox, filter.into()).await;
-        asked.map_err(|error| failed(&error))?;
-        let asked = reading.client().publish_with_reply(question, nodes_inbox, "".into()).await;
-        asked.map_err(|error| failed(&error))?;
+        let mut servers = Answers::to(broker, CONNECTIONS.to_owned(), filter.into(), what).await?;
+        let mut nodes = Answers::to(broker, question, "".into(), what).await?;
         loop {
             tokio::select! {
                 biased;
                 Some(answer) = servers.next() => self.server(&answer.payload),
-                Some(answer) = nodes.next() => {
-                    if is_nobody(&answer) {
+                answer = nodes.next() => match answer {
+                    None => return Ok(false),
+                    Some(answer) if is_nobody(&answer) => {
                         self.nobody();
                         return Ok(true);
                     }
-                    self.node(&answer);
-                }
-                _ = connected.changed() => return Ok(false),
+                    Some(answer) => self.node(&answer),
+                },
                 () = tokio::time::sleep_until(self.until()) => return Ok(true),
             }
         }
@@ -242,20 +233,10 @@ pub async fn incarnations(
             if enough(&incarnations) {
                 break;
             }
-            let inbox = broker.client().new_inbox();
-            let (reading, mut answers) = Line::reading(broker).subscribe(inbox.clone()).await?;
-            let mut connected = reading.connected();
-            connected.mark_unchanged();
             let question = format!("$SRV.PING.{NODE_SERVICE}");
-            let asked = reading.client().publish_with_reply(question, inbox, "".into()).await;
-            asked.map_err(|error| BrokerError::other("call the nodes", &error))?;
+            let mut answers = Answers::to(broker, question, "".into(), "call the nodes").await?;
             while !enough(&incarnations) {
-                let answer = tokio::select! {
-                    biased;
-                    answer = answers.next() => answer,
-                    _ = connected.changed() => None,
-                };
-                let Some(answer) = answer else { break };
+                let Some(answer) = answers.next().await else { break };
                 if is_nobody(&answer) {
                     return Ok::<(), BrokerError>(());
                 }
