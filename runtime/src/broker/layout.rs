@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, SubjectTransform};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, SubjectTransform};
 
 use crate::chain::record::State;
 use crate::chain::settings::{KeptSettings, WorkSettings};
@@ -39,71 +39,60 @@ pub(super) fn shared(replicas: u32) -> [Config; 5] {
 /// Returns the stream of the log lines of all chains.
 fn log() -> Config {
     Config {
-        name: subject::LOG_STREAM.to_owned(),
-        description: Some("pcluster: log lines of all chains".to_owned()),
-        subjects: vec![subject::LOGS_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_bytes: LOG_MAX_BYTES,
         max_messages_per_subject: LOG_MAX_LINES,
         max_age: LOG_MAX_AGE,
-        ..Config::default()
+        ..stream(subject::LOG_STREAM, "log lines of all chains", [subject::LOGS_ALL])
     }
 }
 
 /// Returns the stream of the counters of all chains.
 fn counters() -> Config {
     Config {
-        name: subject::COUNT_STREAM.to_owned(),
-        description: Some("pcluster: how many items each stage has handled".to_owned()),
-        subjects: vec![subject::COUNTS_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: 1,
         allow_message_counter: true,
         allow_direct: true,
-        ..Config::default()
+        ..stream(subject::COUNT_STREAM, "how many items each stage has handled", [subject::COUNTS_ALL])
     }
 }
 
 /// Returns the stream of the notes on what each node has in hand.
 fn holder_notes() -> Config {
     Config {
-        name: subject::HOLDER_STREAM.to_owned(),
-        description: Some("pcluster: which node has which messages in hand".to_owned()),
-        subjects: vec![subject::HOLDER_NOTES_ALL.to_owned()],
         discard: DiscardPolicy::Old,
         max_messages_per_subject: 1,
         max_messages: HOLDER_NOTES_MAX,
         max_age: HOLDER_NOTE_MAX_AGE,
         allow_direct: true,
-        ..Config::default()
+        ..stream(subject::HOLDER_STREAM, "which node has which messages in hand", [subject::HOLDER_NOTES_ALL])
     }
 }
 
 /// Returns the stream of the registry, a KV bucket (NATS ADR-8).
 fn chains() -> Config {
     Config {
-        name: subject::CHAINS_STREAM.to_owned(),
-        description: Some("pcluster: chains, their revisions and manifests".to_owned()),
-        subjects: vec![subject::CHAINS_ALL.to_owned()],
         discard: DiscardPolicy::New,
         max_messages_per_subject: HISTORY,
         allow_rollup: true,
         deny_delete: true,
         allow_direct: true,
-        ..Config::default()
+        ..stream(subject::CHAINS_STREAM, "chains, their revisions and manifests", [subject::CHAINS_ALL])
     }
 }
 
 /// Returns the stream of the plugins, an object store (NATS ADR-20).
 fn plugins() -> Config {
     Config {
-        name: subject::PLUGINS_STREAM.to_owned(),
-        description: Some("pcluster: plugins, named by their sha-256".to_owned()),
-        subjects: vec![subject::PLUGIN_PARTS_ALL.to_owned(), subject::PLUGIN_HEADS_ALL.to_owned()],
         discard: DiscardPolicy::New,
         allow_rollup: true,
         allow_direct: true,
-        ..Config::default()
+        ..stream(
+            subject::PLUGINS_STREAM,
+            "plugins, named by their sha-256",
+            [subject::PLUGIN_PARTS_ALL, subject::PLUGIN_HEADS_ALL],
+        )
     }
 }
 
@@ -113,13 +102,10 @@ pub(super) fn work(chain: &ChainName, state: &State, first: &StageName, settings
         source: subject::intake(chain),
         destination: subject::work(chain, state.active, first),
     });
+    let purpose = format!("the unfinished items of chain {chain}");
     Config {
-        name: subject::work_stream(chain),
-        description: Some(format!("pcluster: the unfinished items of chain {chain}")),
-        subjects: work_subjects(chain, state).into_iter().collect(),
         subject_transform: transform,
         retention: RetentionPolicy::WorkQueue,
-        storage: StorageType::File,
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
         max_messages: -1,
@@ -128,7 +114,7 @@ pub(super) fn work(chain: &ChainName, state: &State, first: &StageName, settings
         allow_atomic_publish: true,
         allow_direct: true,
         num_replicas: settings.replicas as usize,
-        ..Config::default()
+        ..stream(subject::work_stream(chain), &purpose, work_subjects(chain, state))
     }
 }
 
@@ -155,11 +141,6 @@ pub(super) fn dead(chain: &ChainName, settings: &KeptSettings) -> Config {
 
 fn kept(chain: &ChainName, name: String, subjects: Vec<String>, what: &str, settings: &KeptSettings) -> Config {
     Config {
-        name,
-        description: Some(format!("pcluster: the {what} of chain {chain}")),
-        subjects,
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
         discard: DiscardPolicy::Old,
         max_age: settings.max_age.unwrap_or_default(),
         max_bytes: limit(settings.max_bytes),
@@ -167,6 +148,16 @@ fn kept(chain: &ChainName, name: String, subjects: Vec<String>, what: &str, sett
         allow_atomic_publish: true,
         allow_direct: true,
         num_replicas: settings.replicas as usize,
+        ..stream(name, &format!("the {what} of chain {chain}"), subjects)
+    }
+}
+
+/// Returns a stream with these subjects and the library's defaults, such as storage in files.
+fn stream(name: impl Into<String>, purpose: &str, subjects: impl IntoIterator<Item = impl Into<String>>) -> Config {
+    Config {
+        name: name.into(),
+        description: Some(format!("pcluster: {purpose}")),
+        subjects: subjects.into_iter().map(Into::into).collect(),
         ..Config::default()
     }
 }
@@ -201,7 +192,7 @@ fn replicas(config: &Config) -> u32 {
 
 /// Returns `true` if a stream is as wanted in all that pcluster decides on.
 pub(super) fn is_like(config: &Config, wanted: &Config) -> bool {
-    let sorted = |subjects: &[String]| subjects.iter().cloned().collect::<BTreeSet<_>>();
+    let subjects = |config: &Config| config.subjects.iter().cloned().collect::<BTreeSet<_>>();
     // The server writes -1 for the 0 that the library sends for an absent limit.
     let numbers = |config: &Config| {
         [config.max_messages, config.max_messages_per_subject, config.max_bytes].map(|number| number.max(0))
@@ -211,12 +202,8 @@ pub(super) fn is_like(config: &Config, wanted: &Config) -> bool {
         let per_subject = config.discard_new_per_subject;
         (per_subject, config.allow_rollup, config.allow_direct, config.allow_atomic_publish, config.allow_message_ttl)
     };
-    let transform = |config: &Config| {
-        let transform = config.subject_transform.as_ref();
-        transform.map(|transform| (transform.source.clone(), transform.destination.clone()))
-    };
-    sorted(&config.subjects) == sorted(&wanted.subjects)
-        && transform(config) == transform(wanted)
+    subjects(config) == subjects(wanted)
+        && config.subject_transform == wanted.subject_transform
         && numbers(config) == numbers(wanted)
         && rest(config) == rest(wanted)
         && switches(config) == switches(wanted)
@@ -239,10 +226,9 @@ pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) 
         ack_policy: AckPolicy::Explicit,
         ack_wait: chain.queue.ack_wait,
         max_deliver: -1,
-        max_ack_pending: match (lane, stage.max_in_flight) {
-            _ if stage.lane_limit.is_some() => stage.lane_limit.map_or(-1, i64::from),
-            (Lane::Work, Some(limit)) => i64::from(limit),
-            (Lane::Work, None) => WORK_IN_FLIGHT,
+        max_ack_pending: match (stage.lane_limit, lane, stage.max_in_flight) {
+            (Some(limit), ..) | (None, Lane::Work, Some(limit)) => i64::from(limit),
+            (None, Lane::Work, None) => WORK_IN_FLIGHT,
             _ => WAITING,
         },
         filter_subject,
