@@ -20,8 +20,6 @@ pub(super) struct Stored {
     pub(super) time: String,
     /// Its subject. Bytes that are not UTF-8 are replaced.
     pub(super) subject: String,
-    /// Its headers as they were sent, as far as they are text: one line each.
-    pub(super) headers: String,
     /// Its headers as they were sent.
     pub(super) block: Vec<u8>,
     /// Its payload.
@@ -43,13 +41,11 @@ impl Stored {
             Err(error) => return Err(error),
         };
         let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
-        let block = decode(&raw.hdrs)?;
         Ok(Some(Self {
             sequence: raw.seq,
             time: raw.time,
             subject: raw.subject,
-            headers: String::from_utf8_lossy(&block).into_owned(),
-            block,
+            block: decode(&raw.hdrs)?,
             payload: decode(&raw.data)?,
         }))
     }
