@@ -213,20 +213,15 @@ impl<'a> Publisher<'a> {
 
     /// Refuses a message to which the server would answer by closing the connection.
     fn check_size(self, headers: &HeaderMap, payload: &Bytes) -> Result<(), PublishError> {
-        let (headers, payload) = size_of(headers, payload);
-        let (size, max) = (headers + payload, self.0.max_payload());
+        let lines =
+            headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())));
+        let headers = header_size(lines);
+        let (size, max) = (headers + payload.len(), self.0.max_payload());
         if headers > HEADERS_MAX {
             return Err(PublishError::TooLarge { size: headers, max: HEADERS_MAX });
         }
         if size > max { Err(PublishError::TooLarge { size, max }) } else { Ok(()) }
     }
-}
-
-/// Returns the bytes of a message's headers as they are sent, and of its payload.
-fn size_of(headers: &HeaderMap, payload: &Bytes) -> (usize, usize) {
-    let lines =
-        headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())));
-    (header_size(lines), payload.len())
 }
 
 fn headers_of(message: &Outgoing) -> HeaderMap {
