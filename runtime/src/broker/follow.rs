@@ -110,7 +110,7 @@ impl Opened {
             #[serde(default)]
             num_pending: u64,
         }
-        let created = Stream::of(broker, stream).facts().await?.created;
+        let created = Stream::of(broker, stream).created().await?;
         let name = format!("reader_{}", ulid::Ulid::generate());
         let mut config = start.clone();
         config["name"] = json!(name);
@@ -153,7 +153,7 @@ impl Follower {
         let start = match from {
             StartAt::First => json!({ "deliver_policy": "all" }),
             StartAt::Newest => json!({ "deliver_policy": "last_per_subject" }),
-            StartAt::Now => after(Stream::of(broker, stream).facts().await?.last_sequence),
+            StartAt::Now => after(Stream::of(broker, stream).last_place().await?),
             StartAt::Behind(sequence) => after(sequence),
             StartAt::Ago(ago) => match moment(ago) {
                 Some(time) => json!({ "deliver_policy": "by_start_time", "opt_start_time": time }),
@@ -257,7 +257,7 @@ impl Follower {
 
     async fn try_read_by_api(&self) -> Result<Vec<Seen>, BrokerError> {
         let (broker, stream) = (&self.broker, &self.stream);
-        if Stream::of(broker, stream).facts().await?.created != self.created {
+        if Stream::of(broker, stream).created().await? != self.created {
             return Ok(Vec::new());
         }
         let what = || format!("read the stream `{stream}`");

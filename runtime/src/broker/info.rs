@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use async_nats::jetstream::consumer;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::BrokerError;
 use super::stream::{Stream, StreamState};
@@ -28,33 +29,25 @@ pub struct ConsumerInfo {
 
 /// The progress of a consumer through its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "ConsumerProgress")]
 pub struct Progress {
     /// When the consumer was made, as the server writes it. Another time means another consumer.
+    #[serde(default)]
     pub created: String,
     /// All messages up to this sequence number are acknowledged.
+    #[serde(rename = "ack_floor", deserialize_with = "stream_sequence")]
     pub acknowledged: u64,
     /// All messages up to this sequence number were delivered at least once.
+    #[serde(deserialize_with = "stream_sequence")]
     pub delivered: u64,
 }
 
-#[derive(Deserialize)]
-struct ConsumerProgress {
-    #[serde(default)]
-    created: String,
-    delivered: ConsumerPlace,
-    ack_floor: ConsumerPlace,
-}
-
-#[derive(Deserialize)]
-struct ConsumerPlace {
-    stream_seq: u64,
-}
-
-impl From<ConsumerProgress> for Progress {
-    fn from(ConsumerProgress { created, delivered, ack_floor }: ConsumerProgress) -> Self {
-        Self { created, acknowledged: ack_floor.stream_seq, delivered: delivered.stream_seq }
+/// Reads a place that the server tells as a sequence number of the stream and one of the consumer.
+fn stream_sequence<'de, D: Deserializer<'de>>(place: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    struct Place {
+        stream_seq: u64,
     }
+    Ok(Place::deserialize(place)?.stream_seq)
 }
 
 impl ChainStreams<'_> {
@@ -69,7 +62,7 @@ impl ChainStreams<'_> {
         let mut seen = 0;
         loop {
             let page = self.chain_stream(&subject::work_stream(self.chain), Some((">", seen))).await?;
-            let subjects = page.state.subjects.unwrap_or_default();
+            let subjects = page.state.subjects;
             seen += subjects.len();
             let is_last = subjects.is_empty() || seen >= page.total;
             for (name, messages) in subjects {
@@ -92,14 +85,13 @@ impl ChainStreams<'_> {
         let stream = self.chain_stream(&subject::work_stream(self.chain), Some((&queued, 0))).await?;
         let transform = stream.config.subject_transform;
         let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
-        let is_empty = stream.state.subjects.is_none_or(|subjects| subjects.is_empty());
-        Ok(fed.is_none_or(|fed| fed.revision != revision) && is_empty)
+        Ok(fed.is_none_or(|fed| fed.revision != revision) && stream.state.subjects.is_empty())
     }
 
     /// Returns how many dead letters each stage has.
     pub async fn dead_by_stage(&self) -> Result<BTreeMap<StageName, u64>, BrokerError> {
         let stream = self.chain_stream(&subject::dead_stream(self.chain), Some((">", 0))).await?;
-        let subjects = stream.state.subjects.unwrap_or_default();
+        let subjects = stream.state.subjects;
         Ok(subjects.into_iter().filter_map(|(name, count)| Some((subject::parse_dead(&name)?, count))).collect())
     }
 
@@ -107,14 +99,14 @@ impl ChainStreams<'_> {
     pub async fn has_item_parts(&self) -> Result<bool, BrokerError> {
         let parts = subject::dead_item(self.chain);
         let stream = self.chain_stream(&subject::dead_stream(self.chain), Some((&parts, 0))).await?;
-        Ok(stream.state.subjects.is_some_and(|subjects| !subjects.is_empty()))
+        Ok(!stream.state.subjects.is_empty())
     }
 
     /// Returns how many messages of results the chain has, pulled or not.
     pub async fn result_count(&self) -> Result<u64, BrokerError> {
         let results = subject::results(self.chain);
         let stream = self.chain_stream(&subject::results_stream(self.chain), Some((&results, 0))).await?;
-        Ok(stream.state.subjects.unwrap_or_default().values().sum())
+        Ok(stream.state.subjects.values().sum())
     }
 
     /// Returns the part of the idempotency keys that belongs to this work stream alone.
@@ -164,15 +156,10 @@ impl ChainStreams<'_> {
     pub async fn pull_ack_wait(&self, stream: &str) -> Result<Duration, BrokerError> {
         #[derive(Deserialize)]
         struct Consumer {
-            config: Settings,
-        }
-        #[derive(Deserialize)]
-        struct Settings {
-            /// In nanoseconds.
-            ack_wait: u64,
+            config: consumer::Config,
         }
         let consumer: Consumer = self.consumer_state(stream, subject::PULL_CONSUMER).await?;
-        Ok(Duration::from_nanos(consumer.config.ack_wait))
+        Ok(consumer.config.ack_wait)
     }
 
     /// Returns the state of a consumer that each deployed chain has.

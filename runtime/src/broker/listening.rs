@@ -31,7 +31,6 @@ pub struct Listener {
     /// Its name.
     pub stream: String,
     /// Its domain, if its answer names one.
-    #[serde(default)]
     pub domain: Option<String>,
 }
 
@@ -45,14 +44,12 @@ struct Traced {
 
 #[derive(Deserialize)]
 struct Server {
-    #[serde(default)]
     domain: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Event {
     /// The stream that the message reaches, if any.
-    #[serde(default)]
     stream: Option<String>,
 }
 

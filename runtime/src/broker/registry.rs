@@ -1,7 +1,7 @@
 //! The registry: the state of each chain and the manifests of its revisions, in a KV bucket.
 
 use futures_util::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::bucket::{Before, Bucket, Entry, is_removal};
 use super::follow::{Follower, StartAt, Step};
@@ -69,7 +69,7 @@ impl Registry {
 
     /// Returns when the registry was made, as the server writes it. Another registry under the same name has another time.
     pub async fn created(broker: &Broker) -> Result<String, BrokerError> {
-        Ok(Stream::of(broker, CHAINS_STREAM).facts().await?.created)
+        Stream::of(broker, CHAINS_STREAM).created().await
     }
 
     fn of(broker: &Broker) -> Self {
@@ -128,7 +128,10 @@ impl Registry {
     pub async fn deployed(&self, chain: &ChainName, revision: Revision) -> Result<Option<Deployed>, BrokerError> {
         let key = subject::manifest_key(chain, revision);
         let Some(json) = self.bucket.value(&key).await? else { return Ok(None) };
-        let spoken = serde_json::from_slice(&json).ok().and_then(|Spoken { manifest }| manifest.wire);
+        let spoken = serde_json::from_slice(&json)
+            .ok()
+            .and_then(|Spoken { manifest }| manifest.wire)
+            .map(|wire| wire.to_string());
         wire::check(|| format!("chain `{chain}` {revision}"), spoken.as_deref())?;
         serde_json::from_slice(&json).map(Some).map_err(|error| unreadable(&key, &error))
     }
@@ -234,17 +237,11 @@ struct Spoken {
 /// The number of a wire, of whatever type it is.
 #[derive(Deserialize)]
 struct Wire {
-    #[serde(default, deserialize_with = "as_text")]
-    wire: Option<String>,
-}
-
-fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok((!value.is_null()).then(|| value.to_string()))
+    wire: Option<serde_json::Value>,
 }
 
 fn read_state(chain: &ChainName, json: &[u8]) -> Result<State, BrokerError> {
-    let spoken = serde_json::from_slice(json).ok().and_then(|Wire { wire }| wire);
+    let spoken = serde_json::from_slice(json).ok().and_then(|Wire { wire }| wire).map(|wire| wire.to_string());
     wire::check(|| format!("chain `{chain}`"), spoken.as_deref())?;
     serde_json::from_slice(json).map_err(|error| unreadable(&subject::state_key(chain), &error))
 }

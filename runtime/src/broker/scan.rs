@@ -53,7 +53,7 @@ enum Next {
 impl Stream<'_> {
     /// Reads the messages under the subjects of a pattern, all of them or those stored since this long ago.
     pub async fn scan(&self, filter: String, since: Option<Duration>) -> Result<Scan, BrokerError> {
-        let last = self.facts().await?.last_sequence;
+        let last = self.last_place().await?;
         let next = match since.and_then(moment) {
             Some(time) => Next::Since(time),
             None => Next::At(1),
@@ -85,11 +85,6 @@ impl Stream<'_> {
         Ok(self.message(sequence).await?.is_some())
     }
 
-    /// Returns the number of the newest message, stored still or removed; 0 if there never was one.
-    pub async fn last_place(&self) -> Result<u64, BrokerError> {
-        Ok(self.facts().await?.last_sequence)
-    }
-
     /// Returns the number of the first message after `place` under the subjects of a pattern; `None` if there is none.
     pub async fn next_place(&self, pattern: &str, place: u64) -> Result<Option<u64>, BrokerError> {
         let what = || format!("read the stream `{}`", self.name);
@@ -112,6 +107,7 @@ impl Stream<'_> {
         }
     }
 }
+
 impl Scan {
     /// Returns the next message; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<StreamMessage>, BrokerError> {

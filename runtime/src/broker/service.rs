@@ -223,7 +223,6 @@ pub async fn incarnations(
 ) -> Result<BTreeSet<String>, BrokerError> {
     #[derive(Deserialize)]
     struct Pong {
-        #[serde(default)]
         metadata: Option<HashMap<String, String>>,
     }
     let mut incarnations = BTreeSet::new();

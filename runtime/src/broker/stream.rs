@@ -42,19 +42,10 @@ pub(super) struct StreamConfig {
 #[derive(Deserialize)]
 pub(super) struct StreamCounts {
     pub(super) messages: u64,
-    last_seq: u64,
+    pub(super) last_seq: u64,
+    /// How many messages each subject has, of those that were asked for.
     #[serde(default)]
-    pub(super) subjects: Option<BTreeMap<String, u64>>,
-}
-
-/// What identifies a stream, and how much it holds now.
-pub(super) struct StreamFacts {
-    /// When the stream was made, as the server writes it.
-    pub(super) created: String,
-    /// The sequence number of the newest message, stored still or removed; 0 if there never was one.
-    pub(super) last_sequence: u64,
-    /// How many messages the stream holds.
-    pub(super) messages: u64,
+    pub(super) subjects: BTreeMap<String, u64>,
 }
 
 impl<'a> Stream<'a> {
@@ -88,7 +79,6 @@ impl<'a> Stream<'a> {
     pub async fn listening_on(broker: &Broker, subject: &str) -> Result<Vec<String>, BrokerError> {
         #[derive(Deserialize)]
         struct Names {
-            #[serde(default)]
             streams: Option<Vec<String>>,
         }
         let what = || format!("tell which stream `{subject}` belongs to");
@@ -96,10 +86,14 @@ impl<'a> Stream<'a> {
         Ok(names.streams.unwrap_or_default())
     }
 
-    /// Returns what identifies the stream, and how much it holds.
-    pub(super) async fn facts(&self) -> Result<StreamFacts, BrokerError> {
-        let StreamState { created, state, .. } = self.state(None).await?;
-        Ok(StreamFacts { created, last_sequence: state.last_seq, messages: state.messages })
+    /// Returns when the stream was made, as the server writes it. Another stream of the same name has another time.
+    pub(super) async fn created(&self) -> Result<String, BrokerError> {
+        Ok(self.state(None).await?.created)
+    }
+
+    /// Returns the number of the newest message, stored still or removed; 0 if there never was one.
+    pub async fn last_place(&self) -> Result<u64, BrokerError> {
+        Ok(self.state(None).await?.state.last_seq)
     }
 
     /// Returns `true` if the stream exists.
@@ -122,8 +116,7 @@ impl<'a> Stream<'a> {
 
     /// Returns the subjects of a pattern that the stream has messages of.
     pub(super) async fn subjects(&self, pattern: &str) -> Result<Vec<String>, BrokerError> {
-        let subjects = self.state(Some((pattern, 0))).await?.state.subjects;
-        Ok(subjects.unwrap_or_default().into_keys().collect())
+        Ok(self.state(Some((pattern, 0))).await?.state.subjects.into_keys().collect())
     }
 
     /// Returns the most messages that any subject of the stream holds; `None` if its metadata is not as expected.
@@ -139,7 +132,7 @@ impl<'a> Stream<'a> {
             if !is_as_expected(&page.config.metadata) {
                 return Ok(None);
             }
-            let subjects = page.state.subjects.unwrap_or_default();
+            let subjects = page.state.subjects;
             seen += subjects.len();
             fullest = subjects.values().copied().fold(fullest, u64::max);
             if subjects.is_empty() || seen >= page.total {

@@ -45,7 +45,7 @@ impl<'a> ChainStreams<'a> {
     /// that replaces another starts beyond all numbers that the other used.
     pub(super) async fn first_sequence(&self) -> Result<Option<u64>, BrokerError> {
         for kept in [subject::results_stream(self.chain), subject::dead_stream(self.chain)] {
-            if Stream::of(self.broker, &kept).facts().await?.last_sequence > 0 {
+            if Stream::of(self.broker, &kept).last_place().await? > 0 {
                 return Ok(Some(unused_sequence()));
             }
         }
@@ -107,18 +107,18 @@ impl<'a> ChainStreams<'a> {
         let kept = [subject::results_stream(self.chain), subject::dead_stream(self.chain)];
         let mut is_used = false;
         for stream in &kept {
-            match Stream::of(self.broker, stream).facts().await {
+            match Stream::of(self.broker, stream).last_place().await {
                 Err(error) if error.is_not_found() => {}
-                facts => is_used |= facts?.last_sequence > 0,
+                last => is_used |= last? > 0,
             }
         }
         let work = subject::work_stream(self.chain);
-        match Stream::of(self.broker, &work).facts().await {
+        match Stream::of(self.broker, &work).state(None).await {
             Err(error) if error.is_not_found() => {}
-            facts => {
-                let facts = facts?;
+            found => {
+                let counts = found?.state;
                 // Beside old results, an unused work stream does not begin at 1.
-                if facts.messages > 0 || !is_used && facts.last_sequence > 0 {
+                if counts.messages > 0 || !is_used && counts.last_seq > 0 {
                     return Ok(());
                 }
             }
@@ -205,10 +205,10 @@ async fn create_one(broker: &Broker, config: &Config, replicas: u32) -> Result<b
 }
 
 /// Removes those of the streams that never held a message.
-pub(super) async fn delete_unused(broker: &Broker, streams: &BTreeSet<String>) -> Result<(), BrokerError> {
+pub async fn delete_unused(broker: &Broker, streams: &BTreeSet<String>) -> Result<(), BrokerError> {
     for stream in streams {
         let stream = Stream::of(broker, stream);
-        if stream.facts().await.is_ok_and(|facts| facts.last_sequence == 0) {
+        if stream.last_place().await.is_ok_and(|last| last == 0) {
             stream.delete().await?;
         }
     }

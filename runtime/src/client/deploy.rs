@@ -17,11 +17,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Client, ClientError};
 use crate::broker::arrange::Arrange;
-use crate::broker::arrange::kept::{make_kept, undo_kept};
+use crate::broker::arrange::kept::make_kept;
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
 use crate::broker::replicas;
-use crate::broker::streams::ChainStreams;
+use crate::broker::streams::{ChainStreams, delete_unused};
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, default};
@@ -173,7 +173,7 @@ impl Client {
             match Registry::create(&self.broker, default::REPLICAS).await {
                 Ok(registry) => registry,
                 Err(error) => {
-                    undo_kept(&self.broker, &made).await?;
+                    delete_unused(&self.broker, &made).await?;
                     return Err(error.into());
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{known_stream, make};
 use crate::broker::stream::Stream;
-use crate::broker::streams::delete_unused;
+use crate::broker::streams::{delete_unused, refusal};
 use crate::broker::{Broker, BrokerError, layout};
 use crate::chain::Chain;
 use crate::chain::settings::KeptSettings;
@@ -22,16 +22,11 @@ pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String
             Ok(false) => {}
             Err(error) => {
                 delete_unused(broker, &made).await?;
-                return Err(crate::broker::streams::refusal(&chain.name, chain.replicas, error));
+                return Err(refusal(&chain.name, chain.replicas, error));
             }
         }
     }
     Ok(made)
-}
-
-/// Removes unused streams that [`make_kept`] has made.
-pub async fn undo_kept(broker: &Broker, made: &BTreeSet<String>) -> Result<(), BrokerError> {
-    delete_unused(broker, made).await
 }
 
 /// Returns how many results and dead letters a manifest's retention would remove.
