@@ -69,12 +69,6 @@ pub struct Form {
     raw: bool,
 }
 
-enum Next<T> {
-    Result(Box<PulledResult<T>>),
-    Drained,
-    TimedOut,
-}
-
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
@@ -112,28 +106,26 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
         if printer.pending() as u64 >= wanted {
             break Ok(());
         }
-        let happened = tokio::select! {
+        tokio::select! {
             biased;
-            signal = &mut stopped => Err(signal),
-            Some(event) = printer.event() => Ok(Happened::Printed(event)),
-            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => Ok(Happened::Next(next)),
-        };
-        waiting = Instant::now();
-        match happened {
-            Ok(Happened::Printed(Event::Failed(error))) => break Err(Ended::Failed(OutputError::from(error).into())),
-            Ok(Happened::Printed(event)) => number += settle(event),
-            Ok(Happened::Next(Ok(Next::Result(taken)))) => match taken.result.show(&args.chain, &args.form) {
-                Ok(line) => printer.print(line, *taken),
-                Err(error) => break Err(Ended::Failed(error)),
-            },
-            Ok(Happened::Next(Ok(Next::Drained))) => break Ok(()),
-            Ok(Happened::Next(Ok(Next::TimedOut))) => break Err(Ended::TimedOut),
-            Ok(Happened::Next(Err(error))) => break Err(Ended::Failed(error)),
-            Err(signal) => {
+            signal = &mut stopped => {
                 printer.stop();
                 break Err(Ended::Interrupted(signal));
             }
+            Some(event) = printer.event() => match settle(event) {
+                Ok(taken) => number += taken,
+                Err(error) => break Err(error.into()),
+            },
+            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => match next {
+                Ok(Some(taken)) => match taken.result.show(&args.chain, &args.form) {
+                    Ok(line) => printer.print(line, taken),
+                    Err(error) => break Err(error.into()),
+                },
+                Ok(None) => break Ok(()),
+                Err(ended) => break Err(ended),
+            },
         }
+        waiting = Instant::now();
     };
     printer.finish();
     loop {
@@ -146,9 +138,9 @@ async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()
                 continue;
             }
         };
-        match event {
-            Some(Event::Failed(error)) => ended = ended.and(Err(Ended::Failed(OutputError::from(error).into()))),
-            Some(event) => number += settle(event),
+        match event.map(settle) {
+            Some(Ok(taken)) => number += taken,
+            Some(Err(error)) => ended = ended.and(Err(error.into())),
             None => break,
         }
     }
@@ -177,22 +169,24 @@ enum Ended {
     Interrupted(Signal),
 }
 
-enum Happened<T> {
-    Printed(Event<PulledResult<T>>),
-    Next(anyhow::Result<Next<T>>),
+impl<E: Into<anyhow::Error>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// Acks a result that its reader has. Returns how many results were taken.
 ///
 /// Does not wait for the server, which may be away.
-fn settle<T>(event: Event<PulledResult<T>>) -> u64 {
+fn settle<T>(event: Event<PulledResult<T>>) -> Result<u64, OutputError> {
     match event {
         Event::Written(pulled) => {
             // The ack goes out even if nothing waits for its end.
             let _ = pulled.ack().now_or_never();
-            1
+            Ok(1)
         }
-        Event::Unwanted(_) | Event::Failed(_) => 0,
+        Event::Unwanted(_) => Ok(0),
+        Event::Failed(error) => Err(error.into()),
     }
 }
 
@@ -213,66 +207,52 @@ fn taken(args: &Args, number: u64) -> String {
     if args.with_failures { format!("{number} taken") } else { format!("{} taken", count(number, "result")) }
 }
 
-/// Returns the next result. No result has come since `waiting`.
-async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> anyhow::Result<Next<T>> {
+/// Returns the next result; `None` if all are taken. No result has come since `waiting`.
+async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> Result<Option<PulledResult<T>>, Ended> {
     let is_for_what_is_there = args.timeout.is_some_and(|timeout| timeout.is_zero());
     let next = async {
         if is_for_what_is_there {
-            return Ok(puller.next_at_once().await?.map_or(Next::TimedOut, Next::of));
+            return puller.next_at_once().await?.map(Some).ok_or(Ended::TimedOut);
         }
         if args.all {
-            return Ok(puller.next_until_drained().await?.map_or(Next::Drained, Next::of));
+            return Ok(puller.next_until_drained().await?);
         }
-        puller.next().await.map(Next::of)
+        Ok(Some(puller.next().await?))
     };
     // The server needs a moment to say that nothing is there.
     let timeout = if is_for_what_is_there { Some(LOOK) } else { args.timeout };
     match timeout.and_then(|timeout| waiting.checked_add(timeout)) {
-        None => Ok(next.await?),
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), next).await {
-            Ok(next) => Ok(next?),
-            Err(_) => Ok(Next::TimedOut),
-        },
+        None => next.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), next).await.unwrap_or(Err(Ended::TimedOut)),
     }
 }
 
-impl<T> Next<T> {
-    fn of(pulled: PulledResult<T>) -> Self {
-        Self::Result(Box::new(pulled))
-    }
-}
-
-/// A result or dead letter that this command prints.
-trait Shown: Send + 'static {
+/// A result or dead letter that is printed.
+pub(super) trait Shown: Send + 'static {
     /// Returns the bytes to print, with the end of the line.
     fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>>;
 }
 
 impl Shown for ResultItem {
     fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
-        show(self, chain, form)
+        if form.meta {
+            return Ok(line(&serde_json::to_string(&self.with_meta(chain.as_str()))?));
+        }
+        Ok(match &self.item {
+            Value::Text(text) if form.raw => format!("{text}\n").into_bytes(),
+            Value::Bytes(bytes) if form.raw => bytes.clone(),
+            _ => line(&self.to_json()),
+        })
     }
 }
 
 impl Shown for Outcome {
     fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
         match self {
-            Self::Result(result) => show(result, chain, form),
+            Self::Result(result) => result.show(chain, form),
             Self::Failure(letter) => Ok(line(&serde_json::to_string(letter)?)),
         }
     }
-}
-
-/// Returns the bytes to print for a result, with the end of the line.
-pub(super) fn show(result: &ResultItem, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
-    if form.meta {
-        return Ok(line(&serde_json::to_string(&result.with_meta(chain.as_str()))?));
-    }
-    Ok(match &result.item {
-        Value::Text(text) if form.raw => format!("{text}\n").into_bytes(),
-        Value::Bytes(bytes) if form.raw => bytes.clone(),
-        _ => line(&result.to_json()),
-    })
 }
 
 fn line(text: &str) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 
-use super::pull::{Form, show};
+use super::pull::{Form, Shown};
 use super::{Context, whole};
 use crate::broker::follow::StartAt;
 use crate::name::ChainName;
@@ -32,7 +32,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {
         let Some(result) = watcher.try_next().await? else { break };
-        context.output.bytes(&show(&result, &args.chain, &args.form)?)?;
+        context.output.bytes(&result.show(&args.chain, &args.form)?)?;
         seen += 1;
     }
     Ok(())

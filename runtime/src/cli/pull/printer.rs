@@ -10,13 +10,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
@@ -34,6 +35,10 @@ const LOOK: Duration = Duration::from_micros(20);
 const LOOK_MAX: Duration = Duration::from_millis(20);
 /// How often to check for a reader while there is nothing to write.
 const IDLE_LOOK: Duration = Duration::from_millis(250);
+/// How often to check whether a line is still wanted while the pipe is full.
+const FULL_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// No wait.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The subject of a printed line. It comes back with what became of the line.
 pub trait Printed: Send + 'static {
@@ -279,7 +284,7 @@ impl Sink {
 
     /// Returns `true` if the reader has gone.
     fn is_closed(&self) -> io::Result<bool> {
-        Ok(self.tells_unread && self.poll(Duration::ZERO)?.is_closed)
+        Ok(self.tells_unread && self.poll(AT_ONCE)?.contains(PollFlags::ERR))
     }
 
     /// Writes a line and counts the bytes.
@@ -289,15 +294,15 @@ impl Sink {
     fn write(&self, line: &[u8], of: &impl Printed, written: &mut u64) -> io::Result<bool> {
         let (mut bytes, mut stopped) = (line, None);
         while !bytes.is_empty() {
-            let ready = self.poll(LOOK_MAX * 5)?;
-            if ready.is_closed {
+            let ready = self.poll(FULL_LOOK)?;
+            if ready.contains(PollFlags::ERR) {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             // The pipe may have had no room for a long time.
             if bytes.len() == line.len() && (!of.is_wanted() || self.end.is_urgent()) {
                 return Ok(false);
             }
-            if !ready.has_room {
+            if !ready.contains(PollFlags::OUT) {
                 if self.end.is_urgent() && stopped.get_or_insert_with(Instant::now).elapsed() > STOPPED_LINGER {
                     return Ok(false);
                 }
@@ -315,28 +320,15 @@ impl Sink {
         Ok(true)
     }
 
-    /// Waits until the pipe has room or the reader has gone.
-    fn poll(&self, timeout: Duration) -> io::Result<Readiness> {
-        let mut descriptor = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        #[expect(unsafe_code, reason = "the standard library has no safe form of this system call")]
-        // SAFETY: the pointer is to one descriptor, which lives until the call returns and which the file keeps open.
-        let ready = unsafe { libc::poll(&raw mut descriptor, 1, millis) };
-        let error = io::Error::last_os_error();
-        if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+    /// Waits until the pipe has room ([`PollFlags::OUT`]) or the reader has gone ([`PollFlags::ERR`]).
+    fn poll(&self, timeout: Timespec) -> io::Result<PollFlags> {
+        let mut watched = [PollFd::new(&self.file, PollFlags::OUT)];
+        match poll(&mut watched, Some(&timeout)) {
+            Ok(_) => Ok(watched[0].revents()),
+            Err(Errno::INTR) => Ok(PollFlags::empty()),
+            Err(error) => Err(error.into()),
         }
-        let is = |event| ready > 0 && descriptor.revents & event != 0;
-        Ok(Readiness { is_closed: is(libc::POLLERR), has_room: is(libc::POLLOUT) })
     }
-}
-
-/// Whether standard output can be written to.
-struct Readiness {
-    /// There is no reader.
-    is_closed: bool,
-    /// A write does not block.
-    has_room: bool,
 }
 
 #[cfg(test)]
