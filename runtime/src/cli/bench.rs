@@ -5,11 +5,14 @@ mod report;
 mod run;
 mod tally;
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use bytesize::ByteSize;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -17,6 +20,7 @@ use serde_json::{Value, json};
 use super::exit::{Interrupted, TimedOut};
 use super::feed::{Pack, tell_waits};
 use super::input::{self, InputFormat, Reading, Source};
+use super::output::progress::counting;
 use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
 use super::{Context, positive, size, timeout};
@@ -25,7 +29,8 @@ use crate::name::ChainName;
 use crate::shutdown;
 use load::Load;
 use report::{Ending, Latency, Report};
-use run::{Bench, Meter};
+use run::Bench;
+use tally::Tally;
 
 /// How often the progress is updated.
 const SHOW: Duration = Duration::from_millis(100);
@@ -103,12 +108,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
     };
     let left = args.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-    if bench.backlog() > 0 {
-        let backlog = count(bench.backlog(), "unfinished message");
+    if bench.backlog > 0 {
+        let backlog = count(bench.backlog, "unfinished message");
         output.note(&format!("{} already has {backlog}, which the measurement includes", args.chain));
     }
-    let bar = if args.quiet { ProgressBar::hidden() } else { output.progress("results", "results") };
-    let (waits, meter) = (bench.waits(), bench.meter());
+    let bar = if args.quiet { ProgressBar::hidden() } else { counting("results", "results") };
+    let (waits, tally) = (bench.waits(), Arc::clone(&bench.tally));
     let stopped = async {
         shutdown::requested().await;
         bar.suspend(|| output.note("interrupted: waiting for the items that were fed; a second signal ends at once"));
@@ -118,7 +123,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             ended.map_err(anyhow::Error::from)
         }
         never = tell_waits(&waits, &bar, output, String::new) => match never {},
-        () = show(&meter, &bar) => Err(anyhow!("progress has ended")),
+        never = show(&tally, &bar) => match never {},
     };
     bar.finish_and_clear();
     // Print the report before anything else can fail.
@@ -167,9 +172,9 @@ async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<byt
     Ok(items)
 }
 
-async fn show(meter: &Meter, bar: &ProgressBar) {
+async fn show(tally: &Tally, bar: &ProgressBar) -> Infallible {
     loop {
-        let now = meter.now();
+        let now = tally.progress();
         let failures = if now.failures > 0 { format!("{}, ", count(now.failures, "failure")) } else { String::new() };
         bar.set_prefix(format!("{} fed, {failures}results", count(now.items, "item")));
         bar.set_position(now.results);
@@ -180,7 +185,7 @@ async fn show(meter: &Meter, bar: &ProgressBar) {
 /// Removes the results of the run, unless `--keep-results` is given or a signal comes. After an interrupted run,
 /// another signal ends the process.
 async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: &Output) -> Result<(), Interrupted> {
-    let results = bench.meter().now().results;
+    let results = bench.tally.progress().results;
     if results == 0 {
         return Ok(());
     }
@@ -189,8 +194,7 @@ async fn clean_up(bench: &mut Bench, args: &Args, is_interrupted: bool, output: 
         output.note(&format!("{results} kept; `pcluster pull {chain}` takes them"));
         return Ok(());
     }
-    let bar =
-        if args.quiet { ProgressBar::hidden() } else { output.progress("messages of results removed", "messages") };
+    let bar = if args.quiet { ProgressBar::hidden() } else { counting("messages of results removed", "messages") };
     let removed = tokio::select! {
         removed = bench.remove_results(|messages| bar.set_position(messages)) => Ok(removed),
         signal = shutdown::requested(), if !is_interrupted => Err(Interrupted::by(signal)),
@@ -260,9 +264,9 @@ fn print(report: &Report, chain: &ChainName, output: &Output) -> Result<(), Outp
         (items, Ending::TimedOut) => lines.push(("unfinished", format!("{} at most", count(items, "item")))),
         (items, _) => lines.push(("dropped", count(items, "item"))),
     }
-    let (inward, outward) = (report.items_per_second(), report.results_per_second());
+    let (inward, outward) = (report.per_second(report.items), report.per_second(report.results));
     lines.push(("time", seconds(report.elapsed)));
-    let per_second = bytes(report.bytes_per_second());
+    let per_second = bytes(report.per_second(report.bytes));
     lines.push(("rate", format!("{inward:.1} items/s in, {outward:.1} results/s out, {per_second}/s in")));
     if let Some(latency) = &report.latency {
         let shown = named(latency).map(|(name, millis)| format!("{name} {millis:.2}"));
@@ -275,12 +279,7 @@ fn print(report: &Report, chain: &ChainName, output: &Output) -> Result<(), Outp
 }
 
 fn as_json(report: &Report, chain: &ChainName) -> Value {
-    let latency = report.latency.as_ref().map(|latency| {
-        named(latency)
-            .into_iter()
-            .map(|(name, millis)| (name.to_owned(), json!(millis)))
-            .collect::<serde_json::Map<_, _>>()
-    });
+    let latency = report.latency.as_ref().map(|latency| BTreeMap::from(named(latency)));
     json!({
         "chain": chain,
         "items": report.items,
@@ -291,9 +290,9 @@ fn as_json(report: &Report, chain: &ChainName) -> Value {
         "unanswered": report.unanswered,
         "feed_seconds": report.feeding.as_secs_f64(),
         "seconds": report.elapsed.as_secs_f64(),
-        "items_per_second": report.items_per_second(),
-        "results_per_second": report.results_per_second(),
-        "bytes_per_second": report.bytes_per_second(),
+        "items_per_second": report.per_second(report.items),
+        "results_per_second": report.per_second(report.results),
+        "bytes_per_second": report.per_second(report.bytes),
         "latency_ms": latency,
         "ended": match report.ending {
             Ending::Done => "done",

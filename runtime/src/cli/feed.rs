@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::exit::{Interrupted, TimedOut, Usage};
 use super::input::{self, FileBytes, Input, InputFormat, Reading, Source};
-use super::output::progress::Outlook;
+use super::output::progress::{Outlook, counting};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
 use crate::client::{ClientError, Fed, Feeder, Item, Packing, Waits};
@@ -144,11 +144,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
     let mut input = input::open(source, reading, client.broker().limits().max_item())?;
-    let bar = if args.quiet { ProgressBar::hidden() } else { context.output.progress("fed", "items") };
+    let bar = if args.quiet { ProgressBar::hidden() } else { counting("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
-    let mut file = input.file().cloned().map(FileShown::new);
-    let how_far = || file.as_mut().map_or_else(String::new, |file| file.told(started.elapsed()));
+    let mut file = input.file().cloned().map(|file| (Outlook::of(file.all), file));
+    let how_far = || {
+        let share = |(outlook, file): &mut (Outlook, FileBytes)| share_read(outlook, started.elapsed(), file.left());
+        file.as_mut().map(share).unwrap_or_default()
+    };
     let ended = tokio::select! {
         ended = feed(&args, &mut feeder, &mut input) => ended.map(Ok),
         never = tell_waits(&waits, &bar, &context.output, how_far) => match never {},
@@ -257,22 +260,6 @@ async fn out_of_time(waits: &Waits, timeout: Option<Duration>, from: &str) -> Ti
         None => format!("nothing came from {from}"),
     };
     TimedOut(format!("no item was taken for {}: {reason}", humantime::format_duration(timeout)))
-}
-
-/// The progress of reading a file.
-struct FileShown {
-    bytes: FileBytes,
-    outlook: Outlook,
-}
-
-impl FileShown {
-    fn new(bytes: FileBytes) -> Self {
-        Self { outlook: Outlook::of(bytes.all), bytes }
-    }
-
-    fn told(&mut self, elapsed: Duration) -> String {
-        share_read(&mut self.outlook, elapsed, self.bytes.left())
-    }
 }
 
 /// Returns the share of a file that is read, and the time left. It is shown after the number of items.

@@ -52,14 +52,8 @@ pub enum InputFormat {
 
 impl InputFormat {
     /// Returns the name, as in `--format`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ndjson => "ndjson",
-            Self::Json => "json",
-            Self::Lines => "lines",
-            Self::Csv => "csv",
-            Self::Cbor => "cbor",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 

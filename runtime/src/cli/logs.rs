@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures_util::TryStreamExt;
 use pcluster_abi::Level;
 
@@ -24,8 +24,8 @@ pub struct Args {
     #[arg(long)]
     stage: Option<StageName>,
     /// Only lines of this level or a more severe one
-    #[arg(long, default_value = "trace")]
-    level: LevelArg,
+    #[arg(long, default_value = "trace", value_parser = levels())]
+    level: Level,
     /// Start this long ago; as in 30s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
@@ -34,25 +34,10 @@ pub struct Args {
     no_follow: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LevelArg {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl std::convert::From<LevelArg> for Level {
-    fn from(level: LevelArg) -> Self {
-        match level {
-            LevelArg::Error => Self::Error,
-            LevelArg::Warn => Self::Warn,
-            LevelArg::Info => Self::Info,
-            LevelArg::Debug => Self::Debug,
-            LevelArg::Trace => Self::Trace,
-        }
-    }
+/// Returns the reader of the name of a level.
+fn levels() -> impl TypedValueParser<Value = Level> {
+    let named = |name: String| Level::ALL.into_iter().find(|level| level.name() == name).ok_or("not a level");
+    PossibleValuesParser::new(Level::ALL.map(Level::name)).try_map(named)
 }
 
 /// Runs the command.
@@ -64,7 +49,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         None => StartAt::Now,
     };
     let follow = !args.no_follow;
-    let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level.into(), from, follow };
+    let filter = LogFilter { chain: args.chain, stage: args.stage, level: args.level, from, follow };
     let mut lines = client.logs(&filter).await?;
     while let Some(record) = lines.try_next().await? {
         if context.output.is_json() {

@@ -9,7 +9,6 @@ mod table;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -114,11 +113,6 @@ impl Output {
         let add = |text: String, cause: String| if text.contains(&cause) { text } else { format!("{text}: {cause}") };
         let text = error.chain().map(ToString::to_string).reduce(add).unwrap_or_default();
         self.note(&format!("error: {text}{}", hint::of(error).unwrap_or_default()));
-    }
-
-    /// Returns a progress line that counts `unit`. It is hidden if standard error is not a terminal.
-    pub fn progress(&self, what: &'static str, unit: &'static str) -> ProgressBar {
-        progress::counting(what, unit)
     }
 }
 

@@ -53,23 +53,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the items per second over the whole run.
-    pub fn items_per_second(&self) -> f64 {
-        self.per_second(self.items)
-    }
-
-    /// Returns the results per second over the whole run.
-    pub fn results_per_second(&self) -> f64 {
-        self.per_second(self.results)
-    }
-
-    /// Returns the bytes of fed items per second over the whole run.
-    pub fn bytes_per_second(&self) -> f64 {
-        self.per_second(self.bytes)
-    }
-
+    /// Returns one of the numbers per second over the whole run.
     #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-    fn per_second(&self, number: u64) -> f64 {
+    pub fn per_second(&self, number: u64) -> f64 {
         if self.elapsed.is_zero() { 0.0 } else { number as f64 / self.elapsed.as_secs_f64() }
     }
 }
@@ -135,9 +121,9 @@ mod tests {
             elapsed: Duration::ZERO,
             latency: None,
         };
-        assert!(report.items_per_second().abs() < f64::EPSILON);
+        assert!(report.per_second(report.items).abs() < f64::EPSILON);
         report.elapsed = Duration::from_secs(2);
-        let rates = [report.items_per_second(), report.results_per_second(), report.bytes_per_second()];
-        assert_eq!(rates.map(|rate| format!("{rate:.1}")), ["5.0", "10.0", "250.0"]);
+        let rates = [report.items, report.results, report.bytes];
+        assert_eq!(rates.map(|number| format!("{:.1}", report.per_second(number))), ["5.0", "10.0", "250.0"]);
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! The run follows results without taking them. The ids of its items distinguish them from all others in the chain.
 
-use std::future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
 use super::load::Load;
-use super::report::{Ending, Progress, Report};
+use super::report::{Ending, Report};
 use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::stream::Stream;
@@ -35,20 +34,11 @@ pub struct Bench {
     client: Client,
     chain: ChainName,
     feeder: Feeder,
-    backlog: u64,
-    tally: Arc<Tally>,
+    /// The unfinished messages of the chain before the run. The items of the run wait behind them.
+    pub(super) backlog: u64,
+    /// The progress of the run.
+    pub(super) tally: Arc<Tally>,
     following: JoinSet<ClientError>,
-}
-
-/// A handle on the progress of a run.
-#[derive(Debug, Clone)]
-pub struct Meter(Arc<Tally>);
-
-impl Meter {
-    /// Returns the current progress.
-    pub fn now(&self) -> Progress {
-        self.0.progress()
-    }
 }
 
 impl Bench {
@@ -72,16 +62,6 @@ impl Bench {
             following.spawn(Arc::clone(&tally).follow(source, follower));
         }
         Ok(Self { client: client.clone(), chain: chain.clone(), feeder, backlog, tally, following })
-    }
-
-    /// Returns the unfinished messages of the chain before the run. The items of the run wait behind them.
-    pub fn backlog(&self) -> u64 {
-        self.backlog
-    }
-
-    /// Returns a handle on the progress of the run.
-    pub fn meter(&self) -> Meter {
-        Meter(Arc::clone(&self.tally))
     }
 
     /// Returns a handle that reports what feeding waits for.
@@ -128,7 +108,9 @@ impl Bench {
             tokio::select! {
                 ended = whole => ended,
                 Some(Ok(error)) = following.join_next() => Err(error),
-                () = time_is_over(timeout) => Ok((Ending::TimedOut, Instant::now())),
+                () = tokio::time::sleep(timeout.unwrap_or_default()), if timeout.is_some() => {
+                    Ok((Ending::TimedOut, Instant::now()))
+                }
             }
         };
         if matches!(ended, Err(_) | Ok((Ending::TimedOut, _))) {
@@ -177,12 +159,5 @@ async fn failing(tally: &Tally) {
             return;
         }
         tokio::time::sleep(LOOK_FAILING).await;
-    }
-}
-
-async fn time_is_over(timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => tokio::time::sleep(timeout).await,
-        None => future::pending().await,
     }
 }

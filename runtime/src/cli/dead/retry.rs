@@ -12,6 +12,7 @@ use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::exit::Interrupted;
 use crate::cli::output::count;
+use crate::cli::output::progress::counting;
 use crate::name::ChainName;
 use crate::shutdown;
 
@@ -51,7 +52,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let is_filtered = args.selected.filters.are_given();
     let selection = args.selected.selection()?;
     let client = context.client().await?;
-    let bar = output.progress("retried", "letters");
+    let bar = counting("retried", "letters");
     let told = Cell::new(0);
     let stop = AtomicBool::new(false);
     let retry = client.retry_dead(chain, &selection, args.active, &stop, |retried| {

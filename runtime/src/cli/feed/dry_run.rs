@@ -24,7 +24,7 @@ const SHOWN: usize = 1_000;
 /// What was read.
 #[derive(Default, Serialize)]
 struct Seen {
-    format: Option<&'static str>,
+    format: Option<String>,
     items: u64,
     /// Bytes of the largest item.
     largest: usize,
@@ -67,7 +67,7 @@ pub(super) async fn run(
         }
     });
     let lines = [
-        ("format", seen.format.map(str::to_owned)),
+        ("format", seen.format),
         ("items", Some(seen.items.to_string())),
         ("largest", first.as_ref().map(|_| count(seen.largest as u64, "byte"))),
         ("first", first),

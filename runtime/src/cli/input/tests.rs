@@ -25,7 +25,7 @@ impl Read for Trickle<'_> {
 }
 
 /// Returns the items as JSON, the format that was found, and the error.
-type Items = (Vec<String>, Option<&'static str>, Option<String>);
+type Items = (Vec<String>, Option<String>, Option<String>);
 
 fn read_from(source: impl Read, reading: Reading) -> Items {
     let (sender, mut items) = mpsc::channel(10_000);
@@ -90,7 +90,7 @@ fn what_a_text_begins_with_decides_what_it_is_however_it_trickles_in() {
         ("BZh\n", "lines", &["\"BZh\""]),
         ("", "lines", &[]),
     ] {
-        let expected = (items.iter().map(|item| (*item).to_owned()).collect(), Some(format), None);
+        let expected = (items.iter().map(|item| (*item).to_owned()).collect(), Some(format.to_owned()), None);
         let bytes = text.as_bytes();
         assert_eq!(read_from(bytes, Reading::default()), expected, "{text:?}");
         for at in 0..=bytes.len() {
