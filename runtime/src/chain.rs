@@ -67,19 +67,11 @@ impl Queue {
 
     fn new(reader: &Reader, raw: &manifest::Queue) -> Result<Self, ChainError> {
         let ack_wait = bounds::ACK_WAIT.duration(reader, raw.ack_wait.as_ref(), default::ACK_WAIT)?;
-        let needs = Self::needs(ack_wait);
-        let default = default::DUPLICATE_WINDOW.max(needs);
-        let mut duplicate_window = bounds::DUPLICATE_WINDOW.duration(reader, raw.duplicate_window.as_ref(), default)?;
-        if duplicate_window < needs && reader.is_deployed {
-            duplicate_window = needs;
-        } else if duplicate_window < needs {
-            let (ack_wait, needs) = (humantime::format_duration(ack_wait), humantime::format_duration(needs));
-            let problem = format!(
-                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\": the server must \
-                 remember what a dead node has stored until another has its items; write more, or a shorter `ack_wait`"
-            );
-            return Err(reader.error("duplicate_window", problem));
-        }
+        let default = default::DUPLICATE_WINDOW.max(Self::needs(ack_wait));
+        let duplicate_window = bounds::DUPLICATE_WINDOW.duration(reader, raw.duplicate_window.as_ref(), default)?;
+        let why = ": the server must remember what a dead node has stored until another has its items; write more, or a shorter \
+                   `ack_wait`";
+        let duplicate_window = reader.outlasting("duplicate_window", duplicate_window, ack_wait, why)?;
         Ok(Self { limit: bounds::LIMIT.count(reader, raw.limit, default::QUEUE_LIMIT)?, ack_wait, duplicate_window })
     }
 }

@@ -21,30 +21,18 @@ pub(super) struct Bounds<T> {
     pub(super) key: &'static str,
     pub(super) least: T,
     pub(super) greatest: T,
-    /// The reason for the lower bound, as the end of a sentence.
+    /// The reason for the lower bound, as the end of a sentence. Empty if it needs none.
     why_least: &'static str,
     /// The reason for the upper bound.
     why_greatest: &'static str,
 }
 
-const NOT_NONE: &str = "";
-
 /// `replicas`
-pub(super) const REPLICAS: Bounds<u32> = Bounds {
-    key: "replicas",
-    least: 1,
-    greatest: REPLICAS_MAX,
-    why_least: NOT_NONE,
-    why_greatest: "NATS keeps no more copies of a stream",
-};
+pub(super) const REPLICAS: Bounds<u32> =
+    Bounds::up_to("replicas", 1, REPLICAS_MAX, "NATS keeps no more copies of a stream");
 /// `[queue] limit`
-pub(super) const LIMIT: Bounds<u64> = Bounds {
-    key: "limit",
-    least: 1,
-    greatest: 1_000_000_000,
-    why_least: NOT_NONE,
-    why_greatest: "the server keeps an entry for each message in memory",
-};
+pub(super) const LIMIT: Bounds<u64> =
+    Bounds::up_to("limit", 1, 1_000_000_000, "the server keeps an entry for each message in memory");
 /// `[queue] ack_wait`
 pub(super) const ACK_WAIT: Bounds<Duration> = Bounds {
     key: "ack_wait",
@@ -54,21 +42,19 @@ pub(super) const ACK_WAIT: Bounds<Duration> = Bounds {
     why_greatest: "the items of a dead node wait that long",
 };
 /// `[queue] duplicate_window`. The lower bound depends on `ack_wait`.
-pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds {
-    key: "duplicate_window",
-    least: Duration::from_secs(1),
-    greatest: Duration::from_hours(24 * 30),
-    why_least: NOT_NONE,
-    why_greatest: "the server keeps the message ids of that time in memory",
-};
+pub(super) const DUPLICATE_WINDOW: Bounds<Duration> = Bounds::up_to(
+    "duplicate_window",
+    Duration::from_secs(1),
+    Duration::from_hours(24 * 30),
+    "the server keeps the message ids of that time in memory",
+);
 /// `[results] max_age`. The lower bound depends on `ack_wait`.
-pub(super) const MAX_AGE: Bounds<Duration> = Bounds {
-    key: "max_age",
-    least: Duration::from_secs(1),
-    greatest: Duration::from_hours(24 * 36_500),
-    why_least: NOT_NONE,
-    why_greatest: "the server counts ages in nanoseconds, up to 292 years",
-};
+pub(super) const MAX_AGE: Bounds<Duration> = Bounds::up_to(
+    "max_age",
+    Duration::from_secs(1),
+    Duration::from_hours(24 * 36_500),
+    "the server counts ages in nanoseconds, up to 292 years",
+);
 /// `[results] max_bytes`
 pub(super) const MAX_BYTES: Bounds<u64> = Bounds {
     key: "max_bytes",
@@ -78,21 +64,11 @@ pub(super) const MAX_BYTES: Bounds<u64> = Bounds {
     why_greatest: "the server reserves it on its disk",
 };
 /// `concurrency`
-pub(super) const CONCURRENCY: Bounds<u32> = Bounds {
-    key: "concurrency",
-    least: 1,
-    greatest: 10_000,
-    why_least: NOT_NONE,
-    why_greatest: "each running item has memory of its own on the node",
-};
+pub(super) const CONCURRENCY: Bounds<u32> =
+    Bounds::up_to("concurrency", 1, 10_000, "each running item has memory of its own on the node");
 /// `max_in_flight`
-pub(super) const MAX_IN_FLIGHT: Bounds<u32> = Bounds {
-    key: "max_in_flight",
-    least: 1,
-    greatest: 1_000_000,
-    why_least: NOT_NONE,
-    why_greatest: "the server keeps an entry for each delivered message in memory",
-};
+pub(super) const MAX_IN_FLIGHT: Bounds<u32> =
+    Bounds::up_to("max_in_flight", 1, 1_000_000, "the server keeps an entry for each delivered message in memory");
 /// `timeout`
 pub(super) const TIMEOUT: Bounds<Duration> = Bounds {
     key: "timeout",
@@ -110,35 +86,28 @@ pub(super) const MEMORY: Bounds<u64> = Bounds {
     why_greatest: "a guest has 32-bit addresses",
 };
 /// `reuse`
-pub(super) const REUSE: Bounds<u32> = Bounds {
-    key: "reuse",
-    least: 1,
-    greatest: 1_000_000_000,
-    why_least: NOT_NONE,
-    why_greatest: "leave it out for no limit",
-};
+pub(super) const REUSE: Bounds<u32> = Bounds::up_to("reuse", 1, 1_000_000_000, "leave it out for no limit");
 /// `retry.attempts`
-pub(super) const ATTEMPTS: Bounds<u32> = Bounds {
-    key: "attempts",
-    least: 1,
-    greatest: 10_000,
-    why_least: NOT_NONE,
-    why_greatest: "an item that always fails would run that often",
-};
+pub(super) const ATTEMPTS: Bounds<u32> =
+    Bounds::up_to("attempts", 1, 10_000, "an item that always fails would run that often");
 /// Each wait of `retry.backoff`.
-pub(super) const BACKOFF: Bounds<Duration> = Bounds {
-    key: "backoff",
-    least: Duration::ZERO,
-    greatest: Duration::from_hours(24 * 30),
-    why_least: NOT_NONE,
-    why_greatest: "the item stays in the queue all that time",
-};
+pub(super) const BACKOFF: Bounds<Duration> = Bounds::up_to(
+    "backoff",
+    Duration::ZERO,
+    Duration::from_hours(24 * 30),
+    "the item stays in the queue all that time",
+);
 /// The most stages of a chain.
 pub(super) const STAGES_MAX: usize = 256;
 /// The most waits of `retry.backoff`.
 const BACKOFFS_MAX: usize = 100;
 
 impl<T: PartialOrd + Copy> Bounds<T> {
+    /// Returns bounds of which only the upper one needs a reason.
+    const fn up_to(key: &'static str, least: T, greatest: T, why_greatest: &'static str) -> Self {
+        Self { key, least, greatest, why_least: "", why_greatest }
+    }
+
     /// Returns the value if it is within the bounds. A deployed value is moved to the nearest bound.
     pub(super) fn check(&self, reader: &Reader, value: T, shown: impl Fn(T) -> String) -> Result<T, ChainError> {
         let (bound, most, why) = if value < self.least {

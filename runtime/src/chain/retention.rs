@@ -16,19 +16,10 @@ pub struct Retention {
 
 impl Retention {
     pub(super) fn new(reader: &Reader, raw: &manifest::Results, queue: &Queue) -> Result<Self, ChainError> {
-        let needs = Queue::needs(queue.ack_wait);
-        let default = default::RESULTS_MAX_AGE.max(needs);
-        let mut max_age = bounds::MAX_AGE.duration(reader, raw.max_age.as_ref(), default)?;
-        if max_age < needs && reader.is_deployed {
-            max_age = needs;
-        } else if max_age < needs {
-            let (ack_wait, needs) = (humantime::format_duration(queue.ack_wait), humantime::format_duration(needs));
-            let problem = format!(
-                "must be at least \"{needs}\" with an `ack_wait` of \"{ack_wait}\" below `[queue]`: a removed \
-                 result could be stored a second time, because the server forgets its message id"
-            );
-            return Err(reader.error("max_age", problem));
-        }
+        let default = default::RESULTS_MAX_AGE.max(Queue::needs(queue.ack_wait));
+        let max_age = bounds::MAX_AGE.duration(reader, raw.max_age.as_ref(), default)?;
+        let why = " below `[queue]`: a removed result could be stored a second time, because the server forgets its message id";
+        let max_age = reader.outlasting("max_age", max_age, queue.ack_wait, why)?;
         let max_bytes = raw.max_bytes.as_ref().map(|text| bounds::MAX_BYTES.size(reader, text)).transpose()?;
         Ok(Self { max_age, max_bytes })
     }
