@@ -167,21 +167,16 @@ impl Headers {
 /// Serializes as a map of names to values. A name that occurs several times has a list of values.
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Values<'a> {
-            One(&'a str),
-            Several(Vec<&'a str>),
-        }
         let mut map = serializer.serialize_map(None)?;
-        for (position, (name, value)) in self.iter().enumerate() {
+        for (position, (name, _)) in self.iter().enumerate() {
             if self.iter().take(position).any(|(before, _)| before == name) {
                 continue;
             }
-            let more = self.iter().skip(position + 1).filter(|(later, _)| *later == name).map(|(_, value)| value);
-            let mut values = vec![value];
-            values.extend(more);
-            map.serialize_entry(name, &if values.len() == 1 { Values::One(value) } else { Values::Several(values) })?;
+            let values: Vec<&str> = self.iter().filter(|(each, _)| *each == name).map(|(_, value)| value).collect();
+            match values.as_slice() {
+                [value] => map.serialize_entry(name, value)?,
+                several => map.serialize_entry(name, several)?,
+            }
         }
         map.end()
     }
