@@ -84,6 +84,14 @@ impl<R: Read> Text<R> {
         self.at = (self.at + bytes).min(self.buffer.len());
     }
 
+    /// Skips the white space within a line.
+    pub fn pass_spaces(&mut self) -> io::Result<()> {
+        while matches!(self.peek()?, Some(b' ' | b'\t' | b'\r')) {
+            self.pass(1);
+        }
+        Ok(())
+    }
+
     /// Returns the position of the next byte.
     pub fn place(&self) -> Place {
         self.begins.behind(&self.buffer[..self.at])

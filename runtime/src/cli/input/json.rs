@@ -28,9 +28,7 @@ pub fn one_a_line(text: &mut Text<impl Read>, hint: &str, sink: &mut Sink) -> Re
     let mut reader = JsonReader::of_lines(sink.max);
     while reader.blank(text)?.is_some() {
         let item = reader.value(text).map_err(|error| wrong(&error, hint))?;
-        while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
-            text.pass(1);
-        }
+        text.pass_spaces()?;
         if text.peek()?.is_some_and(|byte| byte != b'\n') {
             return Err(wrong(&JsonError::invalid("trailing characters", text), hint).into());
         }
@@ -82,9 +80,8 @@ impl Array<'_> {
         loop {
             let next = self.next(text)?;
             self.decide(&mut held, sink)?;
-            match next {
-                b']' if is_first => break,
-                _ => {}
+            if next == b']' && is_first {
+                break;
             }
             let item = self.reader.value(text).map_err(|error| wrong(&error, self.hint))?;
             is_first = false;
@@ -104,9 +101,7 @@ impl Array<'_> {
         text.pass(1);
         if self.arrays == Arrays::Undecided {
             // A line of text may begin like an array, so the rest of the line is checked first.
-            while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
-                text.pass(1);
-            }
+            text.pass_spaces()?;
             if text.peek()?.is_some_and(|byte| !matches!(byte, b'\n' | b'[' | b'{')) {
                 return Err(wrong(&JsonError::invalid("trailing characters", text), self.hint).into());
             }

@@ -21,6 +21,7 @@ use crate::frame::text::{Place, Text};
 const FEW_KEYS: usize = 16;
 
 /// Converts JSON values to items, one after the other.
+#[derive(Default)]
 pub struct JsonReader {
     /// The most bytes of an item.
     max: usize,
@@ -63,16 +64,7 @@ enum Next {
 impl JsonReader {
     /// Creates a reader of items of at most this many bytes.
     pub fn new(max: usize) -> Self {
-        Self {
-            max,
-            lines: false,
-            out: Vec::new(),
-            string: Vec::new(),
-            open: Vec::new(),
-            keys: Vec::new(),
-            hasher: RandomState::new(),
-            breaks: 0,
-        }
+        Self { max, ..Self::default() }
     }
 
     /// Creates a reader of values that each have a line.
@@ -88,9 +80,9 @@ impl JsonReader {
     /// Skips white space and returns the next byte. `None` at the end.
     pub fn blank<R: Read>(&mut self, text: &mut Text<R>) -> io::Result<Option<u8>> {
         loop {
+            text.pass_spaces()?;
             match text.peek()? {
                 Some(b'\n') => self.breaks += 1,
-                Some(b' ' | b'\t' | b'\r') => {}
                 other => return Ok(other),
             }
             text.pass(1);
@@ -153,9 +145,7 @@ impl JsonReader {
     /// Returns the first byte of the next token.
     fn token<R: Read>(&mut self, text: &mut Text<R>) -> Result<u8, JsonError> {
         if self.lines {
-            while matches!(text.peek()?, Some(b' ' | b'\t' | b'\r')) {
-                text.pass(1);
-            }
+            text.pass_spaces()?;
             match text.peek()? {
                 Some(byte) if byte != b'\n' => Ok(byte),
                 _ => Err(self.cut_off(text)),
