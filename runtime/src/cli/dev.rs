@@ -142,7 +142,7 @@ async fn chains(
     for manifest in manifests {
         let deployment = client.deploy(manifest).await?;
         output.note(&deploy::describe(&deployment));
-        before += dead_letters(client, &deployment.chain).await?;
+        before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
         let results = show_results(client, &deployment.chain, output, unprinted.clone()).await?;
         show_logs(client, &deployment.chain, output).await?;
         show_dead_letters(client, &deployment.chain, output).await?;
@@ -174,7 +174,7 @@ async fn chains(
         };
         let _ = tokio::time::timeout(SHOW, all_shown).await;
         came += results.results.load(Relaxed);
-        dead += dead_letters(client, chain).await?;
+        dead += client.dead_by_stage(chain).await?.values().sum::<u64>();
     }
     // Dead letters of earlier runs do not count.
     let dead = dead.saturating_sub(before);
@@ -185,11 +185,6 @@ async fn chains(
         0 => Ok(()),
         dead => Err(anyhow!("{} of the items that ran", count(dead, "dead letter"))),
     }
-}
-
-/// Returns how many dead letters a chain has.
-async fn dead_letters(client: &Client, chain: &ChainName) -> anyhow::Result<u64> {
-    Ok(ChainStreams::of(client.broker(), chain).dead_by_stage().await?.values().sum())
 }
 
 /// How much was printed of a chain.

@@ -28,11 +28,10 @@ pub async fn stop(args: StopArgs, context: &Context) -> anyhow::Result<()> {
     let StopArgs { chain } = args;
     let changed = context.client().await?.stop(&chain).await?;
     let already = if changed { "" } else { "already " };
-    let said = format!("the intake of {chain} is {already}closed; items that were fed are still finished");
     if context.output.is_json() {
         return Ok(context.output.line(&json!({ "chain": chain, "open": false, "changed": changed }))?);
     }
-    context.output.note(&said);
+    context.output.note(&format!("the intake of {chain} is {already}closed; items that were fed are still finished"));
     Ok(())
 }
 
@@ -42,14 +41,12 @@ pub async fn start(args: StartArgs, context: &Context) -> anyhow::Result<()> {
     let Switched { changed, made } = context.client().await?.start_and_tell(&chain).await?;
     let already = if changed { "" } else { "already " };
     if context.output.is_json() {
-        let made: Vec<String> = made.into_iter().collect();
         let said = json!({ "chain": chain, "open": true, "changed": changed, "made": made });
         return Ok(context.output.line(&said)?);
     }
     context.output.note(&format!("the intake of {chain} is {already}open"));
     if !made.is_empty() {
-        let names: Vec<&str> = made.iter().map(String::as_str).collect();
-        let names = names.join(", ");
+        let names = Vec::from_iter(made).join(", ");
         context.output.note(&format!("these streams of the chain were missing and were created again, empty: {names}"));
     }
     Ok(())

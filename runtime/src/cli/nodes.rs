@@ -18,8 +18,7 @@ pub struct Args {}
 
 /// Runs the command.
 pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
-    let nodes = context.client().await?.nodes().await?;
-    let Nodes { answered: nodes, silent } = nodes;
+    let Nodes { answered: nodes, silent } = context.client().await?.nodes().await?;
     for node in &silent {
         context.output.note(&format!("{node} is connected and does not answer"));
     }

@@ -31,7 +31,7 @@ pub struct Server {
     guard: Child,
     /// Its URL.
     pub url: String,
-    _temporary: Option<tempfile::TempDir>,
+    _temporary: tempfile::TempDir,
 }
 
 /// Finds the program: `given`, else on the `PATH`, else in the folder of `make setup`.
@@ -101,7 +101,7 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        Ok(Self { guard, url, _temporary: Some(temporary) })
+        Ok(Self { guard, url, _temporary: temporary })
     }
 
     /// Stops the server and waits for its end.
