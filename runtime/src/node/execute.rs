@@ -24,7 +24,7 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::plan::to_u32;
 use crate::node::hop::Hop;
 use crate::node::phase::{Phase, reached};
-use crate::node::worker::permits::{ConcurrencyLimit, Permit};
+use crate::node::worker::permits::Permit;
 
 /// A frame that takes longer than this gets the help of the node's other permits.
 const HELP_AFTER: Duration = Duration::from_millis(2);
@@ -49,7 +49,6 @@ pub(crate) struct Execution {
 pub(crate) async fn run(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
-    limit: &Arc<ConcurrencyLimit>,
     permit: Permit,
     phase: &mut watch::Receiver<Phase>,
 ) -> Execution {
@@ -59,7 +58,6 @@ pub(crate) async fn run(
     let running = Arc::new(Running {
         hop: Arc::clone(hop),
         inbound: Arc::clone(inbound),
-        limit: Arc::clone(limit),
         instances: std::iter::once(&hop.task)
             .chain(hop.inline.iter().map(|stage| &stage.task))
             .map(Task::instances)
@@ -126,7 +124,7 @@ async fn work(running: &Arc<Running>) {
         if let Err((position, failure)) = ran {
             if outputs.ended() == before {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.
-                running.limit.ran(started, Instant::now());
+                running.hop.limit.ran(started, Instant::now());
             }
             running.fail(position, failure);
         }
@@ -136,7 +134,7 @@ async fn work(running: &Arc<Running>) {
 
 /// Runs this item through inline stages, and with it as many others as take a moment.
 async fn walk(running: &Arc<Running>, first: usize, started: Instant, outputs: &mut FrameOutputs) {
-    let most = running.limit.time().map_or(1, |time| WALK_TIME.as_nanos() / time.as_nanos().max(1));
+    let most = running.hop.limit.time().map_or(1, |time| WALK_TIME.as_nanos() / time.as_nanos().max(1));
     let mut positions = vec![first];
     while (positions.len() as u128) < most {
         let Some(position) = running.begin(started) else { break };
@@ -146,18 +144,18 @@ async fn walk(running: &Arc<Running>, first: usize, started: Instant, outputs: &
     inline::run(running, positions, outputs).await;
     let now = Instant::now();
     let each = now.saturating_duration_since(started) / items;
-    running.limit.ran(now.checked_sub(each).unwrap_or(started), now);
+    running.hop.limit.ran(now.checked_sub(each).unwrap_or(started), now);
     running.gather(outputs.bytes() - before);
 }
 
 /// Lets free permits run items of the frame until all have begun.
 fn call_for_help(running: &Arc<Running>, begun: &watch::Receiver<bool>, helpers: &mut JoinSet<()>) {
     let waiting = running.inbound.len().saturating_sub(running.next.load(Relaxed));
-    for _ in 0..waiting.min(usize::try_from(running.limit.concurrency()).unwrap_or(usize::MAX) - 1) {
+    for _ in 0..waiting.min(usize::try_from(running.hop.limit.concurrency()).unwrap_or(usize::MAX) - 1) {
         let (running, mut begun) = (Arc::clone(running), begun.clone());
         helpers.spawn(async move {
             let permit = tokio::select! {
-                permit = running.limit.take() => permit,
+                permit = running.hop.limit.take() => permit,
                 _ = begun.wait_for(|begun| *begun) => return,
             };
             work(&running).await;

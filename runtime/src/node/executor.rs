@@ -15,7 +15,7 @@ use crate::node::execute::{self, Execution};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::hop::Hop;
 use crate::node::phase::Phase;
-use crate::node::worker::permits::{ConcurrencyLimit, Permit};
+use crate::node::worker::permits::Permit;
 
 /// A frame is light if its items are expected to take no longer than this together.
 const LIGHT: Duration = Duration::from_micros(100);
@@ -48,16 +48,15 @@ impl Drop for Executor {
 pub(crate) async fn run(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
-    limit: &Arc<ConcurrencyLimit>,
     permit: Permit,
     phase: &mut watch::Receiver<Phase>,
 ) -> Execution {
-    if limit.expected(inbound.len()).is_some_and(|expected| expected <= LIGHT) {
-        return execute::run(hop, inbound, limit, permit, phase).await;
+    if hop.limit.expected(inbound.len()).is_some_and(|expected| expected <= LIGHT) {
+        return execute::run(hop, inbound, permit, phase).await;
     }
-    let (own_hop, inbound, limit, mut phase) = (Arc::clone(hop), Arc::clone(inbound), Arc::clone(limit), phase.clone());
+    let (own_hop, inbound, mut phase) = (Arc::clone(hop), Arc::clone(inbound), phase.clone());
     let mut running = JoinSet::new();
-    running.spawn_on(async move { execute::run(&own_hop, &inbound, &limit, permit, &mut phase).await }, &hop.executor);
+    running.spawn_on(async move { execute::run(&own_hop, &inbound, permit, &mut phase).await }, &hop.executor);
     match running.join_next().await {
         Some(Ok(ran)) => ran,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

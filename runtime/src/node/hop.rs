@@ -49,7 +49,7 @@ pub struct Hop {
     /// How far the clock of this machine is behind the server's.
     pub(crate) behind: Behind,
     /// How much of the hop runs at once on this node.
-    pub limit: Arc<ConcurrencyLimit>,
+    pub limit: ConcurrencyLimit,
     /// How much of the hop is on its way to the server at once.
     pub(crate) window: Window,
     /// The quarantine of a limited stage.

@@ -34,7 +34,6 @@ use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
 use crate::node::suspicion::Judged;
 use crate::node::worker::demand::Shared;
-use crate::node::worker::permits::ConcurrencyLimit;
 use crate::node::{executor, suspicion};
 use crate::subject::Lane;
 
@@ -91,13 +90,7 @@ pub(crate) async fn mend(hop: &Hop) -> Result<(), BrokerError> {
 /// Handles a message to its end: acknowledges it or gives it back. Nothing is lost if this is dropped.
 ///
 /// `queue` is the lane of the consumer that handed it out.
-pub(crate) async fn handle(
-    hop: &Arc<Hop>,
-    delivery: &Delivery,
-    queue: Lane,
-    limit: &Arc<ConcurrencyLimit>,
-    mut phase: watch::Receiver<Phase>,
-) {
+pub(crate) async fn handle(hop: &Arc<Hop>, delivery: &Delivery, queue: Lane, mut phase: watch::Receiver<Phase>) {
     if queue == Lane::Parked {
         return Box::pin(parked::unpark(hop, delivery)).await;
     }
@@ -117,7 +110,7 @@ pub(crate) async fn handle(
     };
     let inbound = Arc::from(inbound);
     let handled = match judged {
-        Ok(Judged::Known) => handle_frame(hop, &inbound, limit, &mut phase).await,
+        Ok(Judged::Known) => handle_frame(hop, &inbound, &mut phase).await,
         Ok(Judged::Open) => {
             Box::pin(requeue(hop, &inbound, inbound.lane.requeue_lane(), inbound.attempt - 1, None)).await
         }
@@ -167,7 +160,6 @@ pub(crate) async fn bury_as_it_came(hop: &Hop, delivery: &Delivery, message: &st
 async fn handle_frame(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
-    limit: &Arc<ConcurrencyLimit>,
     phase: &mut watch::Receiver<Phase>,
 ) -> Result<(), PublishError> {
     let (attempts, failed) = (u64::from(hop.stage().retry.attempts), inbound.attempt - 1);
@@ -198,13 +190,13 @@ async fn handle_frame(
     }
     let permit = tokio::select! {
         biased;
-        permit = limit.take_frame(inbound.len()) => permit,
+        permit = hop.limit.take_frame(inbound.len()) => permit,
         () = left_run(phase) => return Box::pin(requeue(hop, inbound, back, failed, None)).await,
         () = tokio::time::sleep(PERMIT_PATIENCE), if inbound.lane == Lane::Work && has_room_to_go_back(hop, inbound) => {
             return Box::pin(requeue(hop, inbound, Lane::Retry, failed, None)).await;
         }
     };
-    let ran = executor::run(hop, inbound, limit, permit, phase).await;
+    let ran = executor::run(hop, inbound, permit, phase).await;
     drop(quarantined);
     failpoint::reach(Point::Executed, inbound);
     tokio::select! {

@@ -20,7 +20,6 @@ use crate::node::phase::{Phase, interrupted, left_run, reached};
 use crate::node::supervisor::orphan;
 use crate::node::worker::demand::KNOWN_AFTER;
 use crate::node::worker::in_flight::InFlight;
-use crate::node::worker::permits::ConcurrencyLimit;
 use crate::node::worker::unread::{Found, Known};
 use crate::node::{backlog, pipeline};
 use crate::subject::{self, Lane};
@@ -50,18 +49,16 @@ const CAREFUL: Duration = Duration::from_secs(5);
 
 /// Serves all queues of a hop while the node runs. In [`Phase::Drain`], returns once the frames in hand are finished.
 pub async fn run(hop: Arc<Hop>, phase: watch::Receiver<Phase>) {
-    let limit = Arc::clone(&hop.limit);
     let (forwarded, told) = watch::channel(Phase::Run);
     let served = Lane::served(hop.is_limited());
     let (open, closed) = watch::channel(served.len());
     let lanes = served.iter().map(|&lane| {
-        let (hop, limit, open) = (Arc::clone(&hop), Arc::clone(&limit), open.clone());
+        let (hop, open) = (Arc::clone(&hop), open.clone());
         serve(
             Worker {
-                in_flight: InFlight::new(Arc::clone(&hop), lane, Arc::clone(&limit), told.clone()),
+                in_flight: InFlight::new(Arc::clone(&hop), lane, told.clone()),
                 hop,
                 lane,
-                limit,
                 unchecked: Vec::new(),
                 phase: phase.clone(),
                 told: told.clone(),
@@ -170,7 +167,6 @@ struct Worker {
     phase: watch::Receiver<Phase>,
     /// The phase as the frames in hand see it.
     told: watch::Receiver<Phase>,
-    limit: Arc<ConcurrencyLimit>,
     in_flight: InFlight,
     /// Frames that came before the server was known to be the same as before.
     unchecked: Vec<Delivery>,
@@ -217,7 +213,7 @@ impl Worker {
             let asks = !leaving && is_known;
             let mut unasked = if asks { self.unasked(&queue) } else { 0 };
             if unasked == 0 && queue.demand() == 0 {
-                self.limit.park(self.lane);
+                hop.limit.park(self.lane);
                 unasked = if asks { self.unasked(&queue) } else { 0 };
             }
             let mut ask =
@@ -229,12 +225,12 @@ impl Worker {
                     return Ended::Lost;
                 }
             }
-            requests.expect(queue.demand(), self.limit.frame_bytes());
+            requests.expect(queue.demand(), hop.limit.frame_bytes());
             if unasked == 0 {
                 requests.pass_on();
             }
             if ask
-                && let Some(request) = requests.next(unasked, self.limit.frame_bytes(), self.limit.is_empty())
+                && let Some(request) = requests.next(unasked, hop.limit.frame_bytes(), hop.limit.is_empty())
                 && let Err(error) = queue.request_within(request.frames, request.bytes, patience(request.stands)).await
             {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
@@ -269,7 +265,7 @@ impl Worker {
                     }
                 }
                 () = self.in_flight.done() => {}
-                () = self.limit.notified(self.lane) => {}
+                () = hop.limit.notified(self.lane) => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 && !is_paused => {}
                 () = requests.resumed(), if is_paused => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}
@@ -335,11 +331,11 @@ impl Worker {
                 if self.hop.quarantine.is_taken() {
                     0
                 } else {
-                    self.limit.room()
+                    self.hop.limit.room()
                 }
             }
-            Lane::Work => self.limit.room().min(self.hop.backlog.room()),
-            Lane::Retry => self.limit.room_for_shared(),
+            Lane::Work => self.hop.limit.room().min(self.hop.backlog.room()),
+            Lane::Retry => self.hop.limit.room_for_shared(),
             Lane::Parked => self.hop.moved.room().min(PARKED_IN_HAND).saturating_sub(self.in_flight.busy() as u64),
         };
         room.saturating_sub(queue.demand())
@@ -348,8 +344,8 @@ impl Worker {
     /// Returns the most frames that the node could request at once.
     fn reach(&self) -> u64 {
         match self.lane {
-            Lane::Work => self.limit.reach().min(self.hop.route.chain.queue.limit),
-            Lane::Retry => self.limit.reach(),
+            Lane::Work => self.hop.limit.reach().min(self.hop.route.chain.queue.limit),
+            Lane::Retry => self.hop.limit.reach(),
             Lane::Quarantine => 1,
             Lane::Parked => self.hop.moved.reach().min(PARKED_IN_HAND),
         }

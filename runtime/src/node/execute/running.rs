@@ -26,7 +26,6 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::hop::Hop;
 use crate::node::worker::demand::SHARE_AFTER;
-use crate::node::worker::permits::ConcurrencyLimit;
 
 /// How long an execution waits for the permit to keep its instance.
 const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
@@ -35,7 +34,6 @@ const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Running {
     pub(crate) hop: Arc<Hop>,
     pub(crate) inbound: Arc<InboundFrame>,
-    pub(crate) limit: Arc<ConcurrencyLimit>,
     /// For each stage of the hop, the instances that may run the next item.
     pub(crate) instances: Vec<Instances>,
     pub(crate) started: Instant,
@@ -205,7 +203,7 @@ impl ItemSource for Running {
     }
 
     fn ended(&self, _: usize, bytes: u64, began: Instant, now: Instant) {
-        self.limit.ran(began, now);
+        self.hop.limit.ran(began, now);
         self.gather(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 

@@ -97,7 +97,7 @@ pub(crate) async fn load_hop(
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
-        limit: Arc::new(ConcurrencyLimit::new(first.concurrency)),
+        limit: ConcurrencyLimit::new(first.concurrency),
         window: Window::default(),
         quarantine: Quarantine::default(),
         conditions,

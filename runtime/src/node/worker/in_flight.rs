@@ -20,7 +20,7 @@ use crate::node::memory::FrameMemory;
 use crate::node::phase::Phase;
 use crate::node::suspicion::holder_notes;
 use crate::node::tasks::panic_message;
-use crate::node::worker::permits::{self, ConcurrencyLimit};
+use crate::node::worker::permits;
 use crate::node::{memory, pipeline};
 use crate::subject::Lane;
 
@@ -36,7 +36,6 @@ pub(crate) struct InFlight {
 struct Work {
     hop: Arc<Hop>,
     lane: Lane,
-    limit: Arc<ConcurrencyLimit>,
     /// The phase as the frames in hand see it.
     told: watch::Receiver<Phase>,
 }
@@ -65,9 +64,9 @@ struct Shared {
 }
 
 impl InFlight {
-    pub(crate) fn new(hop: Arc<Hop>, lane: Lane, limit: Arc<ConcurrencyLimit>, told: watch::Receiver<Phase>) -> Self {
+    pub(crate) fn new(hop: Arc<Hop>, lane: Lane, told: watch::Receiver<Phase>) -> Self {
         let shared = Arc::new(Shared { in_hand: Mutex::default(), busy: AtomicUsize::new(0), done: Notify::new() });
-        Self { work: Work { hop, lane, limit, told }, tasks: JoinSet::new(), shared }
+        Self { work: Work { hop, lane, told }, tasks: JoinSet::new(), shared }
     }
 
     /// Handles frames, after it has noted that this node holds them.
@@ -120,15 +119,15 @@ impl InFlight {
 
     /// Counts a frame as in hand.
     fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> Frame {
-        let Work { hop, lane, limit, .. } = &self.work;
+        let Work { hop, lane, .. } = &self.work;
         let bytes = delivery.payload.len();
         self.shared.busy.fetch_add(1, SeqCst);
         let held = Held {
             shared: Arc::clone(&self.shared),
-            limit: Arc::clone(limit),
+            hop: Arc::clone(hop),
             sequence: delivery.sequence,
             // A parked frame is only moved, and needs no permit.
-            counted: (*lane != Lane::Parked).then(|| limit.hold(bytes)),
+            counted: (*lane != Lane::Parked).then(|| hop.limit.hold(bytes)),
         };
         Frame { memory: memory::hold(hop.task.budget(), bytes, exceeding), held, delivery }
     }
@@ -199,9 +198,9 @@ impl InFlight {
 
 /// Handles a frame to its end.
 async fn handle(work: Work, frame: Frame) {
-    let Work { hop, lane, limit, told } = work;
+    let Work { hop, lane, told } = work;
     let Frame { delivery, memory: _memory, held: _held } = frame;
-    let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, &limit, told));
+    let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, told));
     let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
     if let Err(message) = panicked {
         Box::pin(after_panic(&hop, lane, &delivery, &message)).await;
@@ -221,7 +220,7 @@ async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
 /// Counts a frame as in hand until it is dropped.
 struct Held {
     shared: Arc<Shared>,
-    limit: Arc<ConcurrencyLimit>,
+    hop: Arc<Hop>,
     sequence: u64,
     counted: Option<permits::Held>,
 }
@@ -233,7 +232,7 @@ impl Drop for Held {
         self.shared.busy.fetch_sub(1, SeqCst);
         self.shared.done.notify_one();
         // The other lanes use the same permits.
-        self.limit.notify();
+        self.hop.limit.notify();
     }
 }
 
