@@ -51,23 +51,17 @@ async fn remove_from(hop: &Hop, lane: Lane) {
     let (mut limit, mut backoff) = (None, Backoff::new(AGAIN, AGAIN_MAX));
     loop {
         match remove(hop, lane, limit).await {
-            Ok(Next::Done) => return,
-            Ok(Next::Again(last)) => limit = Some(last),
+            Ok(None) => return,
+            Ok(again) => limit = again,
             Err(error) => tracing::debug!(%error, "orphans are not looked for yet"),
         }
         backoff.wait().await;
     }
 }
 
-/// Whether to look again.
-enum Next {
-    Done,
-    /// Yes, for messages up to this place: not all of them are acknowledged.
-    Again(u64),
-}
-
-/// Removes the acknowledged messages of a lane up to a place, or up to the last that was handed out.
-async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, BrokerError> {
+/// Removes the acknowledged messages of a lane up to a place, or up to the last that was handed out. Returns the place again if
+/// not all messages up to it are acknowledged.
+async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Option<u64>, BrokerError> {
     let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let stream = subject::work_stream(chain);
     let progress = ChainStreams::of(&hop.broker, chain).progress(hop.route.revision, stage, lane).await?;
@@ -88,5 +82,5 @@ async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Next, Broke
     if removed > 0 {
         tracing::warn!(%chain, %stage, removed, "messages that were finished before the server was lost are removed");
     }
-    Ok(if progress.acknowledged >= limit { Next::Done } else { Next::Again(limit) })
+    Ok((progress.acknowledged < limit).then_some(limit))
 }
