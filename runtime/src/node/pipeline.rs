@@ -24,7 +24,7 @@ use crate::node::commit::{Commit, store_dead_letters};
 use crate::node::execute::Execution;
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::admit::{Admission, admit, lost_in_last_attempt, runs_whole, split};
-use crate::node::frame::dead_letter::{DeadLetter, dead_letter, dead_letter_of};
+use crate::node::frame::dead_letter::{Undecodable, dead_letter_as_it_came, dead_letter_of};
 use crate::node::frame::inbound::{InboundFrame, QueuedMessage, Read, frame_id};
 use crate::node::frame::outputs;
 use crate::node::frame::requeue::LATER;
@@ -295,22 +295,16 @@ async fn bury(hop: &Hop, inbound: &InboundFrame, failure: &Failure, delivery: &D
 
 /// Buries a message that is no frame. The dead letter holds it as it came.
 async fn bury_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, reason: &str) {
-    let failure = Failure::fatal(FailureKind::Undecodable, reason);
-    let all = delivery.headers();
-    let mut headers = all.inherited();
-    headers.push(header::ID, frame_id(delivery, hop.route.position == 0).as_str());
-    if let Some(text) = all.get(header::CONTENT_TYPE) {
-        headers.push(header::CONTENT_TYPE, text);
-    }
-    let letter = DeadLetter {
-        message_id: hop.route.message_id(delivery.sequence, 0),
-        headers,
+    let message = Undecodable {
+        sequence: delivery.sequence,
+        id: frame_id(delivery, hop.route.position == 0),
+        headers: &delivery.headers(),
         payload: delivery.payload.clone(),
         attempt,
-        history: &[],
-        failure: &failure,
+        reason,
     };
-    store_letters(hop, &[dead_letter(&hop.route, hop.broker.limits(), letter)], delivery).await;
+    let letter = dead_letter_as_it_came(&hop.route, hop.broker.limits(), message);
+    store_letters(hop, &[letter], delivery).await;
 }
 
 async fn store_letters(hop: &Hop, letters: &[Vec<Outgoing>], delivery: &Delivery) {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use crate::chain::Plugin;
 use crate::dead::Attempt;
-use crate::engine::failure::Failure;
+use crate::engine::failure::{Failure, FailureKind};
+use crate::frame::id::FrameId;
 use crate::frame::outgoing::{MessageLimits, Outgoing};
 use crate::frame::{Headers, header, to_header_line};
 use crate::node::frame::FrameContext;
@@ -17,19 +18,35 @@ use crate::{dead, subject};
 const HEADER_MAX: usize = 1 << 10;
 
 /// The parts of a dead letter.
-pub(crate) struct DeadLetter<'a> {
+struct DeadLetter<'a> {
     /// The idempotency key.
-    pub(crate) message_id: String,
+    message_id: String,
     /// The headers of the item.
-    pub(crate) headers: Headers,
+    headers: Headers,
     /// The item.
-    pub(crate) payload: Bytes,
+    payload: Bytes,
     /// The number of the last attempt.
-    pub(crate) attempt: u64,
+    attempt: u64,
     /// The record of all attempts.
-    pub(crate) history: &'a [Attempt],
+    history: &'a [Attempt],
     /// Why the item failed.
-    pub(crate) failure: &'a Failure,
+    failure: &'a Failure,
+}
+
+/// A message that is no frame.
+pub(crate) struct Undecodable<'a> {
+    /// Its place in the stream.
+    pub(crate) sequence: u64,
+    /// Its id.
+    pub(crate) id: FrameId,
+    /// Its headers.
+    pub(crate) headers: &'a Headers,
+    /// Its payload.
+    pub(crate) payload: Bytes,
+    /// The number of the attempt.
+    pub(crate) attempt: u64,
+    /// Why it is no frame.
+    pub(crate) reason: &'a str,
 }
 
 /// Makes the dead letter of one item of a frame. See [`dead_letter`].
@@ -40,24 +57,28 @@ pub(crate) fn dead_letter_of(frame: FrameContext<'_>, position: usize, failure: 
     let mut headers = inbound.frame.part(&[position]).headers();
     headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
     headers.extend(inbound.part_header(&[position]));
-    dead_letter(
-        route,
-        limits,
-        DeadLetter {
-            message_id: route.message_id(inbound.sequence, position),
-            headers,
-            payload,
-            attempt: inbound.attempt,
-            history: &history,
-            failure,
-        },
-    )
+    let message_id = route.message_id(inbound.sequence, position);
+    let attempt = inbound.attempt;
+    dead_letter(route, limits, DeadLetter { message_id, headers, payload, attempt, history: &history, failure })
+}
+
+/// Makes the dead letter of a message that is no frame. It holds the message as it came. See [`dead_letter`].
+pub(crate) fn dead_letter_as_it_came(route: &Route, limits: MessageLimits, message: Undecodable<'_>) -> Vec<Outgoing> {
+    let Undecodable { sequence, id, headers: all, payload, attempt, reason } = message;
+    let mut headers = all.inherited();
+    headers.push(header::ID, id.as_str());
+    if let Some(text) = all.get(header::CONTENT_TYPE) {
+        headers.push(header::CONTENT_TYPE, text);
+    }
+    let failure = Failure::fatal(FailureKind::Undecodable, reason);
+    let message_id = route.message_id(sequence, 0);
+    dead_letter(route, limits, DeadLetter { message_id, headers, payload, attempt, history: &[], failure: &failure })
 }
 
 /// Makes a dead letter that the server takes, as messages to store together.
 ///
 /// The letter is the last of them. Where the item leaves no room for it, parts of the item come before it.
-pub(crate) fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> Vec<Outgoing> {
+fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> Vec<Outgoing> {
     let DeadLetter { message_id, mut headers, payload, attempt, history, failure } = letter;
     let stage = route.stage();
     route.sign(&mut headers);

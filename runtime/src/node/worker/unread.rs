@@ -8,11 +8,10 @@ use crate::broker::info::Progress;
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
 use crate::broker::unread::{self, Look, Unread};
-use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::header;
 use crate::held::HeldSince;
 use crate::node::commit::outbox::{Outbox, ServerOutbox};
-use crate::node::frame::dead_letter::{self, DeadLetter};
+use crate::node::frame::dead_letter::{Undecodable, dead_letter_as_it_came};
 use crate::node::frame::inbound::frame_id_of;
 use crate::node::frame::source::Source;
 use crate::node::hop::{self, Hop};
@@ -204,27 +203,12 @@ async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> R
 /// Buries an unreadable message. The dead letter is stored first: by its key the server drops the copy of another node, or of this
 /// one after a crash.
 async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
-    let Unread { sequence, stored_millis, fault, headers: all, payload } = unread;
-    let failure = Failure::fatal(FailureKind::Undecodable, fault);
-    let id = all.get(header::ID).or_else(|| all.get_exact(header::MESSAGE_ID));
-    let mut headers = all.inherited();
-    headers.push(header::ID, frame_id_of(id, stored_millis, sequence, hop.route.position == 0).as_str());
-    if let Some(text) = all.get(header::CONTENT_TYPE) {
-        headers.push(header::CONTENT_TYPE, text);
-    }
-    let letter = dead_letter::dead_letter(
-        &hop.route,
-        hop.broker.limits(),
-        DeadLetter {
-            message_id: hop.route.message_id(sequence, 0),
-            headers,
-            payload,
-            attempt: 1,
-            history: &[],
-            failure: &failure,
-        },
-    );
-    let (chain, stage, reason) = (&hop.route.chain.name, &hop.stage().name, &failure.reason);
+    let Unread { sequence, stored_millis, fault: reason, headers, payload } = unread;
+    let id = headers.get(header::ID).or_else(|| headers.get_exact(header::MESSAGE_ID));
+    let id = frame_id_of(id, stored_millis, sequence, hop.route.position == 0);
+    let message = Undecodable { sequence, id, headers: &headers, payload, attempt: 1, reason: &reason };
+    let letter = dead_letter_as_it_came(&hop.route, hop.broker.limits(), message);
+    let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let held = HeldSince::new(Instant::now());
     if let Err(error) = ServerOutbox(hop).store(Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
         tracing::error!(%chain, %stage, sequence, %error, "a dead letter cannot be stored; the item stays in its queue");
