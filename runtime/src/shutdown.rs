@@ -14,15 +14,15 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// The number that shells add to a signal's number. The sum is the exit status.
 const BY_SIGNAL: u8 = 128;
 
-/// A signal that stops the process.
+/// A signal that stops the process, with its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// The terminal was closed.
-    HangUp,
+    HangUp = 1,
     /// Ctrl-C.
-    Interrupt,
+    Interrupt = 2,
     /// The signal that service managers send.
-    Terminate,
+    Terminate = 15,
 }
 
 /// How a command reacts to a signal.
@@ -41,15 +41,12 @@ impl Signal {
 
     /// Returns the exit status after this signal: 128 and its number, as in shells.
     pub const fn status(self) -> u8 {
-        BY_SIGNAL + self.number()
+        BY_SIGNAL + self as u8
     }
 
-    const fn number(self) -> u8 {
-        match self {
-            Self::HangUp => 1,
-            Self::Interrupt => 2,
-            Self::Terminate => 15,
-        }
+    /// Returns the bit of the signal in a set of signals.
+    const fn mask(self) -> u64 {
+        1 << (self as u8 - 1)
     }
 
     fn end(self) -> ! {
@@ -95,7 +92,7 @@ async fn hear(ending: Ending, told: &watch::Sender<Option<Signal>>) {
     let ignored = ignored();
     let (sender, mut signals) = tokio::sync::mpsc::unbounded_channel();
     for each in Signal::ALL.into_iter().filter(|each| ignored & each.mask() == 0) {
-        match signal(SignalKind::from_raw(each.number().into())) {
+        match signal(SignalKind::from_raw(each as i32)) {
             Ok(mut listener) => {
                 let sender = sender.clone();
                 tokio::spawn(async move { while listener.recv().await.is_some() && sender.send(each).is_ok() {} });
@@ -114,13 +111,6 @@ async fn hear(ending: Ending, told: &watch::Sender<Option<Signal>>) {
     tokio::select! {
         second = signals.recv() => second.unwrap_or(first).end(),
         () = too_long => first.end(),
-    }
-}
-
-impl Signal {
-    /// Returns the bit of the signal in a set of signals.
-    const fn mask(self) -> u64 {
-        1 << (self.number() - 1)
     }
 }
 
