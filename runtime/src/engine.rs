@@ -36,12 +36,13 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
 
+use crate::lock::lock;
 use crate::name::Digest;
 use budget::Budget;
 use cache::Cache;
@@ -121,12 +122,12 @@ struct Loaded(Mutex<HashMap<Digest, Weak<InstancePre<Host>>>>);
 
 impl Loaded {
     fn get(&self, content: &Digest) -> Option<Arc<InstancePre<Host>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(content)?.upgrade()
+        lock(&self.0).get(content)?.upgrade()
     }
 
     /// Adds a module. Returns the earlier one if another thread has added the same module meanwhile.
     fn put(&self, content: &Digest, pre: InstancePre<Host>) -> Arc<InstancePre<Host>> {
-        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = lock(&self.0);
         if let Some(other) = loaded.get(content).and_then(Weak::upgrade) {
             return other;
         }

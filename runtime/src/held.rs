@@ -1,7 +1,9 @@
 //! How long the server has waited for an acknowledgement.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// A time shortly before the server began to wait for an acknowledgement.
 ///
@@ -18,12 +20,12 @@ impl HeldSince {
 
     /// Moves the moment later. A moment before the known one is ignored.
     pub fn renew(&self, moment: Instant) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = lock(&self.0);
         *since = moment.max(*since);
     }
 
     /// Returns the longest time that the server may have waited.
     pub fn age(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        lock(&self.0).elapsed()
     }
 }

@@ -74,6 +74,7 @@ mod frame;
 mod fuzz;
 mod held;
 mod kind;
+mod lock;
 mod log;
 pub mod name;
 pub mod node;

@@ -33,7 +33,7 @@ mod worker;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -47,6 +47,7 @@ use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
 use crate::engine::budget::Budget;
 use crate::engine::{Engine, EngineSettings};
+use crate::lock::lock;
 use crate::report::{NodeReport, Problem};
 use executor::Executor;
 use health::Board;
@@ -231,7 +232,7 @@ impl Node {
             async move {
                 loop {
                     for missing in broker.missing_permissions() {
-                        if told.lock().unwrap_or_else(PoisonError::into_inner).insert(missing.clone()) {
+                        if lock(&told).insert(missing.clone()) {
                             tracing::error!("{missing}");
                         }
                     }

@@ -1,12 +1,13 @@
 //! The time limit of an item. The clock stops while outputs of the item are published, because the guest waits for that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::lock::lock;
 
 /// How long after its time a guest is ended from outside. A running guest ends before, at its next tick, and its backtrace is
 /// known.
@@ -39,23 +40,19 @@ impl State {
 }
 
 impl Clock {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Begins an item.
     pub(super) fn begin(&self, deadline: Option<Instant>) {
-        *self.lock() = State { deadline, ..State::default() };
+        *lock(&self.0) = State { deadline, ..State::default() };
     }
 
     /// Stops the clock.
     pub(super) fn stop(&self) {
-        self.lock().since = Some(Instant::now());
+        lock(&self.0).since = Some(Instant::now());
     }
 
     /// Starts the clock again, once outputs were published or could not be.
     pub(super) fn go_on(&self, ended: Result<(), Failure>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let since = state.since.take();
         state.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
         state.failure = ended.err();
@@ -63,12 +60,12 @@ impl Clock {
 
     /// Returns why streamed outputs could not be published.
     pub(super) fn failure(&self) -> Option<Failure> {
-        self.lock().failure.clone()
+        lock(&self.0).failure.clone()
     }
 
     /// Returns when the time is up, as far as is known now. `None` if there is no limit.
     pub(super) fn ends(&self) -> Option<Instant> {
-        self.lock().ends()
+        lock(&self.0).ends()
     }
 
     /// Returns `true` if the time is up.
@@ -85,7 +82,7 @@ impl Clock {
         }
         loop {
             let (ends, waits) = {
-                let state = self.lock();
+                let state = lock(&self.0);
                 (state.ends(), state.since.is_some())
             };
             let Some(ends) = ends.and_then(|ends| ends.checked_add(BACKSTOP)) else { return Some(run.await) };

@@ -12,12 +12,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, Output, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::{EngineError, Space};
+use crate::lock::lock;
 use crate::name::Digest;
 
 /// The flag for an engine that reserves little address space.
@@ -127,10 +128,6 @@ impl Compiler {
         let _input = hand_over(&mut child, module);
         child.wait_with_output()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends the child its module. A child that does not read it reports why itself.

@@ -4,10 +4,11 @@ pub(crate) mod conditions;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::broker::BrokerError;
+use crate::lock::lock;
 use crate::name::{ChainName, Revision, StageName};
 use crate::report::{HopReport, Problem};
 
@@ -128,10 +129,6 @@ impl HopCounters {
     fn rate(&self) -> f64 {
         lock(&self.pace).rate
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The key of a hop.

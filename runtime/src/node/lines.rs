@@ -2,10 +2,11 @@
 //! It opens with the first queue and closes with the last.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::broker::Broker;
 use crate::broker::line::{Line, WeakLine};
+use crate::lock::lock;
 use crate::name::ChainName;
 
 /// The lines of a node, by chain.
@@ -23,7 +24,7 @@ impl Lines {
 
     /// Returns the line of a chain.
     pub(crate) fn of(&self, chain: &ChainName) -> Line {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         open.retain(|_, line| !line.is_closed());
         let line = open.get(chain).and_then(|line| line.upgrade(&self.broker));
         line.unwrap_or_else(|| {

@@ -4,7 +4,7 @@
 pub mod allowance;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
 use crate::broker::publish::Publisher;
+use crate::lock::lock;
 use crate::log::LogRecord;
 use crate::name::{ChainName, Revision, StageName};
 use crate::node::health::Board;
@@ -97,7 +98,7 @@ impl LogQueue {
             too_many: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
         });
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&source));
+        lock(&self.sources).push(Arc::clone(&source));
         Arc::new(StageLog { source, room: Arc::clone(&self.room), sender: self.sender.clone() })
     }
 }
@@ -122,7 +123,7 @@ impl StageLog {
     /// Queues a line about the item with this id, unless there are too many.
     pub fn log(&self, id: &str, level: Level, message: String) {
         let source = &self.source;
-        let allowance = || source.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowance = || lock(&source.allowance);
         if !allowance().take_line(Instant::now()) {
             source.too_many.fetch_add(1, Relaxed);
             return;
@@ -197,7 +198,7 @@ async fn carry(broker: Broker, lines: Arc<tokio::sync::Mutex<UnboundedReceiver<L
 /// Logs how many lines each stage dropped, and forgets stages that are gone.
 async fn tell_dropped(broker: &Broker, sources: &Sources) {
     let all = {
-        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = lock(sources);
         let all = sources.clone();
         // Only these two lists still hold them, so they drop no more lines.
         sources.retain(|source| Arc::strong_count(source) > 2);

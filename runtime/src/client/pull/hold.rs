@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crate::broker::confirm::Confirmer;
 use crate::broker::queue::Acker;
 use crate::held::HeldSince;
+use crate::lock::lock;
 
 /// Confirmed messages to remember. The server hands out fewer before it knows that they are confirmed.
 const REMEMBERED: usize = 32_768;
@@ -202,8 +203,4 @@ impl Holds {
             hold.acker().nak(Duration::ZERO).await;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,9 +7,10 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{Budget, line};
+use crate::lock::lock;
 
 /// The items and frames that exceed the budget. The keys are the numbers of stages after theirs.
 #[derive(Default)]
@@ -89,8 +90,4 @@ impl Drop for Exceeding {
         // not keep the server busy.
         self.budget.wake();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::engine::limits::GATHER_BYTES;
 use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
+use crate::lock::lock;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::failpoint::{self, Point};
@@ -89,7 +90,7 @@ impl Running {
     }
 
     pub(crate) fn outcomes(&self) -> MutexGuard<'_, Outcomes> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outcomes)
     }
 
     /// Returns `true` if the item has failed or is deferred.

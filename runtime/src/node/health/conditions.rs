@@ -1,10 +1,11 @@
 //! Conditions that keep a revision from going on. Each is logged when it begins and when it ends, and is on the board meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
+use crate::lock::lock;
 use crate::name::{ChainName, Revision, StageName};
 use crate::node::health::{Board, with_remedy};
 use crate::node::tasks::Keeper;
@@ -90,7 +91,7 @@ impl Conditions {
 
     /// Changes the conditions, and reports them if they differ.
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, (String, usize)>)) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         let was_told = !told.is_empty();
         change(&mut told);
         if told.is_empty() && !was_told {

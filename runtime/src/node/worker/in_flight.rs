@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::queue::{Acker, Delivery};
 use crate::engine::budget::Exceeding;
+use crate::lock::lock;
 use crate::node::hop::Hop;
 use crate::node::memory::FrameMemory;
 use crate::node::phase::Phase;
@@ -234,8 +235,4 @@ impl Drop for Held {
         // The other lanes use the same permits.
         self.hop.limit.notify();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
