@@ -51,8 +51,7 @@ pub struct Host {
     /// The number of outputs of the item. `bytes` is their size.
     count: usize,
     bytes: u64,
-    timeout: Duration,
-    output_item_max: usize,
+    limits: Limits,
     static_context: Arc<StaticContext>,
     /// The number of stages after the task's.
     after: usize,
@@ -104,26 +103,9 @@ impl Host {
         after: usize,
         counted: Reservation,
     ) -> Self {
-        let memory = MemoryLimiter::new(limits.memory, counted);
-        let host = Self::of(memory, limits.output_item_bytes, limits.timeout, static_context);
-        Self { wasi: Wasi::since(clock), after, ..host }
-    }
-
-    /// Creates a host without a guest. The linker needs one to list its functions.
-    pub(super) fn idle() -> Self {
-        let memory = MemoryLimiter::new(0, Budget::new(0).reserve(0));
-        Self::of(memory, 0, Duration::ZERO, Arc::new(StaticContext::default()))
-    }
-
-    fn of(
-        memory: MemoryLimiter,
-        output_item_max: usize,
-        timeout: Duration,
-        static_context: Arc<StaticContext>,
-    ) -> Self {
         Self {
-            memory,
-            wasi: Wasi::default(),
+            memory: MemoryLimiter::new(limits.memory, counted),
+            wasi: Wasi { started: clock, ..Wasi::default() },
             clock: Clock::default(),
             guest: None,
             given: FrameOutputs::default(),
@@ -137,12 +119,17 @@ impl Host {
             began: Instant::now(),
             count: 0,
             bytes: 0,
-            timeout,
-            output_item_max,
+            limits,
             static_context,
-            after: 0,
+            after,
             context: None,
         }
+    }
+
+    /// Creates a host without a guest. The linker needs one to list its functions.
+    pub(super) fn idle() -> Self {
+        let limits = Limits { timeout: Duration::ZERO, memory: 0, output_item_bytes: 0 };
+        Self::new(limits, Arc::default(), None, 0, Budget::new(0).reserve(0))
     }
 
     /// Begins a run of this item and up to `more` others. Their outputs are appended to `given`.
@@ -161,9 +148,9 @@ impl Host {
         self.call = Some(call);
         self.context = None;
         self.failure = None;
-        self.memory.begin();
+        self.memory.exceeded = false;
         self.began = now;
-        self.clock.begin(now.checked_add(self.timeout));
+        self.clock.begin(now.checked_add(self.limits.timeout));
         (self.count, self.bytes) = (0, 0);
     }
 
@@ -261,8 +248,8 @@ impl Host {
         if self.phase != Phase::Running {
             return Err(OutputError::TooEarly);
         }
-        if item.len() > self.output_item_max {
-            return Err(OutputError::ItemTooLarge(item.len(), self.output_item_max));
+        if item.len() > self.limits.output_item_bytes {
+            return Err(OutputError::ItemTooLarge(item.len(), self.limits.output_item_bytes));
         }
         cbor::check_one(item).map_err(OutputError::NotAnItem)?;
         self.count += 1;
@@ -294,7 +281,7 @@ impl Host {
         let Some(Call { source, position }) = self.call.clone() else { return Err(NotStreamed.into()) };
         let (outputs, clock) = (self.given.take_open(), self.clock.clone());
         self.memory.release_outputs();
-        let (budget, after) = (Arc::clone(self.memory.counted.budget()), self.after);
+        let (budget, after) = (Arc::clone(&self.memory.counted.budget), self.after);
         let bytes = self.memory.counted.bytes() + outputs.bytes() as u64;
         clock.stop();
         Ok(UpdateDeadline::YieldCustom(

@@ -103,12 +103,12 @@ impl Instance {
 
     /// Returns the size of the guest's memory in bytes.
     pub(super) fn grown(&self) -> u64 {
-        self.store.data().memory.grown()
+        self.store.data().memory.grown
     }
 
     /// Returns the peak of memory and outputs together, in bytes.
     pub(super) fn most(&self) -> u64 {
-        self.store.data().memory.most()
+        self.store.data().memory.most
     }
 
     /// Adds the memory counted for the next item.
@@ -156,7 +156,7 @@ impl Instance {
 
     /// Returns the start of the guest's clock. `None` if the guest has never asked for the time.
     pub(super) fn clock(&self) -> Option<std::time::Instant> {
-        self.store.data().wasi.clock()
+        self.store.data().wasi.started
     }
 
     fn begin(&mut self, item: Bytes, call: Call, more: u32, given: FrameOutputs) {
@@ -306,7 +306,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
     if error.is::<NotStreamed>() {
         return host.clock.failure().unwrap_or_else(|| Failure::transient(FailureKind::Output, error.to_string()));
     }
-    if host.memory.exceeded() {
+    if host.memory.exceeded {
         let memory = bytesize::ByteSize(limits.memory).display().iec();
         return Failure::transient(
             FailureKind::Memory,

@@ -34,11 +34,12 @@ pub(super) struct OutOfTime;
 /// Limits the growth of an instance's memory, and counts it.
 pub(super) struct MemoryLimiter {
     limit: u64,
-    exceeded: bool,
+    /// `true` if the guest has asked for too much memory for the item.
+    pub(super) exceeded: bool,
     /// The size of the guest's memory in bytes.
-    grown: u64,
+    pub(super) grown: u64,
     /// The peak of memory and outputs together, in bytes.
-    most: u64,
+    pub(super) most: u64,
     /// The reserved memory, including the outputs of the running item.
     pub(super) counted: Reservation,
 }
@@ -46,16 +47,6 @@ pub(super) struct MemoryLimiter {
 impl MemoryLimiter {
     pub(super) fn new(limit: u64, counted: Reservation) -> Self {
         Self { limit, exceeded: false, grown: 0, most: 0, counted }
-    }
-
-    /// Returns the size of the guest's memory in bytes.
-    pub(super) fn grown(&self) -> u64 {
-        self.grown
-    }
-
-    /// Returns the peak of memory and outputs together, in bytes.
-    pub(super) fn most(&self) -> u64 {
-        self.most
     }
 
     /// Counts the outputs that the running item has in memory, in bytes.
@@ -69,16 +60,6 @@ impl MemoryLimiter {
     /// Counts the outputs no longer: they were streamed or taken.
     pub(super) fn release_outputs(&mut self) {
         self.counted.shrink(self.grown.next_multiple_of(STEP));
-    }
-
-    /// Begins an item.
-    pub(super) fn begin(&mut self) {
-        self.exceeded = false;
-    }
-
-    /// Returns `true` if the guest has asked for too much memory.
-    pub(super) fn exceeded(&self) -> bool {
-        self.exceeded
     }
 }
 

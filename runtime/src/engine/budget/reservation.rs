@@ -10,7 +10,7 @@ pub(in crate::engine) const STEP: u64 = 64 << 10;
 
 /// A part of the budget. Released on drop.
 pub struct Reservation {
-    pub(super) budget: Arc<Budget>,
+    pub(in crate::engine) budget: Arc<Budget>,
     pub(super) bytes: u64,
 }
 
@@ -56,11 +56,6 @@ impl Reservation {
     pub(in crate::engine) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
-
-    /// Returns the budget of the reservation.
-    pub(in crate::engine) fn budget(&self) -> &Arc<Budget> {
-        &self.budget
-    }
 }
 
 impl Growing {
@@ -74,9 +69,7 @@ impl Growing {
             self.budget.used.fetch_add(after.saturating_sub(before), SeqCst);
         }
     }
-}
 
-impl Growing {
     /// Counts the bytes as waiting for later stages. Released on drop. The stage has this many stages `after` it.
     pub fn hold_up(&self, after: usize) -> HeldUp {
         self.budget.hold_up(after, self.bytes.load(SeqCst))

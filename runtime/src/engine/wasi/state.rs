@@ -6,20 +6,9 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Wasi {
     /// The start of the guest's clock. `None` if the guest has never asked for the time.
-    pub(super) started: Option<Instant>,
-    pub(super) output: [Vec<u8>; 2],
-}
-
-impl Wasi {
-    /// Creates the state of an instance whose clock started then. `None` if it has not started.
-    pub(in crate::engine) fn since(started: Option<Instant>) -> Self {
-        Self { started, ..Self::default() }
-    }
-
-    /// Returns the start of the clock.
-    pub(in crate::engine) fn clock(&self) -> Option<Instant> {
-        self.started
-    }
+    pub(in crate::engine) started: Option<Instant>,
+    /// The unfinished lines of standard output and standard error.
+    pub(in crate::engine) output: [Vec<u8>; 2],
 }
 
 /// The guest called `proc_exit`.
