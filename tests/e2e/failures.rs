@@ -1,11 +1,16 @@
 //! Items that fail are retried, then kept with the reason. No other item is affected.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ciborium::Value;
-use pcluster::internal::{Call, Engine, EngineSettings, Limits, Reuse, StaticContext, to_cbor};
+use futures_util::future::BoxFuture;
+use pcluster::internal::{
+    Call, Engine, EngineSettings, Failure, FrameOutputs, ItemSource, Limits, Outputs, Reuse, StaticContext, to_cbor,
+};
 use pcluster::name::Digest;
+use pcluster_abi::Level;
 use serde_json::json;
 use support::{Cluster, NatsClient, eventually, json_lines, numbers, plugin, probe_chain, sequence};
 
@@ -15,6 +20,25 @@ fn chain(name: &str, task: &str, rest: &str) -> String {
         "name = \"{name}\"\nversion = \"1.0\"\n[[stage]]\nname = \"only\"\nplugin = \"{}\"\ntask = \"{task}\"\n{rest}\n",
         plugin("probe")
     )
+}
+
+/// The caller of a task in this process. It has one item.
+struct Caller;
+
+impl ItemSource for Caller {
+    fn id(&self, _: usize) -> String {
+        String::new()
+    }
+
+    fn attempt(&self) -> u64 {
+        1
+    }
+
+    fn log(&self, _: usize, _: Level, _: String) {}
+
+    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Two attempts, the second soon.
@@ -169,8 +193,10 @@ fn a_failure_in_a_rust_plugin_tells_the_function_that_it_happened_in() {
         let timeout = Duration::from_millis(millis);
         let limits = Limits { timeout, memory: 64 << 20, output_item_bytes: 1 << 20 };
         let task = loaded.task(task, limits, StaticContext::default(), Reuse::default()).unwrap();
-        let call = Call::idle();
-        let failure = runtime.block_on(task.run(to_cbor(&60_000), call, &task.instances())).unwrap_err();
+        let (call, mut outputs) = (Call { source: Arc::new(Caller), position: 0 }, FrameOutputs::default());
+        let instances = task.instances();
+        let ran = task.run_all(to_cbor(&60_000), call, &instances, &mut outputs);
+        let (_, failure) = runtime.block_on(ran).unwrap_err();
         let backtrace = failure.backtrace.unwrap_or_default();
         assert!(backtrace.lines().any(|line| line == function), "{}\n{backtrace}", failure.reason);
         // What every panic goes through tells nothing of this one.

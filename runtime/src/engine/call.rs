@@ -51,23 +51,3 @@ pub struct Call {
     /// The position of the item in the source.
     pub position: usize,
 }
-
-impl Call {
-    /// Returns a call without an item or a caller.
-    pub fn idle() -> Self {
-        struct Nobody;
-        impl ItemSource for Nobody {
-            fn id(&self, _: usize) -> String {
-                String::new()
-            }
-            fn attempt(&self) -> u64 {
-                0
-            }
-            fn log(&self, _: usize, _: abi::Level, _: String) {}
-            fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-                Box::pin(std::future::ready(Ok(())))
-            }
-        }
-        Self { source: Arc::new(Nobody), position: 0 }
-    }
-}

@@ -36,7 +36,7 @@ pub(super) struct Waiting {
 
 /// Where the instances of some items become idle. Empty if each item has an instance of its own.
 #[derive(Clone)]
-pub struct Instances(Option<Arc<Waiting>>);
+pub struct Instances(pub(super) Option<Arc<Waiting>>);
 
 /// A waiter for a slot. Removed on drop.
 struct Wanting<'a>(&'a AtomicUsize);
@@ -118,15 +118,6 @@ impl Drop for Waiting {
 }
 
 impl Instances {
-    /// Returns no place to become idle: each item has an instance of its own.
-    pub(super) const fn none() -> Self {
-        Self(None)
-    }
-
-    pub(super) const fn of(waiting: Arc<Waiting>) -> Self {
-        Self(Some(waiting))
-    }
-
     /// Returns the instance that handled an item last. The processor's caches still hold more of it.
     pub(super) fn take(&self) -> Option<Instance> {
         lock(&self.0.as_ref()?.instances).pop()

@@ -90,16 +90,6 @@ pub struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// Returns the number of items.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Returns `true` if there are no items.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     /// Returns all items back to back.
     pub fn payload(&self) -> &'a [u8] {
         self.payload

@@ -17,7 +17,7 @@ use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
-use super::output::{FrameOutputs, Outputs};
+use super::output::FrameOutputs;
 use super::static_context::StaticContext;
 use super::streaming::StreamingPermit;
 use super::{Engine, EngineError, Plugin};
@@ -76,24 +76,11 @@ impl Plugin {
 impl Task {
     /// Returns where the instances of one frame become idle.
     pub fn instances(&self) -> Instances {
-        match self.reuse.isolation {
-            Isolation::Item => Instances::none(),
-            Isolation::Frame => Instances::of(self.engine.slots.wait()),
-            Isolation::Worker => {
-                self.waiting.as_ref().map_or_else(Instances::none, |all| Instances::of(Arc::clone(all)))
-            }
-        }
-    }
-
-    /// Runs the task on one item and returns its outputs. Works as [`Self::run_all`] with a caller that has no other item.
-    ///
-    /// # Errors
-    ///
-    /// If the item fails. The host is never harmed.
-    pub async fn run(&self, item: Bytes, call: Call, instances: &Instances) -> Result<Outputs, Failure> {
-        let mut given = FrameOutputs::default();
-        self.run_all(item, call, instances, &mut given).await.map_err(|(_, failure)| failure)?;
-        Ok(given.into_outputs())
+        Instances(match self.reuse.isolation {
+            Isolation::Item => None,
+            Isolation::Frame => Some(self.engine.slots.wait()),
+            Isolation::Worker => self.waiting.clone(),
+        })
     }
 
     /// Runs the task on an item and on more of its caller's. It uses an idle instance or a fresh one, and takes further items

@@ -9,8 +9,9 @@ use pcluster_abi::Level;
 
 use super::call::{Call, ItemSource};
 use super::failure::Failure;
+use super::idle::Instances;
 use super::limits::Limits;
-use super::output::Outputs;
+use super::output::{FrameOutputs, Outputs};
 use super::static_context::StaticContext;
 use super::task::Task;
 use super::{Engine, EngineError, EngineSettings, Plugin};
@@ -66,6 +67,35 @@ pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Resu
     let source: Arc<Lines> = Arc::clone(lines);
     let outputs = task.run(Bytes::copy_from_slice(item), Call { source, position: 0 }, &task.instances()).await?;
     Ok(outputs.into_items())
+}
+
+impl Task {
+    /// Runs the task on one item and returns its outputs.
+    pub(crate) async fn run(&self, item: Bytes, call: Call, instances: &Instances) -> Result<Outputs, Failure> {
+        let mut given = FrameOutputs::default();
+        self.run_all(item, call, instances, &mut given).await.map_err(|(_, failure)| failure)?;
+        Ok(given.into_outputs())
+    }
+}
+
+impl Call {
+    /// Returns a call without an item or a caller.
+    pub(crate) fn idle() -> Self {
+        struct Nobody;
+        impl ItemSource for Nobody {
+            fn id(&self, _: usize) -> String {
+                String::new()
+            }
+            fn attempt(&self) -> u64 {
+                0
+            }
+            fn log(&self, _: usize, _: Level, _: String) {}
+            fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
+                Box::pin(std::future::ready(Ok(())))
+            }
+        }
+        Self { source: Arc::new(Nobody), position: 0 }
+    }
 }
 
 /// The log lines of an execution.
