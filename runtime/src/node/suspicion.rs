@@ -102,7 +102,7 @@ async fn look_for_holders(hop: &Hop, inbound: &mut InboundFrame, queue: Lane, de
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         inbound.holders = holder_notes::holders(hop, queue, delivery).await;
-        if inbound.holders.is_complete() {
+        if inbound.holders.is_complete {
             return;
         }
     }

@@ -55,15 +55,20 @@ pub(crate) fn with_lost_attempts(inbound: &InboundFrame, last: u64) -> Vec<Attem
     let known = history.last().map_or(0, |attempt| attempt.attempt);
     // Of many, only the newest stay anyway.
     let first = (known + 1).max(last.saturating_sub(ATTEMPTS_MAX as u64));
-    history.extend((first..=last).map(|attempt| Attempt {
+    history.extend((first..=last).map(|attempt| lost_attempt(attempt, None, now())));
+    history
+}
+
+/// Returns the record of a lost attempt, noticed at this time.
+fn lost_attempt(attempt: u64, holder: Option<&Holder>, time: String) -> Attempt {
+    Attempt {
         attempt,
-        node: None,
-        incarnation: None,
-        time: now(),
+        node: holder.map(|holder| holder.node.clone()),
+        incarnation: holder.and_then(|holder| holder.incarnation.clone()),
+        time,
         failure: FailureKind::Node.name().to_owned(),
         reason: NO_WORD.to_owned(),
-    }));
-    history
+    }
 }
 
 /// Returns the time as RFC 3339 in UTC.
@@ -109,7 +114,7 @@ impl InboundFrame {
                 continue;
             }
             if holder.is_none() {
-                if self.holders.is_complete() {
+                if self.holders.is_complete {
                     lost += 1;
                     continue;
                 }
@@ -118,14 +123,7 @@ impl InboundFrame {
                     continue;
                 }
             }
-            noted.push(Attempt {
-                attempt: number,
-                node: holder.map(|holder| holder.node.clone()),
-                incarnation: holder.and_then(|holder| holder.incarnation.clone()),
-                time: time.clone(),
-                failure: FailureKind::Node.name().to_owned(),
-                reason: NO_WORD.to_owned(),
-            });
+            noted.push(lost_attempt(number, holder, time.clone()));
             number += 1;
         }
         let skip = noted.len().saturating_sub(usize::try_from(NOTED_MAX).unwrap_or(usize::MAX));

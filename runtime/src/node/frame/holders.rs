@@ -14,23 +14,15 @@ pub struct Holder {
 /// The holders of a frame by delivery, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
+    /// The holder of each delivery, counted from 1.
     pub(crate) by_delivery: BTreeMap<u64, Holder>,
-    /// `true` if notes of holders can be read: this node's own note is among them.
+    /// `true` if notes of holders can be read: this node's own note is among them. Then a delivery without a holder went to no
+    /// node.
     pub(crate) is_complete: bool,
 }
 
+#[cfg(test)]
 impl Holders {
-    /// Returns the holder of this delivery, counted from 1.
-    pub fn at(&self, delivered: u64) -> Option<&Holder> {
-        self.by_delivery.get(&delivered)
-    }
-
-    /// Returns `true` if a delivery without a holder went to no node.
-    pub fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
-    #[cfg(test)]
     pub(crate) fn of(holders: &[(u64, &str, &str)], is_complete: bool) -> Self {
         let holder = |(delivered, node, incarnation): &(u64, &str, &str)| {
             (*delivered, Holder { node: (*node).to_owned(), incarnation: Some((*incarnation).to_owned()) })

@@ -146,7 +146,7 @@ impl InboundFrame {
     /// Returns the holder of a lost attempt, if it is known.
     pub fn holder(&self, attempt: u64) -> Option<&Holder> {
         // Each attempt since the frame was queued here is one delivery.
-        self.holders.at((self.delivered + attempt).checked_sub(self.attempt)?)
+        self.holders.by_delivery.get(&(self.delivered + attempt).checked_sub(self.attempt)?)
     }
 
     /// Returns the payload of some of the items, and its content type if that is not CBOR.
