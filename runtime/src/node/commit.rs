@@ -30,7 +30,7 @@ use crate::frame::{Headers, header};
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::outputs::Leavings;
 use crate::node::frame::plan::to_u32;
-use crate::node::frame::requeue::{LATER, Requeue, RequeueMessages, RequeueTerms, requeue_messages, requeues};
+use crate::node::frame::requeue::{LATER, Requeue, RequeueTerms, requeue_messages, requeues};
 use crate::node::frame::source::Source;
 use crate::node::frame::{FrameContext, attempts, dead_letter};
 use crate::subject::{self, Lane};
@@ -70,7 +70,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
     pub(crate) async fn run(
         &self,
         leavings: Leavings,
-        failures: Vec<(usize, Failure)>,
+        failures: impl IntoIterator<Item = (usize, Failure)>,
     ) -> Result<Committed, PublishError> {
         let Leavings { streamed, outputs, kept, deferred, rest } = leavings;
         let FrameContext { inbound, route, .. } = self.frame;
@@ -175,7 +175,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         back: &[Requeue<'_>],
     ) -> Result<Published, PublishError> {
         let first = outputs.len();
-        let RequeueMessages { messages, too_large } = requeue_messages(self.frame, back, first, self.outbox.parks());
+        let (messages, too_large) = requeue_messages(self.frame, back, first, self.outbox.parks());
         self.bury_too_large(&too_large).await?;
         outputs.extend(messages);
         let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;

@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 
 use crate::engine::budget::Growing;
 use crate::engine::call::{Call, ItemSource};
-use crate::engine::failure::Failure;
 use crate::engine::output::FrameOutputs;
 use crate::engine::task::Task;
 use crate::node::execute::running::{Outcomes, Running};
@@ -31,14 +30,10 @@ const HELP_AFTER: Duration = Duration::from_millis(2);
 /// Items walk together through inline stages for about this long, so that others can take the rest.
 const WALK_TIME: Duration = Duration::from_millis(10);
 
-/// What has become of a frame's items. Items that are in none of the lists have not begun.
+/// What has become of a frame.
 pub(crate) struct Execution {
-    /// Outputs of the items that have ended well.
-    pub(crate) outputs: Vec<FrameOutputs>,
-    /// Failures by position.
-    pub(crate) failures: Vec<(usize, Failure)>,
-    /// Positions of items to run each in a frame of its own. An item that has one already runs at another time.
-    pub(crate) deferred: Vec<usize>,
+    /// What has become of its items.
+    pub(crate) outcomes: Outcomes,
     /// Number of messages made so far of a single item's outputs.
     pub(crate) streamed: usize,
     /// Memory that is counted for all this until it is stored.
@@ -96,14 +91,8 @@ pub(crate) async fn run(
         () = reached(phase, Phase::Interrupt) => {}
     }
     helpers.shutdown().await;
-    let Outcomes { outputs, failures, deferred } = std::mem::take(&mut *running.outcomes());
-    Execution {
-        outputs,
-        failures: failures.into_iter().collect(),
-        deferred: deferred.into_iter().collect(),
-        streamed: running.streamed.load(Relaxed),
-        memory,
-    }
+    let outcomes = std::mem::take(&mut *running.outcomes());
+    Execution { outcomes, streamed: running.streamed.load(Relaxed), memory }
 }
 
 /// Runs items as long as there are some that have not begun. If dropped, the outputs of its items are lost.

@@ -22,6 +22,7 @@ use crate::held::HeldSince;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::{Commit, store_dead_letters};
 use crate::node::execute::Execution;
+use crate::node::execute::running::Outcomes;
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::admit::{Admission, admit, lost_in_last_attempt, runs_whole, split};
 use crate::node::frame::dead_letter::{Undecodable, dead_letter_as_it_came, dead_letter_of};
@@ -143,7 +144,7 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
     let failures = (0..inbound.len()).map(|position| (position, failure.clone())).collect();
     let memory = Arc::new(hop.task.budget().growing(0));
-    let ran = Execution { outputs: Vec::new(), failures, deferred: Vec::new(), streamed: 0, memory };
+    let ran = Execution { outcomes: Outcomes { failures, ..Outcomes::default() }, streamed: 0, memory };
     let is_stored = finish(hop, &inbound, ran).await.is_ok();
     if is_stored {
         delivery.acker.ack().await;
@@ -233,20 +234,20 @@ fn piece_for_others(hop: &Hop, inbound: &InboundFrame) -> Option<usize> {
 async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(), PublishError> {
     let ends = |failure: &Failure| !failure.fatal && hop.route.is_last_attempt(failure, inbound.attempt);
     let reconsidered;
-    let inbound = if inbound.is_suspect() && ran.failures.iter().any(|(_, failure)| ends(failure)) {
+    let inbound = if inbound.is_suspect() && ran.outcomes.failures.values().any(ends) {
         reconsidered = Box::pin(suspicion::reconsidered(hop, inbound)).await;
         &reconsidered
     } else {
         inbound
     };
-    let Execution { outputs, failures, deferred, streamed, memory } = ran;
+    let Execution { outcomes: Outcomes { outputs, failures, deferred }, streamed, memory } = ran;
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let frame = hop.frame(inbound);
     let leavings = {
-        let failed: Vec<usize> = failures.iter().map(|(position, _)| *position).collect();
+        let failed: Vec<usize> = failures.keys().copied().collect();
         let shared = hop.limit.share(inbound.len(), false).piece;
-        outputs::leavings(frame, outputs, &failed, deferred, streamed, shared)
+        outputs::leavings(frame, outputs, &failed, deferred.into_iter().collect(), streamed, shared)
     };
     hop.limit.cut_known(leavings.rest.len());
     let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failures).await?;

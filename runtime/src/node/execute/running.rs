@@ -54,12 +54,14 @@ pub(crate) struct Running {
     pub(crate) permit: OnceCell<StreamingPermit>,
 }
 
-/// What has become of a frame's items so far.
+/// What has become of a frame's items. Items that are in none of the lists have not ended.
 #[derive(Default)]
 pub(crate) struct Outcomes {
+    /// Outputs of the items that have ended well.
     pub(crate) outputs: Vec<FrameOutputs>,
+    /// Failures by position.
     pub(crate) failures: BTreeMap<usize, Failure>,
-    /// Positions of items to run each in a frame of its own, or another time.
+    /// Positions of items to run each in a frame of its own. An item that has one already runs at another time.
     pub(crate) deferred: BTreeSet<usize>,
 }
 

@@ -42,14 +42,6 @@ pub(crate) struct Requeue<'a> {
     pub(crate) failure: Option<&'a Failure>,
 }
 
-/// Messages of requeued items, and what does not fit in any.
-pub(crate) struct RequeueMessages<'a, 'b> {
-    /// The messages.
-    pub(crate) messages: Vec<Outgoing>,
-    /// Items that leave too little room in a message.
-    pub(crate) too_large: Vec<&'a Requeue<'b>>,
-}
-
 /// Returns the most that goes back as one message: `shared` items, or one item in quarantine.
 ///
 /// A limited stage counts messages in flight, so there it is as many items as a node runs at once.
@@ -76,13 +68,14 @@ pub(crate) fn requeues<'b>(
     pieces.into_iter().map(|positions| Requeue { positions, terms, failure: terms.given_up }).collect()
 }
 
-/// Makes the messages of requeued items, numbered from `first`. `parks`: items of a limited stage wait in a lane of their own.
+/// Makes the messages of requeued items, numbered from `first`. Returns beside them the items that leave too little room in a
+/// message. `parks`: items of a limited stage wait in a lane of their own.
 pub(crate) fn requeue_messages<'a, 'b>(
     frame: FrameContext<'_>,
     requeues: &'a [Requeue<'b>],
     first: usize,
     parks: bool,
-) -> RequeueMessages<'a, 'b> {
+) -> (Vec<Outgoing>, Vec<&'a Requeue<'b>>) {
     let (mut messages, mut too_large) = (Vec::with_capacity(requeues.len()), Vec::new());
     for requeue in requeues {
         let mut message = requeue_message(frame, requeue, first + messages.len(), parks);
@@ -96,7 +89,7 @@ pub(crate) fn requeue_messages<'a, 'b>(
             too_large.push(requeue);
         }
     }
-    RequeueMessages { messages, too_large }
+    (messages, too_large)
 }
 
 fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize, parks: bool) -> Outgoing {
