@@ -45,7 +45,6 @@ use crate::broker::registry::{Change, Changes, Registry};
 use crate::broker::service::{INCARNATION, NAME, NodeService};
 use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
-use crate::engine::budget::Budget;
 use crate::engine::{Engine, EngineSettings};
 use crate::lock::lock;
 use crate::report::{NodeReport, Problem};
@@ -54,6 +53,7 @@ use health::Board;
 use logs::LogQueue;
 pub use settings::{NodeError, NodeSettings};
 use supervisor::Supervisor;
+use supervisor::context::Context;
 use tasks::Keeper;
 
 /// How often to measure the memory of this process.
@@ -71,13 +71,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub struct Node {
-    broker: Broker,
-    registry: Registry,
+    context: Arc<Context>,
     supervisor: Supervisor,
     settings: NodeSettings,
-    logs: LogQueue,
-    executor: Executor,
-    budget: Arc<Budget>,
 }
 
 impl Node {
@@ -130,33 +126,31 @@ impl Node {
         let (logs, carrying) = LogQueue::start(broker.clone(), settings.name.clone(), &board);
         let executor =
             Executor::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
-        let (broker_of, registry_of, name) = (broker.clone(), registry.clone(), settings.name.clone());
-        let budget = Arc::clone(engine.budget());
-        let supervisor =
-            Supervisor::new(Arc::clone(&board), broker_of, registry_of, engine, name, logs.clone(), executor.handle());
-        let mut node = Self { broker, registry, supervisor, settings, logs, executor, budget };
-        let service = NodeService::start(&node.broker, node.metadata(), node.reporter()).await?;
+        let name = settings.name.clone();
+        let context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
+        let context = Arc::new(context);
+        let mut node = Self { supervisor: Supervisor::new(Arc::clone(&context)), context, settings };
+        let service = NodeService::start(&broker, node.metadata(), node.reporter()).await?;
         let (stop, stopping) = watch::channel(false);
         let answering = node.answer(service, stopping);
-        let counting = node.supervisor.count();
+        let counting = node.count();
         let telling = node.tell_permissions();
         let followed = node.follow(shutdown, ready).await;
         node.supervisor.drain(node.settings.grace).await;
         counting.abort();
-        if tokio::time::timeout(FINISH, node.supervisor.send_counts()).await.is_err() {
+        if tokio::time::timeout(FINISH, node.context.send_all_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");
         }
         stop.send_replace(true);
         let _ = tokio::time::timeout(FINISH, answering).await;
         telling.abort();
-        drop(node.logs);
-        drop(node.supervisor);
-        drop(node.executor);
+        drop(node);
+        drop(executor);
         carrying.finish().await;
-        if let Err(error) = node.broker.flush().await {
+        if let Err(error) = broker.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }
-        node.broker.close();
+        broker.close();
         followed
     }
 
@@ -177,11 +171,11 @@ impl Node {
 
     async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), BrokerError> {
         // A server that gives no answer yet is no reason to end. The followed changes begin with the present states.
-        let first = match self.registry.changes().await {
+        let first = match self.context.registry.changes().await {
             Err(error) if error.is_transient() => None,
             first => Some(first?),
         };
-        let mut changes = follow_registry(self.broker.clone(), self.registry.clone(), first, self.supervisor.board());
+        let mut changes = follow_registry(&self.context, first);
         while let Err(error) = self.catch_up().await {
             if !error.is_transient() {
                 return Err(error);
@@ -200,7 +194,7 @@ impl Node {
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => self.supervisor.change(change, &self.settings.chains).await,
-                _ = memory.tick() => beside.look(&self.budget),
+                _ = memory.tick() => beside.look(self.context.engine.budget()),
                 _ = retire.tick() => {
                     self.supervisor.retire();
                     self.supervisor.arrange();
@@ -214,20 +208,30 @@ impl Node {
         }
     }
 
+    /// Updates rates and sends counters, again and again.
+    fn count(&self) -> JoinHandle<()> {
+        let (context, keeper) = (Arc::clone(&self.context), self.keeper("send the counts"));
+        tokio::spawn(async move { keeper.keep(|| context.count()).await })
+    }
+
+    /// Returns the keeper of a task of this node.
+    fn keeper(&self, what: &'static str) -> Keeper {
+        Keeper::new(Arc::clone(&self.context.board), what)
+    }
+
     /// Answers as a node until it is told to stop.
     fn answer(&self, first: NodeService, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
-        let (broker, metadata, report) = (self.broker.clone(), self.metadata(), self.reporter());
+        let (broker, metadata, report) = (self.context.broker.clone(), self.metadata(), self.reporter());
         let mut first = Some(first);
-        let keeper = Keeper::new(self.supervisor.board(), "answer as a node");
+        let keeper = self.keeper("answer as a node");
         keeper.spawn(move || answer(broker.clone(), metadata.clone(), report.clone(), first.take(), stopping.clone()))
     }
 
     /// Logs each missing permission once.
     fn tell_permissions(&self) -> JoinHandle<()> {
-        let broker = self.broker.clone();
+        let broker = self.context.broker.clone();
         let told = Arc::new(Mutex::new(BTreeSet::new()));
-        let keeper = Keeper::new(self.supervisor.board(), "tell which permissions are missing");
-        keeper.spawn(move || {
+        self.keeper("tell which permissions are missing").spawn(move || {
             let (broker, told) = (broker.clone(), Arc::clone(&told));
             async move {
                 loop {
@@ -244,8 +248,8 @@ impl Node {
 
     /// Reads what is deployed, and waits until each revision is served or has a problem.
     async fn catch_up(&mut self) -> Result<(), BrokerError> {
-        for chain in self.registry.chains().await? {
-            match self.registry.state(&chain).await {
+        for chain in self.context.registry.chains().await? {
+            match self.context.registry.state(&chain).await {
                 Ok(Some(marked)) => self.supervisor.read(&chain, &marked, &self.settings.chains),
                 Ok(None) => {}
                 Err(error) => self.supervisor.unreadable(&chain.to_string(), &error.to_string()),
@@ -259,15 +263,16 @@ impl Node {
         HashMap::from([
             (NAME.to_owned(), self.settings.name.clone()),
             ("host".to_owned(), host_name()),
-            (INCARNATION.to_owned(), self.supervisor.incarnation().to_owned()),
+            (INCARNATION.to_owned(), self.context.incarnation.clone()),
         ])
     }
 
     fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
         let started = Instant::now();
         let name = self.settings.name.clone();
-        let incarnation = self.supervisor.incarnation().to_owned();
-        let (board, budget, broker) = (self.supervisor.board(), Arc::clone(&self.budget), self.broker.clone());
+        let incarnation = self.context.incarnation.clone();
+        let (board, budget, broker) =
+            (Arc::clone(&self.context.board), Arc::clone(self.context.engine.budget()), self.context.broker.clone());
         move || NodeReport {
             node: name.clone(),
             incarnation: incarnation.clone(),
@@ -325,14 +330,10 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the registry in a task of its own. Begins anew if that ends.
-fn follow_registry(
-    broker: Broker,
-    registry: Registry,
-    mut first: Option<Changes>,
-    board: Arc<Board>,
-) -> mpsc::Receiver<Change> {
+fn follow_registry(context: &Context, mut first: Option<Changes>) -> mpsc::Receiver<Change> {
+    let (broker, registry) = (context.broker.clone(), context.registry.clone());
     let (sender, receiver) = mpsc::channel(CHANGES_AHEAD);
-    let keeper = Keeper::new(board, "follow what is deployed");
+    let keeper = Keeper::new(Arc::clone(&context.board), "follow what is deployed");
     keeper.spawn(move || follow(broker.clone(), registry.clone(), sender.clone(), first.take()));
     receiver
 }

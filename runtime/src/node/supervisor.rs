@@ -12,24 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use ulid::Ulid;
 
 use crate::broker::Broker;
-use crate::broker::registry::{Change, Marked, Registry};
+use crate::broker::registry::{Change, Marked};
 use crate::broker::streams::ChainStreams;
 use crate::chain::record::State;
-use crate::engine::Engine;
 use crate::name::{ChainName, Revision};
-use crate::node::health::Board;
-use crate::node::lines::Lines;
-use crate::node::logs::LogQueue;
 use crate::node::phase::Phase;
 use crate::node::supervisor::arrange::Arranger;
 use crate::node::supervisor::context::Context;
-use crate::node::suspicion::roll_call::RollCall;
 use crate::node::tasks::Keeper;
 
 /// A revision is served for this long before it can be retired. A client that has made it live again is about to queue items for
@@ -37,8 +30,6 @@ use crate::node::tasks::Keeper;
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 /// How long a starting node waits for its revisions before it is ready.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How often to send counters and update rates.
-const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// How often a stopping node looks for chains that cannot be finished.
 const REFUSED_AGAIN: Duration = Duration::from_millis(100);
 /// How long an interrupted worker may take to give back what it holds.
@@ -69,29 +60,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Creates a supervisor that serves nothing yet.
-    pub fn new(
-        board: Arc<Board>,
-        broker: Broker,
-        registry: Registry,
-        engine: Engine,
-        node: String,
-        logs: LogQueue,
-        executor: Handle,
-    ) -> Self {
-        let incarnation = Ulid::generate().to_string();
-        let roll_call = Arc::new(RollCall::new(incarnation.clone()));
-        let context = Arc::new(Context {
-            lines: Lines::new(&broker, &node),
-            broker,
-            registry,
-            engine,
-            node,
-            incarnation,
-            roll_call,
-            logs,
-            executor,
-            board,
-        });
+    pub(crate) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
             serving: BTreeMap::new(),
@@ -100,16 +69,6 @@ impl Supervisor {
             arranger: Arranger::default(),
             read: BTreeMap::new(),
         }
-    }
-
-    /// Returns the incarnation of this node. Other nodes tell by it whether it still runs.
-    pub fn incarnation(&self) -> &str {
-        &self.context.incarnation
-    }
-
-    /// Returns the board of this node.
-    pub fn board(&self) -> Arc<Board> {
-        Arc::clone(&self.context.board)
     }
 
     /// Follows a change of the registry.
@@ -229,39 +188,10 @@ impl Supervisor {
 
     /// Waits until each revision is served or has a problem.
     pub async fn settled(&mut self) {
-        let all = self.serving.values_mut().map(|serving| {
-            let mut settled = serving.settled.clone();
-            async move {
-                let _ = settled.wait_for(|settled| *settled).await;
-            }
+        let all = self.serving.values_mut().map(async |serving| {
+            let _ = serving.settled.wait_for(|settled| *settled).await;
         });
         let _ = tokio::time::timeout(SETTLE, futures_util::future::join_all(all)).await;
-    }
-
-    /// Updates rates and sends counters, again and again.
-    pub(crate) fn count(&self) -> JoinHandle<()> {
-        let context = Arc::clone(&self.context);
-        let keeper = Keeper::new(self.board(), "send the counts");
-        keeper.spawn(move || {
-            let context = Arc::clone(&context);
-            async move {
-                let mut count = tokio::time::interval(COUNT_EVERY);
-                count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                loop {
-                    count.tick().await;
-                    let all = context.board.counters();
-                    for (_, stats) in &all {
-                        stats.keep_pace();
-                    }
-                    context.send_all_counts(all).await;
-                }
-            }
-        })
-    }
-
-    /// Sends the counters that the server does not know yet.
-    pub async fn send_counts(&self) {
-        self.context.send_all_counts(self.context.board.counters()).await;
     }
 
     /// Returns `true` if all served chains are empty.

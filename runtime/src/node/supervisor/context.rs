@@ -1,9 +1,11 @@
 //! What all revisions of a node share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
+use ulid::Ulid;
 
 use crate::broker::Broker;
 use crate::broker::counters::Counters;
@@ -15,6 +17,8 @@ use crate::node::logs::LogQueue;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::subject::Count;
 
+/// How often to send counters and update rates.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// Hops whose counters are sent side by side.
 const COUNTS: usize = 16;
 
@@ -25,7 +29,7 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     pub(crate) engine: Engine,
     pub(crate) node: String,
-    /// The incarnation of this node.
+    /// The incarnation of this node. Other nodes tell by it whether it still runs.
     pub(crate) incarnation: String,
     pub(crate) roll_call: Arc<RollCall>,
     pub(crate) logs: LogQueue,
@@ -34,8 +38,38 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) async fn send_all_counts(&self, all: Vec<(HopKey, Arc<HopCounters>)>) {
-        futures_util::stream::iter(all)
+    /// Creates the context of a new incarnation of a node.
+    pub(crate) fn new(
+        broker: Broker,
+        registry: Registry,
+        engine: Engine,
+        node: String,
+        logs: LogQueue,
+        executor: Handle,
+        board: Arc<Board>,
+    ) -> Self {
+        let incarnation = Ulid::generate().to_string();
+        let roll_call = Arc::new(RollCall::new(incarnation.clone()));
+        let lines = Lines::new(&broker, &node);
+        Self { broker, lines, registry, engine, node, incarnation, roll_call, logs, executor, board }
+    }
+
+    /// Updates rates and sends counters, again and again.
+    pub(crate) async fn count(&self) {
+        let mut count = tokio::time::interval(COUNT_EVERY);
+        count.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            count.tick().await;
+            for (_, stats) in self.board.counters() {
+                stats.keep_pace();
+            }
+            self.send_all_counts().await;
+        }
+    }
+
+    /// Sends the counters that the server does not know yet.
+    pub(crate) async fn send_all_counts(&self) {
+        futures_util::stream::iter(self.board.counters())
             .for_each_concurrent(COUNTS, async |(key, stats)| self.send_counts(&key, &stats).await)
             .await;
     }

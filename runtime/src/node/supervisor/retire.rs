@@ -19,17 +19,14 @@ const SIDE_BY_SIDE: usize = 8;
 /// Retires the revisions among these that have run empty.
 pub(crate) fn older(context: &Arc<Context>, older: Vec<(ChainName, Revision)>) -> JoinHandle<()> {
     let context = Arc::clone(context);
-    let keeper = Keeper::new(Arc::clone(&context.board), "retire older revisions");
-    keeper.spawn(move || {
-        let (context, older) = (Arc::clone(&context), older.clone());
-        async move {
-            let one = async |(chain, revision): (ChainName, Revision)| {
-                if let Err(error) = retire(&context, &chain, revision).await {
-                    tracing::debug!(%chain, %revision, %error, "not retired yet");
-                }
-            };
-            futures_util::stream::iter(older).for_each_concurrent(SIDE_BY_SIDE, one).await;
-        }
+    tokio::spawn(async move {
+        let one = async |(chain, revision): &(ChainName, Revision)| {
+            if let Err(error) = retire(&context, chain, *revision).await {
+                tracing::debug!(%chain, %revision, %error, "not retired yet");
+            }
+        };
+        let keeper = Keeper::new(Arc::clone(&context.board), "retire older revisions");
+        keeper.keep(|| futures_util::stream::iter(&older).for_each_concurrent(SIDE_BY_SIDE, one)).await;
     })
 }
 
