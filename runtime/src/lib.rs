@@ -66,6 +66,7 @@ mod chain;
 mod cli;
 pub mod client;
 mod config;
+mod counted;
 mod dead;
 mod engine;
 mod file;

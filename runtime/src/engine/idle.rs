@@ -4,7 +4,7 @@
 //! stage without items keeps no other stage from running.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 
@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::budget::Budget;
 use super::instance::Instance;
 use super::streaming::StreamingPermits;
+use crate::counted::Counted;
 use crate::lock::lock;
 
 /// The slots for instances of a node.
@@ -22,7 +23,7 @@ pub struct Slots {
     /// Permits to keep a slot while waiting for later stages.
     pub(super) streaming: Arc<StreamingPermits>,
     /// The number of waiters for a slot. While there are any, no instance becomes idle.
-    wanted: AtomicUsize,
+    wanted: AtomicU64,
     waiting: Mutex<HashMap<u64, Weak<Waiting>>>,
     next: AtomicU64,
 }
@@ -38,15 +39,6 @@ pub(super) struct Waiting {
 #[derive(Clone)]
 pub struct Instances(pub(super) Option<Arc<Waiting>>);
 
-/// A waiter for a slot. Removed on drop.
-struct Wanting<'a>(&'a AtomicUsize);
-
-impl Drop for Wanting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl Slots {
     /// Creates this many slots, which share this memory budget.
     pub(super) fn new(instances: u32, budget: Arc<Budget>) -> Arc<Self> {
@@ -54,7 +46,7 @@ impl Slots {
             free: Arc::new(Semaphore::new(instances as usize)),
             budget,
             streaming: Arc::new(StreamingPermits::new(instances as usize)),
-            wanted: AtomicUsize::new(0),
+            wanted: AtomicU64::new(0),
             waiting: Mutex::default(),
             next: AtomicU64::new(0),
         });
@@ -83,8 +75,7 @@ impl Slots {
         if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(slot);
         }
-        self.wanted.fetch_add(1, Ordering::SeqCst);
-        let _wanting = Wanting(&self.wanted);
+        let _wanting = Counted::new(&self.wanted);
         // Joins the line first and evicts then, so that no other waiter gets the freed slot.
         let mut slot = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
         if let Poll::Ready(slot) = futures_util::poll!(slot.as_mut()) {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 
+use crate::counted::Counted;
 use crate::engine::budget::Growing;
 use crate::engine::call::{Call, ItemSource};
 use crate::engine::output::FrameOutputs;
@@ -66,7 +67,7 @@ pub(crate) async fn run(
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),
     });
-    let _message = hop.counters.run_message();
+    let _message = Counted::new(&hop.counters.messages);
     let mut helpers = JoinSet::new();
     let (begun, all_begun) = watch::channel(false);
     let all = async {
@@ -99,7 +100,7 @@ pub(crate) async fn run(
 async fn work(running: &Arc<Running>) {
     let items = &running.inbound.frame.items;
     let mut outputs = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
-    let _running = running.hop.counters.run();
+    let _running = Counted::new(&running.hop.counters.running);
     loop {
         let started = Instant::now();
         let Some(position) = running.begin(started) else { break };

@@ -67,28 +67,7 @@ pub struct More {
     pub failed: u64,
 }
 
-/// Counts an item or a message as running. Released on drop.
-pub struct Runs<'a>(&'a AtomicU64);
-
-impl Drop for Runs<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 impl HopCounters {
-    /// Counts an item as running.
-    pub fn run(&self) -> Runs<'_> {
-        self.running.fetch_add(1, Relaxed);
-        Runs(&self.running)
-    }
-
-    /// Counts a message as running.
-    pub fn run_message(&self) -> Runs<'_> {
-        self.messages.fetch_add(1, Relaxed);
-        Runs(&self.messages)
-    }
-
     /// Returns the next increment to send: the unanswered one, or what was counted since. `None` if the server knows all.
     pub fn more(&self) -> Option<More> {
         let mut sent = lock(&self.sent);

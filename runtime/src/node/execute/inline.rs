@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::Mutex;
 
+use crate::counted::Counted;
 use crate::engine::budget::Growing;
 use crate::engine::call::{Call, ItemSource};
 use crate::engine::failure::{Failure, FailureKind};
@@ -95,7 +96,7 @@ impl Pass {
             loop {
                 self.gathered.store(0, Relaxed);
                 let mut outputs = FrameOutputs::with_capacity(room, bytes);
-                let counted = self.inline().map(|stage| stage.counters.run());
+                let counted = self.inline().map(|stage| Counted::new(&stage.counters.running));
                 while let Some((position, item)) = self.next(Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
                     if let Err((number, failure)) = task.run_all(item, call, instances, &mut outputs).await {

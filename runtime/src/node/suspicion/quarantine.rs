@@ -4,12 +4,12 @@
 //! one consumer for all items. So the item runs once no other of its kind is in hand and no more can come: meanwhile the node
 //! asks for no more, and requeues what comes beside it. Then a death counts against no other item.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::counted::Counted;
 use crate::subject::Lane;
 
 /// How often to look whether more messages may come.
@@ -18,38 +18,23 @@ const LOOK: Duration = Duration::from_millis(10);
 /// The quarantine of one hop on this node.
 #[derive(Debug)]
 pub struct Quarantine {
-    permit: Arc<Semaphore>,
+    permit: Semaphore,
     /// Quarantined items in hand.
-    in_hand: AtomicUsize,
+    in_hand: AtomicU64,
     /// Messages that were requested and have not come.
     asked: AtomicU64,
 }
 
-/// Counts a quarantined item in hand. Released on drop.
-#[derive(Debug)]
-pub struct InHand<'a>(&'a AtomicUsize);
-
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
-/// Permit to run a quarantined item. Released on drop.
-#[derive(Debug)]
-pub struct Quarantined(#[expect(dead_code, reason = "gives the leave back when dropped")] OwnedSemaphorePermit);
-
 impl Default for Quarantine {
     fn default() -> Self {
-        Self { permit: Arc::new(Semaphore::new(1)), in_hand: AtomicUsize::new(0), asked: AtomicU64::new(0) }
+        Self { permit: Semaphore::new(1), in_hand: AtomicU64::new(0), asked: AtomicU64::new(0) }
     }
 }
 
 impl Quarantine {
     /// Counts a quarantined item that has come.
-    pub fn hold(&self) -> InHand<'_> {
-        self.in_hand.fetch_add(1, SeqCst);
-        InHand(&self.in_hand)
+    pub(crate) fn hold(&self) -> Counted<&AtomicU64> {
+        Counted::new(&self.in_hand)
     }
 
     /// Sets how many messages of a lane were requested and have not come.
@@ -64,13 +49,13 @@ impl Quarantine {
         self.permit.available_permits() == 0
     }
 
-    /// Waits until the item in hand is the only one. `None` if another item runs or waits to run.
-    pub async fn enter(&self) -> Option<Quarantined> {
-        let permit = Arc::clone(&self.permit).try_acquire_owned().ok()?;
+    /// Waits until the item in hand is the only one. Returns the permit to run it. `None` if another item runs or waits to run.
+    pub async fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        let permit = self.permit.try_acquire().ok()?;
         while self.asked.load(SeqCst) > 0 || self.in_hand.load(SeqCst) > 1 {
             tokio::time::sleep(LOOK).await;
         }
-        Some(Quarantined(permit))
+        Some(permit)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::queue::{Acker, Delivery};
+use crate::counted::Counted;
 use crate::engine::budget::Exceeding;
 use crate::lock::lock;
 use crate::node::hop::Hop;
@@ -21,7 +22,6 @@ use crate::node::memory::FrameMemory;
 use crate::node::phase::Phase;
 use crate::node::suspicion::holder_notes;
 use crate::node::tasks::panic_message;
-use crate::node::worker::permits;
 use crate::node::{memory, pipeline};
 use crate::subject::Lane;
 
@@ -39,13 +39,6 @@ struct Work {
     lane: Lane,
     /// The phase as the frames in hand see it.
     told: watch::Receiver<Phase>,
-}
-
-/// A frame that has come, and what is counted for it.
-struct Frame {
-    delivery: Delivery,
-    memory: FrameMemory,
-    held: Held,
 }
 
 /// A frame in hand.
@@ -111,15 +104,16 @@ impl InFlight {
             return;
         }
         let count = |delivery| self.count(delivery, exceeding.take());
-        let frames: Vec<Frame> = deliveries.into_iter().map(count).collect();
+        let frames: Vec<(Delivery, Held)> = deliveries.into_iter().map(count).collect();
         self.note_holders().await;
-        for frame in frames {
-            self.handle(frame);
+        while self.tasks.try_join_next().is_some() {}
+        for (delivery, held) in frames {
+            self.tasks.spawn(handle(self.work.clone(), delivery, held));
         }
     }
 
     /// Counts a frame as in hand.
-    fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> Frame {
+    fn count(&self, delivery: Delivery, exceeding: Option<Exceeding>) -> (Delivery, Held) {
         let Work { hop, lane, .. } = &self.work;
         let bytes = delivery.payload.len();
         self.shared.busy.fetch_add(1, SeqCst);
@@ -129,8 +123,9 @@ impl InFlight {
             sequence: delivery.sequence,
             // A parked frame is only moved, and needs no permit.
             counted: (*lane != Lane::Parked).then(|| hop.limit.hold(bytes)),
+            _memory: memory::hold(hop.task.budget(), bytes, exceeding),
         };
-        Frame { memory: memory::hold(hop.task.budget(), bytes, exceeding), held, delivery }
+        (delivery, held)
     }
 
     /// Notes which frames this node holds.
@@ -145,11 +140,6 @@ impl InFlight {
             held.extend(times.map(|delivered| (*sequence, *delivered)));
         }
         holder_notes::note_holders(&self.work.hop, self.work.lane, held.into_iter()).await;
-    }
-
-    fn handle(&mut self, frame: Frame) {
-        while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(handle(self.work.clone(), frame));
     }
 
     /// Returns how many frames are in hand.
@@ -198,9 +188,7 @@ impl InFlight {
 }
 
 /// Handles a frame to its end.
-async fn handle(work: Work, frame: Frame) {
-    let Work { hop, lane, told } = work;
-    let Frame { delivery, memory: _memory, held: _held } = frame;
+async fn handle(Work { hop, lane, told }: Work, delivery: Delivery, _held: Held) {
     let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, told));
     let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
     if let Err(message) = panicked {
@@ -223,7 +211,8 @@ struct Held {
     shared: Arc<Shared>,
     hop: Arc<Hop>,
     sequence: u64,
-    counted: Option<permits::Held>,
+    counted: Option<Counted<Arc<AtomicU64>>>,
+    _memory: FrameMemory,
 }
 
 impl Drop for Held {

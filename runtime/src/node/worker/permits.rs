@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::counted::Counted;
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
 use crate::subject::Lane;
 
@@ -60,24 +61,6 @@ impl Drop for Permit {
         if let Some(frames) = &self.frames {
             frames.fetch_sub(1, Relaxed);
         }
-    }
-}
-
-/// Counts a frame as in hand until it is dropped.
-pub struct Held(Arc<AtomicU64>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Counts a frame in hand as one that wants no permit until it is dropped.
-pub struct Aside<'a>(&'a AtomicU64);
-
-impl Drop for Aside<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -152,17 +135,16 @@ impl ConcurrencyLimit {
     }
 
     /// Counts a frame that was delivered.
-    pub fn hold(&self, bytes: usize) -> Held {
+    pub(crate) fn hold(&self, bytes: usize) -> Counted<Arc<AtomicU64>> {
         self.bytes.add(bytes as u64);
-        self.held.fetch_add(1, Relaxed);
-        Held(Arc::clone(&self.held))
+        Counted::new(Arc::clone(&self.held))
     }
 
     /// Counts a frame in hand as one that wants no permit, while it is not known whether it may run.
-    pub fn set_aside(&self) -> Aside<'_> {
-        self.aside.fetch_add(1, Relaxed);
+    pub(crate) fn set_aside(&self) -> Counted<&AtomicU64> {
+        let aside = Counted::new(&self.aside);
         self.notify();
-        Aside(&self.aside)
+        aside
     }
 
     /// Returns the average bytes of a frame. `None` if no frame has come.
