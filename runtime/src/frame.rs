@@ -120,13 +120,6 @@ impl Headers {
         self.0.extend(more.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     }
 
-    /// Appends to the value of a header. Does nothing if the header is missing.
-    pub(crate) fn append(&mut self, name: &str, more: &str) {
-        if let Some((_, value)) = self.0.iter_mut().find(|(each, _)| each.eq_ignore_ascii_case(name)) {
-            value.push_str(more);
-        }
-    }
-
     /// Returns all headers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
