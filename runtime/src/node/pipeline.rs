@@ -187,7 +187,8 @@ async fn handle_frame(
     };
     let back = inbound.lane.requeue_lane();
     if let Some(piece) = piece_for_others(hop, inbound) {
-        return Box::pin(requeue_pieces(hop, inbound, piece, back, failed, None)).await;
+        let outbox = ServerOutbox(hop);
+        return Box::pin(Commit::new(&outbox, hop.frame(inbound)).requeue(piece, back, failed, None)).await;
     }
     let permit = tokio::select! {
         biased;
@@ -264,19 +265,7 @@ async fn requeue(
     failed: u64,
     delay: Option<Duration>,
 ) -> Result<(), PublishError> {
-    requeue_pieces(hop, inbound, inbound.len(), lane, failed, delay).await
-}
-
-/// Requeues a frame of which nothing has run, in pieces of this many items.
-async fn requeue_pieces(
-    hop: &Hop,
-    inbound: &InboundFrame,
-    piece: usize,
-    lane: Lane,
-    failed: u64,
-    delay: Option<Duration>,
-) -> Result<(), PublishError> {
-    Commit::new(&ServerOutbox(hop), hop.frame(inbound)).requeue(piece, lane, failed, delay).await
+    Commit::new(&ServerOutbox(hop), hop.frame(inbound)).requeue(inbound.len(), lane, failed, delay).await
 }
 
 async fn write_dead_letters(hop: &Hop, inbound: &InboundFrame) -> Result<(), PublishError> {
