@@ -64,7 +64,7 @@ const RETIRE_EVERY: Duration = Duration::from_millis(500);
 const EMPTY_EVERY: Duration = Duration::from_millis(100);
 /// The most changes of chains that wait to be looked at.
 const CHANGES_AHEAD: usize = 64;
-/// The most time for sending the last counters when the node ends.
+/// The most time for sending the last counters, and then the last log lines, when the node ends.
 const FINISH: Duration = Duration::from_secs(2);
 /// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -146,7 +146,9 @@ impl Node {
         telling.abort();
         drop(node);
         drop(executor);
-        carrying.finish().await;
+        if tokio::time::timeout(FINISH, carrying).await.is_err() {
+            tracing::warn!("the last log lines were not sent in time");
+        }
         if let Err(error) = broker.flush().await {
             tracing::debug!(%error, "the last messages may not have been sent");
         }

@@ -12,6 +12,7 @@ use pcluster_abi::Level;
 use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::broker::publish::Publisher;
@@ -33,8 +34,6 @@ const LINE_OVERHEAD: usize = 256;
 const ITEM_MAX: usize = 1 << 10;
 /// How often to log the number of dropped lines.
 const TELL_DROPPED_EVERY: Duration = Duration::from_secs(1);
-/// The most time for sending the last lines when the node ends.
-const FINISH: Duration = Duration::from_secs(2);
 
 /// A stage that logs on this node.
 #[derive(Debug)]
@@ -72,18 +71,15 @@ pub struct LogQueue {
 /// All stages that log, or have logged since drops were last logged.
 type Sources = Arc<Mutex<Vec<Arc<Source>>>>;
 
-/// The task that sends lines.
-pub struct Carrying(tokio::task::JoinHandle<()>);
-
 impl LogQueue {
-    /// Starts the task that sends lines.
-    pub fn start(broker: Broker, node: String, board: &Arc<Board>) -> (Self, Carrying) {
+    /// Starts the task that sends lines. It ends once all lines are sent and all queues and stage logs are dropped.
+    pub fn start(broker: Broker, node: String, board: &Arc<Board>) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = unbounded_channel();
         let sources = Sources::default();
         let (lines, told) = (Arc::new(tokio::sync::Mutex::new(receiver)), Arc::clone(&sources));
         let keeper = Keeper::new(Arc::clone(board), "send log lines");
         let carrying = keeper.spawn(move || carry(broker.clone(), Arc::clone(&lines), Arc::clone(&told)));
-        (Self { sender, room: Arc::new(Semaphore::new(ROOM)), node: node.into(), sources }, Carrying(carrying))
+        (Self { sender, room: Arc::new(Semaphore::new(ROOM)), node: node.into(), sources }, carrying)
     }
 
     /// Returns the log of a stage.
@@ -100,15 +96,6 @@ impl LogQueue {
         });
         lock(&self.sources).push(Arc::clone(&source));
         Arc::new(StageLog { source, room: Arc::clone(&self.room), sender: self.sender.clone() })
-    }
-}
-
-impl Carrying {
-    /// Waits until all queued lines are sent. All queues and stage logs must be dropped before.
-    pub async fn finish(self) {
-        if tokio::time::timeout(FINISH, self.0).await.is_err() {
-            tracing::warn!("the last log lines were not sent in time");
-        }
     }
 }
 
