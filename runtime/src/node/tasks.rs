@@ -26,19 +26,21 @@ pub(crate) struct Keeper {
     board: Arc<Board>,
     /// What the task does, as in `follow what is deployed`.
     what: &'static str,
+    /// The chain that the task serves. Empty for a task of the node itself.
+    chain: String,
     /// The revision that the task serves, if it serves one.
-    of: Option<(ChainName, Revision)>,
+    revision: Option<Revision>,
 }
 
 impl Keeper {
     /// Creates the keeper of a task of the node itself.
     pub(crate) fn new(board: Arc<Board>, what: &'static str) -> Self {
-        Self { board, what, of: None }
+        Self { board, what, chain: String::new(), revision: None }
     }
 
     /// Creates the keeper of a task of a revision.
     pub(crate) fn of(board: Arc<Board>, what: &'static str, chain: &ChainName, revision: Revision) -> Self {
-        Self { board, what, of: Some((chain.clone(), revision)) }
+        Self { board, what, chain: chain.to_string(), revision: Some(revision) }
     }
 
     /// Runs the task that `make` starts until it ends. Starts it again after a panic.
@@ -77,21 +79,15 @@ impl Keeper {
     }
 
     fn fails(&self, message: &str) {
-        let (chain, revision) = self.place();
         let problem = format!("the task to {} failed and is started again: {message}", self.what);
-        self.board.task(self.what, chain, revision, Some(&problem));
-        tracing::error!(chain, problem, "a task of this node panicked");
+        self.board.task(self.what, &self.chain, self.revision, Some(&problem));
+        tracing::error!(chain = self.chain, problem, "a task of this node panicked");
     }
 
     fn works(&self) {
-        let (chain, revision) = self.place();
-        if self.board.task(self.what, chain, revision, None) {
-            tracing::warn!(chain, "the task to {} works again", self.what);
+        if self.board.task(self.what, &self.chain, self.revision, None) {
+            tracing::warn!(chain = self.chain, "the task to {} works again", self.what);
         }
-    }
-
-    fn place(&self) -> (&str, Option<Revision>) {
-        self.of.as_ref().map_or(("", None), |(chain, revision)| (chain.as_str(), Some(*revision)))
     }
 }
 
