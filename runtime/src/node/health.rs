@@ -113,17 +113,15 @@ impl HopCounters {
 /// The key of a hop.
 pub type HopKey = (ChainName, Revision, StageName);
 
-/// What a task does, and the chain and revision that it serves.
-type TaskKey = (&'static str, String, Option<Revision>);
+/// What has a problem: a task, by what it does, or no task. Then the chain and the revision.
+type ProblemKey = (Option<&'static str>, String, Option<Revision>);
 
 /// All that a node reports of itself.
 #[derive(Debug, Default)]
 pub struct Board {
     draining: AtomicBool,
     hops: Mutex<BTreeMap<HopKey, Arc<HopCounters>>>,
-    problems: Mutex<BTreeMap<(String, Option<Revision>), String>>,
-    /// Failing tasks, by what they do and whom they serve.
-    tasks: Mutex<BTreeMap<TaskKey, String>>,
+    problems: Mutex<BTreeMap<ProblemKey, String>>,
 }
 
 impl Board {
@@ -134,8 +132,7 @@ impl Board {
 
     /// Removes a revision with its problems. Returns its hops.
     pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopCounters>> {
-        lock(&self.problems).remove(&(chain.to_string(), Some(revision)));
-        lock(&self.tasks).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
+        lock(&self.problems).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
         let mut hops = lock(&self.hops);
         let (gone, kept) = std::mem::take(&mut *hops)
             .into_iter()
@@ -146,21 +143,19 @@ impl Board {
 
     /// Sets or clears a problem. Returns `true` if that is new.
     pub fn problem(&self, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
-        let mut problems = lock(&self.problems);
-        let key = (chain.to_owned(), revision);
-        match problem {
-            Some(text) => problems.insert(key, text.to_owned()).as_deref() != Some(text),
-            None => problems.remove(&key).is_some(),
-        }
+        self.set((None, chain.to_owned(), revision), problem)
     }
 
     /// Sets or clears the failure of a task. Returns `true` if that is new. Tasks of the node itself have no chain.
     pub fn task(&self, what: &'static str, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
-        let mut tasks = lock(&self.tasks);
-        let key = (what, chain.to_owned(), revision);
+        self.set((Some(what), chain.to_owned(), revision), problem)
+    }
+
+    fn set(&self, key: ProblemKey, problem: Option<&str>) -> bool {
+        let mut problems = lock(&self.problems);
         match problem {
-            Some(text) => tasks.insert(key, text.to_owned()).as_deref() != Some(text),
-            None => tasks.remove(&key).is_some(),
+            Some(text) => problems.insert(key, text.to_owned()).as_deref() != Some(text),
+            None => problems.remove(&key).is_some(),
         }
     }
 
@@ -199,18 +194,12 @@ impl Board {
 
     /// Returns all problems.
     pub fn problems(&self) -> Vec<Problem> {
-        let problem = |((chain, revision), problem): (&(String, Option<Revision>), &String)| Problem {
+        let problem = |((_, chain, revision), problem): (&ProblemKey, &String)| Problem {
             chain: chain.clone(),
             revision: revision.map(Revision::number),
             problem: problem.clone(),
         };
-        let mut problems: Vec<Problem> = lock(&self.problems).iter().map(problem).collect();
-        problems.extend(lock(&self.tasks).iter().map(|((_, chain, revision), problem)| Problem {
-            chain: chain.clone(),
-            revision: revision.map(Revision::number),
-            problem: problem.clone(),
-        }));
-        problems
+        lock(&self.problems).iter().map(problem).collect()
     }
 }
 
