@@ -15,7 +15,7 @@ use super::{TABLE_ELEMENTS, host, wasi};
 use contents::{Contents, read, signature};
 
 /// The description of a task by its plugin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDescription {
     /// The ABI that the plugin was built for.
     #[serde(default)]
@@ -226,11 +226,7 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
         tasks.push(described.remove(name).unwrap_or_else(|| TaskDescription {
             abi: abi::VERSION,
             name: name.to_owned(),
-            kind: String::new(),
-            doc: String::new(),
-            input: String::new(),
-            output: String::new(),
-            state: String::new(),
+            ..TaskDescription::default()
         }));
     }
     Ok(tasks)
