@@ -35,7 +35,6 @@ pub mod wasi;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -113,7 +112,6 @@ pub struct Engine {
     compiler: Option<Arc<Compiler>>,
     loaded: Arc<Loaded>,
     space: Space,
-    _ticker: Arc<Ticker>,
 }
 
 /// The modules in use, by their digests. Chains with the same plugin share its code and the slots that its instances leave.
@@ -135,12 +133,6 @@ impl Loaded {
         let pre = Arc::new(pre);
         loaded.insert(content.clone(), Arc::downgrade(&pre));
         pre
-    }
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Engine").field("free_slots", &self.slots.free()).finish_non_exhaustive()
     }
 }
 
@@ -175,9 +167,9 @@ impl Engine {
                 None
             }
         });
+        start_ticker(&inner);
         let budget = Budget::new(settings.memory.unwrap_or(u64::MAX));
         Ok(Self {
-            _ticker: Arc::new(Ticker::start(&inner)),
             linker: Arc::new(linker),
             slots: Slots::new(settings.instances, Arc::clone(&budget)),
             budget,
@@ -299,34 +291,18 @@ fn keeping(memory: Option<u64>) -> u32 {
     slots.and_then(|slots| u32::try_from(slots).ok()).map_or(KEEP_SLOTS, |slots| slots.min(KEEP_SLOTS))
 }
 
-/// Counts the epochs at which guests yield. Holds the engine weakly and ends with it.
-struct Ticker {
-    ended: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: &wasmtime::Engine) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (weak, flag) = (engine.weak(), Arc::clone(&ended));
-        let tick = move || {
-            while !flag.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                match weak.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("epochs".to_owned()).spawn(tick) {
-            tracing::error!(%error, "cannot start the clock of the engine: a spinning guest will not give way");
+/// Starts the thread that counts the epochs at which guests yield. It holds the engine weakly and ends with it.
+fn start_ticker(engine: &wasmtime::Engine) {
+    let weak = engine.weak();
+    let tick = move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
         }
-        Self { ended }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
+    };
+    if let Err(error) = std::thread::Builder::new().name("epochs".to_owned()).spawn(tick) {
+        tracing::error!(%error, "cannot start the clock of the engine: a spinning guest will not give way");
     }
 }
 

@@ -86,12 +86,6 @@ pub struct HeldUp {
     bytes: u64,
 }
 
-impl std::fmt::Debug for Budget {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Budget").field("limit", &self.limit).field("used", &self.used).finish_non_exhaustive()
-    }
-}
-
 impl Budget {
     /// Creates a budget of this many bytes.
     pub fn new(limit: u64) -> Arc<Self> {

@@ -55,11 +55,6 @@ impl Slots {
         slots
     }
 
-    /// Returns the number of free slots.
-    pub(super) fn free(&self) -> usize {
-        self.free.available_permits()
-    }
-
     /// Waits for a slot for a stage. It has this many stages `after` it. `None` only if the slots are closed.
     pub(super) async fn take(&self, after: usize) -> Option<OwnedSemaphorePermit> {
         loop {
