@@ -176,7 +176,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ) -> Result<Published, PublishError> {
         let first = outputs.len();
         let (messages, too_large) = requeue_messages(self.frame, back, first, self.outbox.parks());
-        self.bury_too_large(&too_large).await?;
+        self.dead_letter_too_large(&too_large).await?;
         outputs.extend(messages);
         let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;
         self.outbox.requeued(&outputs[first..]);
@@ -187,7 +187,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ///
     /// That comes before the decision, so that no item is lost with its node in between. The price is a letter too many if another
     /// run decides.
-    async fn bury_too_large(&self, too_large: &[&Requeue<'_>]) -> Result<(), PublishError> {
+    async fn dead_letter_too_large(&self, too_large: &[&Requeue<'_>]) -> Result<(), PublishError> {
         let FrameContext { inbound, limits, .. } = self.frame;
         let mut letters = Vec::new();
         for requeue in too_large {

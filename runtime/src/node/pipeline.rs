@@ -25,7 +25,7 @@ use crate::node::execute::Execution;
 use crate::node::execute::running::Outcomes;
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::admit::{Admission, admit, lost_in_last_attempt, runs_whole, split};
-use crate::node::frame::dead_letter::{Undecodable, dead_letter_as_it_came, dead_letter_of};
+use crate::node::frame::dead_letter::{Undecodable, dead_letter_of, dead_letter_of_undecodable};
 use crate::node::frame::inbound::{InboundFrame, QueuedMessage, Read, frame_id};
 use crate::node::frame::outputs;
 use crate::node::frame::requeue::LATER;
@@ -100,7 +100,7 @@ pub(crate) async fn handle(hop: &Arc<Hop>, delivery: &Delivery, queue: Lane, mut
     let mut inbound = match read(hop, delivery, lane) {
         Read::Frame(inbound) => inbound,
         Read::Undecodable(reason, attempt) => {
-            return Box::pin(bury_undecodable(hop, delivery, attempt, &reason)).await;
+            return Box::pin(dead_letter_as_it_came(hop, delivery, attempt, &reason)).await;
         }
     };
     failpoint::reach(Point::Received, &inbound);
@@ -126,7 +126,7 @@ pub(crate) async fn handle(hop: &Arc<Hop>, delivery: &Delivery, queue: Lane, mut
         Err(refused) => {
             // The server refuses for good only what is too large for it.
             let failure = Failure::fatal(FailureKind::Output, refused.to_string());
-            Box::pin(bury(hop, &inbound, &failure, delivery)).await;
+            Box::pin(dead_letter_frame(hop, &inbound, &failure, delivery)).await;
         }
     }
 }
@@ -150,11 +150,6 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
         delivery.acker.ack().await;
     }
     is_stored
-}
-
-/// Buries a message that cannot even be requeued. The dead letter holds it as it came.
-pub(crate) async fn bury_as_it_came(hop: &Hop, delivery: &Delivery, message: &str) {
-    bury_undecodable(hop, delivery, delivery.delivered, message).await;
 }
 
 /// Handles a frame until its message may be acknowledged.
@@ -275,16 +270,16 @@ async fn write_dead_letters(hop: &Hop, inbound: &InboundFrame) -> Result<(), Pub
     }
 }
 
-/// Buries all items of a frame.
-async fn bury(hop: &Hop, inbound: &InboundFrame, failure: &Failure, delivery: &Delivery) {
+/// Makes dead letters of all items of a frame.
+async fn dead_letter_frame(hop: &Hop, inbound: &InboundFrame, failure: &Failure, delivery: &Delivery) {
     let frame = hop.frame(inbound);
     let letters: Vec<Vec<Outgoing>> =
         (0..inbound.len()).map(|position| dead_letter_of(frame, position, failure)).collect();
     store_letters(hop, &letters, delivery).await;
 }
 
-/// Buries a message that is no frame. The dead letter holds it as it came.
-async fn bury_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, reason: &str) {
+/// Makes a dead letter of a message that is no frame, or cannot even be requeued. The letter holds it as it came.
+pub(crate) async fn dead_letter_as_it_came(hop: &Hop, delivery: &Delivery, attempt: u64, reason: &str) {
     let message = Undecodable {
         sequence: delivery.sequence,
         id: frame_id(delivery, hop.route.position == 0),
@@ -293,7 +288,7 @@ async fn bury_undecodable(hop: &Hop, delivery: &Delivery, attempt: u64, reason: 
         attempt,
         reason,
     };
-    let letter = dead_letter_as_it_came(&hop.route, hop.broker.limits(), message);
+    let letter = dead_letter_of_undecodable(&hop.route, hop.broker.limits(), message);
     store_letters(hop, &[letter], delivery).await;
 }
 

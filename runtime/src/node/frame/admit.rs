@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_runs_goes_to_quarantine_is_given_up_or_buried_by_its_attempts() {
+    fn attempts_decide_whether_a_frame_runs_goes_to_quarantine_is_given_up_or_becomes_dead_letters() {
         use Admission::{DeadLetter, GiveUp, Quarantine, Run};
         // Lost and failed attempts, attempts allowed, cleared deliveries, of these unknown, given up: in the work lane and in
         // quarantine.

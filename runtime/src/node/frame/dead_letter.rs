@@ -63,7 +63,11 @@ pub(crate) fn dead_letter_of(frame: FrameContext<'_>, position: usize, failure: 
 }
 
 /// Makes the dead letter of a message that is no frame. It holds the message as it came. See [`dead_letter`].
-pub(crate) fn dead_letter_as_it_came(route: &Route, limits: MessageLimits, message: Undecodable<'_>) -> Vec<Outgoing> {
+pub(crate) fn dead_letter_of_undecodable(
+    route: &Route,
+    limits: MessageLimits,
+    message: Undecodable<'_>,
+) -> Vec<Outgoing> {
     let Undecodable { sequence, id, headers: all, payload, attempt, reason } = message;
     let mut headers = all.inherited();
     headers.push(header::ID, id.as_str());

@@ -202,7 +202,9 @@ async fn after_panic(hop: &Hop, lane: Lane, delivery: &Delivery, panic: &str) {
     tracing::error!(stage = %hop.stage().name, sequence = delivery.sequence, message, "an item counts as failed");
     let failed = AssertUnwindSafe(pipeline::handle_panic(hop, delivery, lane, &message));
     if !failed.catch_unwind().await.unwrap_or(false) {
-        let _ = AssertUnwindSafe(pipeline::bury_as_it_came(hop, delivery, &message)).catch_unwind().await;
+        let _ = AssertUnwindSafe(pipeline::dead_letter_as_it_came(hop, delivery, delivery.delivered, &message))
+            .catch_unwind()
+            .await;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::broker::unread::{self, Look, Unread};
 use crate::frame::header;
 use crate::held::HeldSince;
 use crate::node::commit::outbox::{Outbox, ServerOutbox};
-use crate::node::frame::dead_letter::{Undecodable, dead_letter_as_it_came};
+use crate::node::frame::dead_letter::{Undecodable, dead_letter_of_undecodable};
 use crate::node::frame::inbound::frame_id_of;
 use crate::node::frame::source::Source;
 use crate::node::hop::{self, Hop};
@@ -130,8 +130,8 @@ pub(crate) async fn look_until_answered(hop: &Hop, lane: Lane, known: &mut Known
     }
 }
 
-/// Looks at the messages of a lane that were delivered when the connection broke, and buries the unreadable. Waits until the server
-/// is reachable.
+/// Looks at the messages of a lane that were delivered when the connection broke, and makes dead letters of the unreadable.
+/// Waits until the server is reachable.
 async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     hop.broker.stands().await;
     // The new connection may lead to another stream.
@@ -148,8 +148,8 @@ async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<
     Ok(found)
 }
 
-/// Looks at the messages of a lane that the server is likely to deliver next, and buries the unreadable. If this fails or is
-/// dropped, the next call looks at the same messages again.
+/// Looks at the messages of a lane that the server is likely to deliver next, and makes dead letters of the unreadable. If
+/// this fails or is dropped, the next call looks at the same messages again.
 pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Result<Found, BrokerError> {
     let mut found = Found::Sound;
     look_how_far(hop, lane, known).await?;
@@ -176,7 +176,7 @@ async fn look_how_far(hop: &Hop, lane: Lane, known: &mut Known) -> Result<(), Br
     Ok(())
 }
 
-/// Looks at the next message of a lane after a sequence, and buries it if it cannot be read. `None` if there is none.
+/// Looks at the next message of a lane after a sequence, and makes a dead letter of it if it cannot be read. `None` if there is none.
 async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> Result<Option<Found>, BrokerError> {
     let stream = subject::work_stream(&hop.route.chain.name);
     let patterns = lane.filters(hop.is_limited(), &hop.route.chain.name, hop.route.revision, &hop.stage().name);
@@ -192,7 +192,7 @@ async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> R
         }
         Look::Unread(unread) => {
             let place = unread.sequence;
-            bury_unread(hop, *unread, &stream).await?;
+            dead_letter_unread(hop, *unread, &stream).await?;
             // The message itself is deleted.
             known.saw(behind, place - 1);
             Ok(Some(Found::Unread))
@@ -200,14 +200,14 @@ async fn look_behind(hop: &Hop, lane: Lane, behind: u64, known: &mut Known) -> R
     }
 }
 
-/// Buries an unreadable message. The dead letter is stored first: by its key the server drops the copy of another node, or of this
+/// Makes a dead letter of an unreadable message. The letter is stored first: by its key the server drops the copy of another node, or of this
 /// one after a crash.
-async fn bury_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
+async fn dead_letter_unread(hop: &Hop, unread: Unread, stream: &str) -> Result<(), BrokerError> {
     let Unread { sequence, stored_millis, fault: reason, headers, payload } = unread;
     let id = headers.get(header::ID).or_else(|| headers.get_exact(header::MESSAGE_ID));
     let id = frame_id_of(id, stored_millis, sequence, hop.route.position == 0);
     let message = Undecodable { sequence, id, headers: &headers, payload, attempt: 1, reason: &reason };
-    let letter = dead_letter_as_it_came(&hop.route, hop.broker.limits(), message);
+    let letter = dead_letter_of_undecodable(&hop.route, hop.broker.limits(), message);
     let (chain, stage) = (&hop.route.chain.name, &hop.stage().name);
     let held = HeldSince::new(Instant::now());
     if let Err(error) = ServerOutbox(hop).store(Source { sequence, held: &held, lane: Lane::Work }, &letter).await {
