@@ -261,9 +261,9 @@ pub fn entry(key: &str) -> String {
     format!("{ENTRY_PREFIX}{key}")
 }
 
-/// Returns the key in the subject of an entry.
-pub fn parse_entry(subject: &str) -> Option<&str> {
-    subject.strip_prefix(ENTRY_PREFIX)
+/// Returns the chain whose state is the entry with this subject.
+pub fn parse_state(subject: &str) -> Option<ChainName> {
+    subject.strip_prefix(ENTRY_PREFIX)?.parse().ok()
 }
 
 /// Returns the subject of the data of one upload of a plugin.
@@ -274,26 +274,6 @@ pub fn plugin_parts(upload: &str) -> String {
 /// Returns the subject of a plugin's metadata. Object stores write names in base64.
 pub fn plugin_head(digest: &Digest) -> String {
     format!("$O.{PLUGINS_BUCKET}.M.{}", URL_SAFE.encode(digest.as_hex()))
-}
-
-/// The meaning of a key of the bucket of chains.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChainKey {
-    /// A chain's state.
-    State(ChainName),
-    /// The manifest of a revision.
-    Manifest(ChainName, Revision),
-}
-
-/// Parses a key of the bucket of chains.
-pub fn parse_key(key: &str) -> Option<ChainKey> {
-    match key.split_once('.') {
-        None => Some(ChainKey::State(key.parse().ok()?)),
-        Some((chain, revision)) => {
-            let number = revision.strip_prefix('r')?.parse().ok()?;
-            Some(ChainKey::Manifest(chain.parse().ok()?, Revision::new(number)))
-        }
-    }
 }
 
 #[cfg(test)]
@@ -321,11 +301,10 @@ mod tests {
         }
         assert_eq!(parse_dead(&dead(&chain(), &stage())), Some(stage()));
         assert_eq!(parse_dead(&dead_item(&chain())), None);
-        assert_eq!(parse_key(&state_key(&chain())), Some(ChainKey::State(chain())));
-        assert_eq!(parse_entry(&entry("orders")), Some("orders"));
-        assert_eq!(parse_key(&manifest_key(&chain(), revision)), Some(ChainKey::Manifest(chain(), revision)));
+        assert_eq!(parse_state(&entry(&state_key(&chain()))), Some(chain()));
+        assert_eq!(parse_state(&entry(&manifest_key(&chain(), revision))), None);
         let version = version_key(&chain(), &"1..0+r2".parse().expect("valid"));
-        assert_eq!((version.as_str(), parse_key(&version)), ("orders.v.1=2E=2E0=2Br2", None));
+        assert_eq!((version.as_str(), parse_state(&entry(&version))), ("orders.v.1=2E=2E0=2Br2", None));
         let counter = count(&chain(), revision, &stage(), Count::Failed);
         assert_eq!(parse_count(&counter), Some((revision, stage(), Count::Failed)));
     }

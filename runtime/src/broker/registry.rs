@@ -11,7 +11,7 @@ use super::{Broker, BrokerError};
 use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Digest, Revision, Version};
-use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM, ChainKey, STATES_ALL};
+use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM, STATES_ALL};
 use crate::wire;
 
 /// Entries that are read at the same time.
@@ -176,16 +176,11 @@ impl Registry {
 
     /// Returns the names of all chains, sorted.
     pub async fn chains(&self) -> Result<Vec<ChainName>, BrokerError> {
-        let keys = match Stream::of(&self.bucket.broker, CHAINS_STREAM).subjects(STATES_ALL).await {
+        let subjects = match Stream::of(&self.bucket.broker, CHAINS_STREAM).subjects(STATES_ALL).await {
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            keys => keys?,
+            subjects => subjects?,
         };
-        let mut names = Vec::new();
-        for key in keys.iter().filter_map(|subject| subject::parse_entry(subject)) {
-            if let Some(ChainKey::State(chain)) = subject::parse_key(key) {
-                names.push(chain);
-            }
-        }
+        let names: Vec<ChainName> = subjects.iter().filter_map(|subject| subject::parse_state(subject)).collect();
         // A removed entry leaves a message that marks the removal.
         let there = names.into_iter().map(|chain| async move {
             let value = self.bucket.value(&subject::state_key(&chain)).await?;
@@ -215,14 +210,13 @@ impl Changes {
                 Step::Seen(seen) => seen,
                 Step::Renewed => return Ok(Change::Renewed),
             };
-            let Some(key) = subject::parse_entry(&seen.subject) else { continue };
-            let Some(ChainKey::State(chain)) = subject::parse_key(key) else { continue };
+            let Some(chain) = subject::parse_state(&seen.subject) else { continue };
             if is_removal(&seen.headers) {
                 return Ok(Change::Removed(chain, seen.sequence));
             }
             return Ok(match read_state(&chain, &seen.payload) {
                 Ok(state) => Change::State(chain, Marked { state, mark: seen.sequence }),
-                Err(error) => Change::Unreadable(key.to_owned(), error.to_string()),
+                Err(error) => Change::Unreadable(subject::state_key(&chain), error.to_string()),
             });
         }
     }
