@@ -125,7 +125,11 @@ impl<'a> Publisher<'a> {
                 return Ok(self.publish_and_wait(&message.subject, headers, payload).await?.0);
             }
             if position == 1 {
-                self.open_batch(&message.subject, headers, payload).await?;
+                let answer = self.exchange(&message.subject, headers, payload).await?;
+                // No answer: the message is kept, and the next may follow.
+                if !answer.is_empty() {
+                    self.read_answer(&message.subject, &answer)?;
+                }
                 continue;
             }
             let sent = self.0.client().publish_with_headers(message.subject.clone(), headers, payload).await;
@@ -157,13 +161,6 @@ impl<'a> Publisher<'a> {
     pub async fn send_unconfirmed(self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         let what = || format!("publish to `{subject}`");
         self.0.client().publish(subject.clone(), payload).await.map_err(|error| BrokerError::other(what(), &error))
-    }
-
-    /// Publishes the first message of a batch.
-    async fn open_batch(self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<(), PublishError> {
-        let answer = self.exchange(subject, headers, payload).await?;
-        // No answer: the message is kept, and the next may follow.
-        if answer.is_empty() { Ok(()) } else { self.read_answer(subject, &answer).map(drop) }
     }
 
     /// Publishes a message and returns its fate and its sequence number.
