@@ -27,7 +27,6 @@ use super::exit::{NotFound, Usage};
 use crate::frame::disguise::Disguise;
 use crate::frame::text::Text;
 use ahead::Ahead;
-use guess::Guess;
 
 pub use csv::delimiter;
 pub use file::Bytes as FileBytes;
@@ -189,14 +188,8 @@ enum Stop {
     Wrong(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Stop {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Wrong(error)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
         Self::Wrong(error.into())
     }
 }
@@ -244,32 +237,26 @@ fn read_all(source: impl Read, reading: Reading, file: Option<&str>, sink: &mut 
 }
 
 fn read(text: &mut Text<impl Read>, reading: Reading, file: Option<&str>, sink: &mut Sink) -> Result<(), Stop> {
-    if let Some(format) = reading.format {
-        sink.is_read_as(format);
-    }
     if reading.format != Some(InputFormat::Cbor) {
         if let Some(disguise) = guess::disguise(text)? {
             return Err(anyhow!("{disguise}; {}", undo(disguise, file)).into());
         }
         text.pass_mark()?;
     }
-    match reading.format {
-        Some(InputFormat::Ndjson) => json::one_a_line(text, "", sink),
-        Some(InputFormat::Json) => json::documents(text, json::Arrays::Elements, "", sink),
+    let (format, hint) = match reading.format {
+        None => (guess::format(text, sink)?, GUESSED),
+        given => (given, ""),
+    };
+    if let Some(format) = format {
+        sink.is_read_as(format);
+    }
+    match format {
+        Some(InputFormat::Ndjson) => json::one_a_line(text, hint, sink),
+        Some(InputFormat::Json) => json::documents(text, json::Arrays::Elements, hint, sink),
         Some(InputFormat::Lines) => lines::read(text, sink),
         Some(InputFormat::Csv) => csv::read(text, reading.delimiter, sink),
         Some(InputFormat::Cbor) => cbor::read(text, file, sink),
-        None => match guess::format(text, sink)? {
-            Guess::Documents => json::documents(text, json::Arrays::Undecided, GUESSED, sink),
-            Guess::Scalars => {
-                sink.is_read_as(InputFormat::Ndjson);
-                json::one_a_line(text, GUESSED, sink)
-            }
-            Guess::Lines => {
-                sink.is_read_as(InputFormat::Lines);
-                lines::read(text, sink)
-            }
-        },
+        None => json::documents(text, json::Arrays::Undecided, hint, sink),
     }
 }
 

@@ -2,22 +2,11 @@
 
 use std::io::{self, Read};
 
-use super::{Sink, Stop};
+use super::{InputFormat, Sink, Stop};
 use crate::frame::disguise::{Disguise, Known};
 use crate::frame::json::error::JsonError;
 use crate::frame::json::read::document;
 use crate::frame::text::Text;
-
-/// The format of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guess {
-    /// JSON documents: the text begins with an object or array.
-    Documents,
-    /// JSON documents, one on each line: the first line is a JSON string, number, true, false or null.
-    Scalars,
-    /// Lines of text.
-    Lines,
-}
 
 /// Returns what the input really is, if its first bytes show that it is not UTF-8 text. Reads only the bytes that
 /// decide this.
@@ -35,7 +24,10 @@ pub fn disguise(text: &mut Text<impl Read>) -> io::Result<Option<Disguise>> {
 }
 
 /// Guesses the format of the text.
-pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Guess, Stop> {
+///
+/// `None` for JSON documents that may span lines: the text begins with an object or array. If the first line is a JSON string,
+/// number, true, false or null, each line is a document.
+pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Option<InputFormat>, Stop> {
     let mut length = 1;
     loop {
         let ahead = text.ahead(length)?;
@@ -44,19 +36,19 @@ pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Guess, Stop> {
         let first = &ahead[blank..];
         let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
         match first.first() {
-            Some(b'{' | b'[') => return Ok(Guess::Documents),
+            Some(b'{' | b'[') => return Ok(None),
             Some(_) if line.len() < first.len() || is_over => {
                 return match Disguise::without_mark(ahead) {
                     Some(disguise) => Err(anyhow::anyhow!("{disguise}; {}", super::undo(disguise, None)).into()),
-                    None if is_scalar(line) => Ok(Guess::Scalars),
-                    None => Ok(Guess::Lines),
+                    None if is_scalar(line) => Ok(Some(InputFormat::Ndjson)),
+                    None => Ok(Some(InputFormat::Lines)),
                 };
             }
             Some(_) if line.len() > sink.max => {
                 let lines = ahead[..blank].split(|byte| *byte == b'\n').count() as u64;
                 return Err(sink.too_large(lines).into());
             }
-            None if is_over || seen > sink.max => return Ok(Guess::Lines),
+            None if is_over || seen > sink.max => return Ok(Some(InputFormat::Lines)),
             _ => length = seen + 1,
         }
     }
