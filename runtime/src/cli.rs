@@ -119,11 +119,7 @@ pub struct Context {
 impl Context {
     /// Connects to the cluster.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        let address = self.settings.address();
-        tokio::select! {
-            client = self.client_at(&address) => client,
-            signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
-        }
+        unless_told(Box::pin(self.client_at(&self.settings.address()))).await
     }
 
     async fn client_at(&self, address: &Address) -> anyhow::Result<Client> {
@@ -144,15 +140,25 @@ pub fn main() -> ExitCode {
     }
     let output = Output::new(cli.global.json);
     let ended = run(cli, &output);
-    match ended {
-        Ok(()) => Exit::Done.into(),
-        Err(error) => {
-            let exit = Exit::of(&error);
-            if exit::is_worth_saying(&error) {
-                output.error(&error);
-            }
-            exit.into()
-        }
+    ended.map_or_else(|error| failed(&error, &output), |()| Exit::Done.into())
+}
+
+/// Prints an error that the user must be told of, and returns its exit status.
+fn failed(error: &anyhow::Error, output: &Output) -> ExitCode {
+    if exit::is_worth_saying(error) {
+        output.error(error);
+    }
+    Exit::of(error).into()
+}
+
+/// Waits for something, unless a signal comes first.
+async fn unless_told<T, E>(wanted: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    tokio::select! {
+        wanted = wanted => Ok(wanted?),
+        signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
     }
 }
 

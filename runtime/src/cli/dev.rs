@@ -14,7 +14,7 @@ use super::input::Reading;
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
-use super::{Context, deploy, input, logs};
+use super::{Context, deploy, input, logs, unless_told};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
@@ -69,10 +69,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Err(Usage(message.to_owned()).into());
     }
     let program = server::find(context.settings.nats_server.as_deref())?;
-    let server = tokio::select! {
-        server = Server::start(&program, args.store.as_deref()) => server?,
-        signal = shutdown::requested() => return Err(Interrupted::by(signal).into()),
-    };
+    let server = unless_told(Server::start(&program, args.store.as_deref())).await?;
     let ended = with_server(&args, &manifests, &server.url, context).await;
     server.stop().await?;
     ended

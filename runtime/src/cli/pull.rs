@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 
 use super::exit::{Interrupted, TimedOut};
 use super::output::{OutputError, count};
-use super::{Context, timeout, whole};
+use super::{Context, timeout, unless_told, whole};
 use crate::client::{ClientError, Outcome, PulledResult, Puller, ResultItem};
 use crate::name::ChainName;
 use crate::shutdown::{self, Signal};
@@ -84,14 +84,6 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         pull(unless_told(opening).await?, &args).await
     } else {
         pull(unless_told(opening).await?, &args).await
-    }
-}
-
-/// Opens the puller, unless a signal comes first.
-async fn unless_told<T>(opening: impl Future<Output = Result<T, ClientError>>) -> anyhow::Result<T> {
-    tokio::select! {
-        opened = opening => Ok(opened?),
-        signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
     }
 }
 

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::Cli;
-use super::exit::{self, Exit};
-use super::output::OutputError;
+use super::exit::Exit;
+use super::output::{Output, OutputError};
+use super::{Cli, failed};
 use crate::name::nearest;
 
 /// Commands that destroy something. A mistyped word never gets one of these as a suggestion.
@@ -25,14 +25,7 @@ pub fn answer(mut error: clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     match printed {
         Ok(()) => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Failed.status())),
-        Err(error) => {
-            let error = anyhow::Error::new(OutputError::from(error));
-            if exit::is_worth_saying(&error) {
-                // A closed standard error is no reason to fail.
-                let _ = writeln!(io::stderr().lock(), "error: {error:#}");
-            }
-            Exit::of(&error).into()
-        }
+        Err(error) => failed(&OutputError::from(error).into(), &Output::new(false)),
     }
 }
 

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 
-use crate::cli::exit::{Interrupted, TimedOut};
+use crate::cli::exit::TimedOut;
 use crate::cli::input::{self, Reading, Source};
 use crate::cli::output::{Output, count};
+use crate::cli::unless_told;
 use crate::frame::cbor;
 use crate::frame::json::{AsJson, to_json};
 use crate::frame::outgoing::HEADER_ROOM;
-use crate::shutdown;
 
 /// The largest message that any server takes, in bytes.
 const MAX: usize = 64 << 20;
@@ -40,11 +40,7 @@ pub(super) async fn run(
     output: &Output,
 ) -> anyhow::Result<()> {
     let mut seen = Seen::default();
-    let read = tokio::select! {
-        read = read(source, reading, timeout, &mut seen) => read,
-        signal = shutdown::requested() => Err(Interrupted::by(signal).into()),
-    };
-    if let Err(error) = read {
+    if let Err(error) = unless_told(read(source, reading, timeout, &mut seen)).await {
         if seen.items > 0 {
             output.note(&format!("{} could be fed before that", count(seen.items, "item")));
         }
