@@ -28,8 +28,8 @@ pub fn delimiter(text: &str) -> Result<u8, String> {
 
 /// Reads the header line and the rows after it.
 pub fn read(text: &mut Text<impl Read>, delimiter: Option<u8>, sink: &mut Sink) -> Result<(), Stop> {
-    let (delimiter_or_comma, row) = (delimiter.unwrap_or(b','), Row::default());
-    let mut rows = Rows { text, delimiter: delimiter_or_comma, max: sink.max, line: 1, is_after_return: false, row };
+    let (separator, row) = (delimiter.unwrap_or(b','), Row::default());
+    let mut rows = Rows { text, delimiter: separator, line: 1, is_after_return: false, row };
     let names = loop {
         if !rows.next(sink)? {
             return Ok(());
@@ -52,8 +52,6 @@ pub fn read(text: &mut Text<impl Read>, delimiter: Option<u8>, sink: &mut Sink) 
 struct Rows<'a, R> {
     text: &'a mut Text<R>,
     delimiter: u8,
-    /// The most bytes of a row.
-    max: usize,
     /// The number of the line that is read.
     line: u64,
     /// `true` if the last row ended with a carriage return. A line feed may follow, but to wait for it could take long.
@@ -91,7 +89,9 @@ impl<R: Read> Rows<'_, R> {
                 self.quoted(sink)?;
             }
             loop {
-                self.check_size(sink)?;
+                if self.row.bytes.len() + self.row.ends.len() > sink.max {
+                    return Err(sink.too_large(self.row.line).into());
+                }
                 match self.text.peek()?.filter(|byte| !matches!(byte, b'\n' | b'\r') && *byte != self.delimiter) {
                     None => break,
                     Some(_) if is_quoted => return Err(self.wrong("text after the closing quote of a field").into()),
@@ -137,18 +137,11 @@ impl<R: Read> Rows<'_, R> {
             self.line += u64::from(byte == b'\r' || byte == b'\n' && !is_after_return);
             is_after_return = byte == b'\r';
             self.row.bytes.push(byte);
-            if self.row.bytes.len() > self.max {
+            if self.row.bytes.len() > sink.max {
                 let quote = format!("is the quote that opens in line {opened} never closed?");
                 return Err(anyhow!("{}; {quote}", sink.too_large(self.row.line)).into());
             }
         }
-    }
-
-    fn check_size(&self, sink: &Sink) -> Result<(), Stop> {
-        if self.row.bytes.len() + self.row.ends.len() > self.max {
-            return Err(sink.too_large(self.row.line).into());
-        }
-        Ok(())
     }
 
     fn wrong(&self, what: &str) -> anyhow::Error {

@@ -17,17 +17,14 @@ pub fn read(text: &mut Text<impl Read>, sink: &mut Sink) -> Result<(), Stop> {
         line.clear();
         let is_last = loop {
             let rest = text.rest()?;
-            let (end, whole) = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(end) => (end, true),
-                None => (rest.len(), rest.is_empty()),
-            };
-            let is_over = rest.is_empty();
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let (is_over, is_whole) = (rest.is_empty(), rest.is_empty() || end < rest.len());
             line.extend_from_slice(&rest[..end]);
             text.pass(end + 1);
             if line.len() > sink.max {
                 return Err(sink.too_large(number).into());
             }
-            if whole {
+            if is_whole {
                 break is_over;
             }
         };
