@@ -313,10 +313,10 @@ async fn answer(
         if let Some(mut service) = service.take() {
             tokio::select! {
                 () = service.ended() => {}
-                () = told(&mut stopping) => return service.stop(),
+                () = told(&mut stopping) => return,
             }
             tracing::warn!("this node could not be found any more, and offers its service again");
-            service.stop();
+            drop(service);
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -156,10 +155,15 @@ impl ChainStreams<'_> {
     pub async fn pull_ack_wait(&self, stream: &str) -> Result<Duration, BrokerError> {
         #[derive(Deserialize)]
         struct Consumer {
-            config: consumer::Config,
+            config: Settings,
+        }
+        #[derive(Deserialize)]
+        struct Settings {
+            /// In nanoseconds.
+            ack_wait: u64,
         }
         let consumer: Consumer = self.consumer_state(stream, subject::PULL_CONSUMER).await?;
-        Ok(consumer.config.ack_wait)
+        Ok(Duration::from_nanos(consumer.config.ack_wait))
     }
 
     /// Returns the state of a consumer that each deployed chain has.

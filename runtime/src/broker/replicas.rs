@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::ClusterInfo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -20,24 +21,8 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Deserialize)]
 struct Info {
     config: Value,
-    cluster: Option<Cluster>,
-}
-
-/// The servers that hold a stream, and their leader.
-#[derive(Deserialize)]
-struct Cluster {
-    #[serde(default)]
-    leader: String,
-    #[serde(default)]
-    replicas: Vec<Peer>,
-}
-
-#[derive(Deserialize)]
-struct Peer {
-    #[serde(default)]
-    current: bool,
-    #[serde(default)]
-    offline: bool,
+    /// The servers that hold a stream, and their leader.
+    cluster: Option<ClusterInfo>,
 }
 
 impl Info {
@@ -46,7 +31,7 @@ impl Info {
     }
 
     fn has_leader(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| !cluster.leader.is_empty())
+        self.cluster.as_ref().is_none_or(|cluster| cluster.leader.as_ref().is_some_and(|leader| !leader.is_empty()))
     }
 
     /// Returns `true` if every connected server with a replica has all of it.
@@ -119,8 +104,9 @@ mod tests {
         let with = |replicas: Value| {
             info(json!({ "config": { "num_replicas": 3 }, "cluster": { "leader": "a", "replicas": replicas } }))
         };
-        let (complete, behind, offline) =
-            (json!({ "current": true }), json!({ "current": false }), json!({ "current": false, "offline": true }));
+        let peer =
+            |current: bool, offline: bool| json!({ "name": "b", "active": 1, "current": current, "offline": offline });
+        let (complete, behind, offline) = (peer(true, false), peer(false, false), peer(false, true));
         assert!(with(json!([complete, complete])).is_copied());
         assert!(with(json!([complete, offline])).is_copied());
         assert!(!with(json!([complete, behind])).is_copied());

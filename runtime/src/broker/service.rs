@@ -269,10 +269,6 @@ impl NodeService {
     pub async fn ended(&mut self) {
         self.0.ended().await;
     }
-
-    /// Ends the service: the node is no longer found.
-    #[expect(clippy::unused_self, reason = "dropping it ends it")]
-    pub fn stop(self) {}
 }
 
 /// Returns a node's report, or null if the report panics: a panic would end the service.
