@@ -9,7 +9,8 @@ fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds(
     let plan = Plan {
         seed: 1,
         items: 20_000,
-        duration: Duration::from_mins(1),
+        // It ends once all items are fed.
+        duration: Duration::from_mins(10),
         nodes: 3,
         every: Duration::from_secs(2),
         micros: 2_000,

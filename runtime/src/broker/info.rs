@@ -108,6 +108,12 @@ impl ChainStreams<'_> {
         Ok(stream.state.subjects.values().sum())
     }
 
+    /// Returns how many messages are queued under a subject.
+    pub async fn queued(&self, subject: &str) -> Result<u64, BrokerError> {
+        let stream = self.chain_stream(&subject::work_stream(self.chain), Some((subject, 0))).await?;
+        Ok(stream.state.subjects.values().sum())
+    }
+
     /// Returns the part of the idempotency keys that belongs to this work stream alone.
     ///
     /// It is a digest of the time when the stream was made, to the nanosecond. A stream that replaces another has another key, and

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::broker::publish::{PublishError, Published, Publisher};
 use crate::broker::stream::Stream;
+use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
 use crate::frame::Headers;
 use crate::frame::outgoing::Outgoing;
@@ -186,7 +187,7 @@ where
 {
     let (mut backoff, mut started) = (Backoff::new(AGAIN, AGAIN_MAX), Instant::now());
     let mut told = None;
-    let mut is_again = false;
+    let (mut is_again, mut is_full) = (false, false);
     let mut place = None;
     if line == Line::Last && hop.window.is_lined_up() {
         place = Some(hop.window.line_up(load).await);
@@ -196,27 +197,38 @@ where
             // The revision is gone. Its supervisor is about to end this task.
             std::future::pending::<()>().await;
         }
-        let leave = hop.window.enter(load, is_again).await;
-        let answer = request().await;
-        drop(leave);
-        let error = match answer {
-            Ok(answer) => return Ok(answer),
-            Err(error @ PublishError::TooLarge { .. }) => return Err(error),
-            Err(error) => error,
-        };
-        is_again = matches!(error, PublishError::Unanswered(_) | PublishError::Broker(BrokerError::Timeout(_)));
-        if !hop.broker.is_connected() {
-            // The connection reports that by itself.
-            started = Instant::now();
+        if !is_full || hop.window.has_room(load, room(hop, load)).await {
+            let leave = hop.window.enter(load, is_again).await;
+            let answer = request().await;
+            drop(leave);
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error @ PublishError::TooLarge { .. }) => return Err(error),
+                Err(error) => error,
+            };
+            is_again = matches!(error, PublishError::Unanswered(_) | PublishError::Broker(BrokerError::Timeout(_)));
+            if !hop.broker.is_connected() {
+                // The connection reports that by itself.
+                started = Instant::now();
+            }
+            if told.is_none() && started.elapsed() >= TELL_AFTER {
+                told = hop.conditions.outputs_wait(&hop.stage().name, &error);
+            }
+            is_full = line != Line::None && matches!(error, PublishError::Full(_));
+            backoff.bound(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
         }
-        if told.is_none() && started.elapsed() >= TELL_AFTER {
-            told = hop.conditions.outputs_wait(&hop.stage().name, &error);
-        }
-        let is_full = line != Line::None && matches!(error, PublishError::Full(_));
         if is_full && line == Line::Last && place.is_none() {
             place = Some(hop.window.line_up(load).await);
         }
-        backoff.bound(if is_full { FULL_AGAIN_MAX } else { AGAIN_MAX });
         backoff.wait().await;
     }
+}
+
+/// Returns for how many messages the next queue has room if this load comes next. `None` if the server does not say.
+async fn room(hop: &Hop, load: Load) -> Option<u64> {
+    let Route { chain, target, .. } = &hop.route;
+    let queued = ChainStreams::of(&hop.broker, &chain.name).queued(target).await.ok()?;
+    // An empty queue takes a batch of more messages than the limit.
+    let most = if queued == 0 { chain.queue.limit.max(load.messages as u64) } else { chain.queue.limit };
+    Some(most.saturating_sub(queued))
 }

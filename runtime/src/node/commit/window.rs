@@ -7,7 +7,9 @@
 //! In front of a full queue, the longest waiting goes first. If each frame tried again on its own, new frames would take the
 //! room, and one could wait for minutes while thousands pass it.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use crate::frame::outgoing::Outgoing;
 
@@ -22,6 +24,11 @@ const BATCHES: usize = 8;
 const AGAIN: usize = 16;
 /// Messages that try at once to get into a full queue, the longest waiting first.
 const FULL: u32 = 16;
+/// In front of a full queue, messages of more bytes wait until the server says that it has room. To send them again and again
+/// costs more than to ask: measured, 32 waiting generators sent 14 GB in four minutes to store 165 MiB.
+const LARGE: usize = 16 << 10;
+/// How often the server is asked.
+const ASK: Duration = Duration::from_millis(10);
 
 /// The window of a hop.
 #[derive(Debug)]
@@ -30,12 +37,20 @@ pub(crate) struct Window {
     batches: Semaphore,
     again: Semaphore,
     full: Semaphore,
+    room: Mutex<Room>,
+}
+
+/// The room that the next queue had when the server was asked, less what has gone there since.
+#[derive(Debug, Default)]
+struct Room {
+    messages: u64,
+    asked: Option<Instant>,
 }
 
 /// The size of what is sent together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    messages: usize,
+    pub(super) messages: usize,
     bytes: usize,
 }
 
@@ -73,6 +88,7 @@ impl Default for Window {
             batches: Semaphore::new(BATCHES),
             again: Semaphore::new(AGAIN),
             full: Semaphore::new(FULL as usize),
+            room: Mutex::default(),
         }
     }
 }
@@ -87,6 +103,22 @@ impl Window {
     /// Returns `true` if so many wait for a full queue that another must wait behind them.
     pub(crate) fn is_lined_up(&self) -> bool {
         self.full.available_permits() == 0
+    }
+
+    /// Returns `true` if a load that found the queue full is worth another try. `ask` returns the room of the queue, if it is known.
+    pub(crate) async fn has_room(&self, load: Load, ask: impl Future<Output = Option<u64>>) -> bool {
+        if load.bytes <= LARGE {
+            return true;
+        }
+        let mut room = self.room.lock().await;
+        let messages = load.messages as u64;
+        if room.messages < messages && room.asked.is_none_or(|asked| asked.elapsed() >= ASK) {
+            room.messages = ask.await.unwrap_or(messages);
+            room.asked = Some(Instant::now());
+        }
+        let left = room.messages.checked_sub(messages);
+        room.messages = left.unwrap_or(room.messages);
+        left.is_some()
     }
 
     /// Waits until this load may be sent. `is_again`: it was sent before, and no answer came in time.
@@ -150,6 +182,33 @@ mod tests {
         assert!((&mut behind).now_or_never().is_none() && window.is_lined_up());
         drop(batch);
         assert!(behind.now_or_never().is_some() && !window.is_lined_up());
+    }
+
+    #[test]
+    fn large_messages_are_sent_again_only_into_room_that_the_server_tells() {
+        let window = Window::default();
+        let large = Load { messages: 2, bytes: 1 << 20 };
+        let try_with = |load, room: Option<u64>| {
+            let asked = std::cell::Cell::new(false);
+            let ask = async {
+                asked.set(true);
+                room
+            };
+            let has_room = window.has_room(load, ask).now_or_never().expect("nothing is waited for");
+            (has_room, asked.get())
+        };
+        assert_eq!(
+            try_with(Load { messages: 1, bytes: LARGE }, Some(0)),
+            (true, false),
+            "to try costs as little as to ask"
+        );
+        assert_eq!(try_with(large, Some(5)), (true, true));
+        assert_eq!(try_with(large, Some(0)), (true, false), "what is left of the room");
+        assert_eq!(try_with(large, Some(9)), (false, false), "the server was asked a moment ago");
+        std::thread::sleep(ASK);
+        assert_eq!(try_with(large, Some(0)), (false, true));
+        std::thread::sleep(ASK);
+        assert_eq!(try_with(large, None), (true, true), "if the server cannot say, it is tried");
     }
 
     #[test]
