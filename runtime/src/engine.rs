@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn places_keep_little_of_a_small_budget() {
+    fn slots_keep_little_of_a_small_budget() {
         for (memory, slots) in [(None, 100), (Some(u64::MAX), 100), (Some(1 << 30), 64), (Some(1 << 20), 0)] {
             assert_eq!(keeping(memory), slots, "{memory:?}");
         }

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_is_ignored_is_found_in_what_the_system_tells() {
+    fn ignored_signals_are_read_from_the_status_of_the_process() {
         let ignored = ignored_in("SigIgn:\t0000000000001001").expect("a set");
         assert_ne!(ignored & Signal::HangUp.mask(), 0);
         assert_eq!(ignored & Signal::Interrupt.mask(), 0);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_for_long_is_removed() {
+    fn code_that_was_not_read_for_long_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let long_ago = SystemTime::now() - KEEP - Duration::from_mins(1);
         for (name, time) in [("old.cwasm", long_ago), ("new.cwasm", SystemTime::now()), ("other.txt", long_ago)] {

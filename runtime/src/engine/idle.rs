@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_given_out_before_is_not_given_again() {
+    async fn outputs_of_earlier_items_are_not_given_again() {
         let task = counting(1, Isolation::Worker, None);
         let instances = task.instances();
         for _ in 0..3 {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn items_that_found_no_place_get_one() {
+    async fn items_that_wait_for_a_slot_get_one() {
         let task = counting(2, Isolation::Worker, None);
         // The first two items take all slots until their time is up.
         let items = [8, 8].into_iter().chain([1; 20]);
@@ -227,7 +227,7 @@ mod tests {
             async move { count(task, &task.instances(), item).await }
         });
         let all = tokio::time::timeout(Duration::from_secs(30), futures_util::future::join_all(runs));
-        let counts = all.await.expect("nobody waits forever");
+        let counts = all.await.expect("no item waits forever");
         assert_eq!(counts.iter().filter(|count| **count > 0).count(), 20, "{counts:?}");
     }
 }

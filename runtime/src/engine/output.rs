@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_item_gave_that_did_not_end_well_is_forgotten() {
+    fn outputs_of_a_failed_item_are_dropped() {
         let mut given = FrameOutputs::default();
         given.push(b"\x01");
         given.push(b"\x02");

@@ -198,7 +198,7 @@ mod tests {
         let task = plugin.task("t", limits, StaticContext::default(), Reuse::default()).expect("a task");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&lines);
-        let log = Box::new(move |_, line| said.lock().expect("nobody panicked").push(line));
+        let log = Box::new(move |_, line| said.lock().expect("no panic").push(line));
         let task = plugin.with_state("t", "", &task, log).await?.expect("a task with state");
         let mut given = Vec::new();
         for _ in 0..3 {
@@ -206,19 +206,19 @@ mod tests {
                 task.run(Bytes::from_static(b"\x05"), Call::idle(), &task.instances()).await.expect("outputs");
             given.extend_from_slice(&outputs.into_payload());
         }
-        let lines = lines.lock().expect("nobody panicked").clone();
+        let lines = lines.lock().expect("no panic").clone();
         Ok((given, lines))
     }
 
     #[tokio::test]
-    async fn every_instance_starts_from_what_the_initializer_has_left() {
+    async fn every_instance_starts_from_the_state_of_the_initializer() {
         let (given, lines) = given(&plugin("", ""), LIMITS).await.expect("a snapshot");
         assert_eq!(given, [2, 2, 2], "the state is there, and no item finds what another has made of it");
         assert_eq!(lines, ["made"], "the initializer runs once");
     }
 
     #[tokio::test]
-    async fn what_comes_before_the_initializer_is_done_once() {
+    async fn the_start_before_the_initializer_runs_once() {
         let before = "(func $before (global.set $made (i32.add (global.get $made) (i32.const 5))))";
         let start = plugin(&format!("{before} (start $before)"), "");
         assert_eq!(given(&start, LIMITS).await.expect("a snapshot").0, [7, 7, 7]);

@@ -112,7 +112,7 @@ impl ItemSource for Lines {
     }
 
     fn log(&self, _: usize, level: Level, line: String) {
-        self.0.lock().expect("nobody panicked").push((level, line));
+        self.0.lock().expect("no panic").push((level, line));
     }
 
     fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
@@ -123,6 +123,6 @@ impl ItemSource for Lines {
 impl Lines {
     /// Returns the lines so far.
     pub(super) fn all(&self) -> Vec<(Level, String)> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no panic").clone()
     }
 }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_hop_takes_nothing_new_while_four_times_as_much_is_put_back_as_its_queue_may_hold() {
+    async fn a_hop_takes_nothing_new_while_four_times_its_queue_limit_is_requeued() {
         let backlog = Backlog::new(3);
         backlog.requeue(11);
         assert_eq!(backlog.room(), 1);

@@ -336,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_requested_is_bounded_in_bytes_and_a_frame_that_is_larger_comes_by_itself() {
+    fn requests_are_bounded_in_bytes_and_a_larger_frame_comes_by_itself() {
         let mut requests = FrameRequests::new(&Budget::new(1 << 30), 0, 8 << 20);
         let ask = |requests: &mut FrameRequests, frames, each| {
             let request = requests.next(frames, each, true).expect("there is room");
             (request.frames, request.bytes)
         };
-        assert_eq!(ask(&mut requests, 1, None), (1, None), "of the first nobody knows");
+        assert_eq!(ask(&mut requests, 1, None), (1, None), "nothing is known of the first frame");
         requests.came();
         requests.expect(0, Some(200));
         assert_eq!(ask(&mut requests, 10, Some(200)), (10, Some(LEAST)));
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(ask(&mut requests, 500, Some(200)).0, 500, "those before it were small");
         requests.expect(500, Some(200));
         requests.found_large();
-        assert!(requests.next(500, Some(200), true).is_none(), "what was requested ends first");
+        assert!(requests.next(500, Some(200), true).is_none(), "earlier requests end first");
         requests.expect(0, Some(200));
         assert_eq!(ask(&mut requests, 500, Some(200)), (1, None));
         requests.expect(1, Some(200));
@@ -367,9 +367,9 @@ mod tests {
     #[test]
     fn the_process_stays_within_the_budget_as_a_whole() {
         let mut beside = Beside::default();
-        assert_eq!(beside.overhead(1_600, 0, 0, 100), 100, "what it takes at the start");
+        assert_eq!(beside.overhead(1_600, 0, 0, 100), 100, "its use at the start");
         assert_eq!(beside.overhead(1_600, 1_500, 100, 1_800), 300, "it takes more than is counted");
-        assert_eq!(beside.overhead(1_600, 200, 300, 1_550), 300, "what was freed is kept for what comes");
+        assert_eq!(beside.overhead(1_600, 200, 300, 1_550), 300, "freed memory is kept for later items");
         assert_eq!(beside.overhead(1_600, 200, 320, 800), 300);
         assert_eq!(beside.overhead(1_600, 200, 100, 800), 100, "no less than it takes for itself");
     }

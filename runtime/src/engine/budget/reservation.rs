@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grows_is_counted_in_steps_and_given_back() {
+    fn a_growing_reservation_is_counted_in_steps_and_given_back() {
         let budget = Budget::new(1 << 20);
         let growing = budget.growing(10);
         growing.cover(5);

@@ -27,7 +27,7 @@ async fn past_the_budget_nothing_begins_but_the_first() {
 }
 
 #[tokio::test]
-async fn what_waits_for_later_stages_lets_these_begin_and_none_of_its_own() {
+async fn items_that_wait_for_later_stages_let_these_begin_and_none_of_their_own() {
     // More stages than there are levels.
     for after in [0, 1, 5, 20] {
         let budget = Budget::new(16 * MIB);
@@ -38,7 +38,7 @@ async fn what_waits_for_later_stages_lets_these_begin_and_none_of_its_own() {
         assert!(poll!(second.as_mut()).is_pending(), "memory would have no bound");
         {
             let mut later = std::pin::pin!(budget.begin(after, MIB, &mut next, None));
-            let Poll::Ready(later) = poll!(later.as_mut()) else { panic!("{after}: nobody would go on") };
+            let Poll::Ready(later) = poll!(later.as_mut()) else { panic!("{after}: no item would go on") };
             drop(later);
         }
         assert!(poll!(second.as_mut()).is_pending());
@@ -50,7 +50,7 @@ async fn what_waits_for_later_stages_lets_these_begin_and_none_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_not_stored_yet_keeps_other_frames_from_going_past_the_budget() {
+async fn a_frame_that_is_not_stored_yet_keeps_other_frames_from_going_past_the_budget() {
     let budget = Budget::new(MIB);
     let _held = budget.reserve(2 * MIB);
     let (frame, other) = (budget.growing(0), budget.growing(0));
@@ -77,7 +77,7 @@ async fn later_stages_begin_where_earlier_ones_wait() {
     let _held = budget.reserve(14 * MIB);
     let (mut one, mut other, mut last) = (budget.reserve(0), budget.reserve(0), budget.reserve(0));
     let running = budget.begin(2, MIB, &mut one, None).await;
-    assert_eq!(budget.used(), 15 * MIB, "past what its level may have");
+    assert_eq!(budget.used(), 15 * MIB, "past the share of its level");
     let mut early = std::pin::pin!(budget.begin(2, MIB, &mut other, None));
     assert!(poll!(early.as_mut()).is_pending());
     let late = budget.begin(0, MIB, &mut last, None).await;
@@ -86,7 +86,7 @@ async fn later_stages_begin_where_earlier_ones_wait() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_counts_until_it_comes() {
+async fn requested_frames_count_until_they_come() {
     let budget = Budget::new(16 * MIB);
     let mut asked = budget.reserve(0);
     let leave = budget.ask(wish(0, 3, MIB), &mut asked).expect("nothing is in use");
@@ -120,13 +120,13 @@ async fn what_is_asked_for_counts_until_it_comes() {
 }
 
 #[tokio::test]
-async fn what_waits_for_later_stages_does_not_keep_these_from_asking() {
+async fn memory_that_waits_for_later_stages_does_not_keep_these_from_asking() {
     let budget = Budget::new(16 * MIB);
     let _held = budget.reserve(14 * MIB);
     let mut asked = budget.reserve(0);
     let (mut one, mut running) = (budget.reserve(0), budget.reserve(0));
     let _active = (budget.begin(0, 0, &mut one, None).await, budget.begin(1, 0, &mut running, None).await);
-    assert!(budget.ask(wish(0, 1, MIB), &mut asked).is_none(), "what is in hand comes first");
+    assert!(budget.ask(wish(0, 1, MIB), &mut asked).is_none(), "frames in hand come first");
     let held_up = budget.hold_up(1, 14 * MIB);
     assert!(budget.ask(wish(1, 1, MIB), &mut asked).is_none(), "only later ones can help it");
     let leave = budget.ask(wish(0, 9, MIB), &mut asked).expect("there is room for two");
@@ -156,14 +156,14 @@ async fn a_lane_that_waits_is_told_of_room_and_not_passed() {
 async fn instances_that_wait_give_way_first() {
     let budget = Budget::new(16 * MIB);
     let idle = std::sync::Mutex::new(vec![budget.reserve(9 * MIB), budget.reserve(7 * MIB)]);
-    budget.on_need(move || idle.lock().expect("nobody panicked").pop().is_some());
+    budget.on_need(move || idle.lock().expect("no panic").pop().is_some());
     let mut asked = budget.reserve(0);
     assert_eq!(budget.ask(wish(0, 9, MIB), &mut asked).expect("they give way").frames, 8);
     assert_eq!(budget.used(), 8 * MIB);
 }
 
 #[test]
-fn what_the_process_takes_beside_is_not_given_out_twice() {
+fn memory_that_the_process_takes_beside_is_not_given_out_twice() {
     let budget = Budget::new(16 * MIB);
     budget.set_beside(6 * MIB);
     assert_eq!(budget.capacity(), 10 * MIB);

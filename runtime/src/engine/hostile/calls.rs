@@ -283,7 +283,7 @@ async fn no_call_makes_the_host_work_or_remember_without_bounds() {
 }
 
 #[tokio::test]
-async fn what_a_guest_prints_is_cut_and_cannot_be_anything_but_text() {
+async fn printed_text_is_cut_and_cannot_be_anything_but_text() {
     let memory = r#"(memory (export "memory") 16) (data (i32.const 0) "\20\00\00\00\ff\ff\0f\00")"#;
     // The buffer reaches from 32 to the end, and its bytes are not UTF-8. One call writes 64 KiB of it, and a line holds 16.
     let body = "(memory.fill (i32.const 32) (i32.const 0xff) (i32.const 1000000))

@@ -102,7 +102,7 @@ async fn a_guest_takes_as_many_items_as_its_instance_may_have() {
 }
 
 #[tokio::test]
-async fn an_item_that_fails_ends_the_run_and_leaves_what_came_before() {
+async fn a_failed_item_ends_the_run_and_leaves_earlier_outputs() {
     for (fail, kind, says) in [
         ("(local.set $status (i32.const 1))", FailureKind::Error, "without saying why"),
         ("(local.set $status (i32.const 7))", FailureKind::Trap, "a status that ABI 1 does not have"),
@@ -146,7 +146,7 @@ async fn a_guest_that_takes_nothing_or_gives_too_early_fails() {
 }
 
 #[tokio::test]
-async fn what_a_guest_does_after_its_last_item_takes_nothing_back() {
+async fn a_guest_takes_nothing_back_after_its_last_item() {
     for after in ["(call $emit (i32.const 0) (i32.const 1))", "unreachable", "(loop $spin (br $spin))"] {
         let each = format!("{} drop {after} (i32.const 0)", all("(call $give)"));
         assert_eq!(ten(&each, WORKER, BRIEF).await, (first(10), Ok(())), "{after}");

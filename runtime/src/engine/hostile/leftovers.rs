@@ -94,7 +94,7 @@ async fn an_instance_finds_nothing_of_those_before_it_however_they_ended() {
 }
 
 #[tokio::test]
-async fn what_a_guest_leaves_would_be_found() {
+async fn leftovers_of_a_guest_would_be_found() {
     let twice = soiling(&engine_with(1), 1, "(call $check) (i32.const 0)", ROOMY);
     assert!(run(&twice).await.is_err());
 }

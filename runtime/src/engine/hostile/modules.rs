@@ -132,7 +132,7 @@ async fn outputs_without_end_end() {
 }
 
 #[test]
-fn what_no_node_could_run_is_not_loaded() {
+fn modules_that_no_node_can_run_are_not_loaded() {
     let memory = |memory| Guest { memory, ..GUEST };
     let more = |more| Guest { more, ..GUEST };
     let imports = |imports| Guest { imports, ..GUEST };

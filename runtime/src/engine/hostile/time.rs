@@ -57,7 +57,7 @@ async fn the_timeout_holds_whatever_a_guest_does_and_wherever() {
 
 /// A single thread: a guest that blocked it would block all others.
 #[tokio::test(flavor = "current_thread")]
-async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding() {
+async fn spinning_guests_keep_no_other_from_running_and_no_timeout_from_holding() {
     let neighbor = neighbor();
     let with = |body: &str, limits| task(&Guest { task: body, ..WITH_IMPORTS }.wat(), limits);
     let spinning = "(loop $again (br $again)) (i32.const 0)";
@@ -85,7 +85,7 @@ async fn guests_that_spin_keep_nobody_from_running_and_no_timeout_from_holding()
 }
 
 #[tokio::test]
-async fn clocks_show_whole_milliseconds_and_a_wait_ends_when_it_shall() {
+async fn clocks_show_whole_milliseconds_and_a_wait_ends_when_it_must() {
     let imports = r#"
         (import "wasi_snapshot_preview1" "clock_res_get" (func $resolution (param i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "clock_time_get" (func $now (param i32 i64 i32) (result i32)))

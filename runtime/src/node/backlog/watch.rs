@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_lane_does_not_tell_is_not_taken_for_nothing() {
+    fn a_lane_without_an_answer_does_not_count_as_empty() {
         let holds = |queued, running| Ok(Lanes { queued, running });
         assert_eq!(total::<()>(&[holds(3, 1), holds(2, 0)]), Some(6));
         assert_eq!(total::<()>(&[]), Some(0));

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_says_why_and_at_which_attempt() {
+    fn an_undecodable_message_says_why_and_at_which_attempt() {
         const BROKEN: &[(&str, &str)] = &[(header::INDEX, "0,x"), (header::ATTEMPT, "1")];
         let Read::Undecodable(reason, attempt) = read(BROKEN, 2, Lane::Retry) else { panic!("no index") };
         assert_eq!(attempt, 3);

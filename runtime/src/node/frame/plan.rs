@@ -286,7 +286,7 @@ mod tests {
             Fate::Gave(number) => (0..number).map(|number| (*position, number)).collect::<Vec<_>>(),
             _ => panic!("{position} gave nothing"),
         };
-        assert_eq!(given, plan.kept.iter().flat_map(kept).collect::<Vec<_>>(), "all outputs of what is kept, in order");
+        assert_eq!(given, plan.kept.iter().flat_map(kept).collect::<Vec<_>>(), "all outputs of kept items, in order");
         let unique: BTreeSet<_> = given.iter().collect();
         assert_eq!(unique.len(), given.len());
         for piece in &plan.rest {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn nine_hundred_items_that_give_three_thousand_each_fit_a_batch_with_all_that_is_requeued() {
+    fn nine_hundred_items_that_give_three_thousand_each_fit_a_batch_with_their_requeues() {
         let bounds = Bounds { piece: Piece { items: 32, bytes: usize::MAX }, ..Bounds::default() };
         let plan = plan(&[Fate::Gave(3_000); 900], &[1; 900], 1, &bounds);
         assert_eq!((plan.outputs.len(), plan.kept.len(), plan.rest.len()), (970, 291, 20));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_item_streams_what_the_next_queue_cannot_take_at_once() {
+    fn a_single_item_streams_outputs_that_the_next_queue_cannot_take_at_once() {
         let bounds = Bounds { outputs: 3, items: 10, ..Bounds::default() };
         let plan = plan(&[Fate::Gave(45)], &[1], 1, &bounds);
         assert_eq!((plan.streamed.len(), plan.outputs.len(), plan.kept), (4, 1, vec![0]));

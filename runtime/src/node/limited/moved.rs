@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_waited_is_moved_as_it_runs_and_beside_as_much_that_was_never_tried() {
+    fn parked_messages_move_as_they_run_and_beside_as_many_fed_ones() {
         let moved = Moved::new(Some(20));
         assert_eq!(moved.room(), 20);
         moved.add(20);
@@ -74,7 +74,7 @@ mod tests {
         moved.came(true, 19);
         assert_eq!(moved.room(), 1, "one runs");
         moved.came(false, 19);
-        assert_eq!(moved.room(), 1, "what was fed is none of them");
+        assert_eq!(moved.room(), 1, "a fed item is none of them");
         moved.came(false, 100);
         assert_eq!(moved.room(), 62, "81 others are in line");
         moved.add(62);
@@ -86,12 +86,12 @@ mod tests {
         assert_eq!(moved.room(), 17);
         moved.add(17);
         moved.seen(None);
-        assert_eq!(moved.room(), 20, "it does not wait for what nobody may have");
+        assert_eq!(moved.room(), 20, "it does not wait for messages that no node may have");
         assert!(moved.is_empty());
     }
 
     #[test]
-    fn few_are_moved_ahead_though_many_or_hardly_any_may_run() {
+    fn few_messages_move_ahead_whatever_the_limit() {
         let ahead = |limit| Moved::new(Some(limit)).room();
         assert_eq!([ahead(1), ahead(64), ahead(1_000_000)], [16, 64, 256]);
     }

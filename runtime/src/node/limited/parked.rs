@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_waited_does_not_wait_again_and_is_no_part_of_a_batch() {
+    fn a_moved_message_does_not_wait_again_and_is_no_part_of_a_batch() {
         let mut headers = Headers::new();
         for name in ["Nats-Msg-Id", "Nats-Batch-Id", "pcluster-delay", "Pcluster-Attempt", "X-Customer"] {
             headers.push(name, "1");

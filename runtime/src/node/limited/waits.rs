@@ -86,7 +86,7 @@ mod tests {
     const YEAR: u64 = 365 * 24 * 3_600_000;
 
     #[test]
-    fn what_is_handed_out_again_waits_for_what_is_left_of_its_back_off() {
+    fn a_redelivered_message_waits_for_the_rest_of_its_back_off() {
         const STORED: u64 = 100 * YEAR;
         let millis = Duration::from_millis;
         // Which delivery it is, how long after it was stored, and what is left of ten seconds.
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_behind_is_known_by_what_was_stored_in_its_future() {
+    fn a_clock_is_known_to_be_behind_by_messages_stored_in_its_future() {
         let behind = Behind::default();
         assert_eq!(behind.correct(5_000, 4_000), 5_000);
         assert_eq!(behind.correct(5_000, 5_000 + YEAR), 5_000 + YEAR);

@@ -71,7 +71,7 @@ mod tests {
         let mut entering = std::pin::pin!(quarantine.enter());
         let soon = Duration::from_millis(30);
         assert!(tokio::time::timeout(soon, &mut entering).await.is_err());
-        assert!(quarantine.is_taken() && quarantine.enter().await.is_none(), "the second is put back");
+        assert!(quarantine.is_taken() && quarantine.enter().await.is_none(), "the second is requeued");
         drop(second);
         assert!(tokio::time::timeout(soon, &mut entering).await.is_err(), "more can come");
         quarantine.asked(Lane::Work, 0);

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_hear_itself_takes_nobody_for_silent_unless_it_may_not_ask() {
+    fn a_node_that_does_not_hear_itself_takes_no_node_for_silent_unless_it_may_not_ask() {
         let start = Instant::now();
         let mut heard = Heard::default();
         heard.note("me", names(&["me"]), &names(&["A"]), start, true);

@@ -190,7 +190,7 @@ mod tests {
             ("one heavy item that has ended pays for sharing the rest", 8, long, 8, false, (1, false)),
             ("half of that pays for half", 8, long, 3, false, (2, false)),
             ("nothing has run for long: a slow moment is no evidence", 900, long, 0, false, (900, false)),
-            ("nor is it for what has just come", 900, long, 0, true, (900, false)),
+            ("nor is it for a frame that has just come", 900, long, 0, true, (900, false)),
             ("quick items stay together, however much is paid", 900, quick, 64, true, (900, false)),
             ("a single item", 1, None, 0, true, (1, false)),
         ] {

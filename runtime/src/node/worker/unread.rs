@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_out_and_what_comes_next_are_looked_at_by_themselves() {
+    fn delivered_messages_and_the_next_ones_are_looked_at_separately() {
         let mut known = Known::default();
         known.meet(&progress("a", 2, 9), 0);
         assert_eq!(places(&known), (Some(2), 9));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_is_not_looked_at_and_what_was_looked_at_is_not_twice() {
+    fn acknowledged_messages_are_not_looked_at_and_no_message_twice() {
         let mut known = Known::default();
         known.meet(&progress("a", 0, 5), 0);
         known.read(0, 3);

@@ -17,7 +17,7 @@ fn living(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_time_that_a_frame_was_handed_out_is_an_attempt_until_its_node_answers() {
+fn each_delivery_is_an_attempt_until_its_node_answers() {
     let mut frame = inbound(3, 1, Holders::of(&[(1, "a", "A"), (2, "b", "B"), (3, "d", "D")], true));
     record(&mut frame);
     assert_eq!(
@@ -35,14 +35,14 @@ fn each_time_that_a_frame_was_handed_out_is_an_attempt_until_its_node_answers() 
 }
 
 #[test]
-fn a_run_of_a_node_dies_once_whatever_it_had_in_hand_before() {
-    // A node that is too slow to say that it works on what it has gets it again and again, and is stopped in the end.
+fn an_incarnation_dies_once_however_often_it_held_the_frame() {
+    // A node that is too slow to send progress acks gets the frame again and again, and is stopped in the end.
     let mut frame = inbound(4, 0, Holders::of(&[1, 2, 3, 4].map(|delivered| (delivered, "a", "A")), true));
     record(&mut frame);
     assert_eq!((told(&frame), frame.cleared), (vec![(1, Some("A"), "node")], 3));
     assert_eq!((frame.attempt, frame.lost_attempts), (2, 1));
 
-    // It was taken for dead, the frame was put back, and it has it again.
+    // The node was taken for dead, the frame was requeued, and the node holds it again.
     let mut frame = inbound(1, 0, Holders::of(&[(1, "a", "A")], true));
     record(&mut frame);
     (frame.lost_attempts, frame.delivered) = (2, 3);
@@ -53,7 +53,7 @@ fn a_run_of_a_node_dies_once_whatever_it_had_in_hand_before() {
 }
 
 #[test]
-fn what_is_struck_out_moves_the_attempts_after_it() {
+fn a_struck_attempt_moves_the_attempts_after_it() {
     let mut frame = inbound(1, 0, Holders::of(&[(1, "a", "A")], true));
     record(&mut frame);
     frame.history.push(failed(2));
@@ -64,7 +64,7 @@ fn what_is_struck_out_moves_the_attempts_after_it() {
 }
 
 #[test]
-fn a_time_of_which_nobody_says_that_he_had_the_frame_is_no_attempt_whether_he_could_say_so_or_not() {
+fn a_delivery_without_a_holder_is_no_attempt_whether_notes_can_be_read_or_not() {
     for (is_complete, unknown) in [(true, 0), (false, 2)] {
         let mut frame = inbound(3, 0, Holders::of(&[(2, "b", "B")], is_complete));
         record(&mut frame);
