@@ -27,8 +27,8 @@ const AHEAD: usize = 64;
 /// a node may be gone, and then the server redelivers what it could not read.
 const HANDED_OUT: usize = 16;
 
-/// The result of a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The result of a look. Of several looks, the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Found {
     /// All messages can be read.
     Sound,
@@ -141,9 +141,7 @@ async fn look_at_handed_out(hop: &Hop, lane: Lane, known: &mut Known) -> Result<
     while let Some(behind) = known.behind()
         && begun.elapsed() < LOOK_MAX
     {
-        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
-            found = Found::Unread;
-        }
+        found = found.max(look_behind(hop, lane, behind, known).await?.unwrap_or(found));
     }
     Ok(found)
 }
@@ -155,16 +153,12 @@ pub(crate) async fn look_ahead(hop: &Hop, lane: Lane, known: &mut Known) -> Resu
     look_how_far(hop, lane, known).await?;
     for _ in 0..HANDED_OUT {
         let Some(behind) = known.behind() else { break };
-        if look_behind(hop, lane, behind, known).await? == Some(Found::Unread) {
-            found = Found::Unread;
-        }
+        found = found.max(look_behind(hop, lane, behind, known).await?.unwrap_or(found));
     }
-    while known.ahead.len() < AHEAD {
-        match look_behind(hop, lane, known.next(), known).await? {
-            None => break,
-            Some(Found::Unread) => found = Found::Unread,
-            Some(Found::Sound) => {}
-        }
+    while known.ahead.len() < AHEAD
+        && let Some(looked) = look_behind(hop, lane, known.next(), known).await?
+    {
+        found = found.max(looked);
     }
     Ok(found)
 }
