@@ -28,8 +28,7 @@ use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::failpoint::{self, Point};
-use crate::node::frame::outputs::Leavings;
-use crate::node::frame::plan::to_u32;
+use crate::node::frame::plan::{Plan, to_u32};
 use crate::node::frame::requeue::{LATER, Requeue, RequeueTerms, requeue_messages, requeues};
 use crate::node::frame::source::Source;
 use crate::node::frame::{FrameContext, attempts, dead_letter};
@@ -69,10 +68,10 @@ impl<'a, O: Outbox> Commit<'a, O> {
     /// Stores what a run leaves behind. `failures` are its failed items. Counts nothing if another run has decided.
     pub(crate) async fn run(
         &self,
-        leavings: Leavings,
+        plan: Plan<Outgoing>,
         failures: impl IntoIterator<Item = (usize, Failure)>,
     ) -> Result<Committed, PublishError> {
-        let Leavings { streamed, outputs, kept, deferred, rest } = leavings;
+        let Plan { streamed, outputs, kept, deferred, rest } = plan;
         let FrameContext { inbound, route, .. } = self.frame;
         store_each(self.outbox, inbound.source(), &streamed).await?;
         let mut committed = Committed { done: kept.len() as u64, retried: 0 };

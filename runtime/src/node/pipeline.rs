@@ -240,13 +240,13 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let frame = hop.frame(inbound);
-    let leavings = {
+    let plan = {
         let failed: Vec<usize> = failures.keys().copied().collect();
         let shared = hop.limit.share(inbound.len(), false).piece;
         outputs::leavings(frame, outputs, &failed, deferred.into_iter().collect(), streamed, shared)
     };
-    hop.limit.cut_known(leavings.rest.len());
-    let committed = Commit::new(&ServerOutbox(hop), frame).run(leavings, failures).await?;
+    hop.limit.cut_known(plan.rest.len());
+    let committed = Commit::new(&ServerOutbox(hop), frame).run(plan, failures).await?;
     hop.counters.retried.fetch_add(committed.retried, Relaxed);
     hop.counters.done.fetch_add(committed.done, Relaxed);
     Ok(())

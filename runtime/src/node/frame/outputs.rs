@@ -17,24 +17,9 @@ const FRAME_BYTES: usize = 512 << 10;
 /// or not at all, so it must find that much room while other frames wait too.
 const QUEUE_PART: u64 = 4;
 
-/// A plan with the messages of its outputs.
-pub(crate) struct Leavings {
-    /// Messages that are stored before all others, each by itself.
-    pub(crate) streamed: Vec<Outgoing>,
-    /// Messages that are stored together.
-    pub(crate) outputs: Vec<Outgoing>,
-    /// Items that ended well. Their outputs are in the messages.
-    pub(crate) kept: Vec<usize>,
-    /// Items to run each in a frame of its own.
-    pub(crate) deferred: Vec<usize>,
-    /// Items to run again, in pieces.
-    pub(crate) rest: Vec<Vec<usize>>,
-}
-
 /// Makes the messages of outputs of a single item that still runs. `first` messages were made before.
 pub(crate) fn streamed(frame: FrameContext<'_>, outputs: Outputs, first: usize, shared: usize) -> Vec<Outgoing> {
-    let Leavings { mut streamed, outputs, .. } =
-        leavings(frame, vec![(0, outputs).into()], &[], Vec::new(), first, shared);
+    let Plan { mut streamed, outputs, .. } = leavings(frame, vec![(0, outputs).into()], &[], Vec::new(), first, shared);
     streamed.extend(outputs);
     with_streamed_ids(frame, &mut streamed, first);
     streamed
@@ -50,7 +35,7 @@ pub(crate) fn leavings(
     deferred: Vec<usize>,
     first: usize,
     shared: usize,
-) -> Leavings {
+) -> Plan<Outgoing> {
     let mut done: Vec<(usize, Slice<'_>)> = ended.iter().flat_map(FrameOutputs::items).collect();
     done.sort_by_key(|(position, _)| *position);
     let sizes = frame.inbound.sizes();
@@ -74,7 +59,7 @@ pub(crate) fn leavings(
     for (message, number) in outputs.iter_mut().zip(0..) {
         message.message_id = frame.route.message_id(frame.inbound.sequence, number);
     }
-    Leavings { streamed: messages, outputs, kept, deferred, rest }
+    Plan { streamed: messages, outputs, kept, deferred, rest }
 }
 
 fn bounds(frame: FrameContext<'_>, shared: usize) -> Bounds {
@@ -149,9 +134,9 @@ mod tests {
             ended.end(position);
         }
         let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload } };
-        let leavings = leavings(frame, vec![ended], &[], Vec::new(), 0, 1);
+        let plan = leavings(frame, vec![ended], &[], Vec::new(), 0, 1);
         let id = |message: &Outgoing| message.headers.get(header::ID).unwrap_or_default().to_owned();
-        leavings.streamed.iter().chain(&leavings.outputs).map(|each| (id(each), each.message_id.clone())).collect()
+        plan.streamed.iter().chain(&plan.outputs).map(|each| (id(each), each.message_id.clone())).collect()
     }
 
     #[test]

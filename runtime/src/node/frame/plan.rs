@@ -37,13 +37,13 @@ pub(crate) struct Piece {
 /// Outputs of one item in one message: the position of the item, and the range of its outputs.
 pub(crate) type Share = (usize, Range<usize>);
 
-/// What a frame leaves behind.
+/// What a frame leaves behind. Its messages are first the shares that they hold, and then the messages themselves.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<Message = Vec<Share>> {
     /// Messages of outputs that are stored before all others, each by itself. Only a frame of one item has any.
-    pub(crate) streamed: Vec<Vec<Share>>,
-    /// Messages of outputs.
-    pub(crate) outputs: Vec<Vec<Share>>,
+    pub(crate) streamed: Vec<Message>,
+    /// Messages of outputs that are stored together.
+    pub(crate) outputs: Vec<Message>,
     /// Items that ended well. Their outputs are in the messages.
     pub(crate) kept: Vec<usize>,
     /// Items to run each in a frame of its own.
