@@ -113,7 +113,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         output.note(&format!("{} already has {backlog}, which the measurement includes", args.chain));
     }
     let bar = if args.quiet { ProgressBar::hidden() } else { counting("results", "results") };
-    let (waits, tally) = (bench.waits(), Arc::clone(&bench.tally));
+    let (waits, tally) = (bench.feeder.waits(), Arc::clone(&bench.tally));
     let stopped = async {
         shutdown::requested().await;
         bar.suspend(|| output.note("interrupted: waiting for the items that were fed; a second signal ends at once"));

@@ -165,15 +165,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     };
     bar.finish_and_clear();
     let elapsed = started.elapsed();
+    let has_fed = fed != Fed::default();
+    let mut told = Ok(());
     // With `--json`, feeding that stopped early prints its counts too.
-    let told = match &ended {
-        Err(_) if fed == Fed::default() => Ok(()),
-        _ if context.output.is_json() => {
-            let seconds = elapsed.as_secs_f64();
-            context.output.line(&json!({ "fed": fed.accepted, "duplicates": fed.duplicates, "seconds": seconds }))
-        }
-        _ => Ok(()),
-    };
+    if context.output.is_json() && (ended.is_ok() || has_fed) {
+        let seconds = elapsed.as_secs_f64();
+        told = context.output.line(&json!({ "fed": fed.accepted, "duplicates": fed.duplicates, "seconds": seconds }));
+    }
     match ended {
         Ok(Ok(_)) => {
             if !context.output.is_json() {
@@ -183,7 +181,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
         Ok(Err(signal)) => Err(Interrupted::at(signal, fed_so_far(fed)).into()),
         Err(error) => {
-            if fed.accepted + fed.duplicates > 0 {
+            if has_fed {
                 context.output.note(&fed_so_far(fed));
             }
             Err(error)

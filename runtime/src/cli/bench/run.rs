@@ -15,7 +15,7 @@ use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
-use crate::client::{Client, ClientError, Feeder, Notice, Waits};
+use crate::client::{Client, ClientError, Feeder, Notice};
 use crate::name::ChainName;
 
 /// The most time to wait for messages when a run ends early.
@@ -33,7 +33,8 @@ const SIDE_BY_SIDE: usize = 64;
 pub struct Bench {
     client: Client,
     chain: ChainName,
-    feeder: Feeder,
+    /// Feeds the items of the run.
+    pub(super) feeder: Feeder,
     /// The unfinished messages of the chain before the run. The items of the run wait behind them.
     pub(super) backlog: u64,
     /// The progress of the run.
@@ -62,11 +63,6 @@ impl Bench {
             following.spawn(Arc::clone(&tally).follow(source, follower));
         }
         Ok(Self { client: client.clone(), chain: chain.clone(), feeder, backlog, tally, following })
-    }
-
-    /// Returns a handle that reports what feeding waits for.
-    pub fn waits(&self) -> Waits {
-        self.feeder.waits()
     }
 
     /// Feeds the load, and waits for all of its results.
