@@ -1,7 +1,7 @@
 //! Acknowledgements that the server confirms, and renewals of messages that are not acknowledged yet.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use super::queue::Acker;
 use super::{Broker, BrokerError};
 use crate::held::HeldSince;
+use crate::lock::lock;
 
 /// How long to wait for the server's answer before acknowledging again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -98,7 +99,7 @@ impl Confirmer {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Sent) -> T) -> T {
-        change(&mut self.0.sent.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.0.sent))
     }
 }
 

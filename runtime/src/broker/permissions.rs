@@ -1,11 +1,12 @@
 //! The permissions that this user lacks. The server does not answer such a request, but reports it to the connection.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::lock::lock;
 use crate::subject;
 
 /// How many refusals are kept in full.
@@ -67,7 +68,7 @@ impl Permissions {
         }
         let about = reason.split('"').nth(1).unwrap_or_default();
         let to_subscribe = reason.to_lowercase().contains("for subscription");
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.recent.len() >= RECENT_MAX {
             state.recent.pop_front();
         }
@@ -81,12 +82,12 @@ impl Permissions {
 
     /// Forgets the missing permissions: a user whose permissions have changed has a new connection.
     pub(super) fn forget(&self) {
-        self.lock().missing.clear();
+        lock(&self.state).missing.clear();
     }
 
     /// Takes the refusal that explains why a publish to this subject has no answer.
     pub(super) fn take_refusal(&self, subject: &str) -> Option<String> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.recent.retain(|refusal| refusal.at.elapsed() < RECENT);
         let is_why = |refusal: &Refusal| refusal.published.as_deref().is_none_or(|published| published == subject);
         let place = state.recent.iter().rposition(is_why)?;
@@ -94,16 +95,12 @@ impl Permissions {
     }
 
     pub(super) fn missing(&self) -> BTreeSet<Missing> {
-        self.lock().missing.clone()
+        lock(&self.state).missing.clone()
     }
 
     /// Waits until more permissions are missing.
     pub(super) async fn more(&self) {
         self.more.notified().await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The id of a message consists of the id of the run and the number of the message's first item. Results and dead letters carry
 //! that id, so each leads to its item.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::report::{Ending, Latency, Progress, Report};
@@ -12,6 +12,7 @@ use crate::client::ClientError;
 use crate::frame::format::Format;
 use crate::frame::header;
 use crate::frame::id::{FrameId, Index};
+use crate::lock::lock;
 use crate::name::ChainName;
 use crate::subject;
 
@@ -92,30 +93,30 @@ impl Tally {
     }
 
     pub(super) fn hand_in(&self, at: Instant) {
-        self.book().items.push(Handed { at, is_answered: false });
+        lock(&self.book).items.push(Handed { at, is_answered: false });
     }
 
     pub(super) fn send(&self, bytes: usize) {
-        let mut book = self.book();
+        let mut book = lock(&self.book);
         book.messages += 1;
         book.bytes += bytes as u64;
     }
 
     pub(super) fn all_fed(&self) {
-        self.book().all_fed = Some(Instant::now());
+        lock(&self.book).all_fed = Some(Instant::now());
     }
 
     pub(super) fn place(&self, source: Source) -> u64 {
-        self.book().places[source as usize]
+        lock(&self.book).places[source as usize]
     }
 
     /// Takes out the sequences of the run's results.
     pub(super) fn take_places(&self) -> Vec<u64> {
-        std::mem::take(&mut self.book().stored)
+        std::mem::take(&mut lock(&self.book).stored)
     }
 
     pub(super) fn progress(&self) -> Progress {
-        let book = self.book();
+        let book = lock(&self.book);
         Progress { items: book.items.len() as u64, results: book.results, failures: book.failures }
     }
 
@@ -132,7 +133,7 @@ impl Tally {
     fn count(&self, source: Source, seen: &Seen, created: &str) {
         let now = Instant::now();
         let numbers = self.numbers(source, seen);
-        let mut book = self.book();
+        let mut book = lock(&self.book);
         book.places[source as usize] = seen.sequence;
         let Some(numbers) = numbers else { return };
         if source == Source::Results {
@@ -168,7 +169,7 @@ impl Tally {
     /// Returns the report. `items` is the number of items that the chain has stored. `end` is when the chain was found empty, or
     /// the run ended early.
     pub(super) fn report(&self, ending: Ending, items: u64, end: Instant) -> Report {
-        let mut book = self.book();
+        let mut book = lock(&self.book);
         let start = book.items.first().map_or(end, |first| first.at);
         // If feeding ends early, the chain may have stored an item without an answer to the feeder.
         let items = items.max(book.answered);
@@ -190,10 +191,6 @@ impl Tally {
             elapsed: last.saturating_duration_since(start),
             latency: Latency::of(&mut book.latencies),
         }
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Limits how far the reader may be ahead of the feeder.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::lock::lock;
 
 /// Items that may be read ahead.
 pub const ITEMS: usize = 256;
@@ -24,13 +26,13 @@ impl Ahead {
     /// Waits until there is room for an item of this many bytes, and takes the room.
     pub fn take(&self, bytes: usize) {
         let is_full = |state: &mut State| !state.is_closed && state.bytes > 0 && state.bytes + bytes > BYTES;
-        let mut state = self.less.wait_while(self.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.less.wait_while(lock(&self.state), is_full).unwrap_or_else(PoisonError::into_inner);
         state.bytes += bytes;
     }
 
     /// Gives back the room of an item of this many bytes.
     pub fn give_back(&self, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.bytes = state.bytes.saturating_sub(bytes);
         // How much room is enough depends on the item that waits.
         self.less.notify_one();
@@ -38,12 +40,8 @@ impl Ahead {
 
     /// Ends all waiting, as no more items are fed.
     pub fn close(&self) {
-        self.lock().is_closed = true;
+        lock(&self.state).is_closed = true;
         self.less.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
