@@ -24,18 +24,18 @@ fn tasks_that_mean_harm_end_as_dead_letters_while_a_node_serves_the_others() {
     let client = NatsClient::connect(&cluster);
     cluster.file("hostile.wasm", wat::parse_file(repository().join("tests/e2e/plugins/hostile.wat")).unwrap());
     let cases = [
-        ("overflow", "trap", "call stack exhausted"),
-        ("exit", "trap", "the task ended the program with exit status 0"),
-        ("wild", "trap", "`emit` was called with a pointer or length outside of the guest's memory"),
-        ("greedy", "memory", "the task wanted more than its memory of 4.0 MiB"),
-        ("busy", "timeout", "the task took longer than its timeout of 300ms"),
-        ("status", "trap", "the task returned a status that ABI 1 does not have"),
+        ("overflow", "1m", "trap", "call stack exhausted"),
+        ("exit", "1m", "trap", "the task ended the program with exit status 0"),
+        ("wild", "1m", "trap", "`emit` was called with a pointer or length outside of the guest's memory"),
+        ("greedy", "1m", "memory", "the task wanted more than its memory of 4.0 MiB"),
+        ("busy", "300ms", "timeout", "the task took longer than its timeout of 300ms"),
+        ("status", "1m", "trap", "the task returned a status that ABI 1 does not have"),
     ];
-    for (task, ..) in cases {
+    for (task, timeout, ..) in cases {
         let mut manifest = format!("name = \"{task}\"\nversion = \"1\"\n[[stage]]\nname = \"{task}\"\n");
         write!(
             manifest,
-            "plugin = \"hostile.wasm\"\nmemory = \"4MiB\"\ntimeout = \"300ms\"\nretry = {{ attempts = 1 }}"
+            "plugin = \"hostile.wasm\"\nmemory = \"4MiB\"\ntimeout = \"{timeout}\"\nretry = {{ attempts = 1 }}"
         )
         .unwrap();
         cluster.deploy(&manifest);
@@ -49,7 +49,7 @@ fn tasks_that_mean_harm_end_as_dead_letters_while_a_node_serves_the_others() {
     }
     // Each of them ran in an instance of its own.
     assert_eq!(numbers(&cluster.pull_all("sound")), vec![1; 20 * cases.len()]);
-    for (task, kind, reason) in cases {
+    for (task, _, kind, reason) in cases {
         cluster.ok(&["wait", task]);
         for letter in client.messages(&format!("PCLUSTER_{task}_DEAD"), 20) {
             assert_eq!(letter.header("Pcluster-Failure"), kind, "{task}: {}", letter.header("Pcluster-Reason"));
