@@ -35,12 +35,15 @@ mod status;
 mod wait;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
 use crate::broker::Broker;
 use crate::broker::arrange;
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::Chain;
 use crate::chain::record::Deployed;
-use crate::name::{ChainName, Revision};
+use crate::name::{ChainName, Revision, StageName};
 
 pub use crate::broker::Address;
 pub use crate::broker::follow::StartAt;
@@ -62,6 +65,7 @@ pub use pulled::PulledResult;
 pub use reset::Reset;
 pub use result::{ResultItem, WithMeta};
 pub use status::{ChainStatus, NodeProblem, RevisionStatus, StageStatus};
+pub(crate) use wait::until_served;
 pub use wait::{Notice, Pace, Wait};
 pub use watch::Watcher;
 
@@ -107,6 +111,242 @@ impl Client {
             Some(registry) => Ok(registry.chains().await?),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Deploys a manifest at a path, or a [`Package`].
+    ///
+    /// The new revision receives all items that are fed after this has returned. Earlier items are finished by earlier revisions.
+    /// If this is dropped before it is done, it may leave a pending revision. Nothing uses that revision, and the next deploy of
+    /// the chain removes it.
+    ///
+    /// # Errors
+    ///
+    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then.
+    pub async fn deploy(&self, package: impl Into<Package> + Send) -> Result<Deployment, ClientError> {
+        self.deploy_with(package, DeployOptions::default()).await
+    }
+
+    /// Deploys a manifest with options. See [`Client::deploy`].
+    ///
+    /// # Errors
+    ///
+    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then, except after
+    /// [`ClientError::NotMoved`] and [`ClientError::Untold`].
+    pub async fn deploy_with(
+        &self,
+        package: impl Into<Package> + Send,
+        options: DeployOptions,
+    ) -> Result<Deployment, ClientError> {
+        deploy::deploy_with(self, package, options).await
+    }
+
+    /// Opens a feeder for a chain.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, its intake is closed, or another stream also listens to the intake.
+    pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, ClientError> {
+        feed::feeder(self, chain).await
+    }
+
+    /// Opens a puller for the results of a chain.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain.
+    pub async fn puller(&self, chain: &ChainName) -> Result<Puller, ClientError> {
+        pull::puller(self, chain).await
+    }
+
+    /// Watches the results of a chain without taking them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain.
+    pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
+        watch::watcher(self, chain, from).await
+    }
+
+    /// Waits until every item of a chain is handled: the queues are empty and nothing runs.
+    ///
+    /// The wait continues while the server is away. It can be dropped at any time, because it changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// client.wait(&"example".parse()?).timeout(Duration::from_secs(30)).notices(|notice| println!("{notice:?}")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, the time is over, or the chain's queues are gone.
+    pub fn wait<'a>(&'a self, chain: &'a ChainName) -> Wait<'a> {
+        Wait::new(self, chain)
+    }
+
+    /// Returns the status of one chain. It comes from the chain's streams and the nodes that answer. `nodes` is `None` if nodes
+    /// are connected and nothing is known of them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn status(&self, chain: &ChainName, nodes: Option<&Nodes>) -> Result<ChainStatus, ClientError> {
+        status::status(self, chain, nodes).await
+    }
+
+    /// Returns the nodes that answer, and the names of all others.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is closed, or nodes are connected, none of them answers, and the server does not name them.
+    pub async fn nodes(&self) -> Result<Nodes, ClientError> {
+        status::nodes(self).await
+    }
+
+    /// Returns the nodes once idle ones have reported all their counters. Waits a moment for that. `None` if nodes are connected,
+    /// none of them answers, and the server does not name them.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn settled_nodes(&self) -> Result<Option<Nodes>, ClientError> {
+        status::settled_nodes(self).await
+    }
+
+    /// Follows the log lines that pass a filter.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain or stage, or the server does not answer.
+    pub async fn logs(&self, filter: &LogFilter) -> Result<Items<LogRecord>, ClientError> {
+        logs::logs(self, filter).await
+    }
+
+    /// Closes the intake. Returns `true` if it was open.
+    ///
+    /// Feeding fails from now on. Items that were fed before are finished.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn stop(&self, chain: &ChainName) -> Result<bool, ClientError> {
+        Ok(intake::set_open(self, chain, false).await?.changed)
+    }
+
+    /// Opens the intake. Returns `true` if it was closed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn start(&self, chain: &ChainName) -> Result<bool, ClientError> {
+        Ok(self.start_and_tell(chain).await?.changed)
+    }
+
+    /// Opens the intake, and returns everything that this has changed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn start_and_tell(&self, chain: &ChainName) -> Result<Switched, ClientError> {
+        intake::set_open(self, chain, true).await
+    }
+
+    /// Interrupts running items and empties all queues. With `all`, removes results and dead letters too.
+    ///
+    /// The chain continues as a new revision of the same manifest. The server refuses all messages of earlier revisions, so the
+    /// reset is final even for a node that is cut off from the server now. Ids that were fed before count as new. If a reset is
+    /// dropped before it is done, it is incomplete, and another reset completes it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not allow it.
+    pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, ClientError> {
+        reset::reset(self, chain, all).await
+    }
+
+    /// Reads the current dead letters of a chain, oldest first. They stay in the stream.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain or stage, or the server does not answer.
+    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<Items<DeadLetter>, ClientError> {
+        dead::dead_letters(self, chain, filter).await
+    }
+
+    /// Returns one dead letter. `None` if no letter has this number.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, ClientError> {
+        dead::dead_letter(self, chain, number).await
+    }
+
+    /// Returns the numbers of the selected letters, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or no letter with one of the numbers.
+    pub async fn dead_numbers(&self, chain: &ChainName, selection: &Selection) -> Result<Vec<u64>, ClientError> {
+        dead::dead_numbers(self, chain, selection).await
+    }
+
+    /// Returns the number of dead letters of each stage that has any.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
+        dead::dead_by_stage(self, chain).await
+    }
+
+    /// Returns the log lines about the items of letters, by number. The lines are those of the stage that the item failed in.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, or the server does not answer.
+    pub async fn dead_logs(
+        &self,
+        chain: &ChainName,
+        letters: &[DeadLetter],
+    ) -> Result<BTreeMap<u64, Vec<LogRecord>>, ClientError> {
+        dead::dead_logs(self, chain, letters).await
+    }
+
+    /// Retries dead letters: their items get new attempts in the stages that they failed in.
+    ///
+    /// Each item goes to the revision that it failed in, which becomes live again if it has retired. After a reset, it goes to a
+    /// later revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
+    /// called with the number of letters retried so far.
+    ///
+    /// This waits while a queue is full, and while a stage has as many requeued items as its queue may hold. Once `stop` is set,
+    /// this requeues no more items, removes the letters of the items that it has requeued, and returns.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, no letter with one of the numbers (nothing is changed then), or the server does not answer.
+    /// Items that were not retried keep their letters. A second call retries no item twice.
+    pub async fn retry_dead(
+        &self,
+        chain: &ChainName,
+        selection: &Selection,
+        active: bool,
+        stop: &AtomicBool,
+        tell: impl FnMut(u64),
+    ) -> Result<Retried, ClientError> {
+        dead::retry_dead(self, chain, selection, active, stop, tell).await
+    }
+
+    /// Removes dead letters. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server refuses it.
+    pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
+        dead::drop_dead(self, chain, selection).await
     }
 
     /// Returns the registry, and the state of a chain in it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Client, ClientError, Items};
+use super::{Client, ClientError, Items, stages};
 use crate::broker::letters::Letters;
 use crate::broker::scan::Scan;
 use crate::broker::stream::Stream;
@@ -23,7 +23,9 @@ use crate::name::{ChainName, StageName};
 use crate::subject;
 
 pub use letter::DeadLetter;
+pub(super) use logs::dead_logs;
 pub use retry::Retried;
+pub(super) use retry::retry_dead;
 
 /// Requests about single letters that are sent side by side.
 const SIDE_BY_SIDE: usize = 64;
@@ -78,130 +80,115 @@ impl DeadFilter {
     }
 }
 
-impl Client {
-    /// Reads the current dead letters of a chain, oldest first. They stay in the stream.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain or stage, or the server does not answer.
-    pub async fn dead_letters(&self, chain: &ChainName, filter: &DeadFilter) -> Result<Items<DeadLetter>, ClientError> {
-        self.chain(chain).await?;
-        if let Some(stage) = &filter.stage {
-            self.check_stage(Some(chain), stage).await?;
-        }
-        let subjects = match &filter.stage {
-            Some(stage) => subject::dead(chain, stage),
-            None => subject::dead_all(chain),
-        };
-        let reader = Stream::of(&self.broker, &subject::dead_stream(chain)).scan(subjects, filter.since).await?;
-        Ok(Items::of((reader, filter.clone()), |(mut reader, filter): (Scan, DeadFilter)| async move {
-            while let Some(kept) = reader.next_letter().await? {
-                let letter = DeadLetter::read(kept);
-                if filter.passes(&letter) {
-                    return Ok(Some((letter, (reader, filter))));
-                }
-            }
-            Ok(None)
-        }))
+pub(super) async fn dead_letters(
+    client: &Client,
+    chain: &ChainName,
+    filter: &DeadFilter,
+) -> Result<Items<DeadLetter>, ClientError> {
+    client.chain(chain).await?;
+    if let Some(stage) = &filter.stage {
+        stages::check_stage(client, Some(chain), stage).await?;
     }
-
-    /// Returns one dead letter. `None` if no letter has this number.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn dead_letter(&self, chain: &ChainName, number: u64) -> Result<Option<DeadLetter>, ClientError> {
-        let stream = subject::dead_stream(chain);
-        let Some(kept) = Stream::of(&self.broker, &stream).message(number).await?.filter(|kept| !kept.is_item_part())
-        else {
-            return Ok(None);
-        };
-        Ok(Some(DeadLetter::read(Letters::of(&self.broker, &stream).with_item(kept).await?)))
-    }
-
-    /// Returns the numbers of the selected letters, in ascending order.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or no letter with one of the numbers.
-    pub async fn dead_numbers(&self, chain: &ChainName, selection: &Selection) -> Result<Vec<u64>, ClientError> {
-        let (filter, newest) = match selection {
-            Selection::Numbers(numbers) => return self.known(chain, numbers).await,
-            Selection::Matching { filter, newest } => (filter, newest.unwrap_or(usize::MAX)),
-        };
-        let mut letters = self.dead_letters(chain, filter).await?;
-        let mut numbers = VecDeque::new();
-        while let Some(letter) = letters.try_next().await? {
-            numbers.push_back(letter.number);
-            if numbers.len() > newest {
-                numbers.pop_front();
+    let subjects = match &filter.stage {
+        Some(stage) => subject::dead(chain, stage),
+        None => subject::dead_all(chain),
+    };
+    let reader = Stream::of(&client.broker, &subject::dead_stream(chain)).scan(subjects, filter.since).await?;
+    Ok(Items::of((reader, filter.clone()), |(mut reader, filter): (Scan, DeadFilter)| async move {
+        while let Some(kept) = reader.next_letter().await? {
+            let letter = DeadLetter::read(kept);
+            if filter.passes(&letter) {
+                return Ok(Some((letter, (reader, filter))));
             }
         }
-        Ok(numbers.into())
-    }
+        Ok(None)
+    }))
+}
 
-    /// Checks that letters with these numbers exist.
-    async fn known(&self, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, ClientError> {
-        self.chain(chain).await?;
-        let looks = numbers.iter().map(|&number| async move {
-            let letter = self.dead_letter(chain, number).await?;
-            Ok::<_, ClientError>((number, letter.is_some()))
-        });
-        let looked: BTreeMap<u64, bool> = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
-        let unknown: Vec<u64> = looked.iter().filter(|(_, known)| !**known).map(|(number, _)| *number).collect();
-        if unknown.is_empty() {
-            Ok(looked.into_keys().collect())
+pub(super) async fn dead_letter(
+    client: &Client,
+    chain: &ChainName,
+    number: u64,
+) -> Result<Option<DeadLetter>, ClientError> {
+    let stream = subject::dead_stream(chain);
+    let Some(kept) = Stream::of(&client.broker, &stream).message(number).await?.filter(|kept| !kept.is_item_part())
+    else {
+        return Ok(None);
+    };
+    Ok(Some(DeadLetter::read(Letters::of(&client.broker, &stream).with_item(kept).await?)))
+}
+
+pub(super) async fn dead_numbers(
+    client: &Client,
+    chain: &ChainName,
+    selection: &Selection,
+) -> Result<Vec<u64>, ClientError> {
+    let (filter, newest) = match selection {
+        Selection::Numbers(numbers) => return known(client, chain, numbers).await,
+        Selection::Matching { filter, newest } => (filter, newest.unwrap_or(usize::MAX)),
+    };
+    let mut letters = client.dead_letters(chain, filter).await?;
+    let mut numbers = VecDeque::new();
+    while let Some(letter) = letters.try_next().await? {
+        numbers.push_back(letter.number);
+        if numbers.len() > newest {
+            numbers.pop_front();
+        }
+    }
+    Ok(numbers.into())
+}
+
+/// Checks that letters with these numbers exist.
+async fn known(client: &Client, chain: &ChainName, numbers: &[u64]) -> Result<Vec<u64>, ClientError> {
+    client.chain(chain).await?;
+    let looks = numbers.iter().map(|&number| async move {
+        let letter = client.dead_letter(chain, number).await?;
+        Ok::<_, ClientError>((number, letter.is_some()))
+    });
+    let looked: BTreeMap<u64, bool> = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE).try_collect().await?;
+    let unknown: Vec<u64> = looked.iter().filter(|(_, known)| !**known).map(|(number, _)| *number).collect();
+    if unknown.is_empty() {
+        Ok(looked.into_keys().collect())
+    } else {
+        Err(ClientError::NoLetter { chain: chain.clone(), numbers: unknown })
+    }
+}
+
+pub(super) async fn drop_dead(client: &Client, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
+    if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
+        selection
+        && (stage.is_none() || !ChainStreams::of(&client.broker, chain).has_item_parts().await?)
+    {
+        client.chain(chain).await?;
+        if let Some(stage) = stage {
+            stages::check_stage(client, Some(chain), stage).await?;
+        }
+        return Ok(ChainStreams::of(&client.broker, chain).purge_dead(stage.as_ref()).await?);
+    }
+    let numbers = client.dead_numbers(chain, selection).await?;
+    remove_dead(client, chain, &numbers).await
+}
+
+/// Removes letters. Does not count those that another client has removed.
+async fn remove_dead(client: &Client, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
+    let stream = &subject::dead_stream(chain);
+    let has_parts = ChainStreams::of(&client.broker, chain).has_item_parts().await?;
+    let removals = numbers.iter().map(|&number| async move {
+        if has_parts {
+            Letters::of(&client.broker, stream).remove(number).await
         } else {
-            Err(ClientError::NoLetter { chain: chain.clone(), numbers: unknown })
+            Stream::of(&client.broker, stream).remove_message(number).await
         }
+    });
+    let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
+    let mut count = 0;
+    while let Some(removed) = removed.try_next().await? {
+        count += u64::from(removed);
     }
+    Ok(count)
+}
 
-    /// Removes dead letters. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, no letter with one of the numbers (nothing is removed then), or the server refuses it.
-    pub async fn drop_dead(&self, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
-        if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
-            selection
-            && (stage.is_none() || !ChainStreams::of(&self.broker, chain).has_item_parts().await?)
-        {
-            self.chain(chain).await?;
-            if let Some(stage) = stage {
-                self.check_stage(Some(chain), stage).await?;
-            }
-            return Ok(ChainStreams::of(&self.broker, chain).purge_dead(stage.as_ref()).await?);
-        }
-        let numbers = self.dead_numbers(chain, selection).await?;
-        self.remove_dead(chain, &numbers).await
-    }
-
-    /// Removes letters. Does not count those that another client has removed.
-    async fn remove_dead(&self, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
-        let stream = &subject::dead_stream(chain);
-        let has_parts = ChainStreams::of(&self.broker, chain).has_item_parts().await?;
-        let removals = numbers.iter().map(|&number| async move {
-            if has_parts {
-                Letters::of(&self.broker, stream).remove(number).await
-            } else {
-                Stream::of(&self.broker, stream).remove_message(number).await
-            }
-        });
-        let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
-        let mut count = 0;
-        while let Some(removed) = removed.try_next().await? {
-            count += u64::from(removed);
-        }
-        Ok(count)
-    }
-
-    /// Returns the number of dead letters of each stage that has any.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not answer.
-    pub async fn dead_by_stage(&self, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
-        self.chain(chain).await?;
-        Ok(ChainStreams::of(&self.broker, chain).dead_by_stage().await?)
-    }
+pub(super) async fn dead_by_stage(client: &Client, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {
+    client.chain(chain).await?;
+    Ok(ChainStreams::of(&client.broker, chain).dead_by_stage().await?)
 }

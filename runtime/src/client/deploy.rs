@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, intake};
 use crate::broker::arrange::Arrange;
 use crate::broker::arrange::kept::make_kept;
 use crate::broker::plugins::Plugins;
@@ -131,145 +131,123 @@ pub struct DeployOptions {
     pub force: bool,
 }
 
-impl Client {
-    /// Deploys a manifest at a path, or a [`Package`].
-    ///
-    /// The new revision receives all items that are fed after this has returned. Earlier items are finished by earlier revisions.
-    /// If this is dropped before it is done, it may leave a pending revision. Nothing uses that revision, and the next deploy of
-    /// the chain removes it.
-    ///
-    /// # Errors
-    ///
-    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then.
-    pub async fn deploy(&self, package: impl Into<Package> + Send) -> Result<Deployment, ClientError> {
-        self.deploy_with(package, DeployOptions::default()).await
-    }
-
-    /// Deploys a manifest with options. See [`Client::deploy`].
-    ///
-    /// # Errors
-    ///
-    /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then, except after
-    /// [`ClientError::NotMoved`] and [`ClientError::Untold`].
-    pub async fn deploy_with(
-        &self,
-        package: impl Into<Package> + Send,
-        options: DeployOptions,
-    ) -> Result<Deployment, ClientError> {
-        let prepared = self.prepare(package.into()).await?;
-        let name = &prepared.chain.name;
-        self.check_intake_to_deploy(name).await?;
-        let mut made = BTreeSet::new();
-        let registry = if let Some(registry) = Registry::open(&self.broker).await? {
-            if let Some(marked) = registry.state(name).await? {
-                check_version(&registry, &prepared, &marked.state).await?;
+/// Deploys a package, again and again while others deploy the chain too.
+pub(super) async fn deploy_with(
+    client: &Client,
+    package: impl Into<Package> + Send,
+    options: DeployOptions,
+) -> Result<Deployment, ClientError> {
+    let prepared = prepare(client, package.into()).await?;
+    let name = &prepared.chain.name;
+    intake::check_intake_to_deploy(client, name).await?;
+    let mut made = BTreeSet::new();
+    let registry = if let Some(registry) = Registry::open(&client.broker).await? {
+        if let Some(marked) = registry.state(name).await? {
+            check_version(&registry, &prepared, &marked.state).await?;
+        }
+        Registry::create(&client.broker, default::REPLICAS).await?
+    } else {
+        if !options.force {
+            kept::check_kept(client, &prepared.chain).await?;
+        }
+        made = make_kept(&client.broker, &prepared.chain).await?;
+        match Registry::create(&client.broker, default::REPLICAS).await {
+            Ok(registry) => registry,
+            Err(error) => {
+                delete_unused(&client.broker, &made).await?;
+                return Err(error.into());
             }
-            Registry::create(&self.broker, default::REPLICAS).await?
-        } else {
-            if !options.force {
-                self.check_kept(&prepared.chain).await?;
-            }
-            made = make_kept(&self.broker, &prepared.chain).await?;
-            match Registry::create(&self.broker, default::REPLICAS).await {
-                Ok(registry) => registry,
-                Err(error) => {
-                    delete_unused(&self.broker, &made).await?;
-                    return Err(error.into());
-                }
+        }
+    };
+    for _ in 0..ROUNDS {
+        let mut attempt = match Attempt::enter(client, &registry, &prepared, options, &made).await? {
+            Entered::Pending(attempt) => attempt,
+            Entered::Unchanged(active, open) => {
+                let mut unchanged = deployment(&prepared, active, None, open);
+                unchanged.copying = repair(client, &registry, &prepared, active).await?;
+                return Ok(Deployment { is_new: false, ..unchanged });
             }
         };
-        for _ in 0..ROUNDS {
-            let mut attempt = match Attempt::enter(self, &registry, &prepared, options, &made).await? {
-                Entered::Pending(attempt) => attempt,
-                Entered::Unchanged(active, open) => {
-                    let mut unchanged = deployment(&prepared, active, None, open);
-                    unchanged.copying = self.repair(&registry, &prepared, active).await?;
-                    return Ok(Deployment { is_new: false, ..unchanged });
-                }
-            };
-            match attempt.carry_out().await {
-                Ok(Some(deployment)) => return Ok(deployment),
-                // Other clients were faster. Begin again with the state that they have left.
-                Ok(None) => attempt.undo().await,
-                Err(error @ (ClientError::NotMoved { .. } | ClientError::Untold { .. })) => return Err(error),
-                Err(error) => {
-                    attempt.undo().await;
-                    return Err(error);
-                }
+        match attempt.carry_out().await {
+            Ok(Some(deployment)) => return Ok(deployment),
+            // Other clients were faster. Begin again with the state that they have left.
+            Ok(None) => attempt.undo().await,
+            Err(error @ (ClientError::NotMoved { .. } | ClientError::Untold { .. })) => return Err(error),
+            Err(error) => {
+                attempt.undo().await;
+                return Err(error);
             }
         }
-        Err(ClientError::Crowded(name.clone()))
     }
-
-    /// Restores missing parts of the active revision.
-    async fn repair(
-        &self,
-        registry: &Registry,
-        prepared: &Prepared,
-        active: Revision,
-    ) -> Result<Vec<String>, ClientError> {
-        let chain = &prepared.chain;
-        Registry::create(&self.broker, chain.replicas).await?;
-        for (digest, bytes) in &prepared.plugins {
-            Plugins::of(&self.broker).put(digest, bytes).await?;
-        }
-        if let Some(marked) = registry.state(&chain.name).await? {
-            self.settle(registry, &chain.name, marked.state).await?;
-        }
-        let copying = replicas::copied(&self.broker, &chain.name).await?;
-        ChainStreams::of(&self.broker, &chain.name).create_consumers(chain, active).await?;
-        Ok(copying)
-    }
-
-    async fn prepare(&self, package: Package) -> Result<Prepared, ClientError> {
-        let Package { manifest, plugins: given } = package;
-        let (path, mut manifest) = match manifest {
-            Source::File(path) => read_manifest(path)?,
-            Source::Manifest(manifest) => (PathBuf::from(&manifest.name), *manifest),
-        };
-        let check = |manifest: &Manifest| {
-            Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error })
-        };
-        let chain = check(&manifest)?;
-        check_size(&chain, &manifest, self.broker.max_payload())?;
-        let mut plugins = BTreeMap::new();
-        for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
-            let (digest, bytes) = match &stage.plugin {
-                Plugin::File(name) => {
-                    let plugin = path.parent().unwrap_or(Path::new("")).join(name);
-                    let bytes = match given.get(&raw.plugin) {
-                        Some(bytes) => bytes.clone(),
-                        None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
-                    };
-                    (Digest::of(&bytes), bytes)
-                }
-                Plugin::Stored(digest) => {
-                    if !Plugins::of(&self.broker).has(digest).await? {
-                        return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
-                    }
-                    (digest.clone(), Plugins::of(&self.broker).get(digest).await?)
-                }
-            };
-            let checked = inspect(&bytes).and_then(|inspection| {
-                inspection.task(&stage.task)?;
-                inspection.check_memory(stage.memory)
-            });
-            let plugin = raw.plugin.clone();
-            checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin, error })?;
-            raw.plugin = digest.to_string();
-            plugins.insert(digest, bytes);
-        }
-        let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
-        Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
-    }
-
-    /// Makes the streams agree with the state. Repeats that if other clients change the state meanwhile.
-    pub(super) async fn settle(&self, registry: &Registry, chain: &ChainName, state: State) -> Result<(), ClientError> {
-        let how = Arrange { create: true, ..Arrange::default() };
-        Ok(registry.settle(chain, state, how).await.map(drop)?)
-    }
+    Err(ClientError::Crowded(name.clone()))
 }
 
+/// Restores missing parts of the active revision.
+async fn repair(
+    client: &Client,
+    registry: &Registry,
+    prepared: &Prepared,
+    active: Revision,
+) -> Result<Vec<String>, ClientError> {
+    let chain = &prepared.chain;
+    Registry::create(&client.broker, chain.replicas).await?;
+    for (digest, bytes) in &prepared.plugins {
+        Plugins::of(&client.broker).put(digest, bytes).await?;
+    }
+    if let Some(marked) = registry.state(&chain.name).await? {
+        settle(registry, &chain.name, marked.state).await?;
+    }
+    let copying = replicas::copied(&client.broker, &chain.name).await?;
+    ChainStreams::of(&client.broker, &chain.name).create_consumers(chain, active).await?;
+    Ok(copying)
+}
+
+async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientError> {
+    let Package { manifest, plugins: given } = package;
+    let (path, mut manifest) = match manifest {
+        Source::File(path) => read_manifest(path)?,
+        Source::Manifest(manifest) => (PathBuf::from(&manifest.name), *manifest),
+    };
+    let check =
+        |manifest: &Manifest| Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error });
+    let chain = check(&manifest)?;
+    check_size(&chain, &manifest, client.broker.max_payload())?;
+    let mut plugins = BTreeMap::new();
+    for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
+        let (digest, bytes) = match &stage.plugin {
+            Plugin::File(name) => {
+                let plugin = path.parent().unwrap_or(Path::new("")).join(name);
+                let bytes = match given.get(&raw.plugin) {
+                    Some(bytes) => bytes.clone(),
+                    None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
+                };
+                (Digest::of(&bytes), bytes)
+            }
+            Plugin::Stored(digest) => {
+                if !Plugins::of(&client.broker).has(digest).await? {
+                    return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
+                }
+                (digest.clone(), Plugins::of(&client.broker).get(digest).await?)
+            }
+        };
+        let checked = inspect(&bytes).and_then(|inspection| {
+            inspection.task(&stage.task)?;
+            inspection.check_memory(stage.memory)
+        });
+        let plugin = raw.plugin.clone();
+        checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin, error })?;
+        raw.plugin = digest.to_string();
+        plugins.insert(digest, bytes);
+    }
+    let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
+    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
+}
+
+/// Makes the streams agree with the state. Repeats that if other clients change the state meanwhile.
+pub(super) async fn settle(registry: &Registry, chain: &ChainName, state: State) -> Result<(), ClientError> {
+    let how = Arrange { create: true, ..Arrange::default() };
+    Ok(registry.settle(chain, state, how).await.map(drop)?)
+}
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     Deployment { chain, version, revision, is_new: true, before, open, copying: Vec::new() }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, intake};
 use crate::frame::id::check_fed_id;
 use crate::name::ChainName;
 use sender::{Key, Sender};
@@ -112,22 +112,14 @@ pub struct Feeder {
     packing: Packing,
 }
 
-impl Client {
-    /// Opens a feeder for a chain.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, its intake is closed, or another stream also listens to the intake.
-    pub async fn feeder(&self, chain: &ChainName) -> Result<Feeder, ClientError> {
-        let (_, marked) = self.chain(chain).await?;
-        if !marked.state.open {
-            return Err(ClientError::Closed(chain.clone()));
-        }
-        self.check_intake_to_feed(chain).await?;
-        Ok(Feeder { sender: Sender::new(self.clone(), chain.clone()), packing: Packing::default() })
+pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder, ClientError> {
+    let (_, marked) = client.chain(chain).await?;
+    if !marked.state.open {
+        return Err(ClientError::Closed(chain.clone()));
     }
+    intake::check_intake_to_feed(client, chain).await?;
+    Ok(Feeder { sender: Sender::new(client.clone(), chain.clone()), packing: Packing::default() })
 }
-
 impl Feeder {
     /// Sets how items are packed into messages from now on.
     pub fn with_packing(mut self, packing: Packing) -> Self {

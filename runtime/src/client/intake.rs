@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, deploy};
 use crate::broker::BrokerError;
 use crate::broker::arrange;
 use crate::broker::listening::{Listener, listening, other_domain};
@@ -26,85 +26,54 @@ pub struct Switched {
     pub made: BTreeSet<String>,
 }
 
-impl Client {
-    /// Closes the intake. Returns `true` if it was open.
-    ///
-    /// Feeding fails from now on. Items that were fed before are finished.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not allow it.
-    pub async fn stop(&self, chain: &ChainName) -> Result<bool, ClientError> {
-        Ok(self.set_open(chain, false).await?.changed)
-    }
-
-    /// Opens the intake. Returns `true` if it was closed.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not allow it.
-    pub async fn start(&self, chain: &ChainName) -> Result<bool, ClientError> {
-        Ok(self.start_and_tell(chain).await?.changed)
-    }
-
-    /// Opens the intake, and returns everything that this has changed.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not allow it.
-    pub async fn start_and_tell(&self, chain: &ChainName) -> Result<Switched, ClientError> {
-        self.set_open(chain, true).await
-    }
-
-    async fn set_open(&self, chain: &ChainName, open: bool) -> Result<Switched, ClientError> {
-        loop {
-            let (registry, marked) = self.chain(chain).await?;
-            let changed = marked.state.open != open;
-            let mut state = marked.state.clone();
-            state.open = open;
-            if changed && !registry.swap_state(chain, Some(&marked), &state).await? {
-                continue;
-            }
-            let made = arrange::chain_settings(&self.broker, chain).await?.missing(chain);
-            self.settle(&registry, chain, state).await?;
-            return Ok(Switched { changed, made });
+/// Opens or closes the intake of a chain.
+pub(super) async fn set_open(client: &Client, chain: &ChainName, open: bool) -> Result<Switched, ClientError> {
+    loop {
+        let (registry, marked) = client.chain(chain).await?;
+        let changed = marked.state.open != open;
+        let mut state = marked.state.clone();
+        state.open = open;
+        if changed && !registry.swap_state(chain, Some(&marked), &state).await? {
+            continue;
         }
-    }
-
-    /// Refuses to deploy a chain if a stream out of reach listens to its intake. This `JetStream` account and domain does not
-    /// list such a stream.
-    pub(super) async fn check_intake_to_deploy(&self, chain: &ChainName) -> Result<(), ClientError> {
-        let stranger = async || -> Result<Option<Listener>, BrokerError> {
-            let intake = subject::intake(chain);
-            let listening = listening(&self.broker, &intake, DEPLOYING).await?;
-            if listening.is_empty() {
-                return Ok(None);
-            }
-            Ok(beyond(listening, &Stream::listening_on(&self.broker, &intake).await?))
-        };
-        // Another client may deploy or remove the chain meanwhile. A listener counts only if it is found twice.
-        if stranger().await?.is_none() {
-            return Ok(());
-        }
-        self.refuse(chain, stranger().await?).await
-    }
-
-    /// Refuses to feed a chain if another stream listens to its intake.
-    pub(super) async fn check_intake_to_feed(&self, chain: &ChainName) -> Result<(), ClientError> {
-        let listening = listening(&self.broker, &subject::intake(chain), FEEDING).await?;
-        self.refuse(chain, beyond(listening, &[subject::work_stream(chain)])).await
-    }
-
-    async fn refuse(&self, chain: &ChainName, stranger: Option<Listener>) -> Result<(), ClientError> {
-        let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
-        let domain = match domain {
-            Some(domain) => Some(domain),
-            None => other_domain(&self.broker, &subject::intake(chain), &stream).await?,
-        };
-        Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain })
+        let made = arrange::chain_settings(&client.broker, chain).await?.missing(chain);
+        deploy::settle(&registry, chain, state).await?;
+        return Ok(Switched { changed, made });
     }
 }
 
+/// Refuses to deploy a chain if a stream out of reach listens to its intake. This `JetStream` account and domain does not
+/// list such a stream.
+pub(super) async fn check_intake_to_deploy(client: &Client, chain: &ChainName) -> Result<(), ClientError> {
+    let stranger = async || -> Result<Option<Listener>, BrokerError> {
+        let intake = subject::intake(chain);
+        let listening = listening(&client.broker, &intake, DEPLOYING).await?;
+        if listening.is_empty() {
+            return Ok(None);
+        }
+        Ok(beyond(listening, &Stream::listening_on(&client.broker, &intake).await?))
+    };
+    // Another client may deploy or remove the chain meanwhile. A listener counts only if it is found twice.
+    if stranger().await?.is_none() {
+        return Ok(());
+    }
+    refuse(client, chain, stranger().await?).await
+}
+
+/// Refuses to feed a chain if another stream listens to its intake.
+pub(super) async fn check_intake_to_feed(client: &Client, chain: &ChainName) -> Result<(), ClientError> {
+    let listening = listening(&client.broker, &subject::intake(chain), FEEDING).await?;
+    refuse(client, chain, beyond(listening, &[subject::work_stream(chain)])).await
+}
+
+async fn refuse(client: &Client, chain: &ChainName, stranger: Option<Listener>) -> Result<(), ClientError> {
+    let Some(Listener { stream, domain }) = stranger else { return Ok(()) };
+    let domain = match domain {
+        Some(domain) => Some(domain),
+        None => other_domain(&client.broker, &subject::intake(chain), &stream).await?,
+    };
+    Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain })
+}
 /// Returns a listener that is not among the chain's own streams.
 fn beyond(mut listening: Vec<Listener>, own: &[String]) -> Option<Listener> {
     for stream in own {

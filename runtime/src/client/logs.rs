@@ -2,7 +2,7 @@
 
 use pcluster_abi::Level;
 
-use super::{Client, ClientError, Items};
+use super::{Client, ClientError, Items, stages};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::streams::create_shared;
 use crate::chain::default;
@@ -48,32 +48,25 @@ impl Default for LogFilter {
     }
 }
 
-impl Client {
-    /// Follows the log lines that pass a filter.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain or stage, or the server does not answer.
-    pub async fn logs(&self, filter: &LogFilter) -> Result<Items<LogRecord>, ClientError> {
-        match (&filter.chain, &filter.stage) {
-            (chain, Some(stage)) => self.check_stage(chain.as_ref(), stage).await?,
-            (Some(chain), None) => drop(self.chain(chain).await?),
-            (None, None) => {}
-        }
-        create_shared(&self.broker, default::REPLICAS).await?;
-        let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
-        let follower = Follower::open(&self.broker, subject::LOG_STREAM, subjects, filter.from).await?;
-        let left = if filter.follow { u64::MAX } else { follower.pending() };
-        Ok(Items::of((follower, left), |(mut follower, mut left): (Follower, u64)| async move {
-            while left > 0 {
-                let message = follower.next().await?;
-                left -= 1;
-                // Any client may publish there, also messages that are no log line.
-                if let Ok(record) = serde_json::from_slice(&message.payload) {
-                    return Ok(Some((record, (follower, left))));
-                }
-            }
-            Ok(None)
-        }))
+pub(super) async fn logs(client: &Client, filter: &LogFilter) -> Result<Items<LogRecord>, ClientError> {
+    match (&filter.chain, &filter.stage) {
+        (chain, Some(stage)) => stages::check_stage(client, chain.as_ref(), stage).await?,
+        (Some(chain), None) => drop(client.chain(chain).await?),
+        (None, None) => {}
     }
+    create_shared(&client.broker, default::REPLICAS).await?;
+    let subjects = subject::logs(filter.chain.as_ref(), filter.stage.as_ref(), filter.level);
+    let follower = Follower::open(&client.broker, subject::LOG_STREAM, subjects, filter.from).await?;
+    let left = if filter.follow { u64::MAX } else { follower.pending() };
+    Ok(Items::of((follower, left), |(mut follower, mut left): (Follower, u64)| async move {
+        while left > 0 {
+            let message = follower.next().await?;
+            left -= 1;
+            // Any client may publish there, also messages that are no log line.
+            if let Ok(record) = serde_json::from_slice(&message.payload) {
+                return Ok(Some((record, (follower, left))));
+            }
+        }
+        Ok(None)
+    }))
 }

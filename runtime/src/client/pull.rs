@@ -92,50 +92,42 @@ pub enum Outcome {
     Failure(Box<DeadLetter>),
 }
 
-impl Client {
-    /// Opens a puller for the results of a chain.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain.
-    pub async fn puller(&self, chain: &ChainName) -> Result<Puller, ClientError> {
-        self.chain(chain).await?;
-        let confirmations = Confirmations::open(&self.broker).await?;
-        let stream = subject::results_stream(chain);
-        let source = Source::open(self, chain, RESULTS, "results", stream.clone()).await?;
-        let holds = Arc::new(Holds::new(confirmations.confirmer()));
-        let (orders, ordered) = mpsc::unbounded_channel();
-        let (receive, received) = mpsc::unbounded_channel();
-        let (answered, answers) = mpsc::unbounded_channel();
-        let fetcher = Fetcher {
-            client: self.clone(),
-            chain: chain.clone(),
-            sources: vec![source],
-            holds: Arc::clone(&holds),
-            confirmations,
-            orders: ordered,
-            received: receive,
-            answered: answers,
-            wanted: None,
-            telling: JoinSet::new(),
-        };
-        tokio::spawn(fetcher.run());
-        Ok(Puller {
-            client: self.clone(),
-            chain: chain.clone(),
-            streams: vec![stream],
-            read: |_, delivery| read_results(delivery),
-            wanted: Wanted::default(),
-            is_ordered: false,
-            ahead: VecDeque::new(),
-            holds,
-            orders,
-            received,
-            answered,
-        })
-    }
+pub(super) async fn puller(client: &Client, chain: &ChainName) -> Result<Puller, ClientError> {
+    client.chain(chain).await?;
+    let confirmations = Confirmations::open(&client.broker).await?;
+    let stream = subject::results_stream(chain);
+    let source = Source::open(client, chain, RESULTS, "results", stream.clone()).await?;
+    let holds = Arc::new(Holds::new(confirmations.confirmer()));
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let (receive, received) = mpsc::unbounded_channel();
+    let (answered, answers) = mpsc::unbounded_channel();
+    let fetcher = Fetcher {
+        client: client.clone(),
+        chain: chain.clone(),
+        sources: vec![source],
+        holds: Arc::clone(&holds),
+        confirmations,
+        orders: ordered,
+        received: receive,
+        answered: answers,
+        wanted: None,
+        telling: JoinSet::new(),
+    };
+    tokio::spawn(fetcher.run());
+    Ok(Puller {
+        client: client.clone(),
+        chain: chain.clone(),
+        streams: vec![stream],
+        read: |_, delivery| read_results(delivery),
+        wanted: Wanted::default(),
+        is_ordered: false,
+        ahead: VecDeque::new(),
+        holds,
+        orders,
+        received,
+        answered,
+    })
 }
-
 fn read_results(delivery: &Delivery) -> Vec<ResultItem> {
     ResultItem::all(&delivery.headers(), &delivery.payload)
 }

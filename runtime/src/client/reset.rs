@@ -33,99 +33,88 @@ pub struct Reset {
     pub pending_nodes: Vec<String>,
 }
 
-impl Client {
-    /// Interrupts running items and empties all queues. With `all`, removes results and dead letters too.
-    ///
-    /// The chain continues as a new revision of the same manifest. The server refuses all messages of earlier revisions, so the
-    /// reset is final even for a node that is cut off from the server now. Ids that were fed before count as new. If a reset is
-    /// dropped before it is done, it is incomplete, and another reset completes it.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not allow it.
-    pub async fn reset(&self, chain: &ChainName, all: bool) -> Result<Reset, ClientError> {
-        let mut forgotten = 0;
-        let replaced = match self.replace(chain).await {
-            // Results that the reset removes anyway make room for the new state.
-            Err(ClientError::Broker(error)) if all && error.is_no_room() => {
-                forgotten += ChainStreams::of(&self.broker, chain).purge_kept().await?;
-                self.replace(chain).await
-            }
-            replaced => replaced,
+pub(super) async fn reset(client: &Client, chain: &ChainName, all: bool) -> Result<Reset, ClientError> {
+    let mut forgotten = 0;
+    let replaced = match replace(client, chain).await {
+        // Results that the reset removes anyway make room for the new state.
+        Err(ClientError::Broker(error)) if all && error.is_no_room() => {
+            forgotten += ChainStreams::of(&client.broker, chain).purge_kept().await?;
+            replace(client, chain).await
+        }
+        replaced => replaced,
+    };
+    let (registry, before, new, state) = replaced?;
+    let (_, checked) = Client::revision(&registry, chain, new.revision).await?;
+    let mut dropped = 0;
+    // The intake is closed meanwhile. Otherwise ids of the new revision could be forgotten too.
+    forget_ids(&client.broker, chain).await?;
+    if let Err(error) = Counters::of(&client.broker).purge(chain).await {
+        tracing::debug!(%chain, %error, "counters of revisions that never come back are left behind");
+    }
+    deploy::settle(&registry, chain, state).await?;
+    for &revision in &before.live {
+        let (_, old) = Client::revision(&registry, chain, revision).await?;
+        ChainStreams::of(&client.broker, &old.name).delete_consumers(&old, revision).await?;
+        dropped += ChainStreams::of(&client.broker, chain).purge_queued(revision).await?;
+    }
+    for revision in left_behind(client, &registry, chain, new.revision).await? {
+        // A consumer that cannot be removed finds no messages any more.
+        if let Ok((_, old)) = Client::revision(&registry, chain, revision).await {
+            ChainStreams::of(&client.broker, &old.name).delete_consumers(&old, revision).await?;
+        }
+        dropped += ChainStreams::of(&client.broker, chain).purge_queued(revision).await?;
+    }
+    ChainStreams::of(&client.broker, &checked.name).create_consumers(&checked, new.revision).await?;
+    let pending_nodes = interrupted(client, chain, new.revision).await?;
+    if all {
+        forgotten += ChainStreams::of(&client.broker, chain).purge_kept().await?;
+    }
+    Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
+}
+
+/// Makes a new revision of the active manifest the only live one.
+async fn replace(client: &Client, chain: &ChainName) -> Result<(Registry, State, Deployed, State), ClientError> {
+    loop {
+        let (registry, marked) = client.chain(chain).await?;
+        let (active, checked) = Client::revision(&registry, chain, marked.state.active).await?;
+        let first = marked.state.active.next();
+        let new = deploy::add(&registry, active.manifest, active.digest, &checked, first).await?;
+        let state = marked.state.reset(new.revision);
+        if registry.swap_state(chain, Some(&marked), &state).await? {
+            return Ok((registry, marked.state, new, state));
+        }
+    }
+}
+
+/// Returns older revisions with items that an incomplete reset has left.
+async fn left_behind(
+    client: &Client,
+    registry: &Registry,
+    chain: &ChainName,
+    new: Revision,
+) -> Result<BTreeSet<Revision>, ClientError> {
+    let held = ChainStreams::of(&client.broker, chain).unfinished_by_hop().await?;
+    // Read the state after the queues: a retry makes its revision live before it requeues items.
+    let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
+    let revisions = held.into_keys().map(|(revision, _)| revision);
+    Ok(revisions.filter(|revision| *revision < new && !live.contains(revision)).collect())
+}
+
+/// Waits until no node serves an older revision. Returns the names of nodes that still do when the time is over.
+async fn interrupted(client: &Client, chain: &ChainName, revision: Revision) -> Result<Vec<String>, ClientError> {
+    let started = Instant::now();
+    loop {
+        let nodes = match Nodes::ask(&client.broker).await {
+            Err(error) if error.is_transient() => Nodes::default(),
+            nodes => nodes?,
         };
-        let (registry, before, new, state) = replaced?;
-        let (_, checked) = Self::revision(&registry, chain, new.revision).await?;
-        let mut dropped = 0;
-        // The intake is closed meanwhile. Otherwise ids of the new revision could be forgotten too.
-        forget_ids(&self.broker, chain).await?;
-        if let Err(error) = Counters::of(&self.broker).purge(chain).await {
-            tracing::debug!(%chain, %error, "counters of revisions that never come back are left behind");
+        let old = |hop: &HopReport| hop.chain == chain.as_str() && hop.revision < revision.number();
+        let serving = nodes.answered.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node);
+        // A node that does not answer may serve an older revision too.
+        let pending: Vec<String> = serving.chain(nodes.silent).collect();
+        if pending.is_empty() || started.elapsed() > INTERRUPT {
+            return Ok(pending);
         }
-        self.settle(&registry, chain, state).await?;
-        for &revision in &before.live {
-            let (_, old) = Self::revision(&registry, chain, revision).await?;
-            ChainStreams::of(&self.broker, &old.name).delete_consumers(&old, revision).await?;
-            dropped += ChainStreams::of(&self.broker, chain).purge_queued(revision).await?;
-        }
-        for revision in self.left_behind(&registry, chain, new.revision).await? {
-            // A consumer that cannot be removed finds no messages any more.
-            if let Ok((_, old)) = Self::revision(&registry, chain, revision).await {
-                ChainStreams::of(&self.broker, &old.name).delete_consumers(&old, revision).await?;
-            }
-            dropped += ChainStreams::of(&self.broker, chain).purge_queued(revision).await?;
-        }
-        ChainStreams::of(&self.broker, &checked.name).create_consumers(&checked, new.revision).await?;
-        let pending_nodes = self.interrupted(chain, new.revision).await?;
-        if all {
-            forgotten += ChainStreams::of(&self.broker, chain).purge_kept().await?;
-        }
-        Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
-    }
-
-    /// Makes a new revision of the active manifest the only live one.
-    async fn replace(&self, chain: &ChainName) -> Result<(Registry, State, Deployed, State), ClientError> {
-        loop {
-            let (registry, marked) = self.chain(chain).await?;
-            let (active, checked) = Self::revision(&registry, chain, marked.state.active).await?;
-            let first = marked.state.active.next();
-            let new = deploy::add(&registry, active.manifest, active.digest, &checked, first).await?;
-            let state = marked.state.reset(new.revision);
-            if registry.swap_state(chain, Some(&marked), &state).await? {
-                return Ok((registry, marked.state, new, state));
-            }
-        }
-    }
-
-    /// Returns older revisions with items that an incomplete reset has left.
-    async fn left_behind(
-        &self,
-        registry: &Registry,
-        chain: &ChainName,
-        new: Revision,
-    ) -> Result<BTreeSet<Revision>, ClientError> {
-        let held = ChainStreams::of(&self.broker, chain).unfinished_by_hop().await?;
-        // Read the state after the queues: a retry makes its revision live before it requeues items.
-        let live = registry.state(chain).await?.map(|marked| marked.state.live).unwrap_or_default();
-        let revisions = held.into_keys().map(|(revision, _)| revision);
-        Ok(revisions.filter(|revision| *revision < new && !live.contains(revision)).collect())
-    }
-
-    /// Waits until no node serves an older revision. Returns the names of nodes that still do when the time is over.
-    async fn interrupted(&self, chain: &ChainName, revision: Revision) -> Result<Vec<String>, ClientError> {
-        let started = Instant::now();
-        loop {
-            let nodes = match Nodes::ask(&self.broker).await {
-                Err(error) if error.is_transient() => Nodes::default(),
-                nodes => nodes?,
-            };
-            let old = |hop: &HopReport| hop.chain == chain.as_str() && hop.revision < revision.number();
-            let serving = nodes.answered.into_iter().filter(|node| node.hops.iter().any(old)).map(|node| node.node);
-            // A node that does not answer may serve an older revision too.
-            let pending: Vec<String> = serving.chain(nodes.silent).collect();
-            if pending.is_empty() || started.elapsed() > INTERRUPT {
-                return Ok(pending);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        tokio::time::sleep(LOOK).await;
     }
 }

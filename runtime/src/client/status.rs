@@ -90,104 +90,88 @@ pub struct NodeProblem {
     pub problem: Problem,
 }
 
-impl Client {
-    /// Returns the nodes that answer, and the names of all others.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is closed, or nodes are connected, none of them answers, and the server does not name them.
-    pub async fn nodes(&self) -> Result<Nodes, ClientError> {
-        Ok(Nodes::ask(&self.broker).await?)
-    }
+pub(super) async fn nodes(client: &Client) -> Result<Nodes, ClientError> {
+    Ok(Nodes::ask(&client.broker).await?)
+}
 
-    /// Returns the nodes once idle ones have reported all their counters. Waits a moment for that. `None` if nodes are connected,
-    /// none of them answers, and the server does not name them.
-    ///
-    /// # Errors
-    ///
-    /// If the server does not answer.
-    pub async fn settled_nodes(&self) -> Result<Option<Nodes>, ClientError> {
-        let started = Instant::now();
-        loop {
-            let nodes = match Nodes::ask(&self.broker).await {
-                Err(BrokerError::Timeout(_)) => return Ok(None),
-                nodes => nodes?,
-            };
-            let is_settled = !nodes.answered.iter().flat_map(|node| &node.hops).any(owes_counts);
-            if is_settled || started.elapsed() > SETTLE {
-                return Ok(Some(nodes));
-            }
-            tokio::time::sleep(LOOK).await;
+pub(super) async fn settled_nodes(client: &Client) -> Result<Option<Nodes>, ClientError> {
+    let started = Instant::now();
+    loop {
+        let nodes = match Nodes::ask(&client.broker).await {
+            Err(BrokerError::Timeout(_)) => return Ok(None),
+            nodes => nodes?,
+        };
+        let is_settled = !nodes.answered.iter().flat_map(|node| &node.hops).any(owes_counts);
+        if is_settled || started.elapsed() > SETTLE {
+            return Ok(Some(nodes));
         }
-    }
-
-    /// Returns the status of one chain. It comes from the chain's streams and the nodes that answer. `nodes` is `None` if nodes
-    /// are connected and nothing is known of them.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, or the server does not answer.
-    pub async fn status(&self, chain: &ChainName, nodes: Option<&Nodes>) -> Result<ChainStatus, ClientError> {
-        let answered = nodes.map(|nodes| nodes.answered.as_slice()).unwrap_or_default();
-        let silent_nodes = nodes.map(|nodes| nodes.silent.clone()).unwrap_or_default();
-        let all_answer = nodes.is_some() && silent_nodes.is_empty();
-        let (registry, marked) = self.chain(chain).await?;
-        let state = marked.state;
-        let held = ChainStreams::of(&self.broker, chain).unfinished_by_hop().await?;
-        let untaken = ChainStreams::of(&self.broker, chain).untaken(&subject::results_stream(chain)).await?;
-        let mut revisions = Vec::with_capacity(state.live.len());
-        for &revision in &state.live {
-            let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
-            let counts = Counters::of(&self.broker).read(chain, revision).await?;
-            let stages = checked.stages.iter().map(|stage| {
-                let key = (revision, stage.name.clone());
-                let hops = answered.iter().flat_map(|node| &node.hops).filter(|hop| {
-                    hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
-                });
-                let is_counted = all_answer && !hops.clone().any(owes_counts);
-                let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
-                    (running + hop.running, messages + hop.messages, rate + hop.rate)
-                });
-                let count = counts
-                    .as_ref()
-                    .filter(|_| is_counted)
-                    .map(|counts| counts.get(&stage.name).copied().unwrap_or_default());
-                let held = held.get(&key).copied().unwrap_or(0);
-                StageStatus {
-                    stage: stage.name.to_string(),
-                    queued_messages: held.saturating_sub(messages),
-                    running: all_answer.then_some(running),
-                    done: count.map(|count| count.done),
-                    failed: count.map(|count| count.failed),
-                    rate: all_answer.then_some(rate),
-                }
-            });
-            revisions.push(RevisionStatus {
-                revision: revision.number(),
-                version: deployed.version.to_string(),
-                stages: stages.collect(),
-                deployed: deployed.deployed,
-            });
-        }
-        let active = revisions.iter().find(|revision| revision.revision == state.active.number());
-        Ok(ChainStatus {
-            chain: chain.clone(),
-            version: active.map(|active| active.version.clone()).unwrap_or_default(),
-            revision: state.active.number(),
-            open: state.open,
-            nodes: (all_answer || !answered.is_empty()).then(|| {
-                let serves = |node: &&NodeReport| node.hops.iter().any(|hop| hop.chain == chain.as_str());
-                answered.iter().filter(serves).count()
-            }),
-            silent_nodes,
-            result_messages: untaken.queued + untaken.running,
-            dead: ChainStreams::of(&self.broker, chain).dead_by_stage().await?.values().sum(),
-            revisions,
-            problems: problems(chain, answered),
-        })
+        tokio::time::sleep(LOOK).await;
     }
 }
 
+pub(super) async fn status(
+    client: &Client,
+    chain: &ChainName,
+    nodes: Option<&Nodes>,
+) -> Result<ChainStatus, ClientError> {
+    let answered = nodes.map(|nodes| nodes.answered.as_slice()).unwrap_or_default();
+    let silent_nodes = nodes.map(|nodes| nodes.silent.clone()).unwrap_or_default();
+    let all_answer = nodes.is_some() && silent_nodes.is_empty();
+    let (registry, marked) = client.chain(chain).await?;
+    let state = marked.state;
+    let held = ChainStreams::of(&client.broker, chain).unfinished_by_hop().await?;
+    let untaken = ChainStreams::of(&client.broker, chain).untaken(&subject::results_stream(chain)).await?;
+    let mut revisions = Vec::with_capacity(state.live.len());
+    for &revision in &state.live {
+        let (deployed, checked) = Client::revision(&registry, chain, revision).await?;
+        let counts = Counters::of(&client.broker).read(chain, revision).await?;
+        let stages = checked.stages.iter().map(|stage| {
+            let key = (revision, stage.name.clone());
+            let hops = answered.iter().flat_map(|node| &node.hops).filter(|hop| {
+                hop.chain == chain.as_str() && hop.revision == revision.number() && hop.stage == stage.name.as_str()
+            });
+            let is_counted = all_answer && !hops.clone().any(owes_counts);
+            let (running, messages, rate) = hops.fold((0, 0, 0.0), |(running, messages, rate), hop| {
+                (running + hop.running, messages + hop.messages, rate + hop.rate)
+            });
+            let count = counts
+                .as_ref()
+                .filter(|_| is_counted)
+                .map(|counts| counts.get(&stage.name).copied().unwrap_or_default());
+            let held = held.get(&key).copied().unwrap_or(0);
+            StageStatus {
+                stage: stage.name.to_string(),
+                queued_messages: held.saturating_sub(messages),
+                running: all_answer.then_some(running),
+                done: count.map(|count| count.done),
+                failed: count.map(|count| count.failed),
+                rate: all_answer.then_some(rate),
+            }
+        });
+        revisions.push(RevisionStatus {
+            revision: revision.number(),
+            version: deployed.version.to_string(),
+            stages: stages.collect(),
+            deployed: deployed.deployed,
+        });
+    }
+    let active = revisions.iter().find(|revision| revision.revision == state.active.number());
+    Ok(ChainStatus {
+        chain: chain.clone(),
+        version: active.map(|active| active.version.clone()).unwrap_or_default(),
+        revision: state.active.number(),
+        open: state.open,
+        nodes: (all_answer || !answered.is_empty()).then(|| {
+            let serves = |node: &&NodeReport| node.hops.iter().any(|hop| hop.chain == chain.as_str());
+            answered.iter().filter(serves).count()
+        }),
+        silent_nodes,
+        result_messages: untaken.queued + untaken.running,
+        dead: ChainStreams::of(&client.broker, chain).dead_by_stage().await?.values().sum(),
+        revisions,
+        problems: problems(chain, answered),
+    })
+}
 /// Returns `true` if an idle node has not reported all items of a hop.
 fn owes_counts(hop: &HopReport) -> bool {
     hop.running == 0 && hop.messages == 0 && hop.uncounted > 0

@@ -66,6 +66,10 @@ pub struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
+    pub(super) fn new(client: &'a Client, chain: &'a ChainName) -> Self {
+        Self { client, chain, timeout: None, tell: Box::new(|_| {}) }
+    }
+
     /// Limits the time of the wait. Zero checks once.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
@@ -86,16 +90,16 @@ impl<'a> Wait<'a> {
             is_told |= matches!(notice, Notice::Unfinished(_));
             tell(notice);
         };
-        let Some(timeout) = timeout else { return client.wait_forever(chain, &mut tell).await };
+        let Some(timeout) = timeout else { return wait_forever(client, chain, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
         // Even a zero timeout checks once.
-        match tokio::time::timeout(timeout.max(FIRST_LOOK), client.unfinished(chain, Duration::ZERO)).await {
+        match tokio::time::timeout(timeout.max(FIRST_LOOK), unfinished(client, chain, Duration::ZERO)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
             Ok(Err(error)) if timeout.is_zero() || !error.is_transient() => return Err(error),
             Ok(Err(_)) | Err(_) => {}
         }
-        let waiting = client.wait_forever(chain, &mut tell);
+        let waiting = wait_forever(client, chain, &mut tell);
         let Some(deadline) = deadline else { return waiting.await };
         let waited = tokio::time::timeout_at(deadline, waiting).await;
         match waited {
@@ -122,137 +126,118 @@ impl<'a> IntoFuture for Wait<'a> {
     }
 }
 
-impl Client {
-    /// Waits until every item of a chain is handled: the queues are empty and nothing runs.
-    ///
-    /// The wait continues while the server is away. It can be dropped at any time, because it changes nothing.
-    ///
-    /// ```no_run
-    /// # async fn example(client: &pcluster::client::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::time::Duration;
-    ///
-    /// client.wait(&"example".parse()?).timeout(Duration::from_secs(30)).notices(|notice| println!("{notice:?}")).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, the time is over, or the chain's queues are gone.
-    pub fn wait<'a>(&'a self, chain: &'a ChainName) -> Wait<'a> {
-        Wait { client: self, chain, timeout: None, tell: Box::new(|_| {}) }
-    }
-
-    /// Waits until a node serves a chain. Calls `tell` if none does.
-    pub(crate) async fn until_served(
-        &self,
-        chain: &ChainName,
-        tell: &mut (impl FnMut(Notice) + Send),
-    ) -> Result<(), ClientError> {
-        let (mut told, mut after) = (Notice::Served, Duration::ZERO);
-        loop {
-            let looked = self.look(chain, after).await;
-            after = SOON;
-            match looked.map(|(notice, _)| notice) {
-                Ok(notice @ Notice::NoNode(_)) if notice == told => {}
-                Ok(notice @ Notice::NoNode(_)) => {
-                    tell(notice.clone());
-                    told = notice;
-                }
-                Ok(_) => {
-                    if told != Notice::Served {
-                        tell(Notice::Served);
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.is_transient() => {}
-                Err(error) => return Err(error),
+/// Waits until a node serves a chain. Calls `tell` if none does.
+pub(crate) async fn until_served(
+    client: &Client,
+    chain: &ChainName,
+    tell: &mut (impl FnMut(Notice) + Send),
+) -> Result<(), ClientError> {
+    let (mut told, mut after) = (Notice::Served, Duration::ZERO);
+    loop {
+        let looked = look(client, chain, after).await;
+        after = SOON;
+        match looked.map(|(notice, _)| notice) {
+            Ok(notice @ Notice::NoNode(_)) if notice == told => {}
+            Ok(notice @ Notice::NoNode(_)) => {
+                tell(notice.clone());
+                told = notice;
             }
+            Ok(_) => {
+                if told != Notice::Served {
+                    tell(Notice::Served);
+                }
+                return Ok(());
+            }
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error),
         }
-    }
-
-    async fn wait_forever(&self, chain: &ChainName, tell: &mut (impl FnMut(Notice) + Send)) -> Result<(), ClientError> {
-        let mut asking = Box::pin(self.unfinished(chain, Duration::ZERO));
-        let mut looking = Box::pin(self.look(chain, Duration::ZERO));
-        let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);
-        loop {
-            tokio::select! {
-                unfinished = &mut asking => {
-                    is_asked = true;
-                    match unfinished {
-                        Ok(0) => return Ok(()),
-                        Ok(unfinished) => {
-                            if std::mem::take(&mut is_away) {
-                                tell(Notice::Back);
-                            }
-                            tell(Notice::Unfinished(unfinished));
-                        }
-                        Err(error) if error.is_transient() => {
-                            // The connection itself reports that it is lost.
-                            if self.broker.is_connected() && !std::mem::replace(&mut is_away, true) {
-                                tell(Notice::Away(error.to_string()));
-                            }
-                        }
-                        Err(error) => return Err(error),
-                    }
-                    asking = Box::pin(self.unfinished(chain, POLL));
-                }
-                // For an empty chain there is nothing to report.
-                looked = &mut looking, if is_asked => {
-                    match looked {
-                        Ok((notice, pace)) => {
-                            tell(Notice::Pace(pace));
-                            // Right after the server was away, its nodes may be about to return.
-                            let is_transient = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
-                            if notice != told && !is_transient {
-                                tell(notice.clone());
-                                told = notice.clone();
-                            }
-                            before = Some(notice);
-                        }
-                        Err(error) if !error.is_transient() => return Err(error),
-                        _ => {}
-                    }
-                    looking = Box::pin(self.look(chain, LOOK));
-                }
-            }
-        }
-    }
-
-    async fn unfinished(&self, chain: &ChainName, after: Duration) -> Result<u64, ClientError> {
-        tokio::time::sleep(after).await;
-        Ok(ChainStreams::of(&self.broker, chain).unfinished().await?)
-    }
-
-    /// Checks the nodes of the chain after a while: their number, problems and rate.
-    async fn look(&self, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), ClientError> {
-        tokio::time::sleep(after).await;
-        let nodes = Nodes::ask(&self.broker).await?;
-        let Nodes { answered: nodes, silent } = nodes;
-        let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
-        let mut reasons: Vec<String> = status::problems(chain, &nodes)
-            .into_iter()
-            .map(|found| format!("node {}: {}", found.node, found.problem.problem))
-            .collect();
-        let notice = match nodes.iter().any(|node| serves(&node)) {
-            false => {
-                reasons.extend(silent.iter().map(|node| format!("node {node} is connected and does not answer")));
-                // The nodes may serve other chains, or be about to load this one.
-                match nodes.len() {
-                    0 => {}
-                    _ if !reasons.is_empty() => {}
-                    1 => reasons.push("1 node answers and does not serve it, or not yet".to_owned()),
-                    number => reasons.push(format!("{number} nodes answer and do not serve it, or not yet")),
-                }
-                Notice::NoNode(reasons)
-            }
-            true if reasons.is_empty() => Notice::Served,
-            true => Notice::Stuck(reasons),
-        };
-        Ok((notice, pace(chain, &nodes)))
     }
 }
 
+async fn wait_forever(
+    client: &Client,
+    chain: &ChainName,
+    tell: &mut (impl FnMut(Notice) + Send),
+) -> Result<(), ClientError> {
+    let mut asking = Box::pin(unfinished(client, chain, Duration::ZERO));
+    let mut looking = Box::pin(look(client, chain, Duration::ZERO));
+    let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);
+    loop {
+        tokio::select! {
+            answer = &mut asking => {
+                is_asked = true;
+                match answer {
+                    Ok(0) => return Ok(()),
+                    Ok(unfinished) => {
+                        if std::mem::take(&mut is_away) {
+                            tell(Notice::Back);
+                        }
+                        tell(Notice::Unfinished(unfinished));
+                    }
+                    Err(error) if error.is_transient() => {
+                        // The connection itself reports that it is lost.
+                        if client.broker.is_connected() && !std::mem::replace(&mut is_away, true) {
+                            tell(Notice::Away(error.to_string()));
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                asking = Box::pin(unfinished(client, chain, POLL));
+            }
+            // For an empty chain there is nothing to report.
+            looked = &mut looking, if is_asked => {
+                match looked {
+                    Ok((notice, pace)) => {
+                        tell(Notice::Pace(pace));
+                        // Right after the server was away, its nodes may be about to return.
+                        let is_transient = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
+                        if notice != told && !is_transient {
+                            tell(notice.clone());
+                            told = notice.clone();
+                        }
+                        before = Some(notice);
+                    }
+                    Err(error) if !error.is_transient() => return Err(error),
+                    _ => {}
+                }
+                looking = Box::pin(look(client, chain, LOOK));
+            }
+        }
+    }
+}
+
+async fn unfinished(client: &Client, chain: &ChainName, after: Duration) -> Result<u64, ClientError> {
+    tokio::time::sleep(after).await;
+    Ok(ChainStreams::of(&client.broker, chain).unfinished().await?)
+}
+
+/// Checks the nodes of the chain after a while: their number, problems and rate.
+async fn look(client: &Client, chain: &ChainName, after: Duration) -> Result<(Notice, Pace), ClientError> {
+    tokio::time::sleep(after).await;
+    let nodes = Nodes::ask(&client.broker).await?;
+    let Nodes { answered: nodes, silent } = nodes;
+    let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
+    let mut reasons: Vec<String> = status::problems(chain, &nodes)
+        .into_iter()
+        .map(|found| format!("node {}: {}", found.node, found.problem.problem))
+        .collect();
+    let notice = match nodes.iter().any(|node| serves(&node)) {
+        false => {
+            reasons.extend(silent.iter().map(|node| format!("node {node} is connected and does not answer")));
+            // The nodes may serve other chains, or be about to load this one.
+            match nodes.len() {
+                0 => {}
+                _ if !reasons.is_empty() => {}
+                1 => reasons.push("1 node answers and does not serve it, or not yet".to_owned()),
+                number => reasons.push(format!("{number} nodes answer and do not serve it, or not yet")),
+            }
+            Notice::NoNode(reasons)
+        }
+        true if reasons.is_empty() => Notice::Served,
+        true => Notice::Stuck(reasons),
+    };
+    Ok((notice, pace(chain, &nodes)))
+}
 /// Returns the rate of the stage that handles the most items.
 fn pace(chain: &ChainName, nodes: &[NodeReport]) -> Pace {
     let mut rates: BTreeMap<&str, f64> = BTreeMap::new();

@@ -12,20 +12,12 @@ use crate::frame::header;
 use crate::name::ChainName;
 use crate::subject;
 
-impl Client {
-    /// Watches the results of a chain without taking them.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain.
-    pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
-        self.chain(chain).await?;
-        let stream = subject::results_stream(chain);
-        let follower = Follower::open(&self.broker, &stream, vec![subject::results(chain)], from).await?;
-        Ok(Watcher::new(follower))
-    }
+pub(super) async fn watcher(client: &Client, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
+    client.chain(chain).await?;
+    let stream = subject::results_stream(chain);
+    let follower = Follower::open(&client.broker, &stream, vec![subject::results(chain)], from).await?;
+    Ok(Watcher::new(follower))
 }
-
 /// A stream of the results of one chain. It takes none of them.
 ///
 /// Waiting for the next result can be dropped at any time without losing a result. The stream ends after an error.

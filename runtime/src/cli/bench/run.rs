@@ -15,7 +15,7 @@ use super::tally::{Source, Tally};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
-use crate::client::{Client, ClientError, Feeder, Notice};
+use crate::client::{Client, ClientError, Feeder, Notice, until_served};
 use crate::name::ChainName;
 
 /// The most time to wait for messages when a run ends early.
@@ -83,7 +83,7 @@ impl Bench {
             let whole = async {
                 let mut stopped = pin!(stopped);
                 let fed = async {
-                    client.until_served(chain, &mut tell).await?;
+                    until_served(client, chain, &mut tell).await?;
                     load.feed(feeder, tally, client.broker().limits().max_item()).await
                 };
                 let ending = tokio::select! {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::room::Rooms;
-use super::{DeadLetter, SIDE_BY_SIDE, Selection};
+use super::{DeadLetter, SIDE_BY_SIDE, Selection, remove_dead};
 use crate::backoff::Backoff;
 use crate::broker::publish::PublishError;
 use crate::broker::publish::Publisher;
@@ -72,44 +72,28 @@ enum Stored {
     Stopped,
 }
 
-impl Client {
-    /// Retries dead letters: their items get new attempts in the stages that they failed in.
-    ///
-    /// Each item goes to the revision that it failed in, which becomes live again if it has retired. After a reset, it goes to a
-    /// later revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
-    /// called with the number of letters retried so far.
-    ///
-    /// This waits while a queue is full, and while a stage has as many requeued items as its queue may hold. Once `stop` is set,
-    /// this requeues no more items, removes the letters of the items that it has requeued, and returns.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such chain, no letter with one of the numbers (nothing is changed then), or the server does not answer.
-    /// Items that were not retried keep their letters. A second call retries no item twice.
-    pub async fn retry_dead(
-        &self,
-        chain: &ChainName,
-        selection: &Selection,
-        active: bool,
-        stop: &AtomicBool,
-        mut tell: impl FnMut(u64),
-    ) -> Result<Retried, ClientError> {
-        let (registry, marked) = self.chain(chain).await?;
-        let numbers = self.dead_numbers(chain, selection).await?;
-        let reset = marked.state.reset;
-        let active = active.then_some(marked.state.active);
-        let mut retry = Retry { client: self, registry, chain, reset, targets: BTreeMap::new(), stop };
-        let mut done = Retried::default();
-        for part in numbers.chunks(PART) {
-            if stop.load(Relaxed) {
-                break;
-            }
-            retry.part(part, active, &mut done, &mut tell).await?;
+pub(in crate::client) async fn retry_dead(
+    client: &Client,
+    chain: &ChainName,
+    selection: &Selection,
+    active: bool,
+    stop: &AtomicBool,
+    mut tell: impl FnMut(u64),
+) -> Result<Retried, ClientError> {
+    let (registry, marked) = client.chain(chain).await?;
+    let numbers = client.dead_numbers(chain, selection).await?;
+    let reset = marked.state.reset;
+    let active = active.then_some(marked.state.active);
+    let mut retry = Retry { client, registry, chain, reset, targets: BTreeMap::new(), stop };
+    let mut done = Retried::default();
+    for part in numbers.chunks(PART) {
+        if stop.load(Relaxed) {
+            break;
         }
-        Ok(done)
+        retry.part(part, active, &mut done, &mut tell).await?;
     }
+    Ok(done)
 }
-
 impl Retry<'_> {
     async fn part(
         &mut self,
@@ -153,7 +137,7 @@ impl Retry<'_> {
                         Stored::Stopped => {}
                     }
                 }
-                done.retried += self.client.remove_dead(self.chain, &stored).await?;
+                done.retried += remove_dead(self.client, self.chain, &stored).await?;
                 tell(done.retried);
             }
         }
@@ -226,7 +210,7 @@ impl Retry<'_> {
             }
             let state = marked.state.revived(revision);
             if is_live || registry.swap_state(self.chain, Some(&marked), &state).await? {
-                return self.client.settle(&registry, self.chain, state).await;
+                return deploy::settle(&registry, self.chain, state).await;
             }
         }
     }
@@ -244,7 +228,7 @@ impl Retry<'_> {
                 if marked.state.live.contains(&revision) {
                     return Ok(());
                 }
-                return self.client.settle(&registry, self.chain, state).await;
+                return deploy::settle(&registry, self.chain, state).await;
             }
         }
     }

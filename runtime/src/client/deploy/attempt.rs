@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failpoint::{Step, after, heard};
-use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment, now, this_process};
+use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment, kept, now, this_process};
 use crate::broker::BrokerError;
 use crate::broker::alive::{self, Answering};
 use crate::broker::arrange::{self, Arrange, ChainSettings};
@@ -106,7 +106,7 @@ impl<'a> Attempt<'a> {
                 return Ok(unchanged);
             }
             if let Some(state) = state {
-                let taken = client.take_away_dead(registry, name, state, answering.subject()).await?;
+                let taken = take_away_dead(client, registry, name, state, answering.subject()).await?;
                 let is_ending = !state.is_deployed() && state.pending.values().any(|pending| pending.ending);
                 if is_ending && !taken && started.elapsed() < ENDING {
                     tokio::time::sleep(LOOK).await;
@@ -116,7 +116,7 @@ impl<'a> Attempt<'a> {
                 }
             }
             if !state.is_some_and(State::is_deployed) && !options.force {
-                client.check_kept(&prepared.chain).await?;
+                kept::check_kept(client, &prepared.chain).await?;
             }
             let first = state.and_then(|state| state.held().last().copied().max(Some(state.active)));
             let first = first.map_or(Revision::new(1), Revision::next);
@@ -286,7 +286,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn undo(&self) {
         let revision = self.new.revision;
         let undone =
-            self.client.take_away(self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
+            take_away(self.client, self.registry, self.name(), revision, &self.pending, Some(self.before)).await;
         if let Err(error) = undone {
             tracing::warn!(%error, "this deploy could not be undone completely; the next deploy removes the rest");
         }
@@ -307,79 +307,77 @@ async fn unchanged(
     Ok(is_same.then_some(Entered::Unchanged(state.active, state.open)))
 }
 
-impl Client {
-    /// Removes pending deploys of deployers that have died. Returns `true` if there were any.
-    async fn take_away_dead(
-        &self,
-        registry: &Registry,
-        chain: &ChainName,
-        state: &State,
-        answers: &str,
-    ) -> Result<bool, ClientError> {
-        let mut taken = false;
-        for (&revision, pending) in &state.pending {
-            if !alive::is_gone(&self.broker, &pending.answers).await {
-                continue;
-            }
-            let own = Pending { answers: answers.to_owned(), ..pending.clone() };
-            // From here on this deployer owns the revision. If the old deployer is alive after all, it sees that before it swaps.
-            let Some(marked) = registry.state(chain).await? else { return Ok(true) };
-            if marked.state.awaits(revision, pending) {
-                let ending = Pending { ending: true, ..own.clone() };
-                let state = State::entered(Some(&marked.state), revision, ending);
-                if registry.swap_state(chain, Some(&marked), &state).await? {
-                    self.take_away(registry, chain, revision, &own, None).await?;
-                }
-            }
-            taken = true;
+/// Removes pending deploys of deployers that have died. Returns `true` if there were any.
+async fn take_away_dead(
+    client: &Client,
+    registry: &Registry,
+    chain: &ChainName,
+    state: &State,
+    answers: &str,
+) -> Result<bool, ClientError> {
+    let mut taken = false;
+    for (&revision, pending) in &state.pending {
+        if !alive::is_gone(&client.broker, &pending.answers).await {
+            continue;
         }
-        Ok(taken)
+        let own = Pending { answers: answers.to_owned(), ..pending.clone() };
+        // From here on this deployer owns the revision. If the old deployer is alive after all, it sees that before it swaps.
+        let Some(marked) = registry.state(chain).await? else { return Ok(true) };
+        if marked.state.awaits(revision, pending) {
+            let ending = Pending { ending: true, ..own.clone() };
+            let state = State::entered(Some(&marked.state), revision, ending);
+            if registry.swap_state(chain, Some(&marked), &state).await? {
+                take_away(client, registry, chain, revision, &own, None).await?;
+            }
+        }
+        taken = true;
     }
+    Ok(taken)
+}
 
-    /// Removes a pending revision, its consumers and its manifest. Removes new streams too if the chain has nothing else. Does
-    /// nothing unless the revision is still pending as `own`, because it may be live, or another client may remove it.
-    ///
-    /// If several deploys end at once, each leaves the state by compare-and-swap. So one is the last and finds nothing else in
-    /// the state. It removes the streams before it leaves, and new deploys wait meanwhile because the state marks it as ending.
-    async fn take_away(
-        &self,
-        registry: &Registry,
-        chain: &ChainName,
-        revision: Revision,
-        own: &Pending,
-        before: Option<ChainSettings>,
-    ) -> Result<(), ClientError> {
-        let until = Instant::now() + ENDING_OWN;
-        let is_own = |marked: &Option<Marked>| marked.as_ref().is_some_and(|marked| marked.state.awaits(revision, own));
-        loop {
-            let marked = registry.state(chain).await?;
-            let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
-            let state = State::entered(Some(&now.state), revision, Pending { ending: true, ..own.clone() });
+/// Removes a pending revision, its consumers and its manifest. Removes new streams too if the chain has nothing else. Does
+/// nothing unless the revision is still pending as `own`, because it may be live, or another client may remove it.
+///
+/// If several deploys end at once, each leaves the state by compare-and-swap. So one is the last and finds nothing else in
+/// the state. It removes the streams before it leaves, and new deploys wait meanwhile because the state marks it as ending.
+async fn take_away(
+    client: &Client,
+    registry: &Registry,
+    chain: &ChainName,
+    revision: Revision,
+    own: &Pending,
+    before: Option<ChainSettings>,
+) -> Result<(), ClientError> {
+    let until = Instant::now() + ENDING_OWN;
+    let is_own = |marked: &Option<Marked>| marked.as_ref().is_some_and(|marked| marked.state.awaits(revision, own));
+    loop {
+        let marked = registry.state(chain).await?;
+        let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
+        let state = State::entered(Some(&now.state), revision, Pending { ending: true, ..own.clone() });
+        if registry.swap_state(chain, Some(now), &state).await? {
+            break;
+        }
+    }
+    if let Some((_, checked)) = registry.checked(chain, revision).await? {
+        ChainStreams::of(&client.broker, &checked.name).delete_consumers(&checked, revision).await?;
+    }
+    registry.remove_deployed(chain, revision).await?;
+    let mut is_cleared = false;
+    loop {
+        let marked = registry.state(chain).await?;
+        let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
+        let state = now.state.left(revision);
+        if state.is_deployed() || !state.pending.is_empty() {
             if registry.swap_state(chain, Some(now), &state).await? {
-                break;
-            }
-        }
-        if let Some((_, checked)) = registry.checked(chain, revision).await? {
-            ChainStreams::of(&self.broker, &checked.name).delete_consumers(&checked, revision).await?;
-        }
-        registry.remove_deployed(chain, revision).await?;
-        let mut is_cleared = false;
-        loop {
-            let marked = registry.state(chain).await?;
-            let Some(now) = marked.as_ref().filter(|_| is_own(&marked)) else { return Ok(()) };
-            let state = now.state.left(revision);
-            if state.is_deployed() || !state.pending.is_empty() {
-                if registry.swap_state(chain, Some(now), &state).await? {
-                    let how = Arrange { before, ..Arrange::default() };
-                    registry.settle(chain, state, how).await?;
-                    return Ok(());
-                }
-            } else if !is_cleared {
-                ChainStreams::of(&self.broker, chain).delete_new(&own.missing, until).await?;
-                is_cleared = true;
-            } else if registry.remove_state(chain, now).await? {
+                let how = Arrange { before, ..Arrange::default() };
+                registry.settle(chain, state, how).await?;
                 return Ok(());
             }
+        } else if !is_cleared {
+            ChainStreams::of(&client.broker, chain).delete_new(&own.missing, until).await?;
+            is_cleared = true;
+        } else if registry.remove_state(chain, now).await? {
+            return Ok(());
         }
     }
 }

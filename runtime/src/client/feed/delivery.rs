@@ -11,7 +11,7 @@ use crate::broker::publish::Publisher;
 use crate::broker::publish::{PublishError, Published};
 use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, intake};
 use crate::frame::outgoing::Outgoing;
 use crate::name::ChainName;
 use crate::subject;
@@ -221,7 +221,7 @@ impl Delivery {
         if !broker.is_connected() {
             return Ok(!is_urgent);
         }
-        let checked = self.client.check_intake_to_feed(&self.chain).await;
+        let checked = intake::check_intake_to_feed(&self.client, &self.chain).await;
         if broker.losses() != losses || checked.as_ref().is_err_and(ClientError::is_transient) {
             return Ok(!is_urgent);
         }
