@@ -70,6 +70,8 @@ pub(super) mod code {
 }
 
 /// Why the server could not do something.
+///
+/// It keeps the errors of the NATS client library as text: their types are no part of this API.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {

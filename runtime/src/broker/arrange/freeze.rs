@@ -55,39 +55,37 @@ impl Info {
     }
 }
 
-impl Look<'_> {
-    /// Lowers the limit of the queues if none holds more.
-    pub(super) async fn narrow(&self, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
-        let (broker, stream) = (self.broker, &wide.name);
-        if Stream::of(broker, stream).fullest(|_| true).await?.is_none_or(|fullest| fullest > limit) {
-            return Ok(Narrowed::Full);
-        }
-        Box::pin(in_turn(self.registry, self.chain, Box::pin(self.freeze_and_narrow(wide, limit)))).await
+/// Lowers the limit of the queues if none holds more.
+pub(super) async fn narrow(look: &Look<'_>, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
+    let (broker, stream) = (look.broker, &wide.name);
+    if Stream::of(broker, stream).fullest(|_| true).await?.is_none_or(|fullest| fullest > limit) {
+        return Ok(Narrowed::Full);
     }
+    Box::pin(in_turn(look.registry, look.chain, Box::pin(freeze_and_narrow(look, wide, limit)))).await
+}
 
-    async fn freeze_and_narrow(&self, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
-        let (broker, stream) = (self.broker, &wide.name);
-        if !self.is_current().await? {
-            return Ok(Narrowed::Overtaken);
-        }
-        let nonce = ulid::Ulid::generate().to_string();
-        let mut frozen = Config { max_messages: 1, ..wide.clone() };
-        frozen.metadata.insert(KEY.to_owned(), now().to_string());
-        frozen.metadata.insert(NONCE.to_owned(), nonce.clone());
-        let started = Instant::now();
-        Stream::update(broker, &frozen).await?;
-        let Some(fullest) = Stream::of(broker, stream).fullest(|metadata| metadata.get(NONCE) == Some(&nonce)).await?
-        else {
-            return Ok(Narrowed::Overtaken);
-        };
-        if fullest > limit || started.elapsed() >= FREEZE {
-            Stream::update(broker, &wide).await?;
-            return Ok(Narrowed::Full);
-        }
-        let narrow = Config { max_messages_per_subject: i64::try_from(limit).unwrap_or(i64::MAX), ..wide };
-        Stream::update(broker, &narrow).await?;
-        Ok(Narrowed::Done)
+async fn freeze_and_narrow(look: &Look<'_>, wide: Config, limit: u64) -> Result<Narrowed, BrokerError> {
+    let (broker, stream) = (look.broker, &wide.name);
+    if !look.is_current().await? {
+        return Ok(Narrowed::Overtaken);
     }
+    let nonce = ulid::Ulid::generate().to_string();
+    let mut frozen = Config { max_messages: 1, ..wide.clone() };
+    frozen.metadata.insert(KEY.to_owned(), now().to_string());
+    frozen.metadata.insert(NONCE.to_owned(), nonce.clone());
+    let started = Instant::now();
+    Stream::update(broker, &frozen).await?;
+    let Some(fullest) = Stream::of(broker, stream).fullest(|metadata| metadata.get(NONCE) == Some(&nonce)).await?
+    else {
+        return Ok(Narrowed::Overtaken);
+    };
+    if fullest > limit || started.elapsed() >= FREEZE {
+        Stream::update(broker, &wide).await?;
+        return Ok(Narrowed::Full);
+    }
+    let narrow = Config { max_messages_per_subject: i64::try_from(limit).unwrap_or(i64::MAX), ..wide };
+    Stream::update(broker, &narrow).await?;
+    Ok(Narrowed::Done)
 }
 
 pub(super) async fn await_thaw(

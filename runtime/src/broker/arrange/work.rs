@@ -1,6 +1,6 @@
 //! The work stream: its subjects, its settings, and when its limit is lowered.
 
-use super::freeze::{Narrowed, await_thaw};
+use super::freeze::{Narrowed, await_thaw, narrow};
 use super::{Arranged, Look, known_stream, make, marked, merged};
 use crate::broker::streams::ChainStreams;
 use crate::broker::{BrokerError, layout};
@@ -39,7 +39,7 @@ impl Look<'_> {
         }
         arranged.waits |= answer.note.is_some();
         let Some(limit) = WorkSettings::narrower_limit(needed, &answer.settings) else { return Ok(false) };
-        let narrowed = self.narrow(merged(&answer.settings), limit).await?;
+        let narrowed = narrow(self, merged(&answer.settings), limit).await?;
         arranged.waits |= narrowed != Narrowed::Done;
         Ok(narrowed != Narrowed::Full)
     }
