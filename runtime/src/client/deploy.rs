@@ -248,6 +248,7 @@ pub(super) async fn settle(registry: &Registry, chain: &ChainName, state: State)
     let how = Arrange { create: true, ..Arrange::default() };
     Ok(registry.settle(chain, state, how).await.map(drop)?)
 }
+
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     Deployment { chain, version, revision, is_new: true, before, open, copying: Vec::new() }

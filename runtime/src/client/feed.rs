@@ -120,6 +120,7 @@ pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder,
     intake::check_intake_to_feed(client, chain).await?;
     Ok(Feeder { sender: Sender::new(client.clone(), chain.clone()), packing: Packing::default() })
 }
+
 impl Feeder {
     /// Sets how items are packed into messages from now on.
     pub fn with_packing(mut self, packing: Packing) -> Self {

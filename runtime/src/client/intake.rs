@@ -74,6 +74,7 @@ async fn refuse(client: &Client, chain: &ChainName, stranger: Option<Listener>) 
     };
     Err(ClientError::IntakeShared { chain: chain.clone(), stream, domain })
 }
+
 /// Returns a listener that is not among the chain's own streams.
 fn beyond(mut listening: Vec<Listener>, own: &[String]) -> Option<Listener> {
     for stream in own {

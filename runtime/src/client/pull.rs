@@ -128,6 +128,7 @@ pub(super) async fn puller(client: &Client, chain: &ChainName) -> Result<Puller,
         answered,
     })
 }
+
 fn read_results(delivery: &Delivery) -> Vec<ResultItem> {
     ResultItem::all(&delivery.headers(), &delivery.payload)
 }

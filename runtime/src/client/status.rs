@@ -172,6 +172,7 @@ pub(super) async fn status(
         problems: problems(chain, answered),
     })
 }
+
 /// Returns `true` if an idle node has not reported all items of a hop.
 fn owes_counts(hop: &HopReport) -> bool {
     hop.running == 0 && hop.messages == 0 && hop.uncounted > 0

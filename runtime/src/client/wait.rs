@@ -238,6 +238,7 @@ async fn look(client: &Client, chain: &ChainName, after: Duration) -> Result<(No
     };
     Ok((notice, pace(chain, &nodes)))
 }
+
 /// Returns the rate of the stage that handles the most items.
 fn pace(chain: &ChainName, nodes: &[NodeReport]) -> Pace {
     let mut rates: BTreeMap<&str, f64> = BTreeMap::new();

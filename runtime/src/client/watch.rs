@@ -18,6 +18,7 @@ pub(super) async fn watcher(client: &Client, chain: &ChainName, from: StartAt) -
     let follower = Follower::open(&client.broker, &stream, vec![subject::results(chain)], from).await?;
     Ok(Watcher::new(follower))
 }
+
 /// A stream of the results of one chain. It takes none of them.
 ///
 /// Waiting for the next result can be dropped at any time without losing a result. The stream ends after an error.

@@ -94,6 +94,7 @@ pub(in crate::client) async fn retry_dead(
     }
     Ok(done)
 }
+
 impl Retry<'_> {
     async fn part(
         &mut self,
