@@ -30,6 +30,7 @@ mod pull;
 mod pulled;
 mod reset;
 mod result;
+mod settle;
 mod stages;
 mod status;
 mod wait;

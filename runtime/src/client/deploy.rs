@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::settle::settle;
 use super::{Client, ClientError, intake};
-use crate::broker::arrange::Arrange;
 use crate::broker::arrange::kept::make_kept;
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
@@ -241,12 +241,6 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
     }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
     Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
-}
-
-/// Makes the streams agree with the state. Repeats that if other clients change the state meanwhile.
-pub(super) async fn settle(registry: &Registry, chain: &ChainName, state: State) -> Result<(), ClientError> {
-    let how = Arrange { create: true, ..Arrange::default() };
-    Ok(registry.settle(chain, state, how).await.map(drop)?)
 }
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Client, ClientError, deploy};
+use super::settle::settle;
+use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::arrange;
 use crate::broker::listening::{Listener, listening, other_domain};
@@ -37,7 +38,7 @@ pub(super) async fn set_open(client: &Client, chain: &ChainName, open: bool) -> 
             continue;
         }
         let made = arrange::chain_settings(&client.broker, chain).await?.missing(chain);
-        deploy::settle(&registry, chain, state).await?;
+        settle(&registry, chain, state).await?;
         return Ok(Switched { changed, made });
     }
 }

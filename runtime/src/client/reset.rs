@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::settle::settle;
 use super::{Client, ClientError, deploy};
 use crate::broker::counters::Counters;
 use crate::broker::forget::forget_ids;
@@ -51,7 +52,7 @@ pub(super) async fn reset(client: &Client, chain: &ChainName, all: bool) -> Resu
     if let Err(error) = Counters::of(&client.broker).purge(chain).await {
         tracing::debug!(%chain, %error, "counters of revisions that never come back are left behind");
     }
-    deploy::settle(&registry, chain, state).await?;
+    settle(&registry, chain, state).await?;
     for &revision in &before.live {
         let (_, old) = Client::revision(&registry, chain, revision).await?;
         ChainStreams::of(&client.broker, &old.name).delete_consumers(&old, revision).await?;

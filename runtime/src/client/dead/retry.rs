@@ -17,7 +17,8 @@ use crate::broker::publish::Publisher;
 use crate::broker::registry::Registry;
 use crate::broker::streams::ChainStreams;
 use crate::chain::Chain;
-use crate::client::{Client, ClientError, deploy};
+
+use crate::client::{Client, ClientError, deploy, settle};
 use crate::frame::id::FrameId;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
@@ -211,7 +212,7 @@ impl Retry<'_> {
             }
             let state = marked.state.revived(revision);
             if is_live || registry.swap_state(self.chain, Some(&marked), &state).await? {
-                return deploy::settle(&registry, self.chain, state).await;
+                return settle::settle(&registry, self.chain, state).await;
             }
         }
     }
@@ -229,7 +230,7 @@ impl Retry<'_> {
                 if marked.state.live.contains(&revision) {
                     return Ok(());
                 }
-                return deploy::settle(&registry, self.chain, state).await;
+                return settle::settle(&registry, self.chain, state).await;
             }
         }
     }
