@@ -10,12 +10,9 @@
 //! functions in which it failed.
 
 mod backtrace;
-pub mod budget;
 pub mod cache;
-pub mod call;
 mod clock;
 pub mod compiler;
-pub mod failure;
 pub mod host;
 #[cfg(test)]
 mod hostile;
@@ -23,7 +20,6 @@ pub mod idle;
 pub mod inspect;
 mod instance;
 pub mod limits;
-pub mod output;
 pub mod snapshot;
 pub mod static_context;
 pub mod streaming;
@@ -43,7 +39,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker,
 
 use crate::lock::lock;
 use crate::name::Digest;
-use budget::Budget;
+use crate::run::budget::Budget;
 use cache::Cache;
 use compiler::Compiler;
 use host::Host;

@@ -80,6 +80,7 @@ mod log;
 pub mod name;
 pub mod node;
 mod report;
+mod run;
 mod shutdown;
 mod subject;
 mod telemetry;
@@ -148,15 +149,15 @@ pub mod root {
 pub mod internal {
     pub use crate::chain::isolation::{Isolation, Reuse};
     pub use crate::cli::main;
-    pub use crate::engine::call::{Call, ItemSource};
     pub use crate::engine::compiler::{Compiler, CompilerLimits};
-    pub use crate::engine::failure::Failure;
     pub use crate::engine::limits::Limits;
-    pub use crate::engine::output::{FrameOutputs, Outputs};
     pub use crate::engine::static_context::StaticContext;
     pub use crate::engine::task::Task;
     pub use crate::engine::{Engine, EngineSettings, Plugin};
     pub use crate::frame::cbor::split;
     pub use crate::frame::format::to_cbor;
+    pub use crate::run::call::{Call, ItemSource};
+    pub use crate::run::failure::Failure;
+    pub use crate::run::output::{FrameOutputs, Outputs};
     pub use crate::subject::{Lane, dead_stream, intake, results, results_stream, work_stream};
 }

@@ -72,9 +72,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::failure::FailureKind;
     use crate::engine::limits::Limits;
     use crate::engine::testing::{LIMITS, run, task};
+    use crate::run::failure::FailureKind;
 
     /// Returns the backtrace of a task `t` that calls `$inner`.
     async fn backtrace(inner: &str, limits: Limits) -> (FailureKind, Option<String>) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use crate::lock::lock;
+use crate::run::failure::Failure;
 
 /// How long after its time a guest is ended from outside. A running guest ends before, at its next tick, and its backtrace is
 /// known.

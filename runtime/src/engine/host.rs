@@ -10,15 +10,16 @@ use pcluster_abi as abi;
 use tokio::time::Instant;
 use wasmtime::{Caller, Extern, Memory, UpdateDeadline};
 
-use super::budget::{Budget, Reservation};
-use super::call::Call;
 use super::clock::Clock;
-use super::failure::{Failure, FailureKind};
-use super::limits::{Limits, MAX_OUTPUT_BYTES, MAX_OUTPUTS, MemoryLimiter, OutOfTime};
-use super::output::FrameOutputs;
+use super::limits::{Limits, MemoryLimiter, OutOfTime};
 use super::static_context::StaticContext;
 use super::wasi::state::Wasi;
 use crate::frame::cbor;
+use crate::run::budget::{Budget, Reservation};
+use crate::run::call::Call;
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::FrameOutputs;
+use crate::run::output::{MAX_OUTPUT_BYTES, MAX_OUTPUTS};
 
 /// The most bytes of a log line. Longer lines are cut.
 const LOG_LINE_MAX: usize = 16 << 10;

@@ -10,9 +10,9 @@ mod leftovers;
 mod modules;
 mod time;
 
-use super::failure::{Failure, FailureKind};
 use super::task::Task;
 use super::testing::{ITEM, LIMITS, run, task};
+use crate::run::failure::{Failure, FailureKind};
 
 /// A module with these imports and parts. The defaults are those of a plugin that does nothing.
 #[derive(Clone, Copy)]

@@ -10,11 +10,11 @@ use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::budget::Budget;
 use super::instance::Instance;
 use super::streaming::StreamingPermits;
 use crate::counted::Counted;
 use crate::lock::lock;
+use crate::run::budget::Budget;
 
 /// The slots for instances of a node.
 pub struct Slots {
@@ -125,10 +125,10 @@ mod tests {
 
     use super::*;
     use crate::chain::isolation::{Isolation, Reuse};
-    use crate::engine::call::Call;
     use crate::engine::static_context::StaticContext;
     use crate::engine::task::Task;
     use crate::engine::testing::{BRIEF, Lines, engine_with, load};
+    use crate::run::call::Call;
 
     /// Returns how many items the instance has handled. Traps at item 6, fails at item 7, and never ends at item 8.
     const COUNT: &str = r#"

@@ -10,15 +10,15 @@ use tokio::time::Instant;
 use wasmtime::{Extern, Memory, Module, ModuleExport, Store, Trap, TypedFunc, Val};
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
 
-use super::budget::Reservation;
-use super::call::Call;
-use super::failure::{Failure, FailureKind};
 use super::host::{Host, NotStreamed, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
-use super::output::FrameOutputs;
 use super::task::Task;
 use super::wasi::state::Exit;
 use super::{EngineError, backtrace};
+use crate::run::budget::Reservation;
+use crate::run::call::Call;
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::FrameOutputs;
 
 /// The indices of a module's exports. Finding an export by index is faster than by name.
 #[derive(Clone)]

@@ -4,16 +4,7 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::budget::{Reservation, STEP};
-
-/// The most outputs of one item.
-pub const MAX_OUTPUTS: usize = 1_000_000;
-/// The most bytes of all outputs of one item.
-pub const MAX_OUTPUT_BYTES: u64 = 1 << 30;
-/// A running item streams its outputs once they have this many bytes.
-pub const GATHER_BYTES: usize = 4 << 20;
-/// A running item streams its outputs once there are this many.
-pub const GATHER_ITEMS: usize = 50_000;
+use crate::run::budget::{Reservation, STEP};
 
 /// The limits of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

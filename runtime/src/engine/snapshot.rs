@@ -13,13 +13,13 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 use wasmtime_wizer::Wizer;
 
-use super::call::{Call, ItemSource};
-use super::failure::{Failure, FailureKind};
 use super::instance::{Exports, Instance};
-use super::output::Outputs;
 use super::task::Task;
 use super::{EngineError, Plugin};
 use crate::name::Digest;
+use crate::run::call::{Call, ItemSource};
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::Outputs;
 
 /// The most memory of a snapshot, in bytes. It is copied a few times while the snapshot is made.
 const BYTES_MAX: u64 = 256 << 20;

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wasmtime::InstancePre;
 
-use super::budget::{Active, Budget, Growing};
-use super::call::Call;
-use super::failure::Failure;
 use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
-use super::output::FrameOutputs;
 use super::static_context::StaticContext;
 use super::streaming::StreamingPermit;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
+use crate::run::budget::{Active, Budget, Growing};
+use crate::run::call::Call;
+use crate::run::failure::Failure;
+use crate::run::output::FrameOutputs;
 
 /// A task of a loaded plugin with its limits and static context. Cheap to clone.
 #[derive(Clone)]

@@ -7,16 +7,16 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 
-use super::call::{Call, ItemSource};
-use super::failure::Failure;
 use super::idle::Instances;
 use super::limits::Limits;
-use super::output::{FrameOutputs, Outputs};
 use super::static_context::StaticContext;
 use super::task::Task;
 use super::{Engine, EngineError, EngineSettings, Plugin};
 use crate::chain::isolation::Reuse;
 use crate::name::Digest;
+use crate::run::call::{Call, ItemSource};
+use crate::run::failure::Failure;
+use crate::run::output::{FrameOutputs, Outputs};
 
 /// The limits of guests in these tests.
 pub(super) const LIMITS: Limits =

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Random, damage, rounds, try_door};
 use crate::chain::isolation::Reuse;
-use crate::engine::call::Call;
 use crate::engine::inspect::inspect;
 use crate::engine::limits::Limits;
 use crate::engine::static_context::StaticContext;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
+use crate::run::call::Call;
 
 /// One in this many plugins is loaded. Compiling takes that much longer than reading.
 const LOAD_EVERY: u64 = 100;

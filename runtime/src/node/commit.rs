@@ -23,7 +23,6 @@ use bytes::Bytes;
 
 use crate::broker::publish::{PublishError, Published};
 use crate::dead::Attempt;
-use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::id::Index;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
@@ -32,6 +31,7 @@ use crate::node::frame::plan::{Plan, to_u32};
 use crate::node::frame::requeue::{LATER, Requeue, RequeueTerms, requeue_messages, requeues};
 use crate::node::frame::source::Source;
 use crate::node::frame::{FrameContext, attempts, dead_letter};
+use crate::run::failure::{Failure, FailureKind};
 use crate::subject::{self, Lane};
 use outbox::Outbox;
 

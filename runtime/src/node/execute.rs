@@ -15,9 +15,6 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::counted::Counted;
-use crate::engine::budget::Growing;
-use crate::engine::call::{Call, ItemSource};
-use crate::engine::output::FrameOutputs;
 use crate::engine::task::Task;
 use crate::node::execute::running::{Outcomes, Running};
 use crate::node::frame::inbound::InboundFrame;
@@ -25,6 +22,9 @@ use crate::node::frame::plan::to_u32;
 use crate::node::hop::Hop;
 use crate::node::phase::{Phase, reached};
 use crate::node::worker::permits::Permit;
+use crate::run::budget::Growing;
+use crate::run::call::{Call, ItemSource};
+use crate::run::output::FrameOutputs;
 
 /// A frame that takes longer than this gets the help of the node's other permits.
 const HELP_AFTER: Duration = Duration::from_millis(2);

@@ -1,6 +1,6 @@
 //! The node's side of the memory budget: requests of lanes, overhead of the process, memory of the machine.
 //!
-//! [`crate::engine::budget`] holds the rules.
+//! [`crate::run::budget`] holds the rules.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Sleep;
 
-use crate::engine::budget::{Budget, Exceeding, Reservation, Stands, Wish};
+use crate::run::budget::{Budget, Exceeding, Reservation, Stands, Wish};
 
 /// Expected bytes of a frame before any has come: the largest message of a server with default settings.
 const UNKNOWN: u64 = 1 << 20;

@@ -15,7 +15,6 @@ use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::broker::streams::ChainStreams;
-use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::held::HeldSince;
@@ -36,6 +35,7 @@ use crate::node::phase::{Phase, interrupted, left_run};
 use crate::node::suspicion::Judged;
 use crate::node::worker::demand::Shared;
 use crate::node::{executor, suspicion};
+use crate::run::failure::{Failure, FailureKind};
 use crate::subject::Lane;
 
 /// How long a frame of the work lane waits for a permit before other nodes get it through the retry queue. A frame from there waits

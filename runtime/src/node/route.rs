@@ -3,10 +3,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::chain::{Chain, Stage};
-use crate::engine::failure::Failure;
 use crate::frame::id::Index;
 use crate::frame::{Headers, header};
 use crate::name::Revision;
+use crate::run::failure::Failure;
 
 /// What the idempotency keys of nodes start with.
 const NODES_OWN: &str = "pcluster.";

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
-use crate::engine::budget::Stands;
 use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
 use crate::node::memory::FrameRequests;
@@ -22,6 +21,7 @@ use crate::node::worker::demand::KNOWN_AFTER;
 use crate::node::worker::in_flight::InFlight;
 use crate::node::worker::unread::{Found, Known};
 use crate::node::{backlog, pipeline};
+use crate::run::budget::Stands;
 use crate::subject::{self, Lane};
 
 /// Progress acks are sent this many times in each `ack_wait`.

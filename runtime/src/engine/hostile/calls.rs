@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pcluster_abi::Level;
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
-use crate::engine::failure::FailureKind;
 use crate::engine::inspect::OFFERED;
 use crate::engine::testing::{ITEM, LIMITS, run, run_on, task};
+use crate::run::failure::FailureKind;
 
 const WASI: &str = "wasi_snapshot_preview1";
 

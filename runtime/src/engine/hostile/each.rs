@@ -10,12 +10,12 @@ use pcluster_abi::Level;
 
 use super::assert_failed;
 use crate::chain::isolation::{Isolation, Reuse};
-use crate::engine::call::{Call, ItemSource};
-use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::limits::Limits;
-use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::static_context::StaticContext;
 use crate::engine::testing::{BRIEF, LIMITS, engine, load};
+use crate::run::call::{Call, ItemSource};
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::{FrameOutputs, Outputs};
 
 /// A source of items of one byte, with the numbers from 0.
 struct Items {

@@ -2,9 +2,9 @@
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
 use crate::engine::EngineError;
-use crate::engine::failure::FailureKind::{self, Memory, Output, Trap};
 use crate::engine::limits::Limits;
 use crate::engine::testing::{LIMITS, engine, load, run, task};
+use crate::run::failure::FailureKind::{self, Memory, Output, Trap};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
-use crate::engine::failure::FailureKind::Timeout;
 use crate::engine::limits::Limits;
 use crate::engine::testing::{BRIEF, LIMITS, run, task};
+use crate::run::failure::FailureKind::Timeout;
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
 

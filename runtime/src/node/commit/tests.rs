@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::outbox::Outbox;
 use super::*;
-use crate::engine::output::{FrameOutputs, Outputs};
 use crate::frame::format::{Format, to_cbor};
 use crate::frame::id::FrameId;
 use crate::frame::outgoing::MessageLimits;
@@ -18,6 +17,7 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::testing::{narrow_route, route};
 use crate::node::frame::{outputs, testing};
 use crate::node::route::Route;
+use crate::run::output::{FrameOutputs, Outputs};
 
 /// What a run makes of a frame. Items are named by their positions.
 #[derive(Debug, Clone, Copy)]

@@ -18,13 +18,13 @@ use pcluster_abi::Level;
 use tokio::sync::Mutex;
 
 use crate::counted::Counted;
-use crate::engine::budget::Growing;
-use crate::engine::call::{Call, ItemSource};
-use crate::engine::failure::{Failure, FailureKind};
-use crate::engine::limits::GATHER_BYTES;
-use crate::engine::output::{FrameOutputs, Outputs};
 use crate::node::execute::running::Running;
 use crate::node::hop::InlineStage;
+use crate::run::budget::Growing;
+use crate::run::call::{Call, ItemSource};
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::GATHER_BYTES;
+use crate::run::output::{FrameOutputs, Outputs};
 
 /// Items of a frame on their way through the stages of a hop.
 struct Walk {

@@ -11,12 +11,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
-use crate::engine::budget::Growing;
-use crate::engine::call::ItemSource;
-use crate::engine::failure::{Failure, FailureKind};
 use crate::engine::idle::Instances;
-use crate::engine::limits::GATHER_BYTES;
-use crate::engine::output::{FrameOutputs, Outputs};
 use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
 use crate::lock::lock;
@@ -27,6 +22,11 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::hop::Hop;
 use crate::node::worker::demand::SHARE_AFTER;
+use crate::run::budget::Growing;
+use crate::run::call::ItemSource;
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::output::GATHER_BYTES;
+use crate::run::output::{FrameOutputs, Outputs};
 
 /// How long an execution waits for the permit to keep its instance.
 const STREAMING_PATIENCE: Duration = Duration::from_secs(1);

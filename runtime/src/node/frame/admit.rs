@@ -2,7 +2,7 @@
 
 use super::inbound::InboundFrame;
 use super::plan::FRAME_ITEMS;
-use crate::engine::failure::{Failure, FailureKind};
+use crate::run::failure::{Failure, FailureKind};
 use crate::subject::Lane;
 
 /// After this many suspicions an item runs in quarantine, even if all its nodes still run.

@@ -14,7 +14,7 @@ use super::holders::Holder;
 use super::inbound::InboundFrame;
 use super::reason::cut;
 use crate::dead::Attempt;
-use crate::engine::failure::{Failure, FailureKind};
+use crate::run::failure::{Failure, FailureKind};
 
 /// After this many cleared deliveries, a delivery with an unknown holder is an attempt.
 const UNKNOWN_MAX: u64 = 10;

@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use crate::chain::Plugin;
 use crate::dead::Attempt;
-use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::id::FrameId;
 use crate::frame::outgoing::{MessageLimits, Outgoing};
 use crate::frame::{Headers, header, to_header_line};
@@ -12,6 +11,7 @@ use crate::node::frame::FrameContext;
 use crate::node::frame::attempts::{self, now};
 use crate::node::frame::reason::reason_line;
 use crate::node::route::Route;
+use crate::run::failure::{Failure, FailureKind};
 use crate::{dead, subject};
 
 /// The most bytes of the id and the content type in a shortened dead letter. A feeder may make them as long as headers can be.

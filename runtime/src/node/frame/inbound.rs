@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::dead::{self, Attempt};
-use crate::engine::failure::{Failure, FailureKind};
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers, from_header_line, header};
 use crate::held::HeldSince;
 use crate::node::frame::holders::{Holder, Holders};
 use crate::node::frame::source::Source;
+use crate::run::failure::{Failure, FailureKind};
 use crate::subject::Lane;
 
 /// A message as the queue hands it out.

@@ -5,10 +5,10 @@ use bytes::{Bytes, BytesMut};
 use super::FrameContext;
 use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
 use super::requeue::piece;
-use crate::engine::output::{FrameOutputs, Outputs, Slice};
 use crate::frame::id::Index;
 use crate::frame::outgoing::{BATCH_MAX, Outgoing};
 use crate::frame::{Headers, headers_of};
+use crate::run::output::{FrameOutputs, Outputs, Slice};
 
 /// The most bytes of a message of several items.
 const FRAME_BYTES: usize = 512 << 10;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::engine::output::Slice;
+use crate::run::output::Slice;
 
 /// The most items of a message. Then each item can be requeued by itself, and the batch still has room for outputs.
 pub(crate) const FRAME_ITEMS: usize = 900;
@@ -225,8 +225,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::engine::output::Outputs;
     use crate::frame::outgoing::BATCH_MAX;
+    use crate::run::output::Outputs;
 
     /// What became of each item of a frame of which some have run.
     #[derive(Clone, Copy, PartialEq)]

@@ -8,9 +8,9 @@ use super::FrameContext;
 use super::plan::Piece;
 use super::reason::reason_line;
 use crate::dead::{self, Attempt};
-use crate::engine::failure::Failure;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
+use crate::run::failure::Failure;
 use crate::subject::Lane;
 
 /// The delay of an item that was deferred in a frame of its own.

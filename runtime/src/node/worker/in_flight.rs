@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use crate::broker::queue::{Acker, Delivery};
 use crate::counted::Counted;
-use crate::engine::budget::Exceeding;
 use crate::lock::lock;
 use crate::node::hop::Hop;
 use crate::node::memory::FrameMemory;
@@ -23,6 +22,7 @@ use crate::node::phase::Phase;
 use crate::node::suspicion::holder_notes;
 use crate::node::tasks::panic_message;
 use crate::node::{memory, pipeline};
+use crate::run::budget::Exceeding;
 use crate::subject::Lane;
 
 /// The tasks that handle the frames of a lane.

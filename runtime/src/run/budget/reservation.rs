@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use super::{Budget, HeldUp};
 
 /// The step in which reservations grow, in bytes. So items rarely touch the shared counter.
-pub(in crate::engine) const STEP: u64 = 64 << 10;
+pub(crate) const STEP: u64 = 64 << 10;
 
 /// A part of the budget. Released on drop.
 pub struct Reservation {
-    pub(in crate::engine) budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     pub(super) bytes: u64,
 }
 
@@ -34,7 +34,7 @@ impl Reservation {
     }
 
     /// Grows in steps until it covers this many bytes.
-    pub(in crate::engine) fn cover(&mut self, bytes: u64) {
+    pub(crate) fn cover(&mut self, bytes: u64) {
         if bytes > self.bytes {
             self.grow(bytes.next_multiple_of(STEP) - self.bytes);
         }
@@ -53,7 +53,7 @@ impl Reservation {
     }
 
     /// Takes over the bytes of another reservation.
-    pub(in crate::engine) fn absorb(&mut self, mut other: Self) {
+    pub(crate) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 }

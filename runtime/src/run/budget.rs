@@ -26,7 +26,7 @@ pub use excess::Exceeding;
 use excess::Excess;
 pub use lane::{Leave, Stands, Wish};
 use line::{LEVELS, Line, Waiting, level};
-pub(super) use reservation::STEP;
+pub(crate) use reservation::STEP;
 pub use reservation::{Growing, Reservation};
 
 /// The fraction of the budget that each stage leaves to the next: one part in this many.
@@ -125,12 +125,12 @@ impl Budget {
     }
 
     /// Sets the function that drops an idle instance. It returns `true` if there was one.
-    pub(super) fn on_need(&self, give_way: impl Fn() -> bool + Send + Sync + 'static) {
+    pub(crate) fn on_need(&self, give_way: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.give_way.set(Box::new(give_way));
     }
 
     /// Returns `true` if an item or a lane waits for memory.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
 
@@ -207,7 +207,7 @@ impl Budget {
 
     /// Counts a running item as waiting for later stages. An example is a full queue of the next stage. `bytes` is the memory of
     /// the item. Its stage has this many stages `after` it.
-    pub(super) fn pause(self: &Arc<Self>, after: usize, bytes: u64) -> Paused {
+    pub(crate) fn pause(self: &Arc<Self>, after: usize, bytes: u64) -> Paused {
         self.active[level(after)].fetch_sub(1, SeqCst);
         Paused(self.hold_up(after, bytes))
     }

@@ -2,7 +2,14 @@
 
 use bytes::Bytes;
 
-use super::limits::{GATHER_BYTES, GATHER_ITEMS};
+/// The most outputs of one item.
+pub const MAX_OUTPUTS: usize = 1_000_000;
+/// The most bytes of all outputs of one item.
+pub const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+/// A running item streams its outputs once they have this many bytes.
+pub const GATHER_BYTES: usize = 4 << 20;
+/// A running item streams its outputs once there are this many.
+pub const GATHER_ITEMS: usize = 50_000;
 
 /// Items in the order in which a task returned them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,7 +136,7 @@ impl FrameOutputs {
     }
 
     /// Adds an output of the running item.
-    pub(super) fn push(&mut self, item: &[u8]) {
+    pub(crate) fn push(&mut self, item: &[u8]) {
         self.outputs.push(item);
     }
 

@@ -1,0 +1,7 @@
+//! What all executions share, whether a task or a program runs: the interface to their caller, their outputs, their failures and
+//! the memory that they count.
+
+pub mod budget;
+pub mod call;
+pub mod failure;
+pub mod output;
