@@ -1,12 +1,14 @@
 //! A chain whose values have all been checked. [`manifest`] holds the raw form; other modules use only this form. [`record`]
 //! holds the chain's entries on the server.
 
+pub(crate) mod arguments;
 mod bounds;
 mod config;
 pub mod default;
 mod hops;
 pub mod isolation;
 pub mod manifest;
+pub mod program;
 mod reader;
 pub mod record;
 mod retention;
@@ -22,6 +24,7 @@ use crate::wire;
 use bounds::STAGES_MAX;
 use isolation::Reuse;
 use manifest::Manifest;
+use program::Program;
 use reader::Reader;
 pub use retention::Retention;
 
@@ -81,10 +84,8 @@ impl Queue {
 pub struct Stage {
     /// The name of the stage.
     pub name: StageName,
-    /// The plugin of the stage.
-    pub plugin: Plugin,
-    /// The name of the task in the plugin.
-    pub task: String,
+    /// What runs on each item.
+    pub work: Work,
     /// The configuration of the task.
     pub config: serde_json::Value,
     /// The most items that run at once on one node.
@@ -122,6 +123,20 @@ impl Retry {
         let position = (failed.max(1) - 1) as usize;
         self.backoff.get(position).or(self.backoff.last()).copied().unwrap_or_default()
     }
+}
+
+/// What a stage runs on each item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// A task of a plugin.
+    Task {
+        /// The plugin.
+        plugin: Plugin,
+        /// The name of the task in the plugin.
+        task: String,
+    },
+    /// A program of the node's machine.
+    Program(Box<Program>),
 }
 
 /// The source of a plugin.
@@ -219,12 +234,7 @@ impl Stage {
     fn new(raw: &manifest::Stage, is_first: bool, is_deployed: bool, is_old: bool) -> Result<Self, ChainError> {
         let name: StageName = raw.name.parse()?;
         let reader = Reader { place: format!("stage `{name}`: "), is_deployed };
-        let plugin = if raw.plugin.starts_with(DIGEST_PREFIX) {
-            let digest = raw.plugin.parse().map_err(|error| ChainError::Digest { stage: name.clone(), error })?;
-            Plugin::Stored(digest)
-        } else {
-            Plugin::File(PathBuf::from(&raw.plugin))
-        };
+        let work = Work::new(&reader, raw, &name)?;
         let memory = raw.memory.as_ref().map_or(Ok(default::MEMORY), |text| bounds::MEMORY.size(&reader, text))?;
         let in_flight = raw.max_in_flight.map(|number| bounds::MAX_IN_FLIGHT.count(&reader, Some(number), number));
         let in_flight = in_flight.transpose()?;
@@ -234,8 +244,7 @@ impl Stage {
             }
         }
         Ok(Self {
-            task: raw.task.clone().unwrap_or_else(|| raw.name.clone()),
-            plugin,
+            work,
             config: raw.config.clone().unwrap_or_default(),
             concurrency: bounds::CONCURRENCY.count(&reader, raw.concurrency, default::CONCURRENCY)?,
             max_in_flight: in_flight.filter(|_| !is_old),
@@ -248,6 +257,25 @@ impl Stage {
             env: raw.env.clone(),
             name,
         })
+    }
+}
+
+impl Work {
+    fn new(reader: &Reader, raw: &manifest::Stage, stage: &StageName) -> Result<Self, ChainError> {
+        if let Some(exec) = &raw.exec {
+            return Ok(Self::Program(Box::new(program::program(reader, raw, exec)?)));
+        }
+        program::none(reader, raw)?;
+        let Some(plugin) = &raw.plugin else {
+            let problem = "a stage needs a task or a program: name a `plugin`, or a program with `exec`";
+            return Err(reader.error("plugin", problem));
+        };
+        let plugin = if plugin.starts_with(DIGEST_PREFIX) {
+            Plugin::Stored(plugin.parse().map_err(|error| ChainError::Digest { stage: stage.clone(), error })?)
+        } else {
+            Plugin::File(PathBuf::from(plugin))
+        };
+        Ok(Self::Task { plugin, task: raw.task.clone().unwrap_or_else(|| raw.name.clone()) })
     }
 }
 
@@ -274,8 +302,7 @@ mod tests {
     fn what_is_left_out_has_its_default() {
         let chain = with_stage("").expect("valid");
         let stage = &chain.stages[0];
-        assert_eq!(stage.task, "s");
-        assert_eq!(stage.plugin, Plugin::File("p.wasm".into()));
+        assert_eq!(stage.work, Work::Task { plugin: Plugin::File("p.wasm".into()), task: "s".to_owned() });
         assert_eq!((stage.concurrency, stage.memory), (default::CONCURRENCY, default::MEMORY));
         assert_eq!(stage.retry.backoff, default::BACKOFF);
         assert_eq!(chain.queue.limit, default::QUEUE_LIMIT);

@@ -42,6 +42,7 @@ use serde::Serialize;
 use crate::broker::Address;
 use crate::client::Client;
 use crate::config::{self as settings, Settings, Sources};
+use crate::program::guard;
 use crate::shutdown::{self, Ending};
 use exit::{Exit, Interrupted, Usage};
 use output::Output;
@@ -131,6 +132,10 @@ impl Context {
 
 /// Parses the process's arguments and runs the command.
 pub fn main() -> ExitCode {
+    // Before any thread: the guard forks.
+    if std::env::args_os().nth(1).is_some_and(|first| first == guard::ARGUMENT) {
+        return guard::main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return suggest::answer(error),

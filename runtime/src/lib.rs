@@ -79,6 +79,7 @@ mod lock;
 mod log;
 pub mod name;
 pub mod node;
+mod program;
 mod report;
 mod run;
 mod shutdown;

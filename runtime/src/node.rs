@@ -23,7 +23,9 @@ mod logs;
 pub(crate) mod memory;
 mod phase;
 mod pipeline;
+mod programs;
 mod route;
+mod runner;
 mod settings;
 mod supervisor;
 mod suspicion;
@@ -51,6 +53,7 @@ use crate::report::{NodeReport, Problem};
 use executor::Executor;
 use health::Board;
 use logs::LogQueue;
+use programs::Programs;
 pub use settings::{NodeError, NodeSettings};
 use supervisor::Supervisor;
 use supervisor::context::Context;
@@ -127,7 +130,9 @@ impl Node {
         let executor =
             Executor::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
         let name = settings.name.clone();
-        let context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
+        let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
+        context.programs = Programs::start(settings.allowed.clone(), &context.incarnation)
+            .map_err(|error| BrokerError::other("start the guard of programs", &error))?;
         let context = Arc::new(context);
         let mut node = Self { supervisor: Supervisor::new(Arc::clone(&context)), context, settings };
         let service = NodeService::start(&broker, node.metadata(), node.reporter()).await?;

@@ -41,6 +41,7 @@ mod odd_headers;
 mod pauses;
 mod poison;
 mod pressure;
+mod programs;
 mod pull;
 mod readers;
 mod reset;

@@ -20,6 +20,8 @@ pub const CONCURRENCY: u32 = 32;
 pub const TIMEOUT: Duration = Duration::from_mins(5);
 /// The most memory of one instance, in bytes.
 pub const MEMORY: u64 = 64 << 20;
+/// The exit statuses of a program after which an item fails for good: `EX_DATAERR` of `sysexits.h`.
+pub const EXITS_PERMANENT: [u8; 1] = [65];
 /// The most attempts of an item.
 pub const ATTEMPTS: u32 = 5;
 /// Waits before the second, third and every later attempt.

@@ -90,8 +90,9 @@ pub struct Stage {
     /// The name of the stage, unique in the chain.
     pub name: String,
     /// The path of a `.wasm` file, or a digest. The path is relative to the manifest; `sha256:<digest>` names a plugin on the
-    /// server.
-    pub plugin: String,
+    /// server. A stage has either a plugin or a program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// The name of the task in the plugin. The default is the name of the stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
@@ -125,6 +126,34 @@ pub struct Stage {
     /// The environment variables of the task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// A program and its arguments, in place of a plugin. `{field}` in an argument stands for a field of the item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// How an item is written to the program's standard input: `json`, `ndjson`, `cbor`, `text`, `bytes` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// How the program's standard output is read: `ndjson`, `json`, `cbor`, `text`, `bytes` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// `true` if a field may make an argument an option, as `-n` is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<bool>,
+    /// What exit statuses of the program mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exits: Option<Exits>,
+}
+
+/// `exits = { … }`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Exits {
+    /// The statuses after which an item fails for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permanent: Option<Vec<u8>>,
+    /// The statuses after which an item is tried again, as after any other failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transient: Option<Vec<u8>>,
 }
 
 /// `retry = { … }`.
@@ -249,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_missing_key_and_a_wrong_kind_are_named_with_their_line() {
-        assert_eq!(error("[[stage]]\nname = \"s\"\n"), "line 3: the key `plugin` is missing");
+        assert_eq!(error("[[stage]]\nplugin = \"p\"\n"), "line 3: the key `name` is missing");
         assert_eq!(
             error("[queue]\nlimit = \"many\"\n"),
             "line 4: `limit`: invalid type: string \"many\", expected u64"

@@ -11,13 +11,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::exit::{Interrupted, Usage};
 use super::input::Reading;
-use super::node::{HostArgs, node_settings};
+use super::node::{HostArgs, allowed, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs, unless_told};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
+use crate::chain::manifest::Manifest;
 use crate::client::{Client, Item, LogFilter};
 use crate::frame::header;
 use crate::frame::id::FrameId;
@@ -87,6 +88,12 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     Ok(manifests)
 }
 
+/// Returns the programs that manifests name. Whoever runs a manifest here means its programs too.
+fn programs(manifests: &[PathBuf]) -> Vec<String> {
+    let manifests = manifests.iter().filter_map(|path| Manifest::from_toml(&std::fs::read_to_string(path).ok()?).ok());
+    manifests.flat_map(|manifest| manifest.stages).filter_map(|stage| stage.exec?.into_iter().next()).collect()
+}
+
 async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     let address = Address::from(url);
@@ -96,7 +103,8 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let mut node = tokio::spawn(Node::run_on(broker, node_settings(settings)?, stopped, || {}));
+    let rules: Vec<String> = args.host.allow_exec.iter().cloned().chain(programs(manifests)).collect();
+    let mut node = tokio::spawn(Node::run_on(broker, node_settings(settings, allowed(&rules)?)?, stopped, || {}));
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let (unprinted, mut not_printed) = mpsc::unbounded_channel();
     let ended = tokio::select! {

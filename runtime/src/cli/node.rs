@@ -21,6 +21,7 @@ use crate::name::{ChainName, nearest};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
+use crate::program::allow::Allowed;
 use crate::shutdown;
 
 /// Run a node until it is told to stop
@@ -71,10 +72,16 @@ pub struct HostArgs {
     /// Folder for compiled plugins; empty for none [default: pcluster in the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
+    /// Allow stages to run this program: a name in PATH, a path such as `/opt/sim/bin/*`; may be given several times
+    ///
+    /// A program runs outside of any sandbox, as the user of this node. An interpreter allowed is all code allowed.
+    #[arg(long, value_name = "PROGRAM")]
+    #[serde(skip)]
+    pub(super) allow_exec: Vec<String>,
 }
 
 /// Returns the settings of a node.
-pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
+pub(super) fn node_settings(settings: &Settings, allowed: Allowed) -> anyhow::Result<NodeSettings> {
     /// This program, even if its file was replaced after the start.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
@@ -89,8 +96,14 @@ pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings>
         memory: settings.memory,
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
+        allowed,
         ..NodeSettings::new(settings.node.clone())
     })
+}
+
+/// Reads which programs a node may run.
+pub(super) fn allowed(rules: &[String]) -> Result<Allowed, Usage> {
+    Allowed::new(rules.iter().map(String::as_str)).map_err(|error| Usage(format!("--allow-exec: {error}")))
 }
 
 /// Raises the limit on open files as far as the system allows. Each loaded plugin is an open file, and the usual limit
@@ -116,6 +129,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (true, None) => Wait::No,
         (false, wait) => wait.map_or(Wait::Forever, Wait::For),
     };
+    let allowed = allowed(&args.host.allow_exec)?;
     let told = Cell::new(None);
     // A node that is told to stop is done, unless it was to run until the chains are empty.
     let ended = || match told.get() {
@@ -134,7 +148,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let node = NodeSettings {
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
-        ..node_settings(settings)?
+        ..node_settings(settings, allowed)?
     };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {

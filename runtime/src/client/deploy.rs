@@ -24,7 +24,7 @@ use crate::broker::replicas;
 use crate::broker::streams::{ChainStreams, delete_unused};
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
-use crate::chain::{Chain, Plugin, default};
+use crate::chain::{Chain, Plugin, Work, default};
 use crate::engine::inspect::inspect;
 use crate::file;
 use crate::name::{ChainName, Digest, Revision, Version};
@@ -214,10 +214,12 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
     check_size(&chain, &manifest, client.broker.max_payload())?;
     let mut plugins = BTreeMap::new();
     for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
-        let (digest, bytes) = match &stage.plugin {
+        let Work::Task { plugin, task } = &stage.work else { continue };
+        let written = raw.plugin.clone().unwrap_or_default();
+        let (digest, bytes) = match plugin {
             Plugin::File(name) => {
                 let plugin = path.parent().unwrap_or(Path::new("")).join(name);
-                let bytes = match given.get(&raw.plugin) {
+                let bytes = match given.get(&written) {
                     Some(bytes) => bytes.clone(),
                     None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
                 };
@@ -225,18 +227,17 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
             }
             Plugin::Stored(digest) => {
                 if !Plugins::of(&client.broker).has(digest).await? {
-                    return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: raw.plugin.clone() });
+                    return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: written });
                 }
                 (digest.clone(), Plugins::of(&client.broker).get(digest).await?)
             }
         };
         let checked = inspect(&bytes).and_then(|inspection| {
-            inspection.task(&stage.task)?;
+            inspection.task(task)?;
             inspection.check_memory(stage.memory)
         });
-        let plugin = raw.plugin.clone();
-        checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin, error })?;
-        raw.plugin = digest.to_string();
+        checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
+        raw.plugin = Some(digest.to_string());
         plugins.insert(digest, bytes);
     }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;

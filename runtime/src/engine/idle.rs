@@ -104,6 +104,11 @@ impl Drop for Waiting {
 }
 
 impl Instances {
+    /// Returns where no instance becomes idle.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// Returns the instance that handled an item last. The processor's caches still hold more of it.
     pub(super) fn take(&self) -> Option<Instance> {
         lock(&self.0.as_ref()?.instances).pop()

@@ -15,12 +15,12 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::counted::Counted;
-use crate::engine::task::Task;
 use crate::node::execute::running::{Outcomes, Running};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::plan::to_u32;
 use crate::node::hop::Hop;
 use crate::node::phase::{Phase, reached};
+use crate::node::runner::Runner;
 use crate::node::worker::permits::Permit;
 use crate::run::budget::Growing;
 use crate::run::call::{Call, ItemSource};
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         inbound: Arc::clone(inbound),
         instances: std::iter::once(&hop.task)
             .chain(hop.inline.iter().map(|stage| &stage.task))
-            .map(Task::instances)
+            .map(Runner::instances)
             .collect(),
         started: Instant::now(),
         next: AtomicUsize::new(0),

@@ -9,7 +9,6 @@ use crate::broker::line::Line;
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
 use crate::chain::Stage;
-use crate::engine::task::Task;
 use crate::name::StageName;
 use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
@@ -22,6 +21,7 @@ use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
 use crate::node::route::Route;
+use crate::node::runner::Runner;
 use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::node::worker::permits::ConcurrencyLimit;
@@ -34,8 +34,8 @@ pub struct Hop {
     pub broker: Broker,
     /// The connection over which the messages of the chain come.
     pub line: Line,
-    /// The task of the stage.
-    pub task: Task,
+    /// What runs the items of the stage.
+    pub task: Runner,
     /// The stages that run in the same hop, in order.
     pub inline: Vec<InlineStage>,
     /// The log of the stage.
@@ -68,8 +68,8 @@ pub struct Hop {
 pub struct InlineStage {
     /// The name of the stage.
     pub name: StageName,
-    /// The task of the stage.
-    pub task: Task,
+    /// What runs the items of the stage.
+    pub task: Runner,
     /// The log of the stage.
     pub logs: Arc<StageLog>,
     /// The counters of the stage.

@@ -11,6 +11,7 @@ use crate::engine::EngineError;
 use crate::engine::compiler::Compiler;
 use crate::kind::ErrorKind;
 use crate::name::ChainName;
+use crate::program::allow::Allowed;
 
 /// The settings of a node.
 ///
@@ -38,6 +39,8 @@ pub struct NodeSettings {
     pub cache: Option<PathBuf>,
     /// Compiles plugins in a process of its own. `None`: this process compiles them.
     pub(crate) compiler: Option<Arc<Compiler>>,
+    /// The programs that stages may run. If there are any, the program of this process must serve as their guard.
+    pub(crate) allowed: Allowed,
 }
 
 impl NodeSettings {
@@ -54,6 +57,7 @@ impl NodeSettings {
             memory: memory::default_budget(),
             cache: None,
             compiler: None,
+            allowed: Allowed::default(),
         }
     }
 }

@@ -13,7 +13,6 @@ use tokio::sync::OnceCell;
 
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
-use crate::engine::task::Task;
 use crate::lock::lock;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
@@ -21,6 +20,7 @@ use crate::node::failpoint::{self, Point};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::hop::Hop;
+use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::run::budget::Growing;
 use crate::run::call::ItemSource;
@@ -67,7 +67,7 @@ pub(crate) struct Outcomes {
 
 impl Running {
     /// Returns the task of the hop's stage at this place.
-    pub(crate) fn task(&self, stage: usize) -> &Task {
+    pub(crate) fn task(&self, stage: usize) -> &Runner {
         stage.checked_sub(1).map_or(&self.hop.task, |inline| &self.hop.inline[inline].task)
     }
 
@@ -152,6 +152,9 @@ impl Running {
         if !self.is_single() {
             self.defer(position);
             return Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"));
+        }
+        if !self.task(stage).keeps_instance() {
+            return Ok(None);
         }
         match (stage, self.task(stage).after()) {
             (_, 0) => Ok(None),

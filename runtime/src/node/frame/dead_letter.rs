@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::chain::Plugin;
+use crate::chain::{Plugin, Work};
 use crate::dead::Attempt;
 use crate::frame::id::FrameId;
 use crate::frame::outgoing::{MessageLimits, Outgoing};
@@ -88,9 +88,14 @@ fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> 
     route.sign(&mut headers);
     headers.push(header::CHAIN, route.chain.name.as_str());
     headers.push(header::STAGE, stage.name.as_str());
-    headers.push(header::TASK, stage.task.as_str());
-    if let Plugin::Stored(digest) = &stage.plugin {
-        headers.push(header::PLUGIN, digest.to_string());
+    match &stage.work {
+        Work::Task { plugin, task } => {
+            headers.push(header::TASK, task.as_str());
+            if let Plugin::Stored(digest) = plugin {
+                headers.push(header::PLUGIN, digest.to_string());
+            }
+        }
+        Work::Program(program) => headers.push(header::TASK, program.name.as_str()),
     }
     headers.push(header::TIME, now());
     headers.push(header::ATTEMPTS, attempt.min(u64::from(stage.retry.attempts)).to_string());

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::node::health::{Board, HopCounters, HopKey};
 use crate::node::lines::Lines;
 use crate::node::logs::LogQueue;
+use crate::node::programs::Programs;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::subject::Count;
 
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) logs: LogQueue,
     pub(crate) executor: Handle,
     pub(crate) board: Arc<Board>,
+    pub(crate) programs: Programs,
 }
 
 impl Context {
@@ -49,9 +51,10 @@ impl Context {
         board: Arc<Board>,
     ) -> Self {
         let incarnation = Ulid::generate().to_string();
+        let programs = Programs::default();
         let roll_call = Arc::new(RollCall::new(incarnation.clone()));
         let lines = Lines::new(&broker, &node);
-        Self { broker, lines, registry, engine, node, incarnation, roll_call, logs, executor, board }
+        Self { broker, lines, registry, engine, node, incarnation, roll_call, logs, executor, board, programs }
     }
 
     /// Updates rates and sends counters, again and again.

@@ -1,6 +1,7 @@
 //! Loads a revision: its plugins, and for each hop the tasks with their snapshots.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::plugins::Plugins;
 use crate::chain::record::Deployed;
-use crate::chain::{Chain, Plugin, Stage};
+use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::limits::Limits;
 use crate::engine::snapshot::SnapshotError;
 use crate::engine::static_context::StaticContext;
@@ -26,6 +27,7 @@ use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
 use crate::node::route::{Route, WorkKey};
+use crate::node::runner::{ProgramRunner, Runner};
 use crate::node::supervisor::context::Context;
 use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::worker::permits::ConcurrencyLimit;
@@ -34,8 +36,12 @@ use crate::{engine, subject};
 pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
     let mut plugins = BTreeMap::new();
     for stage in &chain.stages {
-        let Plugin::Stored(digest) = &stage.plugin else {
-            return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+        let digest = match &stage.work {
+            Work::Program(_) => continue,
+            Work::Task { plugin: Plugin::Stored(digest), .. } => digest,
+            Work::Task { plugin: Plugin::File(_), .. } => {
+                return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
+            }
         };
         if plugins.contains_key(digest) {
             continue;
@@ -69,7 +75,7 @@ pub(crate) async fn load_hop(
     let mut inline = Vec::new();
     for stage in &chain.stages[stages.start + 1..stages.end] {
         let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
-        let task = task(context, deployed, chain, stage, plugins, &logs).await?;
+        let task = runner(context, deployed, chain, stage, plugins, &logs).await?;
         inline.push(InlineStage { name: stage.name.clone(), task, logs, counters: Arc::new(HopCounters::default()) });
     }
     let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
@@ -83,7 +89,7 @@ pub(crate) async fn load_hop(
         incarnation: context.incarnation.clone(),
         key: WorkKey::new(deployed.wire()),
     };
-    let task = task(context, deployed, chain, first, plugins, &logs).await?;
+    let task = runner(context, deployed, chain, first, plugins, &logs).await?;
     // After what may take long: the key changes when the stream is removed and made anew.
     hop::read_key(&context.broker, &route).await.map_err(|error| with_remedy(&error))?;
     Ok(Hop {
@@ -97,7 +103,7 @@ pub(crate) async fn load_hop(
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
-        limit: ConcurrencyLimit::new(first.concurrency),
+        limit: ConcurrencyLimit::new(concurrency(first)),
         window: Window::default(),
         quarantine: Quarantine::default(),
         conditions,
@@ -107,28 +113,63 @@ pub(crate) async fn load_hop(
     })
 }
 
-async fn task(
+/// Returns how many items of a stage run at once.
+fn concurrency(stage: &Stage) -> u32 {
+    match &stage.work {
+        Work::Program(program) if program.concurrency.is_none() => {
+            let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+            u32::try_from(processors).unwrap_or(u32::MAX)
+        }
+        _ => stage.concurrency,
+    }
+}
+
+/// Returns what runs the items of a stage.
+async fn runner(
     context: &Context,
     deployed: &Deployed,
     chain: &Chain,
     stage: &Stage,
     plugins: &BTreeMap<Digest, engine::Plugin>,
     logs: &Arc<StageLog>,
+) -> Result<Runner, String> {
+    let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
+    match &stage.work {
+        Work::Task { plugin, task: name } => {
+            task(context, deployed, stage, (plugin, name), after, plugins, logs).await.map(Runner::Task)
+        }
+        Work::Program(program) => {
+            let most = context.broker.limits().max_item() as u64;
+            let program = context.programs.load(deployed, stage, program, most);
+            let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
+            let budget = Arc::clone(context.engine.budget());
+            Ok(Runner::Program(ProgramRunner { program: Arc::new(program), budget, after }))
+        }
+    }
+}
+
+async fn task(
+    context: &Context,
+    deployed: &Deployed,
+    stage: &Stage,
+    (plugin, name): (&Plugin, &str),
+    after: usize,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+    logs: &Arc<StageLog>,
 ) -> Result<Task, String> {
-    let plugin = match &stage.plugin {
+    let plugin = match plugin {
         Plugin::Stored(digest) => plugins.get(digest),
         Plugin::File(_) => None,
     };
     let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
     let limits =
         Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.limits().max_item() };
-    let task = plugin.task(&stage.task, limits, static_context(deployed, stage), stage.reuse);
-    let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
+    let task = plugin.task(name, limits, static_context(deployed, stage), stage.reuse);
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
     let log = Arc::clone(logs);
     let log = Box::new(move |level, line| log.log("", level, line));
     let (plugin, name, place, plain) =
-        (plugin.clone(), stage.task.clone(), format!("{}.{}", deployed.chain, stage.name), task.clone());
+        (plugin.clone(), name.to_owned(), format!("{}.{}", deployed.chain, stage.name), task.clone());
     // It may take long, and runs code of the plugin.
     let mut making = JoinSet::new();
     making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.executor);

@@ -36,8 +36,12 @@ pub(crate) async fn serve(
 ) {
     let mut waiting = phase.clone();
     tokio::select! {
-        hops = ready(context, chain, revision, settle) => {
-            context.board.problem(chain.as_str(), Some(revision), None);
+        (hops, refused) = ready(context, chain, revision, settle) => {
+            let refused = (!refused.is_empty()).then(|| refused.join("; "));
+            context.board.problem(chain.as_str(), Some(revision), refused.as_deref());
+            if let Some(refused) = refused {
+                tracing::warn!(node = context.node, %chain, %revision, "served in part: {refused}");
+            }
             for hop in &hops {
                 for (stage, stats) in hop.counted() {
                     context.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
@@ -52,12 +56,17 @@ pub(crate) async fn serve(
     }
 }
 
-/// Makes a revision ready to run, however long that takes.
-async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle: &watch::Sender<bool>) -> Vec<Hop> {
+/// Makes a revision ready to run, however long that takes. Returns its hops, and why others are left to other nodes.
+async fn ready(
+    context: &Context,
+    chain: &ChainName,
+    revision: Revision,
+    settle: &watch::Sender<bool>,
+) -> (Vec<Hop>, Vec<String>) {
     let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
     for tries in 1.. {
         let problem = match try_ready(context, chain, revision).await {
-            Ok(hops) => return hops,
+            Ok(ready) => return ready,
             Err(problem) => problem,
         };
         if tries >= PATIENCE {
@@ -68,10 +77,14 @@ async fn ready(context: &Context, chain: &ChainName, revision: Revision, settle:
         }
         backoff.wait().await;
     }
-    Vec::new()
+    (Vec::new(), Vec::new())
 }
 
-async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> Result<Vec<Hop>, String> {
+async fn try_ready(
+    context: &Context,
+    chain: &ChainName,
+    revision: Revision,
+) -> Result<(Vec<Hop>, Vec<String>), String> {
     let identity = Identity::now(&context.broker).await.map_err(|error| error.to_string())?;
     let identity = Arc::new(identity);
     arrange::check_wire(&context.broker, chain).await.map_err(|error| error.to_string())?;
@@ -86,7 +99,13 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
         .map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
     let mut hops = Vec::new();
+    let mut refused = Vec::new();
     for stages in checked.hops() {
+        let refusal = |stage| context.programs.refusal(chain, stage);
+        if let Some(refusal) = checked.stages[stages.clone()].iter().find_map(refusal) {
+            refused.push(refusal);
+            continue;
+        }
         hops.push(
             load::load_hop(
                 context,
@@ -99,5 +118,5 @@ async fn try_ready(context: &Context, chain: &ChainName, revision: Revision) -> 
             .await?,
         );
     }
-    Ok(hops)
+    Ok((hops, refused))
 }

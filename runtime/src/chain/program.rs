@@ -1,0 +1,178 @@
+//! What a stage of a program says of it.
+
+use std::collections::BTreeSet;
+
+use super::arguments::Argument;
+use super::{ChainError, Reader, default, manifest};
+use crate::frame::format::Format;
+
+/// The program of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The program as its author writes it: a name, an absolute path, or a path that begins with `./`.
+    pub name: String,
+    /// Its arguments, without its name.
+    pub(crate) arguments: Vec<Argument>,
+    /// `true` if a field may make an argument an option.
+    pub options: bool,
+    /// The format of standard input. `None` for an empty one.
+    pub input: Option<Format>,
+    /// The format of standard output. `None` if nothing in it is an output.
+    pub output: Option<Format>,
+    /// The exit statuses after which an item fails for good.
+    pub permanent: BTreeSet<u8>,
+    /// The most processes at once on one node. `None` for as many as the node has processors.
+    pub concurrency: Option<u32>,
+    /// The most memory of all its processes, in bytes. `None` sets no limit.
+    pub memory: Option<u64>,
+}
+
+/// Variables that the node sets.
+const OWN: &str = "PCLUSTER_";
+
+/// Reads the program of a stage.
+pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -> Result<Program, ChainError> {
+    let [program, arguments @ ..] = exec else {
+        return Err(reader.error("exec", "names no program; write one, as in [\"python3\", \"job.py\"]"));
+    };
+    let is_path = program.contains('/');
+    if program.is_empty() || program.contains(['\0', '{', '}']) || (is_path && !program.starts_with(['/', '.'])) {
+        let problem = format!(
+            "`{program}` names no program; write a name that a node finds in its PATH, an absolute path, or `./FILE`"
+        );
+        return Err(reader.error("exec", problem));
+    }
+    if program.starts_with('.') {
+        let problem =
+            format!("`{program}` comes with no files; write a name or an absolute path of a program on the nodes");
+        return Err(reader.error("exec", problem));
+    }
+    for (key, is_given) in [("plugin", raw.plugin.is_some()), ("task", raw.task.is_some())] {
+        if is_given {
+            return Err(reader.error(key, "a stage has either a plugin or a program; leave it out beside `exec`"));
+        }
+    }
+    if raw.isolation.as_deref().is_some_and(|isolation| isolation != "item") {
+        let problem = "each item of a program has a process of its own; leave it out, or write \"item\"";
+        return Err(reader.error("isolation", problem));
+    }
+    if let Some(name) = raw.env.keys().find(|name| name.starts_with(OWN)) {
+        return Err(
+            reader.error("env", format!("`{name}` is set by the node; names that begin with `{OWN}` are its own"))
+        );
+    }
+    let argument = |text: &String| Argument::new(text).map_err(|error| reader.error("exec", error.to_string()));
+    let exits = raw.exits.clone().unwrap_or_default();
+    let permanent: BTreeSet<u8> = exits.permanent.map_or(default::EXITS_PERMANENT.into(), BTreeSet::from_iter);
+    let transient = exits.transient.unwrap_or_default();
+    if permanent.contains(&0) || transient.contains(&0) {
+        return Err(reader.error("exits", "status 0 means that the item is done; leave it out"));
+    }
+    if let Some(both) = transient.iter().find(|status| permanent.contains(status)) {
+        return Err(reader.error("exits", format!("status {both} is permanent and transient; leave one out")));
+    }
+    Ok(Program {
+        name: program.clone(),
+        arguments: arguments.iter().map(argument).collect::<Result<_, _>>()?,
+        options: raw.options.unwrap_or(false),
+        input: stream(reader, "input", raw.input.as_deref(), Format::Json)?,
+        output: stream(reader, "output", raw.output.as_deref(), Format::Ndjson)?,
+        permanent,
+        concurrency: raw.concurrency,
+        memory: raw.memory.as_ref().map(|text| super::bounds::MEMORY.size(reader, text)).transpose()?,
+    })
+}
+
+/// Refuses the keys of programs in a stage of a plugin.
+pub(super) fn none(reader: &Reader, raw: &manifest::Stage) -> Result<(), ChainError> {
+    let given = [
+        ("input", raw.input.is_some()),
+        ("output", raw.output.is_some()),
+        ("options", raw.options.is_some()),
+        ("exits", raw.exits.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) => Err(reader.error(key, "belongs to a program; leave it out, or name one with `exec`")),
+        None => Ok(()),
+    }
+}
+
+/// Reads the format of a stream.
+fn stream(
+    reader: &Reader,
+    key: &'static str,
+    name: Option<&str>,
+    default: Format,
+) -> Result<Option<Format>, ChainError> {
+    Ok(Some(match name {
+        None => default,
+        Some("none") => return Ok(None),
+        Some("json") => Format::Json,
+        Some("ndjson") => Format::Ndjson,
+        Some("cbor") => Format::Cbor,
+        Some("text") => Format::Text,
+        Some("bytes") => Format::Bytes,
+        Some(other) => {
+            let problem = format!(
+                "`{other}` is no format; write \"json\", \"ndjson\", \"cbor\", \"text\", \"bytes\" or \"none\""
+            );
+            return Err(reader.error(key, problem));
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::manifest::Manifest;
+    use crate::chain::{Chain, Work};
+
+    fn read(rest: &str) -> Result<Program, String> {
+        let text = format!("name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\n{rest}");
+        let manifest = Manifest::from_toml(&text).expect("the right shape");
+        let chain = Chain::new(&manifest).map_err(|error| error.to_string())?;
+        match &chain.stages[0].work {
+            Work::Program(program) => Ok((**program).clone()),
+            Work::Task { .. } => Err("a task".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_program_takes_json_and_gives_lines_unless_the_manifest_says_more() {
+        let program = read("exec = [\"mpiexec\", \"-n\", \"2\", \"--steps={steps}\"]").expect("valid");
+        assert_eq!((program.name.as_str(), program.arguments.len()), ("mpiexec", 3));
+        assert_eq!((program.input, program.output), (Some(Format::Json), Some(Format::Ndjson)));
+        assert_eq!((program.memory, program.permanent), (None, BTreeSet::from([65])));
+        let program = read(
+            "exec = [\"/bin/true\"]\ninput = \"none\"\noutput = \"none\"\nexits = { permanent = [2, 3] }\nmemory = \"1GiB\"",
+        );
+        let program = program.expect("valid");
+        assert_eq!((program.input, program.output, program.memory), (None, None, Some(1 << 30)));
+        assert_eq!(program.permanent, BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        for (rest, told) in [
+            ("", "`plugin`: a stage needs a task or a program: name a `plugin`, or a program with `exec`"),
+            ("exec = []", "`exec`: names no program"),
+            ("exec = [\"bin/x\"]", "`exec`: `bin/x` names no program"),
+            ("exec = [\"./x\"]", "`exec`: `./x` comes with no files"),
+            ("exec = [\"{x}\"]", "`exec`: `{x}` names no program"),
+            ("exec = [\"x\", \"{\"]", "`exec`: `{` has a `{` without its other brace"),
+            ("exec = [\"x\"]\nplugin = \"p.wasm\"", "`plugin`: a stage has either a plugin or a program"),
+            ("exec = [\"x\"]\nisolation = \"frame\"", "`isolation`: each item of a program has a process of its own"),
+            ("exec = [\"x\"]\ninput = \"xml\"", "`input`: `xml` is no format"),
+            ("exec = [\"x\"]\nexits = { permanent = [0] }", "`exits`: status 0 means that the item is done"),
+            (
+                "exec = [\"x\"]\nexits = { permanent = [5], transient = [5] }",
+                "`exits`: status 5 is permanent and transient",
+            ),
+            ("exec = [\"x\"]\nenv = { PCLUSTER_ITEM_ID = \"1\" }", "`env`: `PCLUSTER_ITEM_ID` is set by the node"),
+            ("plugin = \"p.wasm\"\noutput = \"json\"", "`output`: belongs to a program"),
+        ] {
+            let refused = read(rest).expect_err(rest);
+            assert!(refused.starts_with(&format!("stage `s`: {told}")), "{rest}: {refused}");
+        }
+    }
+}

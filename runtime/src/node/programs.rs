@@ -1,0 +1,125 @@
+//! The programs of a node: which it may run, and what they share.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::chain::arguments::Argument;
+use crate::chain::program;
+use crate::chain::record::Deployed;
+use crate::chain::{Stage, Work};
+use crate::name::ChainName;
+use crate::program::allow::{Allowed, Refusal, Wanted};
+use crate::program::cgroup;
+use crate::program::folder::Folders;
+use crate::program::guard::Guards;
+use crate::program::guard::message::Bounds;
+use crate::program::run::Program;
+
+/// The folder of all programs of one user's nodes, below the one for temporary files. The user's number follows.
+const FOLDER: &str = "pcluster-programs";
+
+/// The most processes and threads of a program together. A program that forks without end takes the machine with it otherwise.
+const PROCESSES_MAX: u64 = 4_096;
+/// The most bytes of a working folder, and of a file that a program writes.
+const FOLDER_MAX: u64 = 16 << 30;
+
+/// The programs of a node. By default, none is allowed.
+#[derive(Default)]
+pub(crate) struct Programs {
+    allowed: Allowed,
+    path: OsString,
+    /// `None` if no program is allowed.
+    shared: Option<Shared>,
+}
+
+/// What the programs of a node share.
+struct Shared {
+    guards: Arc<Guards>,
+    folders: Arc<Folders>,
+    cgroups: Option<PathBuf>,
+    started: Arc<AtomicU64>,
+}
+
+impl Programs {
+    /// Starts what programs need, if any is allowed. `incarnation` is the node's.
+    pub(crate) fn start(allowed: Allowed, incarnation: &str) -> io::Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let shared = if allowed.is_empty() { None } else { Some(Shared::start(incarnation)?) };
+        Ok(Self { allowed, path, shared })
+    }
+
+    /// Returns why this node does not run a stage. `None` if it does.
+    pub(crate) fn refusal(&self, chain: &ChainName, stage: &Stage) -> Option<String> {
+        let Work::Program(program) = &stage.work else { return None };
+        let refusal = self.find(chain, program).err()?;
+        Some(format!("stage `{}`: {refusal}", stage.name))
+    }
+
+    fn find(&self, chain: &ChainName, program: &program::Program) -> Result<PathBuf, Refusal> {
+        self.allowed.find(Wanted { program: &program.name, chain, shipped: None }, &self.path)
+    }
+
+    /// Returns the program of a stage, if this node may run it.
+    pub(crate) fn load(
+        &self,
+        deployed: &Deployed,
+        stage: &Stage,
+        program: &program::Program,
+        output_max: u64,
+    ) -> Result<Program, String> {
+        let file = self.find(&deployed.chain, program).map_err(|error| error.to_string())?;
+        let Some(shared) = &self.shared else { return Err("this node runs no programs".to_owned()) };
+        let own = |name: &str, value: String| (OsString::from(format!("PCLUSTER_{name}")), OsString::from(value));
+        let mut environment: Vec<(OsString, OsString)> =
+            vec![("PATH".into(), self.path.clone()), ("LANG".into(), "C.UTF-8".into())];
+        environment.extend(stage.env.iter().map(|(name, value)| (name.into(), value.into())));
+        environment.extend([
+            own("CHAIN", deployed.chain.to_string()),
+            own("VERSION", deployed.version.to_string()),
+            own("STAGE", stage.name.to_string()),
+            own("CONFIG", stage.config.to_string()),
+        ]);
+        Ok(Program {
+            file,
+            arguments: std::iter::once(Argument::literal(&program.name)).chain(program.arguments.clone()).collect(),
+            options: program.options,
+            input: program.input,
+            output: program.output,
+            environment,
+            timeout: stage.timeout,
+            bounds: Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) },
+            permanent: program.permanent.clone(),
+            output_max,
+            cgroups: shared.cgroups.clone(),
+            guards: Arc::clone(&shared.guards),
+            folders: Arc::clone(&shared.folders),
+            started: Arc::clone(&shared.started),
+        })
+    }
+}
+
+impl Shared {
+    fn start(incarnation: &str) -> io::Result<Self> {
+        let user = rustix::process::geteuid().as_raw();
+        let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation)?;
+        let cgroups = cgroup::place().map(|place| place.join(format!("pcluster-{incarnation}")));
+        let cgroups = cgroups.filter(|place| std::fs::create_dir(place).is_ok());
+        Ok(Self {
+            guards: Arc::new(Guards::start()?),
+            folders: Arc::new(folders),
+            cgroups,
+            started: Arc::new(AtomicU64::new(0)),
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(cgroups) = &self.cgroups {
+            let _ = std::fs::remove_dir(cgroups);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Programs as tasks: processes of the system, their arguments, their ends, and their guard.
+//!
+//! This room knows neither NATS nor WebAssembly.
+
+pub(crate) mod allow;
+pub(crate) mod cgroup;
+pub(crate) mod end;
+pub(crate) mod folder;
+pub(crate) mod guard;
+pub(crate) mod run;
+pub(crate) mod spool;
+pub(crate) mod stdio;
+pub(crate) mod words;

@@ -1,0 +1,128 @@
+//! The process of the guard. It has one thread, and is small, so that its forks cost little.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, setsid, wait};
+
+use super::message::{self, Event};
+use super::{DESCRIPTORS_MAX, shepherd, system, tree};
+
+/// How often the guard looks for shepherds that have ended.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon the guard looks again after it has ended processes without a shepherd: each makes its children the guard's.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Serves as a guard until the node has gone and all programs have ended.
+pub(crate) fn serve(requests: OwnedFd) -> io::Result<()> {
+    // The signals of a terminal or a service manager are for the node, which ends its programs in order.
+    let _ = setsid();
+    system::ignore_requests_to_end();
+    set_child_subreaper(Some(getpid()))?;
+    let mut shepherds = Vec::new();
+    loop {
+        let wait = match (reap(&mut shepherds), shepherds.is_empty()) {
+            (Orphans::Ended, _) => Some(LOOK_AGAIN),
+            (Orphans::None, false) => Some(LOOK),
+            (Orphans::None, true) => None,
+        };
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+        let mut ready = [PollFd::new(&requests, PollFlags::IN)];
+        match poll(&mut ready, wait.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Some(descriptors) = receive(&requests)? else { break };
+        match fork() {
+            Ok(Some(shepherd)) => shepherds.push(shepherd),
+            Ok(None) => {
+                drop(requests);
+                // A panic must not run the guard's code again.
+                let run = std::panic::AssertUnwindSafe(|| shepherd::run(descriptors));
+                let is_well = matches!(std::panic::catch_unwind(run), Ok(Ok(())));
+                std::process::exit(i32::from(!is_well));
+            }
+            Err(error) => {
+                let refused = Event::Refused { errno: error.raw_os_error().unwrap_or_default() };
+                if let Some(control) = descriptors.into_iter().next() {
+                    let _ = message::write(std::fs::File::from(control), &refused);
+                }
+            }
+        }
+    }
+    drop(requests);
+    // The shepherds have lost the node too, and end what they have.
+    while reap(&mut shepherds) == Orphans::Ended || !shepherds.is_empty() {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Receives the descriptors of a program. `None` once the node has gone.
+fn receive(requests: &OwnedFd) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = loop {
+        match recvmsg(requests.as_fd(), &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        // Too many files are open here. Dropping the rest tells the node.
+        descriptors.clear();
+    }
+    Ok(Some(descriptors))
+}
+
+/// Makes a process. Returns its id, or `None` in the new process.
+fn fork() -> io::Result<Option<Pid>> {
+    #[expect(
+        unsafe_code,
+        reason = "the standard library has no fork; this process has one thread, so its memory is whole"
+    )]
+    let id = unsafe { libc::fork() };
+    match id {
+        -1 => Err(io::Error::last_os_error()),
+        id => Ok(Pid::from_raw(id)),
+    }
+}
+
+/// Processes that have lost their shepherd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orphans {
+    /// There are none.
+    None,
+    /// There were some, and they were ended.
+    Ended,
+}
+
+/// Takes note of ended processes, and ends those that have lost their shepherd.
+fn reap(shepherds: &mut Vec<Pid>) -> Orphans {
+    while let Ok(Some((ended, _))) = wait(WaitOptions::NOHANG) {
+        shepherds.retain(|shepherd| *shepherd != ended);
+    }
+    let mut orphans = Orphans::None;
+    for child in tree::children() {
+        if !shepherds.contains(&child) {
+            let _ = kill_process(child, Signal::KILL);
+            orphans = Orphans::Ended;
+        }
+    }
+    orphans
+}

@@ -1,0 +1,157 @@
+//! The shepherd of one program: starts it, waits for it, and ends all that descends from it.
+//!
+//! A shepherd is the reaper of its program's processes, so none can leave it. It ends them as soon as the first process ends, the
+//! node orders it, or the node has gone. It holds if the guard is killed; if the shepherd is killed, the guard ends what it had.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, getpid, pidfd_open, set_child_subreaper, setrlimit,
+    setsid, wait,
+};
+use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
+
+use super::message::{self, Bounds, Ended, Event, Launch, Order, Status};
+use super::system;
+use super::tree::Tree;
+use super::watch::Watch;
+
+/// How often a shepherd reaps the orphans of its program.
+const REAP: Duration = Duration::from_secs(1);
+/// How long a file may be held open for writing by a process that another thread is about to start.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Runs a program. The descriptors are those of the control stream, standard input, output and error, and further ones that the
+/// program inherits under their own numbers.
+pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+    let mut control = UnixStream::from(next()?);
+    let streams = [next()?, next()?, next()?];
+    set_child_subreaper(Some(getpid()))?;
+    let launch: Launch = message::read(&control)?;
+    let started = start(&launch, streams, descriptors.collect());
+    let (tree, process) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+            return message::write(&control, &Event::Refused { errno });
+        }
+    };
+    let _ = message::write(&control, &Event::Started);
+    let ended = watch(&tree, process, &control, launch.bounds, Path::new(&launch.folder));
+    drop(tree);
+    let _ = message::write(&control, &Event::Ended(ended));
+    control.flush()
+}
+
+/// Starts the program.
+fn start(launch: &Launch, streams: [OwnedFd; 3], inherited: Vec<OwnedFd>) -> io::Result<(Tree, Pid)> {
+    let tree = Tree::new(launch.cgroup.as_deref())?;
+    let entrance = tree.entrance()?;
+    let mut cores = CpuSet::new();
+    for core in &launch.cores {
+        cores.set(*core);
+    }
+    let has_cores = !launch.cores.is_empty();
+    let file_size = launch.bounds.folder;
+    let [input, output, error] = streams;
+    let mut arguments = launch.arguments.iter();
+    let mut command = Command::new(&launch.file);
+    command.arg0(arguments.next().map_or(OsStr::new(""), |name| name.as_os_str())).args(arguments);
+    command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(&launch.folder);
+    command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(error));
+    let prepare = move || {
+        if let Some(entrance) = &entrance {
+            rustix::io::write(entrance, b"0")?;
+        }
+        setsid()?;
+        set_no_new_privs(true)?;
+        if has_cores {
+            sched_setaffinity(None, &cores)?;
+        }
+        if let Some(bytes) = file_size {
+            setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
+        }
+        system::close_on_execute();
+        for descriptor in &inherited {
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        system::reset_signals();
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "runs between fork and exec; makes system calls only, in a process of one thread")]
+    unsafe {
+        command.pre_exec(prepare);
+    }
+    let began = Instant::now();
+    let child = loop {
+        match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && began.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => break other?,
+        }
+    };
+    let process = Pid::from_raw(child.id().try_into().unwrap_or_default());
+    Ok((tree, process.ok_or_else(|| io::Error::from(Errno::SRCH))?))
+}
+
+/// Waits for the end of the program, and ends all that is left of it.
+fn watch(tree: &Tree, process: Pid, control: &UnixStream, bounds: Bounds, folder: &Path) -> Ended {
+    let mut watch = Watch::new(bounds, folder);
+    let (mut status, mut exceeded) = (None, None);
+    // Without it the end shows at the next reaping.
+    let end = pidfd_open(process, PidfdFlags::empty()).ok();
+    let mut note = |ended: Pid, how: WaitStatus| {
+        if ended == process {
+            status = how.exit_status().map(Status::Exit).or_else(|| how.terminating_signal().map(Status::Signal));
+        }
+        ended == process
+    };
+    'running: loop {
+        while let Ok(Some((ended, how))) = wait(WaitOptions::NOHANG) {
+            if note(ended, how) {
+                break 'running;
+            }
+        }
+        exceeded = watch.look(tree);
+        if exceeded.is_some() || !orders(control, tree) {
+            break;
+        }
+        let wait = watch.next().map_or(REAP, |next| next.saturating_duration_since(Instant::now()).min(REAP));
+        let wait = Timespec::try_from(wait).ok();
+        let mut ready = vec![PollFd::new(control, PollFlags::IN)];
+        ready.extend(end.as_ref().map(|end| PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)));
+        let _ = poll(&mut ready, wait.as_ref());
+    }
+    tree.kill(|ended, how| {
+        note(ended, how);
+    });
+    Ended { status: status.unwrap_or(Status::Signal(libc::SIGKILL)), exceeded }
+}
+
+/// Follows the orders that have come. Returns `false` if the program must end.
+fn orders(control: &UnixStream, tree: &Tree) -> bool {
+    loop {
+        let mut ready = [PollFd::new(control, PollFlags::IN)];
+        match poll(&mut ready, Some(&Timespec::default())) {
+            Ok(0) | Err(Errno::INTR) => return true,
+            Ok(_) => match message::read(control) {
+                Ok(Order::Terminate) => tree.terminate(),
+                Ok(Order::Kill) | Err(_) => return false,
+            },
+            Err(_) => return false,
+        }
+    }
+}

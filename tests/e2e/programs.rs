@@ -1,0 +1,175 @@
+//! Stages that are programs of the node's machine.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use support::{Cluster, Process, eventually, json_lines, lines, numbers, plugin};
+
+/// A chain of one stage that runs a shell script.
+fn script(name: &str, script: &str, rest: &str) -> String {
+    format!(
+        "name = \"{name}\"\nversion = \"1\"\n[[stage]]\nname = \"run\"\nexec = [\"sh\", \"-c\", {script:?}]\n{rest}\n"
+    )
+}
+
+fn node(cluster: &Cluster, name: &str) -> Process {
+    let temporary = cluster.path(name);
+    fs::create_dir_all(&temporary).unwrap();
+    let mut command = cluster.command(&["node", "--name", name, "--allow-exec", "sh", "--allow-exec", "/bin/cat"]);
+    command.env("TMPDIR", temporary);
+    let node = Process::start(command);
+    node.said("ready: serving");
+    node
+}
+
+/// Waits until nothing of a node's programs is left.
+fn assert_nothing_left(cluster: &Cluster, name: &str) {
+    let user = fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).unwrap();
+    let folder = cluster.path(name).join(format!("pcluster-programs-{user}"));
+    eventually("all working folders are removed", || {
+        let nodes = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        nodes.flat_map(|node| fs::read_dir(node).into_iter().flatten()).next().is_none().then_some(())
+    });
+}
+
+#[test]
+fn items_go_through_programs_and_tasks_and_come_out_once() {
+    let cluster = Cluster::start();
+    let manifest = format!(
+        "name = \"mixed\"\nversion = \"1\"\n\
+         [[stage]]\nname = \"first\"\nexec = [\"cat\"]\n\
+         [[stage]]\nname = \"echo\"\nplugin = \"{}\"\n\
+         [[stage]]\nname = \"last\"\nexec = [\"sh\", \"-c\", \"cat; echo; echo of $PCLUSTER_STAGE >&2\"]\n",
+        plugin("probe")
+    );
+    cluster.deploy(&manifest);
+    let _node = node(&cluster, "a");
+    cluster.run_with_input(&["feed", "mixed"], lines(0..40)).succeeded();
+    cluster.ok(&["wait", "mixed"]);
+    assert_eq!(numbers(&cluster.pull_all("mixed")), (0..40).collect::<Vec<_>>());
+    eventually("every line of standard error is logged", || {
+        (cluster.ok(&["logs", "mixed", "--stage", "last", "--no-follow"]).matches("of last").count() == 40)
+            .then_some(())
+    });
+    assert_nothing_left(&cluster, "a");
+}
+
+#[test]
+fn a_program_that_fails_is_tried_again_or_not_as_its_status_says() {
+    let cluster = Cluster::start();
+    let retry = "retry = { attempts = 2, backoff = [\"10ms\"] }\ntimeout = \"1m\"";
+    let cases = [
+        (
+            "status",
+            "echo 1; echo no mesh >&2; exit 3",
+            retry,
+            "error",
+            "2",
+            "the program ended with status 3; it said: no mesh",
+        ),
+        (
+            "permanent",
+            "exit 65",
+            retry,
+            "error",
+            "1",
+            "the program ended with status 65, which the stage calls permanent",
+        ),
+        ("signal", "kill -SEGV $$", retry, "trap", "2", "SIGSEGV ended the program"),
+        ("text", "echo 1; echo x", retry, "output", "1", "standard output: "),
+        (
+            "slow",
+            "sleep 300",
+            "timeout = \"200ms\"\nretry = { attempts = 1 }",
+            "timeout",
+            "1",
+            "the program took longer than its timeout of 200ms",
+        ),
+        (
+            "large",
+            "tail /dev/zero",
+            "memory = \"64MiB\"\nretry = { attempts = 1 }",
+            "memory",
+            "1",
+            "the program and what it started took ",
+        ),
+    ];
+    for (name, text, rest, ..) in cases {
+        cluster.deploy(&script(name, text, rest));
+    }
+    let _node = node(&cluster, "a");
+    for (name, .., kind, attempts, reason) in cases {
+        cluster.ok(&["feed", name, "1"]);
+        cluster.ok(&["wait", name]);
+        let letters = json_lines(&cluster.ok(&["dead", "ls", name, "--json"]));
+        let letter = &letters[0];
+        assert_eq!(
+            (letter["failure"].as_str(), letter["attempts"].to_string().as_str()),
+            (Some(kind), attempts),
+            "{letter}"
+        );
+        assert!(letter["reason"].as_str().unwrap().starts_with(reason), "{letter}");
+        assert_eq!(cluster.pull_all(name).len(), 0, "nothing of a failed attempt is handed on");
+    }
+    assert_nothing_left(&cluster, "a");
+}
+
+#[test]
+fn a_node_runs_no_program_that_its_operator_does_not_allow_and_another_does() {
+    let cluster = Cluster::start();
+    let manifest = format!(
+        "name = \"apart\"\nversion = \"1\"\n[[stage]]\nname = \"echo\"\nplugin = \"{}\"\n\
+         [[stage]]\nname = \"run\"\nexec = [\"sh\", \"-c\", \"cat\"]\n",
+        plugin("probe")
+    );
+    cluster.deploy(&manifest);
+    let _strict = cluster.node("strict");
+    cluster.ok(&["feed", "apart", "1"]);
+    let status = cluster.until("apart", "the first stage has run", |status| {
+        status["revisions"][0]["stages"][0]["done"] == json!(1) && !status["problems"].as_array().unwrap().is_empty()
+    });
+    let problem = status["problems"][0].to_string();
+    assert!(problem.contains("stage `run`: this node does not allow `sh`"), "{problem}");
+    assert!(problem.contains("--allow-exec"), "{problem}");
+    let _willing = node(&cluster, "willing");
+    cluster.ok(&["wait", "apart"]);
+    assert_eq!(numbers(&cluster.pull_all("apart")), [1]);
+}
+
+#[test]
+fn a_killed_node_leaves_no_process_and_its_items_are_run_by_another() {
+    let cluster = Cluster::start();
+    let marks = cluster.path("marks");
+    fs::create_dir_all(&marks).unwrap();
+    // The first attempt waits for ever, with a child of a session of its own.
+    let text = format!(
+        "cd {}; if mkdir first 2>/dev/null; then setsid sh -c 'echo $$ > child; exec sleep 300' & echo $$ > own; sleep 300; fi; cat",
+        marks.display()
+    );
+    cluster.deploy(&support::recovering(&script("hang", &text, "")));
+    let killed = node(&cluster, "killed");
+    cluster.ok(&["feed", "hang", "7"]);
+    let read = |name: &str| {
+        eventually("the program runs", || {
+            fs::read_to_string(marks.join(name))
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+                .map(|text| text.trim().to_owned())
+        })
+    };
+    let processes = [read("own"), read("child")];
+    killed.signal("KILL");
+    for process in processes {
+        eventually("its processes have ended", || {
+            let stat = fs::read_to_string(Path::new("/proc").join(&process).join("stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
+    let _other = node(&cluster, "other");
+    cluster.ok(&["wait", "hang"]);
+    assert_eq!(numbers(&cluster.pull_all("hang")), [7]);
+    // The next node with the same folder removes what the killed one has left.
+    let _next = node(&cluster, "killed");
+    assert_nothing_left(&cluster, "killed");
+}
