@@ -105,21 +105,13 @@ impl Shared {
     fn start(incarnation: &str) -> io::Result<Self> {
         let user = rustix::process::geteuid().as_raw();
         let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation)?;
+        // Each program's own is removed by its shepherd, which outlives the node.
         let cgroups = cgroup::place().map(|place| place.join(format!("pcluster-{incarnation}")));
-        let cgroups = cgroups.filter(|place| std::fs::create_dir(place).is_ok());
         Ok(Self {
             guards: Arc::new(Guards::start()?),
             folders: Arc::new(folders),
             cgroups,
             started: Arc::new(AtomicU64::new(0)),
         })
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if let Some(cgroups) = &self.cgroups {
-            let _ = std::fs::remove_dir(cgroups);
-        }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Program {
     pub(crate) permanent: BTreeSet<u8>,
     /// The most bytes of one output.
     pub(crate) output_max: u64,
-    /// Where cgroups may be made. `None` if nowhere.
+    /// The path of its cgroups, to which the number of each is added. `None` if none can be made.
     pub(crate) cgroups: Option<PathBuf>,
     /// The guard of the node's programs.
     pub(crate) guards: Arc<Guards>,
@@ -194,7 +194,7 @@ impl Program {
             arguments,
             environment,
             folder: home,
-            cgroup: self.cgroups.as_ref().map(|place| place.join(number.to_string()).into_os_string()),
+            cgroup: self.cgroups.as_ref().map(|path| path.with_added_extension(number.to_string()).into_os_string()),
             cores: Vec::new(),
             bounds: self.bounds,
         };
