@@ -26,6 +26,9 @@ const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MAX: Duration = Duration::from_millis(500);
 /// The longest wait between two tries to get into a full queue.
 const FULL_AGAIN_MAX: Duration = Duration::from_millis(40);
+/// The longest time in front of a full queue without a try. Only a try shows that another run has stored the messages, and that
+/// the server takes more than this revision's limit.
+const TRY_ANYWAY: Duration = Duration::from_secs(5);
 /// After this long, the node reports what it waits for. A cluster may take ten seconds to elect a leader.
 const TELL_AFTER: Duration = Duration::from_secs(12);
 
@@ -187,7 +190,7 @@ where
 {
     let (mut backoff, mut started) = (Backoff::new(AGAIN, AGAIN_MAX), Instant::now());
     let mut told = None;
-    let (mut is_again, mut is_full) = (false, false);
+    let (mut is_again, mut is_full, mut tried) = (false, false, Instant::now());
     let mut place = None;
     if line == Line::Last && hop.window.is_lined_up() {
         place = Some(hop.window.line_up(load).await);
@@ -197,7 +200,8 @@ where
             // The revision is gone. Its supervisor is about to end this task.
             std::future::pending::<()>().await;
         }
-        if !is_full || hop.window.has_room(load, room(hop, load)).await {
+        if !is_full || tried.elapsed() >= TRY_ANYWAY || hop.window.has_room(load, room(hop, load)).await {
+            tried = Instant::now();
             let leave = hop.window.enter(load, is_again).await;
             let answer = request().await;
             drop(leave);
