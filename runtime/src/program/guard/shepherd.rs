@@ -3,7 +3,6 @@
 //! A shepherd is the reaper of its program's processes, so none can leave it. It ends them as soon as the first process ends, the
 //! node orders it, or the node has gone. It holds if the guard is killed; if the shepherd is killed, the guard ends what it had.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -21,7 +20,7 @@ use rustix::process::{
 use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
 
 use super::message::{self, Bounds, Ended, Event, Launch, Order, Status};
-use super::system;
+use super::system::{self, Image};
 use super::tree::Tree;
 use super::watch::Watch;
 
@@ -65,10 +64,8 @@ fn start(launch: &Launch, streams: [OwnedFd; 3], inherited: Vec<OwnedFd>) -> io:
     let has_cores = !launch.cores.is_empty();
     let file_size = launch.bounds.folder;
     let [input, output, error] = streams;
-    let mut arguments = launch.arguments.iter();
+    let image = Image::new(&launch.file, &launch.arguments, &launch.environment)?;
     let mut command = Command::new(&launch.file);
-    command.arg0(arguments.next().map_or(OsStr::new(""), |name| name.as_os_str())).args(arguments);
-    command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
     command.current_dir(&launch.folder);
     command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(error));
     let prepare = move || {
@@ -88,9 +85,10 @@ fn start(launch: &Launch, streams: [OwnedFd; 3], inherited: Vec<OwnedFd>) -> io:
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
         system::reset_signals();
-        Ok(())
+        // The standard library would hand a file that the system does not know to a shell.
+        Err(image.execute())
     };
-    #[expect(unsafe_code, reason = "runs between fork and exec; makes system calls only, in a process of one thread")]
+    #[expect(unsafe_code, reason = "runs after a fork of a process of one thread, so its memory is whole")]
     unsafe {
         command.pre_exec(prepare);
     }

@@ -1,5 +1,46 @@
 //! Calls of the system that the libraries have no safe form of.
 
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString, c_char};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+/// What a process becomes: a file, its arguments and its environment.
+pub(crate) struct Image {
+    file: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Image {
+    /// Creates an image. The last value of a variable counts.
+    pub(crate) fn new(file: &OsStr, arguments: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Self> {
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+        let last: BTreeMap<&OsString, &OsString> = environment.iter().map(|(name, value)| (name, value)).collect();
+        let variable =
+            |(name, value): (&OsString, &OsString)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat());
+        Ok(Self {
+            file: text(file.as_bytes())?,
+            arguments: arguments.iter().map(|argument| text(argument.as_bytes())).collect::<io::Result<_>>()?,
+            environment: last.into_iter().map(variable).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Makes this process the image. Returns the error of the system if it refuses.
+    pub(crate) fn execute(&self) -> io::Error {
+        let pointers = |all: &[CString]| -> Vec<*const c_char> {
+            all.iter().map(|text| text.as_ptr()).chain(std::iter::once(ptr::null())).collect()
+        };
+        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        #[expect(unsafe_code, reason = "no library has a safe form of this system call; all texts and lists are whole")]
+        unsafe {
+            libc::execve(self.file.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+        }
+        io::Error::last_os_error()
+    }
+}
+
 /// Ignores the signals that ask a process to end.
 pub(crate) fn ignore_requests_to_end() {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ fn launch(folder: &Path, script: &str) -> Launch {
     Launch {
         file: "/bin/sh".into(),
         arguments: ["sh", "-c", script].map(Into::into).into(),
-        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        environment: [("PATH", "/nowhere"), ("PATH", "/usr/bin:/bin")].map(|(a, b)| (a.into(), b.into())).into(),
         folder: folder.into(),
         cgroup: None,
         cores: Vec::new(),
@@ -101,10 +102,24 @@ async fn a_program_runs_with_what_it_is_given_and_tells_how_it_ends() {
 #[tokio::test]
 async fn a_file_that_cannot_be_executed_is_told_with_the_error_of_the_system() {
     let (guard, folder) = (guard(), tempfile::tempdir().expect("a folder"));
-    for (file, errno) in [("/nowhere", libc::ENOENT), ("/etc/passwd", libc::EACCES), ("/", libc::EACCES)] {
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    };
+    let (no_line, no_interpreter) = (file("no-line", "exit 0\n"), file("no-interpreter", "#!/nowhere\n"));
+    for (file, errno) in [
+        (Path::new("/nowhere"), libc::ENOENT),
+        (Path::new("/etc/passwd"), libc::EACCES),
+        (Path::new("/"), libc::EACCES),
+        // No shell runs it.
+        (&no_line, libc::ENOEXEC),
+        (&no_interpreter, libc::ENOENT),
+    ] {
         let refused = start(&guard, &Launch { file: file.into(), ..launch(folder.path(), "") }).await;
-        let Err(LaunchError::Refused(error)) = refused.map(|_| ()) else { panic!("{file}") };
-        assert_eq!(error.raw_os_error(), Some(errno), "{file}");
+        let Err(LaunchError::Refused(error)) = refused.map(|_| ()) else { panic!("{}", file.display()) };
+        assert_eq!(error.raw_os_error(), Some(errno), "{}", file.display());
     }
 }
 
