@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 pub(crate) mod end;
 pub(crate) mod folder;
 pub(crate) mod guard;
+pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod spool;
 pub(crate) mod stdio;

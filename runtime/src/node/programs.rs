@@ -16,6 +16,7 @@ use crate::program::cgroup;
 use crate::program::folder::Folders;
 use crate::program::guard::Guards;
 use crate::program::guard::message::Bounds;
+use crate::program::process::{Executable, Processes};
 use crate::program::run::Program;
 
 /// The folder of all programs of one user's nodes, below the one for temporary files. The user's number follows.
@@ -32,23 +33,15 @@ pub(crate) struct Programs {
     allowed: Allowed,
     path: OsString,
     /// `None` if no program is allowed.
-    shared: Option<Shared>,
-}
-
-/// What the programs of a node share.
-struct Shared {
-    guards: Arc<Guards>,
-    folders: Arc<Folders>,
-    cgroups: Option<PathBuf>,
-    started: Arc<AtomicU64>,
+    processes: Option<Processes>,
 }
 
 impl Programs {
     /// Starts what programs need, if any is allowed. `incarnation` is the node's.
     pub(crate) fn start(allowed: Allowed, incarnation: &str) -> io::Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let shared = if allowed.is_empty() { None } else { Some(Shared::start(incarnation)?) };
-        Ok(Self { allowed, path, shared })
+        let processes = if allowed.is_empty() { None } else { Some(start(incarnation)?) };
+        Ok(Self { allowed, path, processes })
     }
 
     /// Returns why this node does not run a stage. `None` if it does.
@@ -71,7 +64,7 @@ impl Programs {
         output_max: u64,
     ) -> Result<Program, String> {
         let file = self.find(&deployed.chain, program).map_err(|error| error.to_string())?;
-        let Some(shared) = &self.shared else { return Err("this node runs no programs".to_owned()) };
+        let Some(processes) = &self.processes else { return Err("this node runs no programs".to_owned()) };
         let own = |name: &str, value: String| (OsString::from(format!("PCLUSTER_{name}")), OsString::from(value));
         let mut environment: Vec<(OsString, OsString)> =
             vec![("PATH".into(), self.path.clone()), ("LANG".into(), "C.UTF-8".into())];
@@ -83,35 +76,33 @@ impl Programs {
             own("CONFIG", stage.config.to_string()),
         ]);
         Ok(Program {
-            file,
+            executable: Executable {
+                file,
+                environment,
+                bounds: Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) },
+                processes: processes.clone(),
+            },
             arguments: std::iter::once(Argument::literal(&program.name)).chain(program.arguments.clone()).collect(),
             options: program.options,
             input: program.input,
             output: program.output,
-            environment,
             timeout: stage.timeout,
-            bounds: Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) },
             permanent: program.permanent.clone(),
             output_max,
-            cgroups: shared.cgroups.clone(),
-            guards: Arc::clone(&shared.guards),
-            folders: Arc::clone(&shared.folders),
-            started: Arc::clone(&shared.started),
         })
     }
 }
 
-impl Shared {
-    fn start(incarnation: &str) -> io::Result<Self> {
-        let user = rustix::process::geteuid().as_raw();
-        let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation)?;
-        // Each program's own is removed by its shepherd, which outlives the node.
-        let cgroups = cgroup::place().map(|place| place.join(format!("pcluster-{incarnation}")));
-        Ok(Self {
-            guards: Arc::new(Guards::start()?),
-            folders: Arc::new(folders),
-            cgroups,
-            started: Arc::new(AtomicU64::new(0)),
-        })
-    }
+/// Starts what the processes of a node share.
+fn start(incarnation: &str) -> io::Result<Processes> {
+    let user = rustix::process::geteuid().as_raw();
+    let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation)?;
+    // Each program's own is removed by its shepherd, which outlives the node.
+    let cgroups = cgroup::place().map(|place| place.join(format!("pcluster-{incarnation}")));
+    Ok(Processes {
+        guards: Arc::new(Guards::start()?),
+        folders: Arc::new(folders),
+        cgroups,
+        started: Arc::new(AtomicU64::new(0)),
+    })
 }

@@ -1,11 +1,16 @@
 //! Real programs, under a real guard.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::*;
 use crate::frame::format::to_cbor;
 use crate::frame::json;
+use crate::program::folder::Folders;
+use crate::program::guard::message::Bounds;
 use crate::program::guard::tests::guards;
+use crate::program::process::{GRACE, Processes};
 
 struct Node {
     program: Program,
@@ -16,20 +21,24 @@ impl Node {
     fn new(arguments: &[&str], input: Option<Format>, output: Option<Format>) -> Self {
         let all = tempfile::tempdir().expect("a folder");
         let program = Program {
-            file: "/bin/sh".into(),
+            executable: Executable {
+                file: "/bin/sh".into(),
+                environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+                bounds: Bounds::default(),
+                processes: Processes {
+                    guards: Arc::new(guards()),
+                    folders: Arc::new(Folders::new(all.path(), "node").expect("folders")),
+                    cgroups: None,
+                    started: Arc::new(AtomicU64::new(0)),
+                },
+            },
             arguments: arguments.iter().map(|text| Argument::new(text).expect("an argument")).collect(),
             options: false,
             input,
             output,
-            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             timeout: Duration::from_mins(1),
-            bounds: Bounds::default(),
             permanent: BTreeSet::from([65]),
             output_max: 1 << 20,
-            cgroups: None,
-            guards: Arc::new(guards()),
-            folders: Arc::new(Folders::new(all.path(), "node").expect("folders")),
-            started: Arc::new(AtomicU64::new(0)),
         };
         Self { program, _all: all }
     }
@@ -63,7 +72,7 @@ impl Node {
 
     async fn is_clean(&self) {
         let began = Instant::now();
-        while std::fs::read_dir(self.program.folders.path()).expect("a folder").count() > 0 {
+        while std::fs::read_dir(self.program.executable.processes.folders.path()).expect("a folder").count() > 0 {
             assert!(began.elapsed() < Duration::from_mins(1), "a folder is left");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -118,7 +127,7 @@ async fn an_item_fails_with_the_reason_and_nothing_of_it_is_handed_on() {
         (FailureKind::Error, true, "the item lacks the field `steps`, which its arguments take".to_owned())
     );
     let mut node = Node::sh("true");
-    node.program.file = "/nowhere".into();
+    node.program.executable.file = "/nowhere".into();
     let told = node.reason(serde_json::json!(1)).await;
     assert_eq!((told.0, told.1), (FailureKind::Node, false));
     node.is_clean().await;

@@ -1,0 +1,189 @@
+//! A process of a program with all that descends from it: its start in a folder of its own, its streams, and its end.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
+
+use super::folder::{Folder, Folders};
+use super::guard::message::{Bounds, Ended, Launch};
+use super::guard::{End, Guards, LaunchError, Orders, Process};
+use super::words::Words;
+use crate::run::failure::{Failure, FailureKind};
+
+/// How long a program that was asked to end has before it is ended.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// Bytes read at once.
+pub(crate) const PART: usize = 64 << 10;
+/// How long the streams of a program may take to end after its last process.
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
+
+/// What all processes of a node's programs share.
+#[derive(Debug, Clone)]
+pub(crate) struct Processes {
+    /// The guard that starts and ends them.
+    pub(crate) guards: Arc<Guards>,
+    /// The working folders of the node.
+    pub(crate) folders: Arc<Folders>,
+    /// The path of their cgroups, to which the number of each is added. `None` if none can be made.
+    pub(crate) cgroups: Option<PathBuf>,
+    /// How many were started: each has a number of its own.
+    pub(crate) started: Arc<AtomicU64>,
+}
+
+/// What a stage executes.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    /// The file, after all links.
+    pub(crate) file: PathBuf,
+    /// The environment, apart from the variables of an item.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The bounds of a process and all that descends from it.
+    pub(crate) bounds: Bounds,
+    /// What the processes of the node share.
+    pub(crate) processes: Processes,
+}
+
+/// The node's ends of the three streams of a process.
+pub(crate) type Streams = (pipe::Sender, pipe::Receiver, pipe::Receiver);
+
+/// A process that runs in its folder. If it is dropped, it ends with all that it started, and the folder is removed.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// `None` once it is dropped.
+    parts: Option<(End, Orders, Folder)>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some((end, orders, folder)) = self.parts.take() else { return };
+        drop(orders);
+        let Ok(runtime) = Handle::try_current() else { return };
+        // It may write until its last process has ended.
+        runtime.spawn(async move {
+            end.gone().await;
+            remove(folder).await;
+        });
+    }
+}
+
+impl Running {
+    /// Returns its end, and what it can be told.
+    pub(crate) fn parts(&mut self) -> (&mut End, &Orders) {
+        let Some((end, orders, _)) = &mut self.parts else { unreachable!("taken on drop alone") };
+        (end, orders)
+    }
+}
+
+impl Executable {
+    /// Starts a process in an empty folder. It inherits `more` under their own numbers. Returns it with the other ends of its
+    /// three streams.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the item for which it is started.
+    pub(crate) async fn start(
+        &self,
+        arguments: Vec<OsString>,
+        variables: Vec<(OsString, OsString)>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(Running, Streams), Failure> {
+        let processes = &self.processes;
+        let (its, streams) = pipes().map_err(|error| here("its pipes cannot be made", &error))?;
+        let folder = processes.folders.create().map_err(|error| here("a working folder cannot be made", &error))?;
+        let home = folder.path().as_os_str().to_owned();
+        // A later value of a variable replaces an earlier one.
+        let mut environment = vec![("HOME".into(), home.clone()), ("TMPDIR".into(), home.clone())];
+        environment.extend(self.environment.iter().cloned().chain(variables));
+        let number = processes.started.fetch_add(1, Relaxed);
+        let cgroup = processes.cgroups.as_ref();
+        let launch = Launch {
+            file: self.file.as_os_str().to_owned(),
+            arguments,
+            environment,
+            folder: home,
+            cgroup: cgroup.map(|path| path.with_added_extension(number.to_string()).into_os_string()),
+            cores: Vec::new(),
+            bounds: self.bounds,
+        };
+        let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), more).await;
+        drop(its);
+        match launched {
+            Ok(Process { end, orders }) => Ok((Running { parts: Some((end, orders, folder)) }, streams)),
+            Err(error) => {
+                remove(folder).await;
+                Err(refused(&self.file, &error))
+            }
+        }
+    }
+}
+
+/// Makes the three streams of a process. Returns its ends and the node's.
+fn pipes() -> io::Result<([OwnedFd; 3], Streams)> {
+    let (input, output, error) = (io::pipe()?, io::pipe()?, io::pipe()?);
+    let its = [input.0.into(), output.1.into(), error.1.into()];
+    let input = pipe::Sender::from_owned_fd(input.1.into())?;
+    let output = pipe::Receiver::from_owned_fd(output.0.into())?;
+    let error = pipe::Receiver::from_owned_fd(error.0.into())?;
+    Ok((its, (input, output, error)))
+}
+
+/// Asks a program to end, and ends it after a grace. Returns once it has `ended`.
+pub(crate) async fn stop(
+    mut ended: Pin<&mut impl Future<Output = io::Result<Ended>>>,
+    orders: &Orders,
+) -> io::Result<Ended> {
+    orders.terminate();
+    tokio::select! {
+        biased;
+        ended = &mut ended => return ended,
+        () = tokio::time::sleep(GRACE) => orders.kill(),
+    }
+    ended.await
+}
+
+/// Reads what a program says to its end. Returns its last words.
+pub(crate) async fn listen(mut from: pipe::Receiver, mut words: Words<impl FnMut(String)>) -> String {
+    let mut part = vec![0; PART];
+    while let Ok(bytes @ 1..) = from.read(&mut part).await {
+        words.add(&part[..bytes]);
+    }
+    words.finish();
+    words.last()
+}
+
+/// Removes a working folder.
+async fn remove(folder: Folder) {
+    let removed = tokio::task::spawn_blocking(move || folder.remove()).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "the working folder of a program cannot be removed");
+    }
+}
+
+/// Returns the failure of an item for which this node lacks something.
+pub(crate) fn here(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::transient(FailureKind::Node, format!("{what}: {error}"))
+}
+
+/// Returns the failure of an item whose program was not started.
+fn refused(file: &Path, error: &LaunchError) -> Failure {
+    let file = file.display();
+    match error {
+        LaunchError::Refused(error) if error.raw_os_error() == Some(libc::E2BIG) => Failure::fatal(
+            FailureKind::Error,
+            format!("`{file}`: its arguments and variables together are longer than the system takes"),
+        ),
+        LaunchError::Refused(error) => {
+            Failure::transient(FailureKind::Node, format!("`{file}` cannot be executed on this node: {error}"))
+        }
+        LaunchError::Guard(_) => Failure::transient(FailureKind::Node, format!("`{file}` was not started: {error}")),
+    }
+}
