@@ -7,12 +7,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::examples::MPI;
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 5] = ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md"];
+const PAGES: [&str; 6] =
+    ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md", "plugins/mpi/README.md"];
 
 /// A page and a section of it whose `console` blocks are run.
-type Shown = (&'static str, &'static str);
+pub type Shown = (&'static str, &'static str);
 
 /// Commands that need no cluster.
 const DOOR: [Shown; 1] = [("README.md", "Quick start")];
@@ -112,7 +114,7 @@ fn scratch(cluster: &Cluster) -> PathBuf {
 }
 
 /// Runs a command line in a shell that finds `pcluster`. Its errors are among its output.
-fn shell(cluster: &Cluster, folder: &Path, line: &str) -> Run {
+pub fn shell(cluster: &Cluster, folder: &Path, line: &str) -> Run {
     let pcluster = cluster.command(&[]);
     let programs = Path::new(pcluster.get_program()).parent().unwrap().to_owned();
     let others = std::env::var_os("PATH").unwrap_or_default();
@@ -127,7 +129,7 @@ fn shell(cluster: &Cluster, folder: &Path, line: &str) -> Run {
 
 /// Runs the commands of sections one after the other, and compares each output with the page's.
 #[track_caller]
-fn run_as_shown(cluster: &Cluster, folder: &Path, sections: &[Shown]) {
+pub fn run_as_shown(cluster: &Cluster, folder: &Path, sections: &[Shown]) {
     for (page, section) in sections {
         for text in consoles(page, section) {
             let commands = text.strip_prefix("$ ").expect("a command before its output");
@@ -213,7 +215,7 @@ fn masked_word(word: &str) -> String {
 fn every_command_that_a_page_shows_with_its_output_is_run() {
     for page in PAGES {
         for Block { section, language, text, .. } in split(page).1 {
-            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK].concat().contains(&(page, &section));
+            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK, &MPI].concat().contains(&(page, &section));
             assert!(language != "console" || is_run, "no test runs the commands of {page}, {section}");
             assert!(
                 language == "console" || !text.starts_with("$ "),

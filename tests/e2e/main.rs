@@ -23,6 +23,7 @@ mod deployers;
 mod deploys;
 mod dev;
 mod docs;
+mod examples;
 mod exits;
 mod failures;
 mod feed;
