@@ -7,11 +7,18 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::examples::MPI;
+use crate::examples::{MPI, PICTURES};
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 6] =
-    ["README.md", "runtime/README.md", "runtime/WIRE.md", "sdk/README.md", "tests/README.md", "plugins/mpi/README.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "runtime/README.md",
+    "runtime/WIRE.md",
+    "sdk/README.md",
+    "sdk/PROGRAMS.md",
+    "tests/README.md",
+    "plugins/mpi/README.md",
+];
 
 /// A page and a section of it whose `console` blocks are run.
 pub type Shown = (&'static str, &'static str);
@@ -87,7 +94,7 @@ fn consoles(page: &str, section: &str) -> Vec<String> {
 }
 
 /// The file that a page shows below its name.
-fn shown_file(page: &str, name: &str) -> String {
+pub fn shown_file(page: &str, name: &str) -> String {
     let blocks = split(page).1;
     let block = blocks.iter().find(|block| block.title == format!("`{name}`:"));
     block.unwrap_or_else(|| panic!("{page} does not show {name}")).text.clone()
@@ -130,8 +137,15 @@ pub fn shell(cluster: &Cluster, folder: &Path, line: &str) -> Run {
 /// Runs the commands of sections one after the other, and compares each output with the page's.
 #[track_caller]
 pub fn run_as_shown(cluster: &Cluster, folder: &Path, sections: &[Shown]) {
+    run_as_shown_but(cluster, folder, sections, str::to_owned);
+}
+
+/// Runs commands as [`run_as_shown`] does, on blocks that `changed` changes first.
+#[track_caller]
+pub fn run_as_shown_but(cluster: &Cluster, folder: &Path, sections: &[Shown], changed: impl Fn(&str) -> String) {
     for (page, section) in sections {
         for text in consoles(page, section) {
+            let text = changed(&text);
             let commands = text.strip_prefix("$ ").expect("a command before its output");
             for command in commands.split("\n$ ") {
                 let (line, shown) = command.split_once('\n').unwrap_or((command, ""));
@@ -215,7 +229,7 @@ fn masked_word(word: &str) -> String {
 fn every_command_that_a_page_shows_with_its_output_is_run() {
     for page in PAGES {
         for Block { section, language, text, .. } in split(page).1 {
-            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK, &MPI].concat().contains(&(page, &section));
+            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK, &MPI, &PICTURES].concat().contains(&(page, &section));
             assert!(language != "console" || is_run, "no test runs the commands of {page}, {section}");
             assert!(
                 language == "console" || !text.starts_with("$ "),

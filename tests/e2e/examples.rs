@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use support::{Cluster, Process, repository};
 
-use crate::docs::{Shown, run_as_shown, shell};
+use crate::docs::{Shown, run_as_shown, run_as_shown_but, shell, shown_file};
 
 /// Commands of a chain that runs an MPI program, in this order.
 pub const MPI: [Shown; 4] = [
@@ -16,6 +16,9 @@ pub const MPI: [Shown; 4] = [
     ("plugins/mpi/README.md", "Take as many as come"),
     ("plugins/mpi/README.md", "Retry what failed"),
 ];
+
+/// Commands that run a tool on many files.
+pub const PICTURES: [Shown; 1] = [("sdk/PROGRAMS.md", "Pictures with ffmpeg")];
 
 /// Returns `true` if all these commands run well. Otherwise says that an example is skipped.
 fn has(example: &str, commands: &[&[&str]]) -> bool {
@@ -63,4 +66,17 @@ fn an_mpi_program_runs_as_its_page_shows() {
     run_as_shown(&cluster, &folder, &MPI[2..3]);
     drop(waiting);
     run_as_shown(&cluster, &folder, &MPI[3..]);
+}
+
+#[test]
+fn a_tool_runs_on_many_files_as_the_page_shows() {
+    if !has("pictures", &[&["ffmpeg", "-version"], &["ffprobe", "-version"]]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let folder = cluster.path("pictures-of-all");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("chain.toml"), shown_file("sdk/PROGRAMS.md", "chain.toml")).unwrap();
+    let _node = node(&cluster, &folder, &["ffmpeg", "ffprobe"]);
+    run_as_shown_but(&cluster, &folder, &PICTURES, |block| block.replace("2000", "12"));
 }
