@@ -213,13 +213,17 @@ fn key_before(text: &str) -> Option<&str> {
     Some(key).filter(|key| !key.is_empty())
 }
 
-/// Returns the hint for a value that needs a unit.
-fn unit(key: &str) -> &'static str {
+/// Returns the hint for a value of the wrong type. `expected` says which type it has to be.
+fn hint(key: &str, expected: &str) -> &'static str {
+    let (is_text, is_list) = (expected.contains("a string"), expected.contains("a sequence"));
     match key {
-        "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" => {
+        "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" if is_text => {
             "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\""
         }
-        "max_bytes" | "memory" => "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\"",
+        "max_bytes" | "memory" if is_text => "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\"",
+        "exec" if is_list => {
+            "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]"
+        }
         _ => "",
     }
 }
@@ -242,8 +246,8 @@ fn explain(message: &str, key: Option<&str>) -> String {
     let message = message.lines().collect::<Vec<_>>().join(", ");
     match key {
         Some(key) if message.starts_with("invalid ") => {
-            let unit = if message.contains("a string") { unit(key) } else { "" };
-            format!("`{key}`: {message}{unit}")
+            let hint = hint(key, &message);
+            format!("`{key}`: {message}{hint}")
         }
         _ => message,
     }
@@ -296,6 +300,9 @@ mod tests {
             assert!(said.contains(&format!(": `{key}`: invalid type: integer `")), "{said}");
             assert!(said.ends_with(&format!("expected a string{unit}")), "{said}");
         }
+        let list = "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]";
+        let exec = "[[stage]]\nname = \"s\"\nexec = \"true\"\n";
+        assert_eq!(error(exec), format!("line 5: `exec`: invalid type: string \"true\", expected a sequence{list}"));
         assert!(error("[input]\nformat = \"xml\"\n").starts_with("line 4: `xml` is not known; known here are `cbor`"));
     }
 
