@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::broker::Address;
 use crate::name::nearest;
+use crate::program::allow::Allowed;
 use layer::Layer;
 
 /// The name of the settings file.
@@ -25,7 +26,7 @@ pub const FILE: &str = "pcluster.toml";
 pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
 
 /// The key and the meaning of every setting, in the order in which `pcluster config` shows them.
-pub const SETTINGS: [(&str, &str); 19] = [
+pub const SETTINGS: [(&str, &str); 20] = [
     ("nats", "URL of the NATS server, or several URLs separated by commas"),
     ("context", "context of the `nats` program to connect with; `-` is the selected context; empty for none"),
     ("creds", "credentials file for NATS; empty for none"),
@@ -43,6 +44,7 @@ pub const SETTINGS: [(&str, &str); 19] = [
     ("grace", "how long a stopping node lets items finish"),
     ("instances", "WebAssembly instances that may exist at once on a node"),
     ("memory", "memory for items on a node: prefetched items, running items and their outputs"),
+    ("allow.exec", "programs that stages may run on a node, as rules separated by commas; empty for none"),
     ("nats_server", "nats-server program that `pcluster dev` starts; empty to look for it"),
     (
         "log",
@@ -117,6 +119,8 @@ pub struct Settings {
     /// Memory for items, in bytes.
     #[serde(deserialize_with = "value::memory")]
     pub memory: u64,
+    /// What a node allows.
+    pub(crate) allow: Allow,
     /// The nats-server program that `pcluster dev` starts.
     pub nats_server: Option<PathBuf>,
     /// The filter of pcluster's own log.
@@ -124,6 +128,15 @@ pub struct Settings {
     /// What the settings were read from.
     #[serde(skip)]
     figment: Figment,
+}
+
+/// `[allow]`: what an operator allows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Allow {
+    /// The programs that stages may run.
+    #[serde(deserialize_with = "value::programs")]
+    pub(crate) exec: Allowed,
 }
 
 /// Why the settings cannot be used, with the source that is wrong.
@@ -136,11 +149,15 @@ impl From<figment::Error> for ConfigError {
         let (key, source) = (error.path.join("."), layer::in_words(error.metadata.as_ref(), &error.path));
         let problem = match error.kind {
             Kind::UnknownField(_, known) => {
-                let hint = match nearest(&key, known.iter().copied()) {
+                let last = error.path.last().unwrap_or(&key);
+                let hint = match nearest(last, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("the settings are {}", known.join(", ")),
                 };
                 return Self(format!("{source}: unknown setting `{key}`; {hint}"));
+            }
+            Kind::InvalidType(..) if key == "allow" => {
+                "must be a table; write `exec = [\"python3\"]` below `[allow]`".to_owned()
             }
             Kind::InvalidType(Actual::Seq, _) => "must be a text or a number, not an array".to_owned(),
             Kind::InvalidType(Actual::Map, _) => "must be a text or a number, not a table".to_owned(),
@@ -157,7 +174,7 @@ impl From<figment::Error> for ConfigError {
 pub fn mistyped(environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
     /// The most letters by which the lengths of the two names may differ.
     const DIFFERENCE: usize = 2;
-    let known = SETTINGS.map(|(key, _)| key.to_uppercase());
+    let known = SETTINGS.map(|(key, _)| layer::upper(key));
     let near = |name: &String| {
         let key = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|key| !known.iter().any(|known| known == key))?;
         let alike = known.iter().map(String::as_str).filter(|known| known.len().abs_diff(key.len()) <= DIFFERENCE);

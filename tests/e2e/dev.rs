@@ -194,3 +194,38 @@ fn the_demo_runs_as_the_makefile_has_it() {
         assert_eq!(run.stdout, "\"hello world!\"\n".repeat(4), "{}", run.stderr);
     }
 }
+
+#[test]
+fn dev_runs_the_programs_of_its_own_manifests_alone() {
+    let cluster = Cluster::start();
+    let chain = |name: &str, exec: &str| {
+        format!("name = \"{name}\"\nversion = \"1\"\n[[stage]]\nname = \"run\"\nexec = [{exec}]\n")
+    };
+    // Beside its folder, so that what a folder means is tried too.
+    std::fs::create_dir(cluster.path("own")).unwrap();
+    cluster.file("own/chain.toml", chain("own", "\"cat\""));
+    let (mut dev, url) = start(cluster.command(&["dev", "--feed", "7", "own"]));
+    dev.printed("7");
+    let at_dev = |arguments: &[&str]| {
+        let mut command = cluster.command(arguments);
+        command.args(["--nats", &url]);
+        Run::of(command, b"")
+    };
+    let other = cluster.file("other.toml", chain("other", "\"cat\", \"-\""));
+    at_dev(&["deploy", other.to_str().unwrap()]).succeeded();
+    eventually("the other chain is not run", || {
+        at_dev(&["status", "other"]).stderr.contains("this node does not allow `cat`").then_some(())
+    });
+    assert_eq!(dev.stop(), Some(0));
+    let text = cluster.file("text", "no program");
+    for (exec, told) in [
+        ("\"nosuch\"", "chain `a`: stage `run`: this node has no program `nosuch` in its PATH".to_owned()),
+        (&format!("{text:?}"), format!("chain `a`: stage `run`: `{}` is not an executable file", text.display())),
+        ("\"/no/such\"", "chain `a`: stage `run`: `/no/such`: No such file or directory (os error 2)".to_owned()),
+        ("\"bin/x\"", format!("`{}`: stage `run`: `exec`: `bin/x` names no program", cluster.path("a.toml").display())),
+    ] {
+        let manifest = cluster.file("a.toml", chain("a", exec));
+        let run = cluster.run(&["dev", manifest.to_str().unwrap()]).failed(1, &format!("error: {told}"));
+        assert!(!run.stderr.contains("NATS is at"), "{}", run.stderr);
+    }
+}

@@ -7,23 +7,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use futures_util::TryStreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit::{Interrupted, Usage};
 use super::input::Reading;
-use super::node::{HostArgs, allowed, node_settings};
+use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs, unless_told};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
-use crate::chain::manifest::Manifest;
-use crate::client::{Client, Item, LogFilter};
+use crate::chain::{Stage, Work};
+use crate::client::{Client, Item, LogFilter, Package};
 use crate::frame::header;
 use crate::frame::id::FrameId;
-use crate::name::ChainName;
+use crate::name::{ChainName, Digest};
 use crate::node::Node;
+use crate::program::allow;
 use crate::{shutdown, subject};
 
 /// How often to check whether the last results are shown.
@@ -69,9 +70,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
         return Err(Usage(message.to_owned()).into());
     }
+    let own = manifests.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
     let program = server::find(context.settings.nats_server.as_deref())?;
     let server = unless_told(Server::start(&program, args.store.as_deref())).await?;
-    let ended = with_server(&args, &manifests, &server.url, context).await;
+    let ended = with_server(&args, &own, &server.url, context).await;
     server.stop().await?;
     ended
 }
@@ -88,13 +90,28 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     Ok(manifests)
 }
 
-/// Returns the programs that manifests name. Whoever runs a manifest here means its programs too.
-fn programs(manifests: &[PathBuf]) -> Vec<String> {
-    let manifests = manifests.iter().filter_map(|path| Manifest::from_toml(&std::fs::read_to_string(path).ok()?).ok());
-    manifests.flat_map(|manifest| manifest.stages).filter_map(|stage| stage.exec?.into_iter().next()).collect()
+/// A manifest that is deployed here.
+struct Own {
+    path: PathBuf,
+    has_programs: bool,
 }
 
-async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Context) -> anyhow::Result<()> {
+/// Checks a manifest, and that its programs are here: no other node would run them.
+fn check(path: PathBuf) -> anyhow::Result<Own> {
+    let chain = Package::file(&path).chain()?;
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut has_programs = false;
+    for Stage { name, work, .. } in chain.stages {
+        if let Work::Program(program) = work {
+            let found = allow::locate(&program.name, None, &on_path);
+            found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;
+            has_programs = true;
+        }
+    }
+    Ok(Own { path, has_programs })
+}
+
+async fn with_server(args: &Args, own: &[Own], url: &str, context: &Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     let address = Address::from(url);
     let client = context.client_at(&address).await?;
@@ -103,12 +120,20 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let rules: Vec<String> = args.host.allow_exec.iter().cloned().chain(programs(manifests)).collect();
-    let mut node = tokio::spawn(Node::run_on(broker, node_settings(settings, allowed(&rules)?)?, stopped, || {}));
+    let mut node_settings = node_settings(settings)?;
+    let (allow, allowed) = oneshot::channel::<Vec<Digest>>();
+    let mut node = tokio::spawn(async move {
+        // It ends before it has begun if a chain cannot be deployed.
+        let Ok(contents) = allowed.await else { return Ok(()) };
+        for content in contents {
+            node_settings.allowed.add_content(content);
+        }
+        Node::run_on(broker, node_settings, stopped, || {}).await
+    });
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let (unprinted, mut not_printed) = mpsc::unbounded_channel();
     let ended = tokio::select! {
-        ended = chains(args, manifests, &client, &context.output, &unprinted) => ended,
+        ended = chains(args, own, &client, &context.output, &unprinted, allow) => ended,
         signal = shutdown::requested() => {
             context.output.note("stopping");
             // A run that is told to stop is done, unless it was to run until the chains are empty.
@@ -125,34 +150,40 @@ async fn with_server(args: &Args, manifests: &[PathBuf], url: &str, context: &Co
     ended.and(node.map_err(Into::into))
 }
 
-/// Deploys chains, feeds items and shows results. Returns when the chains are empty, with `--until-empty`.
+/// Deploys chains, has the node run their programs, feeds items and shows results. Returns when the chains are empty, with `--until-empty`.
 async fn chains(
     args: &Args,
-    manifests: &[PathBuf],
+    own: &[Own],
     client: &Client,
     output: &Output,
     unprinted: &mpsc::UnboundedSender<OutputError>,
+    allow: oneshot::Sender<Vec<Digest>>,
 ) -> anyhow::Result<()> {
-    if manifests.is_empty() && args.until_empty {
+    if own.is_empty() && args.until_empty {
         let message = "there is no chain to run: no `chain.toml` is here; name a manifest, as in `pcluster dev my-chain/chain.toml`";
         return Err(Usage(message.to_owned()).into());
     }
-    if manifests.is_empty() {
+    if own.is_empty() {
         output.note(
             "no chain is deployed yet, as no `chain.toml` is here; `pcluster deploy` with that --nats deploys one",
         );
     }
-    let mut before = 0;
+    let (mut before, mut contents) = (0, Vec::new());
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
-    for manifest in manifests {
-        let deployment = client.deploy(manifest).await?;
+    for &Own { ref path, has_programs } in own {
+        let deployment = client.deploy(path).await?;
         output.note(&deploy::describe(&deployment));
         before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
         let results = show_results(client, &deployment.chain, output, unprinted.clone()).await?;
         show_logs(client, &deployment.chain, output).await?;
         show_dead_letters(client, &deployment.chain, output).await?;
         shown.push((deployment.chain, results));
+        if has_programs {
+            contents.push(deployment.digest);
+        }
     }
+    // The receiver is gone only if the command is ending.
+    let _ = allow.send(contents);
     let started = Instant::now();
     let mut fed = 0;
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {

@@ -21,7 +21,6 @@ use crate::name::{ChainName, nearest};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
-use crate::program::allow::Allowed;
 use crate::shutdown;
 
 /// Run a node until it is told to stop
@@ -74,14 +73,15 @@ pub struct HostArgs {
     cache: Option<String>,
     /// Allow stages to run this program: a name in PATH, a path such as `/opt/sim/bin/*`; may be given several times
     ///
-    /// A program runs outside of any sandbox, as the user of this node. An interpreter allowed is all code allowed.
+    /// A program runs outside of any sandbox, as the user of this node. An interpreter allowed is all code allowed. This
+    /// replaces `exec` below `[allow]` in pcluster.toml.
     #[arg(long, value_name = "PROGRAM")]
-    #[serde(skip)]
-    pub(super) allow_exec: Vec<String>,
+    #[serde(rename = "allow.exec", skip_serializing_if = "Vec::is_empty")]
+    allow_exec: Vec<String>,
 }
 
 /// Returns the settings of a node.
-pub(super) fn node_settings(settings: &Settings, allowed: Allowed) -> anyhow::Result<NodeSettings> {
+pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
     /// This program, even if its file was replaced after the start.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
@@ -96,14 +96,9 @@ pub(super) fn node_settings(settings: &Settings, allowed: Allowed) -> anyhow::Re
         memory: settings.memory,
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
-        allowed,
+        allowed: settings.allow.exec.clone(),
         ..NodeSettings::new(settings.node.clone())
     })
-}
-
-/// Reads which programs a node may run.
-pub(super) fn allowed(rules: &[String]) -> Result<Allowed, Usage> {
-    Allowed::new(rules.iter().map(String::as_str)).map_err(|error| Usage(format!("--allow-exec: {error}")))
 }
 
 /// Raises the limit on open files as far as the system allows. Each loaded plugin is an open file, and the usual limit
@@ -129,7 +124,6 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (true, None) => Wait::No,
         (false, wait) => wait.map_or(Wait::Forever, Wait::For),
     };
-    let allowed = allowed(&args.host.allow_exec)?;
     let told = Cell::new(None);
     // A node that is told to stop is done, unless it was to run until the chains are empty.
     let ended = || match told.get() {
@@ -148,7 +142,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let node = NodeSettings {
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
-        ..node_settings(settings, allowed)?
+        ..node_settings(settings)?
     };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {

@@ -52,6 +52,8 @@ pub struct Deployment {
     pub version: Version,
     /// The active revision.
     pub revision: Revision,
+    /// The sha-256 of the content. Equal if and only if the manifests and their plugins are equal.
+    pub digest: Digest,
     /// `true` if this deploy made the revision. `false` if it was already active.
     pub is_new: bool,
     /// The version and revision that this deploy replaced. `None` if there was none.
@@ -114,6 +116,22 @@ impl Package {
     pub fn with_plugin(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.plugins.insert(name.into(), bytes.into());
         self
+    }
+
+    /// Reads and checks the manifest, without its plugins.
+    pub(crate) fn chain(self) -> Result<Chain, ClientError> {
+        let (path, manifest) = self.manifest.read()?;
+        Chain::new(&manifest).map_err(|error| ClientError::Chain { path, error })
+    }
+}
+
+impl Source {
+    /// Returns the manifest with its path. Without one, the path is the name of the chain.
+    fn read(self) -> Result<(PathBuf, Manifest), ClientError> {
+        match self {
+            Self::File(path) => read_manifest(path),
+            Self::Manifest(manifest) => Ok((PathBuf::from(&manifest.name), *manifest)),
+        }
     }
 }
 
@@ -204,10 +222,7 @@ async fn repair(
 
 async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientError> {
     let Package { manifest, plugins: given } = package;
-    let (path, mut manifest) = match manifest {
-        Source::File(path) => read_manifest(path)?,
-        Source::Manifest(manifest) => (PathBuf::from(&manifest.name), *manifest),
-    };
+    let (path, mut manifest) = manifest.read()?;
     let check =
         |manifest: &Manifest| Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error });
     let chain = check(&manifest)?;
@@ -246,7 +261,8 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
-    Deployment { chain, version, revision, is_new: true, before, open, copying: Vec::new() }
+    let digest = prepared.digest.clone();
+    Deployment { chain, version, revision, digest, is_new: true, before, open, copying: Vec::new() }
 }
 
 /// Stores a manifest under the first free revision number.

@@ -21,7 +21,8 @@ const LOGIN: [&str; 5] = ["creds", "nkey", "user", "password", "token"];
 
 /// The settings that one source gives.
 ///
-/// A value is a text, or nothing if that text is empty. A settings file may hold arrays and tables too, which no setting takes.
+/// A value is a text, or nothing if that text is empty. The setting `allow.exec` is an array in a settings file and among the
+/// flags. A settings file may hold other arrays and tables, which no setting takes.
 pub struct Layer {
     metadata: Metadata,
     values: Dict,
@@ -34,8 +35,11 @@ impl Layer {
         own_key: fn(&str) -> String,
     ) -> Self {
         let metadata = Metadata::named(source).interpolater(move |_, path| own_key(&path.join(".")));
-        let values = values.into_iter().map(|(key, value)| (key.into(), text_or_nothing(value.into()))).collect();
-        Self { metadata, values }
+        let mut all = Dict::new();
+        for (key, value) in values {
+            place(&mut all, &key.into(), text_or_nothing(value.into()));
+        }
+        Self { metadata, values: all }
     }
 
     pub fn defaults(sources: &Sources) -> Self {
@@ -63,7 +67,7 @@ impl Layer {
     }
 
     pub fn environment(environment: &BTreeMap<String, String>) -> Self {
-        let variable = |key: &str| format!("{ENVIRONMENT_PREFIX}{}", key.to_uppercase());
+        let variable = |key: &str| format!("{ENVIRONMENT_PREFIX}{}", upper(key));
         let values = SETTINGS.iter().filter_map(|(key, _)| Some((*key, environment.get(&variable(key))?.clone())));
         Self::new("environment".to_owned(), values, variable)
     }
@@ -71,7 +75,7 @@ impl Layer {
     pub fn flags(mut flags: Dict) -> Self {
         // A flag that was not given has no value.
         flags.retain(|_, value| !matches!(value, Value::Empty(..)));
-        Self::new("flag".to_owned(), flags, |key| format!("--{}", key.replace('_', "-")))
+        Self::new("flag".to_owned(), flags, |key| format!("--{}", key.replace(['_', '.'], "-")))
     }
 }
 
@@ -108,9 +112,29 @@ pub fn add_context(layers: &mut Vec<Layer>, sources: &Sources) -> Result<(), Con
     Ok(())
 }
 
-/// Returns a setting as text, which is empty if the setting has no value.
+/// Puts the value of a setting where its key says. The key of a setting in a table is as in `allow.exec`.
+fn place(values: &mut Dict, key: &str, value: Value) {
+    let Some((table, key)) = key.split_once('.') else {
+        values.insert(key.to_owned(), value);
+        return;
+    };
+    let table = values.entry(table.to_owned()).or_insert_with(|| Dict::new().into());
+    if let Value::Dict(_, table) = table {
+        table.insert(key.to_owned(), value);
+    }
+}
+
+/// Returns the key of a setting as the names of variables have it.
+pub fn upper(key: &str) -> String {
+    key.to_uppercase().replace('.', "_")
+}
+
+/// Returns a setting as text, which is empty if the setting has no value. A list has commas in its text.
 pub fn text(figment: &Figment, key: &str) -> String {
-    figment.extract_inner(key).unwrap_or_default()
+    match figment.extract_inner::<String>(key) {
+        Ok(text) => text,
+        Err(_) => figment.extract_inner::<Vec<String>>(key).unwrap_or_default().join(", "),
+    }
 }
 
 /// Returns the source of a setting in words, as in `flag --nats`.

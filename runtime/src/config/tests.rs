@@ -119,3 +119,41 @@ fn a_file_that_cannot_be_used_is_named() {
     let missing = Sources { file: Some(folder.path().join("none.toml")), ..Sources::default() };
     assert!(resolve(missing).expect_err("missing").to_string().starts_with("cannot read the settings file `"));
 }
+
+#[test]
+fn a_list_comes_from_each_source_and_the_later_one_replaces_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    let with = |text: &str, environment: &[(&str, &str)], flags: Dict| {
+        std::fs::write(&file, text).expect("written");
+        let own = |value: &str| value.to_owned();
+        let environment = environment.iter().map(|(name, value)| (own(name), own(value))).collect();
+        let settings = resolve(Sources { file: Some(file.clone()), environment, flags, ..Sources::default() });
+        settings.map_err(|error| error.to_string()).map(|settings| {
+            let shown = settings.resolved().into_iter().find(|setting| setting.key == "allow.exec").expect("known");
+            (shown.value, shown.source, settings.allow.exec.is_empty())
+        })
+    };
+    let in_file = "[allow]\nexec = [\"python3\", \"/opt/sim/bin/*\"]\n";
+    let source = format!("`{}`", file.display());
+    assert_eq!(with("", &[], Dict::new()), Ok((String::new(), "default".to_owned(), true)));
+    assert_eq!(with(in_file, &[], Dict::new()), Ok(("python3, /opt/sim/bin/*".to_owned(), source, false)));
+    let variable = [("PCLUSTER_ALLOW_EXEC", "sh,shipped:weather")];
+    let from_variable = ("sh,shipped:weather".to_owned(), "environment PCLUSTER_ALLOW_EXEC".to_owned(), false);
+    assert_eq!(with(in_file, &variable, Dict::new()), Ok(from_variable));
+    let none = [("PCLUSTER_ALLOW_EXEC", "")];
+    assert!(with(in_file, &none, Dict::new()).expect("valid").2, "nothing is allowed by an empty list");
+    let flag = Dict::from([("allow.exec".to_owned(), vec!["cat"].into())]);
+    let from_flag = ("cat".to_owned(), "flag --allow-exec".to_owned(), false);
+    assert_eq!(with(in_file, &variable, flag), Ok(from_flag));
+    for (text, told) in [
+        ("[allow]\nexec = [\"bin/x\"]", ": `bin/x` allows nothing: write a name"),
+        ("[allow]\nexec = [1]", ": must be a list of texts, as in `[\"python3\", \"/opt/sim/bin/*\"]`"),
+        ("allow = \"python3\"", "the setting `allow` from "),
+        ("allow = \"python3\"", ": must be a table; write `exec = [\"python3\"]` below `[allow]`"),
+        ("[allow]\nexce = [\"x\"]", "unknown setting `allow.exce`; did you mean `exec`?"),
+    ] {
+        let wrong = with(text, &[], Dict::new()).expect_err(text);
+        assert!(wrong.contains(told), "{wrong}");
+    }
+}

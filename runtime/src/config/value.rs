@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use figment::value::Value;
 use serde::de::{Deserialize, Deserializer, Error};
+
+use crate::program::allow::Allowed;
 
 /// The most bytes of a node's name. The longest host name is shorter. Each result has the name in its headers, and each dead letter
 /// has it several times.
@@ -58,6 +61,18 @@ pub fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let wrong = |text: &str| format!("`{text}` is not a size of at least 64MiB; write one like \"2GiB\"");
     let bytes = |text: &str| text.parse::<ByteSize>().ok().map(|size| size.0).filter(|bytes| *bytes >= MEMORY_MIN);
     checked(from, |text| bytes(text).ok_or_else(|| wrong(text)))
+}
+
+/// Reads a list of rules, or a text with commas between them.
+pub fn programs<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error> {
+    let wrong = || D::Error::custom("must be a list of texts, as in `[\"python3\", \"/opt/sim/bin/*\"]`");
+    let rules: Vec<String> = match <Value as Deserialize>::deserialize(from)? {
+        Value::Empty(..) => Vec::new(),
+        Value::String(_, text) => text.split(',').map(|rule| rule.trim().to_owned()).collect(),
+        Value::Array(_, rules) => rules.into_iter().map(Value::into_string).collect::<Option<_>>().ok_or_else(wrong)?,
+        _ => return Err(wrong()),
+    };
+    Allowed::new(rules.iter().map(String::as_str)).map_err(D::Error::custom)
 }
 
 /// Reads a text, which is empty if the setting has no value, and turns it into a value.

@@ -10,8 +10,7 @@ use crate::chain::arguments::Argument;
 use crate::chain::program;
 use crate::chain::record::Deployed;
 use crate::chain::{Stage, Work};
-use crate::name::ChainName;
-use crate::program::allow::{Allowed, Refusal, Wanted};
+use crate::program::allow::{Allowed, Wanted};
 use crate::program::cgroup;
 use crate::program::folder::Folders;
 use crate::program::guard::Guards;
@@ -45,14 +44,17 @@ impl Programs {
     }
 
     /// Returns why this node does not run a stage. `None` if it does.
-    pub(crate) fn refusal(&self, chain: &ChainName, stage: &Stage) -> Option<String> {
+    pub(crate) fn refusal(&self, deployed: &Deployed, stage: &Stage) -> Option<String> {
         let Work::Program(program) = &stage.work else { return None };
-        let refusal = self.find(chain, program).err()?;
+        let refusal = self.find(deployed, program).err()?;
         Some(format!("stage `{}`: {refusal}", stage.name))
     }
 
-    fn find(&self, chain: &ChainName, program: &program::Program) -> Result<PathBuf, Refusal> {
-        self.allowed.find(Wanted { program: &program.name, chain, shipped: None }, &self.path)
+    fn find(&self, deployed: &Deployed, program: &program::Program) -> Result<PathBuf, String> {
+        // Not the digest that is written there: whoever writes it could write any.
+        let content = Deployed::digest_of(&deployed.manifest).map_err(|error| error.to_string())?;
+        let wanted = Wanted { program: &program.name, chain: &deployed.chain, content: &content, shipped: None };
+        self.allowed.find(wanted, &self.path).map_err(|refusal| refusal.to_string())
     }
 
     /// Returns the program of a stage, if this node may run it.
@@ -63,7 +65,7 @@ impl Programs {
         program: &program::Program,
         output_max: u64,
     ) -> Result<Program, String> {
-        let file = self.find(&deployed.chain, program).map_err(|error| error.to_string())?;
+        let file = self.find(deployed, program)?;
         let Some(processes) = &self.processes else { return Err("this node runs no programs".to_owned()) };
         let own = |name: &str, value: String| (OsString::from(format!("PCLUSTER_{name}")), OsString::from(value));
         let mut environment: Vec<(OsString, OsString)> =

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::name::{ChainName, NameError};
+use crate::name::{ChainName, Digest, NameError};
 
 /// The prefix of a rule that allows the files that come with a chain.
 const SHIPPED: &str = "shipped:";
@@ -27,6 +27,8 @@ enum Rule {
     Path(PathBuf),
     /// The files that come with a chain.
     Shipped(ChainName),
+    /// All programs of the revisions with this content.
+    Content(Digest),
 }
 
 /// Why a text is no rule.
@@ -55,7 +57,7 @@ pub(crate) enum Refusal {
     #[error("`{0}` is not an executable file")]
     NotExecutable(String),
     /// No rule allows it.
-    #[error("this node does not allow `{0}`{1}; its operator can, with `--allow-exec`")]
+    #[error("this node does not allow `{0}`{1}; its operator can, with `--allow-exec` or `[allow]`")]
     NotAllowed(String, String),
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) program: &'a str,
     /// The chain that asks.
     pub(crate) chain: &'a ChainName,
+    /// The digest of the content of the revision that asks.
+    pub(crate) content: &'a Digest,
     /// Where the files are that come with the stage. `None` if none do.
     pub(crate) shipped: Option<&'a Path>,
 }
@@ -87,6 +91,11 @@ impl Allowed {
         Ok(Self { rules: rules.into_iter().map(rule).collect::<Result<_, _>>()? })
     }
 
+    /// Allows all programs of the revisions with this content.
+    pub(crate) fn add_content(&mut self, content: Digest) {
+        self.rules.push(Rule::Content(content));
+    }
+
     /// Returns `true` if nothing is allowed.
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -94,20 +103,9 @@ impl Allowed {
 
     /// Returns the file of a program, after all links, if the operator allows it. `path` is the node's `PATH`.
     pub(crate) fn find(&self, wanted: Wanted<'_>, path: &OsStr) -> Result<PathBuf, Refusal> {
-        let Wanted { program, chain, shipped } = wanted;
+        let Wanted { program, chain, content, shipped } = wanted;
         let is_shipped = program.starts_with("./");
-        let written = if is_shipped {
-            let missing = || Refusal::File(program.to_owned(), io::ErrorKind::NotFound.into());
-            shipped.ok_or_else(missing)?.join(program)
-        } else if program.contains('/') {
-            PathBuf::from(program)
-        } else {
-            look_up(program, path).ok_or_else(|| Refusal::NotInPath(program.to_owned()))?
-        };
-        let file = fs::canonicalize(written).map_err(|error| Refusal::File(program.to_owned(), error))?;
-        if !is_executable(&file) {
-            return Err(Refusal::NotExecutable(program.to_owned()));
-        }
+        let file = locate(program, shipped, path)?;
         let is_below = |folder: &Path| fs::canonicalize(folder).is_ok_and(|folder| file.starts_with(folder));
         let is_allowed = self.rules.iter().any(|rule| match rule {
             Rule::Name(name) => look_up(name, path)
@@ -115,6 +113,7 @@ impl Allowed {
                 .is_some_and(|allowed| allowed == file),
             Rule::Path(pattern) => is_like(&file, pattern),
             Rule::Shipped(allowed) => is_shipped && allowed == chain && shipped.is_some_and(is_below),
+            Rule::Content(allowed) => allowed == content,
         });
         if is_allowed {
             return Ok(file);
@@ -123,6 +122,20 @@ impl Allowed {
         let resolved = if is_same { String::new() } else { format!(", which is {}", file.display()) };
         Err(Refusal::NotAllowed(program.to_owned(), resolved))
     }
+}
+
+/// Returns the file of a program, after all links, whether it is allowed or not.
+pub(crate) fn locate(program: &str, shipped: Option<&Path>, path: &OsStr) -> Result<PathBuf, Refusal> {
+    let written = if program.starts_with("./") {
+        let missing = || Refusal::File(program.to_owned(), io::ErrorKind::NotFound.into());
+        shipped.ok_or_else(missing)?.join(program)
+    } else if program.contains('/') {
+        PathBuf::from(program)
+    } else {
+        look_up(program, path).ok_or_else(|| Refusal::NotInPath(program.to_owned()))?
+    };
+    let file = fs::canonicalize(written).map_err(|error| Refusal::File(program.to_owned(), error))?;
+    if is_executable(&file) { Ok(file) } else { Err(Refusal::NotExecutable(program.to_owned())) }
 }
 
 /// Returns the first executable file of this name in the folders of a `PATH`.
@@ -194,16 +207,20 @@ mod tests {
         let chain: ChainName = "weather".parse().expect("a name");
         let files = at("files");
         let path = std::env::join_paths([at("bin"), at("usr"), at("other")]).expect("a path");
-        let find = |rules: &[&str], program: &str| {
+        let find_of = |content: &Digest, rules: &[&str], program: &str| {
             let rules: Vec<String> =
                 rules.iter().map(|rule| rule.replace("ROOT", root.to_str().expect("there"))).collect();
             let allowed = Allowed::new(rules.iter().map(String::as_str)).expect("rules");
             let program = program.replace("ROOT", root.to_str().expect("there"));
-            let wanted = Wanted { program: &program, chain: &chain, shipped: Some(&files) };
+            let mut allowed = allowed;
+            allowed.add_content(Digest::of(b"allowed"));
+            let wanted = Wanted { program: &program, chain: &chain, content, shipped: Some(&files) };
             allowed
                 .find(wanted, &path)
                 .map(|file| file.strip_prefix(&root).expect("there").to_str().expect("there").to_owned())
         };
+        let find = |rules: &[&str], program: &str| find_of(&Digest::of(b"other"), rules, program);
+        assert_eq!(find_of(&Digest::of(b"allowed"), &[], "tool").expect("allowed"), "bin/tool");
         for (rules, program, file) in [
             (&["python3"][..], "python3", "usr/python3.11"),
             (&["python3"], "ROOT/bin/python3", "usr/python3.11"),

@@ -101,7 +101,7 @@ async fn try_ready(
     let mut hops = Vec::new();
     let mut refused = Vec::new();
     for stages in checked.hops() {
-        let refusal = |stage| context.programs.refusal(chain, stage);
+        let refusal = |stage| context.programs.refusal(&deployed, stage);
         if let Some(refusal) = checked.stages[stages.clone()].iter().find_map(refusal) {
             refused.push(refusal);
             continue;
