@@ -7,6 +7,7 @@
 pub(crate) mod message;
 mod serve;
 mod shepherd;
+mod spawn;
 mod system;
 mod tree;
 mod watch;

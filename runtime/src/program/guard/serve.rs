@@ -38,7 +38,7 @@ pub(crate) fn serve(requests: OwnedFd) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
         let Some(descriptors) = receive(&requests)? else { break };
-        match fork() {
+        match system::fork() {
             Ok(Some(shepherd)) => shepherds.push(shepherd),
             Ok(None) => {
                 drop(requests);
@@ -88,19 +88,6 @@ fn receive(requests: &OwnedFd) -> io::Result<Option<Vec<OwnedFd>>> {
         descriptors.clear();
     }
     Ok(Some(descriptors))
-}
-
-/// Makes a process. Returns its id, or `None` in the new process.
-fn fork() -> io::Result<Option<Pid>> {
-    #[expect(
-        unsafe_code,
-        reason = "the standard library has no fork; this process has one thread, so its memory is whole"
-    )]
-    let id = unsafe { libc::fork() };
-    match id {
-        -1 => Err(io::Error::last_os_error()),
-        id => Ok(Pid::from_raw(id)),
-    }
 }
 
 /// Processes that have lost their shepherd.

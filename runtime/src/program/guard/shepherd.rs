@@ -3,24 +3,25 @@
 //! A shepherd is the reaper of its program's processes, so none can leave it. It ends them as soon as the first process ends, the
 //! node orders it, or the node has gone. It holds if the guard is killed; if the shepherd is killed, the guard ends what it had.
 
-use std::io::{self, Write};
+use std::convert::Infallible;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, getpid, pidfd_open, set_child_subreaper, setrlimit,
-    setsid, wait,
+    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, chdir, getpid, pidfd_open, set_child_subreaper,
+    setrlimit, setsid, wait,
 };
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
 
 use super::message::{self, Bounds, Ended, Event, Launch, Order, Status};
-use super::system::{self, Image};
+use super::spawn::{Image, spawn};
+use super::system;
 use super::tree::Tree;
 use super::watch::Watch;
 
@@ -34,11 +35,14 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
-    let mut control = UnixStream::from(next()?);
+    let control = UnixStream::from(next()?);
     let streams = [next()?, next()?, next()?];
+    let inherited: Vec<OwnedFd> = descriptors.collect();
     set_child_subreaper(Some(getpid()))?;
     let launch: Launch = message::read(&control)?;
-    let started = start(&launch, streams, descriptors.collect());
+    let started = start(&launch, &streams, &inherited);
+    // They end with the program.
+    drop((streams, inherited));
     let (tree, process) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -48,61 +52,50 @@ pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     };
     let _ = message::write(&control, &Event::Started);
     let ended = watch(&tree, process, &control, launch.bounds, Path::new(&launch.folder));
+    let told = message::write(&control, &Event::Ended(ended));
+    // The item goes on meanwhile.
     drop(tree);
-    let _ = message::write(&control, &Event::Ended(ended));
-    control.flush()
+    told
 }
 
 /// Starts the program.
-fn start(launch: &Launch, streams: [OwnedFd; 3], inherited: Vec<OwnedFd>) -> io::Result<(Tree, Pid)> {
-    let tree = Tree::new(launch.cgroup.as_deref())?;
-    let entrance = tree.entrance()?;
-    let mut cores = CpuSet::new();
-    for core in &launch.cores {
-        cores.set(*core);
-    }
-    let has_cores = !launch.cores.is_empty();
-    let file_size = launch.bounds.folder;
-    let [input, output, error] = streams;
+fn start(launch: &Launch, streams: &[OwnedFd; 3], inherited: &[OwnedFd]) -> io::Result<(Tree, Pid)> {
+    let tree = Tree::new(launch.cgroup.as_deref());
     let image = Image::new(&launch.file, &launch.arguments, &launch.environment)?;
-    let mut command = Command::new(&launch.file);
-    command.current_dir(&launch.folder);
-    command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(error));
-    let prepare = move || {
-        if let Some(entrance) = &entrance {
-            rustix::io::write(entrance, b"0")?;
-        }
-        setsid()?;
-        set_no_new_privs(true)?;
-        if has_cores {
-            sched_setaffinity(None, &cores)?;
-        }
-        if let Some(bytes) = file_size {
-            setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
-        }
-        system::close_on_execute();
-        for descriptor in &inherited {
-            fcntl_setfd(descriptor, FdFlags::empty())?;
-        }
-        system::reset_signals();
-        // The standard library would hand a file that the system does not know to a shell.
-        Err(image.execute())
-    };
-    #[expect(unsafe_code, reason = "runs after a fork of a process of one thread, so its memory is whole")]
-    unsafe {
-        command.pre_exec(prepare);
-    }
     let began = Instant::now();
-    let child = loop {
-        match command.spawn() {
+    loop {
+        match spawn(tree.cgroup(), || execute(launch, streams, inherited, &image)) {
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && began.elapsed() < BUSY => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            other => break other?,
+            started => return Ok((tree, started?)),
         }
-    };
-    let process = Pid::from_raw(child.id().try_into().unwrap_or_default());
-    Ok((tree, process.ok_or_else(|| io::Error::from(Errno::SRCH))?))
+    }
+}
+
+/// Makes this process the program. Returns only if that fails.
+fn execute(launch: &Launch, streams: &[OwnedFd; 3], inherited: &[OwnedFd], image: &Image) -> io::Result<Infallible> {
+    let [input, output, error] = streams;
+    dup2_stdin(input)?;
+    dup2_stdout(output)?;
+    dup2_stderr(error)?;
+    chdir(Path::new(&launch.folder))?;
+    setsid()?;
+    set_no_new_privs(true)?;
+    if !launch.cores.is_empty() {
+        let mut cores = CpuSet::new();
+        launch.cores.iter().for_each(|core| cores.set(*core));
+        sched_setaffinity(None, &cores)?;
+    }
+    if let Some(bytes) = launch.bounds.folder {
+        setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
+    }
+    system::close_on_execute();
+    for descriptor in inherited {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    system::reset_signals();
+    Err(image.execute())
 }
 
 /// Waits for the end of the program, and ends all that is left of it.

@@ -1,43 +1,59 @@
 //! Calls of the system that the libraries have no safe form of.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::ptr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What a process becomes: a file, its arguments and its environment.
-pub(crate) struct Image {
-    file: CString,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
+use rustix::process::Pid;
+
+/// The flag of a process that begins in a cgroup.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The arguments of the system's call that makes a process.
+#[derive(Default)]
+#[repr(C)]
+struct Clone {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-impl Image {
-    /// Creates an image. The last value of a variable counts.
-    pub(crate) fn new(file: &OsStr, arguments: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Self> {
-        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
-        let last: BTreeMap<&OsString, &OsString> = environment.iter().map(|(name, value)| (name, value)).collect();
-        let variable =
-            |(name, value): (&OsString, &OsString)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat());
-        Ok(Self {
-            file: text(file.as_bytes())?,
-            arguments: arguments.iter().map(|argument| text(argument.as_bytes())).collect::<io::Result<_>>()?,
-            environment: last.into_iter().map(variable).collect::<io::Result<_>>()?,
-        })
-    }
+/// Makes a process. Returns its id, or `None` in the new process. Only for a process of one thread.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    #[expect(unsafe_code, reason = "the standard library has no fork; with one thread, the memory is whole")]
+    let id = unsafe { libc::fork() };
+    forked(id.into())
+}
 
-    /// Makes this process the image. Returns the error of the system if it refuses.
-    pub(crate) fn execute(&self) -> io::Error {
-        let pointers = |all: &[CString]| -> Vec<*const c_char> {
-            all.iter().map(|text| text.as_ptr()).chain(std::iter::once(ptr::null())).collect()
-        };
-        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
-        #[expect(unsafe_code, reason = "no library has a safe form of this system call; all texts and lists are whole")]
-        unsafe {
-            libc::execve(self.file.as_ptr(), arguments.as_ptr(), environment.as_ptr());
-        }
-        io::Error::last_os_error()
+/// Makes a process in this cgroup, as [`fork`] does. A process that joins a cgroup later waits for milliseconds.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
+    let cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or_default();
+    let exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or_default();
+    let clone = Clone { flags: INTO_CGROUP, exit_signal, cgroup, ..Clone::default() };
+    #[expect(unsafe_code, reason = "the standard library has no fork; with one thread, the memory is whole")]
+    let id = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<Clone>()) };
+    forked(id)
+}
+
+fn forked(id: i64) -> io::Result<Option<Pid>> {
+    match i32::try_from(id) {
+        Ok(id @ 0..) => Ok(Pid::from_raw(id)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process without what a program does at its end.
+pub(crate) fn exit_at_once() -> ! {
+    #[expect(unsafe_code, reason = "the standard library has no form without the handlers of an end")]
+    unsafe {
+        libc::_exit(1)
     }
 }
 

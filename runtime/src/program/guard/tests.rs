@@ -209,5 +209,6 @@ async fn a_cgroup_ends_what_forks_faster_than_it_can_be_ended() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     started.process.orders.kill();
     started.process.end.wait().await.expect("an end");
+    started.process.end.gone().await;
     assert!(!cgroup.exists());
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -18,19 +17,15 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Creates an empty tree, with a cgroup of its own if a place for one is given.
-    pub(crate) fn new(cgroup: Option<&OsStr>) -> io::Result<Self> {
+    /// Creates an empty tree, with a cgroup of its own if a place for one is given and the system lets it be made.
+    pub(crate) fn new(cgroup: Option<&OsStr>) -> Self {
         let cgroup = cgroup.map(PathBuf::from);
-        if let Some(cgroup) = &cgroup {
-            fs::create_dir(cgroup)?;
-        }
-        Ok(Self { cgroup })
+        Self { cgroup: cgroup.filter(|cgroup| fs::create_dir(cgroup).is_ok()) }
     }
 
-    /// Opens the file by which a process joins the tree: it writes `0` to it.
-    pub(crate) fn entrance(&self) -> io::Result<Option<fs::File>> {
-        let open = |cgroup: &PathBuf| fs::OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"));
-        self.cgroup.as_ref().map(open).transpose()
+    /// Returns its cgroup.
+    pub(crate) fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
     }
 
     /// Returns all processes.
