@@ -82,7 +82,8 @@ pub struct Node {
 impl Node {
     /// Connects and runs a node until `shutdown` is ready.
     ///
-    /// Then the node takes no new items, finishes the items in hand within the grace period, and gives back the rest. `ready`
+    /// Then the node takes no new items, finishes the items in hand within the grace period, and gives back the rest. A program that
+    /// still runs then has five more seconds to end. `ready`
     /// is called once the node serves what is deployed. Needs a multi-threaded Tokio runtime. The node lives as long as this
     /// future: dropped in the middle, the node stops without finishing its items, and other nodes run them again.
     ///

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 use support::{Cluster, Process, eventually, json_lines, lines, numbers, plugin};
@@ -14,10 +15,15 @@ fn script(name: &str, script: &str, rest: &str) -> String {
 }
 
 fn node(cluster: &Cluster, name: &str) -> Process {
+    node_with(cluster, name, |_| {})
+}
+
+fn node_with(cluster: &Cluster, name: &str, change: impl FnOnce(&mut Command)) -> Process {
     let temporary = cluster.path(name);
     fs::create_dir_all(&temporary).unwrap();
     let mut command = cluster.command(&["node", "--name", name, "--allow-exec", "sh", "--allow-exec", "/bin/cat"]);
     command.env("TMPDIR", temporary);
+    change(&mut command);
     let node = Process::start(command);
     node.said("ready: serving");
     node
@@ -172,4 +178,29 @@ fn a_killed_node_leaves_no_process_and_its_items_are_run_by_another() {
     // The next node with the same folder removes what the killed one has left.
     let _next = node(&cluster, "killed");
     assert_nothing_left(&cluster, "killed");
+}
+
+#[test]
+fn a_node_that_stops_asks_its_programs_to_end_and_gives_their_items_back() {
+    let cluster = Cluster::start();
+    let marks = cluster.path("marks");
+    fs::create_dir_all(&marks).unwrap();
+    // The first run waits for ever, and ends well once it is asked to end.
+    let text = format!(
+        "cd {}; if mkdir first 2>/dev/null; then trap 'touch asked; echo 0; exit 0' TERM; touch began; sleep 300 & wait; fi; \
+         echo $PCLUSTER_ATTEMPT",
+        marks.display()
+    );
+    cluster.deploy(&script("drain", &text, ""));
+    let mut stopped = node_with(&cluster, "stopped", |command| {
+        command.args(["--grace", "100ms"]);
+    });
+    cluster.ok(&["feed", "drain", "7"]);
+    eventually("the program runs", || marks.join("began").exists().then_some(()));
+    assert_eq!(stopped.stop(), Some(0));
+    assert!(marks.join("asked").exists(), "it was asked to end");
+    let _other = node(&cluster, "other");
+    cluster.ok(&["wait", "drain"]);
+    assert_eq!(numbers(&cluster.pull_all("drain")), [1], "no attempt was used, and the end of the first run was none");
+    assert_nothing_left(&cluster, "stopped");
 }

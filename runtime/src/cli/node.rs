@@ -59,7 +59,7 @@ pub struct HostArgs {
     /// Name of the node [default: host name and process id]
     #[arg(long = "name", value_name = "NAME")]
     node: Option<String>,
-    /// How long running items may take after the node is told to stop [default: 30s]
+    /// How long running items may take after the node is told to stop; programs then get SIGTERM, and SIGKILL 5 s later [default: 30s]
     #[arg(long, value_name = "DURATION")]
     grace: Option<String>,
     /// WebAssembly instances that may exist at once [default: 1000]

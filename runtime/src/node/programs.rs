@@ -43,6 +43,13 @@ impl Programs {
         Ok(Self { allowed, path, processes })
     }
 
+    /// Ends the programs that run, as [`Processes::end_all`] does.
+    pub(crate) async fn end_all(&self) {
+        if let Some(processes) = &self.processes {
+            processes.end_all().await;
+        }
+    }
+
     /// Returns why this node does not run a stage. `None` if it does.
     pub(crate) fn refusal(&self, deployed: &Deployed, stage: &Stage) -> Option<String> {
         let Work::Program(program) = &stage.work else { return None };
@@ -106,5 +113,6 @@ fn start(incarnation: &str) -> io::Result<Processes> {
         folders: Arc::new(folders),
         cgroups,
         started: Arc::new(AtomicU64::new(0)),
+        must_end: Arc::default(),
     })
 }

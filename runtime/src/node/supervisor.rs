@@ -205,7 +205,7 @@ impl Supervisor {
         true
     }
 
-    /// Takes no new items, finishes those in hand within `grace`, and gives back the rest.
+    /// Takes no new items, finishes those in hand within `grace`, and gives back the rest. Programs may take a moment longer to end.
     pub async fn drain(&mut self, grace: Duration) {
         self.context.board.drain();
         if let Some(retiring) = self.retiring.take() {
@@ -228,6 +228,8 @@ impl Supervisor {
             node = self.context.node,
             "items are still running after the grace period: interrupted and given back"
         );
+        // Tasks go on meanwhile.
+        self.context.programs.end_all().await;
         for serving in self.serving.values() {
             serving.phase.send_replace(Phase::Interrupt);
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::folder::{Folder, Folders};
 use super::guard::message::{Bounds, Ended, Launch};
@@ -21,6 +22,8 @@ use crate::run::failure::{Failure, FailureKind};
 
 /// How long a program that was asked to end has before it is ended.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// How long the end of a killed program may take.
+const KILL: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 pub(crate) const PART: usize = 64 << 10;
 /// How long the streams of a program may take to end after its last process.
@@ -37,6 +40,19 @@ pub(crate) struct Processes {
     pub(crate) cgroups: Option<PathBuf>,
     /// How many were started: each has a number of its own.
     pub(crate) started: Arc<AtomicU64>,
+    /// Set once all of them must end.
+    pub(crate) must_end: Arc<watch::Sender<bool>>,
+}
+
+impl Processes {
+    /// Asks all processes that serve an item to end, and ends them after a grace. Returns once they have ended.
+    ///
+    /// Their items have not ended then, whatever the processes say: what runs an item goes on until it is dropped.
+    pub(crate) async fn end_all(&self) {
+        self.must_end.send_replace(true);
+        // A process that serves an item holds a receiver.
+        let _ = tokio::time::timeout(GRACE + KILL, self.must_end.closed()).await;
+    }
 }
 
 /// What a stage executes.
@@ -55,7 +71,8 @@ pub(crate) struct Executable {
 /// The node's ends of the three streams of a process.
 pub(crate) type Streams = (pipe::Sender, pipe::Receiver, pipe::Receiver);
 
-/// A process that runs in its folder. If it is dropped, it ends with all that it started, and the folder is removed.
+/// A process that runs in its folder. If it is dropped, it is asked to end and is ended after a grace, with all that it started, and
+/// the folder is removed.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// `None` once it is dropped.
@@ -65,11 +82,15 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some((end, orders, folder)) = self.parts.take() else { return };
-        drop(orders);
         let Ok(runtime) = Handle::try_current() else { return };
-        // It may write until its last process has ended.
+        orders.terminate();
         runtime.spawn(async move {
-            end.gone().await;
+            let mut gone = std::pin::pin!(end.gone());
+            if tokio::time::timeout(GRACE, &mut gone).await.is_err() {
+                drop(orders);
+                // It may write until its last process has ended.
+                gone.await;
+            }
             remove(folder).await;
         });
     }

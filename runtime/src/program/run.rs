@@ -10,6 +10,7 @@ use ciborium::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
 
 use super::end::{self, Ending, Kind, Outcome};
 use super::guard::message::Ended;
@@ -57,7 +58,10 @@ impl Program {
         let arguments = self.arguments(item)?;
         let input = self.input.map_or(Ok(Bytes::new()), |format| stdio::input(format, item));
         let input = input.map_err(|reason| Failure::fatal(FailureKind::Error, reason))?;
-        let spool = self.process(arguments, variables, input, log).await?;
+        let Some(spool) = self.process(arguments, variables, input, log).await? else {
+            // The node is about to give the item back. It has neither succeeded nor failed.
+            return std::future::pending().await;
+        };
         let from = spool.into_reader().map_err(OutputError::from)?;
         Ok(Outputs::new(self.output, from, self.output_max))
     }
@@ -71,19 +75,23 @@ impl Program {
         filled.map_err(|error| Failure::fatal(FailureKind::Error, error.to_string()))
     }
 
-    /// Runs the process. Returns what it has written if it ended well.
+    /// Runs the process. Returns what it has written if it ended well, and `None` if all processes of the node must end.
     async fn process(
         &self,
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
         input: Bytes,
         log: impl FnMut(String),
-    ) -> Result<Spool, Failure> {
+    ) -> Result<Option<Spool>, Failure> {
+        let mut must_end = self.executable.processes.must_end.subscribe();
+        if *must_end.borrow() {
+            return Ok(None);
+        }
         // Not in its own folder, where it could fill it.
         let spool = Spool::new(self.executable.processes.folders.path());
         let (mut running, streams) = self.executable.start(arguments, variables, &[]).await?;
         let (tell_full, is_full) = oneshot::channel();
-        let mut ended = std::pin::pin!(watch(&mut running, self.timeout, is_full));
+        let mut ended = std::pin::pin!(watch(&mut running, self.timeout, is_full, &mut must_end));
         let ((input_end, output_end, error_end), keeps) = (streams, self.output.is_some());
         let mut drained = std::pin::pin!(async {
             let streams = tokio::join!(
@@ -106,10 +114,11 @@ impl Program {
             // No process is left, so the streams have ended, unless one was handed to a stranger.
             None => tokio::time::timeout(DRAIN, drained).await,
         };
-        let (ended, ending) = ended.map_err(|error| {
+        let ended = ended.map_err(|error| {
             let reason = format!("the process that watches over the program has ended: {error}");
             Failure::transient(FailureKind::Node, reason)
         })?;
+        let Some((ended, ending)) = ended else { return Ok(None) };
         let (kept, words) = match kept {
             Ok((kept, words)) => (Some(kept), words),
             Err(_) => (None, String::new()),
@@ -124,7 +133,7 @@ impl Program {
             let reason = "the program ended, but another process has its standard output and goes on";
             Failure::transient(FailureKind::Output, reason)
         };
-        kept.ok_or_else(open)?.map_err(|error| here("standard output cannot be kept", &error))
+        kept.ok_or_else(open)?.map(Some).map_err(|error| here("standard output cannot be kept", &error))
     }
 }
 
@@ -149,12 +158,13 @@ impl From<Kind> for FailureKind {
     }
 }
 
-/// Waits for the end of a program. Ends it when its time is over or it has written too much.
+/// Waits for the end of a program. Ends it when its time is over, it has written too much, or all must end: then, returns `None`.
 async fn watch(
     running: &mut Running,
     timeout: Duration,
     is_full: oneshot::Receiver<Ending>,
-) -> io::Result<(Ended, Option<Ending>)> {
+    must_end: &mut Receiver<bool>,
+) -> io::Result<Option<(Ended, Option<Ending>)>> {
     let (end, orders) = running.parts();
     let mut ended = std::pin::pin!(end.wait());
     let full = async {
@@ -166,11 +176,13 @@ async fn watch(
     };
     let ending = tokio::select! {
         biased;
-        ended = &mut ended => return Ok((ended?, None)),
-        ending = full => ending,
-        () = tokio::time::sleep(timeout) => Ending::Timeout(timeout),
+        ended = &mut ended => return Ok(Some((ended?, None))),
+        ending = full => Some(ending),
+        () = tokio::time::sleep(timeout) => Some(Ending::Timeout(timeout)),
+        _ = must_end.wait_for(|must_end| *must_end) => None,
     };
-    Ok((stop(ended, orders).await?, Some(ending)))
+    let ended = stop(ended, orders).await?;
+    Ok(ending.map(|ending| (ended, Some(ending))))
 }
 
 /// Writes the input of a program. Input that is not read is no failure.

@@ -30,6 +30,7 @@ impl Node {
                     folders: Arc::new(Folders::new(all.path(), "node").expect("folders")),
                     cgroups: None,
                     started: Arc::new(AtomicU64::new(0)),
+                    must_end: Arc::default(),
                 },
             },
             arguments: arguments.iter().map(|text| Argument::new(text).expect("an argument")).collect(),
@@ -174,4 +175,29 @@ async fn a_run_that_is_dropped_leaves_nothing() {
     let dropped = tokio::time::timeout(Duration::from_millis(300), node.run(serde_json::json!(1))).await;
     assert!(dropped.is_err());
     node.is_clean().await;
+}
+
+#[tokio::test]
+async fn an_item_whose_program_must_end_has_neither_succeeded_nor_failed() {
+    let node = Node::sh("trap 'touch asked; exit 0' TERM; touch began; sleep 300 & wait");
+    let folder = node.program.executable.processes.folders.path().join("0");
+    let mut run = std::pin::pin!(node.run(serde_json::json!(1)));
+    let began = async {
+        while !folder.join("began").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let asked = Instant::now();
+        node.program.executable.processes.end_all().await;
+        assert!(asked.elapsed() < GRACE, "it ends when it is asked");
+    };
+    tokio::select! {
+        ended = &mut run => panic!("{ended:?}"),
+        () = began => {}
+    }
+    node.is_clean().await;
+    // Nothing starts any more.
+    assert!(tokio::time::timeout(Duration::from_millis(50), node.run(serde_json::json!(1))).await.is_err());
+    let began = Instant::now();
+    node.program.executable.processes.end_all().await;
+    assert!(began.elapsed() < GRACE, "none runs");
 }
