@@ -1,6 +1,7 @@
 //! Stages that are programs of the node's machine.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -203,4 +204,33 @@ fn a_node_that_stops_asks_its_programs_to_end_and_gives_their_items_back() {
     cluster.ok(&["wait", "drain"]);
     assert_eq!(numbers(&cluster.pull_all("drain")), [1], "no attempt was used, and the end of the first run was none");
     assert_nothing_left(&cluster, "stopped");
+}
+
+#[test]
+fn a_node_that_cannot_execute_a_program_says_so_and_leaves_its_items_to_others() {
+    let cluster = Cluster::start();
+    let manifest = "name = \"tool\"\nversion = \"1\"\n[[stage]]\nname = \"run\"\nexec = [\"tool\"]\n\
+                    retry = { attempts = 1 }\ntimeout = \"1m\"\n";
+    cluster.deploy(manifest);
+    let with_tool = |name: &str, text: &str| {
+        fs::create_dir(cluster.path(&format!("{name}-bin"))).unwrap();
+        let file = cluster.file(&format!("{name}-bin/tool"), text);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        node_with(&cluster, name, |command| {
+            let path = format!("{}:{}", file.parent().unwrap().display(), std::env::var("PATH").unwrap());
+            command.args(["--allow-exec", "tool"]).env("PATH", path);
+        })
+    };
+    // No shell runs it.
+    let _broken = with_tool("broken", "echo 1\n");
+    cluster.run_with_input(&["feed", "tool"], lines(0..3)).succeeded();
+    let status = cluster.until("tool", "the node says why", |status| status["problems"][0].is_object());
+    let problem = status["problems"][0].to_string();
+    assert!(
+        problem.contains("stage `run`: ") && problem.contains("tool` cannot be executed: Exec format"),
+        "{problem}"
+    );
+    let _whole = with_tool("whole", "#!/bin/sh\necho $PCLUSTER_ATTEMPT\n");
+    cluster.ok(&["wait", "tool"]);
+    assert_eq!(numbers(&cluster.pull_all("tool")), [1, 1, 1], "no attempt was used");
 }

@@ -61,6 +61,9 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
             reader.error("env", format!("`{name}` is set by the node; names that begin with `{OWN}` are its own"))
         );
     }
+    if let Some((name, _)) = raw.env.iter().find(|(_, value)| value.contains('\0')) {
+        return Err(reader.error("env", format!("`{name}` holds a NUL character, which no variable of a program may")));
+    }
     let argument = |text: &String| Argument::new(text).map_err(|error| reader.error("exec", error.to_string()));
     let exits = raw.exits.clone().unwrap_or_default();
     let permanent: BTreeSet<u8> = exits.permanent.map_or(default::EXITS_PERMANENT.into(), BTreeSet::from_iter);
@@ -169,6 +172,7 @@ mod tests {
                 "`exits`: status 5 is permanent and transient",
             ),
             ("exec = [\"x\"]\nenv = { PCLUSTER_ITEM_ID = \"1\" }", "`env`: `PCLUSTER_ITEM_ID` is set by the node"),
+            ("exec = [\"x\"]\nenv = { A = \"\\u0000\" }", "`env`: `A` holds a NUL character"),
             ("plugin = \"p.wasm\"\noutput = \"json\"", "`output`: belongs to a program"),
         ] {
             let refused = read(rest).expect_err(rest);

@@ -93,6 +93,9 @@ pub(crate) async fn run(
     }
     helpers.shutdown().await;
     let outcomes = std::mem::take(&mut *running.outcomes());
+    if outcomes.left.is_empty() && outcomes.outputs.iter().any(|outputs| outputs.ended() > 0) {
+        hop.prove_fitness(running.started);
+    }
     Execution { outcomes, streamed: running.streamed.load(Relaxed), memory }
 }
 

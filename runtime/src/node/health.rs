@@ -1,6 +1,7 @@
 //! The health of a node: counters of its hops, conditions of its chains, and the board that reports both.
 
 pub(crate) mod conditions;
+pub(crate) mod fitness;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

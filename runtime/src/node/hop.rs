@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 
@@ -16,6 +17,7 @@ use crate::node::frame::FrameContext;
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::health::HopCounters;
 use crate::node::health::conditions::Conditions;
+use crate::node::health::fitness::Fitness;
 use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
@@ -56,6 +58,8 @@ pub struct Hop {
     pub quarantine: Quarantine,
     /// The conditions that keep the hop from going on.
     pub conditions: Arc<Conditions>,
+    /// Whether this node can run its items.
+    pub(crate) fitness: Fitness,
     /// The threads that run tasks.
     pub executor: Handle,
     /// The registry that the revision was read from.
@@ -96,6 +100,19 @@ impl Hop {
     pub(crate) fn counted(&self) -> impl Iterator<Item = (&StageName, &Arc<HopCounters>)> {
         let first = std::iter::once((&self.stage().name, &self.counters));
         first.chain(self.inline.iter().map(|stage| (&stage.name, &stage.counters)))
+    }
+
+    /// Takes note that this node could not run an item. The hop takes none for a while.
+    pub(crate) fn lose_fitness(&self, reason: &str) {
+        self.fitness.lose();
+        self.conditions.unfit(&self.stage().name, Some(reason));
+    }
+
+    /// Takes note that items which began then have run.
+    pub(crate) fn prove_fitness(&self, began: Instant) {
+        if self.fitness.prove(began) {
+            self.conditions.unfit(&self.stage().name, None);
+        }
     }
 
     /// Counts items that became dead letters.

@@ -181,6 +181,9 @@ async fn handle_frame(
         None
     };
     let back = inbound.lane.requeue_lane();
+    if !hop.fitness.is_fit() {
+        return Box::pin(requeue(hop, inbound, back, failed, None)).await;
+    }
     if let Some(piece) = piece_for_others(hop, inbound) {
         let outbox = ServerOutbox(hop);
         return Box::pin(Commit::new(&outbox, hop.frame(inbound)).requeue(piece, back, failed, None)).await;
@@ -236,7 +239,7 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     } else {
         inbound
     };
-    let Execution { outcomes: Outcomes { outputs, failures, deferred }, streamed, memory } = ran;
+    let Execution { outcomes: Outcomes { outputs, failures, deferred, .. }, streamed, memory } = ran;
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let frame = hop.frame(inbound);

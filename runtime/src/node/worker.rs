@@ -324,6 +324,9 @@ impl Worker {
     /// A large request is cheaper for the server than several small ones. So a quarter of the room is requested at once, and less
     /// only after it has been free for a moment.
     fn unasked(&self, queue: &Queue) -> u64 {
+        if self.lane != Lane::Parked && !self.hop.fitness.is_fit() {
+            return 0;
+        }
         let room = match self.lane {
             Lane::Quarantine => 1_u64.saturating_sub(self.in_flight.busy() as u64),
             // Requeued items come this way too: if they stayed out, there would never be more room.

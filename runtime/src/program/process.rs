@@ -189,22 +189,41 @@ async fn remove(folder: Folder) {
     }
 }
 
-/// Returns the failure of an item for which this node lacks something.
+/// Returns the failure of an item for which this node lacks something. It is no attempt of the item.
 pub(crate) fn here(what: &str, error: &dyn std::error::Error) -> Failure {
     Failure::transient(FailureKind::Node, format!("{what}: {error}"))
 }
 
-/// Returns the failure of an item whose program was not started.
+/// Returns the failure of an item whose program was not started. All but too long arguments is for the node to put right.
 fn refused(file: &Path, error: &LaunchError) -> Failure {
-    let file = file.display();
+    let name = file.display();
     match error {
-        LaunchError::Refused(error) if error.raw_os_error() == Some(libc::E2BIG) => Failure::fatal(
+        LaunchError::Refused(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => Failure::fatal(
             FailureKind::Error,
-            format!("`{file}`: its arguments and variables together are longer than the system takes"),
+            format!("`{name}`: its arguments and variables together are longer than the system takes"),
         ),
-        LaunchError::Refused(error) => {
-            Failure::transient(FailureKind::Node, format!("`{file}` cannot be executed on this node: {error}"))
-        }
-        LaunchError::Guard(_) => Failure::transient(FailureKind::Node, format!("`{file}` was not started: {error}")),
+        LaunchError::Refused(error) => here(&format!("`{name}` cannot be executed"), &Explained(error, file.exists())),
+        LaunchError::Guard(_) => here(&format!("`{name}` was not started"), error),
+    }
+}
+
+/// An error of the system beside what it most often means. Then, whether the file is there.
+#[derive(Debug)]
+struct Explained<'a>(&'a io::Error, bool);
+
+impl std::error::Error for Explained<'_> {}
+
+impl std::fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(error, is_there) = self;
+        let hint = match error.raw_os_error() {
+            Some(libc::ENOEXEC) => {
+                " (a script begins with `#!` and an interpreter; a program is for one kind of machine)"
+            }
+            Some(libc::ENOENT) if *is_there => " (the interpreter that the file names is not there)",
+            Some(libc::EACCES) => " (the user of the node may not execute it, or a folder on its path)",
+            _ => "",
+        };
+        write!(f, "{error}{hint}")
     }
 }

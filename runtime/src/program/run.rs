@@ -115,12 +115,15 @@ impl Program {
             None => tokio::time::timeout(DRAIN, drained).await,
         };
         let ended = ended.map_err(|error| {
-            let reason = format!("the process that watches over the program has ended: {error}");
-            Failure::transient(FailureKind::Node, reason)
+            // The program may have done it, so it is an attempt.
+            let reason = format!("the program was ended, since the process that watches over it was killed: {error}");
+            Failure::transient(FailureKind::Trap, reason)
         })?;
         let Some((ended, ending)) = ended else { return Ok(None) };
         let (kept, words) = match kept {
-            Ok((kept, words)) => (Some(kept), words),
+            // The program may have ended of that.
+            Ok((Err(error), _)) => return Err(here("standard output cannot be kept", &error)),
+            Ok((Ok(spool), words)) => (Some(spool), words),
             Err(_) => (None, String::new()),
         };
         match end::outcome(&ended, ending, &self.permanent, &words) {
@@ -133,7 +136,7 @@ impl Program {
             let reason = "the program ended, but another process has its standard output and goes on";
             Failure::transient(FailureKind::Output, reason)
         };
-        kept.ok_or_else(open)?.map(Some).map_err(|error| here("standard output cannot be kept", &error))
+        kept.ok_or_else(open).map(Some)
     }
 }
 

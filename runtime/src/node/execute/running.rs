@@ -63,6 +63,8 @@ pub(crate) struct Outcomes {
     pub(crate) failures: BTreeMap<usize, Failure>,
     /// Positions of items to run each in a frame of its own. An item that has one already runs at another time.
     pub(crate) deferred: BTreeSet<usize>,
+    /// Positions of items that this node could not run. They have not ended.
+    pub(crate) left: BTreeSet<usize>,
 }
 
 impl Running {
@@ -95,15 +97,23 @@ impl Running {
         lock(&self.outcomes)
     }
 
-    /// Returns `true` if the item has failed or is deferred.
+    /// Returns `true` if the item has failed, is deferred, or is left to other nodes.
     pub(crate) fn is_settled(&self, position: usize) -> bool {
-        let outcomes = self.outcomes();
-        outcomes.failures.contains_key(&position) || outcomes.deferred.contains(&position)
+        let Outcomes { failures, deferred, left, .. } = &*self.outcomes();
+        failures.contains_key(&position) || deferred.contains(&position) || left.contains(&position)
     }
 
-    /// Notes the failure of an item, unless it is settled already.
+    /// Notes the failure of an item, unless it is settled already. A failure of the node is none of the item: the frame goes back
+    /// with all items that have not ended.
     pub(crate) fn fail(&self, position: usize, failure: Failure) {
-        if !self.is_settled(position) {
+        if self.is_settled(position) {
+            return;
+        }
+        if failure.kind == FailureKind::Node {
+            self.stopped.store(true, Relaxed);
+            self.outcomes().left.insert(position);
+            self.hop.lose_fitness(&failure.reason);
+        } else {
             self.outcomes().failures.insert(position, failure);
         }
     }

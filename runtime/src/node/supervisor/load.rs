@@ -20,6 +20,7 @@ use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::commit::window::Window;
 use crate::node::health::conditions::Conditions;
+use crate::node::health::fitness::Fitness;
 use crate::node::health::{HopCounters, with_remedy};
 use crate::node::hop::{self, Hop, InlineStage};
 use crate::node::identity::Identity;
@@ -107,6 +108,7 @@ pub(crate) async fn load_hop(
         window: Window::default(),
         quarantine: Quarantine::default(),
         conditions,
+        fitness: Fitness::default(),
         executor: context.executor.clone(),
         identity,
         roll_call: Arc::clone(&context.roll_call),
