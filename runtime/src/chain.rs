@@ -231,6 +231,11 @@ impl Chain {
 }
 
 impl Stage {
+    /// Returns `true` if files come with its program.
+    pub(crate) fn has_files(&self) -> bool {
+        matches!(&self.work, Work::Program(program) if program.files.is_some())
+    }
+
     fn new(raw: &manifest::Stage, is_first: bool, is_deployed: bool, is_old: bool) -> Result<Self, ChainError> {
         let name: StageName = raw.name.parse()?;
         let reader = Reader { place: format!("stage `{name}`: "), is_deployed };

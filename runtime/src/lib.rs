@@ -60,6 +60,7 @@
 //! | layout | how the streams of a chain are configured |
 //! | retire | to end an older revision once it has run empty |
 
+mod archive;
 mod backoff;
 mod broker;
 mod chain;
@@ -98,6 +99,7 @@ pub mod manifest {
 ///
 /// The text of an error includes the text of its [source](std::error::Error::source).
 pub mod error {
+    pub use crate::archive::pack::FilesError;
     pub use crate::broker::BrokerError;
     pub use crate::chain::ChainError;
     pub use crate::chain::manifest::ManifestError;

@@ -178,7 +178,12 @@ impl Digest {
     /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
-        Self(format!("{:x}", sha2::Sha256::digest(bytes)).into())
+        Self::from_sha256(sha2::Sha256::digest(bytes).as_slice())
+    }
+
+    /// Takes the 32 bytes of a sha-256.
+    pub(crate) fn from_sha256(bytes: &[u8]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
     }
 
     /// Returns the 64 digits.

@@ -9,6 +9,7 @@ pub(crate) mod folder;
 pub(crate) mod guard;
 pub(crate) mod process;
 pub(crate) mod run;
+pub(crate) mod shipped;
 pub(crate) mod spool;
 pub(crate) mod stdio;
 pub(crate) mod words;

@@ -42,6 +42,7 @@ mod odd_headers;
 mod pauses;
 mod poison;
 mod pressure;
+mod program_files;
 mod programs;
 mod pull;
 mod readers;

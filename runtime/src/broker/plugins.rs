@@ -1,4 +1,4 @@
-//! Plugins, in an object store (NATS ADR-20) that `nats object` reads too.
+//! Plugins, and archives of the files of programs, in an object store (NATS ADR-20) that `nats object` reads too.
 //!
 //! An object is a message that describes it, its head, and its bytes in parts on a subject of the upload's own. The heads are
 //! those of the client library. Its `ObjectStore` (async-nats 0.51) does not serve here: a `get` leaves a consumer behind for 30 s,
@@ -13,6 +13,7 @@ use base64::prelude::BASE64_URL_SAFE;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::get::Stored;
 use super::stream::Stream;
@@ -20,44 +21,65 @@ use super::{Broker, BrokerError};
 use crate::name::Digest;
 use crate::subject::{self, PLUGINS_BUCKET, PLUGINS_STREAM};
 
-/// The most bytes of a plugin in one message; NATS's own default.
+/// The most bytes in one message; NATS's own default.
 const PART: usize = 128 << 10;
 /// Room for the headers of a part.
 const PART_HEADERS: usize = 256;
 /// The rollup that replaces the messages under the same subject.
 const REPLACE: &str = "sub";
 
-/// The object store of the plugins.
+/// The object store of the plugins and archives.
 #[derive(Debug, Clone, Copy)]
-pub struct Plugins<'a>(&'a Broker);
+pub struct Plugins<'a> {
+    broker: &'a Broker,
+    /// What an object is called.
+    noun: &'static str,
+}
 
 impl<'a> Plugins<'a> {
-    /// Returns the object store of a server.
+    /// Returns the plugins of a server.
     pub fn of(broker: &'a Broker) -> Self {
-        Self(broker)
+        Self { broker, noun: "plugin" }
     }
 
-    /// Fetches a plugin and checks its digest.
+    /// Returns the archives of a server.
+    pub fn archives(broker: &'a Broker) -> Self {
+        Self { broker, noun: "archive" }
+    }
+
+    /// Fetches an object and checks its digest.
     pub async fn get(&self, digest: &Digest) -> Result<Vec<u8>, BrokerError> {
-        self.find(digest).await?.map_err(|reason| BrokerError::Other {
-            what: format!("fetch the plugin {digest}"),
+        let mut bytes = Vec::new();
+        self.fetch(digest, usize::MAX, &mut bytes).await?;
+        Ok(bytes)
+    }
+
+    /// Fetches an object of at most `most` bytes and checks its digest. If it fails, a part of the bytes may be written.
+    pub async fn fetch(
+        &self,
+        digest: &Digest,
+        most: usize,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), BrokerError> {
+        self.find(digest, most, to).await?.map_err(|reason| BrokerError::Other {
+            what: format!("fetch the {} {digest}", self.noun),
             reason: format!("{reason}; deploying the same manifest again stores it"),
         })
     }
 
-    /// Returns `true` if a plugin is stored, whole and unharmed.
+    /// Returns `true` if an object is stored, whole and unharmed.
     pub async fn has(&self, digest: &Digest) -> Result<bool, BrokerError> {
-        Ok(self.find(digest).await?.is_ok())
+        Ok(self.find(digest, usize::MAX, &mut tokio::io::sink()).await?.is_ok())
     }
 
-    /// Stores a plugin under its digest, unless it is stored already, whole and unharmed.
-    pub async fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), BrokerError> {
+    /// Stores an object under its digest, unless it is stored already, whole and unharmed.
+    pub async fn put(&self, digest: &Digest, from: impl AsyncRead + Unpin) -> Result<(), BrokerError> {
         if self.has(digest).await? {
             return Ok(());
         }
         let before = self.head(digest).await?;
         let upload = ulid::Ulid::generate().to_string();
-        if let Err(error) = self.upload(digest, bytes, &upload).await {
+        if let Err(error) = self.upload(digest, from, &upload).await {
             // Parts without a head would stay forever. The first error is the one to report.
             let purged = self.purge_parts(&upload).await;
             tracing::debug!(?purged, "removed the parts of an upload that failed");
@@ -70,65 +92,93 @@ impl<'a> Plugins<'a> {
     }
 
     async fn purge_parts(&self, upload: &str) -> Result<(), BrokerError> {
-        Stream::of(self.0, PLUGINS_STREAM).purge(Some(&subject::plugin_parts(upload))).await.map(drop)
+        Stream::of(self.broker, PLUGINS_STREAM).purge(Some(&subject::plugin_parts(upload))).await.map(drop)
     }
 
-    async fn upload(&self, digest: &Digest, bytes: &[u8], upload: &str) -> Result<(), BrokerError> {
-        let what = || format!("store a plugin of {}", bytesize::ByteSize(bytes.len() as u64));
-        let size = PART.min(self.0.max_payload().saturating_sub(PART_HEADERS)).max(1);
-        let parts = bytes.chunks(size);
-        let chunks = parts.len();
-        for (number, part) in parts.enumerate() {
+    async fn upload(&self, digest: &Digest, mut from: impl AsyncRead + Unpin, upload: &str) -> Result<(), BrokerError> {
+        let what = || format!("store the {} {digest}", self.noun);
+        let most = PART.min(self.broker.max_payload().saturating_sub(PART_HEADERS)).max(1);
+        let (mut hash, mut size, mut chunks) = (Sha256::new(), 0, 0);
+        loop {
+            let mut part = Vec::with_capacity(most);
+            let read = (&mut from).take(most as u64).read_to_end(&mut part).await;
+            read.map_err(|error| BrokerError::other(what(), &error))?;
+            if part.is_empty() {
+                break;
+            }
+            hash.update(&part);
             let mut headers = HeaderMap::new();
-            headers.insert(NATS_MESSAGE_ID, format!("{upload}.{number}"));
-            self.0.put(subject::plugin_parts(upload), headers, part.to_vec().into(), what).await?;
+            headers.insert(NATS_MESSAGE_ID, format!("{upload}.{chunks}"));
+            (size, chunks) = (size + part.len(), chunks + 1);
+            self.broker.put(subject::plugin_parts(upload), headers, part.into(), what).await?;
+        }
+        let hash = hash.finalize();
+        if Digest::from_sha256(&hash) != *digest {
+            let reason = "it has changed meanwhile".to_owned();
+            return Err(BrokerError::Other { what: what(), reason });
         }
         let head = ObjectInfo {
             name: digest.as_hex().to_owned(),
             description: None,
             metadata: std::collections::HashMap::new(),
             headers: None,
-            options: Some(ObjectOptions { link: None, max_chunk_size: Some(size) }),
+            options: Some(ObjectOptions { link: None, max_chunk_size: Some(most) }),
             bucket: PLUGINS_BUCKET.to_owned(),
             nuid: upload.to_owned(),
-            size: bytes.len(),
+            size,
             chunks,
             modified: Some(OffsetDateTime::now_utc()),
-            digest: Some(format!("SHA-256={}", BASE64_URL_SAFE.encode(Sha256::digest(bytes)))),
+            digest: Some(format!("SHA-256={}", BASE64_URL_SAFE.encode(hash))),
             deleted: false,
         };
         let head = serde_json::to_vec(&head).map_err(|error| BrokerError::other(what(), &error))?;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, REPLACE);
-        self.0.put(subject::plugin_head(digest), headers, head.into(), what).await
+        self.broker.put(subject::plugin_head(digest), headers, head.into(), what).await
     }
 
-    /// Returns a plugin's bytes, or the reason why there are none.
-    async fn find(&self, digest: &Digest) -> Result<Result<Vec<u8>, &'static str>, BrokerError> {
+    /// Writes the bytes of an object, or returns the reason why there are none.
+    async fn find(
+        &self,
+        digest: &Digest,
+        most: usize,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Result<(), String>, BrokerError> {
+        let not = |reason: &str| Ok(Err(reason.to_owned()));
         let head = match self.head(digest).await? {
             Some(Ok(head)) if !head.deleted => head,
-            Some(Err(_)) => return Ok(Err("its description cannot be read")),
-            _ => return Ok(Err("it is not stored")),
+            Some(Err(_)) => return not("its description cannot be read"),
+            _ => return not("it is not stored"),
         };
+        if head.size > most {
+            return Ok(Err(format!("it has {} bytes; {most} is the most", head.size)));
+        }
         let parts = subject::plugin_parts(&head.nuid);
-        let what = || format!("fetch the plugin {digest}");
-        let (mut bytes, mut next) = (Vec::new(), 1);
+        let what = || format!("fetch the {} {digest}", self.noun);
+        let (mut hash, mut size, mut next) = (Sha256::new(), 0, 1);
         for _ in 0..head.chunks {
             let request = json!({ "seq": next, "next_by_subj": parts });
-            let Some(part) = Stored::read(self.0, PLUGINS_STREAM, &request, what).await? else {
-                return Ok(Err("some of its bytes are missing"));
+            let Some(part) = Stored::read(self.broker, PLUGINS_STREAM, &request, what).await? else {
+                return not("some of its bytes are missing");
             };
-            bytes.extend_from_slice(&part.payload);
+            size += part.payload.len();
+            if size > head.size {
+                break;
+            }
+            hash.update(&part.payload);
+            to.write_all(&part.payload).await.map_err(|error| BrokerError::other(what(), &error))?;
             next = part.sequence + 1;
         }
-        let is_whole = bytes.len() == head.size && Digest::of(&bytes) == *digest;
-        Ok(if is_whole { Ok(bytes) } else { Err("what is stored under this name has another digest") })
+        to.flush().await.map_err(|error| BrokerError::other(what(), &error))?;
+        let is_whole = size == head.size && Digest::from_sha256(&hash.finalize()) == *digest;
+        if is_whole { Ok(Ok(())) } else { not("what is stored under this name has another digest") }
     }
 
-    /// Returns the description of a plugin, if it can be read; `None` if the plugin was never stored.
+    /// Returns the description of an object, if it can be read; `None` if the object was never stored.
     async fn head(&self, digest: &Digest) -> Result<Option<Result<ObjectInfo, serde_json::Error>>, BrokerError> {
         let request = json!({ "last_by_subj": subject::plugin_head(digest) });
-        let head = Stored::read(self.0, PLUGINS_STREAM, &request, || format!("look up the plugin {digest}")).await?;
+        let what = || format!("look up the {} {digest}", self.noun);
+        let head = Stored::read(self.broker, PLUGINS_STREAM, &request, what).await?;
         Ok(head.map(|head| serde_json::from_slice(&head.payload)))
     }
 }

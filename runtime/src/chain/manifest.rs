@@ -129,6 +129,10 @@ pub struct Stage {
     /// A program and its arguments, in place of a plugin. `{field}` in an argument stands for a field of the item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<Vec<String>>,
+    /// The files that come with the program, as paths relative to the manifest. A deploy ships them and writes the digest of their
+    /// archive in place of the paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<String>>,
     /// How an item is written to the program's standard input: `json`, `ndjson`, `cbor`, `text`, `bytes` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
@@ -224,6 +228,7 @@ fn hint(key: &str, expected: &str) -> &'static str {
         "exec" if is_list => {
             "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]"
         }
+        "files" if is_list => "; write the paths as a list of texts, as in [\"sim\", \"tables/\"]",
         _ => "",
     }
 }

@@ -1,16 +1,20 @@
 //! What a stage of a program says of it.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use super::arguments::Argument;
 use super::{ChainError, Reader, default, manifest};
 use crate::frame::format::Format;
+use crate::name::{DIGEST_PREFIX, Digest};
 
 /// The program of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// The program as its author writes it: a name, an absolute path, or a path that begins with `./`.
+    /// The program as its author writes it: a name, an absolute path, or a path among the files that begins with `./`.
     pub name: String,
+    /// The files that come with it.
+    pub(crate) files: Option<Files>,
     /// Its arguments, without its name.
     pub(crate) arguments: Vec<Argument>,
     /// `true` if a field may make an argument an option.
@@ -25,6 +29,15 @@ pub struct Program {
     pub concurrency: Option<u32>,
     /// The most memory of all its processes, in bytes. `None` sets no limit.
     pub memory: Option<u64>,
+}
+
+/// The files that come with a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// Files and folders, relative to the manifest.
+    Paths(Vec<PathBuf>),
+    /// An archive on the server.
+    Stored(Digest),
 }
 
 /// Variables that the node sets.
@@ -42,10 +55,20 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
         );
         return Err(reader.error("exec", problem));
     }
+    let files = raw.files.as_deref().map(|paths| files(reader, paths)).transpose()?;
     if program.starts_with('.') {
-        let problem =
-            format!("`{program}` comes with no files; write a name or an absolute path of a program on the nodes");
-        return Err(reader.error("exec", problem));
+        let is_plain = |part| matches!(part, Component::Normal(_));
+        let below = program.strip_prefix("./").map(Path::new).filter(|below| below.components().all(is_plain));
+        if below.is_none_or(|below| below.as_os_str().is_empty()) {
+            let problem = format!("`{program}` leaves the files of the stage; write `./` and a path below it");
+            return Err(reader.error("exec", problem));
+        }
+        if files.is_none() {
+            let problem = format!(
+                "`{program}` comes with no files; name it in `files`, or write a name or an absolute path of a program on the nodes"
+            );
+            return Err(reader.error("exec", problem));
+        }
     }
     for (key, is_given) in [("plugin", raw.plugin.is_some()), ("task", raw.task.is_some())] {
         if is_given {
@@ -76,6 +99,7 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     }
     Ok(Program {
         name: program.clone(),
+        files,
         arguments: arguments.iter().map(argument).collect::<Result<_, _>>()?,
         options: raw.options.unwrap_or(false),
         input: stream(reader, "input", raw.input.as_deref(), Format::Json)?,
@@ -86,6 +110,34 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     })
 }
 
+/// Reads the files that come with a program.
+fn files(reader: &Reader, paths: &[String]) -> Result<Files, ChainError> {
+    let error = |problem: String| reader.error("files", problem);
+    match paths {
+        [] => return Err(error("names no file; leave it out".to_owned())),
+        [digest] if digest.starts_with(DIGEST_PREFIX) => {
+            return Ok(Files::Stored(
+                digest.parse().map_err(|wrong: crate::name::DigestError| error(wrong.to_string()))?,
+            ));
+        }
+        _ => {}
+    }
+    let mut names = BTreeSet::new();
+    for text in paths {
+        if text.starts_with(DIGEST_PREFIX) {
+            return Err(error(format!("`{text}` is all of the files of a stage; write it alone, or write paths")));
+        }
+        let Some(name) = Path::new(text).file_name().filter(|_| !text.contains('\0')) else {
+            return Err(error(format!("`{text}` names no file; write a path that ends in a name, as in \"tables/\"")));
+        };
+        if !names.insert(name) {
+            let name = name.display();
+            return Err(error(format!("two paths end in `{name}`, and each appears under its last name; rename one")));
+        }
+    }
+    Ok(Files::Paths(paths.iter().map(PathBuf::from).collect()))
+}
+
 /// Refuses the keys of programs in a stage of a plugin.
 pub(super) fn none(reader: &Reader, raw: &manifest::Stage) -> Result<(), ChainError> {
     let given = [
@@ -93,6 +145,7 @@ pub(super) fn none(reader: &Reader, raw: &manifest::Stage) -> Result<(), ChainEr
         ("output", raw.output.is_some()),
         ("options", raw.options.is_some()),
         ("exits", raw.exits.is_some()),
+        ("files", raw.files.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((key, _)) => Err(reader.error(key, "belongs to a program; leave it out, or name one with `exec`")),
@@ -152,6 +205,11 @@ mod tests {
         let program = program.expect("valid");
         assert_eq!((program.input, program.output, program.memory), (None, None, Some(1 << 30)));
         assert_eq!(program.permanent, BTreeSet::from([2, 3]));
+        let shipped = read("exec = [\"./bin/sim\"]\nfiles = [\"../target/bin\", \"tables/\"]").expect("valid");
+        assert_eq!(shipped.files, Some(Files::Paths(vec!["../target/bin".into(), "tables/".into()])));
+        let digest = Digest::of(b"archive");
+        let stored = read(&format!("exec = [\"./sim\"]\nfiles = [\"{digest}\"]")).expect("valid");
+        assert_eq!(stored.files, Some(Files::Stored(digest)));
     }
 
     #[test]
@@ -161,6 +219,15 @@ mod tests {
             ("exec = []", "`exec`: names no program"),
             ("exec = [\"bin/x\"]", "`exec`: `bin/x` names no program"),
             ("exec = [\"./x\"]", "`exec`: `./x` comes with no files"),
+            ("exec = [\"../x\"]\nfiles = [\"x\"]", "`exec`: `../x` leaves the files of the stage"),
+            ("exec = [\"./a/../../x\"]\nfiles = [\"x\"]", "`exec`: `./a/../../x` leaves the files of the stage"),
+            ("exec = [\"./\"]\nfiles = [\"x\"]", "`exec`: `./` leaves the files of the stage"),
+            ("exec = [\"x\"]\nfiles = []", "`files`: names no file; leave it out"),
+            ("exec = [\"x\"]\nfiles = [\"..\"]", "`files`: `..` names no file"),
+            ("exec = [\"x\"]\nfiles = [\"a/x\", \"b/x/\"]", "`files`: two paths end in `x`"),
+            ("exec = [\"x\"]\nfiles = [\"sha256:12\"]", "`files`: `sha256:12` is not a digest"),
+            ("exec = [\"x\"]\nfiles = [\"a\", \"sha256:12\"]", "`files`: `sha256:12` is all of the files"),
+            ("plugin = \"p.wasm\"\nfiles = [\"x\"]", "`files`: belongs to a program"),
             ("exec = [\"{x}\"]", "`exec`: `{x}` names no program"),
             ("exec = [\"x\", \"{\"]", "`exec`: `{` has a `{` without its other brace"),
             ("exec = [\"x\"]\nplugin = \"p.wasm\"", "`plugin`: a stage has either a plugin or a program"),

@@ -6,6 +6,7 @@
 
 mod attempt;
 pub mod failpoint;
+mod files;
 mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::settle::settle;
 use super::{Client, ClientError, intake};
+use crate::archive::pack::Packed;
 use crate::broker::arrange::kept::make_kept;
 use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
@@ -71,6 +73,22 @@ struct Prepared {
     digest: Digest,
     /// Plugins that may have to be stored.
     plugins: BTreeMap<Digest, Vec<u8>>,
+    /// Archives that may have to be stored.
+    archives: BTreeMap<Digest, Packed>,
+}
+
+impl Prepared {
+    /// Stores the plugins and archives that are not stored yet.
+    async fn store(&self, client: &Client) -> Result<(), ClientError> {
+        for (digest, bytes) in &self.plugins {
+            Plugins::of(&client.broker).put(digest, bytes.as_slice()).await?;
+        }
+        for (digest, archive) in &self.archives {
+            let file = archive.reader().map_err(|error| ClientError::Encode(error.to_string()))?;
+            Plugins::archives(&client.broker).put(digest, tokio::fs::File::from_std(file)).await?;
+        }
+        Ok(())
+    }
 }
 
 /// A manifest and the plugins that it names.
@@ -209,9 +227,7 @@ async fn repair(
 ) -> Result<Vec<String>, ClientError> {
     let chain = &prepared.chain;
     Registry::create(&client.broker, chain.replicas).await?;
-    for (digest, bytes) in &prepared.plugins {
-        Plugins::of(&client.broker).put(digest, bytes).await?;
-    }
+    prepared.store(client).await?;
     if let Some(marked) = registry.state(&chain.name).await? {
         settle(registry, &chain.name, marked.state).await?;
     }
@@ -227,13 +243,23 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         |manifest: &Manifest| Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error });
     let chain = check(&manifest)?;
     check_size(&chain, &manifest, client.broker.max_payload())?;
-    let mut plugins = BTreeMap::new();
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    let (mut plugins, mut archives) = (BTreeMap::new(), BTreeMap::new());
     for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
-        let Work::Task { plugin, task } = &stage.work else { continue };
+        let (plugin, task) = match &stage.work {
+            Work::Task { plugin, task } => (plugin, task),
+            Work::Program(program) => {
+                if let Some(archive) = files::pack(client, &base, &stage.name, program).await? {
+                    raw.files = Some(vec![archive.digest.to_string()]);
+                    archives.insert(archive.digest.clone(), archive);
+                }
+                continue;
+            }
+        };
         let written = raw.plugin.clone().unwrap_or_default();
         let (digest, bytes) = match plugin {
             Plugin::File(name) => {
-                let plugin = path.parent().unwrap_or(Path::new("")).join(name);
+                let plugin = base.join(name);
                 let bytes = match given.get(&written) {
                     Some(bytes) => bytes.clone(),
                     None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
@@ -256,7 +282,7 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         plugins.insert(digest, bytes);
     }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
-    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins })
+    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives })
 }
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {

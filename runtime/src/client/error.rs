@@ -3,13 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::archive::pack::FilesError;
 use crate::broker::BrokerError;
 use crate::chain::ChainError;
 use crate::chain::manifest::ManifestError;
 use crate::engine::inspect::InspectError;
 use crate::frame::id::IdError;
 use crate::kind::ErrorKind;
-use crate::name::{ChainName, NameError, Revision, StageName, Version, nearest};
+use crate::name::{ChainName, Digest, NameError, Revision, StageName, Version, nearest};
 
 /// An error of a client.
 ///
@@ -126,6 +127,23 @@ pub enum ClientError {
         stage: StageName,
         /// The plugin, as the manifest names it.
         plugin: String,
+    },
+    /// The files of a stage cannot be shipped.
+    #[error("stage `{stage}`: `files`: {error}")]
+    Files {
+        /// The stage.
+        stage: StageName,
+        /// The cause.
+        #[source]
+        error: FilesError,
+    },
+    /// An archive of files that the manifest names by its digest is not stored.
+    #[error("stage `{stage}`: the files `{archive}` are not stored; give their paths")]
+    NoArchive {
+        /// The stage.
+        stage: StageName,
+        /// The archive, as the manifest names it.
+        archive: Digest,
     },
     /// The version exists with other content.
     #[error(
@@ -277,9 +295,12 @@ impl ClientError {
             | Self::NoPluginFile(_) => ErrorKind::NotFound,
             Self::Closing { .. } | Self::Crowded(_) => ErrorKind::Busy,
             Self::Read { .. } => ErrorKind::Other,
-            Self::Manifest { .. } | Self::Chain { .. } | Self::Plugin { .. } | Self::NoPlugin { .. } => {
-                ErrorKind::InvalidManifest
-            }
+            Self::Files { error, .. } => error.kind(),
+            Self::Manifest { .. }
+            | Self::Chain { .. }
+            | Self::Plugin { .. }
+            | Self::NoPlugin { .. }
+            | Self::NoArchive { .. } => ErrorKind::InvalidManifest,
             Self::VersionConflict { .. }
             | Self::IntakeTaken { .. }
             | Self::IntakeShared { .. }

@@ -1,22 +1,29 @@
 //! The programs of a node: which it may run, and what they share.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, Weak};
 
+use crate::archive::ARCHIVE_MAX;
+use crate::broker::Broker;
+use crate::broker::plugins::Plugins;
 use crate::chain::arguments::Argument;
-use crate::chain::program;
+use crate::chain::program::{self, Files};
 use crate::chain::record::Deployed;
 use crate::chain::{Stage, Work};
-use crate::program::allow::{Allowed, Wanted};
+use crate::lock::lock;
+use crate::name::Digest;
+use crate::program::allow::{Allowed, Wanted, executable};
 use crate::program::cgroup;
 use crate::program::folder::Folders;
 use crate::program::guard::Guards;
 use crate::program::guard::message::Bounds;
 use crate::program::process::{Executable, Processes};
 use crate::program::run::Program;
+use crate::program::shipped::{Fetch, Shipped};
 
 /// The folder of all programs of one user's nodes, below the one for temporary files. The user's number follows.
 const FOLDER: &str = "pcluster-programs";
@@ -33,6 +40,8 @@ pub(crate) struct Programs {
     path: OsString,
     /// `None` if no program is allowed.
     processes: Option<Processes>,
+    /// The files that come with stages, by the digests of their archives.
+    shipped: Mutex<BTreeMap<Digest, Weak<Shipped>>>,
 }
 
 impl Programs {
@@ -40,7 +49,7 @@ impl Programs {
     pub(crate) fn start(allowed: Allowed, incarnation: &str) -> io::Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let processes = if allowed.is_empty() { None } else { Some(start(incarnation)?) };
-        Ok(Self { allowed, path, processes })
+        Ok(Self { allowed, path, processes, shipped: Mutex::default() })
     }
 
     /// Ends the programs that run, as [`Processes::end_all`] does.
@@ -60,13 +69,26 @@ impl Programs {
     fn find(&self, deployed: &Deployed, program: &program::Program) -> Result<PathBuf, String> {
         // Not the digest that is written there: whoever writes it could write any.
         let content = Deployed::digest_of(&deployed.manifest).map_err(|error| error.to_string())?;
-        let wanted = Wanted { program: &program.name, chain: &deployed.chain, content: &content, shipped: None };
+        let wanted = Wanted { program: &program.name, chain: &deployed.chain, content: &content };
         self.allowed.find(wanted, &self.path).map_err(|refusal| refusal.to_string())
     }
 
-    /// Returns the program of a stage, if this node may run it.
-    pub(crate) fn load(
+    /// Returns the files with this digest, which all stages with the same files share.
+    fn shipped(&self, broker: &Broker, digest: &Digest, folders: &Arc<Folders>) -> Arc<Shipped> {
+        let mut all = lock(&self.shipped);
+        all.retain(|_, shipped| shipped.strong_count() > 0);
+        if let Some(shipped) = all.get(digest).and_then(Weak::upgrade) {
+            return shipped;
+        }
+        let shipped = Arc::new(Shipped::new(fetch(broker, digest), Arc::clone(folders)));
+        all.insert(digest.clone(), Arc::downgrade(&shipped));
+        shipped
+    }
+
+    /// Returns the program of a stage, if this node may run it. Its files are unpacked then.
+    pub(crate) async fn load(
         &self,
+        broker: &Broker,
         deployed: &Deployed,
         stage: &Stage,
         program: &program::Program,
@@ -74,6 +96,15 @@ impl Programs {
     ) -> Result<Program, String> {
         let file = self.find(deployed, program)?;
         let Some(processes) = &self.processes else { return Err("this node runs no programs".to_owned()) };
+        let shipped = match &program.files {
+            None => None,
+            Some(Files::Stored(digest)) => Some(self.shipped(broker, digest, &processes.folders)),
+            Some(Files::Paths(_)) => return Err("it names files in place of a stored archive".to_owned()),
+        };
+        if let Some(shipped) = &shipped {
+            let path = shipped.copy().await?.path().join(&file);
+            executable(&program.name, &path).map_err(|refusal| refusal.to_string())?;
+        }
         let own = |name: &str, value: String| (OsString::from(format!("PCLUSTER_{name}")), OsString::from(value));
         let mut environment: Vec<(OsString, OsString)> =
             vec![("PATH".into(), self.path.clone()), ("LANG".into(), "C.UTF-8".into())];
@@ -87,6 +118,7 @@ impl Programs {
         Ok(Program {
             executable: Executable {
                 file,
+                shipped,
                 environment,
                 bounds: Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) },
                 processes: processes.clone(),
@@ -100,6 +132,19 @@ impl Programs {
             output_max,
         })
     }
+}
+
+/// Fetches an archive.
+fn fetch(broker: &Broker, digest: &Digest) -> Fetch {
+    let (broker, digest) = (broker.clone(), digest.clone());
+    Box::new(move |to| {
+        let (broker, digest) = (broker.clone(), digest.clone());
+        Box::pin(async move {
+            let most = usize::try_from(ARCHIVE_MAX).unwrap_or(usize::MAX);
+            let fetched = Plugins::archives(&broker).fetch(&digest, most, &mut tokio::fs::File::from_std(to)).await;
+            fetched.map_err(|error| error.to_string())
+        })
+    })
 }
 
 /// Starts what the processes of a node share.

@@ -59,6 +59,9 @@ pub(crate) enum Refusal {
     /// No rule allows it.
     #[error("this node does not allow `{0}`{1}; its operator can, with `--allow-exec` or `[allow]`")]
     NotAllowed(String, String),
+    /// No rule allows the files of the chain.
+    #[error("this node does not allow `{0}`; its operator can, with `--allow-exec {SHIPPED}{1}` or `[allow]`")]
+    NotShipped(String, ChainName),
 }
 
 /// A program to look for.
@@ -70,8 +73,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) chain: &'a ChainName,
     /// The digest of the content of the revision that asks.
     pub(crate) content: &'a Digest,
-    /// Where the files are that come with the stage. `None` if none do.
-    pub(crate) shipped: Option<&'a Path>,
 }
 
 impl Allowed {
@@ -101,18 +102,26 @@ impl Allowed {
         self.rules.is_empty()
     }
 
-    /// Returns the file of a program, after all links, if the operator allows it. `path` is the node's `PATH`.
+    /// Returns the file of a program, after all links, if the operator allows it. `path` is the node's `PATH`. The file of a program
+    /// that comes with its stage is relative to those files: no archive has a link that leaves it.
     pub(crate) fn find(&self, wanted: Wanted<'_>, path: &OsStr) -> Result<PathBuf, Refusal> {
-        let Wanted { program, chain, content, shipped } = wanted;
-        let is_shipped = program.starts_with("./");
-        let file = locate(program, shipped, path)?;
-        let is_below = |folder: &Path| fs::canonicalize(folder).is_ok_and(|folder| file.starts_with(folder));
+        let Wanted { program, chain, content } = wanted;
+        if let Some(shipped) = program.strip_prefix("./") {
+            let is_allowed = self.rules.iter().any(|rule| match rule {
+                Rule::Shipped(allowed) => allowed == chain,
+                Rule::Content(allowed) => allowed == content,
+                Rule::Name(_) | Rule::Path(_) => false,
+            });
+            let refusal = || Refusal::NotShipped(program.to_owned(), chain.clone());
+            return is_allowed.then(|| shipped.into()).ok_or_else(refusal);
+        }
+        let file = locate(program, path)?;
         let is_allowed = self.rules.iter().any(|rule| match rule {
             Rule::Name(name) => look_up(name, path)
                 .and_then(|allowed| fs::canonicalize(allowed).ok())
                 .is_some_and(|allowed| allowed == file),
             Rule::Path(pattern) => is_like(&file, pattern),
-            Rule::Shipped(allowed) => is_shipped && allowed == chain && shipped.is_some_and(is_below),
+            Rule::Shipped(_) => false,
             Rule::Content(allowed) => allowed == content,
         });
         if is_allowed {
@@ -124,17 +133,19 @@ impl Allowed {
     }
 }
 
-/// Returns the file of a program, after all links, whether it is allowed or not.
-pub(crate) fn locate(program: &str, shipped: Option<&Path>, path: &OsStr) -> Result<PathBuf, Refusal> {
-    let written = if program.starts_with("./") {
-        let missing = || Refusal::File(program.to_owned(), io::ErrorKind::NotFound.into());
-        shipped.ok_or_else(missing)?.join(program)
-    } else if program.contains('/') {
+/// Returns the file of a program of this machine, after all links, whether it is allowed or not.
+pub(crate) fn locate(program: &str, path: &OsStr) -> Result<PathBuf, Refusal> {
+    let written = if program.contains('/') {
         PathBuf::from(program)
     } else {
         look_up(program, path).ok_or_else(|| Refusal::NotInPath(program.to_owned()))?
     };
-    let file = fs::canonicalize(written).map_err(|error| Refusal::File(program.to_owned(), error))?;
+    executable(program, &written)
+}
+
+/// Returns the file of a program after all links.
+pub(crate) fn executable(program: &str, file: &Path) -> Result<PathBuf, Refusal> {
+    let file = fs::canonicalize(file).map_err(|error| Refusal::File(program.to_owned(), error))?;
     if is_executable(&file) { Ok(file) } else { Err(Refusal::NotExecutable(program.to_owned())) }
 }
 
@@ -196,16 +207,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = fs::canonicalize(folder.path()).expect("a path");
         let at = |path: &str| root.join(path);
-        for path in ["bin/tool", "bin/tool2", "bin/deep/tool", "usr/python3.11", "other/sh", "files/sim"] {
+        for path in ["bin/tool", "bin/tool2", "bin/deep/tool", "usr/python3.11", "other/sh"] {
             program(&at(path));
         }
         symlink(at("usr/python3.11"), at("bin/python3")).expect("a link");
         symlink(at("other/sh"), at("bin/innocent")).expect("a link");
-        symlink(at("other/sh"), at("files/out")).expect("a link");
         symlink(at("bin"), at("link")).expect("a link");
         fs::write(at("bin/text"), "").expect("written");
         let chain: ChainName = "weather".parse().expect("a name");
-        let files = at("files");
         let path = std::env::join_paths([at("bin"), at("usr"), at("other")]).expect("a path");
         let find_of = |content: &Digest, rules: &[&str], program: &str| {
             let rules: Vec<String> =
@@ -214,10 +223,10 @@ mod tests {
             let program = program.replace("ROOT", root.to_str().expect("there"));
             let mut allowed = allowed;
             allowed.add_content(Digest::of(b"allowed"));
-            let wanted = Wanted { program: &program, chain: &chain, content, shipped: Some(&files) };
+            let wanted = Wanted { program: &program, chain: &chain, content };
             allowed
                 .find(wanted, &path)
-                .map(|file| file.strip_prefix(&root).expect("there").to_str().expect("there").to_owned())
+                .map(|file| file.strip_prefix(&root).unwrap_or(&file).to_str().expect("there").to_owned())
         };
         let find = |rules: &[&str], program: &str| find_of(&Digest::of(b"other"), rules, program);
         assert_eq!(find_of(&Digest::of(b"allowed"), &[], "tool").expect("allowed"), "bin/tool");
@@ -232,8 +241,8 @@ mod tests {
             (&["ROOT/link/*"], "ROOT/bin/tool", "bin/tool"),
             (&["ROOT/bin/*"], "ROOT/link/tool", "bin/tool"),
             (&["ROOT/bin/*"], "ROOT/other/../bin/tool", "bin/tool"),
-            (&["shipped:weather"], "./sim", "files/sim"),
-            (&["ROOT/other/sh", "shipped:weather"], "./out", "other/sh"),
+            (&["shipped:weather"], "./sim", "sim"),
+            (&["shipped:other", "shipped:weather"], "./bin/sim", "bin/sim"),
         ] {
             assert_eq!(find(rules, program).expect(program), file, "{rules:?}");
         }
@@ -245,15 +254,17 @@ mod tests {
             (&["ROOT/bin/*"], "ROOT/bin/../other/sh"),
             (&["ROOT/*"], "tool"),
             (&["ROOT/bin/t*l"], "tool2"),
-            (&["shipped:other"], "./sim"),
-            (&["shipped:weather"], "./out"),
-            (&["shipped:weather"], "./../other/sh"),
-            (&["shipped:weather"], "ROOT/files/sim"),
-            (&["sim"], "./sim"),
+            (&["shipped:weather"], "tool"),
+            (&["shipped:weather"], "ROOT/bin/tool"),
         ] {
             let refused = find(rules, program).expect_err(program);
             assert!(matches!(refused, Refusal::NotAllowed(..)), "{rules:?} {program}: {refused}");
         }
+        for rules in [&[][..], &["shipped:other"], &["sim", "ROOT/*", "/*"]] {
+            let refused = find(rules, "./sim").expect_err("not allowed").to_string();
+            assert!(refused.contains("with `--allow-exec shipped:weather`"), "{refused}");
+        }
+        assert_eq!(find_of(&Digest::of(b"allowed"), &[], "./sim").expect("allowed"), "sim");
         assert!(matches!(find(&["python4"], "python4"), Err(Refusal::NotInPath(_))));
         assert!(matches!(find(&["ROOT/bin/*"], "ROOT/bin/nothing"), Err(Refusal::File(..))));
         assert!(matches!(find(&["ROOT/bin/*"], "ROOT/bin/text"), Err(Refusal::NotExecutable(_))));

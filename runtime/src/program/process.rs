@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::folder::{Folder, Folders};
 use super::guard::message::{Bounds, Ended, Launch};
 use super::guard::{End, Guards, LaunchError, Orders, Process};
+use super::shipped::{Copy, Shipped};
 use super::words::Words;
 use crate::run::failure::{Failure, FailureKind};
 
@@ -58,8 +59,10 @@ impl Processes {
 /// What a stage executes.
 #[derive(Debug)]
 pub(crate) struct Executable {
-    /// The file, after all links.
+    /// The file, after all links. A path among the files that come with the stage is relative.
     pub(crate) file: PathBuf,
+    /// The files that come with the stage.
+    pub(crate) shipped: Option<Arc<Shipped>>,
     /// The environment, apart from the variables of an item.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The bounds of a process and all that descends from it.
@@ -77,11 +80,14 @@ pub(crate) type Streams = (pipe::Sender, pipe::Receiver, pipe::Receiver);
 pub(crate) struct Running {
     /// `None` once it is dropped.
     parts: Option<(End, Orders, Folder)>,
+    /// The files that came with its stage, which stay as long as it runs.
+    shipped: Option<Arc<Copy>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let Some((end, orders, folder)) = self.parts.take() else { return };
+        let shipped = self.shipped.take();
         let Ok(runtime) = Handle::try_current() else { return };
         orders.terminate();
         runtime.spawn(async move {
@@ -92,6 +98,7 @@ impl Drop for Running {
                 gone.await;
             }
             remove(folder).await;
+            drop(shipped);
         });
     }
 }
@@ -118,16 +125,32 @@ impl Executable {
         more: &[BorrowedFd<'_>],
     ) -> Result<(Running, Streams), Failure> {
         let processes = &self.processes;
+        let shipped = match &self.shipped {
+            Some(shipped) => {
+                Some(shipped.copy().await.map_err(|problem| Failure::transient(FailureKind::Node, problem))?)
+            }
+            None => None,
+        };
         let (its, streams) = pipes().map_err(|error| here("its pipes cannot be made", &error))?;
         let folder = processes.folders.create().map_err(|error| here("a working folder cannot be made", &error))?;
         let home = folder.path().as_os_str().to_owned();
         // A later value of a variable replaces an earlier one.
         let mut environment = vec![("HOME".into(), home.clone()), ("TMPDIR".into(), home.clone())];
         environment.extend(self.environment.iter().cloned().chain(variables));
+        let mut file = self.file.clone();
+        if let Some(copy) = &shipped {
+            // An absolute path stays as it is.
+            file = copy.path().join(file);
+            environment.push(("PCLUSTER_FILES".into(), copy.path().into()));
+            if let Err(error) = copy.link_into(folder.path()) {
+                remove(folder).await;
+                return Err(here("the files of the stage cannot be linked into its working folder", &error));
+            }
+        }
         let number = processes.started.fetch_add(1, Relaxed);
         let cgroup = processes.cgroups.as_ref();
         let launch = Launch {
-            file: self.file.as_os_str().to_owned(),
+            file: file.as_os_str().to_owned(),
             arguments,
             environment,
             folder: home,
@@ -138,10 +161,10 @@ impl Executable {
         let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), more).await;
         drop(its);
         match launched {
-            Ok(Process { end, orders }) => Ok((Running { parts: Some((end, orders, folder)) }, streams)),
+            Ok(Process { end, orders }) => Ok((Running { parts: Some((end, orders, folder)), shipped }, streams)),
             Err(error) => {
                 remove(folder).await;
-                Err(refused(&self.file, &error))
+                Err(refused(&file, &error))
             }
         }
     }

@@ -10,7 +10,6 @@ use super::{DeployOptions, Deployment, Prepared, add, check_version, deployment,
 use crate::broker::BrokerError;
 use crate::broker::alive::{self, Answering};
 use crate::broker::arrange::{self, Arrange, ChainSettings};
-use crate::broker::plugins::Plugins;
 use crate::broker::registry::{Marked, Registry};
 use crate::broker::replicas;
 use crate::broker::stream::Stream;
@@ -211,9 +210,7 @@ impl<'a> Attempt<'a> {
         if let Some(stream) = others.into_iter().find(|stream| *stream != own) {
             return Err(ClientError::IntakeTaken { chain: chain.name.clone(), stream });
         }
-        for (digest, bytes) in &self.prepared.plugins {
-            Plugins::of(broker).put(digest, bytes).await?;
-        }
+        self.prepared.store(self.client).await?;
         after(Step::Stored);
         Ok(copying)
     }

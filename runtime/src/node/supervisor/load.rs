@@ -142,7 +142,7 @@ async fn runner(
         }
         Work::Program(program) => {
             let most = context.broker.limits().max_item() as u64;
-            let program = context.programs.load(deployed, stage, program, most);
+            let program = context.programs.load(&context.broker, deployed, stage, program, most).await;
             let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
             let budget = Arc::clone(context.engine.budget());
             Ok(Runner::Program(ProgramRunner { program: Arc::new(program), budget, after }))

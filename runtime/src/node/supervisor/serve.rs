@@ -1,6 +1,8 @@
 //! Serves a revision: makes it ready, however long that takes, and runs a worker on each of its hops.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,8 +10,11 @@ use tokio::sync::watch;
 use crate::backoff::Backoff;
 use crate::broker::arrange;
 use crate::broker::streams::ChainStreams;
-use crate::chain::Chain;
-use crate::name::{ChainName, Revision};
+use crate::chain::record::Deployed;
+use crate::chain::{Chain, Stage};
+use crate::engine::Plugin;
+use crate::lock::lock;
+use crate::name::{ChainName, Digest, Revision};
 use crate::node::health::conditions::Conditions;
 use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
@@ -26,6 +31,16 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// After this many failed tries, the problem is reported. Right after a deploy the streams may be a moment away.
 const PATIENCE: u32 = 3;
 
+/// A revision that is ready to run.
+struct Ready<'a> {
+    loader: Loader<'a>,
+    hops: Vec<Hop>,
+    /// Why hops are left to other nodes.
+    refused: Vec<String>,
+    /// The stages of hops whose files this node cannot unpack yet, with the reason.
+    late: Vec<(Range<usize>, String)>,
+}
+
 /// Serves a revision until its phase is over.
 pub(crate) async fn serve(
     context: &Context,
@@ -36,35 +51,86 @@ pub(crate) async fn serve(
 ) {
     let mut waiting = phase.clone();
     tokio::select! {
-        (hops, refused) = ready(context, chain, revision, settle) => {
-            let refused = (!refused.is_empty()).then(|| refused.join("; "));
-            context.board.problem(chain.as_str(), Some(revision), refused.as_deref());
-            if let Some(refused) = refused {
-                tracing::warn!(node = context.node, %chain, %revision, "served in part: {refused}");
-            }
-            for hop in &hops {
+        Ready { loader, hops, refused, late } = ready(context, chain, revision, settle) => {
+            let late_now = late.iter().map(|(stages, problem)| (stages.start, problem.clone())).collect();
+            let missing = Missing { context, chain, revision, refused, late: Mutex::new(late_now) };
+            missing.tell();
+            tracing::info!(node = context.node, %chain, %revision, "served");
+            settle.send_replace(true);
+            let run = async |hop: Hop| {
                 for (stage, stats) in hop.counted() {
                     context.board.add((chain.clone(), revision, stage.clone()), Arc::clone(stats));
                 }
-            }
-            tracing::info!(node = context.node, %chain, %revision, "served");
-            settle.send_replace(true);
-            let workers = hops.into_iter().map(|hop| worker::run(Arc::new(hop), phase.clone()));
-            futures_util::future::join_all(workers).await;
+                worker::run(Arc::new(hop), phase.clone()).await;
+            };
+            let run_late = async |stages: Range<usize>| {
+                let mut waiting = phase.clone();
+                tokio::select! {
+                    hop = missing.wait_for(&loader, stages) => run(hop).await,
+                    () = left_run(&mut waiting) => {}
+                }
+            };
+            let on_time = futures_util::future::join_all(hops.into_iter().map(run));
+            let late = futures_util::future::join_all(late.into_iter().map(|(stages, _)| run_late(stages)));
+            futures_util::future::join(on_time, late).await;
         }
         () = left_run(&mut waiting) => {}
     }
 }
 
-/// Makes a revision ready to run, however long that takes. Returns its hops, and why others are left to other nodes.
-async fn ready(
-    context: &Context,
+/// What a node does not serve of a revision.
+struct Missing<'a> {
+    context: &'a Context,
+    chain: &'a ChainName,
+    revision: Revision,
+    /// Why hops are left to other nodes.
+    refused: Vec<String>,
+    /// Why hops cannot be served yet, by their first stages.
+    late: Mutex<BTreeMap<usize, String>>,
+}
+
+impl Missing<'_> {
+    /// Shows what is missing now.
+    fn tell(&self) {
+        let problems: Vec<String> = self.refused.iter().chain(lock(&self.late).values()).cloned().collect();
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        if self.context.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref())
+            && let Some(problem) = problem
+        {
+            let (node, chain, revision) = (&self.context.node, self.chain, self.revision);
+            tracing::warn!(node, %chain, %revision, "served in part: {problem}");
+        }
+    }
+
+    /// Tries to load a hop until that succeeds.
+    async fn wait_for(&self, loader: &Loader<'_>, stages: Range<usize>) -> Hop {
+        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
+        loop {
+            backoff.wait().await;
+            let hop = loader.hop(stages.clone()).await;
+            match &hop {
+                Ok(_) => lock(&self.late).remove(&stages.start),
+                Err(problem) => lock(&self.late).insert(stages.start, problem.clone()),
+            };
+            self.tell();
+            if let Ok(hop) = hop {
+                return hop;
+            }
+        }
+    }
+}
+
+/// Makes a revision ready to run, however long that takes.
+async fn ready<'a>(
+    context: &'a Context,
     chain: &ChainName,
     revision: Revision,
     settle: &watch::Sender<bool>,
-) -> (Vec<Hop>, Vec<String>) {
+) -> Ready<'a> {
     let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
-    for tries in 1.. {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         let problem = match try_ready(context, chain, revision).await {
             Ok(ready) => return ready,
             Err(problem) => problem,
@@ -77,14 +143,9 @@ async fn ready(
         }
         backoff.wait().await;
     }
-    (Vec::new(), Vec::new())
 }
 
-async fn try_ready(
-    context: &Context,
-    chain: &ChainName,
-    revision: Revision,
-) -> Result<(Vec<Hop>, Vec<String>), String> {
+async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revision) -> Result<Ready<'a>, String> {
     let identity = Identity::now(&context.broker).await.map_err(|error| error.to_string())?;
     let identity = Arc::new(identity);
     arrange::check_wire(&context.broker, chain).await.map_err(|error| error.to_string())?;
@@ -98,25 +159,38 @@ async fn try_ready(
         .await
         .map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
-    let mut hops = Vec::new();
-    let mut refused = Vec::new();
-    for stages in checked.hops() {
-        let refusal = |stage| context.programs.refusal(&deployed, stage);
-        if let Some(refusal) = checked.stages[stages.clone()].iter().find_map(refusal) {
-            refused.push(refusal);
+    let loader = Loader { context, deployed, checked, plugins, conditions, identity };
+    let mut ready = Ready { loader, hops: Vec::new(), refused: Vec::new(), late: Vec::new() };
+    let loader = &ready.loader;
+    for stages in loader.checked.hops() {
+        let all = &loader.checked.stages[stages.clone()];
+        if let Some(refusal) = all.iter().find_map(|stage| context.programs.refusal(&loader.deployed, stage)) {
+            ready.refused.push(refusal);
             continue;
         }
-        hops.push(
-            load::load_hop(
-                context,
-                &deployed,
-                &checked,
-                stages,
-                &plugins,
-                (Arc::clone(&conditions), Arc::clone(&identity)),
-            )
-            .await?,
-        );
+        match loader.hop(stages.clone()).await {
+            Ok(hop) => ready.hops.push(hop),
+            Err(problem) if all.iter().any(Stage::has_files) => ready.late.push((stages, problem)),
+            Err(problem) => return Err(problem),
+        }
     }
-    Ok((hops, refused))
+    Ok(ready)
+}
+
+/// Loads the hops of a revision.
+struct Loader<'a> {
+    context: &'a Context,
+    deployed: Deployed,
+    checked: Arc<Chain>,
+    plugins: BTreeMap<Digest, Plugin>,
+    conditions: Arc<Conditions>,
+    identity: Arc<Identity>,
+}
+
+impl Loader<'_> {
+    async fn hop(&self, stages: Range<usize>) -> Result<Hop, String> {
+        let Self { context, deployed, checked, plugins, conditions, identity } = self;
+        let shared = (Arc::clone(conditions), Arc::clone(identity));
+        load::load_hop(context, deployed, checked, stages, plugins, shared).await
+    }
 }

@@ -22,6 +22,7 @@ impl Node {
         let all = tempfile::tempdir().expect("a folder");
         let program = Program {
             executable: Executable {
+                shipped: None,
                 file: "/bin/sh".into(),
                 environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
                 bounds: Bounds::default(),

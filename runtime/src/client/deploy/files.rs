@@ -1,0 +1,36 @@
+//! The files that come with a program.
+
+use std::path::Path;
+
+use crate::archive::pack::{self, FilesError, Packed};
+use crate::broker::plugins::Plugins;
+use crate::chain::program::{Files, Program};
+use crate::client::{Client, ClientError};
+use crate::name::StageName;
+
+/// Packs the files of a program, which are relative to `base`. `None` if it has none, or their archive is stored already.
+pub(super) async fn pack(
+    client: &Client,
+    base: &Path,
+    stage: &StageName,
+    program: &Program,
+) -> Result<Option<Packed>, ClientError> {
+    let paths = match &program.files {
+        None => return Ok(None),
+        Some(Files::Stored(digest)) if Plugins::archives(&client.broker).has(digest).await? => return Ok(None),
+        Some(Files::Stored(digest)) => {
+            return Err(ClientError::NoArchive { stage: stage.clone(), archive: digest.clone() });
+        }
+        Some(Files::Paths(paths)) => paths.clone(),
+    };
+    let shipped = Some(program.name.clone()).filter(|name| name.starts_with("./"));
+    let base = base.to_owned();
+    let packed = tokio::task::spawn_blocking(move || {
+        if let Some(program) = shipped {
+            pack::check_program(&base, &paths, &program)?;
+        }
+        pack::pack(&base, &paths)
+    });
+    let packed = packed.await.unwrap_or_else(|error| Err(FilesError::Write(std::io::Error::other(error))));
+    packed.map(Some).map_err(|error| ClientError::Files { stage: stage.clone(), error })
+}
