@@ -22,7 +22,10 @@ pub const ISOLATIONS: [&str; 3] = ["item", "frame", "worker"];
 /// A chain of the probe plugin's tasks, and the nodes that serve it.
 #[derive(Debug, Clone)]
 pub struct Chain {
+    /// The task of each stage.
     pub tasks: Vec<&'static str>,
+    /// The lines of a stage in place of a task, and the program that nodes run for it.
+    pub program: Option<(String, &'static str)>,
     pub isolation: &'static str,
     /// `true` if all stages run in one hop.
     pub inline: bool,
@@ -40,6 +43,7 @@ impl Chain {
     pub fn of(tasks: &[&'static str]) -> Self {
         Self {
             tasks: tasks.to_owned(),
+            program: None,
             isolation: "item",
             inline: false,
             stage: String::new(),
@@ -47,6 +51,11 @@ impl Chain {
             nodes: 1,
             idle: 0,
         }
+    }
+
+    /// Creates a chain of one stage that runs a program, which the nodes allow.
+    pub fn of_program(lines: String, allowed: &'static str) -> Self {
+        Self { program: Some((lines, allowed)), ..Self::of(&[""]) }
     }
 
     /// Sets the isolation of all stages.
@@ -77,7 +86,8 @@ impl Chain {
         };
         let run = || stand.run(drain.run(load, feed(&stand.client, load)));
         let sample = (1..times).fold(run(), |sample: Sample, _| sample.and(run()));
-        stand.run(check(stand, load.items.len() * times));
+        let gives = self.program.as_ref().is_none_or(|(lines, _)| !lines.contains("output = \"none\""));
+        stand.run(check(stand, if gives { load.items.len() * times } else { 0 }));
         Ok(sample)
     }
 
@@ -96,7 +106,11 @@ impl Chain {
 
     /// Starts the nodes and waits until each is ready.
     pub fn start_nodes<S: Nats>(&self, stand: &Stand<S>) -> Vec<Process> {
-        (0..self.nodes).map(|number| stand.cluster.node(&format!("node{number}"))).collect()
+        let allowed: &[&str] = match &self.program {
+            Some((_, allowed)) => &["--allow-exec", allowed],
+            None => &[],
+        };
+        (0..self.nodes).map(|number| stand.cluster.node_with(&format!("node{number}"), allowed)).collect()
     }
 
     fn manifest(&self, name: &str) -> String {
@@ -104,6 +118,10 @@ impl Chain {
         let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n{}\n", self.top);
         for (number, task) in self.tasks.iter().enumerate() {
             let (stage, isolation, inline) = (stage(number), self.isolation, self.inline && number > 0);
+            if let Some((lines, _)) = &self.program {
+                let _ = writeln!(manifest, "[[stage]]\nname = \"{stage}\"\n{lines}");
+                continue;
+            }
             let _ = writeln!(manifest, "[[stage]]\nname = \"{stage}\"\ntask = \"{task}\"\nplugin = \"{plugin}\"");
             let _ = writeln!(manifest, "isolation = \"{isolation}\"\ninline = {inline}\n{}", self.stage);
         }

@@ -135,7 +135,7 @@ impl Drain<'_> {
         pause(PAUSE).await;
         feed.await;
         let (machine, own) = (Machine::now(), Used::by(&[std::process::id()]));
-        let (server, worker) = (Used::by(self.servers), Used::by(self.workers));
+        let (server, worker) = (Used::by(self.servers), Used::by_trees(self.workers));
         let before = self.handed_out().await;
         // nats-server 2.15.1 notices that a pause was ended only at the next request. It notices the planned end of a pause by
         // itself, unless its timer fires a little before its clock.
@@ -156,7 +156,7 @@ impl Drain<'_> {
             tokio::time::sleep((elapsed / LOOK_PART).clamp(LOOK.0, LOOK.1)).await;
         }
         let seconds = started.elapsed().as_secs_f64();
-        let (server, worker) = (Used::by(self.servers).since(server), Used::by(self.workers).since(worker));
+        let (server, worker) = (Used::by(self.servers).since(server), Used::by_trees(self.workers).since(worker));
         let ours = server.seconds + worker.seconds + Used::by(&[std::process::id()]).since(own).seconds;
         Sample {
             items: load.items.len() as f64,

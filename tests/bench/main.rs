@@ -22,6 +22,7 @@ mod echo;
 mod engine;
 mod growth;
 mod latency;
+mod programs;
 mod promises;
 mod relay;
 mod relays;
@@ -68,7 +69,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 9] = [
+const BENCHMARKS: [(&str, Benchmark); 10] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -78,6 +79,7 @@ const BENCHMARKS: [(&str, Benchmark); 9] = [
     ("promises", promises::run),
     ("spread", spread::run),
     ("start", start::run),
+    ("programs", programs::run),
 ];
 
 fn main() {

@@ -22,6 +22,14 @@ impl Used {
         Self { seconds, peak }
     }
 
+    /// Returns the usage of these processes and of all that descend from them, if no process runs that will soon end.
+    pub fn by_trees(processes: &[u32]) -> Self {
+        let trees: Vec<u32> = processes.iter().flat_map(|process| tree(*process)).collect();
+        let used = Self::by(processes);
+        let seconds = trees.iter().map(|process| fields_sum(*process, &[14, 15, 16, 17])).sum();
+        Self { seconds, ..used }
+    }
+
     /// Returns the usage since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
@@ -73,11 +81,30 @@ fn status_mebibytes(process: u32, field: &str) -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
+/// Returns the processor time of the children that this program has waited for, and of theirs.
+pub fn waited_for_seconds() -> f64 {
+    fields_sum(std::process::id(), &[16, 17])
+}
+
+/// Returns a process and its descendants.
+fn tree(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    // Each child is listed by the thread that started it.
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: String = children.collect();
+    let children = children.split_whitespace().flat_map(|child| tree(child.parse().unwrap()));
+    [process].into_iter().chain(children).collect()
+}
+
 fn processor_seconds(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // User and system.
+    fields_sum(process, &[14, 15])
+}
+
+/// Returns the sum of times of a process, in seconds. Each is named by its field of the whole line. Field 1 is the process id.
+fn fields_sum(process: u32, times: &[usize]) -> f64 {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
     // The name before the last parenthesis may hold any characters.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // Fields 14 and 15 of the whole line. Field 1 is the process id.
-    let ticks = |field: usize| fields[field - 3].parse::<f64>().unwrap();
-    (ticks(14) + ticks(15)) / TICKS
+    times.iter().map(|field| fields[field - 3].parse::<f64>().unwrap()).sum::<f64>() / TICKS
 }

@@ -1,0 +1,88 @@
+//! Programs as stages: a process for each item beside `xargs`, and Celery.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use support::repository;
+
+use crate::chain::Chain;
+use crate::drain::{Load, Sample};
+use crate::report::{Aim, Row};
+use crate::series::{Measured, Series, Settings, Variant};
+use crate::usage::{Machine, Used, waited_for_seconds};
+
+/// Items that share a message.
+const PACK: usize = 64;
+
+/// Measures programs that do nothing, or sleep, beside the tool that starts as many at once.
+pub fn run(settings: Settings) -> Vec<Row> {
+    let mut series = Series::new("programs");
+    let quick = settings.either(1, 100);
+    for (program, argument, items, aim) in [("true", "", 4000, 0.5), ("sleep", "0.02", 1000, 0.91)] {
+        let items = items / quick;
+        let shown = format!("{program} {argument}");
+        let shown = shown.trim();
+        let xargs = Variant::new(format!("xargs, {shown}"), move || Ok(xargs(program, argument, items)));
+        let xargs = series.add(xargs);
+        let exec = if argument.is_empty() { format!("[{program:?}]") } else { format!("[{program:?}, {argument:?}]") };
+        let chain = Chain::of_program(format!("exec = {exec}\ninput = \"none\"\noutput = \"none\""), program);
+        let load = integers(items);
+        let variant = Variant::new(format!("a process for each item, {shown}"), move || chain.sample(&load));
+        series.add(variant.to(xargs).aim(Aim::RatioAtLeast(aim)));
+    }
+    let items = 5000 / quick;
+    series.add(Variant::new("Celery, two prefork processes", move || celery(items)));
+    series.run(settings)
+}
+
+fn integers(items: usize) -> Load {
+    Load { items: (0..items).map(|item| pcluster::internal::to_cbor(&item)).collect(), pack: PACK }
+}
+
+/// Starts a program for each item, as many at once as the machine has processors.
+fn xargs(program: &str, argument: &str, items: usize) -> Sample {
+    let processors = std::thread::available_parallelism().unwrap().to_string();
+    let mut command = Command::new("xargs");
+    command.args(["-P", &processors, "-n", "1", program]).stdin(Stdio::piped());
+    // Each line is the argument of one process.
+    let lines = format!("{}\n", if argument.is_empty() { "1" } else { argument }).repeat(items);
+    let (machine, before, started) = (Machine::now(), waited_for_seconds(), Instant::now());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(process.wait().unwrap().success());
+    let (seconds, used) = (started.elapsed().as_secs_f64(), waited_for_seconds() - before);
+    Sample {
+        items: items as f64,
+        bytes: 0.0,
+        seconds,
+        server: Used::default(),
+        worker: Used { seconds: used, peak: 0.0 },
+        foreign: Machine::now().foreign_since(machine, used),
+    }
+}
+
+/// Measures a task of Celery that does the same as the workers. The error says what it lacks.
+fn celery(items: usize) -> Measured {
+    let mut command = Command::new("python3");
+    command.arg("celery_square.py").arg(items.to_string()).current_dir(repository().join("tests/bench"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let machine = Machine::now();
+    let output = command.output().map_err(|error| format!("python3: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(said.lines().last().unwrap_or("it says nothing").to_owned());
+    }
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let figure = |name: &str| figures[name].as_f64().unwrap();
+    let used = |name: &str| Used { seconds: figure(name), peak: 0.0 };
+    let (server, worker) = (used("server"), used("worker"));
+    Ok(Sample {
+        items: items as f64,
+        bytes: 0.0,
+        seconds: figure("seconds"),
+        server,
+        worker,
+        foreign: Machine::now().foreign_since(machine, server.seconds + worker.seconds),
+    })
+}
