@@ -64,14 +64,24 @@ pub(crate) fn outcome(ended: &Ended, ending: Option<Ending>, permanent: &BTreeSe
         }
         (None, Some(Exceeded::Memory(bytes)), _) => {
             let bytes = bytesize::ByteSize(bytes);
-            (Kind::Memory, format!("the program and what it started took {bytes}, more than its `memory`"), false)
+            (
+                Kind::Memory,
+                format!("the program and what it started took {bytes}, more than its `memory`; this node ended it"),
+                false,
+            )
         }
-        (None, Some(Exceeded::Processes(count)), _) => {
-            (Kind::Error, format!("the program started {count} processes and threads, more than a program may"), false)
-        }
+        (None, Some(Exceeded::Processes(count)), _) => (
+            Kind::Error,
+            format!("the program started {count} processes and threads, more than a program may; this node ended it"),
+            false,
+        ),
         (None, Some(Exceeded::Folder(bytes)), _) => {
             let bytes = bytesize::ByteSize(bytes);
-            (Kind::Error, format!("the program left {bytes} in its working folder, more than a program may"), false)
+            (
+                Kind::Error,
+                format!("the program left {bytes} in its working folder, more than a program may; this node ended it"),
+                false,
+            )
         }
         (None, None, Status::Exit(0)) => return Outcome::Done,
         (None, None, Status::Exit(status)) if is_permanent(status) => {
@@ -93,11 +103,16 @@ pub(crate) fn outcome(ended: &Ended, ending: Option<Ending>, permanent: &BTreeSe
 /// Returns the text for a program that a signal has ended. It was none of this node's.
 fn by_signal(signal: i32, note: &str) -> String {
     let name = name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned);
-    let guess = match signal {
-        libc::SIGKILL => "; this node did not send it: the system does when memory runs out",
-        _ => "",
-    };
-    format!("{name} ended the program{note}{guess}")
+    match signal {
+        libc::SIGKILL => format!(
+            "the program was killed from outside by SIGKILL{note}: by the system, as it does when memory runs out, or by an operator"
+        ),
+        libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT => {
+            format!("{name} ended the program{note}; this node did not send it")
+        }
+        libc::SIGXFSZ => format!("{name} ended the program{note}: it wrote to a file more than a program may"),
+        _ => format!("{name} ended the program{note}"),
+    }
 }
 
 /// Returns the name of a signal that ends programs.
@@ -157,7 +172,17 @@ mod tests {
                 None,
                 failed(
                     Kind::Signal,
-                    "SIGKILL ended the program; this node did not send it: the system does when memory runs out",
+                    "the program was killed from outside by SIGKILL: by the system, as it does when memory runs out, or by an \
+                     operator",
+                    false,
+                ),
+            ),
+            (
+                exit(143),
+                None,
+                failed(
+                    Kind::Signal,
+                    "SIGTERM ended the program (status 143 of what started it); this node did not send it",
                     false,
                 ),
             ),
@@ -176,7 +201,11 @@ mod tests {
             (
                 exceeded(Exceeded::Memory(64 << 20)),
                 None,
-                failed(Kind::Memory, "the program and what it started took 64.0 MiB, more than its `memory`", false),
+                failed(
+                    Kind::Memory,
+                    "the program and what it started took 64.0 MiB, more than its `memory`; this node ended it",
+                    false,
+                ),
             ),
         ] {
             assert_eq!(outcome(&ended, ending, &BTreeSet::from([65]), ""), expected, "{ended:?} {ending:?}");

@@ -115,7 +115,7 @@ async fn an_item_fails_with_the_reason_and_nothing_of_it_is_handed_on() {
             "sh -c 'kill -KILL $$'; exit $?",
             FailureKind::Trap,
             false,
-            "SIGKILL ended the program (status 137 of what started it)",
+            "the program was killed from outside by SIGKILL (status 137 of what started it)",
         ),
     ] {
         let told = Node::sh(script).reason(serde_json::json!(1)).await;
