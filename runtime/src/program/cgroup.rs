@@ -19,6 +19,10 @@ pub(crate) fn place() -> Option<PathBuf> {
     let has_kill = trial.join("cgroup.kill").exists();
     let may_join = fs::OpenOptions::new().write(true).open(trial.join("cgroup.procs")).is_ok();
     fs::remove_dir(&trial).ok()?;
+    // Where this is refused, or the system counts nothing, the watch of each program holds alone.
+    for controller in ["+memory", "+pids"] {
+        let _ = fs::write(place.join("cgroup.subtree_control"), controller);
+    }
     (has_kill && may_join).then_some(place)
 }
 

@@ -19,7 +19,7 @@ use rustix::process::{
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
 
-use super::message::{self, Bounds, Ended, Event, Launch, Order, Status};
+use super::message::{self, Bounds, Ended, Event, Exceeded, Launch, Order, Status};
 use super::spawn::{Image, spawn};
 use super::system;
 use super::tree::Tree;
@@ -60,7 +60,7 @@ pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
 
 /// Starts the program.
 fn start(launch: &Launch, streams: &[OwnedFd; 3], inherited: &[OwnedFd]) -> io::Result<(Tree, Pid)> {
-    let tree = Tree::new(launch.cgroup.as_deref());
+    let tree = Tree::new(launch.cgroup.as_deref(), launch.bounds);
     let image = Image::new(&launch.file, &launch.arguments, &launch.environment)?;
     let began = Instant::now();
     loop {
@@ -129,7 +129,11 @@ fn watch(tree: &Tree, process: Pid, control: &UnixStream, bounds: Bounds, folder
     tree.kill(|ended, how| {
         note(ended, how);
     });
-    Ended { status: status.unwrap_or(Status::Signal(libc::SIGKILL)), exceeded }
+    let status = status.unwrap_or(Status::Signal(libc::SIGKILL));
+    if status != Status::Exit(0) && exceeded.is_none() {
+        exceeded = tree.memory_exceeded().map(Exceeded::Memory);
+    }
+    Ended { status, exceeded }
 }
 
 /// Follows the orders that have come. Returns `false` if the program must end.

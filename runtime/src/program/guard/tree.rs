@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
+use super::message::Bounds;
+
+/// The file with the most memory of a cgroup.
+const MEMORY_MAX: &str = "memory.max";
+
 /// All processes that descend from this one.
 ///
 /// This process is their reaper: a process whose parent has ended becomes its child, whatever group or session it has made. A
@@ -18,9 +23,32 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Creates an empty tree, with a cgroup of its own if a place for one is given and the system lets it be made.
-    pub(crate) fn new(cgroup: Option<&OsStr>) -> Self {
-        let cgroup = cgroup.map(PathBuf::from);
-        Self { cgroup: cgroup.filter(|cgroup| fs::create_dir(cgroup).is_ok()) }
+    ///
+    /// The cgroup has the bounds too where the system counts for it. The watch holds everywhere.
+    pub(crate) fn new(cgroup: Option<&OsStr>, bounds: Bounds) -> Self {
+        let cgroup = cgroup.map(PathBuf::from).filter(|cgroup| fs::create_dir(cgroup).is_ok());
+        if let Some(cgroup) = &cgroup {
+            let set = |file: &str, value: u64| fs::write(cgroup.join(file), value.to_string());
+            if let Some(bytes) = bounds.memory
+                && set(MEMORY_MAX, bytes).is_ok()
+            {
+                // It ends as a whole.
+                let _ = (set("memory.swap.max", 0), set("memory.oom.group", 1));
+            }
+            if let Some(count) = bounds.processes {
+                // One more, so that the watch sees it.
+                let _ = set("pids.max", count.saturating_add(1));
+            }
+        }
+        Self { cgroup }
+    }
+
+    /// Returns the most memory of its cgroup if the system has ended processes for it.
+    pub(crate) fn memory_exceeded(&self) -> Option<u64> {
+        let read = |file: &str| fs::read_to_string(self.cgroup.as_ref()?.join(file)).ok();
+        let events = read("memory.events")?;
+        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        if kills == "0" { None } else { read(MEMORY_MAX)?.trim().parse().ok() }
     }
 
     /// Returns its cgroup.
