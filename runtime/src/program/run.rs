@@ -94,25 +94,31 @@ impl Program {
         let mut ended = std::pin::pin!(watch(&mut running, self.timeout, is_full, &mut must_end));
         let ((input_end, output_end, error_end), keeps) = (streams, self.output.is_some());
         let mut drained = std::pin::pin!(async {
-            let streams = tokio::join!(
-                feed(input_end, &input),
-                keep(output_end, spool, keeps, tell_full),
-                listen(error_end, Words::new(log))
-            );
-            (streams.1, streams.2)
+            let input = async {
+                feed(input_end, &input).await;
+                Ok(())
+            };
+            let words = async { Ok(listen(error_end, Words::new(log)).await) };
+            let kept = tokio::try_join!(keep(output_end, spool, keeps, tell_full), words, input);
+            kept.map(|(spool, words, ())| (spool, words))
+                .map_err(|error| here("standard output cannot be kept", &error))
         });
         let mut kept = None;
         let ended = loop {
             tokio::select! {
                 biased;
-                all = &mut drained, if kept.is_none() => kept = Some(all),
+                // What cannot be kept ends the program.
+                all = &mut drained, if kept.is_none() => kept = Some(all?),
                 ended = &mut ended => break ended,
             }
         };
-        let kept = match kept {
-            Some(kept) => Ok(kept),
+        let (kept, words) = match kept {
+            Some((spool, words)) => (Some(spool), words),
             // No process is left, so the streams have ended, unless one was handed to a stranger.
-            None => tokio::time::timeout(DRAIN, drained).await,
+            None => match tokio::time::timeout(DRAIN, drained).await {
+                Ok(all) => all.map(|(spool, words)| (Some(spool), words))?,
+                Err(_) => (None, String::new()),
+            },
         };
         let ended = ended.map_err(|error| {
             // The program may have done it, so it is an attempt.
@@ -120,12 +126,6 @@ impl Program {
             Failure::transient(FailureKind::Trap, reason)
         })?;
         let Some((ended, ending)) = ended else { return Ok(None) };
-        let (kept, words) = match kept {
-            // The program may have ended of that.
-            Ok((Err(error), _)) => return Err(here("standard output cannot be kept", &error)),
-            Ok((Ok(spool), words)) => (Some(spool), words),
-            Err(_) => (None, String::new()),
-        };
         match end::outcome(&ended, ending, &self.permanent, &words) {
             Outcome::Done => {}
             Outcome::Failed { kind, reason, fatal } => {

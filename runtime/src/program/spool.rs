@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes in memory.
 const MEMORY: usize = 256 << 10;
+/// The room that all spools of a node leave on a file system, or a tenth of a smaller one.
+const ROOM_LEFT: u64 = 1 << 30;
 
 /// What a program has written.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ impl Spool {
                 Some(file) => file,
                 none => none.insert(tempfile::tempfile_in(&self.folder)?),
             };
+            check_room(file)?;
             file.write_all(&self.memory)?;
             self.memory.clear();
         }
@@ -55,6 +58,19 @@ impl Spool {
             }
         })
     }
+}
+
+/// Fails if the file system of a file has little room left.
+fn check_room(file: &std::fs::File) -> io::Result<()> {
+    let system = rustix::fs::fstatvfs(file)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+    let (free, least) = (bytes(system.f_bavail), ROOM_LEFT.min(bytes(system.f_blocks) / 10));
+    if free >= least {
+        return Ok(());
+    }
+    let [free, least] = [free, least].map(bytesize::ByteSize);
+    let problem = format!("the folder for temporary files has only {free} left, and outputs in it leave {least} free");
+    Err(io::Error::new(io::ErrorKind::StorageFull, problem))
 }
 
 #[cfg(test)]
