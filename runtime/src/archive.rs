@@ -1,6 +1,6 @@
 //! The archive of the files that come with a stage.
 //!
-//! A tree has exactly one archive, so the same files have the same digest wherever they lie. It holds names, contents, links, and
+//! A tree has exactly one archive, which `runtime/WIRE.md` describes, so the same files have the same digest wherever they lie. It holds names, contents, links, and
 //! whether a file is executable: times, owners and other rights differ between checkouts and mean nothing on a node.
 //!
 //! After the line [`HEAD`] come the entries, in the order of their names as bytes. An entry is a letter (`d` folder, `f` file, `x`
@@ -52,12 +52,12 @@ pub(crate) enum ArchiveError {
 }
 
 /// Writes the beginning of an archive.
-fn write_head(to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write_head(to: &mut impl Write) -> io::Result<()> {
     to.write_all(HEAD)
 }
 
 /// Writes an entry up to the content of a file.
-fn write_entry(to: &mut impl Write, name: &[u8], kind: &Kind) -> io::Result<()> {
+pub(crate) fn write_entry(to: &mut impl Write, name: &[u8], kind: &Kind) -> io::Result<()> {
     let letter = match kind {
         Kind::Folder => b'd',
         Kind::File { is_executable: false, .. } => b'f',

@@ -9,7 +9,7 @@ use super::Context;
 use crate::client::deploy::failpoint::{self, Step};
 use crate::client::{DeployOptions, Deployment};
 
-/// Deploy a chain: store its plugins and manifest, and switch to it
+/// Deploy a chain: store its plugins, files and manifest, and switch to it
 ///
 /// Everything is checked before anything changes. An item that was fed before the switch is finished by the version
 /// that it was fed to; later items go to the new version. Deploying an unchanged chain again changes nothing.

@@ -1,4 +1,4 @@
-//! Deploys a chain: checks everything, stores the plugins and the manifest, and cuts over.
+//! Deploys a chain: checks everything, stores the plugins, files and manifest, and cuts over.
 //!
 //! The server can refuse a stream or a consumer, and other clients may deploy at the same time. So an `attempt` first reserves a
 //! revision and makes everything that it needs. Only then does the state of the chain name it as active, and the intake moves
@@ -117,14 +117,14 @@ enum Source {
 impl Package {
     /// Takes the manifest from a file, or from `chain.toml` in a folder.
     ///
-    /// The deploy reads the file, and plugins at paths relative to it.
+    /// The deploy reads the file, and plugins and files at paths relative to it.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { manifest: Source::File(path.into()), plugins: BTreeMap::new() }
     }
 
     /// Takes a manifest from memory.
     ///
-    /// The deploy reads plugins at paths relative to the working folder, unless [`Package::with_plugin`] adds them.
+    /// The deploy reads plugins and files at paths relative to the working folder, unless [`Package::with_plugin`] adds a plugin.
     pub fn new(manifest: Manifest) -> Self {
         let manifest = Manifest { wire: None, ..manifest };
         Self { manifest: Source::Manifest(Box::new(manifest)), plugins: BTreeMap::new() }

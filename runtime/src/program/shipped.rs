@@ -141,3 +141,86 @@ fn mark(path: &Path) -> io::Result<Mark> {
     let (modified, changed) = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
     Ok((data.dev(), data.ino(), data.len(), modified, changed))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::archive::{write_entry, write_head};
+
+    fn archive() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_head(&mut bytes).expect("written");
+        write_entry(&mut bytes, b"sim", &Kind::File { is_executable: true, size: 3 }).expect("written");
+        bytes.extend(b"one");
+        write_entry(&mut bytes, b"tables", &Kind::Folder).expect("written");
+        write_entry(&mut bytes, b"tables/x", &Kind::Link(b"../sim".to_vec())).expect("written");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_copy_serves_until_it_changes_and_goes_with_its_last_user() {
+        let all = tempfile::tempdir().expect("a folder");
+        let folders = Arc::new(Folders::new(all.path(), "a").expect("folders"));
+        let fetched = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&fetched);
+        let fetch: Fetch = Box::new(move |mut to| {
+            // The first one is damaged.
+            let most = if counted.fetch_add(1, Relaxed) == 0 { 30 } else { usize::MAX };
+            Box::pin(async move {
+                let archive = archive();
+                to.write_all(&archive[..archive.len().min(most)]).map_err(|error| error.to_string())
+            })
+        });
+        let shipped = Shipped::new(fetch, Arc::clone(&folders));
+        let problem = shipped.copy().await.expect_err("damaged");
+        assert_eq!(problem, "its files cannot be unpacked: it is no archive of files: it ends too early");
+        let copy = shipped.copy().await.expect("a copy");
+        assert_eq!(fs::read(copy.path().join("tables/x")).expect("there"), b"one");
+        let working = tempfile::tempdir().expect("a folder");
+        copy.link_into(working.path()).expect("linked");
+        assert_eq!(fs::read(working.path().join("tables/x")).expect("there"), b"one");
+        assert_eq!(fs::read_dir(working.path()).expect("a folder").count(), 2);
+        let spoil: [fn(&Path); 3] = [
+            |path| {
+                // Only the time of its last change, which no program can set, differs afterwards.
+                let (file, data) = (path.join("sim"), fs::metadata(path.join("sim")).expect("there"));
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("set");
+                fs::write(&file, "two").expect("written");
+                let times = fs::FileTimes::new().set_modified(data.modified().expect("known"));
+                File::options().write(true).open(&file).expect("there").set_times(times).expect("set");
+                fs::set_permissions(&file, data.permissions()).expect("set");
+            },
+            |path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set");
+                fs::remove_file(path.join("sim")).expect("removed");
+            },
+            |path| {
+                fs::set_permissions(path.join("tables"), fs::Permissions::from_mode(0o755)).expect("set");
+                fs::remove_file(path.join("tables/x")).expect("removed");
+                symlink("/etc/passwd", path.join("tables/x")).expect("a link");
+            },
+        ];
+        let mut copy = copy;
+        for spoil in spoil {
+            spoil(copy.path());
+            let next = shipped.copy().await.expect("another copy");
+            assert_ne!(next.path(), copy.path());
+            assert_eq!(fs::read(next.path().join("tables/x")).expect("there"), b"one");
+            let same = shipped.copy().await.expect("a copy");
+            assert_eq!(same.path(), next.path());
+            copy = next;
+        }
+        assert_eq!(fetched.load(Relaxed), 5);
+        let path = copy.path().to_owned();
+        drop(shipped);
+        assert!(path.exists(), "a program still uses it");
+        drop(copy);
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

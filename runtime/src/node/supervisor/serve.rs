@@ -28,6 +28,8 @@ use crate::node::worker;
 const AGAIN: Duration = Duration::from_millis(50);
 /// The longest wait between two tries.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// The longest wait between two tries to unpack the files of a stage. Each may fetch all of them.
+const UNPACK_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// After this many failed tries, the problem is reported. Right after a deploy the streams may be a moment away.
 const PATIENCE: u32 = 3;
 
@@ -94,17 +96,20 @@ impl Missing<'_> {
     fn tell(&self) {
         let problems: Vec<String> = self.refused.iter().chain(lock(&self.late).values()).cloned().collect();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
-        if self.context.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref())
-            && let Some(problem) = problem
-        {
-            let (node, chain, revision) = (&self.context.node, self.chain, self.revision);
+        if !self.context.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref()) {
+            return;
+        }
+        let (node, chain, revision) = (&self.context.node, self.chain, self.revision);
+        if let Some(problem) = problem {
             tracing::warn!(node, %chain, %revision, "served in part: {problem}");
+        } else {
+            tracing::info!(node, %chain, %revision, "served in full");
         }
     }
 
     /// Tries to load a hop until that succeeds.
     async fn wait_for(&self, loader: &Loader<'_>, stages: Range<usize>) -> Hop {
-        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
+        let mut backoff = Backoff::new(AGAIN, UNPACK_AGAIN_MAX);
         loop {
             backoff.wait().await;
             let hop = loader.hop(stages.clone()).await;
