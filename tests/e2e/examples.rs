@@ -1,11 +1,11 @@
-//! The worked examples of programs: the commands and outputs that their pages show. An example whose tools are not installed is
-//! skipped, and a line says so.
+//! The worked examples of programs: the commands and outputs that their pages show, and ranks of MPI that lose their node and their
+//! launcher. An example whose tools are not installed is skipped, and a line says so.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{Cluster, Process, repository};
+use support::{Cluster, Process, eventually, numbers, repository};
 
 use crate::docs::{Shown, run_as_shown, run_as_shown_but, shell, shown_file};
 
@@ -63,6 +63,47 @@ fn an_mpi_program_runs_as_its_page_shows() {
     run_as_shown(&cluster, &folder, &MPI[2..3]);
     drop(waiting);
     run_as_shown(&cluster, &folder, &MPI[3..]);
+}
+
+#[test]
+fn no_rank_is_left_when_its_node_and_its_launcher_are_killed_at_once() {
+    if !has("MPI", &[&["mpiexec", "--version"]]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    // A launcher starts any program. The first attempt waits for ever, with a process of a session of its own for each rank.
+    let rank = "if [ $PCLUSTER_ATTEMPT = 1 ]; then trap '' TERM; setsid sleep 300 & echo $$ $! > $1/rank.$$; wait; sleep 300; fi\n\
+                [ ${PMI_RANK:-$OMPI_COMM_WORLD_RANK} != 0 ] || echo 7\n";
+    cluster.file("rank.sh", rank);
+    let marks = cluster.path("marks");
+    std::fs::create_dir(&marks).unwrap();
+    let launch = format!("echo $$ > {0}/launcher; exec mpiexec -n 2 sh ./rank.sh {0}", marks.display());
+    cluster.deploy(&support::recovering(&format!(
+        "name = \"ranks\"\nversion = \"1\"\n[[stage]]\nname = \"run\"\nexec = [\"sh\", \"-c\", {launch:?}]\n\
+         files = [\"rank.sh\"]\n[stage.env]\nOMPI_ALLOW_RUN_AS_ROOT = \"1\"\nOMPI_ALLOW_RUN_AS_ROOT_CONFIRM = \"1\"\n\
+         OMPI_MCA_rmaps_base_oversubscribe = \"1\"\n"
+    )));
+    let killed = node(&cluster, &cluster.path(""), &["sh"]);
+    cluster.ok(&["feed", "ranks", "1"]);
+    let processes = eventually("both ranks run", || {
+        let files =
+            std::fs::read_dir(&marks).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let processes: String = files.filter(|text| text.ends_with('\n')).collect();
+        let processes: Vec<String> = processes.split_whitespace().map(str::to_owned).collect();
+        (processes.len() == 5).then_some(processes)
+    });
+    let launcher = std::fs::read_to_string(marks.join("launcher")).unwrap();
+    let kill = format!("kill -KILL {} {launcher}", killed.id());
+    shell(&cluster, &marks, &kill).succeeded();
+    for process in processes {
+        eventually("its processes have ended", || {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(&process).join("stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
+    let _other = node(&cluster, &cluster.path(""), &["sh"]);
+    cluster.ok(&["wait", "ranks"]);
+    assert_eq!(numbers(&cluster.pull_all("ranks")), [7]);
 }
 
 #[test]
