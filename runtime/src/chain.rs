@@ -8,25 +8,27 @@ pub mod default;
 mod hops;
 pub mod isolation;
 pub mod manifest;
+pub mod needs;
 pub mod program;
 mod reader;
 pub mod record;
 mod retention;
 pub mod settings;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::frame::format::Format;
-use crate::name::{ChainName, DIGEST_PREFIX, Digest, DigestError, NameError, StageName, Version};
+use crate::name::{ChainName, DigestError, NameError, StageName, Version};
 use crate::wire;
 use bounds::STAGES_MAX;
 use isolation::Reuse;
 use manifest::Manifest;
-use program::Program;
+use needs::Needs;
 use reader::Reader;
 pub use retention::Retention;
+pub use work::{Plugin, Work};
 
 /// A chain.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +108,10 @@ pub struct Stage {
     pub retry: Retry,
     /// The environment variables of the task.
     pub env: BTreeMap<String, String>,
+    /// The slots that an item needs while it runs.
+    pub needs: Needs,
+    /// The labels of the nodes that run the stage.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The attempts of an item that fails.
@@ -123,29 +129,6 @@ impl Retry {
         let position = (failed.max(1) - 1) as usize;
         self.backoff.get(position).or(self.backoff.last()).copied().unwrap_or_default()
     }
-}
-
-/// What a stage runs on each item.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Work {
-    /// A task of a plugin.
-    Task {
-        /// The plugin.
-        plugin: Plugin,
-        /// The name of the task in the plugin.
-        task: String,
-    },
-    /// A program of the node's machine.
-    Program(Box<Program>),
-}
-
-/// The source of a plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plugin {
-    /// A file. Its path is relative to the manifest.
-    File(PathBuf),
-    /// A plugin on the server.
-    Stored(Digest),
 }
 
 /// An invalid value in a well-formed manifest.
@@ -240,7 +223,10 @@ impl Stage {
         let name: StageName = raw.name.parse()?;
         let reader = Reader { place: format!("stage `{name}`: "), is_deployed };
         let work = Work::new(&reader, raw, &name)?;
-        let memory = raw.memory.as_ref().map_or(Ok(default::MEMORY), |text| bounds::MEMORY.size(&reader, text))?;
+        let memory = match (&work, &raw.memory) {
+            (Work::Task { .. }, Some(text)) => bounds::MEMORY.size(&reader, text)?,
+            _ => default::MEMORY,
+        };
         let in_flight = raw.max_in_flight.map(|number| bounds::MAX_IN_FLIGHT.count(&reader, Some(number), number));
         let in_flight = in_flight.transpose()?;
         for key in raw.env.keys() {
@@ -248,7 +234,11 @@ impl Stage {
                 return Err(reader.error("env", format!("`{key}` cannot be the name of a variable")));
             }
         }
+        let of_program = || if let Work::Program(_) = work { Needs::of_program() } else { Needs::default() };
+        let needs = needs::needs(&reader, raw)?.unwrap_or_else(of_program);
         Ok(Self {
+            needs,
+            labels: needs::labels(&reader, raw)?,
             work,
             config: raw.config.clone().unwrap_or_default(),
             concurrency: bounds::CONCURRENCY.count(&reader, raw.concurrency, default::CONCURRENCY)?,
@@ -262,25 +252,6 @@ impl Stage {
             env: raw.env.clone(),
             name,
         })
-    }
-}
-
-impl Work {
-    fn new(reader: &Reader, raw: &manifest::Stage, stage: &StageName) -> Result<Self, ChainError> {
-        if let Some(exec) = &raw.exec {
-            return Ok(Self::Program(Box::new(program::program(reader, raw, exec)?)));
-        }
-        program::none(reader, raw)?;
-        let Some(plugin) = &raw.plugin else {
-            let problem = "a stage needs a task or a program: name a `plugin`, or a program with `exec`";
-            return Err(reader.error("plugin", problem));
-        };
-        let plugin = if plugin.starts_with(DIGEST_PREFIX) {
-            Plugin::Stored(plugin.parse().map_err(|error| ChainError::Digest { stage: stage.clone(), error })?)
-        } else {
-            Plugin::File(PathBuf::from(plugin))
-        };
-        Ok(Self::Task { plugin, task: raw.task.clone().unwrap_or_else(|| raw.name.clone()) })
     }
 }
 

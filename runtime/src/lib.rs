@@ -84,6 +84,7 @@ mod program;
 mod report;
 mod run;
 mod shutdown;
+mod slots;
 mod subject;
 mod telemetry;
 mod text;

@@ -50,6 +50,7 @@ use crate::chain::default;
 use crate::engine::{Engine, EngineSettings};
 use crate::lock::lock;
 use crate::report::{NodeReport, Problem};
+use crate::slots::Slots;
 use executor::Executor;
 use health::Board;
 use logs::LogQueue;
@@ -134,6 +135,8 @@ impl Node {
         let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
         context.programs = Programs::start(settings.allowed.clone(), &context.incarnation)
             .map_err(|error| BrokerError::other("start the guard of programs", &error))?;
+        context.slots = Slots::new(settings.slots.clone());
+        context.labels = settings.labels.clone();
         let context = Arc::new(context);
         let mut node = Self { supervisor: Supervisor::new(Arc::clone(&context)), context, settings };
         let service = NodeService::start(&broker, node.metadata(), node.reporter()).await?;
@@ -279,6 +282,7 @@ impl Node {
         let started = Instant::now();
         let name = self.settings.name.clone();
         let incarnation = self.context.incarnation.clone();
+        let (slots, labels) = (Arc::clone(&self.context.slots), self.context.labels.clone());
         let (board, budget, broker) =
             (Arc::clone(&self.context.board), Arc::clone(self.context.engine.budget()), self.context.broker.clone());
         move || NodeReport {
@@ -292,6 +296,8 @@ impl Node {
             memory_used: budget.used(),
             memory_resident: memory::resident().unwrap_or_default(),
             memory: budget.limit(),
+            slots: slots.report(),
+            labels: labels.all().clone(),
             hops: board.hops(),
             problems: board.problems().into_iter().chain(missing(&broker)).collect(),
         }

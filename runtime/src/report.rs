@@ -1,5 +1,7 @@
 //! What nodes report of themselves, as JSON on the wire.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The report of a node. It is the `data` of the node's service statistics.
@@ -30,10 +32,28 @@ pub struct NodeReport {
     /// The memory budget for items, in bytes.
     #[serde(default)]
     pub memory: u64,
+    /// The slots of the node. Empty if it does not say.
+    #[serde(default)]
+    pub slots: Vec<SlotReport>,
+    /// The labels by which stages choose the node.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// The hops that the node serves.
     pub hops: Vec<HopReport>,
     /// What the node cannot serve, and why.
     pub problems: Vec<Problem>,
+}
+
+/// The report of a node about one kind of slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SlotReport {
+    /// The name of the kind, as in `cores`.
+    pub slot: String,
+    /// How much the node has. Memory is in bytes.
+    pub all: u64,
+    /// How much of it is free.
+    pub free: u64,
 }
 
 /// The report of a node about one hop.

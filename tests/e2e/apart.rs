@@ -129,11 +129,12 @@ fn status_and_nodes_show_what_is_true_of_each_stage() {
     assert_eq!(rows[3][..5], ["sleep", "3", "4", "0", "0"]);
     let nodes = cluster.ok(&["nodes"]);
     let rows: Vec<Vec<&str>> = nodes.lines().map(|line| line.split_whitespace().collect()).collect();
-    let heading = ["NODE", "HOST", "PID", "UP", "STATE", "RUNNING", "DONE", "ITEMS/S", "MEMORY", "CHAINS"];
+    let heading =
+        ["NODE", "HOST", "PID", "UP", "STATE", "RUNNING", "DONE", "ITEMS/S", "MEMORY", "SLOTS", "LABELS", "CHAINS"];
     assert_eq!(rows[0], heading);
     assert_eq!(rows.len(), 3);
     for (row, name) in rows[1..].iter().zip(["a", "b"]) {
-        assert_eq!((row[0], row[4], row[5], row[9]), (name, "ready", "2", "shown"), "{nodes}");
+        assert_eq!((row[0], row[4], row[5], row[11]), (name, "ready", "2", "shown"), "{nodes}");
     }
 }
 

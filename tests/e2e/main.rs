@@ -50,6 +50,7 @@ mod reset;
 mod retry;
 mod room;
 mod servers;
+mod slots;
 mod stale;
 mod status;
 mod supervised;

@@ -85,6 +85,14 @@ pub(super) const MEMORY: Bounds<u64> = Bounds {
     why_least: "a guest's memory comes in pages of that size",
     why_greatest: "a guest has 32-bit addresses",
 };
+/// `memory` of a program
+pub(super) const PROGRAM_MEMORY: Bounds<u64> = Bounds {
+    key: "memory",
+    least: 1 << 20,
+    greatest: 1 << 60,
+    why_least: "no program runs with less",
+    why_greatest: "no machine has as much",
+};
 /// `reuse`
 pub(super) const REUSE: Bounds<u32> = Bounds::up_to("reuse", 1, 1_000_000_000, "leave it out for no limit");
 /// `retry.attempts`

@@ -145,6 +145,23 @@ pub struct Stage {
     /// What exit statuses of the program mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exits: Option<Exits>,
+    /// The slots that an item needs while it runs, as in `{ cores = 2, gpu = 1 }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<BTreeMap<String, Need>>,
+    /// `where = { … }`: the labels of the nodes that run the stage.
+    #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How much of a slot an item needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Need {
+    /// A number of slots.
+    Count(i64),
+    /// A size, as in `4GiB`. Memory alone is given as a size.
+    Size(String),
 }
 
 /// `exits = { … }`.

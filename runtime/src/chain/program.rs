@@ -106,7 +106,7 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
         output: stream(reader, "output", raw.output.as_deref(), Format::Ndjson)?,
         permanent,
         concurrency: raw.concurrency,
-        memory: raw.memory.as_ref().map(|text| super::bounds::MEMORY.size(reader, text)).transpose()?,
+        memory: raw.memory.as_ref().map(|text| super::bounds::PROGRAM_MEMORY.size(reader, text)).transpose()?,
     })
 }
 
@@ -200,10 +200,10 @@ mod tests {
         assert_eq!((program.input, program.output), (Some(Format::Json), Some(Format::Ndjson)));
         assert_eq!((program.memory, program.permanent), (None, BTreeSet::from([65])));
         let program = read(
-            "exec = [\"/bin/true\"]\ninput = \"none\"\noutput = \"none\"\nexits = { permanent = [2, 3] }\nmemory = \"1GiB\"",
+            "exec = [\"/bin/true\"]\ninput = \"none\"\noutput = \"none\"\nexits = { permanent = [2, 3] }\nmemory = \"16GiB\"",
         );
         let program = program.expect("valid");
-        assert_eq!((program.input, program.output, program.memory), (None, None, Some(1 << 30)));
+        assert_eq!((program.input, program.output, program.memory), (None, None, Some(16 << 30)));
         assert_eq!(program.permanent, BTreeSet::from([2, 3]));
         let shipped = read("exec = [\"./bin/sim\"]\nfiles = [\"../target/bin\", \"tables/\"]").expect("valid");
         assert_eq!(shipped.files, Some(Files::Paths(vec!["../target/bin".into(), "tables/".into()])));

@@ -11,8 +11,8 @@ use crate::report::NodeReport;
 /// Show the nodes that answer
 ///
 /// RUNNING counts the items that run on a node now. DONE counts the items that it has handled since it started, for the
-/// versions that it serves. MEMORY is the memory of the process and, after the slash, the most that items may take. A
-/// connected node that does not answer within two seconds is named.
+/// versions that it serves. MEMORY is the memory of the process and, after the slash, the most that items may take. SLOTS
+/// are those that items use and, after the slash, all. A connected node that does not answer within two seconds is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -33,7 +33,10 @@ pub async fn run(_: &Args, context: &Context) -> anyhow::Result<()> {
     }
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
     context.output.table(
-        &["NODE", "HOST", ">PID", ">UP", "STATE", ">RUNNING", ">DONE", ">ITEMS/S", ">MEMORY", "CHAINS"],
+        &[
+            "NODE", "HOST", ">PID", ">UP", "STATE", ">RUNNING", ">DONE", ">ITEMS/S", ">MEMORY", "SLOTS", "LABELS",
+            "CHAINS",
+        ],
         &rows,
     )?;
     for node in &nodes {
@@ -61,6 +64,29 @@ fn memory(node: &NodeReport) -> String {
     }
 }
 
+/// Formats the slots in use and all, without memory, which few stages need.
+fn slots(node: &NodeReport) -> String {
+    let counted = node.slots.iter().filter(|slot| slot.slot != "memory" || slot.free < slot.all);
+    let shown = counted.map(|slot| {
+        let shown = |number| match slot.slot.as_str() {
+            "memory" => ByteSize(number).display().iec_short().to_string(),
+            _ => number.to_string(),
+        };
+        format!("{}:{}/{}", slot.slot, shown(slot.all.saturating_sub(slot.free)), shown(slot.all))
+    });
+    or_dash(&shown.collect::<Vec<_>>())
+}
+
+/// Formats the labels that operators gave.
+fn labels(node: &NodeReport) -> String {
+    let given = node.labels.iter().filter(|(name, _)| !matches!(name.as_str(), "arch" | "os"));
+    or_dash(&given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+}
+
+fn or_dash(parts: &[String]) -> String {
+    if parts.is_empty() { "-".to_owned() } else { parts.join(",") }
+}
+
 fn row(node: &NodeReport) -> Vec<String> {
     let mut chains: Vec<&str> = node.hops.iter().map(|hop| hop.chain.as_str()).collect();
     chains.dedup();
@@ -75,6 +101,8 @@ fn row(node: &NodeReport) -> Vec<String> {
         // The sum of no numbers is a negative zero.
         format!("{:.1}", node.hops.iter().map(|hop| hop.rate).sum::<f64>() + 0.0),
         memory(node),
+        slots(node),
+        labels(node),
         chains.join(","),
     ]
 }

@@ -25,6 +25,7 @@ use crate::node::worker::permits::Permit;
 use crate::run::budget::Growing;
 use crate::run::call::{Call, ItemSource};
 use crate::run::output::FrameOutputs;
+use crate::slots::SlotSet;
 
 /// A frame that takes longer than this gets the help of the node's other permits.
 const HELP_AFTER: Duration = Duration::from_millis(2);
@@ -72,7 +73,7 @@ pub(crate) async fn run(
     let (begun, all_begun) = watch::channel(false);
     let all = async {
         {
-            let mut own = std::pin::pin!(work(&running));
+            let mut own = std::pin::pin!(work(&running, permit.slots()));
             let help = tokio::time::sleep(HELP_AFTER);
             tokio::select! {
                 biased;
@@ -100,7 +101,7 @@ pub(crate) async fn run(
 }
 
 /// Runs items as long as there are some that have not begun. If dropped, the outputs of its items are lost.
-async fn work(running: &Arc<Running>) {
+async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
     let items = &running.inbound.frame.items;
     let mut outputs = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
     let _running = Counted::new(&running.hop.counters.running);
@@ -108,12 +109,13 @@ async fn work(running: &Arc<Running>) {
         let started = Instant::now();
         let Some(position) = running.begin(started) else { break };
         if !running.hop.inline.is_empty() {
-            walk(running, position, started, &mut outputs).await;
+            walk(running, position, started, slots, &mut outputs).await;
             continue;
         }
         let before = outputs.ended();
         let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
-        let ran = running.hop.task.run_all(running.item(position), call, running.instances(0), &mut outputs).await;
+        let item = running.item(position);
+        let ran = running.hop.task.run_all(item, call, slots, running.instances(0), &mut outputs).await;
         if let Err((position, failure)) = ran {
             if outputs.ended() == before {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.
@@ -126,7 +128,13 @@ async fn work(running: &Arc<Running>) {
 }
 
 /// Runs this item through inline stages, and with it as many others as take a moment.
-async fn walk(running: &Arc<Running>, first: usize, started: Instant, outputs: &mut FrameOutputs) {
+async fn walk(
+    running: &Arc<Running>,
+    first: usize,
+    started: Instant,
+    slots: Option<&Arc<SlotSet>>,
+    outputs: &mut FrameOutputs,
+) {
     let most = running.hop.limit.time().map_or(1, |time| WALK_TIME.as_nanos() / time.as_nanos().max(1));
     let mut positions = vec![first];
     while (positions.len() as u128) < most {
@@ -134,7 +142,7 @@ async fn walk(running: &Arc<Running>, first: usize, started: Instant, outputs: &
         positions.push(position);
     }
     let (items, before) = (to_u32(positions.len() as u64), outputs.bytes());
-    inline::run(running, positions, outputs).await;
+    inline::run(running, positions, slots, outputs).await;
     let now = Instant::now();
     let each = now.saturating_duration_since(started) / items;
     running.hop.limit.ran(now.checked_sub(each).unwrap_or(started), now);
@@ -148,10 +156,10 @@ fn call_for_help(running: &Arc<Running>, begun: &watch::Receiver<bool>, helpers:
         let (running, mut begun) = (Arc::clone(running), begun.clone());
         helpers.spawn(async move {
             let permit = tokio::select! {
-                permit = running.hop.limit.take() => permit,
+                permit = running.hop.limit.take(None) => permit,
                 _ = begun.wait_for(|begun| *begun) => return,
             };
-            work(&running).await;
+            work(&running, permit.slots()).await;
             drop(permit);
         });
     }

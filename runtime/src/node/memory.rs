@@ -285,12 +285,17 @@ fn trim() {}
 
 /// Returns the bytes that a node gives to items by default.
 ///
-/// That is half the memory of the machine, or of the control group of this process.
+/// That is half of what this process may use.
 pub fn default_budget() -> u64 {
+    of_machine() / MACHINE_PART
+}
+
+/// Returns the bytes of memory that this process may use: those of the machine, or of its control group.
+pub(crate) fn of_machine() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = limit_files(Path::new("/sys/fs/cgroup"), &groups).into_iter().filter_map(|file| limit(&file)).min();
-    machine.into_iter().chain(group).min().unwrap_or(MACHINE_UNKNOWN) / MACHINE_PART
+    machine.into_iter().chain(group).min().unwrap_or(MACHINE_UNKNOWN)
 }
 
 /// Reads the bytes from a line `MemTotal:  24684096 kB`.

@@ -36,6 +36,7 @@ use crate::node::suspicion::Judged;
 use crate::node::worker::demand::Shared;
 use crate::node::{executor, suspicion};
 use crate::run::failure::{Failure, FailureKind};
+use crate::slots::SlotSet;
 use crate::subject::Lane;
 
 /// How long a frame of the work lane waits for a permit before other nodes get it through the retry queue. A frame from there waits
@@ -90,8 +91,14 @@ pub(crate) async fn mend(hop: &Hop) -> Result<(), BrokerError> {
 
 /// Handles a message to its end: acknowledges it or gives it back. Nothing is lost if this is dropped.
 ///
-/// `queue` is the lane of the consumer that handed it out.
-pub(crate) async fn handle(hop: &Arc<Hop>, delivery: &Delivery, queue: Lane, mut phase: watch::Receiver<Phase>) {
+/// `queue` is the lane of the consumer that handed it out. `slots` are those that the node took for it.
+pub(crate) async fn handle(
+    hop: &Arc<Hop>,
+    delivery: &Delivery,
+    queue: Lane,
+    slots: Option<SlotSet>,
+    mut phase: watch::Receiver<Phase>,
+) {
     if queue == Lane::Parked {
         return Box::pin(parked::unpark(hop, delivery)).await;
     }
@@ -111,7 +118,7 @@ pub(crate) async fn handle(hop: &Arc<Hop>, delivery: &Delivery, queue: Lane, mut
     };
     let inbound = Arc::from(inbound);
     let handled = match judged {
-        Ok(Judged::Known) => handle_frame(hop, &inbound, &mut phase).await,
+        Ok(Judged::Known) => handle_frame(hop, &inbound, slots, &mut phase).await,
         Ok(Judged::Open) => {
             Box::pin(requeue(hop, &inbound, inbound.lane.requeue_lane(), inbound.attempt - 1, None)).await
         }
@@ -156,6 +163,7 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
 async fn handle_frame(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
+    slots: Option<SlotSet>,
     phase: &mut watch::Receiver<Phase>,
 ) -> Result<(), PublishError> {
     let (attempts, failed) = (u64::from(hop.stage().retry.attempts), inbound.attempt - 1);
@@ -190,10 +198,11 @@ async fn handle_frame(
     }
     let permit = tokio::select! {
         biased;
-        permit = hop.limit.take_frame(inbound.len()) => permit,
+        permit = hop.limit.take_frame(inbound.len(), slots) => permit,
         () = left_run(phase) => return Box::pin(requeue(hop, inbound, back, failed, None)).await,
-        () = tokio::time::sleep(PERMIT_PATIENCE), if inbound.lane == Lane::Work && has_room_to_go_back(hop, inbound) => {
-            return Box::pin(requeue(hop, inbound, Lane::Retry, failed, None)).await;
+        () = tokio::time::sleep(PERMIT_PATIENCE), if may_go_back(hop, inbound) => {
+            let lane = if inbound.lane == Lane::Work { Lane::Retry } else { back };
+            return Box::pin(requeue(hop, inbound, lane, failed, None)).await;
         }
     };
     let ran = executor::run(hop, inbound, permit, phase).await;
@@ -206,9 +215,13 @@ async fn handle_frame(
     }
 }
 
-/// Returns `true` if a frame leaves room in a message for the headers of requeued frames.
-fn has_room_to_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
-    inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
+/// Returns `true` if a frame that waits for a permit may go to other nodes.
+///
+/// A hop with slots asks for frames only while it has them, so what comes back does not come round again before there are some.
+fn may_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
+    let may = inbound.lane == Lane::Work || hop.limit.claim().is_some();
+    // Requeued frames have headers that take room in a message.
+    may && inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
 }
 
 /// Returns the items of a piece if a frame must be cut for other nodes before any of it runs: its items take long, or it is not

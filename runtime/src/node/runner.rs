@@ -1,20 +1,22 @@
 //! What runs the items of a stage: a task in a sandbox, or a program of the machine.
 
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pcluster_abi::Level;
 
+use crate::chain::needs::Needs;
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
+use crate::program::process::Place;
 use crate::program::run::Program;
 use crate::run::budget::Budget;
 use crate::run::call::Call;
 use crate::run::failure::Failure;
 use crate::run::output::FrameOutputs;
+use crate::slots::SlotSet;
 
 /// What runs the items of a stage. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ pub enum Runner {
 #[derive(Clone)]
 pub struct ProgramRunner {
     pub(crate) program: Arc<Program>,
+    /// What an item needs in slots.
+    pub(crate) needs: Arc<Needs>,
     /// The memory budget of the node.
     pub(crate) budget: Arc<Budget>,
     /// The number of stages after its own.
@@ -62,7 +66,7 @@ impl Runner {
     }
 
     /// Returns the most instances that may exist at once.
-    pub fn slots(&self) -> usize {
+    pub fn instances_max(&self) -> usize {
         match self {
             Self::Task(task) => task.slots(),
             Self::Program(_) => usize::MAX,
@@ -83,7 +87,7 @@ impl Runner {
         matches!(self, Self::Task(_))
     }
 
-    /// Runs an item and more of its caller's, as [`Task::run_all`] does.
+    /// Runs an item and more of its caller's, as [`Task::run_all`] does. `slots` are those of the items.
     ///
     /// # Errors
     ///
@@ -92,26 +96,40 @@ impl Runner {
         &self,
         item: Bytes,
         call: Call,
+        slots: Option<&Arc<SlotSet>>,
         instances: &Instances,
         given: &mut FrameOutputs,
     ) -> Result<(), (usize, Failure)> {
         match self {
             Self::Task(task) => task.run_all(item, call, instances, given).await,
-            Self::Program(runner) => runner.run(item, &call, given).await.map_err(|failure| (call.position, failure)),
+            Self::Program(runner) => {
+                runner.run(item, &call, slots, given).await.map_err(|failure| (call.position, failure))
+            }
         }
     }
 }
 
 impl ProgramRunner {
     /// Runs one item. Its caller asks for a process for the next.
-    async fn run(&self, item: Bytes, call: &Call, given: &mut FrameOutputs) -> Result<(), Failure> {
+    async fn run(
+        &self,
+        item: Bytes,
+        call: &Call,
+        slots: Option<&Arc<SlotSet>>,
+        given: &mut FrameOutputs,
+    ) -> Result<(), Failure> {
         let Call { source, position } = call;
         let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
-        let variables =
-            variables.map(|(name, value)| (OsString::from(format!("PCLUSTER_{name}")), value.into())).into();
+        let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}"), value)).into_iter();
+        let of_slots = slots.into_iter().flat_map(|slots| slots.variables(&self.needs));
+        let variables = variables.chain(of_slots).map(|(name, value)| (name.into(), value.into())).collect();
+        let place = Place {
+            processors: slots.map_or(Vec::new(), |slots| slots.processors(&self.needs)),
+            _keep: slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>),
+        };
         let began = Instant::now();
         let log = |line| source.log(*position, Level::Info, line);
-        let mut outputs = self.program.run(&item, variables, log).await?;
+        let mut outputs = self.program.run(&item, variables, place, log).await?;
         let (mut count, mut bytes) = (0, 0);
         while let Some(output) = outputs.next().inspect_err(|_| given.drop_open())? {
             given.push(&output);

@@ -12,6 +12,7 @@ use crate::engine::compiler::Compiler;
 use crate::kind::ErrorKind;
 use crate::name::ChainName;
 use crate::program::allow::Allowed;
+use crate::slots::capacity::{Capacity, Labels};
 
 /// The settings of a node.
 ///
@@ -41,6 +42,10 @@ pub struct NodeSettings {
     pub(crate) compiler: Option<Arc<Compiler>>,
     /// The programs that stages may run. If there are any, the program of this process must serve as their guard.
     pub(crate) allowed: Allowed,
+    /// What the items may use at once.
+    pub(crate) slots: Capacity,
+    /// The labels by which stages choose the node.
+    pub(crate) labels: Labels,
 }
 
 impl NodeSettings {
@@ -58,6 +63,8 @@ impl NodeSettings {
             cache: None,
             compiler: None,
             allowed: Allowed::default(),
+            slots: Capacity::of_machine(memory::of_machine()),
+            labels: Labels::of_machine(),
         }
     }
 }

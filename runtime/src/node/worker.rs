@@ -2,6 +2,7 @@
 
 pub(crate) mod demand;
 pub(crate) mod in_flight;
+pub(crate) mod lane_slots;
 pub(crate) mod permits;
 pub(crate) mod unread;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::broker::BrokerError;
 use crate::broker::queue::{Delivery, Event, Queue, STANDS};
 use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
@@ -19,6 +21,7 @@ use crate::node::phase::{Phase, interrupted, left_run, reached};
 use crate::node::supervisor::orphan;
 use crate::node::worker::demand::KNOWN_AFTER;
 use crate::node::worker::in_flight::InFlight;
+use crate::node::worker::lane_slots::LaneSlots;
 use crate::node::worker::unread::{Found, Known};
 use crate::node::{backlog, pipeline};
 use crate::run::budget::Stands;
@@ -141,6 +144,19 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
     worker.in_flight.give_back(if finished { Duration::ZERO } else { GIVE_BACK }).await;
 }
 
+/// Requests frames as far as memory allows.
+async fn request(
+    hop: &Hop,
+    queue: &mut Queue,
+    requests: &mut FrameRequests,
+    slots: &mut LaneSlots,
+    frames: u64,
+) -> Result<(), BrokerError> {
+    let Some(request) = requests.next(frames, hop.limit.frame_bytes(), hop.limit.is_empty()) else { return Ok(()) };
+    let patience = patience(request.stands).into_iter().chain(slots.request()).min();
+    queue.request_within(request.frames, request.bytes, patience).await
+}
+
 fn patience(stands: Stands) -> Option<Duration> {
     match stands {
         Stands::Long => None,
@@ -194,9 +210,11 @@ impl Worker {
         let (mut leaving, mut closed) = (false, false);
         let mut linger = std::pin::pin!(tokio::time::sleep(LINGER));
         let mut requests = FrameRequests::new(hop.task.budget(), hop.task.after(), hop.broker.max_payload());
+        let mut slots = LaneSlots::new(&hop, self.lane);
         loop {
             if !self.unchecked.is_empty() && hop.identity.is_known() {
-                self.in_flight.start(std::mem::take(&mut self.unchecked), requests.take_exceeding()).await;
+                let came = std::mem::take(&mut self.unchecked);
+                self.in_flight.start(came, requests.take_exceeding(), &mut slots).await;
             }
             if leaving && !closed && queue.is_quiet() {
                 closed = true;
@@ -216,8 +234,11 @@ impl Worker {
                 hop.limit.park(self.lane);
                 unasked = if asks { self.unasked(&queue) } else { 0 };
             }
-            let mut ask =
-                unasked * 4 >= self.reach() && unasked > 0 || unasked > 0 && queue.demand() == 0 && linger.is_elapsed();
+            slots.expect(queue.demand() + self.unchecked.len() as u64);
+            unasked = slots.allow(unasked, queue.demand());
+            // Slots must not lie idle for a moment.
+            let lingered = linger.is_elapsed() || slots.are_needed();
+            let mut ask = unasked > 0 && (unasked * 4 >= self.reach() || queue.demand() == 0 && lingered);
             if self.careful_until.is_some() {
                 ask = unasked > 0 && queue.demand() == 0;
                 unasked = unasked.min(1);
@@ -229,10 +250,7 @@ impl Worker {
             if unasked == 0 {
                 requests.pass_on();
             }
-            if ask
-                && let Some(request) = requests.next(unasked, hop.limit.frame_bytes(), hop.limit.is_empty())
-                && let Err(error) = queue.request_within(request.frames, request.bytes, patience(request.stands)).await
-            {
+            if ask && let Err(error) = request(&hop, &mut queue, &mut requests, &mut slots, unasked).await {
                 tracing::warn!(consumer, %error, "cannot ask for frames");
                 return Ended::Lost;
             }
@@ -241,6 +259,9 @@ impl Worker {
                 linger.as_mut().reset(Instant::now() + LINGER);
             }
             let is_paused = requests.is_paused();
+            if is_paused {
+                slots.give_back();
+            }
             tokio::select! {
                 biased;
                 () = left_run(&mut phase), if !leaving => leaving = true,
@@ -266,6 +287,7 @@ impl Worker {
                 }
                 () = self.in_flight.done() => {}
                 () = hop.limit.notified(self.lane) => {}
+                () = slots.changed() => {}
                 () = &mut linger, if unasked > 0 && queue.demand() == 0 && !is_paused => {}
                 () = requests.resumed(), if is_paused => {}
                 () = tokio::time::sleep(ARRIVE), if leaving && !closed => {}

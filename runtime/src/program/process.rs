@@ -71,6 +71,21 @@ pub(crate) struct Executable {
     pub(crate) processes: Processes,
 }
 
+/// Where a process runs.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// The processors that it is bound to. Empty for all.
+    pub(crate) processors: Vec<usize>,
+    /// What must be kept until its last process has ended.
+    pub(crate) _keep: Option<Arc<dyn Send + Sync>>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Place").field("processors", &self.processors).finish_non_exhaustive()
+    }
+}
+
 /// The node's ends of the three streams of a process.
 pub(crate) type Streams = (pipe::Sender, pipe::Receiver, pipe::Receiver);
 
@@ -82,6 +97,7 @@ pub(crate) struct Running {
     parts: Option<(End, Orders, Folder)>,
     /// The files that came with its stage, which stay as long as it runs.
     shipped: Option<Arc<Copy>>,
+    place: Place,
 }
 
 impl Drop for Running {
@@ -89,6 +105,7 @@ impl Drop for Running {
         let Some((end, orders, folder)) = self.parts.take() else { return };
         let shipped = self.shipped.take();
         let Ok(runtime) = Handle::try_current() else { return };
+        let place = std::mem::take(&mut self.place);
         orders.terminate();
         runtime.spawn(async move {
             let mut gone = std::pin::pin!(end.gone());
@@ -97,6 +114,7 @@ impl Drop for Running {
                 // It may write until its last process has ended.
                 gone.await;
             }
+            drop(place);
             remove(folder).await;
             drop(shipped);
         });
@@ -122,6 +140,7 @@ impl Executable {
         &self,
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
+        place: Place,
         more: &[BorrowedFd<'_>],
     ) -> Result<(Running, Streams), Failure> {
         let processes = &self.processes;
@@ -155,13 +174,15 @@ impl Executable {
             environment,
             folder: home,
             cgroup: cgroup.map(|path| path.with_added_extension(number.to_string()).into_os_string()),
-            cores: Vec::new(),
+            cores: place.processors.clone(),
             bounds: self.bounds,
         };
         let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), more).await;
         drop(its);
         match launched {
-            Ok(Process { end, orders }) => Ok((Running { parts: Some((end, orders, folder)), shipped }, streams)),
+            Ok(Process { end, orders }) => {
+                Ok((Running { parts: Some((end, orders, folder)), shipped, place }, streams))
+            }
             Err(error) => {
                 remove(folder).await;
                 Err(refused(&file, &error))

@@ -14,7 +14,7 @@ use tokio::sync::watch::Receiver;
 
 use super::end::{self, Ending, Kind, Outcome};
 use super::guard::message::Ended;
-use super::process::{DRAIN, Executable, PART, Running, here, listen, stop};
+use super::process::{DRAIN, Executable, PART, Place, Running, here, listen, stop};
 use super::spool::Spool;
 use super::stdio::{self, OutputError, Outputs};
 use super::words::Words;
@@ -53,12 +53,13 @@ impl Program {
         &self,
         item: &Bytes,
         variables: Vec<(OsString, OsString)>,
+        place: Place,
         log: impl FnMut(String),
     ) -> Result<Outputs, Failure> {
         let arguments = self.arguments(item)?;
         let input = self.input.map_or(Ok(Bytes::new()), |format| stdio::input(format, item));
         let input = input.map_err(|reason| Failure::fatal(FailureKind::Error, reason))?;
-        let Some(spool) = self.process(arguments, variables, input, log).await? else {
+        let Some(spool) = self.process(arguments, variables, place, input, log).await? else {
             // The node is about to give the item back. It has neither succeeded nor failed.
             return std::future::pending().await;
         };
@@ -80,6 +81,7 @@ impl Program {
         &self,
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
+        place: Place,
         input: Bytes,
         log: impl FnMut(String),
     ) -> Result<Option<Spool>, Failure> {
@@ -89,7 +91,7 @@ impl Program {
         }
         // Not in its own folder, where it could fill it.
         let spool = Spool::new(self.executable.processes.folders.path());
-        let (mut running, streams) = self.executable.start(arguments, variables, &[]).await?;
+        let (mut running, streams) = self.executable.start(arguments, variables, place, &[]).await?;
         let (tell_full, is_full) = oneshot::channel();
         let mut ended = std::pin::pin!(watch(&mut running, self.timeout, is_full, &mut must_end));
         let ((input_end, output_end, error_end), keeps) = (streams, self.output.is_some());

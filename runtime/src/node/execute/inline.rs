@@ -25,12 +25,15 @@ use crate::run::call::{Call, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
+use crate::slots::SlotSet;
 
 /// Items of a frame on their way through the stages of a hop.
 struct Walk {
     running: Arc<Running>,
     /// The items' positions in the frame, in ascending order.
     positions: Vec<usize>,
+    /// The slots of the hop.
+    slots: Option<Arc<SlotSet>>,
     /// Outputs of the last stage.
     outputs: Mutex<FrameOutputs>,
 }
@@ -62,11 +65,17 @@ struct Item {
 }
 
 /// Runs items of a frame through all stages of the hop, and adds what the last stage gives to `outputs`.
-pub(crate) async fn run(running: &Arc<Running>, positions: Vec<usize>, outputs: &mut FrameOutputs) {
+pub(crate) async fn run(
+    running: &Arc<Running>,
+    positions: Vec<usize>,
+    slots: Option<&Arc<SlotSet>>,
+    outputs: &mut FrameOutputs,
+) {
     let item = |root: &usize| Item::new(*root, 0, 0, running.item(*root));
     let items = positions.iter().map(item).collect();
     let outputs_before = Mutex::new(std::mem::take(outputs));
-    let walk = Arc::new(Walk { running: Arc::clone(running), positions, outputs: outputs_before });
+    let slots = slots.cloned();
+    let walk = Arc::new(Walk { running: Arc::clone(running), positions, slots, outputs: outputs_before });
     Pass::new(Arc::clone(&walk), None, items).run().await;
     *outputs = std::mem::take(&mut *walk.outputs.lock().await);
     if running.is_single() && !running.is_settled(0) {
@@ -99,7 +108,8 @@ impl Pass {
                 let counted = self.inline().map(|stage| Counted::new(&stage.counters.running));
                 while let Some((position, item)) = self.next(Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
-                    if let Err((number, failure)) = task.run_all(item, call, instances, &mut outputs).await {
+                    let slots = self.walk.slots.as_ref();
+                    if let Err((number, failure)) = task.run_all(item, call, slots, instances, &mut outputs).await {
                         self.fail(number, failure);
                     }
                 }

@@ -175,7 +175,7 @@ impl Running {
 
     /// Waits for a permit; defers the item if there is none in time, so that later stages can have its instance.
     async fn streaming_permit(&self, stage: usize, position: usize) -> Result<StreamingPermit, Failure> {
-        let (after, slots) = (self.task(stage).after(), self.task(stage).slots());
+        let (after, slots) = (self.task(stage).after(), self.task(stage).instances_max());
         if slots <= after {
             let reason = format!(
                 "it gives so much that its outputs go on while it runs: here that takes {} instances at once, and the node has \

@@ -16,6 +16,8 @@ use crate::node::lines::Lines;
 use crate::node::logs::LogQueue;
 use crate::node::programs::Programs;
 use crate::node::suspicion::roll_call::RollCall;
+use crate::slots::Slots;
+use crate::slots::capacity::{Capacity, Labels};
 use crate::subject::Count;
 
 /// How often to send counters and update rates.
@@ -37,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) executor: Handle,
     pub(crate) board: Arc<Board>,
     pub(crate) programs: Programs,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) labels: Labels,
 }
 
 impl Context {
@@ -52,9 +56,24 @@ impl Context {
     ) -> Self {
         let incarnation = Ulid::generate().to_string();
         let programs = Programs::default();
+        let (slots, labels) = (Slots::new(Capacity::default()), Labels::default());
         let roll_call = Arc::new(RollCall::new(incarnation.clone()));
         let lines = Lines::new(&broker, &node);
-        Self { broker, lines, registry, engine, node, incarnation, roll_call, logs, executor, board, programs }
+        Self {
+            broker,
+            lines,
+            registry,
+            engine,
+            node,
+            incarnation,
+            roll_call,
+            logs,
+            executor,
+            board,
+            programs,
+            slots,
+            labels,
+        }
     }
 
     /// Updates rates and sends counters, again and again.

@@ -10,6 +10,7 @@ use pcluster_abi as abi;
 use tokio::task::JoinSet;
 
 use crate::broker::plugins::Plugins;
+use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::limits::Limits;
@@ -31,6 +32,7 @@ use crate::node::route::{Route, WorkKey};
 use crate::node::runner::{ProgramRunner, Runner};
 use crate::node::supervisor::context::Context;
 use crate::node::suspicion::quarantine::Quarantine;
+use crate::node::worker::lane_slots::Claim;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::{engine, subject};
 
@@ -104,7 +106,7 @@ pub(crate) async fn load_hop(
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
-        limit: ConcurrencyLimit::new(concurrency(first)),
+        limit: limit(context, &chain.stages[stages]),
         window: Window::default(),
         quarantine: Quarantine::default(),
         conditions,
@@ -115,15 +117,20 @@ pub(crate) async fn load_hop(
     })
 }
 
-/// Returns how many items of a stage run at once.
-fn concurrency(stage: &Stage) -> u32 {
-    match &stage.work {
+/// Returns how many items of a hop run at once, and what each needs in slots. An item takes what its stages need in one step.
+fn limit(context: &Context, stages: &[Stage]) -> ConcurrencyLimit {
+    let needs = stages.iter().fold(Needs::default(), |needs, stage| needs.max(&stage.needs));
+    let fits = context.slots.capacity().fits(&needs);
+    let concurrency = match &stages[0].work {
         Work::Program(program) if program.concurrency.is_none() => {
-            let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-            u32::try_from(processors).unwrap_or(u32::MAX)
+            let processors = || std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
+            u32::try_from(fits.unwrap_or_else(processors)).unwrap_or(u32::MAX)
         }
-        _ => stage.concurrency,
-    }
+        _ => stages[0].concurrency,
+    };
+    let most = fits.and_then(|fits| u32::try_from(fits).ok()).unwrap_or(u32::MAX);
+    let claim = fits.map(|_| Claim { slots: Arc::clone(&context.slots), needs: Arc::new(needs) });
+    ConcurrencyLimit::new(concurrency.clamp(1, most.max(1)), claim)
 }
 
 /// Returns what runs the items of a stage.
@@ -145,7 +152,8 @@ async fn runner(
             let program = context.programs.load(&context.broker, deployed, stage, program, most).await;
             let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
             let budget = Arc::clone(context.engine.budget());
-            Ok(Runner::Program(ProgramRunner { program: Arc::new(program), budget, after }))
+            let needs = Arc::new(stage.needs.clone());
+            Ok(Runner::Program(ProgramRunner { program: Arc::new(program), needs, budget, after }))
         }
     }
 }

@@ -169,7 +169,7 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
     let loader = &ready.loader;
     for stages in loader.checked.hops() {
         let all = &loader.checked.stages[stages.clone()];
-        if let Some(refusal) = all.iter().find_map(|stage| context.programs.refusal(&loader.deployed, stage)) {
+        if let Some(refusal) = all.iter().find_map(|stage| refusal(context, &loader.deployed, stage)) {
             ready.refused.push(refusal);
             continue;
         }
@@ -180,6 +180,13 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
         }
     }
     Ok(ready)
+}
+
+/// Returns why this node does not run a stage. `None` if it does.
+fn refusal(context: &Context, deployed: &Deployed, stage: &Stage) -> Option<String> {
+    let lacks = context.labels.lacks(&stage.labels).or_else(|| context.slots.capacity().lacks(&stage.needs));
+    let lacks = lacks.map(|lacks| format!("stage `{}`: {lacks}", stage.name));
+    lacks.or_else(|| context.programs.refusal(deployed, stage))
 }
 
 /// Loads the hops of a revision.

@@ -21,8 +21,10 @@ use crate::node::memory::FrameMemory;
 use crate::node::phase::Phase;
 use crate::node::suspicion::holder_notes;
 use crate::node::tasks::panic_message;
+use crate::node::worker::lane_slots::LaneSlots;
 use crate::node::{memory, pipeline};
 use crate::run::budget::Exceeding;
+use crate::slots::SlotSet;
 use crate::subject::Lane;
 
 /// The tasks that handle the frames of a lane.
@@ -66,8 +68,14 @@ impl InFlight {
     /// Handles frames, after it has noted that this node holds them.
     ///
     /// A frame that is in hand already does not run twice: the server has redelivered it because progress acks were lost. A frame
-    /// that must wait goes back at once, without a note. `exceeding` is the permit of the first frame.
-    pub(crate) async fn start(&mut self, mut deliveries: Vec<Delivery>, mut exceeding: Option<Exceeding>) {
+    /// that must wait goes back at once, without a note. `exceeding` is the permit of the first frame. `slots` are those of the
+    /// lane.
+    pub(crate) async fn start(
+        &mut self,
+        mut deliveries: Vec<Delivery>,
+        mut exceeding: Option<Exceeding>,
+        slots: &mut LaneSlots,
+    ) {
         let Work { hop, lane, .. } = &self.work;
         if hop.is_limited() && *lane == Lane::Work {
             for delivery in &deliveries {
@@ -108,7 +116,7 @@ impl InFlight {
         self.note_holders().await;
         while self.tasks.try_join_next().is_some() {}
         for (delivery, held) in frames {
-            self.tasks.spawn(handle(self.work.clone(), delivery, held));
+            self.tasks.spawn(handle(self.work.clone(), delivery, slots.take(), held));
         }
     }
 
@@ -188,8 +196,8 @@ impl InFlight {
 }
 
 /// Handles a frame to its end.
-async fn handle(Work { hop, lane, told }: Work, delivery: Delivery, _held: Held) {
-    let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, told));
+async fn handle(Work { hop, lane, told }: Work, delivery: Delivery, slots: Option<SlotSet>, _held: Held) {
+    let handled = AssertUnwindSafe(pipeline::handle(&hop, &delivery, lane, slots, told));
     let panicked = handled.catch_unwind().await.map_err(|panic| panic_message(panic.as_ref()));
     if let Err(message) = panicked {
         Box::pin(after_panic(&hop, lane, &delivery, &message)).await;

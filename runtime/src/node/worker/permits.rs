@@ -8,6 +8,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::counted::Counted;
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
+use crate::node::worker::lane_slots::Claim;
+use crate::slots::SlotSet;
 use crate::subject::Lane;
 
 /// After a node has cut a frame on a guess, it waits this long for one of the pieces before it cuts another.
@@ -16,6 +18,8 @@ const FIND_OUT: Duration = Duration::from_millis(500);
 /// Lets as many items of a hop run at once as its stage allows, and knows how long they take.
 pub struct ConcurrencyLimit {
     permits: Arc<Semaphore>,
+    /// The slots that each item that runs needs besides. `None` if it needs none.
+    claim: Option<Claim>,
     concurrency: u64,
     processors: u64,
     /// Frames in hand.
@@ -51,9 +55,17 @@ struct Parking {
 
 /// Permit to run items one after the other. Released on drop.
 pub struct Permit {
-    _permit: Option<OwnedSemaphorePermit>,
+    _running: Option<OwnedSemaphorePermit>,
+    slots: Option<Arc<SlotSet>>,
     /// The count of running frames, if the permit is a frame's own.
     frames: Option<Arc<AtomicU64>>,
+}
+
+impl Permit {
+    /// Returns the slots of the items.
+    pub(crate) fn slots(&self) -> Option<&Arc<SlotSet>> {
+        self.slots.as_ref()
+    }
 }
 
 impl Drop for Permit {
@@ -87,9 +99,10 @@ impl Average {
 
 impl ConcurrencyLimit {
     /// Creates the limit of a stage with this concurrency.
-    pub fn new(concurrency: u32) -> Self {
+    pub(crate) fn new(concurrency: u32, claim: Option<Claim>) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(concurrency as usize)),
+            claim,
             concurrency: concurrency.into(),
             processors: std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64),
             held: Arc::default(),
@@ -157,14 +170,26 @@ impl ConcurrencyLimit {
         self.held.load(Relaxed) == 0
     }
 
-    /// Waits for a permit.
-    pub async fn take(&self) -> Permit {
-        Permit { _permit: Arc::clone(&self.permits).acquire_owned().await.ok(), frames: None }
+    /// Returns what the items need in slots. `None` if they need nothing.
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Waits for a permit. `slots` are those that were taken for it before.
+    pub(crate) async fn take(&self, slots: Option<SlotSet>) -> Permit {
+        // First the slots: whoever waits for slots must not have a permit that one with slots waits for.
+        let slots = match (&self.claim, slots) {
+            (None, _) => None,
+            (Some(_), Some(slots)) => Some(slots),
+            (Some(claim), None) => Some(claim.slots.take(&claim.needs).await),
+        };
+        let slots = slots.map(Arc::new);
+        Permit { _running: Arc::clone(&self.permits).acquire_owned().await.ok(), slots, frames: None }
     }
 
     /// Waits for the permit of a frame in hand, which has this many items.
-    pub async fn take_frame(&self, items: usize) -> Permit {
-        let mut permit = self.take().await;
+    pub(crate) async fn take_frame(&self, items: usize, slots: Option<SlotSet>) -> Permit {
+        let mut permit = self.take(slots).await;
         self.items.add(items as u64);
         if self.running.fetch_add(1, Relaxed) == 0 {
             self.began.store(self.now(), Relaxed);
@@ -266,6 +291,15 @@ impl ConcurrencyLimit {
         self.room() + self.idle()
     }
 
+    /// Returns how many of `room` frames need slots before they are requested, and how many may be requested without. Those wait
+    /// in hand for a moment, until items of the same hop have ended.
+    pub(crate) fn needing_slots(&self, room: u64) -> (u64, u64) {
+        let pace = self.pace();
+        let unfilled = pace.free.div_ceil(pace.items.max(1)).saturating_sub(pace.idle).min(room);
+        let ahead = if self.running.load(Relaxed) == 0 { 0 } else { room - unfilled };
+        (unfilled, ahead)
+    }
+
     /// Returns the number of frames in hand that are not set aside.
     fn wanting(&self) -> u64 {
         self.held.load(Relaxed).saturating_sub(self.aside.load(Relaxed))
@@ -300,11 +334,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_without_its_permit_is_in_hand_until_it_is_stored() {
-        let limit = ConcurrencyLimit::new(8);
+        let limit = ConcurrencyLimit::new(8, None);
         limit.ran(limit.opened, limit.opened + Duration::from_secs(1));
         assert_eq!(limit.room(), 8);
         let held = limit.hold(100);
-        let permit = limit.take_frame(4).await;
+        let permit = limit.take_frame(4, None).await;
         assert_eq!(limit.room(), 2, "seven free permits are filled by two frames of four");
         drop(permit);
         assert_eq!(limit.room(), 1, "the outputs of the frame are not stored yet");
@@ -314,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_may_never_run_is_in_hand_and_keeps_no_permit_from_others() {
-        let limit = ConcurrencyLimit::new(2);
+        let limit = ConcurrencyLimit::new(2, None);
         limit.park(Lane::Work);
         let held = limit.hold(1);
         assert_eq!(limit.room(), 0, "one frame tells how long items take");
@@ -329,11 +363,11 @@ mod tests {
 
     #[tokio::test]
     async fn items_that_run_long_without_an_end_are_known_to_take_long() {
-        let limit = ConcurrencyLimit::new(2);
+        let limit = ConcurrencyLimit::new(2, None);
         assert_eq!((limit.estimate(), limit.room()), (None, 1));
         limit.cut_unknown();
         assert_eq!(limit.room(), 0, "a piece will show it");
-        let (_held, _permit) = (limit.hold(1), limit.take_frame(1).await);
+        let (_held, _permit) = (limit.hold(1), limit.take_frame(1, None).await);
         std::thread::sleep(KNOWN_AFTER);
         assert!(limit.estimate() >= Some(KNOWN_AFTER));
         assert_eq!(limit.room(), 1, "the other permit can be filled");
@@ -341,11 +375,11 @@ mod tests {
 
     #[tokio::test]
     async fn items_that_have_not_ended_pay_for_no_cut_and_items_that_have_ended_do() {
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::new(1, None);
         assert_eq!(limit.share(900, true).piece, 15, "a guess");
         limit.cut_unknown();
         assert_eq!(limit.share(900, true).piece, 900, "and no other right after it");
-        let (_held, _permit) = (limit.hold(1), limit.take_frame(1).await);
+        let (_held, _permit) = (limit.hold(1), limit.take_frame(1, None).await);
         std::thread::sleep(KNOWN_AFTER);
         assert!(limit.estimate().is_some());
         assert_eq!(limit.share(900, false).piece, 900, "a starved node knows nothing of its items");
@@ -357,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_parked_lane_is_notified_when_there_may_be_room() {
-        let limit = ConcurrencyLimit::new(1);
+        let limit = ConcurrencyLimit::new(1, None);
         limit.notify();
         limit.park(Lane::Retry);
         limit.notify();

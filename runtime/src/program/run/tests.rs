@@ -56,7 +56,7 @@ impl Node {
     async fn run(&self, item: serde_json::Value) -> (Result<Vec<String>, Failure>, Vec<String>) {
         let mut lines = Vec::new();
         let variables = vec![("PCLUSTER_ITEM_ID".into(), "id".into())];
-        let ran = self.program.run(&to_cbor(&item), variables, |line| lines.push(line)).await;
+        let ran = self.program.run(&to_cbor(&item), variables, Place::default(), |line| lines.push(line)).await;
         let ran = ran.and_then(|mut outputs| {
             let mut all = Vec::new();
             while let Some(output) = outputs.next()? {
