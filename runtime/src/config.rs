@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::broker::Address;
 use crate::name::nearest;
 use crate::program::allow::Allowed;
+use crate::slots::capacity::{Capacity, Labels};
 use layer::Layer;
 
 /// The name of the settings file.
@@ -26,7 +27,7 @@ pub const FILE: &str = "pcluster.toml";
 pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
 
 /// The key and the meaning of every setting, in the order in which `pcluster config` shows them.
-pub const SETTINGS: [(&str, &str); 20] = [
+pub const SETTINGS: [(&str, &str); 22] = [
     ("nats", "URL of the NATS server, or several URLs separated by commas"),
     ("context", "context of the `nats` program to connect with; `-` is the selected context; empty for none"),
     ("creds", "credentials file for NATS; empty for none"),
@@ -45,6 +46,8 @@ pub const SETTINGS: [(&str, &str); 20] = [
     ("instances", "WebAssembly instances that may exist at once on a node"),
     ("memory", "memory for items on a node: prefetched items, running items and their outputs"),
     ("allow.exec", "programs that stages may run on a node, as rules separated by commas; empty for none"),
+    ("slots", "slots that items may use at once on a node, as in `gpu=2,cores=0-7`; empty for those of the machine"),
+    ("label", "labels by which stages choose the node, as in `zone=eu`; empty for none"),
     ("nats_server", "nats-server program that `pcluster dev` starts; empty to look for it"),
     (
         "log",
@@ -119,6 +122,12 @@ pub struct Settings {
     /// Memory for items, in bytes.
     #[serde(deserialize_with = "value::memory")]
     pub memory: u64,
+    /// The slots of a node.
+    #[serde(deserialize_with = "value::slots")]
+    pub(crate) slots: Capacity,
+    /// The labels of a node.
+    #[serde(deserialize_with = "value::labels")]
+    pub(crate) label: Labels,
     /// What a node allows.
     pub(crate) allow: Allow,
     /// The nats-server program that `pcluster dev` starts.

@@ -125,11 +125,11 @@ fn a_stage_that_no_node_can_run_waits_and_status_says_for_what() {
 fn slots_and_labels_that_make_no_sense_are_refused() {
     let cluster = Cluster::start();
     for (arguments, told) in [
-        (["--slots", "gpu=0"], "--slots: `gpu=0`: write how many slots there are"),
-        (["--slots", "memory=lots"], "--slots: `memory=lots`: write a size"),
-        (["--slots", "Gpu"], "--slots: `Gpu` cannot be the name of a slot"),
-        (["--label", "zone"], "--label: `zone`: `` cannot be the value of a label"),
-        (["--label", "arch=z80"], "--label: `arch` is `"),
+        (["--slots", "gpu=0"], "from flag --slots: `gpu=0`: write how many slots there are"),
+        (["--slots", "memory=lots"], "from flag --slots: `memory=lots`: write a size"),
+        (["--slots", "Gpu"], "from flag --slots: `Gpu` cannot be the name of a slot"),
+        (["--label", "zone"], "from flag --label: `zone`: `` cannot be the value of a label"),
+        (["--label", "arch=z80"], "from flag --label: `arch` is `"),
     ] {
         cluster.run(&[&["node"], &arguments[..]].concat()).failed(2, told);
     }

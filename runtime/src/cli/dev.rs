@@ -122,7 +122,7 @@ async fn with_server(args: &Args, own: &[Own], url: &str, context: &Context) -> 
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let mut node_settings = node_settings(settings, &args.host)?;
+    let mut node_settings = node_settings(settings)?;
     let (allow, allowed) = oneshot::channel::<Vec<Digest>>();
     let mut node = tokio::spawn(async move {
         // It ends before it has begun if a chain cannot be deployed.

@@ -20,9 +20,8 @@ use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::name::{ChainName, nearest};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
-use crate::node::{Node, NodeSettings, memory};
+use crate::node::{Node, NodeSettings};
 use crate::shutdown;
-use crate::slots::capacity::{Capacity, Labels};
 
 /// Run a node until it is told to stop
 ///
@@ -84,53 +83,22 @@ pub struct HostArgs {
     /// A number of slots, or their numbers. A stage says with `needs` which its items take. Programs are bound to the
     /// cores that they have, so give each of several nodes on one machine cores of its own.
     #[arg(long, value_name = "NAME=N,…")]
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     slots: Vec<String>,
     /// Label by which stages choose this node with `where`, as in `zone=eu`; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     label: Vec<String>,
 }
 
-impl HostArgs {
-    /// Returns the slots and the labels of the node.
-    fn place(&self) -> Result<(Capacity, Labels), Usage> {
-        let (mut slots, mut labels) = (Capacity::of_machine(memory::of_machine()), Labels::of_machine());
-        for (name, value) in self.slots.iter().flat_map(|text| pairs(text)) {
-            slots.set(name, &value).map_err(|problem| Usage(format!("--slots: {problem}")))?;
-        }
-        for (name, value) in self.label.iter().flat_map(|text| pairs(text)) {
-            labels.set(name, &value).map_err(|problem| Usage(format!("--label: {problem}")))?;
-        }
-        Ok((slots, labels))
-    }
-}
-
-/// Splits `a=1,b=2-3,5` into the names and their values, which may have commas.
-fn pairs(text: &str) -> Vec<(&str, String)> {
-    let mut pairs: Vec<(&str, String)> = Vec::new();
-    for part in text.split(',') {
-        match (part.split_once('='), pairs.last_mut()) {
-            (Some((name, value)), _) => pairs.push((name.trim(), value.trim().to_owned())),
-            (None, Some((_, value))) => {
-                value.push(',');
-                value.push_str(part.trim());
-            }
-            (None, None) => pairs.push((part.trim(), String::new())),
-        }
-    }
-    pairs
-}
-
 /// Returns the settings of a node.
-pub(super) fn node_settings(settings: &Settings, host: &HostArgs) -> anyhow::Result<NodeSettings> {
+pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
     /// This program, even if its file was replaced after the start.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
         Ok(true) => PathBuf::from(SELF),
         _ => std::env::current_exe()?,
     };
-    let (slots, labels) = host.place()?;
     allow_open_files();
     let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
     Ok(NodeSettings {
@@ -140,8 +108,8 @@ pub(super) fn node_settings(settings: &Settings, host: &HostArgs) -> anyhow::Res
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
         allowed: settings.allow.exec.clone(),
-        slots,
-        labels,
+        slots: settings.slots.clone(),
+        labels: settings.label.clone(),
         ..NodeSettings::new(settings.node.clone())
     })
 }
@@ -187,7 +155,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let node = NodeSettings {
         chains: args.chain.into_iter().collect(),
         until_empty: args.until_empty,
-        ..node_settings(settings, &args.host)?
+        ..node_settings(settings)?
     };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {

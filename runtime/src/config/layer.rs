@@ -21,8 +21,8 @@ const LOGIN: [&str; 5] = ["creds", "nkey", "user", "password", "token"];
 
 /// The settings that one source gives.
 ///
-/// A value is a text, or nothing if that text is empty. The setting `allow.exec` is an array in a settings file and among the
-/// flags. A settings file may hold other arrays and tables, which no setting takes.
+/// A value is a text, or nothing if that text is empty. The settings `allow.exec`, `slots` and `label` may be arrays or tables. A
+/// settings file may hold other arrays and tables, which no setting takes.
 pub struct Layer {
     metadata: Metadata,
     values: Dict,
@@ -129,11 +129,23 @@ pub fn upper(key: &str) -> String {
     key.to_uppercase().replace('.', "_")
 }
 
-/// Returns a setting as text, which is empty if the setting has no value. A list has commas in its text.
+/// Returns a setting as text, which is empty if the setting has no value. A list or table has commas in its text.
 pub fn text(figment: &Figment, key: &str) -> String {
-    match figment.extract_inner::<String>(key) {
-        Ok(text) => text,
-        Err(_) => figment.extract_inner::<Vec<String>>(key).unwrap_or_default().join(", "),
+    shown(figment.find_value(key).unwrap_or_else(|_| Empty::None.into()), "").join(", ")
+}
+
+/// Returns the parts of a value as text. `name` is that of the value in its table.
+fn shown(value: Value, name: &str) -> Vec<String> {
+    let own = |text: String| vec![if name.is_empty() { text } else { format!("{name}={text}") }];
+    match text_or_nothing(value) {
+        Value::String(_, text) => own(text),
+        Value::Array(_, values) => values.into_iter().flat_map(|value| shown(value, name)).collect(),
+        Value::Dict(_, table) => {
+            let dot = if name.is_empty() { "" } else { "." };
+            table.into_iter().flat_map(|(key, value)| shown(value, &format!("{name}{dot}{key}"))).collect()
+        }
+        Value::Empty(..) if name.is_empty() => own(String::new()),
+        _ => Vec::new(),
     }
 }
 

@@ -157,3 +157,37 @@ fn a_list_comes_from_each_source_and_the_later_one_replaces_it() {
         assert!(wrong.contains(told), "{wrong}");
     }
 }
+
+#[test]
+fn slots_and_labels_are_tables_or_texts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    let with = |text: &str, environment: &[(&str, &str)]| {
+        std::fs::write(&file, text).expect("written");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let settings = resolve(Sources { file: Some(file.clone()), environment, ..Sources::default() });
+        settings.map_err(|error| error.to_string()).map(|settings| {
+            let shown: Vec<String> = ["slots", "label"]
+                .map(|key| settings.resolved().into_iter().find(|setting| setting.key == key).expect("known").value)
+                .into();
+            let slots: Vec<String> =
+                settings.slots.counts().map(|(slot, count)| format!("{slot}={count}")).take(2).collect();
+            (shown.join("; "), slots.join(" "), settings.label.all().get("zone").cloned())
+        })
+    };
+    let table = "[slots]\ngpu = \"0-1\"\nlicense.matlab = 3\n[label]\nzone = \"eu\"\n";
+    let (shown, slots, zone) = with(table, &[]).expect("valid");
+    assert_eq!((shown.as_str(), slots.as_str()), ("gpu=0-1, license.matlab=3; zone=eu", "gpu=2 license.matlab=3"));
+    assert_eq!(zone.as_deref(), Some("eu"));
+    let (shown, slots, _) = with(table, &[("PCLUSTER_SLOTS", "tape=1,gpu=1,3")]).expect("valid");
+    assert_eq!((shown.as_str(), slots.as_str()), ("tape=1,gpu=1,3; zone=eu", "gpu=2 tape=1"));
+    for (text, told) in [
+        ("slots = 3", "the setting `slots` from "),
+        ("[slots]\ngpu = 0", "`gpu=0`: write how many slots there are"),
+        ("[slots]\ngpu = true", "must be a table of names and values"),
+        ("[label]\narch = \"z80\"", "`arch` is `"),
+    ] {
+        let refused = with(text, &[]).expect_err(text);
+        assert!(refused.contains(told), "{refused}");
+    }
+}

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use figment::value::Value;
+use figment::value::{Dict, Value};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use crate::node::memory;
 use crate::program::allow::Allowed;
+use crate::slots::capacity::{Capacity, Labels};
 
 /// The most bytes of a node's name. The longest host name is shorter. Each result has the name in its headers, and each dead letter
 /// has it several times.
@@ -73,6 +75,71 @@ pub fn programs<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error>
         _ => return Err(wrong()),
     };
     Allowed::new(rules.iter().map(String::as_str)).map_err(D::Error::custom)
+}
+
+/// Reads the slots of a node: a table, or a text as in `gpu=2,cores=0-7`.
+pub fn slots<'de, D: Deserializer<'de>>(from: D) -> Result<Capacity, D::Error> {
+    let mut slots = Capacity::of_machine(memory::of_machine());
+    for (name, value) in pairs(from)? {
+        slots.set(&name, &value).map_err(D::Error::custom)?;
+    }
+    Ok(slots)
+}
+
+/// Reads the labels of a node: a table, or a text as in `zone=eu`.
+pub fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Labels, D::Error> {
+    let mut labels = Labels::of_machine();
+    for (name, value) in pairs(from)? {
+        labels.set(&name, &value).map_err(D::Error::custom)?;
+    }
+    Ok(labels)
+}
+
+/// Reads names with their values.
+fn pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    let wrong = || D::Error::custom("must be a table of names and values, or a text as in `gpu=2,cores=0-7`");
+    let value = <Value as Deserialize>::deserialize(from)?;
+    let mut pairs = Vec::new();
+    match value {
+        Value::Empty(..) => {}
+        Value::String(_, text) => split(&text, &mut pairs),
+        Value::Array(_, texts) => {
+            for text in texts {
+                split(&text.into_string().ok_or_else(wrong)?, &mut pairs);
+            }
+        }
+        Value::Dict(_, table) => flatten("", table, &mut pairs).ok_or_else(wrong)?,
+        _ => return Err(wrong()),
+    }
+    Ok(pairs)
+}
+
+/// Splits `a=1,b=2-3,5` into the names and their values, which may have commas.
+fn split(text: &str, pairs: &mut Vec<(String, String)>) {
+    for part in text.split(',').map(str::trim) {
+        match (part.split_once('='), pairs.last_mut()) {
+            (Some((name, value)), _) => pairs.push((name.trim().to_owned(), value.trim().to_owned())),
+            (None, Some((_, value))) => {
+                value.push(',');
+                value.push_str(part);
+            }
+            (None, None) => pairs.push((part.to_owned(), String::new())),
+        }
+    }
+}
+
+/// Collects the values of a table. A name with dots may be a table in the table.
+fn flatten(prefix: &str, table: Dict, pairs: &mut Vec<(String, String)>) -> Option<()> {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        match value {
+            Value::Dict(_, inner) => flatten(&format!("{name}."), inner, pairs)?,
+            Value::String(_, text) => pairs.push((name, text)),
+            Value::Num(_, number) => pairs.push((name, number.to_i128()?.to_string())),
+            _ => return None,
+        }
+    }
+    Some(())
 }
 
 /// Reads a text, which is empty if the setting has no value, and turns it into a value.
