@@ -222,6 +222,10 @@ fn dev_runs_the_programs_of_its_own_manifests_alone() {
         ("\"nosuch\"", "chain `a`: stage `run`: this node has no program `nosuch` in its PATH".to_owned()),
         (&format!("{text:?}"), format!("chain `a`: stage `run`: `{}` is not an executable file", text.display())),
         ("\"/no/such\"", "chain `a`: stage `run`: `/no/such`: No such file or directory (os error 2)".to_owned()),
+        (
+            "\"./text\"]\nfiles = [\"text\"",
+            format!("stage `run`: `files`: `{}` is not executable; let its owner execute it", text.display()),
+        ),
         ("\"bin/x\"", format!("`{}`: stage `run`: `exec`: `bin/x` names no program", cluster.path("a.toml").display())),
     ] {
         let manifest = cluster.file("a.toml", chain("a", exec));

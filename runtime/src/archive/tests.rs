@@ -95,6 +95,8 @@ fn what_cannot_be_shipped_is_named() {
     rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RWXU).expect("a pipe");
     assert!(told("pipe").contains("is a named pipe"));
     assert!(told("/dev/null").contains("`/dev/null` is a device"));
+    // Such a file is longer than the system says, like one that another process writes to.
+    assert_eq!(told("/proc/version"), "`/proc/version` has changed while it was read; deploy again");
     for (number, target) in ["/etc/passwd", "../..", "../../x", "deep/../../x", "a/../b", ""].into_iter().enumerate() {
         let name = format!("odd{number}");
         fs::create_dir_all(at(&name)).expect("made");

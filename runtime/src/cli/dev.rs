@@ -104,7 +104,7 @@ fn check(path: PathBuf) -> anyhow::Result<Own> {
     for Stage { name, work, .. } in chain.stages {
         let Work::Program(program) = work else { continue };
         has_programs = true;
-        // A deploy checks those that come with their stage.
+        // Those that come with their stage are checked with its manifest.
         if !program.name.starts_with("./") {
             let found = allow::locate(&program.name, &on_path);
             found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;

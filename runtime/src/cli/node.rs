@@ -71,7 +71,8 @@ pub struct HostArgs {
     /// Folder for compiled plugins; empty for none [default: pcluster in the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<String>,
-    /// Allow stages to run this program: a name in PATH, a path such as `/opt/sim/bin/*`; may be given several times
+    /// Allow stages to run this program: a name in PATH, a path such as `/opt/sim/bin/*`, or `shipped:CHAIN` for what comes
+    /// with a chain; may be given several times
     ///
     /// A program runs outside of any sandbox, as the user of this node. An interpreter allowed is all code allowed. This
     /// replaces `exec` below `[allow]` in pcluster.toml.

@@ -26,7 +26,7 @@ use crate::broker::replicas;
 use crate::broker::streams::{ChainStreams, delete_unused};
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
-use crate::chain::{Chain, Plugin, Work, default};
+use crate::chain::{Chain, Plugin, Stage, Work, default};
 use crate::engine::inspect::inspect;
 use crate::file;
 use crate::name::{ChainName, Digest, Revision, Version};
@@ -136,10 +136,16 @@ impl Package {
         self
     }
 
-    /// Reads and checks the manifest, without its plugins.
+    /// Reads and checks the manifest, and that the programs which it ships are there. Leaves plugins and other files aside.
     pub(crate) fn chain(self) -> Result<Chain, ClientError> {
         let (path, manifest) = self.manifest.read()?;
-        Chain::new(&manifest).map_err(|error| ClientError::Chain { path, error })
+        let chain = Chain::new(&manifest).map_err(|error| ClientError::Chain { path: path.clone(), error })?;
+        for Stage { name, work, .. } in &chain.stages {
+            if let Work::Program(program) = work {
+                files::check(path.parent().unwrap_or(Path::new("")), name, program)?;
+            }
+        }
+        Ok(chain)
     }
 }
 

@@ -23,14 +23,18 @@ pub(super) async fn pack(
         }
         Some(Files::Paths(paths)) => paths.clone(),
     };
-    let shipped = Some(program.name.clone()).filter(|name| name.starts_with("./"));
+    check(base, stage, program)?;
     let base = base.to_owned();
-    let packed = tokio::task::spawn_blocking(move || {
-        if let Some(program) = shipped {
-            pack::check_program(&base, &paths, &program)?;
-        }
-        pack::pack(&base, &paths)
-    });
+    let packed = tokio::task::spawn_blocking(move || pack::pack(&base, &paths));
     let packed = packed.await.unwrap_or_else(|error| Err(FilesError::Write(std::io::Error::other(error))));
     packed.map(Some).map_err(|error| ClientError::Files { stage: stage.clone(), error })
+}
+
+/// Checks that a program that comes with its files is there.
+pub(super) fn check(base: &Path, stage: &StageName, program: &Program) -> Result<(), ClientError> {
+    match &program.files {
+        Some(Files::Paths(paths)) if program.name.starts_with("./") => pack::check_program(base, paths, &program.name)
+            .map_err(|error| ClientError::Files { stage: stage.clone(), error }),
+        _ => Ok(()),
+    }
 }
