@@ -237,10 +237,11 @@ impl Write for Writer<'_> {
 }
 
 impl Packed {
-    /// Returns a reader of the archive from its beginning.
-    pub(crate) fn reader(&self) -> io::Result<File> {
+    /// Returns a reader of the archive from its beginning, and its size in bytes.
+    pub(crate) fn reader(&self) -> io::Result<(File, u64)> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
-        Ok(file)
+        let size = file.metadata()?.len();
+        Ok((file, size))
     }
 }

@@ -75,7 +75,7 @@ fn what_is_packed_comes_out_and_nobody_may_write_to_it() {
     symlink(folder.path().join("tables/a"), folder.path().join("named")).expect("a link");
     let archive = packed(folder.path(), &["sim", "tables", "named"]).expect("packed");
     let to = tempfile::tempdir().expect("a folder");
-    let entries = unpack(archive.reader().expect("a reader"), to.path()).expect("unpacked");
+    let entries = unpack(archive.reader().expect("a reader").0, to.path()).expect("unpacked");
     let names: Vec<String> = entries.iter().map(|entry| entry.path.display().to_string()).collect();
     assert_eq!(names, ["named", "sim", "tables", "tables/a", "tables/deep", "tables/deep/b", "tables/deep/link"]);
     let text = |name: &str| fs::read_to_string(to.path().join(name)).expect(name);

@@ -72,14 +72,14 @@ impl<'a> Plugins<'a> {
         Ok(self.find(digest, usize::MAX, &mut tokio::io::sink()).await?.is_ok())
     }
 
-    /// Stores an object under its digest, unless it is stored already, whole and unharmed.
-    pub async fn put(&self, digest: &Digest, from: impl AsyncRead + Unpin) -> Result<(), BrokerError> {
+    /// Stores an object of this size under its digest, unless it is stored already, whole and unharmed.
+    pub async fn put(&self, digest: &Digest, size: u64, from: impl AsyncRead + Unpin) -> Result<(), BrokerError> {
         if self.has(digest).await? {
             return Ok(());
         }
         let before = self.head(digest).await?;
         let upload = ulid::Ulid::generate().to_string();
-        if let Err(error) = self.upload(digest, from, &upload).await {
+        if let Err(error) = self.upload(digest, size, from, &upload).await {
             // Parts without a head would stay forever. The first error is the one to report.
             let purged = self.purge_parts(&upload).await;
             tracing::debug!(?purged, "removed the parts of an upload that failed");
@@ -95,8 +95,15 @@ impl<'a> Plugins<'a> {
         Stream::of(self.broker, PLUGINS_STREAM).purge(Some(&subject::plugin_parts(upload))).await.map(drop)
     }
 
-    async fn upload(&self, digest: &Digest, mut from: impl AsyncRead + Unpin, upload: &str) -> Result<(), BrokerError> {
-        let what = || format!("store the {} {digest}", self.noun);
+    async fn upload(
+        &self,
+        digest: &Digest,
+        whole: u64,
+        mut from: impl AsyncRead + Unpin,
+        upload: &str,
+    ) -> Result<(), BrokerError> {
+        let article = if self.noun.starts_with('a') { "an" } else { "a" };
+        let what = || format!("store {article} {} of {}", self.noun, bytesize::ByteSize(whole));
         let most = PART.min(self.broker.max_payload().saturating_sub(PART_HEADERS)).max(1);
         let (mut hash, mut size, mut chunks) = (Sha256::new(), 0, 0);
         loop {

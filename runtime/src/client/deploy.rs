@@ -81,11 +81,11 @@ impl Prepared {
     /// Stores the plugins and archives that are not stored yet.
     async fn store(&self, client: &Client) -> Result<(), ClientError> {
         for (digest, bytes) in &self.plugins {
-            Plugins::of(&client.broker).put(digest, bytes.as_slice()).await?;
+            Plugins::of(&client.broker).put(digest, bytes.len() as u64, bytes.as_slice()).await?;
         }
         for (digest, archive) in &self.archives {
-            let file = archive.reader().map_err(|error| ClientError::Encode(error.to_string()))?;
-            Plugins::archives(&client.broker).put(digest, tokio::fs::File::from_std(file)).await?;
+            let (file, size) = archive.reader().map_err(|error| ClientError::Encode(error.to_string()))?;
+            Plugins::archives(&client.broker).put(digest, size, tokio::fs::File::from_std(file)).await?;
         }
         Ok(())
     }
