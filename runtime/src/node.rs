@@ -146,6 +146,8 @@ impl Node {
         let telling = node.tell_permissions();
         let followed = node.follow(shutdown, ready).await;
         node.supervisor.drain(node.settings.grace).await;
+        // The workers of its stages end once their stages are left.
+        node.context.programs.gone().await;
         counting.abort();
         if tokio::time::timeout(FINISH, node.context.send_all_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");

@@ -13,3 +13,4 @@ pub(crate) mod shipped;
 pub(crate) mod spool;
 pub(crate) mod stdio;
 pub(crate) mod words;
+pub(crate) mod worker;

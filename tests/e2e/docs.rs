@@ -10,10 +10,11 @@ use std::process::Command;
 use crate::examples::{MPI, PICTURES};
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "runtime/README.md",
     "runtime/WIRE.md",
+    "runtime/WORKERS.md",
     "sdk/README.md",
     "sdk/PROGRAMS.md",
     "tests/README.md",

@@ -43,6 +43,7 @@ mod pauses;
 mod poison;
 mod pressure;
 mod program_files;
+mod program_workers;
 mod programs;
 mod pull;
 mod readers;

@@ -108,6 +108,15 @@ impl Argument {
         self.parts.iter().any(|part| matches!(part, Part::Field(_)))
     }
 
+    /// Returns the text of an argument without placeholders.
+    pub(crate) fn fixed(&self) -> String {
+        let text = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Field(name) => format!("{{{name}}}"),
+        };
+        self.parts.iter().map(text).collect()
+    }
+
     /// Fills the fields of an item in. `options`: a value may make the argument an option.
     pub(crate) fn fill(&self, item: &Value, options: bool) -> Result<String, FillError> {
         let mut filled = String::new();

@@ -75,9 +75,13 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
             return Err(reader.error(key, "a stage has either a plugin or a program; leave it out beside `exec`"));
         }
     }
-    if raw.isolation.as_deref().is_some_and(|isolation| isolation != "item") {
-        let problem = "each item of a program has a process of its own; leave it out, or write \"item\"";
+    if raw.isolation.as_deref() == Some("frame") {
+        let problem = "a program knows no messages; write \"worker\" for a process that takes one item after another";
         return Err(reader.error("isolation", problem));
+    }
+    let is_worker = raw.isolation.as_deref() == Some("worker");
+    if is_worker {
+        no_streams(reader, raw)?;
     }
     if let Some(name) = raw.env.keys().find(|name| name.starts_with(OWN)) {
         return Err(
@@ -97,10 +101,18 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     if let Some(both) = transient.iter().find(|status| permanent.contains(status)) {
         return Err(reader.error("exits", format!("status {both} is permanent and transient; leave one out")));
     }
+    let arguments: Vec<Argument> = arguments.iter().map(argument).collect::<Result<_, _>>()?;
+    if is_worker && let Some(argument) = arguments.iter().find(|argument| argument.has_fields()) {
+        let problem = format!(
+            "`{}` has a placeholder, but a worker starts before it has an item; it finds each item in its messages",
+            argument.fixed()
+        );
+        return Err(reader.error("exec", problem));
+    }
     Ok(Program {
         name: program.clone(),
         files,
-        arguments: arguments.iter().map(argument).collect::<Result<_, _>>()?,
+        arguments,
         options: raw.options.unwrap_or(false),
         input: stream(reader, "input", raw.input.as_deref(), Format::Json)?,
         output: stream(reader, "output", raw.output.as_deref(), Format::Ndjson)?,
@@ -136,6 +148,20 @@ fn files(reader: &Reader, paths: &[String]) -> Result<Files, ChainError> {
         }
     }
     Ok(Files::Paths(paths.iter().map(PathBuf::from).collect()))
+}
+
+/// Refuses the keys of streams in a stage of workers.
+fn no_streams(reader: &Reader, raw: &manifest::Stage) -> Result<(), ChainError> {
+    let given = [
+        ("input", raw.input.is_some(), "a worker takes items as messages, in the form that its `hello` asks for"),
+        ("output", raw.output.is_some(), "a worker gives outputs as messages; its standard output is its log"),
+        ("options", raw.options.is_some(), "no item is filled into the arguments of a worker"),
+        ("exits", raw.exits.is_some(), "a worker says in a message how an item has failed; its end is no answer"),
+    ];
+    match given.into_iter().find(|(_, is_given, _)| *is_given) {
+        Some((key, _, why)) => Err(reader.error(key, format!("{why}; leave it out"))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses the keys of programs in a stage of a plugin.
@@ -213,6 +239,12 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_has_fixed_arguments_and_may_be_replaced_after_some_items() {
+        let program = read("exec = [\"x\", \"{{a}}\"]\nisolation = \"worker\"\nreuse = 5").expect("valid");
+        assert_eq!(program.arguments[0].fixed(), "{a}");
+    }
+
+    #[test]
     fn what_cannot_be_run_is_refused() {
         for (rest, told) in [
             ("", "`plugin`: a stage needs a task or a program: name a `plugin`, or a program with `exec`"),
@@ -231,7 +263,19 @@ mod tests {
             ("exec = [\"{x}\"]", "`exec`: `{x}` names no program"),
             ("exec = [\"x\", \"{\"]", "`exec`: `{` has a `{` without its other brace"),
             ("exec = [\"x\"]\nplugin = \"p.wasm\"", "`plugin`: a stage has either a plugin or a program"),
-            ("exec = [\"x\"]\nisolation = \"frame\"", "`isolation`: each item of a program has a process of its own"),
+            ("exec = [\"x\"]\nisolation = \"frame\"", "`isolation`: a program knows no messages"),
+            ("exec = [\"x\"]\nreuse = 5", "`reuse`: every item has a fresh instance"),
+            ("exec = [\"x\"]\nisolation = \"worker\"\ninput = \"json\"", "`input`: a worker takes items as messages"),
+            (
+                "exec = [\"x\"]\nisolation = \"worker\"\noutput = \"json\"",
+                "`output`: a worker gives outputs as messages",
+            ),
+            ("exec = [\"x\"]\nisolation = \"worker\"\noptions = true", "`options`: no item is filled into"),
+            ("exec = [\"x\"]\nisolation = \"worker\"\nexits = {}", "`exits`: a worker says in a message"),
+            (
+                "exec = [\"x\", \"--n={n}\"]\nisolation = \"worker\"",
+                "`exec`: `--n={n}` has a placeholder, but a worker starts before it has an item",
+            ),
             ("exec = [\"x\"]\ninput = \"xml\"", "`input`: `xml` is no format"),
             ("exec = [\"x\"]\nexits = { permanent = [0] }", "`exits`: status 0 means that the item is done"),
             (

@@ -6,16 +6,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use crate::archive::ARCHIVE_MAX;
 use crate::broker::Broker;
 use crate::broker::plugins::Plugins;
 use crate::chain::arguments::Argument;
+use crate::chain::isolation::Isolation;
 use crate::chain::program::{self, Files};
 use crate::chain::record::Deployed;
 use crate::chain::{Stage, Work};
 use crate::lock::lock;
 use crate::name::Digest;
+use crate::node::runner::ProgramKind;
 use crate::program::allow::{Allowed, Wanted, executable};
 use crate::program::cgroup;
 use crate::program::folder::Folders;
@@ -24,6 +29,7 @@ use crate::program::guard::message::Bounds;
 use crate::program::process::{Executable, Processes};
 use crate::program::run::Program;
 use crate::program::shipped::{Fetch, Shipped};
+use crate::program::worker::{self, Workers};
 
 /// The folder of all programs of one user's nodes, below the one for temporary files. The user's number follows.
 const FOLDER: &str = "pcluster-programs";
@@ -32,6 +38,10 @@ const FOLDER: &str = "pcluster-programs";
 const PROCESSES_MAX: u64 = 4_096;
 /// The most bytes of a working folder, and of a file that a program writes.
 const FOLDER_MAX: u64 = 16 << 30;
+/// How long a worker without items stays.
+const IDLE: Duration = Duration::from_mins(5);
+/// How long a worker has for its first message at least.
+const START: Duration = Duration::from_mins(1);
 
 /// The programs of a node. By default, none is allowed.
 #[derive(Default)]
@@ -42,6 +52,16 @@ pub(crate) struct Programs {
     processes: Option<Processes>,
     /// The files that come with stages, by the digests of their archives.
     shipped: Mutex<BTreeMap<Digest, Weak<Shipped>>>,
+}
+
+/// What workers need beside their program.
+pub(crate) struct Beside {
+    /// Where they are listened to.
+    pub(crate) runtime: Handle,
+    /// The log of their stage.
+    pub(crate) log: worker::Log,
+    /// How many may live.
+    pub(crate) most: usize,
 }
 
 impl Programs {
@@ -56,6 +76,13 @@ impl Programs {
     pub(crate) async fn end_all(&self) {
         if let Some(processes) = &self.processes {
             processes.end_all().await;
+        }
+    }
+
+    /// Waits until no process is left, as [`Processes::gone`] does.
+    pub(crate) async fn gone(&self) {
+        if let Some(processes) = &self.processes {
+            processes.gone().await;
         }
     }
 
@@ -85,7 +112,7 @@ impl Programs {
         shipped
     }
 
-    /// Returns the program of a stage, if this node may run it. Its files are unpacked then.
+    /// Returns what runs the program of a stage, if this node may run it. `beside` gives its workers what they need.
     pub(crate) async fn load(
         &self,
         broker: &Broker,
@@ -93,7 +120,46 @@ impl Programs {
         stage: &Stage,
         program: &program::Program,
         output_max: u64,
-    ) -> Result<Program, String> {
+        beside: impl FnOnce() -> Beside,
+    ) -> Result<ProgramKind, String> {
+        let executable = self.executable(broker, deployed, stage, program).await?;
+        let arguments = std::iter::once(Argument::literal(&program.name)).chain(program.arguments.clone());
+        if stage.reuse.isolation == Isolation::Worker {
+            let Beside { runtime, log, most } = beside();
+            let workers = Workers::new(worker::Settings {
+                executable,
+                arguments: arguments.map(|argument| argument.fixed().into()).collect(),
+                timeout: stage.timeout,
+                reuse: stage.reuse.items,
+                most,
+                output_max,
+                runtime,
+                log,
+                idle: IDLE,
+                start: START.max(stage.timeout),
+            });
+            return Ok(ProgramKind::Workers(Arc::new(workers)));
+        }
+        Ok(ProgramKind::Items(Arc::new(Program {
+            executable,
+            arguments: arguments.collect(),
+            options: program.options,
+            input: program.input,
+            output: program.output,
+            timeout: stage.timeout,
+            permanent: program.permanent.clone(),
+            output_max,
+        })))
+    }
+
+    /// Returns what a stage executes. The files that come with it are unpacked then.
+    async fn executable(
+        &self,
+        broker: &Broker,
+        deployed: &Deployed,
+        stage: &Stage,
+        program: &program::Program,
+    ) -> Result<Executable, String> {
         let file = self.find(deployed, program)?;
         let Some(processes) = &self.processes else { return Err("this node runs no programs".to_owned()) };
         let shipped = match &program.files {
@@ -115,22 +181,8 @@ impl Programs {
             own("STAGE", stage.name.to_string()),
             own("CONFIG", stage.config.to_string()),
         ]);
-        Ok(Program {
-            executable: Executable {
-                file,
-                shipped,
-                environment,
-                bounds: Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) },
-                processes: processes.clone(),
-            },
-            arguments: std::iter::once(Argument::literal(&program.name)).chain(program.arguments.clone()).collect(),
-            options: program.options,
-            input: program.input,
-            output: program.output,
-            timeout: stage.timeout,
-            permanent: program.permanent.clone(),
-            output_max,
-        })
+        let bounds = Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) };
+        Ok(Executable { file, shipped, environment, bounds, processes: processes.clone() })
     }
 }
 

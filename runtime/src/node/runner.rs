@@ -12,6 +12,7 @@ use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
 use crate::program::process::Place;
 use crate::program::run::Program;
+use crate::program::worker::{Bound, Item, Workers};
 use crate::run::budget::Budget;
 use crate::run::call::Call;
 use crate::run::failure::Failure;
@@ -31,13 +32,22 @@ pub enum Runner {
 /// A program as the runner of a stage.
 #[derive(Clone)]
 pub struct ProgramRunner {
-    pub(crate) program: Arc<Program>,
+    pub(crate) program: ProgramKind,
     /// What an item needs in slots.
     pub(crate) needs: Arc<Needs>,
     /// The memory budget of the node.
     pub(crate) budget: Arc<Budget>,
     /// The number of stages after its own.
     pub(crate) after: usize,
+}
+
+/// How the items of a stage get processes.
+#[derive(Clone)]
+pub(crate) enum ProgramKind {
+    /// Each has its own.
+    Items(Arc<Program>),
+    /// A process takes one after another.
+    Workers(Arc<Workers>),
 }
 
 impl Runner {
@@ -119,27 +129,47 @@ impl ProgramRunner {
         given: &mut FrameOutputs,
     ) -> Result<(), Failure> {
         let Call { source, position } = call;
-        let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
-        let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}"), value)).into_iter();
         let of_slots = slots.into_iter().flat_map(|slots| slots.variables(&self.needs));
-        let variables = variables.chain(of_slots).map(|(name, value)| (name.into(), value.into())).collect();
-        let place = Place {
-            processors: slots.map_or(Vec::new(), |slots| slots.processors(&self.needs)),
-            _keep: slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>),
-        };
-        let began = Instant::now();
-        let log = |line| source.log(*position, Level::Info, line);
-        let mut outputs = self.program.run(&item, variables, place, log).await?;
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(output) = outputs.next().inspect_err(|_| given.drop_open())? {
-            given.push(&output);
-            (count, bytes) = (count + 1, bytes + output.len() as u64);
-            if given.open().is_full() {
-                Arc::clone(source).stream(*position, given.take_open()).await?;
+        let of_slots = of_slots.map(|(name, value)| (name.into(), value.into()));
+        let processors = slots.map_or(Vec::new(), |slots| slots.processors(&self.needs));
+        let keep = slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>);
+        match &self.program {
+            ProgramKind::Items(program) => {
+                let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
+                let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}").into(), value.into()));
+                let variables = variables.into_iter().chain(of_slots).collect();
+                let place = Place { processors, _keep: keep };
+                let began = Instant::now();
+                let log = |line| source.log(*position, Level::Info, line);
+                let mut outputs = program.run(&item, variables, place, log).await?;
+                hand_on(call, began, given, || Ok(outputs.next()?)).await
+            }
+            ProgramKind::Workers(workers) => {
+                let bound = Bound { variables: of_slots.collect(), processors };
+                let item = Item { bytes: &item, id: &source.id(*position), attempt: source.attempt(), keep };
+                let mut answers = workers.run(&item, &bound).await?;
+                hand_on(call, answers.began, given, || answers.next()).await
             }
         }
-        given.end(*position);
-        source.ended(count, bytes, began, Instant::now());
-        Ok(())
     }
+}
+
+/// Hands on the outputs of an item that is done, however many there are.
+async fn hand_on(
+    Call { source, position }: &Call,
+    began: Instant,
+    given: &mut FrameOutputs,
+    mut next: impl FnMut() -> Result<Option<Bytes>, Failure>,
+) -> Result<(), Failure> {
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(output) = next().inspect_err(|_| given.drop_open())? {
+        given.push(&output);
+        (count, bytes) = (count + 1, bytes + output.len() as u64);
+        if given.open().is_full() {
+            Arc::clone(source).stream(*position, given.take_open()).await?;
+        }
+    }
+    given.end(*position);
+    source.ended(count, bytes, began, Instant::now());
+    Ok(())
 }

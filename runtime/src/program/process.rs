@@ -46,12 +46,17 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Asks all processes that serve an item to end, and ends them after a grace. Returns once they have ended.
+    /// Asks all processes to end, and ends them after a grace. Returns once they have ended.
     ///
     /// Their items have not ended then, whatever the processes say: what runs an item goes on until it is dropped.
     pub(crate) async fn end_all(&self) {
         self.must_end.send_replace(true);
-        // A process that serves an item holds a receiver.
+        self.gone().await;
+    }
+
+    /// Waits until nothing of any process is left, as long as the end of one may take.
+    pub(crate) async fn gone(&self) {
+        // Each process holds a receiver.
         let _ = tokio::time::timeout(GRACE + KILL, self.must_end.closed()).await;
     }
 }
@@ -98,6 +103,8 @@ pub(crate) struct Running {
     /// The files that came with its stage, which stay as long as it runs.
     shipped: Option<Arc<Copy>>,
     place: Place,
+    /// Held until nothing of it is left.
+    living: watch::Receiver<bool>,
 }
 
 impl Drop for Running {
@@ -107,6 +114,7 @@ impl Drop for Running {
         let Ok(runtime) = Handle::try_current() else { return };
         let place = std::mem::take(&mut self.place);
         orders.terminate();
+        let living = self.living.clone();
         runtime.spawn(async move {
             let mut gone = std::pin::pin!(end.gone());
             if tokio::time::timeout(GRACE, &mut gone).await.is_err() {
@@ -117,6 +125,7 @@ impl Drop for Running {
             drop(place);
             remove(folder).await;
             drop(shipped);
+            drop(living);
         });
     }
 }
@@ -130,8 +139,9 @@ impl Running {
 }
 
 impl Executable {
-    /// Starts a process in an empty folder. It inherits `more` under their own numbers. Returns it with the other ends of its
-    /// three streams.
+    /// Starts a process in an empty folder. Returns it with the other ends of its three streams.
+    ///
+    /// It inherits the descriptors of `more`. The variable beside each tells it the number.
     ///
     /// # Errors
     ///
@@ -141,7 +151,7 @@ impl Executable {
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
         place: Place,
-        more: &[BorrowedFd<'_>],
+        more: &[(&str, BorrowedFd<'_>)],
     ) -> Result<(Running, Streams), Failure> {
         let processes = &self.processes;
         let shipped = match &self.shipped {
@@ -172,16 +182,19 @@ impl Executable {
             file: file.as_os_str().to_owned(),
             arguments,
             environment,
+            inherited: more.iter().map(|(variable, _)| OsString::from(*variable)).collect(),
             folder: home,
             cgroup: cgroup.map(|path| path.with_added_extension(number.to_string()).into_os_string()),
             cores: place.processors.clone(),
             bounds: self.bounds,
         };
-        let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), more).await;
+        let more: Vec<_> = more.iter().map(|(_, descriptor)| *descriptor).collect();
+        let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), &more).await;
         drop(its);
         match launched {
             Ok(Process { end, orders }) => {
-                Ok((Running { parts: Some((end, orders, folder)), shipped, place }, streams))
+                let living = processes.must_end.subscribe();
+                Ok((Running { parts: Some((end, orders, folder)), shipped, place, living }, streams))
             }
             Err(error) => {
                 remove(folder).await;

@@ -131,7 +131,7 @@ impl Program {
         match end::outcome(&ended, ending, &self.permanent, &words) {
             Outcome::Done => {}
             Outcome::Failed { kind, reason, fatal } => {
-                return Err(Failure { kind: kind.into(), reason, fatal, backtrace: None });
+                return Err(Failure { fatal, ..Failure::transient(kind.into(), reason) });
             }
         }
         let open = || {

@@ -11,7 +11,7 @@ use crate::frame::json;
 use crate::run::output::MAX_OUTPUTS;
 
 /// How much longer than an output its text may be: JSON may have spaces, and writes a byte as up to six characters.
-const TEXT_PER_ITEM: u64 = 8;
+pub(super) const TEXT_PER_ITEM: u64 = 8;
 
 /// The output of a program is wrong.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! Why an item failed.
 
+use std::time::Duration;
+
 pub use crate::dead::FailureKind;
 
 /// Why an item has failed.
@@ -13,16 +15,18 @@ pub struct Failure {
     pub fatal: bool,
     /// The functions that the guest was in, one a line. The innermost comes first. `None` if it was in none.
     pub backtrace: Option<String>,
+    /// How long the next attempt waits at least. `None` for as long as the stage says.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// Returns a failure after which another attempt may succeed.
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: false, backtrace: None }
+        Self { kind, reason: reason.into(), fatal: false, backtrace: None, retry_after: None }
     }
 
     /// Returns a failure after which no attempt can succeed.
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: true, backtrace: None }
+        Self { kind, reason: reason.into(), fatal: true, backtrace: None, retry_after: None }
     }
 }

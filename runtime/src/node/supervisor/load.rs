@@ -28,6 +28,7 @@ use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
+use crate::node::programs::Beside;
 use crate::node::route::{Route, WorkKey};
 use crate::node::runner::{ProgramRunner, Runner};
 use crate::node::supervisor::context::Context;
@@ -75,10 +76,12 @@ pub(crate) async fn load_hop(
         Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
         None => subject::results(&chain.name),
     };
+    let limit = limit(context, &chain.stages[stages.clone()]);
+    let most = usize::try_from(limit.concurrency()).unwrap_or(usize::MAX);
     let mut inline = Vec::new();
     for stage in &chain.stages[stages.start + 1..stages.end] {
         let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
-        let task = runner(context, deployed, chain, stage, plugins, &logs).await?;
+        let task = runner(context, deployed, chain, stage, plugins, (&logs, most)).await?;
         inline.push(InlineStage { name: stage.name.clone(), task, logs, counters: Arc::new(HopCounters::default()) });
     }
     let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
@@ -92,7 +95,7 @@ pub(crate) async fn load_hop(
         incarnation: context.incarnation.clone(),
         key: WorkKey::new(deployed.wire()),
     };
-    let task = runner(context, deployed, chain, first, plugins, &logs).await?;
+    let task = runner(context, deployed, chain, first, plugins, (&logs, most)).await?;
     // After what may take long: the key changes when the stream is removed and made anew.
     hop::read_key(&context.broker, &route).await.map_err(|error| with_remedy(&error))?;
     Ok(Hop {
@@ -106,7 +109,7 @@ pub(crate) async fn load_hop(
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
-        limit: limit(context, &chain.stages[stages]),
+        limit,
         window: Window::default(),
         quarantine: Quarantine::default(),
         conditions,
@@ -140,7 +143,7 @@ async fn runner(
     chain: &Chain,
     stage: &Stage,
     plugins: &BTreeMap<Digest, engine::Plugin>,
-    logs: &Arc<StageLog>,
+    (logs, workers): (&Arc<StageLog>, usize),
 ) -> Result<Runner, String> {
     let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
     match &stage.work {
@@ -149,11 +152,19 @@ async fn runner(
         }
         Work::Program(program) => {
             let most = context.broker.limits().max_item() as u64;
-            let program = context.programs.load(&context.broker, deployed, stage, program, most).await;
+            let beside = || {
+                let logs = Arc::clone(logs);
+                Beside {
+                    runtime: context.executor.clone(),
+                    log: Box::new(move |id, level, line| logs.log(id, level, line)),
+                    most: workers,
+                }
+            };
+            let program = context.programs.load(&context.broker, deployed, stage, program, most, beside).await;
             let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
             let budget = Arc::clone(context.engine.budget());
             let needs = Arc::new(stage.needs.clone());
-            Ok(Runner::Program(ProgramRunner { program: Arc::new(program), needs, budget, after }))
+            Ok(Runner::Program(ProgramRunner { program, needs, budget, after }))
         }
     }
 }

@@ -19,8 +19,10 @@ pub(crate) struct Launch {
     pub(crate) file: OsString,
     /// Its arguments. The first is the name that it is called by.
     pub(crate) arguments: Vec<OsString>,
-    /// All of its environment.
+    /// All of its environment, apart from the variables that name inherited descriptors.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The variables that tell it the numbers of the descriptors that it inherits, in their order.
+    pub(crate) inherited: Vec<OsString>,
     /// Its working folder.
     pub(crate) folder: OsString,
     /// A cgroup to make for it. `None` if the node may not make cgroups.

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,7 +39,10 @@ pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
     let streams = [next()?, next()?, next()?];
     let inherited: Vec<OwnedFd> = descriptors.collect();
     set_child_subreaper(Some(getpid()))?;
-    let launch: Launch = message::read(&control)?;
+    let mut launch: Launch = message::read(&control)?;
+    // Only here are their numbers known.
+    let numbers = inherited.iter().map(|descriptor| descriptor.as_raw_fd().to_string().into());
+    launch.environment.extend(launch.inherited.iter().cloned().zip(numbers));
     let started = start(&launch, &streams, &inherited);
     // They end with the program.
     drop((streams, inherited));

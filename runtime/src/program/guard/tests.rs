@@ -35,6 +35,7 @@ fn launch(folder: &Path, script: &str) -> Launch {
         file: "/bin/sh".into(),
         arguments: ["sh", "-c", script].map(Into::into).into(),
         environment: [("PATH", "/nowhere"), ("PATH", "/usr/bin:/bin")].map(|(a, b)| (a.into(), b.into())).into(),
+        inherited: Vec::new(),
         folder: folder.into(),
         cgroup: None,
         cores: Vec::new(),
@@ -74,6 +75,27 @@ async fn gone(process: &str) {
         assert!(began.elapsed() < Duration::from_mins(1), "process {process} goes on");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn a_program_inherits_what_it_is_to_under_numbers_that_variables_tell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let guard = guard();
+    let (mut from, its) = (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
+    let null = || OwnedFd::from(fs::File::open("/dev/null").expect("a file"));
+    let script = "read -r line <&$IN; echo \"$line back\" >&$OUT";
+    let launch = Launch { inherited: vec!["IN".into(), "OUT".into()], ..launch(folder.path(), script) };
+    let mut process = {
+        let null = null();
+        let (input, output) = (its.0.as_fd(), from.1.as_fd());
+        guard.launch(&launch, [null.as_fd(); 3], &[input, output]).await.expect("started")
+    };
+    drop(from.1);
+    std::io::Write::write_all(&mut its.1.try_clone().expect("a copy"), b"there\n").expect("written");
+    assert_eq!(process.end.wait().await.expect("told").status, Status::Exit(0));
+    let mut text = String::new();
+    from.0.read_to_string(&mut text).expect("text");
+    assert_eq!(text, "there back\n");
 }
 
 #[tokio::test]

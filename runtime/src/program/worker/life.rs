@@ -1,0 +1,413 @@
+//! The life of one worker: its start, its messages, and its end.
+
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pcluster_abi::Level;
+use rustix::io::ioctl_fionread;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::held::{Answer, Held};
+use super::lines::Lines;
+use super::protocol::{Entry, Hello, Message};
+use super::{Bound, Stage, Starting, State, Worker};
+use crate::lock::lock;
+use crate::program::end::{self, Ending, Outcome};
+use crate::program::guard::message::Ended;
+use crate::program::process::{DRAIN, GRACE, Place, Running, here, listen, stop};
+use crate::program::stdio::TEXT_PER_ITEM;
+use crate::program::words::Words;
+use crate::run::failure::{Failure, FailureKind};
+
+/// The room in a line beside an output.
+const ENVELOPE: u64 = 64 << 10;
+
+/// Why a worker ends.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// By itself.
+    Ended,
+    /// It broke the protocol.
+    Fault(String),
+    /// The item of this request took too long.
+    Timeout(u64),
+    /// The item of this request gave more than it may.
+    Outputs(u64, Failure),
+    /// An item that it holds is not wanted any more.
+    Dropped,
+    /// It is not needed any more, and holds no item.
+    Retired,
+    /// All processes of the node must end.
+    NodeStops,
+}
+
+/// The process of a worker.
+struct Process {
+    running: Running,
+    /// The worker's end of the channel of items. Shows what the worker has not read.
+    unread: PipeReader,
+    /// Listens to its standard output and error. Returns its last words.
+    words: JoinHandle<String>,
+}
+
+/// A process that has ended.
+struct Past {
+    ended: io::Result<Ended>,
+    /// `false` if it had to be asked to end.
+    by_itself: bool,
+    words: String,
+    /// The bytes of its channel that it has not read.
+    unread: u64,
+}
+
+/// Starts a worker, and serves it until nothing of it is left.
+pub(super) async fn live(starting: Starting) {
+    let stage = Arc::clone(&starting.0);
+    let mut must_end = stage.settings.executable.processes.must_end.subscribe();
+    let ready = {
+        let mut left = std::pin::pin!(stage.left.notified());
+        left.as_mut().enable();
+        if lock(&stage.pool).is_closed {
+            return;
+        }
+        tokio::select! {
+            ready = ready(&stage, &starting.1) => ready,
+            // What has started ends with this.
+            () = left => return,
+            _ = must_end.wait_for(|must_end| *must_end) => return,
+        }
+    };
+    match ready {
+        Ok((process, lines, channel, hello)) => serve(starting, process, (lines, channel), &hello, must_end).await,
+        Err(reason) => stage.not_started(reason),
+    }
+}
+
+/// Starts a worker, and returns it once it takes items. The error says why it does not.
+async fn ready(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pipe::Sender, Hello), String> {
+    let (process, mut lines, channel) = start(stage, bound).await.map_err(|failure| failure.reason)?;
+    let patience = stage.settings.start;
+    let problem = match tokio::time::timeout(patience, hello(stage, &mut lines)).await {
+        Ok(Ok(Some(hello))) => return Ok((process, lines, channel, hello)),
+        Ok(Ok(None)) => None,
+        Ok(Err(problem)) => Some(problem),
+        Err(_) => Some(format!("it said no `hello` within {}", humantime::format_duration(patience))),
+    };
+    let past = process.end(if problem.is_some() { &Cause::Dropped } else { &Cause::Ended }).await;
+    Err(match problem {
+        Some(problem) => past.with_words(problem),
+        None => past.failure(None).reason,
+    })
+}
+
+/// Starts the process of a worker. Returns it with what it says and the node's end of the channel of items.
+async fn start(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pipe::Sender), Failure> {
+    let settings = &stage.settings;
+    let pipes = || -> io::Result<_> {
+        let (items, answers) = (io::pipe()?, io::pipe()?);
+        let own = (pipe::Sender::from_owned_fd(items.1.into())?, pipe::Receiver::from_owned_fd(answers.0.into())?);
+        Ok((own, items.0, answers.1))
+    };
+    let ((channel, answers), unread, its) = pipes().map_err(|error| here("its pipes cannot be made", &error))?;
+    // The slots belong to its items.
+    let place = Place { processors: bound.processors.clone(), _keep: None };
+    let more = [("PCLUSTER_WORKER_IN", unread.as_fd()), ("PCLUSTER_WORKER_OUT", its.as_fd())];
+    let started = settings.executable.start(settings.arguments.clone(), bound.variables.clone(), place, &more).await;
+    drop(its);
+    let (running, (_, output, error)) = started?;
+    let listening = Arc::clone(stage);
+    let words = tokio::spawn(async move {
+        let log = |line| (listening.settings.log)("", Level::Info, line);
+        tokio::join!(listen(output, Words::new(log)), listen(error, Words::new(log))).1
+    });
+    let longest = settings.output_max.saturating_mul(TEXT_PER_ITEM).saturating_add(ENVELOPE);
+    let lines = Lines::new(answers, usize::try_from(longest).unwrap_or(usize::MAX));
+    Ok((Process { running, unread, words }, lines, channel))
+}
+
+/// Reads the first message of a worker. `None` if it ends before. The error says what is wrong with what it has said.
+async fn hello(stage: &Stage, lines: &mut Lines) -> Result<Option<Hello>, String> {
+    let mut hello = None;
+    while hello.is_none() && lines.read().await.unwrap_or(false) {
+        lines.each(|line| {
+            match read(line)? {
+                None => {}
+                Some(Message::Hello(first)) if hello.is_none() => hello = Some(first.checked()?),
+                Some(Message::Log(entry)) => stage.log("", entry),
+                Some(other) => return Err(format!("the worker sent `{}` before it had an item", other.name())),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(hello)
+}
+
+/// Reads a line. `None` if it is blank. The error says what is wrong with it.
+fn read(line: Result<&[u8], usize>) -> Result<Option<Message<'_>>, String> {
+    match line {
+        Ok(line) if line.iter().all(u8::is_ascii_whitespace) => Ok(None),
+        Ok(line) => Message::read(line).map(Some),
+        Err(most) => Err(format!("the worker wrote a line of more than {most} bytes")),
+    }
+}
+
+/// Serves a worker that takes items until nothing of it is left.
+async fn serve(
+    starting: Starting,
+    process: Process,
+    (mut lines, channel): (Lines, pipe::Sender),
+    hello: &Hello,
+    mut must_end: watch::Receiver<bool>,
+) {
+    let stage = Arc::clone(&starting.0);
+    let (ends, mut causes) = mpsc::unbounded_channel();
+    let worker = Arc::new(Worker {
+        bound: starting.1.clone(),
+        form: hello.items,
+        at_once: hello.at_once,
+        channel: tokio::sync::Mutex::new(Some(channel)),
+        written: AtomicU64::new(0),
+        state: Mutex::new(State::first()),
+        ends,
+    });
+    stage.add(&worker);
+    drop(starting);
+    let mut idle = std::pin::pin!(tokio::time::sleep(stage.settings.idle));
+    let cause = loop {
+        tokio::select! {
+            biased;
+            Some(cause) = causes.recv() => break cause,
+            _ = must_end.wait_for(|must_end| *must_end) => break Cause::NodeStops,
+            more = lines.read() => {
+                if !more.unwrap_or(false) {
+                    break Cause::Ended;
+                }
+                if let Err(cause) = lines.each(|line| stage.hear(&worker, line)) {
+                    break cause;
+                }
+            }
+            () = &mut idle => match worker.idle_since() {
+                Some(since) if since.elapsed() >= stage.settings.idle => {
+                    if worker.close_if_idle() {
+                        break Cause::Retired;
+                    }
+                }
+                since => {
+                    let since = since.unwrap_or_else(Instant::now);
+                    idle.as_mut().reset((since + stage.settings.idle).into());
+                }
+            },
+        }
+    };
+    worker.close();
+    if matches!(cause, Cause::Retired) {
+        // By this it sees that no other item comes.
+        worker.channel.lock().await.take();
+    }
+    let past = process.end(&cause).await;
+    let cause = match cause {
+        Cause::Ended if !past.by_itself => {
+            Cause::Fault("the worker closed its end of the channel, and went on".to_owned())
+        }
+        cause => cause,
+    };
+    stage.bury(&worker, &cause, &past);
+}
+
+impl Process {
+    /// Ends the process. Returns once nothing of it is left.
+    async fn end(mut self, cause: &Cause) -> Past {
+        let (end, orders) = self.running.parts();
+        let mut ended = std::pin::pin!(end.wait());
+        let patience = if matches!(cause, Cause::Ended | Cause::Retired) { GRACE } else { Duration::ZERO };
+        let (ended, by_itself) = match tokio::time::timeout(patience, &mut ended).await {
+            Ok(ended) => (ended, true),
+            Err(_) => (stop(ended, orders).await, false),
+        };
+        let words = tokio::time::timeout(DRAIN, &mut self.words).await;
+        self.words.abort();
+        let words = words.ok().and_then(Result::ok).unwrap_or_default();
+        Past { ended, by_itself, words, unread: ioctl_fionread(&self.unread).unwrap_or(0) }
+    }
+}
+
+impl Past {
+    /// Returns the failure of an item that the worker held. `ending` is set if this node has ended the worker for it.
+    fn failure(&self, ending: Option<Ending>) -> Failure {
+        let ended = match &self.ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // The worker may have done it, so it is an attempt.
+                let reason =
+                    format!("the worker was ended, since the process that watches over it was killed: {error}");
+                return Failure::transient(FailureKind::Trap, reason);
+            }
+        };
+        match end::outcome(ended, ending, &std::collections::BTreeSet::new(), &self.words) {
+            Outcome::Done => {
+                let reason = "the worker ended with status 0 before it answered".to_owned();
+                Failure::transient(FailureKind::Error, self.with_words(reason))
+            }
+            Outcome::Failed { kind, reason, fatal } => Failure { fatal, ..Failure::transient(kind.into(), reason) },
+        }
+    }
+
+    /// Returns a reason with the last words of the worker.
+    fn with_words(&self, reason: String) -> String {
+        if self.words.is_empty() { reason } else { format!("{reason}; it said: {}", self.words) }
+    }
+}
+
+impl Stage {
+    /// Adds a worker that takes items.
+    fn add(&self, worker: &Arc<Worker>) {
+        let mut pool = lock(&self.pool);
+        pool.at_once = Some(worker.at_once);
+        pool.workers.push(Arc::clone(worker));
+        if pool.is_closed {
+            worker.close();
+        }
+    }
+
+    /// Takes a line of a worker. The error is why the worker must end.
+    fn hear(&self, worker: &Worker, line: Result<&[u8], usize>) -> Result<(), Cause> {
+        let message = read(line).map_err(Cause::Fault)?;
+        match message {
+            None => Ok(()),
+            Some(Message::Hello(_)) => Err(Cause::Fault("the worker said `hello` twice".to_owned())),
+            Some(Message::Output(output)) => {
+                let mut state = lock(&worker.state);
+                let place = state.place_of(output.request, "output")?;
+                let added = state.held[place].add(&output, self.settings.output_max);
+                added.map_err(|failure| Cause::Outputs(output.request, failure))
+            }
+            Some(Message::Done(done)) => self.release(worker, done.request, "done").map(Held::done),
+            Some(Message::Error(failed)) => {
+                self.release(worker, failed.request, "error").map(|held| held.failed(failed))
+            }
+            Some(Message::Log(entry)) => {
+                let state = lock(&worker.state);
+                let held = state.held.iter().find(|held| Some(held.request) == entry.request);
+                self.log(held.map_or("", |held| &held.id), entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the item of a request from a worker that has answered it.
+    fn release(&self, worker: &Worker, request: u64, name: &'static str) -> Result<Held, Cause> {
+        let mut state = lock(&worker.state);
+        let place = state.place_of(request, name)?;
+        let held = state.held.swap_remove(place);
+        let is_first = !std::mem::replace(&mut state.has_answered, true);
+        drop(state);
+        if is_first {
+            self.started();
+        }
+        Ok(held)
+    }
+
+    fn log(&self, id: &str, entry: Entry) {
+        (self.settings.log)(id, entry.level(), entry.message);
+    }
+
+    /// Ends what a worker held that has ended.
+    fn bury(&self, worker: &Arc<Worker>, cause: &Cause, past: &Past) {
+        lock(&self.pool).workers.retain(|each| !Arc::ptr_eq(each, worker));
+        let read = worker.written.load(SeqCst).saturating_sub(past.unread);
+        let (all, has_answered) = {
+            let mut state = lock(&worker.state);
+            state.is_gone = true;
+            (std::mem::take(&mut state.held), state.has_answered)
+        };
+        if matches!(cause, Cause::NodeStops) {
+            // The items are about to be given back. They have neither succeeded nor failed.
+            return;
+        }
+        let answer = |held: Held| {
+            let answer = match cause {
+                Cause::Timeout(request) if *request == held.request => {
+                    Answer::Failed(past.failure(Some(Ending::Timeout(self.settings.timeout))))
+                }
+                Cause::Outputs(request, failure) if *request == held.request => Answer::Failed(failure.clone()),
+                _ if held.begin.is_none_or(|begin| begin >= read) => Answer::Unread,
+                Cause::Ended | Cause::Retired | Cause::NodeStops => Answer::Failed(past.failure(None)),
+                Cause::Fault(reason) => {
+                    Answer::Failed(Failure::transient(FailureKind::Error, past.with_words(reason.clone())))
+                }
+                Cause::Timeout(_) => another("took longer than its timeout"),
+                Cause::Outputs(..) => another("gave more than it may"),
+                Cause::Dropped => another("was given back"),
+            };
+            (held, answer)
+        };
+        let answers: Vec<_> = all.into_iter().map(answer).collect();
+        match cause {
+            Cause::Fault(reason) => {
+                let reason = format!("a worker is replaced: {}", past.with_words(reason.clone()));
+                (self.settings.log)("", Level::Error, reason);
+            }
+            Cause::Ended if answers.iter().all(|(_, answer)| matches!(answer, Answer::Unread)) => {
+                let reason = past.failure(None).reason;
+                if has_answered {
+                    (self.settings.log)("", Level::Warn, format!("a worker ended between items: {reason}"));
+                } else {
+                    self.not_started(reason);
+                }
+            }
+            _ => {}
+        }
+        for (held, answer) in answers {
+            held.end(answer);
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+/// Returns the answer of an item whose worker was ended for another item.
+fn another(what: &str) -> Answer {
+    Answer::Failed(Failure::transient(
+        FailureKind::Error,
+        format!("its worker was ended: another of the items that it held {what}"),
+    ))
+}
+
+impl State {
+    /// Returns the state of a worker that has no item yet.
+    fn first() -> Self {
+        Self {
+            is_open: true,
+            is_gone: false,
+            taken: 0,
+            used: 0,
+            held: Vec::new(),
+            next: 0,
+            has_answered: false,
+            freed: Instant::now(),
+        }
+    }
+
+    /// Returns the place of a request among those held.
+    fn place_of(&self, request: u64, name: &'static str) -> Result<usize, Cause> {
+        let place = self.held.iter().position(|held| held.request == request);
+        place.ok_or_else(|| {
+            let why =
+                if request == 0 || request > self.next { "which no item has" } else { "which it has answered already" };
+            Cause::Fault(format!("the worker sent `{name}` for request {request}, {why}"))
+        })
+    }
+}
+
+impl Worker {
+    /// Returns since when it has no item. `None` if it has one.
+    fn idle_since(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        (state.taken == 0).then_some(state.freed)
+    }
+}
