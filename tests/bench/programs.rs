@@ -1,4 +1,4 @@
-//! Programs as stages: a process for each item beside `xargs`, and Celery.
+//! Programs as stages: a process for each item beside `xargs`, and workers beside Celery.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -32,7 +32,15 @@ pub fn run(settings: Settings) -> Vec<Row> {
         series.add(variant.to(xargs).aim(Aim::RatioAtLeast(aim)));
     }
     let items = 5000 / quick;
-    series.add(Variant::new("Celery, two prefork processes", move || celery(items)));
+    let celery = series.add(Variant::new("Celery, two prefork processes", move || celery(items)));
+    let worker = repository().join("tests/bench/square.py");
+    let worker =
+        format!("exec = [\"python3\", \"square.py\"]\nfiles = [\"{}\"]\nisolation = \"worker\"", worker.display());
+    for (name, pack, items) in [("single-item", 1, 10_000), ("64-item", PACK, 40_000)] {
+        let (chain, load) = (Chain::of_program(worker.clone(), "python3"), integers(items / quick).packed(pack));
+        let variant = Variant::new(format!("workers in Python, {name} frames"), move || chain.sample(&load));
+        series.add(variant.to(celery).aim(Aim::RatioAtLeast(5.0)));
+    }
     series.run(settings)
 }
 

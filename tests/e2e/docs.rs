@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::examples::{MPI, PICTURES};
+use crate::examples::{MPI, PICTURES, STARS};
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
 const PAGES: [&str; 8] = [
@@ -95,9 +95,18 @@ fn consoles(page: &str, section: &str) -> Vec<String> {
 }
 
 /// The file that a page shows below its name.
-pub fn shown_file(page: &str, name: &str) -> String {
+fn shown_file(page: &str, name: &str) -> String {
+    find_file(page, name, |_| true)
+}
+
+/// The file that a section of a page shows below its name.
+pub fn shown_file_of(page: &str, section: &str, name: &str) -> String {
+    find_file(page, name, |block| block.section == section)
+}
+
+fn find_file(page: &str, name: &str, is_meant: impl Fn(&Block) -> bool) -> String {
     let blocks = split(page).1;
-    let block = blocks.iter().find(|block| block.title == format!("`{name}`:"));
+    let block = blocks.iter().find(|block| block.title == format!("`{name}`:") && is_meant(block));
     block.unwrap_or_else(|| panic!("{page} does not show {name}")).text.clone()
 }
 
@@ -230,7 +239,7 @@ fn masked_word(word: &str) -> String {
 fn every_command_that_a_page_shows_with_its_output_is_run() {
     for page in PAGES {
         for Block { section, language, text, .. } in split(page).1 {
-            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK, &MPI, &PICTURES].concat().contains(&(page, &section));
+            let is_run = [&DOOR[..], &BY_HAND, &OWN_TASK, &MPI, &PICTURES, &STARS].concat().contains(&(page, &section));
             assert!(language != "console" || is_run, "no test runs the commands of {page}, {section}");
             assert!(
                 language == "console" || !text.starts_with("$ "),

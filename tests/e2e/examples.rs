@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use support::{Cluster, Process, eventually, numbers, repository};
 
-use crate::docs::{Shown, run_as_shown, run_as_shown_but, shell, shown_file};
+use crate::docs::{Shown, run_as_shown, run_as_shown_but, shell, shown_file_of};
 
 /// Commands of a chain that runs an MPI program, in this order.
 pub const MPI: [Shown; 4] = [
@@ -19,6 +19,9 @@ pub const MPI: [Shown; 4] = [
 
 /// Commands that run a tool on many files.
 pub const PICTURES: [Shown; 1] = [("sdk/PROGRAMS.md", "Pictures with ffmpeg")];
+
+/// Commands of a worker in Python that uses a library.
+pub const STARS: [Shown; 1] = [("sdk/PROGRAMS.md", "Numbers with numpy")];
 
 /// Returns `true` if all these commands run well. Otherwise says that an example is skipped.
 fn has(example: &str, commands: &[&[&str]]) -> bool {
@@ -116,7 +119,23 @@ fn a_tool_runs_on_many_files_as_the_page_shows() {
     let cluster = Cluster::start();
     let folder = cluster.path("pictures-of-all");
     std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("chain.toml"), shown_file("sdk/PROGRAMS.md", "chain.toml")).unwrap();
+    std::fs::write(folder.join("chain.toml"), shown_file_of(PICTURES[0].0, PICTURES[0].1, "chain.toml")).unwrap();
     let _node = node(&cluster, &folder, &["ffmpeg", "ffprobe"]);
     run_as_shown_but(&cluster, &folder, &PICTURES, |block| block.replace("2000", "12"));
+}
+
+#[test]
+fn a_worker_with_a_library_runs_as_the_page_shows() {
+    if !has("numpy", &[&["/usr/bin/python3", "-c", "import numpy"]]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let folder = cluster.path("stars");
+    std::fs::create_dir(&folder).unwrap();
+    let (page, section) = STARS[0];
+    for name in ["chain.toml", "nearest.py"] {
+        std::fs::write(folder.join(name), shown_file_of(page, section, name)).unwrap();
+    }
+    let _node = node(&cluster, &folder, &["/usr/bin/python3"]);
+    run_as_shown_but(&cluster, &folder, &STARS, |block| block.replace("2000", "20"));
 }
