@@ -11,7 +11,7 @@ pub(crate) mod capacity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::chain::needs::{Needs, Slot};
 use crate::lock::lock;
@@ -23,6 +23,8 @@ use capacity::Capacity;
 pub(crate) struct Slots {
     capacity: Capacity,
     line: Mutex<Line>,
+    /// Changes whenever one joins the line that likely has an item, and must wait.
+    wanted: watch::Sender<()>,
 }
 
 /// The free slots, and who waits for some.
@@ -214,7 +216,7 @@ impl Slots {
     /// Creates the slots of a node. All are free.
     pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
         let line = Line { free: capacity.all(), ..Line::default() };
-        Arc::new(Self { capacity, line: Mutex::new(line) })
+        Arc::new(Self { capacity, line: Mutex::new(line), wanted: watch::Sender::new(()) })
     }
 
     /// Returns what the node has.
@@ -272,7 +274,11 @@ impl Slots {
             overtaken: Arc::clone(&overtaken),
         });
         line.serve();
+        let waits = line.waiting.iter().any(|waiting| waiting.number == number);
         drop(line);
+        if waits && chance >= Chance::Likely {
+            self.wanted.send_replace(());
+        }
         Ticket { slots: Arc::clone(self), number, granted, overtaken }
     }
 
@@ -280,6 +286,11 @@ impl Slots {
     pub(crate) async fn take(self: &Arc<Self>, needs: &Arc<Needs>) -> SlotSet {
         let mut ticket = self.join(needs, Chance::Certain);
         ticket.granted().await.used()
+    }
+
+    /// Returns what changes whenever others want slots that may be held for nothing.
+    pub(crate) fn wanted(&self) -> watch::Receiver<()> {
+        self.wanted.subscribe()
     }
 
     /// Returns how many wait in line, and `true` if one of them likely has an item.

@@ -2,7 +2,8 @@
 //!
 //! A lane with a request keeps slots from others, though nothing may come. So it requests only stored messages while another lane
 //! in line likely has an item, and waits for new ones only for a moment while others may have one. A lane that gets nothing rests
-//! before it joins the line again.
+//! before it joins the line again. If another lane likely has an item while a request stands, the lane gives up the slots of the
+//! request. An item that still comes by it joins the line, and goes back if its turn is not soon.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::broker::service;
@@ -58,6 +60,8 @@ pub(crate) struct LaneSlots {
     is_open: bool,
     /// `true` if the open request is for stored messages alone.
     is_brief: bool,
+    /// Changes when others want the slots of the open request.
+    wanted: Option<watch::Receiver<()>>,
     /// Since when other lanes overtake this one.
     overtaken: Option<Instant>,
     /// Finds out whether other lanes may overtake this one no longer.
@@ -67,6 +71,7 @@ pub(crate) struct LaneSlots {
 impl LaneSlots {
     pub(crate) fn new(hop: &Arc<Hop>, lane: Lane) -> Self {
         Self {
+            wanted: hop.limit.claim().map(|claim| claim.slots.wanted()),
             // Parked frames do not run.
             claim: hop.limit.claim().filter(|_| lane != Lane::Parked).cloned(),
             hop: Arc::clone(hop),
@@ -134,6 +139,10 @@ impl LaneSlots {
     /// Returns how long a request may stand that is about to be sent. `None` if slots do not matter.
     pub(crate) fn request(&mut self) -> Option<Duration> {
         let claim = self.claim.as_ref()?;
+        if let Some(wanted) = &mut self.wanted {
+            // First, so that whoever joins the line from now on is noticed one way or the other.
+            wanted.mark_unchanged();
+        }
         let stands = match claim.slots.waiting() {
             (0, _) => STANDS,
             (_, true) => Duration::ZERO,
@@ -167,7 +176,18 @@ impl LaneSlots {
             self.pause = None;
             return;
         }
-        let Some(ticket) = &mut self.ticket else { return std::future::pending().await };
+        let Some(ticket) = &mut self.ticket else {
+            if let Some(wanted) = &mut self.wanted
+                && self.is_open
+                && !self.is_brief
+                && !self.held.is_empty()
+                && wanted.changed().await.is_ok()
+            {
+                self.held.clear();
+                return;
+            }
+            return std::future::pending().await;
+        };
         let overtaken = ticket.overtaken();
         loop {
             let asking = async {
