@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pcluster_abi::Level;
 
-use crate::chain::needs::Needs;
+use crate::chain::needs::{Needs, Slot};
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
@@ -130,14 +130,14 @@ impl ProgramRunner {
     ) -> Result<(), Failure> {
         let Call { source, position } = call;
         let of_slots = slots.into_iter().flat_map(|slots| slots.variables(&self.needs));
-        let of_slots = of_slots.map(|(name, value)| (name.into(), value.into()));
-        let processors = slots.map_or(Vec::new(), |slots| slots.processors(&self.needs));
         let keep = slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>);
         match &self.program {
             ProgramKind::Items(program) => {
                 let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
-                let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}").into(), value.into()));
-                let variables = variables.into_iter().chain(of_slots).collect();
+                let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}"), value));
+                let variables = variables.into_iter().chain(of_slots);
+                let variables = variables.map(|(name, value)| (name.into(), value.into())).collect();
+                let processors = slots.map_or(Vec::new(), |slots| slots.processors(&self.needs));
                 let place = Place { processors, _keep: keep };
                 let began = Instant::now();
                 let log = |line| source.log(*position, Level::Info, line);
@@ -145,7 +145,9 @@ impl ProgramRunner {
                 hand_on(call, began, given, || Ok(outputs.next()?)).await
             }
             ProgramKind::Workers(workers) => {
-                let bound = Bound { variables: of_slots.collect(), processors };
+                let of_slots = of_slots.filter(|(name, _)| *name != Slot::Cores.variable());
+                let variables = of_slots.map(|(name, value)| (name.into(), value.into())).collect();
+                let bound = Bound { variables };
                 let item = Item { bytes: &item, id: &source.id(*position), attempt: source.attempt(), keep };
                 let mut answers = workers.run(&item, &bound).await?;
                 hand_on(call, answers.began, given, || answers.next()).await

@@ -36,13 +36,11 @@ use protocol::Form;
 const START_AGAIN: Duration = Duration::from_secs(1);
 const START_AGAIN_MAX: Duration = Duration::from_secs(30);
 
-/// What a worker is bound to for its life: the slots of the items that it takes.
+/// What a worker is bound to for its life: the slots of the items that it takes, but for processors. Those are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Bound {
     /// The variables that name the slots.
     pub(crate) variables: Vec<(OsString, OsString)>,
-    /// The processors. Empty for all.
-    pub(crate) processors: Vec<usize>,
 }
 
 /// An item to run.
@@ -105,6 +103,8 @@ struct Pool {
     workers: Vec<Arc<Worker>>,
     /// What the workers are bound to that are being started.
     starting: Vec<Bound>,
+    /// What the items that wait for a worker want it to be bound to.
+    waiting: Vec<Bound>,
     /// How many items a worker takes at once, as the last one has said.
     at_once: Option<u32>,
     backoff: Backoff,
@@ -170,12 +170,28 @@ struct Starting(Arc<Stage>, Bound);
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        let mut pool = lock(&self.0.pool);
-        if let Some(place) = pool.starting.iter().position(|bound| *bound == self.1) {
-            pool.starting.swap_remove(place);
-        }
-        drop(pool);
+        remove(&mut lock(&self.0.pool).starting, &self.1);
         self.0.changed.notify_waiters();
+    }
+}
+
+/// Counts an item that waits for a worker.
+struct Waits<'a> {
+    stage: &'a Stage,
+    bound: &'a Bound,
+    _count: Counted<&'a AtomicU64>,
+}
+
+impl<'a> Waits<'a> {
+    fn new(stage: &'a Stage, bound: &'a Bound) -> Self {
+        lock(&stage.pool).waiting.push(bound.clone());
+        Self { stage, bound, _count: Counted::new(&stage.waiting) }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        remove(&mut lock(&self.stage.pool).waiting, self.bound);
     }
 }
 
@@ -185,6 +201,7 @@ impl Workers {
         let pool = Pool {
             workers: Vec::new(),
             starting: Vec::new(),
+            waiting: Vec::new(),
             at_once: None,
             backoff: Backoff::new(START_AGAIN, START_AGAIN_MAX),
             again: None,
@@ -231,7 +248,7 @@ impl Stage {
         if let Some(place) = self.free(bound) {
             return Ok(place);
         }
-        let _waiting = Counted::new(&self.waiting);
+        let _waiting = Waits::new(self, bound);
         let failed = lock(&self.pool).failed;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -267,7 +284,7 @@ impl Stage {
         if *self.settings.executable.processes.must_end.borrow() {
             return Next::Wait;
         }
-        if pool.wants_another(bound, self.waiting.load(SeqCst)) {
+        if pool.wants_another(bound) {
             if pool.workers.len() + pool.starting.len() >= self.settings.most {
                 pool.end_an_idle_one();
             }
@@ -294,9 +311,16 @@ impl Stage {
     }
 }
 
+/// Removes one of the elements that are equal to this one.
+fn remove(all: &mut Vec<Bound>, one: &Bound) {
+    if let Some(place) = all.iter().position(|other| other == one) {
+        all.swap_remove(place);
+    }
+}
+
 impl Pool {
-    /// Returns `true` if another worker must be started for items with these slots, of which so many wait.
-    fn wants_another(&self, bound: &Bound, waiting: u64) -> bool {
+    /// Returns `true` if another worker must be started for items with these slots.
+    fn wants_another(&self, bound: &Bound) -> bool {
         if self.again.is_some() {
             return self.starting.is_empty();
         }
@@ -304,13 +328,10 @@ impl Pool {
             // It is about to be a start that has failed.
             return false;
         }
-        let starting = self.starting.iter().filter(|other| *other == bound).count() as u64;
-        if *bound != Bound::default() {
-            // No two items have the same slots.
-            return starting == 0;
-        }
+        let count = |all: &[Bound]| all.iter().filter(|other| *other == bound).count();
+        let (starting, waiting) = (count(&self.starting), count(&self.waiting));
         // Before the first has said how many items it takes, a second may be one too many.
-        let expected = self.at_once.map_or(u64::MAX, |at_once| starting.saturating_mul(at_once.into()));
+        let expected = self.at_once.map_or(usize::MAX, |at_once| starting.saturating_mul(at_once as usize));
         starting == 0 || expected < waiting
     }
 

@@ -115,10 +115,9 @@ async fn start(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pip
         Ok((own, items.0, answers.1))
     };
     let ((channel, answers), unread, its) = pipes().map_err(|error| here("its pipes cannot be made", &error))?;
-    // The slots belong to its items.
-    let place = Place { processors: bound.processors.clone(), _keep: None };
     let more = [("PCLUSTER_WORKER_IN", unread.as_fd()), ("PCLUSTER_WORKER_OUT", its.as_fd())];
-    let started = settings.executable.start(settings.arguments.clone(), bound.variables.clone(), place, &more).await;
+    let started =
+        settings.executable.start(settings.arguments.clone(), bound.variables.clone(), Place::default(), &more).await;
     drop(its);
     let (running, (_, output, error)) = started?;
     let listening = Arc::clone(stage);

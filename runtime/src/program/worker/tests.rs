@@ -499,8 +499,7 @@ async fn a_worker_takes_the_items_that_have_its_slots_and_holds_none_while_it_is
     let script =
         "hello()\nfor item in take():\n    time.sleep(item['value'])\n    done(item, os.environ['PCLUSTER_SLOT_GPU'])";
     let node = Node::with(script, |settings| settings.most = 2);
-    let gpu =
-        |number: &str| Bound { variables: vec![("PCLUSTER_SLOT_GPU".into(), number.into())], processors: Vec::new() };
+    let gpu = |number: &str| Bound { variables: vec![("PCLUSTER_SLOT_GPU".into(), number.into())] };
     for (number, started) in [("0", 1), ("1", 2), ("0", 2), ("1", 2), ("2", 3)] {
         assert_eq!(node.run_on(0.into(), &gpu(number)).await.expect("done"), [format!("\"{number}\"")]);
         assert_eq!(node.started(), started, "{number}");
