@@ -194,7 +194,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
                 let size = inbound.frame.items[position].len();
                 let max = limits.max_payload;
                 let no_room =
-                    format!("the item of {size} bytes leaves too little of the server's {max} to be put back");
+                    format!("the item of {size} bytes leaves too little of the server's {max} to be requeued");
                 let failure = match (requeue.failure, requeue.terms.given_up) {
                     (Some(failure), Some(_)) => failure.clone(),
                     (Some(failure), None) => {

@@ -200,7 +200,8 @@ where
             // The revision is gone. Its supervisor is about to end this task.
             std::future::pending::<()>().await;
         }
-        if !is_full || tried.elapsed() >= TRY_ANYWAY || hop.window.has_room(load, room(hop, load)).await {
+        if !is_full || tried.elapsed() >= TRY_ANYWAY || hop.window.has_room(load, Instant::now(), room(hop, load)).await
+        {
             tried = Instant::now();
             let leave = hop.window.enter(load, is_again).await;
             let answer = request().await;

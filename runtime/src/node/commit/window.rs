@@ -106,16 +106,16 @@ impl Window {
     }
 
     /// Returns `true` if a load that found the queue full is worth another try. `ask` returns the room of the queue, if it is known.
-    pub(crate) async fn has_room(&self, load: Load, ask: impl Future<Output = Option<u64>>) -> bool {
+    pub(crate) async fn has_room(&self, load: Load, now: Instant, ask: impl Future<Output = Option<u64>>) -> bool {
         if load.bytes <= LARGE {
             return true;
         }
         let mut room = self.room.lock().await;
         let messages = load.messages as u64;
         // What was known a while ago is worth nothing: other frames and nodes fill the queue too.
-        if room.asked.is_none_or(|asked| asked.elapsed() >= ASK) {
+        if room.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK) {
             room.messages = ask.await.unwrap_or(messages);
-            room.asked = Some(Instant::now());
+            room.asked = Some(now);
         }
         let left = room.messages.checked_sub(messages);
         room.messages = left.unwrap_or(room.messages);
@@ -189,27 +189,27 @@ mod tests {
     fn large_messages_are_sent_again_only_into_room_that_the_server_tells() {
         let window = Window::default();
         let large = Load { messages: 2, bytes: 1 << 20 };
-        let try_with = |load, room: Option<u64>| {
+        let begun = Instant::now();
+        let try_with = |asks, load, room: Option<u64>| {
             let asked = std::cell::Cell::new(false);
             let ask = async {
                 asked.set(true);
                 room
             };
-            let has_room = window.has_room(load, ask).now_or_never().expect("nothing is waited for");
+            let has_room =
+                window.has_room(load, begun + ASK * asks, ask).now_or_never().expect("nothing is waited for");
             (has_room, asked.get())
         };
         assert_eq!(
-            try_with(Load { messages: 1, bytes: LARGE }, Some(0)),
+            try_with(0, Load { messages: 1, bytes: LARGE }, Some(0)),
             (true, false),
             "to try costs as little as to ask"
         );
-        assert_eq!(try_with(large, Some(5)), (true, true));
-        std::thread::sleep(ASK);
-        assert_eq!(try_with(large, Some(1)), (false, true), "what was known before counts no longer");
-        std::thread::sleep(ASK);
-        assert_eq!(try_with(large, Some(0)), (false, true));
-        std::thread::sleep(ASK);
-        assert_eq!(try_with(large, None), (true, true), "if the server cannot say, it is tried");
+        assert_eq!(try_with(0, large, Some(5)), (true, true));
+        assert_eq!(try_with(1, large, Some(1)), (false, true), "what was known before counts no longer");
+        assert_eq!(try_with(2, large, Some(0)), (false, true));
+        assert_eq!(try_with(3, large, None), (true, true), "if the server cannot say, it is tried");
+        assert_eq!(try_with(3, large, Some(9)), (false, false), "the server is asked once in a while");
     }
 
     #[test]
