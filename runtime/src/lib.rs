@@ -11,23 +11,27 @@
 //! # Inside
 //!
 //! An item goes one way through here: a client feeds it (`client`), the server queues it (`broker`), a node takes it and
-//! decides what becomes of it (`node`), the engine runs the task (`engine`), and its outputs go back to the server, until
-//! a client pulls the results.
+//! decides what becomes of it (`node`), runs its task (`engine`) or program (`program`), and its outputs go back to the
+//! server, until a client pulls the results.
 //!
 //! | module | what |
 //! |---|---|
 //! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `report`, `held`, `wire`, `kind`, `backoff` | pure: names, manifests, the wire, kinds of errors; no I/O |
+//! | `run` | what a run of an item takes and gives, whatever runs it: outputs, failures, the memory budget |
+//! | `slots` | what items of a node may use at once, and the line of those who wait |
+//! | `counted`, `lock` | a counter that falls by itself; a lock that survives a panic |
 //! | `text` | pure: text and times as a terminal shows them |
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
 //! | `engine` | WebAssembly; the only module that names `wasmtime` |
+//! | `program` | processes of the machine: their guard, their ends, workers, shipped files; knows neither NATS nor WebAssembly |
 //! | `node` | takes items and runs them |
 //! | `client` | what a client can do, for Rust programs and for the command line |
 //! | `config`, `shutdown`, `telemetry` | settings, signals, log output |
 //! | `cli` | the command line |
 //!
-//! Imports go down this list's layers only: the pure modules import none of the others, `broker` and `engine` only the pure
-//! ones, `node` and `client` those (and never each other), `cli` all.
+//! Imports go down this list's layers only: the pure modules import none of the others, `broker`, `engine` and `program` only the
+//! pure ones, `run` and `slots`, `node` and `client` those (and never each other), `cli` all.
 //!
 //! # Glossary
 //!
@@ -50,7 +54,10 @@
 //! | park | to keep a message of a limited stage aside while its back-off lasts |
 //! | commit | to store what a frame leaves behind, so that it counts once |
 //! | outbox | the streams of a chain, as a commit sees them |
-//! | slot | room for one WebAssembly instance on a node |
+//! | slot | a thing of a node that one item has at a time, such as a core or a device; in `engine`, room for one instance |
+//! | ticket | a place in the line for slots |
+//! | guard, shepherd | the process that starts the programs of a node; the one that ends all that descends from a program |
+//! | worker | of a stage, a process that takes one item after another; of a hop, what takes its messages |
 //! | permit | leave to run, to keep a slot, or to send; given back when dropped |
 //! | phase | what the workers of a revision must do: run, drain, interrupt |
 //! | incarnation | one run of a node's program |
