@@ -1,10 +1,11 @@
 //! The guard: a small process that starts the programs of a node, and ends them when the node has gone.
 //!
-//! The guard makes a shepherd for each program, which is its reaper. A node that is killed leaves no program: its end closes the
+//! The guard makes a shepherd for each program, which is its reaper, and is used again afterwards. A node that is killed leaves no program: its end closes the
 //! control streams, and each shepherd ends what it has. Neither the guard nor a shepherd reads what comes of an item except for
 //! arguments and variables.
 
 pub(crate) mod message;
+mod pass;
 mod serve;
 mod shepherd;
 mod spawn;
@@ -12,8 +13,7 @@ mod system;
 mod tree;
 mod watch;
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 #[cfg(test)]
 use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,11 +22,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg, socketpair,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixDatagram, UnixStream};
 
@@ -35,8 +34,8 @@ use message::{Ended, Event, Launch, Order};
 
 /// The argument by which the program `pcluster` becomes a guard.
 pub(crate) const ARGUMENT: &str = "--guard";
-/// The most descriptors of one program: control, three streams, and two of a worker's protocol.
-const DESCRIPTORS_MAX: usize = 6;
+/// The most shepherds that are kept without a program.
+const IDLE_MAX: usize = 32;
 
 /// Runs this process as a guard. Its standard input is the socket of its node.
 pub(crate) fn main() -> ExitCode {
@@ -58,7 +57,12 @@ pub(crate) struct Guard {
     /// Packets in order, with an end: datagrams over a connection.
     requests: UnixDatagram,
     process: Child,
+    idle: Arc<Idle>,
 }
+
+/// The shepherds of a guard that have no program. `None` once the guard is given up.
+#[derive(Debug)]
+struct Idle(Mutex<Option<Vec<UnixStream>>>);
 
 /// A program that runs. Dropping all of it ends all its processes.
 #[derive(Debug)]
@@ -71,7 +75,13 @@ pub(crate) struct Process {
 
 /// The end of a program.
 #[derive(Debug)]
-pub(crate) struct End(OwnedReadHalf);
+pub(crate) struct End {
+    events: OwnedReadHalf,
+    /// What was read of the next event.
+    read: Vec<u8>,
+    has_ended: bool,
+    idle: Arc<Idle>,
+}
 
 /// Orders to a program.
 #[derive(Debug)]
@@ -102,7 +112,8 @@ impl Guard {
         // What it inherits could hold secrets, and it needs none of it.
         command.env_clear().current_dir("/");
         let process = command.stdin(Stdio::from(its)).stdout(Stdio::null()).spawn()?;
-        Ok(Self { requests: UnixDatagram::from_std(own.into())?, process })
+        let idle = Arc::new(Idle(Mutex::new(Some(Vec::new()))));
+        Ok(Self { requests: UnixDatagram::from_std(own.into())?, process, idle })
     }
 
     /// Returns the id of its process.
@@ -122,23 +133,77 @@ impl Guard {
         streams: [BorrowedFd<'_>; 3],
         more: &[BorrowedFd<'_>],
     ) -> Result<Process, LaunchError> {
+        if self.has_ended() {
+            return Err(LaunchError::Guard(io::ErrorKind::BrokenPipe.into()));
+        }
+        let messages = [message::encode(&Order::Launch), message::encode(launch)];
+        let [order, launch] = messages.map(|message| message.map_err(LaunchError::Refused));
+        let messages = [order?, launch?].concat();
+        let descriptors: Vec<_> = streams.into_iter().chain(more.iter().copied()).collect();
+        while let Some(shepherd) = self.idle.take() {
+            match self.begin(shepherd, &messages, &descriptors).await {
+                // It was killed while it had no program.
+                Err(LaunchError::Guard(error)) => tracing::debug!(%error, "a shepherd has ended"),
+                begun => return begun,
+            }
+        }
+        self.begin(self.shepherd().await?, &messages, &descriptors).await
+    }
+
+    /// Starts a shepherd. Returns its control stream.
+    async fn shepherd(&self) -> Result<UnixStream, LaunchError> {
         let (own, its) = StdUnixStream::pair().map_err(LaunchError::Refused)?;
         own.set_nonblocking(true).map_err(LaunchError::Refused)?;
         let control = UnixStream::from_std(own).map_err(LaunchError::Refused)?;
-        let (mut events, mut orders) = control.into_split();
-        {
-            let descriptors: Vec<_> = std::iter::once(its.as_fd()).chain(streams).chain(more.iter().copied()).collect();
-            let send = || send(self.requests.as_fd(), &descriptors);
-            self.requests.async_io(tokio::io::Interest::WRITABLE, send).await.map_err(LaunchError::Guard)?;
-        }
-        // Its end must show here.
-        drop(its);
-        let launch = message::encode(launch).map_err(LaunchError::Refused)?;
-        orders.write_all(&launch).await.map_err(LaunchError::Guard)?;
-        match next(&mut events).await.map_err(LaunchError::Guard)? {
-            Event::Started => Ok(Process { end: End(events), orders: Orders(orders) }),
-            Event::Refused { errno } => Err(LaunchError::Refused(io::Error::from_raw_os_error(errno))),
+        // Its end must show here once it is sent.
+        let its = [its.as_fd()];
+        let send = || pass::send(self.requests.as_fd(), &[0], &its);
+        self.requests.async_io(Interest::WRITABLE, send).await.map_err(LaunchError::Guard)?;
+        Ok(control)
+    }
+
+    /// Lets a shepherd begin a program.
+    async fn begin(
+        &self,
+        shepherd: UnixStream,
+        messages: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Process, LaunchError> {
+        let begin = || pass::send(shepherd.as_fd(), messages, descriptors);
+        let sent = shepherd.async_io(Interest::WRITABLE, begin).await.map_err(LaunchError::Guard)?;
+        let (events, mut orders) = shepherd.into_split();
+        orders.write_all(&messages[sent..]).await.map_err(LaunchError::Guard)?;
+        let mut end = End { events, read: Vec::new(), has_ended: false, idle: Arc::clone(&self.idle) };
+        let orders = Orders(orders);
+        match end.next().await.map_err(LaunchError::Guard)? {
+            Event::Started => Ok(Process { end, orders }),
+            Event::Refused { errno } => {
+                end.has_ended = true;
+                end.release(orders);
+                Err(LaunchError::Refused(io::Error::from_raw_os_error(errno)))
+            }
             Event::Ended(_) => Err(LaunchError::Guard(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// Returns `true` if the process has ended.
+    fn has_ended(&self) -> bool {
+        let mut ready = [PollFd::new(&self.requests, PollFlags::empty())];
+        let polled = poll(&mut ready, Some(&Timespec::default()));
+        polled.is_ok() && ready[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<UnixStream> {
+        lock(&self.0).as_mut()?.pop()
+    }
+
+    fn add(&self, shepherd: UnixStream) {
+        if let Some(idle) = &mut *lock(&self.0)
+            && idle.len() < IDLE_MAX
+        {
+            idle.push(shepherd);
         }
     }
 }
@@ -189,27 +254,64 @@ impl Guards {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        lock(&self.idle.0).take();
         // It ends once the requests are closed and the last program has ended.
         let _ = self.process.try_wait();
     }
 }
 
 impl End {
-    /// Waits until the program has ended with all its processes. A wait that is dropped cannot be repeated.
+    /// Waits until the program has ended with all its processes.
     ///
     /// # Errors
     ///
     /// If its shepherd has ended before it: then the guard has ended all of it.
     pub(crate) async fn wait(&mut self) -> io::Result<Ended> {
-        match next(&mut self.0).await? {
-            Event::Ended(ended) => Ok(ended),
+        match self.next().await? {
+            Event::Ended(ended) => {
+                self.has_ended = true;
+                Ok(ended)
+            }
             Event::Started | Event::Refused { .. } => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    /// Waits until nothing of the program is left, whatever it has told.
-    pub(crate) async fn gone(mut self) {
-        let _ = tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await;
+    /// Waits until nothing of the program is left, whatever was told.
+    pub(crate) async fn gone(&mut self) {
+        if !self.has_ended {
+            let _ = self.wait().await;
+        }
+    }
+
+    /// Returns `true` if the program has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Keeps the shepherd of a program that has ended for the next one. A program that still runs ends.
+    pub(crate) fn release(self, orders: Orders) {
+        if self.has_ended
+            && let Ok(shepherd) = self.events.reunite(orders.0)
+        {
+            self.idle.add(shepherd);
+        }
+    }
+
+    /// Reads an event. Nothing is lost if this is dropped.
+    async fn next(&mut self) -> io::Result<Event> {
+        loop {
+            if let Some((head, rest)) = self.read.split_first_chunk()
+                && let Some(body) = rest.get(..message::length(*head)?)
+            {
+                let event = message::decode(body)?;
+                let length = head.len() + body.len();
+                self.read.drain(..length);
+                return Ok(event);
+            }
+            if self.events.read_buf(&mut self.read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
     }
 }
 
@@ -230,24 +332,6 @@ impl Orders {
             let _ = self.0.try_write(&bytes);
         }
     }
-}
-
-/// Sends the descriptors of a program to the guard.
-fn send(requests: BorrowedFd<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(descriptors));
-    sendmsg(requests, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// Reads an event.
-async fn next(control: &mut OwnedReadHalf) -> io::Result<Event> {
-    let mut head = [0; 4];
-    control.read_exact(&mut head).await?;
-    let mut body = vec![0; message::length(head)?];
-    control.read_exact(&mut body).await?;
-    message::decode(&body)
 }
 
 #[cfg(test)]

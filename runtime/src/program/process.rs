@@ -109,19 +109,30 @@ pub(crate) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some((end, orders, folder)) = self.parts.take() else { return };
+        let Some((mut end, orders, folder)) = self.parts.take() else { return };
         let shipped = self.shipped.take();
         let Ok(runtime) = Handle::try_current() else { return };
-        let place = std::mem::take(&mut self.place);
+        let (place, living) = (std::mem::take(&mut self.place), self.living.clone());
+        if end.has_ended() {
+            end.release(orders);
+            drop(place);
+            runtime.spawn(async move {
+                remove(folder).await;
+                drop((shipped, living));
+            });
+            return;
+        }
         orders.terminate();
-        let living = self.living.clone();
         runtime.spawn(async move {
-            let mut gone = std::pin::pin!(end.gone());
-            if tokio::time::timeout(GRACE, &mut gone).await.is_err() {
-                drop(orders);
-                // It may write until its last process has ended.
-                gone.await;
+            {
+                let mut gone = std::pin::pin!(end.gone());
+                if tokio::time::timeout(GRACE, &mut gone).await.is_err() {
+                    orders.kill();
+                    // It may write until its last process has ended.
+                    gone.await;
+                }
             }
+            end.release(orders);
             drop(place);
             remove(folder).await;
             drop(shipped);

@@ -1,7 +1,7 @@
 //! What a node and the shepherd of a program say to each other.
 //!
-//! Each message is CBOR behind its length: four bytes, little-endian. The node writes one [`Launch`] and then [`Order`]s; the
-//! shepherd writes [`Event`]s. The end of either's stream is the end of the program.
+//! Each message is CBOR behind its length: four bytes, little-endian. The node writes [`Order`]s, and a [`Launch`] behind
+//! [`Order::Launch`]; the shepherd writes [`Event`]s. The end of either's stream is the end of the program.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -44,9 +44,11 @@ pub(crate) struct Bounds {
     pub(crate) folder: Option<u64>,
 }
 
-/// What the node wants of a running program.
+/// What the node wants of a shepherd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Start the program of the launch that follows, with the descriptors that come beside this.
+    Launch,
     /// Ask all processes to end.
     Terminate,
     /// End all processes.
@@ -127,6 +129,11 @@ pub(crate) fn write<T: Serialize>(mut to: impl Write, message: &T) -> io::Result
 pub(crate) fn read<T: DeserializeOwned>(mut from: impl Read) -> io::Result<T> {
     let mut head = [0; 4];
     from.read_exact(&mut head)?;
+    read_behind(head, from)
+}
+
+/// Reads a message, of which the first four bytes were read already.
+pub(crate) fn read_behind<T: DeserializeOwned>(head: [u8; 4], mut from: impl Read) -> io::Result<T> {
     let mut body = vec![0; length(head)?];
     from.read_exact(&mut body)?;
     decode(&body)

@@ -1,16 +1,15 @@
 //! The process of the guard. It has one thread, and is small, so that its forks cost little.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, setsid, wait};
 
 use super::message::{self, Event};
-use super::{DESCRIPTORS_MAX, shepherd, system, tree};
+use super::pass::receive;
+use super::{shepherd, system, tree};
 
 /// How often the guard looks for shepherds that have ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,21 +36,24 @@ pub(crate) fn serve(requests: OwnedFd) -> io::Result<()> {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let Some(descriptors) = receive(&requests)? else { break };
+        let (bytes, controls) = receive(requests.as_fd(), &mut [0])?;
+        if bytes == 0 {
+            break;
+        }
+        // Without it, too many files are open here. Its end tells the node.
+        let Some(control) = controls.into_iter().next() else { continue };
         match system::fork() {
             Ok(Some(shepherd)) => shepherds.push(shepherd),
             Ok(None) => {
                 drop(requests);
                 // A panic must not run the guard's code again.
-                let run = std::panic::AssertUnwindSafe(|| shepherd::run(descriptors));
+                let run = std::panic::AssertUnwindSafe(|| shepherd::run(control));
                 let is_well = matches!(std::panic::catch_unwind(run), Ok(Ok(())));
                 std::process::exit(i32::from(!is_well));
             }
             Err(error) => {
                 let refused = Event::Refused { errno: error.raw_os_error().unwrap_or_default() };
-                if let Some(control) = descriptors.into_iter().next() {
-                    let _ = message::write(std::fs::File::from(control), &refused);
-                }
+                let _ = message::write(std::fs::File::from(control), &refused);
             }
         }
     }
@@ -61,33 +63,6 @@ pub(crate) fn serve(requests: OwnedFd) -> io::Result<()> {
         std::thread::sleep(LOOK_AGAIN);
     }
     Ok(())
-}
-
-/// Receives the descriptors of a program. `None` once the node has gone.
-fn receive(requests: &OwnedFd) -> io::Result<Option<Vec<OwnedFd>>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let received = loop {
-        match recvmsg(requests.as_fd(), &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        // Too many files are open here. Dropping the rest tells the node.
-        descriptors.clear();
-    }
-    Ok(Some(descriptors))
 }
 
 /// Processes that have lost their shepherd.

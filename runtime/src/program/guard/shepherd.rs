@@ -1,10 +1,10 @@
-//! The shepherd of one program: starts it, waits for it, and ends all that descends from it.
+//! The shepherd of a program: starts it, waits for it, and ends all that descends from it. Then it is free for the next.
 //!
 //! A shepherd is the reaper of its program's processes, so none can leave it. It ends them as soon as the first process ends, the
 //! node orders it, or the node has gone. It holds if the guard is killed; if the shepherd is killed, the guard ends what it had.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,6 +20,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
 
 use super::message::{self, Bounds, Ended, Event, Exceeded, Launch, Order, Status};
+use super::pass::receive;
 use super::spawn::{Image, spawn};
 use super::system;
 use super::tree::Tree;
@@ -30,35 +31,61 @@ const REAP: Duration = Duration::from_secs(1);
 /// How long a file may be held open for writing by a process that another thread is about to start.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Runs a program. The descriptors are those of the control stream, standard input, output and error, and further ones that the
-/// program inherits under their own numbers.
-pub(crate) fn run(descriptors: Vec<OwnedFd>) -> io::Result<()> {
-    let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
-    let control = UnixStream::from(next()?);
-    let streams = [next()?, next()?, next()?];
-    let inherited: Vec<OwnedFd> = descriptors.collect();
+/// Runs one program after another as the node orders them, until it has gone.
+pub(crate) fn run(control: OwnedFd) -> io::Result<()> {
+    let control = UnixStream::from(control);
     set_child_subreaper(Some(getpid()))?;
-    let mut launch: Launch = message::read(&control)?;
-    // Only here are their numbers known.
-    let numbers = inherited.iter().map(|descriptor| descriptor.as_raw_fd().to_string().into());
-    launch.environment.extend(launch.inherited.iter().cloned().zip(numbers));
-    let started = start(&launch, &streams, &inherited);
-    // They end with the program.
-    drop((streams, inherited));
+    while let Some((launch, descriptors)) = next(&control)? {
+        shepherd(&control, launch, descriptors)?;
+    }
+    Ok(())
+}
+
+/// Waits for the next program. Returns it with its descriptors, and `None` at the end of the stream.
+fn next(mut control: &UnixStream) -> io::Result<Option<(Launch, Vec<OwnedFd>)>> {
+    loop {
+        let mut head = [0; 4];
+        let (bytes, descriptors) = receive(control.as_fd(), &mut head)?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        control.read_exact(&mut head[bytes..])?;
+        match message::read_behind(head, control)? {
+            Order::Launch => return Ok(Some((message::read(control)?, descriptors))),
+            // It was meant for the program before, which had just ended.
+            Order::Terminate | Order::Kill => {}
+        }
+    }
+}
+
+/// Runs a program. The descriptors are those of standard input, output and error, and further ones that the program inherits under
+/// their own numbers.
+fn shepherd(control: &UnixStream, mut launch: Launch, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let started = started(&mut launch, descriptors);
     let (tree, process) = match started {
         Ok(started) => started,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-            return message::write(&control, &Event::Refused { errno });
+            return message::write(control, &Event::Refused { errno });
         }
     };
-    let _ = message::write(&control, &Event::Started);
-    let ended = watch(&tree, process, &control, launch.bounds, Path::new(&launch.folder));
-    let told = message::write(&control, &Event::Ended(ended));
-    // The item goes on meanwhile.
-    drop(tree);
-    told
+    message::write(control, &Event::Started)?;
+    let ended = watch(&tree, process, control, launch.bounds, Path::new(&launch.folder));
+    // The item goes on while the tree is removed.
+    message::write(control, &Event::Ended(ended))
+}
+
+/// Starts a program. Its descriptors are closed here.
+fn started(launch: &mut Launch, descriptors: Vec<OwnedFd>) -> io::Result<(Tree, Pid)> {
+    let mut descriptors = descriptors.into_iter();
+    // They are missing if too many files are open here.
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::from(Errno::MFILE));
+    let streams = [next()?, next()?, next()?];
+    let inherited: Vec<OwnedFd> = descriptors.collect();
+    // Only here are their numbers known.
+    let numbers = inherited.iter().map(|descriptor| descriptor.as_raw_fd().to_string().into());
+    launch.environment.extend(launch.inherited.iter().cloned().zip(numbers));
+    start(launch, &streams, &inherited)
 }
 
 /// Starts the program.
@@ -147,7 +174,7 @@ fn orders(control: &UnixStream, tree: &Tree) -> bool {
             Ok(0) | Err(Errno::INTR) => return true,
             Ok(_) => match message::read(control) {
                 Ok(Order::Terminate) => tree.terminate(),
-                Ok(Order::Kill) | Err(_) => return false,
+                Ok(Order::Launch | Order::Kill) | Err(_) => return false,
             },
             Err(_) => return false,
         }

@@ -146,6 +146,31 @@ async fn a_file_that_cannot_be_executed_is_told_with_the_error_of_the_system() {
 }
 
 #[tokio::test]
+async fn a_shepherd_is_used_again_unless_it_was_killed_meanwhile() {
+    let (guard, folder) = (guard(), tempfile::tempdir().expect("a folder"));
+    let run = async |script: &str| {
+        let Started { process: Process { mut end, orders }, output } =
+            start(&guard, &launch(folder.path(), script)).await.expect("started");
+        end.wait().await.expect("an end");
+        // It comes too late, and is for no other program.
+        orders.kill();
+        end.release(orders);
+        read(output).trim().to_owned()
+    };
+    let first = run("echo $PPID").await;
+    assert_eq!(run("echo $PPID").await, first);
+    let refused = start(&guard, &Launch { file: "/nowhere".into(), ..launch(folder.path(), "") }).await;
+    assert!(matches!(refused, Err(LaunchError::Refused(_))));
+    assert_eq!(run("sleep 0.05; echo $PPID").await, first);
+    let shepherd = rustix::process::Pid::from_raw(first.parse().expect("an id")).expect("an id");
+    rustix::process::kill_process(shepherd, rustix::process::Signal::KILL).expect("there");
+    let second = run("echo $PPID").await;
+    assert_ne!(second, first);
+    drop(guard);
+    gone(&second).await;
+}
+
+#[tokio::test]
 async fn all_that_a_program_leaves_ends_with_it() {
     let (guard, folder) = (guard(), tempfile::tempdir().expect("a folder"));
     let script = "(setsid sh -c 'echo $$; exec sleep 300' &) ; sh -c 'trap \"\" TERM; echo $$; sleep 300' & sleep 0.2";
@@ -178,6 +203,7 @@ async fn a_program_ends_with_its_node_its_handle_and_its_shepherd() {
     started.process.orders.kill();
     assert_eq!(started.process.end.wait().await.expect("an end").status, Status::Signal(9));
     assert!(!words[..2].iter().any(|process| is_alive(process)));
+    drop(started.process);
 
     let (started, words) = start().await;
     drop(started.process);
@@ -231,6 +257,8 @@ async fn a_cgroup_ends_what_forks_faster_than_it_can_be_ended() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     started.process.orders.kill();
     started.process.end.wait().await.expect("an end");
-    started.process.end.gone().await;
-    assert!(!cgroup.exists());
+    // It is removed once the item has gone on.
+    while cgroup.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
