@@ -7,6 +7,7 @@
 //! keeps no core from others.
 
 pub(crate) mod capacity;
+mod free;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use crate::chain::needs::{Needs, Slot};
 use crate::lock::lock;
 use crate::report::SlotReport;
 use capacity::Capacity;
+use free::Free;
 
 /// The slots of a node.
 #[derive(Debug)]
@@ -27,6 +29,13 @@ pub(crate) struct Slots {
     wanted: watch::Sender<()>,
 }
 
+/// What the items of a hop need in slots, and where they come from.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotNeeds {
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) needs: Arc<Needs>,
+}
+
 /// The free slots, and who waits for some.
 #[derive(Debug, Default)]
 struct Line {
@@ -35,15 +44,6 @@ struct Line {
     next: u64,
     /// What is taken for items that may come.
     reserved: BTreeMap<Slot, u64>,
-}
-
-/// The free slots of a kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Free {
-    /// Slots with numbers of their own.
-    Numbers(BTreeSet<u32>),
-    /// An amount, such as bytes.
-    Amount(u64),
 }
 
 /// One place in the line.
@@ -89,37 +89,6 @@ pub(crate) enum Chance {
     Likely,
     /// It is in hand.
     Certain,
-}
-
-impl Free {
-    fn count(&self) -> u64 {
-        match self {
-            Self::Numbers(numbers) => numbers.len() as u64,
-            Self::Amount(amount) => *amount,
-        }
-    }
-
-    /// Takes so many of these slots, those with the lowest numbers first. There must be as many.
-    fn take(&mut self, count: u64) -> Self {
-        match self {
-            Self::Numbers(numbers) => {
-                let taken: BTreeSet<u32> = (0..count).map_while(|_| numbers.pop_first()).collect();
-                Self::Numbers(taken)
-            }
-            Self::Amount(amount) => {
-                *amount = amount.saturating_sub(count);
-                Self::Amount(count)
-            }
-        }
-    }
-
-    fn give_back(&mut self, more: Self) {
-        match (self, more) {
-            (Self::Numbers(numbers), Self::Numbers(more)) => numbers.extend(more),
-            (Self::Amount(amount), Self::Amount(more)) => *amount = amount.saturating_add(more),
-            _ => {}
-        }
-    }
 }
 
 impl Line {

@@ -219,7 +219,7 @@ async fn handle_frame(
 ///
 /// A hop with slots asks for frames only while it has them, so what comes back does not come round again before there are some.
 fn may_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
-    let may = inbound.lane == Lane::Work || hop.limit.claim().is_some();
+    let may = inbound.lane == Lane::Work || hop.limit.needs().is_some();
     // Requeued frames have headers that take room in a message.
     may && inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
 }

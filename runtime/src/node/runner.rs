@@ -142,7 +142,7 @@ impl ProgramRunner {
                 let began = Instant::now();
                 let log = |line| source.log(*position, Level::Info, line);
                 let mut outputs = program.run(&item, variables, place, log).await?;
-                hand_on(call, began, given, || Ok(outputs.next()?)).await
+                pass_outputs(call, began, given, || Ok(outputs.next()?)).await
             }
             ProgramKind::Workers(workers) => {
                 let of_slots = of_slots.filter(|(name, _)| *name != Slot::Cores.variable());
@@ -150,14 +150,14 @@ impl ProgramRunner {
                 let bound = Bound { variables };
                 let item = Item { bytes: &item, id: &source.id(*position), attempt: source.attempt(), keep };
                 let mut answers = workers.run(&item, &bound).await?;
-                hand_on(call, answers.began, given, || answers.next()).await
+                pass_outputs(call, answers.began, given, || answers.next()).await
             }
         }
     }
 }
 
 /// Hands on the outputs of an item that is done, however many there are.
-async fn hand_on(
+async fn pass_outputs(
     Call { source, position }: &Call,
     began: Instant,
     given: &mut FrameOutputs,

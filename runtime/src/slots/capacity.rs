@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 
-use super::Free;
+use super::free::Free;
 use crate::chain::needs::{Needs, Slot, check_label};
 
 /// What a node has in slots.

@@ -33,8 +33,8 @@ use crate::node::route::{Route, WorkKey};
 use crate::node::runner::{ProgramRunner, Runner};
 use crate::node::supervisor::context::Context;
 use crate::node::suspicion::quarantine::Quarantine;
-use crate::node::worker::lane_slots::Claim;
 use crate::node::worker::permits::ConcurrencyLimit;
+use crate::slots::SlotNeeds;
 use crate::{engine, subject};
 
 pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
@@ -132,8 +132,8 @@ fn limit(context: &Context, stages: &[Stage]) -> ConcurrencyLimit {
         _ => stages[0].concurrency,
     };
     let most = fits.and_then(|fits| u32::try_from(fits).ok()).unwrap_or(u32::MAX);
-    let claim = fits.map(|_| Claim { slots: Arc::clone(&context.slots), needs: Arc::new(needs) });
-    ConcurrencyLimit::new(concurrency.clamp(1, most.max(1)), claim)
+    let needs = fits.map(|_| SlotNeeds { slots: Arc::clone(&context.slots), needs: Arc::new(needs) });
+    ConcurrencyLimit::new(concurrency.clamp(1, most.max(1)), needs)
 }
 
 /// Returns what runs the items of a stage.

@@ -16,10 +16,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::broker::service;
 use crate::broker::streams::ChainStreams;
-use crate::chain::needs::Needs;
 use crate::name::Digest;
 use crate::node::hop::Hop;
-use crate::slots::{Chance, SlotSet, Slots, Ticket};
+use crate::slots::{Chance, SlotNeeds, SlotSet, Ticket};
 use crate::subject::Lane;
 
 /// How long a request stands while nobody waits for its slots.
@@ -37,18 +36,11 @@ const ROLL_CALL: Duration = Duration::from_secs(1);
 /// How much longer each node than the one before lets others overtake an item that one of them alone can run.
 const APART: Duration = Duration::from_secs(30);
 
-/// What the items of a hop need in slots, and where they come from.
-#[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    pub(crate) slots: Arc<Slots>,
-    pub(crate) needs: Arc<Needs>,
-}
-
 /// The slots of a lane's requests. Without needs it allows everything.
 pub(crate) struct LaneSlots {
     hop: Arc<Hop>,
     lane: Lane,
-    claim: Option<Claim>,
+    needs: Option<SlotNeeds>,
     /// Slots for requested items that have yet to come.
     held: Vec<SlotSet>,
     ticket: Option<Ticket>,
@@ -71,9 +63,9 @@ pub(crate) struct LaneSlots {
 impl LaneSlots {
     pub(crate) fn new(hop: &Arc<Hop>, lane: Lane) -> Self {
         Self {
-            wanted: hop.limit.claim().map(|claim| claim.slots.wanted()),
+            wanted: hop.limit.needs().map(|needs| needs.slots.wanted()),
             // Parked frames do not run.
-            claim: hop.limit.claim().filter(|_| lane != Lane::Parked).cloned(),
+            needs: hop.limit.needs().filter(|_| lane != Lane::Parked).cloned(),
             hop: Arc::clone(hop),
             lane,
             held: Vec::new(),
@@ -90,7 +82,7 @@ impl LaneSlots {
 
     /// Returns `true` if items need slots.
     pub(crate) fn are_needed(&self) -> bool {
-        self.claim.is_some()
+        self.needs.is_some()
     }
 
     /// Notes how many requested items have yet to come. Once there are none, the slots of the request are given back.
@@ -109,7 +101,7 @@ impl LaneSlots {
 
     /// Returns how many of `more` frames the lane may request while `demand` are requested. Waits in line for the others.
     pub(crate) fn allow(&mut self, more: u64, demand: u64) -> u64 {
-        let Some(claim) = &self.claim else { return more };
+        let Some(SlotNeeds { slots, needs }) = &self.needs else { return more };
         if demand > 0 {
             // One request at a time: the turn of a lane ends with its request.
             self.leave_line();
@@ -123,14 +115,14 @@ impl LaneSlots {
         let wanted = if is_resting { 0 } else { usize::try_from(wanted).unwrap_or(usize::MAX) };
         self.held.truncate(wanted);
         while self.held.len() < wanted {
-            let Some(set) = claim.slots.try_take(&claim.needs) else { break };
+            let Some(set) = slots.try_take(needs) else { break };
             self.held.push(set);
         }
         if self.held.len() >= wanted {
             self.leave_line();
         } else if self.ticket.is_none() {
             let chance = if self.brought { Chance::Likely } else { Chance::Unknown };
-            self.ticket = Some(claim.slots.join(&claim.needs, chance));
+            self.ticket = Some(slots.join(needs, chance));
         }
         let ahead = if is_resting { 0 } else { ahead };
         (self.held.len() as u64 + ahead).min(more)
@@ -138,12 +130,12 @@ impl LaneSlots {
 
     /// Returns how long a request may stand that is about to be sent. `None` if slots do not matter.
     pub(crate) fn request(&mut self) -> Option<Duration> {
-        let claim = self.claim.as_ref()?;
+        let slots = &self.needs.as_ref()?.slots;
         if let Some(wanted) = &mut self.wanted {
             // First, so that whoever joins the line from now on is noticed one way or the other.
             wanted.mark_unchanged();
         }
-        let stands = match claim.slots.waiting() {
+        let stands = match slots.waiting() {
             (0, _) => STANDS,
             (_, true) => Duration::ZERO,
             (waiting, false) => (ROUND / u32::try_from(waiting + 1).unwrap_or(u32::MAX)).max(STANDS_LEAST),

@@ -8,8 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::counted::Counted;
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
-use crate::node::worker::lane_slots::Claim;
-use crate::slots::SlotSet;
+use crate::slots::{SlotNeeds, SlotSet};
 use crate::subject::Lane;
 
 /// After a node has cut a frame on a guess, it waits this long for one of the pieces before it cuts another.
@@ -19,7 +18,7 @@ const FIND_OUT: Duration = Duration::from_millis(500);
 pub struct ConcurrencyLimit {
     permits: Arc<Semaphore>,
     /// The slots that each item that runs needs besides. `None` if it needs none.
-    claim: Option<Claim>,
+    needs: Option<SlotNeeds>,
     concurrency: u64,
     processors: u64,
     /// Frames in hand.
@@ -99,10 +98,10 @@ impl Average {
 
 impl ConcurrencyLimit {
     /// Creates the limit of a stage with this concurrency.
-    pub(crate) fn new(concurrency: u32, claim: Option<Claim>) -> Self {
+    pub(crate) fn new(concurrency: u32, needs: Option<SlotNeeds>) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(concurrency as usize)),
-            claim,
+            needs,
             concurrency: concurrency.into(),
             processors: std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64),
             held: Arc::default(),
@@ -171,17 +170,17 @@ impl ConcurrencyLimit {
     }
 
     /// Returns what the items need in slots. `None` if they need nothing.
-    pub(crate) fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
+    pub(crate) fn needs(&self) -> Option<&SlotNeeds> {
+        self.needs.as_ref()
     }
 
     /// Waits for a permit. `slots` are those that were taken for it before.
     pub(crate) async fn take(&self, slots: Option<SlotSet>) -> Permit {
         // First the slots: whoever waits for slots must not have a permit that one with slots waits for.
-        let slots = match (&self.claim, slots) {
+        let slots = match (&self.needs, slots) {
             (None, _) => None,
             (Some(_), Some(slots)) => Some(slots),
-            (Some(claim), None) => Some(claim.slots.take(&claim.needs).await),
+            (Some(SlotNeeds { slots, needs }), None) => Some(slots.take(needs).await),
         };
         let slots = slots.map(Arc::new);
         Permit { _running: Arc::clone(&self.permits).acquire_owned().await.ok(), slots, frames: None }
