@@ -48,10 +48,11 @@ use exit::{Exit, Interrupted, Usage};
 use output::Output;
 use waiting::{Wait, Waiting};
 
-/// Runs chains of sandboxed WebAssembly tasks over NATS JetStream.
+/// Runs chains of sandboxed WebAssembly tasks and native programs over NATS JetStream.
 ///
-/// A chain is a list of stages. Each stage takes one item and returns none, one or many. Start with `pcluster dev
-/// chain.toml`, which needs nothing else running. On a cluster, run `pcluster node` on as many machines as you like.
+/// A chain is a list of stages. Each stage takes one item and returns none, one or many. A stage is a task in a sandbox,
+/// or a program of the machine, such as a Python script. Start with `pcluster dev chain.toml`, which needs nothing else
+/// running. On a cluster, run `pcluster node` on as many machines as you like.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = format!("{}\n{SETTINGS_HELP}", exit::HELP))]
 pub struct Cli {

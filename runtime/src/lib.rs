@@ -1,4 +1,4 @@
-//! pcluster runs chains of sandboxed WebAssembly tasks over NATS JetStream.
+//! pcluster runs chains of sandboxed WebAssembly tasks and native programs over NATS JetStream.
 //!
 //! | module | what |
 //! |---|---|

@@ -38,7 +38,8 @@ const SHOW: Duration = Duration::from_secs(10);
 ///
 /// Starts a nats-server on a free port and a node, and deploys the chains. Until Ctrl-C, it prints results to standard
 /// output and log lines to standard error, as they come. Other commands reach the server with the --nats URL that is
-/// printed.
+/// printed. The node runs the programs that these manifests ask for, without --allow-exec. A failed attempt is not shown
+/// before the last one: `retry = { attempts = 1 }` in a stage shows the first reason at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]
 pub struct Args {

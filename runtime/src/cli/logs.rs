@@ -15,7 +15,7 @@ use crate::name::{ChainName, StageName};
 /// Follow the log lines of tasks
 ///
 /// Shows the lines as they come, until Ctrl-C. What a task prints is logged too: standard output at level info, standard error
-/// at level warn.
+/// at level warn. All that a program or a worker writes to its log is at level info, unless a worker says otherwise.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The chain; without it, all chains

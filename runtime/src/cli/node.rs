@@ -81,8 +81,9 @@ pub struct HostArgs {
     allow_exec: Vec<String>,
     /// Slots that items may use at once, as in `gpu=2,cores=0-7` [default: the cores and the memory of the machine]
     ///
-    /// A number of slots, or their numbers. A stage says with `needs` which its items take. Programs are bound to the
-    /// cores that they have, so give each of several nodes on one machine cores of its own.
+    /// A number of slots, or their numbers. A stage says with `needs` which its items take. A node looks for no devices:
+    /// besides cores and memory it has only the kinds that are named here or below `[slots]` in pcluster.toml. Programs are
+    /// bound to the cores that they have, so give each of several nodes on one machine cores of its own.
     #[arg(long, value_name = "NAME=N,…")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slots: Vec<String>,

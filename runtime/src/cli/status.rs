@@ -14,9 +14,10 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// Show chains, their revisions and what each stage is doing
 ///
-/// QUEUED counts messages that wait for their turn or for another attempt. RUNNING counts items that run now. DONE
-/// counts items that were handled for good, on all nodes since the revision was deployed; FAILED counts those that
-/// became dead letters. ITEMS/S is an average over the last seconds. When a node is killed, about its last quarter of a
+/// QUEUED counts messages that wait for their turn or for another attempt, and a message may hold many items. RUNNING
+/// counts items that run now. DONE counts items that were handled for good, on all nodes since the revision was deployed;
+/// FAILED counts those that became dead letters, and no attempt that is tried again. ITEMS/S is an average over the last
+/// seconds. When a node is killed, about its last quarter of a
 /// second is missing from DONE and FAILED.
 ///
 /// A dash stands for an unknown value: the server does not tell it, or a connected node does not answer within two
