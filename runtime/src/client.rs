@@ -52,7 +52,7 @@ pub use crate::broker::service::Nodes;
 pub use crate::dead::{Attempt, FailureKind};
 pub use crate::frame::Headers;
 pub use crate::log::LogRecord;
-pub use crate::report::{HopReport, NodeReport, Problem};
+pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
 pub use dead::{DeadFilter, DeadLetter, Retried, Selection};
 pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;

@@ -284,6 +284,7 @@ impl Node {
         let started = Instant::now();
         let name = self.settings.name.clone();
         let incarnation = self.context.incarnation.clone();
+        let programs = self.context.programs.ended_by();
         let (slots, labels) = (Arc::clone(&self.context.slots), self.context.labels.clone());
         let (board, budget, broker) =
             (Arc::clone(&self.context.board), Arc::clone(self.context.engine.budget()), self.context.broker.clone());
@@ -298,6 +299,7 @@ impl Node {
             memory_used: budget.used(),
             memory_resident: memory::resident().unwrap_or_default(),
             memory: budget.limit(),
+            programs,
             slots: slots.report(),
             labels: labels.all().clone(),
             hops: board.hops(),

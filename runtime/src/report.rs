@@ -32,6 +32,9 @@ pub struct NodeReport {
     /// The memory budget for items, in bytes.
     #[serde(default)]
     pub memory: u64,
+    /// What ends the processes of its programs. `None` if it runs none.
+    #[serde(default)]
+    pub programs: Option<EndedBy>,
     /// The slots of the node. Empty if it does not say.
     #[serde(default)]
     pub slots: Vec<SlotReport>,
@@ -42,6 +45,17 @@ pub struct NodeReport {
     pub hops: Vec<HopReport>,
     /// What the node cannot serve, and why.
     pub problems: Vec<Problem>,
+}
+
+/// What ends all processes of a program, also if its node and the node's guard are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EndedBy {
+    /// A cgroup of version 2, in one step, by the shepherd of the program.
+    Cgroup,
+    /// The shepherd, as the reaper of all that descends from the program.
+    Reaper,
 }
 
 /// The report of a node about one kind of slot.

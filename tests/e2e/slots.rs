@@ -43,7 +43,9 @@ fn each_item_has_slots_of_its_own() {
         let [gpu, cuda, cores, allowed] = each.split(' ').collect::<Vec<_>>()[..] else { panic!("{each}") };
         assert!(["3", "7"].contains(&gpu) && gpu == cuda && cores == allowed, "{each}");
     }
-    let report = &cluster.nodes()[0]["slots"];
+    let node_report = &cluster.nodes()[0];
+    assert!(["cgroup", "reaper"].contains(&node_report["programs"].as_str().unwrap()), "{node_report}");
+    let report = &node_report["slots"];
     let gpus = report.as_array().unwrap().iter().find(|slot| slot["slot"] == "gpu").unwrap();
     assert_eq!(*gpus, json!({ "slot": "gpu", "all": 2, "free": 2 }), "all are free at the end");
     drop(node);

@@ -30,6 +30,7 @@ use crate::program::process::{Executable, Processes};
 use crate::program::run::Program;
 use crate::program::shipped::{Fetch, Shipped};
 use crate::program::worker::{self, Workers};
+use crate::report::EndedBy;
 
 /// The folder of all programs of one user's nodes, below the one for temporary files. The user's number follows.
 const FOLDER: &str = "pcluster-programs";
@@ -70,6 +71,12 @@ impl Programs {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let processes = if allowed.is_empty() { None } else { Some(start(incarnation)?) };
         Ok(Self { allowed, path, processes, shipped: Mutex::default() })
+    }
+
+    /// Returns what ends the processes of a program. `None` if the node runs no programs.
+    pub(crate) fn ended_by(&self) -> Option<EndedBy> {
+        let processes = self.processes.as_ref()?;
+        Some(if processes.cgroups.is_some() { EndedBy::Cgroup } else { EndedBy::Reaper })
     }
 
     /// Ends the programs that run, as [`Processes::end_all`] does.

@@ -15,6 +15,7 @@ fn nodes_are_waited_for_as_long_as_they_may_be_there() {
         json!({ "data": { "connections": connections } }).to_string()
     };
     let report = |incarnation: &str| NodeReport {
+        programs: None,
         slots: Vec::new(),
         labels: std::collections::BTreeMap::default(),
         node: "a".to_owned(),
