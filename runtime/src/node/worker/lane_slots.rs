@@ -25,10 +25,14 @@ use crate::subject::Lane;
 const STANDS: Duration = Duration::from_millis(250);
 /// How long the requests of all lanes in line stand together.
 const ROUND: Duration = Duration::from_millis(200);
-/// How long a request stands at least while other lanes wait that may have no items.
-const STANDS_LEAST: Duration = Duration::from_millis(5);
+/// How long a request stands at least while other lanes wait that may have no items, for each item that may run at once. So the
+/// lanes of a node without items send a hundred requests a second together, however many they are.
+const STANDS_LEAST: Duration = Duration::from_millis(10);
 /// The first and the longest rest of a lane that got nothing while others had items.
 const REST: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// The rest of a lane that got nothing while other lanes wait, none of which likely has items. Retried items wait longer anyway.
+const REST_OF_RETRY: Duration = Duration::from_millis(100);
+const REST_OF_QUARANTINE: Duration = Duration::from_millis(500);
 /// How often an overtaken lane asks the server whether it has items.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long nodes may take to answer the roll call.
@@ -96,6 +100,13 @@ impl LaneSlots {
         } else if self.is_brief {
             self.rest = (self.rest * 2).clamp(REST[0], REST[1]);
             self.pause = Some(Box::pin(tokio::time::sleep(self.rest)));
+        } else if self.needs.as_ref().is_some_and(|needs| needs.slots.waiting().0 > 0) {
+            let rest = match self.lane {
+                Lane::Retry => REST_OF_RETRY,
+                Lane::Quarantine => REST_OF_QUARANTINE,
+                Lane::Work | Lane::Parked => return,
+            };
+            self.pause = Some(Box::pin(tokio::time::sleep(rest)));
         }
     }
 
@@ -138,7 +149,11 @@ impl LaneSlots {
         let stands = match slots.waiting() {
             (0, _) => STANDS,
             (_, true) => Duration::ZERO,
-            (waiting, false) => (ROUND / u32::try_from(waiting + 1).unwrap_or(u32::MAX)).max(STANDS_LEAST),
+            (waiting, false) => {
+                let at_once = u32::try_from(self.hop.limit.concurrency()).unwrap_or(u32::MAX);
+                let part = ROUND / u32::try_from(waiting + 1).unwrap_or(u32::MAX);
+                part.max(STANDS_LEAST.saturating_mul(at_once)).min(STANDS)
+            }
         };
         if !self.is_open {
             self.brought = false;
