@@ -188,7 +188,8 @@ impl Programs {
             own("STAGE", stage.name.to_string()),
             own("CONFIG", stage.config.to_string()),
         ]);
-        let bounds = Bounds { memory: program.memory, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) };
+        let grown = program.memory.filter(|_| stage.reuse.isolation == Isolation::Worker).map(|bytes| bytes / 10 * 9);
+        let bounds = Bounds { memory: program.memory, grown, processes: Some(PROCESSES_MAX), folder: Some(FOLDER_MAX) };
         Ok(Executable { file, shipped, environment, bounds, processes: processes.clone() })
     }
 }

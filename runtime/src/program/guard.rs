@@ -182,7 +182,7 @@ impl Guard {
                 end.release(orders);
                 Err(LaunchError::Refused(io::Error::from_raw_os_error(errno)))
             }
-            Event::Ended(_) => Err(LaunchError::Guard(io::ErrorKind::InvalidData.into())),
+            Event::Grown(_) | Event::Ended(_) => Err(LaunchError::Guard(io::ErrorKind::InvalidData.into())),
         }
     }
 
@@ -267,12 +267,24 @@ impl End {
     ///
     /// If its shepherd has ended before it: then the guard has ended all of it.
     pub(crate) async fn wait(&mut self) -> io::Result<Ended> {
-        match self.next().await? {
-            Event::Ended(ended) => {
-                self.has_ended = true;
-                Ok(ended)
+        self.wait_noting(|_| {}).await
+    }
+
+    /// Waits as [`Self::wait`] does. `grown` receives the memory of the program once it has grown past what is told.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::wait`].
+    pub(crate) async fn wait_noting(&mut self, mut grown: impl FnMut(u64)) -> io::Result<Ended> {
+        loop {
+            match self.next().await? {
+                Event::Ended(ended) => {
+                    self.has_ended = true;
+                    return Ok(ended);
+                }
+                Event::Grown(bytes) => grown(bytes),
+                Event::Started | Event::Refused { .. } => return Err(io::ErrorKind::InvalidData.into()),
             }
-            Event::Started | Event::Refused { .. } => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Launch {
 pub(crate) struct Bounds {
     /// The most memory in bytes.
     pub(crate) memory: Option<u64>,
+    /// The memory past which the node is told once that they have grown, in bytes.
+    pub(crate) grown: Option<u64>,
     /// The most processes and threads.
     pub(crate) processes: Option<u64>,
     /// The most bytes in the working folder.
@@ -65,6 +67,8 @@ pub(crate) enum Event {
         /// The system's error.
         errno: i32,
     },
+    /// Its processes have more memory together than is told, in bytes.
+    Grown(u64),
     /// Its first process has ended, and so have all others.
     Ended(Ended),
 }

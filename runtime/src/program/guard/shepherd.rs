@@ -147,6 +147,9 @@ fn watch(tree: &Tree, process: Pid, control: &UnixStream, bounds: Bounds, folder
             }
         }
         exceeded = watch.look(tree);
+        if let Some(bytes) = watch.take_grown() {
+            let _ = message::write(control, &Event::Grown(bytes));
+        }
         if exceeded.is_some() || !orders(control, tree) {
             break;
         }

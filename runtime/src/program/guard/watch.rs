@@ -24,6 +24,7 @@ pub(crate) struct Watch<'a> {
     folder: &'a Path,
     next: Option<Instant>,
     next_of_folder: Option<Instant>,
+    grown: Option<u64>,
 }
 
 impl<'a> Watch<'a> {
@@ -35,12 +36,18 @@ impl<'a> Watch<'a> {
             folder,
             next: (bounds.memory.is_some() || bounds.processes.is_some()).then(|| now + LOOK),
             next_of_folder: bounds.folder.map(|_| now + LOOK_AT_FOLDER),
+            grown: None,
         }
     }
 
     /// Returns the time of the next look. `None` if nothing is bounded.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next.into_iter().chain(self.next_of_folder).min()
+    }
+
+    /// Returns the memory of the program, once it has grown past what is told.
+    pub(crate) fn take_grown(&mut self) -> Option<u64> {
+        self.grown.take()
     }
 
     /// Returns the bound that the program exceeds.
@@ -56,12 +63,15 @@ impl<'a> Watch<'a> {
                     return Some(Exceeded::Processes(count));
                 }
             }
-            if let Some(max) = self.bounds.memory {
+            if let Some(first) = self.bounds.grown.or(self.bounds.memory) {
                 // Pages that several processes share count once in the exact figure, which costs more to get.
-                if all().map(resident).sum::<u64>() > max {
+                if all().map(resident).sum::<u64>() > first {
                     let exact = all().map(|process| proportional(process).unwrap_or_else(|| resident(process))).sum();
-                    if exact > max {
+                    if self.bounds.memory.is_some_and(|max| exact > max) {
                         return Some(Exceeded::Memory(exact));
+                    }
+                    if self.bounds.grown.is_some_and(|grown| exact > grown) {
+                        (self.grown, self.bounds.grown) = (Some(exact), None);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ use super::protocol::{Entry, Hello, Message};
 use super::{Bound, Stage, Starting, State, Worker};
 use crate::lock::lock;
 use crate::program::end::{self, Ending, Outcome};
+use crate::program::guard::Orders;
 use crate::program::guard::message::Ended;
 use crate::program::process::{DRAIN, GRACE, Place, Running, here, listen, stop};
 use crate::program::stdio::TEXT_PER_ITEM;
@@ -177,7 +179,11 @@ async fn serve(
     });
     stage.add(&worker);
     drop(starting);
+    let Process { mut running, unread, words } = process;
+    let (end, orders) = running.parts();
+    let mut ended = std::pin::pin!(end.wait_noting(|bytes| stage.grown(&worker, bytes)));
     let mut idle = std::pin::pin!(tokio::time::sleep(stage.settings.idle));
+    let mut told = None;
     let cause = loop {
         tokio::select! {
             biased;
@@ -191,7 +197,13 @@ async fn serve(
                     break cause;
                 }
             }
+            result = &mut ended, if told.is_none() => {
+                told = Some(result);
+                // What it has written has come by now.
+                idle.as_mut().reset((Instant::now() + DRAIN).into());
+            }
             () = &mut idle => match worker.idle_since() {
+                _ if told.is_some() => break Cause::Ended,
                 Some(since) if since.elapsed() >= stage.settings.idle => {
                     if worker.close_if_idle() {
                         break Cause::Retired;
@@ -209,7 +221,11 @@ async fn serve(
         // By this it sees that no other item comes.
         worker.channel.lock().await.take();
     }
-    let past = process.end(&cause).await;
+    let (ended, by_itself) = match told {
+        Some(ended) => (ended, true),
+        None => end_of(ended, orders, &cause).await,
+    };
+    let past = Past::new(ended, by_itself, words, &unread).await;
     let cause = match cause {
         Cause::Ended if !past.by_itself => {
             Cause::Fault("the worker closed its end of the channel, and went on".to_owned())
@@ -219,24 +235,42 @@ async fn serve(
     stage.bury(&worker, &cause, &past);
 }
 
+/// Waits for the end of a process, and ends it if it does not. Returns `true` beside it if it ended by itself.
+async fn end_of(
+    mut ended: Pin<&mut impl Future<Output = io::Result<Ended>>>,
+    orders: &Orders,
+    cause: &Cause,
+) -> (io::Result<Ended>, bool) {
+    let patience = if matches!(cause, Cause::Ended | Cause::Retired) { GRACE } else { Duration::ZERO };
+    match tokio::time::timeout(patience, &mut ended).await {
+        Ok(ended) => (ended, true),
+        Err(_) => (stop(ended, orders).await, false),
+    }
+}
+
 impl Process {
     /// Ends the process. Returns once nothing of it is left.
     async fn end(mut self, cause: &Cause) -> Past {
         let (end, orders) = self.running.parts();
-        let mut ended = std::pin::pin!(end.wait());
-        let patience = if matches!(cause, Cause::Ended | Cause::Retired) { GRACE } else { Duration::ZERO };
-        let (ended, by_itself) = match tokio::time::timeout(patience, &mut ended).await {
-            Ok(ended) => (ended, true),
-            Err(_) => (stop(ended, orders).await, false),
-        };
-        let words = tokio::time::timeout(DRAIN, &mut self.words).await;
-        self.words.abort();
-        let words = words.ok().and_then(Result::ok).unwrap_or_default();
-        Past { ended, by_itself, words, unread: ioctl_fionread(&self.unread).unwrap_or(0) }
+        let (ended, by_itself) = end_of(std::pin::pin!(end.wait()), orders, cause).await;
+        Past::new(ended, by_itself, self.words, &self.unread).await
     }
 }
 
 impl Past {
+    /// Gathers what is known of a process that has ended.
+    async fn new(
+        ended: io::Result<Ended>,
+        by_itself: bool,
+        mut words: JoinHandle<String>,
+        unread: &PipeReader,
+    ) -> Self {
+        let last = tokio::time::timeout(DRAIN, &mut words).await;
+        words.abort();
+        let words = last.ok().and_then(Result::ok).unwrap_or_default();
+        Self { ended, by_itself, words, unread: ioctl_fionread(unread).unwrap_or(0) }
+    }
+
     /// Returns the failure of an item that the worker held. `ending` is set if this node has ended the worker for it.
     fn failure(&self, ending: Option<Ending>) -> Failure {
         let ended = match &self.ended {
@@ -271,6 +305,16 @@ impl Stage {
         pool.workers.push(Arc::clone(worker));
         if pool.is_closed {
             worker.close();
+        }
+    }
+
+    /// Takes note that a worker has grown close to its `memory`: it takes no other item.
+    fn grown(&self, worker: &Worker, bytes: u64) {
+        let bytes = bytesize::ByteSize(bytes);
+        let reason = format!("a worker takes {bytes}, close to its `memory`: it is replaced before the next item");
+        (self.settings.log)("", Level::Info, reason);
+        if worker.close() {
+            worker.end(Cause::Retired);
         }
     }
 

@@ -436,6 +436,20 @@ async fn a_worker_that_takes_more_than_its_bounds_costs_the_item_that_it_holds()
 }
 
 #[tokio::test]
+async fn a_worker_that_has_grown_is_replaced_before_its_next_item() {
+    let script = "hello()\nfor item in take():\n    x = b'x' * (100 << 20)\n    time.sleep(0.5)\n    done(item, os.getpid())\nprint('bye', flush=True)";
+    let node = Node::with(script, |settings| {
+        settings.executable.bounds.grown = Some(90 << 20);
+        settings.executable.bounds.memory = Some(300 << 20);
+    });
+    let first = node.done(number(1)).await;
+    assert_eq!(node.logged("close to its `memory`").await.1, Level::Info);
+    node.logged("bye").await;
+    assert_ne!(node.done(number(1)).await, first);
+    assert_eq!(node.started(), 2);
+}
+
+#[tokio::test]
 async fn a_node_that_stops_ends_its_workers_and_their_items_have_neither_succeeded_nor_failed() {
     let script = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (done(item), os._exit(0)))\nhello()\nfor item in take():\n    time.sleep(item['value'])\n    done(item)";
     let node = Node::new(script);
