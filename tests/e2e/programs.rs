@@ -94,6 +94,14 @@ fn a_program_that_fails_is_tried_again_or_not_as_its_status_says() {
             "the program took longer than its timeout of 200ms",
         ),
         (
+            "stopped",
+            "kill -STOP $PPID; sleep 300",
+            "timeout = \"200ms\"\nretry = { attempts = 1 }",
+            "timeout",
+            "1",
+            "the program took longer than its timeout of 200ms",
+        ),
+        (
             "large",
             "tail /dev/zero",
             "memory = \"64MiB\"\nretry = { attempts = 1 }",

@@ -74,14 +74,17 @@ enum Orphans {
     Ended,
 }
 
-/// Takes note of ended processes, and ends those that have lost their shepherd.
+/// Takes note of ended processes, ends those that have lost their shepherd, and lets stopped shepherds go on.
 fn reap(shepherds: &mut Vec<Pid>) -> Orphans {
     while let Ok(Some((ended, _))) = wait(WaitOptions::NOHANG) {
         shepherds.retain(|shepherd| *shepherd != ended);
     }
     let mut orphans = Orphans::None;
     for child in tree::children() {
-        if !shepherds.contains(&child) {
+        if shepherds.contains(&child) {
+            // A program may have stopped its shepherd, which must follow orders.
+            let _ = kill_process(child, Signal::CONT);
+        } else {
             let _ = kill_process(child, Signal::KILL);
             orphans = Orphans::Ended;
         }
