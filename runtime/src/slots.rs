@@ -8,6 +8,7 @@
 
 pub(crate) mod capacity;
 mod free;
+mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ use crate::lock::lock;
 use crate::report::SlotReport;
 use capacity::Capacity;
 use free::Free;
+pub(crate) use set::SlotSet;
 
 /// The slots of a node.
 #[derive(Debug)]
@@ -61,15 +63,6 @@ struct Waiting {
 
 /// Slots that are taken. The line takes them back if nobody receives them.
 type Granted = BTreeMap<Slot, Free>;
-
-/// The slots of one item. They are free again when the last copy is dropped.
-#[derive(Debug)]
-pub(crate) struct SlotSet {
-    slots: Arc<Slots>,
-    taken: Granted,
-    /// `true` if the item has come.
-    is_used: bool,
-}
 
 /// A place in the line. Dropping it leaves the line.
 #[derive(Debug)]
@@ -302,65 +295,6 @@ impl Drop for Ticket {
             line.give_back(granted);
         }
         // What was kept for it is free for others now.
-        line.serve();
-    }
-}
-
-impl SlotSet {
-    fn reserve(slots: &Arc<Slots>, line: &mut Line, taken: Granted) -> Self {
-        for (slot, taken) in &taken {
-            *line.reserved.entry(slot.clone()).or_default() += taken.count();
-        }
-        Self { slots: Arc::clone(slots), taken, is_used: false }
-    }
-
-    /// Returns the slots as those of an item that has come.
-    pub(crate) fn used(mut self) -> Self {
-        self.is_used = true;
-        lock(&self.slots.line).release(&self.taken);
-        self
-    }
-
-    /// Returns the variables that tell a program with these needs which slots it has.
-    pub(crate) fn variables(&self, needs: &Needs) -> impl Iterator<Item = (String, String)> {
-        needs.iter().flat_map(|(slot, number)| {
-            let value = match self.taken.get(slot) {
-                Some(Free::Numbers(_)) => {
-                    self.numbers(slot, number).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
-                }
-                _ => number.to_string(),
-            };
-            let is_gpu = matches!(slot, Slot::Named(name) if name == "gpu");
-            let cuda = is_gpu.then(|| ("CUDA_VISIBLE_DEVICES".to_owned(), value.clone()));
-            [(slot.variable(), value)].into_iter().chain(cuda)
-        })
-    }
-
-    /// Returns the processors that a program with these needs is bound to. Empty if it may use all.
-    pub(crate) fn processors(&self, needs: &Needs) -> Vec<usize> {
-        let cores =
-            needs.iter().find(|(slot, _)| **slot == Slot::Cores).filter(|_| self.slots.capacity.has_processors());
-        cores.map_or(Vec::new(), |(slot, count)| self.numbers(slot, count).map(|number| number as usize).collect())
-    }
-
-    /// Returns the first so many numbers of a kind.
-    fn numbers(&self, slot: &Slot, count: u64) -> impl Iterator<Item = u32> {
-        let numbers = match self.taken.get(slot) {
-            Some(Free::Numbers(numbers)) => Some(numbers.iter().copied()),
-            _ => None,
-        };
-        numbers.into_iter().flatten().take(usize::try_from(count).unwrap_or(usize::MAX))
-    }
-}
-
-impl Drop for SlotSet {
-    fn drop(&mut self) {
-        let mut line = lock(&self.slots.line);
-        let taken = std::mem::take(&mut self.taken);
-        if !self.is_used {
-            line.release(&taken);
-        }
-        line.give_back(taken);
         line.serve();
     }
 }

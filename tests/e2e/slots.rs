@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::json;
-use support::{Cluster, Process, eventually, lines};
+use support::{Cluster, Process, eventually, lines, plugin};
 
 /// A stage that runs a shell script.
 fn stage(name: &str, script: &str, rest: &str) -> String {
@@ -99,6 +99,27 @@ fn an_item_of_all_cores_is_not_starved_by_many_of_one() {
     assert!(small < 300, "the last of all cores came after all of one");
     cluster.ok(&["wait", "small"]);
     eventually("all have run once", || (fs::read_to_string(&order).unwrap().lines().count() == 303).then_some(()));
+}
+
+#[test]
+fn an_item_that_waits_for_the_next_stage_to_make_room_leaves_it_its_slots() {
+    let cluster = Cluster::start();
+    let task = |name: &str, task: &str| {
+        format!(
+            "[[stage]]\nname = \"{name}\"\nplugin = \"{}\"\ntask = \"{task}\"\nneeds = {{ cores = 1 }}\n",
+            plugin("probe")
+        )
+    };
+    let program =
+        "yes | head -c 65536 | tr -d '\\n' | sed 's/.*/\"&\"/' > line; for i in $(seq 250); do cat line; done";
+    for (name, wide) in [("program", stage("wide", program, "")), ("task", task("wide", "obey"))] {
+        cluster.deploy(&(chain(name, "[queue]\nlimit = 2\n") + &wide + &task("last", "echo")));
+        cluster.ok(&["feed", name, "\"wide 125\""]);
+    }
+    let _node = node(&cluster, "a", &["--slots", "cores=1"]);
+    for name in ["program", "task"] {
+        cluster.ok(&["wait", name]);
+    }
 }
 
 #[test]

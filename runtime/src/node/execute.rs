@@ -67,6 +67,7 @@ pub(crate) async fn run(
         outcomes: Mutex::default(),
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),
+        slots: permit.slots().map(Arc::downgrade),
     });
     let _message = Counted::new(&hop.counters.messages);
     let mut helpers = JoinSet::new();

@@ -130,15 +130,30 @@ fn nothing_is_lost_or_doubled_in_any_order() {
                 });
             }
         }
-        let mut seen: BTreeMap<&Slot, BTreeSet<u32>> = BTreeMap::new();
-        for (slot, taken) in held.iter().flat_map(|set| &set.taken) {
+        let mut seen: BTreeMap<Slot, BTreeSet<u32>> = BTreeMap::new();
+        for (slot, taken) in held.iter().flat_map(|set| lock(&set.taken).clone()) {
             if let Free::Numbers(numbers) = taken {
                 for number in numbers {
-                    assert!(seen.entry(slot).or_default().insert(*number), "{slot} {number} is with two");
+                    assert!(seen.entry(slot.clone()).or_default().insert(number), "{slot} {number} is with two");
                 }
             }
         }
     }
     drop((tickets, held));
     assert_eq!(slots.unused(), slots.capacity().counts().map(|(slot, count)| (slot.clone(), count)).collect());
+}
+
+#[tokio::test]
+async fn an_item_that_waits_for_long_lends_its_slots() {
+    let slots = slots("gpu=2");
+    let (one, both) = (needs("gpu=1"), needs("gpu=2"));
+    let item = slots.take(&one).await;
+    item.lend_while(async { assert!(slots.try_take(&both).is_none(), "for a moment it keeps them") }).await;
+    let other = item.lend_while(slots.take(&both));
+    let other = tokio::time::timeout(std::time::Duration::from_millis(500), other).await;
+    assert!(other.is_err(), "it has no slots before the other has ended");
+    assert_eq!(slots.unused()[&Slot::Named("gpu".to_owned())], 2, "whoever gave up leaves nothing behind");
+    item.give_back();
+    drop(item);
+    assert_eq!(slots.unused()[&Slot::Named("gpu".to_owned())], 2, "nothing is given back twice");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::run::call::ItemSource;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
+use crate::slots::SlotSet;
 
 /// How long an execution waits for the permit to keep its instance.
 const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub(crate) struct Running {
     /// Permit for a single-item frame to hold its instance while it waits. Held until the item ends: an item that yields after
     /// streaming some outputs would stream them twice.
     pub(crate) permit: OnceCell<StreamingPermit>,
+    /// The slots of the frame, for as long as its permit lives. `None` if it needs none.
+    pub(crate) slots: Option<Weak<SlotSet>>,
 }
 
 /// What has become of a frame's items. Items that are in none of the lists have not ended.
@@ -139,12 +142,24 @@ impl Running {
         Some(position)
     }
 
-    /// Publishes outputs of an item that still runs, however long the next queue is full.
+    /// Publishes outputs of an item that still runs, however long the next queue is full. The stage that empties it may need the
+    /// slots of the item.
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
         let first = self.streamed.load(Relaxed);
         let shared = self.hop.limit.share(self.inbound.len(), false).piece;
         let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared);
-        let stored = store_each(&ServerOutbox(&self.hop), self.inbound.source(), &messages).await;
+        let outbox = ServerOutbox(&self.hop);
+        let storing = store_each(&outbox, self.inbound.source(), &messages);
+        let stored = match self.slots.as_ref().and_then(Weak::upgrade) {
+            // A program has ended by now, and nothing runs after it.
+            Some(slots) if self.hop.inline.is_empty() && !self.hop.task.keeps_instance() => {
+                slots.give_back();
+                drop(slots);
+                storing.await
+            }
+            Some(slots) => slots.lend_while(storing).await,
+            None => storing.await,
+        };
         self.streamed.fetch_add(messages.len(), Relaxed);
         failpoint::reach(Point::Streamed, &self.inbound);
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
