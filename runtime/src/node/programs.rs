@@ -22,7 +22,7 @@ use crate::lock::lock;
 use crate::name::Digest;
 use crate::node::runner::ProgramKind;
 use crate::program::allow::{Allowed, Wanted, executable};
-use crate::program::cgroup;
+use crate::program::cgroup::{self, Cgroups};
 use crate::program::folder::Folders;
 use crate::program::guard::Guards;
 use crate::program::guard::message::Bounds;
@@ -210,9 +210,10 @@ fn fetch(broker: &Broker, digest: &Digest) -> Fetch {
 /// Starts what the processes of a node share.
 fn start(incarnation: &str) -> io::Result<Processes> {
     let user = rustix::process::geteuid().as_raw();
-    let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation)?;
-    // Each program's own is removed by its shepherd, which outlives the node.
-    let cgroups = cgroup::place().map(|place| place.join(format!("pcluster-{incarnation}")));
+    let place = cgroup::place();
+    let end = |dead: &str| place.as_ref().map_or(Ok(()), |place| cgroup::remove_all(place, dead));
+    let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation, end)?;
+    let cgroups = place.map(|place| Arc::new(Cgroups::new(place, incarnation)));
     Ok(Processes {
         guards: Arc::new(Guards::start()?),
         folders: Arc::new(folders),

@@ -96,6 +96,9 @@ pub(crate) enum LaunchError {
     /// The guard has ended.
     #[error("the guard of the node's programs has ended: {0}")]
     Guard(#[source] io::Error),
+    /// Its shepherd has ended, perhaps after it had started it. Another start would share its streams.
+    #[error("the process that watches over it was killed while it began: {0}")]
+    Lost(#[source] io::Error),
 }
 
 impl Guard {
@@ -175,14 +178,19 @@ impl Guard {
         orders.write_all(&messages[sent..]).await.map_err(LaunchError::Guard)?;
         let mut end = End { events, read: Vec::new(), has_ended: false, idle: Arc::clone(&self.idle) };
         let orders = Orders(orders);
-        match end.next().await.map_err(LaunchError::Guard)? {
+        let event = end.next().await.map_err(|error| match error.kind() {
+            // It has not read all of the launch, so nothing has begun.
+            io::ErrorKind::ConnectionReset => LaunchError::Guard(error),
+            _ => LaunchError::Lost(error),
+        })?;
+        match event {
             Event::Started => Ok(Process { end, orders }),
             Event::Refused { errno } => {
                 end.has_ended = true;
                 end.release(orders);
                 Err(LaunchError::Refused(io::Error::from_raw_os_error(errno)))
             }
-            Event::Grown(_) | Event::Ended(_) => Err(LaunchError::Guard(io::ErrorKind::InvalidData.into())),
+            Event::Grown(_) | Event::Ended(_) => Err(LaunchError::Lost(io::ErrorKind::InvalidData.into())),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::cgroup::{self, Cgroups};
 use super::folder::{Folder, Folders};
 use super::guard::message::{Bounds, Ended, Launch};
 use super::guard::{End, Guards, LaunchError, Orders, Process};
@@ -37,8 +38,8 @@ pub(crate) struct Processes {
     pub(crate) guards: Arc<Guards>,
     /// The working folders of the node.
     pub(crate) folders: Arc<Folders>,
-    /// The path of their cgroups, to which the number of each is added. `None` if none can be made.
-    pub(crate) cgroups: Option<PathBuf>,
+    /// Their cgroups. `None` if none can be made.
+    pub(crate) cgroups: Option<Arc<Cgroups>>,
     /// How many were started: each has a number of its own.
     pub(crate) started: Arc<AtomicU64>,
     /// Set once all of them must end.
@@ -100,6 +101,8 @@ pub(crate) type Streams = (pipe::Sender, pipe::Receiver, pipe::Receiver);
 pub(crate) struct Running {
     /// `None` once it is dropped.
     parts: Option<(End, Orders, Folder)>,
+    /// The cgroup that its shepherd has made for it.
+    cgroup: Option<PathBuf>,
     /// The files that came with its stage, which stay as long as it runs.
     shipped: Option<Arc<Copy>>,
     place: Place,
@@ -110,7 +113,7 @@ pub(crate) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some((mut end, orders, folder)) = self.parts.take() else { return };
-        let shipped = self.shipped.take();
+        let (shipped, cgroup) = (self.shipped.take(), self.cgroup.take());
         let Ok(runtime) = Handle::try_current() else { return };
         let (place, living) = (std::mem::take(&mut self.place), self.living.clone());
         if end.has_ended() {
@@ -130,6 +133,15 @@ impl Drop for Running {
                     orders.kill();
                     // It may write until its last process has ended.
                     gone.await;
+                }
+            }
+            if !end.has_ended()
+                && let Some(cgroup) = cgroup
+            {
+                // Its shepherd was killed.
+                let removed = tokio::task::spawn_blocking(move || cgroup::remove(&cgroup)).await;
+                if let Ok(Err(error)) = removed {
+                    tracing::warn!(%error, "the cgroup of a program cannot be removed");
                 }
             }
             end.release(orders);
@@ -172,6 +184,9 @@ impl Executable {
             None => None,
         };
         let (its, streams) = pipes().map_err(|error| here("its pipes cannot be made", &error))?;
+        let inherited = more.iter().map(|(_, descriptor)| descriptor.try_clone_to_owned());
+        let inherited: Vec<_> =
+            inherited.collect::<io::Result<_>>().map_err(|error| here("its pipes cannot be made", &error))?;
         let folder = processes.folders.create().map_err(|error| here("a working folder cannot be made", &error))?;
         let home = folder.path().as_os_str().to_owned();
         // A later value of a variable replaces an earlier one.
@@ -188,30 +203,33 @@ impl Executable {
             }
         }
         let number = processes.started.fetch_add(1, Relaxed);
-        let cgroup = processes.cgroups.as_ref();
+        let cgroup = processes.cgroups.as_ref().map(|cgroups| cgroups.path(number));
         let launch = Launch {
             file: file.as_os_str().to_owned(),
             arguments,
             environment,
             inherited: more.iter().map(|(variable, _)| OsString::from(*variable)).collect(),
             folder: home,
-            cgroup: cgroup.map(|path| path.with_added_extension(number.to_string()).into_os_string()),
+            cgroup: cgroup.as_ref().map(|path| path.as_os_str().to_owned()),
             cores: place.processors.clone(),
             bounds: self.bounds,
         };
-        let more: Vec<_> = more.iter().map(|(_, descriptor)| *descriptor).collect();
-        let launched = processes.guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), &more).await;
-        drop(its);
-        match launched {
-            Ok(Process { end, orders }) => {
-                let living = processes.must_end.subscribe();
-                Ok((Running { parts: Some((end, orders, folder)), shipped, place, living }, streams))
+        let (guards, living) = (Arc::clone(&processes.guards), processes.must_end.subscribe());
+        // If nobody waits for it any more, it still ends with all that it has.
+        let running = tokio::spawn(async move {
+            let inherited: Vec<_> = inherited.iter().map(OwnedFd::as_fd).collect();
+            match guards.launch(&launch, its.each_ref().map(OwnedFd::as_fd), &inherited).await {
+                Ok(Process { end, orders }) => {
+                    Ok(Running { parts: Some((end, orders, folder)), cgroup, shipped, place, living })
+                }
+                Err(error) => {
+                    remove(folder).await;
+                    Err(refused(&file, &error))
+                }
             }
-            Err(error) => {
-                remove(folder).await;
-                Err(refused(&file, &error))
-            }
-        }
+        });
+        let running = running.await.map_err(|error| here("it was not started", &error))??;
+        Ok((running, streams))
     }
 }
 
@@ -272,6 +290,8 @@ fn refused(file: &Path, error: &LaunchError) -> Failure {
         ),
         LaunchError::Refused(error) => here(&format!("`{name}` cannot be executed"), &Explained(error, file.exists())),
         LaunchError::Guard(_) => here(&format!("`{name}` was not started"), error),
+        // It may have begun, so it is an attempt.
+        LaunchError::Lost(_) => Failure::transient(FailureKind::Trap, format!("`{name}` was ended: {error}")),
     }
 }
 

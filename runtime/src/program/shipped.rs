@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_copy_serves_until_it_changes_and_goes_with_its_last_user() {
         let all = tempfile::tempdir().expect("a folder");
-        let folders = Arc::new(Folders::new(all.path(), "a").expect("folders"));
+        let folders = Arc::new(Folders::new(all.path(), "a", |_| Ok(())).expect("folders"));
         let fetched = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&fetched);
         let fetch: Fetch = Box::new(move |mut to| {

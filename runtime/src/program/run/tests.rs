@@ -28,7 +28,7 @@ impl Node {
                 bounds: Bounds::default(),
                 processes: Processes {
                     guards: Arc::new(guards()),
-                    folders: Arc::new(Folders::new(all.path(), "node").expect("folders")),
+                    folders: Arc::new(Folders::new(all.path(), "node", |_| Ok(())).expect("folders")),
                     cgroups: None,
                     started: Arc::new(AtomicU64::new(0)),
                     must_end: Arc::default(),

@@ -52,7 +52,7 @@ impl Node {
 
     fn with(script: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let all = tempfile::tempdir().expect("a folder");
-        let folders = Arc::new(Folders::new(all.path(), "node").expect("folders"));
+        let folders = Arc::new(Folders::new(all.path(), "node", |_| Ok(())).expect("folders"));
         let folder = folders.path().to_owned();
         let told = Arc::new(Told::default());
         let log = Arc::clone(&told);
