@@ -1,7 +1,8 @@
 //! `make chaos`: a chain in a storm for as long as `DURATION` says (`30s`, `10m`), with the events of `SEED`.
 //!
-//! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. The exit status is
-//! 1 if a result was lost or doubled.
+//! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. With `ITEMS=20000`,
+//! it ends after so many items. With `PROGRAMS=1s`, two of the three stages are programs, and one of their processes is killed
+//! that often. The exit status is 1 if a result was lost or doubled, or something of a program is left.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -20,12 +21,13 @@ fn main() -> ExitCode {
     println!("SEED={seed} DURATION={}", humantime::format_duration(duration));
     let plan = Plan {
         seed,
-        items: u64::MAX,
+        items: set("ITEMS").map_or(u64::MAX, |text| text.parse().unwrap()),
         duration,
         nodes: 3,
         every: Duration::from_secs(2),
         micros: 500,
         all: set("ONLY").is_none_or(|only| only != "kills"),
+        programs: set("PROGRAMS").map(|text| humantime::parse_duration(&text).unwrap()),
     };
     let report = storm::run(&plan);
     println!("{}", report.story.join("\n"));

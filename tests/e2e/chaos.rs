@@ -15,9 +15,28 @@ fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds(
         every: Duration::from_secs(2),
         micros: 2_000,
         all: false,
+        programs: None,
     };
     let report = storm::run(&plan);
     assert!(report.is_exact(), "{report}");
     assert_eq!((report.items, report.results), (20_000, 30_000), "{report}");
     assert!(report.kills >= 3, "{report}");
+}
+
+#[test]
+fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed() {
+    let plan = Plan {
+        seed: 2,
+        items: 400,
+        duration: Duration::from_mins(10),
+        nodes: 2,
+        every: Duration::from_secs(2),
+        micros: 1_000,
+        all: false,
+        programs: Some(Duration::from_millis(400)),
+    };
+    let report = storm::run(&plan);
+    assert!(report.is_exact(), "{report}");
+    assert_eq!((report.items, report.results), (400, 600), "{report}");
+    assert!(report.kills + report.programs >= 1, "{report}");
 }

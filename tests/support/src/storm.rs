@@ -1,6 +1,6 @@
 //! A storm: random events, determined by one seed, while a chain of three stages is fed.
 //!
-//! Nodes are killed, paused, stopped and cut off. The server is killed. Several clients deploy at once. Another chain receives
+//! Nodes are killed, paused, stopped and cut off. The server is killed. Programs of the chain are killed, and what watches over them. Several clients deploy at once. Another chain receives
 //! messages that no client library can read. At the end, every result is searched for. The storm reads the results by the page of
 //! the wire alone.
 
@@ -8,6 +8,7 @@ mod chance;
 mod feeder;
 mod look;
 mod member;
+mod programs;
 mod report;
 
 use std::ops::AddAssign;
@@ -21,11 +22,14 @@ use chance::Chance;
 use feeder::Feeder;
 use look::look;
 use member::{Member, tend};
+use programs::Programs;
 
 pub use report::Report;
 
 /// A node's items go to other nodes after this time without acknowledgement.
 const ACK_WAIT: Duration = Duration::from_secs(2);
+/// The longest pause of a node with programs.
+const PAUSE: Duration = Duration::from_secs(20);
 /// The number of outputs of an item.
 const TIMES: u64 = 3;
 /// The most time for a restart of a node or for an answer.
@@ -61,31 +65,40 @@ pub struct Plan {
     pub every: Duration,
     /// The duration of an item in the second stage, in microseconds.
     pub micros: u64,
-    /// `true` for all events, `false` to only kill nodes.
+    /// `true` for all events, `false` to only kill nodes and programs.
     pub all: bool,
+    /// The time between two kills of programs, of which the chain has two then. `None` for a chain of tasks.
+    pub programs: Option<Duration>,
 }
 
 /// Runs a storm.
 pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
-    cluster.deploy(&manifest(plan, 0, 0));
+    let mut programs = plan.programs.map(|every| Programs::new(&cluster, every));
+    cluster.deploy(&manifest(&cluster, plan, 0, 0));
     let plugin = plugin("probe");
     cluster.deploy(&format!(
         "name = \"odd\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\n[[stage]]\nname = \"echo\"\nplugin = \"{plugin}\"\n\
          retry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
         ACK_WAIT.as_secs()
     ));
-    let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, number)).collect();
+    let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, plan, number)).collect();
     let feeder = Feeder::start(&cluster.server.url, plan);
     let mut chance = Chance(plan.seed);
     let mut report = Report::default();
     let mut next = Instant::now() + plan.every;
     while !feeder.is_done() {
         std::thread::sleep(Duration::from_millis(20));
-        tend(&cluster, &mut members);
+        tend(&cluster, plan, &mut members);
+        if let Some(programs) = &mut programs {
+            programs.strike(&mut chance, &mut report);
+        }
         if Instant::now() < next {
             continue;
+        }
+        if let Some(programs) = &mut programs {
+            programs.look();
         }
         strike(plan, &mut chance, &mut cluster, &mut members, &mut report);
         next = Instant::now() + chance.between(plan.every / 2, plan.every * 3 / 2);
@@ -93,7 +106,7 @@ pub fn run(plan: &Plan) -> Report {
     for member in &mut members {
         member.until = member.until.map(|_| Instant::now());
     }
-    tend(&cluster, &mut members);
+    tend(&cluster, plan, &mut members);
     (report.items, report.messages) = feeder.finish();
     report.tell("all is fed");
     for chain in ["storm", "odd"] {
@@ -108,6 +121,14 @@ pub fn run(plan: &Plan) -> Report {
     let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
     report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
     look(&cluster, &mut report);
+    if let Some(programs) = &mut programs {
+        programs.look();
+        programs::settle(&cluster, &mut report);
+        for mut node in members.into_iter().filter_map(|member| member.process) {
+            node.stop();
+        }
+        programs.search(&mut report);
+    }
     report.took = started.elapsed();
     report
 }
@@ -156,13 +177,16 @@ fn show(client: &NatsClient, chain: &str, report: &Report) {
 }
 
 /// Returns a version of the chain with the content of one deployer. All contents give the same results.
-fn manifest(plan: &Plan, version: u64, deployer: u64) -> String {
+fn manifest(cluster: &Cluster, plan: &Plan, version: u64, deployer: u64) -> String {
     let probe = plugin("probe");
     let mut manifest = format!(
         "name = \"storm\"\nversion = \"1.{version}\"\n[queue]\nack_wait = \"{}s\"\nlimit = {}\nduplicate_window = \"10m\"\n",
         ACK_WAIT.as_secs(),
-        500 - 100 * (version % 3),
+        plan.programs.map_or(500, |_| 5) * (5 - version % 3) / 5,
     );
+    if plan.programs.is_some() {
+        return manifest + &programs::stages(cluster, plan, &probe, 8 + deployer);
+    }
     for (task, isolation) in [("fan", "item"), ("shaky", "worker"), ("drop_odd", "frame")] {
         // Lost attempts count too, and this test is not about their limit.
         manifest.add_assign(&format!(
@@ -181,7 +205,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     match kind {
         12 => {
             report.tell("all is left alone, so that the server can be killed");
-            let killed = kill_server(chance, cluster, members, report);
+            let killed = kill_server(plan, chance, cluster, members, report);
             report.killed.push(killed);
             report.restarts += 1;
             report.tell("the server, killed before, is back");
@@ -204,7 +228,8 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
         }
         5..=7 => {
             process.signal("STOP");
-            member.until = Some(Instant::now() + chance.between(ACK_WAIT, ACK_WAIT * 5 / 2));
+            let most = if plan.programs.is_some() { PAUSE } else { ACK_WAIT * 5 / 2 };
+            member.until = Some(Instant::now() + chance.between(ACK_WAIT, most));
             report.pauses += 1;
             report.tell(format_args!("n{number} paused"));
         }
@@ -247,7 +272,7 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
     let version = report.deploys;
     report.tell(format_args!("1.{version} is deployed"));
     let deployers = (0..DEPLOYERS).map(|deployer| {
-        let text = manifest(plan, report.deploys, deployer);
+        let text = manifest(cluster, plan, report.deploys, deployer);
         let file = cluster.file(&format!("storm-{}-{deployer}.toml", report.deploys), text);
         let command = cluster.command(&["deploy", file.to_str().unwrap()]);
         std::thread::spawn(|| Run::of(command, b""))
@@ -268,11 +293,17 @@ fn deploy(plan: &Plan, cluster: &Cluster, report: &mut Report) {
 /// A killed server forgets the keys of messages that have left the stream. So exactly-once does not survive two deaths together:
 /// a node that dies between storing its outputs and acknowledging its input, and the server before another node has asked for
 /// these keys.
-fn kill_server(chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &Report) -> SystemTime {
+fn kill_server(
+    plan: &Plan,
+    chance: &mut Chance,
+    cluster: &mut Cluster,
+    members: &mut [Member],
+    report: &Report,
+) -> SystemTime {
     let deadline = Instant::now() + HANDLED;
     let calm = Instant::now() + ACK_WAIT * 5;
     while Instant::now() < calm || members.iter().any(|member| member.until.is_some()) {
-        tend(cluster, members);
+        tend(cluster, plan, members);
         std::thread::sleep(Duration::from_millis(20));
     }
     let client = NatsClient::connect(cluster);

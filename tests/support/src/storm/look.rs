@@ -46,7 +46,10 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
                 report.results += 1;
                 match seen.get_mut(usize::try_from(value).unwrap()) {
                     Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
-                    _ => report.foreign += 1,
+                    _ => {
+                        report.foreign += 1;
+                        report.story.push(format!("foreign: {value} of item {from}, {}", place(&message)));
+                    }
                 }
             }
         }
@@ -66,7 +69,10 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         report.story.push(format!("more than once: {values:?}, {place}"));
     }
     for (value, count) in (0..).zip(&seen).step_by(2) {
-        report.lost += u64::from(*count == 0);
+        if *count == 0 {
+            report.lost += 1;
+            report.story.push(format!("lost: {value}"));
+        }
         let more = u64::from(count.saturating_sub(1));
         let again = u64::from(forgotten.contains(&value)).min(more);
         report.forgotten += again;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::{Plan, programs};
 use crate::{Cluster, Process, Proxy};
 
 /// A node of a storm. It may be down, paused or cut off.
@@ -14,16 +15,20 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn start(cluster: &Cluster, number: usize) -> Self {
+    pub(super) fn start(cluster: &Cluster, plan: &Plan, number: usize) -> Self {
         let proxy = Proxy::to(&cluster.server.url);
         let name = format!("n{number}");
-        let process = cluster.spawn(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
+        let mut command = cluster.command(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
+        if plan.programs.is_some() {
+            programs::equip(cluster, &mut command);
+        }
+        let process = Process::start(command);
         Self { process: Some(process), proxy, until: None }
     }
 }
 
 /// Wakes up and starts again the nodes whose time is over. Also starts nodes that could not start because the server was away.
-pub(super) fn tend(cluster: &Cluster, members: &mut [Member]) {
+pub(super) fn tend(cluster: &Cluster, plan: &Plan, members: &mut [Member]) {
     for (number, member) in members.iter_mut().enumerate() {
         if member.until.is_some_and(|until| Instant::now() < until) {
             continue;
@@ -36,7 +41,7 @@ pub(super) fn tend(cluster: &Cluster, members: &mut [Member]) {
                     member.proxy.release();
                 }
             }
-            _ => *member = Member::start(cluster, number),
+            _ => *member = Member::start(cluster, plan, number),
         }
     }
 }

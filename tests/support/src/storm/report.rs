@@ -18,6 +18,14 @@ pub struct Report {
     pub stops: u64,
     /// Lost connections of nodes.
     pub cuts: u64,
+    /// Kills of programs.
+    pub programs: u64,
+    /// Kills of shepherds of programs.
+    pub shepherds: u64,
+    /// Kills of guards.
+    pub guards: u64,
+    /// What was left of programs at the end: processes, folders, cgroups and taken slots.
+    pub remains: Vec<String>,
     /// Kills and restarts of the server.
     pub restarts: u64,
     /// When the server was killed.
@@ -67,7 +75,8 @@ impl Report {
     /// Returns `true` if every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
         let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, .. } = self;
-        [lost, doubled, foreign, letters, left, clashes, odd_lost].iter().all(|count| **count == 0)
+        self.remains.is_empty()
+            && [lost, doubled, foreign, letters, left, clashes, odd_lost].iter().all(|count| **count == 0)
     }
 }
 
@@ -76,6 +85,7 @@ impl fmt::Display for Report {
         let Self {
             items, messages, kills, pauses, stops, cuts, restarts, forgotten, again, duplicates, results, ..
         } = self;
+        let Self { programs, shepherds, guards, remains, .. } = self;
         let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(
@@ -88,6 +98,14 @@ impl fmt::Display for Report {
             "versions deployed {deploys}, by several or nobody {clashes}; odd messages {odd}, lost {odd_lost}; \
              undecodable {spoilt}"
         )?;
+        writeln!(
+            formatter,
+            "programs killed {programs}, their shepherds {shepherds}, guards {guards}; left of programs {}",
+            remains.len()
+        )?;
+        for remains in remains {
+            writeln!(formatter, "  {remains}")?;
+        }
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
         write!(
             formatter,
