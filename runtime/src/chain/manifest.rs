@@ -155,7 +155,7 @@ pub struct Stage {
 
 /// How much of a slot an item needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`needs`: write a whole number, as in `gpu = 1`, or a size, as in `memory = \"4GiB\"`")]
 #[non_exhaustive]
 pub enum Need {
     /// A number of slots.
@@ -241,6 +241,7 @@ fn hint(key: &str, expected: &str) -> &'static str {
         "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" if is_text => {
             "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\""
         }
+        "where" => "; write a table of texts, as in `where = { zone = \"eu\" }`",
         "max_bytes" | "memory" if is_text => "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\"",
         "exec" if is_list => {
             "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]"

@@ -76,7 +76,7 @@ pub struct HostArgs {
     ///
     /// A program runs outside of any sandbox, as the user of this node. An interpreter allowed is all code allowed. This
     /// replaces `exec` below `[allow]` in pcluster.toml.
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     #[serde(rename = "allow.exec", skip_serializing_if = "Vec::is_empty")]
     allow_exec: Vec<String>,
     /// Slots that items may use at once, as in `gpu=2,cores=0-7` [default: the cores and the memory of the machine]

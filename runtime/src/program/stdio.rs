@@ -13,6 +13,9 @@ use crate::run::output::MAX_OUTPUTS;
 /// How much longer than an output its text may be: JSON may have spaces, and writes a byte as up to six characters.
 pub(super) const TEXT_PER_ITEM: u64 = 8;
 
+/// The most columns of a line that an error shows.
+const SHOWN: usize = 60;
+
 /// The output of a program is wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
@@ -127,7 +130,15 @@ impl Outputs {
             }
             if !line.iter().all(u8::is_ascii_whitespace) {
                 let item = json::read::document(&line, self.lines);
-                let item = item.map_err(|error| OutputError::Format(error.to_string()))?;
+                let item = item.map_err(|error| {
+                    let shown = crate::text::cut(String::from_utf8_lossy(&line).trim(), SHOWN);
+                    let problem = format!(
+                        "line {} is no JSON: {error}; it is `{shown}`. A stage with `output = \"text\"` takes any text, and one with \
+                         `\"json\"` JSON over several lines",
+                        self.lines
+                    );
+                    OutputError::Format(problem)
+                })?;
                 return Ok(Some((item, place())));
             }
         }

@@ -57,7 +57,9 @@ pub(crate) async fn serve(
             let late_now = late.iter().map(|(stages, problem)| (stages.start, problem.clone())).collect();
             let missing = Missing { context, chain, revision, refused, late: Mutex::new(late_now) };
             missing.tell();
-            tracing::info!(node = context.node, %chain, %revision, "served");
+            if !missing.is_any() {
+                tracing::info!(node = context.node, %chain, %revision, "served");
+            }
             settle.send_replace(true);
             let run = async |hop: Hop| {
                 for (stage, stats) in hop.counted() {
@@ -92,6 +94,11 @@ struct Missing<'a> {
 }
 
 impl Missing<'_> {
+    /// Returns `true` if a hop is not served.
+    fn is_any(&self) -> bool {
+        !self.refused.is_empty() || !lock(&self.late).is_empty()
+    }
+
     /// Shows what is missing now.
     fn tell(&self) {
         let problems: Vec<String> = self.refused.iter().chain(lock(&self.late).values()).cloned().collect();

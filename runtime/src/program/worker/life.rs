@@ -284,7 +284,9 @@ impl Past {
         };
         match end::outcome(ended, ending, &std::collections::BTreeSet::new(), &self.words) {
             Outcome::Done => {
-                let reason = "the worker ended with status 0 before it answered".to_owned();
+                let reason = "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, \
+                              not on its standard output"
+                    .to_owned();
                 Failure::transient(FailureKind::Error, self.with_words(reason))
             }
             Outcome::Failed { kind, reason, fatal } => Failure { fatal, ..Failure::transient(kind.into(), reason) },
