@@ -20,6 +20,7 @@
 //! | `run` | what a run of an item takes and gives, whatever runs it: outputs, failures, the memory budget |
 //! | `slots` | what items of a node may use at once, and the line of those who wait |
 //! | `counted`, `lock` | a counter that falls by itself; a lock that survives a panic |
+//! | `machine` | what the machine lets this process use |
 //! | `text` | pure: text and times as a terminal shows them |
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
@@ -85,6 +86,7 @@ mod held;
 mod kind;
 mod lock;
 mod log;
+mod machine;
 pub mod name;
 pub mod node;
 mod program;

@@ -42,7 +42,6 @@ const OWN_TASK: [Shown; 5] = [
 
 /// The columns of tables that differ from run to run.
 const VARYING: [&str; 6] = ["TIME", "HOST", "PID", "UP", "ITEMS/S", "MEMORY"];
-
 /// The words after numbers that differ from run to run.
 const UNITS: [&str; 9] = ["s", "bytes", "kB", "kB/s", "MiB", "items/s", "results/s", "result", "messages"];
 

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use figment::value::{Dict, Value};
 use serde::de::{Deserialize, Deserializer, Error};
 
-use crate::node::memory;
+use crate::machine;
 use crate::program::allow::Allowed;
 use crate::slots::capacity::{Capacity, Labels};
 
@@ -79,7 +79,7 @@ pub fn programs<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error>
 
 /// Reads the slots of a node: a table, or a text as in `gpu=2,cores=0-7`.
 pub fn slots<'de, D: Deserializer<'de>>(from: D) -> Result<Capacity, D::Error> {
-    let mut slots = Capacity::of_machine(memory::of_machine());
+    let mut slots = Capacity::of_machine(machine::memory());
     for (name, value) in pairs(from)? {
         slots.set(&name, &value).map_err(D::Error::custom)?;
     }

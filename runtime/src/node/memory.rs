@@ -2,7 +2,6 @@
 //!
 //! [`crate::run::budget`] holds the rules.
 
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Sleep;
 
+use crate::machine;
 use crate::run::budget::{Budget, Exceeding, Reservation, Stands, Wish};
 
 /// Expected bytes of a frame before any has come: the largest message of a server with default settings.
@@ -27,12 +27,12 @@ const AROUND: u64 = 1 << 10;
 const LEAST: u64 = 64 << 10;
 /// A node gives this part of the machine's memory to items by default.
 const MACHINE_PART: u64 = 2;
-/// Bytes assumed for a machine whose memory cannot be read.
-const MACHINE_UNKNOWN: u64 = 2 << 30;
 
 /// Below the budget by this part of it, the overhead may fall. Above, the process returns freed memory to the machine.
 const SLACK: u64 = 16;
 
+/// How long a request stands while other lanes wait for memory.
+const STANDS_BRIEFLY: Duration = Duration::from_millis(250);
 /// The shortest and the longest rest of a lane that found its queue empty while memory is short.
 const REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
@@ -66,6 +66,17 @@ pub(crate) struct Request {
     /// The most bytes of all frames together; `None` for no bound.
     pub(crate) bytes: Option<u64>,
     pub(crate) stands: Stands,
+}
+
+impl Request {
+    /// Returns how long the request stands at most. `None` for as long as any.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        match self.stands {
+            Stands::Long => None,
+            Stands::Briefly => Some(STANDS_BRIEFLY),
+            Stands::Not => Some(Duration::ZERO),
+        }
+    }
 }
 
 /// Why a lane may not send a request.
@@ -287,58 +298,12 @@ fn trim() {}
 ///
 /// That is half of what this process may use.
 pub fn default_budget() -> u64 {
-    of_machine() / MACHINE_PART
-}
-
-/// Returns the bytes of memory that this process may use: those of the machine, or of its control group.
-pub(crate) fn of_machine() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = limit_files(Path::new("/sys/fs/cgroup"), &groups).into_iter().filter_map(|file| limit(&file)).min();
-    machine.into_iter().chain(group).min().unwrap_or(MACHINE_UNKNOWN)
-}
-
-/// Reads the bytes from a line `MemTotal:  24684096 kB`.
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-/// Reads the limit of a control group. `None` if it is the word `max`.
-fn limit(file: &Path) -> Option<u64> {
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
-/// Returns the files with the limits of a process's control groups, of both versions.
-///
-/// A group is bound by the groups that it is part of. In a container the path may be valid only outside of it, so the root is
-/// read too.
-fn limit_files(root: &Path, groups: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let (root, name) = match controllers {
-            "" => (root.to_owned(), "memory.max"),
-            several if several.split(',').any(|one| one == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
-            _ => continue,
-        };
-        let group = root.join(path.trim_start_matches('/'));
-        files.extend(group.ancestors().take_while(|folder| folder.starts_with(&root)).map(|folder| folder.join(name)));
-    }
-    files
+    machine::memory() / MACHINE_PART
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_memory_of_the_machine_is_read() {
-        assert_eq!(total("MemTotal:       24684096 kB\nMemFree:  1 kB\n"), Some(24_684_096 << 10));
-        assert_eq!(total("nothing"), None);
-        assert!(default_budget() > 0);
-    }
 
     #[test]
     fn requests_are_bounded_in_bytes_and_a_larger_frame_comes_by_itself() {
@@ -377,23 +342,5 @@ mod tests {
         assert_eq!(beside.overhead(1_600, 200, 300, 1_550), 300, "freed memory is kept for later items");
         assert_eq!(beside.overhead(1_600, 200, 320, 800), 300);
         assert_eq!(beside.overhead(1_600, 200, 100, 800), 100, "no less than it takes for itself");
-    }
-
-    #[test]
-    fn the_groups_of_both_versions_and_those_above_them_are_looked_at() {
-        let files = |groups| -> Vec<String> {
-            let files = limit_files(Path::new("/g"), groups);
-            files.iter().map(|file| file.display().to_string()).collect()
-        };
-        assert_eq!(files("0::/a/b\n"), ["/g/a/b/memory.max", "/g/a/memory.max", "/g/memory.max"]);
-        let old = ["/g/memory/x/memory.limit_in_bytes", "/g/memory/memory.limit_in_bytes"];
-        assert_eq!(files("3:cpuset:/\n4:memory:/x\n"), old);
-        assert!(files("1:cpu:/\nrubbish\n").is_empty());
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("memory.max");
-        for (text, read) in [("max\n", None), ("1048576\n", Some(1 << 20))] {
-            std::fs::write(&file, text).expect("written");
-            assert_eq!(limit(&file), read);
-        }
     }
 }

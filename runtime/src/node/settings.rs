@@ -10,6 +10,7 @@ use crate::broker::BrokerError;
 use crate::engine::EngineError;
 use crate::engine::compiler::Compiler;
 use crate::kind::ErrorKind;
+use crate::machine;
 use crate::name::ChainName;
 use crate::program::allow::Allowed;
 use crate::slots::capacity::{Capacity, Labels};
@@ -63,7 +64,7 @@ impl NodeSettings {
             cache: None,
             compiler: None,
             allowed: Allowed::default(),
-            slots: Capacity::of_machine(memory::of_machine()),
+            slots: Capacity::of_machine(machine::memory()),
             labels: Labels::of_machine(),
         }
     }

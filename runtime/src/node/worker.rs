@@ -1,5 +1,6 @@
 //! Keeps one hop busy: requests as many frames from its queues as the node has room for, and runs each as it comes.
 
+mod average;
 pub(crate) mod demand;
 pub(crate) mod in_flight;
 pub(crate) mod lane_slots;
@@ -20,20 +21,15 @@ use crate::node::memory::FrameRequests;
 use crate::node::phase::{Phase, interrupted, left_run, reached};
 use crate::node::supervisor::orphan;
 use crate::node::worker::demand::KNOWN_AFTER;
-use crate::node::worker::in_flight::InFlight;
+use crate::node::worker::in_flight::{InFlight, PROGRESS_PART};
 use crate::node::worker::lane_slots::LaneSlots;
 use crate::node::worker::unread::{Found, Known};
 use crate::node::{backlog, pipeline};
-use crate::run::budget::Stands;
 use crate::subject::{self, Lane};
 
-/// Progress acks are sent this many times in each `ack_wait`.
-const PROGRESS_PART: u32 = 3;
 /// A request for frames stands for this part of `ack_wait`: less than what is left of it after the last progress ack. So the
 /// server does not redeliver the frames of a paused node to the same node, which would use up another attempt.
 const REQUEST_PART: u32 = 2;
-/// How long a request stands while other lanes wait for memory.
-const STANDS_BRIEFLY: Duration = Duration::from_millis(250);
 /// How long a little room may stay without a request.
 const LINGER: Duration = Duration::from_millis(2);
 /// How often a stopping worker checks whether the requested frames have come. A frame that is delivered to a closed queue goes
@@ -114,14 +110,14 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
             Ended::Calm => worker.careful_until = None,
             Ended::Lost => tokio::select! {
                 () = worker.mend() => {}
-                () = worker.keep_in_hand() => {}
+                () = worker.in_flight.keep() => {}
                 () = left_run(&mut phase) => break,
             },
             Ended::Broken => {
                 let mut known = std::mem::take(&mut worker.known);
                 let found = tokio::select! {
                     found = unread::look_until_answered(&worker.hop, worker.lane, &mut known) => found,
-                    () = worker.keep_in_hand() => Found::Sound,
+                    () = worker.in_flight.keep() => Found::Sound,
                     () = left_run(&mut phase) => break,
                 };
                 worker.known = known;
@@ -137,7 +133,7 @@ async fn serve(mut worker: Worker, open: watch::Sender<usize>) {
     open.send_modify(|open| *open -= 1);
     let mut told = worker.told.clone();
     let finished = tokio::select! {
-        () = worker.finish() => true,
+        () = worker.in_flight.finish() => true,
         () = reached(&mut told, Phase::Interrupt) => false,
     };
     // Frames may have come that no task has begun to handle.
@@ -153,16 +149,8 @@ async fn request(
     frames: u64,
 ) -> Result<(), BrokerError> {
     let Some(request) = requests.next(frames, hop.limit.frame_bytes(), hop.limit.is_empty()) else { return Ok(()) };
-    let patience = patience(request.stands).into_iter().chain(slots.request()).min();
+    let patience = request.patience().into_iter().chain(slots.request()).min();
     queue.request_within(request.frames, request.bytes, patience).await
-}
-
-fn patience(stands: Stands) -> Option<Duration> {
-    match stands {
-        Stands::Long => None,
-        Stands::Briefly => Some(STANDS_BRIEFLY),
-        Stands::Not => Some(Duration::ZERO),
-    }
 }
 
 /// Why a queue is no longer served.
@@ -376,17 +364,6 @@ impl Worker {
         }
     }
 
-    /// Waits for the frames in hand, and sends progress acks for them.
-    async fn finish(&mut self) {
-        let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
-        loop {
-            tokio::select! {
-                more = self.in_flight.ended() => if !more { return },
-                _ = progress.tick() => self.in_flight.send_progress().await,
-            }
-        }
-    }
-
     /// Creates the consumers again if they are gone. The frames in hand go on meanwhile.
     async fn mend(&self) {
         let (hop, stage) = (&self.hop, &self.hop.stage().name);
@@ -402,15 +379,6 @@ impl Worker {
                 Ok(()) => return hop.conditions.queue_open(stage, self.lane),
                 Err(error) => hop.conditions.queue_lost(stage, self.lane, &error),
             }
-        }
-    }
-
-    /// Sends progress acks for the frames in hand until it is dropped.
-    async fn keep_in_hand(&self) {
-        let mut progress = tokio::time::interval(self.hop.route.chain.queue.ack_wait / PROGRESS_PART);
-        loop {
-            progress.tick().await;
-            self.in_flight.send_progress().await;
         }
     }
 }

@@ -6,6 +6,8 @@
 mod held;
 mod life;
 mod lines;
+mod past;
+mod pool;
 mod protocol;
 
 use std::ffi::OsString;
@@ -23,18 +25,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::process::Executable;
 use super::spool::Spool;
-use crate::backoff::Backoff;
-use crate::counted::Counted;
 use crate::lock::lock;
 use crate::run::failure::{Failure, FailureKind};
 pub(crate) use held::Answers;
 use held::{Answer, Held};
 use life::Cause;
+use pool::{Pool, Starting};
 use protocol::Form;
-
-/// The first and the longest wait after a start that failed.
-const START_AGAIN: Duration = Duration::from_secs(1);
-const START_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// What a worker is bound to for its life: the slots of the items that it takes, but for processors. Those are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,35 +94,6 @@ struct Stage {
     left: Notify,
 }
 
-/// All workers that live, and how starts go.
-struct Pool {
-    /// In the order of their starts. The first with room takes an item, so that the last are idle.
-    workers: Vec<Arc<Worker>>,
-    /// What the workers are bound to that are being started.
-    starting: Vec<Bound>,
-    /// What the items that wait for a worker want it to be bound to.
-    waiting: Vec<Bound>,
-    /// How many items a worker takes at once, as the last one has said.
-    at_once: Option<u32>,
-    backoff: Backoff,
-    /// When the next may be started, and why the last has not. `None` if the last has started well.
-    again: Option<(Instant, String)>,
-    /// The number of starts that have failed.
-    failed: u64,
-    /// `true` once the stage is left.
-    is_closed: bool,
-}
-
-/// What an item without a worker does next.
-enum Next {
-    /// It takes this place.
-    Take(Place),
-    /// It waits for a change.
-    Wait,
-    /// It is left to another time or another node.
-    Leave(Failure),
-}
-
 /// A worker that is ready.
 struct Worker {
     bound: Bound,
@@ -165,50 +133,10 @@ struct Place {
     request: Option<u64>,
 }
 
-/// Counts a worker that is being started.
-struct Starting(Arc<Stage>, Bound);
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        remove(&mut lock(&self.0.pool).starting, &self.1);
-        self.0.changed.notify_waiters();
-    }
-}
-
-/// Counts an item that waits for a worker.
-struct Waits<'a> {
-    stage: &'a Stage,
-    bound: &'a Bound,
-    _count: Counted<&'a AtomicU64>,
-}
-
-impl<'a> Waits<'a> {
-    fn new(stage: &'a Stage, bound: &'a Bound) -> Self {
-        lock(&stage.pool).waiting.push(bound.clone());
-        Self { stage, bound, _count: Counted::new(&stage.waiting) }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        remove(&mut lock(&self.stage.pool).waiting, self.bound);
-    }
-}
-
 impl Workers {
     /// Creates the workers of a stage. None is started before an item wants it.
     pub(crate) fn new(settings: Settings) -> Self {
-        let pool = Pool {
-            workers: Vec::new(),
-            starting: Vec::new(),
-            waiting: Vec::new(),
-            at_once: None,
-            backoff: Backoff::new(START_AGAIN, START_AGAIN_MAX),
-            again: None,
-            failed: 0,
-            is_closed: false,
-        };
-        let (pool, changed, waiting, left) = (Mutex::new(pool), Notify::new(), AtomicU64::new(0), Notify::new());
+        let (pool, changed, waiting, left) = (Mutex::new(Pool::new()), Notify::new(), AtomicU64::new(0), Notify::new());
         Self(Arc::new(Stage { settings, pool, changed, waiting, left }))
     }
 
@@ -228,6 +156,13 @@ impl Workers {
     }
 }
 
+impl Stage {
+    /// Begins the life of a worker.
+    fn begin(&self, starting: Starting) {
+        self.settings.runtime.spawn(life::live(starting));
+    }
+}
+
 impl Drop for Workers {
     fn drop(&mut self) {
         let mut pool = lock(&self.0.pool);
@@ -242,108 +177,39 @@ impl Drop for Workers {
     }
 }
 
-impl Stage {
-    /// Returns a place for an item. Starts a worker if none has room. Fails as a node does if none starts.
-    async fn place(self: &Arc<Self>, bound: &Bound) -> Result<Place, Failure> {
-        if let Some(place) = self.free(bound) {
-            return Ok(place);
-        }
-        let _waiting = Waits::new(self, bound);
-        let failed = lock(&self.pool).failed;
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Whatever changes from here on is noticed.
-            changed.as_mut().enable();
-            match self.next(bound, failed) {
-                Next::Take(place) => return Ok(place),
-                Next::Wait => changed.await,
-                Next::Leave(failure) => return Err(failure),
-            }
+impl State {
+    /// Returns the state of a worker that has no item yet.
+    fn first() -> Self {
+        Self {
+            is_open: true,
+            is_gone: false,
+            taken: 0,
+            used: 0,
+            held: Vec::new(),
+            next: 0,
+            has_answered: false,
+            freed: Instant::now(),
         }
     }
 
-    /// Returns a place in a worker that has room.
-    fn free(self: &Arc<Self>, bound: &Bound) -> Option<Place> {
-        let pool = lock(&self.pool);
-        let worker = pool.workers.iter().find(|worker| worker.bound == *bound && worker.take())?;
-        Some(Place { stage: Arc::clone(self), worker: Arc::clone(worker), request: None })
-    }
-
-    /// Decides about an item that waits since so many starts had `failed`. Starts a worker if it must.
-    fn next(self: &Arc<Self>, bound: &Bound, failed: u64) -> Next {
-        if let Some(place) = self.free(bound) {
-            return Next::Take(place);
-        }
-        let mut pool = lock(&self.pool);
-        if let Some((again, reason)) = &pool.again
-            && (pool.failed != failed || *again > Instant::now())
-        {
-            let reason = format!("its worker does not start: {reason}");
-            return Next::Leave(Failure::transient(FailureKind::Node, reason));
-        }
-        if *self.settings.executable.processes.must_end.borrow() {
-            return Next::Wait;
-        }
-        if pool.wants_another(bound) {
-            if pool.workers.len() + pool.starting.len() >= self.settings.most {
-                pool.end_an_idle_one();
-            }
-            pool.starting.push(bound.clone());
-            self.settings.runtime.spawn(life::live(Starting(Arc::clone(self), bound.clone())));
-        }
-        Next::Wait
-    }
-
-    /// Takes note that a worker has started well: it has answered.
-    fn started(&self) {
-        let mut pool = lock(&self.pool);
-        pool.again = None;
-        pool.backoff.reset();
-    }
-
-    /// Takes note that a worker has not started.
-    fn not_started(&self, reason: String) {
-        let mut pool = lock(&self.pool);
-        pool.again = Some((Instant::now() + pool.backoff.next(), reason));
-        pool.failed += 1;
-        drop(pool);
-        self.changed.notify_waiters();
-    }
-}
-
-/// Removes one of the elements that are equal to this one.
-fn remove(all: &mut Vec<Bound>, one: &Bound) {
-    if let Some(place) = all.iter().position(|other| other == one) {
-        all.swap_remove(place);
-    }
-}
-
-impl Pool {
-    /// Returns `true` if another worker must be started for items with these slots.
-    fn wants_another(&self, bound: &Bound) -> bool {
-        if self.again.is_some() {
-            return self.starting.is_empty();
-        }
-        if self.workers.iter().any(|worker| worker.ends_unproven()) {
-            // It is about to be a start that has failed.
-            return false;
-        }
-        let count = |all: &[Bound]| all.iter().filter(|other| *other == bound).count();
-        let (starting, waiting) = (count(&self.starting), count(&self.waiting));
-        // Before the first has said how many items it takes, a second may be one too many.
-        let expected = self.at_once.map_or(usize::MAX, |at_once| starting.saturating_mul(at_once as usize));
-        starting == 0 || expected < waiting
-    }
-
-    /// Ends a worker that has no item.
-    fn end_an_idle_one(&self) {
-        if let Some(idle) = self.workers.iter().rev().find(|worker| worker.close_if_idle()) {
-            idle.end(Cause::Retired);
-        }
+    /// Returns the place of a request among those held.
+    fn place_of(&self, request: u64, name: &'static str) -> Result<usize, Cause> {
+        let place = self.held.iter().position(|held| held.request == request);
+        place.ok_or_else(|| {
+            let why =
+                if request == 0 || request > self.next { "which no item has" } else { "which it has answered already" };
+            Cause::Fault(format!("the worker sent `{name}` for request {request}, {why}"))
+        })
     }
 }
 
 impl Worker {
+    /// Returns since when it has no item. `None` if it has one.
+    fn idle_since(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        (state.taken == 0).then_some(state.freed)
+    }
+
     /// Takes a place for an item. Returns `false` if there is none.
     fn take(&self) -> bool {
         let mut state = lock(&self.state);

@@ -27,6 +27,9 @@ use crate::run::budget::Exceeding;
 use crate::slots::SlotSet;
 use crate::subject::Lane;
 
+/// Progress acks are sent this many times in each `ack_wait`.
+pub(crate) const PROGRESS_PART: u32 = 3;
+
 /// The tasks that handle the frames of a lane.
 pub(crate) struct InFlight {
     work: Work,
@@ -168,6 +171,26 @@ impl InFlight {
         }
         if !in_hand.is_empty() && self.work.lane != Lane::Parked {
             self.note_holders().await;
+        }
+    }
+
+    /// Waits for the frames in hand, and sends progress acks for them.
+    pub(crate) async fn finish(&mut self) {
+        let mut progress = tokio::time::interval(self.work.hop.route.chain.queue.ack_wait / PROGRESS_PART);
+        loop {
+            tokio::select! {
+                more = self.ended() => if !more { return },
+                _ = progress.tick() => self.send_progress().await,
+            }
+        }
+    }
+
+    /// Sends progress acks for the frames in hand until it is dropped.
+    pub(crate) async fn keep(&self) {
+        let mut progress = tokio::time::interval(self.work.hop.route.chain.queue.ack_wait / PROGRESS_PART);
+        loop {
+            progress.tick().await;
+            self.send_progress().await;
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::counted::Counted;
+use crate::node::worker::average::Average;
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
 use crate::slots::{SlotNeeds, SlotSet};
 use crate::subject::Lane;
@@ -72,27 +73,6 @@ impl Drop for Permit {
         if let Some(frames) = &self.frames {
             frames.fetch_sub(1, Relaxed);
         }
-    }
-}
-
-/// A moving average; 0 at the start.
-#[derive(Default)]
-struct Average(AtomicU64);
-
-impl Average {
-    /// The average is kept in these parts of a unit, so that small values are not rounded away.
-    const PARTS: u64 = 64;
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed).div_ceil(Self::PARTS)
-    }
-
-    fn add(&self, value: u64) {
-        /// The newest value weighs one part in this many.
-        const WEIGHT: u64 = 16;
-        let (before, value) = (self.0.load(Relaxed), value.saturating_mul(Self::PARTS));
-        let after = if before == 0 { value } else { before - before / WEIGHT + value / WEIGHT };
-        self.0.store(after, Relaxed);
     }
 }
 

@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pcluster_abi::Level;
-use rustix::io::ioctl_fionread;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::held::{Answer, Held};
 use super::lines::Lines;
+use super::past::Past;
+use super::pool::Starting;
 use super::protocol::{Entry, Hello, Message};
-use super::{Bound, Stage, Starting, State, Worker};
+use super::{Bound, Stage, State, Worker};
 use crate::lock::lock;
-use crate::program::end::{self, Ending, Outcome};
+use crate::program::end::Ending;
 use crate::program::guard::Orders;
 use crate::program::guard::message::Ended;
 use crate::program::process::{DRAIN, GRACE, Place, Running, here, listen, stop};
@@ -56,16 +57,6 @@ struct Process {
     unread: PipeReader,
     /// Listens to its standard output and error. Returns its last words.
     words: JoinHandle<String>,
-}
-
-/// A process that has ended.
-struct Past {
-    ended: io::Result<Ended>,
-    /// `false` if it had to be asked to end.
-    by_itself: bool,
-    words: String,
-    /// The bytes of its channel that it has not read.
-    unread: u64,
 }
 
 /// Starts a worker, and serves it until nothing of it is left.
@@ -257,48 +248,6 @@ impl Process {
     }
 }
 
-impl Past {
-    /// Gathers what is known of a process that has ended.
-    async fn new(
-        ended: io::Result<Ended>,
-        by_itself: bool,
-        mut words: JoinHandle<String>,
-        unread: &PipeReader,
-    ) -> Self {
-        let last = tokio::time::timeout(DRAIN, &mut words).await;
-        words.abort();
-        let words = last.ok().and_then(Result::ok).unwrap_or_default();
-        Self { ended, by_itself, words, unread: ioctl_fionread(unread).unwrap_or(0) }
-    }
-
-    /// Returns the failure of an item that the worker held. `ending` is set if this node has ended the worker for it.
-    fn failure(&self, ending: Option<Ending>) -> Failure {
-        let ended = match &self.ended {
-            Ok(ended) => ended,
-            Err(error) => {
-                // The worker may have done it, so it is an attempt.
-                let reason =
-                    format!("the worker was ended, since the process that watches over it was killed: {error}");
-                return Failure::transient(FailureKind::Trap, reason);
-            }
-        };
-        match end::outcome(ended, ending, &std::collections::BTreeSet::new(), &self.words) {
-            Outcome::Done => {
-                let reason = "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, \
-                              not on its standard output"
-                    .to_owned();
-                Failure::transient(FailureKind::Error, self.with_words(reason))
-            }
-            Outcome::Failed { kind, reason, fatal } => Failure { fatal, ..Failure::transient(kind.into(), reason) },
-        }
-    }
-
-    /// Returns a reason with the last words of the worker.
-    fn with_words(&self, reason: String) -> String {
-        if self.words.is_empty() { reason } else { format!("{reason}; it said: {}", self.words) }
-    }
-}
-
 impl Stage {
     /// Adds a worker that takes items.
     fn add(&self, worker: &Arc<Worker>) {
@@ -421,38 +370,4 @@ fn another(what: &str) -> Answer {
         FailureKind::Error,
         format!("its worker was ended: another of the items that it held {what}"),
     ))
-}
-
-impl State {
-    /// Returns the state of a worker that has no item yet.
-    fn first() -> Self {
-        Self {
-            is_open: true,
-            is_gone: false,
-            taken: 0,
-            used: 0,
-            held: Vec::new(),
-            next: 0,
-            has_answered: false,
-            freed: Instant::now(),
-        }
-    }
-
-    /// Returns the place of a request among those held.
-    fn place_of(&self, request: u64, name: &'static str) -> Result<usize, Cause> {
-        let place = self.held.iter().position(|held| held.request == request);
-        place.ok_or_else(|| {
-            let why =
-                if request == 0 || request > self.next { "which no item has" } else { "which it has answered already" };
-            Cause::Fault(format!("the worker sent `{name}` for request {request}, {why}"))
-        })
-    }
-}
-
-impl Worker {
-    /// Returns since when it has no item. `None` if it has one.
-    fn idle_since(&self) -> Option<Instant> {
-        let state = lock(&self.state);
-        (state.taken == 0).then_some(state.freed)
-    }
 }

@@ -1,0 +1,63 @@
+//! A worker that has ended, and what that means for an item that it held.
+
+use std::io::{self, PipeReader};
+
+use rustix::io::ioctl_fionread;
+use tokio::task::JoinHandle;
+
+use crate::program::end::{self, Ending, Outcome};
+use crate::program::guard::message::Ended;
+use crate::program::process::DRAIN;
+use crate::run::failure::{Failure, FailureKind};
+
+/// A process that has ended.
+pub(super) struct Past {
+    pub(super) ended: io::Result<Ended>,
+    /// `false` if it had to be asked to end.
+    pub(super) by_itself: bool,
+    pub(super) words: String,
+    /// The bytes of its channel that it has not read.
+    pub(super) unread: u64,
+}
+
+impl Past {
+    /// Gathers what is known of a process that has ended.
+    pub(super) async fn new(
+        ended: io::Result<Ended>,
+        by_itself: bool,
+        mut words: JoinHandle<String>,
+        unread: &PipeReader,
+    ) -> Self {
+        let last = tokio::time::timeout(DRAIN, &mut words).await;
+        words.abort();
+        let words = last.ok().and_then(Result::ok).unwrap_or_default();
+        Self { ended, by_itself, words, unread: ioctl_fionread(unread).unwrap_or(0) }
+    }
+
+    /// Returns the failure of an item that the worker held. `ending` is set if this node has ended the worker for it.
+    pub(super) fn failure(&self, ending: Option<Ending>) -> Failure {
+        let ended = match &self.ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // The worker may have done it, so it is an attempt.
+                let reason =
+                    format!("the worker was ended, since the process that watches over it was killed: {error}");
+                return Failure::transient(FailureKind::Trap, reason);
+            }
+        };
+        match end::outcome(ended, ending, &std::collections::BTreeSet::new(), &self.words) {
+            Outcome::Done => {
+                let reason = "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, \
+                              not on its standard output"
+                    .to_owned();
+                Failure::transient(FailureKind::Error, self.with_words(reason))
+            }
+            Outcome::Failed { kind, reason, fatal } => Failure { fatal, ..Failure::transient(kind.into(), reason) },
+        }
+    }
+
+    /// Returns a reason with the last words of the worker.
+    pub(super) fn with_words(&self, reason: String) -> String {
+        if self.words.is_empty() { reason } else { format!("{reason}; it said: {}", self.words) }
+    }
+}
