@@ -2,13 +2,14 @@
 //!
 //! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. With `ITEMS=20000`,
 //! it ends after so many items. With `PROGRAMS=1s`, two of the three stages are programs, and one of their processes is killed
-//! that often. The exit status is 1 if a result was lost or doubled, or something of a program is left.
+//! that often. With `TRACE=FILE`, all messages that pass through the server are written to a file. The exit status is 1 if a result was lost or doubled, or something of a program is left.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a program for developers that prints, and cannot go on without its parts"
 )]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         micros: 500,
         all: set("ONLY").is_none_or(|only| only != "kills"),
         programs: set("PROGRAMS").map(|text| humantime::parse_duration(&text).unwrap()),
+        trace: set("TRACE").map(PathBuf::from),
     };
     let report = storm::run(&plan);
     println!("{}", report.story.join("\n"));

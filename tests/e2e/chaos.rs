@@ -16,6 +16,7 @@ fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds(
         micros: 2_000,
         all: false,
         programs: None,
+        trace: None,
     };
     let report = storm::run(&plan);
     assert!(report.is_exact(), "{report}");
@@ -34,6 +35,7 @@ fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed()
         micros: 1_000,
         all: false,
         programs: Some(Duration::from_millis(400)),
+        trace: None,
     };
     let report = storm::run(&plan);
     assert!(report.is_exact(), "{report}");

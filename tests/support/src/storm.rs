@@ -10,8 +10,10 @@ mod look;
 mod member;
 mod programs;
 mod report;
+mod trace;
 
 use std::ops::AddAssign;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
@@ -23,6 +25,7 @@ use feeder::Feeder;
 use look::look;
 use member::{Member, tend};
 use programs::Programs;
+use trace::Trace;
 
 pub use report::Report;
 
@@ -69,12 +72,15 @@ pub struct Plan {
     pub all: bool,
     /// The time between two kills of programs, of which the chain has two then. `None` for a chain of tasks.
     pub programs: Option<Duration>,
+    /// Where to write all messages that pass through the server.
+    pub trace: Option<PathBuf>,
 }
 
 /// Runs a storm.
 pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
+    let _trace = plan.trace.as_ref().map(|file| Trace::start(&cluster.server.url, file));
     let mut programs = plan.programs.map(|every| Programs::new(&cluster, every));
     cluster.deploy(&manifest(&cluster, plan, 0, 0));
     let plugin = plugin("probe");

@@ -37,8 +37,9 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         let mut number = consumer.cached_info().num_pending;
         let mut messages = consumer.messages().await.unwrap();
         while number > 0 {
-            number -= 1;
             let message = messages.try_next().await.unwrap().unwrap();
+            // The count of the consumer's start may be out of date.
+            number = message.info().unwrap().pending;
             let values = values(&message);
             let published = message.info().unwrap().published.into();
             stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message), published));
