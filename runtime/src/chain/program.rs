@@ -91,7 +91,9 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     if let Some((name, _)) = raw.env.iter().find(|(_, value)| value.contains('\0')) {
         return Err(reader.error("env", format!("`{name}` holds a NUL character, which no variable of a program may")));
     }
-    let argument = |text: &String| Argument::new(text).map_err(|error| reader.error("exec", error.to_string()));
+    let argument = |(number, text): (usize, &String)| {
+        Argument::new(text).map_err(|error| reader.error("exec", format!("argument {}: {error}", number + 1)))
+    };
     let exits = raw.exits.clone().unwrap_or_default();
     let permanent: BTreeSet<u8> = exits.permanent.map_or(default::EXITS_PERMANENT.into(), BTreeSet::from_iter);
     let transient = exits.transient.unwrap_or_default();
@@ -101,7 +103,7 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     if let Some(both) = transient.iter().find(|status| permanent.contains(status)) {
         return Err(reader.error("exits", format!("status {both} is permanent and transient; leave one out")));
     }
-    let arguments: Vec<Argument> = arguments.iter().map(argument).collect::<Result<_, _>>()?;
+    let arguments: Vec<Argument> = arguments.iter().enumerate().map(argument).collect::<Result<_, _>>()?;
     if is_worker && let Some(argument) = arguments.iter().find(|argument| argument.has_fields()) {
         let problem = format!(
             "`{}` has a placeholder, but a worker starts before it has an item; it finds each item in its messages",
@@ -261,7 +263,7 @@ mod tests {
             ("exec = [\"x\"]\nfiles = [\"a\", \"sha256:12\"]", "`files`: `sha256:12` is all of the files"),
             ("plugin = \"p.wasm\"\nfiles = [\"x\"]", "`files`: belongs to a program"),
             ("exec = [\"{x}\"]", "`exec`: `{x}` names no program"),
-            ("exec = [\"x\", \"{\"]", "`exec`: `{` has a `{` without its other brace"),
+            ("exec = [\"x\", \"{\"]", "`exec`: argument 1: `{` has a `{` without its other brace"),
             ("exec = [\"x\"]\nplugin = \"p.wasm\"", "`plugin`: a stage has either a plugin or a program"),
             ("exec = [\"x\"]\nisolation = \"frame\"", "`isolation`: a program knows no messages"),
             ("exec = [\"x\"]\nreuse = 5", "`reuse`: every item has a fresh instance"),
