@@ -91,6 +91,11 @@ impl Held {
         Ok(())
     }
 
+    /// Returns `true` if the worker has given an output of the item.
+    pub(super) fn has_outputs(&self) -> bool {
+        self.outputs > 0
+    }
+
     /// Ends the item as done.
     pub(super) fn done(self) {
         let (began, left) = (self.began, self.outputs);

@@ -15,12 +15,11 @@ use tokio::task::JoinHandle;
 
 use super::held::{Answer, Held};
 use super::lines::Lines;
-use super::past::Past;
+use super::past::{Past, UNHEARD};
 use super::pool::Starting;
 use super::protocol::{Entry, Hello, Message};
 use super::{Bound, Stage, State, Worker};
 use crate::lock::lock;
-use crate::program::end::Ending;
 use crate::program::guard::Orders;
 use crate::program::guard::message::Ended;
 use crate::program::process::{DRAIN, GRACE, Place, Running, here, listen, stop};
@@ -90,12 +89,12 @@ async fn ready(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pip
         Ok(Ok(Some(hello))) => return Ok((process, lines, channel, hello)),
         Ok(Ok(None)) => None,
         Ok(Err(problem)) => Some(problem),
-        Err(_) => Some(format!("it said no `hello` within {}", humantime::format_duration(patience))),
+        Err(_) => Some(format!("it said no `hello` within {}{UNHEARD}", humantime::format_duration(patience))),
     };
     let past = process.end(if problem.is_some() { &Cause::Dropped } else { &Cause::Ended }).await;
     Err(match problem {
         Some(problem) => past.with_words(problem),
-        None => past.failure(None).reason,
+        None => past.failure().reason,
     })
 }
 
@@ -327,11 +326,11 @@ impl Stage {
         let answer = |held: Held| {
             let answer = match cause {
                 Cause::Timeout(request) if *request == held.request => {
-                    Answer::Failed(past.failure(Some(Ending::Timeout(self.settings.timeout))))
+                    Answer::Failed(past.too_long(self.settings.timeout, has_answered || held.has_outputs()))
                 }
                 Cause::Outputs(request, failure) if *request == held.request => Answer::Failed(failure.clone()),
                 _ if held.begin.is_none_or(|begin| begin >= read) => Answer::Unread,
-                Cause::Ended | Cause::Retired | Cause::NodeStops => Answer::Failed(past.failure(None)),
+                Cause::Ended | Cause::Retired | Cause::NodeStops => Answer::Failed(past.failure()),
                 Cause::Fault(reason) => {
                     Answer::Failed(Failure::transient(FailureKind::Error, past.with_words(reason.clone())))
                 }
@@ -348,7 +347,7 @@ impl Stage {
                 (self.settings.log)("", Level::Error, reason);
             }
             Cause::Ended if answers.iter().all(|(_, answer)| matches!(answer, Answer::Unread)) => {
-                let reason = past.failure(None).reason;
+                let reason = past.failure().reason;
                 if has_answered {
                     (self.settings.log)("", Level::Warn, format!("a worker ended between items: {reason}"));
                 } else {

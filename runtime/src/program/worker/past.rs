@@ -1,6 +1,8 @@
 //! A worker that has ended, and what that means for an item that it held.
 
+use std::collections::BTreeSet;
 use std::io::{self, PipeReader};
+use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 use tokio::task::JoinHandle;
@@ -9,6 +11,10 @@ use crate::program::end::{self, Ending, Outcome};
 use crate::program::guard::message::Ended;
 use crate::program::process::DRAIN;
 use crate::run::failure::{Failure, FailureKind};
+
+/// Why nothing is heard of most workers that are silent.
+pub(super) const UNHEARD: &str = "; a worker writes to the descriptor in PCLUSTER_WORKER_OUT, not to its standard output, and \
+                                  flushes each line";
 
 /// A process that has ended.
 pub(super) struct Past {
@@ -34,8 +40,20 @@ impl Past {
         Self { ended, by_itself, words, unread: ioctl_fionread(unread).unwrap_or(0) }
     }
 
-    /// Returns the failure of an item that the worker held. `ending` is set if this node has ended the worker for it.
-    pub(super) fn failure(&self, ending: Option<Ending>) -> Failure {
+    /// Returns the failure of an item that took longer than its timeout. `is_heard`: answers of the worker have come.
+    pub(super) fn too_long(&self, timeout: Duration, is_heard: bool) -> Failure {
+        let failure = self.failure_with(Some(Ending::Timeout(timeout)), "");
+        let hint = if is_heard { "" } else { UNHEARD };
+        Failure { reason: self.with_words(format!("{}{hint}", failure.reason)), ..failure }
+    }
+
+    /// Returns the failure of an item that the worker held.
+    pub(super) fn failure(&self) -> Failure {
+        self.failure_with(None, &self.words)
+    }
+
+    /// `ending` is set if this node has ended the worker for an item.
+    fn failure_with(&self, ending: Option<Ending>, words: &str) -> Failure {
         let ended = match &self.ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -45,7 +63,7 @@ impl Past {
                 return Failure::transient(FailureKind::Trap, reason);
             }
         };
-        match end::outcome(ended, ending, &std::collections::BTreeSet::new(), &self.words) {
+        match end::outcome(ended, ending, &BTreeSet::new(), words) {
             Outcome::Done => {
                 let reason = "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, \
                               not on its standard output"

@@ -32,7 +32,7 @@ async fn a_start_that_fails_is_no_attempt_and_is_tried_again_later() {
         ("say(hello={'version': 2})", "it speaks version 2 of the protocol; this node speaks 1"),
         ("raw(b'Loading\\n'); time.sleep(300)", "the worker wrote a line that is no message: `Loading`"),
         ("say(done={'request': 1}); time.sleep(300)", "the worker sent `done` before it had an item"),
-        ("time.sleep(300)", "it said no `hello` within 2s"),
+        ("time.sleep(300)", "it said no `hello` within 2s; a worker writes to the descriptor in PCLUSTER_WORKER_OUT"),
         ("hello(); sys.exit(0)", "the worker ended with status 0 before it answered"),
     ];
     futures_util::future::join_all(cases.map(async |(script, reason)| {
@@ -137,9 +137,33 @@ async fn a_silent_worker_is_ended_after_the_timeout_of_its_item() {
         let began = Instant::now();
         let failure = node.failure(number(1)).await;
         assert_eq!((failure.kind, failure.fatal), (FailureKind::Timeout, false));
-        assert!(failure.reason.starts_with("the program took longer than its timeout of 2s"), "{}", failure.reason);
+        assert_eq!(failure.reason, "the program took longer than its timeout of 2s");
         assert_eq!(began.elapsed() < Duration::from_secs(7), is_kind, "{script}");
         assert_eq!(node.done(number(0)).await, Vec::<String>::new());
     }))
     .await;
+}
+
+#[tokio::test]
+async fn a_worker_of_which_no_answer_has_come_is_told_where_and_how_to_write_it() {
+    let lost = [
+        "print('{\"done\": {\"request\": 1}}', flush=True)",
+        "held = open(os.dup(answers.fileno()), 'w'); held.write('{\"done\": {\"request\": 1}}\\n')",
+    ];
+    let told = lost.map(async |script| {
+        let script = format!("hello()\nfor item in take():\n    {script}; time.sleep(300)");
+        let node = Node::with(&script, |settings| settings.timeout = Duration::from_secs(2));
+        let reason = node.failure(number(1)).await.reason;
+        let expected = "the program took longer than its timeout of 2s; a worker writes to the descriptor in \
+                        PCLUSTER_WORKER_OUT, not to its standard output, and flushes each line";
+        assert!(reason.starts_with(expected), "{reason}");
+    });
+    futures_util::future::join_all(told).await;
+    let node = Node::with(
+        "hello()\nfor item in take():\n    say(output={'request': item['request'], 'value': 1}); time.sleep(300)",
+        |settings| {
+            settings.timeout = Duration::from_secs(2);
+        },
+    );
+    assert_eq!(node.failure(number(1)).await.reason, "the program took longer than its timeout of 2s");
 }
