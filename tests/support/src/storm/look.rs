@@ -34,12 +34,18 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         let stream = jetstream.get_stream("PCLUSTER_storm_OUT").await.unwrap();
         let results = OrderedConfig { filter_subject: "pcluster.storm.out".to_owned(), ..OrderedConfig::default() };
         let consumer = stream.create_consumer(results).await.unwrap();
-        let mut number = consumer.cached_info().num_pending;
+        // Not as many as the server counts: a wrong count would look like a loss.
+        let counted = consumer.cached_info().num_pending;
+        let last = match stream.get_last_raw_message_by_subject("pcluster.storm.out").await {
+            Ok(last) => last.sequence,
+            Err(_) => 0,
+        };
         let mut messages = consumer.messages().await.unwrap();
-        while number > 0 {
+        let (mut number, mut place_now) = (0, 0);
+        while place_now < last {
             let message = messages.try_next().await.unwrap().unwrap();
-            // The count of the consumer's start may be out of date.
-            number = message.info().unwrap().pending;
+            place_now = message.info().unwrap().stream_sequence;
+            number += 1;
             let values = values(&message);
             let published = message.info().unwrap().published.into();
             stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message), published));
@@ -53,6 +59,9 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
                     }
                 }
             }
+        }
+        if number != counted {
+            report.tell(format_args!("the server counts {counted} messages of results, and has {number}"));
         }
     });
     let twice =
