@@ -314,6 +314,7 @@ fn missing(broker: &Broker) -> impl Iterator<Item = Problem> {
         problem: missing.to_string(),
         chain: missing.chain.unwrap_or_default(),
         revision: None,
+        stage: None,
     })
 }
 

@@ -109,6 +109,9 @@ pub struct Problem {
     pub chain: String,
     /// The revision's number, if the problem is with one.
     pub revision: Option<u64>,
+    /// The stage whose items the node leaves to others. `None` if the problem is not only this node's with one stage.
+    #[serde(default)]
+    pub stage: Option<String>,
     /// What is wrong, in words.
     pub problem: String,
 }

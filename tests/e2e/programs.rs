@@ -135,7 +135,7 @@ fn a_node_runs_no_program_that_its_operator_does_not_allow_and_another_does() {
     let cluster = Cluster::start();
     let manifest = format!(
         "name = \"apart\"\nversion = \"1\"\n[[stage]]\nname = \"echo\"\nplugin = \"{}\"\n\
-         [[stage]]\nname = \"run\"\nexec = [\"sh\", \"-c\", \"cat\"]\n",
+         [[stage]]\nname = \"run\"\nexec = [\"sh\", \"-c\", \"cat; sleep 1\"]\n",
         plugin("probe")
     );
     cluster.deploy(&manifest);
@@ -144,12 +144,44 @@ fn a_node_runs_no_program_that_its_operator_does_not_allow_and_another_does() {
     let status = cluster.until("apart", "the first stage has run", |status| {
         status["revisions"][0]["stages"][0]["done"] == json!(1) && !status["problems"].as_array().unwrap().is_empty()
     });
-    let problem = status["problems"][0].to_string();
-    assert!(problem.contains("stage `run`: this node does not allow `sh`"), "{problem}");
-    assert!(problem.contains("--allow-exec"), "{problem}");
+    let problem = &status["problems"][0];
+    assert_eq!((&problem["stage"], &problem["served_by_others"]), (&json!("run"), &json!(false)));
+    assert!(
+        problem["problem"].as_str().unwrap().starts_with("stage `run`: this node does not allow `sh`"),
+        "{problem}"
+    );
+    assert!(problem["problem"].as_str().unwrap().contains("--allow-exec"), "{problem}");
+    let mut wait = cluster.spawn(&["wait", "apart"]);
+    wait.said("apart cannot continue: node strict: stage `run`: this node does not allow `sh`");
     let _willing = node(&cluster, "willing");
-    cluster.ok(&["wait", "apart"]);
+    assert_eq!(wait.ended(), Some(0), "{}", wait.stderr());
     assert_eq!(numbers(&cluster.pull_all("apart")), [1]);
+    // The refusal of one node keeps nothing from going on now.
+    cluster.run(&["status", "apart"]).failed(0, "node strict leaves it to other nodes: stage `run`: ");
+    cluster.ok(&["feed", "apart", "2"]);
+    let waited = cluster.run(&["wait", "apart"]);
+    assert!(!waited.stderr.contains("cannot continue"), "{}", waited.stderr);
+    waited.succeeded();
+}
+
+#[test]
+fn a_program_that_is_installed_later_is_noticed() {
+    let cluster = Cluster::start();
+    cluster.deploy("name = \"tool\"\nversion = \"1\"\n[[stage]]\nname = \"run\"\nexec = [\"tool\"]\n");
+    let bin = cluster.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let _node = node_with(&cluster, "a", |command| {
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        command.args(["--allow-exec", "tool"]).env("PATH", path);
+    });
+    cluster.ok(&["feed", "tool", "1"]);
+    let status = cluster.status("tool");
+    assert!(status["problems"].to_string().contains("stage `run`: this node has no program `tool`"), "{status}");
+    fs::write(bin.join("tool"), "#!/bin/sh\ncat\n").unwrap();
+    fs::set_permissions(bin.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    cluster.ok(&["wait", "tool"]);
+    assert_eq!(numbers(&cluster.pull_all("tool")), [1]);
+    assert_eq!(cluster.status("tool")["problems"], json!([]));
 }
 
 #[test]

@@ -97,7 +97,11 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     }
     for problem in &status.problems {
         let text = &problem.problem.problem;
-        let what = if problem.problem.chain.is_empty() { "" } else { " cannot serve it" };
+        let what = match &problem.problem {
+            of_node if of_node.chain.is_empty() => "",
+            _ if problem.served_by_others => " leaves it to other nodes",
+            _ => " cannot serve it",
+        };
         context.output.note(&format!("node {}{what}: {text}", problem.node));
     }
     Ok(())

@@ -85,6 +85,8 @@ pub struct StageStatus {
 pub struct NodeProblem {
     /// The name of the node.
     pub node: String,
+    /// `true` if another node serves what this one does not because of the problem. So it does not keep the chain from going on.
+    pub served_by_others: bool,
     /// The problem.
     #[serde(flatten)]
     pub problem: Problem,
@@ -183,8 +185,75 @@ pub(super) fn problems(chain: &ChainName, nodes: &[NodeReport]) -> Vec<NodeProbl
     let of = |node: &NodeReport| {
         // A problem without a chain is the node's own, and affects all chains.
         let is_of = |problem: &&Problem| [Some(chain.as_str()), Some("")].contains(&problem.chain.split('.').next());
-        let problems = node.problems.iter().filter(is_of);
-        problems.map(|problem| NodeProblem { node: node.node.clone(), problem: problem.clone() }).collect::<Vec<_>>()
+        let of_node = |problem: &Problem| NodeProblem {
+            node: node.node.clone(),
+            served_by_others: nodes.iter().any(|other| serves_for(other, node, problem)),
+            problem: problem.clone(),
+        };
+        node.problems.iter().filter(is_of).map(of_node).collect::<Vec<_>>()
     };
     nodes.iter().flat_map(of).collect()
+}
+
+/// Returns `true` if a node serves what another leaves to it by this problem: a stage, or the whole revision.
+///
+/// This is the one rule by which what a node does not serve counts for its chain: only while no node serves it. A node that serves
+/// a part of a revision reports what it leaves.
+fn serves_for(node: &NodeReport, other: &NodeReport, left: &Problem) -> bool {
+    let is_of = |hop: &&HopReport| hop.chain == left.chain && Some(hop.revision) == left.revision;
+    let has = |stage: &String| node.hops.iter().filter(is_of).any(|hop| hop.stage == *stage);
+    let serves = match &left.stage {
+        Some(stage) => has(stage),
+        None => node.hops.iter().any(|hop| is_of(&hop)) && !other.hops.iter().any(|hop| is_of(&hop)),
+    };
+    let leaves = |own: &Problem| (&own.chain, own.revision, &own.stage) == (&left.chain, left.revision, &left.stage);
+    serves && !node.draining && !node.problems.iter().any(leaves)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, draining: bool, serves: &[&str], leaves: &[&str]) -> NodeReport {
+        let hop = |stage: &&str| json!({"chain": "a", "revision": 2, "stage": stage, "running": 0, "done": 0, "failed": 0, "retried": 0, "rate": 0.0});
+        let problem =
+            |stage: &&str| json!({"chain": "a", "revision": 2, "stage": stage, "problem": "it is not allowed"});
+        let report = json!({
+            "node": name, "pid": 1, "host": "h", "version": "1", "uptime": 1.0, "draining": draining,
+            "hops": serves.iter().map(hop).collect::<Vec<_>>(),
+            "problems": leaves.iter().map(problem).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(report).expect("a report")
+    }
+
+    #[test]
+    fn a_refusal_counts_while_no_other_node_serves_the_stage() {
+        let chain = "a".parse().expect("a name");
+        let counts = |nodes: &[NodeReport]| {
+            let problems = problems(&chain, nodes).into_iter().filter(|found| !found.served_by_others);
+            problems
+                .map(|found| format!("{} {}", found.node, found.problem.stage.unwrap_or_default()))
+                .collect::<Vec<_>>()
+        };
+        let strict = || node("strict", false, &["one"], &["two", "three"]);
+        assert_eq!(counts(&[strict()]), ["strict two", "strict three"]);
+        assert_eq!(counts(&[strict(), node("b", false, &["one", "two"], &[])]), ["strict three"]);
+        assert_eq!(counts(&[node("b", false, &["two"], &[]), node("c", false, &["three"], &[]), strict()]), [""; 0]);
+        let stops = node("b", true, &["two", "three"], &[]);
+        assert_eq!(counts(&[strict(), stops]), ["strict two", "strict three"]);
+        // A node may report a hop whose items it cannot run at present.
+        let unfit = node("b", false, &["two", "three"], &["two"]);
+        assert_eq!(counts(&[strict(), unfit]), ["strict two", "b two"]);
+        let mut older = node("b", false, &["two", "three"], &[]);
+        older.hops[0].revision = 1;
+        assert_eq!(counts(&[strict(), older]), ["strict two"]);
+        let mut whole = strict();
+        whole.problems[0].stage = None;
+        let b = || node("b", false, &["two"], &["one"]);
+        assert_eq!(counts(&[whole.clone(), b()]), ["strict ", "strict three"], "it serves some, so it is about these");
+        whole.hops.clear();
+        assert_eq!(counts(&[whole, b()]), ["strict three", "b one"]);
+    }
 }

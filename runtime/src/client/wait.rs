@@ -189,8 +189,8 @@ async fn wait_forever(
                 match looked {
                     Ok((notice, pace)) => {
                         tell(Notice::Pace(pace));
-                        // Right after the server was away, its nodes may be about to return.
-                        let is_transient = matches!(notice, Notice::NoNode(_)) && before == Some(Notice::Served);
+                        // Right after the server was away, its nodes may be about to return. Right after a deploy, some may load it yet.
+                        let is_transient = notice != Notice::Served && before == Some(Notice::Served);
                         if notice != told && !is_transient {
                             tell(notice.clone());
                             told = notice.clone();
@@ -219,6 +219,7 @@ async fn look(client: &Client, chain: &ChainName, after: Duration) -> Result<(No
     let serves = |node: &&NodeReport| !node.draining && node.hops.iter().any(|hop| hop.chain == chain.as_str());
     let mut reasons: Vec<String> = status::problems(chain, &nodes)
         .into_iter()
+        .filter(|found| !found.served_by_others)
         .map(|found| format!("node {}: {}", found.node, found.problem.problem))
         .collect();
     let notice = match nodes.iter().any(|node| serves(&node)) {

@@ -114,8 +114,16 @@ impl HopCounters {
 /// The key of a hop.
 pub type HopKey = (ChainName, Revision, StageName);
 
-/// What has a problem: a task, by what it does, or no task. Then the chain and the revision.
-type ProblemKey = (Option<&'static str>, String, Option<Revision>);
+/// What has a problem. Tasks of the node itself have no chain.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ProblemKey {
+    /// A task, by what it does.
+    task: Option<&'static str>,
+    chain: String,
+    revision: Option<Revision>,
+    /// The stage whose items this node leaves to others.
+    stage: Option<StageName>,
+}
 
 /// All that a node reports of itself.
 #[derive(Debug, Default)]
@@ -133,7 +141,7 @@ impl Board {
 
     /// Removes a revision with its problems. Returns its hops.
     pub fn remove(&self, chain: &ChainName, revision: Revision) -> BTreeMap<HopKey, Arc<HopCounters>> {
-        lock(&self.problems).retain(|(_, each, number), _| each != chain.as_str() || *number != Some(revision));
+        lock(&self.problems).retain(|key, _| key.chain != chain.as_str() || key.revision != Some(revision));
         let mut hops = lock(&self.hops);
         let (gone, kept) = std::mem::take(&mut *hops)
             .into_iter()
@@ -144,12 +152,26 @@ impl Board {
 
     /// Sets or clears a problem. Returns `true` if that is new.
     pub fn problem(&self, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
-        self.set((None, chain.to_owned(), revision), problem)
+        self.set(ProblemKey { task: None, chain: chain.to_owned(), revision, stage: None }, problem)
     }
 
     /// Sets or clears the failure of a task. Returns `true` if that is new. Tasks of the node itself have no chain.
     pub fn task(&self, what: &'static str, chain: &str, revision: Option<Revision>, problem: Option<&str>) -> bool {
-        self.set((Some(what), chain.to_owned(), revision), problem)
+        self.set(ProblemKey { task: Some(what), chain: chain.to_owned(), revision, stage: None }, problem)
+    }
+
+    /// Sets or clears why this node leaves the items of a stage to others. Returns `true` if that is new. `what` it cannot do tells
+    /// several reasons of one stage apart.
+    pub fn stage(
+        &self,
+        what: &'static str,
+        chain: &ChainName,
+        revision: Revision,
+        stage: &StageName,
+        problem: Option<&str>,
+    ) -> bool {
+        let (chain, stage) = (chain.to_string(), Some(stage.clone()));
+        self.set(ProblemKey { task: Some(what), chain, revision: Some(revision), stage }, problem)
     }
 
     fn set(&self, key: ProblemKey, problem: Option<&str>) -> bool {
@@ -195,9 +217,10 @@ impl Board {
 
     /// Returns all problems.
     pub fn problems(&self) -> Vec<Problem> {
-        let problem = |((_, chain, revision), problem): (&ProblemKey, &String)| Problem {
-            chain: chain.clone(),
-            revision: revision.map(Revision::number),
+        let problem = |(key, problem): (&ProblemKey, &String)| Problem {
+            chain: key.chain.clone(),
+            revision: key.revision.map(Revision::number),
+            stage: key.stage.as_ref().map(ToString::to_string),
             problem: problem.clone(),
         };
         lock(&self.problems).iter().map(problem).collect()

@@ -96,8 +96,7 @@ impl Programs {
     /// Returns why this node does not run a stage. `None` if it does.
     pub(crate) fn refusal(&self, deployed: &Deployed, stage: &Stage) -> Option<String> {
         let Work::Program(program) = &stage.work else { return None };
-        let refusal = self.find(deployed, program).err()?;
-        Some(format!("stage `{}`: {refusal}", stage.name))
+        self.find(deployed, program).err()
     }
 
     fn find(&self, deployed: &Deployed, program: &program::Program) -> Result<PathBuf, String> {

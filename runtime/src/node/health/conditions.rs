@@ -29,8 +29,6 @@ pub struct Conditions {
     revision: Revision,
     /// The text of each condition, and how many report it.
     told: Mutex<BTreeMap<Place, (String, usize)>>,
-    /// Why this node cannot run the items of a hop, by its first stage.
-    unfit: Mutex<BTreeMap<StageName, String>>,
 }
 
 /// Reports that outputs wait to be stored. Cleared on drop.
@@ -43,7 +41,7 @@ pub struct Waiting<'a> {
 impl Conditions {
     /// Creates a revision without conditions.
     pub fn new(board: Arc<Board>, chain: ChainName, revision: Revision) -> Self {
-        Self { board, chain, revision, told: Mutex::default(), unfit: Mutex::default() }
+        Self { board, chain, revision, told: Mutex::default() }
     }
 
     /// Returns the keeper of a task of the revision.
@@ -94,29 +92,20 @@ impl Conditions {
 
     /// Reports that this node cannot run the items of a hop. `None` if it can again.
     pub(crate) fn unfit(&self, stage: &StageName, reason: Option<&str>) {
-        let mut unfit = lock(&self.unfit);
-        match reason {
-            Some(reason) => {
-                let again = humantime::format_duration(PAUSE);
-                let text = format!(
-                    "stage `{stage}`: {reason}; this node leaves its items to others, and tries one again {again} later"
-                );
-                unfit.insert(stage.clone(), text);
-            }
-            None => {
-                unfit.remove(stage);
-            }
+        let problem = reason.map(|reason| {
+            let again = humantime::format_duration(PAUSE);
+            format!(
+                "stage `{stage}`: {reason}; this node leaves its items to others, and tries one again {again} later"
+            )
+        });
+        let (chain, revision) = (&self.chain, self.revision);
+        if !self.board.stage("run its items", chain, revision, stage, problem.as_deref()) {
+            return;
         }
-        let problem = unfit.values().map(String::as_str).collect::<Vec<_>>().join("; ");
-        let problem = Some(problem.as_str()).filter(|problem| !problem.is_empty());
-        // Beside the other conditions, which do not know these.
-        if self.board.task("run its items", self.chain.as_str(), Some(self.revision), problem) {
-            let (chain, revision) = (&self.chain, self.revision);
-            if let Some(problem) = problem {
-                tracing::error!(%chain, %revision, problem, "cannot run items here; no attempt is lost");
-            } else {
-                tracing::warn!(%chain, %revision, "runs its items again");
-            }
+        if let Some(problem) = problem {
+            tracing::error!(%chain, %revision, problem, "cannot run items here; no attempt is lost");
+        } else {
+            tracing::warn!(%chain, %revision, %stage, "runs its items again");
         }
     }
 

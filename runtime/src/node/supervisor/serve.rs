@@ -14,7 +14,7 @@ use crate::chain::record::Deployed;
 use crate::chain::{Chain, Stage};
 use crate::engine::Plugin;
 use crate::lock::lock;
-use crate::name::{ChainName, Digest, Revision};
+use crate::name::{ChainName, Digest, Revision, StageName};
 use crate::node::health::conditions::Conditions;
 use crate::node::health::with_remedy;
 use crate::node::hop::Hop;
@@ -33,14 +33,34 @@ const UNPACK_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// After this many failed tries, the problem is reported. Right after a deploy the streams may be a moment away.
 const PATIENCE: u32 = 3;
 
+/// How often to look again whether a program that was refused is there now.
+const PROGRAM_AGAIN: Duration = Duration::from_secs(5);
+
 /// A revision that is ready to run.
 struct Ready<'a> {
     loader: Loader<'a>,
     hops: Vec<Hop>,
-    /// Why hops are left to other nodes.
-    refused: Vec<String>,
-    /// The stages of hops whose files this node cannot unpack yet, with the reason.
-    late: Vec<(Range<usize>, String)>,
+    /// The stages of hops that this node does not serve, or not yet.
+    missing: Vec<(Range<usize>, Lack)>,
+}
+
+/// Why this node does not serve a hop, or not yet.
+#[derive(Debug, Clone)]
+struct Lack {
+    stage: StageName,
+    problem: String,
+    remedy: Remedy,
+}
+
+/// What could let a node serve a hop that it does not serve.
+#[derive(Debug, Clone, Copy)]
+enum Remedy {
+    /// Only a restart with other settings.
+    Restart,
+    /// A program that is installed.
+    Program,
+    /// The next try.
+    Try,
 }
 
 /// Serves a revision until its phase is over.
@@ -53,13 +73,12 @@ pub(crate) async fn serve(
 ) {
     let mut waiting = phase.clone();
     tokio::select! {
-        Ready { loader, hops, refused, late } = ready(context, chain, revision, settle) => {
-            let late_now = late.iter().map(|(stages, problem)| (stages.start, problem.clone())).collect();
-            let missing = Missing { context, chain, revision, refused, late: Mutex::new(late_now) };
-            missing.tell();
-            if !missing.is_any() {
-                tracing::info!(node = context.node, %chain, %revision, "served");
-            }
+        Ready { loader, hops, missing } = ready(context, chain, revision, settle) => {
+            // What kept it from being ready is over.
+            context.board.problem(chain.as_str(), Some(revision), None);
+            let lacks = missing.iter().map(|(stages, lack)| (stages.start, lack.clone())).collect();
+            let part = Part { context, chain, revision, lacks: Mutex::new(lacks) };
+            part.tell();
             settle.send_replace(true);
             let run = async |hop: Hop| {
                 for (stage, stats) in hop.counted() {
@@ -67,50 +86,64 @@ pub(crate) async fn serve(
                 }
                 worker::run(Arc::new(hop), phase.clone()).await;
             };
-            let run_late = async |stages: Range<usize>| {
+            let run_later = async |stages: Range<usize>| {
                 let mut waiting = phase.clone();
                 tokio::select! {
-                    hop = missing.wait_for(&loader, stages) => run(hop).await,
+                    hop = part.wait_for(&loader, stages) => run(hop).await,
                     () = left_run(&mut waiting) => {}
                 }
             };
-            let on_time = futures_util::future::join_all(hops.into_iter().map(run));
-            let late = futures_util::future::join_all(late.into_iter().map(|(stages, _)| run_late(stages)));
-            futures_util::future::join(on_time, late).await;
+            let now = futures_util::future::join_all(hops.into_iter().map(run));
+            let later = futures_util::future::join_all(missing.into_iter().map(|(stages, _)| run_later(stages)));
+            futures_util::future::join(now, later).await;
         }
         () = left_run(&mut waiting) => {}
     }
 }
 
-/// What a node does not serve of a revision.
-struct Missing<'a> {
+/// A revision of which a node may serve only a part.
+struct Part<'a> {
     context: &'a Context,
     chain: &'a ChainName,
     revision: Revision,
-    /// Why hops are left to other nodes.
-    refused: Vec<String>,
-    /// Why hops cannot be served yet, by their first stages.
-    late: Mutex<BTreeMap<usize, String>>,
+    /// Why hops are not served, by their first stages.
+    lacks: Mutex<BTreeMap<usize, Lack>>,
 }
 
-impl Missing<'_> {
-    /// Returns `true` if a hop is not served.
-    fn is_any(&self) -> bool {
-        !self.refused.is_empty() || !lock(&self.late).is_empty()
+impl Part<'_> {
+    /// Logs which part is served.
+    fn tell(&self) {
+        let lacks = lock(&self.lacks);
+        for lack in lacks.values() {
+            self.show(&lack.stage, Some(&lack.problem));
+        }
+        let problems: Vec<&str> = lacks.values().map(|lack| lack.problem.as_str()).collect();
+        let (node, chain, revision) = (&self.context.node, self.chain, self.revision);
+        match problems.join("; ").as_str() {
+            "" => tracing::info!(node, %chain, %revision, "served"),
+            problems => tracing::warn!(node, %chain, %revision, "served in part: {problems}"),
+        }
     }
 
-    /// Shows what is missing now.
-    fn tell(&self) {
-        let problems: Vec<String> = self.refused.iter().chain(lock(&self.late).values()).cloned().collect();
-        let problem = (!problems.is_empty()).then(|| problems.join("; "));
-        if !self.context.board.problem(self.chain.as_str(), Some(self.revision), problem.as_deref()) {
-            return;
-        }
-        let (node, chain, revision) = (&self.context.node, self.chain, self.revision);
-        if let Some(problem) = problem {
-            tracing::warn!(node, %chain, %revision, "served in part: {problem}");
-        } else {
-            tracing::info!(node, %chain, %revision, "served in full");
+    /// Shows why a stage is left to others. Returns `true` if that is new.
+    fn show(&self, stage: &StageName, problem: Option<&str>) -> bool {
+        self.context.board.stage("serve it", self.chain, self.revision, stage, problem)
+    }
+
+    /// Changes why a hop is not served, and tells.
+    fn change(&self, first: usize, lack: Option<&Lack>) {
+        let is_new = {
+            let mut lacks = lock(&self.lacks);
+            let before = match lack {
+                Some(lack) => lacks.insert(first, lack.clone()),
+                None => lacks.remove(&first),
+            };
+            let other = before.filter(|before| lack.is_none_or(|lack| lack.stage != before.stage));
+            let is_gone = other.is_some_and(|other| self.show(&other.stage, None));
+            lack.map_or(is_gone, |lack| self.show(&lack.stage, Some(&lack.problem)))
+        };
+        if is_new {
+            self.tell();
         }
     }
 
@@ -118,13 +151,14 @@ impl Missing<'_> {
     async fn wait_for(&self, loader: &Loader<'_>, stages: Range<usize>) -> Hop {
         let mut backoff = Backoff::new(AGAIN, UNPACK_AGAIN_MAX);
         loop {
-            backoff.wait().await;
+            let remedy = lock(&self.lacks).get(&stages.start).map_or(Remedy::Try, |lack| lack.remedy);
+            match remedy {
+                Remedy::Restart => std::future::pending().await,
+                Remedy::Program => tokio::time::sleep(PROGRAM_AGAIN).await,
+                Remedy::Try => backoff.wait().await,
+            }
             let hop = loader.hop(stages.clone()).await;
-            match &hop {
-                Ok(_) => lock(&self.late).remove(&stages.start),
-                Err(problem) => lock(&self.late).insert(stages.start, problem.clone()),
-            };
-            self.tell();
+            self.change(stages.start, hop.as_ref().err());
             if let Ok(hop) = hop {
                 return hop;
             }
@@ -172,28 +206,31 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
         .map_err(|error| with_remedy(&error))?;
     let checked = Arc::new(checked);
     let loader = Loader { context, deployed, checked, plugins, conditions, identity };
-    let mut ready = Ready { loader, hops: Vec::new(), refused: Vec::new(), late: Vec::new() };
+    let mut ready = Ready { loader, hops: Vec::new(), missing: Vec::new() };
     let loader = &ready.loader;
     for stages in loader.checked.hops() {
-        let all = &loader.checked.stages[stages.clone()];
-        if let Some(refusal) = all.iter().find_map(|stage| refusal(context, &loader.deployed, stage)) {
-            ready.refused.push(refusal);
-            continue;
-        }
         match loader.hop(stages.clone()).await {
             Ok(hop) => ready.hops.push(hop),
-            Err(problem) if all.iter().any(Stage::has_files) => ready.late.push((stages, problem)),
-            Err(problem) => return Err(problem),
+            // Without files to unpack, what fails is a matter of the whole revision.
+            Err(Lack { problem, remedy: Remedy::Try, .. })
+                if !loader.checked.stages[stages.clone()].iter().any(Stage::has_files) =>
+            {
+                return Err(problem);
+            }
+            Err(lack) => ready.missing.push((stages, lack)),
         }
     }
     Ok(ready)
 }
 
 /// Returns why this node does not run a stage. `None` if it does.
-fn refusal(context: &Context, deployed: &Deployed, stage: &Stage) -> Option<String> {
-    let lacks = context.labels.lacks(&stage.labels).or_else(|| context.slots.capacity().lacks(&stage.needs));
-    let lacks = lacks.map(|lacks| format!("stage `{}`: {lacks}", stage.name));
-    lacks.or_else(|| context.programs.refusal(deployed, stage))
+fn refusal(context: &Context, deployed: &Deployed, stage: &Stage) -> Option<Lack> {
+    let (problem, remedy) =
+        match context.labels.lacks(&stage.labels).or_else(|| context.slots.capacity().lacks(&stage.needs)) {
+            Some(lacks) => (lacks, Remedy::Restart),
+            None => (context.programs.refusal(deployed, stage)?, Remedy::Program),
+        };
+    Some(Lack { stage: stage.name.clone(), problem: format!("stage `{}`: {problem}", stage.name), remedy })
 }
 
 /// Loads the hops of a revision.
@@ -207,9 +244,15 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    async fn hop(&self, stages: Range<usize>) -> Result<Hop, String> {
+    /// Loads a hop, if this node may run its stages.
+    async fn hop(&self, stages: Range<usize>) -> Result<Hop, Lack> {
         let Self { context, deployed, checked, plugins, conditions, identity } = self;
+        let all = &checked.stages[stages.clone()];
+        if let Some(refusal) = all.iter().find_map(|stage| refusal(context, deployed, stage)) {
+            return Err(refusal);
+        }
         let shared = (Arc::clone(conditions), Arc::clone(identity));
-        load::load_hop(context, deployed, checked, stages, plugins, shared).await
+        let hop = load::load_hop(context, deployed, checked, stages, plugins, shared).await;
+        hop.map_err(|problem| Lack { stage: all[0].name.clone(), problem, remedy: Remedy::Try })
     }
 }
