@@ -300,6 +300,7 @@ impl Node {
             memory_resident: memory::resident().unwrap_or_default(),
             memory: budget.limit(),
             programs,
+            processors: programs.map(|_| slots.capacity().bound()).unwrap_or_default(),
             slots: slots.report(),
             labels: labels.all().clone(),
             hops: board.hops(),

@@ -35,6 +35,9 @@ pub struct NodeReport {
     /// What ends the processes of its programs. `None` if it runs none.
     #[serde(default)]
     pub programs: Option<EndedBy>,
+    /// The numbers of the processors to which it binds its programs. Empty if it binds none.
+    #[serde(default)]
+    pub processors: Vec<u32>,
     /// The slots of the node. Empty if it does not say.
     #[serde(default)]
     pub slots: Vec<SlotReport>,

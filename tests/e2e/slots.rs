@@ -137,7 +137,8 @@ fn a_stage_that_no_node_can_run_waits_and_status_says_for_what() {
             cluster.until(chain, "a problem is told", |status| !status["problems"].as_array().unwrap().is_empty());
         assert!(status["problems"].to_string().contains(problem), "{status}");
     }
-    let _rich = node(&cluster, "rich", &["--slots", "gpu=2", "--label", "zone=eu"]);
+    let rich = node(&cluster, "rich", &["--slots", "gpu=2", "--label", "zone=eu"]);
+    rich.said("node `poor` on this machine binds programs to the same cores");
     for chain in ["gpu", "zone"] {
         cluster.ok(&["wait", chain]);
         assert_eq!(cluster.pull_all(chain).len(), 1);

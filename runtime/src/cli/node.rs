@@ -21,6 +21,7 @@ use crate::name::{ChainName, nearest};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
 use crate::node::{Node, NodeSettings};
+use crate::report::NodeReport;
 use crate::shutdown;
 
 /// Run a node until it is told to stop
@@ -175,31 +176,41 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let ready = || tracing::info!(node = settings.node, "ready: serving {limit} at {url}");
     tokio::select! {
         ended = Node::run_on(broker, node, shutdown, ready) => ended?,
-        never = tell_namesakes(settings) => match never {},
+        never = tell_neighbors(settings) => match never {},
     }
     tracing::info!(node = settings.node, "stopped");
     ended()
 }
 
-/// Warns of other nodes with this node's name. It has a connection of its own, so that its errors do not disturb the
+/// Warns of other nodes with this node's name, and of those on this machine that bind programs to the same processors. It has a connection of its own, so that its errors do not disturb the
 /// node.
-async fn tell_namesakes(settings: &Settings) -> Infallible {
+async fn tell_neighbors(settings: &Settings) -> Infallible {
     let asked = async {
-        let broker = Waiting::new(Wait::No).connect(&settings.address(), "pcluster-node namesakes").await?;
+        let broker = Waiting::new(Wait::No).connect(&settings.address(), "pcluster-node neighbors").await?;
         let nodes = Client::new(broker.clone()).nodes().await;
         broker.close();
         nodes
     };
     let own = (std::process::id(), crate::node::host_name());
     let nodes = asked.await.map(|nodes| nodes.answered).unwrap_or_default();
-    for other in nodes.iter().filter(|other| other.node == settings.node && (other.pid, &other.host) != (own.0, &own.1))
-    {
+    let others: Vec<_> = nodes.iter().filter(|other| (other.pid, &other.host) != (own.0, &own.1)).collect();
+    for other in others.iter().filter(|other| other.node == settings.node) {
         tracing::warn!(
             "another node is called `{}` too: process {} on {}; give each its own name with --name, or reports cannot tell them \
              apart",
             other.node,
             other.pid,
             other.host
+        );
+    }
+    let bound = if settings.allow.exec.is_empty() { Vec::new() } else { settings.slots.bound() };
+    let is_near =
+        |other: &&&NodeReport| other.host == own.1 && other.processors.iter().any(|each| bound.contains(each));
+    if let Some(other) = others.iter().find(is_near) {
+        tracing::warn!(
+            "node `{}` on this machine binds programs to the same cores; give each node its own, as in `--slots cores=0-3` and \
+             `--slots cores=4-7`",
+            other.node
         );
     }
     std::future::pending().await

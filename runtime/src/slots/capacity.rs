@@ -68,6 +68,14 @@ impl Capacity {
         self.has_processors
     }
 
+    /// Returns the numbers of the processors to which programs are bound. Empty if they are bound to none.
+    pub(crate) fn bound(&self) -> Vec<u32> {
+        match self.all.get(&Slot::Cores) {
+            Some(Free::Numbers(cores)) if self.has_processors => cores.iter().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns what the node lacks of these needs even if all is free. `None` if it lacks nothing.
     pub(crate) fn lacks(&self, needs: &Needs) -> Option<String> {
         let (slot, number) = needs.iter().find(|(slot, number)| self.count(slot) < *number)?;
