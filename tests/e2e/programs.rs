@@ -127,6 +127,21 @@ fn a_program_that_fails_is_tried_again_or_not_as_its_status_says() {
         assert!(letter["reason"].as_str().unwrap().starts_with(reason), "{letter}");
         assert_eq!(cluster.pull_all(name).len(), 0, "nothing of a failed attempt is handed on");
     }
+    // The log has each attempt, without what the program said, which is there already.
+    let logged = eventually("the last attempt is logged", || {
+        let lines = json_lines(&cluster.ok(&["logs", "status", "--no-follow", "--json"]));
+        (lines.len() == 4).then_some(lines)
+    });
+    let told: Vec<_> =
+        logged.iter().map(|line| (line["level"].as_str().unwrap(), line["message"].as_str().unwrap())).collect();
+    let expected = [
+        ("info", "no mesh"),
+        ("warn", "attempt 1 of 2: the program ended with status 3"),
+        ("info", "no mesh"),
+        ("error", "attempt 2 of 2: the program ended with status 3"),
+    ];
+    assert_eq!(told, expected);
+    assert!(logged.iter().all(|line| line["item"] == logged[0]["item"] && line["stage"] == "run"), "{logged:?}");
     assert_nothing_left(&cluster, "a");
 }
 

@@ -122,7 +122,7 @@ async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.
                 running.hop.limit.ran(started, Instant::now());
             }
-            running.fail(position, failure);
+            running.fail(position, failure, |level, entry| running.log(position, level, entry));
         }
     }
     running.outcomes().outputs.push(outputs);

@@ -24,6 +24,7 @@ use crate::node::execute::Execution;
 use crate::node::execute::running::Outcomes;
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::admit::{Admission, admit, lost_in_last_attempt, runs_whole, split};
+use crate::node::frame::attempts::log_entry;
 use crate::node::frame::dead_letter::{Undecodable, dead_letter_of, dead_letter_of_undecodable};
 use crate::node::frame::inbound::{InboundFrame, QueuedMessage, Read, frame_id};
 use crate::node::frame::outputs;
@@ -150,6 +151,10 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let Read::Frame(inbound) = read(hop, delivery, lane) else { return false };
     let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
     let failures = (0..inbound.len()).map(|position| (position, failure.clone())).collect();
+    let (level, entry) = log_entry(&hop.route, inbound.attempt, &failure);
+    for position in 0..inbound.len() {
+        hop.logs.log(&inbound.item_id(position), level, entry.clone());
+    }
     let memory = Arc::new(hop.task.budget().growing(0));
     let ran = Execution { outcomes: Outcomes { failures, ..Outcomes::default() }, streamed: 0, memory };
     let is_stored = finish(hop, &inbound, ran).await.is_ok();

@@ -48,9 +48,9 @@ pub(crate) enum Kind {
     Output,
 }
 
-/// Returns the outcome of an item. `permanent` holds the statuses after which it fails for good, `ending` is set if this node has
-/// ended the program, and `words` are the last lines of its standard error.
-pub(crate) fn outcome(ended: &Ended, ending: Option<Ending>, permanent: &BTreeSet<u8>, words: &str) -> Outcome {
+/// Returns the outcome of an item. `permanent` holds the statuses after which it fails for good, and `ending` is set if this node has
+/// ended the program.
+pub(crate) fn outcome(ended: &Ended, ending: Option<Ending>, permanent: &BTreeSet<u8>) -> Outcome {
     let is_permanent = |status: i32| u8::try_from(status).is_ok_and(|status| permanent.contains(&status));
     let (kind, reason, fatal) = match (ending, ended.exceeded, ended.status) {
         // Whatever status it returns then: it was not done in time.
@@ -92,10 +92,6 @@ pub(crate) fn outcome(ended: &Ended, ending: Option<Ending>, permanent: &BTreeSe
         }
         (None, None, Status::Exit(status)) => (Kind::Error, format!("the program ended with status {status}"), false),
         (None, None, Status::Signal(signal)) => (Kind::Signal, by_signal(signal, ""), false),
-    };
-    let reason = match words.trim_end() {
-        "" => reason,
-        words => format!("{reason}; it said: {words}"),
     };
     Outcome::Failed { kind, reason, fatal }
 }
@@ -208,17 +204,7 @@ mod tests {
                 ),
             ),
         ] {
-            assert_eq!(outcome(&ended, ending, &BTreeSet::from([65]), ""), expected, "{ended:?} {ending:?}");
+            assert_eq!(outcome(&ended, ending, &BTreeSet::from([65])), expected, "{ended:?} {ending:?}");
         }
-    }
-
-    #[test]
-    fn a_failure_ends_with_what_the_program_said_last() {
-        let Outcome::Failed { reason, .. } =
-            outcome(&Ended { status: Status::Exit(3), exceeded: None }, None, &BTreeSet::new(), "no such mesh\n")
-        else {
-            panic!("it has failed")
-        };
-        assert_eq!(reason, "the program ended with status 3; it said: no such mesh");
     }
 }

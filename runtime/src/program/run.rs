@@ -128,10 +128,11 @@ impl Program {
             Failure::transient(FailureKind::Trap, reason)
         })?;
         let Some((ended, ending)) = ended else { return Ok(None) };
-        match end::outcome(&ended, ending, &self.permanent, &words) {
+        match end::outcome(&ended, ending, &self.permanent) {
             Outcome::Done => {}
             Outcome::Failed { kind, reason, fatal } => {
-                return Err(Failure { fatal, ..Failure::transient(kind.into(), reason) });
+                let failure = Failure { fatal, ..Failure::transient(kind.into(), reason) };
+                return Err(failure.with_words(&words));
             }
         }
         let open = || {

@@ -11,6 +11,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The reason in words.
     pub reason: String,
+    /// The reason without the last words of a program, which the log has already. `None` if the reason has none.
+    pub brief: Option<String>,
     /// `true` if another attempt cannot succeed.
     pub fatal: bool,
     /// The functions that the guest was in, one a line. The innermost comes first. `None` if it was in none.
@@ -22,11 +24,24 @@ pub struct Failure {
 impl Failure {
     /// Returns a failure after which another attempt may succeed.
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: false, backtrace: None, retry_after: None }
+        Self { kind, reason: reason.into(), brief: None, fatal: false, backtrace: None, retry_after: None }
     }
 
     /// Returns a failure after which no attempt can succeed.
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), fatal: true, backtrace: None, retry_after: None }
+        Self { kind, reason: reason.into(), brief: None, fatal: true, backtrace: None, retry_after: None }
+    }
+
+    /// Adds the last lines that a program wrote to standard error.
+    pub(crate) fn with_words(self, words: &str) -> Self {
+        match words.trim_end() {
+            "" => self,
+            words => Self { reason: format!("{}; it said: {words}", self.reason), brief: Some(self.reason), ..self },
+        }
+    }
+
+    /// Returns the reason without what the log has already.
+    pub(crate) fn brief(&self) -> &str {
+        self.brief.as_ref().unwrap_or(&self.reason)
     }
 }

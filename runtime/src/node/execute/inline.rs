@@ -144,7 +144,7 @@ impl Pass {
             && all.open().is_full()
             && let Err(failure) = running.stream_outputs(all.take_open()).await
         {
-            running.fail(0, failure);
+            running.fail(0, failure, |level, entry| running.log(0, level, entry));
         }
     }
 
@@ -173,7 +173,7 @@ impl Pass {
             }
             None => failure,
         };
-        self.walk.running.fail(self.items[number].root, failure);
+        self.walk.running.fail(self.items[number].root, failure, |level, entry| self.log(number, level, entry));
     }
 
     /// The stage; `None` for the hop's first.

@@ -18,7 +18,7 @@ use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::inbound::InboundFrame;
-use crate::node::frame::outputs;
+use crate::node::frame::{attempts, outputs};
 use crate::node::hop::Hop;
 use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
@@ -107,8 +107,8 @@ impl Running {
     }
 
     /// Notes the failure of an item, unless it is settled already. A failure of the node is none of the item: the frame goes back
-    /// with all items that have not ended.
-    pub(crate) fn fail(&self, position: usize, failure: Failure) {
+    /// with all items that have not ended. A failed attempt is told to `log`.
+    pub(crate) fn fail(&self, position: usize, failure: Failure, log: impl FnOnce(Level, String)) {
         if self.is_settled(position) {
             return;
         }
@@ -117,6 +117,8 @@ impl Running {
             self.outcomes().left.insert(position);
             self.hop.lose_fitness(&failure.reason);
         } else {
+            let (level, entry) = attempts::log_entry(&self.hop.route, self.inbound.attempt, &failure);
+            log(level, entry);
             self.outcomes().failures.insert(position, failure);
         }
     }

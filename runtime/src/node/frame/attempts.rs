@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pcluster_abi::Level;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::FrameContext;
 use super::holders::Holder;
 use super::inbound::InboundFrame;
-use super::reason::cut;
+use super::reason::{cut, short};
 use crate::dead::Attempt;
+use crate::node::route::Route;
 use crate::run::failure::{Failure, FailureKind};
 
 /// After this many cleared deliveries, a delivery with an unknown holder is an attempt.
@@ -47,6 +49,17 @@ pub(crate) fn history(frame: FrameContext<'_>, failure: &Failure) -> Vec<Attempt
         history.drain(1..=history.len() - ATTEMPTS_MAX);
     }
     history
+}
+
+/// Returns the entry of the log for a failed attempt: the last one is an error, and one that is followed by another a warning.
+pub(crate) fn log_entry(route: &Route, attempt: u64, failure: &Failure) -> (Level, String) {
+    let most = route.stage().retry.attempts;
+    let told = format!("attempt {attempt} of {most}: {}", short(failure.brief()));
+    match failure.fatal {
+        true if attempt < u64::from(most) => (Level::Error, format!("{told}; it is not tried again")),
+        _ if route.is_last_attempt(failure, attempt) => (Level::Error, told),
+        _ => (Level::Warn, told),
+    }
 }
 
 /// Returns the record of the attempts up to `last`. Attempts without an outcome are recorded as lost.

@@ -10,6 +10,11 @@ pub(crate) fn reason_line(reason: &str) -> String {
     cut(&to_header_line(reason), REASON_MAX)
 }
 
+/// Returns a reason as it is, cut to the same length.
+pub(crate) fn short(reason: &str) -> String {
+    cut(reason, REASON_MAX)
+}
+
 pub(crate) fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();

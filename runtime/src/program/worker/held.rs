@@ -116,6 +116,7 @@ impl Held {
         self.end(Answer::Failed(Failure {
             kind: FailureKind::Error,
             reason: failed.message,
+            brief: None,
             fatal: failed.permanent,
             backtrace: failed.trace,
             retry_after,

@@ -93,7 +93,7 @@ async fn ready(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pip
     };
     let past = process.end(if problem.is_some() { &Cause::Dropped } else { &Cause::Ended }).await;
     Err(match problem {
-        Some(problem) => past.with_words(problem),
+        Some(problem) => past.fault(&problem).reason,
         None => past.failure().reason,
     })
 }
@@ -331,9 +331,7 @@ impl Stage {
                 Cause::Outputs(request, failure) if *request == held.request => Answer::Failed(failure.clone()),
                 _ if held.begin.is_none_or(|begin| begin >= read) => Answer::Unread,
                 Cause::Ended | Cause::Retired | Cause::NodeStops => Answer::Failed(past.failure()),
-                Cause::Fault(reason) => {
-                    Answer::Failed(Failure::transient(FailureKind::Error, past.with_words(reason.clone())))
-                }
+                Cause::Fault(reason) => Answer::Failed(past.fault(reason)),
                 Cause::Timeout(_) => another("took longer than its timeout"),
                 Cause::Outputs(..) => another("gave more than it may"),
                 Cause::Dropped => another("was given back"),
@@ -343,7 +341,7 @@ impl Stage {
         let answers: Vec<_> = all.into_iter().map(answer).collect();
         match cause {
             Cause::Fault(reason) => {
-                let reason = format!("a worker is replaced: {}", past.with_words(reason.clone()));
+                let reason = format!("a worker is replaced: {}", past.fault(reason).reason);
                 (self.settings.log)("", Level::Error, reason);
             }
             Cause::Ended if answers.iter().all(|(_, answer)| matches!(answer, Answer::Unread)) => {

@@ -42,18 +42,25 @@ impl Past {
 
     /// Returns the failure of an item that took longer than its timeout. `is_heard`: answers of the worker have come.
     pub(super) fn too_long(&self, timeout: Duration, is_heard: bool) -> Failure {
-        let failure = self.failure_with(Some(Ending::Timeout(timeout)), "");
-        let hint = if is_heard { "" } else { UNHEARD };
-        Failure { reason: self.with_words(format!("{}{hint}", failure.reason)), ..failure }
+        let mut failure = self.end(Some(Ending::Timeout(timeout)));
+        if !is_heard {
+            failure.reason += UNHEARD;
+        }
+        failure.with_words(&self.words)
     }
 
-    /// Returns the failure of an item that the worker held.
+    /// Returns the failure of an item that the worker held when it ended.
     pub(super) fn failure(&self) -> Failure {
-        self.failure_with(None, &self.words)
+        self.end(None).with_words(&self.words)
     }
 
-    /// `ending` is set if this node has ended the worker for an item.
-    fn failure_with(&self, ending: Option<Ending>, words: &str) -> Failure {
+    /// Returns the failure of an item whose worker broke the protocol.
+    pub(super) fn fault(&self, reason: &str) -> Failure {
+        Failure::transient(FailureKind::Error, reason).with_words(&self.words)
+    }
+
+    /// Returns a failure without the worker's last words. `ending` is set if this node has ended the worker for an item.
+    fn end(&self, ending: Option<Ending>) -> Failure {
         let ended = match &self.ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -63,19 +70,13 @@ impl Past {
                 return Failure::transient(FailureKind::Trap, reason);
             }
         };
-        match end::outcome(ended, ending, &BTreeSet::new(), words) {
-            Outcome::Done => {
-                let reason = "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, \
-                              not on its standard output"
-                    .to_owned();
-                Failure::transient(FailureKind::Error, self.with_words(reason))
-            }
+        match end::outcome(ended, ending, &BTreeSet::new()) {
+            Outcome::Done => Failure::transient(
+                FailureKind::Error,
+                "the worker ended with status 0 before it answered; it answers on the descriptor in PCLUSTER_WORKER_OUT, not on its \
+                 standard output",
+            ),
             Outcome::Failed { kind, reason, fatal } => Failure { fatal, ..Failure::transient(kind.into(), reason) },
         }
-    }
-
-    /// Returns a reason with the last words of the worker.
-    pub(super) fn with_words(&self, reason: String) -> String {
-        if self.words.is_empty() { reason } else { format!("{reason}; it said: {}", self.words) }
     }
 }

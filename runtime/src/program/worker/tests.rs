@@ -217,6 +217,7 @@ for item in take():
     let expected = Failure {
         kind: FailureKind::Error,
         reason: "no mesh".to_owned(),
+        brief: None,
         fatal: false,
         backtrace: Some("a\nb".to_owned()),
         retry_after: Some(Duration::from_millis(1500)),

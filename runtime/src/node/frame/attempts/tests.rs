@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::super::holders::Holders;
-use super::super::testing::{failed, inbound, record};
+use super::super::testing::{failed, inbound, record, route};
 use super::*;
 
 fn told(inbound: &InboundFrame) -> Vec<(u64, Option<&str>, &str)> {
@@ -14,6 +14,21 @@ fn told(inbound: &InboundFrame) -> Vec<(u64, Option<&str>, &str)> {
 
 fn living(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn the_log_has_each_failed_attempt_without_what_it_has_already() {
+    let failure = Failure::transient(FailureKind::Error, "the program ended with status 3").with_words("no mesh\n");
+    assert_eq!(failure.reason, "the program ended with status 3; it said: no mesh");
+    let fatal = Failure::fatal(FailureKind::Error, "two\nlines");
+    for (attempt, failure, level, entry) in [
+        (2, &failure, Level::Warn, "attempt 2 of 5: the program ended with status 3"),
+        (5, &failure, Level::Error, "attempt 5 of 5: the program ended with status 3"),
+        (1, &fatal, Level::Error, "attempt 1 of 5: two\nlines; it is not tried again"),
+        (5, &fatal, Level::Error, "attempt 5 of 5: two\nlines"),
+    ] {
+        assert_eq!(log_entry(&route("a", false), attempt, failure), (level, entry.to_owned()));
+    }
 }
 
 #[test]
