@@ -187,7 +187,9 @@ async fn all_that_a_program_leaves_ends_with_it() {
 #[tokio::test]
 async fn a_program_ends_with_its_node_its_handle_and_its_shepherd() {
     let (guard, folder) = (guard(), tempfile::tempdir().expect("a folder"));
-    let script = "trap '' TERM; setsid sh -c 'echo $$; exec sleep 300' & sleep 0.1; echo $$ $PPID; sleep 300";
+    // The child speaks first, however slow the machine is.
+    let script = "trap '' TERM; rm -f spoken; setsid sh -c 'echo $$; : > spoken; exec sleep 300' & \
+                  until [ -e spoken ]; do sleep 0.01; done; echo $$ $PPID; sleep 300";
     let start = async || {
         let mut started = start(&guard, &launch(folder.path(), script)).await.expect("started");
         let mut text = String::new();
