@@ -46,7 +46,7 @@ pub(crate) struct Execution {
 pub(crate) async fn run(
     hop: &Arc<Hop>,
     inbound: &Arc<InboundFrame>,
-    permit: Permit,
+    mut permit: Permit,
     phase: &mut watch::Receiver<Phase>,
 ) -> Execution {
     // Outputs are expected to be as large as the items.
@@ -61,6 +61,7 @@ pub(crate) async fn run(
             .collect(),
         started: Instant::now(),
         next: AtomicUsize::new(0),
+        unbegun: Mutex::new(permit.take_unbegun()),
         stopped: AtomicBool::new(false),
         gathered: AtomicUsize::new(0),
         memory: Arc::clone(&memory),

@@ -198,6 +198,8 @@ async fn handle_frame(
         return Box::pin(requeue(hop, inbound, back, failed, None)).await;
     }
     if let Some(piece) = piece_for_others(hop, inbound) {
+        // Nothing of it runs here now, and the server takes a moment to store the pieces.
+        drop(slots);
         let outbox = ServerOutbox(hop);
         return Box::pin(Commit::new(&outbox, hop.frame(inbound)).requeue(piece, back, failed, None)).await;
     }

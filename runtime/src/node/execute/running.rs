@@ -1,7 +1,7 @@
 //! A frame while its items run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
+use crate::counted::Counted;
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::lock::lock;
@@ -41,6 +42,8 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     /// The position of the next item.
     pub(crate) next: AtomicUsize,
+    /// Counts the frame among those with items that have yet to begin.
+    pub(crate) unbegun: Mutex<Option<Counted<Arc<AtomicU64>>>>,
     /// Set once no more items may begin.
     pub(crate) stopped: AtomicBool,
     /// Bytes of outputs so far.
@@ -140,6 +143,11 @@ impl Running {
         if position > 0 && (self.takes_long(position, now) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
             self.stopped.store(true, Relaxed);
             return None;
+        }
+        if position + 1 == self.inbound.len() {
+            lock(&self.unbegun).take();
+            // The next frame may come while this one ends.
+            self.hop.limit.notify();
         }
         Some(position)
     }

@@ -52,6 +52,8 @@ pub(crate) struct Pace {
     pub(crate) items: u64,
     /// Bytes of a frame.
     pub(crate) bytes: u64,
+    /// `true` if frames run, and no item of theirs has yet to begin.
+    pub(crate) is_ending: bool,
 }
 
 impl Pace {
@@ -72,7 +74,10 @@ impl Pace {
         // A quick item keeps a processor busy all the time. An item that takes longer mostly waits.
         let at_once = if time < BUSY { self.concurrency.min(self.processors) } else { self.concurrency };
         let ahead = nanos(AHEAD).saturating_mul(at_once).checked_div(nanos(time).saturating_mul(items)).unwrap_or(0);
-        let ahead = ahead.min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.max(1));
+        // The next frame may be larger than that if it waits no longer: on average, one of the items that run ends in time.
+        let ends_soon = self.time.is_some() && nanos(time) <= nanos(AHEAD).saturating_mul(at_once);
+        let next = self.free == 0 && self.is_ending && ends_soon;
+        let ahead = ahead.max(next.into()).min(AHEAD_MAX).min(AHEAD_BYTES / self.bytes.max(1));
         (self.free.div_ceil(items) + ahead).saturating_sub(self.idle)
     }
 }
@@ -142,7 +147,17 @@ mod tests {
 
     #[test]
     fn a_node_requests_what_its_free_permits_can_run_and_a_little_more() {
-        let none = Pace { concurrency: 8, processors: 2, free: 8, held: 0, idle: 0, time: None, items: 0, bytes: 100 };
+        let none = Pace {
+            concurrency: 8,
+            processors: 2,
+            free: 8,
+            held: 0,
+            idle: 0,
+            time: None,
+            items: 0,
+            bytes: 100,
+            is_ending: false,
+        };
         let known = |time, items| Pace { time: Some(time), items, ..none };
         for (what, pace, room, shared) in [
             ("nothing is known: one frame shows it", none, 1, 8),
@@ -154,6 +169,14 @@ mod tests {
             ("20 ms of eight permits are 160 items of 1 ms", Pace { free: 0, held: 2, ..known(MILLIS, 4) }, 40, 40),
             ("of which some wait already", Pace { free: 0, held: 12, idle: 10, ..known(MILLIS, 4) }, 30, 30),
             ("no more than 512 ahead", Pace { free: 0, ..known(Duration::from_nanos(100), 1) }, 512, 512),
+            ("the last items end soon", Pace { free: 0, held: 8, is_ending: true, ..known(160 * MILLIS, 64) }, 1, 1),
+            (
+                "and the next frame has come",
+                Pace { free: 0, held: 9, idle: 1, is_ending: true, ..known(MILLIS, 640) },
+                0,
+                0,
+            ),
+            ("they run on", Pace { free: 0, held: 8, is_ending: true, ..known(161 * MILLIS, 64) }, 0, 0),
             ("and no more than 64 MiB", Pace { free: 0, bytes: 8 << 20, ..known(MILLIS / 1_000, 1) }, 8, 8),
         ] {
             assert_eq!((pace.room(), pace.room_for_shared()), (room, shared), "{what}");

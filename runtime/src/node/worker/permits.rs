@@ -28,6 +28,8 @@ pub struct ConcurrencyLimit {
     aside: AtomicU64,
     /// Frames in hand that have a permit.
     running: Arc<AtomicU64>,
+    /// Frames in hand that have a permit, and items that have yet to begin.
+    unbegun: Arc<AtomicU64>,
     /// Time of an item, in nanoseconds.
     time: Average,
     /// Items of a frame.
@@ -59,12 +61,19 @@ pub struct Permit {
     slots: Option<Arc<SlotSet>>,
     /// The count of running frames, if the permit is a frame's own.
     frames: Option<Arc<AtomicU64>>,
+    /// Counts the frame among those with items that have yet to begin.
+    unbegun: Option<Counted<Arc<AtomicU64>>>,
 }
 
 impl Permit {
     /// Returns the slots of the items.
     pub(crate) fn slots(&self) -> Option<&Arc<SlotSet>> {
         self.slots.as_ref()
+    }
+
+    /// Returns what counts its frame among those with items that have yet to begin. To be dropped when the last one begins.
+    pub(crate) fn take_unbegun(&mut self) -> Option<Counted<Arc<AtomicU64>>> {
+        self.unbegun.take()
     }
 }
 
@@ -87,6 +96,7 @@ impl ConcurrencyLimit {
             held: Arc::default(),
             aside: AtomicU64::new(0),
             running: Arc::default(),
+            unbegun: Arc::default(),
             time: Average::default(),
             items: Average::default(),
             bytes: Average::default(),
@@ -163,13 +173,14 @@ impl ConcurrencyLimit {
             (Some(SlotNeeds { slots, needs }), None) => Some(slots.take(needs).await),
         };
         let slots = slots.map(Arc::new);
-        Permit { _running: Arc::clone(&self.permits).acquire_owned().await.ok(), slots, frames: None }
+        Permit { _running: Arc::clone(&self.permits).acquire_owned().await.ok(), slots, frames: None, unbegun: None }
     }
 
     /// Waits for the permit of a frame in hand, which has this many items.
     pub(crate) async fn take_frame(&self, items: usize, slots: Option<SlotSet>) -> Permit {
         let mut permit = self.take(slots).await;
         self.items.add(items as u64);
+        permit.unbegun = Some(Counted::new(Arc::clone(&self.unbegun)));
         if self.running.fetch_add(1, Relaxed) == 0 {
             self.began.store(self.now(), Relaxed);
         }
@@ -299,6 +310,7 @@ impl ConcurrencyLimit {
             time: self.estimate(),
             items: self.items.get(),
             bytes: self.bytes.get(),
+            is_ending: self.running.load(Relaxed) > 0 && self.unbegun.load(Relaxed) == 0,
         }
     }
 
@@ -323,6 +335,19 @@ mod tests {
         assert_eq!(limit.room(), 1, "the outputs of the frame are not stored yet");
         drop(held);
         assert_eq!(limit.room(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_next_frame_is_requested_once_the_last_item_in_hand_has_begun() {
+        let limit = ConcurrencyLimit::new(1, None);
+        limit.ran(limit.opened, limit.opened + Duration::from_millis(10));
+        let _held = limit.hold(100);
+        let mut permit = limit.take_frame(64, None).await;
+        assert_eq!(limit.room(), 0, "its items fill the permit for long");
+        drop(permit.take_unbegun());
+        assert_eq!(limit.room(), 1);
+        let _next = limit.hold(100);
+        assert_eq!(limit.room(), 0, "and no other");
     }
 
     #[test]
