@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, chdir, getpid, pidfd_open, set_child_subreaper,
-    setrlimit, setsid, wait,
+    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, chdir, getpid, getrlimit, pidfd_open,
+    set_child_subreaper, setrlimit, setsid, wait,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{CpuSet, sched_setaffinity, set_no_new_privs};
@@ -118,6 +118,8 @@ fn execute(launch: &Launch, streams: &[OwnedFd; 3], inherited: &[OwnedFd], image
         sched_setaffinity(None, &cores)?;
     }
     if let Some(bytes) = launch.bounds.folder {
+        // What the node was started with may be less, and not every user may raise it.
+        let bytes = getrlimit(Resource::Fsize).maximum.map_or(bytes, |most| most.min(bytes));
         setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
     }
     system::close_on_execute();
