@@ -262,6 +262,8 @@ pub(crate) async fn listen(mut from: pipe::Receiver, mut words: Words<impl FnMut
     let mut part = vec![0; PART];
     while let Ok(bytes @ 1..) = from.read(&mut part).await {
         words.add(&part[..bytes]);
+        // Many lines take long. Meanwhile the time of the item may be over.
+        tokio::task::yield_now().await;
     }
     words.finish();
     words.last()
