@@ -10,8 +10,8 @@ use ciborium::Value;
 use crate::frame::json;
 use crate::text::{columns, cut, one_line};
 
-/// The most bytes of an argument: Linux's `MAX_ARG_STRLEN`, 32 pages, with the byte at its end.
-const ARGUMENT_MAX: usize = (128 << 10) - 1;
+/// The most bytes of an argument or a variable: Linux's `MAX_ARG_STRLEN`, 32 pages, with the byte at its end.
+pub(super) const ARGUMENT_MAX: usize = (128 << 10) - 1;
 /// The most columns of an argument that an error shows.
 const SHOWN: usize = 120;
 /// Characters that hardly a field's name has, but much code between braces.

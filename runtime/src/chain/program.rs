@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::arguments::Argument;
+use super::arguments::{ARGUMENT_MAX, Argument};
 use super::{ChainError, Reader, default, manifest};
 use crate::frame::format::Format;
 use crate::name::{DIGEST_PREFIX, Digest};
@@ -91,6 +91,7 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
     if let Some((name, _)) = raw.env.iter().find(|(_, value)| value.contains('\0')) {
         return Err(reader.error("env", format!("`{name}` holds a NUL character, which no variable of a program may")));
     }
+    lengths(reader, raw, arguments)?;
     let argument = |(number, text): (usize, &String)| {
         Argument::new(text).map_err(|error| reader.error("exec", format!("argument {}: {error}", number + 1)))
     };
@@ -122,6 +123,26 @@ pub(super) fn program(reader: &Reader, raw: &manifest::Stage, exec: &[String]) -
         concurrency: raw.concurrency,
         memory: raw.memory.as_ref().map(|text| super::bounds::PROGRAM_MEMORY.size(reader, text)).transpose()?,
     })
+}
+
+/// Refuses what no item can start with: arguments and variables that are longer than the system takes.
+fn lengths(reader: &Reader, raw: &manifest::Stage, arguments: &[String]) -> Result<(), ChainError> {
+    let check = |key, what: &str, length: usize| {
+        if length <= ARGUMENT_MAX {
+            return Ok(());
+        }
+        let problem =
+            format!("{what} has {length} bytes, and the system takes {ARGUMENT_MAX}; put it into one of the `files`");
+        Err(reader.error(key, problem))
+    };
+    for (number, argument) in arguments.iter().enumerate() {
+        check("exec", &format!("argument {}", number + 1), argument.len())?;
+    }
+    for (name, value) in &raw.env {
+        check("env", &format!("`{}` with its value", crate::text::cut(name, 40)), name.len() + 1 + value.len())?;
+    }
+    let config = raw.config.as_ref().map_or(0, |config| config.to_string().len());
+    check("config", "it, as the variable `PCLUSTER_CONFIG`,", "PCLUSTER_CONFIG=".len() + config)
 }
 
 /// Reads the files that come with a program.
@@ -248,6 +269,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_is_refused() {
+        let long = "x".repeat(128 << 10);
         for (rest, told) in [
             ("", "`plugin`: a stage needs a task or a program: name a `plugin`, or a program with `exec`"),
             ("exec = []", "`exec`: names no program"),
@@ -287,6 +309,15 @@ mod tests {
             ("exec = [\"x\"]\nenv = { PCLUSTER_ITEM_ID = \"1\" }", "`env`: `PCLUSTER_ITEM_ID` is set by the node"),
             ("exec = [\"x\"]\nenv = { A = \"\\u0000\" }", "`env`: `A` holds a NUL character"),
             ("plugin = \"p.wasm\"\noutput = \"json\"", "`output`: belongs to a program"),
+            (
+                &format!("exec = [\"x\", \"{long}\"]"),
+                "`exec`: argument 1 has 131072 bytes, and the system takes 131071",
+            ),
+            (&format!("exec = [\"x\"]\nenv = {{ A = \"{long}\" }}"), "`env`: `A` with its value has 131074 bytes"),
+            (
+                &format!("exec = [\"x\"]\nconfig = \"{long}\""),
+                "`config`: it, as the variable `PCLUSTER_CONFIG`, has 131090",
+            ),
         ] {
             let refused = read(rest).expect_err(rest);
             assert!(refused.starts_with(&format!("stage `s`: {told}")), "{rest}: {refused}");
