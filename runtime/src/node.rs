@@ -134,7 +134,7 @@ impl Node {
         let name = settings.name.clone();
         let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
         context.programs = Programs::start(settings.allowed.clone(), &context.incarnation)
-            .map_err(|error| BrokerError::other("start the guard of programs", &error))?;
+            .map_err(|error| BrokerError::other("start what programs need", &error))?;
         context.slots = Slots::new(settings.slots.clone());
         context.labels = settings.labels.clone();
         let context = Arc::new(context);

@@ -18,7 +18,8 @@ fn chain(name: &str, stages: &str) -> String {
 fn node(cluster: &Cluster, name: &str, more: &[&str]) -> Process {
     let arguments = [&["node", "--name", name, "--allow-exec", "sh"], more].concat();
     let mut command = cluster.command(&arguments);
-    command.env("TMPDIR", cluster.path(""));
+    // Relative to the folder that the node is started in.
+    command.env("TMPDIR", ".");
     let node = Process::start(command);
     node.said("ready: serving");
     node

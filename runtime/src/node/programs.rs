@@ -211,7 +211,16 @@ fn start(incarnation: &str) -> io::Result<Processes> {
     let user = rustix::process::geteuid().as_raw();
     let place = cgroup::place();
     let end = |dead: &str| place.as_ref().map_or(Ok(()), |place| cgroup::remove_all(place, dead));
-    let folders = Folders::new(&std::env::temp_dir().join(format!("{FOLDER}-{user}")), incarnation, end)?;
+    // Programs start elsewhere, where a relative path means another folder.
+    let all = std::path::absolute(std::env::temp_dir().join(format!("{FOLDER}-{user}")))?;
+    let folders = Folders::new(&all, incarnation, end).map_err(|error| {
+        let problem = format!(
+            "the working folders of programs cannot be made in `{}`: {error}; `TMPDIR` names the folder for temporary files, which \
+             the user of the node must be able to write to",
+            all.display()
+        );
+        io::Error::new(error.kind(), problem)
+    })?;
     let cgroups = place.map(|place| Arc::new(Cgroups::new(place, incarnation)));
     Ok(Processes {
         guards: Arc::new(Guards::start()?),

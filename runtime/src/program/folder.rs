@@ -3,12 +3,18 @@
 //! A node has one folder for all of them, and holds a lock beside it as long as it runs. So another node, or the next one, can
 //! tell the folders of a node that died, and removes them.
 
+mod removal;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::lock::lock;
+use removal::remove;
 
 /// The ending of a lock's name.
 const LOCK: &str = "lock";
@@ -19,7 +25,7 @@ pub(crate) struct Folders {
     root: PathBuf,
     next: AtomicU64,
     /// Held as long as the node runs.
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 /// A working folder. Dropping it does not remove it: its program may still end.
@@ -33,17 +39,12 @@ impl Folders {
     ///
     /// `end` ends what such a node has left running, by its name.
     pub(crate) fn new(all: &Path, name: &str, end: impl Fn(&str) -> io::Result<()>) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(all)?;
-        let data = fs::symlink_metadata(all)?;
-        if !data.is_dir() || data.uid() != rustix::process::geteuid().as_raw() || data.mode() & 0o022 != 0 {
-            let problem = format!("`{}` is not a folder that this user alone can write to", all.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
-        }
+        create_all(all)?;
         remove_left(all, end)?;
-        let lock = lock(&all.join(format!("{name}.{LOCK}")))?;
         let root = all.join(name);
+        let lock = Mutex::new(create_lock(&lock_of(&root))?);
         fs::DirBuilder::new().mode(0o700).create(&root)?;
-        Ok(Self { root, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self { root, next: AtomicU64::new(0), lock })
     }
 
     /// Returns the folder that holds all of them.
@@ -54,8 +55,38 @@ impl Folders {
     /// Creates an empty working folder.
     pub(crate) fn create(&self) -> io::Result<Folder> {
         let path = self.root.join(self.next.fetch_add(1, Relaxed).to_string());
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        self.within(|| fs::DirBuilder::new().mode(0o700).create(&path))?;
         Ok(Folder { path })
+    }
+
+    /// Creates a file without a name.
+    pub(crate) fn create_file(&self) -> io::Result<File> {
+        self.within(|| tempfile::tempfile_in(&self.root))
+    }
+
+    /// Creates something in the folder that holds all of them. Restores the folder if that is in the way.
+    fn within<T>(&self, create: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let created = create().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => self.restore().and_then(|()| create()),
+            _ => Err(error),
+        });
+        created.map_err(|error| io::Error::new(error.kind(), format!("in `{}`: {error}", self.root.display())))
+    }
+
+    /// Makes the folder that holds all of them anew if it is gone, and lets this user write to it.
+    ///
+    /// A service that cleans up temporary files may have removed it, or a program its rights.
+    fn restore(&self) -> io::Result<()> {
+        let mut held = lock(&self.lock);
+        let all = self.root.parent().unwrap_or(Path::new("/"));
+        create_all(all)?;
+        fs::set_permissions(all, fs::Permissions::from_mode(0o700))?;
+        let path = lock_of(&self.root);
+        if !path.exists() {
+            *held = create_lock(&path)?;
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
     }
 }
 
@@ -63,7 +94,7 @@ impl Drop for Folders {
     fn drop(&mut self) {
         let is_removed = remove(&self.root).is_ok();
         if is_removed {
-            let _ = fs::remove_file(self.root.with_added_extension(LOCK));
+            let _ = fs::remove_file(lock_of(&self.root));
         }
     }
 }
@@ -76,12 +107,29 @@ impl Folder {
 
     /// Removes the folder, whatever it holds.
     pub(crate) fn remove(self) -> io::Result<()> {
-        remove(&self.path)
+        let path = self.path;
+        remove(&path).map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))
     }
 }
 
+/// Creates the folder of all nodes of this user, if there is none.
+fn create_all(all: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(all)?;
+    let data = fs::symlink_metadata(all)?;
+    if !data.is_dir() || data.uid() != rustix::process::geteuid().as_raw() || data.mode() & 0o022 != 0 {
+        let problem = "it is not a folder that this user alone can write to";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    Ok(())
+}
+
+/// Returns the path of the lock beside the folders of a node.
+fn lock_of(root: &Path) -> PathBuf {
+    root.with_added_extension(LOCK)
+}
+
 /// Creates a file that this process alone holds a lock of.
-fn lock(path: &Path) -> io::Result<File> {
+fn create_lock(path: &Path) -> io::Result<File> {
     loop {
         let lock = File::create(path)?;
         lock.lock()?;
@@ -112,30 +160,6 @@ fn remove_left(all: &Path, end: impl Fn(&str) -> io::Result<()>) -> io::Result<(
             && error.kind() != io::ErrorKind::NotFound
         {
             return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder with all that it holds, whatever rights it has. Follows no link.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            make_writable(path)?;
-            fs::remove_dir_all(path)
-        }
-        other => other,
-    }
-}
-
-/// Lets this process change all folders below a folder.
-fn make_writable(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_writable(&entry.path())?;
         }
     }
     Ok(())
@@ -184,5 +208,28 @@ mod tests {
         };
         let _next = Folders::new(all.path(), "next", end).expect("folders");
         assert!(folder.path().exists() && !all.path().join("dead").exists() && !all.path().join("dead.lock").exists());
+    }
+
+    #[test]
+    fn folders_that_were_removed_or_have_lost_their_rights_are_made_anew() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let all = temporary.path().join("all");
+        let folders = Folders::new(&all, "a", |_| Ok(())).expect("folders");
+        fs::remove_dir_all(&all).expect("removed");
+        let folder = folders.create().expect("a folder");
+        assert!(folder.path().exists());
+        // It holds a lock again.
+        drop(Folders::new(&all, "b", |_| Ok(())).expect("folders"));
+        assert!(folder.path().exists());
+        for path in [folders.path(), &all] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("set");
+        }
+        folders.create().expect("a folder");
+        fs::remove_dir_all(&all).expect("removed");
+        folders.create_file().expect("a file");
+        fs::remove_dir_all(&all).expect("removed");
+        std::os::unix::fs::symlink(temporary.path(), &all).expect("a link");
+        let refused = folders.create().expect_err("a link").to_string();
+        assert!(refused.contains("/all/a`: it is not a folder that this user alone can write to"), "{refused}");
     }
 }

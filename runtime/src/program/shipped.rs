@@ -77,7 +77,7 @@ impl Shipped {
 
     async fn unpack(&self) -> Result<Copy, String> {
         let problem = |error: &dyn std::fmt::Display| format!("its files cannot be unpacked: {error}");
-        let archive = tempfile::tempfile_in(self.folders.path()).map_err(|error| problem(&error))?;
+        let archive = self.folders.create_file().map_err(|error| problem(&error))?;
         let to = archive.try_clone().map_err(|error| problem(&error))?;
         (self.fetch)(to).await.map_err(|error| problem(&error))?;
         let folders = Arc::clone(&self.folders);
