@@ -94,6 +94,13 @@ pub struct Pending {
 }
 
 impl State {
+    /// Returns the state of a chain with one revision, which is live.
+    #[cfg(test)]
+    pub(crate) fn of(active: Revision) -> Self {
+        let (live, versions, pending) = ([active].into(), BTreeMap::new(), BTreeMap::new());
+        Self { active, live, reset: None, open: true, versions, pending, wire: None }
+    }
+
     /// Returns the state with a revision that is being deployed. If the chain had no state, no revision is live yet.
     pub fn entered(before: Option<&Self>, revision: Revision, pending: Pending) -> Self {
         let mut state = before.cloned().unwrap_or_else(|| Self {

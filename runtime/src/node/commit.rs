@@ -2,10 +2,14 @@
 //!
 //! A frame may run more than once, because its node died, was paused or was cut off, and each run may end differently. Every run
 //! stores what the frame leaves behind under the same key, made of the frame's place in the stream. The server stores a key once.
-//! So the first run to store anything decides, and the others learn that from the answer.
+//! So the first run to store that key decides, and the others learn that from the answer.
+//!
+//! Of several messages the last has the key. A server with one copy of a stream stores a batch message by message, and can refuse
+//! the rest halfway: its disk is full, or the limit of the stream was lowered at that moment. Whoever finds the key finds all
+//! messages before it.
 //!
 //! Before the last hop, outputs and requeued items are in one stream, so one message or one atomic batch holds all of them. Behind
-//! the last hop, results are in another stream, and the key in that stream decides. The first message stored there names the
+//! the last hop, results are in another stream, and the key in that stream decides. The message with the key names the
 //! items that the results cover, or is a note that there are none. Only then are the other items requeued. A run that finds the key
 //! taken requeues what those results do not cover, under the same keys, in case the first run died in between.
 //!
@@ -144,11 +148,14 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ) -> Result<Published, PublishError> {
         let FrameContext { inbound, route, .. } = self.frame;
         if route.is_last {
-            if !back.is_empty() {
-                if outputs.is_empty() {
-                    outputs.push(self.note());
+            if outputs.is_empty() && !back.is_empty() {
+                outputs.push(self.note());
+            }
+            if let Some(last) = outputs.last_mut() {
+                if !back.is_empty() {
+                    last.headers.push(header::COVERS, covers(kept));
                 }
-                outputs[0].headers.push(header::COVERS, covers(kept));
+                last.message_id = self.frame.key();
             }
             if self.outbox.store(inbound.source(), &outputs).await? == Published::Duplicate {
                 if let Some(sequence) = self.find().await? {
@@ -177,6 +184,9 @@ impl<'a, O: Outbox> Commit<'a, O> {
         let (messages, too_large) = requeue_messages(self.frame, back, first, self.outbox.parks());
         self.dead_letter_too_large(&too_large).await?;
         outputs.extend(messages);
+        if let Some(last) = outputs.last_mut() {
+            last.message_id = self.frame.key();
+        }
         let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;
         self.outbox.requeued(&outputs[first..]);
         Ok(published)
@@ -209,9 +219,9 @@ impl<'a, O: Outbox> Commit<'a, O> {
         store_dead_letters(self.outbox, inbound.source(), &letters).await
     }
 
-    /// Returns where the run that has decided stored its first message.
+    /// Returns where the run that has decided stored the message with the key.
     async fn find(&self) -> Result<Option<u64>, PublishError> {
-        self.outbox.find(&self.frame.route.message_id(self.frame.inbound.sequence, 0)).await
+        self.outbox.find(&self.frame.key()).await
     }
 
     /// Requeues the items that the stored results of another run do not cover.
@@ -260,7 +270,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         headers.push(header::TTL, route.chain.queue.duplicate_window.as_secs().max(1).to_string());
         Outgoing {
             subject: subject::notes(&route.chain.name),
-            message_id: route.message_id(inbound.sequence, 0),
+            message_id: self.frame.key(),
             headers,
             payload: Bytes::new(),
         }

@@ -30,3 +30,15 @@ pub(crate) struct FrameContext<'a> {
     /// What the server takes in one message.
     pub(crate) limits: MessageLimits,
 }
+
+impl FrameContext<'_> {
+    /// Returns the idempotency key that decides about the frame.
+    pub(crate) fn key(&self) -> String {
+        self.route.message_id(self.inbound.sequence, 0)
+    }
+
+    /// Returns the idempotency key of the `number`th message that is stored before the one that decides.
+    pub(crate) fn part_key(&self, number: usize) -> String {
+        self.route.part_id(self.inbound.sequence, self.inbound.delivered, number)
+    }
+}

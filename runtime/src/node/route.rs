@@ -65,6 +65,14 @@ impl Route {
         format!("{NODES_OWN}{}{}.{sequence}.{number}", self.key.get(), self.revision.number())
     }
 
+    /// Returns the idempotency key of the `number`th message that a run leaves behind beside the one that decides.
+    ///
+    /// Each delivery of a frame has keys of its own here. So what a run has stored without its decision is never taken for a part
+    /// of another run.
+    pub(crate) fn part_id(&self, sequence: u64, delivered: u64, number: usize) -> String {
+        format!("{NODES_OWN}{}{}.{sequence}.part.{delivered}.{number}", self.key.get(), self.revision.number())
+    }
+
     /// Returns the idempotency key of the `number`th message streamed by the item at `part`. It is the same at each attempt.
     pub(crate) fn streamed_id(&self, origin: u64, part: &Index, number: usize) -> String {
         let (key, revision) = (self.key.get(), self.revision.number());

@@ -34,7 +34,7 @@ const TELL_AFTER: Duration = Duration::from_secs(12);
 
 /// What a commit needs of the streams.
 pub(crate) trait Outbox {
-    /// Stores messages of one stream, all or none. The key of the first decides whether they are stored already.
+    /// Stores messages of one stream, all or none. The key of the last tells whether they are stored already.
     async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError>;
 
     /// Returns the place of the message with this key in the stream of the hop's outputs.
@@ -62,10 +62,28 @@ pub(crate) struct ServerStreams<'a> {
 impl ServerStreams<'_> {
     /// Stores messages, as in [`Outbox::store`].
     pub(crate) async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        let publisher = Publisher::of(self.broker);
         match messages {
-            [one] => Publisher::of(self.broker).publish(one).await,
-            many => Publisher::of(self.broker).publish_batch(many).await,
+            [one] => publisher.publish(one).await,
+            many => match publisher.publish_batch(many).await {
+                Ok(Published::Duplicate) => self.complete(many).await,
+                answer => answer,
+            },
         }
+    }
+
+    /// Stores the rest of a batch that the server refused halfway, unless all of it is stored.
+    async fn complete(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        let publisher = Publisher::of(self.broker);
+        let Some((last, before)) = messages.split_last() else { return Ok(Published::Stored) };
+        if publisher.known(&last.subject, &last.message_id).await?.is_some() {
+            return Ok(Published::Duplicate);
+        }
+        tracing::debug!(key = last.message_id, "the server has stored a part of a batch; the rest follows");
+        for message in before {
+            publisher.publish(message).await?;
+        }
+        publisher.publish(last).await
     }
 
     /// Finds a message, as in [`Outbox::find`].

@@ -55,9 +55,8 @@ pub(crate) fn leavings(
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
     let mut outputs = messages.split_off(streamed.len());
     with_streamed_ids(frame, &mut messages, first);
-    // The first has the key of the frame.
     for (message, number) in outputs.iter_mut().zip(0..) {
-        message.message_id = frame.route.message_id(frame.inbound.sequence, number);
+        message.message_id = frame.part_key(number);
     }
     Plan { streamed: messages, outputs, kept, deferred, rest }
 }

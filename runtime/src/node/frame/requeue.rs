@@ -101,7 +101,7 @@ fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize
     } else {
         lane.requeue(chain, route.revision, stage, sequence, number)
     };
-    Outgoing { subject, message_id: route.message_id(sequence, number), headers, payload }
+    Outgoing { subject, message_id: frame.part_key(number), headers, payload }
 }
 
 /// Returns the headers and the payload of requeued items. The next node reads the terms from the headers.

@@ -22,6 +22,8 @@ pub(super) struct Memory {
     pub(super) dead: RefCell<Stream>,
     /// Effects that may happen before the run that asks is stopped.
     pub(super) steps: Cell<u32>,
+    /// `true` if each batch is refused after its first message.
+    pub(super) halves: Cell<bool>,
 }
 
 /// The streams, as the node of one hop sees them.
@@ -42,6 +44,14 @@ impl Stream {
             self.messages.insert(self.last, message.clone());
         }
         Published::Stored
+    }
+
+    /// Stores the first message of what [`Self::store`] would store.
+    fn store_half(&mut self, messages: &[Outgoing]) -> Published {
+        if messages.iter().any(|message| self.keys.contains_key(&message.message_id)) {
+            return Published::Duplicate;
+        }
+        self.store(&messages[..1])
     }
 }
 
@@ -96,8 +106,20 @@ impl MemoryOutbox<'_> {
 impl Outbox for MemoryOutbox<'_> {
     async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
         let Some(first) = messages.first() else { return Ok(Published::Stored) };
+        let stream = self.stream(&first.subject);
         self.streams.step().await;
-        Ok(self.stream(&first.subject).borrow_mut().store(messages))
+        if !self.streams.halves.get() || messages.len() == 1 {
+            return Ok(stream.borrow_mut().store(messages));
+        }
+        // As `ServerStreams` does with a batch that was refused halfway.
+        let mut published = stream.borrow_mut().store_half(messages);
+        if published == Published::Stored {
+            for message in &messages[1..] {
+                self.streams.step().await;
+                published = stream.borrow_mut().store(std::slice::from_ref(message));
+            }
+        }
+        Ok(published)
     }
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {

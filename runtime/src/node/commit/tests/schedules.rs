@@ -21,6 +21,8 @@ struct Trial<'a> {
     together: &'a [Outcome],
     last: Outcome,
     check: fn(&Memory, usize, &str),
+    /// `true` if each batch is refused halfway.
+    halves: bool,
     tried: usize,
 }
 
@@ -54,6 +56,7 @@ impl Trial<'_> {
     fn explore(&mut self, order: &mut Vec<usize>) {
         let streams = Memory::default();
         streams.queue();
+        streams.halves.set(self.halves);
         let ended = self.take_steps(&streams, order);
         // All nodes stop here. If none has acknowledged the frame, the server hands it out once more.
         if !ended.contains(&true) {
@@ -85,6 +88,14 @@ fn in_one_place(streams: &Memory, items: usize, case: &str) {
     }
 }
 
+/// Every item is in some place, with all outputs of a run if it has any.
+fn in_some_place(streams: &Memory, items: usize, case: &str) {
+    let places = streams.places();
+    for item in 0..items {
+        assert!(places.iter().any(|place| place.starts_with(&format!("{item} "))), "item {item} of {case}: {places:?}");
+    }
+}
+
 /// All outputs of the item are there, each once.
 fn all_streamed(streams: &Memory, _: usize, case: &str) {
     let places = streams.places();
@@ -94,7 +105,7 @@ fn all_streamed(streams: &Memory, _: usize, case: &str) {
 
 fn explore(route: &Route, limits: MessageLimits, items: usize, together: &[Outcome], last: Outcome) -> usize {
     let check = if items == 1 { all_streamed } else { in_one_place };
-    let mut trial = Trial { route, limits, items, together, last, check, tried: 0 };
+    let mut trial = Trial { route, limits, items, together, last, check, halves: false, tried: 0 };
     trial.explore(&mut Vec::new());
     trial.tried
 }
@@ -113,6 +124,23 @@ fn wherever_two_nodes_stop_and_in_whichever_order_each_item_is_in_one_place() {
         }
     }
     assert!(tried > 5_000, "{tried} orders are too few to be all");
+}
+
+#[test]
+fn wherever_nodes_stop_while_the_server_refuses_batches_halfway_no_item_is_lost() {
+    let mut tried = 0;
+    for route in [route("halves", false), route("halves", true)] {
+        for together in [[MIXED, FATAL], [NONE_KEPT, MIXED], [Outcome::Requeued(2), ALL]] {
+            for last in [ALL, MIXED] {
+                let (route, together, check) = (&route, &together, in_some_place as fn(&Memory, usize, &str));
+                let (limits, items) = (LIMITS, ITEMS);
+                let mut trial = Trial { route, limits, items, together, last, check, halves: true, tried: 0 };
+                trial.explore(&mut Vec::new());
+                tried += trial.tried;
+            }
+        }
+    }
+    assert!(tried > 500, "{tried} orders are too few to be all");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use crate::broker::arrange::{kept, work};
 use crate::broker::publish::Publisher;
 use crate::broker::stream::Stream;
 use crate::chain::record::State;
-use crate::name::Revision;
 use crate::node::commit::outbox::ServerStreams;
 
 /// Runs of one frame, each stopped after so many effects, and what is left then.
@@ -133,18 +132,30 @@ impl<O: Outbox> Outbox for Stopped<O> {
     fn buried(&self, _: u64) {}
 }
 
-/// The server is not away here, so each request is sent once.
-impl Outbox for ServerStreams<'_> {
+/// A real server that is never away, so each request is sent once.
+struct Real<'a> {
+    streams: ServerStreams<'a>,
+    /// `true` if it stores the first message of each batch and refuses the rest.
+    halves: bool,
+}
+
+impl Outbox for Real<'_> {
     async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
-        self.store(messages).await
+        if let (true, [first, .., last]) = (self.halves, messages) {
+            let publisher = Publisher::of(self.streams.broker);
+            if publisher.known(&last.subject, &last.message_id).await?.is_none() {
+                publisher.publish(first).await?;
+            }
+        }
+        self.streams.store(messages).await
     }
 
     async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        self.find(key).await
+        self.streams.find(key).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
-        self.result_headers(sequence).await
+        self.streams.result_headers(sequence).await
     }
 
     fn parks(&self) -> bool {
@@ -154,19 +165,6 @@ impl Outbox for ServerStreams<'_> {
     fn requeued(&self, _: &[Outgoing]) {}
 
     fn buried(&self, _: u64) {}
-}
-
-/// A chain whose first revision is live.
-fn state(active: Revision) -> State {
-    State {
-        active,
-        live: [active].into(),
-        reset: None,
-        open: true,
-        versions: std::collections::BTreeMap::new(),
-        pending: std::collections::BTreeMap::new(),
-        wire: None,
-    }
 }
 
 async fn run_all<O: Outbox>(outbox: impl Fn() -> O, route: &Route, sequence: u64, limits: MessageLimits, case: &Case) {
@@ -191,12 +189,21 @@ async fn the_streams_in_memory_hold_what_each_case_leaves() {
 
 #[tokio::test]
 async fn a_real_server_holds_what_each_case_leaves() {
+    check_each_case(false).await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_batches_halfway_holds_what_each_case_leaves() {
+    check_each_case(true).await;
+}
+
+async fn check_each_case(halves: bool) {
     let server = tokio::task::spawn_blocking(|| Server::start("")).await.expect("a server");
     let broker = Broker::connect(&server.url.as_str().into(), "table").await.expect("a connection");
     let routes = [false, true].map(|is_last| route("table", is_last));
     let chain = &routes[0].chain;
     kept::make_kept(&broker, chain).await.expect("streams of results and dead letters");
-    work::make_work(&broker, chain, &state(routes[0].revision)).await.expect("a work stream");
+    work::make_work(&broker, chain, &State::of(routes[0].revision)).await.expect("a work stream");
     for (case, number) in TABLE.iter().zip(0..) {
         let route = &routes[usize::from(case.is_last)];
         let queued = Outgoing {
@@ -206,7 +213,8 @@ async fn a_real_server_holds_what_each_case_leaves() {
             payload: to_cbor(&0),
         };
         let (_, sequence) = Publisher::of(&broker).publish_at(&queued).await.expect("a place in the queue");
-        run_all(|| ServerStreams { broker: &broker, route }, route, sequence, broker.limits(), case).await;
+        let outbox = || Real { streams: ServerStreams { broker: &broker, route }, halves };
+        run_all(outbox, route, sequence, broker.limits(), case).await;
         let mut places = Vec::new();
         let streams = [
             (subject::work_stream(&chain.name), "queued"),
