@@ -53,7 +53,7 @@ fn a_limit_is_not_lowered_once_another_has_let_messages_in_again() {
     cluster.deploy(&chain("thawed", "1.0", &limit(1_000), one));
     cluster.deploy(&chain("thawed", "1.1", &limit(3), one));
     let way = Proxy::to(&cluster.server.url);
-    way.stall_after("pcluster.frozen");
+    way.stall_after("\"max_msgs\":1,");
     let _node = start_by(&cluster, &way, &["node", "--name", "a"]);
     way.await_stall();
     // The node has frozen the stream once the older version has retired, and does not know yet that it has. Now comes what
@@ -61,7 +61,7 @@ fn a_limit_is_not_lowered_once_another_has_let_messages_in_again() {
     let mut stale = eventually("it is frozen", || {
         Some(config(&client, "PCLUSTER_thawed")).filter(|config| config.max_messages == 1)
     });
-    stale.max_messages = -1;
+    (stale.max_messages, stale.allow_atomic_publish) = (-1, true);
     stale.metadata.retain(|key, _| !key.starts_with("pcluster.frozen"));
     update(&client, &stale);
     // The node looks what the queues hold: nothing, yet.

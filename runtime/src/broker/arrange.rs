@@ -108,6 +108,11 @@ impl Info {
         Held { messages: self.state.messages, first: self.state.first_seq, last: self.state.last_seq, now: now() }
     }
 
+    /// Returns `true` if the stream is frozen, or about to be.
+    fn is_closed(&self) -> bool {
+        self.config.max_messages >= 0 || !self.config.allow_atomic_publish
+    }
+
     fn note(&self) -> Option<Note> {
         self.config.metadata.get(NOTE)?.parse().ok()
     }
@@ -205,9 +210,10 @@ pub async fn is_arranged(broker: &Broker, chain: &ChainName, state: &State) -> R
     let Some(info) = known_stream(broker, chain, &subject::work_stream(chain)).await? else { return Ok(true) };
     let transform = info.config.subject_transform.as_ref();
     let fed = transform.and_then(|transform| subject::parse_queued(&transform.destination));
+    let is_closed = info.is_closed();
     let has: BTreeSet<String> = info.config.subjects.into_iter().collect();
     let is_fed = fed.map(|fed| fed.revision) == Some(state.active).filter(|_| state.open);
-    Ok(is_fed && has == layout::work_subjects(chain, state) && info.config.max_messages < 0)
+    Ok(is_fed && has == layout::work_subjects(chain, state) && !is_closed)
 }
 
 /// Checks that a chain's work stream, if it exists, has a known wire.

@@ -50,6 +50,8 @@ pub(super) mod code {
     pub const BATCHES_IN_FLIGHT: [u64; 2] = [10210, 10211];
     /// A batch is incomplete, for example because the server went away.
     pub const BATCH_INCOMPLETE: u64 = 10176;
+    /// The stream takes no batches, because its limit is about to be lowered.
+    pub const NO_BATCHES: u64 = 10174;
     /// The stream does not allow this rollup.
     pub const NO_ROLLUP: u64 = 10111;
     /// A message cannot be removed, or does not exist.

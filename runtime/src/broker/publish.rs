@@ -233,7 +233,7 @@ fn classify(subject: &str, error: AnswerError, max: usize) -> PublishError {
         code::STORE_FAILED if error.description.contains("maximum") => PublishError::Full(error.description),
         code if code == code::STORE_FAILED || code::NO_ROOM.contains(&code) => PublishError::NoRoom(error.description),
         code if code::BATCHES_IN_FLIGHT.contains(&code) => PublishError::Full(error.description),
-        code if code == code::BATCH_INCOMPLETE || code::PASSING.contains(&code) => {
+        code if [code::BATCH_INCOMPLETE, code::NO_BATCHES].contains(&code) || code::PASSING.contains(&code) => {
             PublishError::NotNow(error.description)
         }
         code::MESSAGE_TOO_LARGE => PublishError::TooLarge { size: max, max },
