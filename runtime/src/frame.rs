@@ -43,8 +43,8 @@ pub mod header {
     pub const ORIGIN: &str = "Pcluster-Origin";
     /// On requeued messages: the milliseconds to wait before the next attempt.
     pub const DELAY: &str = "Pcluster-Delay";
-    /// On the first message that the last hop makes of a frame: the positions of the frame's items that it covers, in the form of
-    /// [`INDEX`]. Absent if it covers all, [`COVERS_NONE`] if none.
+    /// On the last message that the last hop makes of a frame: the positions of the frame's items that its messages cover, in the
+    /// form of [`INDEX`]. Absent if they cover all, [`COVERS_NONE`] if none.
     pub const COVERS: &str = "Pcluster-Covers";
     /// The value of [`COVERS`] for no item.
     pub const COVERS_NONE: &str = "none";
