@@ -24,6 +24,7 @@ pub(crate) mod window;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ulid::Ulid;
 
 use crate::broker::publish::{PublishError, Published};
 use crate::dead::Attempt;
@@ -151,12 +152,10 @@ impl<'a, O: Outbox> Commit<'a, O> {
             if outputs.is_empty() && !back.is_empty() {
                 outputs.push(self.note());
             }
-            if let Some(last) = outputs.last_mut() {
-                if !back.is_empty() {
-                    last.headers.push(header::COVERS, covers(kept));
-                }
-                last.message_id = self.frame.key();
+            if let (Some(last), false) = (outputs.last_mut(), back.is_empty()) {
+                last.headers.push(header::COVERS, covers(kept));
             }
+            self.set_keys(&mut outputs);
             if self.outbox.store(inbound.source(), &outputs).await? == Published::Duplicate {
                 if let Some(sequence) = self.find().await? {
                     self.follow(sequence).await?;
@@ -184,9 +183,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         let (messages, too_large) = requeue_messages(self.frame, back, first, self.outbox.parks());
         self.dead_letter_too_large(&too_large).await?;
         outputs.extend(messages);
-        if let Some(last) = outputs.last_mut() {
-            last.message_id = self.frame.key();
-        }
+        self.set_keys(&mut outputs);
         let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;
         self.outbox.requeued(&outputs[first..]);
         Ok(published)
@@ -217,6 +214,21 @@ impl<'a, O: Outbox> Commit<'a, O> {
             }
         }
         store_dead_letters(self.outbox, inbound.source(), &letters).await
+    }
+
+    /// Gives messages that are stored together their keys. The last has the key that decides about the frame. No other commit has
+    /// the keys of the others: what this one has stored without its decision is never taken for a part of another.
+    fn set_keys(&self, messages: &mut [Outgoing]) {
+        let FrameContext { inbound, route, .. } = self.frame;
+        let Some((last, before)) = messages.split_last_mut() else { return };
+        last.message_id = self.frame.key();
+        if before.is_empty() {
+            return;
+        }
+        let commit = Ulid::generate();
+        for (message, number) in before.iter_mut().zip(0..) {
+            message.message_id = route.part_id(inbound.sequence, commit, number);
+        }
     }
 
     /// Returns where the run that has decided stored the message with the key.
@@ -270,7 +282,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         headers.push(header::TTL, route.chain.queue.duplicate_window.as_secs().max(1).to_string());
         Outgoing {
             subject: subject::notes(&route.chain.name),
-            message_id: self.frame.key(),
+            message_id: String::new(),
             headers,
             payload: Bytes::new(),
         }

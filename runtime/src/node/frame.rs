@@ -36,9 +36,4 @@ impl FrameContext<'_> {
     pub(crate) fn key(&self) -> String {
         self.route.message_id(self.inbound.sequence, 0)
     }
-
-    /// Returns the idempotency key of the `number`th message that is stored before the one that decides.
-    pub(crate) fn part_key(&self, number: usize) -> String {
-        self.route.part_id(self.inbound.sequence, self.inbound.delivered, number)
-    }
 }

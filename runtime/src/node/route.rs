@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ulid::Ulid;
+
 use crate::chain::{Chain, Stage};
 use crate::frame::id::Index;
 use crate::frame::{Headers, header};
@@ -65,12 +67,9 @@ impl Route {
         format!("{NODES_OWN}{}{}.{sequence}.{number}", self.key.get(), self.revision.number())
     }
 
-    /// Returns the idempotency key of the `number`th message that a run leaves behind beside the one that decides.
-    ///
-    /// Each delivery of a frame has keys of its own here. So what a run has stored without its decision is never taken for a part
-    /// of another run.
-    pub(crate) fn part_id(&self, sequence: u64, delivered: u64, number: usize) -> String {
-        format!("{NODES_OWN}{}{}.{sequence}.part.{delivered}.{number}", self.key.get(), self.revision.number())
+    /// Returns the idempotency key of the `number`th message that a commit stores before the one that decides.
+    pub(crate) fn part_id(&self, sequence: u64, commit: Ulid, number: usize) -> String {
+        format!("{NODES_OWN}{}{}.{sequence}.part.{commit}.{number}", self.key.get(), self.revision.number())
     }
 
     /// Returns the idempotency key of the `number`th message streamed by the item at `part`. It is the same at each attempt.

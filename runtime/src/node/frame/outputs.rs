@@ -27,7 +27,8 @@ pub(crate) fn streamed(frame: FrameContext<'_>, outputs: Outputs, first: usize, 
 
 /// Plans what the frame leaves behind, and makes the messages of its outputs.
 ///
-/// `failed` items are requeued by the caller, `first` messages were streamed before, `shared` items are requeued together.
+/// `failed` items are requeued by the caller, `first` messages were streamed before, `shared` items are requeued together. Messages
+/// that are stored together get their keys when they are stored.
 pub(crate) fn leavings(
     frame: FrameContext<'_>,
     mut ended: Vec<FrameOutputs>,
@@ -53,11 +54,8 @@ pub(crate) fn leavings(
     };
     let message = |((index, payload), number)| output(frame, kept[0], number, &index, payload);
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
-    let mut outputs = messages.split_off(streamed.len());
+    let outputs = messages.split_off(streamed.len());
     with_streamed_ids(frame, &mut messages, first);
-    for (message, number) in outputs.iter_mut().zip(0..) {
-        message.message_id = frame.part_key(number);
-    }
     Plan { streamed: messages, outputs, kept, deferred, rest }
 }
 
@@ -118,8 +116,8 @@ mod tests {
     use crate::frame::header;
     use crate::frame::outgoing::MessageLimits;
 
-    /// The ids and keys of all messages of a frame whose items give so many outputs.
-    fn names(given: &[usize], is_last: bool, max_payload: usize) -> Vec<(String, String)> {
+    /// The ids of all messages of a frame whose items give so many outputs, and the keys of those that are streamed.
+    fn names(given: &[usize], is_last: bool, max_payload: usize) -> Vec<(String, Option<String>)> {
         let route = testing::route("ids", is_last);
         let mut inbound = testing::inbound(0, 0, Holders::default());
         inbound.frame.items = vec![Bytes::from_static(&[1]); given.len()];
@@ -135,7 +133,8 @@ mod tests {
         let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload } };
         let plan = leavings(frame, vec![ended], &[], Vec::new(), 0, 1);
         let id = |message: &Outgoing| message.headers.get(header::ID).unwrap_or_default().to_owned();
-        plan.streamed.iter().chain(&plan.outputs).map(|each| (id(each), each.message_id.clone())).collect()
+        let streamed = plan.streamed.iter().map(|each| (id(each), Some(each.message_id.clone())));
+        streamed.chain(plan.outputs.iter().map(|each| (id(each), None))).collect()
     }
 
     #[test]
@@ -147,8 +146,9 @@ mod tests {
                     let names = names(given, is_last, max_payload);
                     assert_eq!(names, self::names(given, is_last, max_payload));
                     let ids: BTreeSet<&String> = names.iter().map(|(id, _)| id).collect();
-                    let keys: BTreeSet<&String> = names.iter().map(|(_, key)| key).collect();
-                    assert_eq!((ids.len(), keys.len()), (names.len(), names.len()), "{given:?}");
+                    let keys: Vec<&String> = names.iter().filter_map(|(_, key)| key.as_ref()).collect();
+                    let different: BTreeSet<&&String> = keys.iter().collect();
+                    assert_eq!((ids.len(), different.len()), (names.len(), keys.len()), "{given:?}");
                     messages += names.len();
                 }
             }

@@ -68,7 +68,7 @@ pub(crate) fn requeues<'b>(
     pieces.into_iter().map(|positions| Requeue { positions, terms, failure: terms.given_up }).collect()
 }
 
-/// Makes the messages of requeued items, numbered from `first`. Returns beside them the items that leave too little room in a
+/// Makes the messages of requeued items, numbered from `first`, without their keys. Returns beside them the items that leave too little room in a
 /// message. `parks`: items of a limited stage wait in a lane of their own.
 pub(crate) fn requeue_messages<'a, 'b>(
     frame: FrameContext<'_>,
@@ -101,7 +101,7 @@ fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize
     } else {
         lane.requeue(chain, route.revision, stage, sequence, number)
     };
-    Outgoing { subject, message_id: frame.part_key(number), headers, payload }
+    Outgoing { subject, message_id: String::new(), headers, payload }
 }
 
 /// Returns the headers and the payload of requeued items. The next node reads the terms from the headers.
