@@ -1,83 +1,109 @@
 //! A trace of a storm: every message that passes through the server, in order, one a line.
 //!
-//! It shows the way of one result that was lost or came twice: what was fed, stored, handed out and acknowledged, and by whom.
+//! It shows the way of one result that was lost or came twice: what was fed, stored, handed out and acknowledged, and by whom. It
+//! reads the protocol itself: the storm has messages that the client library cannot read.
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
-use tokio::sync::oneshot;
-
-/// Messages that wait to be written.
-const WAITING: usize = 1 << 20;
+/// The wait before the next connection to a server that is away.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A running trace. Ends on drop, with all messages so far.
 pub(super) struct Trace {
-    stop: Option<oneshot::Sender<()>>,
-    writer: Option<std::thread::JoinHandle<()>>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    ends: AtomicBool,
+    stream: Mutex<Option<TcpStream>>,
 }
 
 impl Trace {
     /// Starts to write the messages of a server to a file.
     pub(super) fn start(url: &str, file: &Path) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let (url, file) = (url.to_owned(), File::create(file).unwrap());
-        let (ready, begun) = std::sync::mpsc::channel();
-        let writer = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let options =
-                    async_nats::ConnectOptions::new().subscription_capacity(WAITING).retry_on_initial_connect();
-                let client = options.connect(url).await.unwrap();
-                let mut all = client.subscribe(">").await.unwrap();
-                client.flush().await.unwrap();
-                ready.send(()).unwrap();
-                let mut out = BufWriter::new(file);
-                let mut stopped = stopped;
-                loop {
-                    tokio::select! {
-                        biased;
-                        Some(message) = all.next() => out.write_all(line(&message).as_bytes()).unwrap(),
-                        _ = &mut stopped => break,
+        let address = url.trim_start_matches("nats://").to_owned();
+        let mut out = BufWriter::new(File::create(file).unwrap());
+        let shared = Arc::new(Shared::default());
+        let writer = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                while !shared.ends.load(SeqCst) {
+                    // A killed server comes back.
+                    let ended = TcpStream::connect(&address).and_then(|stream| write(stream, &shared, &mut out));
+                    if ended.is_err() {
+                        std::thread::sleep(AGAIN);
                     }
                 }
                 out.flush().unwrap();
-            });
+            }
         });
-        begun.recv().unwrap();
-        Self { stop: Some(stop), writer: Some(writer) }
+        Self { shared, writer: Some(writer) }
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.shared.ends.store(true, SeqCst);
+        if let Some(stream) = self.shared.stream.lock().unwrap().take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
     }
 }
 
-/// Returns the time, the subject, the subject of the answer, the headers, and the payload in hexadecimal.
-fn line(message: &async_nats::Message) -> String {
-    let now = humantime::format_rfc3339_micros(SystemTime::now());
-    let reply = message.reply.as_ref().map_or("-", |reply| reply.as_str());
-    let mut line = format!("{now} {} {reply}", message.subject);
-    for (name, values) in message.headers.iter().flat_map(async_nats::HeaderMap::iter) {
-        for value in values {
-            let _ = write!(line, " {name}={value}");
-        }
+/// Writes messages until the connection ends.
+fn write(mut stream: TcpStream, shared: &Shared, out: &mut impl Write) -> io::Result<()> {
+    *shared.stream.lock().unwrap() = Some(stream.try_clone()?);
+    stream.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\nSUB > 1\r\n")?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut head = Vec::new();
+    while !shared.ends.load(SeqCst) && reader.read_until(b'\n', &mut head)? > 0 {
+        let text = String::from_utf8_lossy(&head).trim_end().to_owned();
+        head.clear();
+        let words: Vec<&str> = text.split(' ').collect();
+        // The first number, if there are two, is the size of the headers.
+        let (place, block, size) = match words[..] {
+            ["PING"] => {
+                stream.write_all(b"PONG\r\n")?;
+                continue;
+            }
+            ["MSG", subject, _, size] => (format!("{subject} -"), "0", size),
+            ["MSG", subject, _, reply, size] => (format!("{subject} {reply}"), "0", size),
+            ["HMSG", subject, _, block, size] => (format!("{subject} -"), block, size),
+            ["HMSG", subject, _, reply, block, size] => (format!("{subject} {reply}"), block, size),
+            _ => continue,
+        };
+        let [block, size] = [block, size].map(|number| number.parse::<usize>().unwrap_or(0));
+        let mut message = vec![0; size + 2];
+        reader.read_exact(&mut message)?;
+        let (block, payload) = message[..size].split_at(block.min(size));
+        out.write_all(line(&place, block, payload).as_bytes())?;
     }
-    line.push_str(" | ");
-    if message.subject.starts_with("$JS") || message.payload.first() == Some(&b'{') {
-        line.extend(String::from_utf8_lossy(&message.payload).chars().map(|c| if c == '\n' { ' ' } else { c }));
+    Ok(())
+}
+
+/// Returns the time, the subject, the subject of the answer, the headers, and the payload, in hexadecimal unless it is JSON.
+fn line(place: &str, block: &[u8], payload: &[u8]) -> String {
+    let now = humantime::format_rfc3339_micros(SystemTime::now());
+    let mut line = format!("{now} {place} {} | ", String::from_utf8_lossy(block).trim_end().escape_debug());
+    if matches!(payload.first(), Some(b'{' | b'+' | b'-')) {
+        line.push_str(&String::from_utf8_lossy(payload).escape_debug().to_string());
     } else {
-        message.payload.iter().for_each(|byte| {
+        for byte in payload {
             let _ = write!(line, "{byte:02x}");
-        });
+        }
     }
     line.push('\n');
     line
