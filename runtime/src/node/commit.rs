@@ -11,7 +11,7 @@
 //! Before the last hop, outputs and requeued items are in one stream, so one message or one atomic batch holds all of them. Behind
 //! the last hop, results are in another stream, and the key in that stream decides. The message with the key names the
 //! items that the results cover, or is a note that there are none. Only then are the other items requeued. A run that finds the key
-//! taken requeues what those results do not cover, under the same keys, in case the first run died in between.
+//! taken requeues what those results do not cover, under the same key, in case the first run died in between.
 //!
 //! Dead letters are in a third stream. So an item that failed for good is requeued too, as given up, and only the run of that
 //! message writes the dead letter.
