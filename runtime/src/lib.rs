@@ -71,6 +71,7 @@
 mod archive;
 mod backoff;
 mod broker;
+mod calls;
 mod chain;
 mod cli;
 pub mod client;

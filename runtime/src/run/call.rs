@@ -11,6 +11,22 @@ use super::budget::Growing;
 use super::failure::Failure;
 use super::output::Outputs;
 
+/// How a call of a task ended, as the guest reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The response, in CBOR.
+    Response(Bytes),
+    /// Why the call failed, in CBOR.
+    Failure(Bytes),
+}
+
+/// What a task may call while it runs an item.
+pub trait Calls: Send + Sync {
+    /// Calls by name. The request is read before this returns, because it lies in the guest's memory. Dropping the future ends the
+    /// call.
+    fn call(self: Arc<Self>, name: &str, request: &[u8]) -> BoxFuture<'static, Answer>;
+}
+
 /// The source of the items of executions, such as a frame. It names items, and takes their logs and streamed outputs.
 pub trait ItemSource: Send + Sync {
     /// Returns the id of the item at this position.
@@ -30,6 +46,12 @@ pub trait ItemSource: Send + Sync {
     /// Returns the next item for the same instance, with its position. The item begins now.
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         let _ = now;
+        None
+    }
+
+    /// Returns what the item at this position may call. `None` if its stage was granted nothing.
+    fn calls(&self, position: usize) -> Option<Arc<dyn Calls>> {
+        let _ = position;
         None
     }
 

@@ -29,6 +29,13 @@
 //! does nothing and returns [`Status::Done`]. If the host does not call the export, the guest makes the state itself for the
 //! first item.
 //!
+//! A task reaches the world by [`CALL`], if its stage was granted to. It passes the name of the call and a request in CBOR, and gets
+//! the length of a response, which [`CALL_READ`] copies. A negative result `n` means that the call has failed: then `!n` is the
+//! length of a failure, which [`CALL_READ`] copies too. [`call`](mod@call) lists the names, requests, responses and failures. The guest
+//! is suspended meanwhile. A failed call does not end the item: the task decides. A task that fails may say with [`RETRY_AFTER`]
+//! how long the next attempt waits, in place of the stage's back-off. An initializer may call what `init` in
+//! [`call`](mod@call) says.
+//!
 //! A host may save the memory of an instance after its state was made, and start later instances from that snapshot. Random
 //! numbers and times that the state was made from are then the same in all of them.
 //!
@@ -40,6 +47,9 @@
 //! (import "pcluster_v1" "context_read" (func (param $ptr i32)))
 //! (import "pcluster_v1" "next"         (func (param $status i32) (result i32)))
 //! (import "pcluster_v1" "item_read"    (func (param $ptr i32)))
+//! (import "pcluster_v1" "call"         (func (param $name i32) (param $name_len i32) (param $ptr i32) (param $len i32) (result i32)))
+//! (import "pcluster_v1" "call_read"    (func (param $ptr i32)))
+//! (import "pcluster_v1" "retry_after"  (func (param $millis i64)))
 //! (export "memory"              (memory 0))
 //! (export "pcluster_alloc"      (func (param $len i32) (result i32)))
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
@@ -62,7 +72,9 @@
 //! {"abi":1,"name":"split","kind":"generator","doc":"Splits a line into words.","input":"String","output":"String"}
 //! ```
 //!
-//! A task with a state also has `"state"`, the name of its type, after `output`. Only `abi` and `name` are required. Without the
+//! A task with a state also has `"state"`, the name of its type, after `output`. A task that calls has `"calls"`, a list of what
+//! it calls: `http`, `kv`, `objects`, `publish`, `secrets`. A call that the list lacks is denied, and a module that imports
+//! [`CALL`] must list calls for at least one task. Only `abi` and `name` are required. Without the
 //! section, the tasks of a module are known by their exports alone.
 #![no_std]
 
@@ -97,6 +109,16 @@ pub const NEXT: &str = "next";
 
 /// Import `item_read(ptr)`: copies the item that [`NEXT`] has begun to `ptr`.
 pub const ITEM_READ: &str = "item_read";
+
+/// Import `call(name, name_len, ptr, len) -> length`: calls the host. See [`call`](mod@call).
+pub const CALL: &str = "call";
+
+/// Import `call_read(ptr)`: copies the response or failure of the last call to `ptr`.
+pub const CALL_READ: &str = "call_read";
+
+/// Import `retry_after(millis)`: sets how long the next attempt waits if the item fails without being fatal. At most an hour. The
+/// last call counts.
+pub const RETRY_AFTER: &str = "retry_after";
 
 /// Export: the guest's linear memory.
 pub const MEMORY: &str = "memory";
@@ -141,6 +163,8 @@ pub mod context {
     /// Any value: the `config` of the stage. Null if it has none.
     pub const CONFIG: &str = "config";
 }
+
+pub mod call;
 
 /// The status that a task or the making of its state returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

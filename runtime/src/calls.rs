@@ -1,0 +1,6 @@
+//! What a task may reach outside of its sandbox, by grant: HTTP, key-value buckets, object stores, subjects and secrets.
+//!
+//! This module knows neither NATS nor WebAssembly: a node hands it the stores, and hands its calls to the engine.
+
+pub(crate) mod failure;
+pub(crate) mod message;
