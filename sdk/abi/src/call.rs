@@ -5,7 +5,7 @@
 //!
 //! | name | request | response | safe to run twice | in `init` |
 //! | --- | --- | --- | --- | --- |
-//! | `http` | `url`, `method?` (text, `GET`), `headers?`, `body?` (bytes), `idempotency?`, `timeout_ms?`, `redirects?` (0 to 5) | `status`, `headers`, `body`, `url` | by method | no |
+//! | `http` | `url`, `method?` (text, `GET`), `headers?`, `body?` (bytes), `idempotency?`, `timeout_ms?`, `redirects?` (0 to 5) | `status`, `headers`, `body`, `url`, `retry_after_ms?` | by method | no |
 //! | `kv.get` | `bucket`, `key` | `value` (bytes), `revision` | yes | yes |
 //! | `kv.put` | `bucket`, `key`, `value` (bytes), `ttl_ms?` | `revision` | yes | no |
 //! | `kv.create` | `bucket`, `key`, `value` (bytes), `ttl_ms?` | `revision` | no | no |
@@ -21,6 +21,9 @@
 //! **Headers** of a request are a list of pairs `[name, value]`. A value of `http` is bytes, or a secret as a map: `secret` (its name),
 //! and `prefix?` (text that stands before it, as in `Bearer `) or `basic?` (the user of HTTP basic authentication). The headers of
 //! a response are pairs of text and bytes, with names in lower case.
+//!
+//! The response has `url`, where the last redirect led, and `retry_after_ms` if its headers have `Retry-After`: at most an hour.
+//! A status such as 429 is a response, not a failure. With `redirects` 0 a redirect is a response too.
 //!
 //! **`idempotency`** is `false` for no `Idempotency-Key`, or a text that replaces the host's key. Otherwise calls whose method is
 //! not safe (RFC 9110, 9.2.1) carry a key of the host: the same at each attempt and on each node.
