@@ -4,6 +4,7 @@
 //! Plain ciborium refuses the first and writes bytes for the second. So [`read`] and [`write`] stand between ciborium and the
 //! author's types.
 
+pub(crate) mod fields;
 mod read;
 mod write;
 

@@ -1,6 +1,9 @@
 //! The error of a task.
 
 use std::fmt;
+use std::time::Duration;
+
+use crate::host;
 
 /// The error of a task, which may be final.
 ///
@@ -24,6 +27,36 @@ use std::fmt;
 pub struct Error {
     message: String,
     fatal: bool,
+    delay: Option<Delay>,
+}
+
+/// The longest time that the next attempt may wait, in milliseconds.
+const DELAY_MAX: u32 = 60 * 60 * 1000;
+
+/// How long the next attempt waits.
+#[derive(Clone, Copy)]
+pub(crate) struct Delay {
+    millis: u32,
+    /// Tells the node. A pointer, so that only plugins that make a delay import the function.
+    tell: fn(u64),
+}
+
+impl Delay {
+    /// Creates a delay of at most an hour.
+    pub(crate) fn new(delay: Duration) -> Self {
+        let millis = u32::try_from(delay.as_millis()).unwrap_or(DELAY_MAX).min(DELAY_MAX);
+        Self { millis, tell: host::retry_after }
+    }
+
+    /// Tells the node.
+    fn tell(self) {
+        (self.tell)(self.millis.into());
+    }
+
+    /// Returns the time.
+    pub(crate) const fn duration(self) -> Duration {
+        Duration::from_millis(self.millis as u64)
+    }
 }
 
 impl Error {
@@ -31,14 +64,14 @@ impl Error {
     ///
     /// An example is a service that does not answer. The node tries again as often as the stage's `retry` says.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), fatal: false }
+        Self { message: message.to_string(), fatal: false, delay: None }
     }
 
     /// Creates an error that every attempt would meet.
     ///
     /// An example is an invalid item. The item goes to the dead letters at once.
     pub fn fatal(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), fatal: true }
+        Self { message: message.to_string(), fatal: true, delay: None }
     }
 
     /// Makes the error final: no other attempt is made.
@@ -50,6 +83,33 @@ impl Error {
     /// ```
     pub fn into_fatal(self) -> Self {
         Self { fatal: true, ..self }
+    }
+
+    /// Sets how long the next attempt waits, in place of the stage's back-off. At most an hour.
+    ///
+    /// The attempt counts as any other. A fatal error has no next attempt.
+    ///
+    /// ```
+    /// # use pcluster_sdk::Error;
+    /// # use std::time::Duration;
+    /// let error = Error::new("the shop opens at nine").retry_after(Duration::from_secs(20 * 60));
+    /// assert_eq!(error.delay(), Some(Duration::from_secs(1200)));
+    /// ```
+    pub fn retry_after(self, delay: Duration) -> Self {
+        Self { delay: Some(Delay::new(delay)), ..self }
+    }
+
+    /// Returns how long the next attempt waits. `None` if the stage's back-off decides.
+    pub fn delay(&self) -> Option<Duration> {
+        self.delay.map(Delay::duration)
+    }
+
+    /// Tells the node why the item failed, and how long the next attempt waits.
+    pub(crate) fn tell(&self) {
+        host::fail(&self.message);
+        if let Some(delay) = self.delay {
+            delay.tell();
+        }
     }
 
     /// Puts the operation that failed in front of the message.
@@ -81,7 +141,7 @@ impl<E: std::error::Error> From<E> for Error {
             }
             source = cause.source();
         }
-        Self { message, fatal: false }
+        Self { message, fatal: false, delay: None }
     }
 }
 
@@ -125,6 +185,17 @@ mod tests {
         let error = Error::from(layers(&["a", "b", "c"]));
         assert_eq!(error.to_string(), "a: b: c");
         assert!(!error.is_fatal());
+    }
+
+    #[test]
+    fn a_delay_is_told_and_lasts_at_most_an_hour() {
+        Error::new("busy").retry_after(Duration::from_millis(1500)).tell();
+        let recorded = host::recorded();
+        assert_eq!((recorded.failure.as_deref(), recorded.retry_after), (Some("busy"), Some(1500)));
+        Error::new("busy").tell();
+        assert_eq!(host::recorded().retry_after, None);
+        let error = Error::new("busy").retry_after(Duration::MAX);
+        assert_eq!(error.delay(), Some(Duration::from_secs(3600)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The imports of the ABI: the functions of the node that runs the guest.
 //!
-//! In a native build there is no node. Tests then call tasks as plain functions and do not reach this module. Only this crate's
-//! own tests do, and check what a node would have received.
+//! In a native build there is no node. Tests then call tasks as plain functions, and reach this module only by calls, which the
+//! world of the test answers. This crate's own tests check here what a node would have received.
 
 pub(crate) use imports::*;
 
@@ -20,6 +20,9 @@ mod imports {
             pub(super) fn context_read(pointer: *mut u8);
             pub(super) safe fn next(status: i32) -> i32;
             pub(super) fn item_read(pointer: *mut u8);
+            pub(super) fn call(name: *const u8, name_length: usize, pointer: *const u8, length: usize) -> i32;
+            pub(super) fn call_read(pointer: *mut u8);
+            pub(super) safe fn retry_after(millis: u64);
         }
     }
 
@@ -60,6 +63,22 @@ mod imports {
         unsafe { raw::context_read(bytes.as_mut_ptr()) };
         bytes
     }
+
+    /// Calls the host. Returns the response, or the failure.
+    pub(crate) fn call(name: &str, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        // SAFETY: as for `emit`.
+        let result = unsafe { raw::call(name.as_ptr(), name.len(), request.as_ptr(), request.len()) };
+        let length = if result < 0 { !result } else { result };
+        let mut answer = vec![0; usize::try_from(length).unwrap_or_default()];
+        // SAFETY: the host writes as many bytes as it has announced, and the vector has that many.
+        unsafe { raw::call_read(answer.as_mut_ptr()) };
+        if result < 0 { Err(answer) } else { Ok(answer) }
+    }
+
+    /// Sets how long the next attempt waits.
+    pub(crate) fn retry_after(millis: u64) {
+        raw::retry_after(millis);
+    }
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -72,6 +91,8 @@ mod imports {
         pub(crate) items: Vec<Vec<u8>>,
         pub(crate) failure: Option<String>,
         pub(crate) lines: Vec<(i32, String)>,
+        /// How long the next attempt waits, in milliseconds.
+        pub(crate) retry_after: Option<u64>,
         /// The statuses of the items that were taken.
         pub(crate) statuses: Vec<i32>,
         waiting: Vec<Vec<u8>>,
@@ -105,6 +126,15 @@ mod imports {
 
     pub(crate) fn context() -> Vec<u8> {
         RECORDED.with_borrow(|recorded| recorded.context.clone())
+    }
+
+    /// Calls the world of the test. Fails if there is none.
+    pub(crate) fn call(name: &str, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        crate::testing::answer(name, request)
+    }
+
+    pub(crate) fn retry_after(millis: u64) {
+        RECORDED.with_borrow_mut(|recorded| recorded.retry_after = Some(millis));
     }
 
     /// Returns the calls recorded on this thread, and clears them.

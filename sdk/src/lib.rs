@@ -150,6 +150,8 @@ mod host;
 mod report;
 #[doc(hidden)]
 pub mod rt;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
 pub use ciborium::Value;
 pub use context::Context;

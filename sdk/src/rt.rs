@@ -99,10 +99,39 @@ fn conclude(result: Result<(), Error>) -> Status {
     match result {
         Ok(()) => Status::Done,
         Err(error) => {
-            host::fail(error.message());
+            error.tell();
             if error.is_fatal() { Status::Fatal } else { Status::Failed }
         }
     }
+}
+
+/// Calls the host with a request as it is. Returns the response, or the failure, in CBOR.
+///
+/// # Errors
+///
+/// If the call fails.
+pub fn call(name: &str, request: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+    host::call(name, request)
+}
+
+/// Returns the item in these bytes.
+///
+/// # Errors
+///
+/// If the bytes are no item of this type.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    cbor::decode(bytes)
+}
+
+/// Returns the bytes of an item.
+///
+/// # Errors
+///
+/// If the item cannot be written.
+pub fn encode(item: &impl Serialize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    cbor::encode(item, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes an output and emits it.

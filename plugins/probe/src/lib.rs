@@ -1,8 +1,10 @@
 //! Tasks that test a node. The tests of this project run them.
 //!
-//! `behavior` has tasks that pass items on or misbehave, `orders` tasks that obey their items, `state` tasks with a state,
-//! `storm` the chain of the storm, `surroundings` tasks that use their environment, and `words` the chain of the benchmarks.
+//! `ask` has tasks that call the host, `behavior` tasks that pass items on or misbehave, `orders` tasks that obey their items,
+//! `state` tasks with a state, `storm` the chain of the storm, `surroundings` tasks that use their environment, and `words` the
+//! chain of the benchmarks.
 
+mod ask;
 mod behavior;
 mod orders;
 mod state;

@@ -32,6 +32,9 @@
 //!
 //! A **failure** has `kind` (a [`FailureKind`]), `message` (text), `transient` (bool), and `retry_after_ms` if it is known.
 
+/// What a task may list as `calls` in its description. A call belongs to the one that its name begins with.
+pub const GROUPS: [&str; 5] = ["http", "kv", "objects", "publish", "secrets"];
+
 /// The name of the HTTP call.
 pub const HTTP: &str = "http";
 /// Reads an entry.

@@ -1,4 +1,6 @@
-//! The arguments of the attribute: `#[task(generator, init = load, name = "other")]`.
+//! The arguments of the attribute: `#[task(generator, init = load, calls(http, kv), name = "other")]`.
+
+mod calls;
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens as _;
@@ -17,6 +19,8 @@ pub(crate) struct Arguments {
     pub(crate) generator: bool,
     /// The function that makes the state of the task.
     pub(crate) init: Option<syn::ExprPath>,
+    /// What the task calls, such as `http`.
+    pub(crate) calls: Vec<&'static str>,
     /// The name to use instead of the function's name.
     name: Option<syn::LitStr>,
 }
@@ -32,11 +36,13 @@ impl Arguments {
             } else if meta.path.is_ident("init") {
                 arguments.init = Some(function(meta.value()?)?);
                 Ok(())
+            } else if meta.path.is_ident("calls") {
+                calls::parse(&meta, &mut arguments.calls)
             } else if meta.path.is_ident("name") {
                 arguments.name = Some(meta.value()?.parse()?);
                 Ok(())
             } else {
-                Err(meta.error("expected `generator`, `init = …` or `name = \"…\"`"))
+                Err(meta.error("expected `generator`, `init = …`, `calls(…)` or `name = \"…\"`"))
             }
         });
         if let Err(error) = parser.parse2(tokens) {
@@ -135,7 +141,10 @@ mod tests {
 
     #[test]
     fn an_unknown_argument_is_refused() {
-        assert_eq!(name(quote!(generater), "split").1, ["expected `generator`, `init = …` or `name = \"…\"`"]);
+        assert_eq!(
+            name(quote!(generater), "split").1,
+            ["expected `generator`, `init = …`, `calls(…)` or `name = \"…\"`"]
+        );
         assert_eq!(name(quote!(name = 5), "split").1, ["expected string literal"]);
     }
 }

@@ -7,12 +7,14 @@ use quote::ToTokens as _;
 use crate::outcome::Outcome;
 use crate::signature::Parameters;
 
-/// Returns one JSON object and a line feed. `output` is missing if the signature does not show it, `state` if there is none.
+/// Returns one JSON object and a line feed. `output` is missing if the signature does not show it, `state` and
+/// `calls` if there is none.
 pub(crate) fn line(
     name: &str,
     attributes: &[syn::Attribute],
     parameters: &Parameters<'_>,
     outcome: &Outcome<'_>,
+    calls: &[&str],
 ) -> String {
     let mut line = format!(
         r#"{{"abi":{},"name":{},"kind":{},"doc":{},"input":{}"#,
@@ -26,6 +28,10 @@ pub(crate) fn line(
         if let Some(ty) = ty {
             line.push_str(&format!(r#","{key}":{}"#, json(&type_name(ty))));
         }
+    }
+    if !calls.is_empty() {
+        let calls: Vec<String> = calls.iter().map(|call| json(call)).collect();
+        line.push_str(&format!(r#","calls":[{}]"#, calls.join(",")));
     }
     line.push_str("}\n");
     line
@@ -102,7 +108,7 @@ mod tests {
         let arguments = Arguments::parse(arguments, &mut errors);
         let parameters = Parameters::parse(&function.sig, arguments.init.as_ref(), &mut errors).expect("parameters");
         let outcome = Outcome::parse(&function.sig, arguments.generator, &mut errors).expect("an outcome");
-        line("f", &function.attrs, &parameters, &outcome)
+        line("f", &function.attrs, &parameters, &outcome, &arguments.calls)
     }
 
     #[test]
@@ -126,6 +132,10 @@ mod tests {
             describe("fn f(item: u8, model: &mut Model<u8>) -> u16 {}", quote!(init = load)),
             "{\"abi\":1,\"name\":\"f\",\"kind\":\"map\",\"doc\":\"\",\"input\":\"u8\",\"output\":\"u16\",\
              \"state\":\"Model<u8>\"}\n"
+        );
+        assert_eq!(
+            describe("fn f(item: u8) {}", quote!(calls(kv, http))),
+            "{\"abi\":1,\"name\":\"f\",\"kind\":\"sink\",\"doc\":\"\",\"input\":\"u8\",\"calls\":[\"http\",\"kv\"]}\n"
         );
     }
 

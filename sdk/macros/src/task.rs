@@ -28,7 +28,7 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
         (Some(parameters), Some(outcome), true) => {
             let state = state(&name, arguments.init.as_ref(), parameters.state);
             let export = export(&name, &function.sig, &parameters, &outcome);
-            let line = description::line(&name, &function.attrs, &parameters, &outcome);
+            let line = description::line(&name, &function.attrs, &parameters, &outcome, &arguments.calls);
             let description = describe(&line);
             quote! {
                 // The attribute dictates the signature, so lints must not ask for another.
