@@ -3,4 +3,5 @@
 //! This module knows neither NATS nor WebAssembly: a node hands it the stores, and hands its calls to the engine.
 
 pub(crate) mod failure;
+pub(crate) mod http;
 pub(crate) mod message;

@@ -1,0 +1,3 @@
+//! HTTP requests of tasks.
+
+pub(crate) mod target;
