@@ -5,3 +5,4 @@
 pub(crate) mod failure;
 pub(crate) mod http;
 pub(crate) mod message;
+pub(crate) mod names;

@@ -60,6 +60,29 @@ pub const PULL_CONSUMER: &str = "pull";
 /// The prefix of work streams. The name of the chain follows.
 const STREAM_PREFIX: &str = "PCLUSTER_";
 
+/// The beginning of the names of our buckets and object stores.
+const BUCKET_PREFIX: &str = "pcluster_";
+/// The first part of our subjects.
+const OWN: &str = "pcluster";
+/// The beginnings of first parts that NATS keeps for itself: its APIs, inboxes, and replies across servers.
+const OF_NATS: [&str; 4] = ["$", "_INBOX", "_R_", "_GR_"];
+
+/// Returns `true` if a bucket or object store is ours. Some file systems ignore the case of names.
+pub(crate) fn is_own_bucket(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == OWN || name.starts_with(BUCKET_PREFIX)
+}
+
+/// Returns `true` if subjects with this first part are ours.
+pub(crate) fn is_own(first: &str) -> bool {
+    first == OWN
+}
+
+/// Returns `true` if NATS keeps subjects with this first part for itself.
+pub(crate) fn is_of_nats(first: &str) -> bool {
+    OF_NATS.iter().any(|beginning| first.starts_with(beginning))
+}
+
 /// Returns the subject on which clients publish items.
 pub fn intake(chain: &ChainName) -> String {
     format!("pcluster.{chain}.in")
