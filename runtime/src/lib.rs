@@ -165,6 +165,7 @@ pub mod internal {
     pub use crate::cli::main;
     pub use crate::engine::compiler::{Compiler, CompilerLimits};
     pub use crate::engine::limits::Limits;
+    pub use crate::engine::snapshot::Surroundings;
     pub use crate::engine::static_context::StaticContext;
     pub use crate::engine::task::Task;
     pub use crate::engine::{Engine, EngineSettings, Plugin};

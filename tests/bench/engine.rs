@@ -9,7 +9,7 @@ use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster::internal::{
     Call, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin, Reuse,
-    StaticContext, Task,
+    StaticContext, Surroundings, Task,
 };
 use pcluster::name::Digest;
 use pcluster_abi::{Level, context};
@@ -82,7 +82,7 @@ impl Tried {
 
     /// Starts every instance with a state that is made once.
     fn with_state(mut self) -> Self {
-        let made = self.plugin.with_state(self.name, "", &self.task, Box::new(|_, _| {}));
+        let made = self.plugin.with_state(self.name, "", &self.task, Surroundings::silent());
         self.task = self.runtime.block_on(made).unwrap().unwrap();
         self
     }

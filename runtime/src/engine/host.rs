@@ -1,5 +1,6 @@
 //! The functions of pcluster that a guest may call: the import module `pcluster_v1`.
 
+mod calls;
 pub(super) mod imports;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::run::call::Call;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::FrameOutputs;
 use crate::run::output::{MAX_OUTPUT_BYTES, MAX_OUTPUTS};
+use calls::Called;
 
 /// The most bytes of a log line. Longer lines are cut.
 const LOG_LINE_MAX: usize = 16 << 10;
@@ -57,6 +59,8 @@ pub struct Host {
     /// The number of stages after the task's.
     after: usize,
     context: Option<Bytes>,
+    /// What the item has called.
+    called: Called,
 }
 
 /// The state of an instance between and during items.
@@ -124,6 +128,7 @@ impl Host {
             static_context,
             after,
             context: None,
+            called: Called::default(),
         }
     }
 
@@ -148,6 +153,7 @@ impl Host {
         self.item = item;
         self.call = Some(call);
         self.context = None;
+        self.called = Called::default();
         self.failure = None;
         self.memory.exceeded = false;
         self.began = now;
@@ -176,7 +182,7 @@ impl Host {
         self.flush_output();
         self.failed = match status {
             Some(abi::Status::Done) => self.clock.failure(),
-            status => Some(said(status, self.failure.take())),
+            status => Some(Failure { retry_after: self.called.retry_after(), ..said(status, self.failure.take()) }),
         };
         if self.failed.is_none()
             && let Some(call) = &self.call
@@ -195,6 +201,7 @@ impl Host {
         self.call = None;
         self.item = Bytes::new();
         self.context = None;
+        self.called = Called::default();
         self.given.drop_open();
         self.memory.release_outputs();
         (std::mem::take(&mut self.given), self.failed.take())

@@ -37,6 +37,9 @@ pub struct TaskDescription {
     /// The type of the state, as its author wrote it. Empty if the task has no state.
     #[serde(default)]
     pub state: String,
+    /// The groups of calls that the task makes, as in `http`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
 }
 
 /// The contents of a plugin.
@@ -104,6 +107,19 @@ pub enum InspectError {
         /// The tasks that the plugin has.
         has: String,
     },
+    /// The plugin calls the host, and does not say for which task.
+    #[error(
+        "the plugin calls the host, but lists no calls for any of its tasks; write what a task calls, as in `#[task(calls(http))]`"
+    )]
+    Calls,
+    /// A task lists a call that does not exist.
+    #[error("the task `{task}` calls `{call}`, which pcluster does not offer; it offers {}", crate::calls::CALLS.join(", "))]
+    NoSuchCall {
+        /// The task.
+        task: String,
+        /// The call.
+        call: String,
+    },
     /// The plugin imports a function that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
     Import(String),
@@ -144,7 +160,22 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     }
     let imports = check_imports(&contents)?;
     let tasks = tasks(&contents)?;
+    check_calls(&tasks, &imports)?;
     Ok(Inspection { tasks, imports, memory: contents.memory })
+}
+
+fn check_calls(tasks: &[TaskDescription], imports: &[String]) -> Result<(), InspectError> {
+    if imports.iter().any(|import| *import == format!("{}::{}", abi::MODULE, abi::CALL))
+        && tasks.iter().all(|task| task.calls.is_empty())
+    {
+        return Err(InspectError::Calls);
+    }
+    for task in tasks {
+        if let Some(call) = task.calls.iter().find(|call| !crate::calls::CALLS.contains(&call.as_str())) {
+            return Err(InspectError::NoSuchCall { task: task.name.clone(), call: call.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn check_imports(contents: &Contents<'_>) -> Result<Vec<String>, InspectError> {

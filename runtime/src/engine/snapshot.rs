@@ -17,7 +17,7 @@ use super::instance::{Exports, Instance};
 use super::task::Task;
 use super::{EngineError, Plugin};
 use crate::name::Digest;
-use crate::run::call::{Call, ItemSource};
+use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::Outputs;
 
@@ -43,8 +43,23 @@ pub enum SnapshotError {
 /// Takes the log lines of an initializer.
 pub type Log = Box<dyn Fn(abi::Level, String) + Send + Sync>;
 
+/// What an initializer has around it.
+pub struct Surroundings {
+    /// Takes its log lines.
+    pub log: Log,
+    /// What it may call. `None` if nothing.
+    pub calls: Option<Arc<dyn Calls>>,
+}
+
+impl Surroundings {
+    /// Returns surroundings without a log and without calls.
+    pub fn silent() -> Self {
+        Self { log: Box::new(|_, _| {}), calls: None }
+    }
+}
+
 /// The source of the initializer's execution. It has no item.
-struct Initializing(Log);
+struct Initializing(Surroundings);
 
 impl ItemSource for Initializing {
     fn id(&self, _: usize) -> String {
@@ -56,7 +71,11 @@ impl ItemSource for Initializing {
     }
 
     fn log(&self, _: usize, level: abi::Level, line: String) {
-        (self.0)(level, line);
+        (self.0.log)(level, line);
+    }
+
+    fn calls_of_start(&self) -> Option<Arc<dyn Calls>> {
+        self.0.calls.clone()
     }
 
     fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
@@ -77,7 +96,7 @@ impl Plugin {
         name: &str,
         place: &str,
         task: &Task,
-        log: Log,
+        around: Surroundings,
     ) -> Result<Option<Task>, SnapshotError> {
         if task.exports.init.is_none() {
             return Ok(None);
@@ -87,7 +106,7 @@ impl Plugin {
         let instrumented = self.blocking(Self::instrumented).await?;
         making.exports = Exports::find(instrumented.module(), &name)?;
         making.pre = instrumented;
-        let call = Call { source: Arc::new(Initializing(log)), position: 0 };
+        let call = Call { source: Arc::new(Initializing(around)), position: 0 };
         let failed = |failure: Failure| SnapshotError::Failed(failure.reason);
         let slot = Instance::slot(&making).await.map_err(failed)?;
         let mut instance = Instance::new(&making, slot, plugin.engine.budget.reserve(0));
@@ -199,7 +218,8 @@ mod tests {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let said = Arc::clone(&lines);
         let log = Box::new(move |_, line| said.lock().expect("no panic").push(line));
-        let task = plugin.with_state("t", "", &task, log).await?.expect("a task with state");
+        let task =
+            plugin.with_state("t", "", &task, Surroundings { log, calls: None }).await?.expect("a task with state");
         let mut given = Vec::new();
         for _ in 0..3 {
             let outputs =
@@ -286,7 +306,7 @@ mod tests {
         )
         .expect("a plugin");
         let task = plain.task("t", LIMITS, StaticContext::default(), Reuse::default()).expect("a task");
-        assert!(plain.with_state("t", "", &task, Box::new(|_, _| {})).await.expect("no error").is_none());
+        assert!(plain.with_state("t", "", &task, Surroundings::silent()).await.expect("no error").is_none());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use super::{Random, damage, rounds, try_door};
 use crate::chain::isolation::Reuse;
 use crate::engine::inspect::inspect;
 use crate::engine::limits::Limits;
+use crate::engine::snapshot::Surroundings;
 use crate::engine::static_context::StaticContext;
 use crate::engine::{Engine, EngineSettings};
 use crate::name::Digest;
@@ -211,7 +212,7 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
                         Call::idle(),
                         &task.instances(),
                     )));
-                    drop(runtime.block_on(plugin.with_state(&described.name, "", &task, Box::new(|_, _| {}))));
+                    drop(runtime.block_on(plugin.with_state(&described.name, "", &task, Surroundings::silent())));
                 }
                 Err(_) => assert!(plugin.inspection.check_memory(limits.memory).is_err()),
             }

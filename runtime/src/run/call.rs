@@ -55,6 +55,11 @@ pub trait ItemSource: Send + Sync {
         None
     }
 
+    /// Returns what an instance may call before it has the item: its initializer. `None` if nothing.
+    fn calls_of_start(&self) -> Option<Arc<dyn Calls>> {
+        None
+    }
+
     /// Returns the reservation for the outputs of the frame. `None` if the source is not a frame.
     fn memory(&self) -> Option<Arc<Growing>> {
         None

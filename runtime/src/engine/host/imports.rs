@@ -3,7 +3,7 @@
 use pcluster_abi as abi;
 use wasmtime::{AsContextMut, Caller, Linker};
 
-use super::{FAILURE_MAX, Host, OutOfBounds, cut, parts, range};
+use super::{FAILURE_MAX, Host, OutOfBounds, calls, cut, parts, range};
 
 /// Defines the functions of the ABI for guests.
 pub(in crate::engine) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -54,5 +54,5 @@ pub(in crate::engine) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()>
         target.copy_from_slice(&host.item);
         wasmtime::Result::<()>::Ok(())
     })?;
-    Ok(())
+    calls::link(linker)
 }

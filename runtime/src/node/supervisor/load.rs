@@ -14,7 +14,7 @@ use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::limits::Limits;
-use crate::engine::snapshot::SnapshotError;
+use crate::engine::snapshot::{SnapshotError, Surroundings};
 use crate::engine::static_context::StaticContext;
 use crate::engine::task::Task;
 use crate::name::Digest;
@@ -193,7 +193,8 @@ async fn task(
         (plugin.clone(), name.to_owned(), format!("{}.{}", deployed.chain, stage.name), task.clone());
     // It may take long, and runs code of the plugin.
     let mut making = JoinSet::new();
-    making.spawn_on(async move { plugin.with_state(&name, &place, &plain, log).await }, &context.executor);
+    let around = Surroundings { log, calls: None };
+    making.spawn_on(async move { plugin.with_state(&name, &place, &plain, around).await }, &context.executor);
     let made = match making.join_next().await {
         Some(Ok(made)) => made,
         Some(Err(error)) => Err(SnapshotError::Unfit(error.to_string())),
