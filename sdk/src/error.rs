@@ -3,12 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::call::Cause;
 use crate::host;
 
 /// The error of a task, which may be final.
 ///
-/// Every error that implements [`std::error::Error`] converts into one that is not final, so that `?` works. For that reason this
-/// type does not implement the trait itself.
+/// Every error that implements [`std::error::Error`] converts into this one, so that `?` works. For that reason this type does not
+/// implement the trait itself. The result is not final, except for a call that [is not
+/// transient](crate::CallError::is_transient).
 ///
 /// ```
 /// use pcluster_sdk::Error;
@@ -34,12 +36,20 @@ pub struct Error {
 const DELAY_MAX: u32 = 60 * 60 * 1000;
 
 /// How long the next attempt waits.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Delay {
     millis: u32,
     /// Tells the node. A pointer, so that only plugins that make a delay import the function.
     tell: fn(u64),
 }
+
+impl PartialEq for Delay {
+    fn eq(&self, other: &Self) -> bool {
+        self.millis == other.millis
+    }
+}
+
+impl Eq for Delay {}
 
 impl Delay {
     /// Creates a delay of at most an hour.
@@ -133,6 +143,9 @@ impl<E: std::error::Error> From<E> for Error {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
+            if let Some(call) = cause.downcast_ref::<Cause>() {
+                return Self { message, fatal: !call.is_transient(), delay: call.delay() };
+            }
             let text = cause.to_string();
             // Many errors already show their cause.
             if !message.ends_with(&text) {
@@ -153,7 +166,10 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Error").field("message", &self.message).field("fatal", &self.fatal).finish()
+        let Self { message, fatal, delay } = self;
+        let delay = delay.map(Delay::duration);
+        let mut error = formatter.debug_struct("Error");
+        error.field("message", message).field("fatal", fatal).field("delay", &delay).finish()
     }
 }
 

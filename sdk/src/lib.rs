@@ -143,21 +143,43 @@ mod page {}
 #[cfg(test)]
 extern crate self as pcluster_sdk;
 
+mod call;
 mod cbor;
 mod context;
 mod error;
 mod host;
+pub mod http;
+pub mod kv;
+pub mod objects;
+pub mod publish;
 mod report;
 #[doc(hidden)]
 pub mod rt;
+pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+pub use call::CallError;
 pub use ciborium::Value;
 pub use context::Context;
 pub use error::Error;
 pub use log;
+pub use pcluster_abi::call::FailureKind;
 pub use serde;
+
+/// The name of a secret, as the value of a header that the node fills in.
+///
+/// The task never sees the value. The node sends it to the origin that the manifest grants it for, and nowhere else.
+///
+/// ```
+/// use pcluster_sdk::{Secret, http};
+///
+/// let plain = http::get("https://api.example.com/").header("X-Api-Key", Secret("api_key"));
+/// let bearer = http::get("https://api.example.com/").header("Authorization", Secret("api_token").bearer());
+/// let basic = http::get("https://api.example.com/").header("Authorization", Secret("password").basic("ada"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secret<'a>(pub &'a str);
 
 /// Makes a function a task that a chain can use.
 ///

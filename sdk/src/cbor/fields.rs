@@ -78,7 +78,7 @@ pub(crate) fn head(to: &mut Vec<u8>, major: u8, argument: u64) {
 }
 
 /// A value that is read.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Field<'a> {
     /// A text.
     Text(&'a str),
@@ -97,7 +97,7 @@ pub(crate) enum Field<'a> {
 }
 
 /// The values of a list, one after the other. Ends early if one is malformed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Values<'a>(&'a [u8]);
 
 impl<'a> Iterator for Values<'a> {
