@@ -211,7 +211,7 @@ mod tests {
         Error::new("busy").tell();
         assert_eq!(host::recorded().retry_after, None);
         let error = Error::new("busy").retry_after(Duration::MAX);
-        assert_eq!(error.delay(), Some(Duration::from_secs(3600)));
+        assert_eq!(error.delay(), Some(Duration::from_hours(1)));
     }
 
     #[test]

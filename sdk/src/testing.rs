@@ -232,16 +232,16 @@ mod tests {
         let busy = http::Response::for_test(503, "").with_header("Retry-After", "2");
         let good = http::Response::for_test(200, "hello").with_header("ETag", "7");
         let world = World::new().http("POST", URL, busy).http("POST", URL, good);
-        let send = || {
+        let ask = || {
             let token = Secret("token").bearer();
             http::post(URL).header("Authorization", token).header("X", Secret("p").basic("ada")).body("b").send()
         };
-        let response = world.run(send).expect("a response");
+        let response = world.run(ask).expect("a response");
         assert_eq!((response.status(), response.retry_after()), (503, Some(Duration::from_secs(2))));
-        let message = response.error_for_status().expect_err("an error");
-        assert_eq!(message.message(), "POST https://a.example/x answered 503");
+        let error = response.error_for_status().expect_err("an error");
+        assert_eq!(error.message(), "POST https://a.example/x answered 503");
         for _ in 0..2 {
-            let response = world.run(send).expect("a response");
+            let response = world.run(ask).expect("a response");
             assert_eq!((response.status(), response.text()), (200, Ok("hello")));
             assert_eq!((response.header("etag"), response.url(), response.body()), (Some("7"), URL, &b"hello"[..]));
         }
@@ -255,7 +255,7 @@ mod tests {
     fn entries_have_revisions() -> Result<(), CallError> {
         let world = World::new().kv("cache", &[("a", "1")]);
         world.run(|| {
-            let cache = kv::bucket("cache").ttl(Duration::from_secs(60));
+            let cache = kv::bucket("cache").ttl(Duration::from_mins(1));
             let entry = cache.get("a")?.expect("an entry");
             assert_eq!(entry.value, b"1");
             let revision = cache.update("a", "2", entry.revision)?;

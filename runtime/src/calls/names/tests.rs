@@ -1,9 +1,8 @@
 use super::*;
 
 /// Texts that NATS would read as something else, or as two things.
-const MISREAD: [&str; 14] = [
-    "", " ", "a b", "a\tb", "a\r\nPUB x 0", "a\nb", "a\0b", "a\u{a0}b", "a\u{2028}b", "ä", "a..b", ".a", "a.", ".",
-];
+const MISREAD: [&str; 14] =
+    ["", " ", "a b", "a\tb", "a\r\nPUB x 0", "a\nb", "a\0b", "a\u{a0}b", "a\u{2028}b", "ä", "a..b", ".a", "a.", "."];
 
 #[test]
 fn what_nats_would_misread_is_no_name() {
