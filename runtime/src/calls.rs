@@ -6,6 +6,7 @@
 pub(crate) const CALLS: [&str; 5] = ["http", "kv", "objects", "publish", "secrets"];
 
 pub(crate) mod failure;
+pub(crate) mod grant;
 pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod names;

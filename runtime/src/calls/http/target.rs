@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use crate::calls::message::quoted;
+
 /// The most bytes of a host name and of one of its labels, as DNS has it.
 const HOST_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -117,31 +119,31 @@ impl Target {
     /// an IPv4 address. One trailing dot of the host and the fragment are removed, since neither makes it another place.
     pub(crate) fn parse(text: &str) -> Result<Self, TargetProblem> {
         if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-            return Err(TargetProblem::Character(shown(text)));
+            return Err(TargetProblem::Character(quoted(text)));
         }
         match Url::parse(text) {
             // `api.example.com:8080` is a URL of the scheme `api.example.com`.
             Ok(url) if Scheme::of(url.scheme()).is_none() && !text.contains("://") => {
-                Err(TargetProblem::NoScheme(shown(text)))
+                Err(TargetProblem::NoScheme(quoted(text)))
             }
             Ok(url) => Self::of(url, text),
-            Err(url::ParseError::RelativeUrlWithoutBase) => Err(TargetProblem::NoScheme(shown(text))),
-            Err(error) => Err(TargetProblem::Form(shown(text), error)),
+            Err(url::ParseError::RelativeUrlWithoutBase) => Err(TargetProblem::NoScheme(quoted(text))),
+            Err(error) => Err(TargetProblem::Form(quoted(text), error)),
         }
     }
 
     /// Returns where a `Location` of this target's response leads.
     pub(crate) fn join(&self, location: &str) -> Result<Self, TargetProblem> {
         if location.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-            return Err(TargetProblem::Character(shown(location)));
+            return Err(TargetProblem::Character(quoted(location)));
         }
-        let url = self.url.join(location).map_err(|error| TargetProblem::Form(shown(location), error))?;
+        let url = self.url.join(location).map_err(|error| TargetProblem::Form(quoted(location), error))?;
         Self::of(url, location)
     }
 
     fn of(mut url: Url, text: &str) -> Result<Self, TargetProblem> {
         let Some(scheme) = Scheme::of(url.scheme()) else {
-            return Err(TargetProblem::Scheme(shown(text), url.scheme().to_owned()));
+            return Err(TargetProblem::Scheme(quoted(text), url.scheme().to_owned()));
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(TargetProblem::User(without_user(&url)));
@@ -153,17 +155,17 @@ impl Target {
         };
         if let Some(name) = without_dot {
             // `a.1.` would otherwise become `a.1`, which is an address or nothing.
-            url.set_host(Some(&name)).map_err(|error| TargetProblem::Form(shown(text), error))?;
+            url.set_host(Some(&name)).map_err(|error| TargetProblem::Form(quoted(text), error))?;
         }
         let address = match url.host() {
             Some(Host::Domain(name)) if is_name(name) => None,
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            _ => return Err(TargetProblem::Host(shown(url.host_str().unwrap_or_default()))),
+            _ => return Err(TargetProblem::Host(quoted(url.host_str().unwrap_or_default()))),
         };
         let port = url.port().unwrap_or(scheme.port());
         if port == 0 {
-            return Err(TargetProblem::Port(shown(text)));
+            return Err(TargetProblem::Port(quoted(text)));
         }
         let origin = Origin { scheme, host: url.host_str().unwrap_or_default().into(), port };
         Ok(Self { url, origin, address })
@@ -224,18 +226,7 @@ fn is_name(name: &str) -> bool {
 fn without_user(url: &Url) -> String {
     let mut url = url.clone();
     let (user, password) = (url.set_username(""), url.set_password(None));
-    if user.is_ok() && password.is_ok() { shown(url.as_str()) } else { "the URL".to_owned() }
-}
-
-/// Returns a text for an error: without line breaks, and cut.
-fn shown(text: &str) -> String {
-    const MOST: usize = 200;
-    let safe = text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter });
-    let mut shown: String = safe.take(MOST).collect();
-    if text.chars().nth(MOST).is_some() {
-        shown.push('…');
-    }
-    shown
+    if user.is_ok() && password.is_ok() { quoted(url.as_str()) } else { "the URL".to_owned() }
 }
 
 #[cfg(test)]
@@ -292,7 +283,7 @@ mod tests {
             ("https://a.example:0", "`https://a.example:0` has the port 0; a port is 1 to 65535"),
             ("https://ada:secret@a.example", "`https://a.example/` names a user; leave it out"),
             ("https://a.example/a b", "`https://a.example/a b` holds white space or a control character"),
-            ("https://a.example/a\nb", "`https://a.example/a\u{fffd}b` holds white space"),
+            ("https://a.example/a\nb", "`https://a.example/a\\nb` holds white space"),
             ("https://a..example", "`a..example` is not a host"),
             ("https://a.example..", "`a.example.` is not a host"),
             ("https://*.example", "`*.example` is not a host"),
