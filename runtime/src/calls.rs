@@ -5,8 +5,10 @@
 /// The groups of calls, as a plugin lists them and a stage is granted them.
 pub(crate) const CALLS: [&str; 5] = ["http", "kv", "objects", "publish", "secrets"];
 
+pub(crate) mod address;
 pub(crate) mod failure;
 pub(crate) mod grant;
 pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod names;
+pub(crate) mod secrets;

@@ -1,0 +1,1 @@
+//! Attacks on HTTP calls, each against a real server.

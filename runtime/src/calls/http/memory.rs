@@ -1,0 +1,72 @@
+//! The memory of a node for the bodies of responses.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The bytes of a body that need no reservation: what each request in flight may take anyway.
+pub(crate) const SMALL: usize = 64 << 10;
+/// The bytes of larger bodies of a node together.
+const NODE_MAX: usize = 256 << 20;
+/// The unit of reservations in bytes.
+const UNIT: usize = 1 << 10;
+
+/// The memory of a node for bodies that are not small.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    free: Arc<Semaphore>,
+}
+
+/// A reservation. Given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Option<OwnedSemaphorePermit>);
+
+impl Memory {
+    /// Creates the memory of a node.
+    pub(crate) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(NODE_MAX / UNIT)) }
+    }
+
+    /// Waits for this many bytes, or for all that there are.
+    ///
+    /// A body reserves all that it may need at once: bodies that grow step by step could each wait for what another holds.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Held {
+        let units = bytes.div_ceil(UNIT).min(NODE_MAX / UNIT);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        Held(self.free.clone().acquire_many_owned(units).await.ok())
+    }
+}
+
+impl Held {
+    /// Returns `true` if nothing is reserved.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Gives back what is reserved beyond this many bytes.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.0 {
+            let surplus = held.num_permits().saturating_sub(bytes.div_ceil(UNIT));
+            drop(held.split(surplus));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_waits_for_memory_and_gives_back_what_it_does_not_need() {
+        let memory = Memory::new();
+        let mut all = memory.reserve(usize::MAX).await;
+        assert!(memory.reserve(1).now_or_never().is_none());
+        all.shrink(NODE_MAX - UNIT);
+        let one = memory.reserve(1).now_or_never().expect("what was given back");
+        assert!(!one.is_empty() && memory.reserve(1).now_or_never().is_none());
+        drop(one);
+        assert!(memory.reserve(UNIT).now_or_never().is_some());
+    }
+}

@@ -1,0 +1,189 @@
+//! Secrets of a node: values that tasks use, and see only if a stage may reveal them.
+
+mod mask;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{Error, ErrorKind, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub(crate) use mask::Mask;
+use rustix::fs::OFlags;
+
+use super::failure::{CallFailure, FailureKind};
+use super::message::quoted;
+use crate::lock::lock;
+
+/// The most bytes of a secret.
+const SECRET_MAX: u64 = 64 << 10;
+/// How long a value is used before it is read again. A rotated secret is in use after twice this time.
+const CACHED: Duration = Duration::from_secs(30);
+/// What the names of environment variables begin with that hold secrets.
+const VARIABLE: &str = "PCLUSTER_SECRET_";
+
+/// The value of a secret. No text that is written of it shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// Returns the value. It may be written to where the secret belongs, and nowhere else.
+    pub(crate) fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(***)")
+    }
+}
+
+/// Where a node has its secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Nowhere: it has none.
+    Nowhere,
+    /// In files of a folder, each named as its secret.
+    Folder(PathBuf),
+    /// In environment variables: `PCLUSTER_SECRET_API_TOKEN` holds `api_token`.
+    Environment,
+}
+
+/// Why a secret has no value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretProblem {
+    /// No secret can have this name.
+    #[error("`{0}` is not the name of a secret; a name has lower-case letters, digits, `_` and `-`, at most 64")]
+    Name(String),
+    /// The node has no secrets.
+    #[error(
+        "this node has no secrets; its operator names where they are: `secrets = {{ from = \"/run/secrets\" }}` in [allow]"
+    )]
+    Nowhere,
+    /// There is no file of this name.
+    #[error("the secret `{0}` has no value on this node; its operator puts it into a file of this name in {1}")]
+    NoFile(String, PathBuf),
+    /// There is no variable of this name.
+    #[error("the secret `{0}` has no value on this node; its operator sets the environment variable {1}")]
+    NoVariable(String, String),
+    /// The file cannot be read.
+    #[error("the secret `{0}` cannot be read on this node: {1}")]
+    Unreadable(String, Error),
+    /// The value cannot be a secret.
+    #[error("the value of the secret `{0}` {1}")]
+    Value(String, &'static str),
+}
+
+impl From<SecretProblem> for CallFailure {
+    fn from(problem: SecretProblem) -> Self {
+        let kind = match problem {
+            SecretProblem::Name(_) => FailureKind::Invalid,
+            _ => FailureKind::Unavailable,
+        };
+        Self::new(kind, problem.to_string())
+    }
+}
+
+/// The secrets of a node. Values are read when they are used, and again after a while.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    source: Source,
+    read: Mutex<HashMap<String, (Secret, Instant)>>,
+}
+
+impl Secrets {
+    /// Creates the secrets of a node. Nothing is read yet.
+    pub(crate) fn new(source: Source) -> Arc<Self> {
+        Arc::new(Self { source, read: Mutex::default() })
+    }
+
+    /// Returns the value of a secret.
+    pub(crate) async fn get(self: &Arc<Self>, name: &str) -> Result<Secret, SecretProblem> {
+        if !is_name(name) {
+            return Err(SecretProblem::Name(quoted(name)));
+        }
+        if let Some((secret, at)) = lock(&self.read).get(name)
+            && at.elapsed() < CACHED
+        {
+            return Ok(secret.clone());
+        }
+        let (secrets, name) = (self.clone(), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || secrets.source.read(&name).map(|secret| (name, secret)));
+        let (name, secret) =
+            read.await.map_err(|error| SecretProblem::Unreadable(String::new(), Error::other(error)))??;
+        lock(&self.read).insert(name, (secret.clone(), Instant::now()));
+        Ok(secret)
+    }
+}
+
+impl Source {
+    fn read(&self, name: &str) -> Result<Secret, SecretProblem> {
+        let bytes = match self {
+            Self::Nowhere => return Err(SecretProblem::Nowhere),
+            Self::Folder(folder) => read_file(&folder.join(name)).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => SecretProblem::NoFile(name.to_owned(), folder.clone()),
+                _ => SecretProblem::Unreadable(name.to_owned(), error),
+            })?,
+            Self::Environment => {
+                let variable = variable(name);
+                std::env::var_os(&variable)
+                    .map(OsString::into_vec)
+                    .ok_or_else(|| SecretProblem::NoVariable(name.to_owned(), variable))?
+            }
+        };
+        value(bytes).map_err(|problem| SecretProblem::Value(name.to_owned(), problem))
+    }
+}
+
+/// Returns the environment variable of a secret.
+pub(crate) fn variable(name: &str) -> String {
+    format!("{VARIABLE}{}", name.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Returns `true` if a secret can have this name: it is a file of a folder, never a path.
+fn is_name(name: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(of_name)
+}
+
+/// Reads a file of a secret. It may be a link, as where secrets are mounted. What is no file could be waited for without end.
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    // Its line break, and one more byte to tell that it is too large.
+    file.take(SECRET_MAX + 3).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Returns the secret of what was read: without one line break at its end, by which editors end a file.
+fn value(mut bytes: Vec<u8>) -> Result<Secret, &'static str> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return Err("is empty");
+    }
+    if bytes.len() as u64 > SECRET_MAX {
+        return Err("has more than 64 KiB");
+    }
+    if bytes.iter().any(u8::is_ascii_control) {
+        return Err("has a line break or another control character; a secret is one line");
+    }
+    Ok(Secret(bytes.into()))
+}
+
+#[cfg(test)]
+mod tests;
