@@ -11,7 +11,6 @@ mod limit;
 mod memory;
 pub(crate) mod node;
 mod pool;
-pub(crate) mod reach;
 mod redirect;
 pub(crate) mod request;
 pub(crate) mod resolve;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 pub(crate) use mask::Mask;
 use rustix::fs::OFlags;
 
-use super::failure::{CallFailure, FailureKind};
-use super::message::quoted;
+use super::failure::CallFailure;
+use super::grant::{SecretName, SecretsFrom};
 use crate::lock::lock;
 
 /// The most bytes of a secret.
@@ -44,23 +44,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a node has its secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Nowhere: it has none.
-    Nowhere,
-    /// In files of a folder, each named as its secret.
-    Folder(PathBuf),
-    /// In environment variables: `PCLUSTER_SECRET_API_TOKEN` holds `api_token`.
-    Environment,
-}
-
 /// Why a secret has no value.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretProblem {
-    /// No secret can have this name.
-    #[error("`{0}` is not the name of a secret; a name has lower-case letters, digits, `_` and `-`, at most 64")]
-    Name(String),
+pub(crate) enum MissingSecret {
     /// The node has no secrets.
     #[error(
         "this node has no secrets; its operator names where they are: `secrets = {{ from = \"/run/secrets\" }}` in [allow]"
@@ -68,88 +54,74 @@ pub(crate) enum SecretProblem {
     Nowhere,
     /// There is no file of this name.
     #[error("the secret `{0}` has no value on this node; its operator puts it into a file of this name in {1}")]
-    NoFile(String, PathBuf),
+    NoFile(SecretName, PathBuf),
     /// There is no variable of this name.
     #[error("the secret `{0}` has no value on this node; its operator sets the environment variable {1}")]
-    NoVariable(String, String),
+    NoVariable(SecretName, String),
     /// The file cannot be read.
     #[error("the secret `{0}` cannot be read on this node: {1}")]
-    Unreadable(String, Error),
+    Unreadable(SecretName, Error),
     /// The value cannot be a secret.
     #[error("the value of the secret `{0}` {1}")]
-    Value(String, &'static str),
+    Value(SecretName, &'static str),
 }
 
-impl From<SecretProblem> for CallFailure {
-    fn from(problem: SecretProblem) -> Self {
-        let kind = match problem {
-            SecretProblem::Name(_) => FailureKind::Invalid,
-            _ => FailureKind::Unavailable,
-        };
-        Self::new(kind, problem.to_string())
+impl From<MissingSecret> for CallFailure {
+    fn from(problem: MissingSecret) -> Self {
+        Self::unavailable(problem.to_string())
     }
 }
 
 /// The secrets of a node. Values are read when they are used, and again after a while.
 #[derive(Debug)]
 pub(crate) struct Secrets {
-    source: Source,
-    read: Mutex<HashMap<String, (Secret, Instant)>>,
+    from: Option<SecretsFrom>,
+    read: Mutex<HashMap<SecretName, (Secret, Instant)>>,
 }
 
 impl Secrets {
     /// Creates the secrets of a node. Nothing is read yet.
-    pub(crate) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { source, read: Mutex::default() })
+    pub(crate) fn new(from: Option<SecretsFrom>) -> Arc<Self> {
+        Arc::new(Self { from, read: Mutex::default() })
     }
 
     /// Returns the value of a secret.
-    pub(crate) async fn get(self: &Arc<Self>, name: &str) -> Result<Secret, SecretProblem> {
-        if !is_name(name) {
-            return Err(SecretProblem::Name(quoted(name)));
-        }
+    pub(crate) async fn get(self: &Arc<Self>, name: &SecretName) -> Result<Secret, MissingSecret> {
         if let Some((secret, at)) = lock(&self.read).get(name)
             && at.elapsed() < CACHED
         {
             return Ok(secret.clone());
         }
-        let (secrets, name) = (self.clone(), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || secrets.source.read(&name).map(|secret| (name, secret)));
-        let (name, secret) =
-            read.await.map_err(|error| SecretProblem::Unreadable(String::new(), Error::other(error)))??;
-        lock(&self.read).insert(name, (secret.clone(), Instant::now()));
+        let (secrets, of) = (self.clone(), name.clone());
+        let read = tokio::task::spawn_blocking(move || read(secrets.from.as_ref(), &of)).await;
+        let secret = read.unwrap_or_else(|error| Err(MissingSecret::Unreadable(name.clone(), Error::other(error))))?;
+        lock(&self.read).insert(name.clone(), (secret.clone(), Instant::now()));
         Ok(secret)
     }
 }
 
-impl Source {
-    fn read(&self, name: &str) -> Result<Secret, SecretProblem> {
-        let bytes = match self {
-            Self::Nowhere => return Err(SecretProblem::Nowhere),
-            Self::Folder(folder) => read_file(&folder.join(name)).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => SecretProblem::NoFile(name.to_owned(), folder.clone()),
-                _ => SecretProblem::Unreadable(name.to_owned(), error),
-            })?,
-            Self::Environment => {
-                let variable = variable(name);
-                std::env::var_os(&variable)
-                    .map(OsString::into_vec)
-                    .ok_or_else(|| SecretProblem::NoVariable(name.to_owned(), variable))?
-            }
-        };
-        value(bytes).map_err(|problem| SecretProblem::Value(name.to_owned(), problem))
-    }
+/// Reads a secret. Its name is never a path: a [`SecretName`] has neither dots nor slashes.
+fn read(from: Option<&SecretsFrom>, name: &SecretName) -> Result<Secret, MissingSecret> {
+    let bytes = match from {
+        None => return Err(MissingSecret::Nowhere),
+        Some(SecretsFrom::Folder(folder)) => {
+            read_file(&folder.join(name.as_str())).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => MissingSecret::NoFile(name.clone(), folder.clone()),
+                _ => MissingSecret::Unreadable(name.clone(), error),
+            })?
+        }
+        Some(SecretsFrom::Environment) => {
+            let variable = variable(name);
+            let value = std::env::var_os(&variable).map(OsString::into_vec);
+            value.ok_or_else(|| MissingSecret::NoVariable(name.clone(), variable))?
+        }
+    };
+    value(bytes).map_err(|problem| MissingSecret::Value(name.clone(), problem))
 }
 
 /// Returns the environment variable of a secret.
-pub(crate) fn variable(name: &str) -> String {
-    format!("{VARIABLE}{}", name.to_ascii_uppercase().replace('-', "_"))
-}
-
-/// Returns `true` if a secret can have this name: it is a file of a folder, never a path.
-fn is_name(name: &str) -> bool {
-    let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
-    (1..=64).contains(&name.len()) && name.bytes().all(of_name)
+pub(crate) fn variable(name: &SecretName) -> String {
+    format!("{VARIABLE}{}", name.as_str().to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Reads a file of a secret. It may be a link, as where secrets are mounted. What is no file could be waited for without end.

@@ -19,18 +19,18 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::body::{self, BodyProblem};
-use super::dial::DialError;
+use super::dial::{DialError, Dialer};
 use super::header::{Content, SecretValue};
 use super::limit::Place;
 use super::node::HttpNode;
 use super::pool::Pool;
-use super::reach::{Reach, check_secret, check_target};
 use super::redirect::{Outgoing, is_redirect, lasting};
 use super::request::{HttpRequest, IDEMPOTENCY_KEY, Idempotency};
 use super::response::{HttpResponse, retry_after};
 use super::target::Target;
 use crate::calls::failure::{CallFailure, FailureKind};
-use crate::calls::secrets::Mask;
+use crate::calls::grant::{Grants, Networks, SecretName, SecretUse};
+use crate::calls::secrets::{Mask, Secrets};
 
 /// The most bytes of the body of a redirect that are read to use its connection again.
 const REDIRECT_BODY_MAX: usize = 16 << 10;
@@ -42,14 +42,15 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("pcluster/", env!("C
 /// The HTTP client of a stage.
 pub(crate) struct HttpClient {
     node: Arc<HttpNode>,
+    secrets: Arc<Secrets>,
     pool: Pool,
     stage: u64,
 }
 
 /// What sending a request takes from its item.
 pub(crate) struct Sending<'a> {
-    /// What the stage may reach.
-    pub(crate) reach: &'a dyn Reach,
+    /// What the stage was granted.
+    pub(crate) grants: &'a Grants,
     /// The `Idempotency-Key` of the host. `None` if the request needs none.
     pub(crate) key: Option<String>,
     /// The most bytes of the body of the response. Bodies of redirects count too.
@@ -61,10 +62,10 @@ pub(crate) struct Sending<'a> {
 }
 
 impl HttpClient {
-    /// Creates the client of a stage. It shares no connection with others.
-    pub(crate) fn new(node: Arc<HttpNode>) -> Self {
-        let (pool, stage) = (Pool::new(node.clone()), node.next_stage());
-        Self { node, pool, stage }
+    /// Creates the client of a stage with the networks that are open to it. It shares no connection with others.
+    pub(crate) fn new(node: Arc<HttpNode>, networks: Networks, secrets: Arc<Secrets>) -> Self {
+        let (pool, stage) = (Pool::new(Dialer::new(&node, networks)), node.next_stage());
+        Self { node, secrets, pool, stage }
     }
 
     /// Sends a request, and follows redirects. Dropping the future ends it.
@@ -112,7 +113,9 @@ impl HttpClient {
         sending: &Sending<'_>,
     ) -> Result<(Response<Incoming>, Place), CallFailure> {
         let target = &outgoing.target;
-        check_target(sending.reach, target)?;
+        if let Some(refusal) = sending.grants.http_refusal(target) {
+            return Err(CallFailure::denied(refusal.to_string()));
+        }
         let request = self.request(outgoing, sending).await?;
         let place = self.node.limits.acquire(self.stage, target.host()).await;
         let place = place.ok_or_else(|| CallFailure::unavailable("the node stops"))?;
@@ -161,8 +164,8 @@ impl HttpClient {
         target: &Target,
         sending: &Sending<'_>,
     ) -> Result<HeaderValue, CallFailure> {
-        check_secret(sending.reach, &value.name, target)?;
-        let secret = self.node.secrets.get(&value.name).await?;
+        check_secret(sending.grants, &value.name, target)?;
+        let secret = self.secrets.get(&value.name).await?;
         value.fill(&secret, sending.mask)
     }
 
@@ -240,6 +243,22 @@ fn uri(target: &Target) -> Result<Uri, CallFailure> {
         Ok(uri)
     } else {
         Err(CallFailure::invalid("`url` of the request cannot be sent: its host or path would change"))
+    }
+}
+
+/// Checks that a stage may send a secret to a target.
+fn check_secret(grants: &Grants, name: &SecretName, target: &Target) -> Result<(), CallFailure> {
+    let origin = target.origin();
+    match grants.secrets.get(name) {
+        Some(SecretUse::Reveal) => Ok(()),
+        Some(SecretUse::Origin(own)) if own == origin => Ok(()),
+        Some(SecretUse::Origin(own)) => {
+            Err(CallFailure::denied(format!("the secret `{name}` is for `{own}` alone, not for `{origin}`")))
+        }
+        None => Err(CallFailure::denied(format!(
+            "the stage is not granted the secret `{0}`; add `{0} = \"{origin}\"` to `secrets` of its `[stage.allow]`",
+            name
+        ))),
     }
 }
 

@@ -6,7 +6,6 @@ mod tunnel;
 use std::future::ready;
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use super::resolve::LookUps;
 use super::target::{Origin, Scheme};
 use crate::calls::address::is_public;
 use crate::calls::failure::CallFailure;
+use crate::calls::grant::Networks;
 
 /// The longest time that a connection may take to be made, with its look-up and its handshakes.
 const DIAL_MAX: Duration = Duration::from_secs(10);
@@ -73,8 +73,10 @@ impl From<&DialError> for CallFailure {
 /// Makes the connections of a stage.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    node: Arc<HttpNode>,
     look_ups: LookUps,
+    networks: Networks,
+    proxy: Option<Origin>,
+    tls: TlsConnector,
 }
 
 impl Service<Uri> for Dialer {
@@ -103,14 +105,14 @@ impl Service<Uri> for Dialer {
 
 impl Dialer {
     /// Creates the dialer of a stage.
-    pub(crate) fn new(node: Arc<HttpNode>) -> Self {
-        let look_ups = node.look_ups.of_stage();
-        Self { node, look_ups }
+    pub(crate) fn new(node: &HttpNode, networks: Networks) -> Self {
+        let tls = TlsConnector::from(node.tls.clone());
+        Self { look_ups: node.look_ups.of_stage(), networks, proxy: node.proxy.clone(), tls }
     }
 
     async fn dial(&self, origin: &Origin) -> Result<Connection, DialError> {
         let host = &*origin.host;
-        let stream = match &self.node.proxy {
+        let stream = match &self.proxy {
             None => stream::boxed(self.connect(host, self.addresses(host).await?, origin.port).await?),
             Some(proxy) => {
                 self.check_proxied(host).await?;
@@ -129,7 +131,7 @@ impl Dialer {
         let of_tls = |error| DialError::Tls(host.to_owned(), error);
         let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|error| of_tls(Error::other(error)))?;
-        let tls = TlsConnector::from(self.node.tls.clone()).connect(name, stream).await.map_err(of_tls)?;
+        let tls = self.tls.connect(name, stream).await.map_err(of_tls)?;
         Ok(Connection::new(stream::boxed(tls), false))
     }
 
@@ -154,7 +156,7 @@ impl Dialer {
     }
 
     fn may_reach(&self, host: &str, address: IpAddr) -> bool {
-        is_public(address) || (self.node.opened)(host, address.to_canonical())
+        is_public(address) || self.networks.opens(host, address.to_canonical())
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::calls::failure::CallFailure;
+use crate::calls::grant::SecretName;
 use crate::calls::message::{List, Request, Value, missing, quoted, wrong};
 use crate::calls::secrets::{Mask, Secret};
 
@@ -64,7 +65,7 @@ pub(crate) enum Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SecretValue {
     /// The name of the secret.
-    pub(crate) name: String,
+    pub(crate) name: SecretName,
     form: Form,
 }
 
@@ -78,7 +79,8 @@ enum Form {
 
 impl SecretValue {
     fn read(mut map: Request<'_>) -> Result<Self, CallFailure> {
-        let name = map.text("secret")?.ok_or_else(|| missing("secret"))?.to_owned();
+        let name = SecretName::parse(map.text("secret")?.ok_or_else(|| missing("secret"))?)
+            .map_err(|problem| CallFailure::invalid(problem.to_string()))?;
         let form = match (map.text("prefix")?, map.text("basic")?) {
             (Some(_), Some(_)) => {
                 return Err(CallFailure::invalid("a secret in `headers` has both `prefix` and `basic`; leave one out"));
@@ -159,7 +161,9 @@ impl Content {
     fn len(&self) -> usize {
         match self {
             Self::Plain(value) => value.len(),
-            Self::Secret(SecretValue { name, form: Form::Prefix(text) | Form::Basic(text) }) => name.len() + text.len(),
+            Self::Secret(SecretValue { name, form: Form::Prefix(text) | Form::Basic(text) }) => {
+                name.as_str().len() + text.len()
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,34 +12,9 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::limit::Limits;
 use super::memory::Memory;
-use super::resolve::{LookUps, Resolve, SystemResolver};
-use super::target::Origin;
-use crate::calls::secrets::Secrets;
+use super::resolve::{LookUps, Resolve};
+use super::target::{Origin, Scheme};
 use crate::file;
-
-/// Tells whether an address that is not public is open for the host that it is named with.
-pub(crate) type Opened = Box<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
-
-/// What the operator of a node sets for HTTP calls.
-pub(crate) struct HttpSettings {
-    /// Which addresses are open besides public ones.
-    pub(crate) opened: Opened,
-    /// The proxy of all requests. Its own address may be any. `None` if there is none.
-    pub(crate) proxy: Option<Origin>,
-    /// A PEM file of certificate authorities that are trusted besides those of the system.
-    pub(crate) ca: Option<PathBuf>,
-    /// The secrets of the node.
-    pub(crate) secrets: Arc<Secrets>,
-    /// What looks up the addresses of hosts.
-    pub(crate) resolver: Arc<dyn Resolve>,
-}
-
-impl HttpSettings {
-    /// Returns the settings of a node with these secrets: only public addresses, no proxy, the authorities of the system.
-    pub(crate) fn new(secrets: Arc<Secrets>) -> Self {
-        Self { opened: Box::new(|_, _| false), proxy: None, ca: None, secrets, resolver: Arc::new(SystemResolver) }
-    }
-}
 
 /// Why a node cannot make HTTP calls.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +38,8 @@ pub(crate) enum HttpSetupError {
 
 /// What the HTTP calls of all stages of a node share.
 pub(crate) struct HttpNode {
-    pub(super) opened: Opened,
     pub(super) proxy: Option<Origin>,
     pub(super) tls: Arc<ClientConfig>,
-    pub(super) secrets: Arc<Secrets>,
     pub(super) look_ups: LookUps,
     pub(super) limits: Arc<Limits>,
     pub(super) memory: Memory,
@@ -81,16 +53,20 @@ impl fmt::Debug for HttpNode {
 }
 
 impl HttpNode {
-    /// Creates what the stages of a node share. Reads the certificate authorities.
-    pub(crate) fn new(settings: HttpSettings) -> Result<Arc<Self>, HttpSetupError> {
-        let HttpSettings { opened, proxy, ca, secrets, resolver } = settings;
-        if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.scheme == super::target::Scheme::Https) {
+    /// Creates what the stages of a node share: its proxy, certificate authorities besides those of the system, and a resolver.
+    ///
+    /// Reads the authorities. The address of the proxy may be any.
+    pub(crate) fn new(
+        proxy: Option<Origin>,
+        ca: Option<&Path>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Arc<Self>, HttpSetupError> {
+        if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.scheme == Scheme::Https) {
             return Err(HttpSetupError::Proxy(proxy.clone()));
         }
-        let tls = Arc::new(tls(ca.as_deref())?);
+        let tls = Arc::new(tls(ca)?);
         let (limits, memory) = (Arc::default(), Memory::new());
-        let look_ups = LookUps::new(resolver);
-        Ok(Arc::new(Self { opened, proxy, tls, secrets, look_ups, limits, memory, stages: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { proxy, tls, look_ups: LookUps::new(resolver), limits, memory, stages: AtomicU64::new(0) }))
     }
 
     /// Returns the number of another stage.
@@ -134,13 +110,11 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), HttpSetupError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::secrets::Source;
+    use super::super::resolve::SystemResolver;
     use super::*;
 
-    fn told(settings: impl FnOnce(&mut HttpSettings)) -> String {
-        let mut all = HttpSettings::new(Secrets::new(Source::Nowhere));
-        settings(&mut all);
-        HttpNode::new(all).expect_err("refused").to_string()
+    fn told(proxy: Option<Origin>, ca: Option<&Path>) -> String {
+        HttpNode::new(proxy, ca, Arc::new(SystemResolver)).expect_err("refused").to_string()
     }
 
     #[test]
@@ -149,7 +123,7 @@ mod tests {
         let of_file = |bytes: &[u8]| {
             let path = folder.path().join("own.pem");
             std::fs::write(&path, bytes).expect("written");
-            told(|settings| settings.ca = Some(path))
+            told(None, Some(&path))
         };
         assert!(of_file(b"").contains("holds no certificate in PEM"));
         assert!(
@@ -160,18 +134,18 @@ mod tests {
                 .contains("malformed certificate")
         );
         assert!(of_file(b"-----BEGIN CERTIFICATE-----\n%%").contains("malformed certificate"));
-        let none = told(|settings| settings.ca = Some(folder.path().join("none.pem")));
+        let none = told(None, Some(&folder.path().join("none.pem")));
         assert!(
             none.starts_with("cannot read the certificate authorities in /") && none.contains("No such file"),
             "{none}"
         );
-        let itself = told(|settings| settings.ca = Some(folder.path().to_owned()));
+        let itself = told(None, Some(folder.path()));
         assert!(itself.contains("is a directory"), "{itself}");
     }
 
     #[test]
     fn a_proxy_is_reached_without_tls() {
-        let told = told(|settings| settings.proxy = Origin::parse("https://proxy:3128").ok());
+        let told = told(Origin::parse("https://proxy:3128").ok(), None);
         assert!(
             told.starts_with("the proxy `https://proxy:3128` (`http_proxy` in [allow]) has the scheme `https`"),
             "{told}"

@@ -1,7 +1,7 @@
 //! The connections of a stage, which wait for its next requests.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::Dialer;
-use super::node::HttpNode;
 use super::target::Origin;
 use crate::lock::lock;
 
@@ -36,8 +35,8 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Creates a pool without connections.
-    pub(super) fn new(node: Arc<HttpNode>) -> Self {
-        Self { dialer: Dialer::new(node), current: Mutex::default() }
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self { dialer, current: Mutex::default() }
     }
 
     /// Returns the client to send a request with.

@@ -1,6 +1,6 @@
-use super::super::super::secrets::Secrets;
-use super::super::super::secrets::Source;
 use super::*;
+use crate::calls::grant::SecretsFrom;
+use crate::calls::secrets::Secrets;
 
 /// Returns a list with one pair.
 fn read_one(name: &[u8], value: &[u8]) -> Result<(Headers, usize), CallFailure> {
@@ -88,7 +88,8 @@ fn secret(key: &str, text: &str) -> Vec<u8> {
 async fn a_secret_is_filled_in_after_its_prefix_or_for_its_user() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("token"), "s3cret\n").expect("written");
-    let token = Secrets::new(Source::Folder(folder.path().to_owned())).get("token").await.expect("a secret");
+    let name = SecretName::parse("token").expect("a name");
+    let token = Secrets::new(Some(SecretsFrom::Folder(folder.path().to_owned()))).get(&name).await.expect("a secret");
     for (key, text, filled, masked) in [
         ("", "", "s3cret", "***"),
         ("prefix", "Bearer ", "Bearer s3cret", "Bearer ***"),
