@@ -9,8 +9,8 @@ use crate::host;
 /// The error of a task, which may be final.
 ///
 /// Every error that implements [`std::error::Error`] converts into this one, so that `?` works. For that reason this type does not
-/// implement the trait itself. The result is not final, except for a call that [is not
-/// transient](crate::CallError::is_transient).
+/// implement the trait itself. The result is not final, except for a [`CallError`](crate::CallError) that no other attempt can
+/// escape.
 ///
 /// ```
 /// use pcluster_sdk::Error;
@@ -144,7 +144,7 @@ impl<E: std::error::Error> From<E> for Error {
         let mut source = error.source();
         while let Some(cause) = source {
             if let Some(call) = cause.downcast_ref::<Cause>() {
-                return Self { message, fatal: !call.is_transient(), delay: call.delay() };
+                return Self { message, fatal: call.is_fatal(), delay: call.delay() };
             }
             let text = cause.to_string();
             // Many errors already show their cause.

@@ -3,17 +3,23 @@
 //! ```
 //! use pcluster_sdk::{Error, kv, task};
 //!
-//! /// Counts how often each word has come, and drops words that have come before.
+//! /// Raises the highest number that has come. An item that loses a race against another is tried again.
 //! #[task(calls(kv))]
-//! fn first(word: String) -> Result<Option<String>, Error> {
-//!     let seen = kv::bucket("seen");
-//!     let is_new = seen.get(&word)?.is_none();
-//!     seen.put(&word, "yes")?;
-//!     Ok(is_new.then_some(word))
+//! fn raise(number: u64) -> Result<(), Error> {
+//!     let bucket = kv::bucket("highest");
+//!     let Some(entry) = bucket.get("number")? else {
+//!         bucket.create("number", number.to_string())?;
+//!         return Ok(());
+//!     };
+//!     let highest: u64 = str::from_utf8(&entry.value)?.parse()?;
+//!     bucket.update("number", number.max(highest).to_string(), entry.revision)?;
+//!     Ok(())
 //! }
-//! # let world = pcluster_sdk::testing::World::new().kv("seen", &[("a", "yes")]);
-//! # assert_eq!(world.run(|| first("a".to_owned())).unwrap(), None);
-//! # assert_eq!(world.run(|| first("b".to_owned())).unwrap().as_deref(), Some("b"));
+//! # let world = pcluster_sdk::testing::World::new().kv("highest", &[]);
+//! # for number in [3, 7, 5] {
+//! #     world.run(|| raise(number)).unwrap();
+//! # }
+//! # assert_eq!(world.entry("highest", "number").as_deref(), Some(&b"7"[..]));
 //! ```
 //!
 //! An item may be tried again after its task has written. [`get`](Bucket::get), [`put`](Bucket::put), [`delete`](Bucket::delete) and

@@ -62,7 +62,8 @@
 //! The macros of the [`log`] crate, `println!` and `eprintln!` all write to `pcluster logs`. A line of `print!` needs its line
 //! feed, because nothing is flushed when a task ends. The node drops lines of a stage that logs too fast. A task that panics
 //! fails with the message of the panic. A task has clocks with a resolution of a millisecond, random numbers, sleep, and the
-//! environment variables that its stage grants. It has no files, no network, no processes and no threads.
+//! environment variables that its stage grants. It has no files, no sockets, no processes and no threads. It reaches the world by
+//! [calls](crate#calls) alone.
 //!
 //! # Items
 //!
@@ -120,6 +121,35 @@
 //! If the function fails, the item fails too, with `cannot be initialized: ` and the error's message. The function does not know
 //! the item, its id or the attempt, because it may run before there is an item. A task that reads the `config` through its state,
 //! and so has no [`Context`], does not read the `config` again for each item.
+//!
+//! # Calls
+//!
+//! A task may call what its stage is granted: [`http`], [`kv`], [`objects`], [`publish`], [`secrets`]. `calls(…)` of the attribute
+//! lists what it calls, so that a deploy can tell a grant that is missing:
+//!
+//! ```
+//! use pcluster_sdk::{Error, kv, task};
+//!
+//! /// Drops words that have come before.
+//! #[task(calls(kv))]
+//! fn first(word: String) -> Result<Option<String>, Error> {
+//!     let seen = kv::bucket("seen");
+//!     let is_new = seen.get(&word)?.is_none();
+//!     seen.put(&word, "yes")?;
+//!     Ok(is_new.then_some(word))
+//! }
+//!
+//! // In a `#[test]`, with no cluster:
+//! let world = pcluster_sdk::testing::World::new().kv("seen", &[("a", "yes")]);
+//! assert_eq!(world.run(|| first("a".to_owned())).unwrap(), None);
+//! assert_eq!(world.run(|| first("b".to_owned())).unwrap().as_deref(), Some("b"));
+//! ```
+//!
+//! The guest waits meanwhile, and takes no thread of the node. A call that fails is a [`CallError`], which the task may handle. With
+//! `?` the item fails: for good if the error [is not transient](CallError::is_transient), and otherwise until the next attempt.
+//!
+//! An `init` function may read `kv` and `objects`, and call nothing else. What it reads is as of the time when the node made the
+//! state.
 //!
 //! # Instances
 //!
@@ -207,6 +237,9 @@ pub struct Secret<'a>(pub &'a str);
 /// task takes `&State`, or `&mut State` if it changes it, as its last parameter. A missing `config` counts as an empty `config`,
 /// as in a [`Context`].
 ///
+/// `#[task(calls(http, kv))]` lists what the task [calls](crate#calls): `http`, `kv`, `objects`, `publish` and `secrets`. Any other
+/// call is denied. What its `init` function calls is listed here too.
+///
 /// The task has the name of the function, or the one in `#[task(name = "other")]`. A name may have the characters `A-Z`, `a-z`,
 /// `0-9`, `_` and `-`. `pcluster inspect` shows the doc comment.
 ///
@@ -285,6 +318,15 @@ pub struct Secret<'a>(pub &'a str);
 /// #[pcluster_sdk::task(init = load)]
 /// fn label(text: String, prefix: String) -> String {
 ///     prefix + &text
+/// }
+/// ```
+///
+/// What a task calls must be something that a node offers:
+///
+/// ```compile_fail
+/// #[pcluster_sdk::task(calls(htttp))]
+/// fn fetch(url: String) -> String {
+///     url
 /// }
 /// ```
 ///

@@ -23,6 +23,7 @@ mod deployers;
 mod deploys;
 mod dev;
 mod docs;
+mod enrich;
 mod examples;
 mod exits;
 mod failures;

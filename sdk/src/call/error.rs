@@ -10,9 +10,10 @@ use crate::error::Delay;
 
 /// The error of a call, such as a request or the reading of an entry.
 ///
-/// A task may handle it. With `?` it becomes an [`Error`](crate::Error): one that is fatal unless the error
-/// [is transient](Self::is_transient), and that makes the next attempt wait as long as [`retry_after`](Self::retry_after) says. This
-/// also holds for an error of the author's own that has this one as its `source`.
+/// A task may handle it. With `?` it becomes an [`Error`](crate::Error). The item is tried again if the error [is
+/// transient](Self::is_transient), not before [`retry_after`](Self::retry_after), or if it is a [`Conflict`](FailureKind::Conflict),
+/// because the next attempt reads anew. Otherwise the error is fatal. This also holds for an error of the author's own that has this
+/// one as its `source`.
 ///
 /// ```
 /// use pcluster_sdk::{CallError, Error, FailureKind};
@@ -36,9 +37,9 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    /// Returns `true` if the same call may succeed later.
-    pub(crate) const fn is_transient(&self) -> bool {
-        self.transient
+    /// Returns `true` if no other attempt on the item can succeed.
+    pub(crate) fn is_fatal(&self) -> bool {
+        !self.transient && self.kind != FailureKind::Conflict
     }
 
     /// Returns how long the next attempt waits. `None` if that is unknown.
@@ -192,5 +193,7 @@ mod tests {
         assert_eq!((error.message(), error.is_fatal()), ("no price: busy", false));
         assert_eq!(error.delay(), Some(Duration::from_secs(2)));
         assert!(Error::from(Wrapped(denied())).is_fatal());
+        let conflict = CallError::for_test(FailureKind::Conflict, "another revision");
+        assert!(!conflict.is_transient() && !Error::from(conflict).is_fatal());
     }
 }

@@ -134,7 +134,8 @@ impl Response {
     /// |---|---|---|
     /// | below 400 | none | goes on |
     /// | 408, 425, 429, 500 and above | is transient | is tried again, not before `Retry-After` |
-    /// | other | is not | is a dead letter at once |
+    /// | 409, 412 | is a [`Conflict`](FailureKind::Conflict) | is tried again |
+    /// | any other | is neither | is a dead letter at once |
     pub fn error_for_status(self) -> Result<Self, CallError> {
         let kind = match self.status {
             ..=399 => return Ok(self),

@@ -9,6 +9,7 @@
     reason = "a test often wants what a call waits for, and not what it returns"
 )]
 
+mod api;
 mod client;
 mod cluster;
 mod manifest;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use api::{Api, Asked, Reply};
 pub use client::{Message, NatsClient};
 pub use cluster::Cluster;
 pub use manifest::{probe_chain, recovering, with_table};
@@ -46,7 +48,7 @@ pub fn repository() -> PathBuf {
 pub fn plugin(name: &str) -> String {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let packages = ["--package=waiting", "--package=text", "--package=probe"];
+        let packages = ["--package=waiting", "--package=text", "--package=probe", "--package=enrich"];
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--release", "--target=wasm32-wasip1", "--target-dir=target"])
             .args(packages)
