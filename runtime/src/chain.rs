@@ -1,6 +1,7 @@
 //! A chain whose values have all been checked. [`manifest`] holds the raw form; other modules use only this form. [`record`]
 //! holds the chain's entries on the server.
 
+mod allow;
 pub(crate) mod arguments;
 mod bounds;
 mod config;
@@ -17,8 +18,10 @@ pub mod settings;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::calls::grant::Grants;
 use crate::frame::format::Format;
 use crate::name::{ChainName, DigestError, NameError, StageName, Version};
 use crate::wire;
@@ -112,6 +115,8 @@ pub struct Stage {
     pub needs: Needs,
     /// The labels of the nodes that run the stage.
     pub labels: BTreeMap<String, String>,
+    /// What the task may reach outside of its sandbox.
+    pub(crate) grants: Arc<Grants>,
 }
 
 /// The attempts of an item that fails.
@@ -239,6 +244,7 @@ impl Stage {
         Ok(Self {
             needs,
             labels: needs::labels(&reader, raw)?,
+            grants: Arc::new(allow::grants(&reader, raw, &work)?),
             work,
             config: raw.config.clone().unwrap_or_default(),
             concurrency: bounds::CONCURRENCY.count(&reader, raw.concurrency, default::CONCURRENCY)?,

@@ -2,6 +2,7 @@
 //!
 //! The caller hands in the environment and the flags. This module does not read those of the process.
 
+mod allow;
 mod context;
 mod layer;
 mod value;
@@ -16,9 +17,10 @@ use figment::value::Dict;
 use serde::Deserialize;
 
 use crate::broker::Address;
+use crate::calls::grant::Ceiling;
 use crate::name::nearest;
-use crate::program::allow::Allowed;
 use crate::slots::capacity::{Capacity, Labels};
+use allow::Allow;
 use layer::Layer;
 
 /// The name of the settings file.
@@ -27,7 +29,7 @@ pub const FILE: &str = "pcluster.toml";
 pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
 
 /// The key and the meaning of every setting, in the order in which `pcluster config` shows them.
-pub const SETTINGS: [(&str, &str); 22] = [
+pub const SETTINGS: [(&str, &str); 30] = [
     ("nats", "URL of the NATS server, or several URLs separated by commas"),
     ("context", "context of the `nats` program to connect with; `-` is the selected context; empty for none"),
     ("creds", "credentials file for NATS; empty for none"),
@@ -46,6 +48,20 @@ pub const SETTINGS: [(&str, &str); 22] = [
     ("instances", "WebAssembly instances that may exist at once on a node"),
     ("memory", "memory for items on a node: prefetched items, running items and their outputs"),
     ("allow.exec", "programs that stages may run on a node, as rules separated by commas; empty for none"),
+    ("allow.http", "targets of HTTP requests that stages may be granted, as in `https://*`; empty for none"),
+    (
+        "allow.networks",
+        "addresses besides public ones, each for the host it is named with, as in `api.internal=10.0.3.0/24`; empty for none",
+    ),
+    ("allow.http_proxy", "proxy of all HTTP requests of stages; empty for none"),
+    (
+        "allow.http_ca",
+        "certificates of authorities that HTTP requests of stages trust besides the system's; empty for none",
+    ),
+    ("allow.kv", "key-value buckets that stages may be granted, as in `cache,rates=read`; empty for none"),
+    ("allow.objects", "object stores that stages may be granted, as in `reports,models=read`; empty for none"),
+    ("allow.publish", "subjects that stages may be granted to publish on, as in `alerts.>`; empty for none"),
+    ("allow.secrets", "folder of the secrets that stages may be granted, or `environment`; empty for none"),
     ("slots", "slots that items may use at once on a node, as in `gpu=2,cores=0-7`; empty for those of the machine"),
     ("label", "labels by which stages choose the node, as in `zone=eu`; empty for none"),
     ("nats_server", "nats-server program that `pcluster dev` starts; empty to look for it"),
@@ -139,15 +155,6 @@ pub struct Settings {
     figment: Figment,
 }
 
-/// `[allow]`: what an operator allows.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Allow {
-    /// The programs that stages may run.
-    #[serde(deserialize_with = "value::programs")]
-    pub(crate) exec: Allowed,
-}
-
 /// Why the settings cannot be used, with the source that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -227,6 +234,14 @@ impl Settings {
             tls_cert: self.tlscert.clone().zip(self.tlskey.clone()),
             domain: self.domain.clone(),
             inbox_prefix: self.inbox_prefix.clone(),
+        }
+    }
+
+    /// Returns what stages may be granted on this machine. Its files and folders are there.
+    pub(crate) fn ceiling(&self) -> Result<Ceiling, ConfigError> {
+        match self.allow.missing() {
+            None => Ok(self.allow.ceiling()),
+            Some((key, problem)) => Err(layer::refusal(&self.figment, key, problem)),
         }
     }
 

@@ -105,6 +105,38 @@ pub(super) const BACKOFF: Bounds<Duration> = Bounds::up_to(
     Duration::from_hours(24 * 30),
     "the item stays in the queue all that time",
 );
+/// `allow.limits.calls`
+pub(super) const CALLS: Bounds<u32> = Bounds {
+    key: "allow.limits.calls",
+    least: 1,
+    greatest: 1_000_000,
+    why_least: "leave the grants out for a stage that calls nothing",
+    why_greatest: "the node remembers each call until its item is done",
+};
+/// `allow.limits.sent`
+pub(super) const SENT: Bounds<u64> = Bounds {
+    key: "allow.limits.sent",
+    least: 1 << 10,
+    greatest: 1 << 40,
+    why_least: "the head of one request may be that large",
+    why_greatest: "no item has the time to send as much",
+};
+/// `allow.limits.received`
+pub(super) const RECEIVED: Bounds<u64> = Bounds {
+    key: "allow.limits.received",
+    least: 1 << 10,
+    greatest: 1 << 40,
+    why_least: "no useful answer is smaller",
+    why_greatest: "no item has the time to receive as much",
+};
+/// `allow.limits.body`
+pub(super) const BODY: Bounds<u64> = Bounds {
+    key: "allow.limits.body",
+    least: 1 << 10,
+    greatest: 1 << 30,
+    why_least: "the answer that tells an error is often that large",
+    why_greatest: "the node and the task each hold a whole body in memory",
+};
 /// The most stages of a chain.
 pub(super) const STAGES_MAX: usize = 256;
 /// The most waits of `retry.backoff`.

@@ -151,6 +151,56 @@ pub struct Stage {
     /// `where = { … }`: the labels of the nodes that run the stage.
     #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// `[stage.allow]`: what the task may reach outside of its sandbox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
+}
+
+/// `[stage.allow]`: what the task of a stage may reach outside of its sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Allow {
+    /// The targets of HTTP requests, as in `https://*.example.org:8443/v1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<String>,
+    /// The key-value buckets, each with `read` or `read-write`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kv: BTreeMap<String, String>,
+    /// The object stores, each with `read` or `read-write`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objects: BTreeMap<String, String>,
+    /// The patterns of the subjects of messages, as in `alerts.>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
+    /// The secrets, each with the origin that it may be sent to, or `reveal`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// The limits of the calls of one item.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: CallLimits,
+    /// What a dead letter has of the calls of its item: `calls`, or `bodies` too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+}
+
+/// `limits = { … }` of `[stage.allow]`: the limits of the calls of one item.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CallLimits {
+    /// The most calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
+    /// The most bytes sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// The most bytes received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<String>,
+    /// The most bytes of one response body after it is decompressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 /// How much of a slot an item needs.
@@ -237,12 +287,22 @@ fn key_before(text: &str) -> Option<&str> {
 /// Returns the hint for a value of the wrong type. `expected` says which type it has to be.
 fn hint(key: &str, expected: &str) -> &'static str {
     let (is_text, is_list) = (expected.contains("a string"), expected.contains("a sequence"));
+    let is_table = ["a map", "struct"].iter().any(|kind| expected.contains(&format!("expected {kind}")));
     match key {
         "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" if is_text => {
             "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\""
         }
         "where" => "; write a table of texts, as in `where = { zone = \"eu\" }`",
-        "max_bytes" | "memory" if is_text => "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\"",
+        "allow" if is_table => "; write a table, as in `[stage.allow]`",
+        "limits" if is_table => "; write a table, as in `limits = { calls = 100 }`",
+        "kv" if is_table => "; write a table, as in `kv = { cache = \"read\" }`",
+        "objects" if is_table => "; write a table, as in `objects = { models = \"read\" }`",
+        "secrets" if is_table => "; write a table, as in `secrets = { api_token = \"https://api.example.com\" }`",
+        "http" if is_list => "; write a list, as in [\"https://api.example.com\"]",
+        "publish" if is_list => "; write a list, as in [\"alerts.>\"]",
+        "max_bytes" | "memory" | "sent" | "received" | "body" if is_text => {
+            "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\""
+        }
         "exec" if is_list => {
             "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]"
         }

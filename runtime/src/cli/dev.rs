@@ -23,7 +23,7 @@ use crate::client::{Client, Item, LogFilter, Package};
 use crate::frame::header;
 use crate::frame::id::FrameId;
 use crate::name::{ChainName, Digest};
-use crate::node::Node;
+use crate::node::{Node, NodeSettings};
 use crate::program::allow;
 use crate::{shutdown, subject};
 
@@ -38,8 +38,9 @@ const SHOW: Duration = Duration::from_secs(10);
 ///
 /// Starts a nats-server on a free port and a node, and deploys the chains. Until Ctrl-C, it prints results to standard
 /// output and log lines to standard error, as they come. Other commands reach the server with the --nats URL that is
-/// printed. The node runs the programs that these manifests ask for, without --allow-exec. A failed attempt is not shown
-/// before the last one: `retry = { attempts = 1 }` in a stage shows the first reason at once.
+/// printed. The node allows what these manifests ask for, programs and grants, without the --allow flags. This machine is
+/// reached where a grant names it, as `http://localhost:9000` does, and secrets are variables PCLUSTER_SECRET_<NAME>. A
+/// failed attempt is not shown before the last one: `retry = { attempts = 1 }` in a stage shows the first reason at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]
 pub struct Args {
@@ -72,9 +73,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         return Err(Usage(message.to_owned()).into());
     }
     let own = manifests.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let node = node_settings(&context.settings)?;
     let program = server::find(context.settings.nats_server.as_deref())?;
     let server = unless_told(Server::start(&program, args.store.as_deref())).await?;
-    let ended = with_server(&args, &own, &server.url, context).await;
+    let ended = with_server(&args, &own, node, &server.url, context).await;
     server.stop().await?;
     ended
 }
@@ -94,27 +96,35 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
 /// A manifest that is deployed here.
 struct Own {
     path: PathBuf,
-    has_programs: bool,
+    /// `true` if it asks for programs or grants.
+    asks: bool,
 }
 
 /// Checks a manifest, and that its programs are here: no other node would run them.
 fn check(path: PathBuf) -> anyhow::Result<Own> {
     let chain = Package::file(&path).chain()?;
     let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let mut has_programs = false;
-    for Stage { name, work, .. } in chain.stages {
+    let mut asks = false;
+    for Stage { name, work, grants, .. } in chain.stages {
+        asks |= !grants.is_empty();
         let Work::Program(program) = work else { continue };
-        has_programs = true;
+        asks = true;
         // Those that come with their stage are checked with its manifest.
         if !program.name.starts_with("./") {
             let found = allow::locate(&program.name, &on_path);
             found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;
         }
     }
-    Ok(Own { path, has_programs })
+    Ok(Own { path, asks })
 }
 
-async fn with_server(args: &Args, own: &[Own], url: &str, context: &Context) -> anyhow::Result<()> {
+async fn with_server(
+    args: &Args,
+    own: &[Own],
+    mut node_settings: NodeSettings,
+    url: &str,
+    context: &Context,
+) -> anyhow::Result<()> {
     let settings = &context.settings;
     let address = Address::from(url);
     let client = context.client_at(&address).await?;
@@ -123,12 +133,12 @@ async fn with_server(args: &Args, own: &[Own], url: &str, context: &Context) -> 
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    let mut node_settings = node_settings(settings)?;
     let (allow, allowed) = oneshot::channel::<Vec<Digest>>();
     let mut node = tokio::spawn(async move {
         // It ends before it has begun if a chain cannot be deployed.
         let Ok(contents) = allowed.await else { return Ok(()) };
         for content in contents {
+            Arc::make_mut(&mut node_settings.ceiling).allow_content(content.clone());
             node_settings.allowed.add_content(content);
         }
         Node::run_on(broker, node_settings, stopped, || {}).await
@@ -153,7 +163,7 @@ async fn with_server(args: &Args, own: &[Own], url: &str, context: &Context) -> 
     ended.and(node.map_err(Into::into))
 }
 
-/// Deploys chains, has the node run their programs, feeds items and shows results. Returns when the chains are empty, with `--until-empty`.
+/// Deploys chains, has the node allow what they ask for, feeds items and shows results. Returns when the chains are empty, with `--until-empty`.
 async fn chains(
     args: &Args,
     own: &[Own],
@@ -173,7 +183,7 @@ async fn chains(
     }
     let (mut before, mut contents) = (0, Vec::new());
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
-    for &Own { ref path, has_programs } in own {
+    for &Own { ref path, asks } in own {
         let deployment = client.deploy(path).await?;
         output.note(&deploy::describe(&deployment));
         before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
@@ -181,7 +191,7 @@ async fn chains(
         show_logs(client, &deployment.chain, output).await?;
         show_dead_letters(client, &deployment.chain, output).await?;
         shown.push((deployment.chain, results));
-        if has_programs {
+        if asks {
             contents.push(deployment.digest);
         }
     }

@@ -80,6 +80,43 @@ pub struct HostArgs {
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     #[serde(rename = "allow.exec", skip_serializing_if = "Vec::is_empty")]
     allow_exec: Vec<String>,
+    /// Let stages be granted HTTP requests to this target, as in `https://*` or `https://api.example.com/v1`; may be given
+    /// several times
+    ///
+    /// A stage asks for what it needs in its manifest, and is served only where all of it is allowed. Addresses that are not
+    /// public are reached only with --allow-networks. This and the flags below each replace a key below `[allow]` in
+    /// pcluster.toml.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[serde(rename = "allow.http", skip_serializing_if = "Vec::is_empty")]
+    allow_http: Vec<String>,
+    /// Open a network to the HTTP requests that name this host, as in `api.internal=10.0.3.0/24`; may be given several times
+    #[arg(long, value_name = "HOST=NETWORK")]
+    #[serde(rename = "allow.networks", skip_serializing_if = "Vec::is_empty")]
+    allow_networks: Vec<String>,
+    /// Proxy of all HTTP requests of stages [default: none; that of the environment is ignored]
+    #[arg(long, value_name = "URL")]
+    #[serde(rename = "allow.http_proxy")]
+    allow_http_proxy: Option<String>,
+    /// Certificates of authorities that HTTP requests of stages trust besides the system's, in PEM
+    #[arg(long, value_name = "FILE")]
+    #[serde(rename = "allow.http_ca")]
+    allow_http_ca: Option<String>,
+    /// Let stages be granted this key-value bucket, or with `=read` only to read it; may be given several times
+    #[arg(long, value_name = "BUCKET", value_delimiter = ',')]
+    #[serde(rename = "allow.kv", skip_serializing_if = "Vec::is_empty")]
+    allow_kv: Vec<String>,
+    /// Let stages be granted this object store, or with `=read` only to read it; may be given several times
+    #[arg(long, value_name = "STORE", value_delimiter = ',')]
+    #[serde(rename = "allow.objects", skip_serializing_if = "Vec::is_empty")]
+    allow_objects: Vec<String>,
+    /// Let stages be granted to publish on these subjects, as in `alerts.>`; may be given several times
+    #[arg(long, value_name = "SUBJECTS", value_delimiter = ',')]
+    #[serde(rename = "allow.publish", skip_serializing_if = "Vec::is_empty")]
+    allow_publish: Vec<String>,
+    /// Let stages be granted the secrets in the files of this folder, or in variables PCLUSTER_SECRET_<NAME> with `environment`
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(rename = "allow.secrets")]
+    allow_secrets: Option<String>,
     /// Slots that items may use at once, as in `gpu=2,cores=0-7` [default: the cores and the memory of the machine]
     ///
     /// A number of slots, or their numbers. A stage says with `needs` which its items take. A node looks for no devices:
@@ -111,6 +148,7 @@ pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings>
         cache: settings.cache.clone(),
         compiler: Some(Arc::new(compiler)),
         allowed: settings.allow.exec.clone(),
+        ceiling: Arc::new(settings.ceiling()?),
         slots: settings.slots.clone(),
         labels: settings.label.clone(),
         ..NodeSettings::new(settings.node.clone())
@@ -135,6 +173,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         args.die_at.into_iter().for_each(failpoint::arm);
         args.panic_in.into_iter().for_each(failpoint::arm_task);
     }
+    let own = node_settings(settings)?;
     let wait = match (args.no_wait, context.wait) {
         (true, Some(_)) => return Err(Usage("--wait and --no-wait do not go together".to_owned()).into()),
         (true, None) => Wait::No,
@@ -155,11 +194,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         () = &mut shutdown => return ended(),
     };
     let url = broker.url().to_owned();
-    let node = NodeSettings {
-        chains: args.chain.into_iter().collect(),
-        until_empty: args.until_empty,
-        ..node_settings(settings)?
-    };
+    let node = NodeSettings { chains: args.chain.into_iter().collect(), until_empty: args.until_empty, ..own };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
         let near = nearest(missing.as_str(), deployed.iter().map(ChainName::as_str));

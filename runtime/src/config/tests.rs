@@ -191,3 +191,102 @@ fn slots_and_labels_are_tables_or_texts() {
         assert!(refused.contains(told), "{refused}");
     }
 }
+
+/// Returns what a settings file, variables and flags allow. Each setting of `[allow]` that is given is shown with its source.
+fn allowed(text: &str, environment: &[(&str, &str)], flags: Dict) -> Result<(Ceiling, Vec<String>), String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(FILE);
+    std::fs::write(&file, text).expect("written");
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let settings = resolve(Sources { file: Some(file), environment, flags, ..Sources::default() });
+    let settings = settings.map_err(|error| error.to_string())?;
+    let given = settings
+        .resolved()
+        .into_iter()
+        .filter(|setting| setting.key.starts_with("allow.") && setting.source != "default");
+    let shown = given.map(|setting| format!("{} = {}", setting.key, setting.value)).collect();
+    Ok((settings.ceiling().map_err(|error| error.to_string())?, shown))
+}
+
+#[test]
+fn a_node_allows_nothing_until_its_operator_does() {
+    let (nothing, shown) = allowed("", &[], Dict::new()).expect("valid");
+    assert_eq!((nothing, shown.len()), (Ceiling::default(), 0));
+    let file = r#"
+        [allow]
+        http = ["https://*", "http://API.internal:9000"]
+        networks = { "api.internal" = "10.0.3.0/24", "*.lan" = ["10.1.0.0/16", "fd00::/8"] }
+        http_proxy = "http://proxy:3128"
+        kv = ["cache", "rates=read"]
+        objects = { models = "read" }
+        publish = ["alerts.>"]
+        secrets = { from = "environment" }
+    "#;
+    let (from_file, shown) = allowed(file, &[], Dict::new()).expect("valid");
+    assert_eq!(
+        shown,
+        [
+            "allow.http = https://*, http://API.internal:9000",
+            "allow.networks = *.lan=10.1.0.0/16, *.lan=fd00::/8, api.internal=10.0.3.0/24",
+            "allow.http_proxy = http://proxy:3128",
+            "allow.kv = cache, rates=read",
+            "allow.objects = models=read",
+            "allow.publish = alerts.>",
+            "allow.secrets = from=environment",
+        ]
+    );
+    let variables = [
+        ("PCLUSTER_ALLOW_HTTP", "https://*, http://api.internal:9000"),
+        ("PCLUSTER_ALLOW_NETWORKS", "*.lan=10.1.0.0/16,fd00::/8,api.internal=10.0.3.0/24"),
+        ("PCLUSTER_ALLOW_HTTP_PROXY", "http://PROXY:3128"),
+        ("PCLUSTER_ALLOW_KV", "cache,rates=read"),
+        ("PCLUSTER_ALLOW_OBJECTS", "models=read"),
+        ("PCLUSTER_ALLOW_PUBLISH", "alerts.>"),
+        ("PCLUSTER_ALLOW_SECRETS", "environment"),
+    ];
+    let (from_environment, _) = allowed("", &variables, Dict::new()).expect("valid");
+    assert_eq!(from_environment, from_file);
+    let list = |key: &str, values: &[&str]| (key.to_owned(), values.to_vec().into());
+    let flags = Dict::from([
+        list("allow.http", &["https://*", "http://api.internal:9000"]),
+        list("allow.networks", &["*.lan=10.1.0.0/16,fd00::/8", "api.internal=10.0.3.0/24"]),
+        list("allow.kv", &["cache=read-write", "rates=read"]),
+    ]);
+    let (from_flags, shown) = allowed(file, &variables, flags).expect("valid");
+    assert_eq!(from_flags, from_file);
+    assert!(shown.contains(&"allow.kv = cache=read-write, rates=read".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn what_cannot_be_allowed_is_told_with_its_source() {
+    for (text, told) in [
+        ("htpp = []", "unknown setting `allow.htpp`; did you mean `http`?"),
+        ("http = [\"*\"]", ": `*` alone would be everything; write `https://*` for all hosts with TLS"),
+        ("http = \"api.example.com\"", ": `api.example.com` has no scheme; write `https://api.example.com`"),
+        ("http = { a = \"b\" }", ": must be a list of texts, as in `[\"https://*\"]`"),
+        ("networks = \"10.0.0.0/8\"", "is not a network; write one like \"10.0.3.0/24\""),
+        ("networks = { \"*\" = \"10.0.0.0/8\" }", ": `*`: `*` would let each public name point into the network"),
+        ("networks = { a = \"10.0.0.1/8\" }", ": `a`: `10.0.0.1/8` has bits behind its prefix; write `10.0.0.0/8`"),
+        (
+            "networks = { a = 10 }",
+            ": must be a table of hosts and networks, as in `{ \"api.internal\" = \"10.0.3.0/24\" }`",
+        ),
+        ("http_proxy = \"proxy:3128\"", ": `proxy:3128` has no scheme; write `http://proxy:3128`"),
+        ("http_proxy = \"https://proxy\"", ": a proxy is reached without TLS; write `http://proxy`"),
+        ("http_proxy = \"http://me:hidden@proxy\"", ": names a user, and a node logs in to no proxy; leave it out"),
+        ("http_proxy = \"http://proxy/x\"", "an origin has no path, query or fragment; write `http://proxy`"),
+        ("http_ca = \"/nowhere/own.pem\"", "the setting `allow.http_ca` from "),
+        ("http_ca = \"/nowhere/own.pem\"", ": there is no file `/nowhere/own.pem`"),
+        ("kv = [\"cache=wirte\"]", ": `cache`: `wirte` is not known; write \"read\" or \"read-write\""),
+        ("kv = [\"pcluster_chains\"]", ": the bucket `pcluster_chains` belongs to pcluster, and is never granted"),
+        ("publish = [\">\"]", ": the pattern of subjects `>` has a wildcard in the wrong place"),
+        ("secrets = { form = \"/run/secrets\" }", ": must be `{ from = \"/run/secrets\" }` or"),
+        ("secrets = \"enviroment\"", ": `enviroment` is no place of secrets; did you mean `environment`?"),
+        ("secrets = \"keys\"", ": `keys` is no place of secrets; write \"environment\", or a folder, as in"),
+        ("secrets = { from = \"/nowhere\" }", ": there is no folder `/nowhere`"),
+    ] {
+        let wrong = allowed(&format!("[allow]\n{text}"), &[], Dict::new()).expect_err(text);
+        assert!(wrong.contains(told) && wrong.contains("pcluster.toml`"), "{text}: {wrong}");
+        assert!(!wrong.contains("hidden"), "{wrong}");
+    }
+}

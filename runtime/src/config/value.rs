@@ -7,7 +7,6 @@ use figment::value::{Dict, Value};
 use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::machine;
-use crate::program::allow::Allowed;
 use crate::slots::capacity::{Capacity, Labels};
 
 /// The most bytes of a node's name. The longest host name is shorter. Each result has the name in its headers, and each dead letter
@@ -65,18 +64,6 @@ pub fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     checked(from, |text| bytes(text).ok_or_else(|| wrong(text)))
 }
 
-/// Reads a list of rules, or a text with commas between them.
-pub fn programs<'de, D: Deserializer<'de>>(from: D) -> Result<Allowed, D::Error> {
-    let wrong = || D::Error::custom("must be a list of texts, as in `[\"python3\", \"/opt/sim/bin/*\"]`");
-    let rules: Vec<String> = match <Value as Deserialize>::deserialize(from)? {
-        Value::Empty(..) => Vec::new(),
-        Value::String(_, text) => text.split(',').map(|rule| rule.trim().to_owned()).collect(),
-        Value::Array(_, rules) => rules.into_iter().map(Value::into_string).collect::<Option<_>>().ok_or_else(wrong)?,
-        _ => return Err(wrong()),
-    };
-    Allowed::new(rules.iter().map(String::as_str)).map_err(D::Error::custom)
-}
-
 /// Reads the slots of a node: a table, or a text as in `gpu=2,cores=0-7`.
 pub fn slots<'de, D: Deserializer<'de>>(from: D) -> Result<Capacity, D::Error> {
     let mut slots = Capacity::of_machine(machine::memory());
@@ -115,7 +102,7 @@ fn pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D:
 }
 
 /// Splits `a=1,b=2-3,5` into the names and their values, which may have commas.
-fn split(text: &str, pairs: &mut Vec<(String, String)>) {
+pub fn split(text: &str, pairs: &mut Vec<(String, String)>) {
     for part in text.split(',').map(str::trim) {
         match (part.split_once('='), pairs.last_mut()) {
             (Some((name, value)), _) => pairs.push((name.trim().to_owned(), value.trim().to_owned())),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::memory;
 use crate::broker::BrokerError;
+use crate::calls::grant::Ceiling;
 use crate::engine::EngineError;
 use crate::engine::compiler::Compiler;
 use crate::kind::ErrorKind;
@@ -43,6 +44,8 @@ pub struct NodeSettings {
     pub(crate) compiler: Option<Arc<Compiler>>,
     /// The programs that stages may run. If there are any, the program of this process must serve as their guard.
     pub(crate) allowed: Allowed,
+    /// What stages may be granted.
+    pub(crate) ceiling: Arc<Ceiling>,
     /// What the items may use at once.
     pub(crate) slots: Capacity,
     /// The labels by which stages choose the node.
@@ -64,6 +67,7 @@ impl NodeSettings {
             cache: None,
             compiler: None,
             allowed: Allowed::default(),
+            ceiling: Arc::default(),
             slots: Capacity::of_machine(machine::memory()),
             labels: Labels::of_machine(),
         }

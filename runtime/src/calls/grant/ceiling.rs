@@ -29,7 +29,7 @@ pub(crate) struct Ceiling {
     /// Where the node has its secrets. `None` if no stage may use any.
     pub(crate) secrets: Option<SecretsFrom>,
     /// The revisions that may reach whatever their manifests ask for.
-    contents: BTreeSet<Digest>,
+    pub(crate) contents: BTreeSet<Digest>,
 }
 
 /// Where a node has its secrets.

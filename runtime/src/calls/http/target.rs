@@ -63,12 +63,16 @@ impl Origin {
         let has_more = target.path() != "/" || target.url.query().is_some() || text.contains('#');
         if has_more { Err(TargetProblem::NotAnOrigin(target.origin)) } else { Ok(target.origin) }
     }
+
+    /// Returns the host, and the port unless it is the scheme's own, as the header `Host` has them.
+    pub(crate) fn authority(&self) -> String {
+        if self.port == self.scheme.port() { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+    }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}://{}", self.scheme.name(), self.host)?;
-        if self.port == self.scheme.port() { Ok(()) } else { write!(formatter, ":{}", self.port) }
+        write!(formatter, "{}://{}", self.scheme.name(), self.authority())
     }
 }
 
