@@ -1,6 +1,7 @@
 //! Secrets of a node: values that tasks use, and see only if a stage may reveal them.
 
 mod mask;
+mod reveal;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use mask::Mask;
+pub(crate) use reveal::SecretRequest;
 use rustix::fs::OFlags;
 
 use super::failure::CallFailure;

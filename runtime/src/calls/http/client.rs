@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, RANGE, USER_AGENT,
 };
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -150,6 +150,10 @@ impl HttpClient {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         headers.entry(USER_AGENT).or_insert(AGENT);
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        // Some servers refuse a request that may have a body and does not say that it has none.
+        if outgoing.body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&outgoing.method) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         if let Some(key) = &outgoing.key {
             headers.insert(IDEMPOTENCY_KEY, key.clone());
         }
@@ -181,7 +185,7 @@ impl HttpClient {
         let is_gzip = body::is_gzip(&head.headers);
         let has_body = !incoming.is_end_stream();
         let read = body::read(incoming, is_gzip, room, &self.node.memory, |bytes| count(received, bytes)).await;
-        let (body, held) = read.map_err(|problem| match problem {
+        let (bytes, held) = read.map_err(|problem| match problem {
             BodyProblem::TooLarge => CallFailure::new(
                 FailureKind::TooLarge,
                 format!("the response of `{}` has a body of more than {room} bytes", target.origin()),
@@ -199,7 +203,7 @@ impl HttpClient {
             status: head.status.as_u16(),
             retry_after: retry_after(&head.headers, Timestamp::now()),
             headers: head.headers,
-            body,
+            body: bytes,
             url: target.to_string(),
             held,
         })

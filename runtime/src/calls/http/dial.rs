@@ -96,8 +96,10 @@ impl Service<Uri> for Dialer {
         let origin = Origin { scheme, host: host.into(), port: uri.port_u16().unwrap_or(scheme.port()) };
         let dialer = self.clone();
         async move {
-            let dialed = timeout(DIAL_MAX, dialer.dial(&origin)).await;
-            dialed.unwrap_or_else(|_| Err(DialError::TimedOut(origin.host.into())))
+            match timeout(DIAL_MAX, dialer.dial(&origin)).await {
+                Ok(connection) => connection,
+                Err(_) => Err(DialError::TimedOut(origin.host.into())),
+            }
         }
         .boxed()
     }

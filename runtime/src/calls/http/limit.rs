@@ -48,11 +48,11 @@ pub(crate) struct Place {
 impl Limits {
     /// Waits until a stage may have another request in flight to a host.
     pub(crate) async fn acquire(self: &Arc<Self>, stage: u64, host: &str) -> Option<Place> {
-        let (begin, begun) = oneshot::channel();
+        let (begin, place) = oneshot::channel();
         let host: Arc<str> = host.into();
         lock(&self.state).waiting.push_back(Waiting { stage, host, begin });
         self.admit();
-        begun.await.ok()
+        place.await.ok()
     }
 
     /// Lets those begin that may. A place that nobody waits for any longer comes back, and lets others begin.
