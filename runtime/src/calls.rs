@@ -12,3 +12,4 @@ pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod secrets;
+pub(crate) mod stores;

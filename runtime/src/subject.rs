@@ -21,6 +21,7 @@
 //! for room to requeue would hold the very frames that make room.
 
 mod lane;
+pub(crate) mod stores;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE as URL_SAFE;

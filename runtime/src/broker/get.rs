@@ -34,10 +34,23 @@ impl Stored {
         request: &Value,
         what: impl Fn() -> String,
     ) -> Result<Option<Self>, BrokerError> {
+        match Self::find(broker, stream, request, what).await {
+            Err(error) if error.code() == Some(code::STREAM_NOT_FOUND) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Reads the message that a request names. `None` if the message does not exist. A missing stream is an error.
+    pub(super) async fn find(
+        broker: &Broker,
+        stream: &str,
+        request: &Value,
+        what: impl Fn() -> String,
+    ) -> Result<Option<Self>, BrokerError> {
         let answer: Result<Answer, _> = broker.api(format!("STREAM.MSG.GET.{stream}"), request, &what).await;
         let raw = match answer {
             Ok(answer) => answer.message,
-            Err(error) if matches!(error.code(), Some(code::NO_MESSAGE | code::STREAM_NOT_FOUND)) => return Ok(None),
+            Err(error) if error.code() == Some(code::NO_MESSAGE) => return Ok(None),
             Err(error) => return Err(error),
         };
         let decode = |text: &str| BASE64_STANDARD.decode(text).map_err(|error| BrokerError::other(what(), &error));
