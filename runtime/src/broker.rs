@@ -8,6 +8,7 @@
 //! | [`registry`], [`plugins`], [`counters`], [`letters`] | chains, plugins, counters and dead letters |
 //! | [`publish`], [`queue`], [`confirm`] | publishes messages, takes them, and confirms acknowledgements |
 //! | [`service`], [`alive`], [`listening`] | finds nodes, living clients, and the streams that listen on a subject |
+//! | `stores` | buckets, object stores and subjects that tasks are granted |
 //! | [`line`](mod@line), `link`, `request` | isolates foreign messages, keeps a connection, sends requests |
 
 pub mod address;
@@ -37,6 +38,7 @@ pub mod replicas;
 mod request;
 pub mod scan;
 pub mod service;
+pub(crate) mod stores;
 pub mod stream;
 pub mod streams;
 pub mod unread;

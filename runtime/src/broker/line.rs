@@ -11,7 +11,7 @@
 
 use std::sync::{Arc, Weak};
 
-use async_nats::{Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, watch};
@@ -44,6 +44,21 @@ impl Answers {
         let connected = open.connected();
         let sent = open.client().publish_with_reply(subject, inbox, payload).await;
         sent.map_err(|error| BrokerError::other(what, &error))?;
+        Ok(Self { subscriber, connected })
+    }
+
+    /// Sends a message with headers over a line, and takes the answers over it.
+    pub(super) async fn over(
+        line: &Line,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Self, BrokerError> {
+        let inbox = line.first.client().new_inbox();
+        let (open, subscriber) = line.subscribe(inbox.clone()).await?;
+        let connected = open.connected();
+        let sent = open.client().publish_with_reply_and_headers(subject, inbox, headers, payload).await;
+        sent.map_err(|error| BrokerError::other("publish", &error))?;
         Ok(Self { subscriber, connected })
     }
 
