@@ -11,7 +11,7 @@
 //!         bucket.create("number", number.to_string())?;
 //!         return Ok(());
 //!     };
-//!     let highest: u64 = str::from_utf8(&entry.value)?.parse()?;
+//!     let highest: u64 = entry.text()?.parse()?;
 //!     bucket.update("number", number.max(highest).to_string(), entry.revision)?;
 //!     Ok(())
 //! }
@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use pcluster_abi::call;
 
-use crate::CallError;
 pub use crate::call::Pages;
 use crate::call::pages::Listing;
 use crate::call::{call, call_for};
 use crate::cbor::fields::{Field, Writer};
+use crate::{CallError, FailureKind};
 
 /// Returns a bucket by its name. Nothing is called yet.
 pub fn bucket(name: &str) -> Bucket {
@@ -56,6 +56,18 @@ pub struct Entry {
     pub value: Vec<u8>,
     /// The revision, for [`Bucket::update`] and [`Bucket::delete_revision`].
     pub revision: u64,
+}
+
+impl Entry {
+    /// Returns the value as a text.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not UTF-8. The error is transient, because another value may be written.
+    pub fn text(&self) -> Result<&str, CallError> {
+        let problem = |error| format!("the value of revision {} is not UTF-8: {error}", self.revision);
+        str::from_utf8(&self.value).map_err(|error| CallError::new(FailureKind::Unavailable, problem(error)))
+    }
 }
 
 impl Bucket {

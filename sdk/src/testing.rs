@@ -9,7 +9,7 @@
 //! fn length(url: String) -> Result<usize, Error> {
 //!     let cache = kv::bucket("lengths");
 //!     if let Some(entry) = cache.get("page")? {
-//!         return Ok(str::from_utf8(&entry.value)?.parse()?);
+//!         return Ok(entry.text()?.parse()?);
 //!     }
 //!     let length = http::get(&url).send()?.error_for_status()?.body().len();
 //!     cache.put("page", length.to_string())?;
@@ -58,7 +58,8 @@ pub struct Sent {
     pub method: String,
     /// The URL.
     pub url: String,
-    /// The headers in their order, with names in lower case. A secret shows as its name in braces: `Bearer {api_token}`.
+    /// The headers in their order, with names in lower case. A secret shows as its name in braces, as in `Bearer {api_token}`, and
+    /// the node's `Idempotency-Key` as `{key}`.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -249,6 +250,22 @@ mod tests {
         assert_eq!((sent.method.as_str(), sent.url.as_str(), &*sent.body), ("POST", URL, &b"b"[..]));
         assert_eq!(sent.header("Authorization"), Some("Bearer {token}"));
         assert_eq!(sent.header("x"), Some("Basic ada:{p}"));
+        assert_eq!(sent.header("idempotency-key"), Some("{key}"));
+    }
+
+    #[test]
+    fn requests_that_are_not_safe_carry_a_key() {
+        let answer = || http::Response::for_test(204, "");
+        let world = World::new().http("PUT", URL, answer()).http("HEAD", URL, answer());
+        for (request, key) in [
+            (http::put(URL), Some("{key}")),
+            (http::put(URL).idempotency_key("order-7"), Some("order-7")),
+            (http::put(URL).idempotency(false), None),
+            (http::head(URL), None),
+        ] {
+            world.run(|| request.send()).expect("a response");
+            assert_eq!(world.requests().last().expect("a request").header("Idempotency-Key"), key);
+        }
     }
 
     #[test]

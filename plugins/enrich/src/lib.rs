@@ -48,7 +48,7 @@ fn rate(currency: &str, url: &str) -> Result<f64, Error> {
     }
     let cache = kv::bucket("rates");
     if let Some(entry) = cache.get(currency)? {
-        return Ok(str::from_utf8(&entry.value)?.parse()?);
+        return Ok(entry.text()?.parse()?);
     }
     log::info!("asking for the rate of {currency}");
     let response = http::get(format!("{url}/rates/{currency}"))

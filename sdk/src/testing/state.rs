@@ -52,6 +52,15 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// Returns the `Idempotency-Key`. `None` if the request carries none.
+    fn key(&self, method: &str) -> Option<&'a str> {
+        match field(self.0, "idempotency") {
+            Some(Field::Text(key)) => Some(key),
+            None if !["GET", "HEAD", "OPTIONS", "TRACE"].contains(&method) => Some("{key}"),
+            _ => None,
+        }
+    }
+
     fn headers(&self) -> Vec<(String, String)> {
         match field(self.0, "headers") {
             Some(Field::List(headers)) => headers.filter_map(header).collect(),
@@ -96,7 +105,8 @@ impl State {
 
     fn http(&mut self, asked: &Asked<'_>) -> Result<Writer, CallError> {
         let (method, url) = (asked.text("method").to_owned(), asked.text("url").to_owned());
-        let (headers, body) = (asked.headers(), asked.bytes("body").to_vec());
+        let (mut headers, body) = (asked.headers(), asked.bytes("body").to_vec());
+        headers.extend(asked.key(&method).map(|key| ("idempotency-key".to_owned(), key.to_owned())));
         self.requests.push(Sent { method: method.clone(), url: url.clone(), headers, body });
         let unknown = || {
             let line = format!(".http({method:?}, {url:?}, http::Response::for_test(200, \"…\"))");
