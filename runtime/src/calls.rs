@@ -6,10 +6,13 @@
 pub(crate) const CALLS: [&str; 5] = ["http", "kv", "objects", "publish", "secrets"];
 
 pub(crate) mod address;
+pub(crate) mod door;
 pub(crate) mod failure;
 pub(crate) mod grant;
 pub(crate) mod http;
+pub(crate) mod key;
 pub(crate) mod message;
 pub(crate) mod names;
+pub(crate) mod pin;
 pub(crate) mod secrets;
 pub(crate) mod stores;

@@ -212,6 +212,11 @@ impl Chain {
         Ok(Self { name, version, replicas, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
     }
 
+    /// Returns `true` if a stage may reach outside of its sandbox.
+    pub(crate) fn reaches_out(&self) -> bool {
+        self.stages.iter().any(|stage| !stage.grants.is_empty())
+    }
+
     /// Returns the stage with this name and its position.
     pub fn stage(&self, name: &StageName) -> Option<(usize, &Stage)> {
         self.stages.iter().enumerate().find(|(_, stage)| stage.name == *name)

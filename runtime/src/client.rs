@@ -31,6 +31,7 @@ mod pulled;
 mod reset;
 mod result;
 mod settle;
+mod stage;
 mod stages;
 mod status;
 mod wait;
@@ -49,11 +50,12 @@ use crate::name::{ChainName, Revision, StageName};
 pub use crate::broker::Address;
 pub use crate::broker::follow::StartAt;
 pub use crate::broker::service::Nodes;
+pub use crate::dead::calls::{CallRecord, Called, Safety};
 pub use crate::dead::{Attempt, FailureKind};
 pub use crate::frame::Headers;
 pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
-pub use dead::{DeadFilter, DeadLetter, Retried, Selection};
+pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
 pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;
 pub use feed::{Fed, Feeder, Item, Packing, Waiting, Waits};
@@ -65,6 +67,7 @@ pub use pull::{Outcome, Puller};
 pub use pulled::PulledResult;
 pub use reset::Reset;
 pub use result::{ResultItem, WithMeta};
+pub use stage::{InitializerReads, StageDetails};
 pub use status::{ChainStatus, NodeProblem, RevisionStatus, StageStatus};
 pub(crate) use wait::until_served;
 pub use wait::{Notice, Pace, Wait};
@@ -198,6 +201,20 @@ impl Client {
         status::status(self, chain, nodes).await
     }
 
+    /// Returns what is known of a stage, in each live revision that has it. `nodes` is as for [`Client::status`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such chain or stage, or the server does not answer.
+    pub async fn stage(
+        &self,
+        chain: &ChainName,
+        stage: &StageName,
+        nodes: Option<&Nodes>,
+    ) -> Result<Vec<StageDetails>, ClientError> {
+        stage::stage_details(self, chain, stage, nodes).await
+    }
+
     /// Returns the nodes that answer, and the names of all others.
     ///
     /// # Errors
@@ -320,7 +337,7 @@ impl Client {
     /// Retries dead letters: their items get new attempts in the stages that they failed in.
     ///
     /// Each item goes to the revision that it failed in, which becomes live again if it has retired. After a reset, it goes to a
-    /// later revision with the same manifest. With `active`, it goes to the active revision. Its letter is removed. `tell` is
+    /// later revision with the same manifest. With [`RetryOptions::active`], it goes to the active revision. Its letter is removed. `tell` is
     /// called with the number of letters retried so far.
     ///
     /// This waits while a queue is full, and while a stage has as many requeued items as its queue may hold. Once `stop` is set,
@@ -334,11 +351,11 @@ impl Client {
         &self,
         chain: &ChainName,
         selection: &Selection,
-        active: bool,
+        options: RetryOptions,
         stop: &AtomicBool,
         tell: impl FnMut(u64),
     ) -> Result<Retried, ClientError> {
-        dead::retry_dead(self, chain, selection, active, stop, tell).await
+        dead::retry_dead(self, chain, selection, options, stop, tell).await
     }
 
     /// Removes dead letters. Returns how many.

@@ -1,5 +1,7 @@
 //! The failure in a dead letter. Nodes write it and clients read it.
 
+pub mod calls;
+
 use serde::{Deserialize, Serialize};
 
 /// The kind of a failure, as a word in dead letters.

@@ -24,6 +24,13 @@ use id::{FrameId, Index};
 
 /// The names of a frame's headers. Results inherit every other header of a fed message.
 pub mod header {
+    /// On messages of a chain that reaches the world: the place of the fed message that the items descend from, unique in the
+    /// world. Outputs inherit it. Idempotency keys of calls are made of it.
+    pub const FED: &str = "Pcluster-Fed";
+    /// On requeued messages of one item: the keys of the calls of its last attempt, each with a digest of what was sent.
+    pub const SENT: &str = "Pcluster-Sent";
+    /// On dead letters: the calls of the last attempt, as JSON; see [`crate::dead::calls::CallRecord`].
+    pub const CALLS: &str = "Pcluster-Calls";
     /// The idempotency key: the server drops a message whose key it has seen within the chain's duplicate window.
     pub const MESSAGE_ID: &str = "Nats-Msg-Id";
     /// The format of the payload; see [`super::format::Format`].
@@ -86,7 +93,8 @@ pub mod header {
     /// Returns `true` if a header describes this message only. Outputs do not inherit such headers.
     pub fn is_own(name: &str) -> bool {
         let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        starts("Nats-") || starts("Pcluster-") || name.eq_ignore_ascii_case(CONTENT_TYPE)
+        let is_ours = starts("Pcluster-") && !name.eq_ignore_ascii_case(FED);
+        starts("Nats-") || is_ours || name.eq_ignore_ascii_case(CONTENT_TYPE)
     }
 }
 

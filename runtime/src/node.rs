@@ -24,6 +24,7 @@ pub(crate) mod memory;
 mod phase;
 mod pipeline;
 mod programs;
+pub(crate) mod reach;
 mod route;
 mod runner;
 mod settings;
@@ -55,6 +56,7 @@ use executor::Executor;
 use health::Board;
 use logs::LogQueue;
 use programs::Programs;
+use reach::Reach;
 pub use settings::{NodeError, NodeSettings};
 use supervisor::Supervisor;
 use supervisor::context::Context;
@@ -132,7 +134,9 @@ impl Node {
         let executor =
             Executor::start().map_err(|error| BrokerError::other("start the threads of the guests", &error))?;
         let name = settings.name.clone();
-        let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board);
+        let reach = Reach::new(Arc::clone(&settings.ceiling), &broker, settings.instances)
+            .map_err(|error| NodeError::CannotGoOn(error.to_string()))?;
+        let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board, reach);
         context.programs = Programs::start(settings.allowed.clone(), &context.incarnation)
             .map_err(|error| BrokerError::other("start what programs need", &error))?;
         context.slots = Slots::new(settings.slots.clone());

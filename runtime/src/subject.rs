@@ -268,6 +268,11 @@ pub fn manifest_key(chain: &ChainName, revision: Revision) -> String {
     format!("{chain}.{revision}")
 }
 
+/// Returns the key of what the initializer of a stage read.
+pub fn pin_key(chain: &ChainName, revision: Revision, stage: &StageName) -> String {
+    format!("{chain}.{revision}.pin.{stage}")
+}
+
 /// Returns the key of a version's digest. The chain's state no longer holds this version. A character that keys cannot hold is
 /// written as its bytes in hexadecimal digits.
 pub fn version_key(chain: &ChainName, version: &Version) -> String {

@@ -47,6 +47,11 @@ impl<'a> Plugins<'a> {
         Self { broker, noun: "archive" }
     }
 
+    /// Returns what initializers of a server have read.
+    pub fn pins(broker: &'a Broker) -> Self {
+        Self { broker, noun: "record of what an initializer read" }
+    }
+
     /// Fetches an object and checks its digest.
     pub async fn get(&self, digest: &Digest) -> Result<Vec<u8>, BrokerError> {
         let mut bytes = Vec::new();

@@ -9,8 +9,8 @@ use super::stream::Stream;
 use super::streams::create_shared;
 use super::{Broker, BrokerError};
 use crate::chain::Chain;
-use crate::chain::record::{Deployed, State};
-use crate::name::{ChainName, Digest, Revision, Version};
+use crate::chain::record::{Deployed, Pinned, State};
+use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::subject::{self, CHAINS_BUCKET, CHAINS_STREAM, STATES_ALL};
 use crate::wire;
 
@@ -155,6 +155,30 @@ impl Registry {
     pub async fn add_deployed(&self, deployed: &Deployed) -> Result<bool, BrokerError> {
         let key = subject::manifest_key(&deployed.chain, deployed.revision);
         self.bucket.swap(&key, Before::Never, deployed, &format!("write the manifest `{key}`")).await
+    }
+
+    /// Returns what the initializer of a stage read. `None` if no node has made its state.
+    pub async fn pinned(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        stage: &StageName,
+    ) -> Result<Option<Pinned>, BrokerError> {
+        let key = subject::pin_key(chain, revision, stage);
+        let Some(json) = self.bucket.value(&key).await? else { return Ok(None) };
+        serde_json::from_slice(&json).map(Some).map_err(|error| unreadable(&key, &error))
+    }
+
+    /// Writes what the initializer of a stage read. Returns `true` if no other node has done so.
+    pub async fn add_pinned(
+        &self,
+        chain: &ChainName,
+        revision: Revision,
+        stage: &StageName,
+        pinned: &Pinned,
+    ) -> Result<bool, BrokerError> {
+        let key = subject::pin_key(chain, revision, stage);
+        self.bucket.swap(&key, Before::Never, pinned, &format!("write the entry `{key}`")).await
     }
 
     /// Removes the manifest of a revision that was never deployed.

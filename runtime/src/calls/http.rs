@@ -8,7 +8,7 @@ pub(crate) mod client;
 mod dial;
 mod header;
 mod limit;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod node;
 mod pool;
 mod redirect;

@@ -44,6 +44,19 @@ impl Deployed {
     }
 }
 
+/// What the initializer of a stage read, when the state of a revision was first made. Never changed once written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The digest of the stored answers.
+    pub answers: Digest,
+    /// What was read.
+    pub read: Vec<String>,
+    /// The node that read it.
+    pub node: String,
+    /// When, as RFC 3339.
+    pub time: String,
+}
+
 /// The state of a chain: which revisions take part. It is changed only by compare-and-swap, so of two clients that change it at
 /// once, one starts over. The streams are changed afterward to agree with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

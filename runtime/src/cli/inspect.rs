@@ -42,6 +42,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         if !task.state.is_empty() {
             context.output.data(&format!("    [state: {}]", task.state))?;
         }
+        if !task.calls.is_empty() {
+            context.output.data(&format!("    [calls: {}]", task.calls.join(", ")))?;
+        }
         for line in task.doc.lines() {
             context.output.data(format!("    {line}").trim_end())?;
         }

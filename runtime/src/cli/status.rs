@@ -6,8 +6,9 @@ use futures_util::StreamExt;
 
 use super::Context;
 use super::output::count;
-use crate::client::{ChainStatus, RevisionStatus, StageStatus};
-use crate::name::ChainName;
+use crate::client::{ChainStatus, InitializerReads, NodeProblem, RevisionStatus, StageDetails, StageStatus};
+use crate::name::{ChainName, StageName};
+use crate::text::visible_line;
 
 /// How many chains are queried at the same time.
 const SIDE_BY_SIDE: usize = 16;
@@ -28,11 +29,19 @@ const SIDE_BY_SIDE: usize = 16;
 pub struct Args {
     /// The chain; without it, all chains
     chain: Option<ChainName>,
+
+    /// Show one stage of the chain: its task, what it may reach, what its initializer has read, and who does not serve it
+    #[arg(long, value_name = "STAGE", requires = "chain")]
+    stage: Option<StageName>,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
+    if let (Some(chain), Some(stage)) = (&args.chain, &args.stage) {
+        let nodes = client.settled_nodes().await?;
+        return show_stage(&client.stage(chain, stage, nodes.as_ref()).await?, context);
+    }
     let chains = match &args.chain {
         Some(chain) => vec![chain.clone()],
         None => client.chains().await?,
@@ -95,7 +104,44 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     if status.dead > 0 {
         context.output.note(&format!("`pcluster dead ls {}` shows the dead letters", status.chain));
     }
-    for problem in &status.problems {
+    show_problems(&status.problems, context);
+    Ok(())
+}
+
+/// Prints what is known of a stage, one revision after the other.
+fn show_stage(revisions: &[StageDetails], context: &Context) -> anyhow::Result<()> {
+    if context.output.is_json() {
+        return Ok(context.output.document(&revisions)?);
+    }
+    for (position, stage) in revisions.iter().enumerate() {
+        if position > 0 {
+            context.output.data("")?;
+        }
+        let StageDetails { chain, version, revision, stage: name, task, .. } = stage;
+        context.output.data(&format!("{chain} {version} (r{revision}), stage {name}"))?;
+        let mut rows = vec![vec!["task".to_owned(), task.clone()]];
+        rows.extend(stage.plugin.iter().map(|plugin| vec!["plugin".to_owned(), plugin.clone()]));
+        let none = || vec!["reaches".to_owned(), "nothing outside its sandbox".to_owned()];
+        if stage.grants.is_empty() && stage.plugin.is_some() {
+            rows.push(none());
+        }
+        rows.extend(stage.grants.iter().map(|grant| vec!["reaches".to_owned(), grant.clone()]));
+        if let Some(initializer) = &stage.initializer {
+            let InitializerReads { read, node, time, .. } = initializer;
+            rows.extend(read.iter().map(|read| vec!["init read".to_owned(), read.clone()]));
+            rows.push(vec!["init ran".to_owned(), format!("{time} on node {node}; all nodes go by what it read")]);
+        }
+        for row in rows {
+            let [key, value] = [&row[0], &row[1]].map(|text| visible_line(text));
+            context.output.data(&format!("  {key:<9} {value}"))?;
+        }
+        show_problems(&stage.problems, context);
+    }
+    Ok(())
+}
+
+fn show_problems(problems: &[NodeProblem], context: &Context) {
+    for problem in problems {
         let text = &problem.problem.problem;
         let what = match &problem.problem {
             of_node if of_node.chain.is_empty() => "",
@@ -104,7 +150,6 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
         };
         context.output.note(&format!("node {}{what}: {text}", problem.node));
     }
-    Ok(())
 }
 
 /// Returns how many nodes serve a chain, as far as that is known.

@@ -24,8 +24,8 @@ use crate::subject;
 
 pub use letter::DeadLetter;
 pub(super) use logs::dead_logs;
-pub use retry::Retried;
 pub(super) use retry::retry_dead;
+pub use retry::{Retried, RetryOptions};
 
 /// Requests about single letters that are sent side by side.
 const SIDE_BY_SIDE: usize = 64;

@@ -281,7 +281,8 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         };
         let checked = inspect(&bytes).and_then(|inspection| {
             inspection.task(task)?;
-            inspection.check_memory(stage.memory)
+            inspection.check_memory(stage.memory)?;
+            inspection.check_calls(task, &stage.grants.groups())
         });
         checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
         raw.plugin = Some(digest.to_string());

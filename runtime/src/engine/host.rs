@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::limits::{Limits, MemoryLimiter, OutOfTime};
 use super::static_context::StaticContext;
 use super::wasi::state::Wasi;
+use crate::dead::calls::CallRecord;
 use crate::frame::cbor;
 use crate::run::budget::{Budget, Reservation};
 use crate::run::call::Call;
@@ -205,6 +206,11 @@ impl Host {
         self.given.drop_open();
         self.memory.release_outputs();
         (std::mem::take(&mut self.given), self.failed.take())
+    }
+
+    /// Returns what the running item has called. `None` if nothing.
+    pub(super) fn called(&self) -> Option<Arc<CallRecord>> {
+        self.called.record()
     }
 
     /// Returns `true` if every item that has begun has ended.

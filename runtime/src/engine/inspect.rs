@@ -62,6 +62,15 @@ impl Inspection {
         })
     }
 
+    /// Checks that a stage with these granted groups of calls has what a task of the plugin calls.
+    pub fn check_calls(&self, name: &str, granted: &[&str]) -> Result<(), InspectError> {
+        let missing = self.task(name)?.calls.iter().find(|call| !granted.contains(&call.as_str()));
+        match missing {
+            None => Ok(()),
+            Some(call) => Err(InspectError::NotGranted { call: call.clone(), line: example(call) }),
+        }
+    }
+
     /// Checks that an instance can start with this many bytes of memory.
     pub fn check_memory(&self, allowed: u64) -> Result<(), InspectError> {
         if self.memory <= allowed {
@@ -120,6 +129,14 @@ pub enum InspectError {
         /// The call.
         call: String,
     },
+    /// The manifest does not grant what the task calls.
+    #[error("its task calls `{call}`, and the manifest grants none; add to its `[stage.allow]`: {line}")]
+    NotGranted {
+        /// The group of calls.
+        call: String,
+        /// The line to add.
+        line: &'static str,
+    },
     /// The plugin imports a function that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
     Import(String),
@@ -134,6 +151,17 @@ pub enum InspectError {
         /// The bytes that the stage allows.
         allowed: u64,
     },
+}
+
+/// Returns a line of a manifest that grants calls of a group.
+fn example(call: &str) -> &'static str {
+    match call {
+        "http" => r#"http = ["https://api.example.com"]"#,
+        "kv" => r#"kv = { BUCKET = "read" }"#,
+        "objects" => r#"objects = { STORE = "read" }"#,
+        "publish" => r#"publish = ["SUBJECT"]"#,
+        _ => r#"secrets = { NAME = "https://api.example.com" }"#,
+    }
 }
 
 /// Returns the WebAssembly features that the engine runs; see [`super::Engine`]. Without a garbage collector, guests hold no

@@ -215,9 +215,9 @@ impl Instance {
             Some(Err(error)) => Some(Failure { backtrace: backtrace::of(error), ..trapped(error, host, task.limits) }),
             Some(Ok(())) => None,
         };
-        let position = host.position();
+        let (position, calls) = (host.position(), host.called());
         let (given, said) = host.end();
-        (given, failure.or(said).map(|failure| (position, failure)))
+        (given, failure.or(said).map(|failure| (position, Failure { calls, ..failure })))
     }
 }
 

@@ -160,6 +160,11 @@ impl Task {
         &self.engine.budget
     }
 
+    /// Returns `true` if the task has a state that is made before its first item.
+    pub fn has_state(&self) -> bool {
+        self.exports.init.is_some()
+    }
+
     /// Returns the same task for a stage with this many `after` it.
     pub fn with_after(self, after: usize) -> Self {
         Self { after, ..self }

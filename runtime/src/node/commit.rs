@@ -268,8 +268,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         if route.is_last_attempt(failure, inbound.attempt) {
             return RequeueTerms { lane: Lane::Retry, given_up: Some(failure), ..self.terms(history) };
         }
-        let wait = route.stage().retry.wait(to_u32(inbound.attempt));
-        let delay = Some(wait.max(failure.retry_after.unwrap_or_default()));
+        let delay = failure.retry_after.or_else(|| Some(route.stage().retry.wait(to_u32(inbound.attempt))));
         RequeueTerms { failed: inbound.attempt, delay, ..self.terms(history) }
     }
 

@@ -106,6 +106,8 @@ pub(crate) async fn run(
 async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
     let items = &running.inbound.frame.items;
     let mut outputs = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
+    // Before it counts as running: it may wait for others, which wait for the world.
+    let _waiting = running.hop.doors.permit().await;
     let _running = Counted::new(&running.hop.counters.running);
     loop {
         let started = Instant::now();

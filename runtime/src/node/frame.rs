@@ -12,6 +12,7 @@ pub(crate) mod outputs;
 pub(crate) mod plan;
 pub(crate) mod reason;
 pub(crate) mod requeue;
+pub(crate) mod sent;
 pub(crate) mod source;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -22,6 +22,7 @@ use crate::node::identity::Identity;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
+use crate::node::reach::Doors;
 use crate::node::route::Route;
 use crate::node::runner::Runner;
 use crate::node::suspicion::quarantine::Quarantine;
@@ -40,6 +41,8 @@ pub struct Hop {
     pub task: Runner,
     /// The stages that run in the same hop, in order.
     pub inline: Vec<InlineStage>,
+    /// What the stages may reach, the first stage before the inline ones.
+    pub(crate) doors: Doors,
     /// The log of the stage.
     pub logs: Arc<StageLog>,
     /// The counters of the stage.

@@ -140,7 +140,14 @@ pub(crate) async fn handle(
 }
 
 fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
-    InboundFrame::read(delivery, lane, (hop.route.position == 0).then_some(hop.route.chain.input))
+    let mut read = InboundFrame::read(delivery, lane, (hop.route.position == 0).then_some(hop.route.chain.input));
+    if let Read::Frame(inbound) = &mut read
+        && hop.route.position == 0
+        && lane == Lane::Work
+    {
+        inbound.stamp(hop.route.fed(delivery.sequence));
+    }
+    read
 }
 
 /// Fails the items of a frame whose handling has panicked. Nothing of the frame is lost if this is dropped.

@@ -59,6 +59,12 @@ impl Route {
         headers.push(header::NODE, self.node.as_str());
     }
 
+    /// Returns the place in the world of the message fed at this place of the work stream. `None` if no stage of the chain reaches
+    /// the world.
+    pub(crate) fn fed(&self, sequence: u64) -> Option<String> {
+        self.chain.reaches_out().then(|| format!("{}{sequence}", self.key.get()))
+    }
+
     /// Returns the idempotency key of the `number`th message that a frame leaves behind.
     ///
     /// The revision is part of it because other streams outlive the work stream. The prefix keeps it apart from keys of feeders,

@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod orphan;
 pub(crate) mod retire;
 pub(crate) mod serve;
+pub(crate) mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use pcluster_abi as abi;
 use super::budget::Growing;
 use super::failure::Failure;
 use super::output::Outputs;
+use crate::dead::calls::CallRecord;
 
 /// How a call of a task ended, as the guest reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub trait Calls: Send + Sync {
     /// Calls by name. The request is read before this returns, because it lies in the guest's memory. Dropping the future ends the
     /// call.
     fn call(self: Arc<Self>, name: &str, request: &[u8]) -> BoxFuture<'static, Answer>;
+
+    /// Returns the calls so far. `None` if there were none.
+    fn record(&self) -> Option<Arc<CallRecord>> {
+        None
+    }
 }
 
 /// The source of the items of executions, such as a frame. It names items, and takes their logs and streamed outputs.

@@ -1,6 +1,9 @@
 //! Why an item failed.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::dead::calls::CallRecord;
 
 pub use crate::dead::FailureKind;
 
@@ -17,19 +20,21 @@ pub struct Failure {
     pub fatal: bool,
     /// The functions that the guest was in, one a line. The innermost comes first. `None` if it was in none.
     pub backtrace: Option<String>,
-    /// How long the next attempt waits at least. `None` for as long as the stage says.
+    /// How long the next attempt waits, in place of the back-off of its stage. `None` for the back-off.
     pub retry_after: Option<Duration>,
+    /// What the item had called. `None` if nothing.
+    pub calls: Option<Arc<CallRecord>>,
 }
 
 impl Failure {
     /// Returns a failure after which another attempt may succeed.
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), brief: None, fatal: false, backtrace: None, retry_after: None }
+        Self { kind, reason: reason.into(), brief: None, fatal: false, backtrace: None, retry_after: None, calls: None }
     }
 
     /// Returns a failure after which no attempt can succeed.
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), brief: None, fatal: true, backtrace: None, retry_after: None }
+        Self { kind, reason: reason.into(), brief: None, fatal: true, backtrace: None, retry_after: None, calls: None }
     }
 
     /// Adds the last lines that a program wrote to standard error.

@@ -87,6 +87,11 @@ impl HttpRequest {
         self.idempotency == Idempotency::Host && !self.is_safe()
     }
 
+    /// Returns `true` if the request carries a key that the task gives.
+    pub(crate) fn has_own_key(&self) -> bool {
+        matches!(self.idempotency, Idempotency::Given(_))
+    }
+
     /// Returns how many bytes the task sends: of the URL, the headers and the body.
     pub(crate) fn bytes(&self) -> u64 {
         (self.target.url().as_str().len() + self.header_bytes + self.body.len()) as u64

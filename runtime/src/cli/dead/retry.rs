@@ -13,6 +13,7 @@ use crate::cli::Context;
 use crate::cli::exit::Interrupted;
 use crate::cli::output::count;
 use crate::cli::output::progress::counting;
+use crate::client::RetryOptions;
 use crate::name::ChainName;
 use crate::shutdown;
 
@@ -44,6 +45,11 @@ pub struct Args {
     /// Retry in the active revision, not in the revision in which the item failed
     #[arg(long)]
     active: bool,
+    /// Let the calls of the items carry other idempotency keys, so that an API takes them for new ones
+    ///
+    /// Without it they carry the keys that they had: what an API has done already it does not do again.
+    #[arg(long)]
+    fresh_keys: bool,
 }
 
 /// Runs the command.
@@ -55,7 +61,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bar = counting("retried", "letters");
     let told = Cell::new(0);
     let stop = AtomicBool::new(false);
-    let retry = client.retry_dead(chain, &selection, args.active, &stop, |retried| {
+    let options = RetryOptions { active: args.active, fresh_keys: args.fresh_keys };
+    let retry = client.retry_dead(chain, &selection, options, &stop, |retried| {
         told.set(retried);
         bar.set_position(retried);
     });

@@ -1,16 +1,20 @@
 //! `pcluster dead show`
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
-use crate::client::DeadLetter;
+use crate::client::{CallRecord, Called, DeadLetter, Safety};
 use crate::dead::{Attempt, FailureKind};
+use crate::frame::cbor;
 use crate::frame::json::AsJson;
 use crate::log::LogRecord;
 use crate::name::ChainName;
+use crate::text::visible_line;
 
 /// Show everything that is known about dead letters
 ///
@@ -23,6 +27,11 @@ pub struct Args {
     chain: ChainName,
     #[command(flatten)]
     selected: Selected,
+    /// Show what the last attempt called outside of its sandbox
+    ///
+    /// Bodies are shown if the stage records them: `record = "bodies"` in `[stage.allow]`.
+    #[arg(long)]
+    calls: bool,
 }
 
 /// A letter and its log lines, as JSON.
@@ -52,7 +61,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         if position > 0 {
             output.data("")?;
         }
-        show(letter, logs, output)?;
+        show(letter, logs, args.calls, output)?;
     }
     if letters.is_empty() {
         output.note(&none_matches(chain));
@@ -60,7 +69,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Result<()> {
+fn show(letter: &DeadLetter, logs: &[LogRecord], calls: bool, output: &Output) -> anyhow::Result<()> {
     let DeadLetter { number, chain, version, revision, stage, failure, .. } = letter;
     output.data(&format!("dead letter {number} of {chain} {version} (r{revision}), stage {stage}"))?;
     let attempts = count(letter.attempts, "attempt");
@@ -99,6 +108,13 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
         lines
     });
     list("attempts", history, output)?;
+    if let Some(record) = &letter.calls {
+        show_calls(record, calls, output)?;
+    } else if calls {
+        output.note(
+            "it is not known to have called anything; what an attempt called that ended with its node is not known",
+        );
+    }
     list("backtrace", letter.backtrace.iter().cloned(), output)?;
     list("headers", letter.headers.iter().map(|(name, value)| format!("{name}: {value}")), output)?;
     list("log", logs.iter().map(logs::show_of_item), output)?;
@@ -113,6 +129,36 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], output: &Output) -> anyhow::Res
         (true, Some(content_type)) => format!("payload as it was fed, as {content_type}"),
     };
     list(&heading, item.lines().map(str::to_owned), output)
+}
+
+/// Prints the calls of the last attempt: all of them, or those that are not safe to make twice.
+fn show_calls(record: &CallRecord, all: bool, output: &Output) -> anyhow::Result<()> {
+    let shown = record.calls.iter().filter(|called| all || called.safety != Safety::Safe);
+    let heading = if all { "calls of the last attempt" } else { "calls of the last attempt that changed something" };
+    list(heading, shown.flat_map(|called| call_lines(called, all)), output)?;
+    if record.left_off > 0 {
+        let (left_off, changing) = (count(record.left_off, "further call"), record.left_off_unsafe);
+        output.data(&format!(
+            "    {left_off}, {changing} of them not safe to make twice: the record has no room for more"
+        ))?;
+    }
+    Ok(())
+}
+
+fn call_lines(called: &Called, with_answer: bool) -> Vec<String> {
+    let Called { call, target, outcome, ms, .. } = called;
+    let safety = match (called.safety, &called.key) {
+        (Safety::Unsafe, _) => ", not safe to make twice".to_owned(),
+        (_, Some(key)) => format!(", key {key}"),
+        _ => String::new(),
+    };
+    let name = if call == "http" { String::new() } else { format!("{call} ") };
+    let mut lines = vec![visible_line(&format!("{name}{target}: {outcome}, {ms} ms{safety}")).into_owned()];
+    let answer = called.answer.as_ref().filter(|_| with_answer).and_then(|answer| BASE64_STANDARD.decode(answer).ok());
+    if let Some(answer) = answer.and_then(|answer| cbor::value(&answer)) {
+        lines.push(format!("   {}", serde_json::to_string(&AsJson(&answer)).unwrap_or_default()));
+    }
+    lines
 }
 
 /// Returns where an attempt ran.

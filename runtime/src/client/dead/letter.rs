@@ -5,6 +5,7 @@ use ciborium::Value;
 use serde::{Serialize, Serializer};
 
 use crate::broker::message::StreamMessage;
+use crate::dead::calls::CallRecord;
 use crate::dead::{self, Attempt, FailureKind};
 use crate::frame::cbor;
 use crate::frame::format::Format;
@@ -46,6 +47,9 @@ pub struct DeadLetter {
     pub history: Vec<Attempt>,
     /// The stack frames of the guest when it was stopped, innermost first.
     pub backtrace: Vec<String>,
+    /// The calls of the last attempt. `None` if it made none, or they are unknown: its node died, or they left no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<CallRecord>,
     /// The headers of the fed message.
     pub headers: Headers,
     /// The format of the payload. Only set if the payload is stored as it was fed: it could not be read, or is too large as CBOR.
@@ -64,6 +68,7 @@ pub(crate) struct Raw {
     pub(crate) id: String,
     pub(crate) index: Option<String>,
     pub(crate) part: Option<String>,
+    pub(crate) fed: Option<String>,
     pub(crate) payload: Bytes,
 }
 
@@ -73,7 +78,13 @@ impl DeadLetter {
         let optional = |name: &str| headers.get(name).map(str::to_owned);
         let get = |name: &str| optional(name).unwrap_or_default();
         let count = |name: &str| headers.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let raw = Raw { id: get(header::ID), index: optional(header::INDEX), part: optional(header::PART), payload };
+        let raw = Raw {
+            id: get(header::ID),
+            index: optional(header::INDEX),
+            part: optional(header::PART),
+            fed: optional(header::FED),
+            payload,
+        };
         let failure = get(header::FAILURE);
         Self {
             number,
@@ -90,7 +101,8 @@ impl DeadLetter {
             attempts: count(header::ATTEMPTS),
             history: headers.get(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             backtrace: from_header_line(&get(header::BACKTRACE)).lines().map(str::to_owned).collect(),
-            headers: headers.inherited(),
+            headers: headers.inherited().without(&[header::FED]),
+            calls: headers.get(header::CALLS).and_then(CallRecord::from_header),
             item: raw.item(is_undecodable(&failure), headers.get(header::CONTENT_TYPE)),
             content_type: optional(header::CONTENT_TYPE),
             failure,

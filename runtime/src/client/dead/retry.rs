@@ -46,6 +46,16 @@ pub struct Retried {
     pub refused: BTreeMap<u64, String>,
 }
 
+/// How dead letters are retried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryOptions {
+    /// `true`: in the active revision, not in the one in which the item failed.
+    pub active: bool,
+    /// `true`: the calls of the item carry other idempotency keys than before.
+    pub fresh_keys: bool,
+}
+
 /// The revision that receives the items.
 struct Target {
     revision: Revision,
@@ -60,6 +70,8 @@ struct Retry<'a> {
     reset: Option<Revision>,
     /// The result of looking up each revision.
     targets: BTreeMap<Revision, Result<Target, String>>,
+    /// What the idempotency keys of the items' calls are made of. `None` for what they were made of before.
+    fresh_keys: Option<String>,
     stop: &'a AtomicBool,
 }
 
@@ -77,15 +89,16 @@ pub(in crate::client) async fn retry_dead(
     client: &Client,
     chain: &ChainName,
     selection: &Selection,
-    active: bool,
+    options: RetryOptions,
     stop: &AtomicBool,
     mut tell: impl FnMut(u64),
 ) -> Result<Retried, ClientError> {
     let (registry, marked) = client.chain(chain).await?;
     let numbers = client.dead_numbers(chain, selection).await?;
     let reset = marked.state.reset;
-    let active = active.then_some(marked.state.active);
-    let mut retry = Retry { client, registry, chain, reset, targets: BTreeMap::new(), stop };
+    let active = options.active.then_some(marked.state.active);
+    let fresh_keys = options.fresh_keys.then(|| ulid::Ulid::generate().to_string());
+    let mut retry = Retry { client, registry, chain, reset, targets: BTreeMap::new(), fresh_keys, stop };
     let mut done = Retried::default();
     for part in numbers.chunks(PART) {
         if stop.load(Relaxed) {
@@ -110,9 +123,11 @@ impl Retry<'_> {
         // A missing letter was retried or removed by another client.
         for letter in letters.into_iter().flatten() {
             let revision = active.unwrap_or(Revision::new(letter.revision));
-            let reset = self.reset;
+            let (reset, fresh_keys) = (self.reset, self.fresh_keys.clone());
             let message = match self.target(revision).await? {
-                Ok(target) => target.message(&letter, reset).map(|message| (target.revision, message)),
+                Ok(target) => {
+                    target.message(&letter, reset, fresh_keys.as_deref()).map(|message| (target.revision, message))
+                }
                 Err(reason) => Err(reason.clone()),
             };
             match message {
@@ -274,7 +289,12 @@ impl Retry<'_> {
 impl Target {
     /// Returns the message that requeues a letter's item. Its id lacks the first part. The error is the reason why there is no
     /// message.
-    fn message(&self, letter: &DeadLetter, reset: Option<Revision>) -> Result<Outgoing, String> {
+    fn message(
+        &self,
+        letter: &DeadLetter,
+        reset: Option<Revision>,
+        fresh_keys: Option<&str>,
+    ) -> Result<Outgoing, String> {
         let (chain, revision) = (&self.chain, self.revision);
         let stage = letter.stage.parse().ok().and_then(|name: StageName| chain.stage(&name));
         let Some((position, stage)) = stage else {
@@ -315,6 +335,11 @@ impl Target {
                 headers.push(header::CONTENT_TYPE, content_type);
             }
             headers.push(header::ATTEMPT, "0");
+            // Calls that are made again carry the keys that they had.
+            if let Some(fed) = &letter.raw.fed {
+                let fresh = fresh_keys.map(|fresh| format!("{fresh}.{}", letter.number));
+                headers.push(header::FED, fresh.unwrap_or_else(|| fed.clone()));
+            }
             Lane::Retry.requeue_dead_letter(&chain.name, revision, &stage.name, letter.number)
         };
         for (name, value) in letter.headers.iter() {

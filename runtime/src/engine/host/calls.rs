@@ -11,6 +11,7 @@ use wasmtime::{Caller, Linker};
 
 use super::{Host, OutOfBounds, Phase, parts, range};
 use crate::calls::failure::{CallFailure, FailureKind};
+use crate::dead::calls::CallRecord;
 use crate::engine::limits::OutOfTime;
 use crate::run::call::{Answer, Calls};
 
@@ -35,6 +36,11 @@ impl Called {
     /// Returns how long the next attempt waits. `None` for as long as the stage says.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Returns the calls so far. `None` if there were none.
+    pub(super) fn record(&self) -> Option<Arc<CallRecord>> {
+        self.calls.as_ref()?.record()
     }
 }
 

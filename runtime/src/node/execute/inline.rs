@@ -21,7 +21,7 @@ use crate::counted::Counted;
 use crate::node::execute::running::Running;
 use crate::node::hop::InlineStage;
 use crate::run::budget::Growing;
-use crate::run::call::{Call, ItemSource};
+use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
@@ -231,6 +231,17 @@ impl ItemSource for Pass {
                 return Some((number, item.bytes.clone()));
             }
             running.defer(item.root);
+        }
+    }
+
+    fn calls(&self, number: usize) -> Option<Arc<dyn Calls>> {
+        let running = &self.walk.running;
+        match self.inline() {
+            Some(stage) => {
+                let (hop, place) = (&running.hop, (self.stage, &stage.name));
+                hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, self.id(number))
+            }
+            None => running.calls(self.items[number].root),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::node::hop::Hop;
 use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::run::budget::Growing;
-use crate::run::call::ItemSource;
+use crate::run::call::{Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
@@ -250,6 +250,11 @@ impl ItemSource for Running {
 
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         self.begin(now).map(|position| (position, self.item(position)))
+    }
+
+    fn calls(&self, position: usize) -> Option<Arc<dyn Calls>> {
+        let (hop, id) = (&self.hop, self.inbound.item_id(position));
+        hop.doors.open((0, &hop.stage().name), &hop.route.chain, &self.inbound, &hop.logs, id)
     }
 
     fn memory(&self) -> Option<Arc<Growing>> {

@@ -105,11 +105,23 @@ fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> 
     if let Some(backtrace) = &failure.backtrace {
         headers.push(header::BACKTRACE, to_header_line(backtrace));
     }
+    if let Some(calls) = &failure.calls {
+        headers.push(header::CALLS, calls.to_header());
+    }
     let subject = subject::dead(&route.chain.name, &stage.name);
     let mut letter = Outgoing { subject, message_id, headers, payload };
     // A letter that cannot be stored would keep its item in the queue forever.
     if limits.fits(&letter) {
         return vec![letter];
+    }
+    if let Some(calls) = &failure.calls {
+        letter.headers = letter.headers.without(&[header::CALLS]);
+        let mut brief = letter.headers.clone();
+        brief.push(header::CALLS, calls.brief().to_header());
+        let brief = Outgoing { headers: brief, ..letter.clone() };
+        if limits.fits(&brief) {
+            return vec![brief];
+        }
     }
     let short = letter.headers.own().cut(HEADER_MAX);
     let one = Outgoing { headers: short.clone(), ..letter.clone() };

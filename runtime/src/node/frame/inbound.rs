@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::dead::calls::CallRecord;
 use crate::dead::{self, Attempt};
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::{Frame, Headers, from_header_line, header};
 use crate::held::HeldSince;
 use crate::node::frame::holders::{Holder, Holders};
+use crate::node::frame::sent::Sent;
 use crate::node::frame::source::Source;
 use crate::run::failure::{Failure, FailureKind};
 use crate::subject::Lane;
@@ -63,6 +65,8 @@ pub struct InboundFrame {
     pub holders: Holders,
     /// The record of earlier attempts.
     pub history: Vec<Attempt>,
+    /// What the last attempt on the item has sent under its keys. Empty if it is unknown.
+    pub sent: Sent,
     /// The failure for which an earlier node gave the frame up. Only its dead letters are left to write.
     pub given_up: Option<Failure>,
 }
@@ -100,6 +104,7 @@ impl InboundFrame {
         };
         let given_up = failure.map(|kind| Failure {
             backtrace: own(header::BACKTRACE).map(from_header_line),
+            calls: own(header::CALLS).and_then(CallRecord::from_header).map(Arc::new),
             ..Failure::fatal(kind, reason(own(header::REASON)))
         });
         Read::Frame(Box::new(Self {
@@ -117,8 +122,25 @@ impl InboundFrame {
             held: Arc::clone(message.held()),
             holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
+            sent: own(header::SENT).map(Sent::from_header).unwrap_or_default(),
             given_up,
         }))
+    }
+
+    /// Sets the place of the fed message in the world. What a feeder has written there means nothing.
+    pub(crate) fn stamp(&mut self, fed: Option<String>) {
+        let inherited = &mut self.frame.inherited;
+        if inherited.get(header::FED).is_some() {
+            *inherited = inherited.without(&[header::FED]);
+        }
+        if let Some(fed) = fed {
+            inherited.push(header::FED, fed);
+        }
+    }
+
+    /// Returns the place in the world of the fed message. `None` if it is unknown.
+    pub(crate) fn fed(&self) -> Option<&str> {
+        self.frame.inherited.get(header::FED)
     }
 
     /// Returns the number of items.

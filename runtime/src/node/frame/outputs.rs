@@ -7,7 +7,7 @@ use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
 use super::requeue::piece;
 use crate::frame::id::Index;
 use crate::frame::outgoing::{BATCH_MAX, Outgoing};
-use crate::frame::{Headers, headers_of};
+use crate::frame::{Headers, header, headers_of};
 use crate::run::output::{FrameOutputs, Outputs, Slice};
 
 /// The most bytes of a message of several items.
@@ -77,6 +77,9 @@ fn output(frame: FrameContext<'_>, kept: usize, number: usize, index: &Index, pa
     let id = frame.inbound.frame.id.child(frame.inbound.part.get(kept), number);
     let mut headers: Headers = headers_of(&id, index, &frame.inbound.frame.inherited);
     if frame.route.is_last {
+        if headers.get(header::FED).is_some() {
+            headers = headers.without(&[header::FED]);
+        }
         frame.route.sign(&mut headers);
     }
     Outgoing { subject: frame.route.target.clone(), message_id: String::new(), headers, payload }
@@ -113,7 +116,6 @@ mod tests {
     use super::super::holders::Holders;
     use super::super::testing;
     use super::*;
-    use crate::frame::header;
     use crate::frame::outgoing::MessageLimits;
 
     /// The ids of all messages of a frame whose items give so many outputs, and the keys of those that are streamed.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::FrameContext;
 use super::plan::Piece;
 use super::reason::reason_line;
+use super::sent;
 use crate::dead::{self, Attempt};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
@@ -81,7 +82,8 @@ pub(crate) fn requeue_messages<'a, 'b>(
         let mut message = requeue_message(frame, requeue, first + messages.len(), parks);
         if !frame.limits.fits_a_batch(&message) {
             // The item matters more, and the reason of its last failure.
-            message.headers = message.headers.without(&[header::HISTORY, header::BACKTRACE]);
+            message.headers =
+                message.headers.without(&[header::HISTORY, header::BACKTRACE, header::CALLS, header::SENT]);
         }
         if frame.limits.fits_a_batch(&message) {
             messages.push(message);
@@ -95,7 +97,10 @@ pub(crate) fn requeue_messages<'a, 'b>(
 fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize, parks: bool) -> Outgoing {
     let (route, sequence) = (frame.route, frame.inbound.sequence);
     let (chain, stage, lane) = (&route.chain.name, &route.stage().name, requeue.terms.lane);
-    let (headers, payload) = requeued(frame, &requeue.positions, &requeue.terms);
+    let (mut headers, payload) = requeued(frame, &requeue.positions, &requeue.terms);
+    if let (Some(failure), None) = (requeue.failure, requeue.terms.given_up) {
+        headers.extend(failure.calls.as_deref().and_then(sent::to_header).map(|sent| (header::SENT, sent)));
+    }
     let subject = if parks && route.is_limited() && requeue.terms.delay.is_some() {
         lane.park(chain, route.revision, stage, sequence, number)
     } else {
@@ -129,6 +134,9 @@ fn requeued(frame: FrameContext<'_>, positions: &[usize], terms: &RequeueTerms<'
         headers.push(header::REASON, reason_line(&failure.reason));
         if let Some(backtrace) = &failure.backtrace {
             headers.push(header::BACKTRACE, to_header_line(backtrace));
+        }
+        if let Some(calls) = &failure.calls {
+            headers.push(header::CALLS, calls.to_header());
         }
     }
     (headers, payload)

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::holders::Holders;
 use super::inbound::InboundFrame;
+use super::sent::Sent;
 use crate::chain::Chain;
 use crate::chain::manifest::Manifest;
 use crate::dead::Attempt;
@@ -37,6 +38,7 @@ pub(crate) fn inbound(lost_attempts: u64, failed: u64, holders: Holders) -> Inbo
         delivered: lost_attempts + 1,
         holders,
         history: (1..=failed).map(self::failed).collect(),
+        sent: Sent::default(),
         given_up: None,
     }
 }

@@ -15,6 +15,7 @@ use crate::node::health::{Board, HopCounters, HopKey};
 use crate::node::lines::Lines;
 use crate::node::logs::LogQueue;
 use crate::node::programs::Programs;
+use crate::node::reach::Reach;
 use crate::node::suspicion::roll_call::RollCall;
 use crate::slots::Slots;
 use crate::slots::capacity::{Capacity, Labels};
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) executor: Handle,
     pub(crate) board: Arc<Board>,
     pub(crate) programs: Programs,
+    pub(crate) reach: Reach,
     pub(crate) slots: Arc<Slots>,
     pub(crate) labels: Labels,
 }
@@ -53,6 +55,7 @@ impl Context {
         logs: LogQueue,
         executor: Handle,
         board: Arc<Board>,
+        reach: Reach,
     ) -> Self {
         let incarnation = Ulid::generate().to_string();
         let programs = Programs::default();
@@ -71,6 +74,7 @@ impl Context {
             executor,
             board,
             programs,
+            reach,
             slots,
             labels,
         }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 
 use ciborium::Value;
 use pcluster_abi as abi;
-use tokio::task::JoinSet;
 
 use crate::broker::plugins::Plugins;
+use crate::calls::door::Door;
 use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::limits::Limits;
-use crate::engine::snapshot::{SnapshotError, Surroundings};
 use crate::engine::static_context::StaticContext;
 use crate::engine::task::Task;
 use crate::name::Digest;
@@ -29,9 +28,11 @@ use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
 use crate::node::programs::Beside;
+use crate::node::reach::Doors;
 use crate::node::route::{Route, WorkKey};
 use crate::node::runner::{ProgramRunner, Runner};
 use crate::node::supervisor::context::Context;
+use crate::node::supervisor::state::StateOf;
 use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::slots::SlotNeeds;
@@ -79,9 +80,12 @@ pub(crate) async fn load_hop(
     let limit = limit(context, &chain.stages[stages.clone()]);
     let most = usize::try_from(limit.concurrency()).unwrap_or(usize::MAX);
     let mut inline = Vec::new();
+    let mut doors = vec![door(context, deployed, first, plugins)?];
     for stage in &chain.stages[stages.start + 1..stages.end] {
         let logs = context.logs.sink(&chain.name, deployed.revision, &stage.name);
-        let task = runner(context, deployed, chain, stage, plugins, (&logs, most)).await?;
+        let door = door(context, deployed, stage, plugins)?;
+        let task = runner(context, deployed, chain, stage, plugins, (&logs, most), door.as_ref()).await?;
+        doors.push(door);
         inline.push(InlineStage { name: stage.name.clone(), task, logs, counters: Arc::new(HopCounters::default()) });
     }
     let logs = context.logs.sink(&chain.name, deployed.revision, &first.name);
@@ -95,7 +99,8 @@ pub(crate) async fn load_hop(
         incarnation: context.incarnation.clone(),
         key: WorkKey::new(deployed.wire()),
     };
-    let task = runner(context, deployed, chain, first, plugins, (&logs, most)).await?;
+    let task = runner(context, deployed, chain, first, plugins, (&logs, most), doors[0].as_ref()).await?;
+    let waiting = doors.iter().any(Option::is_some).then(|| context.reach.waiting());
     // After what may take long: the key changes when the stream is removed and made anew.
     hop::read_key(&context.broker, &route).await.map_err(|error| with_remedy(&error))?;
     Ok(Hop {
@@ -104,6 +109,7 @@ pub(crate) async fn load_hop(
         line: context.lines.of(&chain.name),
         task,
         inline,
+        doors: Doors { doors, waiting },
         logs,
         counters: Arc::new(HopCounters::default()),
         backlog: Backlog::new(chain.queue.limit),
@@ -144,11 +150,12 @@ async fn runner(
     stage: &Stage,
     plugins: &BTreeMap<Digest, engine::Plugin>,
     (logs, workers): (&Arc<StageLog>, usize),
+    door: Option<&Arc<Door>>,
 ) -> Result<Runner, String> {
     let after = chain.stages.iter().rev().take_while(|each| each.name != stage.name).count();
     match &stage.work {
         Work::Task { plugin, task: name } => {
-            task(context, deployed, stage, (plugin, name), after, plugins, logs).await.map(Runner::Task)
+            task(context, deployed, stage, (plugin, name), after, plugins, (logs, door)).await.map(Runner::Task)
         }
         Work::Program(program) => {
             let most = context.broker.limits().max_item() as u64;
@@ -169,6 +176,32 @@ async fn runner(
     }
 }
 
+/// Returns the door of a stage. `None` if the stage was granted nothing.
+fn door(
+    context: &Context,
+    deployed: &Deployed,
+    stage: &Stage,
+    plugins: &BTreeMap<Digest, engine::Plugin>,
+) -> Result<Option<Arc<Door>>, String> {
+    let Work::Task { plugin, task } = &stage.work else { return Ok(None) };
+    let said = |problem: String| format!("stage `{}`: {problem}", stage.name);
+    let described = loaded(plugin, stage, plugins)?.inspection.task(task).map_err(|error| said(error.to_string()))?;
+    context.reach.door(deployed, stage, described).map_err(said)
+}
+
+/// Returns the loaded plugin of a stage.
+fn loaded<'a>(
+    plugin: &Plugin,
+    stage: &Stage,
+    plugins: &'a BTreeMap<Digest, engine::Plugin>,
+) -> Result<&'a engine::Plugin, String> {
+    let plugin = match plugin {
+        Plugin::Stored(digest) => plugins.get(digest),
+        Plugin::File(_) => None,
+    };
+    plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))
+}
+
 async fn task(
     context: &Context,
     deployed: &Deployed,
@@ -176,32 +209,18 @@ async fn task(
     (plugin, name): (&Plugin, &str),
     after: usize,
     plugins: &BTreeMap<Digest, engine::Plugin>,
-    logs: &Arc<StageLog>,
+    (logs, door): (&Arc<StageLog>, Option<&Arc<Door>>),
 ) -> Result<Task, String> {
-    let plugin = match plugin {
-        Plugin::Stored(digest) => plugins.get(digest),
-        Plugin::File(_) => None,
-    };
-    let plugin = plugin.ok_or_else(|| format!("stage `{}`: its plugin is not loaded", stage.name))?;
+    let plugin = loaded(plugin, stage, plugins)?;
     let limits =
         Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.limits().max_item() };
     let task = plugin.task(name, limits, static_context(deployed, stage), stage.reuse);
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
-    let log = Arc::clone(logs);
-    let log = Box::new(move |level, line| log.log("", level, line));
-    let (plugin, name, place, plain) =
-        (plugin.clone(), name.to_owned(), format!("{}.{}", deployed.chain, stage.name), task.clone());
-    // It may take long, and runs code of the plugin.
-    let mut making = JoinSet::new();
-    let around = Surroundings { log, calls: None };
-    making.spawn_on(async move { plugin.with_state(&name, &place, &plain, around).await }, &context.executor);
-    let made = match making.join_next().await {
-        Some(Ok(made)) => made,
-        Some(Err(error)) => Err(SnapshotError::Unfit(error.to_string())),
-        None => Ok(None),
-    };
-    match made {
+    let stage_of = StateOf { context, deployed, stage, plugin, name };
+    match stage_of.make(&task, logs, door).await {
         Ok(with_state) => Ok(with_state.unwrap_or(task)),
+        // An initializer that ran with an item could do what it must not: it would have the item's calls.
+        Err(error) if door.is_some() => Err(format!("stage `{}`: its state cannot be made ahead: {error}", stage.name)),
         Err(error) => {
             let (chain, stage) = (&deployed.chain, &stage.name);
             tracing::warn!(%chain, %stage, %error, "its state is not made ahead: each instance makes its own");

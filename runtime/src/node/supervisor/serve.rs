@@ -57,7 +57,7 @@ struct Lack {
 enum Remedy {
     /// Only a restart with other settings.
     Restart,
-    /// A program that is installed.
+    /// A program that is installed, or a secret that gets its value.
     Program,
     /// The next try.
     Try,
@@ -224,11 +224,15 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
 }
 
 /// Returns why this node does not run a stage. `None` if it does.
-fn refusal(context: &Context, deployed: &Deployed, stage: &Stage) -> Option<Lack> {
+async fn refusal(context: &Context, deployed: &Deployed, stage: &Stage) -> Option<Lack> {
     let (problem, remedy) =
         match context.labels.lacks(&stage.labels).or_else(|| context.slots.capacity().lacks(&stage.needs)) {
             Some(lacks) => (lacks, Remedy::Restart),
-            None => (context.programs.refusal(deployed, stage)?, Remedy::Program),
+            None => match context.programs.refusal(deployed, stage) {
+                Some(refusal) => (refusal, Remedy::Program),
+                // A secret may get its value while the node runs.
+                None => (context.reach.refusal(deployed, stage).await?, Remedy::Program),
+            },
         };
     Some(Lack { stage: stage.name.clone(), problem: format!("stage `{}`: {problem}", stage.name), remedy })
 }
@@ -248,8 +252,10 @@ impl Loader<'_> {
     async fn hop(&self, stages: Range<usize>) -> Result<Hop, Lack> {
         let Self { context, deployed, checked, plugins, conditions, identity } = self;
         let all = &checked.stages[stages.clone()];
-        if let Some(refusal) = all.iter().find_map(|stage| refusal(context, deployed, stage)) {
-            return Err(refusal);
+        for stage in all {
+            if let Some(refusal) = refusal(context, deployed, stage).await {
+                return Err(refusal);
+            }
         }
         let shared = (Arc::clone(conditions), Arc::clone(identity));
         let hop = load::load_hop(context, deployed, checked, stages, plugins, shared).await;

@@ -120,6 +120,7 @@ impl Held {
             fatal: failed.permanent,
             backtrace: failed.trace,
             retry_after,
+            calls: None,
         }));
     }
 
