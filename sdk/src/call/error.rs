@@ -117,7 +117,7 @@ impl CallError {
         self.cause.delay.map(Delay::duration)
     }
 
-    /// Returns `true` if an entry or an object is not there.
+    /// Returns `true` if an entry or an object is not there. A bucket or a store may be made yet, so its absence is transient.
     pub(crate) fn is_absence(&self) -> bool {
         self.cause.kind == FailureKind::NotFound && !self.cause.transient
     }
@@ -175,6 +175,12 @@ mod tests {
             let error = CallError::read(&failure.finish());
             assert_eq!((error.kind(), error.message(), error.is_transient()), (kind, "why", true));
             assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+        }
+        for (transient, absence) in [(true, false), (false, true)] {
+            let mut failure = Writer::new();
+            failure.text("kind", "not_found");
+            failure.flag("transient", transient);
+            assert_eq!(CallError::read(&failure.finish()).is_absence(), absence);
         }
         let error = CallError::read(b"garbage");
         assert_eq!((error.kind(), error.is_transient()), (FailureKind::Unavailable, true));
