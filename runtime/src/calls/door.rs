@@ -15,13 +15,13 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::{Level, call};
 
 use super::failure::{CallFailure, FailureKind};
-use super::grant::{Access, Grants, SecretName, SecretUse};
+use super::grant::{Access, Grants};
 use super::http::client::{HttpClient, Sending};
 use super::http::memory::Held;
 use super::http::request::HttpRequest;
 use super::key::{Caller, Keys, digest_of};
-use super::message::{Request, Response, missing, quoted};
-use super::secrets::{Mask, Secrets};
+use super::message::{Request, quoted};
+use super::secrets::{Mask, SecretRequest, Secrets};
 use super::stores::{Need, StoreRequest, Stores};
 use crate::dead::calls::{CallRecord, Called, Safety};
 use crate::lock::lock;
@@ -75,7 +75,7 @@ struct State {
 enum Work {
     Http(Box<HttpRequest>, Option<String>),
     Store(StoreRequest, Option<String>),
-    Secret(SecretName),
+    Secret(SecretRequest),
 }
 
 /// A response that keeps its reservation of memory until the guest has read it.
@@ -213,22 +213,10 @@ impl ItemDoor {
                 Ok((called, Work::Http(Box::new(http), key)))
             }
             call::SECRETS_GET => {
-                let secret = fields.text("name")?.ok_or_else(|| missing("name"))?.to_owned();
+                let secret = SecretRequest::read(&mut fields)?;
                 fields.end()?;
-                let parsed = SecretName::parse(&secret).map_err(|problem| CallFailure::invalid(problem.to_string()))?;
-                match self.door.grants.secrets.get(&parsed) {
-                    Some(SecretUse::Reveal) => {}
-                    Some(SecretUse::Origin(origin)) => {
-                        let problem =
-                            format!("the secret `{secret}` is filled in for `{origin}` alone, and not revealed");
-                        return Err(CallFailure::denied(problem));
-                    }
-                    None => {
-                        let problem = format!("the stage was not granted the secret `{}`", quoted(&secret));
-                        return Err(CallFailure::denied(problem));
-                    }
-                }
-                Ok((called(name, secret, Safety::Safe, request), Work::Secret(parsed)))
+                secret.check(&self.door.grants)?;
+                Ok((called(name, secret.name.to_string(), Safety::Safe, request), Work::Secret(secret)))
             }
             _ => {
                 let store = StoreRequest::read(name, &mut fields)?;
@@ -289,13 +277,7 @@ impl ItemDoor {
                 self.received.fetch_add(response.len() as u64, Relaxed);
                 Ok(ok(response))
             }
-            Work::Secret(name) => {
-                let secret = self.door.secrets.get(&name).await?;
-                self.mask.add(&secret);
-                let mut response = Response::new();
-                response.bytes("value", secret.reveal());
-                Ok(ok(response.finish()))
-            }
+            Work::Secret(secret) => Ok(ok(secret.answer(&self.door.secrets, &self.mask).await?)),
         }
     }
 
