@@ -3,7 +3,7 @@
 use std::io::{Error, Write};
 
 use bytes::Bytes;
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
@@ -15,6 +15,8 @@ use super::memory::{Held, Memory, SMALL};
 const WIRE_MORE: usize = 64 << 10;
 /// The bytes that are decompressed in one step before memory is reserved: they become at most four times [`SMALL`].
 const STEP: usize = 256;
+/// The most gzip members of a body, each of which sets up the decompression anew.
+const MEMBERS_MAX: u32 = 10_000;
 
 /// Why a body cannot be read.
 #[derive(Debug)]
@@ -74,19 +76,19 @@ pub(super) async fn read(
 /// Where the bytes of a body go.
 enum Sink {
     Plain(Capped),
-    Gzip(MultiGzDecoder<Capped>),
+    Gzip(Gzip),
 }
 
 impl Sink {
     fn new(is_gzip: bool, most: usize) -> Self {
         let capped = Capped { bytes: Vec::new(), most, is_full: false };
-        if is_gzip { Self::Gzip(MultiGzDecoder::new(capped)) } else { Self::Plain(capped) }
+        if is_gzip { Self::Gzip(Gzip { decoder: GzDecoder::new(capped), members: 1 }) } else { Self::Plain(capped) }
     }
 
     fn capped(&self) -> &Capped {
         match self {
             Self::Plain(capped) => capped,
-            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Gzip(gzip) => gzip.decoder.get_ref(),
         }
     }
 
@@ -97,7 +99,7 @@ impl Sink {
     fn reserve(&mut self, expected: usize) {
         let capped = match self {
             Self::Plain(capped) => capped,
-            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Gzip(gzip) => gzip.decoder.get_mut(),
         };
         capped.bytes.reserve_exact(expected.saturating_sub(capped.bytes.len()));
     }
@@ -105,7 +107,7 @@ impl Sink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), BodyProblem> {
         let written = match self {
             Self::Plain(capped) => capped.write_all(bytes),
-            Self::Gzip(decoder) => decoder.write_all(bytes),
+            Self::Gzip(gzip) => gzip.write(bytes),
         };
         written.map_err(|error| self.problem(&error))
     }
@@ -115,9 +117,9 @@ impl Sink {
             Self::Plain(capped) => capped.bytes,
             // A response without a body may still name a compression.
             Self::Gzip(_) if wire == 0 => Vec::new(),
-            Self::Gzip(mut decoder) => match decoder.try_finish() {
-                Ok(()) => std::mem::take(&mut decoder.get_mut().bytes),
-                Err(error) => return Err(Self::Gzip(decoder).problem(&error)),
+            Self::Gzip(mut gzip) => match gzip.decoder.try_finish() {
+                Ok(()) => std::mem::take(&mut gzip.decoder.get_mut().bytes),
+                Err(error) => return Err(Self::Gzip(gzip).problem(&error)),
             },
         };
         Ok(shrunk(bytes))
@@ -132,12 +134,41 @@ impl Sink {
     }
 }
 
+/// Decompresses gzip: members one after another.
+struct Gzip {
+    decoder: GzDecoder<Capped>,
+    members: u32,
+}
+
+impl Gzip {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match self.decoder.write(bytes)? {
+                0 => self.next_member()?,
+                written => bytes = &bytes[written..],
+            }
+        }
+        Ok(())
+    }
+
+    fn next_member(&mut self) -> Result<(), Error> {
+        self.members += 1;
+        if self.members > MEMBERS_MAX {
+            return Err(Error::other("it has too many members"));
+        }
+        self.decoder.try_finish()?;
+        self.decoder = GzDecoder::new(std::mem::take(self.decoder.get_mut()));
+        Ok(())
+    }
+}
+
 fn shrunk(mut bytes: Vec<u8>) -> Bytes {
     bytes.shrink_to_fit();
     bytes.into()
 }
 
 /// Bytes up to a size.
+#[derive(Default)]
 struct Capped {
     bytes: Vec<u8>,
     most: usize,
