@@ -1,11 +1,11 @@
-//! The worked example of calls: a stage that asks an HTTP API, caches in a KV bucket, and gives nothing away.
+//! The worked example of calls, which asks an HTTP API, caches in a KV bucket, and gives nothing away; and each call of the SDK.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use async_nats::jetstream::kv;
+use async_nats::jetstream::{kv, object_store, stream};
 use serde_json::{Value, json};
-use support::{Api, Asked, Cluster, NatsClient, Reply, json_lines, lines, plugin, repository};
+use support::{Api, Asked, Cluster, NatsClient, Reply, json_lines, lines, plugin, probe_chain, repository};
 use wasmparser::{Parser, Payload};
 
 /// The value of the secret `rates_token`.
@@ -159,4 +159,56 @@ fn an_api_that_is_busy_is_asked_again_when_it_says_and_not_when_the_back_off_doe
     let _node = cluster.node("a");
     assert_eq!(converted(&cluster, &[price("tea", 100, "USD")]), [("tea".to_owned(), 92.0)]);
     assert_eq!(api.requests().len(), 3);
+}
+
+/// What comes of each step of the probe's `tour`. Its unit test expects the same of the world of native tests.
+fn toured() -> Value {
+    json!({
+        "answered": "201 7 made", "created twice": "conflict", "deleted stale": "conflict", "gone": "None",
+        "got": "Ok(\"1\") true", "kept": "1 false", "keys": "a b.c", "keys below b": "b.c", "no object": "None",
+        "object": "300000 true", "objects": "m/1", "raised": "true", "range": "[5, 6, 7] of 300000", "revealed": "sesame",
+        "stale": "conflict",
+    })
+}
+
+#[test]
+fn each_call_of_the_sdk_meets_on_a_node_what_it_meets_in_a_native_test() {
+    let api = Api::start(|_| Reply::new(201, "made").with("ETag", "7"));
+    let cluster = Cluster::start();
+    let client = NatsClient::connect(&cluster);
+    client.with(async |jetstream| {
+        let bucket = kv::Config { bucket: "tour".to_owned(), ..kv::Config::default() };
+        jetstream.create_key_value(bucket).await.unwrap();
+        let store = object_store::Config { bucket: "tour".to_owned(), ..object_store::Config::default() };
+        jetstream.create_object_store(store).await.unwrap();
+        let kept =
+            stream::Config { name: "TOUR".into(), subjects: vec!["tour.kept".into()], ..stream::Config::default() };
+        jetstream.create_stream(kept).await.unwrap();
+    });
+    fs::create_dir(cluster.path("secrets")).unwrap();
+    cluster.file("secrets/open", "sesame\n");
+    cluster.file("secrets/password", "swordfish");
+    let url = api.url();
+    let allow = format!(
+        "[stage.allow]\nhttp = [{url:?}]\nkv = {{ tour = \"read-write\" }}\nobjects = {{ tour = \"read-write\" }}\n\
+         publish = [\"tour.*\"]\nsecrets = {{ open = \"reveal\", password = {url:?} }}\n"
+    );
+    cluster.deploy(&(probe_chain("tour", &["tour"], &format!("config = {{ url = {url:?} }}")) + &allow));
+    let network = "127.0.0.1=127.0.0.1/32";
+    let flags = ["--allow-http", &url, "--allow-networks", network, "--allow-kv", "tour", "--allow-objects", "tour"];
+    let flags = [&flags[..], &["--allow-publish", "tour.*", "--allow-secrets", "./secrets"]].concat();
+    let _node = cluster.node_with("a", &flags);
+    cluster.ok(&["feed", "tour", "\"hello\""]);
+    assert_eq!(cluster.pull_all("tour"), [toured()]);
+
+    let asked = &api.requests()[..];
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].method.as_str(), &*asked[0].body), ("POST", &b"hello"[..]));
+    assert_eq!(asked[0].header("content-type"), Some("text/plain"));
+    // `ada:swordfish`
+    assert_eq!(asked[0].header("authorization"), Some("Basic YWRhOnN3b3JkZmlzaA=="));
+    assert!(asked[0].header("idempotency-key").is_some_and(|key| (1..=64).contains(&key.len())), "{asked:?}");
+    let kept = client.messages("TOUR", 1);
+    assert_eq!((&*kept[0].payload, kept[0].header("X-Tour")), (&b"hello"[..], "1"));
+    assert!(!kept[0].header("Nats-Msg-Id").is_empty());
 }
