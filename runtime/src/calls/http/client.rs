@@ -22,6 +22,7 @@ use super::body::{self, BodyProblem};
 use super::dial::{DialError, Dialer};
 use super::header::{Content, SecretValue};
 use super::limit::Place;
+use super::memory;
 use super::node::HttpNode;
 use super::pool::Pool;
 use super::redirect::{Outgoing, is_redirect, lasting};
@@ -90,7 +91,7 @@ impl HttpClient {
         loop {
             let (response, place) = self.exchange(&outgoing, sending).await?;
             let room = sending.room.saturating_sub(sending.received.load(Relaxed).saturating_sub(before));
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let room = usize::try_from(room).unwrap_or(usize::MAX).min(memory::NODE_MAX);
             if most == 0 || !is_redirect(response.status(), response.headers()) {
                 return self.receive(response, &outgoing.target, room, sending.received, place).await;
             }

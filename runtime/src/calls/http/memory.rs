@@ -6,8 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The bytes of a body that need no reservation: what each request in flight may take anyway.
 pub(crate) const SMALL: usize = 64 << 10;
-/// The bytes of larger bodies of a node together.
-const NODE_MAX: usize = 256 << 20;
+/// The bytes of larger bodies of a node together, and thus the most of one.
+pub(super) const NODE_MAX: usize = 256 << 20;
 /// The unit of reservations in bytes.
 const UNIT: usize = 1 << 10;
 

@@ -9,9 +9,6 @@ use bytes::Bytes;
 use super::Secret;
 use crate::lock::lock;
 
-/// What stands in the place of a secret.
-const MASKED: &[u8] = b"***";
-
 /// The secrets that the calls of an item have used. It hides them in what the other side has answered.
 #[derive(Debug, Default)]
 pub(crate) struct Mask {
@@ -33,7 +30,9 @@ impl Mask {
         self.add(&Secret(encoded.into()));
     }
 
-    /// Returns bytes with `***` wherever a secret stood, also as JSON, URLs, forms and base64 write it.
+    /// Returns bytes with a `*` for each byte of a secret, also as JSON, URLs, forms and base64 write it.
+    ///
+    /// The size stays as it is, so that CBOR stays CBOR: a record can be answered from.
     pub(crate) fn apply(&self, bytes: &[u8]) -> Bytes {
         let used = lock(&self.used);
         let mut written: Vec<Vec<u8>> = used.iter().flat_map(|secret| forms(secret.reveal())).collect();
@@ -89,7 +88,7 @@ fn replaced(bytes: &[u8], form: &[u8]) -> Vec<u8> {
         masked.extend_from_slice(&rest[..at]);
         rest = &rest[at..];
         if rest.starts_with(form) {
-            masked.extend_from_slice(MASKED);
+            masked.resize(masked.len() + form.len(), b'*');
             rest = &rest[form.len()..];
         } else {
             masked.push(*first);
@@ -124,7 +123,8 @@ mod tests {
             "YS9iImMgZCvDqQ",
         ] {
             let masked = mask.apply(format!("<{written}> and <{written}").as_bytes());
-            assert_eq!(String::from_utf8_lossy(&masked).trim_end_matches('='), "<***> and <***", "{written}");
+            let stars = "*".repeat(written.len());
+            assert_eq!(String::from_utf8_lossy(&masked), format!("<{stars}> and <{stars}"), "{written}");
         }
         assert_eq!(mask.apply(b"a/b"), &b"a/b"[..]);
     }
@@ -135,15 +135,16 @@ mod tests {
         let secret = value(b"password".to_vec()).expect("a secret");
         let basic = BASE64_STANDARD.encode("ada:password");
         mask.add_basic(&secret, basic.as_bytes());
-        assert_eq!(mask.apply(format!("Basic {basic}").as_bytes()), &b"Basic ***"[..]);
-        assert_eq!(mask.apply(b"my password"), &b"my ***"[..]);
+        let stars = "*".repeat(basic.len());
+        assert_eq!(mask.apply(format!("Basic {basic}").as_bytes()), format!("Basic {stars}").as_bytes());
+        assert_eq!(mask.apply(b"my password"), &b"my ********"[..]);
     }
 
     #[test]
     fn a_secret_within_another_shows_nothing_of_the_other() {
         let mask = mask_of("token");
         mask.add(&value(b"token-of-ada".to_vec()).expect("a secret"));
-        assert_eq!(mask.apply(b"token-of-ada token"), &b"*** ***"[..]);
+        assert_eq!(mask.apply(b"token-of-ada token"), &b"************ *****"[..]);
         assert_eq!(mask_of("aab").apply(b"aaab"), &b"a***"[..]);
         assert_eq!(Mask::default().apply(b"token"), &b"token"[..]);
     }

@@ -91,9 +91,9 @@ async fn a_secret_is_filled_in_after_its_prefix_or_for_its_user() {
     let name = SecretName::parse("token").expect("a name");
     let token = Secrets::new(Some(SecretsFrom::Folder(folder.path().to_owned()))).get(&name).await.expect("a secret");
     for (key, text, filled, masked) in [
-        ("", "", "s3cret", "***"),
-        ("prefix", "Bearer ", "Bearer s3cret", "Bearer ***"),
-        ("basic", "ada", "Basic YWRhOnMzY3JldA==", "Basic ***"),
+        ("", "", "s3cret", "******"),
+        ("prefix", "Bearer ", "Bearer s3cret", "Bearer ******"),
+        ("basic", "ada", "Basic YWRhOnMzY3JldA==", "Basic ****************"),
     ] {
         let (headers, _) = read_one(b"Authorization", &secret(key, text)).expect(key);
         let Content::Secret(value) = &headers[0].1 else { panic!("a secret") };
