@@ -11,6 +11,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster_abi::{Level, call};
 
@@ -251,7 +252,25 @@ impl ItemDoor {
 
     /// Returns an answer as it is recorded. `None` if bodies are not recorded.
     fn recorded(&self, answer: &[u8]) -> Option<String> {
-        self.door.grants.records_bodies.then(|| BASE64_STANDARD.encode(self.mask.apply(answer)))
+        if !self.door.grants.records_bodies {
+            return None;
+        }
+        let mut answer: Value = ciborium::from_reader(answer).ok()?;
+        self.hide(&mut answer);
+        let mut masked = Vec::new();
+        ciborium::into_writer(&answer, &mut masked).ok()?;
+        Some(BASE64_STANDARD.encode(masked))
+    }
+
+    /// Hides secrets in all texts and bytes of an answer.
+    fn hide(&self, answer: &mut Value) {
+        match answer {
+            Value::Text(text) => *text = String::from_utf8_lossy(&self.mask.apply(text.as_bytes())).into_owned(),
+            Value::Bytes(bytes) => *bytes = self.mask.apply(bytes).into(),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.hide(value)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| self.hide(value)),
+            _ => {}
+        }
     }
 
     /// Makes a call that is allowed.
