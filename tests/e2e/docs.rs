@@ -10,9 +10,10 @@ use std::process::Command;
 use crate::examples::{MPI, PICTURES, STARS};
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "runtime/README.md",
+    "runtime/CALLS.md",
     "runtime/WIRE.md",
     "runtime/WORKERS.md",
     "sdk/README.md",

@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
-use super::{ChainError, Reader, Work, bounds, manifest};
+use super::{Chain, ChainError, Reader, Work, bounds, manifest};
 use crate::calls::grant::{Access, CallLimits, Grants, HttpGrant, SecretName, SecretUse};
 use crate::calls::names::{BucketName, StoreName, SubjectPattern};
-use crate::name::nearest;
+use crate::name::{StageName, nearest};
 
 /// The values of `record`.
 const RECORDS: [&str; 2] = ["calls", "bodies"];
+
+impl Chain {
+    /// Returns what each stage asks for. Stages that ask for nothing are left out.
+    pub(crate) fn granted(&self) -> Vec<(StageName, Arc<Grants>)> {
+        let asking = self.stages.iter().filter(|stage| !stage.grants.is_empty());
+        asking.map(|stage| (stage.name.clone(), stage.grants.clone())).collect()
+    }
+}
 
 /// Reads what a stage asks for.
 pub(super) fn grants(reader: &Reader, raw: &manifest::Stage, work: &Work) -> Result<Grants, ChainError> {
@@ -112,7 +121,6 @@ fn check_secrets(reader: &Reader, grants: &Grants) -> Result<(), ChainError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::Chain;
     use crate::chain::manifest::Manifest;
 
     const HEAD: &str = "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\n";

@@ -12,7 +12,8 @@ use crate::client::{DeployOptions, Deployment};
 /// Deploy a chain: store its plugins, files and manifest, and switch to it
 ///
 /// Everything is checked before anything changes. An item that was fed before the switch is finished by the version
-/// that it was fed to; later items go to the new version. Deploying an unchanged chain again changes nothing.
+/// that it was fed to; later items go to the new version. Deploying an unchanged chain again changes nothing. What stages
+/// are granted is listed.
 ///
 /// If anything fails, nothing is changed. Results and dead letters stay: lower limits take effect once the older
 /// versions have no items left and their results are gone.
@@ -43,9 +44,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "revision": deployment.revision.number(),
             "changed": deployment.is_new,
             "open": deployment.open,
+            "grants": granted(&deployment),
         }))?;
     } else {
         context.output.data(&describe(&deployment))?;
+        for (stage, grants) in &deployment.grants {
+            for line in grants.lines() {
+                context.output.data(&format!("stage {stage}: {line}"))?;
+            }
+        }
     }
     if !deployment.copying.is_empty() {
         let streams = deployment.copying.join(", ");
@@ -56,6 +63,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         context.output.note(&format!("the intake of {chain} is closed: `pcluster start {chain}` opens it"));
     }
     Ok(())
+}
+
+/// Returns what each stage was granted, in JSON.
+fn granted(deployment: &Deployment) -> serde_json::Value {
+    deployment.grants.iter().map(|(stage, grants)| (stage.to_string(), grants.document())).collect()
 }
 
 /// Returns what a deploy did, in one line.

@@ -12,6 +12,7 @@ mod kept;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -24,12 +25,13 @@ use crate::broker::plugins::Plugins;
 use crate::broker::registry::Registry;
 use crate::broker::replicas;
 use crate::broker::streams::{ChainStreams, delete_unused};
+use crate::calls::grant::Grants;
 use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage, Work, default};
 use crate::engine::inspect::inspect;
 use crate::file;
-use crate::name::{ChainName, Digest, Revision, Version};
+use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
@@ -64,6 +66,8 @@ pub struct Deployment {
     pub open: bool,
     /// Streams whose copies are not yet complete on all servers.
     pub copying: Vec<String>,
+    /// What stages were granted. Stages without grants are left out.
+    pub(crate) grants: Vec<(StageName, Arc<Grants>)>,
 }
 
 /// A manifest whose plugins were read and checked.
@@ -295,7 +299,8 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     let digest = prepared.digest.clone();
-    Deployment { chain, version, revision, digest, is_new: true, before, open, copying: Vec::new() }
+    let grants = prepared.chain.granted();
+    Deployment { chain, version, revision, digest, is_new: true, before, open, copying: Vec::new(), grants }
 }
 
 /// Stores a manifest under the first free revision number.
