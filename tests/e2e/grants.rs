@@ -14,7 +14,10 @@ const BAD_GRANTS: [(&str, &str); 27] = [
     ("http = [\"https://a.example:70000\"]", "has the port `70000`; write a number from 1 to 65535"),
     ("http = [\"ftp://a.example\"]", "has the scheme `ftp`; only `http` and `https` are granted"),
     ("http = [\"https://me:pw@a.example\"]", "a grant names no user; leave out what stands before `@`"),
-    ("http = [\"https://a.example/v1?x\"]", "a grant ends with its path, and covers each query; write `https://a.example/v1`"),
+    (
+        "http = [\"https://a.example/v1?x\"]",
+        "a grant ends with its path, and covers each query; write `https://a.example/v1`",
+    ),
     ("http = [\"https://a.example/v1/*\"]", "a path covers all below it, and `*` stands for hosts only; write"),
     ("http = [\"https://a.example/a%2Fb\"]", "it has an encoded `/`"),
     ("http = [\"https://a.example/%2e%2e/a\"]", "it has an encoded `.`"),
@@ -55,9 +58,14 @@ fn a_grant_that_cannot_be_is_refused_with_the_right_spelling_and_nothing_changes
         cluster.file("bad.toml", manifest(grants));
         assert_refused(&cluster.run(&["deploy", "bad.toml"]), 1, &["`bad.toml`", said]);
     }
-    let program = "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"b\"\nexec = [\"true\"]\n[stage.allow]\npublish = [\"a\"]\n";
+    let program =
+        "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"b\"\nexec = [\"true\"]\n[stage.allow]\npublish = [\"a\"]\n";
     cluster.file("bad.toml", program);
-    assert_refused(&cluster.run(&["deploy", "bad.toml"]), 1, &["stage `b`: `allow`: a program runs outside of any sandbox"]);
+    assert_refused(
+        &cluster.run(&["deploy", "bad.toml"]),
+        1,
+        &["stage `b`: `allow`: a program runs outside of any sandbox"],
+    );
     assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
 }
 
@@ -71,7 +79,11 @@ fn a_ceiling_that_cannot_be_ends_the_node_at_once() {
         assert!(!run.stderr.contains("hidden"), "{}", run.stderr);
     }
     cluster.file("pcluster.toml", "");
-    assert_refused(&cluster.run(&["node", "--allow-http", "a.example"]), 1, &["flag --allow-http", "write `https://a.example`"]);
+    assert_refused(
+        &cluster.run(&["node", "--allow-http", "a.example"]),
+        1,
+        &["flag --allow-http", "write `https://a.example`"],
+    );
 }
 
 #[test]
@@ -85,14 +97,18 @@ fn a_deploy_shows_what_is_granted() {
     );
     let shown = cluster.ok(&["deploy", "--json"]);
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-    let granted = serde_json::json!({ "echo": { "http": ["https://api.example.com"], "secrets": { "key": "reveal" } } });
+    let granted =
+        serde_json::json!({ "echo": { "http": ["https://api.example.com"], "secrets": { "key": "reveal" } } });
     assert_eq!((&shown["changed"], &shown["grants"]), (&false.into(), &granted));
 }
 
 #[test]
 fn config_shows_what_is_allowed_and_by_which_source() {
     let cluster = Cluster::start();
-    cluster.file("pcluster.toml", "[allow]\nhttp = [\"https://*\"]\nkv = [\"cache\"]\nsecrets = { from = \"environment\" }\n");
+    cluster.file(
+        "pcluster.toml",
+        "[allow]\nhttp = [\"https://*\"]\nkv = [\"cache\"]\nsecrets = { from = \"environment\" }\n",
+    );
     let mut command = cluster.command(&["config", "--json"]);
     command.env("PCLUSTER_ALLOW_KV", "cache=read,rates").env("PCLUSTER_ALLOW_NETWORKS", "api.internal=10.0.3.0/24");
     let shown: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
