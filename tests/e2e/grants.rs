@@ -75,7 +75,7 @@ fn a_ceiling_that_cannot_be_ends_the_node_at_once() {
     for (line, said) in BAD_CEILINGS {
         cluster.file("pcluster.toml", format!("[allow]\n{line}\n"));
         let run = cluster.run(&["node"]);
-        assert_refused(&run, 1, &["pcluster.toml`", said]);
+        assert_refused(&run, 2, &["pcluster.toml`", said]);
         assert!(!run.stderr.contains("hidden"), "{}", run.stderr);
     }
     cluster.file("pcluster.toml", "");

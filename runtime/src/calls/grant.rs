@@ -18,9 +18,9 @@ use super::message::quoted;
 use super::names::{BucketName, StoreName, SubjectPattern};
 use crate::name::nearest;
 pub(crate) use ceiling::{Ceiling, SecretsFrom};
-pub(crate) use http::{GrantProblem, HttpGrant};
-pub(crate) use network::{Network, NetworkProblem, Networks};
-pub(crate) use secret::{SecretName, SecretProblem, SecretUse};
+pub(crate) use http::HttpGrant;
+pub(crate) use network::{Network, Networks};
+pub(crate) use secret::{SecretName, SecretUse};
 
 /// What a stage may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,9 +8,9 @@ mod attempt;
 pub mod failpoint;
 mod files;
 mod kept;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
+use read::{read, read_manifest};
 
 /// Rounds of a deploy while other clients deploy the same chain.
 const ROUNDS: u32 = 20;
@@ -42,9 +43,6 @@ const ROUNDS: u32 = 20;
 /// Room for the additions to a stored manifest: digests in place of file names, the deployer, the time, and the message's
 /// headers.
 const DEPLOYED_ROOM: usize = 8 << 10;
-
-/// The default file name of a manifest.
-const MANIFEST: &str = "chain.toml";
 
 /// The result of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -374,29 +372,4 @@ async fn check_version(registry: &Registry, prepared: &Prepared, state: &State) 
         }
         _ => Ok(()),
     }
-}
-
-/// Reads the manifest from a file, or from `chain.toml` in a folder.
-fn read_manifest(path: PathBuf) -> Result<(PathBuf, Manifest), ClientError> {
-    let path = Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or(path);
-    match Manifest::from_toml(&read_text(&path)?) {
-        Ok(manifest) => Ok((path, manifest)),
-        Err(error) => Err(ClientError::Manifest { path, error }),
-    }
-}
-
-fn read_text(path: &Path) -> Result<String, ClientError> {
-    let bytes = read(path, file::TEXT_MAX, ClientError::NoManifest)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let reason = format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to());
-        ClientError::Read { path: path.to_owned(), error: io::Error::new(io::ErrorKind::InvalidData, reason) }
-    })
-}
-
-/// Reads a file. `missing` creates the error for a file that does not exist.
-fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
-    file::read(path, max).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => missing(path.to_owned()),
-        _ => ClientError::Read { path: path.to_owned(), error },
-    })
 }

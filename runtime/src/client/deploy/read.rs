@@ -1,0 +1,36 @@
+//! Reads manifests and plugins from their files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::chain::manifest::Manifest;
+use crate::client::ClientError;
+use crate::file;
+
+/// The default file name of a manifest.
+const MANIFEST: &str = "chain.toml";
+
+/// Reads the manifest from a file, or from `chain.toml` in a folder.
+pub(super) fn read_manifest(path: PathBuf) -> Result<(PathBuf, Manifest), ClientError> {
+    let path = Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or(path);
+    match Manifest::from_toml(&read_text(&path)?) {
+        Ok(manifest) => Ok((path, manifest)),
+        Err(error) => Err(ClientError::Manifest { path, error }),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ClientError> {
+    let bytes = read(path, file::TEXT_MAX, ClientError::NoManifest)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let reason = format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to());
+        ClientError::Read { path: path.to_owned(), error: io::Error::new(io::ErrorKind::InvalidData, reason) }
+    })
+}
+
+/// Reads a file. `missing` creates the error for a file that does not exist.
+pub(super) fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
+    file::read(path, max).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => missing(path.to_owned()),
+        _ => ClientError::Read { path: path.to_owned(), error },
+    })
+}
