@@ -81,7 +81,7 @@ fn a_ceiling_that_cannot_be_ends_the_node_at_once() {
     cluster.file("pcluster.toml", "");
     assert_refused(
         &cluster.run(&["node", "--allow-http", "a.example"]),
-        1,
+        2,
         &["flag --allow-http", "write `https://a.example`"],
     );
 }

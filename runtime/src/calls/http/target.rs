@@ -195,11 +195,6 @@ impl Target {
         self.address
     }
 
-    /// Returns the port.
-    pub(crate) const fn port(&self) -> u16 {
-        self.origin.port
-    }
-
     /// Returns the path as it is sent. It begins with `/`.
     pub(crate) fn path(&self) -> &str {
         self.url.path()
