@@ -2,9 +2,6 @@
 //!
 //! This module knows neither NATS nor WebAssembly: a node hands it the stores, and hands its calls to the engine.
 
-/// The groups of calls, as a plugin lists them and a stage is granted them.
-pub(crate) const CALLS: [&str; 5] = ["http", "kv", "objects", "publish", "secrets"];
-
 pub(crate) mod address;
 pub(crate) mod door;
 pub(crate) mod failure;

@@ -122,7 +122,7 @@ pub enum InspectError {
     )]
     Calls,
     /// A task lists a call that does not exist.
-    #[error("the task `{task}` calls `{call}`, which pcluster does not offer; it offers {}", crate::calls::CALLS.join(", "))]
+    #[error("the task `{task}` calls `{call}`, which pcluster does not offer; it offers {}", abi::call::GROUPS.join(", "))]
     NoSuchCall {
         /// The task.
         task: String,
@@ -199,7 +199,7 @@ fn check_calls(tasks: &[TaskDescription], imports: &[String]) -> Result<(), Insp
         return Err(InspectError::Calls);
     }
     for task in tasks {
-        if let Some(call) = task.calls.iter().find(|call| !crate::calls::CALLS.contains(&call.as_str())) {
+        if let Some(call) = task.calls.iter().find(|call| !abi::call::GROUPS.contains(&call.as_str())) {
             return Err(InspectError::NoSuchCall { task: task.name.clone(), call: call.clone() });
         }
     }
