@@ -31,13 +31,13 @@ fn cluster_for(api: &Api) -> (Cluster, NatsClient) {
     client.with(async |jetstream| jetstream.create_key_value(bucket.clone()).await.unwrap());
     fs::create_dir(cluster.path("secrets")).unwrap();
     cluster.file("secrets/rates_token", format!("{TOKEN}\n"));
-    let secrets = cluster.path("secrets");
     cluster.file(
         "pcluster.toml",
         format!(
             "[allow]\nhttp = [{:?}]\nkv = [\"rates\"]\nnetworks = {{ \"127.0.0.1\" = \"127.0.0.1/32\" }}\n\
-             secrets = {{ from = {secrets:?} }}\n",
-            api.url()
+             secrets = {{ from = \"{}\" }}\n",
+            api.url(),
+            cluster.path("secrets").display()
         ),
     );
     (cluster, client)
