@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// IPv4 networks that are not public (RFC 6890 and its registry), with the length of their prefix.
 const PRIVATE_V4: [(Ipv4Addr, u32); 16] = [
     // This network and, by some systems, this host.
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     // Between customers and the translators of their carriers.
     (Ipv4Addr::new(100, 64, 0, 0), 10),
@@ -34,7 +34,7 @@ const PRIVATE_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// IPv6 networks within 2000::/3 that are not public, with the length of their prefix.
+/// IPv6 networks within `2000::/3` that are not public, with the length of their prefix.
 const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
     // Protocols: benchmarks, ORCHID, and others. Teredo, which is one, is judged before.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),

@@ -76,13 +76,17 @@ pub(super) async fn read(
 /// Where the bytes of a body go.
 enum Sink {
     Plain(Capped),
-    Gzip(Gzip),
+    Gzip(Box<Gzip>),
 }
 
 impl Sink {
     fn new(is_gzip: bool, most: usize) -> Self {
         let capped = Capped { bytes: Vec::new(), most, is_full: false };
-        if is_gzip { Self::Gzip(Gzip { decoder: GzDecoder::new(capped), members: 1 }) } else { Self::Plain(capped) }
+        if is_gzip {
+            Self::Gzip(Box::new(Gzip { decoder: GzDecoder::new(capped), members: 1 }))
+        } else {
+            Self::Plain(capped)
+        }
     }
 
     fn capped(&self) -> &Capped {

@@ -186,7 +186,7 @@ impl HttpClient {
         let is_gzip = body::is_gzip(&head.headers);
         let has_body = !incoming.is_end_stream();
         let read = body::read(incoming, is_gzip, room, &self.node.memory, |bytes| count(received, bytes)).await;
-        let (bytes, held) = read.map_err(|problem| match problem {
+        let (bytes, memory) = read.map_err(|problem| match problem {
             BodyProblem::TooLarge => CallFailure::new(
                 FailureKind::TooLarge,
                 format!("the response of `{}` has a body of more than {room} bytes", target.origin()),
@@ -206,7 +206,7 @@ impl HttpClient {
             headers: head.headers,
             body: bytes,
             url: target.to_string(),
-            held,
+            held: memory,
         })
     }
 
@@ -261,8 +261,7 @@ fn check_secret(grants: &Grants, name: &SecretName, target: &Target) -> Result<(
             Err(CallFailure::denied(format!("the secret `{name}` is for `{own}` alone, not for `{origin}`")))
         }
         None => Err(CallFailure::denied(format!(
-            "the stage is not granted the secret `{0}`; add `{0} = \"{origin}\"` to `secrets` of its `[stage.allow]`",
-            name
+            "the stage is not granted the secret `{name}`; add `{name} = \"{origin}\"` to `secrets` of its `[stage.allow]`"
         ))),
     }
 }

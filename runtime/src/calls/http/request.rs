@@ -62,7 +62,7 @@ impl HttpRequest {
         let method = method(request.text("method")?.unwrap_or("GET"))?;
         let (headers, header_bytes) = header::read(request.list("headers")?)?;
         let body = Bytes::copy_from_slice(request.bytes("body")?.unwrap_or_default());
-        let idempotency = idempotency(request.take("idempotency"))?;
+        let idempotency = idempotency(request.take("idempotency").as_ref())?;
         let timeout = request.number("timeout_ms")?.map(|ms| Duration::from_millis(ms).min(TIMEOUT_MAX));
         if timeout == Some(Duration::ZERO) {
             return Err(CallFailure::invalid("`timeout_ms` of the request is 0; leave it out for none"));
@@ -114,7 +114,7 @@ fn method(text: &str) -> Result<Method, CallFailure> {
     }
 }
 
-fn idempotency(value: Option<Value<'_>>) -> Result<Idempotency, CallFailure> {
+fn idempotency(value: Option<&Value<'_>>) -> Result<Idempotency, CallFailure> {
     match value {
         None | Some(Value::Flag(true)) => Ok(Idempotency::Host),
         Some(Value::Flag(false)) => Ok(Idempotency::Off),

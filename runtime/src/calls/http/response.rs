@@ -45,12 +45,6 @@ impl HttpResponse {
         }
         response.finish()
     }
-
-    /// Returns how many bytes the task receives.
-    pub(crate) fn bytes(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (headers + self.body.len()) as u64
-    }
 }
 
 /// Returns how long to wait by `Retry-After`: seconds, or a date. `None` if there is none, or it is neither.

@@ -98,7 +98,7 @@ async fn the_address_that_was_checked_is_dialed_and_no_other() {
     let count = looked_up.clone();
     // Each second answer is another address: whoever looks up twice dials what was not checked.
     let resolver = Names(move |_: &str| {
-        let is_first = count.fetch_add(1, Relaxed) % 2 == 0;
+        let is_first = count.fetch_add(1, Relaxed).is_multiple_of(2);
         addresses(if is_first { &["127.0.0.2"] } else { &["127.0.0.1"] })
     });
     let setup = Setup { resolver: Arc::new(resolver), networks: &[("a.test", "127.0.0.2")], ..Setup::default() };

@@ -147,7 +147,7 @@ async fn a_server_that_drips_or_is_silent_ends_with_the_time_of_the_request() {
     let item = tokio::time::timeout(Duration::from_millis(50), stage.get(&at("body"))).await;
     assert!(item.is_err());
     tokio::task::spawn_blocking(move || {
-        eventually("the connections are closed", || (server.closed() == server.connections()).then_some(()))
+        eventually("the connections are closed", || (server.closed() == server.connections()).then_some(()));
     })
     .await
     .expect("closed");

@@ -18,7 +18,7 @@ async fn a_connection_that_the_server_closed_while_it_waited_costs_nothing() {
         assert_eq!(response.expect("a fresh connection").status, 200);
         let closing = server.clone();
         tokio::task::spawn_blocking(move || {
-            eventually("the connection is closed", || (closing.closed() == number + 1).then_some(()))
+            eventually("the connection is closed", || (closing.closed() == number + 1).then_some(()));
         })
         .await
         .expect("closed");

@@ -144,7 +144,7 @@ impl Drop for Server {
 async fn talk(mut stream: Box<dyn Stream>, answer: &Answer, seen: &Mutex<Seen>) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
-        lock(&seen).requests.push(request.clone());
+        lock(seen).requests.push(request.clone());
         match answer(&request) {
             Reply::Keep(bytes) => {
                 if write(&mut stream, &bytes).await.is_none() {

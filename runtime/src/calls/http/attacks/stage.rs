@@ -55,7 +55,9 @@ pub(super) struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        let resolver = Names(|host: &str| if host.ends_with(".test") { addresses(&["127.0.0.1"]) } else { Vec::new() });
+        let resolver = Names(
+            |host: &str| if host.strip_suffix(".test").is_some() { addresses(&["127.0.0.1"]) } else { Vec::new() },
+        );
         Self {
             resolver: Arc::new(resolver),
             networks: &[("*.test", "127.0.0.1")],
@@ -140,7 +142,7 @@ impl Stage {
         request.end()?;
         let key = read.needs_key().then(|| "key-of-host".to_owned());
         let sending = Sending { grants: &self.grants, key, room: ROOM, mask: &self.mask, received: &self.received };
-        tokio::time::timeout(Duration::from_secs(60), self.client.send(read, sending)).await.expect("an end")
+        tokio::time::timeout(Duration::from_mins(1), self.client.send(read, sending)).await.expect("an end")
     }
 
     /// Expects that a URL is denied.

@@ -70,7 +70,7 @@ fn headers_are_pairs_and_bounded() {
     }
     let many = [&b"\x98\x65"[..], &b"\x82\x61a\x61b".repeat(101)].concat();
     assert!(read_list(&many).is_err_and(|failure| failure.message.contains("more than 100")));
-    let large = [&b"\x81\x82\x61a\x59\x80\x00"[..], &[b'x'; 32 << 10]].concat();
+    let large = [&b"\x81\x82\x61a\x59\x80\x00"[..], &vec![b'x'; 32 << 10]].concat();
     assert!(read_list(&large).is_err_and(|failure| failure.message.contains("32 KiB")));
 }
 
