@@ -25,6 +25,8 @@ const NAMES_MAX: u64 = 100_000;
 /// How many messages one request asks for, and how many bytes unless one message may have more.
 const BATCH: u64 = 1_000;
 const BATCH_BYTES: usize = 1 << 20;
+/// How many messages are read that were written after a pass began, besides as many as there were.
+const CHASED: u64 = 10_000;
 /// How soon the server removes the consumer of a listing that was dropped.
 const FORGET: Duration = Duration::from_secs(10);
 
@@ -61,10 +63,9 @@ struct Pass {
 }
 
 impl Pass {
-    /// Counts a message. Fails if writers add names faster than they are read.
-    fn count(&mut self, sequence: u64, listing: &Listing<'_>) -> Result<(), CallFailure> {
-        (self.last, self.read) = (sequence, self.read + 1);
-        if self.read > self.pending + NAMES_MAX { Err(listing.too_many()) } else { Ok(()) }
+    /// Returns `true` if others write so fast that the end is never reached. What is not read yet is newer than the pass.
+    fn is_chasing(&self) -> bool {
+        self.read > self.pending * 2 + CHASED
     }
 }
 
@@ -122,30 +123,24 @@ impl Listing<'_> {
         let failed = |error: BrokerError| self.place.failure(&error);
         let bytes = BATCH_BYTES.max(standing(&stores.foreign).await.max_payload()) as u64;
         let mut queue: Queue = stores.foreign.queue(&self.place.stream(), consumer, FORGET).await.map_err(failed)?;
-        let mut since = 0;
-        queue.request_within(BATCH, Some(bytes), Some(Duration::ZERO)).await.map_err(failed)?;
         loop {
+            if queue.demand() == 0 {
+                queue.request_within(BATCH, Some(bytes), Some(Duration::ZERO)).await.map_err(failed)?;
+            }
             match queue.next().await {
                 Event::Delivery(delivery) if delivery.order == pass.read + 1 => {
-                    since += 1;
-                    pass.count(delivery.sequence, self)?;
+                    (pass.last, pass.read) = (delivery.sequence, pass.read + 1);
                     let (subject, headers) = (delivery.subject(), &delivery.headers());
                     take(Found { subject, headers, payload: &delivery.payload });
-                    if delivery.pending == 0 {
+                    if pass.is_chasing() {
                         return Ok(true);
                     }
-                    if queue.demand() > 0 {
-                        continue;
-                    }
                 }
-                // All that there was is read.
-                Event::Expired if since == 0 => return Ok(true),
-                Event::Expired | Event::Oversized if queue.demand() > 0 => continue,
+                // The server has no more. If it should have, it was away.
+                Event::Expired if queue.demand() == 0 => return Ok(pass.read >= pass.pending),
                 Event::Expired | Event::Oversized => {}
                 Event::Delivery(_) | Event::Broken | Event::Gone | Event::Closed => return Ok(false),
             }
-            since = 0;
-            queue.request_within(BATCH, Some(bytes), Some(Duration::ZERO)).await.map_err(failed)?;
         }
     }
 
@@ -162,7 +157,10 @@ impl Listing<'_> {
             else {
                 return Ok(());
             };
-            pass.count(sequence, self)?;
+            (pass.last, pass.read) = (sequence, pass.read + 1);
+            if pass.is_chasing() {
+                return Ok(());
+            }
             let headers = crate::frame::block::decode(&block);
             take(Found { subject: &subject, headers: &headers, payload: &payload });
         }

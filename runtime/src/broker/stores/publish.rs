@@ -68,7 +68,7 @@ async fn wait(stores: &GrantedStores, message: &Message, headers: HeaderMap) -> 
                 Ok(Some(Err(refusal))) if !refusal.is_passing() => return Err(failure(subject, &refusal)),
                 Ok(Some(Err(_))) => {}
                 // Nobody answers, or others do who are no stream.
-                Ok(None) | Err(_) => check_listeners(&open, subject).await?,
+                Ok(None) | Err(_) => check_listeners(&stores.connection().await, subject).await?,
             },
             Err(error) => tracing::debug!(%error, "a message was not sent"),
         }
