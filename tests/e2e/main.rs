@@ -29,6 +29,7 @@ mod exits;
 mod failures;
 mod feed;
 mod formats;
+mod granted_stores;
 mod grants;
 mod inline;
 mod isolation;

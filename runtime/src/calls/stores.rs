@@ -1,6 +1,5 @@
 //! Calls that reach NATS: key-value buckets, object stores and subjects. A node hands the [`Stores`] that make them.
 
-mod check;
 pub(crate) mod names;
 mod read;
 

@@ -128,6 +128,14 @@ pub enum ClientError {
         /// The plugin, as the manifest names it.
         plugin: String,
     },
+    /// A bucket or object store that a stage is granted cannot be used.
+    #[error("stage `{stage}`: {problem}")]
+    NoStore {
+        /// The stage.
+        stage: StageName,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// The files of a stage cannot be shipped.
     #[error("stage `{stage}`: `files`: {error}")]
     Files {
@@ -300,6 +308,7 @@ impl ClientError {
             | Self::Chain { .. }
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
+            | Self::NoStore { .. }
             | Self::NoArchive { .. } => ErrorKind::InvalidManifest,
             Self::VersionConflict { .. }
             | Self::IntakeTaken { .. }

@@ -157,10 +157,7 @@ impl Listing<'_> {
             else {
                 return Ok(());
             };
-            (pass.last, pass.read) = (sequence, pass.read + 1);
-            if pass.is_chasing() {
-                return Ok(());
-            }
+            pass.last = sequence;
             let headers = crate::frame::block::decode(&block);
             take(Found { subject: &subject, headers: &headers, payload: &payload });
         }
