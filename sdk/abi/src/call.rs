@@ -28,7 +28,11 @@
 //! **`idempotency`** is `false` for no `Idempotency-Key`, or a text that replaces the host's key. Otherwise calls whose method is
 //! not safe (RFC 9110, 9.2.1) carry a key of the host: the same at each attempt and on each node.
 //!
-//! **Pages**: `after` is the last name of the page before. Names come in the order of their bytes.
+//! **Pages**: `after` is the last name of the page before. Names come in the order of their bytes. A page may have less than `limit`
+//! names though `more` is true. More than 100,000 names under the whole parts of a prefix are `too_large`.
+//!
+//! **`not_found`** is transient if the bucket, the store, or the stream of a `publish` with `wait` does not exist, and not transient
+//! if the entry or object does not. `ttl_ms` is rounded up to whole seconds. `digest` is `SHA-256=` and base64, as NATS writes it.
 //!
 //! A **failure** has `kind` (a [`FailureKind`]), `message` (text), `transient` (bool), and `retry_after_ms` if it is known.
 
