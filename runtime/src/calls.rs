@@ -8,6 +8,7 @@ pub(crate) mod failure;
 pub(crate) mod grant;
 pub(crate) mod http;
 pub(crate) mod key;
+pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod pin;

@@ -30,6 +30,7 @@ use super::Broker;
 use super::line::Line;
 use super::request::AGAIN_EARLY;
 use crate::calls::failure::{CallFailure, FailureKind};
+use crate::calls::memory::Memory;
 use crate::calls::stores::{StoreRequest, Stores};
 
 /// The longest call.
@@ -45,15 +46,18 @@ pub(crate) struct GrantedStores {
     /// The connection for messages and answers of other clients, which may break it.
     foreign: Line,
     reads: Arc<Semaphore>,
+    /// The memory for objects that are read.
+    memory: Memory,
 }
 
 impl GrantedStores {
     /// Returns the stores of a server. Their connections are opened by the first call.
-    pub(crate) fn of(broker: &Broker) -> Arc<Self> {
+    pub(crate) fn of(broker: &Broker, memory: Memory) -> Arc<Self> {
         Arc::new(Self {
             line: Line::new(broker, "pcluster-calls"),
             foreign: Line::new(broker, "pcluster-calls-reader"),
             reads: Arc::new(Semaphore::new(READS)),
+            memory,
         })
     }
 

@@ -18,7 +18,6 @@ use pcluster_abi::{Level, call};
 use super::failure::{CallFailure, FailureKind};
 use super::grant::{Access, Grants};
 use super::http::client::{HttpClient, Sending};
-use super::http::memory::Held;
 use super::http::request::HttpRequest;
 use super::key::{Caller, Keys, digest_of};
 use super::message::{Request, quoted};
@@ -77,18 +76,6 @@ enum Work {
     Http(Box<HttpRequest>, Option<String>),
     Store(StoreRequest, Option<String>),
     Secret(SecretRequest),
-}
-
-/// A response that keeps its reservation of memory until the guest has read it.
-struct Kept {
-    bytes: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// A call that has begun.
@@ -289,7 +276,7 @@ impl ItemDoor {
                 };
                 let response = self.door.http.send(*request, sending).await?;
                 let (bytes, outcome) = (response.encode(), response.status.to_string());
-                Ok((Bytes::from_owner(Kept { bytes, _held: response.held }), outcome))
+                Ok((response.held.keep(bytes), outcome))
             }
             Work::Store(request, key) => {
                 let response = Arc::clone(&self.door.stores).run(request, room, key).await?;

@@ -8,7 +8,6 @@ pub(crate) mod client;
 mod dial;
 mod header;
 mod limit;
-pub(crate) mod memory;
 pub(crate) mod node;
 mod pool;
 mod redirect;

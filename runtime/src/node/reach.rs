@@ -47,7 +47,7 @@ impl Reach {
         let waiting = (instances as usize / 4 * 3).max(1);
         Ok(Self {
             ceiling,
-            stores: GrantedStores::of(broker),
+            stores: GrantedStores::of(broker, http.memory()),
             http,
             secrets: Mutex::default(),
             waiting: Arc::new(Semaphore::new(waiting)),

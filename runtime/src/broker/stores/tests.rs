@@ -19,6 +19,7 @@ use super::GrantedStores;
 use crate::broker::Broker;
 use crate::broker::stream::Stream;
 use crate::calls::failure::{CallFailure, FailureKind};
+use crate::calls::memory::Memory;
 use crate::calls::message::{Request, Response};
 use crate::calls::stores::{StoreRequest, Stores};
 
@@ -78,7 +79,7 @@ impl World {
         let more = more.to_owned();
         let server = tokio::task::spawn_blocking(move || Server::start(&more)).await.expect("a server");
         let broker = Broker::connect(&server.url.as_str().into(), "calls").await.expect("a connection");
-        let stores = GrantedStores::of(&broker);
+        let stores = GrantedStores::of(&broker, Memory::new());
         Self { server, broker, stores }
     }
 

@@ -9,7 +9,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_ENCODING;
 
-use super::memory::{Held, Memory, SMALL};
+use crate::calls::memory::{Held, Memory, SMALL};
 
 /// The most bytes that a body may have on the wire beyond its size: compression can make it larger, and frames can be empty.
 const WIRE_MORE: usize = 64 << 10;

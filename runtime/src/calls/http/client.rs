@@ -22,7 +22,6 @@ use super::body::{self, BodyProblem};
 use super::dial::{DialError, Dialer};
 use super::header::{Content, SecretValue};
 use super::limit::Place;
-use super::memory;
 use super::node::HttpNode;
 use super::pool::Pool;
 use super::redirect::{Outgoing, is_redirect, lasting};
@@ -31,6 +30,7 @@ use super::response::{HttpResponse, retry_after};
 use super::target::Target;
 use crate::calls::failure::{CallFailure, FailureKind};
 use crate::calls::grant::{Grants, Networks, SecretName, SecretUse};
+use crate::calls::memory;
 use crate::calls::secrets::{Mask, Secrets};
 
 /// The most bytes of the body of a redirect that are read to use its connection again.

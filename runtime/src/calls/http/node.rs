@@ -11,9 +11,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::limit::Limits;
-use super::memory::Memory;
 use super::resolve::{LookUps, Resolve};
 use super::target::{Origin, Scheme};
+use crate::calls::memory::Memory;
 use crate::file;
 
 /// Why a node cannot make HTTP calls.
@@ -67,6 +67,11 @@ impl HttpNode {
         let tls = Arc::new(tls(ca)?);
         let (limits, memory) = (Arc::default(), Memory::new());
         Ok(Arc::new(Self { proxy, tls, look_ups: LookUps::new(resolver), limits, memory, stages: AtomicU64::new(0) }))
+    }
+
+    /// Returns the memory of the node for what calls receive.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     /// Returns the number of another stage.

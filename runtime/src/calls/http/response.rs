@@ -8,7 +8,7 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::memory::Held;
+use crate::calls::memory::Held;
 use crate::calls::message::Response;
 
 /// The longest wait that a server can ask for.

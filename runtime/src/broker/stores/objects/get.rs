@@ -48,8 +48,10 @@ impl Object<'_> {
             if size > room {
                 return Err(self.too_large(size, room));
             }
+            // Twice: once as bytes, once in the response.
+            let held = self.stores.memory.reserve(usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(2)).await;
             let problem = match self.bytes(&head, range).await {
-                Ok(data) => return Ok(response(&head, &data)),
+                Ok(data) => return Ok(held.keep(response(&head, &data))),
                 Err(Unread::Failed(failure)) => return Err(failure),
                 Err(Unread::Damaged(problem)) => problem,
             };

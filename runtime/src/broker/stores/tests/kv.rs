@@ -131,7 +131,7 @@ async fn a_write_whose_answer_is_lost_happens_once_and_is_no_conflict() {
     world.bucket("cache", json!({ "max_msgs_per_subject": 9 })).await;
     let proxy = Proxy::to(&world.server.url);
     let broker = Broker::connect(&proxy.url.as_str().into(), "calls").await.expect("a connection");
-    let stores = GrantedStores::of(&broker);
+    let stores = GrantedStores::of(&broker, Memory::new());
     let before = [
         (call::KV_PUT, write("cache", "put", b"1").to_vec()),
         (call::KV_CREATE, write("cache", "create", b"1").to_vec()),
@@ -206,7 +206,7 @@ async fn what_the_server_forbids_is_denied() {
     let url = |who: &str| server.url.replace("nats://", &format!("nats://{who}@"));
     let admin = Broker::connect(&url("admin:a").as_str().into(), "admin").await.expect("a connection");
     let broker = Broker::connect(&url("node:n").as_str().into(), "node").await.expect("a connection");
-    let world = World { stores: GrantedStores::of(&broker), broker: admin, server };
+    let world = World { stores: GrantedStores::of(&broker, Memory::new()), broker: admin, server };
     world.bucket("cache", json!({})).await;
     let put = world.call(call::KV_PUT, &write("cache", "a", b"1")).await;
     assert_failed(put, FailureKind::Denied, false, "$KV.cache.a");

@@ -1,13 +1,14 @@
-//! The memory of a node for the bodies of responses.
+//! The memory of a node for the bodies of responses and the bytes of objects.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The bytes of a body that need no reservation: what each request in flight may take anyway.
 pub(crate) const SMALL: usize = 64 << 10;
 /// The bytes of larger bodies of a node together, and thus the most of one.
-pub(super) const NODE_MAX: usize = 256 << 20;
+pub(crate) const NODE_MAX: usize = 256 << 20;
 /// The unit of reservations in bytes.
 const UNIT: usize = 1 << 10;
 
@@ -43,12 +44,29 @@ impl Held {
         self.0.is_none()
     }
 
+    /// Returns bytes that keep the reservation for as long as they are held.
+    pub(crate) fn keep(self, bytes: Bytes) -> Bytes {
+        if self.is_empty() { bytes } else { Bytes::from_owner(Kept { bytes, _held: self }) }
+    }
+
     /// Gives back what is reserved beyond this many bytes.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if let Some(held) = &mut self.0 {
             let surplus = held.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(held.split(surplus));
         }
+    }
+}
+
+/// Bytes with their reservation.
+struct Kept {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
