@@ -65,7 +65,7 @@ async fn wait(stores: &GrantedStores, message: &Message, headers: HeaderMap) -> 
         match sent {
             Ok(mut answers) => match timeout(AGAIN, first_ack(&mut answers)).await {
                 Ok(Some(Ok(ack))) => return Ok(ack),
-                Ok(Some(Err(refusal))) if !refusal.is_passing() => return Err(failure(subject, &refusal)),
+                Ok(Some(Err(refusal))) if !refusal.is_transient() => return Err(failure(subject, &refusal)),
                 Ok(Some(Err(_))) => {}
                 // Nobody answers, or others do who are no stream.
                 Ok(None) | Err(_) => check_listeners(&stores.connection().await, subject).await?,

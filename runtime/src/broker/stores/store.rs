@@ -51,7 +51,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Returns `true` if the same message may be stored at once.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         code::PASSING.contains(&self.err_code)
     }
 }
@@ -113,7 +113,7 @@ impl GrantedStores {
                 Ok(Some(Err(refusal))) if code::WRONG_LAST_SEQUENCE.contains(&refusal.err_code) => {
                     return Err(NotStored::Overtaken);
                 }
-                Ok(Some(Err(refusal))) if !refusal.is_passing() => {
+                Ok(Some(Err(refusal))) if !refusal.is_transient() => {
                     let failure = place.refusal(refusal.err_code, refusal.code, &refusal.description);
                     return Err(NotStored::Failed(failure));
                 }
