@@ -233,7 +233,7 @@ mod tests {
             ("limits = { received = \"1B\" }", "`allow.limits.received`: must be at least \"1KiB\": "),
             ("limits = { received = \"2TiB\" }", "`allow.limits.received`: must be at most \"1TiB\": "),
             ("limits = { body = \"1B\" }", "`allow.limits.body`: must be at least \"1KiB\": "),
-            ("limits = { body = \"2GiB\" }", "`allow.limits.body`: must be at most \"1GiB\": "),
+            ("limits = { body = \"2GiB\" }", "`allow.limits.body`: must be at most \"256MiB\": "),
             ("limits = { body = \"65MiB\" }", "`allow.limits.body`: must be at most `allow.limits.received`"),
             ("limits = { body = \"lots\" }", "`allow.limits.body`: `lots` is not a size"),
         ] {

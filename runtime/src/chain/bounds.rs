@@ -133,7 +133,7 @@ pub(super) const RECEIVED: Bounds<u64> = Bounds {
 pub(super) const BODY: Bounds<u64> = Bounds {
     key: "allow.limits.body",
     least: 1 << 10,
-    greatest: 1 << 30,
+    greatest: 256 << 20,
     why_least: "the answer that tells an error is often that large",
     why_greatest: "the node and the task each hold a whole body in memory",
 };
