@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use support::{Cluster, Process, Run, eventually, plugin, probe_chain, program, repository};
+use support::{Api, Cluster, Process, Reply, Run, eventually, plugin, probe_chain, program, repository};
 
 /// The nats-server of the tests as an absolute path.
 fn real_program() -> PathBuf {
@@ -232,4 +232,38 @@ fn dev_runs_the_programs_of_its_own_manifests_alone() {
         let run = cluster.run(&["dev", manifest.to_str().unwrap()]).failed(1, &format!("error: {told}"));
         assert!(!run.stderr.contains("NATS is at"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
+    let cluster = Cluster::start();
+    let api = Api::start(|_| Reply::new(200, "hello"));
+    let origin = api.url();
+    let chain = |name: &str| {
+        let grants = format!("http = [\"{origin}\"]\nsecrets = {{ api_token = \"{origin}\" }}");
+        let stage = format!("[[stage]]\nname = \"ask\"\nplugin = \"{}\"\n[stage.allow]\n{grants}\n", plugin("probe"));
+        format!("name = \"{name}\"\nversion = \"1\"\n{stage}")
+    };
+    let own = cluster.file("own.toml", chain("own"));
+    let header = json!(["Authorization", { "secret": "api_token", "prefix": "Bearer " }]);
+    let request = json!({ "url": format!("{origin}/v1"), "headers": [header] });
+    let item = json!({ "do": [{ "call": "http", "request": request }] }).to_string();
+    let mut command = cluster.command(&["dev", "--feed", &item, own.to_str().unwrap()]);
+    command.env("PCLUSTER_SECRET_API_TOKEN", "hidden");
+    let (mut dev, url) = start(command);
+    dev.printed("hello");
+    assert_eq!(api.requests()[0].header("authorization"), Some("Bearer hidden"));
+    let at_dev = |arguments: &[&str]| {
+        let mut command = cluster.command(arguments);
+        command.args(["--nats", &url]);
+        Run::of(command, b"")
+    };
+    let other = cluster.file("other.toml", chain("other"));
+    at_dev(&["deploy", other.to_str().unwrap()]).succeeded();
+    let refusal = format!("this node does not allow `{origin}`, nor another grant of the stage");
+    eventually("the other chain is not served", || {
+        at_dev(&["status", "other"]).stderr.contains(&refusal).then_some(())
+    });
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(api.requests().len(), 1);
 }
