@@ -5,8 +5,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use async_nats::jetstream::{kv, object_store};
 use serde_json::json;
-use support::{Api, Cluster, Process, Reply, Run, eventually, plugin, probe_chain, program, repository};
+use support::{Api, Cluster, NatsClient, Process, Reply, Run, eventually, plugin, probe_chain, program, repository};
 
 /// The nats-server of the tests as an absolute path.
 fn real_program() -> PathBuf {
@@ -236,11 +237,23 @@ fn dev_runs_the_programs_of_its_own_manifests_alone() {
 
 #[test]
 fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
+    // The bucket and the store must be there before a chain asks for them.
+    let (mut dev, url) = start(cluster.command(&["dev", "--store", "store"]));
+    cluster.server.url = url;
+    let (bucket, store) = (kv::Config { bucket: "cache".to_owned(), ..kv::Config::default() }, "models".to_owned());
+    let store = object_store::Config { bucket: store, ..object_store::Config::default() };
+    NatsClient::connect(&cluster).with(async |jetstream| {
+        jetstream.create_key_value(bucket.clone()).await.unwrap();
+        jetstream.create_object_store(store.clone()).await.unwrap();
+    });
+    assert_eq!(dev.stop(), Some(0));
+
     let api = Api::start(|_| Reply::new(200, "hello"));
     let origin = api.url();
     let chain = |name: &str| {
-        let grants = format!("http = [\"{origin}\"]\nsecrets = {{ api_token = \"{origin}\" }}");
+        let stores = "kv = { cache = \"read\" }\nobjects = { models = \"read\" }\npublish = [\"alerts.>\"]";
+        let grants = format!("http = [\"{origin}\"]\nsecrets = {{ api_token = \"{origin}\" }}\n{stores}");
         let stage = format!("[[stage]]\nname = \"ask\"\nplugin = \"{}\"\n[stage.allow]\n{grants}\n", plugin("probe"));
         format!("name = \"{name}\"\nversion = \"1\"\n{stage}")
     };
@@ -248,7 +261,7 @@ fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
     let header = json!(["Authorization", { "secret": "api_token", "prefix": "Bearer " }]);
     let request = json!({ "url": format!("{origin}/v1"), "headers": [header] });
     let item = json!({ "do": [{ "call": "http", "request": request }] }).to_string();
-    let mut command = cluster.command(&["dev", "--feed", &item, own.to_str().unwrap()]);
+    let mut command = cluster.command(&["dev", "--store", "store", "--feed", &item, own.to_str().unwrap()]);
     command.env("PCLUSTER_SECRET_API_TOKEN", "hidden");
     let (mut dev, url) = start(command);
     dev.printed("hello");
@@ -260,7 +273,7 @@ fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
     };
     let other = cluster.file("other.toml", chain("other"));
     at_dev(&["deploy", other.to_str().unwrap()]).succeeded();
-    let refusal = format!("this node does not allow `{origin}`, nor another grant of the stage");
+    let refusal = format!("this node does not allow `{origin}`, nor 4 other grants of the stage");
     eventually("the other chain is not served", || {
         at_dev(&["status", "other"]).stderr.contains(&refusal).then_some(())
     });
