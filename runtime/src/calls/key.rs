@@ -31,7 +31,7 @@ impl Keys {
         let number = self.0.entry(call).or_insert(0);
         *number += 1;
         let Caller { chain, stage, fed, item } = caller;
-        let parts = [chain, stage, fed, item].map(|part| part.as_bytes());
+        let parts = [chain, stage, fed, item].map(String::as_bytes);
         hex(&digest(&[parts.as_slice(), &[&call, &number.to_be_bytes()]].concat()))
     }
 }

@@ -317,17 +317,17 @@ fn head(to: &mut Vec<u8>, major: u8, argument: u64) {
     let major = major << 5;
     match argument {
         0..=23 => to.push(major | argument as u8),
-        24..=0xff => to.extend([major | 24, argument as u8]),
+        24..=0xff => to.extend([major | 0x18, argument as u8]),
         0x100..=0xffff => {
-            to.push(major | 25);
+            to.push(major | 0x19);
             to.extend((argument as u16).to_be_bytes());
         }
         0x1_0000..=0xffff_ffff => {
-            to.push(major | 26);
+            to.push(major | 0x1a);
             to.extend((argument as u32).to_be_bytes());
         }
         _ => {
-            to.push(major | 27);
+            to.push(major | 0x1b);
             to.extend(argument.to_be_bytes());
         }
     }

@@ -49,9 +49,9 @@ impl Object<'_> {
                 return Err(self.too_large(size, room));
             }
             // Twice: once as bytes, once in the response.
-            let held = self.stores.memory.reserve(usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(2)).await;
+            let kept = self.stores.memory.reserve(usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(2)).await;
             let problem = match self.bytes(&head, range).await {
-                Ok(data) => return Ok(held.keep(response(&head, &data))),
+                Ok(data) => return Ok(kept.keep(response(&head, &data))),
                 Err(Unread::Failed(failure)) => return Err(failure),
                 Err(Unread::Damaged(problem)) => problem,
             };

@@ -84,9 +84,9 @@ async fn run(task: &Task) -> (Result<Vec<Bytes>, Failure>, Vec<String>) {
     let caller = Arc::new(Caller::default());
     let call = Call { source: Arc::clone(&caller) as Arc<dyn ItemSource>, position: 0 };
     let ran = task.run(Bytes::from_static(b"\x63abc"), call, &task.instances()).await;
-    let called = caller.0.0.lock().expect("no panic").clone();
+    let names = caller.0.0.lock().expect("no panic").clone();
     assert_eq!(Arc::strong_count(&caller.0), 1, "nothing is kept when the item is over");
-    (ran.map(Outputs::into_items), called)
+    (ran.map(Outputs::into_items), names)
 }
 
 #[tokio::test]
