@@ -136,7 +136,7 @@ impl Node {
         let name = settings.name.clone();
         let reach = Reach::new(Arc::clone(&settings.ceiling), &broker, settings.instances)
             .map_err(|error| NodeError::CannotGoOn(error.to_string()))?;
-        let mut context = Context::new(broker.clone(), registry, engine, name, logs, executor.handle(), board, reach);
+        let mut context = Context::new(broker.clone(), registry, engine, name, executor.handle(), (logs, board), reach);
         context.programs = Programs::start(settings.allowed.clone(), &context.incarnation)
             .map_err(|error| BrokerError::other("start what programs need", &error))?;
         context.slots = Slots::new(settings.slots.clone());

@@ -209,7 +209,7 @@ impl ItemDoor {
             _ => {
                 let store = StoreRequest::read(name, &mut fields)?;
                 fields.end()?;
-                count(request.len() as u64)?;
+                count(store.bytes() as u64)?;
                 check_need(&self.door.grants, store.need())?;
                 let target = store.target();
                 let key = (name == call::PUBLISH).then(|| self.key(state, name, &target)).flatten();

@@ -132,12 +132,12 @@ name!(
 impl SubjectPattern {
     /// Returns `true` if the pattern matches a subject.
     pub(crate) fn matches(&self, subject: &Subject) -> bool {
-        covers(&self.0, &subject.0)
+        covers(self.as_str(), subject.as_str())
     }
 
     /// Returns `true` if this pattern matches every subject that the other one matches.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        covers(&self.0, &other.0)
+        covers(self.as_str(), other.as_str())
     }
 }
 

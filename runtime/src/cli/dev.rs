@@ -39,7 +39,7 @@ const SHOW: Duration = Duration::from_secs(10);
 /// Starts a nats-server on a free port and a node, and deploys the chains. Until Ctrl-C, it prints results to standard
 /// output and log lines to standard error, as they come. Other commands reach the server with the --nats URL that is
 /// printed. The node allows what these manifests ask for, programs and grants, without the --allow flags. This machine is
-/// reached where a grant names it, as `http://localhost:9000` does, and secrets are variables PCLUSTER_SECRET_<NAME>. A
+/// reached where a grant names it, as `http://localhost:9000` does, and secrets are variables `PCLUSTER_SECRET_<NAME>`. A
 /// failed attempt is not shown before the last one: `retry = { attempts = 1 }` in a stage shows the first reason at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster dev chain.toml --feed '\"hello world!\"' --until-empty")]

@@ -113,7 +113,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "SUBJECTS", value_delimiter = ',')]
     #[serde(rename = "allow.publish", skip_serializing_if = "Vec::is_empty")]
     allow_publish: Vec<String>,
-    /// Let stages be granted the secrets in the files of this folder, or in variables PCLUSTER_SECRET_<NAME> with `environment`
+    /// Let stages be granted the secrets in the files of this folder, or in variables `PCLUSTER_SECRET_<NAME>` with `environment`
     #[arg(long, value_name = "FOLDER")]
     #[serde(rename = "allow.secrets")]
     allow_secrets: Option<String>,

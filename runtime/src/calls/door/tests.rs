@@ -70,7 +70,9 @@ fn caller() -> Caller {
 
 fn request(fields: &[(&str, &str)]) -> Bytes {
     let mut request = Response::new();
-    fields.iter().for_each(|(key, value)| request.text(key, value));
+    for (key, value) in fields {
+        request.text(key, value);
+    }
     request.finish()
 }
 

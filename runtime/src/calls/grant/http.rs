@@ -129,16 +129,14 @@ fn split_scheme(text: &str) -> Result<(Scheme, &str), GrantProblem> {
     let Some((name, rest)) = text.split_once("://") else {
         return Err(GrantProblem::NoScheme(quoted(text), with_scheme(text)));
     };
-    match Scheme::of(name) {
-        Some(scheme) => Ok((scheme, rest)),
-        None => {
-            let hint = match nearest(name, [Scheme::Http, Scheme::Https].map(Scheme::name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "only `http` and `https` are granted".to_owned(),
-            };
-            Err(GrantProblem::Scheme(quoted(text), quoted(name), hint))
-        }
+    if let Some(scheme) = Scheme::of(name) {
+        return Ok((scheme, rest));
     }
+    let hint = match nearest(name, [Scheme::Http, Scheme::Https].map(Scheme::name)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "only `http` and `https` are granted".to_owned(),
+    };
+    Err(GrantProblem::Scheme(quoted(text), quoted(name), hint))
 }
 
 /// Returns the grant that a text without `://` was probably meant to be.

@@ -61,9 +61,8 @@ pub(super) fn ambiguity(path: &str) -> Option<&'static str> {
 }
 
 fn segment_ambiguity(segment: &[u8]) -> Option<&'static str> {
-    let (decoded, escaped) = match decode(segment) {
-        Some(decoded) => decoded,
-        None => return Some("it has a `%` without two hexadecimal digits"),
+    let Some((decoded, escaped)) = decode(segment) else {
+        return Some("it has a `%` without two hexadecimal digits");
     };
     for byte in escaped {
         match byte {

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_page_has_the_next_names_in_order() {
-        let table: [(&str, usize, &str, &[&str], &str, bool); 9] = [
+        type Row = (&'static str, usize, &'static str, &'static [&'static str], &'static str, bool);
+        let table: [Row; 9] = [
             ("", 9, "", &["b", "a", "c"], "a b c", false),
             ("", 2, "", &["b", "a", "c"], "a b", true),
             ("", 3, "", &["b", "a", "c"], "a b c", false),

@@ -31,7 +31,8 @@ impl StoreRequest {
             call::KV_DELETE => entry(request, |request| Ok(EntryCall::Delete(request.number("revision")?))),
             call::KV_KEYS => {
                 let bucket = parse(request, "bucket", BucketName::parse)?;
-                let prefix = KeyPrefix::parse(request.text("prefix")?.unwrap_or_default()).map_err(named)?;
+                let prefix =
+                    KeyPrefix::parse(request.text("prefix")?.unwrap_or_default()).map_err(|problem| named(&problem))?;
                 Ok(Self::Keys(bucket, prefix, page(request)?))
             }
             call::OBJECTS_GET => object(request, |request| {
@@ -104,7 +105,7 @@ fn headers(list: List<'_>) -> Result<Headers, CallFailure> {
     }
     let mut headers = Headers::new();
     for pair in list.values() {
-        let (name, value) = pair_of(pair?).ok_or_else(|| wrong("headers", "a list of pairs of a name and a value"))?;
+        let (name, value) = pair_of(&pair?).ok_or_else(|| wrong("headers", "a list of pairs of a name and a value"))?;
         check_header(name, value)?;
         headers.push(name.to_owned(), value);
     }
@@ -116,7 +117,7 @@ fn headers(list: List<'_>) -> Result<Headers, CallFailure> {
     Ok(headers)
 }
 
-fn pair_of(pair: Value<'_>) -> Option<(&str, &str)> {
+fn pair_of<'a>(pair: &Value<'a>) -> Option<(&'a str, &'a str)> {
     let Value::List(pair) = pair else { return None };
     let mut values = pair.values();
     let (Some(Ok(Value::Text(name))), Some(Ok(value)), None) = (values.next(), values.next(), values.next()) else {
@@ -153,11 +154,11 @@ fn parse<T>(
     key: &str,
     parse: impl FnOnce(&str) -> Result<T, NameProblem>,
 ) -> Result<T, CallFailure> {
-    parse(request.text(key)?.ok_or_else(|| missing(key))?).map_err(named)
+    parse(request.text(key)?.ok_or_else(|| missing(key))?).map_err(|problem| named(&problem))
 }
 
 /// Returns the failure of a request with a bad name. What is never granted is denied.
-fn named(problem: NameProblem) -> CallFailure {
+fn named(problem: &NameProblem) -> CallFailure {
     match problem {
         NameProblem::Reserved { .. } => CallFailure::denied(problem.to_string()),
         _ => CallFailure::invalid(problem.to_string()),

@@ -52,9 +52,8 @@ impl Context {
         registry: Registry,
         engine: Engine,
         node: String,
-        logs: LogQueue,
         executor: Handle,
-        board: Arc<Board>,
+        (logs, board): (LogQueue, Arc<Board>),
         reach: Reach,
     ) -> Self {
         let incarnation = Ulid::generate().to_string();

@@ -47,8 +47,8 @@ async fn a_stream_stores_a_message_with_a_key_once() {
         assert_eq!((stored.get("stream").as_text(), stored.number("sequence")), (Some("ALERTS"), sequence));
         assert_eq!(stored.get("duplicate").as_bool(), Some(duplicate));
     }
-    let sent = world.call(call::PUBLISH, &message("alerts.a", &[0; 600], true)).await;
-    assert_failed(sent, FailureKind::TooLarge, false, "the stream that takes `alerts.a`");
+    let large = world.call(call::PUBLISH, &message("alerts.a", &[0; 600], true)).await;
+    assert_failed(large, FailureKind::TooLarge, false, "the stream that takes `alerts.a`");
     world.end().await;
 }
 
