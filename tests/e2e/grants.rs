@@ -33,7 +33,7 @@ const BAD_GRANTS: [(&str, &str); 27] = [
     ("secrets = { key = \"https://a.example\" }", "which the stage may not request; add `\"https://a.example\"` to"),
     ("record = \"bodeis\"", "`allow.record`: `bodeis` is not known; did you mean `bodies`?"),
     ("limits = { calls = 0 }", "`allow.limits.calls`: must be at least 1"),
-    ("limits = { body = \"2GiB\" }", "`allow.limits.body`: must be at most \"1GiB\""),
+    ("limits = { body = \"2GiB\" }", "`allow.limits.body`: must be at most \"256MiB\""),
 ];
 
 /// Settings below `[allow]`, and what the error says.
