@@ -15,6 +15,7 @@ pub(crate) mod request;
 pub(crate) mod resolve;
 pub(crate) mod response;
 pub(crate) mod target;
+mod tls;
 
 #[cfg(test)]
 mod attacks;

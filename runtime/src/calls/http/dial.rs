@@ -6,6 +6,7 @@ mod tunnel;
 use std::future::ready;
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use rustls::pki_types::ServerName;
 pub(crate) use stream::Connection;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::node::HttpNode;
 use super::resolve::LookUps;
 use super::target::{Origin, Scheme};
+use super::tls::Tls;
 use crate::calls::address::is_public;
 use crate::calls::failure::CallFailure;
 use crate::calls::grant::Networks;
@@ -76,7 +77,7 @@ pub(crate) struct Dialer {
     look_ups: LookUps,
     networks: Networks,
     proxy: Option<Origin>,
-    tls: TlsConnector,
+    tls: Arc<Tls>,
 }
 
 impl Service<Uri> for Dialer {
@@ -108,7 +109,7 @@ impl Service<Uri> for Dialer {
 impl Dialer {
     /// Creates the dialer of a stage.
     pub(crate) fn new(node: &HttpNode, networks: Networks) -> Self {
-        let tls = TlsConnector::from(node.tls.clone());
+        let tls = node.tls.clone();
         Self { look_ups: node.look_ups.of_stage(), networks, proxy: node.proxy.clone(), tls }
     }
 
@@ -133,7 +134,7 @@ impl Dialer {
         let of_tls = |error| DialError::Tls(host.to_owned(), error);
         let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|error| of_tls(Error::other(error)))?;
-        let tls = self.tls.connect(name, stream).await.map_err(of_tls)?;
+        let tls = self.tls.connector().connect(name, stream).await.map_err(of_tls)?;
         Ok(Connection::new(stream::boxed(tls), false))
     }
 

@@ -1,20 +1,15 @@
 //! What the HTTP calls of all stages of a node share.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-
 use super::limit::Limits;
 use super::resolve::{LookUps, Resolve};
 use super::target::{Origin, Scheme};
+use super::tls::Tls;
 use crate::calls::memory::Memory;
-use crate::file;
 
 /// Why a node cannot make HTTP calls.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +34,7 @@ pub(crate) enum HttpSetupError {
 /// What the HTTP calls of all stages of a node share.
 pub(crate) struct HttpNode {
     pub(super) proxy: Option<Origin>,
-    pub(super) tls: Arc<ClientConfig>,
+    pub(super) tls: Arc<Tls>,
     pub(super) look_ups: LookUps,
     pub(super) limits: Arc<Limits>,
     pub(super) memory: Memory,
@@ -55,7 +50,7 @@ impl fmt::Debug for HttpNode {
 impl HttpNode {
     /// Creates what the stages of a node share: its proxy, certificate authorities besides those of the system, and a resolver.
     ///
-    /// Reads the authorities. The address of the proxy may be any.
+    /// Reads its own authorities at once. The address of the proxy may be any.
     pub(crate) fn new(
         proxy: Option<Origin>,
         ca: Option<&Path>,
@@ -64,7 +59,7 @@ impl HttpNode {
         if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.scheme == Scheme::Https) {
             return Err(HttpSetupError::Proxy(proxy.clone()));
         }
-        let tls = Arc::new(tls(ca)?);
+        let tls = Arc::new(Tls::new(ca)?);
         let (limits, memory) = (Arc::default(), Memory::new());
         Ok(Arc::new(Self { proxy, tls, look_ups: LookUps::new(resolver), limits, memory, stages: AtomicU64::new(0) }))
     }
@@ -78,39 +73,6 @@ impl HttpNode {
     pub(super) fn next_stage(&self) -> u64 {
         self.stages.fetch_add(1, Relaxed)
     }
-}
-
-fn tls(ca: Option<&Path>) -> Result<ClientConfig, HttpSetupError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!("cannot read certificate authorities of the system: {error}");
-    }
-    // Systems have authorities that are of no use today. Whoever needs one is told by the handshake.
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = ca {
-        add(&mut roots, path)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = versions.map_err(HttpSetupError::Tls)?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), HttpSetupError> {
-    let unreadable = |error| HttpSetupError::Unreadable(path.to_owned(), error);
-    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Err(unreadable(ErrorKind::IsADirectory.into()));
-    }
-    let pem = file::read(path, file::TEXT_MAX).map_err(unreadable)?;
-    let malformed = |problem: String| HttpSetupError::Certificate(path.to_owned(), problem);
-    let before = roots.len();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
-        roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
-    }
-    if roots.len() == before { Err(HttpSetupError::NoCertificate(path.to_owned())) } else { Ok(()) }
 }
 
 #[cfg(test)]
