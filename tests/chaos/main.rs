@@ -3,6 +3,9 @@
 //! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. With `ITEMS=20000`,
 //! it ends after so many items. With `PROGRAMS=1s`, two of the three stages are programs, and one of their processes is killed
 //! that often. With `TRACE=FILE`, all messages that pass through the server are written to a file. The exit status is 1 if a result was lost or doubled, or something of a program is left.
+//!
+//! With `WORLD=1`, the chain is a stage that posts each of its items to a server, and nodes are killed until all are done. The exit
+//! status is 1 if the server got an item under two keys or never, two items under one, or a result was lost or doubled.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -13,16 +16,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use support::storm::{self, Plan};
+use support::storm::{self, Plan, WorldPlan};
 
 fn main() -> ExitCode {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let duration = set("DURATION").map_or(Duration::from_mins(1), |text| humantime::parse_duration(&text).unwrap());
     let seed = set("SEED").map_or_else(random, |text| text.parse().unwrap());
+    let items = set("ITEMS").map(|text| text.parse().unwrap());
+    if set("WORLD").is_some() {
+        return world(seed, items.unwrap_or(20_000));
+    }
     println!("SEED={seed} DURATION={}", humantime::format_duration(duration));
     let plan = Plan {
         seed,
-        items: set("ITEMS").map_or(u64::MAX, |text| text.parse().unwrap()),
+        items: items.unwrap_or(u64::MAX),
         duration,
         nodes: 3,
         every: Duration::from_secs(2),
@@ -33,6 +40,14 @@ fn main() -> ExitCode {
     };
     let report = storm::run(&plan);
     println!("{}", report.story.join("\n"));
+    println!("{report}");
+    if report.is_exact() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn world(seed: u64, items: u64) -> ExitCode {
+    println!("SEED={seed} WORLD=1 ITEMS={items}");
+    let plan = WorldPlan { seed, items, nodes: 3, every: Duration::from_secs(2), concurrency: 32 };
+    let report = storm::run_world(&plan);
     println!("{report}");
     if report.is_exact() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::storm::{self, Plan};
+use support::storm::{self, Plan, WorldPlan};
 
 #[test]
 fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds() {
@@ -41,4 +41,12 @@ fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed()
     assert!(report.is_exact(), "{report}");
     assert_eq!((report.items, report.results), (400, 600), "{report}");
     assert!(report.kills + report.programs >= 1, "{report}");
+}
+
+#[test]
+fn a_server_gets_each_item_under_one_key_and_items_come_out_once_while_nodes_are_killed() {
+    let plan = WorldPlan { seed: 3, items: 2_000, nodes: 2, every: Duration::from_secs(2), concurrency: 8 };
+    let report = storm::run_world(&plan);
+    assert!(report.is_exact(), "{report}");
+    assert!(report.kills >= 1, "{report}");
 }

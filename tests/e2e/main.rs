@@ -62,3 +62,8 @@ mod upgrade;
 mod versions;
 mod wait;
 mod wire;
+mod world;
+mod world_keys;
+mod world_secrets;
+mod world_stores;
+mod world_waits;

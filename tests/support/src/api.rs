@@ -1,6 +1,7 @@
 //! An HTTP server whose answers a test decides.
 
-use std::io::{BufRead, BufReader, Write};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,7 @@ pub struct Api {
 struct Shared {
     answer: Box<dyn Fn(&Asked) -> Reply + Send + Sync>,
     requests: Mutex<Vec<Asked>>,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<HashMap<u64, Arc<TcpStream>>>,
     has_ended: AtomicBool,
 }
 
@@ -42,6 +43,17 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    way: Way,
+}
+
+/// How an answer is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Whole,
+    /// The body alone, before the connection is closed.
+    Raw,
+    /// Not at all.
+    Silent,
 }
 
 impl Asked {
@@ -54,7 +66,17 @@ impl Asked {
 impl Reply {
     /// Creates an answer without headers.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into() }
+        Self { status, headers: Vec::new(), body: body.into(), way: Way::Whole }
+    }
+
+    /// Creates an answer of these bytes alone, after which the connection is closed.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { way: Way::Raw, ..Self::new(0, bytes) }
+    }
+
+    /// Creates an answer that never comes. The connection stays open until the client ends it.
+    pub fn none() -> Self {
+        Self { way: Way::Silent, ..Self::new(0, "") }
     }
 
     /// Adds a header.
@@ -104,15 +126,18 @@ impl Drop for Api {
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut connections = Vec::new();
-    for stream in listener.incoming().flatten() {
+    for (number, stream) in (0..).zip(listener.incoming().flatten()) {
         if shared.has_ended.load(Ordering::SeqCst) {
             break;
         }
-        shared.open.lock().unwrap().push(stream.try_clone().unwrap());
-        let shared = Arc::clone(shared);
-        connections.push(thread::spawn(move || serve(&stream, &shared)));
+        let (stream, shared) = (Arc::new(stream), Arc::clone(shared));
+        shared.open.lock().unwrap().insert(number, Arc::clone(&stream));
+        connections.push(thread::spawn(move || {
+            serve(&stream, &shared);
+            shared.open.lock().unwrap().remove(&number);
+        }));
     }
-    for stream in shared.open.lock().unwrap().drain(..) {
+    for stream in shared.open.lock().unwrap().values() {
         let _ = stream.shutdown(Shutdown::Both);
     }
     for connection in connections {
@@ -126,13 +151,25 @@ fn serve(stream: &TcpStream, shared: &Shared) {
     while let Some(asked) = read(&mut reader) {
         shared.requests.lock().unwrap().push(asked.clone());
         let reply = (shared.answer)(&asked);
+        let mut writer = stream;
+        match reply.way {
+            Way::Whole => {}
+            Way::Raw => {
+                let _ = writer.write_all(&reply.body);
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            Way::Silent => {
+                let _ = reader.read(&mut [0]);
+                return;
+            }
+        }
         let mut head = format!("HTTP/1.1 {} As the test says\r\n", reply.status);
         for (name, value) in &reply.headers {
             head += &format!("{name}: {value}\r\n");
         }
         head += &format!("content-length: {}\r\n\r\n", reply.body.len());
         let body = if asked.method == "HEAD" { &[][..] } else { &reply.body };
-        let mut writer = stream;
         if writer.write_all(&[head.as_bytes(), body].concat()).is_err() {
             return;
         }

@@ -18,6 +18,7 @@ mod proxy;
 mod raw;
 mod server;
 pub mod storm;
+mod world;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub use process::{Process, Run, assert_refused};
 pub use proxy::Proxy;
 pub use raw::{Between, RawClient};
 pub use server::{Nats, Server, Servers, program};
+pub use world::{SECRET, World};
 
 /// Long enough for anything that is not stuck, on a slow machine with other tests beside it.
 pub const DEADLINE: Duration = Duration::from_mins(5);

@@ -11,6 +11,7 @@ mod member;
 mod programs;
 mod report;
 mod trace;
+mod world;
 
 use std::ops::AddAssign;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use programs::Programs;
 use trace::Trace;
 
 pub use report::Report;
+pub use world::{WorldPlan, WorldReport, run as run_world};
 
 /// A node's items go to other nodes after this time without acknowledgement.
 const ACK_WAIT: Duration = Duration::from_secs(2);
