@@ -33,6 +33,8 @@ pub struct Chain {
     pub stage: String,
     /// More lines for the manifest.
     pub top: String,
+    /// More arguments for the nodes.
+    pub node: Vec<String>,
     pub nodes: usize,
     /// The number of other, idle chains that are deployed.
     pub idle: usize,
@@ -48,6 +50,7 @@ impl Chain {
             inline: false,
             stage: String::new(),
             top: String::new(),
+            node: Vec::new(),
             nodes: 1,
             idle: 0,
         }
@@ -106,11 +109,11 @@ impl Chain {
 
     /// Starts the nodes and waits until each is ready.
     pub fn start_nodes<S: Nats>(&self, stand: &Stand<S>) -> Vec<Process> {
-        let allowed: &[&str] = match &self.program {
-            Some((_, allowed)) => &["--allow-exec", allowed],
-            None => &[],
-        };
-        (0..self.nodes).map(|number| stand.cluster.node_with(&format!("node{number}"), allowed)).collect()
+        let mut arguments: Vec<&str> = self.node.iter().map(String::as_str).collect();
+        if let Some((_, allowed)) = &self.program {
+            arguments.extend(["--allow-exec", allowed]);
+        }
+        (0..self.nodes).map(|number| stand.cluster.node_with(&format!("node{number}"), &arguments)).collect()
     }
 
     fn manifest(&self, name: &str) -> String {

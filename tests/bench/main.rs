@@ -16,6 +16,7 @@
 #![expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
 #![expect(unreachable_pub, reason = "nothing in a benchmark is seen from outside")]
 
+mod calls;
 mod chain;
 mod drain;
 mod echo;
@@ -69,7 +70,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 10] = [
+const BENCHMARKS: [(&str, Benchmark); 11] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -80,6 +81,7 @@ const BENCHMARKS: [(&str, Benchmark); 10] = [
     ("spread", spread::run),
     ("start", start::run),
     ("programs", programs::run),
+    ("calls", calls::run),
 ];
 
 fn main() {

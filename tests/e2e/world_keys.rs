@@ -81,7 +81,7 @@ fn a_call_whose_node_was_killed_has_the_same_key_on_another_node() {
 }
 
 #[test]
-fn a_retried_letter_keeps_its_keys_unless_it_shall_have_fresh_ones() {
+fn a_retried_letter_keeps_its_keys_unless_it_is_to_have_fresh_ones() {
     let cluster = Cluster::start();
     let world = World::start(&cluster, |_| Reply::new(200, ""));
     let client = NatsClient::connect(&cluster);

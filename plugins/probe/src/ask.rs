@@ -73,6 +73,15 @@ struct FromCache {
     answers: Value,
 }
 
+/// The configuration of `call_often`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Often {
+    times: u32,
+    call: String,
+    request: Value,
+}
+
 /// Makes the calls of the item. Returns the list of their answers.
 #[task(calls(http, kv, objects, publish, secrets))]
 fn ask(item: Ask, cx: &Context) -> Result<Vec<Answer>, Error> {
@@ -106,6 +115,19 @@ fn fill(config: Cached) -> Result<Value, Error> {
 #[task(init = fill, calls(http, kv, objects, publish, secrets))]
 fn cached(item: Value, answers: &Value) -> FromCache {
     FromCache { item, answers: answers.clone() }
+}
+
+/// Makes the same call as often as the stage's `times` says. Returns the bytes of the answers together.
+#[task(calls(http, kv))]
+fn call_often(_item: Value, cx: &Context<Often>) -> Result<u64, Error> {
+    let Often { times, call, request } = cx.config();
+    let request = rt::encode(request).map_err(Error::fatal)?;
+    let mut bytes = 0;
+    for _ in 0..*times {
+        let answer = rt::call(call, &request);
+        bytes += answer.map_err(|_| Error::new(format!("`{call}` failed")))?.len() as u64;
+    }
+    Ok(bytes)
 }
 
 /// Calls although it does not list what.
@@ -212,6 +234,13 @@ mod tests {
         assert_eq!(answers.as_array().map(Vec::len), Some(1));
         assert_eq!(cached(5.into(), &answers), FromCache { item: 5.into(), answers });
         assert!(!fill(config(true)).expect_err("an error").message().is_empty());
+    }
+
+    #[test]
+    fn a_call_that_fails_ends_what_calls_often() {
+        let often = |times| Context::for_test(Often { times, call: "kv.get".to_owned(), request: Value::Null });
+        assert_eq!(call_often(Value::Null, &often(0)).ok(), Some(0));
+        assert_eq!(call_often(Value::Null, &often(1)).expect_err("an error").message(), "`kv.get` failed");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::lock::lock;
 
 /// The most requests of a node in flight.
 const NODE_MAX: usize = 1_024;
-/// The most requests of a node in flight to one host.
-const HOST_MAX: usize = 256;
+/// The most requests of a node in flight to one host: about what a stage alone may have, since most stages ask one API.
+const HOST_MAX: usize = 500;
 
 /// The requests of a node in flight, and those that wait.
 ///
