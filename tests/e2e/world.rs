@@ -184,8 +184,7 @@ fn a_task_that_calls_what_it_does_not_list_is_denied_and_a_stage_without_grants_
     assert_eq!(world.api.requests(), []);
     cluster.file("plain.toml", probe_chain("plain", &["ask"], ""));
     let refused = cluster.run(&["deploy", "plain.toml"]);
-    let refused = refused
-        .failed(1, "stage `ask`: its task calls `http`, and the manifest grants none; add to its `[stage.allow]`");
+    let refused = refused.failed(1, "its task calls `http`, and the manifest grants none; add to its `[stage.allow]`");
     assert_eq!(refused.stdout, "");
 }
 

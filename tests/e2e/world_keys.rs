@@ -136,7 +136,7 @@ fn another_body_under_the_same_key_is_told() {
     cluster.pull_all("world");
     assert_eq!(node.stop(), Some(0));
     let keys = keys(&world);
-    let logs = cluster.ok(&["logs", "world"]);
+    let logs = cluster.ok(&["logs", "world", "--no-follow"]);
     let told: Vec<&str> = logs.lines().filter(|line| line.contains("another body")).collect();
     assert_eq!(told.len(), 1, "{logs}");
     assert!(told[0].contains("/other` is sent another body than at the attempt before under the same key"), "{logs}");

@@ -67,7 +67,7 @@ fn a_secret_is_filled_in_for_its_origin_and_shown_nowhere() {
     for (what, printed) in [
         ("dead show", letters),
         ("dead show", cluster.ok(&["dead", "show", "world", "1", "--calls"])),
-        ("logs", cluster.ok(&["logs", "world"])),
+        ("logs", cluster.ok(&["logs", "world", "--no-follow"])),
         ("status", cluster.ok(&["status", "world", "--stage", "ask", "--json"])),
         ("nodes", cluster.ok(&["nodes", "--json"])),
         ("config", config),
