@@ -45,7 +45,7 @@ fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed()
 
 #[test]
 fn a_server_gets_each_item_under_one_key_and_items_come_out_once_while_nodes_are_killed() {
-    let plan = WorldPlan { seed: 3, items: 2_000, nodes: 2, every: Duration::from_secs(2), concurrency: 8 };
+    let plan = WorldPlan { seed: 3, items: 1_500, nodes: 2, every: Duration::from_secs(2), concurrency: 8 };
     let report = storm::run_world(&plan);
     assert!(report.is_exact(), "{report}");
     assert!(report.kills >= 1, "{report}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{ACK_WAIT, Chance, HANDLED};
+use super::{ACK_WAIT, Chance, PATIENCE};
 use crate::{Cluster, NatsClient, Process, Reply, World, lines, recovering};
 
 /// The header of a key.
@@ -135,15 +135,20 @@ fn strike(plan: &WorldPlan, cluster: &Cluster, world: &World, mut feeds: Vec<Pro
     let start = |number: usize| world.node_of(cluster, &format!("n{number}"));
     let mut nodes: Vec<Result<Process, Instant>> = (0..plan.nodes).map(|number| Ok(start(number))).collect();
     let client = NatsClient::connect(cluster);
-    let (mut chance, mut kills, started) = (Chance(plan.seed), 0, Instant::now());
+    let (mut chance, mut kills) = (Chance(plan.seed), 0);
     let mut next = Instant::now() + plan.every;
+    let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
         sleep(Duration::from_millis(100));
         feeds.retain_mut(|feed| !feed.has_ended());
-        if feeds.is_empty() && client.count("PCLUSTER_posts") == 0 {
+        let left = client.count("PCLUSTER_posts");
+        if feeds.is_empty() && left == 0 {
             return kills;
         }
-        assert!(started.elapsed() < HANDLED, "{} messages are left", client.count("PCLUSTER_posts"));
+        if left < least || !feeds.is_empty() {
+            (least, since) = (left, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "{left} messages are left and get no less");
         for (number, node) in nodes.iter_mut().enumerate() {
             if node.as_ref().is_err_and(|until| Instant::now() >= *until) {
                 *node = Ok(start(number));
