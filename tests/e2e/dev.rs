@@ -5,9 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use async_nats::jetstream::{kv, object_store};
 use serde_json::json;
-use support::{Api, Cluster, NatsClient, Process, Reply, Run, eventually, plugin, probe_chain, program, repository};
+use support::{Api, Cluster, Process, Reply, Run, eventually, plugin, probe_chain, program, repository};
 
 /// The nats-server of the tests as an absolute path.
 fn real_program() -> PathBuf {
@@ -237,18 +236,7 @@ fn dev_runs_the_programs_of_its_own_manifests_alone() {
 
 #[test]
 fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
-    let mut cluster = Cluster::start();
-    // The bucket and the store must be there before a chain asks for them.
-    let (mut dev, url) = start(cluster.command(&["dev", "--store", "store"]));
-    cluster.server.url = url;
-    let (bucket, store) = (kv::Config { bucket: "cache".to_owned(), ..kv::Config::default() }, "models".to_owned());
-    let store = object_store::Config { bucket: store, ..object_store::Config::default() };
-    NatsClient::connect(&cluster).with(async |jetstream| {
-        jetstream.create_key_value(bucket.clone()).await.unwrap();
-        jetstream.create_object_store(store.clone()).await.unwrap();
-    });
-    assert_eq!(dev.stop(), Some(0));
-
+    let cluster = Cluster::start();
     let api = Api::start(|_| Reply::new(200, "hello"));
     let origin = api.url();
     let chain = |name: &str| {
@@ -260,11 +248,15 @@ fn dev_grants_what_its_own_manifests_ask_for_and_nothing_else() {
     let own = cluster.file("own.toml", chain("own"));
     let header = json!(["Authorization", { "secret": "api_token", "prefix": "Bearer " }]);
     let request = json!({ "url": format!("{origin}/v1"), "headers": [header] });
-    let item = json!({ "do": [{ "call": "http", "request": request }] }).to_string();
-    let mut command = cluster.command(&["dev", "--store", "store", "--feed", &item, own.to_str().unwrap()]);
+    // The bucket and the store are made.
+    let keys = json!({ "call": "kv.keys", "request": { "bucket": "cache" } });
+    let objects = json!({ "call": "objects.list", "request": { "store": "models" } });
+    let item = json!({ "do": [{ "call": "http", "request": request }, keys, objects] }).to_string();
+    let mut command = cluster.command(&["dev", "--feed", &item, own.to_str().unwrap()]);
     command.env("PCLUSTER_SECRET_API_TOKEN", "hidden");
     let (mut dev, url) = start(command);
     dev.printed("hello");
+    dev.printed("\"objects\":[]");
     assert_eq!(api.requests()[0].header("authorization"), Some("Bearer hidden"));
     let at_dev = |arguments: &[&str]| {
         let mut command = cluster.command(arguments);

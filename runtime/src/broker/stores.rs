@@ -5,7 +5,7 @@
 //! | [`kv`], [`objects`], [`publish`] | the calls |
 //! | [`listing`] | names in pages |
 //! | [`store`] | stores a message once, and reads one |
-//! | [`check`] | whether buckets and stores exist |
+//! | [`check`], [`make`] | whether buckets and stores exist; those of `pcluster dev` |
 //!
 //! Calls have connections of their own, so that large values do not delay acknowledgements. Messages are read by the server's API,
 //! from the stream's leader: a task sees what it has written, and no header that another client has written can break a connection
@@ -15,6 +15,7 @@ pub(crate) mod check;
 mod failure;
 mod kv;
 mod listing;
+pub(crate) mod make;
 mod objects;
 mod publish;
 mod store;

@@ -16,8 +16,10 @@ use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, deploy, input, logs, unless_told};
 use crate::broker::follow::{Follower, StartAt};
+use crate::broker::stores::make;
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
+use crate::calls::grant::Grants;
 use crate::chain::{Stage, Work};
 use crate::client::{Client, Item, LogFilter, Package};
 use crate::frame::header;
@@ -98,15 +100,18 @@ struct Own {
     path: PathBuf,
     /// `true` if it asks for programs or grants.
     asks: bool,
+    /// What its stages are granted.
+    grants: Vec<Arc<Grants>>,
 }
 
 /// Checks a manifest, and that its programs are here: no other node would run them.
 fn check(path: PathBuf) -> anyhow::Result<Own> {
     let chain = Package::file(&path).chain()?;
     let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let mut asks = false;
+    let (mut asks, mut all_grants) = (false, Vec::new());
     for Stage { name, work, grants, .. } in chain.stages {
         asks |= !grants.is_empty();
+        all_grants.push(grants);
         let Work::Program(program) = work else { continue };
         asks = true;
         // Those that come with their stage are checked with its manifest.
@@ -115,7 +120,7 @@ fn check(path: PathBuf) -> anyhow::Result<Own> {
             found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;
         }
     }
-    Ok(Own { path, asks })
+    Ok(Own { path, asks, grants: all_grants })
 }
 
 async fn with_server(
@@ -183,7 +188,12 @@ async fn chains(
     }
     let (mut before, mut contents) = (0, Vec::new());
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
-    for &Own { ref path, asks } in own {
+    for &Own { ref path, asks, ref grants } in own {
+        for grants in grants {
+            for made in make::missing(client.broker(), grants.kv.keys(), grants.objects.keys()).await? {
+                output.note(&format!("made the {made}, which was not there"));
+            }
+        }
         let deployment = client.deploy(path).await?;
         output.note(&deploy::describe(&deployment));
         before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
