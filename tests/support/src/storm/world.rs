@@ -137,7 +137,7 @@ fn strike(plan: &WorldPlan, cluster: &Cluster, world: &World, mut feeds: Vec<Pro
     let client = NatsClient::connect(cluster);
     let (mut chance, mut kills) = (Chance(plan.seed), 0);
     let mut next = Instant::now() + plan.every;
-    let (mut least, mut since) = (u64::MAX, Instant::now());
+    let (mut before, mut since) = (u64::MAX, Instant::now());
     loop {
         sleep(Duration::from_millis(100));
         feeds.retain_mut(|feed| !feed.has_ended());
@@ -145,10 +145,10 @@ fn strike(plan: &WorldPlan, cluster: &Cluster, world: &World, mut feeds: Vec<Pro
         if feeds.is_empty() && left == 0 {
             return kills;
         }
-        if left < least || !feeds.is_empty() {
-            (least, since) = (left, Instant::now());
+        if left != before {
+            (before, since) = (left, Instant::now());
         }
-        assert!(since.elapsed() < PATIENCE, "{left} messages are left and get no less");
+        assert!(since.elapsed() < PATIENCE, "{left} messages are left, and none is finished");
         for (number, node) in nodes.iter_mut().enumerate() {
             if node.as_ref().is_err_and(|until| Instant::now() >= *until) {
                 *node = Ok(start(number));
