@@ -38,7 +38,7 @@ pub fn run(settings: Settings) -> Vec<Row> {
         for (at_once, items) in [(1, 100), (32, 1_600)] {
             let items = items / settings.either(1, 20);
             let plain = Variant::new(format!("{name} in plain Rust, {at_once} at once"), move || {
-                plain(kind, at_once, items.max(at_once))
+                Ok(plain(kind, at_once, items.max(at_once)))
             });
             let plain = series.add(plain);
             let task = Variant::new(format!("{name} in a task, {at_once} at once"), move || {
@@ -76,7 +76,7 @@ fn task(kind: Kind, at_once: usize, items: usize) -> Measured {
 }
 
 /// Makes the same calls from this program, which is the HTTP server too.
-fn plain(kind: Kind, at_once: usize, items: usize) -> Measured {
+fn plain(kind: Kind, at_once: usize, items: usize) -> Sample {
     let (stand, world) = start();
     let own = [std::process::id()];
     let calls = items / at_once * TIMES;
@@ -96,14 +96,14 @@ fn plain(kind: Kind, at_once: usize, items: usize) -> Measured {
     assert!(ended.iter().all(Result::is_ok), "a call failed");
     let seconds = started.elapsed().as_secs_f64();
     let (server, worker) = (Used::by(&stand.servers()).since(server), Used::by(&own).since(worker));
-    Ok(Sample {
+    Sample {
         items: (calls * at_once) as f64,
         bytes: 0.0,
         seconds,
         server,
         worker,
         foreign: Machine::now().foreign_since(machine, server.seconds + worker.seconds),
-    })
+    }
 }
 
 async fn get_entries(bucket: Store, calls: usize) {
