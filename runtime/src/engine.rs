@@ -1,7 +1,7 @@
 //! WebAssembly: the only module that names `wasmtime`.
 //!
 //! An [`Engine`] loads a [`Plugin`], which gives a [`task::Task`], which runs items. Each item runs in an `instance`: a fresh
-//! one, or an [`idle`] one that has handled items before.
+//! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
 //! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
 //! disk, and `snapshot` makes the state of a task before its first item. [`budget`] counts the memory of all items, [`limits`]
@@ -21,6 +21,7 @@ pub mod inspect;
 mod instance;
 pub mod limits;
 pub mod snapshot;
+mod stage;
 pub mod static_context;
 pub mod streaming;
 pub mod task;

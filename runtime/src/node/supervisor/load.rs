@@ -5,16 +5,11 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ciborium::Value;
-use pcluster_abi as abi;
-
 use crate::broker::plugins::Plugins;
 use crate::calls::door::Door;
 use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
-use crate::engine::limits::Limits;
-use crate::engine::static_context::StaticContext;
 use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
@@ -212,10 +207,8 @@ async fn task(
     (logs, door): (&Arc<StageLog>, Option<&Arc<Door>>),
 ) -> Result<Task, String> {
     let plugin = loaded(plugin, stage, plugins)?;
-    let limits =
-        Limits { timeout: stage.timeout, memory: stage.memory, output_item_bytes: context.broker.limits().max_item() };
-    let task = plugin.task(name, limits, static_context(deployed, stage), stage.reuse);
-    let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?.with_after(after);
+    let task = plugin.task_of(deployed, stage, name, after, context.broker.limits().max_item());
+    let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
     let stage_of = StateOf { context, deployed, stage, plugin, name };
     match stage_of.make(&task, logs, door).await {
         Ok(with_state) => Ok(with_state.unwrap_or(task)),
@@ -227,16 +220,4 @@ async fn task(
             Ok(task)
         }
     }
-}
-
-fn static_context(deployed: &Deployed, stage: &Stage) -> StaticContext {
-    let config = Value::serialized(&stage.config).unwrap_or(Value::Null);
-    let constant = vec![
-        (abi::context::CHAIN, Value::from(deployed.chain.as_str())),
-        (abi::context::VERSION, Value::from(deployed.version.as_str())),
-        (abi::context::REVISION, Value::from(deployed.revision.number())),
-        (abi::context::STAGE, Value::from(stage.name.as_str())),
-        (abi::context::CONFIG, config),
-    ];
-    StaticContext::new(constant, stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
