@@ -23,12 +23,9 @@ use super::key::{Caller, Keys, digest_of};
 use super::message::{Request, quoted};
 use super::secrets::{Mask, SecretRequest, Secrets};
 use super::stores::{Need, StoreRequest, Stores};
-use crate::dead::calls::{CallRecord, Called, Safety};
+use crate::dead::calls::{CallRecord, Called, OPEN, Safety};
 use crate::lock::lock;
 use crate::run::call::{Answer, Calls};
-
-/// The outcome of a call whose attempt ended before it.
-const OPEN: &str = "open";
 
 /// The door of a stage.
 pub(crate) struct Door {
@@ -61,6 +58,16 @@ pub(crate) struct ItemDoor {
     mask: Mask,
     received: AtomicU64,
     state: Mutex<State>,
+    notes: Notes,
+}
+
+/// Where the calls of an item are noted.
+#[derive(Clone, Default)]
+pub(crate) struct Notes {
+    /// The record. Items of inline stages share that of the item that they descend from.
+    pub(crate) record: Arc<Mutex<CallRecord>>,
+    /// The id of the item in an inline stage. `None` in a stage with a queue.
+    pub(crate) of: Option<String>,
 }
 
 #[derive(Default)]
@@ -68,7 +75,6 @@ struct State {
     calls: u32,
     sent: u64,
     keys: Keys,
-    record: CallRecord,
 }
 
 /// A call that is allowed.
@@ -87,22 +93,23 @@ struct Begun {
 
 impl Door {
     /// Opens the door for an item.
-    pub(crate) fn open(self: &Arc<Self>, caller: Caller, item: Box<dyn Item>) -> Arc<ItemDoor> {
-        self.open_for(Some((caller, item)))
+    pub(crate) fn open(self: &Arc<Self>, caller: Caller, item: Box<dyn Item>, notes: Notes) -> Arc<ItemDoor> {
+        self.open_for(Some((caller, item)), notes)
     }
 
     /// Opens the door for the initializer of the task. It may read stores, and nothing else.
     pub(crate) fn open_for_init(self: &Arc<Self>) -> Arc<ItemDoor> {
-        self.open_for(None)
+        self.open_for(None, Notes::default())
     }
 
-    fn open_for(self: &Arc<Self>, caller: Option<(Caller, Box<dyn Item>)>) -> Arc<ItemDoor> {
+    fn open_for(self: &Arc<Self>, caller: Option<(Caller, Box<dyn Item>)>, notes: Notes) -> Arc<ItemDoor> {
         Arc::new(ItemDoor {
             door: Arc::clone(self),
             caller,
             mask: Mask::default(),
             received: AtomicU64::new(0),
             state: Mutex::default(),
+            notes,
         })
     }
 
@@ -126,6 +133,12 @@ impl Door {
 }
 
 impl ItemDoor {
+    /// Takes note of a call that is not made, because its answer is known. Later calls get the same keys as after a real one.
+    pub(crate) fn pass_over(&self, name: &str, request: &[u8]) {
+        // A refusal is the answer that is known.
+        let _ = self.begin(name, request);
+    }
+
     /// Begins a call: reads it, checks it and notes it.
     fn begin(&self, name: &str, request: &[u8]) -> Result<Begun, CallFailure> {
         let mut state = lock(&self.state);
@@ -147,12 +160,14 @@ impl ItemDoor {
             }
         };
         self.warn_of_change(&called);
-        let place = state.record.add(called);
+        let called = Called { item: self.notes.of.clone(), ..called };
+        let place = lock(&self.notes.record).add(called);
         match work {
             Ok(work) => Ok(Begun { work, place }),
             Err(failure) => {
                 if let Some(place) = place {
-                    state.record.end(place, failure.kind.name().to_owned(), 0, true, self.recorded(&failure.encode()));
+                    let answer = self.recorded(&failure.encode());
+                    lock(&self.notes.record).end(place, failure.kind.name().to_owned(), 0, true, answer);
                 }
                 Err(failure)
             }
@@ -297,7 +312,7 @@ impl ItemDoor {
         };
         if let Some(place) = place {
             let (Answer::Response(bytes) | Answer::Failure(bytes)) = &answer;
-            lock(&self.state).record.end(place, outcome, ms, failed, self.recorded(bytes));
+            lock(&self.notes.record).end(place, outcome, ms, failed, self.recorded(bytes));
         }
         answer
     }
@@ -315,7 +330,7 @@ impl Calls for ItemDoor {
     }
 
     fn record(&self) -> Option<Arc<CallRecord>> {
-        let record = &lock(&self.state).record;
+        let record = lock(&self.notes.record);
         (!record.calls.is_empty()).then(|| Arc::new(record.clone()))
     }
 }
@@ -331,7 +346,9 @@ fn called(name: &str, target: String, safety: Safety, request: &[u8]) -> Called 
         request: digest_of(request),
         body: None,
         answer: None,
+        answer_cut: false,
         failed: false,
+        item: None,
     }
 }
 

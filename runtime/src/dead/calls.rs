@@ -9,6 +9,9 @@ pub const RECORD_MAX: usize = 64 << 10;
 /// The most bytes of what a call was made to. Longer targets are cut.
 const TARGET_MAX: usize = 1 << 10;
 
+/// The outcome of a call whose attempt ended before it.
+pub(crate) const OPEN: &str = "open";
+
 /// What a call may do if it is made twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,12 +50,23 @@ pub struct Called {
     /// The answer in CBOR, as Base64. `None` if it is not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// `true` if the stage records answers, and the letter has no room for this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answer_cut: bool,
     /// `true` if the answer is a failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
+    /// The id of the item for which an inline stage has made the call. `None` for calls of the stage that the letter names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
 }
 
 impl Called {
+    /// Returns `true` if the attempt ended before the call.
+    pub(crate) fn is_open(&self) -> bool {
+        self.outcome == OPEN
+    }
+
     /// Returns the call as it is kept.
     pub(crate) fn cut(mut self) -> Self {
         if self.target.len() > TARGET_MAX {
@@ -65,7 +79,7 @@ impl Called {
     /// Returns about how many bytes the call takes in a header.
     fn size(&self) -> usize {
         let texts = [&self.call, &self.target, &self.outcome, &self.request];
-        let more = [&self.key, &self.body, &self.answer];
+        let more = [&self.key, &self.body, &self.answer, &self.item];
         200 + texts.map(String::len).iter().sum::<usize>()
             + more.iter().filter_map(|text| text.as_ref()).map(String::len).sum::<usize>()
     }
@@ -113,6 +127,7 @@ impl CallRecord {
         let room = RECORD_MAX.saturating_sub(self.size);
         let Some(called) = self.calls.get_mut(place) else { return };
         (called.outcome, called.ms, called.failed) = (outcome, ms, failed);
+        called.answer_cut = answer.as_ref().is_some_and(|answer| answer.len() > room);
         called.answer = answer.filter(|answer| answer.len() <= room);
         self.size += called.answer.as_ref().map_or(0, String::len);
     }
@@ -120,7 +135,9 @@ impl CallRecord {
     /// Returns the record without answers.
     pub(crate) fn brief(&self) -> Self {
         let mut brief = self.clone();
-        brief.calls.iter_mut().for_each(|called| called.answer = None);
+        for called in &mut brief.calls {
+            called.answer_cut |= called.answer.take().is_some();
+        }
         brief
     }
 
@@ -150,7 +167,9 @@ mod tests {
             request: "00".to_owned(),
             body: None,
             answer: None,
+            answer_cut: false,
             failed: false,
+            item: None,
         }
     }
 
@@ -165,12 +184,13 @@ mod tests {
         let place = record.add(called("x".repeat(5_000), Safety::Unsafe)).expect("room");
         record.end(place, "200".to_owned(), 7, false, Some("A".repeat(RECORD_MAX)));
         assert_eq!(record.calls[place].answer, None, "an answer without room is left out");
+        assert!(record.calls[place].answer_cut && !record.calls[0].answer_cut);
         for _ in 0..1_000 {
             record.add(called("x".repeat(5_000), Safety::Unsafe));
         }
         assert!(record.to_header().len() < RECORD_MAX + 100 && record.left_off > 900);
         assert_eq!(record.left_off, record.left_off_unsafe);
-        assert_eq!(record.brief().calls[0].answer, None);
+        assert!(record.brief().calls[0].answer.is_none() && record.brief().calls[0].answer_cut);
         assert_eq!(CallRecord::from_header("{\"calls\":["), None);
     }
 }

@@ -68,6 +68,7 @@ pub(crate) async fn run(
         outcomes: Mutex::default(),
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),
+        records: Mutex::default(),
         slots: permit.slots().map(Arc::downgrade),
     });
     let _message = Counted::new(&hop.counters.messages);

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
 use crate::broker::stores::GrantedStores;
-use crate::calls::door::{Door, Item};
+use crate::calls::door::{Door, Item, Notes};
 use crate::calls::grant::{Ceiling, SecretsFrom};
 use crate::calls::http::client::HttpClient;
 use crate::calls::http::node::{HttpNode, HttpSetupError};
@@ -165,13 +165,14 @@ impl Doors {
     }
 
     /// Opens the door of a stage for an item with this id, which descends from the frame. `None` if the stage was granted nothing.
+    /// `notes` takes the calls.
     pub(crate) fn open(
         &self,
         (place, stage): (usize, &StageName),
         chain: &Chain,
         inbound: &Arc<InboundFrame>,
         logs: &Arc<StageLog>,
-        id: String,
+        (id, notes): (String, Notes),
     ) -> Option<Arc<dyn Calls>> {
         let door = self.doors.get(place)?.as_ref()?;
         let caller = Caller {
@@ -180,6 +181,7 @@ impl Doors {
             fed: inbound.fed().map_or_else(|| format!("at.{}", inbound.origin), str::to_owned),
             item: id.clone(),
         };
-        Some(door.open(caller, Box::new(FrameItem { inbound: Arc::clone(inbound), logs: Arc::clone(logs), id })))
+        let item = FrameItem { inbound: Arc::clone(inbound), logs: Arc::clone(logs), id };
+        Some(door.open(caller, Box::new(item), notes))
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
 use crate::client::{CallRecord, Called, DeadLetter, Safety};
+use crate::dead::calls::RECORD_MAX;
 use crate::dead::{Attempt, FailureKind};
 use crate::frame::cbor;
 use crate::frame::json::AsJson;
@@ -21,7 +22,7 @@ use crate::text::visible_line;
 /// Prints where and when each item failed, its attempts, the backtrace of the task, the log lines of the stage about
 /// the item, the headers that the item was fed with, and the item itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: pcluster dead show orders -n 1")]
+#[command(after_help = "Examples:\n  pcluster dead show orders -n 1\n  pcluster dead show orders 17 --calls")]
 pub struct Args {
     /// The chain
     chain: ChainName,
@@ -157,6 +158,8 @@ fn call_lines(called: &Called, with_answer: bool) -> Vec<String> {
     let answer = called.answer.as_ref().filter(|_| with_answer).and_then(|answer| BASE64_STANDARD.decode(answer).ok());
     if let Some(answer) = answer.and_then(|answer| cbor::value(&answer)) {
         lines.push(format!("   {}", serde_json::to_string(&AsJson(&answer)).unwrap_or_default()));
+    } else if with_answer && called.answer_cut {
+        lines.push(format!("   its answer was cut: a letter has room for {} KiB of calls", RECORD_MAX >> 10));
     }
     lines
 }

@@ -161,6 +161,7 @@ impl Pass {
             }
             if !is_settled && !running.is_single() {
                 all.end(*position);
+                running.forget_calls(*position);
             }
         }
     }
@@ -238,8 +239,9 @@ impl ItemSource for Pass {
         let running = &self.walk.running;
         match self.inline() {
             Some(stage) => {
-                let (hop, place) = (&running.hop, (self.stage, &stage.name));
-                hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, self.id(number))
+                let (hop, place, id) = (&running.hop, (self.stage, &stage.name), self.id(number));
+                let notes = running.notes(self.items[number].root, Some(id.clone()));
+                hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, (id, notes))
             }
             None => running.calls(self.items[number].root),
         }

@@ -11,7 +11,9 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
+use crate::calls::door::Notes;
 use crate::counted::Counted;
+use crate::dead::calls::CallRecord;
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::lock::lock;
@@ -56,6 +58,8 @@ pub(crate) struct Running {
     /// Permit for a single-item frame to hold its instance while it waits. Held until the item ends: an item that yields after
     /// streaming some outputs would stream them twice.
     pub(crate) permit: OnceCell<StreamingPermit>,
+    /// The calls of items whose hop has inline stages, by position. All stages of the hop note them in one record.
+    pub(crate) records: Mutex<BTreeMap<usize, Arc<Mutex<CallRecord>>>>,
     /// The slots of the frame, for as long as its permit lives. `None` if it needs none.
     pub(crate) slots: Option<Weak<SlotSet>>,
 }
@@ -122,8 +126,31 @@ impl Running {
         } else {
             let (level, entry) = attempts::log_entry(&self.hop.route, self.inbound.attempt, &failure);
             log(level, entry);
+            let failure = self.with_calls(position, failure);
             self.outcomes().failures.insert(position, failure);
         }
+    }
+
+    /// Returns where calls are noted that are made for an item of the frame. `of` is the id of the item in an inline stage.
+    pub(crate) fn notes(&self, position: usize, of: Option<String>) -> Notes {
+        if self.hop.inline.is_empty() {
+            return Notes { of, ..Notes::default() };
+        }
+        let record = Arc::clone(lock(&self.records).entry(position).or_default());
+        Notes { record, of }
+    }
+
+    /// Forgets the calls of an item that has ended well.
+    pub(crate) fn forget_calls(&self, position: usize) {
+        lock(&self.records).remove(&position);
+    }
+
+    /// Returns the failure with the calls of all stages of the hop.
+    fn with_calls(&self, position: usize, failure: Failure) -> Failure {
+        let Some(record) = lock(&self.records).remove(&position) else { return failure };
+        let record = lock(&record).clone();
+        let calls = (!record.calls.is_empty()).then(|| Arc::new(record));
+        Failure { calls: calls.or(failure.calls), ..failure }
     }
 
     /// Defers an item to a frame of its own, or to another time if it has one.
@@ -254,7 +281,8 @@ impl ItemSource for Running {
 
     fn calls(&self, position: usize) -> Option<Arc<dyn Calls>> {
         let (hop, id) = (&self.hop, self.inbound.item_id(position));
-        hop.doors.open((0, &hop.stage().name), &hop.route.chain, &self.inbound, &hop.logs, id)
+        let notes = self.notes(position, None);
+        hop.doors.open((0, &hop.stage().name), &hop.route.chain, &self.inbound, &hop.logs, (id, notes))
     }
 
     fn memory(&self) -> Option<Arc<Growing>> {
