@@ -12,5 +12,6 @@ pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod pin;
+pub(crate) mod replay;
 pub(crate) mod secrets;
 pub(crate) mod stores;

@@ -20,6 +20,7 @@ pub mod node;
 pub mod nodes;
 pub mod output;
 pub mod pull;
+pub mod replay;
 pub mod reset;
 pub mod server;
 pub mod status;
@@ -101,6 +102,7 @@ enum Command {
     Start(intake::StartArgs),
     Reset(reset::Args),
     Dead(dead::Args),
+    Replay(replay::Args),
     Inspect(inspect::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -247,6 +249,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Start(args) => intake::start(args, context).await,
         Command::Reset(args) => reset::run(args, context).await,
         Command::Dead(args) => dead::run(args, context).await,
+        Command::Replay(args) => Box::pin(replay::run(args, context)).await,
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),

@@ -55,6 +55,7 @@ pub use crate::dead::{Attempt, FailureKind};
 pub use crate::frame::Headers;
 pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
+pub(crate) use dead::RanWith;
 pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
 pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;

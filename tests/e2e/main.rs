@@ -50,6 +50,7 @@ mod program_workers;
 mod programs;
 mod pull;
 mod readers;
+mod replay;
 mod reset;
 mod retry;
 mod room;

@@ -3,6 +3,8 @@
 //! A request is read, held against the grants and counted before anything is sent. What comes back is noted for the record of the
 //! item, with secrets masked.
 
+mod rules;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -16,16 +18,17 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::{Level, call};
 
 use super::failure::{CallFailure, FailureKind};
-use super::grant::{Access, Grants};
+use super::grant::Grants;
 use super::http::client::{HttpClient, Sending};
 use super::http::request::HttpRequest;
 use super::key::{Caller, Keys, digest_of};
 use super::message::{Request, quoted};
 use super::secrets::{Mask, SecretRequest, Secrets};
-use super::stores::{Need, StoreRequest, Stores};
+use super::stores::{StoreRequest, Stores};
 use crate::dead::calls::{CallRecord, Called, OPEN, Safety};
 use crate::lock::lock;
 use crate::run::call::{Answer, Calls};
+use rules::{check_need, safety_of};
 
 /// The door of a stage.
 pub(crate) struct Door {
@@ -357,38 +360,6 @@ fn payload(request: &StoreRequest) -> &[u8] {
     match request {
         StoreRequest::Publish(message) => &message.payload,
         _ => &[],
-    }
-}
-
-/// Checks that a stage was granted what a call needs.
-fn check_need(grants: &Grants, need: Need<'_>) -> Result<(), CallFailure> {
-    let said = |what: &str, line: String| {
-        Err(CallFailure::denied(format!("the stage is not granted {what}; add to its `[stage.allow]`: {line}")))
-    };
-    let access = |writes: bool| if writes { Access::ReadWrite } else { Access::Read };
-    let words = |writes: bool| if writes { "writing to" } else { "reading" };
-    match need {
-        Need::Bucket(bucket, writes) if grants.kv.get(bucket).is_none_or(|granted| *granted < access(writes)) => {
-            let line = format!("kv = {{ {bucket} = \"{}\" }}", access(writes).name());
-            said(&format!("{} the bucket `{bucket}`", words(writes)), line)
-        }
-        Need::Store(store, writes) if grants.objects.get(store).is_none_or(|granted| *granted < access(writes)) => {
-            let line = format!("objects = {{ {store} = \"{}\" }}", access(writes).name());
-            said(&format!("{} the object store `{store}`", words(writes)), line)
-        }
-        Need::Subject(subject) if !grants.publish.iter().any(|pattern| pattern.matches(subject)) => {
-            said(&format!("publishing on `{subject}`"), format!("publish = [\"{subject}\"]"))
-        }
-        Need::Bucket(..) | Need::Store(..) | Need::Subject(_) => Ok(()),
-    }
-}
-
-/// Returns what a call of a store does if it is made twice.
-fn safety_of(name: &str) -> Safety {
-    match name {
-        call::KV_CREATE | call::KV_UPDATE => Safety::Unsafe,
-        call::PUBLISH => Safety::Keyed,
-        _ => Safety::Safe,
     }
 }
 

@@ -131,22 +131,26 @@ pub struct HostArgs {
     label: Vec<String>,
 }
 
-/// Returns the settings of a node.
-pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
+/// Returns what compiles plugins in a process of its own: this program.
+pub(super) fn compiler() -> std::io::Result<Compiler> {
     /// This program, even if its file was replaced after the start.
     const SELF: &str = "/proc/self/exe";
     let program = match std::fs::exists(SELF) {
         Ok(true) => PathBuf::from(SELF),
         _ => std::env::current_exe()?,
     };
+    Ok(Compiler::new(program, compile::NAME, CompilerLimits::default()))
+}
+
+/// Returns the settings of a node.
+pub(super) fn node_settings(settings: &Settings) -> anyhow::Result<NodeSettings> {
     allow_open_files();
-    let compiler = Compiler::new(program, compile::NAME, CompilerLimits::default());
     Ok(NodeSettings {
         grace: settings.grace,
         instances: settings.instances,
         memory: settings.memory,
         cache: settings.cache.clone(),
-        compiler: Some(Arc::new(compiler)),
+        compiler: Some(Arc::new(compiler()?)),
         allowed: settings.allow.exec.clone(),
         ceiling: Arc::new(settings.ceiling()?),
         slots: settings.slots.clone(),

@@ -1,10 +1,12 @@
 //! Reads and removes dead letters, and retries their items.
 //!
 //! A letter is known by its number in the chain's stream of dead letters. A number is never used again. [`letter`] parses a
-//! letter, [`logs`] finds the log lines about its item, and [`retry`] gives the item new attempts.
+//! letter, [`logs`] finds the log lines about its item, [`ran`] reads all that the item ran with, and [`retry`] gives the item new
+//! attempts.
 
 mod letter;
 mod logs;
+mod ran;
 mod retry;
 mod room;
 
@@ -24,6 +26,7 @@ use crate::subject;
 
 pub use letter::DeadLetter;
 pub(super) use logs::dead_logs;
+pub(crate) use ran::RanWith;
 pub(super) use retry::retry_dead;
 pub use retry::{Retried, RetryOptions};
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::calls::grant::{CallLimits, HttpGrant, Networks};
+use crate::calls::grant::{Access, CallLimits, HttpGrant, Networks};
 use crate::calls::http::node::HttpNode;
 use crate::calls::http::resolve::SystemResolver;
 use crate::calls::message::Response;
@@ -89,7 +89,7 @@ async fn ask(item: &Arc<ItemDoor>, name: &str, fields: &[(&str, &str)]) -> (bool
 
 #[tokio::test]
 async fn only_what_is_listed_and_granted_passes() {
-    let item = door(CallLimits::default()).open(caller(), Box::<Known>::default());
+    let item = door(CallLimits::default()).open(caller(), Box::<Known>::default(), Notes::default());
     for (name, fields, says) in [
         ("ftp.get", &[][..], "there is no call `ftp.get`"),
         ("secrets.get", &[("name", "token")], "the plugin does not list `secrets`"),
@@ -119,7 +119,7 @@ async fn only_what_is_listed_and_granted_passes() {
 async fn a_call_carries_the_same_key_at_each_attempt_and_another_body_is_told() {
     let door = door(CallLimits::default());
     let alert = [("subject", "alerts.x"), ("payload", "first")];
-    let first = door.open(caller(), Box::<Known>::default());
+    let first = door.open(caller(), Box::<Known>::default(), Notes::default());
     let keys = [ask(&first, "publish", &alert).await.1, ask(&first, "publish", &alert).await.1];
     assert_ne!(keys[0], keys[1], "equal calls of an item are numbered");
     let record = first.record().expect("calls");
@@ -129,7 +129,7 @@ async fn a_call_carries_the_same_key_at_each_attempt_and_another_body_is_told() 
         (key, body)
     });
     let known = Known { sent: sent.collect(), ..Known::default() };
-    let second = door.open(caller(), Box::new(known.clone()));
+    let second = door.open(caller(), Box::new(known.clone()), Notes::default());
     assert_eq!(ask(&second, "publish", &alert).await.1, keys[0]);
     assert!(lock(&known.lines).is_empty());
     let other = [("subject", "alerts.x"), ("payload", "other")];
@@ -139,14 +139,22 @@ async fn a_call_carries_the_same_key_at_each_attempt_and_another_body_is_told() 
 
 #[tokio::test]
 async fn an_item_calls_and_sends_no_more_than_its_stage_allows() {
-    let few = door(CallLimits { calls: 2, ..CallLimits::default() }).open(caller(), Box::<Known>::default());
+    let few = door(CallLimits { calls: 2, ..CallLimits::default() }).open(
+        caller(),
+        Box::<Known>::default(),
+        Notes::default(),
+    );
     let get = [("bucket", "cache"), ("key", "k")];
     for _ in 0..2 {
         assert!(!ask(&few, "kv.get", &get).await.0);
     }
     let (failed, texts) = ask(&few, "kv.get", &get).await;
     assert!(failed && texts[0] == "too_large" && texts[1].contains("2 calls"), "{texts:?}");
-    let little = door(CallLimits { sent: 1_000, ..CallLimits::default() }).open(caller(), Box::<Known>::default());
+    let little = door(CallLimits { sent: 1_000, ..CallLimits::default() }).open(
+        caller(),
+        Box::<Known>::default(),
+        Notes::default(),
+    );
     let body = "x".repeat(600);
     assert!(!ask(&little, "publish", &[("subject", "alerts.x"), ("payload", &body)]).await.0);
     let (failed, texts) = ask(&little, "publish", &[("subject", "alerts.x"), ("payload", &body)]).await;

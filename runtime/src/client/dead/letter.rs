@@ -120,6 +120,17 @@ impl DeadLetter {
         is_undecodable(&self.failure)
     }
 
+    /// Returns the item in CBOR. `None` if the letter has none.
+    pub(crate) fn cbor(&self) -> Option<Bytes> {
+        if self.is_undecodable() || self.raw.payload.is_empty() {
+            return None;
+        }
+        match self.content_type.as_deref().map(Format::from_content_type) {
+            None => Some(self.raw.payload.clone()),
+            Some(format) => format.ok()?.items(&self.raw.payload).ok()?.into_iter().next(),
+        }
+    }
+
     /// Returns the id of the item. Its context and its log lines have the same id.
     pub(crate) fn item_id(&self) -> String {
         let id = FrameId::from_header(&self.raw.id);

@@ -1,0 +1,159 @@
+//! A replayed item as a case for a test: a folder with the item, its calls, and what came of it.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Ended, json_of};
+use crate::chain::{Plugin, Work};
+use crate::client::{Called, RanWith};
+use crate::frame::cbor;
+use crate::frame::json::AsJson;
+
+/// A call, and its answer for people.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    called: &'a Called,
+    /// The answer as JSON. Bytes are Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_json: Option<Value>,
+}
+
+/// Writes a case into a folder of its own. Returns the folder. Files of an earlier case are replaced.
+pub(super) fn write(
+    folder: &Path,
+    ran: &RanWith,
+    item: &Bytes,
+    calls: &[Called],
+    ended: &Ended,
+) -> anyhow::Result<PathBuf> {
+    let folder = folder.join(format!("{}-{}", ran.deployed.chain, ran.letter.number));
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let json = |item: &Bytes| json_of(item).map(|json| format!("{json}\n"));
+    let shown: Vec<Shown<'_>> = calls.iter().map(Shown::of).collect();
+    file("item.cbor", item)?;
+    file("item.json", json(item)?.as_bytes())?;
+    file("calls.json", format!("{}\n", serde_json::to_string_pretty(&shown)?).as_bytes())?;
+    let outputs = match ended {
+        Ended::Succeeded(outputs) => outputs.as_slice(),
+        Ended::Failed(_) | Ended::Stopped(_) => &[],
+    };
+    file("outputs.cbor", &outputs.concat())?;
+    file("outputs.json", outputs.iter().map(json).collect::<Result<String, _>>()?.as_bytes())?;
+    file("case.toml", case(ran, ended)?.as_bytes())?;
+    Ok(folder)
+}
+
+impl<'a> Shown<'a> {
+    fn of(called: &'a Called) -> Self {
+        let answer = called.answer.as_ref().and_then(|answer| BASE64_STANDARD.decode(answer).ok());
+        let answer = answer.and_then(|answer| cbor::value(&answer));
+        Self { called, answer_json: answer.and_then(|answer| serde_json::to_value(AsJson(&answer)).ok()) }
+    }
+}
+
+/// Returns the text of `case.toml`.
+fn case(ran: &RanWith, ended: &Ended) -> anyhow::Result<String> {
+    let RanWith { letter, deployed, chain, .. } = ran;
+    let mut text = "# Written by `pcluster replay --cases`; see runtime/CALLS.md.\n".to_owned();
+    let facts = [
+        ("chain", Value::from(letter.chain.as_str())),
+        ("version", letter.version.as_str().into()),
+        ("revision", letter.revision.into()),
+        ("content", deployed.digest.to_string().into()),
+        ("letter", letter.number.into()),
+        ("fed_as", letter.id.as_str().into()),
+        ("item_id", letter.item_id().into()),
+        ("attempt", letter.attempts.max(1).into()),
+    ];
+    add(&mut text, &facts)?;
+    for stage in &chain.stages[ran.stages.clone()] {
+        let Work::Task { plugin: Plugin::Stored(plugin), task } = &stage.work else { continue };
+        text.push_str("\n[[stage]]\n");
+        let facts = [
+            ("name", Value::from(stage.name.as_str())),
+            ("task", task.as_str().into()),
+            ("plugin", plugin.to_string().into()),
+            ("env", serde_json::to_value(&stage.env)?),
+            ("config", stage.config.clone()),
+        ];
+        add(&mut text, &facts)?;
+    }
+    text.push_str("\n[expected]\n");
+    match ended {
+        Ended::Succeeded(outputs) => add(&mut text, &[("outputs", outputs.len().into())])?,
+        Ended::Failed(failure) => {
+            let failed = [("failure", failure.kind.name().into()), ("reason", failure.reason.as_str().into())];
+            add(&mut text, &failed)?;
+        }
+        Ended::Stopped(departure) => return Err(anyhow!("a replay that stopped is no case: {departure}")),
+    }
+    Ok(text)
+}
+
+/// Adds keys with their values. TOML has no `null`, so such keys are left out.
+fn add(text: &mut String, facts: &[(&str, Value)]) -> anyhow::Result<()> {
+    for (key, value) in facts {
+        if let Some(value) = toml_of(value)? {
+            writeln!(text, "{key} = {value}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns a value as TOML on one line. `None` for `null`.
+fn toml_of(value: &Value) -> anyhow::Result<Option<String>> {
+    Ok(Some(match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => string(text)?,
+        Value::Array(values) => {
+            let values: Vec<String> =
+                values.iter().filter_map(|value| toml_of(value).transpose()).collect::<Result<_, _>>()?;
+            format!("[{}]", values.join(", "))
+        }
+        Value::Object(entries) => {
+            let mut all = Vec::new();
+            for (key, value) in entries {
+                if let Some(value) = toml_of(value)? {
+                    all.push(format!("{} = {value}", string(key)?));
+                }
+            }
+            if all.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", all.join(", ")) }
+        }
+        plain => plain.to_string(),
+    }))
+}
+
+/// Returns a text as TOML. Its escapes are those of JSON, and one more.
+fn string(text: &str) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(text)?.replace('\u{7f}', "\\u007f"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_survive_toml() {
+        let value = json!({
+            "text": "a \"b\"\\\n\t\u{7f}\u{1}é", "a key.": [1, -2, 0.5, true, "x", [], {"deep": {}}], "float": 1e300,
+        });
+        let text = format!("value = {}", toml_of(&value).expect("TOML").expect("a value"));
+        let read: Value = toml::from_str::<Value>(&text).expect("TOML")["value"].clone();
+        assert_eq!(read, value);
+        assert_eq!(toml_of(&json!([null, 1])).expect("TOML"), Some("[1]".to_owned()));
+    }
+}
