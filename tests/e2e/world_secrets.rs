@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Api, Cluster, NatsClient, Process, Reply, Run, SECRET, World, eventually, probe_chain};
@@ -112,4 +113,24 @@ fn a_stage_whose_secret_has_no_value_is_served_once_it_has_one() {
     cluster.file("secrets/late", "a-value-that-came-late");
     cluster.ok(&["feed", "world", &json!({ "do": [get(&world.api.url())] }).to_string()]);
     assert_eq!(cluster.pull_all("world")[0][0]["ok"]["status"], 200);
+}
+
+#[test]
+fn a_rotated_secret_is_used_without_a_restart() {
+    let cluster = Cluster::start();
+    let world = World::start(&cluster, |_| Reply::new(200, ""));
+    cluster.deploy(&world.chain("world", "ask", ""));
+    let _node = node(&cluster, &world.allowed());
+    let item = json!({ "do": [get(&world.api.url())] }).to_string();
+    cluster.ok(&["feed", "world", &item]);
+    cluster.pull_all("world");
+    cluster.file("secrets/api_token", "another-value-of-the-secret");
+    eventually("the value is read again", || {
+        cluster.ok(&["feed", "world", &item]);
+        cluster.pull_all("world");
+        // A value is used for a while, and each look takes an item.
+        std::thread::sleep(Duration::from_secs(1));
+        let sent = world.headers("authorization");
+        (sent.last() == Some(&Some("Bearer another-value-of-the-secret".to_owned()))).then_some(())
+    });
 }
