@@ -28,6 +28,7 @@ pub(crate) mod reach;
 mod route;
 mod runner;
 mod settings;
+pub(crate) mod shares;
 mod supervisor;
 mod suspicion;
 mod tasks;

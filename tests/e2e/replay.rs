@@ -31,7 +31,7 @@ fn cluster_for(api: &Api) -> (Cluster, NatsClient) {
     });
     fs::create_dir(cluster.path("secrets")).unwrap();
     cluster.file("secrets/token", TOKEN);
-    let secrets = cluster.path("secrets");
+    let secrets = cluster.path("secrets").display().to_string();
     let allow = format!(
         "[allow]\nhttp = [{:?}]\nkv = [\"cache\"]\nobjects = [\"models\"]\npublish = [\"alerts.>\"]\nnetworks = {{ \"127.0.0.1\" = \"127.0.0.1/32\" }}\n\
          secrets = {{ from = {secrets:?} }}\n",

@@ -119,7 +119,8 @@ fn deploying_the_same_again_changes_nothing_and_says_so() {
     let again = format!("# a comment is no content\n{manifest}");
     assert_eq!(cluster.deploy(&again), "same 1.0 is unchanged (r1)\n");
     let json: Value = serde_json::from_str(&cluster.ok(&["deploy", "chain.toml", "--json"])).unwrap();
-    let expected = json!({"chain": "same", "version": "1.0", "revision": 1, "changed": false, "open": true});
+    let expected =
+        json!({"chain": "same", "version": "1.0", "revision": 1, "changed": false, "open": true, "grants": {}});
     assert_eq!(json, expected);
 }
 

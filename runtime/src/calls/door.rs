@@ -22,10 +22,11 @@ use super::grant::Grants;
 use super::http::client::{HttpClient, Sending};
 use super::http::request::HttpRequest;
 use super::key::{Caller, Keys, digest_of};
+use super::memory;
 use super::message::{Request, quoted};
 use super::secrets::{Mask, SecretRequest, Secrets};
 use super::stores::{StoreRequest, Stores};
-use crate::dead::calls::{CallRecord, Called, OPEN, Safety};
+use crate::dead::calls::{CallRecord, Called, OPEN, RECORD_MAX, Safety};
 use crate::lock::lock;
 use crate::run::call::{Answer, Calls};
 use rules::{check_need, safety_of};
@@ -210,12 +211,12 @@ impl ItemDoor {
                 let key = http.needs_key().then(|| self.key(state, &method, &url)).flatten();
                 let safety = match &key {
                     _ if http.is_safe() => Safety::Safe,
-                    None if !http.has_own_key() => Safety::Unsafe,
+                    None if http.own_key().is_none() => Safety::Unsafe,
                     _ => Safety::Keyed,
                 };
-                let mut called = called(name, format!("{method} {url}"), safety, request);
-                called.body = key.is_some().then(|| digest_of(&http.body));
-                called.key.clone_from(&key);
+                let mut called = called(name, self.masked(&format!("{method} {url}")), safety, request);
+                called.key = key.clone().or_else(|| http.own_key().map(|key| self.masked(&key)));
+                called.body = called.key.is_some().then(|| digest_of(&http.body));
                 Ok((called, Work::Http(Box::new(http), key)))
             }
             call::SECRETS_GET => {
@@ -239,6 +240,11 @@ impl ItemDoor {
         }
     }
 
+    /// Returns a text as it may be shown.
+    fn masked(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.mask.apply(text.as_bytes())).into_owned()
+    }
+
     fn key(&self, state: &mut State, method: &str, target: &str) -> Option<String> {
         self.caller.as_ref().map(|(caller, _)| state.keys.next(caller, method, target))
     }
@@ -260,6 +266,9 @@ impl ItemDoor {
         if !self.door.grants.records_bodies {
             return None;
         }
+        if answer.len() > RECORD_MAX {
+            return Some(String::new());
+        }
         let mut answer: Value = ciborium::from_reader(answer).ok()?;
         self.hide(&mut answer);
         let mut masked = Vec::new();
@@ -270,7 +279,7 @@ impl ItemDoor {
     /// Hides secrets in all texts and bytes of an answer.
     fn hide(&self, answer: &mut Value) {
         match answer {
-            Value::Text(text) => *text = String::from_utf8_lossy(&self.mask.apply(text.as_bytes())).into_owned(),
+            Value::Text(text) => *text = self.masked(text),
             Value::Bytes(bytes) => *bytes = self.mask.apply(bytes).into(),
             Value::Array(values) => values.iter_mut().for_each(|value| self.hide(value)),
             Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| self.hide(value)),
@@ -297,6 +306,8 @@ impl ItemDoor {
                 Ok((response.held.keep(bytes), outcome))
             }
             Work::Store(request, key) => {
+                // Each byte is there twice for a moment.
+                let room = room.min(memory::NODE_MAX as u64 / 2);
                 let response = Arc::clone(&self.door.stores).run(request, room, key).await?;
                 self.received.fetch_add(response.len() as u64, Relaxed);
                 Ok(ok(response))

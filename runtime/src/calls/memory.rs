@@ -16,16 +16,26 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     free: Arc<Semaphore>,
+    /// What one stage may take of it. `None` for all.
+    own: Option<Arc<Semaphore>>,
 }
 
 /// A reservation. Given back when dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held(Option<OwnedSemaphorePermit>);
+pub(crate) struct Held {
+    held: Option<OwnedSemaphorePermit>,
+    own: Option<OwnedSemaphorePermit>,
+}
 
 impl Memory {
     /// Creates the memory of a node.
     pub(crate) fn new() -> Self {
-        Self { free: Arc::new(Semaphore::new(NODE_MAX / UNIT)) }
+        Self { free: Arc::new(Semaphore::new(NODE_MAX / UNIT)), own: None }
+    }
+
+    /// Returns the same memory for a stage, which takes no more than half of it. A larger body takes it alone.
+    pub(crate) fn share(&self) -> Self {
+        Self { free: Arc::clone(&self.free), own: Some(Arc::new(Semaphore::new(NODE_MAX / UNIT / 2))) }
     }
 
     /// Waits for this many bytes, or for all that there are.
@@ -34,14 +44,21 @@ impl Memory {
     pub(crate) async fn reserve(&self, bytes: usize) -> Held {
         let units = bytes.div_ceil(UNIT).min(NODE_MAX / UNIT);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        Held(self.free.clone().acquire_many_owned(units).await.ok())
+        let own = match &self.own {
+            Some(own) => {
+                let most = u32::try_from(NODE_MAX / UNIT / 2).unwrap_or(u32::MAX);
+                Arc::clone(own).acquire_many_owned(units.min(most)).await.ok()
+            }
+            None => None,
+        };
+        Held { held: Arc::clone(&self.free).acquire_many_owned(units).await.ok(), own }
     }
 }
 
 impl Held {
     /// Returns `true` if nothing is reserved.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.held.is_none()
     }
 
     /// Returns bytes that keep the reservation for as long as they are held.
@@ -51,7 +68,7 @@ impl Held {
 
     /// Gives back what is reserved beyond this many bytes.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        if let Some(held) = &mut self.0 {
+        for held in [&mut self.held, &mut self.own].into_iter().flatten() {
             let surplus = held.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(held.split(surplus));
         }
@@ -86,5 +103,12 @@ mod tests {
         assert!(!one.is_empty() && memory.reserve(1).now_or_never().is_none());
         drop(one);
         assert!(memory.reserve(UNIT).now_or_never().is_some());
+        drop(all);
+        let (one, other) = (memory.share(), memory.share());
+        let mut half = one.reserve(NODE_MAX / 2).now_or_never().expect("half of it");
+        assert!(one.reserve(UNIT).now_or_never().is_none());
+        assert!(other.reserve(NODE_MAX / 2).now_or_never().is_some(), "the other half is for others");
+        half.shrink(UNIT);
+        assert!(one.reserve(UNIT).now_or_never().is_some());
     }
 }

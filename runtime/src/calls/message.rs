@@ -10,7 +10,7 @@ use super::failure::CallFailure;
 /// The most entries of a map.
 const ENTRIES_MAX: u64 = 16;
 /// The most nested lists and maps of a request.
-const DEPTH_MAX: u32 = 8;
+const DEPTH_MAX: u32 = 4;
 
 /// A map with text keys. Each entry is taken once; what is left at the end is unknown.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,23 @@ pub(crate) enum Value<'a> {
     Null,
     /// A list.
     List(List<'a>),
-    /// A map with text keys.
-    Map(Request<'a>),
+    /// A map.
+    Map(Map<'a>),
+}
+
+/// A map within a request, which is read when it is needed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Map<'a> {
+    bytes: &'a [u8],
+    len: u64,
+    depth: u32,
+}
+
+impl<'a> Map<'a> {
+    /// Returns the entries.
+    pub(crate) fn read(self) -> Result<Request<'a>, CallFailure> {
+        Reader { bytes: self.bytes }.entries(self.len, self.depth)
+    }
 }
 
 /// A list whose values are read one by one.
@@ -62,7 +77,8 @@ impl<'a> Request<'a> {
     /// Reads a request.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, CallFailure> {
         let mut reader = Reader { bytes };
-        let Value::Map(request) = reader.value(0)? else { return Err(malformed("it is no map")) };
+        let Value::Map(map) = reader.value(0)? else { return Err(malformed("it is no map")) };
+        let request = map.read()?;
         if !reader.bytes.is_empty() {
             return Err(malformed("bytes follow the map"));
         }
@@ -203,16 +219,12 @@ impl<'a> Reader<'a> {
                 Value::List(List { bytes: &bytes[..bytes.len() - self.bytes.len()], len, depth: depth + 1 })
             }
             (5, _, len) if len <= ENTRIES_MAX => {
-                let mut entries: Vec<(&str, Value<'_>)> = Vec::new();
+                let bytes = self.bytes;
                 for _ in 0..len {
-                    let (3, _, len) = self.head()? else { return Err(malformed("a key is not a text")) };
-                    let key = self.text(len)?;
-                    if entries.iter().any(|(each, _)| *each == key) {
-                        return Err(malformed("it has a key twice"));
-                    }
-                    entries.push((key, self.value(depth + 1)?));
+                    self.key()?;
+                    self.value(depth + 1)?;
                 }
-                Value::Map(Self::map(entries))
+                Value::Map(Map { bytes: &bytes[..bytes.len() - self.bytes.len()], len, depth: depth + 1 })
             }
             (5, _, _) => return Err(malformed("a map has too many entries")),
             (7, 20, _) => Value::Flag(false),
@@ -222,8 +234,22 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn map(entries: Vec<(&'a str, Value<'a>)>) -> Request<'a> {
-        Request { entries }
+    /// Reads the entries of a map.
+    fn entries(&mut self, len: u64, depth: u32) -> Result<Request<'a>, CallFailure> {
+        let mut entries: Vec<(&str, Value<'_>)> = Vec::new();
+        for _ in 0..len {
+            let key = self.key()?;
+            if entries.iter().any(|(each, _)| *each == key) {
+                return Err(malformed("it has a key twice"));
+            }
+            entries.push((key, self.value(depth)?));
+        }
+        Ok(Request { entries })
+    }
+
+    fn key(&mut self) -> Result<&'a str, CallFailure> {
+        let (3, _, len) = self.head()? else { return Err(malformed("a key is not a text")) };
+        self.text(len)
     }
 }
 

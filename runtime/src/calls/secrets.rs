@@ -24,7 +24,7 @@ use crate::lock::lock;
 
 /// The most bytes of a secret.
 const SECRET_MAX: u64 = 64 << 10;
-/// How long a value is used before it is read again. A rotated secret is in use after twice this time.
+/// How long a value is used before it is read again.
 const CACHED: Duration = Duration::from_secs(30);
 /// What the names of environment variables begin with that hold secrets.
 const VARIABLE: &str = "PCLUSTER_SECRET_";

@@ -122,13 +122,13 @@ impl CallRecord {
         Some(self.calls.len() - 1)
     }
 
-    /// Sets how a call ended.
+    /// Sets how a call ended. An empty `answer` stands for one that is too large for any record.
     pub(crate) fn end(&mut self, place: usize, outcome: String, ms: u64, failed: bool, answer: Option<String>) {
         let room = RECORD_MAX.saturating_sub(self.size);
         let Some(called) = self.calls.get_mut(place) else { return };
         (called.outcome, called.ms, called.failed) = (outcome, ms, failed);
-        called.answer_cut = answer.as_ref().is_some_and(|answer| answer.len() > room);
-        called.answer = answer.filter(|answer| answer.len() <= room);
+        called.answer_cut = answer.as_ref().is_some_and(|answer| answer.is_empty() || answer.len() > room);
+        called.answer = answer.filter(|answer| (1..=room).contains(&answer.len()));
         self.size += called.answer.as_ref().map_or(0, String::len);
     }
 

@@ -76,7 +76,10 @@ pub(crate) async fn run(
     let (begun, all_begun) = watch::channel(false);
     let all = async {
         {
-            let mut own = std::pin::pin!(work(&running, permit.slots()));
+            let mut own = std::pin::pin!(async {
+                let _waiting = hop.doors.permit().await;
+                work(&running, permit.slots()).await;
+            });
             let help = tokio::time::sleep(HELP_AFTER);
             tokio::select! {
                 biased;
@@ -107,8 +110,6 @@ pub(crate) async fn run(
 async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
     let items = &running.inbound.frame.items;
     let mut outputs = FrameOutputs::with_capacity(items.len(), items.iter().map(Bytes::len).sum());
-    // Before it counts as running: it may wait for others, which wait for the world.
-    let _waiting = running.hop.doors.permit().await;
     let _running = Counted::new(&running.hop.counters.running);
     loop {
         let started = Instant::now();
@@ -160,12 +161,13 @@ fn call_for_help(running: &Arc<Running>, begun: &watch::Receiver<bool>, helpers:
     for _ in 0..waiting.min(usize::try_from(running.hop.limit.concurrency()).unwrap_or(usize::MAX) - 1) {
         let (running, mut begun) = (Arc::clone(running), begun.clone());
         helpers.spawn(async move {
-            let permit = tokio::select! {
-                permit = running.hop.limit.take(None) => permit,
+            let permits = async { (running.hop.limit.take(None).await, running.hop.doors.permit().await) };
+            let (permit, waiting) = tokio::select! {
+                permits = permits => permits,
                 _ = begun.wait_for(|begun| *begun) => return,
             };
             work(&running, permit.slots()).await;
-            drop(permit);
+            drop((permit, waiting));
         });
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use pcluster_abi::Level;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::broker::Broker;
 use crate::broker::stores::GrantedStores;
@@ -23,6 +22,7 @@ use crate::lock::lock;
 use crate::name::{Digest, StageName};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::logs::StageLog;
+use crate::node::shares::{Share, SharePermit, Shares};
 use crate::run::call::Calls;
 
 /// What the stages of a node may reach outside of it.
@@ -33,7 +33,7 @@ pub(crate) struct Reach {
     /// The secrets of the node, one entry for each place where it has some.
     secrets: Mutex<Vec<(Option<SecretsFrom>, Arc<Secrets>)>>,
     /// Bounds the executions that may wait for the world, so that others find an instance.
-    waiting: Arc<Semaphore>,
+    waiting: Arc<Shares>,
 }
 
 impl Reach {
@@ -44,13 +44,12 @@ impl Reach {
     /// If the operator's settings cannot be used.
     pub(crate) fn new(ceiling: Arc<Ceiling>, broker: &Broker, instances: u32) -> Result<Self, HttpSetupError> {
         let http = HttpNode::new(ceiling.http_proxy.clone(), ceiling.http_ca.as_deref(), Arc::new(SystemResolver))?;
-        let waiting = (instances as usize / 4 * 3).max(1);
         Ok(Self {
             ceiling,
-            stores: GrantedStores::of(broker, http.memory()),
+            stores: GrantedStores::of(broker, http.memory().share()),
             http,
             secrets: Mutex::default(),
-            waiting: Arc::new(Semaphore::new(waiting)),
+            waiting: Arc::new(Shares::new(instances as usize + 1)),
         })
     }
 
@@ -97,9 +96,9 @@ impl Reach {
         })))
     }
 
-    /// Returns the permits of executions that may wait for the world.
-    pub(crate) fn waiting(&self) -> Waiting {
-        Waiting(Arc::clone(&self.waiting))
+    /// Returns the share of a hop in the executions that may wait for the world.
+    pub(crate) fn waiting(&self) -> Share {
+        self.waiting.share()
     }
 
     /// Returns the secrets of a revision with this content. Revisions share what was read.
@@ -120,24 +119,13 @@ fn content(deployed: &Deployed) -> Result<Digest, String> {
     Deployed::digest_of(&deployed.manifest).map_err(|error| error.to_string())
 }
 
-/// The permits of executions that may wait for the world.
-#[derive(Clone)]
-pub(crate) struct Waiting(Arc<Semaphore>);
-
-impl Waiting {
-    /// Waits for a permit. `None` only if the node has ended.
-    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).acquire_owned().await.ok()
-    }
-}
-
 /// The doors of the stages of a hop.
 #[derive(Default)]
 pub(crate) struct Doors {
     /// For each stage its door. `None` if it was granted nothing.
     pub(crate) doors: Vec<Option<Arc<Door>>>,
     /// The permits of executions. `None` if no stage was granted anything.
-    pub(crate) waiting: Option<Waiting>,
+    pub(crate) waiting: Option<Share>,
 }
 
 /// An item of a frame, as its door sees it.
@@ -160,8 +148,8 @@ impl Item for FrameItem {
 
 impl Doors {
     /// Waits until an execution of the hop may begin. `None` if it need not wait.
-    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        self.waiting.as_ref()?.permit().await
+    pub(crate) async fn permit(&self) -> Option<SharePermit> {
+        Some(self.waiting.as_ref()?.permit().await)
     }
 
     /// Opens the door of a stage for an item with this id, which descends from the frame. `None` if the stage was granted nothing.

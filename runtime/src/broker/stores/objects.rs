@@ -19,6 +19,9 @@ use crate::calls::names::{ObjectName, StoreName};
 use crate::calls::stores::{ObjectCall, Page};
 use crate::subject::stores as subject;
 
+/// The most bytes of a digest in a list.
+const DIGEST_MAX: usize = 100;
+
 /// Makes a call on an object.
 pub(super) async fn run(
     stores: &GrantedStores,
@@ -50,7 +53,7 @@ pub(super) async fn list(
     };
     let read = |found: Found<'_>| {
         let name = subject::parse_object_head(found.subject)?;
-        Some((name, Head::read(found.payload).filter(Head::is_there).map(|head| (head.size, head.digest))))
+        Some((name, Head::read(found.payload).filter(Head::is_listed).map(|head| (head.size, head.digest))))
     };
     let size = |name: &str, (_, digest): &(u64, String)| name.len() + digest.len();
     let (objects, more) = listing.page(stores, page, room, read, size).await?;
@@ -114,6 +117,11 @@ impl Head {
 
     fn is_link(&self) -> bool {
         self.options.as_ref().is_some_and(|options| options.link.is_some())
+    }
+
+    /// Returns `true` if a list shows it. A digest that is longer than any is none.
+    fn is_listed(&self) -> bool {
+        self.is_there() && self.digest.len() <= DIGEST_MAX
     }
 
     /// Returns `true` if it describes bytes: it is neither deleted nor a link.

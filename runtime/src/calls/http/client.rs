@@ -30,7 +30,7 @@ use super::response::{HttpResponse, retry_after};
 use super::target::Target;
 use crate::calls::failure::{CallFailure, FailureKind};
 use crate::calls::grant::{Grants, Networks, SecretName, SecretUse};
-use crate::calls::memory;
+use crate::calls::memory::{self, Memory};
 use crate::calls::secrets::{Mask, Secrets};
 
 /// The most bytes of the body of a redirect that are read to use its connection again.
@@ -45,6 +45,7 @@ pub(crate) struct HttpClient {
     node: Arc<HttpNode>,
     secrets: Arc<Secrets>,
     pool: Pool,
+    memory: Memory,
     stage: u64,
 }
 
@@ -66,7 +67,8 @@ impl HttpClient {
     /// Creates the client of a stage with the networks that are open to it. It shares no connection with others.
     pub(crate) fn new(node: Arc<HttpNode>, networks: Networks, secrets: Arc<Secrets>) -> Self {
         let (pool, stage) = (Pool::new(Dialer::new(&node, networks)), node.next_stage());
-        Self { node, secrets, pool, stage }
+        let memory = node.memory().share();
+        Self { node, secrets, pool, memory, stage }
     }
 
     /// Sends a request, and follows redirects. Dropping the future ends it.
@@ -185,7 +187,7 @@ impl HttpClient {
         let (mut head, incoming) = response.into_parts();
         let is_gzip = body::is_gzip(&head.headers);
         let has_body = !incoming.is_end_stream();
-        let read = body::read(incoming, is_gzip, room, &self.node.memory, |bytes| count(received, bytes)).await;
+        let read = body::read(incoming, is_gzip, room, &self.memory, |bytes| count(received, bytes)).await;
         let (bytes, memory) = read.map_err(|problem| match problem {
             BodyProblem::TooLarge => CallFailure::new(
                 FailureKind::TooLarge,
@@ -216,7 +218,7 @@ impl HttpClient {
         if body.size_hint().upper().is_none_or(|size| size > most as u64) {
             return;
         }
-        let read = body::read(body, false, most, &self.node.memory, |bytes| count(received, bytes));
+        let read = body::read(body, false, most, &self.memory, |bytes| count(received, bytes));
         let _ = timeout(REDIRECT_BODY_TIME, read).await;
     }
 }

@@ -145,7 +145,7 @@ pub(crate) fn read(list: Option<List<'_>>) -> Result<(Headers, usize), CallFailu
         let content = match value? {
             Value::Bytes(value) => Content::Plain(plain(&name, value)?),
             Value::Text(value) => Content::Plain(plain(&name, value.as_bytes())?),
-            Value::Map(map) => Content::Secret(SecretValue::read(map)?),
+            Value::Map(map) => Content::Secret(SecretValue::read(map.read()?)?),
             _ => return Err(not_pairs()),
         };
         bytes += name.as_str().len() + content.len();

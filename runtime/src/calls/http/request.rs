@@ -87,9 +87,12 @@ impl HttpRequest {
         self.idempotency == Idempotency::Host && !self.is_safe()
     }
 
-    /// Returns `true` if the request carries a key that the task gives.
-    pub(crate) fn has_own_key(&self) -> bool {
-        matches!(self.idempotency, Idempotency::Given(_))
+    /// Returns the key that the task gives. `None` if it gives none.
+    pub(crate) fn own_key(&self) -> Option<String> {
+        match &self.idempotency {
+            Idempotency::Given(key) => Some(String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            Idempotency::Host | Idempotency::Off => None,
+        }
     }
 
     /// Returns how many bytes the task sends: of the URL, the headers and the body.

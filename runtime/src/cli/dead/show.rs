@@ -135,7 +135,8 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], calls: bool, output: &Output) -
 /// Prints the calls of the last attempt: all of them, or those that are not safe to make twice.
 fn show_calls(record: &CallRecord, all: bool, output: &Output) -> anyhow::Result<()> {
     let shown = record.calls.iter().filter(|called| all || called.safety != Safety::Safe);
-    let heading = if all { "calls of the last attempt" } else { "calls of the last attempt that changed something" };
+    let heading =
+        if all { "calls of the last attempt" } else { "calls of the last attempt that are not safe to make twice" };
     list(heading, shown.flat_map(|called| call_lines(called, all)), output)?;
     if record.left_off > 0 {
         let (left_off, changing) = (count(record.left_off, "further call"), record.left_off_unsafe);

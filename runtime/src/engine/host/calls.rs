@@ -56,6 +56,9 @@ impl Host {
             let problem = format!("a request of {} bytes; the most is {REQUEST_MAX}", request.len());
             return refuse(CallFailure::new(FailureKind::TooLarge, problem));
         }
+        // What was not read is gone, and its memory with it.
+        self.called.answer = Bytes::new();
+        self.memory.counted.cover(self.memory.grown.saturating_add(request.len() as u64));
         let (is_running, source) = (self.phase == Phase::Running, self.call.as_ref());
         let calls = match (&self.called.calls, source) {
             (Some(calls), _) if is_running => Some(Arc::clone(calls)),

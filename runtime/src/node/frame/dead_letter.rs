@@ -123,7 +123,11 @@ fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> 
             return vec![brief];
         }
     }
-    let short = letter.headers.own().cut(HEADER_MAX);
+    let mut short = letter.headers.own().cut(HEADER_MAX);
+    // Calls that are made again must carry the keys that they had.
+    if let Some(fed) = letter.headers.get(header::FED) {
+        short.push(header::FED, fed);
+    }
     let one = Outgoing { headers: short.clone(), ..letter.clone() };
     if limits.fits(&one) {
         return vec![one];

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::FrameContext;
 use super::plan::Piece;
 use super::reason::reason_line;
-use super::sent;
+use super::sent::Sent;
 use crate::dead::{self, Attempt};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
@@ -98,9 +98,13 @@ fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize
     let (route, sequence) = (frame.route, frame.inbound.sequence);
     let (chain, stage, lane) = (&route.chain.name, &route.stage().name, requeue.terms.lane);
     let (mut headers, payload) = requeued(frame, &requeue.positions, &requeue.terms);
-    if let (Some(failure), None) = (requeue.failure, requeue.terms.given_up) {
-        headers.extend(failure.calls.as_deref().and_then(sent::to_header).map(|sent| (header::SENT, sent)));
-    }
+    let sent = match (requeue.failure, requeue.terms.given_up) {
+        (_, Some(_)) => None,
+        (Some(failure), None) => failure.calls.as_deref().map(Sent::of).and_then(|sent| sent.to_header()),
+        // Nothing has run since.
+        (None, None) => frame.inbound.sent.to_header().filter(|_| frame.inbound.len() == 1),
+    };
+    headers.extend(sent.map(|sent| (header::SENT, sent)));
     let subject = if parks && route.is_limited() && requeue.terms.delay.is_some() {
         lane.park(chain, route.revision, stage, sequence, number)
     } else {
