@@ -212,7 +212,7 @@ async fn handle_frame(
     }
     let permit = tokio::select! {
         biased;
-        permit = hop.limit.take_frame(inbound.len(), slots) => permit,
+        permit = hop.limit.take_frame(inbound.len(), inbound.lane, slots) => permit,
         () = left_run(phase) => return Box::pin(requeue(hop, inbound, back, failed, None)).await,
         () = tokio::time::sleep(PERMIT_PATIENCE), if may_go_back(hop, inbound) => {
             let lane = if inbound.lane == Lane::Work { Lane::Retry } else { back };

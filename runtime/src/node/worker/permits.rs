@@ -34,6 +34,8 @@ pub struct ConcurrencyLimit {
     time: Average,
     /// Items of a frame.
     items: Average,
+    /// Items of a frame of the retry lane.
+    requeued: Average,
     /// Bytes of a frame.
     bytes: Average,
     /// When an item last ended, in nanoseconds since `opened`.
@@ -99,6 +101,7 @@ impl ConcurrencyLimit {
             unbegun: Arc::default(),
             time: Average::default(),
             items: Average::default(),
+            requeued: Average::default(),
             bytes: Average::default(),
             ended: AtomicU64::new(0),
             began: AtomicU64::new(0),
@@ -177,9 +180,12 @@ impl ConcurrencyLimit {
     }
 
     /// Waits for the permit of a frame in hand, which has this many items.
-    pub(crate) async fn take_frame(&self, items: usize, slots: Option<SlotSet>) -> Permit {
+    pub(crate) async fn take_frame(&self, items: usize, lane: Lane, slots: Option<SlotSet>) -> Permit {
         let mut permit = self.take(slots).await;
         self.items.add(items as u64);
+        if lane == Lane::Retry {
+            self.requeued.add(items as u64);
+        }
         permit.unbegun = Some(Counted::new(Arc::clone(&self.unbegun)));
         if self.running.fetch_add(1, Relaxed) == 0 {
             self.began.store(self.now(), Relaxed);
@@ -273,7 +279,11 @@ impl ConcurrencyLimit {
 
     /// Returns how many more frames the node should hold of those that are shared already, and small.
     pub fn room_for_shared(&self) -> u64 {
-        self.pace().room_for_shared()
+        let pace = self.pace();
+        // Pieces of large frames are small: by the average of all, too few of them would fill the permits.
+        let items =
+            Some(self.requeued.get()).filter(|items| *items > 0).map_or(pace.items, |items| items.min(pace.items));
+        Pace { items, ..pace }.room_for_shared()
     }
 
     /// Returns the most frames that the node would hold now without a permit.

@@ -6,7 +6,7 @@ async fn a_frame_without_its_permit_is_in_hand_until_it_is_stored() {
     limit.ran(limit.opened, limit.opened + Duration::from_secs(1));
     assert_eq!(limit.room(), 8);
     let held = limit.hold(100);
-    let permit = limit.take_frame(4, None).await;
+    let permit = limit.take_frame(4, Lane::Work, None).await;
     assert_eq!(limit.room(), 2, "seven free permits are filled by two frames of four");
     drop(permit);
     assert_eq!(limit.room(), 1, "the outputs of the frame are not stored yet");
@@ -19,7 +19,7 @@ async fn the_next_frame_is_requested_once_the_last_item_in_hand_has_begun() {
     let limit = ConcurrencyLimit::new(1, None);
     limit.ran(limit.opened, limit.opened + Duration::from_millis(10));
     let _held = limit.hold(100);
-    let mut permit = limit.take_frame(64, None).await;
+    let mut permit = limit.take_frame(64, Lane::Work, None).await;
     assert_eq!(limit.room(), 0, "its items fill the permit for long");
     drop(permit.take_unbegun());
     assert_eq!(limit.room(), 1);
@@ -48,7 +48,7 @@ async fn items_that_run_long_without_an_end_are_known_to_take_long() {
     assert_eq!((limit.estimate(), limit.room()), (None, 1));
     limit.cut_unknown();
     assert_eq!(limit.room(), 0, "a piece will show it");
-    let (_held, _permit) = (limit.hold(1), limit.take_frame(1, None).await);
+    let (_held, _permit) = (limit.hold(1), limit.take_frame(1, Lane::Work, None).await);
     std::thread::sleep(KNOWN_AFTER);
     assert!(limit.estimate() >= Some(KNOWN_AFTER));
     assert_eq!(limit.room(), 1, "the other permit can be filled");
@@ -60,7 +60,7 @@ async fn items_that_have_not_ended_pay_for_no_cut_and_items_that_have_ended_do()
     assert_eq!(limit.share(900, true).piece, 15, "a guess");
     limit.cut_unknown();
     assert_eq!(limit.share(900, true).piece, 900, "and no other right after it");
-    let (_held, _permit) = (limit.hold(1), limit.take_frame(1, None).await);
+    let (_held, _permit) = (limit.hold(1), limit.take_frame(1, Lane::Work, None).await);
     std::thread::sleep(KNOWN_AFTER);
     assert!(limit.estimate().is_some());
     assert_eq!(limit.share(900, false).piece, 900, "a starved node knows nothing of its items");
@@ -80,4 +80,15 @@ async fn a_parked_lane_is_notified_when_there_may_be_room() {
     limit.notified(Lane::Retry).await;
     let again = tokio::time::timeout(Duration::from_millis(1), limit.notified(Lane::Retry)).await;
     assert!(again.is_err(), "one notification each time that it waits");
+}
+
+#[tokio::test]
+async fn pieces_fill_the_permits_however_large_the_frames_are_that_they_come_from() {
+    let limit = ConcurrencyLimit::new(64, None);
+    let began = Instant::now();
+    drop(limit.take_frame(256, Lane::Work, None).await);
+    limit.ran(began, began + Duration::from_secs(1));
+    assert_eq!(limit.room_for_shared(), 1);
+    drop(limit.take_frame(4, Lane::Retry, None).await);
+    assert_eq!((limit.room(), limit.room_for_shared()), (1, 16));
 }
