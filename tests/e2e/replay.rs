@@ -87,7 +87,10 @@ fn a_letter_tells_its_calls_with_secrets_masked_and_runs_again_from_them_alone()
     assert_eq!(node.stop(), Some(0), "{}", node.stderr());
 
     let shown = cluster.ok(&["dead", "show", "asking", "1"]);
-    assert!(shown.contains("  calls of the last attempt that changed something:\n    POST http://"), "{shown}");
+    assert!(
+        shown.contains("  calls of the last attempt that are not safe to make twice:\n    POST http://"),
+        "{shown}"
+    );
     assert!(shown.contains("/rows: 200, ") && shown.contains(" ms, key "), "{shown}");
     assert!(shown.contains("    kv.create cache/b: ok, ") && shown.contains(" ms, not safe to make twice"), "{shown}");
     assert!(!shown.contains("kv.get cache"), "{shown}");
