@@ -291,6 +291,7 @@ impl Node {
         let incarnation = self.context.incarnation.clone();
         let programs = self.context.programs.ended_by();
         let (slots, labels) = (Arc::clone(&self.context.slots), self.context.labels.clone());
+        let context = Arc::clone(&self.context);
         let (board, budget, broker) =
             (Arc::clone(&self.context.board), Arc::clone(self.context.engine.budget()), self.context.broker.clone());
         move || NodeReport {
@@ -308,6 +309,7 @@ impl Node {
             processors: programs.map(|_| slots.capacity().bound()).unwrap_or_default(),
             slots: slots.report(),
             labels: labels.all().clone(),
+            secrets: context.reach.secrets(),
             hops: board.hops(),
             problems: board.problems().into_iter().chain(missing(&broker)).collect(),
         }

@@ -44,6 +44,9 @@ pub struct NodeReport {
     /// The labels by which stages choose the node.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The names of its secrets, in the form of environment variables. `None` if it has no place for secrets, or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     /// The hops that the node serves.
     pub hops: Vec<HopReport>,
     /// What the node cannot serve, and why.

@@ -110,6 +110,11 @@ fn a_stage_whose_secret_has_no_value_is_served_once_it_has_one() {
         .spawn(&[&["node", "--name", "a"], &allowed.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     let said = "node a cannot serve it: stage `ask`: the secret `late` has no value on this node; its operator puts it into a file";
     eventually(said, || cluster.run(&["status", "world"]).stderr.contains(said).then_some(()));
+    // A node that runs and has no value is known at deploy.
+    let never = missing.replace("late", "never");
+    let never = cluster.file("never.toml", world.chain("never", "ask", "").replace(&world.grants(), &never));
+    let refused = "stage `ask`: no node has a value for the secret `never`; put it into a file";
+    cluster.run(&["deploy", never.to_str().unwrap()]).failed(1, refused);
     cluster.file("secrets/late", "a-value-that-came-late");
     cluster.ok(&["feed", "world", &json!({ "do": [get(&world.api.url())] }).to_string()]);
     assert_eq!(cluster.pull_all("world")[0][0]["ok"]["status"], 200);

@@ -24,6 +24,8 @@ use crate::lock::lock;
 
 /// The most bytes of a secret.
 const SECRET_MAX: u64 = 64 << 10;
+/// The most names of secrets that a node tells.
+const NAMES_MAX: usize = 1_000;
 /// How long a value is used before it is read again.
 const CACHED: Duration = Duration::from_secs(30);
 /// What the names of environment variables begin with that hold secrets.
@@ -124,6 +126,26 @@ fn read(from: Option<&SecretsFrom>, name: &SecretName) -> Result<Secret, Missing
 /// Returns the environment variable of a secret.
 pub(crate) fn variable(name: &SecretName) -> String {
     format!("{VARIABLE}{}", name.as_str().to_ascii_uppercase().replace('-', "_"))
+}
+
+/// Returns the names of all secrets that are there, each as its environment variable.
+pub(crate) fn variables(from: &SecretsFrom) -> Vec<String> {
+    let mut names: Vec<String> = match from {
+        SecretsFrom::Folder(folder) => std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|file| file.ok()?.file_name().into_string().ok())
+            .filter_map(|name| Some(variable(&SecretName::parse(&name).ok()?)))
+            .take(NAMES_MAX)
+            .collect(),
+        SecretsFrom::Environment => std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| name.starts_with(VARIABLE))
+            .take(NAMES_MAX)
+            .collect(),
+    };
+    names.sort_unstable();
+    names
 }
 
 /// Reads a file of a secret. It may be a link, as where secrets are mounted. What is no file could be waited for without end.

@@ -9,6 +9,7 @@ pub mod failpoint;
 mod files;
 mod kept;
 mod read;
+mod secrets;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,6 +293,7 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         plugins.insert(digest, bytes);
     }
     stores::check(client, &chain).await?;
+    secrets::check(client, &chain).await?;
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
     Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives })
 }

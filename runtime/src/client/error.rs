@@ -136,6 +136,19 @@ pub enum ClientError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
+    /// No node has a value for a secret that a stage is granted.
+    #[error(
+        "stage `{stage}`: no node has a value for the secret `{secret}`; put it into a file of this name in the secrets folder of \
+         a node, or into its environment variable {variable}"
+    )]
+    NoSecret {
+        /// The stage.
+        stage: StageName,
+        /// The secret.
+        secret: String,
+        /// The environment variable that would hold it.
+        variable: String,
+    },
     /// The files of a stage cannot be shipped.
     #[error("stage `{stage}`: `files`: {error}")]
     Files {
@@ -309,6 +322,7 @@ impl ClientError {
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
             | Self::NoStore { .. }
+            | Self::NoSecret { .. }
             | Self::NoArchive { .. } => ErrorKind::InvalidManifest,
             Self::VersionConflict { .. }
             | Self::IntakeTaken { .. }

@@ -13,7 +13,7 @@ use crate::calls::http::client::HttpClient;
 use crate::calls::http::node::{HttpNode, HttpSetupError};
 use crate::calls::http::resolve::SystemResolver;
 use crate::calls::key::Caller;
-use crate::calls::secrets::Secrets;
+use crate::calls::secrets::{self, Secrets};
 use crate::calls::stores::Stores;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Stage};
@@ -51,6 +51,11 @@ impl Reach {
             secrets: Mutex::default(),
             waiting: Arc::new(Shares::new(instances as usize + 1)),
         })
+    }
+
+    /// Returns the names of the node's secrets, as environment variables. `None` if its operator names no place for them.
+    pub(crate) fn secrets(&self) -> Option<Vec<String>> {
+        self.ceiling.secrets.as_ref().map(secrets::variables)
     }
 
     /// Returns why this node does not serve a stage. `None` if it does.

@@ -17,6 +17,7 @@ fn nodes_are_waited_for_as_long_as_they_may_be_there() {
     let report = |incarnation: &str| NodeReport {
         programs: None,
         processors: Vec::new(),
+        secrets: None,
         slots: Vec::new(),
         labels: std::collections::BTreeMap::default(),
         node: "a".to_owned(),
