@@ -269,7 +269,7 @@ fn a_letter_of_an_inline_stage_has_the_calls_of_all_stages_before_it() {
 }
 
 #[test]
-fn a_letter_without_an_item_or_of_a_program_cannot_be_replayed() {
+fn a_letter_without_an_item_cannot_be_replayed_and_one_of_a_program_runs_it_if_allowed() {
     let cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
     let fatal = format!(
@@ -289,7 +289,12 @@ fn a_letter_without_an_item_or_of_a_program_cannot_be_replayed() {
     let bad = cluster.run(&["replay", "odd", "1"]);
     assert_refused(&bad, 1, &["dead letter 1 has no item: its payload could not be read"]);
     let run = cluster.run(&["replay", "native", "1"]);
-    run.failed(1, "stage `false` runs the program `false`, and only tasks can be replayed");
+    run.failed(
+        1,
+        "stage `false` runs the program `false`, which no sandbox contains; with --allow-exec it runs here, as you",
+    );
+    let run = cluster.run(&["replay", "native", "1", "--allow-exec"]).failed(1, "the item fails as in the letter");
+    assert!(run.stderr.contains("error: the item fails: error: "), "{}", run.stderr);
     // Without calls there is nothing to record.
     cluster.ok(&["feed", "odd", "1"]);
     client.messages("PCLUSTER_odd_DEAD", 2);

@@ -33,7 +33,8 @@ use desk::Desk;
 /// keys of the letter, so a service that honors the keys does nothing twice. What grants name on this machine is reached,
 /// and secrets are variables, as with `pcluster dev`, unless `[allow]` in pcluster.toml says otherwise.
 ///
-/// Of an attempt that ended with its node nothing is known. The stages of programs cannot be replayed.
+/// Of an attempt that ended with its node nothing is known. A stage that runs a program runs only with --allow-exec: the
+/// program is outside of any sandbox, and what it does is not recorded.
 ///
 /// Exit status: 0 if the item succeeds, 1 if it fails or the replay stops.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,9 @@ pub struct Args {
     /// Make calls for real that the record does not answer
     #[arg(long)]
     live: bool,
+    /// Run the programs of stages too, outside of any sandbox, as you
+    #[arg(long)]
+    allow_exec: bool,
     /// Write what ran as a case for a test, into a folder of its own below this one
     ///
     /// The folder is named after the chain and the letter. It has the item, the calls with their answers, what came of it,
@@ -72,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     describe(&ran.letter, output);
     let (shown, is_live) = (output.clone(), args.live);
     let tell = Box::new(move |event: Event<'_>| tell(&event, is_live, &shown));
-    let desk = Desk::prepare(&ran, client.broker(), args.live, tell, context).await?;
+    let desk = Desk::prepare(&ran, client.broker(), (args.live, args.allow_exec), tell, context).await?;
     let running = Arc::clone(&desk).run(ran.letter.item_id(), item.clone());
     let ended = tokio::select! {
         biased;
@@ -82,6 +86,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             Err(failure) => Ended::Failed(failure),
         },
     };
+    desk.end().await;
     show(&ran.letter, &desk, &ended, output)?;
     if let Some(folder) = &args.cases
         && !matches!(ended, Ended::Stopped(_))

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
+use tokio::runtime::Handle;
+use ulid::Ulid;
 
 use crate::broker::Broker;
 use crate::calls::door::{Door, Item, Notes};
@@ -15,6 +17,8 @@ use crate::calls::grant::Grants;
 use crate::calls::key::Caller;
 use crate::calls::pin::{Pin, PinnedCalls};
 use crate::calls::replay::{Event, Replay, ReplayedCalls};
+use crate::chain::program::Program;
+use crate::chain::record::Deployed;
 use crate::chain::{Plugin, Stage, Work};
 use crate::cli::Context;
 use crate::cli::node::compiler;
@@ -26,7 +30,10 @@ use crate::engine::task::Task;
 use crate::engine::{self, Engine, EngineSettings};
 use crate::lock::lock;
 use crate::name::Digest;
+use crate::node::programs::{Beside, Programs};
 use crate::node::reach::Reach;
+use crate::node::runner::{ProgramRunner, Runner};
+use crate::program::allow::Allowed;
 use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::Failure;
 use crate::run::output::{FrameOutputs, Outputs};
@@ -39,6 +46,8 @@ pub(super) struct Desk {
     /// The calls of the item.
     pub(super) replay: Arc<Replay>,
     stages: Vec<DeskStage>,
+    /// `None` if no stage runs a program.
+    programs: Option<Programs>,
     /// Outputs of the last stage.
     outputs: Mutex<Vec<Bytes>>,
     chain: String,
@@ -51,7 +60,7 @@ pub(super) struct Desk {
 /// A stage on this machine.
 struct DeskStage {
     name: String,
-    task: Task,
+    runner: Runner,
     /// `true` if it may call.
     calls: bool,
     /// Its door to the world. `None` if no call is made.
@@ -79,22 +88,28 @@ impl Desk {
     pub(super) async fn prepare(
         ran: &RanWith,
         broker: &Broker,
-        live: bool,
+        (live, allow_exec): (bool, bool),
         tell: Box<dyn Fn(Event<'_>) + Send + Sync>,
         context: &Context,
     ) -> anyhow::Result<Arc<Self>> {
         let RanWith { letter, chain, .. } = ran;
         let own = &chain.stages[ran.stages.clone()];
         for stage in own {
-            if let Work::Program(program) = &stage.work {
+            if let (Work::Program(program), false) = (&stage.work, allow_exec) {
                 return Err(anyhow!(
-                    "stage `{}` runs the program `{}`, and only tasks can be replayed: they run in a sandbox; `pcluster dead \
-                     show --json` prints the item, to give it to the program, and `pcluster dead retry` runs it on a node",
+                    "stage `{}` runs the program `{}`, which no sandbox contains; with --allow-exec it runs here, as you",
                     stage.name,
                     program.name
                 ));
             }
         }
+        let programs = if own.iter().any(|stage| matches!(stage.work, Work::Program(_))) {
+            let mut allowed = Allowed::default();
+            allowed.add_content(Deployed::digest_of(&ran.deployed.manifest)?);
+            Some(Programs::start(allowed, &Ulid::generate().to_string())?)
+        } else {
+            None
+        };
         let engine = Engine::new(&EngineSettings {
             instances: INSTANCES,
             memory: None,
@@ -102,10 +117,15 @@ impl Desk {
             compiler: Some(Arc::new(compiler()?)),
         })?;
         let plugins = load(&engine, ran).await?;
+        let engine = &engine;
         let reach = if live { Some(reach(ran, broker, context)?) } else { None };
         let mut stages = Vec::new();
         for stage in own {
             let making = Making { ran, stage, output: &context.output };
+            if let (Work::Program(program), Some(programs)) = (&stage.work, &programs) {
+                stages.push(making.program(program, programs, broker, engine).await?);
+                continue;
+            }
             let door = match &reach {
                 Some(reach) => making.door(&plugins, reach).await?,
                 None => None,
@@ -118,6 +138,7 @@ impl Desk {
         Ok(Arc::new(Self {
             replay: Replay::new(letter.calls.as_ref(), is_lost, tell),
             stages,
+            programs,
             outputs: Mutex::default(),
             chain: letter.chain.clone(),
             fed: letter.raw.fed.clone().unwrap_or_else(|| format!("letter.{}", letter.number)),
@@ -137,6 +158,13 @@ impl Desk {
         })
     }
 
+    /// Ends what still runs.
+    pub(super) async fn end(&self) {
+        if let Some(programs) = &self.programs {
+            programs.end_all().await;
+        }
+    }
+
     /// Returns the outputs of the last stage.
     pub(super) fn outputs(&self) -> Vec<Bytes> {
         lock(&self.outputs).clone()
@@ -153,10 +181,10 @@ impl Desk {
         async move {
             let source =
                 Arc::new(OneItem { desk: Arc::clone(&desk), stage, id: id.clone(), streamed: Mutex::default() });
-            let task = &desk.stages[stage].task;
+            let runner = &desk.stages[stage].runner;
             let mut given = FrameOutputs::default();
             let call = Call { source: Arc::clone(&source) as Arc<dyn ItemSource>, position: 0 };
-            let ran = task.run_all(item, call, &task.instances(), &mut given).await;
+            let ran = runner.run_all(item, call, None, &runner.instances(), &mut given).await;
             ran.map_err(|(_, failure)| (stage, failure))?;
             let mut outputs = std::mem::take(&mut *lock(&source.streamed));
             outputs.extend(given.into_items().map(|(_, output)| output));
@@ -229,7 +257,7 @@ struct Making<'a> {
 
 impl Making<'_> {
     /// Returns the plugin of the stage and the name of its task.
-    fn plugin<'a>(&'a self, plugins: &'a Plugins) -> anyhow::Result<(&'a engine::Plugin, &'a str)> {
+    fn plugin<'a>(&'a self, plugins: &'a LoadedPlugins) -> anyhow::Result<(&'a engine::Plugin, &'a str)> {
         let found = match &self.stage.work {
             Work::Task { plugin: Plugin::Stored(digest), task } => plugins.get(digest).map(|plugin| (plugin, task)),
             _ => None,
@@ -239,7 +267,7 @@ impl Making<'_> {
     }
 
     /// Returns the door of the stage. `None` if it was granted nothing.
-    async fn door(&self, plugins: &Plugins, reach: &Reach) -> anyhow::Result<Option<Arc<Door>>> {
+    async fn door(&self, plugins: &LoadedPlugins, reach: &Reach) -> anyhow::Result<Option<Arc<Door>>> {
         let (plugin, task) = self.plugin(plugins)?;
         if let Some(refusal) = reach.refusal(&self.ran.deployed, self.stage).await {
             return Err(self.failed(refusal));
@@ -252,13 +280,45 @@ impl Making<'_> {
         reach.door(&self.ran.deployed, &stage, described).map_err(|problem| self.failed(problem))
     }
 
-    async fn stage(&self, plugins: &Plugins, broker: &Broker, door: Option<Arc<Door>>) -> anyhow::Result<DeskStage> {
+    async fn stage(
+        &self,
+        plugins: &LoadedPlugins,
+        broker: &Broker,
+        door: Option<Arc<Door>>,
+    ) -> anyhow::Result<DeskStage> {
         let (plugin, name) = self.plugin(plugins)?;
         // Here no stage waits for those after it.
         let task = plugin.task_of(&self.ran.deployed, self.stage, name, 0, broker.limits().max_item());
         let task = task.map_err(|error| self.failed(error))?;
         let task = if task.has_state() { self.with_state(plugin, name, task).await? } else { task };
-        Ok(DeskStage { name: self.stage.name.to_string(), task, calls: !self.stage.grants.is_empty(), door })
+        let runner = Runner::Task(task);
+        Ok(DeskStage { name: self.stage.name.to_string(), runner, calls: !self.stage.grants.is_empty(), door })
+    }
+
+    /// Makes a program ready.
+    async fn program(
+        &self,
+        program: &Program,
+        programs: &Programs,
+        broker: &Broker,
+        engine: &Engine,
+    ) -> anyhow::Result<DeskStage> {
+        let (name, output) = (self.stage.name.to_string(), self.output.clone());
+        let beside = || Beside {
+            runtime: Handle::current(),
+            log: Box::new(move |_, level, line| log(&output, &name, level, &line)),
+            most: 1,
+        };
+        let most = broker.limits().max_item() as u64;
+        let kind = programs.load(broker, &self.ran.deployed, self.stage, program, most, beside).await;
+        let runner = ProgramRunner {
+            program: kind.map_err(|problem| self.failed(problem))?,
+            needs: Arc::default(),
+            budget: Arc::clone(engine.budget()),
+            after: 0,
+        };
+        let runner = Runner::Program(runner);
+        Ok(DeskStage { name: self.stage.name.to_string(), runner, calls: false, door: None })
     }
 
     /// Makes the state of the task, of what all nodes have made it of.
@@ -287,9 +347,9 @@ impl Making<'_> {
 }
 
 /// Loaded plugins.
-type Plugins = BTreeMap<Digest, engine::Plugin>;
+type LoadedPlugins = BTreeMap<Digest, engine::Plugin>;
 
-async fn load(engine: &Engine, ran: &RanWith) -> anyhow::Result<Plugins> {
+async fn load(engine: &Engine, ran: &RanWith) -> anyhow::Result<LoadedPlugins> {
     let mut plugins = BTreeMap::new();
     for (digest, bytes) in &ran.plugins {
         let (engine, of, bytes) = (engine.clone(), digest.clone(), bytes.clone());
@@ -301,7 +361,7 @@ async fn load(engine: &Engine, ran: &RanWith) -> anyhow::Result<Plugins> {
 /// Returns what the stages may reach: what they were granted, as with `dev`.
 fn reach(ran: &RanWith, broker: &Broker, context: &Context) -> anyhow::Result<Reach> {
     let mut ceiling = context.settings.ceiling()?;
-    ceiling.allow_content(crate::chain::record::Deployed::digest_of(&ran.deployed.manifest)?);
+    ceiling.allow_content(Deployed::digest_of(&ran.deployed.manifest)?);
     Ok(Reach::new(Arc::new(ceiling), broker, INSTANCES)?)
 }
 
