@@ -75,15 +75,21 @@ pub(super) async fn reset(client: &Client, chain: &ChainName, all: bool) -> Resu
 
 /// Makes a new revision of the active manifest the only live one.
 async fn replace(client: &Client, chain: &ChainName) -> Result<(Registry, State, Deployed, State), ClientError> {
+    let mut made: Option<(Revision, Deployed)> = None;
     loop {
         let (registry, marked) = client.chain(chain).await?;
         let (active, checked) = Client::revision(&registry, chain, marked.state.active).await?;
         let first = marked.state.active.next();
-        let new = deploy::add(&registry, active.manifest, active.digest, &checked, first).await?;
+        let new = match made.take() {
+            // A node has retired an older revision meanwhile, and the new one is as good as before.
+            Some((of, new)) if of == marked.state.active => new,
+            _ => deploy::add(&registry, active.manifest, active.digest, &checked, first).await?,
+        };
         let state = marked.state.reset(new.revision);
         if registry.swap_state(chain, Some(&marked), &state).await? {
             return Ok((registry, marked.state, new, state));
         }
+        made = Some((marked.state.active, new));
     }
 }
 
