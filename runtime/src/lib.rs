@@ -25,6 +25,7 @@
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
 //! | `engine` | WebAssembly; the only module that names `wasmtime` |
+//! | `calls` | what tasks reach by grant: HTTP, secrets, the rules of grants, keys and records; knows neither NATS nor WebAssembly |
 //! | `program` | processes of the machine: their guard, their ends, workers, shipped files; knows neither NATS nor WebAssembly |
 //! | `node` | takes items and runs them |
 //! | `client` | what a client can do, for Rust programs and for the command line |
@@ -32,7 +33,7 @@
 //! | `cli` | the command line |
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker`, `engine` and `program` only the
-//! pure ones, `run` and `slots`, `node` and `client` those (and never each other), `cli` all.
+//! pure ones, `run`, `slots` and of `calls` what they hand on, `node` and `client` those (and never each other), `cli` all.
 //!
 //! # Glossary
 //!
@@ -55,6 +56,9 @@
 //! | park | to keep a message of a limited stage aside while its back-off lasts |
 //! | commit | to store what a frame leaves behind, so that it counts once |
 //! | outbox | the streams of a chain, as a commit sees them |
+//! | grant | what a stage may reach outside of its sandbox: its manifest asks for it |
+//! | ceiling | what the operator of a node allows; a grant lies inside of it |
+//! | door | what all calls of a stage go through: it holds them against the grants, counts and records them |
 //! | slot | a thing of a node that one item has at a time, such as a core or a device; in `engine`, room for one instance |
 //! | ticket | a place in the line for slots |
 //! | guard, shepherd | the process that starts the programs of a node; the one that ends all that descends from a program |

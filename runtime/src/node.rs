@@ -6,7 +6,8 @@
 // messages as its demand and permits allow. The pipeline handles each: frame (read, admit, plan), execute, commit, acknowledge.
 // Suspicion decides about frames whose nodes may have died of them. Limited stages park items that wait. Health reports counters
 // and conditions, logs sends log lines, memory and backlog throttle a hop, tasks restarts what panics, failpoint lets tests kill
-// a node in the middle of all this.
+// a node in the middle of all this. Reach opens the doors of stages that were granted something, and shares keeps them from taking
+// all instances. Reporter makes the report of the node.
 
 mod backlog;
 mod commit;
@@ -25,20 +26,20 @@ mod phase;
 mod pipeline;
 pub(crate) mod programs;
 pub(crate) mod reach;
+mod reporter;
 mod route;
 pub(crate) mod runner;
 mod settings;
-pub(crate) mod shares;
+mod shares;
 mod supervisor;
 mod suspicion;
 mod tasks;
-
 mod worker;
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
@@ -51,7 +52,7 @@ use crate::broker::{Broker, BrokerError, Outage};
 use crate::chain::default;
 use crate::engine::{Engine, EngineSettings};
 use crate::lock::lock;
-use crate::report::{NodeReport, Problem};
+use crate::report::NodeReport;
 use crate::slots::Slots;
 use executor::Executor;
 use health::Board;
@@ -284,46 +285,6 @@ impl Node {
             (INCARNATION.to_owned(), self.context.incarnation.clone()),
         ])
     }
-
-    fn reporter(&self) -> impl Fn() -> NodeReport + Send + Sync + Clone + 'static {
-        let started = Instant::now();
-        let name = self.settings.name.clone();
-        let incarnation = self.context.incarnation.clone();
-        let programs = self.context.programs.ended_by();
-        let (slots, labels) = (Arc::clone(&self.context.slots), self.context.labels.clone());
-        let context = Arc::clone(&self.context);
-        let (board, budget, broker) =
-            (Arc::clone(&self.context.board), Arc::clone(self.context.engine.budget()), self.context.broker.clone());
-        move || NodeReport {
-            node: name.clone(),
-            incarnation: incarnation.clone(),
-            pid: std::process::id(),
-            host: host_name(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime: started.elapsed().as_secs_f64(),
-            draining: board.is_draining(),
-            memory_used: budget.used(),
-            memory_resident: memory::resident().unwrap_or_default(),
-            memory: budget.limit(),
-            programs,
-            processors: programs.map(|_| slots.capacity().bound()).unwrap_or_default(),
-            slots: slots.report(),
-            labels: labels.all().clone(),
-            secrets: context.reach.secrets(),
-            hops: board.hops(),
-            problems: board.problems().into_iter().chain(missing(&broker)).collect(),
-        }
-    }
-}
-
-/// Returns the missing permissions as problems.
-fn missing(broker: &Broker) -> impl Iterator<Item = Problem> {
-    broker.missing_permissions().into_iter().map(|missing| Problem {
-        problem: missing.to_string(),
-        chain: missing.chain.unwrap_or_default(),
-        revision: None,
-        stage: None,
-    })
 }
 
 /// Answers as a node until it is told to stop. Starts the service again if it ends.
