@@ -3,7 +3,7 @@
 //! The payload is a CBOR sequence (RFC 8742): the items back to back. So a frame of one item is a plain CBOR document.
 //! [`mod@block`] reads header blocks, [`cbor`] finds the items of a payload, [`mod@format`] converts payloads of other formats,
 //! and [`id`] names frames and items. [`json`] converts items from and to JSON, and [`outgoing`] is a message to publish.
-//! [`text`] reads text, and [`disguise`] detects payloads that are not text.
+//! [`large`] are items that are too large for a message. [`text`] reads text, and [`disguise`] detects payloads that are not text.
 
 pub mod block;
 pub mod cbor;
@@ -11,6 +11,7 @@ pub mod disguise;
 pub mod format;
 pub mod id;
 pub mod json;
+pub mod large;
 pub mod outgoing;
 pub mod text;
 
@@ -21,6 +22,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use id::{FrameId, Index};
+use large::{Positions, Reference};
 
 /// The names of a frame's headers. Results inherit every other header of a fed message.
 pub mod header {
@@ -31,6 +33,8 @@ pub mod header {
     pub const SENT: &str = "Pcluster-Sent";
     /// On dead letters: the calls of the last attempt, as JSON; see [`crate::dead::calls::CallRecord`].
     pub const CALLS: &str = "Pcluster-Calls";
+    /// The positions of items that are references to large items, in the form of [`INDEX`]. Absent if none is.
+    pub const LARGE: &str = "Pcluster-Large";
     /// The idempotency key: the server drops a message whose key it has seen within the chain's duplicate window.
     pub const MESSAGE_ID: &str = "Nats-Msg-Id";
     /// The format of the payload; see [`super::format::Format`].
@@ -192,6 +196,8 @@ pub struct Frame {
     pub items: Vec<Bytes>,
     /// For each item, the root item that it descends from.
     pub index: Index,
+    /// The positions of items that are references; see [`large`].
+    pub large: Positions,
     /// The headers that outputs inherit.
     pub inherited: Headers,
 }
@@ -203,6 +209,7 @@ impl Frame {
             id: self.id.clone(),
             items: positions.iter().map(|position| self.items[*position].clone()).collect(),
             index: self.index.pick(positions),
+            large: self.large.pick(positions),
             inherited: self.inherited.clone(),
         }
     }
@@ -221,9 +228,19 @@ impl Frame {
         }
     }
 
+    /// Returns the large item at this position. `None` if its bytes are in the frame.
+    pub fn reference(&self, position: usize) -> Option<Reference> {
+        self.large.contains(position).then(|| Reference::parse(&self.items[position]).ok()).flatten()
+    }
+
+    /// Returns all large items of the frame, with their positions.
+    pub fn references(&self) -> impl Iterator<Item = (usize, Reference)> {
+        self.large.iter().filter_map(|position| Some((position, self.reference(position)?)))
+    }
+
     /// Returns the frame's own headers and the inherited ones.
     pub fn headers(&self) -> Headers {
-        headers_of(&self.id, &self.index, &self.inherited)
+        headers_of(&self.id, &self.index, &self.large, &self.inherited)
     }
 
     /// Returns the id under which this item's root was fed.
@@ -233,12 +250,13 @@ impl Frame {
 }
 
 /// Returns the headers of a frame.
-pub fn headers_of(id: &FrameId, index: &Index, inherited: &Headers) -> Headers {
+pub fn headers_of(id: &FrameId, index: &Index, large: &Positions, inherited: &Headers) -> Headers {
     let mut headers = inherited.clone();
     headers.push(header::ID, id.as_str());
     if !index.is_in_order() {
         headers.push(header::INDEX, index.to_string());
     }
+    headers.extend(large.to_header().map(|large| (header::LARGE, large)));
     headers
 }
 
@@ -287,6 +305,7 @@ mod tests {
             id: FrameId::from_fed("a"),
             items: vec![item.clone()],
             index: Index::in_order(1),
+            large: Positions::NONE,
             inherited: Headers::new(),
         };
         assert_eq!(frame.payload(), item);

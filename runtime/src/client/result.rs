@@ -9,14 +9,17 @@ use crate::frame::cbor;
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::json::AsJson;
+use crate::frame::large::{Positions, Reference};
 use crate::frame::{Frame, Headers, header};
 
 /// A result with its origin.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ResultItem {
-    /// The item.
+    /// The item. Where it is [`large`](Self::large), what stands for it in the message.
     pub item: Value,
+    /// What names the bytes of the item in the chain's object store. `None` if the message holds them.
+    pub large: Option<Reference>,
     /// The id under which the original item was fed.
     pub id: String,
     /// The version of the chain that finished the item.
@@ -35,13 +38,16 @@ impl ResultItem {
         let items = Format::Cbor.items(payload).unwrap_or_else(|_| vec![payload.clone()]);
         let get = |name: &str| headers.get(name).unwrap_or_default();
         let index = headers.get(header::INDEX).and_then(|text| Index::parse(text, items.len()).ok());
+        let large = headers.get(header::LARGE).and_then(|text| Positions::parse(text, items.len()));
         let frame = Frame {
             id: FrameId::from_header(get(header::ID)),
             index: index.unwrap_or_else(|| Index::in_order(items.len())),
+            large: large.unwrap_or_default(),
             items,
             inherited: headers.inherited(),
         };
         let result = |(position, item): (usize, &Bytes)| Self {
+            large: frame.reference(position),
             item: cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec())),
             id: frame.fed_id(position),
             version: get(header::VERSION).to_owned(),

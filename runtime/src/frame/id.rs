@@ -116,6 +116,11 @@ impl Index {
         positions.iter().map(|position| self.get(*position)).collect()
     }
 
+    /// Returns the entries.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|root| *root as usize)
+    }
+
     /// Returns the root item of the item at this position.
     pub fn get(&self, position: usize) -> usize {
         self.0.get(position).map_or(0, |root| *root as usize)

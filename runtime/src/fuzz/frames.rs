@@ -9,6 +9,7 @@ use crate::frame::cbor::{CborError, MAX_DEPTH, check_one, split, value};
 use crate::frame::format::{Format, to_cbor};
 use crate::frame::id::{FrameId, Index};
 use crate::frame::json::to_json;
+use crate::frame::large::Positions;
 use crate::frame::{Frame, Headers, from_header_line, to_header_line};
 
 /// The most bytes of JSON for each byte of an item.
@@ -147,6 +148,7 @@ fn a_sequence_is_refused_or_is_items_back_to_back_that_can_be_shown() {
             id: FrameId::from_fed("id"),
             index: Index::in_order(items.len()),
             items,
+            large: Positions::NONE,
             inherited: Headers::new(),
         };
         assert_eq!(frame.payload(), payload);

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::frame::large::Reference;
+
 /// The most outputs of one item.
 pub const MAX_OUTPUTS: usize = 1_000_000;
 /// The most bytes of all outputs of one item.
@@ -17,6 +19,8 @@ pub struct Outputs {
     payload: Vec<u8>,
     /// The end of each item in the payload.
     ends: Vec<usize>,
+    /// The numbers of the items that are references to large items, rising.
+    large: Vec<usize>,
 }
 
 impl Outputs {
@@ -41,9 +45,16 @@ impl Outputs {
         self.ends.push(self.payload.len());
     }
 
+    /// Adds a reference to an item whose bytes are in the chain's object store.
+    pub fn push_large(&mut self, reference: &Reference) {
+        self.large.push(self.ends.len());
+        self.push(&reference.to_cbor());
+    }
+
     /// Adds several items.
     pub fn append(&mut self, more: Slice<'_>) {
-        let start = self.payload.len();
+        let (start, first) = (self.payload.len(), self.ends.len());
+        self.large.extend(more.large().map(|number| first + number));
         self.payload.extend_from_slice(more.payload);
         self.ends.extend(more.ends.iter().map(|end| start + end - more.start));
     }
@@ -51,6 +62,7 @@ impl Outputs {
     /// Keeps the first `len` items.
     pub fn truncate(&mut self, len: usize) {
         self.ends.truncate(len);
+        self.large.truncate(self.large.partition_point(|number| *number < len));
         self.payload.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
@@ -66,7 +78,15 @@ impl Outputs {
     pub fn slice(&self, range: std::ops::Range<usize>) -> Slice<'_> {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before]);
         let start = place(range.start);
-        Slice { payload: &self.payload[start..place(range.end)], ends: &self.ends[range], start }
+        let within = |number: usize| self.large.partition_point(|each| *each < number);
+        let large = &self.large[within(range.start)..within(range.end)];
+        Slice {
+            payload: &self.payload[start..place(range.end)],
+            start,
+            large,
+            first: range.start,
+            ends: &self.ends[range],
+        }
     }
 
     /// Returns all items.
@@ -94,6 +114,10 @@ pub struct Slice<'a> {
     ends: &'a [usize],
     /// Where the payload begins in the outputs.
     start: usize,
+    /// The numbers of references, among all outputs.
+    large: &'a [usize],
+    /// The number of the first item, among all outputs.
+    first: usize,
 }
 
 impl<'a> Slice<'a> {
@@ -106,6 +130,11 @@ impl<'a> Slice<'a> {
     pub fn part(&self, range: std::ops::Range<usize>) -> &'a [u8] {
         let place = |number: usize| number.checked_sub(1).map_or(0, |before| self.ends[before] - self.start);
         &self.payload[place(range.start)..place(range.end)]
+    }
+
+    /// Returns the numbers of the items that are references to large items, from 0 in this slice.
+    pub fn large(self) -> impl Iterator<Item = usize> {
+        self.large.iter().map(move |number| number - self.first)
     }
 
     /// Returns `true` if there are too many to hold in memory.
@@ -131,13 +160,19 @@ pub struct FrameOutputs {
 impl FrameOutputs {
     /// Creates an empty value with room for outputs. `bytes` is their size together.
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
-        let outputs = Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) };
+        let outputs =
+            Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items), large: Vec::new() };
         Self { outputs, ended: Vec::with_capacity(items) }
     }
 
     /// Adds an output of the running item.
     pub(crate) fn push(&mut self, item: &[u8]) {
         self.outputs.push(item);
+    }
+
+    /// Adds a large output of the running item.
+    pub(crate) fn push_large(&mut self, reference: &Reference) {
+        self.outputs.push_large(reference);
     }
 
     /// Adds outputs of the running item.
@@ -228,6 +263,27 @@ mod tests {
         assert_eq!(twice.slice(1..3).items().collect::<Vec<_>>(), [b"\x61a", b"\x61a"]);
         assert_eq!(twice.split_off(1).into_items(), [b"\x61a".as_slice(), b"\x61a"]);
         assert_eq!(twice.into_payload(), b"\x01".as_slice());
+    }
+
+    #[test]
+    fn references_stay_references() {
+        let digest = "SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=".to_owned();
+        let reference = Reference { name: "a".to_owned(), size: 1, digest, form: crate::frame::large::Form::Bytes };
+        let mut outputs = Outputs::default();
+        for number in 0..4 {
+            if number % 2 == 0 { outputs.push(&[1]) } else { outputs.push_large(&reference) }
+        }
+        let large = |slice: Slice<'_>| slice.large().collect::<Vec<_>>();
+        assert_eq!(large(outputs.all()), [1, 3]);
+        assert_eq!(large(outputs.slice(1..3)), [0]);
+        assert_eq!(large(outputs.slice(2..4)), [1]);
+        let mut twice = outputs.clone();
+        twice.append(outputs.slice(2..4));
+        assert_eq!(large(twice.all()), [1, 3, 5]);
+        assert_eq!(large(twice.split_off(3).all()), [0, 2]);
+        assert_eq!(large(twice.all()), [1]);
+        twice.truncate(1);
+        assert!(large(twice.all()).is_empty());
     }
 
     #[test]

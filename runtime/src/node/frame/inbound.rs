@@ -6,6 +6,7 @@ use crate::dead::calls::CallRecord;
 use crate::dead::{self, Attempt};
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
+use crate::frame::large::{Positions, Reference};
 use crate::frame::{Frame, Headers, from_header_line, header};
 use crate::held::HeldSince;
 use crate::node::frame::holders::{Holder, Holders};
@@ -91,7 +92,7 @@ impl InboundFrame {
         let lost_attempts = if failure.is_some() { 0 } else { before };
         let attempt = number(header::ATTEMPT).unwrap_or(0).saturating_add(lost_attempts).saturating_add(1);
         let format = fed.filter(|_| lane == Lane::Work);
-        let (written, items, index) = match decode(message, lane, format) {
+        let Decoded { format: written, items, index, large } = match decode(message, lane, format) {
             Ok(decoded) => decoded,
             Err(reason) => return Read::Undecodable(reason, attempt),
         };
@@ -108,7 +109,7 @@ impl InboundFrame {
             ..Failure::fatal(kind, reason(own(header::REASON)))
         });
         Read::Frame(Box::new(Self {
-            frame: Frame { id, items, index, inherited: message.inherited() },
+            frame: Frame { id, items, index, large, inherited: message.inherited() },
             written: (written != Format::Cbor).then(|| (written, message.payload().clone())),
             lane,
             sequence: message.sequence(),
@@ -187,6 +188,11 @@ impl InboundFrame {
         (self.frame.part(positions).payload(), None)
     }
 
+    /// Returns the large item at this position. `None` if its bytes are in the message.
+    pub(crate) fn reference(&self, position: usize) -> Option<Reference> {
+        self.frame.reference(position)
+    }
+
     /// Returns the bytes of each item.
     pub fn sizes(&self) -> Vec<usize> {
         self.frame.items.iter().map(bytes::Bytes::len).collect()
@@ -207,11 +213,15 @@ fn reason(text: Option<&str>) -> String {
     text.map(from_header_line).unwrap_or_default()
 }
 
-fn decode(
-    message: &impl QueuedMessage,
-    lane: Lane,
-    fed: Option<Format>,
-) -> Result<(Format, Vec<bytes::Bytes>, Index), String> {
+/// The items of a message.
+struct Decoded {
+    format: Format,
+    items: Vec<bytes::Bytes>,
+    index: Index,
+    large: Positions,
+}
+
+fn decode(message: &impl QueuedMessage, lane: Lane, fed: Option<Format>) -> Result<Decoded, String> {
     let format = match (fed, message.header(header::CONTENT_TYPE)) {
         // Nodes publish CBOR to the next stage.
         (None, _) if lane == Lane::Work => Format::Cbor,
@@ -223,7 +233,24 @@ fn decode(
         Some(text) => Index::parse(text, items.len()).map_err(|error| error.to_string())?,
         None => Index::in_order(items.len()),
     };
-    Ok((format, items, index))
+    let large = match message.header(header::LARGE) {
+        Some(text) => references(text, format, &items)?,
+        None => Positions::NONE,
+    };
+    Ok(Decoded { format, items, index, large })
+}
+
+/// Returns the positions of the references in a message. All of them can be read.
+fn references(text: &str, format: Format, items: &[bytes::Bytes]) -> Result<Positions, String> {
+    if format != Format::Cbor {
+        return Err(format!("the header `{}` is for messages of CBOR", header::LARGE));
+    }
+    let large = Positions::parse(text, items.len())
+        .ok_or_else(|| format!("the header `{}` names no rising positions of {} items", header::LARGE, items.len()))?;
+    for position in large.iter() {
+        Reference::parse(&items[position]).map_err(|error| format!("item {position}: {error}"))?;
+    }
+    Ok(large)
 }
 
 /// Returns the id of a message: its header, or one made of its place in the stream.

@@ -6,6 +6,7 @@ use super::FrameContext;
 use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
 use super::requeue::piece;
 use crate::frame::id::Index;
+use crate::frame::large::Positions;
 use crate::frame::outgoing::{BATCH_MAX, Outgoing};
 use crate::frame::{Headers, header, headers_of};
 use crate::run::output::{FrameOutputs, Outputs, Slice};
@@ -43,16 +44,17 @@ pub(crate) fn leavings(
     let Plan { streamed, outputs, kept, deferred, rest } =
         Plan::new(&sizes, &done, failed, deferred, &bounds(frame, shared));
     let is_whole = ended.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
-    let messages: Vec<(Index, Bytes)> = if is_whole {
-        let index = index_of(frame, &outputs[0]);
+    let messages: Vec<(Index, Positions, Bytes)> = if is_whole {
+        let (index, large) = (index_of(frame, &outputs[0]), large_of(&done, &outputs[0]));
         drop(done);
         // Outputs of items that ran one after the other are already as the message holds them.
-        vec![(index, ended.remove(0).into_outputs().into_payload())]
+        vec![(index, large, ended.remove(0).into_outputs().into_payload())]
     } else {
-        let payload = |shares: &Vec<Share>| (index_of(frame, shares), payload_of(&done, shares));
+        let payload =
+            |shares: &Vec<Share>| (index_of(frame, shares), large_of(&done, shares), payload_of(&done, shares));
         streamed.iter().chain(&outputs).map(payload).collect()
     };
-    let message = |((index, payload), number)| output(frame, kept[0], number, &index, payload);
+    let message = |((index, large, payload), number)| output(frame, kept[0], number, (&index, &large), payload);
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
     let outputs = messages.split_off(streamed.len());
     with_streamed_ids(frame, &mut messages, first);
@@ -73,9 +75,15 @@ fn bounds(frame: FrameContext<'_>, shared: usize) -> Bounds {
 /// Makes one message of outputs. `kept` is the first item that they come from.
 ///
 /// The id of the message is unique: no other message holds outputs of that item from there on.
-fn output(frame: FrameContext<'_>, kept: usize, number: usize, index: &Index, payload: Bytes) -> Outgoing {
+fn output(
+    frame: FrameContext<'_>,
+    kept: usize,
+    number: usize,
+    (index, large): (&Index, &Positions),
+    payload: Bytes,
+) -> Outgoing {
     let id = frame.inbound.frame.id.child(frame.inbound.part.get(kept), number);
-    let mut headers: Headers = headers_of(&id, index, &frame.inbound.frame.inherited);
+    let mut headers: Headers = headers_of(&id, index, large, &frame.inbound.frame.inherited);
     if frame.route.is_last {
         if headers.get(header::FED).is_some() {
             headers = headers.without(&[header::FED]);
@@ -96,6 +104,20 @@ fn index_of(frame: FrameContext<'_>, shares: &[Share]) -> Index {
     let index = &frame.inbound.frame.index;
     let roots = |(position, range): &Share| std::iter::repeat_n(index.get(*position), range.len());
     shares.iter().flat_map(roots).collect()
+}
+
+/// Returns which outputs of a message are references to large items.
+fn large_of(done: &[(usize, Slice<'_>)], shares: &[Share]) -> Positions {
+    let (mut large, mut first) = (Positions::NONE, 0);
+    for (position, range) in shares {
+        if let Ok(found) = done.binary_search_by_key(position, |(each, _)| *each) {
+            for number in done[found].1.large().filter(|number| range.contains(number)) {
+                large.push(first + number - range.start);
+            }
+        }
+        first += range.len();
+    }
+    large
 }
 
 /// Returns the outputs of a message back to back.

@@ -10,6 +10,7 @@ use crate::chain::Chain;
 use crate::chain::manifest::Manifest;
 use crate::dead::Attempt;
 use crate::frame::id::{FrameId, Index};
+use crate::frame::large::Positions;
 use crate::frame::{Frame, Headers};
 use crate::held::HeldSince;
 use crate::name::Revision;
@@ -24,6 +25,7 @@ pub(crate) fn inbound(lost_attempts: u64, failed: u64, holders: Holders) -> Inbo
             id: FrameId::from_fed("a"),
             items: vec![bytes::Bytes::from_static(&[1])],
             index: Index::in_order(1),
+            large: Positions::NONE,
             inherited: Headers::new(),
         },
         lane: Lane::Work,
