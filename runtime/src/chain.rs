@@ -30,6 +30,7 @@ use isolation::Reuse;
 use manifest::Manifest;
 use needs::Needs;
 use reader::Reader;
+pub(crate) use retention::Records;
 pub use retention::Retention;
 pub use work::{Plugin, Work};
 

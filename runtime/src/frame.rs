@@ -3,6 +3,7 @@
 //! The payload is a CBOR sequence (RFC 8742): the items back to back. So a frame of one item is a plain CBOR document.
 //! [`mod@block`] reads header blocks, [`cbor`] finds the items of a payload, [`mod@format`] converts payloads of other formats,
 //! and [`id`] names frames and items. [`json`] converts items from and to JSON, and [`outgoing`] is a message to publish.
+//! [`mod@steps`] is what a message tells of the way of its items, and [`record`] that of one item.
 //! [`large`] are items that are too large for a message. [`text`] reads text, and [`disguise`] detects payloads that are not text.
 
 pub mod block;
@@ -13,6 +14,8 @@ pub mod id;
 pub mod json;
 pub mod large;
 pub mod outgoing;
+pub mod record;
+pub(crate) mod steps;
 pub mod text;
 
 use std::borrow::Cow;
@@ -35,6 +38,8 @@ pub mod header {
     pub const CALLS: &str = "Pcluster-Calls";
     /// The positions of items that are references to large items, in the form of [`INDEX`]. Absent if none is.
     pub const LARGE: &str = "Pcluster-Large";
+    /// The steps that the items have gone through, and when; see [`super::steps`]. Absent unless the chain records them.
+    pub const STEPS: &str = "Pcluster-Steps";
     /// The idempotency key: the server drops a message whose key it has seen within the chain's duplicate window.
     pub const MESSAGE_ID: &str = "Nats-Msg-Id";
     /// The format of the payload; see [`super::format::Format`].

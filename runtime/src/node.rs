@@ -10,6 +10,7 @@
 // all instances. Reporter makes the report of the node.
 
 mod backlog;
+mod clock;
 mod commit;
 mod execute;
 mod executor;

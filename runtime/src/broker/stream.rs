@@ -27,6 +27,9 @@ pub(super) struct StreamState {
     pub(super) config: StreamConfig,
     pub(super) created: String,
     pub(super) state: StreamCounts,
+    /// The time of the server that answers, as RFC 3339.
+    #[serde(default)]
+    pub(super) ts: Option<String>,
     /// Subjects that match, in this answer or not.
     #[serde(default)]
     pub(super) total: usize,

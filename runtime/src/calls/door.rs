@@ -72,6 +72,8 @@ pub(crate) struct Notes {
     pub(crate) record: Arc<Mutex<CallRecord>>,
     /// The id of the item in an inline stage. `None` in a stage with a queue.
     pub(crate) of: Option<String>,
+    /// Counts how long the calls take, in microseconds. `None` if nobody asks.
+    pub(crate) spent: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Default)]
@@ -318,6 +320,7 @@ impl ItemDoor {
 
     async fn finish(&self, Begun { work, place }: Begun) -> Answer {
         let started = Instant::now();
+        let _spending = self.notes.spent.as_ref().map(|spent| Spending { spent, started });
         let ran = self.run(work).await;
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (answer, outcome, failed) = match ran {
@@ -329,6 +332,18 @@ impl ItemDoor {
             lock(&self.notes.record).end(place, outcome, ms, failed, self.recorded(bytes));
         }
         answer
+    }
+}
+
+/// Counts the time of a call, also of one that is dropped.
+struct Spending<'a> {
+    spent: &'a AtomicU64,
+    started: Instant,
+}
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        self.spent.fetch_add(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 }
 

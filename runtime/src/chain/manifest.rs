@@ -80,6 +80,20 @@ pub struct Results {
     /// is full. Without it there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<String>,
+    /// What results and dead letters tell of their way through the chain: `false`, `times` or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<Records>,
+}
+
+/// What results and dead letters tell of their way through the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "`records`: write `false`, \"times\" or \"all\"")]
+#[non_exhaustive]
+pub enum Records {
+    /// `false` for nothing.
+    Switch(bool),
+    /// `times`, or `all` for sizes, calls, exit statuses and lines of the log too.
+    Kind(String),
 }
 
 /// `[[stage]]`.

@@ -189,7 +189,7 @@ impl Host {
             && let Some(call) = &self.call
         {
             self.given.end(call.position);
-            call.source.ended(self.count, self.bytes, self.began.into_std(), now.into_std());
+            call.source.ended(call.position, self.count, self.bytes, self.began.into_std(), now.into_std());
         }
         self.failed.is_none()
     }

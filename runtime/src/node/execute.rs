@@ -3,9 +3,12 @@
 //! One permit runs them one after the other. A frame that takes long gets help: first from this node's free permits, then from
 //! other nodes, to which the items that have not begun go back.
 
+pub(crate) mod gauge;
 pub(crate) mod inline;
+mod measured;
 pub(crate) mod running;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,9 +18,11 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 
 use crate::counted::Counted;
+use crate::node::execute::gauge::Gauge;
 use crate::node::execute::running::{Outcomes, Running};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::plan::to_u32;
+use crate::node::frame::steps::Measured;
 use crate::node::hop::Hop;
 use crate::node::phase::{Phase, reached};
 use crate::node::runner::Runner;
@@ -52,6 +57,8 @@ pub(crate) async fn run(
     // Outputs are expected to be as large as the items.
     let bytes: usize = inbound.frame.items.iter().map(Bytes::len).sum();
     let memory = Arc::new(hop.task.budget().growing(bytes as u64));
+    let stamp = hop.stamp();
+    let measured = stamp.map(|stamp| Measured { stamp, ways: BTreeMap::new() });
     let running = Arc::new(Running {
         hop: Arc::clone(hop),
         inbound: Arc::clone(inbound),
@@ -65,10 +72,12 @@ pub(crate) async fn run(
         stopped: AtomicBool::new(false),
         gathered: AtomicUsize::new(0),
         memory: Arc::clone(&memory),
-        outcomes: Mutex::default(),
+        outcomes: Mutex::new(Outcomes { measured, ..Outcomes::default() }),
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),
         records: Mutex::default(),
+        gauge: Gauge::new(hop.route.chain.retention.records, inbound.len(), hop.task.exits()),
+        stamp,
         slots: permit.slots().map(Arc::downgrade),
     });
     let _message = Counted::new(&hop.counters.messages);

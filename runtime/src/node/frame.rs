@@ -2,6 +2,7 @@
 //!
 //! [`inbound`] reads a frame, [`attempts`] keeps the record of its attempts, [`admit`] decides what to do before anything runs,
 //! [`plan`] cuts what it leaves behind into messages, [`outputs`] and [`requeue`] make these, [`dead_letter`] those of failed items.
+//! [`steps`] writes what the messages tell of the way of their items.
 
 pub(crate) mod admit;
 pub(crate) mod attempts;
@@ -14,6 +15,7 @@ pub(crate) mod reason;
 pub(crate) mod requeue;
 pub(crate) mod sent;
 pub(crate) mod source;
+pub(crate) mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
 

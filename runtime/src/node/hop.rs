@@ -12,9 +12,11 @@ use crate::broker::{Broker, BrokerError};
 use crate::chain::Stage;
 use crate::name::StageName;
 use crate::node::backlog::Backlog;
+use crate::node::clock::ServerClock;
 use crate::node::commit::window::Window;
 use crate::node::frame::FrameContext;
 use crate::node::frame::inbound::InboundFrame;
+use crate::node::frame::steps::Stamp;
 use crate::node::health::HopCounters;
 use crate::node::health::conditions::Conditions;
 use crate::node::health::fitness::Fitness;
@@ -53,6 +55,8 @@ pub struct Hop {
     pub(crate) moved: Moved,
     /// How far the clock of this machine is behind the server's.
     pub(crate) behind: Behind,
+    /// The same in both directions, as far as records of steps need it.
+    pub(crate) clock: Arc<ServerClock>,
     /// How much of the hop runs at once on this node.
     pub limit: ConcurrencyLimit,
     /// How much of the hop is on its way to the server at once.
@@ -97,6 +101,12 @@ impl Hop {
     /// Returns a frame with what decisions about it depend on.
     pub(crate) fn frame<'a>(&'a self, inbound: &'a InboundFrame) -> FrameContext<'a> {
         FrameContext { inbound, route: &self.route, limits: self.broker.limits() }
+    }
+
+    /// Returns the time now beside the server's. `None` if the chain keeps no records.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let chain = &self.route.chain;
+        chain.retention.records.are_on().then(|| self.clock.stamp(&self.broker, &chain.name))
     }
 
     /// Returns the stages with their counters.

@@ -30,6 +30,7 @@ use crate::node::frame::inbound::{InboundFrame, QueuedMessage, Read, frame_id};
 use crate::node::frame::outputs;
 use crate::node::frame::requeue::LATER;
 use crate::node::frame::source::Source;
+use crate::node::frame::steps;
 use crate::node::hop::{self, Hop};
 use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
@@ -146,6 +147,12 @@ fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
         && lane == Lane::Work
     {
         inbound.stamp(hop.route.fed(delivery.sequence));
+    }
+    if let Read::Frame(inbound) = &mut read
+        && hop.route.chain.retention.records.are_on()
+    {
+        let (header, is_fed) = (delivery.header(header::STEPS), hop.route.position == 0 && lane == Lane::Work);
+        inbound.steps = Some(steps::arrived(header, inbound.len(), lane, is_fed, delivery.stored_millis));
     }
     read
 }
@@ -266,14 +273,15 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     } else {
         inbound
     };
-    let Execution { outcomes: Outcomes { outputs, failures, deferred, .. }, streamed, memory } = ran;
+    let Execution { outcomes: Outcomes { outputs, failures, deferred, measured, .. }, streamed, memory } = ran;
     let last = hop.inline.last().map_or(&hop.task, |stage| &stage.task);
     let _held = (memory.hold_up(last.after()), memory);
     let frame = hop.frame(inbound);
     let plan = {
         let failed: Vec<usize> = failures.keys().copied().collect();
         let shared = hop.limit.share(inbound.len(), false).piece;
-        outputs::leavings(frame, outputs, &failed, deferred.into_iter().collect(), streamed, shared)
+        let deferred = deferred.into_iter().collect();
+        outputs::leavings(frame, outputs, &failed, deferred, streamed, shared, measured.as_ref())
     };
     hop.limit.cut_known(plan.rest.len());
     let committed = Commit::new(&ServerOutbox(hop), frame).run(plan, failures).await?;

@@ -97,6 +97,11 @@ impl Runner {
         matches!(self, Self::Task(_))
     }
 
+    /// Returns `true` if a program runs for each item, and ends with it.
+    pub(crate) fn exits(&self) -> bool {
+        matches!(self, Self::Program(ProgramRunner { program: ProgramKind::Items(_), .. }))
+    }
+
     /// Runs an item and more of its caller's, as [`Task::run_all`] does. `slots` are those of the items.
     ///
     /// # Errors
@@ -172,6 +177,6 @@ async fn pass_outputs(
         }
     }
     given.end(*position);
-    source.ended(count, bytes, began, Instant::now());
+    source.ended(*position, count, bytes, began, Instant::now());
     Ok(())
 }

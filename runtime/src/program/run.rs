@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 
 use super::end::{self, Ending, Kind, Outcome};
-use super::guard::message::Ended;
+use super::guard::message::{Ended, Status};
 use super::process::{DRAIN, Executable, PART, Place, Running, here, listen, stop};
 use super::spool::Spool;
 use super::stdio::{self, OutputError, Outputs};
@@ -131,7 +131,7 @@ impl Program {
         match end::outcome(&ended, ending, &self.permanent) {
             Outcome::Done => {}
             Outcome::Failed { kind, reason, fatal } => {
-                let failure = Failure { fatal, ..Failure::transient(kind.into(), reason) };
+                let failure = Failure { fatal, exit: exit_of(&ended), ..Failure::transient(kind.into(), reason) };
                 return Err(failure.with_words(&words));
             }
         }
@@ -140,6 +140,14 @@ impl Program {
             Failure::transient(FailureKind::Output, reason)
         };
         kept.ok_or_else(open).map(Some)
+    }
+}
+
+/// Returns the exit status of a program. `None` if a signal ended it.
+fn exit_of(ended: &Ended) -> Option<i32> {
+    match ended.status {
+        Status::Exit(status) => Some(status),
+        Status::Signal(_) => None,
     }
 }
 

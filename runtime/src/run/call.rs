@@ -44,9 +44,9 @@ pub trait ItemSource: Send + Sync {
     /// Takes a line that the guest has logged or printed. Must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);
 
-    /// Takes note that an item has succeeded. `outputs` is the number of its outputs, `bytes` their size.
-    fn ended(&self, outputs: usize, bytes: u64, began: Instant, now: Instant) {
-        let _ = (outputs, bytes, began, now);
+    /// Takes note that the item at this position has succeeded. `outputs` is the number of its outputs, `bytes` their size.
+    fn ended(&self, position: usize, outputs: usize, bytes: u64, began: Instant, now: Instant) {
+        let _ = (position, outputs, bytes, began, now);
     }
 
     /// Returns the next item for the same instance, with its position. The item begins now.

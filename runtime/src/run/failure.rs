@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dead::calls::CallRecord;
+use crate::frame::steps::Row;
 
 pub use crate::dead::FailureKind;
 
@@ -24,17 +25,31 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// What the item had called. `None` if nothing.
     pub calls: Option<Arc<CallRecord>>,
+    /// The exit status of the program. `None` if there was none.
+    pub exit: Option<i32>,
+    /// The steps of the hop up to the failure. `None` if the chain keeps no records.
+    pub(crate) steps: Option<Arc<Vec<Row>>>,
 }
 
 impl Failure {
     /// Returns a failure after which another attempt may succeed.
     pub fn transient(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), brief: None, fatal: false, backtrace: None, retry_after: None, calls: None }
+        Self {
+            kind,
+            reason: reason.into(),
+            brief: None,
+            fatal: false,
+            backtrace: None,
+            retry_after: None,
+            calls: None,
+            exit: None,
+            steps: None,
+        }
     }
 
     /// Returns a failure after which no attempt can succeed.
     pub fn fatal(kind: FailureKind, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), brief: None, fatal: true, backtrace: None, retry_after: None, calls: None }
+        Self { fatal: true, ..Self::transient(kind, reason) }
     }
 
     /// Adds the last lines that a program wrote to standard error.

@@ -74,7 +74,7 @@ async fn run(
         return Ok(());
     }
     let leave = |ended, positions: &[usize], deferred| {
-        outputs::leavings(FrameContext { inbound, route, limits }, vec![ended], positions, deferred, 0, ITEMS)
+        outputs::leavings(FrameContext { inbound, route, limits }, vec![ended], positions, deferred, 0, ITEMS, None)
     };
     match outcome {
         Outcome::Streamed => {

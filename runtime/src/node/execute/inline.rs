@@ -17,8 +17,11 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::Mutex;
 
+use crate::calls::door::Notes;
 use crate::counted::Counted;
+use crate::node::execute::gauge::Gauge;
 use crate::node::execute::running::Running;
+use crate::node::frame::steps::Measure;
 use crate::node::hop::InlineStage;
 use crate::run::budget::Growing;
 use crate::run::call::{Call, Calls, ItemSource};
@@ -50,6 +53,8 @@ struct Pass {
     next: AtomicUsize,
     /// Bytes that the outputs take until they are passed on.
     gathered: AtomicUsize,
+    /// Measures what the items take. `None` if the chain keeps no records.
+    gauge: Option<Gauge>,
 }
 
 /// An item of one stage.
@@ -92,7 +97,9 @@ impl Item {
 impl Pass {
     fn new(walk: Arc<Walk>, before: Option<Arc<Self>>, items: Vec<Item>) -> Arc<Self> {
         let stage = before.as_ref().map_or(0, |before| before.stage + 1);
-        Arc::new(Self { walk, stage, before, items, next: AtomicUsize::new(0), gathered: AtomicUsize::new(0) })
+        let (records, exits) = (walk.running.hop.route.chain.retention.records, walk.running.task(stage).exits());
+        let gauge = Gauge::new(records, items.len(), exits);
+        Arc::new(Self { walk, stage, before, items, next: AtomicUsize::new(0), gathered: AtomicUsize::new(0), gauge })
     }
 
     /// Runs all items, and passes their outputs on.
@@ -151,12 +158,16 @@ impl Pass {
     /// Appends what descends from each of the walk's items, and ends the item. A single item ends with the walk.
     fn append(&self, outputs: &FrameOutputs, all: &mut FrameOutputs) {
         let running = &self.walk.running;
-        let mut outputs = outputs.items().map(|(number, outputs)| (self.items[number].root, outputs)).peekable();
+        let mut outputs =
+            outputs.items().map(|(number, outputs)| (self.items[number].root, (number, outputs))).peekable();
         for position in &self.walk.positions {
             let is_settled = running.is_settled(*position);
-            while let Some((_, outputs)) = outputs.next_if(|(root, _)| root == position) {
+            while let Some((_, (number, outputs))) = outputs.next_if(|(root, _)| root == position) {
                 if !is_settled {
                     all.append(outputs);
+                    if self.gauge.is_some() {
+                        running.came(*position, outputs.items().count(), self.way(number, None).into());
+                    }
                 }
             }
             if !is_settled && !running.is_single() {
@@ -174,7 +185,20 @@ impl Pass {
             }
             None => failure,
         };
+        let steps = self.gauge.as_ref().and_then(|gauge| {
+            let way = self.way(number, failure.exit).into();
+            self.walk.running.failed(&way, &failure, gauge.take_lines(number))
+        });
+        let failure = Failure { steps, ..failure };
         self.walk.running.fail(self.items[number].root, failure, |level, entry| self.log(number, level, entry));
+    }
+
+    /// Returns what the item and its ancestors in the hop have taken, the first stage first.
+    fn way(&self, number: usize, exit: Option<i32>) -> Vec<Measure> {
+        let item = &self.items[number];
+        let mut way = self.before.as_ref().map_or_else(Vec::new, |before| before.way(item.parent, None));
+        way.extend(self.gauge.as_ref().map(|gauge| gauge.measure(number, item.bytes.len() as u64, exit)));
+        way
     }
 
     /// The stage; `None` for the hop's first.
@@ -197,13 +221,19 @@ impl ItemSource for Pass {
     }
 
     fn log(&self, number: usize, level: Level, line: String) {
+        if let Some(gauge) = &self.gauge {
+            gauge.line(number, &line);
+        }
         match self.inline() {
             Some(stage) => stage.logs.log(&self.id(number), level, line),
             None => self.walk.running.log(self.items[number].root, level, line),
         }
     }
 
-    fn ended(&self, outputs: usize, bytes: u64, _: Instant, _: Instant) {
+    fn ended(&self, number: usize, outputs: usize, bytes: u64, began: Instant, now: Instant) {
+        if let Some(gauge) = &self.gauge {
+            gauge.ended(number, bytes, began, now);
+        }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.gathered.fetch_add(bytes.saturating_add(outputs * size_of::<Item>()), Relaxed);
         if let Some(stage) = self.inline() {
@@ -211,7 +241,7 @@ impl ItemSource for Pass {
         }
     }
 
-    fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
+    fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
         let running = &self.walk.running;
         let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
         if running.is_single() {
@@ -229,6 +259,9 @@ impl ItemSource for Pass {
                 continue;
             }
             if !is_full {
+                if let Some(gauge) = &self.gauge {
+                    gauge.began(number, now);
+                }
                 return Some((number, item.bytes.clone()));
             }
             running.defer(item.root);
@@ -240,10 +273,16 @@ impl ItemSource for Pass {
         match self.inline() {
             Some(stage) => {
                 let (hop, place, id) = (&running.hop, (self.stage, &stage.name), self.id(number));
-                let notes = running.notes(self.items[number].root, Some(id.clone()));
+                let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
+                let notes = Notes { spent, ..running.notes(self.items[number].root, Some(id.clone())) };
                 hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, (id, notes))
             }
-            None => running.calls(self.items[number].root),
+            None => {
+                let (root, id) = (self.items[number].root, self.id(number));
+                let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
+                let (hop, notes) = (&running.hop, Notes { spent, ..running.notes(root, None) });
+                hop.doors.open((0, &hop.stage().name), &hop.route.chain, &running.inbound, &hop.logs, (id, notes))
+            }
         }
     }
 

@@ -19,9 +19,12 @@ use crate::engine::streaming::StreamingPermit;
 use crate::lock::lock;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
+use crate::node::execute::gauge::Gauge;
 use crate::node::failpoint::{self, Point};
+use crate::node::frame::attempts;
 use crate::node::frame::inbound::InboundFrame;
-use crate::node::frame::{attempts, outputs};
+use crate::node::frame::outputs;
+use crate::node::frame::steps::{Measured, Stamp};
 use crate::node::hop::Hop;
 use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
@@ -60,6 +63,10 @@ pub(crate) struct Running {
     pub(crate) permit: OnceCell<StreamingPermit>,
     /// The calls of items whose hop has inline stages, by position. All stages of the hop note them in one record.
     pub(crate) records: Mutex<BTreeMap<usize, Arc<Mutex<CallRecord>>>>,
+    /// Measures what the items of the first stage take. `None` if the chain keeps no records.
+    pub(crate) gauge: Option<Gauge>,
+    /// When the frame began.
+    pub(crate) stamp: Option<Stamp>,
     /// The slots of the frame, for as long as its permit lives. `None` if it needs none.
     pub(crate) slots: Option<Weak<SlotSet>>,
 }
@@ -75,6 +82,8 @@ pub(crate) struct Outcomes {
     pub(crate) deferred: BTreeSet<usize>,
     /// Positions of items that this node could not run. They have not ended.
     pub(crate) left: BTreeSet<usize>,
+    /// What the items have taken. `None` if the chain keeps no records.
+    pub(crate) measured: Option<Measured>,
 }
 
 impl Running {
@@ -124,6 +133,7 @@ impl Running {
             self.outcomes().left.insert(position);
             self.hop.lose_fitness(&failure.reason);
         } else {
+            let failure = self.with_steps(position, failure);
             let (level, entry) = attempts::log_entry(&self.hop.route, self.inbound.attempt, &failure);
             log(level, entry);
             let failure = self.with_calls(position, failure);
@@ -133,11 +143,12 @@ impl Running {
 
     /// Returns where calls are noted that are made for an item of the frame. `of` is the id of the item in an inline stage.
     pub(crate) fn notes(&self, position: usize, of: Option<String>) -> Notes {
+        let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(position));
         if self.hop.inline.is_empty() {
-            return Notes { of, ..Notes::default() };
+            return Notes { of, spent, ..Notes::default() };
         }
         let record = Arc::clone(lock(&self.records).entry(position).or_default());
-        Notes { record, of }
+        Notes { record, of, spent }
     }
 
     /// Forgets the calls of an item that has ended well.
@@ -167,6 +178,9 @@ impl Running {
         if position >= self.inbound.len() {
             return None;
         }
+        if let Some(gauge) = &self.gauge {
+            gauge.began(position, now);
+        }
         if position > 0 && (self.takes_long(position, now) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
             self.stopped.store(true, Relaxed);
             return None;
@@ -184,7 +198,8 @@ impl Running {
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
         let first = self.streamed.load(Relaxed);
         let shared = self.hop.limit.share(self.inbound.len(), false).piece;
-        let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared);
+        let measured = self.so_far();
+        let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared, measured.as_ref());
         let outbox = ServerOutbox(&self.hop);
         let storing = store_each(&outbox, self.inbound.source(), &messages);
         let stored = match self.slots.as_ref().and_then(Weak::upgrade) {
@@ -267,11 +282,18 @@ impl ItemSource for Running {
     }
 
     fn log(&self, position: usize, level: Level, line: String) {
+        if let Some(gauge) = &self.gauge {
+            gauge.line(position, &line);
+        }
         self.hop.logs.log(&self.inbound.item_id(position), level, line);
     }
 
-    fn ended(&self, _: usize, bytes: u64, began: Instant, now: Instant) {
+    fn ended(&self, position: usize, _: usize, bytes: u64, began: Instant, now: Instant) {
         self.hop.limit.ran(began, now);
+        if let Some(gauge) = &self.gauge {
+            gauge.ended(position, bytes, began, now);
+            self.came(position, usize::MAX, [self.measure(gauge, position, None)].into());
+        }
         self.gather(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 

@@ -10,6 +10,7 @@ use crate::frame::{Headers, header, to_header_line};
 use crate::node::frame::FrameContext;
 use crate::node::frame::attempts::{self, now};
 use crate::node::frame::reason::reason_line;
+use crate::node::frame::steps::header_of;
 use crate::node::route::Route;
 use crate::run::failure::{Failure, FailureKind};
 use crate::{dead, subject};
@@ -57,6 +58,7 @@ pub(crate) fn dead_letter_of(frame: FrameContext<'_>, position: usize, failure: 
     let mut headers = inbound.frame.part(&[position]).headers();
     headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
     headers.extend(inbound.part_header(&[position]));
+    headers.extend(header_of(inbound, &[position], Some(failure)).map(|steps| (header::STEPS, steps)));
     let message_id = route.message_id(inbound.sequence, position);
     let attempt = inbound.attempt;
     dead_letter(route, limits, DeadLetter { message_id, headers, payload, attempt, history: &history, failure })
@@ -113,6 +115,12 @@ fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> 
     // A letter that cannot be stored would keep its item in the queue forever.
     if limits.fits(&letter) {
         return vec![letter];
+    }
+    if letter.headers.get(header::STEPS).is_some() {
+        letter.headers = letter.headers.without(&[header::STEPS]);
+        if limits.fits(&letter) {
+            return vec![letter];
+        }
     }
     if let Some(calls) = &failure.calls {
         letter.headers = letter.headers.without(&[header::CALLS]);

@@ -7,6 +7,7 @@ use crate::dead::{self, Attempt};
 use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::large::{Positions, Reference};
+use crate::frame::steps::Steps;
 use crate::frame::{Frame, Headers, from_header_line, header};
 use crate::held::HeldSince;
 use crate::node::frame::holders::{Holder, Holders};
@@ -68,6 +69,8 @@ pub struct InboundFrame {
     pub history: Vec<Attempt>,
     /// What the last attempt on the item has sent under its keys. Empty if it is unknown.
     pub sent: Sent,
+    /// The steps that the items have gone through. `None` if the chain keeps no records.
+    pub(crate) steps: Option<Box<Steps>>,
     /// The failure for which an earlier node gave the frame up. Only its dead letters are left to write.
     pub given_up: Option<Failure>,
 }
@@ -124,6 +127,7 @@ impl InboundFrame {
             holders: Holders::default(),
             history: own(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             sent: own(header::SENT).map(Sent::from_header).unwrap_or_default(),
+            steps: None,
             given_up,
         }))
     }

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::FrameContext;
 use super::plan::{Bounds, FRAME_ITEMS, Plan, Share};
 use super::requeue::piece;
+use super::steps::{self, Measured};
 use crate::frame::id::Index;
 use crate::frame::large::Positions;
 use crate::frame::outgoing::{BATCH_MAX, Outgoing};
@@ -19,8 +20,17 @@ const FRAME_BYTES: usize = 512 << 10;
 const QUEUE_PART: u64 = 4;
 
 /// Makes the messages of outputs of a single item that still runs. `first` messages were made before.
-pub(crate) fn streamed(frame: FrameContext<'_>, outputs: Outputs, first: usize, shared: usize) -> Vec<Outgoing> {
-    let Plan { mut streamed, outputs, .. } = leavings(frame, vec![(0, outputs).into()], &[], Vec::new(), first, shared);
+///
+/// `measured` is what the item has taken so far. `None` if the chain keeps no records.
+pub(crate) fn streamed(
+    frame: FrameContext<'_>,
+    outputs: Outputs,
+    first: usize,
+    shared: usize,
+    measured: Option<&Measured>,
+) -> Vec<Outgoing> {
+    let outputs = vec![(0, outputs).into()];
+    let Plan { mut streamed, outputs, .. } = leavings(frame, outputs, &[], Vec::new(), first, shared, measured);
     streamed.extend(outputs);
     with_streamed_ids(frame, &mut streamed, first);
     streamed
@@ -29,7 +39,8 @@ pub(crate) fn streamed(frame: FrameContext<'_>, outputs: Outputs, first: usize, 
 /// Plans what the frame leaves behind, and makes the messages of its outputs.
 ///
 /// `failed` items are requeued by the caller, `first` messages were streamed before, `shared` items are requeued together. Messages
-/// that are stored together get their keys when they are stored.
+/// that are stored together get their keys when they are stored. `measured` is what the items have taken; `None` if the chain keeps
+/// no records.
 pub(crate) fn leavings(
     frame: FrameContext<'_>,
     mut ended: Vec<FrameOutputs>,
@@ -37,6 +48,7 @@ pub(crate) fn leavings(
     deferred: Vec<usize>,
     first: usize,
     shared: usize,
+    measured: Option<&Measured>,
 ) -> Plan<Outgoing> {
     let mut done: Vec<(usize, Slice<'_>)> = ended.iter().flat_map(FrameOutputs::items).collect();
     done.sort_by_key(|(position, _)| *position);
@@ -56,6 +68,7 @@ pub(crate) fn leavings(
     };
     let message = |((index, large, payload), number)| output(frame, kept[0], number, (&index, &large), payload);
     let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
+    steps::write(frame, measured, streamed.iter().chain(&outputs), &mut messages);
     let outputs = messages.split_off(streamed.len());
     with_streamed_ids(frame, &mut messages, first);
     Plan { streamed: messages, outputs, kept, deferred, rest }
@@ -155,7 +168,7 @@ mod tests {
             ended.end(position);
         }
         let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload } };
-        let plan = leavings(frame, vec![ended], &[], Vec::new(), 0, 1);
+        let plan = leavings(frame, vec![ended], &[], Vec::new(), 0, 1, None);
         let id = |message: &Outgoing| message.headers.get(header::ID).unwrap_or_default().to_owned();
         let streamed = plan.streamed.iter().map(|each| (id(each), Some(each.message_id.clone())));
         streamed.chain(plan.outputs.iter().map(|each| (id(each), None))).collect()

@@ -8,11 +8,15 @@ use super::FrameContext;
 use super::plan::Piece;
 use super::reason::reason_line;
 use super::sent::Sent;
+use super::steps::header_of;
 use crate::dead::{self, Attempt};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
 use crate::run::failure::Failure;
 use crate::subject::Lane;
+
+/// The headers that a requeued message can do without.
+const LEAST: [&str; 5] = [header::STEPS, header::HISTORY, header::BACKTRACE, header::CALLS, header::SENT];
 
 /// The delay of an item that was deferred in a frame of its own.
 pub(crate) const LATER: Duration = Duration::from_secs(1);
@@ -82,8 +86,7 @@ pub(crate) fn requeue_messages<'a, 'b>(
         let mut message = requeue_message(frame, requeue, first + messages.len(), parks);
         if !frame.limits.fits_a_batch(&message) {
             // The item matters more, and the reason of its last failure.
-            message.headers =
-                message.headers.without(&[header::HISTORY, header::BACKTRACE, header::CALLS, header::SENT]);
+            message.headers = message.headers.without(&LEAST);
         }
         if frame.limits.fits_a_batch(&message) {
             messages.push(message);
@@ -105,6 +108,7 @@ fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize
         (None, None) => frame.inbound.sent.to_header().filter(|_| frame.inbound.len() == 1),
     };
     headers.extend(sent.map(|sent| (header::SENT, sent)));
+    headers.extend(header_of(frame.inbound, &requeue.positions, requeue.failure).map(|steps| (header::STEPS, steps)));
     let subject = if parks && route.is_limited() && requeue.terms.delay.is_some() {
         lane.park(chain, route.revision, stage, sequence, number)
     } else {

@@ -41,6 +41,7 @@ pub(crate) fn inbound(lost_attempts: u64, failed: u64, holders: Holders) -> Inbo
         holders,
         history: (1..=failed).map(self::failed).collect(),
         sent: Sent::default(),
+        steps: None,
         given_up: None,
     }
 }

@@ -13,6 +13,7 @@ use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
+use crate::node::clock::ServerClock;
 use crate::node::commit::window::Window;
 use crate::node::health::conditions::Conditions;
 use crate::node::health::fitness::Fitness;
@@ -98,6 +99,10 @@ pub(crate) async fn load_hop(
     let waiting = doors.iter().any(Option::is_some).then(|| context.reach.waiting());
     // After what may take long: the key changes when the stream is removed and made anew.
     hop::read_key(&context.broker, &route).await.map_err(|error| with_remedy(&error))?;
+    let clock = Arc::new(ServerClock::default());
+    if chain.retention.records.are_on() {
+        clock.ask(&context.broker, &chain.name).await;
+    }
     Ok(Hop {
         route,
         broker: context.broker.clone(),
@@ -110,6 +115,7 @@ pub(crate) async fn load_hop(
         backlog: Backlog::new(chain.queue.limit),
         moved: Moved::new(first.max_in_flight),
         behind: Behind::default(),
+        clock,
         limit,
         window: Window::default(),
         quarantine: Quarantine::default(),

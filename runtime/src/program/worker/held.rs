@@ -114,13 +114,10 @@ impl Held {
     pub(super) fn failed(self, failed: Failed) {
         let retry_after = failed.retry_after();
         self.end(Answer::Failed(Failure {
-            kind: FailureKind::Error,
-            reason: failed.message,
-            brief: None,
             fatal: failed.permanent,
             backtrace: failed.trace,
             retry_after,
-            calls: None,
+            ..Failure::transient(FailureKind::Error, failed.message)
         }));
     }
 

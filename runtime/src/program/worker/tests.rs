@@ -222,6 +222,8 @@ for item in take():
         backtrace: Some("a\nb".to_owned()),
         retry_after: Some(Duration::from_millis(1500)),
         calls: None,
+        exit: None,
+        steps: None,
     };
     assert_eq!(failure, expected);
     assert_eq!(node.failure(number(2)).await, Failure::fatal(FailureKind::Error, "for good"));
