@@ -8,6 +8,7 @@
 //! | [`registry`], [`plugins`], [`counters`], [`letters`] | chains, plugins, counters and dead letters |
 //! | [`publish`], [`queue`], [`confirm`] | publishes messages, takes them, and confirms acknowledgements |
 //! | [`service`], [`alive`], [`listening`] | finds nodes, living clients, and the streams that listen on a subject |
+//! | [`large`] | large items, in an object store of each chain |
 //! | `stores` | buckets, object stores and subjects that tasks are granted |
 //! | [`line`](mod@line), `link`, `request` | isolates foreign messages, keeps a connection, sends requests |
 
@@ -22,6 +23,7 @@ pub mod follow;
 pub mod forget;
 mod get;
 pub mod info;
+pub(crate) mod large;
 mod layout;
 pub mod letters;
 pub mod line;

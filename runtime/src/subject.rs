@@ -21,6 +21,7 @@
 //! for room to requeue would hold the very frames that make room.
 
 mod lane;
+pub(crate) mod large;
 pub(crate) mod stores;
 
 use base64::Engine as _;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, SubjectTransform};
 
+use super::large::{self, LargeSettings};
 use crate::chain::record::State;
 use crate::chain::settings::{KeptSettings, WorkSettings};
 use crate::chain::{Chain, Stage};
@@ -137,6 +138,21 @@ pub(super) fn results(chain: &ChainName, settings: &KeptSettings) -> Config {
 /// Returns the stream of a chain's dead letters.
 pub(super) fn dead(chain: &ChainName, settings: &KeptSettings) -> Config {
     kept(chain, subject::dead_stream(chain), vec![subject::dead_all(chain)], "dead letters", settings)
+}
+
+/// Returns the stream of the object store of a chain's large items.
+pub(super) fn large(chain: &ChainName, settings: LargeSettings) -> Config {
+    let purpose = format!("the large items of chain {chain}");
+    let rest = stream(subject::large::stream(chain), &purpose, subject::large::subjects(chain));
+    Config {
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        allow_direct: true,
+        allow_message_ttl: true,
+        max_bytes: settings.max_bytes.map_or(-1, large::on_server),
+        num_replicas: settings.replicas as usize,
+        ..rest
+    }
 }
 
 fn kept(chain: &ChainName, name: String, subjects: Vec<String>, what: &str, settings: &KeptSettings) -> Config {

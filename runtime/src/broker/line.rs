@@ -39,8 +39,13 @@ pub(super) struct Answers {
 impl Answers {
     /// Sends a request. `what` completes "cannot …".
     pub(super) async fn to(broker: &Broker, subject: String, payload: Bytes, what: &str) -> Result<Self, BrokerError> {
-        let inbox = broker.client().new_inbox();
-        let (open, subscriber) = Line::reading(broker).subscribe(inbox.clone()).await?;
+        Self::on(&Line::reading(broker), subject, payload, what).await
+    }
+
+    /// Sends a request, and takes the answers over a line of its own. `what` completes "cannot …".
+    pub(super) async fn on(line: &Line, subject: String, payload: Bytes, what: &str) -> Result<Self, BrokerError> {
+        let inbox = line.first.client().new_inbox();
+        let (open, subscriber) = line.subscribe(inbox.clone()).await?;
         let connected = open.connected();
         let sent = open.client().publish_with_reply(subject, inbox, payload).await;
         sent.map_err(|error| BrokerError::other(what, &error))?;

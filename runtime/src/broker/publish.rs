@@ -190,7 +190,8 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    fn read_answer(self, subject: &str, answer: &[u8]) -> Result<(Published, u64), PublishError> {
+    /// Reads the answer to a published message.
+    pub(super) fn read_answer(self, subject: &str, answer: &[u8]) -> Result<(Published, u64), PublishError> {
         let answer: Answer = match serde_json::from_slice(answer) {
             Ok(answer) => answer,
             Err(error) => {

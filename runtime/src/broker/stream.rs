@@ -26,6 +26,9 @@ pub struct Stream<'a> {
 pub(super) struct StreamState {
     pub(super) config: StreamConfig,
     pub(super) created: String,
+    /// The time of the answer on the server, as RFC 3339 in UTC.
+    #[serde(default, rename = "ts")]
+    pub(super) now: String,
     pub(super) state: StreamCounts,
     /// The time of the server that answers, as RFC 3339.
     #[serde(default)]
@@ -45,6 +48,10 @@ pub(super) struct StreamConfig {
 #[derive(Deserialize)]
 pub(super) struct StreamCounts {
     pub(super) messages: u64,
+    #[serde(default)]
+    pub(super) bytes: u64,
+    #[serde(default)]
+    pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     /// How many messages each subject has, of those that were asked for.
     #[serde(default)]

@@ -63,6 +63,22 @@ pub(super) const MAX_BYTES: Bounds<u64> = Bounds {
     why_least: "a message of results may be larger than half of that, and is never stored if it does not fit",
     why_greatest: "the server reserves it on its disk",
 };
+/// `[queue] large`
+pub(super) const LARGE: Bounds<u64> = Bounds {
+    key: "large",
+    least: 1 << 10,
+    greatest: 64 << 20,
+    why_least: "a reference to a large item takes about 150 bytes, and its records on the server take more",
+    why_greatest: "no server takes a larger message",
+};
+/// `[queue] large_bytes`
+pub(super) const LARGE_BYTES: Bounds<u64> = Bounds {
+    key: "large_bytes",
+    least: 1 << 20,
+    greatest: 1 << 50,
+    why_least: "feeders and each stage fill a part of it only, so that items can leave the chain",
+    why_greatest: "no disk has as much",
+};
 /// `concurrency`
 pub(super) const CONCURRENCY: Bounds<u32> =
     Bounds::up_to("concurrency", 1, 10_000, "each running item has memory of its own on the node");
@@ -227,7 +243,7 @@ mod tests {
         let text = format!(
             "name = \"a\"\nversion = \"1\"\n{}[queue]\n{}[results]\n{}[[stage]]\nname = \"s\"\nplugin = \"p.wasm\"\n{stage}",
             line(&["replicas"]),
-            line(&["limit", "ack_wait", "duplicate_window"]),
+            line(&["limit", "ack_wait", "duplicate_window", "large", "large_bytes"]),
             line(&["max_age", "max_bytes"]),
         );
         Manifest::from_toml(&text).map_err(|error| error.to_string())
@@ -241,7 +257,7 @@ mod tests {
     type Row = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
     const NEVER: &str = "is not a";
-    const TABLE: [Row; 13] = [
+    const TABLE: [Row; 15] = [
         ("replicas", &["1", "5"], &[("0", "least 1"), ("6", "most 5"), ("4294967296", "line 3")]),
         (
             "limit",
@@ -291,6 +307,16 @@ mod tests {
                 ("\"nanMB\"", NEVER),
                 ("\"infMB\"", NEVER),
             ],
+        ),
+        (
+            "large",
+            &["\"1KiB\"", "\"64MiB\""],
+            &[("\"0B\"", "least \"1KiB\""), ("\"65MiB\"", "most \"64MiB\""), ("\"big\"", NEVER), ("7", "line ")],
+        ),
+        (
+            "large_bytes",
+            &["\"1MiB\"", "\"1PiB\""],
+            &[("\"1MB\"", "least \"1MiB\""), ("\"2PiB\"", "most \"1PiB\""), ("\"-5MiB\"", NEVER)],
         ),
         ("concurrency", &["1", "10_000"], &[("0", "least 1"), ("10_001", "most 10000"), ("4294967296", "line ")]),
         ("max_in_flight", &["1", "1_000_000"], &[("0", "least 1"), ("1_000_001", "most"), ("4294967296", "line ")]),

@@ -2,12 +2,15 @@
 //!
 //! Deployed revisions are stored in this form too, as JSON and with digests in place of file names.
 
+mod queue;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::frame::format::Format;
 use crate::name::nearest;
+pub use queue::Queue;
 
 /// The file `chain.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,22 +53,6 @@ pub struct Input {
     /// The format of messages without a `Content-Type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-}
-
-/// `[queue]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Queue {
-    /// The most frames in the queue of each stage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
-    /// How soon other nodes receive the items of a dead node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ack_wait: Option<String>,
-    /// How long the server remembers message ids.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicate_window: Option<String>,
 }
 
 /// `[results]`.
@@ -314,7 +301,7 @@ fn hint(key: &str, expected: &str) -> &'static str {
         "secrets" if is_table => "; write a table, as in `secrets = { api_token = \"https://api.example.com\" }`",
         "http" if is_list => "; write a list, as in [\"https://api.example.com\"]",
         "publish" if is_list => "; write a list, as in [\"alerts.>\"]",
-        "max_bytes" | "memory" | "sent" | "received" | "body" if is_text => {
+        "max_bytes" | "large" | "large_bytes" | "memory" | "sent" | "received" | "body" if is_text => {
             "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\""
         }
         "exec" if is_list => {

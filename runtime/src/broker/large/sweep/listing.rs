@@ -1,0 +1,73 @@
+//! Lists what an object store holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::super::head::Head;
+use super::super::subject::{self, Holder, Part};
+use super::super::{BrokerError, LargeStore};
+
+/// What the store holds of an object.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) has_chunks: bool,
+    pub(super) has_head: bool,
+    /// The subjects of its records, and what they name. `None` if that is of an unknown kind.
+    pub(super) records: Vec<(String, Option<Holder>)>,
+}
+
+/// What a store holds.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// By the names of the objects.
+    pub(super) objects: BTreeMap<String, Listed>,
+    /// The time on the server.
+    pub(super) now: OffsetDateTime,
+}
+
+impl Listing {
+    /// Lists a store. `None` if it is empty or does not exist.
+    pub(super) async fn read(store: &LargeStore) -> Result<Option<Self>, BrokerError> {
+        let mut objects: BTreeMap<String, Listed> = BTreeMap::new();
+        let (mut seen, mut now) = (0, None);
+        loop {
+            let page = match store.stream().state(Some((">", seen))).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                page => page?,
+            };
+            now = now.or_else(|| OffsetDateTime::parse(&page.now, &Rfc3339).ok());
+            let (subjects, total) = (page.state.subjects, page.total);
+            seen += subjects.len();
+            let is_last = subjects.is_empty() || seen >= total;
+            for name in subjects.into_keys() {
+                match subject::parse(&name) {
+                    Some(Part::Chunks(upload)) => objects.entry(upload).or_default().has_chunks = true,
+                    Some(Part::Head(object)) => objects.entry(object).or_default().has_head = true,
+                    Some(Part::Record(object, holder)) => {
+                        objects.entry(object).or_default().records.push((name, holder))
+                    }
+                    None => {}
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        let Some(now) = now.filter(|_| !objects.is_empty()) else { return Ok(None) };
+        let uploads = uploads(store, &objects).await?;
+        objects.retain(|name, listed| listed.has_head || !listed.records.is_empty() || !uploads.contains(name));
+        Ok(Some(Self { objects, now }))
+    }
+}
+
+/// Returns the ids of the chunks of objects whose chunks have another name: other clients have stored them.
+async fn uploads(store: &LargeStore, objects: &BTreeMap<String, Listed>) -> Result<BTreeSet<String>, BrokerError> {
+    let mut uploads = BTreeSet::new();
+    for (name, _) in objects.iter().filter(|(_, listed)| listed.has_head && !listed.has_chunks) {
+        let head = store.stored_head(name).await?.and_then(|stored| Head::read(&stored.payload));
+        uploads.extend(head.and_then(|head| Some(head.upload()?.to_owned())));
+    }
+    Ok(uploads)
+}
