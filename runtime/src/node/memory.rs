@@ -93,7 +93,7 @@ impl FrameRequests {
         Self {
             budget: Arc::clone(budget),
             after,
-            counted: budget.reserve(0),
+            counted: budget.reserve_for_requests(),
             exceeding: None,
             open: None,
             is_idle: true,
@@ -233,14 +233,16 @@ impl Beside {
             trim();
         }
         if let Some(resident) = resident() {
-            budget.set_beside(self.overhead(budget.limit(), budget.used(), budget.beside(), resident));
+            budget.set_beside(self.overhead(budget.limit(), budget.held(), budget.beside(), resident));
         }
     }
 
     /// Returns the bytes that items may not have. While the process is within the budget, freed memory that the allocator keeps
     /// does not count.
-    fn overhead(&mut self, limit: u64, used: u64, beside: u64, resident: u64) -> u64 {
-        let uncounted = resident.saturating_sub(used);
+    ///
+    /// `held` are the counted bytes without those of requested frames: these would hide that much of the overhead.
+    fn overhead(&mut self, limit: u64, held: u64, beside: u64, resident: u64) -> u64 {
+        let uncounted = resident.saturating_sub(held);
         let least = self.least.map_or(uncounted, |least| least.min(uncounted));
         self.least = Some(least);
         if resident > limit {

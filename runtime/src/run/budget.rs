@@ -51,6 +51,8 @@ pub struct Budget {
     /// Bytes that the process uses for other things.
     beside: AtomicU64,
     used: AtomicU64,
+    /// Of these, bytes for requested frames that have yet to come.
+    requested: AtomicU64,
     /// Bytes that wait for later stages, on each level.
     held_up: [AtomicU64; LEVELS],
     /// Running items on each level, except items that wait for later stages.
@@ -93,6 +95,7 @@ impl Budget {
             limit,
             beside: AtomicU64::new(0),
             used: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
             held_up: Default::default(),
             active: Default::default(),
             excess: Excess::default(),
@@ -112,6 +115,12 @@ impl Budget {
     /// Returns the bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(SeqCst)
+    }
+
+    /// Returns the bytes in use, except those for requested frames. They take no memory before they come.
+    pub(crate) fn held(&self) -> u64 {
+        let requested = self.requested.load(SeqCst);
+        self.used().saturating_sub(requested)
     }
 
     /// Sets the bytes that the process uses for other things. They are not given to items.
@@ -137,7 +146,12 @@ impl Budget {
     /// Reserves bytes. Never refused.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.used.fetch_add(bytes, SeqCst);
-        Reservation { budget: Arc::clone(self), bytes }
+        Reservation { budget: Arc::clone(self), bytes, is_requested: false }
+    }
+
+    /// Returns an empty reservation for frames that are requested.
+    pub(crate) fn reserve_for_requests(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: Arc::clone(self), bytes: 0, is_requested: true }
     }
 
     /// Reserves bytes for the growing outputs of a frame. Never refused.

@@ -195,6 +195,17 @@ impl NatsClient {
         self.read(&async |jetstream| Ok(jetstream.get_stream(stream).await?.cached_info().state.messages))
     }
 
+    /// Returns how many messages of results a chain has stored. Notes stand in the same stream for a while, and do not count.
+    #[track_caller]
+    pub fn results(&self, chain: &str) -> u64 {
+        self.read(&async |jetstream| {
+            let stream = jetstream.get_stream(format!("PCLUSTER_{chain}_OUT")).await?;
+            let counts = stream.info_with_subjects(format!("pcluster.{chain}.out")).await?;
+            let counts: Vec<(String, usize)> = counts.try_collect().await?;
+            Ok(counts.iter().map(|(_, count)| *count as u64).sum())
+        })
+    }
+
     /// Waits until a stream holds this many messages. Reads them without taking them.
     #[track_caller]
     pub fn messages(&self, stream: &str, number: usize) -> Vec<Message> {

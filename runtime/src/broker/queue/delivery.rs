@@ -41,7 +41,8 @@ impl Delivery {
     pub(super) fn new(message: Message, place: &Place, requested: Instant, link: &Arc<Link>) -> Option<Self> {
         Some(Self {
             subject: message.subject,
-            payload: message.payload,
+            // The client library's payload is a part of its read buffer, and keeps all of it: twice the bytes of a large message.
+            payload: Bytes::copy_from_slice(&message.payload),
             sequence: place.sequence,
             order: place.order,
             pending: place.pending,

@@ -12,6 +12,8 @@ pub(crate) const STEP: u64 = 64 << 10;
 pub struct Reservation {
     pub(crate) budget: Arc<Budget>,
     pub(super) bytes: u64,
+    /// `true` if it is for requested frames. They take no memory before they come.
+    pub(super) is_requested: bool,
 }
 
 /// The part of the budget for the outputs of a frame. Several threads grow it. Released on drop, once the outputs are stored.
@@ -30,6 +32,9 @@ impl Reservation {
         if more > 0 {
             self.budget.used.fetch_add(more, SeqCst);
             self.bytes += more;
+            if self.is_requested {
+                self.budget.requested.fetch_add(more, SeqCst);
+            }
         }
     }
 
@@ -44,6 +49,9 @@ impl Reservation {
     pub fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
+        if self.is_requested {
+            self.budget.requested.fetch_sub(less, SeqCst);
+        }
         self.budget.release(less);
     }
 
@@ -78,7 +86,7 @@ impl Growing {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.release(self.bytes);
+        self.shrink(0);
     }
 }
 
@@ -109,5 +117,18 @@ mod tests {
         assert_eq!(budget.used(), 2 * STEP);
         drop(growing);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_requested_counts_as_held_only_once_it_has_come() {
+        let budget = Budget::new(1 << 20);
+        let _frame = budget.reserve(100);
+        let mut requested = budget.reserve_for_requests();
+        requested.grow(50);
+        assert_eq!((budget.used(), budget.held()), (150, 100));
+        requested.shrink(20);
+        assert_eq!((budget.used(), budget.held()), (120, 100));
+        drop(requested);
+        assert_eq!((budget.used(), budget.held()), (100, 100));
     }
 }
