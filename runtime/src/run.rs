@@ -4,4 +4,5 @@
 pub mod budget;
 pub mod call;
 pub mod failure;
+pub mod item;
 pub mod output;

@@ -70,7 +70,12 @@ pub(super) async fn run(task: &Task) -> Result<Vec<Bytes>, Failure> {
 pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Result<Vec<Bytes>, Failure> {
     let source: Arc<Lines> = Arc::clone(lines);
     let outputs = task.run(Bytes::copy_from_slice(item), Call { source, position: 0 }, &task.instances()).await?;
-    Ok(outputs.into_items())
+    Ok(items(&outputs))
+}
+
+/// Returns outputs of a task, which are all in memory.
+pub(super) fn items(outputs: &Outputs) -> Vec<Bytes> {
+    outputs.all().items().map(Bytes::copy_from_slice).collect()
 }
 
 impl Task {

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE;
 use ciborium::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::cbor;
 use super::id::Index;
@@ -158,9 +161,24 @@ fn is_name(name: &str) -> bool {
 }
 
 fn is_digest(digest: &str) -> bool {
-    use base64::Engine as _;
     let Some(encoded) = digest.strip_prefix(SHA_256) else { return false };
-    base64::prelude::BASE64_URL_SAFE.decode(encoded).is_ok_and(|digest| digest.len() == 32)
+    BASE64_URL_SAFE.decode(encoded).is_ok_and(|digest| digest.len() == 32)
+}
+
+/// Computes the digest of content that comes in parts.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds a part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// Returns the digest of all parts, as a reference has it.
+    pub fn digest(self) -> String {
+        format!("{SHA_256}{}", BASE64_URL_SAFE.encode(self.0.finalize()))
+    }
 }
 
 /// The positions of the references in a message, rising.

@@ -130,7 +130,7 @@ async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
         let before = outputs.ended();
         let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
         let item = running.item(position);
-        let ran = running.hop.task.run_all(item, call, slots, running.instances(0), &mut outputs).await;
+        let ran = running.hop.task.run_all(item.into(), call, slots, running.instances(0), &mut outputs).await;
         if let Err((position, failure)) = ran {
             if outputs.ended() == before {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.

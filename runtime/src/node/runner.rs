@@ -15,7 +15,8 @@ use crate::program::run::Program;
 use crate::program::worker::{Bound, Item, Workers};
 use crate::run::budget::Budget;
 use crate::run::call::Call;
-use crate::run::failure::Failure;
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::ItemBytes;
 use crate::run::output::FrameOutputs;
 use crate::slots::SlotSet;
 
@@ -109,14 +110,17 @@ impl Runner {
     /// The position of the item that failed, and why.
     pub async fn run_all(
         &self,
-        item: Bytes,
+        item: ItemBytes,
         call: Call,
         slots: Option<&Arc<SlotSet>>,
         instances: &Instances,
         given: &mut FrameOutputs,
     ) -> Result<(), (usize, Failure)> {
         match self {
-            Self::Task(task) => task.run_all(item, call, instances, given).await,
+            Self::Task(task) => {
+                let item = whole(item).await.map_err(|failure| (call.position, failure))?;
+                task.run_all(item, call, instances, given).await
+            }
             Self::Program(runner) => {
                 runner.run(item, &call, slots, given).await.map_err(|failure| (call.position, failure))
             }
@@ -124,16 +128,29 @@ impl Runner {
     }
 }
 
+/// Returns an item in memory.
+async fn whole(item: ItemBytes) -> Result<Bytes, Failure> {
+    let file = match item {
+        ItemBytes::Whole(bytes) => return Ok(bytes),
+        ItemBytes::File(file) => file,
+    };
+    let read = tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::other).flatten();
+    read.map_err(|error| {
+        Failure::transient(FailureKind::Node, format!("the file of a large item cannot be read: {error}"))
+    })
+}
+
 impl ProgramRunner {
     /// Runs one item. Its caller asks for a process for the next.
     async fn run(
         &self,
-        item: Bytes,
+        item: ItemBytes,
         call: &Call,
         slots: Option<&Arc<SlotSet>>,
         given: &mut FrameOutputs,
     ) -> Result<(), Failure> {
         let Call { source, position } = call;
+        let item = whole(item).await?;
         let of_slots = slots.into_iter().flat_map(|slots| slots.variables(&self.needs));
         let keep = slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>);
         match &self.program {

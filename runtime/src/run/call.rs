@@ -44,7 +44,12 @@ pub trait ItemSource: Send + Sync {
     /// Takes a line that the guest has logged or printed. Must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);
 
-    /// Takes note that the item at this position has succeeded. `outputs` is the number of its outputs, `bytes` their size.
+    /// Takes note that the item at this position has given `bytes` in a file. They take no memory.
+    fn filed(&self, position: usize, bytes: u64) {
+        let _ = (position, bytes);
+    }
+
+    /// Takes note that the item at this position has succeeded. `outputs` is the number of its outputs, `bytes` their size in memory.
     fn ended(&self, position: usize, outputs: usize, bytes: u64, began: Instant, now: Instant) {
         let _ = (position, outputs, bytes, began, now);
     }

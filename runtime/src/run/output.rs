@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::item::{ItemBytes, ItemFile};
 use crate::frame::large::Reference;
 
 /// The most outputs of one item.
@@ -21,6 +22,19 @@ pub struct Outputs {
     ends: Vec<usize>,
     /// The numbers of the items that are references to large items, rising.
     large: Vec<usize>,
+    /// The items that are in files, by their numbers, rising. They have no bytes in the payload.
+    files: Vec<(usize, ItemFile)>,
+}
+
+/// An output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given<'a> {
+    /// One CBOR data item.
+    Whole(&'a [u8]),
+    /// A reference to an item whose bytes are in the chain's object store.
+    Reference(&'a [u8]),
+    /// An item in a file.
+    File(&'a ItemFile),
 }
 
 impl Outputs {
@@ -34,9 +48,14 @@ impl Outputs {
         self.ends.is_empty()
     }
 
-    /// Returns the size of all items in bytes.
+    /// Returns the size of all items in bytes, except those in files.
     pub fn bytes(&self) -> usize {
         self.payload.len()
+    }
+
+    /// Returns `true` if an item is in a file.
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
     }
 
     /// Adds an item, which must be one CBOR data item.
@@ -51,9 +70,16 @@ impl Outputs {
         self.push(&reference.to_cbor());
     }
 
+    /// Adds an item in a file.
+    pub fn push_file(&mut self, file: ItemFile) {
+        self.files.push((self.ends.len(), file));
+        self.push(&[]);
+    }
+
     /// Adds several items.
     pub fn append(&mut self, more: Slice<'_>) {
         let (start, first) = (self.payload.len(), self.ends.len());
+        self.files.extend(more.files.iter().map(|(number, file)| (first + number - more.first, file.clone())));
         self.large.extend(more.large().map(|number| first + number));
         self.payload.extend_from_slice(more.payload);
         self.ends.extend(more.ends.iter().map(|end| start + end - more.start));
@@ -63,6 +89,7 @@ impl Outputs {
     pub fn truncate(&mut self, len: usize) {
         self.ends.truncate(len);
         self.large.truncate(self.large.partition_point(|number| *number < len));
+        self.files.truncate(self.files.partition_point(|(number, _)| *number < len));
         self.payload.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
@@ -80,10 +107,13 @@ impl Outputs {
         let start = place(range.start);
         let within = |number: usize| self.large.partition_point(|each| *each < number);
         let large = &self.large[within(range.start)..within(range.end)];
+        let in_file = |number: usize| self.files.partition_point(|(each, _)| *each < number);
+        let files = &self.files[in_file(range.start)..in_file(range.end)];
         Slice {
             payload: &self.payload[start..place(range.end)],
             start,
             large,
+            files,
             first: range.start,
             ends: &self.ends[range],
         }
@@ -94,16 +124,21 @@ impl Outputs {
         self.slice(0..self.len())
     }
 
-    /// Returns all items back to back, without a copy.
+    /// Returns all items back to back, without a copy. Those in files are not among them.
     pub fn into_payload(self) -> Bytes {
         self.payload.into()
     }
 
-    /// Returns the items. They share one buffer.
-    pub fn into_items(self) -> Vec<Bytes> {
+    /// Returns the items. Those in memory share one buffer.
+    pub fn into_items(self) -> Vec<ItemBytes> {
         let payload = Bytes::from(self.payload);
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        self.ends.iter().zip(starts).map(|(end, start)| payload.slice(start..*end)).collect()
+        let whole = self.ends.iter().zip(starts).map(|(end, start)| payload.slice(start..*end).into());
+        let mut items: Vec<ItemBytes> = whole.collect();
+        for (number, file) in self.files {
+            items[number] = ItemBytes::File(file);
+        }
+        items
     }
 }
 
@@ -116,12 +151,14 @@ pub struct Slice<'a> {
     start: usize,
     /// The numbers of references, among all outputs.
     large: &'a [usize],
+    /// The items in files, with their numbers among all outputs.
+    files: &'a [(usize, ItemFile)],
     /// The number of the first item, among all outputs.
     first: usize,
 }
 
 impl<'a> Slice<'a> {
-    /// Returns all items back to back.
+    /// Returns all items back to back. Those in files are not among them.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -137,12 +174,31 @@ impl<'a> Slice<'a> {
         self.large.iter().map(move |number| number - self.first)
     }
 
+    /// Returns `true` if an item is in a file.
+    pub fn has_files(self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// Returns `true` if there are too many to hold in memory.
     pub fn is_full(&self) -> bool {
         self.payload.len() >= GATHER_BYTES || self.ends.len() >= GATHER_ITEMS
     }
 
-    /// Returns the items one by one.
+    /// Returns the outputs one by one, each as what it is.
+    pub fn given(self) -> impl Iterator<Item = Given<'a>> {
+        let (mut large, mut files) = (self.large.iter().peekable(), self.files.iter().peekable());
+        (self.first..).zip(self.items()).map(move |(number, item)| {
+            if let Some((_, file)) = files.next_if(|(each, _)| *each == number) {
+                return Given::File(file);
+            }
+            match large.next_if_eq(&&number) {
+                Some(_) => Given::Reference(item),
+                None => Given::Whole(item),
+            }
+        })
+    }
+
+    /// Returns the items one by one. One in a file has no bytes here.
     pub fn items(self) -> impl Iterator<Item = &'a [u8]> {
         let starts = std::iter::once(self.start).chain(self.ends.iter().copied());
         self.ends.iter().zip(starts).map(move |(end, start)| &self.payload[start - self.start..end - self.start])
@@ -160,8 +216,8 @@ pub struct FrameOutputs {
 impl FrameOutputs {
     /// Creates an empty value with room for outputs. `bytes` is their size together.
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
-        let outputs =
-            Outputs { payload: Vec::with_capacity(bytes), ends: Vec::with_capacity(items), large: Vec::new() };
+        let (payload, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(items));
+        let outputs = Outputs { payload, ends, ..Outputs::default() };
         Self { outputs, ended: Vec::with_capacity(items) }
     }
 
@@ -173,6 +229,11 @@ impl FrameOutputs {
     /// Adds a large output of the running item.
     pub(crate) fn push_large(&mut self, reference: &Reference) {
         self.outputs.push_large(reference);
+    }
+
+    /// Adds an output of the running item that is in a file.
+    pub(crate) fn push_file(&mut self, file: ItemFile) {
+        self.outputs.push_file(file);
     }
 
     /// Adds outputs of the running item.
@@ -201,7 +262,7 @@ impl FrameOutputs {
         self.outputs.truncate(self.begin());
     }
 
-    /// Returns the size of all outputs in bytes.
+    /// Returns the size of all outputs in bytes, except those in files.
     pub fn bytes(&self) -> usize {
         self.outputs.bytes()
     }
@@ -217,8 +278,8 @@ impl FrameOutputs {
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
     }
 
-    /// Returns each output of the ended items. The number is the position of its item. The outputs share one buffer.
-    pub fn into_items(mut self) -> impl Iterator<Item = (usize, Bytes)> {
+    /// Returns each output of the ended items. The number is the position of its item. Those in memory share one buffer.
+    pub fn into_items(mut self) -> impl Iterator<Item = (usize, ItemBytes)> {
         self.drop_open();
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
         let positions: Vec<usize> = (self.ended.iter().zip(begins))
@@ -250,6 +311,15 @@ impl From<(usize, Outputs)> for FrameOutputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::large::{Form, Hasher};
+
+    fn first(item: ItemBytes) -> u8 {
+        item.into_whole().expect("in memory")[0]
+    }
+
+    fn file() -> ItemFile {
+        ItemFile::new(tempfile::tempfile().expect("a file"), 0, &Hasher::default().digest(), Form::Text)
+    }
 
     #[test]
     fn items_come_back_as_they_went_in() {
@@ -261,7 +331,8 @@ mod tests {
         let mut twice = outputs.clone();
         twice.append(outputs.slice(1..2));
         assert_eq!(twice.slice(1..3).items().collect::<Vec<_>>(), [b"\x61a", b"\x61a"]);
-        assert_eq!(twice.split_off(1).into_items(), [b"\x61a".as_slice(), b"\x61a"]);
+        let items = twice.split_off(1).into_items();
+        assert_eq!(items, [Bytes::from_static(b"\x61a").into(), Bytes::from_static(b"\x61a").into()]);
         assert_eq!(twice.into_payload(), b"\x01".as_slice());
     }
 
@@ -287,6 +358,27 @@ mod tests {
     }
 
     #[test]
+    fn items_in_files_stay_in_their_files() {
+        let mut outputs = Outputs::default();
+        outputs.push(&[1]);
+        outputs.push_file(file());
+        outputs.push(&[2]);
+        let given =
+            |slice: Slice<'_>| slice.given().map(|given| format!("{given:?}")[..5].to_owned()).collect::<Vec<_>>();
+        assert_eq!(given(outputs.all()), ["Whole", "File(", "Whole"]);
+        assert_eq!(given(outputs.slice(1..2)), ["File("]);
+        assert_eq!(outputs.all().payload(), [1, 2]);
+        let mut twice = outputs.clone();
+        twice.append(outputs.slice(1..3));
+        assert_eq!(given(twice.all()), ["Whole", "File(", "Whole", "File(", "Whole"]);
+        let rest = twice.split_off(3);
+        assert_eq!(given(rest.all()), ["File(", "Whole"]);
+        assert_eq!(rest.into_items(), [ItemBytes::File(file()), Bytes::from_static(&[2]).into()]);
+        twice.truncate(1);
+        assert!(!twice.has_files() && outputs.all().has_files());
+    }
+
+    #[test]
     fn outputs_of_a_failed_item_are_dropped() {
         let mut given = FrameOutputs::default();
         given.push(b"\x01");
@@ -301,7 +393,7 @@ mod tests {
         let items: Vec<(usize, &[u8])> = given.items().map(|(position, slice)| (position, slice.payload())).collect();
         assert_eq!(items, [(4, b"\x01\x02".as_slice()), (5, b""), (7, b"\x04")]);
         let copy = FrameOutputs { outputs: given.outputs.clone(), ended: given.ended.clone() };
-        let items: Vec<(usize, u8)> = copy.into_items().map(|(position, bytes)| (position, bytes[0])).collect();
+        let items: Vec<(usize, u8)> = copy.into_items().map(|(position, item)| (position, first(item))).collect();
         assert_eq!(items, [(4, 1), (4, 2), (7, 4)]);
         given.push(b"\x05");
         assert_eq!(given.take_open().into_payload(), b"\x05".as_slice());

@@ -36,6 +36,7 @@ use crate::node::runner::{ProgramRunner, Runner};
 use crate::program::allow::Allowed;
 use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::Failure;
+use crate::run::item::ItemBytes;
 use crate::run::output::{FrameOutputs, Outputs};
 
 /// Instances of a replay. One runs at a time, and tasks may keep idle ones.
@@ -149,7 +150,7 @@ impl Desk {
 
     /// Runs the item through all stages.
     pub(super) async fn run(self: Arc<Self>, id: String, item: Bytes) -> Result<(), Failure> {
-        self.pass(0, id, item).await.map_err(|(stage, failure)| match self.stages.get(stage) {
+        self.pass(0, id, item.into()).await.map_err(|(stage, failure)| match self.stages.get(stage) {
             // As the reason in the letter says it.
             Some(DeskStage { name, .. }) if stage > 0 => {
                 Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
@@ -175,7 +176,7 @@ impl Desk {
         self: &Arc<Self>,
         stage: usize,
         id: String,
-        item: Bytes,
+        item: ItemBytes,
     ) -> BoxFuture<'static, Result<(), (usize, Failure)>> {
         let desk = Arc::clone(self);
         async move {
@@ -189,7 +190,11 @@ impl Desk {
             let mut outputs = std::mem::take(&mut *lock(&source.streamed));
             outputs.extend(given.into_items().map(|(_, output)| output));
             if stage + 1 == desk.stages.len() {
-                lock(&desk.outputs).extend(outputs);
+                let read = outputs.into_iter().map(ItemBytes::into_whole).collect::<Result<Vec<_>, _>>();
+                let read = read.map_err(|error| {
+                    (stage, Failure::transient(FailureKind::Node, format!("an output cannot be read back: {error}")))
+                })?;
+                lock(&desk.outputs).extend(read);
                 return Ok(());
             }
             for (child, output) in outputs.into_iter().enumerate() {
@@ -207,7 +212,7 @@ struct OneItem {
     stage: usize,
     id: String,
     /// Outputs that were too many to hold while it ran.
-    streamed: Mutex<Vec<Bytes>>,
+    streamed: Mutex<Vec<ItemBytes>>,
 }
 
 impl ItemSource for OneItem {

@@ -26,6 +26,7 @@ use crate::node::hop::InlineStage;
 use crate::run::budget::Growing;
 use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::ItemBytes;
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
 use crate::slots::SlotSet;
@@ -64,7 +65,7 @@ struct Item {
     /// The number of its parent in the pass before, and its own number among that one's outputs.
     parent: usize,
     child: usize,
-    bytes: Bytes,
+    bytes: ItemBytes,
     /// How many of its outputs were passed on.
     passed_on: AtomicUsize,
 }
@@ -76,7 +77,7 @@ pub(crate) async fn run(
     slots: Option<&Arc<SlotSet>>,
     outputs: &mut FrameOutputs,
 ) {
-    let item = |root: &usize| Item::new(*root, 0, 0, running.item(*root));
+    let item = |root: &usize| Item::new(*root, 0, 0, running.item(*root).into());
     let items = positions.iter().map(item).collect();
     let outputs_before = Mutex::new(std::mem::take(outputs));
     let slots = slots.cloned();
@@ -89,8 +90,16 @@ pub(crate) async fn run(
 }
 
 impl Item {
-    fn new(root: usize, parent: usize, child: usize, bytes: Bytes) -> Self {
+    fn new(root: usize, parent: usize, child: usize, bytes: ItemBytes) -> Self {
         Self { root, parent, child, bytes, passed_on: AtomicUsize::new(0) }
+    }
+
+    /// Returns its bytes in memory.
+    fn memory(&self) -> usize {
+        match &self.bytes {
+            ItemBytes::Whole(bytes) => bytes.len(),
+            ItemBytes::File(_) => 0,
+        }
     }
 }
 
@@ -108,12 +117,12 @@ impl Pass {
             let running = &self.walk.running;
             let (task, instances) = (running.task(self.stage), running.instances(self.stage));
             let room = if running.is_single() { 1 } else { self.items.len() };
-            let bytes = self.items.iter().take(room).map(|item| item.bytes.len()).sum();
+            let bytes = self.items.iter().take(room).map(Item::memory).sum();
             loop {
                 self.gathered.store(0, Relaxed);
                 let mut outputs = FrameOutputs::with_capacity(room, bytes);
                 let counted = self.inline().map(|stage| Counted::new(&stage.counters.running));
-                while let Some((position, item)) = self.next(Instant::now()) {
+                while let Some((position, item)) = self.begin(false, Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
                     let slots = self.walk.slots.as_ref();
                     if let Err((number, failure)) = task.run_all(item, call, slots, instances, &mut outputs).await {
@@ -128,6 +137,38 @@ impl Pass {
             }
         }
         .boxed()
+    }
+
+    /// Returns the next item, which begins now. `None` if there is none, or if it is in a file and only `in_memory` will do.
+    fn begin(&self, in_memory: bool, now: Instant) -> Option<(usize, ItemBytes)> {
+        let running = &self.walk.running;
+        let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
+        if running.is_single() {
+            if is_full {
+                return None;
+            }
+            // One at a time, so that its outputs go on before the next begins: they are streamed in the order of the walk, which
+            // the keys of streamed messages depend on.
+            self.gathered.store(GATHER_BYTES, Relaxed);
+        }
+        loop {
+            let number = self.next.load(Relaxed);
+            let item = self.items.get(number)?;
+            if in_memory && matches!(item.bytes, ItemBytes::File(_)) {
+                return None;
+            }
+            self.next.store(number + 1, Relaxed);
+            if running.is_settled(item.root) {
+                continue;
+            }
+            if !is_full {
+                if let Some(gauge) = &self.gauge {
+                    gauge.began(number, now);
+                }
+                return Some((number, item.bytes.clone()));
+            }
+            running.defer(item.root);
+        }
     }
 
     /// Runs outputs of the stage through the stages after it.
@@ -197,7 +238,7 @@ impl Pass {
     fn way(&self, number: usize, exit: Option<i32>) -> Vec<Measure> {
         let item = &self.items[number];
         let mut way = self.before.as_ref().map_or_else(Vec::new, |before| before.way(item.parent, None));
-        way.extend(self.gauge.as_ref().map(|gauge| gauge.measure(number, item.bytes.len() as u64, exit)));
+        way.extend(self.gauge.as_ref().map(|gauge| gauge.measure(number, item.bytes.size(), exit)));
         way
     }
 
@@ -242,29 +283,9 @@ impl ItemSource for Pass {
     }
 
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
-        let running = &self.walk.running;
-        let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
-        if running.is_single() {
-            if is_full {
-                return None;
-            }
-            // One at a time, so that its outputs go on before the next begins: they are streamed in the order of the walk, which
-            // the keys of streamed messages depend on.
-            self.gathered.store(GATHER_BYTES, Relaxed);
-        }
-        loop {
-            let number = self.next.fetch_add(1, Relaxed);
-            let item = self.items.get(number)?;
-            if running.is_settled(item.root) {
-                continue;
-            }
-            if !is_full {
-                if let Some(gauge) = &self.gauge {
-                    gauge.began(number, now);
-                }
-                return Some((number, item.bytes.clone()));
-            }
-            running.defer(item.root);
+        match self.begin(true, now)? {
+            (number, ItemBytes::Whole(bytes)) => Some((number, bytes)),
+            (_, ItemBytes::File(_)) => None,
         }
     }
 

@@ -4,7 +4,7 @@ use pcluster_abi::Level;
 
 use super::*;
 use crate::engine::task::Task;
-use crate::engine::testing::{BRIEF, LIMITS, task};
+use crate::engine::testing::{BRIEF, LIMITS, items, task};
 use crate::run::call::{Call, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::Outputs;
@@ -86,7 +86,7 @@ async fn run(task: &Task) -> (Result<Vec<Bytes>, Failure>, Vec<String>) {
     let ran = task.run(Bytes::from_static(b"\x63abc"), call, &task.instances()).await;
     let names = caller.0.0.lock().expect("no panic").clone();
     assert_eq!(Arc::strong_count(&caller.0), 1, "nothing is kept when the item is over");
-    (ran.map(Outputs::into_items), names)
+    (ran.map(|outputs| items(&outputs)), names)
 }
 
 #[tokio::test]
@@ -113,7 +113,8 @@ async fn without_a_grant_or_an_item_a_call_is_denied() {
         assert!(format!("{failure:?}").contains("denied"), "{failure:?}");
     };
     let plain = task(&guest("", &ask(512, 4)), LIMITS);
-    denied(plain.run(Bytes::from_static(b"\x01"), Call::idle(), &plain.instances()).await.map(Outputs::into_items));
+    let ran = plain.run(Bytes::from_static(b"\x01"), Call::idle(), &plain.instances()).await;
+    denied(ran.map(|outputs| items(&outputs)));
     // The allocation comes before the item.
     let early = "(drop (call $call (i32.const 512) (i32.const 4) (i32.const 0) (i32.const 0)))";
     let body = "(i32.store8 (i32.const 0) (i32.const 1)) (call $emit (i32.const 0) (i32.const 1)) (call $read (i32.const 2048))
