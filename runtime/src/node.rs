@@ -34,6 +34,7 @@ mod settings;
 mod shares;
 mod supervisor;
 mod suspicion;
+pub(crate) mod sweep;
 mod tasks;
 mod worker;
 
@@ -145,7 +146,7 @@ impl Node {
         context.slots = Slots::new(settings.slots.clone());
         context.labels = settings.labels.clone();
         let context = Arc::new(context);
-        let mut node = Self { supervisor: Supervisor::new(Arc::clone(&context)), context, settings };
+        let mut node = Self { supervisor: Supervisor::new(Arc::clone(&context), settings.sweep), context, settings };
         let service = NodeService::start(&broker, node.metadata(), node.reporter()).await?;
         let (stop, stopping) = watch::channel(false);
         let answering = node.answer(service, stopping);
@@ -218,6 +219,7 @@ impl Node {
                 _ = retire.tick() => {
                     self.supervisor.retire();
                     self.supervisor.arrange();
+                    self.supervisor.sweep();
                 }
                 _ = empty.tick(), if self.settings.until_empty => {
                     if self.supervisor.is_empty().await {

@@ -39,18 +39,22 @@ mod room;
 mod sink;
 pub(crate) mod sweep;
 pub(crate) mod taken;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::error::code;
 use super::line::Line;
 use super::request::Outage;
 use super::stream::Stream;
 use super::streams::refusal;
-use super::{Broker, BrokerError, layout};
+use super::{Broker, BrokerError, layout, replicas};
 use crate::backoff::Backoff;
 use crate::chain::Chain;
 use crate::name::ChainName;
@@ -146,6 +150,30 @@ impl LargeStore {
             Err(error) if error.is_not_found() => Ok(()),
             purged => purged.map(drop),
         }
+    }
+
+    /// Gives the object store the settings of its chain, if it exists.
+    ///
+    /// The limit is lowered only once what is stored is far below: a server may make room by removing messages.
+    pub(crate) async fn settle(&self) -> Result<(), BrokerError> {
+        let state = match self.stream().state(None).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            state => state?.state,
+        };
+        let mut info = replicas::stream_info(&self.0.broker, &self.0.stream).await?;
+        let wanted = layout::large(&self.0.chain, self.0.settings);
+        let current = info.config["max_bytes"].as_i64().unwrap_or(-1);
+        let has_room = wanted.max_bytes < 0 || state.bytes < wanted.max_bytes.unsigned_abs() / 2;
+        let is_wider = wanted.max_bytes < 0 || (current >= 0 && wanted.max_bytes > current);
+        let max_bytes = if is_wider || has_room { wanted.max_bytes } else { current };
+        let (copies, bytes) = (json!(wanted.num_replicas), json!(max_bytes));
+        if info.config["num_replicas"] == copies && current == max_bytes {
+            return Ok(());
+        }
+        (info.config["num_replicas"], info.config["max_bytes"]) = (copies, bytes);
+        let what = || format!("change the stream `{}`", self.0.stream);
+        let _: Value = self.0.broker.api_once(format!("STREAM.UPDATE.{}", self.0.stream), &info.config, what).await?;
+        Ok(())
     }
 
     /// Makes the object store, unless this process has seen it.

@@ -18,9 +18,11 @@ const COPY: Duration = Duration::from_secs(10);
 /// How often to check.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A stream as the server tells it.
 #[derive(Deserialize)]
-struct Info {
-    config: Value,
+pub(super) struct Info {
+    /// Its configuration.
+    pub(super) config: Value,
     /// The servers that hold a stream, and their leader.
     cluster: Option<ClusterInfo>,
 }
@@ -80,7 +82,8 @@ pub async fn copied(broker: &Broker, chain: &ChainName) -> Result<Vec<String>, B
     Ok(copying)
 }
 
-async fn stream_info(broker: &Broker, stream: &str) -> Result<Info, BrokerError> {
+/// Returns the configuration of a stream, and where its copies are.
+pub(super) async fn stream_info(broker: &Broker, stream: &str) -> Result<Info, BrokerError> {
     let what = || format!("tell the state of the stream `{stream}`");
     broker.api(format!("STREAM.INFO.{stream}"), &json!({}), what).await
 }

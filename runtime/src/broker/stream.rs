@@ -26,9 +26,6 @@ pub struct Stream<'a> {
 pub(super) struct StreamState {
     pub(super) config: StreamConfig,
     pub(super) created: String,
-    /// The time of the answer on the server, as RFC 3339 in UTC.
-    #[serde(default, rename = "ts")]
-    pub(super) now: String,
     pub(super) state: StreamCounts,
     /// The time of the server that answers, as RFC 3339.
     #[serde(default)]

@@ -20,6 +20,8 @@ use crate::engine::compiler::{Compiler, CompilerLimits};
 use crate::name::{ChainName, nearest};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::node::failpoint::{self, Failpoint, TaskFailpoint};
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+use crate::node::sweep::Pace;
 use crate::node::{Node, NodeSettings};
 use crate::report::NodeReport;
 use crate::shutdown;
@@ -52,6 +54,10 @@ pub struct Args {
     /// Make a task of this process panic when it starts, as in `send the counts:3`; for tests
     #[arg(long, value_name = "TASK", hide = true)]
     panic_in: Option<TaskFailpoint>,
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    /// How often to remove what large items have left, and how old that must be; for tests
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, hide = true)]
+    sweep_every: Option<std::time::Duration>,
 }
 
 /// The flags of a process that runs tasks. Each field is the setting of the same name.
@@ -198,7 +204,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         () = &mut shutdown => return ended(),
     };
     let url = broker.url().to_owned();
-    let node = NodeSettings { chains: args.chain.into_iter().collect(), until_empty: args.until_empty, ..own };
+    let mut node = NodeSettings { chains: args.chain.into_iter().collect(), until_empty: args.until_empty, ..own };
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    if let Some(every) = args.sweep_every {
+        node.sweep = Pace::quick(every);
+    }
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
         let near = nearest(missing.as_str(), deployed.iter().map(ChainName::as_str));

@@ -86,13 +86,14 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     let closed = if status.open { "" } else { ", intake closed" };
     context.output.data(&format!(
-        "{} {} (r{}), {}{closed}, {} to pull, {}",
+        "{} {} (r{}), {}{closed}, {} to pull, {}{}",
         status.chain,
         status.version,
         status.revision,
         nodes(status),
         count(status.result_messages, "result message"),
         count(status.dead, "dead letter"),
+        large(status),
     ))?;
     let several = status.revisions.len() > 1;
     let rows: Vec<Vec<String>> = status
@@ -149,6 +150,17 @@ fn show_problems(problems: &[NodeProblem], context: &Context) {
             _ => " cannot serve it",
         };
         context.output.note(&format!("node {}{what}: {text}", problem.node));
+    }
+}
+
+/// Returns what large items take, if there are any.
+fn large(status: &ChainStatus) -> String {
+    match (status.large_items, status.large_bytes) {
+        (Some(0) | None, _) => String::new(),
+        (Some(items), bytes) => {
+            let bytes = bytes.map(|bytes| format!(" ({})", bytesize::ByteSize(bytes))).unwrap_or_default();
+            format!(", {}{bytes}", count(items, "large item"))
+        }
     }
 }
 

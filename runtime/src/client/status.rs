@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Client, ClientError};
 use crate::broker::BrokerError;
 use crate::broker::counters::Counters;
+use crate::broker::large::{LargeSettings, LargeStore, Usage};
 use crate::broker::service::Nodes;
 use crate::broker::streams::ChainStreams;
 use crate::name::ChainName;
@@ -38,6 +39,10 @@ pub struct ChainStatus {
     pub result_messages: u64,
     /// The number of dead letters.
     pub dead: u64,
+    /// The number of large items. `None` if the server does not tell it.
+    pub large_items: Option<u64>,
+    /// The bytes that large items take on the server, with those that are being stored.
+    pub large_bytes: Option<u64>,
     /// The live revisions, oldest first.
     pub revisions: Vec<RevisionStatus>,
     /// The reasons why nodes cannot serve the chain.
@@ -157,6 +162,7 @@ pub(super) async fn status(
             deployed: deployed.deployed,
         });
     }
+    let large = large(client, chain).await?;
     let active = revisions.iter().find(|revision| revision.revision == state.active.number());
     Ok(ChainStatus {
         chain: chain.clone(),
@@ -170,9 +176,21 @@ pub(super) async fn status(
         silent_nodes,
         result_messages: untaken.queued + untaken.running,
         dead: ChainStreams::of(&client.broker, chain).dead_by_stage().await?.values().sum(),
+        large_items: large.map(|large| large.objects),
+        large_bytes: large.map(|large| large.bytes),
         revisions,
         problems: problems(chain, answered),
     })
+}
+
+/// Returns what the large items of a chain take. `None` if this user may not know.
+async fn large(client: &Client, chain: &ChainName) -> Result<Option<Usage>, ClientError> {
+    // What it holds does not depend on how it is made.
+    let settings = LargeSettings { replicas: 1, max_bytes: None };
+    match LargeStore::of(&client.broker, chain, settings).usage().await {
+        Err(BrokerError::NoPermission { .. }) => Ok(None),
+        usage => Ok(Some(usage?)),
+    }
 }
 
 /// Returns `true` if an idle node has not reported all items of a hop.

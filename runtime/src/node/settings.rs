@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory;
+use super::sweep::Pace;
 use crate::broker::BrokerError;
 use crate::calls::grant::Ceiling;
 use crate::engine::EngineError;
@@ -50,6 +51,8 @@ pub struct NodeSettings {
     pub(crate) slots: Capacity,
     /// The labels by which stages choose the node.
     pub(crate) labels: Labels,
+    /// How often what large items have left is removed.
+    pub(crate) sweep: Pace,
 }
 
 impl NodeSettings {
@@ -70,6 +73,7 @@ impl NodeSettings {
             ceiling: Arc::default(),
             slots: Capacity::of_machine(machine::memory()),
             labels: Labels::of_machine(),
+            sweep: Pace::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::name::{ChainName, Revision};
 use crate::node::phase::Phase;
 use crate::node::supervisor::arrange::Arranger;
 use crate::node::supervisor::context::Context;
+use crate::node::sweep::{Pace, Sweeper};
 use crate::node::tasks::Keeper;
 
 /// A revision is served for this long before it can be retired. A client that has made it live again is about to queue items for
@@ -55,19 +56,21 @@ pub struct Supervisor {
     /// The task that retires older revisions.
     retiring: Option<JoinHandle<()>>,
     arranger: Arranger,
+    sweeper: Sweeper,
     /// The marks of states that were read before the first changes came. Changes from before them are old.
     read: BTreeMap<ChainName, u64>,
 }
 
 impl Supervisor {
     /// Creates a supervisor that serves nothing yet.
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, sweep: Pace) -> Self {
         Self {
             context,
             serving: BTreeMap::new(),
             leaving: BTreeMap::new(),
             retiring: None,
             arranger: Arranger::default(),
+            sweeper: Sweeper::new(sweep),
             read: BTreeMap::new(),
         }
     }
@@ -185,6 +188,12 @@ impl Supervisor {
     /// Makes the streams of chains agree with their states, where that is due.
     pub(crate) fn arrange(&mut self) {
         self.arranger.look(&self.context);
+    }
+
+    /// Removes what large items have left, where that is due.
+    pub(crate) fn sweep(&mut self) {
+        let chains: BTreeSet<&ChainName> = self.serving.keys().map(|(chain, _)| chain).collect();
+        self.sweeper.look(&self.context, chains.into_iter().cloned());
     }
 
     /// Waits until each revision is served or has a problem.

@@ -78,6 +78,20 @@ impl Sweep {
         Self { store: store.clone(), grace, behind: String::new() }
     }
 
+    /// Does as many passes as it takes to come to all objects.
+    pub(crate) async fn whole(&mut self, fed: &[String]) -> Result<Swept, BrokerError> {
+        let mut all = self.pass(fed).await?;
+        while !self.behind.is_empty() {
+            let Swept { objects, records, results } = self.pass(fed).await?;
+            all = Swept {
+                objects: all.objects + objects,
+                records: all.records + records,
+                results: all.results + results,
+            };
+        }
+        Ok(all)
+    }
+
     /// Does one pass. `fed` are the subjects of the messages that may come from clients that write no records.
     pub(crate) async fn pass(&mut self, fed: &[String]) -> Result<Swept, BrokerError> {
         let mut swept = Swept::default();

@@ -37,7 +37,7 @@ impl Listing {
                 Err(error) if error.is_not_found() => return Ok(None),
                 page => page?,
             };
-            now = now.or_else(|| OffsetDateTime::parse(&page.now, &Rfc3339).ok());
+            now = now.or_else(|| OffsetDateTime::parse(page.ts.as_deref()?, &Rfc3339).ok());
             let (subjects, total) = (page.state.subjects, page.total);
             seen += subjects.len();
             let is_last = subjects.is_empty() || seen >= total;
