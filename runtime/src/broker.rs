@@ -43,6 +43,7 @@ pub mod service;
 pub(crate) mod stores;
 pub mod stream;
 pub mod streams;
+pub(crate) mod topic;
 pub mod unread;
 
 use std::borrow::Cow;

@@ -34,6 +34,7 @@ mod settle;
 mod stage;
 mod stages;
 mod status;
+mod topics;
 mod wait;
 mod watch;
 
@@ -160,7 +161,7 @@ impl Client {
     ///
     /// If there is no such chain.
     pub async fn puller(&self, chain: &ChainName) -> Result<Puller, ClientError> {
-        pull::puller(self, chain).await
+        pull::puller(self, chain, None).await
     }
 
     /// Watches the results of a chain without taking them.
@@ -169,7 +170,7 @@ impl Client {
     ///
     /// If there is no such chain.
     pub async fn watcher(&self, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
-        watch::watcher(self, chain, from).await
+        watch::watcher(self, chain, None, from).await
     }
 
     /// Waits until every item of a chain is handled: the queues are empty and nothing runs.

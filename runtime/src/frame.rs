@@ -32,6 +32,8 @@ pub mod header {
     /// On messages of a chain that reaches the world: the place of the fed message that the items descend from, unique in the
     /// world. Outputs inherit it. Idempotency keys of calls are made of it.
     pub const FED: &str = "Pcluster-Fed";
+    /// The topic of the items; see [`crate::name::Topic`]. Outputs inherit it.
+    pub const TOPIC: &str = "Pcluster-Topic";
     /// On requeued messages of one item: the keys of the calls of its last attempt, each with a digest of what was sent.
     pub const SENT: &str = "Pcluster-Sent";
     /// On dead letters: the calls of the last attempt, as JSON; see [`crate::dead::calls::CallRecord`].
@@ -102,7 +104,8 @@ pub mod header {
     /// Returns `true` if a header describes this message only. Outputs do not inherit such headers.
     pub fn is_own(name: &str) -> bool {
         let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        let is_ours = starts("Pcluster-") && !name.eq_ignore_ascii_case(FED);
+        let is_inherited = [FED, TOPIC].iter().any(|each| name.eq_ignore_ascii_case(each));
+        let is_ours = starts("Pcluster-") && !is_inherited;
         starts("Nats-") || is_ours || name.eq_ignore_ascii_case(CONTENT_TYPE)
     }
 }

@@ -1,9 +1,13 @@
 //! Validated names. A value of these types has been checked once, and is safe in subjects, stream names and keys.
 
+mod topic;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use topic::{MAX_TOPIC_LEN, Topic, TopicError};
 
 /// The most characters of the name of a chain or stage. It keeps every subject far below the server's limits.
 pub const MAX_NAME_LEN: usize = 64;

@@ -8,7 +8,8 @@
 //! | retry | `pcluster.<chain>.retry.<revision>.<hop>.<sequence>-<n>` |
 //! | quarantine | `pcluster.<chain>.alone.<revision>.<hop>.<sequence>-<n>` |
 //! | parked | `pcluster.<chain>.parked.<revision>.<hop>.<retry or alone>-<sequence>-<n>` |
-//! | results | `pcluster.<chain>.out` |
+//! | results | `pcluster.<chain>.out`, or `pcluster.<chain>.out.<topic>` |
+//! | results that a puller of a topic put back | `pcluster.<chain>.out.<topic>.again` |
 //! | notes | `pcluster.<chain>.note` |
 //! | dead letters | `pcluster.<chain>.dead.<stage>` |
 //! | parts of items too large for their letters | `pcluster.<chain>.dead.+item` |
@@ -22,6 +23,7 @@
 
 mod lane;
 pub(crate) mod large;
+mod results;
 pub(crate) mod stores;
 
 use base64::Engine as _;
@@ -30,6 +32,11 @@ use pcluster_abi::Level;
 
 use crate::name::{ChainName, Digest, Revision, StageName, Version};
 pub use lane::Lane;
+pub use results::results;
+pub(crate) use results::{
+    parse_results_topic, results_again, results_all, results_of, results_stream_subjects, results_with_topic,
+    topic_consumer,
+};
 
 /// The KV bucket of manifests and states of chains.
 pub const CHAINS_BUCKET: &str = "pcluster_chains";
@@ -128,11 +135,6 @@ pub fn parse_queued(subject: &str) -> Option<Queued> {
         _ => false,
     };
     is_queue.then_some(Queued { revision, hop })
-}
-
-/// Returns the subject of results.
-pub fn results(chain: &ChainName) -> String {
-    format!("pcluster.{chain}.out")
 }
 
 /// Returns the subject of notes of the last hop. A note says that a frame has left no results, because its items were requeued.

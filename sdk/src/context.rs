@@ -40,6 +40,8 @@ pub struct Context<C = IgnoredAny> {
     version: String,
     revision: u64,
     stage: String,
+    #[serde(default)]
+    topic: Option<String>,
     id: String,
     attempt: u32,
     #[serde(deserialize_with = "config")]
@@ -51,7 +53,8 @@ impl<C> Context<C> {
     /// 1.
     pub fn for_test(config: C) -> Self {
         let test = || "test".to_owned();
-        Self { chain: test(), version: test(), revision: 1, stage: test(), id: test(), attempt: 1, config }
+        let (chain, version, stage, id) = (test(), test(), test(), test());
+        Self { chain, version, revision: 1, stage, topic: None, id, attempt: 1, config }
     }
 
     /// Returns the name of the chain.
@@ -72,6 +75,11 @@ impl<C> Context<C> {
     /// Returns the name of the stage.
     pub fn stage(&self) -> &str {
         &self.stage
+    }
+
+    /// Returns the topic of the item. `None` if it has none. Outputs get it too; [`WithTopic`](crate::WithTopic) sets another.
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_deref()
     }
 
     /// Returns the id of the item. It is the same for every attempt.
@@ -102,6 +110,11 @@ impl<C> Context<C> {
     /// Sets the name of the stage.
     pub fn with_stage(self, stage: &str) -> Self {
         Self { stage: stage.to_owned(), ..self }
+    }
+
+    /// Sets the topic of the item.
+    pub fn with_topic(self, topic: &str) -> Self {
+        Self { topic: Some(topic.to_owned()), ..self }
     }
 
     /// Sets the id of the item.
@@ -191,6 +204,7 @@ mod tests {
         let context = read::<Config>(&cbor!({ "seconds" => 2 }).expect("a config")).expect("a context");
         assert_eq!((context.chain(), context.version(), context.revision()), ("example", "1.0", 3));
         assert_eq!((context.stage(), context.id(), context.attempt()), ("wait", "01J", 2));
+        assert_eq!(context.topic(), None);
         assert!((context.config().seconds - 2.0).abs() < f64::EPSILON);
     }
 

@@ -14,6 +14,7 @@ mod imports {
         #[link(wasm_import_module = "pcluster_v1")]
         unsafe extern "C" {
             pub(super) fn emit(pointer: *const u8, length: usize);
+            pub(super) fn emit_to(topic: *const u8, topic_length: usize, pointer: *const u8, length: usize);
             pub(super) fn fail(pointer: *const u8, length: usize);
             pub(super) fn log(level: i32, pointer: *const u8, length: usize);
             pub(super) safe fn context_len() -> usize;
@@ -30,6 +31,12 @@ mod imports {
     pub(crate) fn emit(item: &[u8]) {
         // SAFETY: the host reads as many bytes as the slice has, and has read them all when the call returns.
         unsafe { raw::emit(item.as_ptr(), item.len()) }
+    }
+
+    /// Emits one output with another topic. An empty topic stands for none.
+    pub(crate) fn emit_to(topic: &str, item: &[u8]) {
+        // SAFETY: as for `emit`, for both slices.
+        unsafe { raw::emit_to(topic.as_ptr(), topic.len(), item.as_ptr(), item.len()) }
     }
 
     /// Sets the reason of a failure.
@@ -89,6 +96,8 @@ mod imports {
     #[derive(Default)]
     pub(crate) struct Recorded {
         pub(crate) items: Vec<Vec<u8>>,
+        /// The topics of items that have another, with their numbers.
+        pub(crate) topics: Vec<(usize, String)>,
         pub(crate) failure: Option<String>,
         pub(crate) lines: Vec<(i32, String)>,
         /// How long the next attempt waits, in milliseconds.
@@ -105,6 +114,11 @@ mod imports {
 
     pub(crate) fn emit(item: &[u8]) {
         RECORDED.with_borrow_mut(|recorded| recorded.items.push(item.to_vec()));
+    }
+
+    pub(crate) fn emit_to(topic: &str, item: &[u8]) {
+        RECORDED.with_borrow_mut(|recorded| recorded.topics.push((recorded.items.len(), topic.to_owned())));
+        emit(item);
     }
 
     pub(crate) fn fail(message: &str) {

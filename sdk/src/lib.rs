@@ -188,6 +188,7 @@ pub mod rt;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod topic;
 
 pub use call::CallError;
 pub use ciborium::Value;
@@ -196,6 +197,7 @@ pub use error::Error;
 pub use log;
 pub use pcluster_abi::call::FailureKind;
 pub use serde;
+pub use topic::WithTopic;
 
 /// The name of a secret, as the value of a header that the node fills in.
 ///

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::state::{IntoState, State, initialize, make, with_state};
-use crate::{Context, Error, cbor, context, host, report};
+use crate::{Context, Error, cbor, context, host, report, topic};
 
 /// Allocates an item of `length` bytes. [`one`] frees it.
 pub fn allocate(length: usize) -> *mut u8 {
@@ -143,7 +143,7 @@ fn emit(output: &impl Serialize) -> Result<(), Error> {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.clear();
         cbor::encode(output, buffer).map_err(|error| unwritable(&error))?;
-        host::emit(buffer);
+        topic::emit(buffer);
         Ok(())
     })
 }
@@ -205,7 +205,7 @@ pub const fn give_none((): ()) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Value;
+    use crate::{Value, WithTopic};
 
     /// Runs `body` on `item` as a node would. Returns the status, the outputs and the error.
     fn run_on<Item: DeserializeOwned>(
@@ -248,6 +248,16 @@ mod tests {
             }))
         });
         assert_eq!(outcome, (Some(Status::Done), vec![1.into()], None));
+    }
+
+    #[test]
+    fn an_output_may_have_another_topic() {
+        let outputs = [WithTopic::new("a", 1), WithTopic::none(2)];
+        assert_eq!(run(&[0x00], "u8", |_: u8| give_all(outputs)), Status::Done as i32);
+        assert_eq!(run(&[0x00], "u8", |_: u8| give(3)), Status::Done as i32);
+        let recorded = host::recorded();
+        assert_eq!(recorded.items, [vec![1], vec![2], vec![3]]);
+        assert_eq!(recorded.topics, [(0, "a".to_owned()), (1, String::new())]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) mod code {
     pub const CONSUMER_CREATE: u64 = 10012;
     /// Consumer not found.
     pub const CONSUMER_NOT_FOUND: u64 = 10014;
+    /// Another consumer with this name exists.
+    pub const CONSUMER_EXISTS: u64 = 10148;
     /// A consumer asks for more unacknowledged messages than the server allows.
     pub const IN_FLIGHT_LIMIT: u64 = 10121;
     /// Two consumers of a work queue overlap.

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use super::BrokerError;
 use super::stream::{Stream, StreamState};
 use super::streams::ChainStreams;
-use crate::name::{Digest, Revision, StageName};
+use crate::name::{Digest, Revision, StageName, Topic};
 use crate::subject::{self, Lane};
 
 /// Hexadecimal digits of a stream's part of the idempotency keys.
@@ -107,7 +107,25 @@ impl ChainStreams<'_> {
     pub async fn result_count(&self) -> Result<u64, BrokerError> {
         let results = subject::results(self.chain);
         let stream = self.chain_stream(&subject::results_stream(self.chain), Some((&results, 0))).await?;
-        Ok(stream.state.subjects.values().sum())
+        let without = stream.state.subjects.values().sum::<u64>();
+        Ok(without + self.results_by_topic().await?.values().sum::<u64>())
+    }
+
+    /// Returns how many messages of results each topic has, pulled or not.
+    pub(crate) async fn results_by_topic(&self) -> Result<BTreeMap<Topic, u64>, BrokerError> {
+        let (name, pattern) = (subject::results_stream(self.chain), subject::results_with_topic(self.chain));
+        let (mut topics, mut seen) = (BTreeMap::new(), 0);
+        loop {
+            let page = self.chain_stream(&name, Some((&pattern, seen))).await?;
+            let subjects = page.state.subjects;
+            seen += subjects.len();
+            let is_last = subjects.is_empty() || seen >= page.total;
+            let read = |(name, messages): (String, u64)| Some((subject::parse_results_topic(&name)?, messages));
+            topics.extend(subjects.into_iter().filter_map(read));
+            if is_last {
+                return Ok(topics);
+            }
+        }
     }
 
     /// Returns how many messages are queued under a subject.
@@ -163,13 +181,13 @@ impl ChainStreams<'_> {
         self.consumer_state(&subject::work_stream(self.chain), &lane.consumer(revision, hop)).await
     }
 
-    /// Returns what waits for the pullers of the results or the dead letters, and what they hold.
-    pub async fn untaken(&self, stream: &str) -> Result<ConsumerInfo, BrokerError> {
-        self.consumer_state(stream, subject::PULL_CONSUMER).await
+    /// Returns what waits for the pullers that share this consumer of results or dead letters, and what they hold.
+    pub async fn untaken(&self, stream: &str, consumer: &str) -> Result<ConsumerInfo, BrokerError> {
+        self.consumer_state(stream, consumer).await
     }
 
     /// Returns how long the server waits for a puller's acknowledgement before it delivers the message again.
-    pub async fn pull_ack_wait(&self, stream: &str) -> Result<Duration, BrokerError> {
+    pub async fn pull_ack_wait(&self, stream: &str, consumer: &str) -> Result<Duration, BrokerError> {
         #[derive(Deserialize)]
         struct Consumer {
             config: Settings,
@@ -179,7 +197,7 @@ impl ChainStreams<'_> {
             /// In nanoseconds.
             ack_wait: u64,
         }
-        let consumer: Consumer = self.consumer_state(stream, subject::PULL_CONSUMER).await?;
+        let consumer: Consumer = self.consumer_state(stream, consumer).await?;
         Ok(Duration::from_nanos(consumer.config.ack_wait))
     }
 

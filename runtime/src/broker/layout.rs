@@ -10,7 +10,7 @@ use super::large::{self, LargeSettings};
 use crate::chain::record::State;
 use crate::chain::settings::{KeptSettings, WorkSettings};
 use crate::chain::{Chain, Stage};
-use crate::name::{ChainName, Revision, StageName};
+use crate::name::{ChainName, Revision, StageName, Topic};
 use crate::subject::{self, Lane};
 
 /// Room for log lines, in bytes. The oldest lines are removed first.
@@ -27,6 +27,9 @@ const HOLDER_NOTE_MAX_AGE: Duration = Duration::from_hours(7 * 24);
 const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// How many results pullers may hold at once.
 const PULL_MAX_IN_FLIGHT: i64 = 20_000;
+
+/// How long the server keeps the consumer of a topic that nobody pulls.
+const TOPIC_UNUSED: Duration = Duration::from_hours(24);
 
 /// How many changes of a registry key the server remembers.
 const HISTORY: i64 = 64;
@@ -131,7 +134,7 @@ fn is_fed(state: &State) -> bool {
 
 /// Returns the stream of a chain's results and of the notes of its last hop, which expire.
 pub(super) fn results(chain: &ChainName, settings: &KeptSettings) -> Config {
-    let subjects = vec![subject::results(chain), subject::notes(chain)];
+    let subjects = subject::results_stream_subjects(chain);
     Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(chain), subjects, "results", settings) }
 }
 
@@ -234,8 +237,7 @@ const WAITING: i64 = 1_000_000;
 
 /// Returns the consumer of one of a hop's lanes, if the stage has that lane: see [`Lane::served`].
 pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) -> pull::Config {
-    let mut filters = lane.filters(stage.max_in_flight.is_some(), &chain.name, revision, &stage.name);
-    let filter_subject = if filters.len() == 1 { filters.remove(0) } else { String::new() };
+    let filters = lane.filters(stage.max_in_flight.is_some(), &chain.name, revision, &stage.name);
     pull::Config {
         durable_name: Some(lane.consumer(revision, &stage.name)),
         description: Some(format!("pcluster: {} {revision}, stage {}", chain.name, stage.name)),
@@ -247,14 +249,12 @@ pub(super) fn hop(chain: &Chain, stage: &Stage, revision: Revision, lane: Lane) 
             (None, Lane::Work, None) => WORK_IN_FLIGHT,
             _ => WAITING,
         },
-        filter_subject,
-        filter_subjects: filters,
-        ..pull::Config::default()
+        ..filtered(filters)
     }
 }
 
 /// Returns the consumer that all pullers of these subjects share.
-pub(super) fn pull(filter_subject: String) -> pull::Config {
+pub(super) fn pull(filters: Vec<String>) -> pull::Config {
     pull::Config {
         durable_name: Some(subject::PULL_CONSUMER.to_owned()),
         description: Some("pcluster: shared by all pullers".to_owned()),
@@ -262,7 +262,22 @@ pub(super) fn pull(filter_subject: String) -> pull::Config {
         ack_wait: PULL_ACK_WAIT,
         max_deliver: -1,
         max_ack_pending: PULL_MAX_IN_FLIGHT,
-        filter_subject,
-        ..pull::Config::default()
+        ..filtered(filters)
     }
+}
+
+/// Returns the consumer that all pullers of a topic share. The server removes it once it was unused for a day.
+pub(super) fn pull_topic(chain: &ChainName, topic: &Topic) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subject::topic_consumer(topic)),
+        description: Some(format!("pcluster: shared by all pullers of the topic {topic}")),
+        inactive_threshold: TOPIC_UNUSED,
+        ..pull(vec![subject::results_of(chain, topic), subject::results_again(chain, topic.as_str())])
+    }
+}
+
+/// Returns the configuration of a consumer with these filters. One filter costs the server less as a single one.
+fn filtered(mut filters: Vec<String>) -> pull::Config {
+    let filter_subject = if filters.len() == 1 { filters.remove(0) } else { String::new() };
+    pull::Config { filter_subject, filter_subjects: filters, ..pull::Config::default() }
 }

@@ -30,6 +30,8 @@ const BATCH: u64 = 256;
 const BATCH_BYTES: u64 = 8 << 20;
 /// The status with which the server ends a batch.
 const END_OF_BATCH: u16 = 204;
+/// The header of that status with the number of messages behind the batch.
+const NUM_PENDING: &str = "Nats-Num-Pending";
 
 /// Reads the messages of a stream, oldest first.
 #[derive(Debug)]
@@ -66,6 +68,21 @@ impl Stream<'_> {
             last,
             ahead: VecDeque::new(),
         })
+    }
+
+    /// Reads all messages after `place`, up to where the stream ends once they are read.
+    ///
+    /// What is moved to the end of the stream meanwhile is read there, unless it is stored at the end before it is removed, and
+    /// another server answers for the end.
+    pub(crate) fn scan_to_end(&self, place: u64) -> Scan {
+        Scan {
+            broker: self.broker.clone(),
+            stream: self.name.to_owned(),
+            filter: ">".to_owned(),
+            next: Next::At(place + 1),
+            last: u64::MAX,
+            ahead: VecDeque::new(),
+        }
     }
 
     /// Returns one message; `None` if there is none with this number.
@@ -148,6 +165,7 @@ impl Scan {
         }
         let api = format!("{}.DIRECT.GET.{}", self.broker.api_prefix, self.stream);
         let mut answers = Answers::to(&self.broker, api.clone(), request.to_string().into(), &what()).await?;
+        let mut is_end = false;
         loop {
             let message = match timeout(REQUEST_TIMEOUT, answers.next()).await {
                 Ok(Some(message)) => message,
@@ -166,7 +184,11 @@ impl Scan {
             }
             match message.status {
                 Some(StatusCode::NOT_FOUND) => break,
-                Some(status) if status.as_u16() == END_OF_BATCH => break,
+                Some(status) if status.as_u16() == END_OF_BATCH => {
+                    let pending = message.headers.as_ref().and_then(|headers| headers.get_last(NUM_PENDING));
+                    is_end = pending.is_some_and(|pending| pending.as_str() == "0");
+                    break;
+                }
                 // No server answers during an election in a cluster.
                 Some(StatusCode::NO_RESPONDERS) => return Err(BrokerError::NoJetStream(self.broker.url().to_owned())),
                 Some(status) if (400..600).contains(&status.as_u16()) => return Err(refused(what(), &message)),
@@ -175,7 +197,7 @@ impl Scan {
             }
         }
         self.next = match self.ahead.back() {
-            Some(read) if read.sequence < self.last => Next::At(read.sequence + 1),
+            Some(read) if read.sequence < self.last && !is_end => Next::At(read.sequence + 1),
             _ => Next::Nowhere,
         };
         Ok(())

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::error::code;
 use super::{Broker, BrokerError};
 
 /// How long to wait before another try to make a consumer.
@@ -169,12 +170,24 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Makes a durable consumer, unless an equal one exists.
+    /// Makes a durable consumer, unless an equal one exists. Changes another one of the same name.
     pub(super) async fn create_consumer(&self, config: pull::Config) -> Result<(), BrokerError> {
+        self.make_consumer(config, "").await
+    }
+
+    /// Makes a durable consumer, unless one of the same name exists.
+    pub(super) async fn create_missing_consumer(&self, config: pull::Config) -> Result<(), BrokerError> {
+        match self.make_consumer(config, "create").await {
+            Err(error) if error.code() == Some(code::CONSUMER_EXISTS) => Ok(()),
+            made => made,
+        }
+    }
+
+    async fn make_consumer(&self, config: pull::Config, action: &str) -> Result<(), BrokerError> {
         let (stream, name) = (self.name, config.durable_name.clone().unwrap_or_default());
         let config = consumer::IntoConsumerConfig::into_consumer_config(config);
         let subject = format!("CONSUMER.DURABLE.CREATE.{stream}.{name}");
-        let request = json!({ "stream_name": stream, "config": config });
+        let request = json!({ "stream_name": stream, "config": config, "action": action });
         let deadline = Instant::now() + self.broker.patience();
         loop {
             let what = || format!("make the consumer `{name}` of stream `{stream}`");

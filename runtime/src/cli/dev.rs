@@ -214,7 +214,7 @@ async fn chains(
         let source = input::Source::Arguments(args.feed.clone());
         let mut items = input::open(source, READING, client.broker().limits().max_item())?;
         while let Some(cbor) = items.next().await {
-            feeder.feed(Item { cbor: cbor?, id: None }).await?;
+            feeder.feed(Item { cbor: cbor?, id: None, topic: None }).await?;
         }
         fed = feeder.finish().await?.accepted;
     }

@@ -17,7 +17,7 @@ use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
 use crate::client::{ClientError, Fed, Feeder, Item, Packing, Waits};
 use crate::frame::id::check_fed_id;
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 use crate::shutdown;
 
 /// How long the server may take to confirm items when feeding is interrupted.
@@ -58,6 +58,10 @@ pub struct Args {
     /// dropped
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// Topic of the items and of all that comes of them: 1 to 128 characters of A-Z, a-z, 0-9, - and _. `pull --topic`,
+    /// `watch --topic` and `wait --topic` are about the items of one topic
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<Topic>,
     /// Give up with status 3 when no item was taken for this long, whatever feeding waits for; in seconds as in 2 or
     /// 0.5, or as in 500ms, 30s or 5m; 0 means a tenth of a second
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
@@ -219,7 +223,7 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
             Err(error) => return finish_before(feeder, error).await,
         };
         let id = args.id.as_ref().map(|id| if single { id.clone() } else { format!("{id}-{number}") });
-        match feeder.feed(Item { cbor, id }).await {
+        match feeder.feed(Item { cbor, id, topic: args.topic.clone() }).await {
             Ok(()) => {}
             Err(error @ ClientError::TooLarge { .. }) if single => return Err(error.into()),
             Err(error @ ClientError::TooLarge { .. }) => {

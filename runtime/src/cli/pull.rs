@@ -11,7 +11,7 @@ use super::exit::{Interrupted, TimedOut};
 use super::output::{OutputError, count};
 use super::{Context, timeout, unless_told, whole};
 use crate::client::{ClientError, Outcome, PulledResult, Puller, ResultItem};
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 use crate::shutdown::{self, Signal};
 use crate::text::visible;
 use printer::{Event, Printed, Printer};
@@ -31,6 +31,9 @@ const CLOSE: Duration = Duration::from_secs(1);
 pub struct Args {
     /// The chain
     chain: ChainName,
+    /// Take the results of this topic alone, beside the pullers of all topics; see below
+    #[arg(long, value_name = "TOPIC", conflicts_with = "with_failures")]
+    topic: Option<Topic>,
     /// End after this many results
     #[arg(short = 'n', long, value_name = "N", value_parser = whole::<u64>)]
     number: Option<u64>,
@@ -53,6 +56,12 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
     from the pipe. When the reader ends early, the results that it left in the pipe go to the next puller; results that it read \
     but did not use are lost. A result that is still in the pipe a second after the last one was written counts as taken. So \
     for a few results give -n rather than `| head`, which may read more lines than it shows.\n\n\
+    All `pcluster pull --topic TOPIC` of one topic share its results, also those that were stored before the first of them. They \
+    take nothing from `pcluster pull` without a topic, which takes the results of all topics, and it takes nothing from them: \
+    each result is given once there and once here. A topic that nobody pulls costs nothing but the room of its results, which go \
+    at their age ([results] max_age) whoever has taken them. If a topic was not pulled for a day, its next pull begins anew with \
+    all results that are still stored. With --topic, --all ends when every item of the topic is handled; see \
+    `pcluster wait --help` for what that costs. Dead letters are not told apart by topic here.\n\n\
     With --with-failures, a dead letter counts like a result for -n, -t and --all, and goes to one of the pullers that have \
     this flag. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and the \
     other fields of `pcluster dead ls --json`. With --meta, a line that has a `failure` is a dead letter, and a line without one \
@@ -61,7 +70,7 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
 /// How results are printed.
 #[derive(Debug, clap::Args)]
 pub struct Form {
-    /// Print each result with the id it was fed under, chain, version, revision, node and headers
+    /// Print each result with the id it was fed under, chain, version, revision, node, topic and headers
     #[arg(long)]
     meta: bool,
     /// Print texts without quotes, and bytes as they are
@@ -73,7 +82,10 @@ pub struct Form {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let opening = Box::pin(async {
-        let mut puller = client.puller(&args.chain).await?;
+        let mut puller = match &args.topic {
+            None => client.puller(&args.chain).await?,
+            Some(topic) => client.topic_puller(&args.chain, topic).await?,
+        };
         if let Some(number) = args.number {
             puller = puller.with_limit(number);
         }

@@ -1,5 +1,6 @@
 //! `pcluster status`
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use futures_util::StreamExt;
@@ -7,7 +8,7 @@ use futures_util::StreamExt;
 use super::Context;
 use super::output::count;
 use crate::client::{ChainStatus, InitializerReads, NodeProblem, RevisionStatus, StageDetails, StageStatus};
-use crate::name::{ChainName, StageName};
+use crate::name::{ChainName, StageName, Topic};
 use crate::text::visible_line;
 
 /// How many chains are queried at the same time.
@@ -33,6 +34,10 @@ pub struct Args {
     /// Show one stage of the chain: its task, what it may reach, what its initializer has read, and who does not serve it
     #[arg(long, value_name = "STAGE", requires = "chain")]
     stage: Option<StageName>,
+
+    /// Count the messages of results that each topic of the chain has, pulled or not; a message may hold many results
+    #[arg(long, requires = "chain", conflicts_with = "stage")]
+    topics: bool,
 }
 
 /// Runs the command.
@@ -41,6 +46,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let (Some(chain), Some(stage)) = (&args.chain, &args.stage) {
         let nodes = client.settled_nodes().await?;
         return show_stage(&client.stage(chain, stage, nodes.as_ref()).await?, context);
+    }
+    if let (Some(chain), true) = (&args.chain, args.topics) {
+        return show_topics(&client.topics(chain).await?, context);
     }
     let chains = match &args.chain {
         Some(chain) => vec![chain.clone()],
@@ -107,6 +115,15 @@ fn show(status: &ChainStatus, context: &Context) -> anyhow::Result<()> {
     }
     show_problems(&status.problems, context);
     Ok(())
+}
+
+/// Prints how many messages of results each topic has.
+fn show_topics(topics: &BTreeMap<Topic, u64>, context: &Context) -> anyhow::Result<()> {
+    if context.output.is_json() {
+        return Ok(context.output.document(topics)?);
+    }
+    let rows: Vec<_> = topics.iter().map(|(topic, messages)| vec![topic.to_string(), messages.to_string()]).collect();
+    Ok(context.output.table(&["TOPIC", ">RESULT MESSAGES"], &rows)?)
 }
 
 /// Prints what is known of a stage, one revision after the other.

@@ -10,7 +10,7 @@ use super::output::progress::{Outlook, per_second, telling};
 use super::output::{Output, count, seconds};
 use super::{Context, timeout};
 use crate::client::{ClientError, Notice, Pace};
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 
 /// Wait until every item of a chain is handled
 ///
@@ -23,6 +23,10 @@ use crate::name::ChainName;
 pub struct Args {
     /// The chain
     chain: ChainName,
+    /// Wait for the items of this topic alone, and all that comes of them. This reads the messages in the chain's queues, of
+    /// all topics, so it takes longer and moves more data the longer the queues are
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<Topic>,
     /// Give up with status 3 after this long; in seconds as in 2 or 0.5, or as in 500ms, 30s or 5m; 0 checks once
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
     timeout: Option<Duration>,
@@ -46,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let (started, output, chain) = (Instant::now(), &context.output, &args.chain);
     let (bar, mut seen) = (telling(), Seen::default());
-    let waited = client.wait(chain).timeout(args.timeout).notices(|notice| {
+    let waited = client.wait(chain).topic(args.topic.clone()).timeout(args.timeout).notices(|notice| {
         match notice {
             Notice::Unfinished(unfinished) => seen.unfinished = Some(unfinished),
             Notice::Pace(pace) => seen.pace = Some(pace),
@@ -79,7 +83,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "seconds": took.as_secs_f64(),
         }));
     } else if timed_out.is_none() {
-        output.note(&format!("{chain} is empty after {}", seconds(took)));
+        let took = seconds(took);
+        output.note(&match &args.topic {
+            None => format!("{chain} is empty after {took}"),
+            Some(topic) => format!("nothing of topic {topic} is left in {chain} after {took}"),
+        });
     }
     // The state of the chain decides the exit status, even if its output cannot be printed.
     if let Some(error) = timed_out {

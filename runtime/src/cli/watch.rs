@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use super::pull::{Form, Shown};
 use super::{Context, whole};
 use crate::broker::follow::StartAt;
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 
 /// Follow the results of a chain without taking them
 ///
@@ -14,6 +14,9 @@ use crate::name::ChainName;
 pub struct Args {
     /// The chain
     chain: ChainName,
+    /// Follow the results of this topic alone
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<Topic>,
     /// Start with the oldest stored result
     #[arg(long)]
     all: bool,
@@ -28,7 +31,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let from = if args.all { StartAt::First } else { StartAt::Now };
-    let mut watcher = client.watcher(&args.chain, from).await?;
+    let mut watcher = match &args.topic {
+        None => client.watcher(&args.chain, from).await?,
+        Some(topic) => client.topic_watcher(&args.chain, topic, from).await?,
+    };
     let mut seen = 0;
     while args.number.is_none_or(|number| seen < number) {
         let Some(result) = watcher.try_next().await? else { break };

@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::{Client, ClientError, intake};
 use crate::frame::id::check_fed_id;
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
+use pack::Pack;
 use sender::{Key, Sender};
 
 pub use delivery::{Waiting, Waits};
@@ -68,6 +69,8 @@ pub struct Item {
     /// If two items are fed under the same id within the chain's duplicate window, the server drops the second. An id has no
     /// spaces or control characters, and does not begin with `pcluster.`.
     pub id: Option<String>,
+    /// The topic of the item and of all that comes of it. `None` for no topic. Only items of one topic share a message.
+    pub topic: Option<Topic>,
 }
 
 impl Item {
@@ -79,17 +82,22 @@ impl Item {
     pub fn of(value: &impl Serialize) -> Result<Self, ClientError> {
         let mut cbor = Vec::new();
         ciborium::into_writer(value, &mut cbor).map_err(|error| ClientError::Encode(error.to_string()))?;
-        Ok(Self { cbor: cbor.into(), id: None })
+        Ok(Self { cbor: cbor.into(), id: None, topic: None })
     }
 
     /// Wraps one CBOR data item as it is.
     pub fn from_cbor(cbor: impl Into<Vec<u8>>) -> Self {
-        Self { cbor: Bytes::from(cbor.into()), id: None }
+        Self { cbor: Bytes::from(cbor.into()), id: None, topic: None }
     }
 
     /// Gives the item an id.
     pub fn with_id(self, id: impl Into<String>) -> Self {
         Self { id: Some(id.into()), ..self }
+    }
+
+    /// Gives the item a topic.
+    pub fn with_topic(self, topic: Topic) -> Self {
+        Self { topic: Some(topic), ..self }
     }
 }
 
@@ -153,17 +161,19 @@ impl Feeder {
             };
             self.sender.send_pack(None).await?;
             let room = self.sender.room(size).await?;
-            self.sender.send(room, key, item.cbor, 1);
+            self.sender.send(room, key, item.cbor, 1, item.topic);
             return Ok(());
         }
         let most = self.packing.bytes.min(max);
-        if self.sender.pack().is_full(self.packing.items, most.saturating_sub(size)) {
+        let (items, bytes) = (self.packing.items, most.saturating_sub(size));
+        let is_other = |pack: &Pack| !pack.takes(item.topic.as_ref()) || pack.is_full(items, bytes);
+        if is_other(&self.sender.pack()) {
             self.sender.send_pack(None).await?;
         }
         // From here on nothing awaits, so that the call is not dropped in between.
         let (number, is_full) = {
             let mut pack = self.sender.pack();
-            let number = pack.add(&item.cbor);
+            let number = pack.add(&item.cbor, item.topic);
             (number, pack.is_full(self.packing.items, most.saturating_sub(1)))
         };
         let is_sent = is_full && self.sender.try_send_pack();
@@ -178,7 +188,7 @@ impl Feeder {
     pub(crate) async fn feed_packed(&mut self, id: String, payload: Bytes, items: u64) -> Result<(), ClientError> {
         self.sender.check()?;
         let room = self.sender.room(payload.len()).await?;
-        self.sender.send(room, Key::own(id), payload, items);
+        self.sender.send(room, Key::own(id), payload, items, None);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! The task in `fetch` takes messages from the server, `hold` keeps them from other pullers, and [`super::pulled`] hands their
 //! results to the caller.
 
+mod drained;
 mod fetch;
 pub(super) mod hold;
 
@@ -14,9 +15,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use drained::Drained;
 use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
 
@@ -26,21 +28,20 @@ use crate::broker::BrokerError;
 use crate::broker::confirm::Confirmations;
 use crate::broker::queue::Delivery;
 use crate::broker::streams::ChainStreams;
-use crate::name::ChainName;
+use crate::broker::topic::TopicWork;
+use crate::name::{ChainName, Topic};
 use crate::subject;
 
 /// Messages in one request.
 const BATCH: u64 = 256;
 /// How often to check whether the chain is drained.
 const LOOK: Duration = Duration::from_millis(100);
-/// The most time that a message travels from server to puller.
-const ON_ITS_WAY: Duration = Duration::from_millis(250);
 /// The index of the stream of results among the sources.
 const RESULTS: u8 = 0;
 /// The index of the stream of dead letters among the sources.
 const FAILURES: u8 = 1;
 
-/// Takes the results of one chain, and with [`Puller::with_failures`] its dead letters.
+/// Takes the results of one chain or of one of its topics, and with [`Puller::with_failures`] its dead letters.
 ///
 /// A puller takes results ahead of [`Puller::next`]. When it is dropped, it gives back those that [`Puller::next`] has not
 /// returned. [`Puller::close`] does the same, and waits until the server knows all confirmations.
@@ -48,8 +49,12 @@ const FAILURES: u8 = 1;
 pub struct Puller<T = ResultItem> {
     client: Client,
     chain: ChainName,
-    /// The streams to take from, by their index among the sources.
-    streams: Vec<String>,
+    /// The streams to take from and their consumers, by their index among the sources.
+    streams: Vec<(String, String)>,
+    /// What is unfinished of the topic. `None` if the puller takes all topics.
+    topic: Option<Arc<Mutex<TopicWork>>>,
+    /// The subject of results that are put back.
+    again: Arc<str>,
     read: fn(u8, &Delivery) -> Vec<T>,
     wanted: Wanted,
     /// `true` while an order to the fetcher has brought nothing yet.
@@ -92,10 +97,17 @@ pub enum Outcome {
     Failure(Box<DeadLetter>),
 }
 
-pub(super) async fn puller(client: &Client, chain: &ChainName) -> Result<Puller, ClientError> {
+pub(super) async fn puller(client: &Client, chain: &ChainName, topic: Option<&Topic>) -> Result<Puller, ClientError> {
     client.chain(chain).await?;
     let confirmations = Confirmations::open(&client.broker).await?;
-    let stream = subject::results_stream(chain);
+    let (consumer, again) = match topic {
+        None => (subject::PULL_CONSUMER.to_owned(), subject::results(chain)),
+        Some(topic) => {
+            ChainStreams::of(&client.broker, chain).create_topic_consumer(topic).await?;
+            (subject::topic_consumer(topic), subject::results_again(chain, topic.as_str()))
+        }
+    };
+    let stream = (subject::results_stream(chain), consumer);
     let source = Source::open(client, chain, RESULTS, "results", stream.clone()).await?;
     let holds = Arc::new(Holds::new(confirmations.confirmer()));
     let (orders, ordered) = mpsc::unbounded_channel();
@@ -118,6 +130,8 @@ pub(super) async fn puller(client: &Client, chain: &ChainName) -> Result<Puller,
         client: client.clone(),
         chain: chain.clone(),
         streams: vec![stream],
+        topic: topic.map(|topic| Arc::new(Mutex::new(TopicWork::new(topic.clone())))),
+        again: again.into(),
         read: |_, delivery| read_results(delivery),
         wanted: Wanted::default(),
         is_ordered: false,
@@ -143,25 +157,39 @@ fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {
 impl Puller {
     /// Takes dead letters along with results, as they arrive.
     ///
-    /// A dead letter that was taken goes to no other puller, but stays in the stream: [`Client::dead_letters`] still lists it,
+    /// These are the dead letters of all topics. A dead letter that was taken goes to no other puller, but stays in the stream: [`Client::dead_letters`] still lists it,
     /// and it can be retried.
     ///
     /// # Errors
     ///
     /// If the server does not allow it.
     pub async fn with_failures(self) -> Result<Puller<Outcome>, ClientError> {
-        let Self { client, chain, mut streams, read: _, wanted, is_ordered, ahead, holds, orders, received, answered } =
-            self;
         // A chain that an older pcluster deployed has no such consumer.
-        ChainStreams::of(&client.broker, &chain).create_dead_consumer().await?;
-        let stream = subject::dead_stream(&chain);
-        let source = Source::open(&client, &chain, FAILURES, "dead letters", stream.clone()).await?;
+        ChainStreams::of(&self.client.broker, &self.chain).create_dead_consumer().await?;
+        let stream = (subject::dead_stream(&self.chain), subject::PULL_CONSUMER.to_owned());
+        let source = Source::open(&self.client, &self.chain, FAILURES, "dead letters", stream.clone()).await?;
+        let Self { client, chain, mut streams, topic, again, wanted, is_ordered, ahead, .. } = self;
+        let (holds, orders, received, answered) = (self.holds, self.orders, self.received, self.answered);
         streams.push(stream);
         // The fetcher ends only with the runtime, and then nothing can be taken anyway.
         let _ = orders.send(Order::Add(Box::new(source)));
         let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
         let read = read_outcomes;
-        Ok(Puller { client, chain, streams, read, wanted, is_ordered, ahead, holds, orders, received, answered })
+        Ok(Puller {
+            client,
+            chain,
+            streams,
+            topic,
+            again,
+            read,
+            wanted,
+            is_ordered,
+            ahead,
+            holds,
+            orders,
+            received,
+            answered,
+        })
     }
 }
 
@@ -274,7 +302,7 @@ impl<T> Puller<T> {
         let results = (self.read)(source, &delivery);
         self.holds.give(&hold);
         self.wanted.largest = self.wanted.largest.max(results.len() as u64);
-        self.ahead.extend(PulledResult::all(results, hold, delivery, &self.answered));
+        self.ahead.extend(PulledResult::all(results, hold, delivery, Arc::clone(&self.again), &self.answered));
     }
 
     /// Returns `true` if every item is handled and all results are taken.
@@ -312,52 +340,3 @@ impl<T> Stream for Puller<T> {
 }
 
 impl<T> Unpin for Puller<T> {}
-
-/// Checks whether there is nothing more to take.
-struct Drained {
-    client: Client,
-    chain: ChainName,
-    streams: Vec<String>,
-    holds: Arc<Holds>,
-}
-
-impl Drained {
-    fn of<T>(puller: &Puller<T>) -> Self {
-        let Puller { client, chain, streams, holds, .. } = puller;
-        Self { client: client.clone(), chain: chain.clone(), streams: streams.clone(), holds: Arc::clone(holds) }
-    }
-
-    async fn is_drained(&self) -> Result<bool, ClientError> {
-        // A node stores results before it finishes their items. Checked in this order, no result is missed.
-        if ChainStreams::of(&self.client.broker, &self.chain).unfinished().await? > 0 {
-            return Ok(false);
-        }
-        for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = ChainStreams::of(&self.client.broker, &self.chain).untaken(stream).await?;
-            // Messages that other pullers hold are not taken until they are confirmed. Some may be on their way to this puller.
-            if untaken.queued > 0 || untaken.running > self.holds.given(number) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Returns `true` if no message waits for a puller.
-    ///
-    /// A message that the server has handed out may be on its way to this puller or held by another one. The server does not tell
-    /// which, so this waits a moment for it to arrive.
-    async fn is_empty(&self) -> Result<bool, ClientError> {
-        let mut is_known = true;
-        for (stream, number) in self.streams.iter().zip(RESULTS..) {
-            let untaken = ChainStreams::of(&self.client.broker, &self.chain).untaken(stream).await?;
-            if untaken.queued > 0 {
-                return Ok(false);
-            }
-            is_known &= untaken.running <= self.holds.given(number);
-        }
-        if !is_known {
-            tokio::time::sleep(ON_ITS_WAY).await;
-        }
-        Ok(true)
-    }
-}

@@ -50,6 +50,8 @@ struct Share {
 pub(super) struct Message {
     hold: Arc<Hold>,
     delivery: Delivery,
+    /// The subject of results that are put back. No other pullers read it.
+    again: Arc<str>,
     /// For each result `true` if confirmed, `false` if given back. `None` until then.
     said: Mutex<Vec<Option<bool>>>,
     answered: mpsc::UnboundedSender<Answered>,
@@ -69,10 +71,11 @@ impl<T> PulledResult<T> {
         results: Vec<T>,
         hold: Arc<Hold>,
         delivery: Delivery,
+        again: Arc<str>,
         answered: &mpsc::UnboundedSender<Answered>,
     ) -> impl Iterator<Item = Self> + use<T> {
         let said = Mutex::new(vec![None; results.len()]);
-        let message = Arc::new(Message { hold, delivery, said, answered: answered.clone() });
+        let message = Arc::new(Message { hold, delivery, again, said, answered: answered.clone() });
         let pulled = move |(position, result)| {
             let share = Share { message: Arc::clone(&message), position, is_answered: false };
             Self { result, share }
@@ -176,7 +179,7 @@ impl Message {
         headers.push(header::INDEX, index.to_string());
         headers.push(header::AGAIN, "1");
         let message_id = format!("pcluster.again.{}", ulid::Ulid::generate());
-        let subject = self.delivery.subject().to_owned();
+        let subject = self.again.to_string();
         let message = Outgoing { subject, message_id, headers, payload: payload.freeze() };
         match publish(broker, &message).await {
             Ok(()) => holds.confirm(&self.hold).await,

@@ -28,6 +28,8 @@ pub struct ResultItem {
     pub revision: u64,
     /// The node that finished the item.
     pub node: String,
+    /// The topic of the result. `None` if it has none.
+    pub topic: Option<String>,
     /// The headers of the fed message.
     pub headers: Headers,
 }
@@ -44,7 +46,7 @@ impl ResultItem {
             index: index.unwrap_or_else(|| Index::in_order(items.len())),
             large: large.unwrap_or_default(),
             items,
-            inherited: headers.inherited(),
+            inherited: headers.inherited().without(&[header::TOPIC]),
         };
         let result = |(position, item): (usize, &Bytes)| Self {
             large: frame.reference(position),
@@ -53,6 +55,7 @@ impl ResultItem {
             version: get(header::VERSION).to_owned(),
             revision: get(header::REVISION).parse().unwrap_or(0),
             node: get(header::NODE).to_owned(),
+            topic: headers.get(header::TOPIC).map(str::to_owned),
             headers: frame.inherited.clone(),
         };
         frame.items.iter().enumerate().map(result).collect()
@@ -83,6 +86,9 @@ impl Serialize for WithMeta<'_> {
         map.serialize_entry("version", &self.result.version)?;
         map.serialize_entry("revision", &self.result.revision)?;
         map.serialize_entry("node", &self.result.node)?;
+        if let Some(topic) = &self.result.topic {
+            map.serialize_entry("topic", topic)?;
+        }
         map.serialize_entry("headers", &self.result.headers)?;
         map.serialize_entry("item", &AsJson(&self.result.item))?;
         map.end()

@@ -127,7 +127,8 @@ pub(super) async fn status(
     let (registry, marked) = client.chain(chain).await?;
     let state = marked.state;
     let held = ChainStreams::of(&client.broker, chain).unfinished_by_hop().await?;
-    let untaken = ChainStreams::of(&client.broker, chain).untaken(&subject::results_stream(chain)).await?;
+    let (streams, results) = (ChainStreams::of(&client.broker, chain), subject::results_stream(chain));
+    let untaken = streams.untaken(&results, subject::PULL_CONSUMER).await?;
     let mut revisions = Vec::with_capacity(state.live.len());
     for &revision in &state.live {
         let (deployed, checked) = Client::revision(&registry, chain, revision).await?;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Client, ClientError, status};
 use crate::broker::service::Nodes;
 use crate::broker::streams::ChainStreams;
-use crate::name::ChainName;
+use crate::broker::topic::TopicWork;
+use crate::name::{ChainName, Topic};
 use crate::report::NodeReport;
 
 /// The pause between two requests whether the chain is empty. A wait returns at most this long, and the time of one request,
@@ -61,18 +63,28 @@ impl Eq for Pace {}
 pub struct Wait<'a> {
     client: &'a Client,
     chain: &'a ChainName,
+    topic: Option<Mutex<TopicWork>>,
     timeout: Option<Duration>,
     tell: Box<dyn FnMut(Notice) + Send + 'a>,
 }
 
 impl<'a> Wait<'a> {
     pub(super) fn new(client: &'a Client, chain: &'a ChainName) -> Self {
-        Self { client, chain, timeout: None, tell: Box::new(|_| {}) }
+        Self { client, chain, topic: None, timeout: None, tell: Box::new(|_| {}) }
     }
 
     /// Limits the time of the wait. Zero checks once.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
+        self
+    }
+
+    /// Waits for the items of one topic alone.
+    ///
+    /// This reads the messages of the chain's queues, so it takes longer the more there are, of all topics. Messages that were read
+    /// are not read again. An item that gets the topic from a task counts from then on.
+    pub fn topic(mut self, topic: impl Into<Option<Topic>>) -> Self {
+        self.topic = topic.into().map(|topic| Mutex::new(TopicWork::new(topic)));
         self
     }
 
@@ -83,23 +95,24 @@ impl<'a> Wait<'a> {
     }
 
     async fn run(self) -> Result<(), ClientError> {
-        let Self { client, chain, timeout, mut tell } = self;
+        let Self { client, chain, topic, timeout, mut tell } = self;
+        let work = Work { client, chain, topic };
         client.chain(chain).await?;
         let mut is_told = false;
         let mut tell = |notice| {
             is_told |= matches!(notice, Notice::Unfinished(_));
             tell(notice);
         };
-        let Some(timeout) = timeout else { return wait_forever(client, chain, &mut tell).await };
+        let Some(timeout) = timeout else { return wait_forever(&work, &mut tell).await };
         let deadline = Instant::now().checked_add(timeout);
         // Even a zero timeout checks once.
-        match tokio::time::timeout(timeout.max(FIRST_LOOK), unfinished(client, chain, Duration::ZERO)).await {
+        match tokio::time::timeout(timeout.max(FIRST_LOOK), work.unfinished(Duration::ZERO)).await {
             Ok(Ok(0)) => return Ok(()),
             Ok(Ok(unfinished)) => tell(Notice::Unfinished(unfinished)),
             Ok(Err(error)) if timeout.is_zero() || !error.is_transient() => return Err(error),
             Ok(Err(_)) | Err(_) => {}
         }
-        let waiting = wait_forever(client, chain, &mut tell);
+        let waiting = wait_forever(&work, &mut tell);
         let Some(deadline) = deadline else { return waiting.await };
         let waited = tokio::time::timeout_at(deadline, waiting).await;
         match waited {
@@ -154,12 +167,9 @@ pub(crate) async fn until_served(
     }
 }
 
-async fn wait_forever(
-    client: &Client,
-    chain: &ChainName,
-    tell: &mut (impl FnMut(Notice) + Send),
-) -> Result<(), ClientError> {
-    let mut asking = Box::pin(unfinished(client, chain, Duration::ZERO));
+async fn wait_forever(work: &Work<'_>, tell: &mut (impl FnMut(Notice) + Send)) -> Result<(), ClientError> {
+    let Work { client, chain, .. } = work;
+    let mut asking = Box::pin(work.unfinished(Duration::ZERO));
     let mut looking = Box::pin(look(client, chain, Duration::ZERO));
     let (mut told, mut before, mut is_away, mut is_asked) = (Notice::Served, None, false, false);
     loop {
@@ -182,7 +192,7 @@ async fn wait_forever(
                     }
                     Err(error) => return Err(error),
                 }
-                asking = Box::pin(unfinished(client, chain, POLL));
+                asking = Box::pin(work.unfinished(POLL));
             }
             // For an empty chain there is nothing to report.
             looked = &mut looking, if is_asked => {
@@ -206,9 +216,27 @@ async fn wait_forever(
     }
 }
 
-async fn unfinished(client: &Client, chain: &ChainName, after: Duration) -> Result<u64, ClientError> {
-    tokio::time::sleep(after).await;
-    Ok(ChainStreams::of(&client.broker, chain).unfinished().await?)
+/// What a wait waits for.
+struct Work<'a> {
+    client: &'a Client,
+    chain: &'a ChainName,
+    /// `None` for all topics.
+    topic: Option<Mutex<TopicWork>>,
+}
+
+impl Work<'_> {
+    /// Returns how many messages of all topics are unfinished after a while. 0 if none of the topic is.
+    async fn unfinished(&self, after: Duration) -> Result<u64, ClientError> {
+        tokio::time::sleep(after).await;
+        let streams = ChainStreams::of(&self.client.broker, self.chain);
+        if let Some(topic) = &self.topic {
+            return Ok(match topic.lock().await.is_finished(streams).await? {
+                true => 0,
+                false => streams.unfinished().await?.max(1),
+            });
+        }
+        Ok(streams.unfinished().await?)
+    }
 }
 
 /// Checks the nodes of the chain after a while: their number, problems and rate.

@@ -9,13 +9,22 @@ use futures_util::{Stream, StreamExt};
 use super::{Client, ClientError, Items, ResultItem};
 use crate::broker::follow::{Follower, StartAt};
 use crate::frame::header;
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 use crate::subject;
 
-pub(super) async fn watcher(client: &Client, chain: &ChainName, from: StartAt) -> Result<Watcher, ClientError> {
+pub(super) async fn watcher(
+    client: &Client,
+    chain: &ChainName,
+    topic: Option<&Topic>,
+    from: StartAt,
+) -> Result<Watcher, ClientError> {
     client.chain(chain).await?;
     let stream = subject::results_stream(chain);
-    let follower = Follower::open(&client.broker, &stream, vec![subject::results(chain)], from).await?;
+    let subjects = match topic {
+        None => subject::results_all(chain),
+        Some(topic) => vec![subject::results_of(chain, topic)],
+    };
+    let follower = Follower::open(&client.broker, &stream, subjects, from).await?;
     Ok(Watcher::new(follower))
 }
 

@@ -17,11 +17,11 @@ use super::static_context::StaticContext;
 use super::wasi::state::Wasi;
 use crate::dead::calls::CallRecord;
 use crate::frame::cbor;
+use crate::name::{Topic, TopicError};
 use crate::run::budget::{Budget, Reservation};
 use crate::run::call::Call;
 use crate::run::failure::{Failure, FailureKind};
-use crate::run::output::FrameOutputs;
-use crate::run::output::{MAX_OUTPUT_BYTES, MAX_OUTPUTS};
+use crate::run::output::{FrameOutputs, MAX_OUTPUT_BYTES, MAX_OUTPUTS, NewTopic};
 use calls::Called;
 
 /// The most bytes of a log line. Longer lines are cut.
@@ -88,6 +88,8 @@ pub(super) enum OutputError {
     ItemTooLarge(usize, usize),
     #[error("an output is not one CBOR item: {0}")]
     NotAnItem(cbor::CborError),
+    #[error("an output has no topic that can be: {0}")]
+    Topic(#[from] TopicError),
 }
 
 /// Streamed outputs could not be published.
@@ -258,7 +260,21 @@ impl Host {
         }
     }
 
+    /// Takes an output with another topic. An empty text stands for none.
+    fn emit_to(&mut self, topic: &[u8], item: &[u8]) -> Result<(), OutputError> {
+        let topic = match str::from_utf8(topic).unwrap_or("\u{fffd}") {
+            "" => None,
+            text => Some(text.parse::<Topic>()?),
+        };
+        let own = self.call.as_ref().and_then(|call| call.source.topic(call.position));
+        self.take_output(if topic == own { None } else { Some(topic) }, item)
+    }
+
     fn emit(&mut self, item: &[u8]) -> Result<(), OutputError> {
+        self.take_output(None, item)
+    }
+
+    fn take_output(&mut self, topic: Option<NewTopic>, item: &[u8]) -> Result<(), OutputError> {
         if self.phase != Phase::Running {
             return Err(OutputError::TooEarly);
         }
@@ -274,7 +290,10 @@ impl Host {
         if self.bytes > MAX_OUTPUT_BYTES {
             return Err(OutputError::TooLarge);
         }
-        self.given.push(item);
+        match topic {
+            None => self.given.push(item),
+            Some(topic) => self.given.push_to(topic, item),
+        }
         self.memory.hold_outputs(self.given.open().payload().len() as u64);
         Ok(())
     }
@@ -312,8 +331,10 @@ impl Host {
     fn context(&mut self) -> Bytes {
         let (static_context, call) = (&self.static_context, &self.call);
         let encode = || match call {
-            Some(call) => static_context.context(&call.source.id(call.position), call.source.attempt()),
-            None => static_context.context("", 0),
+            Some(Call { source, position }) => {
+                static_context.context(source.topic(*position).as_ref(), &source.id(*position), source.attempt())
+            }
+            None => static_context.context(None, "", 0),
         };
         self.context.get_or_insert_with(encode).clone()
     }

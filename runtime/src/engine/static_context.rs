@@ -5,6 +5,7 @@ use ciborium::Value;
 use pcluster_abi as abi;
 
 use crate::frame::format::to_cbor;
+use crate::name::Topic;
 
 /// The context that all executions of a stage share.
 #[derive(Debug, Clone, Default)]
@@ -30,12 +31,16 @@ impl StaticContext {
     }
 
     /// Returns the context of one execution.
-    pub(super) fn context(&self, id: &str, attempt: u64) -> Bytes {
+    pub(super) fn context(&self, topic: Option<&Topic>, id: &str, attempt: u64) -> Bytes {
         /// The first byte of a small CBOR map, without the number of entries.
         const MAP: u8 = 0xa0;
         let mut context = BytesMut::with_capacity(self.constant.len() + id.len() + 32);
-        context.put_u8(MAP + self.entries + 2);
+        context.put_u8(MAP + self.entries + 2 + u8::from(topic.is_some()));
         context.put_slice(&self.constant);
+        if let Some(topic) = topic {
+            context.put(to_cbor(&abi::context::TOPIC));
+            context.put(to_cbor(&topic.as_str()));
+        }
         for part in [to_cbor(&abi::context::ID), to_cbor(&id), to_cbor(&abi::context::ATTEMPT), to_cbor(&attempt)] {
             context.put(part);
         }

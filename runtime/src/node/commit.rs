@@ -19,6 +19,7 @@
 pub(crate) mod outbox;
 #[cfg(test)]
 mod tests;
+pub(crate) mod topics;
 pub(crate) mod window;
 
 use std::time::Duration;

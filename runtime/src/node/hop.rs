@@ -13,6 +13,7 @@ use crate::chain::Stage;
 use crate::name::StageName;
 use crate::node::backlog::Backlog;
 use crate::node::clock::ServerClock;
+use crate::node::commit::topics::Topics;
 use crate::node::commit::window::Window;
 use crate::node::frame::FrameContext;
 use crate::node::frame::inbound::InboundFrame;
@@ -61,6 +62,8 @@ pub struct Hop {
     pub limit: ConcurrencyLimit,
     /// How much of the hop is on its way to the server at once.
     pub(crate) window: Window,
+    /// Whether results of topics may be stored.
+    pub(crate) topics: Topics,
     /// The quarantine of a limited stage.
     pub quarantine: Quarantine,
     /// The conditions that keep the hop from going on.

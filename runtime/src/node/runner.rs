@@ -157,7 +157,8 @@ impl ProgramRunner {
             ProgramKind::Items(program) => {
                 let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
                 let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}"), value));
-                let variables = variables.into_iter().chain(of_slots);
+                let topic = source.topic(*position).map(|topic| ("PCLUSTER_TOPIC".to_owned(), topic.to_string()));
+                let variables = variables.into_iter().chain(topic).chain(of_slots);
                 let variables = variables.map(|(name, value)| (name.into(), value.into())).collect();
                 let processors = slots.map_or(Vec::new(), |slots| slots.processors(&self.needs));
                 let place = Place { processors, _keep: keep };

@@ -11,6 +11,7 @@ use super::budget::Growing;
 use super::failure::Failure;
 use super::output::Outputs;
 use crate::dead::calls::CallRecord;
+use crate::name::Topic;
 
 /// How a call of a task ended, as the guest reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,12 @@ pub trait ItemSource: Send + Sync {
 
     /// Returns the number of the attempt. The first is 1.
     fn attempt(&self) -> u64;
+
+    /// Returns the topic of the item at this position. `None` if it has none.
+    fn topic(&self, position: usize) -> Option<Topic> {
+        let _ = position;
+        None
+    }
 
     /// Takes a line that the guest has logged or printed. Must not block.
     fn log(&self, position: usize, level: abi::Level, line: String);

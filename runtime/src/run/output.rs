@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::item::{ItemBytes, ItemFile};
 use crate::frame::large::Reference;
+use crate::name::Topic;
 
 /// The most outputs of one item.
 pub const MAX_OUTPUTS: usize = 1_000_000;
@@ -24,6 +25,8 @@ pub struct Outputs {
     large: Vec<usize>,
     /// The items that are in files, by their numbers, rising. They have no bytes in the payload.
     files: Vec<(usize, ItemFile)>,
+    /// The items that have another topic than the item that they come of, by their numbers, rising.
+    topics: Vec<(usize, NewTopic)>,
 }
 
 /// An output.
@@ -36,6 +39,9 @@ pub enum Given<'a> {
     /// An item in a file.
     File(&'a ItemFile),
 }
+
+/// The topic of an output that has another than its item. `None` if it has no topic.
+pub(crate) type NewTopic = Option<Topic>;
 
 impl Outputs {
     /// Returns the number of items.
@@ -76,11 +82,18 @@ impl Outputs {
         self.push(&[]);
     }
 
+    /// Adds an item with another topic than that of the item that it comes of.
+    pub(crate) fn push_to(&mut self, topic: NewTopic, item: &[u8]) {
+        self.topics.push((self.ends.len(), topic));
+        self.push(item);
+    }
+
     /// Adds several items.
     pub fn append(&mut self, more: Slice<'_>) {
         let (start, first) = (self.payload.len(), self.ends.len());
         self.files.extend(more.files.iter().map(|(number, file)| (first + number - more.first, file.clone())));
         self.large.extend(more.large().map(|number| first + number));
+        self.topics.extend(more.topics.iter().map(|(number, topic)| (first + number - more.first, topic.clone())));
         self.payload.extend_from_slice(more.payload);
         self.ends.extend(more.ends.iter().map(|end| start + end - more.start));
     }
@@ -90,6 +103,7 @@ impl Outputs {
         self.ends.truncate(len);
         self.large.truncate(self.large.partition_point(|number| *number < len));
         self.files.truncate(self.files.partition_point(|(number, _)| *number < len));
+        self.topics.truncate(self.topics.partition_point(|(number, _)| *number < len));
         self.payload.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
@@ -109,11 +123,14 @@ impl Outputs {
         let large = &self.large[within(range.start)..within(range.end)];
         let in_file = |number: usize| self.files.partition_point(|(each, _)| *each < number);
         let files = &self.files[in_file(range.start)..in_file(range.end)];
+        let has_topic = |number: usize| self.topics.partition_point(|(each, _)| *each < number);
+        let topics = &self.topics[has_topic(range.start)..has_topic(range.end)];
         Slice {
             payload: &self.payload[start..place(range.end)],
             start,
             large,
             files,
+            topics,
             first: range.start,
             ends: &self.ends[range],
         }
@@ -122,6 +139,11 @@ impl Outputs {
     /// Returns all items.
     pub fn all(&self) -> Slice<'_> {
         self.slice(0..self.len())
+    }
+
+    /// Returns the items that have another topic than the item that they come of, by their numbers.
+    pub(crate) fn topics(&self) -> &[(usize, NewTopic)] {
+        &self.topics
     }
 
     /// Returns all items back to back, without a copy. Those in files are not among them.
@@ -153,6 +175,8 @@ pub struct Slice<'a> {
     large: &'a [usize],
     /// The items in files, with their numbers among all outputs.
     files: &'a [(usize, ItemFile)],
+    /// The items that have another topic, among all outputs.
+    topics: &'a [(usize, NewTopic)],
     /// The number of the first item, among all outputs.
     first: usize,
 }
@@ -177,6 +201,17 @@ impl<'a> Slice<'a> {
     /// Returns `true` if an item is in a file.
     pub fn has_files(self) -> bool {
         !self.files.is_empty()
+    }
+
+    /// Returns `true` if any item has another topic than the item that it comes of.
+    pub(crate) fn has_topics(self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    /// Returns the topic of the item with this number, from 0 in this slice. `None` if it is that of the item that it comes of.
+    pub(crate) fn topic(self, number: usize) -> Option<&'a NewTopic> {
+        let found = self.topics.binary_search_by_key(&(self.first + number), |(each, _)| *each).ok()?;
+        Some(&self.topics[found].1)
     }
 
     /// Returns `true` if there are too many to hold in memory.
@@ -236,9 +271,25 @@ impl FrameOutputs {
         self.outputs.push_file(file);
     }
 
+    /// Adds an output of the running item with another topic than the item's.
+    pub(crate) fn push_to(&mut self, topic: NewTopic, item: &[u8]) {
+        self.outputs.push_to(topic, item);
+    }
+
     /// Adds outputs of the running item.
     pub fn append(&mut self, outputs: Slice<'_>) {
         self.outputs.append(outputs);
+    }
+
+    /// Adds outputs of the running item. Those that have no topic of their own get this one.
+    pub(crate) fn append_to(&mut self, topic: &NewTopic, outputs: Slice<'_>) {
+        let (first, topics) = (self.outputs.len(), self.outputs.topics.len());
+        self.outputs.append(outputs);
+        self.outputs.topics.truncate(topics);
+        for number in 0..outputs.ends.len() {
+            let topic = outputs.topic(number).unwrap_or(topic).clone();
+            self.outputs.topics.push((first + number, topic));
+        }
     }
 
     /// Ends the running item, which has succeeded. The outputs since the item before are its own.
@@ -276,6 +327,11 @@ impl FrameOutputs {
     pub fn items(&self) -> impl Iterator<Item = (usize, Slice<'_>)> {
         let begins = std::iter::once(0).chain(self.ended.iter().map(|(_, end)| *end));
         self.ended.iter().zip(begins).map(|((position, end), begin)| (*position, self.outputs.slice(begin..*end)))
+    }
+
+    /// Returns the outputs that have another topic than the item that they come of, by their numbers.
+    pub(crate) fn topics(&self) -> Vec<(usize, NewTopic)> {
+        self.outputs.topics().to_vec()
     }
 
     /// Returns each output of the ended items. The number is the position of its item. Those in memory share one buffer.
@@ -376,6 +432,29 @@ mod tests {
         assert_eq!(rest.into_items(), [ItemBytes::File(file()), Bytes::from_static(&[2]).into()]);
         twice.truncate(1);
         assert!(!twice.has_files() && outputs.all().has_files());
+    }
+
+    #[test]
+    fn topics_stay_with_their_outputs() {
+        let topic = |text: &str| Some(text.parse::<Topic>().expect("a topic"));
+        let mut outputs = Outputs::default();
+        outputs.push(&[0]);
+        outputs.push_to(topic("a"), &[1]);
+        outputs.push_to(None, &[2]);
+        outputs.push(&[3]);
+        let topics = |slice: Slice<'_>| {
+            (0..slice.items().count()).map(|number| slice.topic(number).cloned()).collect::<Vec<_>>()
+        };
+        assert_eq!(topics(outputs.all()), [None, Some(topic("a")), Some(None), None]);
+        assert_eq!(topics(outputs.slice(2..4)), [Some(None), None]);
+        assert!(!outputs.slice(3..4).has_topics() && outputs.slice(0..2).has_topics());
+        let mut twice = outputs.clone();
+        twice.append(outputs.slice(1..3));
+        assert_eq!(topics(twice.slice(4..6)), [Some(topic("a")), Some(None)]);
+        assert_eq!(topics(twice.split_off(2).all()), [Some(None), None, Some(topic("a")), Some(None)]);
+        let mut given = FrameOutputs::default();
+        given.append_to(&topic("b"), outputs.all());
+        assert_eq!(topics(given.open()), [Some(topic("b")), Some(topic("a")), Some(None), Some(topic("b"))]);
     }
 
     #[test]

@@ -36,11 +36,15 @@
 //! how long the next attempt waits, in place of the stage's back-off. An initializer may call what `init` in
 //! [`call`](mod@call) says.
 //!
+//! An item may have a topic, which the host writes into the context, and which its outputs get too. A guest that gives an output
+//! another topic calls [`EMIT_TO`] in its place.
+//!
 //! A host may save the memory of an instance after its state was made, and start later instances from that snapshot. Random
 //! numbers and times that the state was made from are then the same in all of them.
 //!
 //! ```wat
 //! (import "pcluster_v1" "emit"         (func (param $ptr i32) (param $len i32)))
+//! (import "pcluster_v1" "emit_to"      (func (param $topic i32) (param $topic_len i32) (param $ptr i32) (param $len i32)))
 //! (import "pcluster_v1" "fail"         (func (param $ptr i32) (param $len i32)))
 //! (import "pcluster_v1" "log"          (func (param $level i32) (param $ptr i32) (param $len i32)))
 //! (import "pcluster_v1" "context_len"  (func (result i32)))
@@ -57,7 +61,7 @@
 //! (export "pcluster_init:NAME"  (func (result i32)))  ;; optional
 //! ```
 //!
-//! No import names a chain, a stage or a subject: a guest cannot choose where its outputs go.
+//! No import names a chain, a stage or a subject: a guest cannot choose where its outputs go, but for their topic.
 //!
 //! A guest can use these parts of WASI preview 1: clocks with a resolution of a millisecond, random bytes, sleep, standard output
 //! and error (which become log lines), and the environment variables that the stage grants. It has no arguments, no files and no
@@ -89,6 +93,11 @@ pub const MODULE_PREFIX: &str = "pcluster_v";
 
 /// Import `emit(ptr, len)`: publishes one output, a single CBOR data item.
 pub const EMIT: &str = "emit";
+
+/// Import `emit_to(topic, topic_len, ptr, len)`: publishes one output as [`EMIT`] does, with another topic than the item's.
+///
+/// A topic is 1 to 128 characters of `A-Z`, `a-z`, `0-9`, `-` and `_`; an empty text stands for none. Any other text is a trap.
+pub const EMIT_TO: &str = "emit_to";
 
 /// Import `fail(ptr, len)`: sets the reason of a failure or trap, in UTF-8. The last call counts.
 pub const FAIL: &str = "fail";
@@ -156,6 +165,8 @@ pub mod context {
     pub const REVISION: &str = "revision";
     /// Text: the name of the stage.
     pub const STAGE: &str = "stage";
+    /// Text: the topic of the item. Absent if it has none.
+    pub const TOPIC: &str = "topic";
     /// Text: the id of the item. Empty if there is no item, as in the export of [`INIT_PREFIX`](super::INIT_PREFIX).
     pub const ID: &str = "id";
     /// Unsigned: 1 for the first attempt on this item, 2 for the second, and so on. 0 if there is no item.

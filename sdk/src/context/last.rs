@@ -151,6 +151,37 @@ mod tests {
     }
 
     #[test]
+    fn each_item_has_its_own_topic() {
+        let with_topic = |topic: Option<&str>, id: &str| {
+            let mut entries = vec![("config".into(), "a".into())];
+            entries.extend(topic.map(|topic| ("topic".into(), topic.into())));
+            entries.extend(
+                [("chain", "c"), ("version", "1"), ("stage", "s"), ("id", id)]
+                    .map(|(key, value)| (key.into(), value.into())),
+            );
+            entries.extend([("revision".into(), 1.into()), ("attempt".into(), 1.into())]);
+            Value::Map(entries)
+        };
+        let topic = |context: Value| {
+            let mut bytes = Vec::new();
+            cbor::encode(&context, &mut bytes).expect("an encodable context");
+            host::set_context(bytes);
+            let mut topic = None;
+            lend(|context: &Context<Config>| {
+                topic = context.topic().map(str::to_owned);
+                Ok(())
+            })
+            .expect("a context");
+            topic
+        };
+        for (given, id) in
+            [(Some("x"), "1"), (Some("x"), "2"), (None, "3"), (Some("y"), "4"), (Some("y"), "5"), (None, "6")]
+        {
+            assert_eq!(topic(with_topic(given, id)).as_deref(), given);
+        }
+    }
+
+    #[test]
     fn the_entries_may_have_another_order() {
         let context = |id: &str, attempt: u32, config: &str| {
             cbor!({

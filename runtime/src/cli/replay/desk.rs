@@ -29,7 +29,7 @@ use crate::engine::snapshot::Surroundings;
 use crate::engine::task::Task;
 use crate::engine::{self, Engine, EngineSettings};
 use crate::lock::lock;
-use crate::name::Digest;
+use crate::name::{Digest, Topic};
 use crate::node::programs::{Beside, Programs};
 use crate::node::reach::Reach;
 use crate::node::runner::{ProgramRunner, Runner};
@@ -54,6 +54,8 @@ pub(super) struct Desk {
     chain: String,
     /// The place of the fed message in the world.
     fed: String,
+    /// The topic of the item.
+    topic: Option<Topic>,
     attempt: u64,
     output: Output,
 }
@@ -142,6 +144,7 @@ impl Desk {
             programs,
             outputs: Mutex::default(),
             chain: letter.chain.clone(),
+            topic: letter.topic.as_deref().and_then(|topic| topic.parse().ok()),
             fed: letter.raw.fed.clone().unwrap_or_else(|| format!("letter.{}", letter.number)),
             attempt: letter.attempts.max(1),
             output: context.output.clone(),
@@ -150,7 +153,8 @@ impl Desk {
 
     /// Runs the item through all stages.
     pub(super) async fn run(self: Arc<Self>, id: String, item: Bytes) -> Result<(), Failure> {
-        self.pass(0, id, item.into()).await.map_err(|(stage, failure)| match self.stages.get(stage) {
+        let topic = self.topic.clone();
+        self.pass(0, (id, topic), item.into()).await.map_err(|(stage, failure)| match self.stages.get(stage) {
             // As the reason in the letter says it.
             Some(DeskStage { name, .. }) if stage > 0 => {
                 Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
@@ -175,30 +179,38 @@ impl Desk {
     fn pass(
         self: &Arc<Self>,
         stage: usize,
-        id: String,
+        (id, topic): (String, Option<Topic>),
         item: ItemBytes,
     ) -> BoxFuture<'static, Result<(), (usize, Failure)>> {
         let desk = Arc::clone(self);
         async move {
-            let source =
-                Arc::new(OneItem { desk: Arc::clone(&desk), stage, id: id.clone(), streamed: Mutex::default() });
+            let source = Arc::new(OneItem {
+                desk: Arc::clone(&desk),
+                stage,
+                id: id.clone(),
+                topic: topic.clone(),
+                streamed: Mutex::default(),
+            });
             let runner = &desk.stages[stage].runner;
             let mut given = FrameOutputs::default();
             let call = Call { source: Arc::clone(&source) as Arc<dyn ItemSource>, position: 0 };
             let ran = runner.run_all(item, call, None, &runner.instances(), &mut given).await;
             ran.map_err(|(_, failure)| (stage, failure))?;
             let mut outputs = std::mem::take(&mut *lock(&source.streamed));
-            outputs.extend(given.into_items().map(|(_, output)| output));
+            outputs.append(given.into_outputs().all());
             if stage + 1 == desk.stages.len() {
-                let read = outputs.into_iter().map(ItemBytes::into_whole).collect::<Result<Vec<_>, _>>();
+                let read = outputs.into_items().into_iter().map(ItemBytes::into_whole).collect::<Result<Vec<_>, _>>();
                 let read = read.map_err(|error| {
                     (stage, Failure::transient(FailureKind::Node, format!("an output cannot be read back: {error}")))
                 })?;
                 lock(&desk.outputs).extend(read);
                 return Ok(());
             }
-            for (child, output) in outputs.into_iter().enumerate() {
-                desk.pass(stage + 1, format!("{id}.{child}"), output).await?;
+            let mut topics = outputs.topics().to_vec().into_iter().peekable();
+            for (child, output) in outputs.into_items().into_iter().enumerate() {
+                let changed = topics.next_if(|(number, _)| *number == child);
+                let topic = changed.map_or_else(|| topic.clone(), |(_, topic)| topic);
+                desk.pass(stage + 1, (format!("{id}.{child}"), topic), output).await?;
             }
             Ok(())
         }
@@ -211,8 +223,9 @@ struct OneItem {
     desk: Arc<Desk>,
     stage: usize,
     id: String,
+    topic: Option<Topic>,
     /// Outputs that were too many to hold while it ran.
-    streamed: Mutex<Vec<ItemBytes>>,
+    streamed: Mutex<Outputs>,
 }
 
 impl ItemSource for OneItem {
@@ -222,6 +235,10 @@ impl ItemSource for OneItem {
 
     fn attempt(&self) -> u64 {
         self.desk.attempt
+    }
+
+    fn topic(&self, _: usize) -> Option<Topic> {
+        self.topic.clone()
     }
 
     fn log(&self, _: usize, level: Level, line: String) {
@@ -248,7 +265,7 @@ impl ItemSource for OneItem {
     }
 
     fn stream(self: Arc<Self>, _: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-        lock(&self.streamed).extend(outputs.into_items());
+        lock(&self.streamed).append(outputs.all());
         std::future::ready(Ok(())).boxed()
     }
 }

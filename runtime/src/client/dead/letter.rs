@@ -50,6 +50,9 @@ pub struct DeadLetter {
     /// The calls of the last attempt. `None` if it made none, or they are unknown: its node died, or they left no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<CallRecord>,
+    /// The topic of the item. `None` if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// The headers of the fed message.
     pub headers: Headers,
     /// The format of the payload. Only set if the payload is stored as it was fed: it could not be read, or is too large as CBOR.
@@ -101,7 +104,8 @@ impl DeadLetter {
             attempts: count(header::ATTEMPTS),
             history: headers.get(header::HISTORY).map(dead::from_header).unwrap_or_default(),
             backtrace: from_header_line(&get(header::BACKTRACE)).lines().map(str::to_owned).collect(),
-            headers: headers.inherited().without(&[header::FED]),
+            headers: headers.inherited().without(&[header::FED, header::TOPIC]),
+            topic: optional(header::TOPIC),
             calls: headers.get(header::CALLS).and_then(CallRecord::from_header),
             item: raw.item(is_undecodable(&failure), headers.get(header::CONTENT_TYPE)),
             content_type: optional(header::CONTENT_TYPE),

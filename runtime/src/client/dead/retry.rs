@@ -342,6 +342,7 @@ impl Target {
             }
             Lane::Retry.requeue_dead_letter(&chain.name, revision, &stage.name, letter.number)
         };
+        headers.extend(letter.topic.clone().map(|topic| (header::TOPIC, topic)));
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);
         }

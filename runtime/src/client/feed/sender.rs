@@ -18,7 +18,7 @@ use crate::broker::publish::Published;
 use crate::client::{Client, ClientError};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
-use crate::name::ChainName;
+use crate::name::{ChainName, Topic};
 use crate::subject;
 
 /// The most data on its way at once, in KiB. A message counts for at least [`MESSAGE`].
@@ -143,9 +143,9 @@ impl Sender {
     }
 
     /// Sends a message. The answer arrives later.
-    pub(super) fn send(&self, room: Room, key: Key, payload: Bytes, items: u64) {
+    pub(super) fn send(&self, room: Room, key: Key, payload: Bytes, items: u64, topic: Option<Topic>) {
         self.shared.lock().open += 1;
-        self.spawn(room, key, payload, items);
+        self.spawn(room, key, (payload, items, topic));
     }
 
     /// Sends the pack once there is room. With a `number`, sends only that pack.
@@ -180,8 +180,8 @@ impl Sender {
             state.open += u64::from(taken.is_some());
             taken
         };
-        if let Some((payload, items)) = taken {
-            self.spawn(room, Key::new(), payload, items);
+        if let Some(taken) = taken {
+            self.spawn(room, Key::new(), taken);
         }
     }
 
@@ -195,10 +195,11 @@ impl Sender {
         });
     }
 
-    fn spawn(&self, room: Room, key: Key, payload: Bytes, items: u64) {
+    fn spawn(&self, room: Room, key: Key, (payload, items, topic): (Bytes, u64, Option<Topic>)) {
         let mut headers = Headers::new();
         headers.push(header::ID, key.id.as_str());
         headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
+        headers.extend(topic.map(|topic| (header::TOPIC, topic.into())));
         let message = Outgoing { subject: self.subject.to_string(), message_id: key.id, headers, payload };
         tokio::spawn(self.clone().publish(message, key.before, items, room));
     }

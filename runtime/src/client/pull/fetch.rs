@@ -23,7 +23,6 @@ use crate::client::pulled::Answered;
 use crate::client::{Client, ClientError};
 use crate::frame::header;
 use crate::name::ChainName;
-use crate::subject;
 
 /// After this long without a message, a stopping puller expects no more of those that it has requested.
 const ARRIVE: Duration = Duration::from_millis(50);
@@ -42,6 +41,8 @@ pub(super) struct Source {
     /// The kind of messages in the stream, in the plural.
     what: &'static str,
     stream: String,
+    /// The consumer that all pullers of the same results share.
+    consumer: String,
     line: Line,
     queue: Queue,
     /// The place in the stream up to which unreadable messages were searched.
@@ -92,13 +93,13 @@ impl Source {
         chain: &ChainName,
         number: u8,
         what: &'static str,
-        stream: String,
+        (stream, consumer): (String, String),
     ) -> Result<Self, ClientError> {
-        let terms = Terms::new(ChainStreams::of(&client.broker, chain).pull_ack_wait(&stream).await?);
+        let terms = Terms::new(ChainStreams::of(&client.broker, chain).pull_ack_wait(&stream, &consumer).await?);
         let line = Line::new(&client.broker, &format!("pcluster-puller {chain}"));
-        let queue = line.queue(&stream, subject::PULL_CONSUMER, terms.renew_every()).await?;
+        let queue = line.queue(&stream, &consumer, terms.renew_every()).await?;
         let (asked, outage) = (Instant::now(), Outage::default());
-        Ok(Self { number, what, stream, line, queue, looked: 0, terms, asked, outage })
+        Ok(Self { number, what, stream, consumer, line, queue, looked: 0, terms, asked, outage })
     }
 
     async fn request(&mut self, messages: u64) -> Result<(), ClientError> {
@@ -114,7 +115,7 @@ impl Source {
     /// Opens the stream again. While a cluster elects a leader for the stream, no server hands out its messages.
     async fn reopen(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = format!("take {} of chain `{chain}`", self.what);
-        match ChainStreams::of(&client.broker, chain).pull_ack_wait(&self.stream).await {
+        match ChainStreams::of(&client.broker, chain).pull_ack_wait(&self.stream, &self.consumer).await {
             Ok(ack_wait) => {
                 self.terms = Terms::new(ack_wait);
                 self.outage.over(&what);
@@ -122,7 +123,7 @@ impl Source {
             Err(error) if error.is_transient() => self.outage.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
         }
-        match self.line.queue(&self.stream, subject::PULL_CONSUMER, self.terms.renew_every()).await {
+        match self.line.queue(&self.stream, &self.consumer, self.terms.renew_every()).await {
             Ok(queue) => self.queue = queue,
             Err(error) if error.is_transient() => self.outage.met(&client.broker, &what, &error),
             Err(error) => return Err(error.into()),
@@ -133,15 +134,11 @@ impl Source {
     /// Passes over messages that were handed out and cannot be read. Called after an error on the connection.
     async fn pass_over_unread(&mut self, client: &Client, chain: &ChainName) -> Result<(), ClientError> {
         let what = self.what;
-        let looking = unread::pass_over(
-            Stream::of(&client.broker, &self.stream),
-            subject::PULL_CONSUMER,
-            &mut self.looked,
-            |unread| {
+        let looking =
+            unread::pass_over(Stream::of(&client.broker, &self.stream), &self.consumer, &mut self.looked, |unread| {
                 let (number, fault) = (unread.sequence, unread.fault);
                 tracing::warn!(%chain, number, fault, "one of the {what} is passed over; it stays in the stream");
-            },
-        );
+            });
         // The next error on the connection continues where this search stops.
         match tokio::time::timeout(LOOK, looking).await {
             Ok(Err(error)) if !error.is_transient() => Err(error.into()),

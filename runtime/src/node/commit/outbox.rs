@@ -130,7 +130,7 @@ impl Outbox for ServerOutbox<'_> {
             if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
                 return Ok(Published::Duplicate);
             }
-            self.streams().store(messages).await
+            hop.topics.store(&self.streams(), messages).await
         };
         // The lanes of requeued frames always have room.
         let can_be_full = !hop.route.is_last && messages[0].subject == hop.route.target;

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 
 use crate::calls::door::Notes;
 use crate::counted::Counted;
+use crate::name::Topic;
 use crate::node::execute::gauge::Gauge;
 use crate::node::execute::running::Running;
 use crate::node::frame::steps::Measure;
@@ -66,6 +67,7 @@ struct Item {
     parent: usize,
     child: usize,
     bytes: ItemBytes,
+    topic: Option<Topic>,
     /// How many of its outputs were passed on.
     passed_on: AtomicUsize,
 }
@@ -77,7 +79,7 @@ pub(crate) async fn run(
     slots: Option<&Arc<SlotSet>>,
     outputs: &mut FrameOutputs,
 ) {
-    let item = |root: &usize| Item::new(*root, 0, 0, running.item(*root).into());
+    let item = |root: &usize| Item::new(*root, (0, 0), running.item(*root).into(), running.inbound.topic.clone());
     let items = positions.iter().map(item).collect();
     let outputs_before = Mutex::new(std::mem::take(outputs));
     let slots = slots.cloned();
@@ -90,8 +92,8 @@ pub(crate) async fn run(
 }
 
 impl Item {
-    fn new(root: usize, parent: usize, child: usize, bytes: ItemBytes) -> Self {
-        Self { root, parent, child, bytes, passed_on: AtomicUsize::new(0) }
+    fn new(root: usize, (parent, child): (usize, usize), bytes: ItemBytes, topic: Option<Topic>) -> Self {
+        Self { root, parent, child, bytes, topic, passed_on: AtomicUsize::new(0) }
     }
 
     /// Returns its bytes in memory.
@@ -176,11 +178,15 @@ impl Pass {
         if self.stage == self.walk.running.hop.inline.len() {
             return self.deliver(&outputs).await;
         }
-        let items = outputs.into_items().map(|(number, bytes)| {
+        let mut topics = outputs.topics().into_iter().peekable();
+        let items = outputs.into_items().enumerate().map(|(output, (number, bytes))| {
             let parent = &self.items[number];
-            Item::new(parent.root, number, parent.passed_on.fetch_add(1, Relaxed), bytes)
+            let topic =
+                topics.next_if(|(of, _)| *of == output).map_or_else(|| parent.topic.clone(), |(_, topic)| topic);
+            Item::new(parent.root, (number, parent.passed_on.fetch_add(1, Relaxed)), bytes, topic)
         });
-        Self::new(Arc::clone(&self.walk), Some(Arc::clone(self)), items.collect()).run().await;
+        let items = items.collect();
+        Self::new(Arc::clone(&self.walk), Some(Arc::clone(self)), items).run().await;
     }
 
     /// Adds outputs of the last stage to the walk's. Those of a single item are streamed once they are too many to hold.
@@ -199,16 +205,20 @@ impl Pass {
     /// Appends what descends from each of the walk's items, and ends the item. A single item ends with the walk.
     fn append(&self, outputs: &FrameOutputs, all: &mut FrameOutputs) {
         let running = &self.walk.running;
-        let mut outputs =
-            outputs.items().map(|(number, outputs)| (self.items[number].root, (number, outputs))).peekable();
+        let mut outputs = outputs.items().map(|(number, outputs)| (&self.items[number], number, outputs)).peekable();
         for position in &self.walk.positions {
             let is_settled = running.is_settled(*position);
-            while let Some((_, (number, outputs))) = outputs.next_if(|(root, _)| root == position) {
-                if !is_settled {
+            while let Some((item, number, outputs)) = outputs.next_if(|(item, ..)| item.root == *position) {
+                if is_settled {
+                    continue;
+                }
+                if item.topic == running.inbound.topic {
                     all.append(outputs);
-                    if self.gauge.is_some() {
-                        running.came(*position, outputs.items().count(), self.way(number, None).into());
-                    }
+                } else {
+                    all.append_to(&item.topic, outputs);
+                }
+                if self.gauge.is_some() {
+                    running.came(*position, outputs.items().count(), self.way(number, None).into());
                 }
             }
             if !is_settled && !running.is_single() {
@@ -259,6 +269,10 @@ impl ItemSource for Pass {
 
     fn attempt(&self) -> u64 {
         self.walk.running.attempt()
+    }
+
+    fn topic(&self, number: usize) -> Option<Topic> {
+        self.items[number].topic.clone()
     }
 
     fn log(&self, number: usize, level: Level, line: String) {

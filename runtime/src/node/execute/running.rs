@@ -17,6 +17,7 @@ use crate::dead::calls::CallRecord;
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::lock::lock;
+use crate::name::Topic;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::execute::gauge::Gauge;
@@ -279,6 +280,10 @@ impl ItemSource for Running {
 
     fn attempt(&self) -> u64 {
         self.inbound.attempt
+    }
+
+    fn topic(&self, _: usize) -> Option<Topic> {
+        self.inbound.topic.clone()
     }
 
     fn log(&self, position: usize, level: Level, line: String) {

@@ -133,8 +133,10 @@ fn dead_letter(route: &Route, limits: MessageLimits, letter: DeadLetter<'_>) -> 
     }
     let mut short = letter.headers.own().cut(HEADER_MAX);
     // Calls that are made again must carry the keys that they had.
-    if let Some(fed) = letter.headers.get(header::FED) {
-        short.push(header::FED, fed);
+    for name in [header::FED, header::TOPIC] {
+        short.extend(
+            letter.headers.get(name).map(|value| (name, value[..value.floor_char_boundary(HEADER_MAX)].to_owned())),
+        );
     }
     let one = Outgoing { headers: short.clone(), ..letter.clone() };
     if limits.fits(&one) {

@@ -10,6 +10,7 @@ use crate::frame::large::{Positions, Reference};
 use crate::frame::steps::Steps;
 use crate::frame::{Frame, Headers, from_header_line, header};
 use crate::held::HeldSince;
+use crate::name::{Topic, TopicError};
 use crate::node::frame::holders::{Holder, Holders};
 use crate::node::frame::sent::Sent;
 use crate::node::frame::source::Source;
@@ -41,6 +42,8 @@ pub(crate) trait QueuedMessage {
 pub struct InboundFrame {
     /// The items, their ids and inherited headers.
     pub frame: Frame,
+    /// The topic of all items. `None` if they have none.
+    pub(crate) topic: Option<Topic>,
     /// The payload as a client wrote it. `None` if that was CBOR.
     pub written: Option<(Format, bytes::Bytes)>,
     /// The lane that it came by.
@@ -99,6 +102,11 @@ impl InboundFrame {
             Ok(decoded) => decoded,
             Err(reason) => return Read::Undecodable(reason, attempt),
         };
+        let topic = match message.header(header::TOPIC).map(str::parse) {
+            None => None,
+            Some(Ok(topic)) => Some(topic),
+            Some(Err(error)) => return Read::Undecodable(TopicError::to_string(&error), attempt),
+        };
         let id = frame_id(message, format.is_some());
         let part = match own(header::PART).and_then(|text| Index::parse(text, items.len()).ok()) {
             Some(part) => part,
@@ -113,6 +121,7 @@ impl InboundFrame {
         });
         Read::Frame(Box::new(Self {
             frame: Frame { id, items, index, large, inherited: message.inherited() },
+            topic,
             written: (written != Format::Cbor).then(|| (written, message.payload().clone())),
             lane,
             sequence: message.sequence(),

@@ -10,7 +10,8 @@ use crate::frame::id::Index;
 use crate::frame::large::Positions;
 use crate::frame::outgoing::{BATCH_MAX, Outgoing};
 use crate::frame::{Headers, header, headers_of};
-use crate::run::output::{FrameOutputs, Outputs, Slice};
+use crate::run::output::{FrameOutputs, NewTopic, Outputs, Slice};
+use crate::subject;
 
 /// The most bytes of a message of several items.
 const FRAME_BYTES: usize = 512 << 10;
@@ -56,18 +57,20 @@ pub(crate) fn leavings(
     let Plan { streamed, outputs, kept, deferred, rest } =
         Plan::new(&sizes, &done, failed, deferred, &bounds(frame, shared));
     let is_whole = ended.len() == 1 && streamed.is_empty() && outputs.len() == 1 && kept.len() == done.len();
-    let messages: Vec<(Index, Positions, Bytes)> = if is_whole {
-        let (index, large) = (index_of(frame, &outputs[0]), large_of(&done, &outputs[0]));
-        drop(done);
-        // Outputs of items that ran one after the other are already as the message holds them.
-        vec![(index, large, ended.remove(0).into_outputs().into_payload())]
-    } else {
-        let payload =
-            |shares: &Vec<Share>| (index_of(frame, shares), large_of(&done, shares), payload_of(&done, shares));
-        streamed.iter().chain(&outputs).map(payload).collect()
+    let content = |shares: &Vec<Share>| Content {
+        index: index_of(frame, shares),
+        large: large_of(&done, shares),
+        topic: topic_of(&done, shares).cloned(),
+        payload: if is_whole { Bytes::new() } else { payload_of(&done, shares) },
     };
-    let message = |((index, large, payload), number)| output(frame, kept[0], number, (&index, &large), payload);
-    let mut messages: Vec<Outgoing> = messages.into_iter().zip(first..).map(message).collect();
+    let mut contents: Vec<Content> = streamed.iter().chain(&outputs).map(content).collect();
+    drop(done);
+    if is_whole {
+        // Outputs of items that ran one after the other are already as the message holds them.
+        contents[0].payload = ended.remove(0).into_outputs().into_payload();
+    }
+    let message = |(content, number)| output(frame, kept[0], number, content);
+    let mut messages: Vec<Outgoing> = contents.into_iter().zip(first..).map(message).collect();
     steps::write(frame, measured, streamed.iter().chain(&outputs), &mut messages);
     let outputs = messages.split_off(streamed.len());
     with_streamed_ids(frame, &mut messages, first);
@@ -85,25 +88,37 @@ fn bounds(frame: FrameContext<'_>, shared: usize) -> Bounds {
     }
 }
 
+/// What one message of outputs holds.
+struct Content {
+    index: Index,
+    large: Positions,
+    /// The topic of the outputs. `None` if it is that of the frame.
+    topic: Option<NewTopic>,
+    payload: Bytes,
+}
+
 /// Makes one message of outputs. `kept` is the first item that they come from.
 ///
 /// The id of the message is unique: no other message holds outputs of that item from there on.
-fn output(
-    frame: FrameContext<'_>,
-    kept: usize,
-    number: usize,
-    (index, large): (&Index, &Positions),
-    payload: Bytes,
-) -> Outgoing {
+fn output(frame: FrameContext<'_>, kept: usize, number: usize, content: Content) -> Outgoing {
+    let Content { index, large, topic, payload } = content;
     let id = frame.inbound.frame.id.child(frame.inbound.part.get(kept), number);
-    let mut headers: Headers = headers_of(&id, index, large, &frame.inbound.frame.inherited);
+    let mut headers: Headers = headers_of(&id, &index, &large, &frame.inbound.frame.inherited);
+    if let Some(topic) = &topic {
+        headers = headers.without(&[header::TOPIC]);
+        headers.extend(topic.as_ref().map(|topic| (header::TOPIC, topic.to_string())));
+    }
+    let mut subject = frame.route.target.clone();
     if frame.route.is_last {
         if headers.get(header::FED).is_some() {
             headers = headers.without(&[header::FED]);
         }
         frame.route.sign(&mut headers);
+        if let Some(topic) = topic.as_ref().unwrap_or(&frame.inbound.topic) {
+            subject = subject::results_of(&frame.route.chain.name, topic);
+        }
     }
-    Outgoing { subject: frame.route.target.clone(), message_id: String::new(), headers, payload }
+    Outgoing { subject, message_id: String::new(), headers, payload }
 }
 
 fn with_streamed_ids(frame: FrameContext<'_>, messages: &mut [Outgoing], first: usize) {
@@ -117,6 +132,13 @@ fn index_of(frame: FrameContext<'_>, shares: &[Share]) -> Index {
     let index = &frame.inbound.frame.index;
     let roots = |(position, range): &Share| std::iter::repeat_n(index.get(*position), range.len());
     shares.iter().flat_map(roots).collect()
+}
+
+/// Returns the topic that all outputs of a message have. `None` if it is that of the frame.
+fn topic_of<'a>(done: &[(usize, Slice<'a>)], shares: &[Share]) -> Option<&'a NewTopic> {
+    let (position, range) = shares.first()?;
+    let found = done.binary_search_by_key(position, |(each, _)| *each).ok()?;
+    done[found].1.topic(range.start)
 }
 
 /// Returns which outputs of a message are references to large items.

@@ -3,9 +3,10 @@
 //! Pure: sizes in, a plan out. A plan never has more messages than one atomic batch takes, requeues included. Each item of the
 //! frame is in exactly one of its parts. [`super::outputs`] makes the messages.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::run::output::Slice;
+use crate::run::output::{NewTopic, Slice};
 
 /// The most items of a message. Then each item can be requeued by itself, and the batch still has room for outputs.
 pub(crate) const FRAME_ITEMS: usize = 900;
@@ -168,47 +169,92 @@ struct Packing<'a> {
     room: usize,
     messages: Vec<Vec<Share>>,
     kept: Vec<usize>,
-    /// Items and bytes of the last message.
-    open: (usize, usize),
+    /// The message that takes more outputs. `None` before the first.
+    open: Option<Open>,
+    /// The messages that take more outputs that have another topic than their frame, by topic.
+    others: BTreeMap<NewTopic, Open>,
+}
+
+/// A message that takes more outputs.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// Its number.
+    message: usize,
+    items: usize,
+    bytes: usize,
+}
+
+/// What to go back to if there is no room for all outputs of an item.
+struct Before {
+    messages: usize,
+    open: Option<Open>,
+    /// The number of shares of the open message.
+    shares: usize,
+    others: BTreeMap<NewTopic, Open>,
+    /// The number of shares of each of the others.
+    of_others: Vec<(usize, usize)>,
 }
 
 impl<'a> Packing<'a> {
     fn new(bounds: &'a Bounds, room: usize) -> Self {
-        Self { bounds, room: room.min(bounds.outputs), messages: Vec::new(), kept: Vec::new(), open: (0, 0) }
+        let (open, others) = (None, BTreeMap::new());
+        Self { bounds, room: room.min(bounds.outputs), messages: Vec::new(), kept: Vec::new(), open, others }
     }
 
     /// Adds the outputs of an item. Returns `false` and adds nothing if there is no room for all of them.
     fn add(&mut self, position: usize, outputs: Slice<'_>) -> bool {
-        let before = (self.messages.len(), self.messages.last().map_or(0, Vec::len), self.open);
+        let before = self.before();
+        let has_topics = outputs.has_topics();
         for (number, item) in outputs.items().enumerate() {
-            let (items, bytes) = self.open;
-            let is_full = items == self.bounds.items || items > 0 && bytes + item.len() > self.bounds.bytes;
-            if self.messages.is_empty() || is_full {
-                if self.messages.len() == self.room {
+            let topic = if has_topics { outputs.topic(number) } else { None };
+            let open = topic.map_or(self.open, |topic| self.others.get(topic).copied());
+            let fits = |open: &Open| {
+                open.items < self.bounds.items && (open.items == 0 || open.bytes + item.len() <= self.bounds.bytes)
+            };
+            let mut open = match open.filter(fits) {
+                Some(open) => open,
+                None if self.messages.len() == self.room => {
                     self.undo(before);
                     return false;
                 }
-                self.messages.push(Vec::new());
-                self.open = (0, 0);
-            }
-            self.open = (self.open.0 + 1, self.open.1 + item.len());
-            if let Some(shares) = self.messages.last_mut() {
-                match shares.last_mut() {
-                    Some((same, range)) if *same == position => range.end = number + 1,
-                    _ => shares.push((position, number..number + 1)),
+                None => {
+                    self.messages.push(Vec::new());
+                    Open { message: self.messages.len() - 1, items: 0, bytes: 0 }
                 }
+            };
+            (open.items, open.bytes) = (open.items + 1, open.bytes + item.len());
+            let shares = &mut self.messages[open.message];
+            match shares.last_mut() {
+                Some((same, range)) if *same == position && range.end == number => range.end = number + 1,
+                _ => shares.push((position, number..number + 1)),
+            }
+            match topic {
+                None => self.open = Some(open),
+                Some(topic) => drop(self.others.insert(topic.clone(), open)),
             }
         }
         self.kept.push(position);
         true
     }
 
-    fn undo(&mut self, (messages, shares, open): (usize, usize, (usize, usize))) {
-        self.messages.truncate(messages);
-        if let Some(last) = self.messages.last_mut() {
-            last.truncate(shares);
+    fn before(&self) -> Before {
+        let shares = |open: &Open| self.messages[open.message].len();
+        Before {
+            messages: self.messages.len(),
+            open: self.open,
+            shares: self.open.as_ref().map_or(0, shares),
+            others: self.others.clone(),
+            of_others: self.others.values().map(|open| (open.message, shares(open))).collect(),
         }
-        self.open = open;
+    }
+
+    fn undo(&mut self, before: Before) {
+        self.messages.truncate(before.messages);
+        let own = before.open.map(|open| (open.message, before.shares));
+        for (message, shares) in own.into_iter().chain(before.of_others) {
+            self.messages[message].truncate(shares);
+        }
+        (self.open, self.others) = (before.open, before.others);
     }
 
     fn into_plan(self, rest: Vec<Vec<usize>>) -> Plan {

@@ -20,6 +20,7 @@ use crate::subject::{self, Lane};
 /// Returns a frame of one item after this many lost and failed attempts.
 pub(crate) fn inbound(lost_attempts: u64, failed: u64, holders: Holders) -> InboundFrame {
     InboundFrame {
+        topic: None,
         written: None,
         frame: Frame {
             id: FrameId::from_fed("a"),

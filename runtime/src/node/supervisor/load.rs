@@ -14,6 +14,7 @@ use crate::engine::task::Task;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::clock::ServerClock;
+use crate::node::commit::topics::Topics;
 use crate::node::commit::window::Window;
 use crate::node::health::conditions::Conditions;
 use crate::node::health::fitness::Fitness;
@@ -118,6 +119,7 @@ pub(crate) async fn load_hop(
         clock,
         limit,
         window: Window::default(),
+        topics: Topics::default(),
         quarantine: Quarantine::default(),
         conditions,
         fitness: Fitness::default(),
