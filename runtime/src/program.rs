@@ -12,5 +12,6 @@ pub(crate) mod run;
 pub(crate) mod shipped;
 pub(crate) mod spool;
 pub(crate) mod stdio;
+mod utf8;
 pub(crate) mod words;
 pub(crate) mod worker;

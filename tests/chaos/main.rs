@@ -2,7 +2,8 @@
 //!
 //! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. With `ITEMS=20000`,
 //! it ends after so many items. With `PROGRAMS=1s`, two of the three stages are programs, and one of their processes is killed
-//! that often. With `TRACE=FILE`, all messages that pass through the server are written to a file. The exit status is 1 if a result was lost or doubled, or something of a program is left.
+//! that often. With `LARGE=1`, its items have up to 4 MiB, most of them
+//! are in the chain's object store, and nothing of them may be left at the end. With `TRACE=FILE`, all messages that pass through the server are written to a file. The exit status is 1 if a result was lost or doubled, or something of a program is left.
 //!
 //! With `WORLD=1`, the chain is a stage that posts each of its items to a server, and nodes are killed until all are done. The exit
 //! status is 1 if the server got an item under two keys or never, two items under one, or a result was lost or doubled.
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         micros: 500,
         all: set("ONLY").is_none_or(|only| only != "kills"),
         programs: set("PROGRAMS").map(|text| humantime::parse_duration(&text).unwrap()),
+        large: set("LARGE").is_some(),
         trace: set("TRACE").map(PathBuf::from),
     };
     let report = storm::run(&plan);

@@ -16,6 +16,7 @@ fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds(
         micros: 2_000,
         all: false,
         programs: None,
+        large: false,
         trace: None,
     };
     let report = storm::run(&plan);
@@ -35,11 +36,32 @@ fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed()
         micros: 1_000,
         all: false,
         programs: Some(Duration::from_millis(400)),
+        large: false,
         trace: None,
     };
     let report = storm::run(&plan);
     assert!(report.is_exact(), "{report}");
     assert_eq!((report.items, report.results), (400, 600), "{report}");
+    assert!(report.kills + report.programs >= 1, "{report}");
+}
+
+#[test]
+fn large_items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed() {
+    let plan = Plan {
+        seed: 4,
+        items: 200,
+        duration: Duration::from_mins(10),
+        nodes: 2,
+        every: Duration::from_secs(3),
+        micros: 0,
+        all: false,
+        programs: Some(Duration::from_secs(1)),
+        large: true,
+        trace: None,
+    };
+    let report = storm::run(&plan);
+    assert!(report.is_exact(), "{}\n{report}", report.story.join("\n"));
+    assert_eq!((report.items, report.results), (200, 200), "{report}");
     assert!(report.kills + report.programs >= 1, "{report}");
 }
 

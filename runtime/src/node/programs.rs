@@ -118,14 +118,15 @@ impl Programs {
         shipped
     }
 
-    /// Returns what runs the program of a stage, if this node may run it. `beside` gives its workers what they need.
+    /// Returns what runs the program of a stage, if this node may run it. An output above `output_large` bytes is handed on in a file
+    /// if it may be. `beside` gives the workers of the stage what they need.
     pub(crate) async fn load(
         &self,
         broker: &Broker,
         deployed: &Deployed,
         stage: &Stage,
         program: &program::Program,
-        output_max: u64,
+        output_large: u64,
         beside: impl FnOnce() -> Beside,
     ) -> Result<ProgramKind, String> {
         let executable = self.executable(broker, deployed, stage, program).await?;
@@ -138,7 +139,6 @@ impl Programs {
                 timeout: stage.timeout,
                 reuse: stage.reuse.items,
                 most,
-                output_max,
                 runtime,
                 log,
                 idle: IDLE,
@@ -154,7 +154,7 @@ impl Programs {
             output: program.output,
             timeout: stage.timeout,
             permanent: program.permanent.clone(),
-            output_max,
+            output_large,
         })))
     }
 

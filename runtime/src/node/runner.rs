@@ -12,10 +12,11 @@ use crate::engine::streaming::StreamingPermit;
 use crate::engine::task::Task;
 use crate::program::process::Place;
 use crate::program::run::Program;
+use crate::program::stdio;
 use crate::program::worker::{Bound, Item, Workers};
 use crate::run::budget::Budget;
 use crate::run::call::Call;
-use crate::run::failure::{Failure, FailureKind};
+use crate::run::failure::Failure;
 use crate::run::item::ItemBytes;
 use crate::run::output::FrameOutputs;
 use crate::slots::SlotSet;
@@ -118,7 +119,7 @@ impl Runner {
     ) -> Result<(), (usize, Failure)> {
         match self {
             Self::Task(task) => {
-                let item = whole(item).await.map_err(|failure| (call.position, failure))?;
+                let item = in_memory(item, "a task").await.map_err(|failure| (call.position, failure))?;
                 task.run_all(item, call, instances, given).await
             }
             Self::Program(runner) => {
@@ -126,18 +127,6 @@ impl Runner {
             }
         }
     }
-}
-
-/// Returns an item in memory.
-async fn whole(item: ItemBytes) -> Result<Bytes, Failure> {
-    let file = match item {
-        ItemBytes::Whole(bytes) => return Ok(bytes),
-        ItemBytes::File(file) => file,
-    };
-    let read = tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::other).flatten();
-    read.map_err(|error| {
-        Failure::transient(FailureKind::Node, format!("the file of a large item cannot be read: {error}"))
-    })
 }
 
 impl ProgramRunner {
@@ -150,11 +139,11 @@ impl ProgramRunner {
         given: &mut FrameOutputs,
     ) -> Result<(), Failure> {
         let Call { source, position } = call;
-        let item = whole(item).await?;
         let of_slots = slots.into_iter().flat_map(|slots| slots.variables(&self.needs));
         let keep = slots.map(|slots| Arc::clone(slots) as Arc<dyn Send + Sync>);
         match &self.program {
             ProgramKind::Items(program) => {
+                let _counted = self.budget.reserve(program.whole(&item));
                 let variables = [("ITEM_ID", source.id(*position)), ("ATTEMPT", source.attempt().to_string())];
                 let variables = variables.map(|(name, value)| (format!("PCLUSTER_{name}"), value));
                 let topic = source.topic(*position).map(|topic| ("PCLUSTER_TOPIC".to_owned(), topic.to_string()));
@@ -171,11 +160,20 @@ impl ProgramRunner {
                 let of_slots = of_slots.filter(|(name, _)| *name != Slot::Cores.variable());
                 let variables = of_slots.map(|(name, value)| (name.into(), value.into())).collect();
                 let bound = Bound { variables };
-                let item = Item { bytes: &item, id: &source.id(*position), attempt: source.attempt(), keep };
+                let bytes = in_memory(item, "a worker").await?;
+                let item = Item { bytes: &bytes, id: &source.id(*position), attempt: source.attempt(), keep };
                 let mut answers = workers.run(&item, &bound).await?;
-                pass_outputs(call, answers.began, given, || answers.next()).await
+                pass_outputs(call, answers.began, given, || Ok(answers.next()?.map(ItemBytes::Whole))).await
             }
         }
+    }
+}
+
+/// Returns an item in memory. Fails if it is too large for `who`.
+async fn in_memory(item: ItemBytes, who: &str) -> Result<Bytes, Failure> {
+    match item {
+        ItemBytes::Whole(bytes) => Ok(bytes),
+        ItemBytes::File(file) => stdio::whole(&file, who).await,
     }
 }
 
@@ -184,12 +182,21 @@ async fn pass_outputs(
     Call { source, position }: &Call,
     began: Instant,
     given: &mut FrameOutputs,
-    mut next: impl FnMut() -> Result<Option<Bytes>, Failure>,
+    mut next: impl FnMut() -> Result<Option<ItemBytes>, Failure>,
 ) -> Result<(), Failure> {
     let (mut count, mut bytes) = (0, 0);
     while let Some(output) = next().inspect_err(|_| given.drop_open())? {
-        given.push(&output);
-        (count, bytes) = (count + 1, bytes + output.len() as u64);
+        count += 1;
+        match output {
+            ItemBytes::Whole(output) => {
+                given.push(&output);
+                bytes += output.len() as u64;
+            }
+            ItemBytes::File(file) => {
+                source.filed(*position, file.item_size());
+                given.push_file(file);
+            }
+        }
         if given.open().is_full() {
             Arc::clone(source).stream(*position, given.take_open()).await?;
         }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ciborium::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -16,13 +15,18 @@ use super::end::{self, Ending, Kind, Outcome};
 use super::guard::message::{Ended, Status};
 use super::process::{DRAIN, Executable, PART, Place, Running, here, listen, stop};
 use super::spool::Spool;
-use super::stdio::{self, OutputError, Outputs};
+use super::stdio::{self, Input, OutputError, Outputs};
 use super::words::Words;
 use crate::chain::arguments::Argument;
 use crate::frame::cbor::value;
 use crate::frame::format::Format;
+use crate::frame::large::{Form, MAX_WHOLE};
 use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::ItemBytes;
 use crate::run::output::MAX_OUTPUT_BYTES;
+
+/// The bytes of a file that are read at once.
+const FILE_PART: usize = 512 << 10;
 
 /// A program of a stage, as a node runs it.
 #[derive(Debug)]
@@ -41,8 +45,8 @@ pub(crate) struct Program {
     pub(crate) timeout: Duration,
     /// The exit statuses after which an item fails for good.
     pub(crate) permanent: BTreeSet<u8>,
-    /// The most bytes of one output.
-    pub(crate) output_max: u64,
+    /// The size of an output above which it is handed on in a file, if it is a text or a byte string.
+    pub(crate) output_large: u64,
 }
 
 impl Program {
@@ -51,26 +55,37 @@ impl Program {
     /// Dropping the future ends the program with all its processes.
     pub(crate) async fn run(
         &self,
-        item: &Bytes,
+        item: &ItemBytes,
         variables: Vec<(OsString, OsString)>,
         place: Place,
         log: impl FnMut(String),
     ) -> Result<Outputs, Failure> {
-        let arguments = self.arguments(item)?;
-        let input = self.input.map_or(Ok(Bytes::new()), |format| stdio::input(format, item));
-        let input = input.map_err(|reason| Failure::fatal(FailureKind::Error, reason))?;
+        let arguments = self.arguments(item).await?;
+        let input = match self.input {
+            Some(format) => stdio::input(format, item).await?,
+            None => Input::default(),
+        };
         let Some(spool) = self.process(arguments, variables, place, input, log).await? else {
             // The node is about to give the item back. It has neither succeeded nor failed.
             return std::future::pending().await;
         };
-        let from = spool.into_reader().map_err(OutputError::from)?;
-        Ok(Outputs::new(self.output, from, self.output_max))
+        Ok(Outputs::new(self.output, spool, self.output_large).map_err(OutputError::from)?)
+    }
+
+    /// Returns the memory that an item in a file takes, in bytes: 0 if it is read in parts.
+    pub(crate) fn whole(&self, item: &ItemBytes) -> u64 {
+        let is_read = matches!(self.input, Some(Format::Json | Format::Ndjson))
+            || self.arguments.iter().any(Argument::has_fields);
+        match item {
+            // As it is, as a value, and as text.
+            ItemBytes::File(file) if is_read && file.size() <= MAX_WHOLE => 3 * file.size(),
+            _ => 0,
+        }
     }
 
     /// Returns the arguments with the fields of an item.
-    fn arguments(&self, item: &Bytes) -> Result<Vec<OsString>, Failure> {
-        let value = if self.arguments.iter().any(Argument::has_fields) { value(item) } else { None };
-        let value = value.unwrap_or(Value::Null);
+    async fn arguments(&self, item: &ItemBytes) -> Result<Vec<OsString>, Failure> {
+        let value = if self.arguments.iter().any(Argument::has_fields) { fields(item).await? } else { Value::Null };
         let fill = |argument: &Argument| argument.fill(&value, self.options).map(OsString::from);
         let filled = self.arguments.iter().map(fill).collect::<Result<_, _>>();
         filled.map_err(|error| Failure::fatal(FailureKind::Error, error.to_string()))
@@ -82,7 +97,7 @@ impl Program {
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
         place: Place,
-        input: Bytes,
+        input: Input,
         log: impl FnMut(String),
     ) -> Result<Option<Spool>, Failure> {
         let mut must_end = self.executable.processes.must_end.subscribe();
@@ -90,20 +105,27 @@ impl Program {
             return Ok(None);
         }
         // Not in its own folder, where it could fill it.
-        let spool = Spool::new(self.executable.processes.folders.path());
+        let folder = self.executable.processes.folders.path();
+        let spool = match self.output {
+            Some(Format::Text) => Spool::of(folder, Form::Text),
+            Some(Format::Bytes) => Spool::of(folder, Form::Bytes),
+            _ => Spool::new(folder),
+        };
         let (mut running, streams) = self.executable.start(arguments, variables, place, &[]).await?;
         let (tell_full, is_full) = oneshot::channel();
         let mut ended = std::pin::pin!(watch(&mut running, self.timeout, is_full, &mut must_end));
         let ((input_end, output_end, error_end), keeps) = (streams, self.output.is_some());
         let mut drained = std::pin::pin!(async {
             let input = async {
-                feed(input_end, &input).await;
-                Ok(())
+                let fed = feed(input_end, &input).await;
+                fed.map_err(|error| here("the file of a large item cannot be read", &error))
             };
             let words = async { Ok(listen(error_end, Words::new(log)).await) };
-            let kept = tokio::try_join!(keep(output_end, spool, keeps, tell_full), words, input);
-            kept.map(|(spool, words, ())| (spool, words))
-                .map_err(|error| here("standard output cannot be kept", &error))
+            let kept = async {
+                let kept = keep(output_end, spool, keeps, tell_full).await;
+                kept.map_err(|error| here("standard output cannot be kept", &error))
+            };
+            tokio::try_join!(kept, words, input).map(|(spool, words, ())| (spool, words))
         });
         let mut kept = None;
         let ended = loop {
@@ -199,9 +221,40 @@ async fn watch(
     Ok(ending.map(|ending| (ended, Some(ending))))
 }
 
-/// Writes the input of a program. Input that is not read is no failure.
-async fn feed(mut input: pipe::Sender, bytes: &[u8]) {
-    let _ = input.write_all(bytes).await;
+/// Returns the value whose fields arguments take. A text or a byte string has none, whatever its content.
+async fn fields(item: &ItemBytes) -> Result<Value, Failure> {
+    let bytes = match item {
+        ItemBytes::Whole(bytes) => bytes.clone(),
+        ItemBytes::File(file) => match file.form() {
+            Form::Text => return Ok(Value::Text(String::new())),
+            Form::Bytes => return Ok(Value::Bytes(Vec::new())),
+            Form::Cbor => stdio::whole(file, "a program with fields in its arguments").await?,
+        },
+    };
+    Ok(value(&bytes).unwrap_or(Value::Null))
+}
+
+/// Writes the input of a program. Input that is not read is no failure, and what cannot be read of its file is one.
+async fn feed(mut input: pipe::Sender, Input { head, file }: &Input) -> io::Result<()> {
+    if input.write_all(head).await.is_err() {
+        return Ok(());
+    }
+    let Some(file) = file else { return Ok(()) };
+    let (mut offset, mut part) = (0, vec![0; FILE_PART]);
+    while offset < file.size() {
+        let file = file.clone();
+        let read = tokio::task::spawn_blocking(move || file.read_at(&mut part, offset).map(|bytes| (part, bytes)));
+        let bytes;
+        (part, bytes) = read.await.map_err(io::Error::other).flatten()?;
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if input.write_all(&part[..bytes]).await.is_err() {
+            return Ok(());
+        }
+        offset += bytes as u64;
+    }
+    Ok(())
 }
 
 /// Reads the output of a program to its end, and keeps it if it `keeps`.

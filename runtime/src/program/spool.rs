@@ -2,11 +2,16 @@
 //!
 //! Nothing of it is handed on before the program has ended well.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::utf8::Utf8;
+use crate::frame::large::{Form, Hasher};
+use crate::frame::text::without_mark;
+
 /// The most bytes in memory.
-const MEMORY: usize = 256 << 10;
+pub(crate) const MEMORY: usize = 256 << 10;
 /// The room that all spools of a node leave on a file system, or a tenth of a smaller one.
 const ROOM_LEFT: u64 = 1 << 30;
 
@@ -15,14 +20,51 @@ const ROOM_LEFT: u64 = 1 << 30;
 pub(crate) struct Spool {
     folder: PathBuf,
     memory: Vec<u8>,
-    file: Option<std::fs::File>,
+    file: Option<File>,
     bytes: u64,
+    /// What it is, if all of it is the content of one item. Then, the file holds nothing else.
+    content: Option<Content>,
+}
+
+/// The content of an item that is being written.
+#[derive(Debug)]
+struct Content {
+    form: Form,
+    hasher: Hasher,
+    utf8: Utf8,
+    /// The bytes of the mark before a text, which is no part of it.
+    mark: u64,
+}
+
+/// What a program has written, at its end.
+pub(crate) enum Written {
+    /// Bytes in memory, or what no item is made of as it is.
+    Any(Box<dyn BufRead + Send>),
+    /// The content of an item, in a file of its own.
+    Content {
+        /// The file.
+        file: File,
+        /// The bytes in it.
+        size: u64,
+        /// Their digest, as a reference to a large item has it.
+        digest: String,
+        /// What it is.
+        form: Form,
+        /// The bytes before the first that is no UTF-8. `None` if it is no text, or one without a mistake.
+        wrong_after: Option<u64>,
+    },
 }
 
 impl Spool {
     /// Creates an empty spool. Its file has no name, and is in this folder.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), memory: Vec::new(), file: None, bytes: 0 }
+        Self { folder: folder.to_owned(), memory: Vec::new(), file: None, bytes: 0, content: None }
+    }
+
+    /// Creates an empty spool, as [`Self::new`] does. All of it is the content of one item of this form.
+    pub(crate) fn of(folder: &Path, form: Form) -> Self {
+        let content = Content { form, hasher: Hasher::default(), utf8: Utf8::default(), mark: 0 };
+        Self { content: Some(content), ..Self::new(folder) }
     }
 
     /// Returns the number of bytes.
@@ -34,15 +76,23 @@ impl Spool {
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.memory.extend_from_slice(bytes);
         self.bytes += bytes.len() as u64;
-        if self.memory.len() > MEMORY {
-            let file = match &mut self.file {
-                Some(file) => file,
-                none => none.insert(tempfile::tempfile_in(&self.folder)?),
-            };
-            check_room(file)?;
-            file.write_all(&self.memory)?;
-            self.memory.clear();
-        }
+        if self.memory.len() > MEMORY { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what is in memory to the file.
+    fn write(&mut self) -> io::Result<()> {
+        let is_first = self.file.is_none();
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile_in(&self.folder)?),
+        };
+        check_room(file)?;
+        let bytes = match &mut self.content {
+            Some(content) => content.add(&self.memory, is_first),
+            None => &self.memory,
+        };
+        file.write_all(bytes)?;
+        self.memory.clear();
         Ok(())
     }
 
@@ -58,10 +108,43 @@ impl Spool {
             }
         })
     }
+
+    /// Returns all of it.
+    pub(crate) fn finish(mut self) -> io::Result<Written> {
+        if self.content.is_none() || self.file.is_none() {
+            return self.into_reader().map(Written::Any);
+        }
+        self.write()?;
+        match self {
+            Self { file: Some(file), content: Some(content), bytes, .. } => Ok(content.finish(file, bytes)),
+            other => other.into_reader().map(Written::Any),
+        }
+    }
+}
+
+impl Content {
+    /// Adds a part. Returns what of it is content.
+    fn add<'a>(&mut self, part: &'a [u8], is_first: bool) -> &'a [u8] {
+        let mut bytes = part;
+        if self.form == Form::Text {
+            if is_first {
+                bytes = without_mark(part);
+                self.mark = (part.len() - bytes.len()) as u64;
+            }
+            self.utf8.add(bytes);
+        }
+        self.hasher.update(bytes);
+        bytes
+    }
+
+    fn finish(self, file: File, written: u64) -> Written {
+        let wrong_after = self.utf8.wrong_after().map(|valid| valid + self.mark);
+        Written::Content { file, size: written - self.mark, digest: self.hasher.digest(), form: self.form, wrong_after }
+    }
 }
 
 /// Fails if the file system of a file has little room left.
-fn check_room(file: &std::fs::File) -> io::Result<()> {
+fn check_room(file: &File) -> io::Result<()> {
     let system = rustix::fs::fstatvfs(file)?;
     let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
     let (free, least) = (bytes(system.f_bavail), ROOM_LEFT.min(bytes(system.f_blocks) / 10));
@@ -96,5 +179,42 @@ mod tests {
             assert!(read == expected, "{parts}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "its file has no name");
+    }
+
+    /// Writes content in parts, and returns what it is.
+    fn written(content: &[u8], form: Form) -> Written {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = Spool::of(folder.path(), form);
+        content.chunks(70_001).for_each(|part| spool.append(part).expect("written"));
+        spool.finish().expect("finished")
+    }
+
+    #[test]
+    fn content_that_is_large_stays_in_its_file_with_its_digest() {
+        let content = [&b"\xef\xbb\xbf"[..], "ä".repeat(MEMORY).as_bytes(), b"end"].concat();
+        for (form, expected) in [(Form::Bytes, &content[..]), (Form::Text, &content[3..])] {
+            let Written::Content { mut file, size, digest, wrong_after, .. } = written(&content, form) else {
+                panic!("it is large")
+            };
+            let (mut read, mut hasher) = (Vec::new(), Hasher::default());
+            file.seek(SeekFrom::Start(0)).expect("sought");
+            file.read_to_end(&mut read).expect("read");
+            hasher.update(expected);
+            assert!(read == expected && size == expected.len() as u64 && digest == hasher.digest(), "{form:?}");
+            assert_eq!(wrong_after, None);
+        }
+        assert!(matches!(written(&content[..MEMORY], Form::Bytes), Written::Any(_)));
+    }
+
+    #[test]
+    fn a_large_text_says_where_it_is_none() {
+        let content = [&b"\xef\xbb\xbf"[..], &[b'a'; MEMORY], b"\xff", &[b'a'; MEMORY]].concat();
+        for (form, expected) in [(Form::Bytes, None), (Form::Text, Some(MEMORY as u64 + 3))] {
+            let Written::Content { wrong_after, .. } = written(&content, form) else { panic!("it is large") };
+            assert_eq!(wrong_after, expected);
+        }
+        let cut = [&[b'a'; MEMORY][..], b"a\xe2\x82"].concat();
+        let Written::Content { wrong_after, .. } = written(&cut, Form::Text) else { panic!("it is large") };
+        assert_eq!(wrong_after, Some(MEMORY as u64 + 1));
     }
 }

@@ -1,17 +1,27 @@
 //! What goes into a program's standard input and comes out of its standard output.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, Read};
+use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use ciborium::Value;
 
+use super::process::here;
+use super::spool::{Spool, Written};
 use crate::frame::cbor::value;
-use crate::frame::format::Format;
+use crate::frame::disguise::Disguise;
+use crate::frame::format::{Format, FormatError};
 use crate::frame::json;
+use crate::frame::large::{Form, MAX_WHOLE};
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::{ItemBytes, ItemFile};
 use crate::run::output::MAX_OUTPUTS;
 
-/// How much longer than an output its text may be: JSON may have spaces, and writes a byte as up to six characters.
-pub(super) const TEXT_PER_ITEM: u64 = 8;
+/// The most bytes of the text of an output: JSON may have spaces, and writes a byte as up to six characters.
+pub(super) const TEXT_MAX: u64 = 2 * MAX_WHOLE;
+/// The bytes by which the encoding of a payload is known.
+const START: usize = 64;
 
 /// The most columns of a line that an error shows.
 const SHOWN: usize = 60;
@@ -26,12 +36,17 @@ pub(crate) enum OutputError {
     #[error("standard output: {0}")]
     Format(String),
     /// An output is too large.
-    #[error("standard output: {place}an output of more than {most} bytes; the server takes no more in one message")]
+    #[error(
+        "standard output: {place}an output of {size}; at most {most} are one output, and 1.0 GiB with `output = \"bytes\"` or \
+         `\"text\"`"
+    )]
     Large {
         /// The line, as in `line 3: `. Empty if all of it is one output.
         place: String,
+        /// The bytes of the output.
+        size: ByteSize,
         /// The most bytes.
-        most: u64,
+        most: ByteSize,
     },
     /// There are too many outputs.
     #[error("an item gives at most {MAX_OUTPUTS} outputs")]
@@ -41,8 +56,56 @@ pub(crate) enum OutputError {
     Spool(#[from] std::io::Error),
 }
 
+/// The standard input of a program.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Input {
+    /// What comes first.
+    pub(crate) head: Bytes,
+    /// The file whose content comes behind it.
+    pub(crate) file: Option<ItemFile>,
+}
+
+/// Returns an item as a program reads it. A file is not read before the program runs, if its content is in the format already.
+pub(crate) async fn input(format: Format, item: &ItemBytes) -> Result<Input, Failure> {
+    let (format, file) = match (item, format) {
+        (ItemBytes::Whole(bytes), format) => return written(format, bytes),
+        (ItemBytes::File(file), Format::Json | Format::Ndjson) => (format, file),
+        (ItemBytes::File(file), Format::Cbor) => {
+            return Ok(Input { head: file.form().head(file.size()).into(), file: Some(file.clone()) });
+        }
+        (ItemBytes::File(file), format) => match (file.form(), format) {
+            (Form::Text, Format::Text) | (Form::Bytes, Format::Bytes) => {
+                return Ok(Input { head: Bytes::new(), file: Some(file.clone()) });
+            }
+            (Form::Cbor, _) => (format, file),
+            // Fails, whatever it holds.
+            (form, _) => return written(format, &form.head(0).into()),
+        },
+    };
+    written(format, &whole(file, "as JSON, a program").await?)
+}
+
+/// Reads a large item. Fails if it is too large for `who`.
+pub(crate) async fn whole(file: &ItemFile, who: &str) -> Result<Bytes, Failure> {
+    if file.size() > MAX_WHOLE {
+        let [size, most] = [file.item_size(), MAX_WHOLE].map(ByteSize);
+        let reason = format!(
+            "the item has {size}, and {who} takes at most {most}; a stage that says `input = \"bytes\"` or `\"text\"` takes more"
+        );
+        return Err(Failure::fatal(FailureKind::Memory, reason));
+    }
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || file.read()).await.map_err(io::Error::other).flatten();
+    read.map_err(|error| here("the file of a large item cannot be read", &error))
+}
+
 /// Writes an item as a program reads it. Fails if the format has no form for it.
-pub(crate) fn input(format: Format, item: &Bytes) -> Result<Bytes, String> {
+fn written(format: Format, item: &Bytes) -> Result<Input, Failure> {
+    let head = text(format, item).map_err(|reason| Failure::fatal(FailureKind::Error, reason))?;
+    Ok(Input { head, file: None })
+}
+
+fn text(format: Format, item: &Bytes) -> Result<Bytes, String> {
     let read = || value(item).ok_or_else(|| "the item cannot be read".to_owned());
     match format {
         Format::Cbor => Ok(item.clone()),
@@ -62,9 +125,10 @@ pub(crate) fn input(format: Format, item: &Bytes) -> Result<Bytes, String> {
 /// The outputs of a program that has ended well.
 pub(crate) struct Outputs {
     format: Option<Format>,
-    from: Box<dyn BufRead + Send>,
-    /// The most bytes of an output.
-    most: u64,
+    /// `None` once all of it was taken.
+    from: Option<Written>,
+    /// The size of an output above which it stays in its file.
+    large: u64,
     /// The lines read so far.
     lines: u64,
     /// The outputs so far.
@@ -73,76 +137,101 @@ pub(crate) struct Outputs {
 
 impl Outputs {
     /// Creates the outputs in a text of this format. `None` for a program that gives no outputs.
-    pub(crate) fn new(format: Option<Format>, from: Box<dyn BufRead + Send>, most: u64) -> Self {
-        Self { format, from, most, lines: 0, count: 0 }
+    pub(crate) fn new(format: Option<Format>, spool: Spool, large: u64) -> io::Result<Self> {
+        Ok(Self { format, from: Some(spool.finish()?), large, lines: 0, count: 0 })
     }
 
     /// Returns the next output. `None` if there is no other.
-    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, OutputError> {
-        let next = match self.format {
-            None => None,
-            Some(Format::Ndjson) => self.line()?,
+    pub(crate) fn next(&mut self) -> Result<Option<ItemBytes>, OutputError> {
+        let next = match (self.format, self.from.take()) {
+            (None, _) | (_, None) => None,
+            (Some(Format::Ndjson), Some(Written::Any(from))) => self.line(from)?.map(ItemBytes::Whole),
             // All of the text is one output.
-            Some(_) if self.count > 0 => None,
-            Some(format) => Some((self.all(format)?, String::new())),
+            (Some(format), Some(Written::Any(from))) => Some(all(format, from)?.into()),
+            (Some(_), Some(content @ Written::Content { .. })) => Some(content.item(self.large)?),
         };
-        let Some((item, place)) = next else { return Ok(None) };
-        if item.len() as u64 > self.most {
-            return Err(OutputError::Large { place, most: self.most });
-        }
-        self.count += 1;
-        if self.count > MAX_OUTPUTS { Err(OutputError::Many) } else { Ok(Some(item)) }
+        self.count += usize::from(next.is_some());
+        if self.count > MAX_OUTPUTS { Err(OutputError::Many) } else { Ok(next) }
     }
 
-    fn all(&mut self, format: Format) -> Result<Bytes, OutputError> {
-        let longest = self.most.saturating_mul(TEXT_PER_ITEM);
-        let mut all = Vec::new();
-        (&mut self.from).take(longest + 1).read_to_end(&mut all)?;
-        if all.len() as u64 > longest {
-            return Err(OutputError::Large { place: String::new(), most: self.most });
-        }
-        if all.iter().all(u8::is_ascii_whitespace) && matches!(format, Format::Json | Format::Cbor) {
-            return Err(OutputError::Nothing(name(format)));
-        }
-        let mut items = format.items(&all.into()).map_err(|error| OutputError::Format(error.to_string()))?.into_iter();
-        match (items.next(), items.next()) {
-            (Some(item), None) => Ok(item),
-            (None, _) => Err(OutputError::Nothing(name(format))),
-            (Some(_), Some(_)) => {
-                Err(OutputError::Format("there are several items; all of it is one output".to_owned()))
-            }
-        }
-    }
-
-    /// Returns the next line that is not blank, with its place.
-    fn line(&mut self) -> Result<Option<(Bytes, String)>, OutputError> {
-        let longest = self.most.saturating_mul(TEXT_PER_ITEM);
+    /// Returns the next line that is not blank.
+    fn line(&mut self, mut from: Box<dyn BufRead + Send>) -> Result<Option<Bytes>, OutputError> {
         loop {
             let mut line = Vec::new();
-            (&mut self.from).take(longest + 1).read_until(b'\n', &mut line)?;
+            (&mut from).take(TEXT_MAX + 1).read_until(b'\n', &mut line)?;
             if line.is_empty() {
                 return Ok(None);
             }
             self.lines += 1;
             let place = || format!("line {}: ", self.lines);
-            if line.len() as u64 > longest {
-                return Err(OutputError::Large { place: place(), most: self.most });
+            if line.len() as u64 > TEXT_MAX {
+                let rest = from.skip_until(b'\n')? as u64;
+                return Err(too_large(place(), line.len() as u64 + rest, TEXT_MAX));
             }
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                let item = json::read::document(&line, self.lines);
-                let item = item.map_err(|error| {
-                    let shown = crate::text::cut(String::from_utf8_lossy(&line).trim(), SHOWN);
-                    let problem = format!(
-                        "line {} is no JSON: {error}; it is `{shown}`. A stage with `output = \"text\"` takes any text, and one with \
-                         `\"json\"` JSON over several lines",
-                        self.lines
-                    );
-                    OutputError::Format(problem)
-                })?;
-                return Ok(Some((item, place())));
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
             }
+            let item = json::read::document(&line, self.lines).map_err(|error| {
+                let shown = crate::text::cut(String::from_utf8_lossy(&line).trim(), SHOWN);
+                let problem = format!(
+                    "line {} is no JSON: {error}; it is `{shown}`. A stage with `output = \"text\"` takes any text, and one with \
+                     `\"json\"` JSON over several lines",
+                    self.lines
+                );
+                OutputError::Format(problem)
+            })?;
+            let item = within(item, place)?;
+            self.from = Some(Written::Any(from));
+            return Ok(Some(item));
         }
     }
+}
+
+impl Written {
+    /// Returns the item whose content it is. Reads it if it has no more bytes than `large`.
+    fn item(self, large: u64) -> Result<ItemBytes, OutputError> {
+        let Self::Content { file, size, digest, form, wrong_after } = self else {
+            return Err(OutputError::Format("it is no content of an item".to_owned()));
+        };
+        if let Some(valid) = wrong_after {
+            let mut start = vec![0; START];
+            let bytes = file.read_at(&mut start, 0)?;
+            let not_utf8 = FormatError::NotUtf8(usize::try_from(valid).unwrap_or(usize::MAX));
+            let wrong = Disguise::of_payload(&start[..bytes]).map_or(not_utf8, FormatError::Disguised);
+            return Err(OutputError::Format(wrong.to_string()));
+        }
+        let file = ItemFile::new(file, size, &digest, form);
+        if size > large { Ok(ItemBytes::File(file)) } else { Ok(file.read()?.into()) }
+    }
+}
+
+/// Reads a text that is one output.
+fn all(format: Format, from: Box<dyn BufRead + Send>) -> Result<Bytes, OutputError> {
+    let (mut all, mut from) = (Vec::new(), from);
+    (&mut from).take(TEXT_MAX + 1).read_to_end(&mut all)?;
+    if all.len() as u64 > TEXT_MAX {
+        let rest = io::copy(&mut from, &mut io::sink())?;
+        return Err(too_large(String::new(), all.len() as u64 + rest, TEXT_MAX));
+    }
+    if all.iter().all(u8::is_ascii_whitespace) && matches!(format, Format::Json | Format::Cbor) {
+        return Err(OutputError::Nothing(name(format)));
+    }
+    let mut items = format.items(&all.into()).map_err(|error| OutputError::Format(error.to_string()))?.into_iter();
+    match (items.next(), items.next()) {
+        (Some(item), None) => within(item, String::new),
+        (None, _) => Err(OutputError::Nothing(name(format))),
+        (Some(_), Some(_)) => Err(OutputError::Format("there are several items; all of it is one output".to_owned())),
+    }
+}
+
+/// Returns an item unless it is too large.
+fn within(item: Bytes, place: impl FnOnce() -> String) -> Result<Bytes, OutputError> {
+    let size = item.len() as u64;
+    if size > MAX_WHOLE { Err(too_large(place(), size, MAX_WHOLE)) } else { Ok(item) }
+}
+
+fn too_large(place: String, size: u64, most: u64) -> OutputError {
+    OutputError::Large { place, size: ByteSize(size), most: ByteSize(most) }
 }
 
 fn name(format: Format) -> &'static str {
@@ -156,69 +245,4 @@ fn name(format: Format) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::format::to_cbor;
-
-    fn read(format: Format, text: &[u8]) -> Result<Vec<String>, String> {
-        let mut all = Vec::new();
-        let mut outputs = Outputs::new(Some(format), Box::new(std::io::Cursor::new(text.to_vec())), 100);
-        while let Some(item) = outputs.next().map_err(|error| error.to_string())? {
-            all.push(json::to_json(&value(&item).expect("an item")));
-        }
-        Ok(all)
-    }
-
-    #[test]
-    fn an_item_is_written_as_the_stage_says() {
-        let item = to_cbor(&serde_json::json!({"a": "ü", "b": [1, 2.5]}));
-        assert_eq!(input(Format::Json, &item).as_deref(), Ok("{\"a\":\"ü\",\"b\":[1,2.5]}".as_bytes()));
-        assert_eq!(input(Format::Ndjson, &item).as_deref(), Ok("{\"a\":\"ü\",\"b\":[1,2.5]}\n".as_bytes()));
-        assert_eq!(input(Format::Cbor, &item), Ok(item.clone()));
-        assert!(input(Format::Text, &item).is_err() && input(Format::Bytes, &item).is_err());
-        assert_eq!(input(Format::Text, &to_cbor(&"a\n")).as_deref(), Ok(&b"a\n"[..]));
-        assert_eq!(input(Format::Bytes, &to_cbor(&Value::Bytes(vec![0, 255]))).as_deref(), Ok(&[0, 255][..]));
-    }
-
-    #[test]
-    fn each_line_is_an_output_and_an_empty_one_is_nothing() {
-        for (text, expected) in [
-            (&b""[..], vec![]),
-            (b"\n \r\n", vec![]),
-            (b"1\n2", vec!["1", "2"]),
-            (b"{\"a\": 1}\r\n\n[1]\n", vec!["{\"a\":1}", "[1]"]),
-        ] {
-            assert_eq!(read(Format::Ndjson, text).expect("outputs"), expected);
-        }
-        for (text, place) in [(&b"1\n2\nx\n"[..], "line 3"), (b"1\n\xff\n", "line 2"), (b"1 2\n", "line 1")] {
-            let told = read(Format::Ndjson, text).expect_err("wrong");
-            assert!(told.starts_with("standard output: ") && told.contains(place), "{told}");
-        }
-        let long = format!("1\n\"{}\"\n", "x".repeat(150));
-        assert!(
-            read(Format::Ndjson, long.as_bytes())
-                .expect_err("too large")
-                .contains("line 2: an output of more than 100 bytes")
-        );
-        let longer = format!("1\n\"{}\"\n", "x".repeat(5_000));
-        assert!(
-            read(Format::Ndjson, longer.as_bytes())
-                .expect_err("too large")
-                .contains("line 2: an output of more than 100 bytes")
-        );
-    }
-
-    #[test]
-    fn all_of_it_is_one_output_in_the_other_formats() {
-        assert_eq!(read(Format::Json, b" {\n\"a\": 1\n}\n"), Ok(vec!["{\"a\":1}".to_owned()]));
-        assert_eq!(read(Format::Text, b"a\nb\n"), Ok(vec!["\"a\\nb\\n\"".to_owned()]));
-        assert_eq!(read(Format::Text, b""), Ok(vec!["\"\"".to_owned()]));
-        assert_eq!(read(Format::Bytes, b"\x00"), Ok(vec!["\"AA==\"".to_owned()]));
-        assert_eq!(read(Format::Cbor, b"\x01"), Ok(vec!["1".to_owned()]));
-        for format in [Format::Json, Format::Cbor] {
-            assert!(read(format, b"").expect_err("nothing").starts_with("the program wrote nothing"));
-        }
-        assert!(read(Format::Json, b"{").is_err() && read(Format::Text, b"\xff").is_err());
-        assert!(read(Format::Text, "x".repeat(150).as_bytes()).is_err());
-    }
-}
+mod tests;

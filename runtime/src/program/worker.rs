@@ -67,8 +67,6 @@ pub(crate) struct Settings {
     pub(crate) reuse: Option<u32>,
     /// How many workers may live. Of more, idle ones end.
     pub(crate) most: usize,
-    /// The most bytes of one output.
-    pub(crate) output_max: u64,
     /// Where the workers are listened to.
     pub(crate) runtime: Handle,
     /// The log of the stage.

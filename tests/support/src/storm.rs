@@ -1,11 +1,12 @@
 //! A storm: random events, determined by one seed, while a chain of three stages is fed.
 //!
-//! Nodes are killed, paused, stopped and cut off. The server is killed. Programs of the chain are killed, and what watches over them. Several clients deploy at once. Another chain receives
+//! Nodes are killed, paused, stopped and cut off. The server is killed. Programs of the chain are killed, and what watches over them. Items may be large. Several clients deploy at once. Another chain receives
 //! messages that no client library can read. At the end, every result is searched for. The storm reads the results by the page of
 //! the wire alone.
 
 mod chance;
 mod feeder;
+mod large;
 mod look;
 mod member;
 mod programs;
@@ -74,8 +75,17 @@ pub struct Plan {
     pub all: bool,
     /// The time between two kills of programs, of which the chain has two then. `None` for a chain of tasks.
     pub programs: Option<Duration>,
+    /// `true` for a chain of large items, one of whose stages is a program.
+    pub large: bool,
     /// Where to write all messages that pass through the server.
     pub trace: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Returns `true` if a stage runs a program.
+    fn has_programs(&self) -> bool {
+        self.large || self.programs.is_some()
+    }
 }
 
 /// Runs a storm.
@@ -83,7 +93,7 @@ pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
     let mut cluster = Cluster::start();
     let _trace = plan.trace.as_ref().map(|file| Trace::start(&cluster.server.url, file));
-    let mut programs = plan.programs.map(|every| Programs::new(&cluster, every));
+    let mut programs = plan.has_programs().then(|| Programs::new(&cluster, plan.programs));
     cluster.deploy(&manifest(&cluster, plan, 0, 0));
     let plugin = plugin("probe");
     cluster.deploy(&format!(
@@ -92,7 +102,7 @@ pub fn run(plan: &Plan) -> Report {
         ACK_WAIT.as_secs()
     ));
     let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, plan, number)).collect();
-    let feeder = Feeder::start(&cluster.server.url, plan);
+    let feeder = Feeder::start(&cluster, plan);
     let mut chance = Chance(plan.seed);
     let mut report = Report::default();
     let mut next = Instant::now() + plan.every;
@@ -128,7 +138,10 @@ pub fn run(plan: &Plan) -> Report {
     let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
     report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
-    look(&cluster, &mut report);
+    look(&cluster, plan, &mut report);
+    if plan.large {
+        large::take(&cluster, &client, &mut report);
+    }
     if let Some(programs) = &mut programs {
         programs.look();
         programs::settle(&cluster, &mut report);
@@ -190,8 +203,11 @@ fn manifest(cluster: &Cluster, plan: &Plan, version: u64, deployer: u64) -> Stri
     let mut manifest = format!(
         "name = \"storm\"\nversion = \"1.{version}\"\n[queue]\nack_wait = \"{}s\"\nlimit = {}\nduplicate_window = \"10m\"\n",
         ACK_WAIT.as_secs(),
-        plan.programs.map_or(500, |_| 5) * (5 - version % 3) / 5,
+        if plan.has_programs() { 5 } else { 500 } * (5 - version % 3) / 5,
     );
+    if plan.large {
+        return manifest + &large::queue() + &large::stages(&probe, 8 + deployer);
+    }
     if plan.programs.is_some() {
         return manifest + &programs::stages(cluster, plan, &probe, 8 + deployer);
     }
@@ -236,7 +252,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
         }
         5..=7 => {
             process.signal("STOP");
-            let most = if plan.programs.is_some() { PAUSE } else { ACK_WAIT * 5 / 2 };
+            let most = if plan.has_programs() { PAUSE } else { ACK_WAIT * 5 / 2 };
             member.until = Some(Instant::now() + chance.between(ACK_WAIT, most));
             report.pauses += 1;
             report.tell(format_args!("n{number} paused"));

@@ -162,6 +162,7 @@ async fn runner(
         }
         Work::Program(program) => {
             let most = context.broker.limits().max_item() as u64;
+            let large = chain.queue.large.map_or(most, |large| large.min(most));
             let beside = || {
                 let logs = Arc::clone(logs);
                 Beside {
@@ -170,7 +171,7 @@ async fn runner(
                     most: workers,
                 }
             };
-            let program = context.programs.load(&context.broker, deployed, stage, program, most, beside).await;
+            let program = context.programs.load(&context.broker, deployed, stage, program, large, beside).await;
             let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
             let budget = Arc::clone(context.engine.budget());
             let needs = Arc::new(stage.needs.clone());

@@ -40,7 +40,7 @@ impl Node {
             output,
             timeout: Duration::from_mins(1),
             permanent: BTreeSet::from([65]),
-            output_max: 1 << 20,
+            output_large: 1 << 20,
         };
         Self { program, _all: all }
     }
@@ -56,10 +56,11 @@ impl Node {
     async fn run(&self, item: serde_json::Value) -> (Result<Vec<String>, Failure>, Vec<String>) {
         let mut lines = Vec::new();
         let variables = vec![("PCLUSTER_ITEM_ID".into(), "id".into())];
-        let ran = self.program.run(&to_cbor(&item), variables, Place::default(), |line| lines.push(line)).await;
+        let ran = self.program.run(&to_cbor(&item).into(), variables, Place::default(), |line| lines.push(line)).await;
         let ran = ran.and_then(|mut outputs| {
             let mut all = Vec::new();
             while let Some(output) = outputs.next()? {
+                let output = output.into_whole().map_err(|error| here("an output", &error))?;
                 all.push(json::to_json(&value(&output).expect("an item")));
             }
             Ok(all)

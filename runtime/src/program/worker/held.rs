@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Item;
 use super::protocol::{Failed, Output};
+use crate::frame::large::MAX_WHOLE;
 use crate::program::process::here;
 use crate::program::spool::Spool;
 use crate::program::stdio::OutputError;
@@ -57,8 +58,8 @@ impl Held {
         (Self { request, id, begin: None, _keep: keep, began, spool, outputs: 0, failure: None, answer }, receiver)
     }
 
-    /// Adds an output of at most `most` bytes. Fails if it is one too many.
-    pub(super) fn add(&mut self, output: &Output<'_>, most: u64) -> Result<(), Failure> {
+    /// Adds an output. Fails if it is one too many.
+    pub(super) fn add(&mut self, output: &Output<'_>) -> Result<(), Failure> {
         self.outputs += 1;
         if self.failure.is_some() {
             return Ok(());
@@ -68,8 +69,11 @@ impl Held {
             return Err(OutputError::Many.into());
         }
         let item = match output.item() {
-            Ok(item) if item.len() as u64 <= most => item,
-            Ok(_) => return self.wrong(&format!("more than {most} bytes; the server takes no more in one message")),
+            Ok(item) if item.len() as u64 <= MAX_WHOLE => item,
+            Ok(item) => {
+                let [size, most] = [item.len() as u64, MAX_WHOLE].map(bytesize::ByteSize);
+                return self.wrong(&format!("it has {size}, and an output of a worker has at most {most}"));
+            }
             Err(problem) => return self.wrong(&problem),
         };
         let Ok(length) = u32::try_from(item.len()) else { return self.wrong("too long") };

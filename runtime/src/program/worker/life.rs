@@ -23,7 +23,7 @@ use crate::lock::lock;
 use crate::program::guard::Orders;
 use crate::program::guard::message::Ended;
 use crate::program::process::{DRAIN, GRACE, Place, Running, here, listen, stop};
-use crate::program::stdio::TEXT_PER_ITEM;
+use crate::program::stdio::TEXT_MAX;
 use crate::program::words::Words;
 use crate::run::failure::{Failure, FailureKind};
 
@@ -117,8 +117,7 @@ async fn start(stage: &Arc<Stage>, bound: &Bound) -> Result<(Process, Lines, pip
         let log = |line| (listening.settings.log)("", Level::Info, line);
         tokio::join!(listen(output, Words::new(log)), listen(error, Words::new(log))).1
     });
-    let longest = settings.output_max.saturating_mul(TEXT_PER_ITEM).saturating_add(ENVELOPE);
-    let lines = Lines::new(answers, usize::try_from(longest).unwrap_or(usize::MAX));
+    let lines = Lines::new(answers, usize::try_from(TEXT_MAX + ENVELOPE).unwrap_or(usize::MAX));
     Ok((Process { running, unread, words }, lines, channel))
 }
 
@@ -277,7 +276,7 @@ impl Stage {
             Some(Message::Output(output)) => {
                 let mut state = lock(&worker.state);
                 let place = state.place_of(output.request, "output")?;
-                let added = state.held[place].add(&output, self.settings.output_max);
+                let added = state.held[place].add(&output);
                 added.map_err(|failure| Cause::Outputs(output.request, failure))
             }
             Some(Message::Done(done)) => self.release(worker, done.request, "done").map(Held::done),

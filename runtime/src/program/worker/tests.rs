@@ -76,7 +76,6 @@ impl Node {
             timeout: Duration::from_mins(1),
             reuse: None,
             most: 8,
-            output_max: 1 << 20,
             runtime: Handle::current(),
             log: Box::new(move |id, level, line| lock(&log.log).push((id.to_owned(), level, line))),
             idle: Duration::from_mins(5),

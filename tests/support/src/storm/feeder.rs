@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 
-use super::{Chance, PATIENCE, Plan};
-use crate::sequence;
+use super::{Chance, PATIENCE, Plan, large};
+use crate::{Cluster, sequence};
 
 /// The most items in a message.
 const MESSAGE_MAX: u64 = 24;
@@ -20,12 +20,18 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    pub(super) fn start(url: &str, plan: &Plan) -> Self {
+    pub(super) fn start(cluster: &Cluster, plan: &Plan) -> Self {
         let done = Arc::new(AtomicBool::new(false));
-        let (url, plan, finished) = (url.to_owned(), plan.clone(), Arc::clone(&done));
+        let (url, plan, finished) = (cluster.server.url.clone(), plan.clone(), Arc::clone(&done));
+        let command = plan.large.then(|| large::feeder(cluster));
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let fed = runtime.block_on(feed(&url, &plan));
+            let fed = match command {
+                Some(command) => large::feed(command, &plan),
+                None => {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(feed(&url, &plan))
+                }
+            };
             finished.store(true, Relaxed);
             fed
         });

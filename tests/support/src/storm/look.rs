@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, stream};
 use ciborium::Value;
 use futures_util::TryStreamExt;
 
-use super::{Report, TIMES};
+use super::{Plan, Report, TIMES, large};
 use crate::Cluster;
 
 /// How far from its kill a server may have forgotten what it did. This counts before and after the kill.
@@ -19,11 +19,12 @@ const SHOWN: usize = 20;
 /// Checks all results.
 ///
 /// The results of item n are the even numbers from `n * TIMES` on, each once. Each result has the id of the item's message, with
-/// its position in that message.
-pub(super) fn look(cluster: &Cluster, report: &mut Report) {
+/// its position in that message. A large item has one result, which holds its number.
+pub(super) fn look(cluster: &Cluster, plan: &Plan, report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut stored: Vec<(Vec<u64>, String, SystemTime)> = Vec::new();
-    let mut seen = vec![0_u8; usize::try_from(report.items * TIMES).unwrap()];
+    let (times, step) = if plan.large { (1, 1) } else { (TIMES, 2) };
+    let mut seen = vec![0_u8; usize::try_from(report.items * times).unwrap()];
     let url = &cluster.server.url;
     runtime.block_on(async {
         let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
@@ -46,13 +47,13 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
             let message = messages.try_next().await.unwrap().unwrap();
             place_now = message.info().unwrap().stream_sequence;
             number += 1;
-            let values = values(&message);
+            let values = if plan.large { of_large(&jetstream, plan, &message).await } else { values(&message) };
             let published = message.info().unwrap().published.into();
             stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message), published));
             for (value, from) in values {
                 report.results += 1;
-                match seen.get_mut(usize::try_from(value).unwrap()) {
-                    Some(count) if value % 2 == 0 && value / TIMES == from => *count = count.saturating_add(1),
+                match usize::try_from(value).ok().and_then(|value| seen.get_mut(value)) {
+                    Some(count) if value % step == 0 && value / times == from => *count = count.saturating_add(1),
                     _ => {
                         report.foreign += 1;
                         report.story.push(format!("foreign: {value} of item {from}, {}", place(&message)));
@@ -78,7 +79,7 @@ pub(super) fn look(cluster: &Cluster, report: &mut Report) {
         let values: Vec<_> = values.iter().filter(|value| twice(value)).collect();
         report.story.push(format!("more than once: {values:?}, {place}"));
     }
-    for (value, count) in (0..).zip(&seen).step_by(2) {
+    for (value, count) in (0..).zip(&seen).step_by(usize::try_from(step).unwrap()) {
         if *count == 0 {
             report.lost += 1;
             report.story.push(format!("lost: {value}"));
@@ -97,6 +98,12 @@ fn place(message: &jetstream::Message) -> String {
         |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name)).map_or("", |value| value.as_str());
     let (id, key) = (header("Pcluster-Id"), header("Nats-Msg-Id"));
     format!("stored {} at {} as {id} under {key}", info.stream_sequence, info.published)
+}
+
+/// Returns the numbers of large items in a message, each as its own original. One that is wrong has none.
+async fn of_large(jetstream: &jetstream::Context, plan: &Plan, message: &async_nats::Message) -> Vec<(u64, u64)> {
+    let numbers = large::numbers(jetstream, plan, message).await;
+    numbers.into_iter().map(|number| number.map_or((u64::MAX, u64::MAX), |number| (number, number))).collect()
 }
 
 /// Returns the numbers in a message, each with its original item.

@@ -19,7 +19,7 @@ impl Member {
         let proxy = Proxy::to(&cluster.server.url);
         let name = format!("n{number}");
         let mut command = cluster.command(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
-        if plan.programs.is_some() {
+        if plan.has_programs() {
             programs::equip(cluster, &mut command);
         }
         let process = Process::start(command);

@@ -48,7 +48,8 @@ type Process = (u32, u64);
 /// What was seen of the nodes' programs.
 pub(super) struct Programs {
     folder: PathBuf,
-    every: Duration,
+    /// The time between two kills. `None` to kill none.
+    every: Option<Duration>,
     next: Instant,
     /// The guards and shepherds of killed nodes.
     guards: BTreeSet<Process>,
@@ -58,21 +59,19 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Creates what a storm with programs needs.
-    pub(super) fn new(cluster: &Cluster, every: Duration) -> Self {
+    pub(super) fn new(cluster: &Cluster, every: Option<Duration>) -> Self {
         cluster.file("drop_odd.py", DROP_ODD);
         fs::create_dir(cluster.path(FOLDER)).unwrap();
         let user = fs::metadata("/proc/self").unwrap().uid();
         let folder = cluster.path(FOLDER).join(format!("pcluster-programs-{user}"));
-        let next = Instant::now() + every;
+        let next = Instant::now() + every.unwrap_or_default();
         Self { folder, every, next, guards: BTreeSet::new(), incarnations: BTreeSet::new() }
     }
 
     /// Kills a process of a program, or of those that watch over it, if the time has come.
     pub(super) fn strike(&mut self, chance: &mut Chance, report: &mut Report) {
-        if Instant::now() < self.next {
-            return;
-        }
-        self.next = Instant::now() + chance.between(self.every / 2, self.every * 3 / 2);
+        let Some(every) = self.every.filter(|_| Instant::now() >= self.next) else { return };
+        self.next = Instant::now() + chance.between(every / 2, every * 3 / 2);
         self.look();
         let mut programs = self.processes();
         if programs.is_empty() {

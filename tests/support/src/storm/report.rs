@@ -59,6 +59,10 @@ pub struct Report {
     pub letters: u64,
     /// Messages left in the queues.
     pub left: u64,
+    /// Large items left in the object store once all results are taken.
+    pub objects: u64,
+    /// Records left of who refers to them.
+    pub records: u64,
     /// The duration of the storm.
     pub took: Duration,
     /// The events with their times, and the doubled results.
@@ -74,9 +78,11 @@ impl Report {
 
     /// Returns `true` if every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
-        let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, .. } = self;
+        let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, objects, records, .. } = self;
         self.remains.is_empty()
-            && [lost, doubled, foreign, letters, left, clashes, odd_lost].iter().all(|count| **count == 0)
+            && [lost, doubled, foreign, letters, left, clashes, odd_lost, objects, records]
+                .iter()
+                .all(|count| **count == 0)
     }
 }
 
@@ -87,6 +93,7 @@ impl fmt::Display for Report {
         } = self;
         let Self { programs, shepherds, guards, remains, .. } = self;
         let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
+        let Self { objects, records, .. } = self;
         writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
         writeln!(
             formatter,
@@ -107,6 +114,7 @@ impl fmt::Display for Report {
             writeln!(formatter, "  {remains}")?;
         }
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
+        writeln!(formatter, "large items left {objects}, records of them {records}")?;
         write!(
             formatter,
             "results {results}, lost {lost}, doubled {doubled}, foreign {foreign}, dead letters {letters}, left {left}"
