@@ -22,6 +22,7 @@ mod drain;
 mod echo;
 mod engine;
 mod growth;
+mod large;
 mod latency;
 mod programs;
 mod promises;
@@ -70,7 +71,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 11] = [
+const BENCHMARKS: [(&str, Benchmark); 12] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -82,6 +83,7 @@ const BENCHMARKS: [(&str, Benchmark); 11] = [
     ("start", start::run),
     ("programs", programs::run),
     ("calls", calls::run),
+    ("large", large::run),
 ];
 
 fn main() {

@@ -75,10 +75,19 @@ pub fn resident_mebibytes(process: u32) -> f64 {
     status_mebibytes(process, "VmRSS:")
 }
 
+/// Returns the most memory of a process so far in MiB. `None` if it has ended.
+pub fn peak_mebibytes(process: u32) -> Option<f64> {
+    status_field(process, "VmHWM:")
+}
+
 fn status_mebibytes(process: u32, field: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    status_field(process, field).unwrap()
+}
+
+fn status_field(process: u32, field: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
 /// Returns the processor time of the children that this program has waited for, and of theirs.

@@ -147,7 +147,12 @@ impl Content {
 fn check_room(file: &File) -> io::Result<()> {
     let system = rustix::fs::fstatvfs(file)?;
     let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-    let (free, least) = (bytes(system.f_bavail), ROOM_LEFT.min(bytes(system.f_blocks) / 10));
+    room(bytes(system.f_bavail), bytes(system.f_blocks))
+}
+
+/// Fails if a file system of `all` bytes has too few that are `free`.
+fn room(free: u64, all: u64) -> io::Result<()> {
+    let least = ROOM_LEFT.min(all / 10);
     if free >= least {
         return Ok(());
     }
@@ -179,6 +184,23 @@ mod tests {
             assert!(read == expected, "{parts}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "its file has no name");
+    }
+
+    #[test]
+    fn some_room_is_left_to_others_and_a_folder_without_any_says_so() {
+        for (free, all) in [(ROOM_LEFT, u64::MAX), (100, 1000), (0, 0)] {
+            assert!(room(free, all).is_ok(), "{free} of {all}");
+        }
+        for (free, all) in [(ROOM_LEFT - 1, u64::MAX), (99, 1000)] {
+            let full = room(free, all).expect_err("it is full");
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        }
+        let full = room(0, 1 << 20).expect_err("it is full").to_string();
+        let told = "the folder for temporary files has only 0 B left, and outputs in it leave 102.4 KiB free";
+        assert_eq!(full, told);
+        let mut spool = Spool::of(Path::new("/nowhere"), Form::Bytes);
+        spool.append(&[0; MEMORY]).expect("in memory");
+        spool.append(&[0]).expect_err("no folder");
     }
 
     /// Writes content in parts, and returns what it is.

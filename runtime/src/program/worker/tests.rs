@@ -207,7 +207,7 @@ for item in take():
         raw(b'{"output":{"request":%d,"value":{"a":1,"a":2}}}\n' % item["request"])
         done(item)
     elif item["value"] == 4:
-        done(item, 1, "x" * (2 << 20))
+        done(item, 1, "x" * (65 << 20))
     else:
         done(item, "well")
 "#,
@@ -230,7 +230,11 @@ for item in take():
     assert_eq!((failure.kind, failure.fatal), (FailureKind::Output, true));
     assert!(failure.reason.starts_with("output 1: the key `a` twice in one object"), "{}", failure.reason);
     let failure = node.failure(number(4)).await;
-    assert!(failure.reason.starts_with("output 2: more than 1048576 bytes"), "{}", failure.reason);
+    assert!(
+        failure.reason.starts_with("output 2: it has 65.0 MiB, and an output of a worker has at most 64.0 MiB"),
+        "{}",
+        failure.reason
+    );
     assert_eq!(node.done(number(5)).await, ["\"well\""]);
     assert_eq!(node.started(), 1);
 }
@@ -242,7 +246,7 @@ async fn a_worker_that_breaks_the_protocol_is_named_and_replaced() {
         ("hello()", "the worker said `hello` twice"),
         ("say(done={'request': 77})", "the worker sent `done` for request 77, which no item has"),
         ("raw(b'{\"output\":{\"request\":1,\"value\":NaN}}\\n')", "the worker wrote a line that is no message: `{"),
-        ("raw(b'x' * (9 << 20))", "the worker wrote a line of more than 8454144 bytes"),
+        ("raw(b'x' * (129 << 20))", "the worker wrote a line of more than 134283264 bytes"),
         ("answers.close(); time.sleep(300)", "the worker closed its end of the channel, and went on"),
     ];
     futures_util::future::join_all(cases.map(async |(fault, reason)| {
