@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod dev;
 pub mod exit;
 pub mod feed;
+pub mod get;
 mod hint;
 pub mod input;
 pub mod inspect;
@@ -22,6 +23,7 @@ pub mod output;
 pub mod pull;
 pub mod replay;
 pub mod reset;
+mod save;
 pub mod server;
 pub mod status;
 mod suggest;
@@ -92,6 +94,7 @@ enum Command {
     Deploy(deploy::Args),
     Feed(feed::Args),
     Pull(pull::Args),
+    Get(get::Args),
     Watch(watch::Args),
     Logs(logs::Args),
     Wait(wait::Args),
@@ -239,6 +242,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Feed(args) => feed::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
+        Command::Get(args) => get::run(args, context).await,
         Command::Watch(args) => watch::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,

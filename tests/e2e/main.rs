@@ -34,6 +34,7 @@ mod grants;
 mod inline;
 mod isolation;
 mod large;
+mod large_clients;
 mod large_programs;
 mod library;
 mod limited;

@@ -186,6 +186,11 @@ impl ChainStreams<'_> {
         self.consumer_state(stream, consumer).await
     }
 
+    /// Returns the place up to which a consumer of results has taken all of them.
+    pub async fn taken(&self, stream: &str, consumer: &str) -> Result<u64, BrokerError> {
+        Ok(self.consumer_state::<Progress>(stream, consumer).await?.acknowledged)
+    }
+
     /// Returns how long the server waits for a puller's acknowledgement before it delivers the message again.
     pub async fn pull_ack_wait(&self, stream: &str, consumer: &str) -> Result<Duration, BrokerError> {
         #[derive(Deserialize)]

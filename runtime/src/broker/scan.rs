@@ -126,6 +126,11 @@ impl Stream<'_> {
 }
 
 impl Scan {
+    /// Leaves out the messages up to this place.
+    pub fn behind(self, place: u64) -> Self {
+        Self { next: Next::At(place + 1), ..self }
+    }
+
     /// Returns the next message; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<StreamMessage>, BrokerError> {
         let deadline = Instant::now() + self.broker.patience();

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::exit::{Interrupted, TimedOut};
 use super::feed::{Pack, tell_waits};
-use super::input::{self, InputFormat, Reading, Source};
+use super::input::{self, Content, InputFormat, Reading, Source};
 use super::output::progress::counting;
 use super::output::{Output, OutputError, count, seconds};
 use super::wait::tell;
@@ -163,7 +163,13 @@ async fn read(source: Source, args: &Args, max: usize) -> anyhow::Result<Vec<byt
     while (items.len() as u64) < args.number
         && let Some(item) = input.next().await
     {
-        items.push(item?);
+        match item? {
+            Content::Item(item) => items.push(item),
+            Content::File(file, _) => {
+                let size = usize::try_from(file.metadata()?.len())?;
+                return Err(ClientError::TooLarge { size, max }.into());
+            }
+        }
     }
     if items.is_empty() {
         let file = args.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit::{Interrupted, Usage};
-use super::input::Reading;
+use super::input::{Content, Reading};
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
@@ -21,9 +21,11 @@ use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
 use crate::calls::grant::Grants;
 use crate::chain::{Stage, Work};
+use crate::client::large::LargeItems;
 use crate::client::{Client, Item, LogFilter, Package};
 use crate::frame::header;
 use crate::frame::id::FrameId;
+use crate::frame::large::MAX_WHOLE;
 use crate::name::{ChainName, Digest};
 use crate::node::{Node, NodeSettings};
 use crate::program::allow;
@@ -212,9 +214,12 @@ async fn chains(
     if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
         let mut feeder = client.feeder(chain).await?;
         let source = input::Source::Arguments(args.feed.clone());
-        let mut items = input::open(source, READING, client.broker().limits().max_item())?;
-        while let Some(cbor) = items.next().await {
-            feeder.feed(Item { cbor: cbor?, id: None, topic: None }).await?;
+        let mut items = input::open(source, READING, usize::try_from(MAX_WHOLE)?)?;
+        while let Some(content) = items.next().await {
+            // An argument is never in a file.
+            if let Content::Item(cbor) = content? {
+                feeder.feed(Item { cbor, id: None, topic: None }).await?;
+            }
         }
         fed = feeder.finish().await?.accepted;
     }
@@ -264,9 +269,23 @@ async fn show_results(
     let mut watcher = client.watcher(chain, StartAt::First).await?;
     let (shown, output) = (Arc::new(Shown::default()), output.clone());
     let counted = Arc::clone(&shown);
+    let items = LargeItems::of(client, chain).await?;
     tokio::spawn(async move {
-        while let Ok(Some(result)) = watcher.try_next().await {
-            if let Err(error) = output.data(&result.to_json()) {
+        while let Ok(Some(mut result)) = watcher.try_next().await {
+            let mut shown = Ok(());
+            if let Some(reference) = result.large.take() {
+                match items.held(&reference, items.read(&reference)).await {
+                    Ok(item) => result.item = item,
+                    Err(error) => {
+                        output.note(&format!("the result of item {} cannot be shown: {error}", result.id));
+                        result.large = Some(reference);
+                    }
+                }
+            }
+            if result.large.is_none() {
+                shown = output.data(&result.to_json());
+            }
+            if let Err(error) = shown {
                 // The receiver is gone only if the command is ending.
                 let _ = unprinted.send(error);
                 return;

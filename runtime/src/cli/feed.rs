@@ -11,12 +11,13 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::exit::{Interrupted, TimedOut, Usage};
-use super::input::{self, FileBytes, Input, InputFormat, Reading, Source};
+use super::input::{self, Content, FileBytes, Input, InputFormat, Reading, Source};
 use super::output::progress::{Outlook, counting};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
 use crate::client::{ClientError, Fed, Feeder, Item, Packing, Waits};
 use crate::frame::id::check_fed_id;
+use crate::frame::large::MAX_WHOLE;
 use crate::name::{ChainName, Topic};
 use crate::shutdown;
 
@@ -45,7 +46,7 @@ pub struct Args {
     /// Read items from this file; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
     file: Option<PathBuf>,
-    /// Format of the file; for ITEM arguments json (each must be JSON) or lines (each is text)
+    /// Format of the file; for ITEM arguments json (each must be JSON) or text (each is text)
     #[arg(long, value_name = "FORMAT")]
     format: Option<InputFormat>,
     /// Separator of the columns of a CSV file: a character, or tab [default: ,]
@@ -113,16 +114,19 @@ impl Pack {
 
 const FORMATS: &str = "Formats: ndjson (a JSON document on each line), json (documents that may span lines; the elements \
     of an array are items), lines (each line is a text), csv (with a header line; each row is a record of texts; a blank row is \
-    skipped, but is an empty text in a file of one column), cbor (a CBOR sequence). Text is UTF-8.\n\n\
+    skipped, but is an empty text in a file of one column), cbor (a CBOR sequence), text (the whole file is one text), bytes (the \
+    whole file is one byte string). Text is UTF-8.\n\n\
+    An item may have up to 64 MiB, and with text or bytes, which are never in memory as a whole, up to 1 GiB. An item that does not \
+    fit in a message, or has more bytes than `large` in the manifest says, goes beside the queue, into the chain's object store.\n\n\
     Without --format, the extension of the file decides. For other files and standard input, the first bytes decide \
-    between JSON and lines; csv and cbor must be named then, as in --format csv. Input that begins with { or [ is JSON that may \
+    between JSON and lines; csv, cbor, text and bytes must be named then, as in --format csv. Input that begins with { or [ is JSON that may \
     span lines: an array is one item if it ends on its first line, else its elements are items. If the first line is a JSON \
     string, number, true, false or null, each line must be JSON. Everything else is lines. Input that later breaks the rules of \
     its format is an error with its line, and nothing after it is fed. An object or row that has a name twice is refused. \
     Integers are exact at any size.\n\n\
     Examples:\n  \
     pcluster feed example '\"hello world!\"'\n  pcluster feed orders -f orders.csv --id orders-2026-01\n  \
-    pcluster feed orders -f orders.csv --delimiter ';' --dry-run\n  tail -f app.log | pcluster feed logs --format lines";
+    pcluster feed orders -f orders.csv --delimiter ';' --dry-run\n  pcluster feed scans -f scan.tiff --format bytes --id scan-17\n  tail -f app.log | pcluster feed logs --format lines";
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
@@ -147,7 +151,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default());
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
-    let mut input = input::open(source, reading, client.broker().limits().max_item())?;
+    let mut input = input::open(source, reading, usize::try_from(MAX_WHOLE)?)?;
     let bar = if args.quiet { ProgressBar::hidden() } else { counting("fed", "items") };
     let mut stopped = std::pin::pin!(shutdown::requested());
     let waits = feeder.waits();
@@ -214,26 +218,36 @@ fn source(args: &Args) -> anyhow::Result<Source> {
 }
 
 async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Result<Fed> {
-    let single = args.items.len() == 1;
+    let single = args.items.len() == 1 || args.format.is_some_and(InputFormat::is_whole);
     let mut number = 0_u64;
-    while let Some(item) = input.next().await {
+    while let Some(content) = input.next().await {
         number += 1;
-        let cbor = match item {
-            Ok(cbor) => cbor,
+        let content = match content {
+            Ok(content) => content,
             Err(error) => return finish_before(feeder, error).await,
         };
         let id = args.id.as_ref().map(|id| if single { id.clone() } else { format!("{id}-{number}") });
-        match feeder.feed(Item { cbor, id, topic: args.topic.clone() }).await {
+        let topic = args.topic.clone();
+        let fed = match content {
+            Content::Item(cbor) => feeder.feed(Item { cbor, id, topic }).await,
+            Content::File(file, form) => feeder.feed_file(file, form, id, topic).await,
+        };
+        match fed {
             Ok(()) => {}
-            Err(error @ ClientError::TooLarge { .. }) if single => return Err(error.into()),
-            Err(error @ ClientError::TooLarge { .. }) => {
+            Err(error) if single || !is_of_item(&error) => return Err(error.into()),
+            Err(error) => {
                 let error = anyhow::Error::new(error).context(format!("item {number}"));
                 return finish_before(feeder, error).await;
             }
-            Err(error) => return Err(error.into()),
         }
     }
     Ok(feeder.finish().await?)
+}
+
+/// Returns `true` if an error says what is wrong with one item.
+fn is_of_item(error: &ClientError) -> bool {
+    let is_too_large = matches!(error, ClientError::TooLarge { .. } | ClientError::Oversized { .. });
+    is_too_large || matches!(error, ClientError::NotUtf8(_) | ClientError::ItemFile { .. })
 }
 
 /// Shows how many items the server has.

@@ -1,6 +1,6 @@
 //! Reads items from arguments, files and standard input. A thread reads a little ahead of the feeder.
 //!
-//! Each format has a reader: `json`, `lines`, `csv`, `cbor`. `guess` finds the format of a file whose name does not
+//! Each format has a reader: `json`, `lines`, `csv`, `cbor`, and `whole` for a file that is one item. `guess` finds the format of a file whose name does not
 //! tell it, and `argument` reads items on the command line. Input that breaks the rules of its format is an error with
 //! its place.
 
@@ -12,6 +12,7 @@ mod file;
 mod guess;
 mod json;
 mod lines;
+mod whole;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 
 use super::exit::{NotFound, Usage};
 use crate::frame::disguise::Disguise;
+use crate::frame::large::Form;
 use crate::frame::text::Text;
 use ahead::Ahead;
 
@@ -47,6 +49,10 @@ pub enum InputFormat {
     Csv,
     /// A CBOR sequence
     Cbor,
+    /// The whole input is one text, of up to 1 GiB
+    Text,
+    /// The whole input is one byte string, of up to 1 GiB
+    Bytes,
 }
 
 impl InputFormat {
@@ -54,6 +60,29 @@ impl InputFormat {
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
+
+    /// Returns `true` if a whole input is one item.
+    pub fn is_whole(self) -> bool {
+        self.whole().is_some()
+    }
+
+    /// Returns what a whole input in this format is; `None` if it holds items.
+    fn whole(self) -> Option<Form> {
+        match self {
+            Self::Text => Some(Form::Text),
+            Self::Bytes => Some(Form::Bytes),
+            _ => None,
+        }
+    }
+}
+
+/// What is read at once.
+#[derive(Debug)]
+pub enum Content {
+    /// An item, in CBOR.
+    Item(Bytes),
+    /// The content of a byte string or a text, from the start of a file.
+    File(File, Form),
 }
 
 /// Where items come from.
@@ -107,7 +136,7 @@ impl Reading {
 
 /// Items as they are read.
 pub struct Input {
-    items: mpsc::Receiver<anyhow::Result<Bytes>>,
+    items: mpsc::Receiver<anyhow::Result<Content>>,
     ahead: Arc<Ahead>,
     format: Arc<OnceLock<InputFormat>>,
     file: Option<FileBytes>,
@@ -120,9 +149,9 @@ impl Input {
     }
 
     /// Returns the next item; `None` after the last one. A dropped call loses no item.
-    pub async fn next(&mut self) -> Option<anyhow::Result<Bytes>> {
+    pub async fn next(&mut self) -> Option<anyhow::Result<Content>> {
         let item = self.items.recv().await;
-        if let Some(Ok(item)) = &item {
+        if let Some(Ok(Content::Item(item))) = &item {
             self.ahead.give_back(item.len());
         }
         item
@@ -167,13 +196,14 @@ pub fn open(source: Source, reading: Reading, max: usize) -> anyhow::Result<Inpu
                 io::ErrorKind::NotFound => anyhow::Error::new(NotFound(format!("there is no file `{shown}`"))),
                 _ => anyhow!("cannot read `{shown}`: {error}"),
             })?;
+            let whole = reading.format.and_then(InputFormat::whole).map(|_| whole::Original::of(&file)).transpose()?;
             let (file, bytes) = file::Counted::new(file);
             input.file = bytes;
-            std::thread::spawn(move || read_all(file, reading, Some(&shown), &mut sink));
+            std::thread::spawn(move || read_all(file, reading, Some(&shown), whole.flatten(), &mut sink));
         }
         Source::Stdin => {
             let reading = reading.of(None)?;
-            std::thread::spawn(move || read_all(io::stdin(), reading, None, &mut sink));
+            std::thread::spawn(move || read_all(io::stdin(), reading, None, None, &mut sink));
         }
     }
     Ok(input)
@@ -196,7 +226,7 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 
 /// Passes the items that a reader finds to the feeder.
 struct Sink {
-    sender: mpsc::Sender<anyhow::Result<Bytes>>,
+    sender: mpsc::Sender<anyhow::Result<Content>>,
     /// The most bytes that an item may have.
     max: usize,
     ahead: Arc<Ahead>,
@@ -206,7 +236,11 @@ struct Sink {
 impl Sink {
     fn item(&mut self, item: Bytes) -> Result<(), Stop> {
         self.ahead.take(item.len());
-        self.sender.blocking_send(Ok(item)).map_err(|_| Stop::Unwanted)
+        self.content(Content::Item(item))
+    }
+
+    fn content(&mut self, content: Content) -> Result<(), Stop> {
+        self.sender.blocking_send(Ok(content)).map_err(|_| Stop::Unwanted)
     }
 
     /// Records the format that is read.
@@ -223,14 +257,28 @@ impl Sink {
 
 fn too_large(max: usize) -> String {
     format!(
-        "an item of more than {max} bytes, which is all that fits in a message (the server's `max_payload` less room for headers)"
+        "an item of more than {max} bytes, which is the most; --format bytes or text feeds a file of up to 1 GiB as one item"
     )
 }
 
-/// Reads a source to its end. `file` is the file's name; `None` for standard input.
-fn read_all(source: impl Read, reading: Reading, file: Option<&str>, sink: &mut Sink) {
+/// Reads a source to its end. `file` is the file's name; `None` for standard input. `original` can be handed on as it is.
+fn read_all(
+    source: impl Read,
+    reading: Reading,
+    file: Option<&str>,
+    original: Option<whole::Original>,
+    sink: &mut Sink,
+) {
     let shown = file.unwrap_or("standard input");
-    if let Err(Stop::Wrong(error)) = read(&mut Text::new(source), reading, file, sink) {
+    let mut text = Text::new(source);
+    let read = match reading.format.zip(reading.format.and_then(InputFormat::whole)) {
+        Some((format, form)) => {
+            sink.is_read_as(format);
+            whole::read(&mut text, form, file, original, sink)
+        }
+        None => read(&mut text, reading, file, sink),
+    };
+    if let Err(Stop::Wrong(error)) = read {
         // If this cannot be sent, the feeder has stopped.
         let _ = sink.sender.blocking_send(Err(error.context(format!("`{shown}`"))));
     }
@@ -256,6 +304,8 @@ fn read(text: &mut Text<impl Read>, reading: Reading, file: Option<&str>, sink: 
         Some(InputFormat::Lines) => lines::read(text, sink),
         Some(InputFormat::Csv) => csv::read(text, reading.delimiter, sink),
         Some(InputFormat::Cbor) => cbor::read(text, file, sink),
+        // `whole` reads the others.
+        Some(InputFormat::Text | InputFormat::Bytes) => Ok(()),
         None => json::documents(text, json::Arrays::Undecided, hint, sink),
     }
 }

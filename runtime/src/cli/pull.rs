@@ -1,20 +1,27 @@
 //! `pcluster pull`
 
+pub(super) mod large;
 mod printer;
+pub(super) mod refs;
+mod shown;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ciborium::Value;
-use futures_util::FutureExt;
+use anyhow::anyhow;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use super::exit::{Interrupted, TimedOut};
-use super::output::{OutputError, count};
+use super::output::{Output, OutputError, count};
 use super::{Context, timeout, unless_told, whole};
-use crate::client::{ClientError, Outcome, PulledResult, Puller, ResultItem};
+use crate::client::{ClientError, PulledResult, Puller};
 use crate::name::{ChainName, Topic};
 use crate::shutdown::{self, Signal};
-use crate::text::visible;
+use large::{Desk, Ready};
 use printer::{Event, Printed, Printer};
+use shown::line;
+pub use shown::{Form, Shown};
 
 /// How many results may wait for their reader.
 const PENDING: usize = 1_024;
@@ -47,6 +54,12 @@ pub struct Args {
     /// Take dead letters too, as they come; see below
     #[arg(long)]
     with_failures: bool,
+    /// Save each result as a file of its own in this folder, and print its path; see below
+    #[arg(short = 'o', long = "output", value_name = "DIR", conflicts_with = "raw")]
+    save: Option<PathBuf>,
+    /// Print the references of large results that wait to be taken, one JSON object a line, and take none
+    #[arg(long, conflicts_with_all = ["timeout", "all", "with_failures", "raw", "save"])]
+    refs: bool,
     #[command(flatten)]
     form: Form,
 }
@@ -65,22 +78,22 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
     With --with-failures, a dead letter counts like a result for -n, -t and --all, and goes to one of the pullers that have \
     this flag. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and the \
     other fields of `pcluster dead ls --json`. With --meta, a line that has a `failure` is a dead letter, and a line without one \
-    is a result. A dead letter that was taken is still stored: `pcluster dead` shows, retries and drops it.";
-
-/// How results are printed.
-#[derive(Debug, clap::Args)]
-pub struct Form {
-    /// Print each result with the id it was fed under, chain, version, revision, node, topic and headers
-    #[arg(long)]
-    meta: bool,
-    /// Print texts without quotes, and bytes as they are
-    #[arg(long, conflicts_with = "meta")]
-    raw: bool,
-}
+    is a result. A dead letter that was taken is still stored: `pcluster dead` shows, retries and drops it.\n\n\
+    A large result, whose bytes are beside the queue, is fetched and printed like any other, up to 64 MiB. Once it is taken, its bytes \
+    go, and `pcluster watch` no longer shows it. With --output, a result of any size becomes a file: bytes and texts as they are, any \
+    other item as JSON. The name of the file is the id that the item was fed under, percent-encoded, at most 200 bytes and cut if \
+    it is longer; a further result of the same id ends in ~2, ~3 and so on. No file is overwritten, and each is whole or absent. A \
+    result is taken once its file is on the disk; if it cannot be saved, as on a full disk, it goes back and the command ends with 1. \
+    A command that is killed may have saved a result that is not taken yet. With --json or --meta, a line is a JSON object with the \
+    id and the file.\n\n\
+    `pcluster get CHAIN REF` fetches what --refs prints.";
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
+    if args.refs {
+        return unless_told(refs::run(&args, &client, &context.output)).await;
+    }
     let opening = Box::pin(async {
         let mut puller = match &args.topic {
             None => client.puller(&args.chain).await?,
@@ -91,78 +104,153 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
         Ok::<_, ClientError>(puller)
     });
+    let desk = Desk::new(client.clone(), &args, &context.output)?;
     if args.with_failures {
         let opening = Box::pin(async { opening.await?.with_failures().await });
-        pull(unless_told(opening).await?, &args).await
+        Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run().await
     } else {
-        pull(unless_told(opening).await?, &args).await
+        Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run().await
     }
 }
 
-/// Prints results, and acks each one once its reader has it.
-async fn pull<T: Shown>(mut puller: Puller<T>, args: &Args) -> anyhow::Result<()> {
-    let mut stopped = std::pin::pin!(shutdown::requested());
-    let mut printer = Printer::start()?;
-    let mut number = 0;
-    let mut waiting = Instant::now();
-    let mut ended = loop {
-        let wanted = args.number.map_or(u64::MAX, |wanted| wanted - number);
-        if printer.pending() as u64 >= wanted {
-            break Ok(());
-        }
-        tokio::select! {
-            biased;
-            signal = &mut stopped => {
-                printer.stop();
-                break Err(Ended::Interrupted(signal));
+/// Takes results, prints or saves them, and acks each one once its reader has it.
+struct Pulling<'a, T> {
+    puller: Puller<T>,
+    args: &'a Args,
+    desk: &'a Desk<'a>,
+    output: &'a Output,
+    printer: Printer<Line<T>>,
+    /// Results that were taken.
+    number: u64,
+    /// Results that were taken although their bytes are gone.
+    lost: u64,
+}
+
+/// What a printed line is about.
+enum Line<T> {
+    /// A result that is taken once the line is read.
+    Result(PulledResult<T>),
+    /// A file that is saved already.
+    File,
+}
+
+impl<'a, T: Shown> Pulling<'a, T> {
+    fn new(puller: Puller<T>, args: &'a Args, desk: &'a Desk<'a>, output: &'a Output) -> anyhow::Result<Self> {
+        Ok(Self { puller, args, desk, output, printer: Printer::start()?, number: 0, lost: 0 })
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut stopped = std::pin::pin!(shutdown::requested());
+        let ended = match self.take(&mut stopped).await {
+            Err(Ended::Interrupted(signal)) => {
+                self.printer.stop();
+                Err(Ended::Interrupted(signal))
             }
-            Some(event) = printer.event() => match settle(event) {
-                Ok(taken) => number += taken,
-                Err(error) => break Err(error.into()),
-            },
-            next = next(&mut puller, args, waiting), if printer.pending() < PENDING => match next {
-                Ok(Some(taken)) => match taken.result.show(&args.chain, &args.form) {
-                    Ok(line) => printer.print(line, taken),
-                    Err(error) => break Err(error.into()),
-                },
-                Ok(None) => break Ok(()),
-                Err(ended) => break Err(ended),
-            },
-        }
-        waiting = Instant::now();
-    };
-    printer.finish();
-    loop {
-        let event = tokio::select! {
-            biased;
-            event = printer.event() => event,
-            signal = &mut stopped, if !printer.is_stopped() => {
-                printer.stop();
-                ended = ended.and(Err(Ended::Interrupted(signal)));
-                continue;
-            }
+            ended => ended,
         };
-        match event.map(settle) {
-            Some(Ok(taken)) => number += taken,
-            Some(Err(error)) => ended = ended.and(Err(error.into())),
-            None => break,
+        let ended = self.finish_printing(ended, &mut stopped).await;
+        self.close(ended).await
+    }
+
+    /// Takes results until enough are taken, none are left, or something ends it.
+    async fn take(&mut self, stopped: &mut (impl Future<Output = Signal> + Unpin)) -> Result<(), Ended> {
+        let desk = self.desk;
+        let mut preparing = FuturesUnordered::new();
+        // Why no more are taken. Those at hand are finished first.
+        let mut over = None;
+        let mut waiting = Instant::now();
+        loop {
+            let at_hand = (self.printer.pending() + preparing.len()) as u64;
+            let is_enough = self.args.number.is_some_and(|wanted| self.number + at_hand >= wanted);
+            if preparing.is_empty() && (is_enough || over.is_some()) {
+                return over.unwrap_or(Ok(()));
+            }
+            let takes_more = !is_enough
+                && over.is_none()
+                && self.printer.pending() < PENDING
+                && preparing.len() < desk.side_by_side();
+            tokio::select! {
+                biased;
+                signal = &mut *stopped => return Err(Ended::Interrupted(signal)),
+                Some(event) = self.printer.event() => self.number += settle(event)?,
+                Some(ready) = preparing.next(), if !preparing.is_empty() => self.print(ready?),
+                next = next(&mut self.puller, self.args, waiting), if takes_more => match next {
+                    Ok(Some(taken)) if desk.is_ready(&taken.result) => {
+                        let line = taken.result.show(&self.args.chain, &self.args.form)?;
+                        self.printer.print(line, Line::Result(taken));
+                    }
+                    Ok(Some(taken)) => preparing.push(desk.ready(taken)),
+                    Ok(None) => over = Some(Ok(())),
+                    Err(ended) => over = Some(Err(ended)),
+                },
+            }
+            waiting = Instant::now();
         }
     }
-    let late = async {
-        if !matches!(ended, Err(Ended::Interrupted(_) | Ended::TimedOut)) {
-            shutdown::requested().await;
+
+    fn print(&mut self, ready: Ready<T>) {
+        match ready {
+            Ready::Line(line, taken) => self.printer.print(line, Line::Result(taken)),
+            Ready::Saved(line, taken) => {
+                ack(taken);
+                self.number += 1;
+                self.printer.print(line, Line::File);
+            }
+            Ready::Lost(error, taken) => {
+                let note =
+                    format!("the result of item {} is lost, and taken without its bytes: {error}", taken.result.id());
+                self.output.note(&note);
+                ack(taken);
+                self.number += 1;
+                self.lost += 1;
+            }
         }
-        tokio::time::sleep(CLOSE).await;
-    };
-    tokio::select! {
-        () = puller.close() => {}
-        () = late => tracing::warn!("the server may not have received the last acks; it then hands out those results again"),
     }
-    match ended {
-        Ok(()) => Ok(()),
-        Err(Ended::Failed(error)) => Err(error),
-        Err(Ended::TimedOut) => Err(timed_out(args, number)),
-        Err(Ended::Interrupted(signal)) => Err(Interrupted::at(signal, taken(args, number)).into()),
+
+    /// Waits until the reader has all lines.
+    async fn finish_printing(
+        &mut self,
+        mut ended: Result<(), Ended>,
+        stopped: &mut (impl Future<Output = Signal> + Unpin),
+    ) -> Result<(), Ended> {
+        self.printer.finish();
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = self.printer.event() => event,
+                signal = &mut *stopped, if !self.printer.is_stopped() => {
+                    self.printer.stop();
+                    ended = ended.and(Err(Ended::Interrupted(signal)));
+                    continue;
+                }
+            };
+            match event.map(settle) {
+                Some(Ok(taken)) => self.number += taken,
+                Some(Err(error)) => ended = ended.and(Err(error.into())),
+                None => return ended,
+            }
+        }
+    }
+
+    async fn close(self, ended: Result<(), Ended>) -> anyhow::Result<()> {
+        let Self { puller, args, number, lost, .. } = self;
+        let late = async {
+            if !matches!(ended, Err(Ended::Interrupted(_) | Ended::TimedOut)) {
+                shutdown::requested().await;
+            }
+            tokio::time::sleep(CLOSE).await;
+        };
+        tokio::select! {
+            () = puller.close() => {}
+            () = late => tracing::warn!("the server may not have received the last acks; it then hands out those results again"),
+        }
+        match ended {
+            Ok(()) if lost > 0 => Err(anyhow!("{} lost, as told above", count(lost, "result"))),
+            Ok(()) => Ok(()),
+            Err(Ended::Failed(error)) => Err(error),
+            Err(Ended::TimedOut) => Err(timed_out(args, number)),
+            Err(Ended::Interrupted(signal)) => Err(Interrupted::at(signal, taken(args, number)).into()),
+        }
     }
 }
 
@@ -180,23 +268,29 @@ impl<E: Into<anyhow::Error>> From<E> for Ended {
 }
 
 /// Acks a result that its reader has. Returns how many results were taken.
-///
-/// Does not wait for the server, which may be away.
-fn settle<T>(event: Event<PulledResult<T>>) -> Result<u64, OutputError> {
+fn settle<T>(event: Event<Line<T>>) -> Result<u64, OutputError> {
     match event {
-        Event::Written(pulled) => {
-            // The ack goes out even if nothing waits for its end.
-            let _ = pulled.ack().now_or_never();
+        Event::Written(Line::Result(pulled)) => {
+            ack(pulled);
             Ok(1)
         }
-        Event::Unwanted(_) => Ok(0),
+        Event::Written(Line::File) | Event::Unwanted(_) => Ok(0),
         Event::Failed(error) => Err(error.into()),
     }
 }
 
-impl<T: Send + 'static> Printed for PulledResult<T> {
+/// Acks a result. Does not wait for the server, which may be away.
+fn ack<T>(pulled: PulledResult<T>) {
+    // The ack goes out even if nothing waits for its end.
+    let _ = pulled.ack().now_or_never();
+}
+
+impl<T: Send + 'static> Printed for Line<T> {
     fn is_wanted(&self) -> bool {
-        self.is_held()
+        match self {
+            Self::Result(pulled) => pulled.is_held(),
+            Self::File => true,
+        }
     }
 }
 
@@ -229,36 +323,4 @@ async fn next<T>(puller: &mut Puller<T>, args: &Args, waiting: Instant) -> Resul
         None => next.await,
         Some(deadline) => tokio::time::timeout_at(deadline.into(), next).await.unwrap_or(Err(Ended::TimedOut)),
     }
-}
-
-/// A result or dead letter that is printed.
-pub(super) trait Shown: Send + 'static {
-    /// Returns the bytes to print, with the end of the line.
-    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>>;
-}
-
-impl Shown for ResultItem {
-    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
-        if form.meta {
-            return Ok(line(&serde_json::to_string(&self.with_meta(chain.as_str()))?));
-        }
-        Ok(match &self.item {
-            Value::Text(text) if form.raw => format!("{text}\n").into_bytes(),
-            Value::Bytes(bytes) if form.raw => bytes.clone(),
-            _ => line(&self.to_json()),
-        })
-    }
-}
-
-impl Shown for Outcome {
-    fn show(&self, chain: &ChainName, form: &Form) -> anyhow::Result<Vec<u8>> {
-        match self {
-            Self::Result(result) => result.show(chain, form),
-            Self::Failure(letter) => Ok(line(&serde_json::to_string(letter)?)),
-        }
-    }
-}
-
-fn line(text: &str) -> Vec<u8> {
-    format!("{}\n", visible(text)).into_bytes()
 }

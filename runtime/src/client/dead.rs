@@ -1,12 +1,13 @@
 //! Reads and removes dead letters, and retries their items.
 //!
 //! A letter is known by its number in the chain's stream of dead letters. A number is never used again. [`letter`] parses a
-//! letter, [`logs`] finds the log lines about its item, [`ran`] reads all that the item ran with, and [`retry`] gives the item new
-//! attempts.
+//! letter, [`logs`] finds the log lines about its item, [`ran`] reads all that the item ran with, [`retry`] gives the item new
+//! attempts, and [`remove`] removes letters.
 
 mod letter;
 mod logs;
 mod ran;
+mod remove;
 mod retry;
 mod room;
 
@@ -27,6 +28,7 @@ use crate::subject;
 pub use letter::DeadLetter;
 pub(super) use logs::dead_logs;
 pub(crate) use ran::RanWith;
+pub(super) use remove::drop_dead;
 pub(super) use retry::retry_dead;
 pub use retry::{Retried, RetryOptions};
 
@@ -155,40 +157,6 @@ async fn known(client: &Client, chain: &ChainName, numbers: &[u64]) -> Result<Ve
     } else {
         Err(ClientError::NoLetter { chain: chain.clone(), numbers: unknown })
     }
-}
-
-pub(super) async fn drop_dead(client: &Client, chain: &ChainName, selection: &Selection) -> Result<u64, ClientError> {
-    if let Selection::Matching { filter: DeadFilter { stage, failure: None, id: None, since: None }, newest: None } =
-        selection
-        && (stage.is_none() || !ChainStreams::of(&client.broker, chain).has_item_parts().await?)
-    {
-        client.chain(chain).await?;
-        if let Some(stage) = stage {
-            stages::check_stage(client, Some(chain), stage).await?;
-        }
-        return Ok(ChainStreams::of(&client.broker, chain).purge_dead(stage.as_ref()).await?);
-    }
-    let numbers = client.dead_numbers(chain, selection).await?;
-    remove_dead(client, chain, &numbers).await
-}
-
-/// Removes letters. Does not count those that another client has removed.
-async fn remove_dead(client: &Client, chain: &ChainName, numbers: &[u64]) -> Result<u64, ClientError> {
-    let stream = &subject::dead_stream(chain);
-    let has_parts = ChainStreams::of(&client.broker, chain).has_item_parts().await?;
-    let removals = numbers.iter().map(|&number| async move {
-        if has_parts {
-            Letters::of(&client.broker, stream).remove(number).await
-        } else {
-            Stream::of(&client.broker, stream).remove_message(number).await
-        }
-    });
-    let mut removed = stream::iter(removals).buffer_unordered(SIDE_BY_SIDE);
-    let mut count = 0;
-    while let Some(removed) = removed.try_next().await? {
-        count += u64::from(removed);
-    }
-    Ok(count)
 }
 
 pub(super) async fn dead_by_stage(client: &Client, chain: &ChainName) -> Result<BTreeMap<StageName, u64>, ClientError> {

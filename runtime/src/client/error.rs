@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::archive::pack::FilesError;
 use crate::broker::BrokerError;
@@ -269,6 +270,48 @@ pub enum ClientError {
         /// The largest size, in bytes.
         max: usize,
     },
+    /// An item is larger than any that a chain takes.
+    #[error("an item of {size} bytes is too large: {max} bytes is the most{why}")]
+    Oversized {
+        /// The size of the item, in bytes.
+        size: u64,
+        /// The largest size, in bytes.
+        max: u64,
+        /// What has this limit, in words that follow the size.
+        why: &'static str,
+    },
+    /// The chain does not have the bytes of a large item.
+    #[error("chain `{chain}` does not have the large item {name}: {reason}")]
+    LargeMissing {
+        /// The chain.
+        chain: ChainName,
+        /// The name of the large item.
+        name: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The bytes of a large item are not those that were stored.
+    #[error("the large item {name} of chain `{chain}` is damaged: {reason}")]
+    LargeDamaged {
+        /// The chain.
+        chain: ChainName,
+        /// The name of the large item.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of an item cannot be read or written.
+    #[error("cannot {what}: {error}")]
+    ItemFile {
+        /// The attempt.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// A text is not UTF-8.
+    #[error("the text is not UTF-8 after byte {0}; feed it as bytes")]
+    NotUtf8(u64),
     /// The manifest is larger than a message of the server.
     #[error(
         "stage `{stage}`: its config has {config} bytes, and with it the manifest {size}, more than fits in a message ({max} bytes: \
@@ -308,14 +351,15 @@ impl ClientError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) | Self::Untold { error, .. } => error.kind(),
-            Self::Name(_) | Self::Id(_) | Self::Encode(_) => ErrorKind::InvalidArgument,
+            Self::Name(_) | Self::Id(_) | Self::Encode(_) | Self::NotUtf8(_) => ErrorKind::InvalidArgument,
             Self::NoChain { .. }
             | Self::NoStage { .. }
             | Self::NoLetter { .. }
             | Self::NoManifest(_)
-            | Self::NoPluginFile(_) => ErrorKind::NotFound,
+            | Self::NoPluginFile(_)
+            | Self::LargeMissing { .. } => ErrorKind::NotFound,
             Self::Closing { .. } | Self::Crowded(_) => ErrorKind::Busy,
-            Self::Read { .. } => ErrorKind::Other,
+            Self::Read { .. } | Self::ItemFile { .. } => ErrorKind::Other,
             Self::Files { error, .. } => error.kind(),
             Self::Manifest { .. }
             | Self::Chain { .. }
@@ -330,9 +374,9 @@ impl ClientError {
             | Self::WouldDrop { .. } => ErrorKind::Conflict,
             Self::NotMoved { .. } => ErrorKind::Incomplete,
             Self::Closed(_) => ErrorKind::Closed,
-            Self::TooLarge { .. } | Self::ManifestTooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::Oversized { .. } | Self::ManifestTooLarge { .. } => ErrorKind::TooLarge,
             Self::TimedOut(_) => ErrorKind::TimedOut,
-            Self::Registry { .. } => ErrorKind::Damaged,
+            Self::Registry { .. } | Self::LargeDamaged { .. } => ErrorKind::Damaged,
         }
     }
 

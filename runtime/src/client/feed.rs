@@ -4,18 +4,24 @@
 //! server has stored it. Every call that waits can be dropped at any point, for example by a timeout, and no item is lost.
 
 mod delivery;
+mod large;
 mod pack;
 mod sender;
 mod shared;
 
+use std::fs::File;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::large::LargeItems;
 use super::{Client, ClientError, intake};
+use crate::frame::cbor;
 use crate::frame::id::check_fed_id;
+use crate::frame::large::Form;
 use crate::name::{ChainName, Topic};
+use large::Source;
 use pack::Pack;
 use sender::{Key, Sender};
 
@@ -126,7 +132,8 @@ pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder,
         return Err(ClientError::Closed(chain.clone()));
     }
     intake::check_intake_to_feed(client, chain).await?;
-    Ok(Feeder { sender: Sender::new(client.clone(), chain.clone()), packing: Packing::default() })
+    let large = LargeItems::of(client, chain).await?;
+    Ok(Feeder { sender: Sender::new(client.clone(), chain.clone(), large), packing: Packing::default() })
 }
 
 impl Feeder {
@@ -138,27 +145,28 @@ impl Feeder {
 
     /// Feeds an item. Returns once the item is on its way, or waits for others to share its message.
     ///
+    /// An item that does not fit in a message, or has more bytes than `large` in the manifest says, goes to the chain's object store,
+    /// and its message holds a reference. A byte string or a text may have up to 1 GiB, any other item up to 64 MiB.
+    ///
     /// This waits while the chain has no room. The item is taken if and only if this returns `Ok`: if it fails or is dropped
     /// before, the item is not fed and can be fed again.
     ///
     /// # Errors
     ///
-    /// If this item is too large ([`ClientError::TooLarge`]), its id is invalid ([`ClientError::Id`]), or an earlier item could
+    /// If this item is too large ([`ClientError::Oversized`]), its id is invalid ([`ClientError::Id`]), or an earlier item could
     /// not be fed. [`Feeder::fed`] returns how many were fed.
     pub async fn feed(&mut self, item: Item) -> Result<(), ClientError> {
         let (size, max) = (item.cbor.len(), self.sender.max_item());
-        if size > max {
-            return Err(ClientError::TooLarge { size, max });
+        if size as u64 > self.sender.large().threshold() {
+            check_one(&item.cbor)?;
+            let (form, content) = Form::of(&item.cbor);
+            let source = Source::Memory(item.cbor.slice_ref(content));
+            large::check_size(content.len() as u64, form)?;
+            return self.feed_large(source, form, item.id, item.topic).await;
         }
         self.sender.check()?;
         if item.id.is_some() || self.packing.items <= 1 {
-            let key = match item.id {
-                None => Key::new(),
-                Some(id) => {
-                    check_fed_id(&id)?;
-                    self.sender.given(id).await
-                }
-            };
+            let key = self.key(item.id).await?;
             self.sender.send_pack(None).await?;
             let room = self.sender.room(size).await?;
             self.sender.send(room, key, item.cbor, 1, item.topic);
@@ -181,6 +189,57 @@ impl Feeder {
             self.sender.send_in_time(number, self.packing.wait);
         }
         Ok(())
+    }
+
+    /// Feeds the content of a byte string or a text, from the start of a file. Returns once it is on its way.
+    ///
+    /// This is as [`Feeder::feed`], but for up to 1 GiB, and without the content in memory. The file must not change before
+    /// [`Feeder::finish`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// If the content is too large ([`ClientError::Oversized`]), a text is not UTF-8, the file cannot be read, the form is
+    /// [`Form::Cbor`] and the file holds anything but one item, or as for [`Feeder::feed`].
+    pub async fn feed_file(
+        &mut self,
+        file: File,
+        form: Form,
+        id: Option<String>,
+        topic: Option<Topic>,
+    ) -> Result<(), ClientError> {
+        let (file, size) = large::checked(file, form).await?;
+        if form == Form::Cbor {
+            let cbor = large::read(file, size, form).await?;
+            check_one(&cbor)?;
+            return self.feed(Item { cbor, id, topic }).await;
+        }
+        if size + form.head(size).len() as u64 > self.sender.large().threshold() {
+            return self.feed_large(Source::File(file, size), form, id, topic).await;
+        }
+        let cbor = large::read(file, size, form).await?;
+        self.feed(Item { cbor, id, topic }).await
+    }
+
+    /// Feeds an item whose bytes go to the object store.
+    async fn feed_large(
+        &mut self,
+        source: Source,
+        form: Form,
+        id: Option<String>,
+        topic: Option<Topic>,
+    ) -> Result<(), ClientError> {
+        self.sender.check()?;
+        let key = self.key(id).await?;
+        self.sender.send_pack(None).await?;
+        let room = self.sender.large().room(&source).await?;
+        self.sender.send_large(room, key, (source, form), topic);
+        Ok(())
+    }
+
+    async fn key(&self, id: Option<String>) -> Result<Key, ClientError> {
+        let Some(id) = id else { return Ok(Key::new()) };
+        check_fed_id(&id)?;
+        Ok(self.sender.given(id).await)
     }
 
     /// Feeds a message of several items, a CBOR sequence. `id` is the id of the message. If this is dropped, the message was
@@ -242,4 +301,8 @@ impl Feeder {
             self.sender.changed().await;
         }
     }
+}
+
+fn check_one(item: &[u8]) -> Result<(), ClientError> {
+    cbor::check_one(item).map_err(|error| ClientError::Encode(error.to_string()))
 }

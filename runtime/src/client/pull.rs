@@ -6,6 +6,7 @@
 mod drained;
 mod fetch;
 pub(super) mod hold;
+mod taken;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,7 +22,9 @@ use tokio::task::JoinSet;
 use drained::Drained;
 use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
+use taken::Taken;
 
+use super::large::LargeItems;
 use super::pulled::{Answered, PulledResult};
 use super::{Client, ClientError, DeadLetter, ResultItem};
 use crate::broker::BrokerError;
@@ -45,6 +48,9 @@ const FAILURES: u8 = 1;
 ///
 /// A puller takes results ahead of [`Puller::next`]. When it is dropped, it gives back those that [`Puller::next`] has not
 /// returned. [`Puller::close`] does the same, and waits until the server knows all confirmations.
+///
+/// A large result holds a reference, [`ResultItem::large`], whose bytes [`Client::fetch_large`] fetches. Fetch them before
+/// [`PulledResult::ack`]: once all of a message is taken, its bytes go.
 #[derive(Debug)]
 pub struct Puller<T = ResultItem> {
     client: Client,
@@ -98,7 +104,7 @@ pub enum Outcome {
 }
 
 pub(super) async fn puller(client: &Client, chain: &ChainName, topic: Option<&Topic>) -> Result<Puller, ClientError> {
-    client.chain(chain).await?;
+    let LargeItems { store, .. } = LargeItems::of(client, chain).await?;
     let confirmations = Confirmations::open(&client.broker).await?;
     let (consumer, again) = match topic {
         None => (subject::PULL_CONSUMER.to_owned(), subject::results(chain)),
@@ -123,6 +129,7 @@ pub(super) async fn puller(client: &Client, chain: &ChainName, topic: Option<&To
         received: receive,
         answered: answers,
         wanted: None,
+        taken: Arc::new(Taken::new(store)),
         telling: JoinSet::new(),
     };
     tokio::spawn(fetcher.run());

@@ -7,14 +7,17 @@ use bytes::BytesMut;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ResultItem;
+use super::large::references;
 use super::pull::hold::{Hold, Holds};
 use crate::broker::Broker;
+use crate::broker::large::{Holder, LargeStore};
 use crate::broker::publish::PublishError;
 use crate::broker::publish::Publisher;
 use crate::broker::queue::Delivery;
 use crate::frame::format::Format;
 use crate::frame::header;
 use crate::frame::id::Index;
+use crate::frame::large::Positions;
 use crate::frame::outgoing::Outgoing;
 
 /// How long to try to requeue results that the server does not store.
@@ -142,8 +145,18 @@ impl Answered {
         said.contains(&Some(true)) && said.contains(&Some(false))
     }
 
-    /// Tells the server the outcome of the message.
-    pub(super) async fn tell(self, broker: &Broker, holds: &Holds) {
+    /// Returns `true` if some results were confirmed.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.message.said.lock().unwrap_or_else(PoisonError::into_inner).contains(&Some(true))
+    }
+
+    /// Returns the message.
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.message.delivery
+    }
+
+    /// Tells the server the outcome of the message. `store` has the bytes of its large results.
+    pub(super) async fn tell(self, broker: &Broker, holds: &Holds, store: &LargeStore) {
         let Self { message, told } = self;
         let said: Vec<bool> = {
             let said = message.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +165,7 @@ impl Answered {
         if said.iter().all(|is_confirmed| *is_confirmed) {
             holds.confirm(&message.hold).await;
         } else if said.contains(&true) && message.hold.is_sure() {
-            message.requeue(&said, broker, holds).await;
+            message.requeue(&said, broker, holds, store).await;
         } else {
             holds.give_back(&message.hold).await;
         }
@@ -165,7 +178,7 @@ impl Answered {
 
 impl Message {
     /// Requeues the results that were not confirmed.
-    async fn requeue(&self, said: &[bool], broker: &Broker, holds: &Holds) {
+    async fn requeue(&self, said: &[bool], broker: &Broker, holds: &Holds, store: &LargeStore) {
         let items = Format::Cbor.items(&self.delivery.payload).unwrap_or_default();
         let rest: Vec<usize> = (0..items.len()).filter(|position| said.get(*position) != Some(&true)).collect();
         let mut payload = BytesMut::new();
@@ -175,14 +188,20 @@ impl Message {
         let headers = self.delivery.headers();
         let index = headers.get(header::INDEX).and_then(|text| Index::parse(text, items.len()).ok());
         let index = index.unwrap_or_else(|| Index::in_order(items.len())).pick(&rest);
-        let mut headers = headers.without(&[header::INDEX, header::COVERS, header::AGAIN, header::MESSAGE_ID]);
+        let large = headers.get(header::LARGE).and_then(|text| Positions::parse(text, items.len())).unwrap_or_default();
+        let own = [header::INDEX, header::COVERS, header::AGAIN, header::MESSAGE_ID, header::LARGE];
+        let mut headers = headers.without(&own);
+        headers.extend(large.pick(&rest).to_header().map(|large| (header::LARGE, large)));
         headers.push(header::INDEX, index.to_string());
         headers.push(header::AGAIN, "1");
         let message_id = format!("pcluster.again.{}", ulid::Ulid::generate());
         let subject = self.again.to_string();
         let message = Outgoing { subject, message_id, headers, payload: payload.freeze() };
         match publish(broker, &message).await {
-            Ok(()) => holds.confirm(&self.hold).await,
+            Ok(place) => {
+                hold_large(&message, place, store).await;
+                holds.confirm(&self.hold).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "unconfirmed results cannot be requeued, so the whole message is given back");
                 holds.give_back(&self.hold).await;
@@ -191,17 +210,28 @@ impl Message {
     }
 }
 
-/// Publishes until the server has stored the message. Gives up after a while.
-async fn publish(broker: &Broker, message: &Outgoing) -> Result<(), PublishError> {
+/// Records that the message at this place refers to large results, while the message that it replaces still does.
+async fn hold_large(message: &Outgoing, place: u64, store: &LargeStore) {
+    for (_, reference) in references(&message.headers, &message.payload) {
+        let held = tokio::time::timeout(REQUEUE_TIME, store.hold(&reference.name, Holder::Result(place))).await;
+        if !matches!(held, Ok(Ok(()))) {
+            // Before the sweep removes anything, it finds the message.
+            tracing::debug!(name = reference.name, "a requeued large result is not recorded");
+        }
+    }
+}
+
+/// Publishes until the server has stored the message, and returns its place. Gives up after a while.
+async fn publish(broker: &Broker, message: &Outgoing) -> Result<u64, PublishError> {
     let deadline = Instant::now() + REQUEUE_TIME;
     loop {
-        match Publisher::of(broker).publish(message).await {
+        match Publisher::of(broker).publish_at(message).await {
             Err(PublishError::Unanswered(_) | PublishError::NotNow(_) | PublishError::NoStream(_))
                 if Instant::now() < deadline =>
             {
                 tokio::time::sleep(AGAIN).await;
             }
-            published => return published.map(drop),
+            published => return published.map(|(_, place)| place),
         }
     }
 }

@@ -72,7 +72,7 @@ impl ResultItem {
     }
 }
 
-/// A result with its origin, in its form as JSON.
+/// A result with its origin, in its form as JSON. A large item is its reference.
 pub struct WithMeta<'a> {
     chain: &'a str,
     result: &'a ResultItem,
@@ -90,7 +90,10 @@ impl Serialize for WithMeta<'_> {
             map.serialize_entry("topic", topic)?;
         }
         map.serialize_entry("headers", &self.result.headers)?;
-        map.serialize_entry("item", &AsJson(&self.result.item))?;
+        match &self.result.large {
+            Some(large) => map.serialize_entry("large", large)?,
+            None => map.serialize_entry("item", &AsJson(&self.result.item))?,
+        }
         map.end()
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
 use ciborium::Value;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::cbor;
@@ -23,7 +24,9 @@ const SHA_256: &str = "SHA-256=";
 const NAME_MAX: usize = 128;
 
 /// What the bytes of an object are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Form {
     /// The item as it is: one CBOR data item.
     Cbor,
@@ -43,6 +46,11 @@ impl Form {
             Self::Bytes => "bytes",
             Self::Text => "text",
         }
+    }
+
+    /// Returns the form with this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
     }
 
     /// Returns the form and the content of an item. The content of a byte string or a text of definite length is without its head.
@@ -88,7 +96,8 @@ impl Form {
 /// A large item as a message holds it: what names its bytes in the chain's object store.
 ///
 /// In a message it is a CBOR map with the keys `name`, `size`, `digest` and `form`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Reference {
     /// The name of the object, and the id of its chunks. Each upload has a name of its own.
     pub name: String,
@@ -139,7 +148,7 @@ impl Reference {
         let size = field("size").and_then(Value::as_integer).and_then(|size| u64::try_from(size).ok());
         let size = size.ok_or(ReferenceError("has no size"))?;
         let digest = text("digest").filter(|digest| is_digest(digest)).ok_or(ReferenceError("has no SHA-256"))?;
-        let form = text("form").and_then(|text| Form::ALL.into_iter().find(|form| form.name() == text));
+        let form = text("form").and_then(|text| Form::parse(&text));
         Ok(Self { name, size, digest, form: form.ok_or(ReferenceError("has an unknown form"))? })
     }
 

@@ -1,5 +1,7 @@
 //! The description of an object, as object stores have it.
 
+use std::collections::HashMap;
+
 use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::object_store::{ObjectInfo, ObjectOptions};
@@ -13,12 +15,15 @@ use time::OffsetDateTime;
 use super::super::BrokerError;
 use super::super::get::Stored;
 use super::{LargeError, LargeStore, subject};
-use crate::frame::large::Reference;
+use crate::frame::large::{Form, Reference};
 
 /// The beginning of a digest.
 const SHA_256: &str = "SHA-256=";
 /// The rollup that replaces the message under the same subject.
 pub(super) const REPLACE: &str = "sub";
+
+/// The key of the form of an item in the metadata of its description.
+const FORM: &str = "form";
 
 /// The description of an object: what of it decides here.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +39,8 @@ pub(super) struct Head {
     deleted: bool,
     #[serde(default)]
     options: Option<Options>,
+    #[serde(default)]
+    metadata: HashMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -110,6 +117,15 @@ impl LargeStore {
         }
     }
 
+    /// Returns the reference to the object with this name, as its description tells it.
+    pub(crate) async fn named(&self, name: &str) -> Result<Reference, LargeError> {
+        let stored = insist!(self, "read large items", self.stored_head(name))?;
+        let head = stored.and_then(|stored| Head::read(&stored.payload)).filter(|head| !head.deleted);
+        let head = head.ok_or_else(|| self.missing(name, "there is no description of it"))?;
+        let form = head.metadata.get(FORM).and_then(|form| Form::parse(form)).unwrap_or(Form::Bytes);
+        Ok(Reference { name: name.to_owned(), size: head.size, digest: head.digest, form })
+    }
+
     /// Returns the description of an object as the leader of the stream has it.
     pub(super) async fn stored_head(&self, name: &str) -> Result<Option<Stored>, BrokerError> {
         let request = json!({ "last_by_subj": subject::head(&self.0.chain, name) });
@@ -123,7 +139,7 @@ impl LargeStore {
         let head = ObjectInfo {
             name: reference.name.clone(),
             description: None,
-            metadata: std::collections::HashMap::new(),
+            metadata: HashMap::from([(FORM.to_owned(), reference.form.name().to_owned())]),
             headers: None,
             options: Some(ObjectOptions { link: None, max_chunk_size: Some(chunk) }),
             bucket: subject::bucket(&self.0.chain),

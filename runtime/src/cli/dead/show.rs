@@ -120,6 +120,10 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], calls: bool, output: &Output) -
     list("headers", letter.headers.iter().map(|(name, value)| format!("{name}: {value}")), output)?;
     list("log", logs.iter().map(logs::show_of_item), output)?;
     let item = match &letter.item {
+        None if letter.large.is_some() => {
+            let large = letter.large.iter();
+            large.map(|large| format!("{large}; `pcluster get {chain} {}` fetches it", large.name)).collect()
+        }
         None => "the letter has no room for the item, which is not stored".to_owned(),
         Some(ciborium::Value::Text(text)) if letter.is_undecodable() => text.clone(),
         Some(item) => serde_json::to_string_pretty(&AsJson(item))?,

@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 
 use crate::cli::exit::TimedOut;
-use crate::cli::input::{self, Reading, Source};
+use crate::cli::input::{self, Content, Reading, Source};
 use crate::cli::output::{Output, count};
 use crate::cli::unless_told;
 use crate::frame::cbor;
 use crate::frame::json::{AsJson, to_json};
+use crate::frame::large::MAX_WHOLE;
 use crate::frame::outgoing::HEADER_ROOM;
 
-/// The largest message that any server takes, in bytes.
-const MAX: usize = 64 << 20;
-/// The largest item for a server with the default `max_payload`, in bytes.
-const USUAL: usize = (1 << 20) - HEADER_ROOM;
+/// The largest item that goes in a message, for a server with the default `max_payload`, in bytes.
+const USUAL: u64 = (1 << 20) - HEADER_ROOM as u64;
 /// How many characters of the first item are shown.
 const SHOWN: usize = 1_000;
 
@@ -27,7 +25,8 @@ struct Seen {
     format: Option<String>,
     items: u64,
     /// Bytes of the largest item.
-    largest: usize,
+    largest: u64,
+    /// The first item. `None` if it is in a file of its own.
     #[serde(serialize_with = "as_json")]
     first: Option<Value>,
 }
@@ -48,8 +47,9 @@ pub(super) async fn run(
     }
     if seen.largest > USUAL {
         output.note(&format!(
-            "the largest item has {}; a server refuses more than {USUAL} unless its `max_payload` is raised",
-            count(seen.largest as u64, "byte")
+            "the largest item has {}; an item of more than {USUAL} goes beside the queue, unless the manifest or the server's \
+             `max_payload` says otherwise",
+            count(seen.largest, "byte")
         ));
     }
     if output.is_json() {
@@ -65,7 +65,7 @@ pub(super) async fn run(
     let lines = [
         ("format", seen.format),
         ("items", Some(seen.items.to_string())),
-        ("largest", first.as_ref().map(|_| count(seen.largest as u64, "byte"))),
+        ("largest", (seen.items > 0).then(|| count(seen.largest, "byte"))),
         ("first", first),
     ];
     for (name, value) in lines {
@@ -77,7 +77,7 @@ pub(super) async fn run(
 }
 
 async fn read(source: Source, reading: Reading, timeout: Option<Duration>, seen: &mut Seen) -> anyhow::Result<()> {
-    let mut input = input::open(source, reading, MAX)?;
+    let mut input = input::open(source, reading, usize::try_from(MAX_WHOLE)?)?;
     loop {
         let next = tokio::select! {
             next = input.next() => next,
@@ -88,17 +88,26 @@ async fn read(source: Source, reading: Reading, timeout: Option<Duration>, seen:
         };
         seen.format = input.format().map(input::InputFormat::name);
         let Some(item) = next else { return Ok(()) };
-        seen.add(&item?);
+        seen.add(item?)?;
     }
 }
 
 impl Seen {
-    fn add(&mut self, item: &Bytes) {
+    fn add(&mut self, content: Content) -> anyhow::Result<()> {
         self.items += 1;
-        self.largest = self.largest.max(item.len());
-        if self.first.is_none() {
-            self.first = Some(cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec())));
+        match content {
+            Content::Item(item) => {
+                self.largest = self.largest.max(item.len() as u64);
+                if self.first.is_none() {
+                    self.first = Some(cbor::value(&item).unwrap_or_else(|| Value::Bytes(item.to_vec())));
+                }
+            }
+            Content::File(file, form) => {
+                let size = file.metadata()?.len();
+                self.largest = self.largest.max(size + form.head(size).len() as u64);
+            }
         }
+        Ok(())
     }
 }
 

@@ -11,8 +11,10 @@ use crate::frame::json::read::document;
 
 /// Returns the items that arguments stand for. An argument that begins like JSON must be JSON.
 pub fn items(arguments: &[String], reading: Reading) -> Result<Vec<Bytes>, Usage> {
-    if let Some(format) = reading.format.filter(|format| matches!(format, InputFormat::Csv | InputFormat::Cbor)) {
-        let message = "cannot be used with items on the command line; json (must be JSON) and lines (is text) can";
+    let is_of_files =
+        |format: &InputFormat| matches!(format, InputFormat::Csv | InputFormat::Cbor | InputFormat::Bytes);
+    if let Some(format) = reading.format.filter(is_of_files) {
+        let message = "cannot be used with items on the command line; json (must be JSON) and text (is text) can";
         return Err(Usage(format!("--format {} {message}", format.name())));
     }
     if reading.delimiter.is_some() {
@@ -30,7 +32,7 @@ pub fn items(arguments: &[String], reading: Reading) -> Result<Vec<Bytes>, Usage
 fn item(text: &str, format: Option<InputFormat>) -> Result<Bytes, JsonError> {
     let is_json = match format {
         None => text.trim_start().starts_with(['{', '[']) || guess::is_scalar(text.as_bytes()),
-        Some(format) => format != InputFormat::Lines,
+        Some(format) => !matches!(format, InputFormat::Lines | InputFormat::Text),
     };
     if is_json { document(text.as_bytes(), 1) } else { Ok(to_cbor(&Value::from(text))) }
 }

@@ -29,12 +29,16 @@ pub fn disguise(text: &mut Text<impl Read>) -> io::Result<Option<Disguise>> {
 /// number, true, false or null, each line is a document.
 pub fn format(text: &mut Text<impl Read>, sink: &Sink) -> Result<Option<InputFormat>, Stop> {
     let mut length = 1;
+    // What was seen before is not searched again: a line may be very long.
+    let (mut blank, mut searched) = (0, 0);
     loop {
         let ahead = text.ahead(length)?;
         let (is_over, seen) = (ahead.len() < length, ahead.len());
-        let blank = ahead.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        blank += ahead[blank..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let first = &ahead[blank..];
-        let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let end = first[searched..].iter().position(|byte| *byte == b'\n').map(|end| searched + end);
+        searched = first.len();
+        let line = &first[..end.unwrap_or(first.len())];
         match first.first() {
             Some(b'{' | b'[') => return Ok(None),
             Some(_) if line.len() < first.len() || is_over => {

@@ -32,12 +32,19 @@ fn read_from(source: impl Read, reading: Reading) -> Items {
     let (ahead, format) = (Arc::default(), Arc::new(OnceLock::new()));
     let mut sink = Sink { sender, max: MAX, ahead, format: Arc::clone(&format) };
     sink.ahead.close();
-    read_all(source, reading, Some("input"), &mut sink);
+    read_all(source, reading, Some("input"), None, &mut sink);
     drop(sink);
     let (mut values, mut error) = (Vec::new(), None);
     while let Some(item) = items.blocking_recv() {
         match item {
-            Ok(item) => values.push(to_json(&ciborium::from_reader::<Value, _>(&item[..]).expect("CBOR"))),
+            Ok(Content::Item(item)) => {
+                values.push(to_json(&ciborium::from_reader::<Value, _>(&item[..]).expect("CBOR")));
+            }
+            Ok(Content::File(mut file, form)) => {
+                let mut content = Vec::new();
+                file.read_to_end(&mut content).expect("read");
+                values.push(format!("{} of {}", form.name(), content.len()));
+            }
             Err(found) => error = Some(format!("{found:#}")),
         }
     }
@@ -112,11 +119,13 @@ fn an_item_is_there_as_soon_as_it_is_complete() {
         (Some(InputFormat::Cbor), "\x01", "1"),
     ] {
         /// A source of one part that records, at the next read, which items were found in it.
-        struct Asked<'a>(Option<&'a [u8]>, mpsc::Receiver<anyhow::Result<Bytes>>, Vec<Bytes>);
+        struct Asked<'a>(Option<&'a [u8]>, mpsc::Receiver<anyhow::Result<Content>>, Vec<Bytes>);
         impl Read for Asked<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 let Some(part) = self.0.take() else {
-                    self.2.extend(std::iter::from_fn(|| self.1.try_recv().ok().and_then(Result::ok)));
+                    while let Ok(Ok(Content::Item(item))) = self.1.try_recv() {
+                        self.2.push(item);
+                    }
                     return Err(io::ErrorKind::TimedOut.into());
                 };
                 buffer[..part.len()].copy_from_slice(part);
@@ -126,7 +135,7 @@ fn an_item_is_there_as_soon_as_it_is_complete() {
         let (sender, items) = mpsc::channel(10);
         let mut sink = Sink { sender, max: MAX, ahead: Arc::default(), format: Arc::default() };
         let mut asked = Asked(Some(part.as_bytes()), items, Vec::new());
-        read_all(&mut asked, Reading { format, ..Reading::default() }, None, &mut sink);
+        read_all(&mut asked, Reading { format, ..Reading::default() }, None, None, &mut sink);
         let items: Vec<Value> = asked.2.iter().map(|item| ciborium::from_reader(&item[..]).expect("CBOR")).collect();
         assert_eq!(items.iter().map(to_json).collect::<Vec<_>>(), [item], "{part}");
     }
@@ -263,7 +272,10 @@ fn what_never_ends_is_refused_at_the_limit_of_an_item() {
         let begin = begin.bytes().chain(more.bytes().cycle());
         let (_, _, error) = read_from(Endless(begin, 0), Reading { format, ..Reading::default() });
         let error = error.expect("endless");
-        assert!(error.contains("an item of more than 1000 bytes, which is all that fits in a message"), "{error}");
+        assert!(
+            error.contains("an item of more than 1000 bytes, which is the most; --format bytes or text feeds"),
+            "{error}"
+        );
     }
 }
 
@@ -313,4 +325,47 @@ fn the_extension_of_a_file_and_the_delimiter_tell_the_format() {
     assert_eq!(known("a.data").format, None);
     assert_eq!(of("a.data", Some(b';')).expect("csv").format, Some(InputFormat::Csv));
     assert!(of("a.json", Some(b';')).is_err());
+}
+
+#[test]
+fn a_whole_input_is_one_item_and_goes_into_a_file_if_it_is_much() {
+    let many = "ab\n".repeat(700_000);
+    for (format, text, expected) in [
+        (InputFormat::Text, &b"\xef\xbb\xbfa\nb\n"[..], "\"a\\nb\\n\""),
+        (InputFormat::Text, b"", "\"\""),
+        (InputFormat::Bytes, b"\xef\xbb\xbf\x1f\x8b", "\"77u/H4s=\""),
+        (InputFormat::Bytes, b"", "\"\""),
+        (InputFormat::Bytes, many.as_bytes(), "bytes of 2100000"),
+        (InputFormat::Text, many.as_bytes(), "text of 2100000"),
+    ] {
+        assert_eq!(read(Some(format), text), (vec![expected.to_owned()], None));
+        let parts = Trickle(text.chunks(1 << 19).collect());
+        let name = Some(format.name());
+        assert_eq!(read_from(parts, Reading { format: Some(format), ..Reading::default() }).1, name);
+    }
+    let (items, error) = read(Some(InputFormat::Text), b"ab\xffcd");
+    assert_eq!(items.len(), 0);
+    assert_eq!(error.as_deref(), Some("`input`: not UTF-8 after byte 2; feed it with --format bytes"));
+    let (_, error) = read(Some(InputFormat::Text), b"\x1f\x8b\x08");
+    assert!(error.is_some_and(|error| error.contains("compressed with gzip")));
+}
+
+#[test]
+fn a_file_that_is_much_is_handed_on_from_its_start_without_its_mark() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (format, mark, length) in [
+        (InputFormat::Text, "\u{feff}", 1_400_000),
+        (InputFormat::Bytes, "\u{feff}", 1_400_003),
+        (InputFormat::Text, "", 1_400_000),
+    ] {
+        let path = folder.path().join("file");
+        std::fs::write(&path, format!("{mark}{}", "x\n".repeat(700_000))).expect("written");
+        let reading = Reading { format: Some(format), ..Reading::default() };
+        let mut input = open(Source::File(path), reading, MAX).expect("opened");
+        let Some(Ok(Content::File(mut file, _))) = input.items.blocking_recv() else { panic!("no file") };
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).expect("read");
+        assert_eq!(content.len(), length, "{format:?}");
+        assert!(input.items.blocking_recv().is_none());
+    }
 }

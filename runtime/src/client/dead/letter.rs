@@ -11,6 +11,7 @@ use crate::frame::cbor;
 use crate::frame::format::Format;
 use crate::frame::id::{self, FrameId, Index};
 use crate::frame::json::AsJson;
+use crate::frame::large::{Positions, Reference};
 use crate::frame::{Headers, from_header_line, header};
 
 /// An item that failed for good, with everything known about it.
@@ -57,7 +58,12 @@ pub struct DeadLetter {
     pub headers: Headers,
     /// The format of the payload. Only set if the payload is stored as it was fed: it could not be read, or is too large as CBOR.
     pub content_type: Option<String>,
-    /// The item as the stage received it. The payload as it was fed if it could not be read. `None` if it is not stored.
+    /// What names the item in the chain's object store. `None` unless it is a large one; see
+    /// [`Client::fetch_large`](crate::client::Client::fetch_large).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub large: Option<Reference>,
+    /// The item as the stage received it. The payload as it was fed if it could not be read. `None` if it is not stored, or
+    /// [`large`](Self::large).
     #[serde(serialize_with = "as_json")]
     pub item: Option<Value>,
     /// The message of the letter.
@@ -72,6 +78,8 @@ pub(crate) struct Raw {
     pub(crate) index: Option<String>,
     pub(crate) part: Option<String>,
     pub(crate) fed: Option<String>,
+    /// The header that says that the payload is a reference.
+    pub(crate) large: Option<String>,
     pub(crate) payload: Bytes,
 }
 
@@ -86,9 +94,11 @@ impl DeadLetter {
             index: optional(header::INDEX),
             part: optional(header::PART),
             fed: optional(header::FED),
+            large: optional(header::LARGE),
             payload,
         };
         let failure = get(header::FAILURE);
+        let large = raw.reference();
         Self {
             number,
             time: optional(header::TIME).unwrap_or(stored),
@@ -107,7 +117,11 @@ impl DeadLetter {
             headers: headers.inherited().without(&[header::FED, header::TOPIC]),
             topic: optional(header::TOPIC),
             calls: headers.get(header::CALLS).and_then(CallRecord::from_header),
-            item: raw.item(is_undecodable(&failure), headers.get(header::CONTENT_TYPE)),
+            item: match &large {
+                Some(_) => None,
+                None => raw.item(is_undecodable(&failure), headers.get(header::CONTENT_TYPE)),
+            },
+            large,
             content_type: optional(header::CONTENT_TYPE),
             failure,
             raw,
@@ -124,9 +138,9 @@ impl DeadLetter {
         is_undecodable(&self.failure)
     }
 
-    /// Returns the item in CBOR. `None` if the letter has none.
+    /// Returns the item in CBOR. `None` if the letter has none, or a reference.
     pub(crate) fn cbor(&self) -> Option<Bytes> {
-        if self.is_undecodable() || self.raw.payload.is_empty() {
+        if self.is_undecodable() || self.raw.payload.is_empty() || self.large.is_some() {
             return None;
         }
         match self.content_type.as_deref().map(Format::from_content_type) {
@@ -155,6 +169,12 @@ impl Raw {
     /// Returns the position of the item in its message.
     fn position(&self, id: &FrameId) -> usize {
         first(self.part.as_ref()).unwrap_or_else(|| if id.is_fed() { self.fed_position() } else { 0 })
+    }
+
+    /// Returns the reference that the payload is.
+    fn reference(&self) -> Option<Reference> {
+        let is_large = Positions::parse(self.large.as_ref()?, 1).is_some();
+        is_large.then(|| Reference::parse(&self.payload).ok()).flatten()
     }
 
     fn item(&self, undecodable: bool, content_type: Option<&str>) -> Option<Value> {

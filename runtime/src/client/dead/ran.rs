@@ -10,6 +10,7 @@ use crate::broker::plugins::Plugins;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Work};
 use crate::client::{Client, ClientError};
+use crate::frame::cbor;
 use crate::name::{ChainName, Digest, Revision, StageName};
 
 /// A dead letter, and all that its item ran with.
@@ -33,7 +34,11 @@ impl Client {
     pub(crate) async fn ran_with(&self, chain: &ChainName, number: u64) -> Result<RanWith, ClientError> {
         let (registry, _) = self.chain(chain).await?;
         let letter = self.dead_letter(chain, number).await?;
-        let letter = letter.ok_or_else(|| ClientError::NoLetter { chain: chain.clone(), numbers: vec![number] })?;
+        let mut letter = letter.ok_or_else(|| ClientError::NoLetter { chain: chain.clone(), numbers: vec![number] })?;
+        if let Some(reference) = letter.large.take() {
+            letter.raw.payload = self.large_as_item(chain, &reference).await?;
+            letter.item = cbor::value(&letter.raw.payload);
+        }
         let revision = Revision::new(letter.revision);
         let (deployed, checked) = Self::revision(&registry, chain, revision).await?;
         let first = checked.stages.iter().position(|stage| stage.name.as_str() == letter.stage);

@@ -9,15 +9,20 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::remove::Removal;
 use super::room::Rooms;
-use super::{DeadLetter, SIDE_BY_SIDE, Selection, remove_dead};
+use super::{DeadLetter, SIDE_BY_SIDE, Selection};
 use crate::backoff::Backoff;
+use crate::broker::BrokerError;
+use crate::broker::large::{Holder, LargeError, LargeStore};
 use crate::broker::publish::PublishError;
 use crate::broker::publish::Publisher;
 use crate::broker::registry::Registry;
+use crate::broker::stream::Stream;
 use crate::broker::streams::ChainStreams;
 use crate::chain::Chain;
 
+use crate::client::large::{LargeItems, references};
 use crate::client::{Client, ClientError, deploy, settle};
 use crate::frame::id::FrameId;
 use crate::frame::outgoing::Outgoing;
@@ -73,6 +78,9 @@ struct Retry<'a> {
     /// What the idempotency keys of the items' calls are made of. `None` for what they were made of before.
     fresh_keys: Option<String>,
     stop: &'a AtomicBool,
+    /// The bytes of large items.
+    large: LargeStore,
+    letters: Removal<'a>,
 }
 
 /// The outcome of publishing a message.
@@ -98,7 +106,10 @@ pub(in crate::client) async fn retry_dead(
     let reset = marked.state.reset;
     let active = options.active.then_some(marked.state.active);
     let fresh_keys = options.fresh_keys.then(|| ulid::Ulid::generate().to_string());
-    let mut retry = Retry { client, registry, chain, reset, targets: BTreeMap::new(), fresh_keys, stop };
+    let LargeItems { store: large, .. } = LargeItems::of(client, chain).await?;
+    let letters = Removal::of(client, chain).await?;
+    let mut retry =
+        Retry { client, registry, chain, reset, targets: BTreeMap::new(), fresh_keys, stop, large, letters };
     let mut done = Retried::default();
     for part in numbers.chunks(PART) {
         if stop.load(Relaxed) {
@@ -154,7 +165,7 @@ impl Retry<'_> {
                         Stored::Stopped => {}
                     }
                 }
-                done.retried += remove_dead(self.client, self.chain, &stored).await?;
+                done.retried += self.letters.remove(&stored).await?;
                 tell(done.retried);
             }
         }
@@ -271,7 +282,7 @@ impl Retry<'_> {
         let mut backoff = Backoff::new(FULL_WAIT, FULL_WAIT_MAX);
         let mut answered = Instant::now();
         while !self.stop.load(Relaxed) {
-            match Publisher::of(&self.client.broker).publish(message).await {
+            match Publisher::of(&self.client.broker).publish_at(message).await {
                 Err(error) if error.is_transient() => {
                     if !matches!(error, PublishError::Unanswered(_)) {
                         answered = Instant::now();
@@ -279,10 +290,36 @@ impl Retry<'_> {
                     self.client.broker.check_answers(answered, REQUEUE)?;
                     backoff.wait().await;
                 }
-                published => return published.map(|_| Stored::Yes),
+                published => {
+                    let (_, place) = published?;
+                    self.hold_large(message, place).await?;
+                    return Ok(Stored::Yes);
+                }
             }
         }
         Ok(Stored::Stopped)
+    }
+
+    /// Records that the message at this place refers to large items, while the letter still does.
+    async fn hold_large(&self, message: &Outgoing, place: u64) -> Result<(), BrokerError> {
+        for (_, reference) in references(&message.headers, &message.payload) {
+            let holder = Holder::Work(place);
+            self.large.hold(&reference.name, holder).await.map_err(of_server)?;
+            // A node may have handled the message already.
+            let stream = subject::work_stream(self.chain);
+            if !Stream::of(&self.client.broker, &stream).has_message(place).await? {
+                self.large.release(&reference.name, holder).await.map_err(of_server)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the error of a request about a record, which has nothing to do with bytes or files.
+fn of_server(error: LargeError) -> BrokerError {
+    match error {
+        LargeError::Broker(error) => error,
+        other => BrokerError::Other { what: REQUEUE.to_owned(), reason: other.to_string() },
     }
 }
 
@@ -343,6 +380,7 @@ impl Target {
             Lane::Retry.requeue_dead_letter(&chain.name, revision, &stage.name, letter.number)
         };
         headers.extend(letter.topic.clone().map(|topic| (header::TOPIC, topic)));
+        headers.extend(letter.raw.large.clone().map(|large| (header::LARGE, large)));
         for (name, value) in letter.headers.iter() {
             headers.push(name.to_owned(), value);
         }

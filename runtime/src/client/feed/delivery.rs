@@ -75,7 +75,7 @@ impl Waits {
         self.shared.progress().2 > 0
     }
 
-    fn met(&self, reason: &PublishError) {
+    pub(super) fn met(&self, reason: &impl ToString) {
         let mut waiting = self.lock();
         let since = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.since);
         *waiting = Some(Waiting { since, reason: reason.to_string(), is_lost: false });
@@ -88,6 +88,17 @@ impl Waits {
     fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A message that the server has stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivered {
+    /// Whether it counts as stored now.
+    pub(super) published: Published,
+    /// Its place in the work stream, or that of an earlier message with its id.
+    pub(super) place: u64,
+    /// `true` if the server has just stored it. Otherwise a message with its id was there: of an earlier try, or of another feeder.
+    pub(super) is_new: bool,
 }
 
 /// Delivers messages to one chain.
@@ -154,7 +165,7 @@ impl Delivery {
         message: &Outgoing,
         before: u64,
         is_wanted: impl Fn() -> bool,
-    ) -> Result<Published, ClientError> {
+    ) -> Result<Delivered, ClientError> {
         let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
         // When the intake was first found without listener.
         let mut unheard: Option<Instant> = None;
@@ -164,8 +175,9 @@ impl Delivery {
                 match Publisher::of(&self.client.broker).publish_at(message).await {
                     Ok((published, place)) => {
                         self.waits.over();
-                        let is_ours = is_unanswered && place > before;
-                        return Ok(if is_ours { Published::Stored } else { published });
+                        let (is_new, is_ours) = (published == Published::Stored, is_unanswered && place > before);
+                        let published = if is_ours { Published::Stored } else { published };
+                        return Ok(Delivered { published, place, is_new });
                     }
                     Err(error) => {
                         is_unanswered |= matches!(error, PublishError::Unanswered(_) | PublishError::NotNow(_));

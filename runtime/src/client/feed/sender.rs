@@ -11,11 +11,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Fed;
-use super::delivery::{Delivery, Waits};
+use super::delivery::{Delivered, Delivery, Waits};
+use super::large::{Large, Room as LargeRoom, Source};
 use super::pack::Pack;
 use super::shared::{Shared, State};
 use crate::broker::publish::Published;
+use crate::client::large::LargeItems;
 use crate::client::{Client, ClientError};
+use crate::frame::large::{Form, Positions, Reference};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Topic};
@@ -35,6 +38,7 @@ pub(super) struct Sender {
     max_item: usize,
     window: Arc<Semaphore>,
     delivery: Arc<Delivery>,
+    large: Arc<Large>,
     shared: Arc<Shared>,
 }
 
@@ -80,9 +84,10 @@ impl DerefMut for Packing<'_> {
 }
 
 impl Sender {
-    pub(super) fn new(client: Client, chain: ChainName) -> Self {
+    pub(super) fn new(client: Client, chain: ChainName, items: LargeItems) -> Self {
         let shared: Arc<Shared> = Arc::default();
         Self {
+            large: Arc::new(Large::new(client.clone(), chain.clone(), items)),
             subject: subject::intake(&chain).into(),
             max_item: client.broker().limits().max_item(),
             window: Arc::new(Semaphore::new(WINDOW)),
@@ -94,6 +99,11 @@ impl Sender {
     /// Returns the most bytes of an item.
     pub(super) fn max_item(&self) -> usize {
         self.max_item
+    }
+
+    /// Returns what puts items beside the queue.
+    pub(super) fn large(&self) -> &Large {
+        &self.large
     }
 
     /// Returns the items that wait for others.
@@ -128,6 +138,7 @@ impl Sender {
     /// Stops sending.
     pub(super) fn close(&self) {
         self.window.close();
+        self.large.close();
     }
 
     /// Returns the key of an item with an id from the caller.
@@ -195,19 +206,64 @@ impl Sender {
         });
     }
 
+    /// Sends a large item. The answer arrives later.
+    pub(super) fn send_large(&self, room: LargeRoom, key: Key, (source, form): (Source, Form), topic: Option<Topic>) {
+        self.shared.lock().open += 1;
+        let sender = self.clone();
+        tokio::spawn(async move {
+            let published = sender.publish_large(key, source, form, topic).await;
+            drop(room);
+            sender.end(published, 1);
+        });
+    }
+
     fn spawn(&self, room: Room, key: Key, (payload, items, topic): (Bytes, u64, Option<Topic>)) {
+        let before = key.before;
+        let message = self.message(key, payload, &Positions::NONE, topic);
+        tokio::spawn(self.clone().publish(message, before, items, room));
+    }
+
+    /// Returns a message with these items, of which some are references.
+    fn message(&self, key: Key, payload: Bytes, large: &Positions, topic: Option<Topic>) -> Outgoing {
         let mut headers = Headers::new();
         headers.push(header::ID, key.id.as_str());
         headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
         headers.extend(topic.map(|topic| (header::TOPIC, topic.into())));
-        let message = Outgoing { subject: self.subject.to_string(), message_id: key.id, headers, payload };
-        tokio::spawn(self.clone().publish(message, key.before, items, room));
+        headers.extend(large.to_header().map(|large| (header::LARGE, large)));
+        Outgoing { subject: self.subject.to_string(), message_id: key.id, headers, payload }
     }
 
     /// Publishes until the server has stored the message. The id of the message makes repetition safe.
     async fn publish(self, message: Outgoing, before: u64, items: u64, room: Room) {
-        let published = self.delivery.deliver(&message, before, || !self.window.is_closed()).await;
+        let delivered = self.deliver(&message, before).await;
         drop(room);
+        self.end(delivered.map(|delivered| delivered.published), items);
+    }
+
+    async fn deliver(&self, message: &Outgoing, before: u64) -> Result<Delivered, ClientError> {
+        self.delivery.deliver(message, before, || !self.window.is_closed()).await
+    }
+
+    /// Stores the bytes of an item, then a message that refers to them.
+    ///
+    /// After an error the message may be stored nevertheless. So the object stays, and the sweep finds out what becomes of it.
+    async fn publish_large(
+        &self,
+        key: Key,
+        source: Source,
+        form: Form,
+        topic: Option<Topic>,
+    ) -> Result<Published, ClientError> {
+        let reference: Reference = self.large.upload(source, form, &self.delivery.waits).await?;
+        let before = key.before;
+        let message = self.message(key, reference.to_cbor().into(), &[0].into_iter().collect(), topic);
+        let delivered = self.deliver(&message, before).await?;
+        self.large.settle(&reference, delivered).await?;
+        Ok(delivered.published)
+    }
+
+    /// Counts a message that the server has answered for.
+    fn end(&self, published: Result<Published, ClientError>, items: u64) {
         let mut state = self.shared.lock();
         state.open -= 1;
         match published {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::hold::{Hold, Holds, Known, Terms};
+use super::taken::Taken;
 use crate::broker::Outage;
 use crate::broker::confirm::Confirmations;
 use crate::broker::letters::Letters;
@@ -83,7 +84,9 @@ pub(super) struct Fetcher {
     pub(super) answered: mpsc::UnboundedReceiver<Answered>,
     /// Messages to request. `None` if the puller wants none.
     pub(super) wanted: Option<u64>,
-    /// Tasks that requeue or confirm results.
+    /// Large results that were taken and not yet removed.
+    pub(super) taken: Arc<Taken>,
+    /// Tasks that requeue or remove results.
     pub(super) telling: JoinSet<()>,
 }
 
@@ -190,7 +193,12 @@ impl Fetcher {
                 Happened::Tick => {
                     let holds_any = self.holds.renew().await;
                     if is_closed && !holds_any && self.telling.is_empty() {
+                        self.taken.remove().await;
                         return;
+                    }
+                    if !self.taken.is_empty() && self.telling.is_empty() {
+                        let taken = Arc::clone(&self.taken);
+                        self.telling.spawn(async move { taken.remove().await });
                     }
                 }
                 Happened::Answered(answered) => self.tell(answered).await,
@@ -310,11 +318,14 @@ impl Fetcher {
     }
 
     async fn tell(&mut self, answered: Answered) {
+        if answered.is_confirmed() {
+            self.taken.note(answered.delivery());
+        }
         if answered.is_mixed() {
-            let (broker, holds) = (self.client.broker.clone(), Arc::clone(&self.holds));
-            self.telling.spawn(async move { answered.tell(&broker, &holds).await });
+            let (broker, holds, taken) = (self.client.broker.clone(), Arc::clone(&self.holds), Arc::clone(&self.taken));
+            self.telling.spawn(async move { answered.tell(&broker, &holds, taken.store()).await });
         } else {
-            answered.tell(&self.client.broker, &self.holds).await;
+            answered.tell(&self.client.broker, &self.holds, self.taken.store()).await;
         }
     }
 
@@ -359,6 +370,8 @@ impl Fetcher {
         }
         while self.telling.join_next().await.is_some() {}
         let _ = self.client.broker.flush().await;
-        self.confirmations.finish().await
+        let left = self.confirmations.finish().await;
+        self.taken.remove().await;
+        left
     }
 }
