@@ -36,6 +36,7 @@ mod isolation;
 mod large;
 mod large_clients;
 mod large_programs;
+mod large_store;
 mod library;
 mod limited;
 mod listed;

@@ -112,6 +112,10 @@ fn missing(about: &str, to_subscribe: bool) -> Missing {
             (Some(*chain), format!("pcluster.{chain}.{kind}.>"), false)
         }
         ["pcluster", chain, kind, _, ..] => (Some(*chain), format!("pcluster.{chain}.{kind}.>"), true),
+        ["$O", bucket, ..] => match subject::large::parse_bucket(bucket) {
+            Some(chain) => (Some(chain), format!("$O.{bucket}.>"), true),
+            None => (None, about.to_owned(), false),
+        },
         ["$JS", "ACK", stream, ..] => match subject::parse_work_stream(stream) {
             Some(chain) => (Some(chain), format!("$JS.ACK.{stream}.>"), true),
             None => (None, "$JS.ACK.>".to_owned(), true),
@@ -140,6 +144,12 @@ mod tests {
                 true,
             ),
             (r#"Permissions Violation for Publish to "pcluster.a.dead.s""#, Some("a"), "pcluster.a.dead.>", true),
+            (
+                r#"Permissions Violation for Publish to "$O.pcluster_large_a.R.01J.work-7""#,
+                Some("a"),
+                "$O.pcluster_large_a.>",
+                true,
+            ),
             (r#"Permissions Violation for Publish to "pcluster.a.log.s.info""#, Some("a"), "pcluster.a.log.>", false),
             (
                 r#"Permissions Violation for Publish to "pcluster.a.count.1.s.done""#,

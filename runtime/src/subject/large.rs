@@ -23,6 +23,12 @@ pub(crate) fn bucket(chain: &ChainName) -> String {
     format!("{PREFIX}{chain}")
 }
 
+/// Returns the chain of such an object store. `None` for others.
+pub(crate) fn parse_bucket(bucket: &str) -> Option<&str> {
+    let chain = bucket.strip_prefix(PREFIX)?;
+    chain.parse::<ChainName>().ok().map(|_| chain)
+}
+
 /// Returns the stream of that object store.
 pub(crate) fn stream(chain: &ChainName) -> String {
     stores::object_stream(&bucket(chain))
