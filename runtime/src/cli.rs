@@ -27,6 +27,7 @@ mod save;
 pub mod server;
 pub mod status;
 mod suggest;
+mod summary;
 pub mod wait;
 mod waiting;
 pub mod watch;

@@ -53,6 +53,7 @@ mod program_workers;
 mod programs;
 mod pull;
 mod readers;
+mod records;
 mod replay;
 mod reset;
 mod retry;

@@ -15,6 +15,7 @@ use super::queue::{Event, Queue, STANDS};
 use super::stream::Stream;
 use super::{Broker, BrokerError, Outage};
 use crate::frame::Headers;
+use crate::frame::record::unix_millis;
 
 /// How many messages one request asks for.
 const BATCH: u64 = 512;
@@ -52,13 +53,16 @@ pub struct Seen {
     pub payload: Bytes,
     /// Its sequence number in the stream.
     pub sequence: u64,
+    /// When it was stored, in milliseconds since the Unix epoch. 0 if that is unknown.
+    pub stored_millis: u64,
 }
 
 impl Seen {
     fn of(stored: Stored) -> Self {
         let headers = stored.headers();
-        let Stored { subject, sequence, payload, .. } = stored;
-        Self { subject, headers, payload: payload.into(), sequence }
+        let Stored { subject, sequence, payload, time, .. } = stored;
+        let stored_millis = unix_millis(&time).unwrap_or(0);
+        Self { subject, headers, payload: payload.into(), sequence, stored_millis }
     }
 }
 
@@ -223,6 +227,7 @@ impl Follower {
                         headers: delivery.headers(),
                         subject: delivery.subject().to_owned(),
                         sequence: delivery.sequence,
+                        stored_millis: delivery.stored_millis,
                         payload: delivery.payload,
                     }));
                 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::BrokerError;
 use super::stream::{Stream, StreamState};
 use super::streams::ChainStreams;
+use crate::frame::record::unix_millis;
 use crate::name::{Digest, Revision, StageName, Topic};
 use crate::subject::{self, Lane};
 
@@ -147,8 +146,7 @@ impl ChainStreams<'_> {
     /// Returns the time of the server that stores the chain's messages, in milliseconds since the Unix epoch.
     pub async fn time(&self) -> Result<u64, BrokerError> {
         let told = self.chain_stream(&subject::work_stream(self.chain), None).await?.ts;
-        let time = told.as_deref().and_then(|told| OffsetDateTime::parse(told, &Rfc3339).ok());
-        let millis = time.and_then(|time| u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
+        let millis = told.as_deref().and_then(unix_millis);
         let reason = "the state of a stream came without it".to_owned();
         millis.ok_or_else(|| BrokerError::Other { what: "read the time of the server".to_owned(), reason })
     }

@@ -16,6 +16,7 @@ use super::output::progress::{Outlook, counting};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
 use crate::client::{ClientError, Fed, Feeder, Item, Packing, Waits};
+use crate::frame::Headers;
 use crate::frame::id::check_fed_id;
 use crate::frame::large::MAX_WHOLE;
 use crate::name::{ChainName, Topic};
@@ -63,6 +64,9 @@ pub struct Args {
     /// `watch --topic` and `wait --topic` are about the items of one topic
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
+    /// A header for each item, which comes back with its results and dead letters; may be given several times, for 4 KiB in all
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
     /// Give up with status 3 when no item was taken for this long, whatever feeding waits for; in seconds as in 2 or
     /// 0.5, or as in 500ms, 30s or 5m; 0 means a tenth of a second
     #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
@@ -148,7 +152,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         feeder = client.feeder(&args.chain) => feeder?,
         signal = shutdown::requested() => return Err(Interrupted::at(signal, fed_so_far(Fed::default())).into()),
     };
-    let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default());
+    let mut headers = Headers::new();
+    args.headers.iter().for_each(|(name, value)| headers.push(name.clone(), value));
+    let mut feeder = feeder.with_packing(args.pack.packing().unwrap_or_default()).with_headers(headers)?;
     let started = Instant::now();
     let from = if matches!(source, Source::Stdin) { "standard input" } else { "the input" };
     let mut input = input::open(source, reading, usize::try_from(MAX_WHOLE)?)?;
@@ -195,6 +201,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             Err(error)
         }
     }
+}
+
+/// Reads a header of the command line.
+fn header(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| format!("`{text}` has no `=`; write a header as in `-H customer=ada`"))
 }
 
 /// Returns the items that are fed as texts but name an existing file. The user may have meant the file.

@@ -4,7 +4,7 @@
 //! Guests and feeders wrote much of what is printed. Their control characters are shown, not obeyed ([`crate::text`]).
 
 pub(super) mod progress;
-mod table;
+pub(super) mod table;
 
 use std::io::{self, Write};
 use std::time::Duration;

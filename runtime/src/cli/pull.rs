@@ -14,8 +14,8 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::exit::{Interrupted, TimedOut};
 use super::output::{Output, OutputError, count};
-use super::{Context, timeout, unless_told, whole};
-use crate::client::{ClientError, PulledResult, Puller};
+use super::{Context, summary, timeout, unless_told, whole};
+use crate::client::{ClientError, PulledResult, Puller, Summary};
 use crate::name::{ChainName, Topic};
 use crate::shutdown::{self, Signal};
 use large::{Desk, Ready};
@@ -51,6 +51,9 @@ pub struct Args {
     /// End when every item is handled and every result is taken
     #[arg(long, conflicts_with = "number")]
     all: bool,
+    /// At the end, show percentiles of how long the results waited and ran in each stage; see below
+    #[arg(long, requires = "meta")]
+    summary: bool,
     /// Take dead letters too, as they come; see below
     #[arg(long)]
     with_failures: bool,
@@ -75,6 +78,9 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
     at their age ([results] max_age) whoever has taken them. If a topic was not pulled for a day, its next pull begins anew with \
     all results that are still stored. With --topic, --all ends when every item of the topic is handled; see \
     `pcluster wait --help` for what that costs. Dead letters are not told apart by topic here.\n\n\
+    With --meta, a result of a chain that records steps (`records = \"times\"` or \"all\" in [results]) has them in `record`. \
+    --summary shows percentiles of them at standard error, or with --json as a last line `{\"summary\": [...]}`. The steps of \
+    what several results descend from count once for each.\n\n\
     With --with-failures, a dead letter counts like a result for -n, -t and --all, and goes to one of the pullers that have \
     this flag. It is printed as a JSON object with id, chain, version, revision, stage, failure, reason, attempts, item and the \
     other fields of `pcluster dead ls --json`. With --meta, a line that has a `failure` is a dead letter, and a line without one \
@@ -124,6 +130,8 @@ struct Pulling<'a, T> {
     number: u64,
     /// Results that were taken although their bytes are gone.
     lost: u64,
+    /// What the results tell of their steps.
+    summary: Summary,
 }
 
 /// What a printed line is about.
@@ -136,7 +144,7 @@ enum Line<T> {
 
 impl<'a, T: Shown> Pulling<'a, T> {
     fn new(puller: Puller<T>, args: &'a Args, desk: &'a Desk<'a>, output: &'a Output) -> anyhow::Result<Self> {
-        Ok(Self { puller, args, desk, output, printer: Printer::start()?, number: 0, lost: 0 })
+        Ok(Self { puller, args, desk, output, printer: Printer::start()?, number: 0, lost: 0, summary: Summary::default() })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
@@ -174,7 +182,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
                 signal = &mut *stopped => return Err(Ended::Interrupted(signal)),
                 Some(event) = self.printer.event() => self.number += settle(event)?,
                 Some(ready) = preparing.next(), if !preparing.is_empty() => self.print(ready?),
-                next = next(&mut self.puller, self.args, waiting), if takes_more => match next {
+                next = next(&mut self.puller, self.args, waiting), if takes_more => match self.noted(next) {
                     Ok(Some(taken)) if desk.is_ready(&taken.result) => {
                         let line = taken.result.show(&self.args.chain, &self.args.form)?;
                         self.printer.print(line, Line::Result(taken));
@@ -186,6 +194,16 @@ impl<'a, T: Shown> Pulling<'a, T> {
             }
             waiting = Instant::now();
         }
+    }
+
+    /// Takes note of the steps of a result.
+    fn noted(&mut self, next: Result<Option<PulledResult<T>>, Ended>) -> Result<Option<PulledResult<T>>, Ended> {
+        if let Ok(Some(taken)) = &next
+            && let Some(record) = taken.result.record().filter(|_| self.args.summary)
+        {
+            self.summary.add(record);
+        }
+        next
     }
 
     fn print(&mut self, ready: Ready<T>) {
@@ -233,7 +251,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
     }
 
     async fn close(self, ended: Result<(), Ended>) -> anyhow::Result<()> {
-        let Self { puller, args, number, lost, .. } = self;
+        let Self { puller, args, number, lost, summary, output, .. } = self;
         let late = async {
             if !matches!(ended, Err(Ended::Interrupted(_) | Ended::TimedOut)) {
                 shutdown::requested().await;
@@ -243,6 +261,9 @@ impl<'a, T: Shown> Pulling<'a, T> {
         tokio::select! {
             () = puller.close() => {}
             () = late => tracing::warn!("the server may not have received the last acks; it then hands out those results again"),
+        }
+        if args.summary && !matches!(ended, Err(Ended::Failed(_))) {
+            summary::print_after(&summary, output)?;
         }
         match ended {
             Ok(()) if lost > 0 => Err(anyhow!("{} lost, as told above", count(lost, "result"))),

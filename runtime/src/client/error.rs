@@ -333,6 +333,9 @@ pub enum ClientError {
     /// A value cannot be serialized into an item.
     #[error("the value cannot be written as CBOR: {0}")]
     Encode(String),
+    /// A header of a feeder is not allowed.
+    #[error("{0}")]
+    Header(String),
     /// The time is over.
     #[error("{0}")]
     TimedOut(String),
@@ -351,7 +354,7 @@ impl ClientError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) | Self::Untold { error, .. } => error.kind(),
-            Self::Name(_) | Self::Id(_) | Self::Encode(_) | Self::NotUtf8(_) => ErrorKind::InvalidArgument,
+            Self::Name(_) | Self::Id(_) | Self::Encode(_) | Self::NotUtf8(_) | Self::Header(_) => ErrorKind::InvalidArgument,
             Self::NoChain { .. }
             | Self::NoStage { .. }
             | Self::NoLetter { .. }

@@ -4,6 +4,7 @@
 //! server has stored it. Every call that waits can be dropped at any point, for example by a timeout, and no item is lost.
 
 mod delivery;
+mod headers;
 mod large;
 mod pack;
 mod sender;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use super::large::LargeItems;
 use super::{Client, ClientError, intake};
 use crate::frame::cbor;
+use crate::frame::Headers;
 use crate::frame::id::check_fed_id;
 use crate::frame::large::Form;
 use crate::name::{ChainName, Topic};
@@ -141,6 +143,20 @@ impl Feeder {
     pub fn with_packing(mut self, packing: Packing) -> Self {
         self.packing = packing;
         self
+    }
+
+    /// Sets headers that go with what is fed from now on. Results and dead letters have them, as [`ResultItem::headers`].
+    ///
+    /// # Errors
+    ///
+    /// If the names and values have more than 4 KiB together, a name begins with `Nats-` or `Pcluster-` or is `Content-Type`, or a
+    /// name or value cannot stand in a header ([`ClientError::Header`]).
+    ///
+    /// [`ResultItem::headers`]: super::ResultItem::headers
+    pub fn with_headers(mut self, headers: Headers) -> Result<Self, ClientError> {
+        headers::problem(&headers).map_or(Ok(()), |problem| Err(ClientError::Header(problem)))?;
+        self.sender.set_headers(headers);
+        Ok(self)
     }
 
     /// Feeds an item. Returns once the item is on its way, or waits for others to share its message.

@@ -151,7 +151,7 @@ pub(super) async fn puller(client: &Client, chain: &ChainName, topic: Option<&To
 }
 
 fn read_results(delivery: &Delivery) -> Vec<ResultItem> {
-    ResultItem::all(&delivery.headers(), &delivery.payload)
+    ResultItem::all(&delivery.headers(), &delivery.payload, || Some(delivery.stored_millis))
 }
 
 fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {

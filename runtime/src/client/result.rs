@@ -10,6 +10,8 @@ use crate::frame::format::Format;
 use crate::frame::id::{FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::large::{Positions, Reference};
+use crate::frame::record::Record;
+use crate::frame::steps::Steps;
 use crate::frame::{Frame, Headers, header};
 
 /// A result with its origin.
@@ -32,11 +34,15 @@ pub struct ResultItem {
     pub topic: Option<String>,
     /// The headers of the fed message.
     pub headers: Headers,
+    /// The steps that it went through. `None` unless the chain records them, with `[results] records`.
+    pub record: Option<Record>,
 }
 
 impl ResultItem {
     /// Returns the results in a message of the stream of results.
-    pub(crate) fn all(headers: &Headers, payload: &Bytes) -> Vec<Self> {
+    ///
+    /// `stored` tells when it was stored, in milliseconds since the Unix epoch.
+    pub(crate) fn all(headers: &Headers, payload: &Bytes, stored: impl FnOnce() -> Option<u64>) -> Vec<Self> {
         let items = Format::Cbor.items(payload).unwrap_or_else(|_| vec![payload.clone()]);
         let get = |name: &str| headers.get(name).unwrap_or_default();
         let index = headers.get(header::INDEX).and_then(|text| Index::parse(text, items.len()).ok());
@@ -48,6 +54,9 @@ impl ResultItem {
             items,
             inherited: headers.inherited().without(&[header::TOPIC]),
         };
+        let steps = headers.get(header::STEPS).and_then(|text| Steps::from_header(text, frame.items.len()));
+        let steps = steps.map(|steps| (steps, frame.id.hops(), stored()));
+        let record = |position| steps.as_ref().map(|(steps, hops, stored)| Record::of(steps, position, *hops, *stored));
         let result = |(position, item): (usize, &Bytes)| Self {
             large: frame.reference(position),
             item: cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec())),
@@ -57,6 +66,7 @@ impl ResultItem {
             node: get(header::NODE).to_owned(),
             topic: headers.get(header::TOPIC).map(str::to_owned),
             headers: frame.inherited.clone(),
+            record: record(position),
         };
         frame.items.iter().enumerate().map(result).collect()
     }
@@ -90,6 +100,9 @@ impl Serialize for WithMeta<'_> {
             map.serialize_entry("topic", topic)?;
         }
         map.serialize_entry("headers", &self.result.headers)?;
+        if let Some(record) = &self.result.record {
+            map.serialize_entry("record", record)?;
+        }
         match &self.result.large {
             Some(large) => map.serialize_entry("large", large)?,
             None => map.serialize_entry("item", &AsJson(&self.result.item))?,
@@ -109,7 +122,7 @@ mod tests {
         headers.push(header::INDEX, "0,3");
         headers.push(header::VERSION, "1.0");
         headers.push("X-Customer", "ada");
-        let results = ResultItem::all(&headers, &Bytes::from_static(b"\x01\x02"));
+        let results = ResultItem::all(&headers, &Bytes::from_static(b"\x01\x02"), || None);
         assert_eq!(results.iter().map(|result| result.id.as_str()).collect::<Vec<_>>(), ["batch.7", "batch.7#3"]);
         let json = serde_json::to_string(&results[0].with_meta("c")).expect("plain");
         let expected = r#"{"id":"batch.7","chain":"c","version":"1.0","revision":0,"node":"","headers":{"X-Customer":"ada"},"item":1}"#;

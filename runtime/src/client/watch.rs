@@ -50,7 +50,7 @@ impl Watcher {
                 let message = Follower::next(&mut follower).await?;
                 // A message that a puller has requeued was seen before.
                 if message.headers.get(header::AGAIN).is_none() {
-                    seen.extend(ResultItem::all(&message.headers, &message.payload));
+                    seen.extend(ResultItem::all(&message.headers, &message.payload, || Some(message.stored_millis)));
                 }
             }
         });

@@ -76,6 +76,11 @@ impl FrameId {
         !self.0.contains('.')
     }
 
+    /// Returns how many hops the frame's items went through.
+    pub(crate) fn hops(&self) -> usize {
+        self.0.matches('.').count()
+    }
+
     /// Returns the fed id.
     pub fn root(&self) -> String {
         let escaped = self.0.split(['.', '#']).next().unwrap_or_default();

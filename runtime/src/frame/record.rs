@@ -78,14 +78,9 @@ pub struct Skew {
 }
 
 impl Record {
-    /// Reads the record of one item of a message with this many items. `None` if `header` is no record.
-    pub(crate) fn read(
-        header: &str,
-        (position, items): (usize, usize),
-        hops: usize,
-        stored: Option<u64>,
-    ) -> Option<Self> {
-        Some(Self::of(&Steps::from_header(header, items)?, position, hops, stored))
+    /// Reads the record of a letter, which has one item. `None` if `header` is no record.
+    pub(crate) fn of_letter(header: &str, hops: usize, stored: &str) -> Option<Self> {
+        Some(Self::of(&Steps::from_header(header, 1)?, 0, hops, unix_millis(stored)))
     }
 
     /// Returns the record of one item of a message that was stored then.
@@ -137,6 +132,12 @@ impl Step {
 /// Returns the time of so many milliseconds since the Unix epoch. Times that no clock shows are the epoch.
 fn at(millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Returns the milliseconds since the Unix epoch of a time as RFC 3339.
+pub(crate) fn unix_millis(time: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 /// Returns a time as RFC 3339 in UTC, to the millisecond.
@@ -229,7 +230,7 @@ mod tests {
             row("last", Some(2_000), Column::Same(1_999)),
         ];
         let steps = Steps { fed: Some(900), rows, ..Steps::default() };
-        let record = Record::read(&steps.to_header(), (1, 2), 2, Some(3_000)).expect("a record");
+        let record = Record::of(&steps, 1, 2, Some(3_000));
         let waits: Vec<f64> = record.steps.iter().map(|step| millis(step.wait)).collect();
         assert_eq!(waits, [10.0, 0.5, 0.0]);
         let json = serde_json::to_string(&record).expect("plain");

@@ -222,7 +222,7 @@ mod tests {
         headers.push(header::ID, id);
         headers.push(header::INDEX, index);
         let payload = Bytes::from_static(payload);
-        Seen { subject: String::new(), headers, payload, sequence }
+        Seen { subject: String::new(), headers, payload, sequence, stored_millis: 0 }
     }
 
     fn tally(items: usize) -> (Tally, Instant) {

@@ -7,9 +7,9 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::Filters;
-use crate::cli::Context;
 use crate::cli::output::{one_line, time};
-use crate::client::DeadLetter;
+use crate::cli::{Context, summary};
+use crate::client::{DeadLetter, Summary};
 use crate::name::ChainName;
 
 const HEADINGS: [&str; 7] = [">NUMBER", "TIME", "STAGE", "FAILURE", ">ATTEMPTS", "ID", "REASON"];
@@ -27,6 +27,11 @@ pub struct Args {
     /// Show only the counts by stage and kind of failure
     #[arg(long, conflicts_with = "newest")]
     count: bool,
+    /// Show only percentiles of how long the items waited and ran in each stage
+    ///
+    /// A chain records that with `records = "times"` or "all" in [results].
+    #[arg(long, conflicts_with_all = ["newest", "count"])]
+    summary: bool,
 }
 
 /// Runs the command.
@@ -35,11 +40,15 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
     let mut letters = client.dead_letters(&args.chain, &args.filters.filter()).await?;
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut summary = Summary::default();
     // Only the printed part of a letter is kept, as its item may be large.
     let (mut rows, mut lines) = (VecDeque::new(), VecDeque::new());
     while let Some(letter) = letters.try_next().await? {
         *counts.entry((letter.stage.clone(), letter.failure.clone())).or_default() += 1;
-        if args.count {
+        if let Some(record) = letter.record.as_ref().filter(|_| args.summary) {
+            summary.add(record);
+        }
+        if args.count || args.summary {
             continue;
         }
         match (output.is_json(), args.filters.newest) {
@@ -54,6 +63,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     for line in lines {
         output.data(&line)?;
+    }
+    if args.summary && !counts.is_empty() {
+        return summary::print(&summary, output);
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| Reverse(*count));

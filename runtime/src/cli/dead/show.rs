@@ -8,7 +8,8 @@ use super::{Selected, none_matches};
 use crate::cli::Context;
 use crate::cli::logs;
 use crate::cli::output::{Output, count, time};
-use crate::client::{CallRecord, Called, DeadLetter, Safety};
+use crate::cli::summary::shown;
+use crate::client::{CallRecord, Called, DeadLetter, Safety, Step};
 use crate::dead::calls::RECORD_MAX;
 use crate::dead::{Attempt, FailureKind};
 use crate::frame::cbor;
@@ -109,6 +110,7 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], calls: bool, output: &Output) -
         lines
     });
     list("attempts", history, output)?;
+    list("steps", letter.record.iter().flat_map(|record| &record.steps).flat_map(step_lines), output)?;
     if let Some(record) = &letter.calls {
         show_calls(record, calls, output)?;
     } else if calls {
@@ -134,6 +136,26 @@ fn show(letter: &DeadLetter, logs: &[LogRecord], calls: bool, output: &Output) -
         (true, Some(content_type)) => format!("payload as it was fed, as {content_type}"),
     };
     list(&heading, item.lines().map(str::to_owned), output)
+}
+
+/// Returns the lines of a step of the item or an ancestor.
+fn step_lines(step: &Step) -> Vec<String> {
+    let Step { stage, version, revision, node, attempt, .. } = step;
+    let (wait, ran) = (shown(step.wait), shown(step.ran));
+    let mut line = format!("{stage} {version} (r{revision}), node {node}, attempt {attempt}: waited {wait}, ran {ran}");
+    for (what, known) in [
+        ("in", step.bytes_in.map(|bytes| count(bytes, "byte"))),
+        ("out", step.bytes_out.map(|bytes| count(bytes, "byte"))),
+        ("in calls", step.calls.map(shown)),
+        ("exit status", step.exit.map(|status| status.to_string())),
+        ("failed:", step.failure.clone()),
+    ] {
+        if let Some(known) = known {
+            line = format!("{line}, {what} {known}");
+        }
+    }
+    let said = step.lines.iter().map(|line| format!("   {}", visible_line(line)));
+    std::iter::once(visible_line(&line).into_owned()).chain(said).collect()
 }
 
 /// Prints the calls of the last attempt: all of them, or those that are not safe to make twice.

@@ -2,7 +2,7 @@
 
 use ciborium::Value;
 
-use crate::client::{Outcome, Reference, ResultItem};
+use crate::client::{Outcome, Record, Reference, ResultItem};
 use crate::frame::json::to_json;
 use crate::name::ChainName;
 use crate::text::visible;
@@ -25,6 +25,9 @@ pub trait Shown: Send + 'static {
 
     /// Returns it with its origin, as JSON.
     fn meta(&self, chain: &ChainName) -> anyhow::Result<String>;
+
+    /// Returns the steps that it went through. `None` if they are not recorded.
+    fn record(&self) -> Option<&Record>;
 
     /// Returns the id that its item was fed under.
     fn id(&self) -> &str;
@@ -56,6 +59,10 @@ impl Shown for ResultItem {
 
     fn meta(&self, chain: &ChainName) -> anyhow::Result<String> {
         Ok(serde_json::to_string(&self.with_meta(chain.as_str()))?)
+    }
+
+    fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     fn id(&self) -> &str {
@@ -96,6 +103,13 @@ impl Shown for Outcome {
         match self {
             Self::Result(result) => result.meta(chain),
             Self::Failure(letter) => Ok(serde_json::to_string(letter)?),
+        }
+    }
+
+    fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Result(result) => result.record(),
+            Self::Failure(letter) => letter.record.as_ref(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::frame::format::Format;
 use crate::frame::id::{self, FrameId, Index};
 use crate::frame::json::AsJson;
 use crate::frame::large::{Positions, Reference};
+use crate::frame::record::Record;
 use crate::frame::{Headers, from_header_line, header};
 
 /// An item that failed for good, with everything known about it.
@@ -54,6 +55,9 @@ pub struct DeadLetter {
     /// The topic of the item. `None` if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The steps that the item went through, the failed one last. `None` unless the chain records them, with `[results] records`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
     /// The headers of the fed message.
     pub headers: Headers,
     /// The format of the payload. Only set if the payload is stored as it was fed: it could not be read, or is too large as CBOR.
@@ -80,6 +84,7 @@ pub(crate) struct Raw {
     pub(crate) fed: Option<String>,
     /// The header that says that the payload is a reference.
     pub(crate) large: Option<String>,
+    pub(crate) steps: Option<String>,
     pub(crate) payload: Bytes,
 }
 
@@ -95,12 +100,16 @@ impl DeadLetter {
             part: optional(header::PART),
             fed: optional(header::FED),
             large: optional(header::LARGE),
+            steps: optional(header::STEPS),
             payload,
         };
+        // The queue in which it failed is one more.
+        let hops = FrameId::from_header(&raw.id).hops() + 1;
         let failure = get(header::FAILURE);
         let large = raw.reference();
         Self {
             number,
+            record: raw.steps.as_ref().and_then(|steps| Record::of_letter(steps, hops, &stored)),
             time: optional(header::TIME).unwrap_or(stored),
             id: id::fed_id(&FrameId::from_header(&raw.id).root(), raw.fed_position()),
             chain: get(header::CHAIN),

@@ -372,6 +372,7 @@ impl Target {
                 headers.push(header::CONTENT_TYPE, content_type);
             }
             headers.push(header::ATTEMPT, "0");
+            headers.extend(letter.raw.steps.iter().map(|steps| (header::STEPS, steps.clone())));
             // Calls that are made again carry the keys that they had.
             if let Some(fed) = &letter.raw.fed {
                 let fresh = fresh_keys.map(|fresh| format!("{fresh}.{}", letter.number));

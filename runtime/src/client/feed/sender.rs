@@ -40,6 +40,8 @@ pub(super) struct Sender {
     delivery: Arc<Delivery>,
     large: Arc<Large>,
     shared: Arc<Shared>,
+    /// The headers of each message, besides its own.
+    headers: Arc<Headers>,
 }
 
 /// Permit to send a message.
@@ -93,7 +95,13 @@ impl Sender {
             window: Arc::new(Semaphore::new(WINDOW)),
             delivery: Arc::new(Delivery::new(client, chain, Arc::clone(&shared))),
             shared,
+            headers: Arc::default(),
         }
+    }
+
+    /// Sets the headers of each message from now on.
+    pub(super) fn set_headers(&mut self, headers: Headers) {
+        self.headers = Arc::new(headers);
     }
 
     /// Returns the most bytes of an item.
@@ -225,7 +233,7 @@ impl Sender {
 
     /// Returns a message with these items, of which some are references.
     fn message(&self, key: Key, payload: Bytes, large: &Positions, topic: Option<Topic>) -> Outgoing {
-        let mut headers = Headers::new();
+        let mut headers = (*self.headers).clone();
         headers.push(header::ID, key.id.as_str());
         headers.push(header::CONTENT_TYPE, CONTENT_TYPE);
         headers.extend(topic.map(|topic| (header::TOPIC, topic.into())));

@@ -10,7 +10,7 @@ use crate::frame::{Headers, header, to_header_line};
 use crate::node::frame::FrameContext;
 use crate::node::frame::attempts::{self, now};
 use crate::node::frame::reason::reason_line;
-use crate::node::frame::steps::header_of;
+use crate::node::frame::steps::of_letter;
 use crate::node::route::Route;
 use crate::run::failure::{Failure, FailureKind};
 use crate::{dead, subject};
@@ -58,7 +58,7 @@ pub(crate) fn dead_letter_of(frame: FrameContext<'_>, position: usize, failure: 
     let mut headers = inbound.frame.part(&[position]).headers();
     headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type.to_owned())));
     headers.extend(inbound.part_header(&[position]));
-    headers.extend(header_of(inbound, &[position], Some(failure)).map(|steps| (header::STEPS, steps)));
+    headers.extend(of_letter(inbound, position, failure).map(|steps| (header::STEPS, steps)));
     let message_id = route.message_id(inbound.sequence, position);
     let attempt = inbound.attempt;
     dead_letter(route, limits, DeadLetter { message_id, headers, payload, attempt, history: &history, failure })

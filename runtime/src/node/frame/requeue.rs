@@ -8,7 +8,7 @@ use super::FrameContext;
 use super::plan::Piece;
 use super::reason::reason_line;
 use super::sent::Sent;
-use super::steps::header_of;
+use super::steps::of_requeued;
 use crate::dead::{self, Attempt};
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header, to_header_line};
@@ -108,7 +108,7 @@ fn requeue_message(frame: FrameContext<'_>, requeue: &Requeue<'_>, number: usize
         (None, None) => frame.inbound.sent.to_header().filter(|_| frame.inbound.len() == 1),
     };
     headers.extend(sent.map(|sent| (header::SENT, sent)));
-    headers.extend(header_of(frame.inbound, &requeue.positions, requeue.failure).map(|steps| (header::STEPS, steps)));
+    headers.extend(of_requeued(frame.inbound, &requeue.positions, requeue.failure).map(|steps| (header::STEPS, steps)));
     let subject = if parks && route.is_limited() && requeue.terms.delay.is_some() {
         lane.park(chain, route.revision, stage, sequence, number)
     } else {

@@ -171,14 +171,24 @@ pub(crate) fn failed(
     Arc::new(rows)
 }
 
-/// Returns the header of items that are requeued, or become dead letters. `failure` is that of their last attempt, if it is not in
-/// the record yet. `None` if the chain keeps no records.
-pub(crate) fn header_of(inbound: &InboundFrame, positions: &[usize], failure: Option<&Failure>) -> Option<String> {
+/// Returns the header of items that are requeued. `failure` is that of their last attempt, if it is not in the record yet. `None` if
+/// the chain keeps no records.
+pub(crate) fn of_requeued(inbound: &InboundFrame, positions: &[usize], failure: Option<&Failure>) -> Option<String> {
+    with_failure(inbound, positions, failure).map(|steps| steps.to_header())
+}
+
+/// Returns the header of a dead letter. See [`of_requeued`].
+pub(crate) fn of_letter(inbound: &InboundFrame, position: usize, failure: &Failure) -> Option<String> {
+    let steps = with_failure(inbound, &[position], Some(failure))?;
+    Some(Steps { queued: None, ..steps }.to_header())
+}
+
+fn with_failure(inbound: &InboundFrame, positions: &[usize], failure: Option<&Failure>) -> Option<Steps> {
     let mut steps = inbound.steps.as_ref()?.pick(positions);
     if let Some(rows) = failure.and_then(|failure| failure.steps.as_ref()) {
         steps.rows.extend(rows.iter().cloned());
     }
-    Some(steps.to_header())
+    Some(steps)
 }
 
 /// Returns the record of a message that was stored then, by its header. What a feeder has written there means nothing.
@@ -263,7 +273,7 @@ mod tests {
         let mut failure = Failure::transient(FailureKind::Timeout, "late");
         let way: Way = [measure(stamp, 0, 3, 1)].into();
         failure.steps = Some(failed(frame, stamp, &way, &failure, vec!["a line".to_owned()]));
-        let header = header_of(&inbound, &[0], Some(&failure)).expect("a record");
+        let header = of_requeued(&inbound, &[0], Some(&failure)).expect("a record");
         let again = arrived(Some(&header), 1, Lane::Retry, false, 99);
         assert_eq!((again.fed, again.queued, again.rows.len()), (Some(7), Some(7), 1));
         assert_eq!((again.rows[0].failure.as_deref(), again.rows[0].lines.len()), (Some("timeout"), 1));
