@@ -199,7 +199,7 @@ fn a_step_tells_the_exit_status_of_its_program_and_the_time_of_its_calls() {
     let world = World::start(&cluster, |_| Reply::new(200, "hello"));
     cluster.deploy(&recording("all", &world.chain("world", "ask", "")));
     let _open = world.node(&cluster, "open");
-    let ask = json!({ "steps": [{ "call": "http", "request": { "url": world.api.url() } }] }).to_string();
+    let ask = json!({ "do": [world.get("/")] }).to_string();
     cluster.ok(&["feed", "world", &ask]);
     let results = with_meta(&cluster, "world");
     let step = &steps(&results[0])[0];
@@ -238,17 +238,17 @@ fn headers_of_a_feeder_come_back_within_a_bound() {
 #[test]
 fn records_are_off_or_one_of_two() {
     let cluster = Cluster::start();
-    let deploy = |records: &str| {
-        let manifest = with_table(&format!("[results]\nrecords = {records}"), &probe_chain("chosen", &["echo"], ""));
+    let deploy = |records: &str, name: &str| {
+        let manifest = with_table(&format!("[results]\nrecords = {records}"), &probe_chain(name, &["echo"], ""));
         let file = cluster.file("chosen.toml", manifest);
         cluster.run(&["deploy", file.to_str().unwrap()])
     };
     let refused =
         [("true", "`true` is none of its values"), ("\"some\"", "`some` is none of its values"), ("7", "`records`: ")];
     for (records, says) in refused {
-        assert_refused(&deploy(records), 1, &[says, "write `false`, \"times\" or \"all\""]);
+        assert_refused(&deploy(records, "chosen"), 1, &[says, "write `false`, \"times\" or \"all\""]);
     }
-    for records in ["false", "\"times\"", "\"all\""] {
-        deploy(records).succeeded();
+    for (records, name) in [("false", "off"), ("\"times\"", "times"), ("\"all\"", "all")] {
+        deploy(records, name).succeeded();
     }
 }

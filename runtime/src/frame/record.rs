@@ -140,11 +140,12 @@ pub(crate) fn unix_millis(time: &str) -> Option<u64> {
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// Returns a time as RFC 3339 in UTC, to the millisecond.
+/// Returns a time as RFC 3339 in UTC, with three digits of its second. So texts have the order of their times.
 fn rfc_3339(time: SystemTime) -> Option<String> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let millis = i128::try_from(since.as_millis()).ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(millis * 1_000_000).ok()?.format(&Rfc3339).ok()
+    let second = OffsetDateTime::from_unix_timestamp(i64::try_from(since.as_secs()).ok()?).ok()?;
+    let text = second.format(&Rfc3339).ok()?;
+    Some(format!("{}.{:03}Z", text.strip_suffix('Z')?, since.subsec_millis()))
 }
 
 /// Returns a time in milliseconds, to the microsecond.
@@ -234,7 +235,7 @@ mod tests {
         let waits: Vec<f64> = record.steps.iter().map(|step| millis(step.wait)).collect();
         assert_eq!(waits, [10.0, 0.5, 0.0]);
         let json = serde_json::to_string(&record).expect("plain");
-        let head = r#"{"fed":"1970-01-01T00:00:00.9Z","done":"1970-01-01T00:00:03Z","hops":2,"steps":[{"stage":"first","version":"1","revision":1,"node":"a","attempt":1,"queued":"1970-01-01T00:00:01Z","started":"1970-01-01T00:00:01.01Z","ended":"1970-01-01T00:00:01.011Z","wait_ms":10.0,"run_ms":1.5}"#;
+        let head = r#"{"fed":"1970-01-01T00:00:00.900Z","done":"1970-01-01T00:00:03.000Z","hops":2,"steps":[{"stage":"first","version":"1","revision":1,"node":"a","attempt":1,"queued":"1970-01-01T00:00:01.000Z","started":"1970-01-01T00:00:01.010Z","ended":"1970-01-01T00:00:01.011Z","wait_ms":10.0,"run_ms":1.5}"#;
         assert!(json.starts_with(head), "{json}");
     }
 }
