@@ -72,7 +72,7 @@ pub(crate) struct Notes {
     pub(crate) record: Arc<Mutex<CallRecord>>,
     /// The id of the item in an inline stage. `None` in a stage with a queue.
     pub(crate) of: Option<String>,
-    /// Counts how long the calls take, in microseconds. `None` if nobody asks.
+    /// Counts how long the calls take, in microseconds. `None` if that is not recorded.
     pub(crate) spent: Option<Arc<AtomicU64>>,
 }
 

@@ -144,7 +144,16 @@ enum Line<T> {
 
 impl<'a, T: Shown> Pulling<'a, T> {
     fn new(puller: Puller<T>, args: &'a Args, desk: &'a Desk<'a>, output: &'a Output) -> anyhow::Result<Self> {
-        Ok(Self { puller, args, desk, output, printer: Printer::start()?, number: 0, lost: 0, summary: Summary::default() })
+        Ok(Self {
+            puller,
+            args,
+            desk,
+            output,
+            printer: Printer::start()?,
+            number: 0,
+            lost: 0,
+            summary: Summary::default(),
+        })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {

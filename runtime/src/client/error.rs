@@ -354,7 +354,9 @@ impl ClientError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Broker(error) | Self::Untold { error, .. } => error.kind(),
-            Self::Name(_) | Self::Id(_) | Self::Encode(_) | Self::NotUtf8(_) | Self::Header(_) => ErrorKind::InvalidArgument,
+            Self::Name(_) | Self::Id(_) | Self::Encode(_) | Self::NotUtf8(_) | Self::Header(_) => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoChain { .. }
             | Self::NoStage { .. }
             | Self::NoLetter { .. }

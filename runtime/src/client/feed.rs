@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use super::large::LargeItems;
 use super::{Client, ClientError, intake};
-use crate::frame::cbor;
 use crate::frame::Headers;
+use crate::frame::cbor;
 use crate::frame::id::check_fed_id;
 use crate::frame::large::Form;
 use crate::name::{ChainName, Topic};

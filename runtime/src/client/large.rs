@@ -189,7 +189,7 @@ impl Client {
                 match scan.next().await? {
                     None => drop(scans.pop_front()),
                     Some(message) if message.headers.get(header::LARGE).is_some() => {
-                        let results = ResultItem::all(&message.headers, &message.payload);
+                        let results = ResultItem::all(&message.headers, &message.payload, || None);
                         found.extend(results.into_iter().filter(|result| result.large.is_some()));
                     }
                     Some(_) => {}

@@ -73,7 +73,7 @@ pub struct Step {
 pub struct Skew {
     /// By how many milliseconds. Negative if it was behind.
     pub ms: i64,
-    /// How wrong that may be, in milliseconds: half of the time that the server took to answer.
+    /// How wrong that may be, in milliseconds: half of the time that the server took to answer, and one.
     pub error_ms: u64,
 }
 

@@ -38,8 +38,7 @@ impl ServerClock {
         match ChainStreams::of(broker, chain).time().await {
             Ok(server) => {
                 let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                *lock(&self.known) =
-                    Some(Known { at: began, ahead: ahead(own, took, server), error: took.div_ceil(2) });
+                *lock(&self.known) = Some(Known { at: began, ahead: ahead(own, took, server), error: took / 2 + 1 });
             }
             Err(error) => tracing::debug!(%chain, %error, "the server's time is not known"),
         }

@@ -19,7 +19,7 @@ use crate::broker::publish::Published;
 use crate::client::large::LargeItems;
 use crate::client::{Client, ClientError};
 use crate::frame::large::{Form, Positions, Reference};
-use crate::frame::outgoing::Outgoing;
+use crate::frame::outgoing::{Outgoing, header_size};
 use crate::frame::{Headers, header};
 use crate::name::{ChainName, Topic};
 use crate::subject;
@@ -101,6 +101,8 @@ impl Sender {
 
     /// Sets the headers of each message from now on.
     pub(super) fn set_headers(&mut self, headers: Headers) {
+        // They leave less room for an item.
+        self.max_item = self.max_item.saturating_sub(header_size(headers.iter()));
         self.headers = Arc::new(headers);
     }
 

@@ -141,7 +141,6 @@ fn row(
         revision: route.revision.number(),
         attempt: inbound.attempt,
         queued: queued.filter(|_| stage == 0),
-        // Most clocks agree to the millisecond, and nothing is corrected then.
         skew: stamp.skew,
         failure: None,
         lines: Vec::new(),
