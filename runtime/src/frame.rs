@@ -64,6 +64,9 @@ pub mod header {
     /// On the last message that the last hop makes of a frame: the positions of the frame's items that its messages cover, in the
     /// form of [`INDEX`]. Absent if they cover all, [`COVERS_NONE`] if none.
     pub const COVERS: &str = "Pcluster-Covers";
+    /// On the last of several messages that a frame leaves behind, if any of them holds references: what the keys of those before
+    /// it are made of, and their number.
+    pub const COMMIT: &str = "Pcluster-Commit";
     /// The value of [`COVERS`] for no item.
     pub const COVERS_NONE: &str = "none";
     /// How long the server keeps a message, in seconds. Without it, the message is kept as long as the stream keeps messages.

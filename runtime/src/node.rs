@@ -19,6 +19,7 @@ mod frame;
 mod health;
 mod hop;
 mod identity;
+pub(crate) mod large;
 mod limited;
 mod lines;
 mod logs;

@@ -35,6 +35,7 @@ mod inline;
 mod isolation;
 mod large;
 mod large_clients;
+mod large_nodes;
 mod large_programs;
 mod large_store;
 mod library;

@@ -98,11 +98,12 @@ impl<'a> Publisher<'a> {
         self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }
 
-    /// Publishes at most [`BATCH_MAX`] messages to one stream: all are stored or none.
+    /// Publishes at most [`BATCH_MAX`] messages to one stream: all are stored or none. Returns the place of the last. The others
+    /// are right before it. The place is 0 if a message with one of the keys was stored before.
     ///
     /// The first message goes alone, and the server answers whether it opens the batch. The server has few batches open at once.
     /// Otherwise it would refuse all messages, and the last answer would not give the reason.
-    pub async fn publish_batch(self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    pub async fn publish_batch(self, messages: &[Outgoing]) -> Result<(Published, u64), PublishError> {
         debug_assert!(messages.len() <= BATCH_MAX, "a batch of {} messages", messages.len());
         let batch = ulid::Ulid::generate().to_string();
         let last = messages.len();
@@ -122,7 +123,7 @@ impl<'a> Publisher<'a> {
         for (message, position) in messages.iter().zip(1..) {
             let (headers, payload) = (of_batch(message, position), message.payload.clone());
             if position == last {
-                return Ok(self.publish_and_wait(&message.subject, headers, payload).await?.0);
+                return self.publish_and_wait(&message.subject, headers, payload).await;
             }
             if position == 1 {
                 let answer = self.exchange(&message.subject, headers, payload).await?;
@@ -135,7 +136,7 @@ impl<'a> Publisher<'a> {
             let sent = self.0.client().publish_with_headers(message.subject.clone(), headers, payload).await;
             sent.map_err(|error| BrokerError::other("publish", &error))?;
         }
-        Ok(Published::Stored)
+        Ok((Published::Stored, 0))
     }
 
     /// Returns the sequence number of the message with this key, if one was stored.

@@ -7,12 +7,14 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
+use bytes::Bytes;
 use ciborium::Value;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::cbor;
+use super::format::Format;
 use super::id::Index;
+use super::{Headers, cbor, header};
 
 /// The most bytes of an item that is only passed on: a byte string or a text.
 pub const MAX_STREAMED: u64 = 1 << 30;
@@ -247,6 +249,25 @@ impl FromIterator<usize> for Positions {
     }
 }
 
+/// Returns `true` if a message refers to large items.
+pub fn has_references(headers: &Headers) -> bool {
+    headers.get(header::LARGE).is_some()
+}
+
+/// Returns the names of the objects that a message refers to, each once. If any reference cannot be read, none is.
+pub fn names_in(headers: &Headers, payload: &Bytes) -> Vec<String> {
+    let names = || {
+        let items = Format::Cbor.items(payload).ok()?;
+        let positions = Positions::parse(headers.get(header::LARGE)?, items.len())?;
+        let name = |position: usize| Some(Reference::parse(&items[position]).ok()?.name);
+        positions.iter().map(name).collect::<Option<Vec<String>>>()
+    };
+    let mut names = if has_references(headers) { names().unwrap_or_default() } else { Vec::new() };
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,5 +325,19 @@ mod tests {
         for wrong in ["", "x", "9", "1,1", "2,1", "0x2"] {
             assert_eq!(Positions::parse(wrong, 9), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_object_of_a_message_is_named_once_and_data_names_none() {
+        let item = |name: &str| Reference { name: name.to_owned(), ..reference() }.to_cbor();
+        let payload: Bytes = [item("b"), item("a"), item("b"), item("data")].concat().into();
+        let names = |positions: &[usize]| {
+            let positions: Positions = positions.iter().copied().collect();
+            let mut headers = Headers::new();
+            headers.extend(positions.to_header().map(|text| (header::LARGE, text)));
+            names_in(&headers, &payload)
+        };
+        assert_eq!((names(&[0, 1, 2]), names(&[])), (vec!["a".to_owned(), "b".to_owned()], vec![]));
+        assert!(names(&[0, 9]).is_empty());
     }
 }

@@ -13,8 +13,8 @@ pub const HEADER_ROOM: usize = 8 << 10;
 /// The most bytes of a message's headers. The server stores their length in two bytes.
 pub const HEADERS_MAX: usize = (64 << 10) - 1;
 
-/// The most bytes of headers that an atomic batch adds.
-const BATCH_HEADERS: usize = 128;
+/// The most bytes of headers that an atomic batch adds, with the one that names the messages before the last.
+const BATCH_HEADERS: usize = 192;
 
 /// A message to publish in a stream.
 #[derive(Debug, Clone)]

@@ -17,6 +17,8 @@
 //! message writes the dead letter.
 
 pub(crate) mod outbox;
+pub(crate) mod receipt;
+pub(crate) mod references;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topics;
@@ -30,6 +32,7 @@ use ulid::Ulid;
 use crate::broker::publish::{PublishError, Published};
 use crate::dead::Attempt;
 use crate::frame::id::Index;
+use crate::frame::large::has_references;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::node::failpoint::{self, Point};
@@ -37,9 +40,11 @@ use crate::node::frame::plan::{Plan, to_u32};
 use crate::node::frame::requeue::{LATER, Requeue, RequeueTerms, requeue_messages, requeues};
 use crate::node::frame::source::Source;
 use crate::node::frame::{FrameContext, attempts, dead_letter};
+use crate::node::route::Route;
 use crate::run::failure::{Failure, FailureKind};
 use crate::subject::{self, Lane};
 use outbox::Outbox;
+use references::Before;
 
 /// The decision about one frame.
 pub(crate) struct Commit<'a, O> {
@@ -65,7 +70,10 @@ impl<'a, O: Outbox> Commit<'a, O> {
     /// Returns `true` if another run has decided. Finishes what that run has left undone.
     pub(crate) async fn is_settled(&self) -> Result<bool, PublishError> {
         let Some(sequence) = self.find().await? else { return Ok(false) };
-        if self.frame.route.is_last {
+        let FrameContext { inbound, route, .. } = self.frame;
+        // That run may have stopped before it recorded who refers to large items.
+        references::record_stored(self.outbox, (route, inbound.sequence), &route.target, sequence).await?;
+        if route.is_last {
             self.follow(sequence).await?;
         }
         Ok(true)
@@ -79,7 +87,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ) -> Result<Committed, PublishError> {
         let Plan { streamed, outputs, kept, deferred, rest } = plan;
         let FrameContext { inbound, route, .. } = self.frame;
-        store_each(self.outbox, inbound.source(), &streamed).await?;
+        store_each(self.outbox, self.frame, &streamed).await?;
         let mut committed = Committed { done: kept.len() as u64, retried: 0 };
         let history = |(position, failure): (usize, Failure)| {
             let history = attempts::history(self.frame, &failure);
@@ -127,10 +135,10 @@ impl<'a, O: Outbox> Commit<'a, O> {
 
     /// Writes the dead letters of a frame that was given up.
     pub(crate) async fn write_dead_letters(&self, failure: &Failure) -> Result<(), PublishError> {
-        let inbound = self.frame.inbound;
+        let FrameContext { inbound, route, .. } = self.frame;
         let letters: Vec<Vec<Outgoing>> =
             (0..inbound.len()).map(|position| dead_letter::dead_letter_of(self.frame, position, failure)).collect();
-        store_dead_letters(self.outbox, inbound.source(), &letters).await?;
+        store_dead_letters(self.outbox, route, inbound.source(), &letters).await?;
         failpoint::reach(Point::Stored, inbound);
         Ok(())
     }
@@ -153,11 +161,15 @@ impl<'a, O: Outbox> Commit<'a, O> {
             if outputs.is_empty() && !back.is_empty() {
                 outputs.push(self.note());
             }
+            if outputs.iter().any(|message| has_references(&message.headers)) {
+                // Pullers remove such results once all have them. What decides must stay for other runs of the frame.
+                outputs.push(self.note());
+            }
             if let (Some(last), false) = (outputs.last_mut(), back.is_empty()) {
                 last.headers.push(header::COVERS, covers(kept));
             }
             self.set_keys(&mut outputs);
-            if self.outbox.store(inbound.source(), &outputs).await? == Published::Duplicate {
+            if self.store(&outputs).await? == Published::Duplicate {
                 if let Some(sequence) = self.find().await? {
                     self.follow(sequence).await?;
                 }
@@ -185,9 +197,18 @@ impl<'a, O: Outbox> Commit<'a, O> {
         self.dead_letter_too_large(&too_large).await?;
         outputs.extend(messages);
         self.set_keys(&mut outputs);
-        let published = self.outbox.store(self.frame.inbound.source(), &outputs).await?;
+        let published = self.store(&outputs).await?;
         self.outbox.requeued(&outputs[first..]);
         Ok(published)
+    }
+
+    /// Stores messages whose last has the key of the frame, and records who refers to large items.
+    async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+        let FrameContext { inbound, route, .. } = self.frame;
+        let receipt = self.outbox.store(inbound.source(), messages).await?;
+        failpoint::reach(Point::Unrecorded, inbound);
+        references::record(self.outbox, (route, inbound.sequence), messages, &receipt, true).await?;
+        Ok(receipt.published)
     }
 
     /// Writes the dead letters of items that are too large to be requeued.
@@ -195,7 +216,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
     /// That comes before the decision, so that no item is lost with its node in between. The price is a letter too many if another
     /// run decides.
     async fn dead_letter_too_large(&self, too_large: &[&Requeue<'_>]) -> Result<(), PublishError> {
-        let FrameContext { inbound, limits, .. } = self.frame;
+        let FrameContext { inbound, route, limits } = self.frame;
         let mut letters = Vec::new();
         for requeue in too_large {
             for &position in &requeue.positions {
@@ -214,7 +235,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
                 letters.push(dead_letter::dead_letter_of(self.frame, position, &failure));
             }
         }
-        store_dead_letters(self.outbox, inbound.source(), &letters).await
+        store_dead_letters(self.outbox, route, inbound.source(), &letters).await
     }
 
     /// Gives messages that are stored together their keys. The last has the key that decides about the frame. No other commit has
@@ -227,6 +248,9 @@ impl<'a, O: Outbox> Commit<'a, O> {
             return;
         }
         let commit = Ulid::generate();
+        if has_references(&last.headers) || before.iter().any(|message| has_references(&message.headers)) {
+            last.headers.push(header::COMMIT, Before::new(commit, before.len()).to_header());
+        }
         for (message, number) in before.iter_mut().zip(0..) {
             message.message_id = route.part_id(inbound.sequence, commit, number);
         }
@@ -234,7 +258,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
 
     /// Returns where the run that has decided stored the message with the key.
     async fn find(&self) -> Result<Option<u64>, PublishError> {
-        self.outbox.find(&self.frame.key()).await
+        self.outbox.find(&self.frame.route.target, &self.frame.key()).await
     }
 
     /// Requeues the items that the stored results of another run do not cover.
@@ -273,7 +297,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
         RequeueTerms { failed: inbound.attempt, delay, ..self.terms(history) }
     }
 
-    /// Makes the note that a frame has no results.
+    /// Makes the note that a frame has no results, or that they may be removed.
     fn note(&self) -> Outgoing {
         let FrameContext { inbound, route, .. } = self.frame;
         let mut headers = Headers::new();
@@ -292,23 +316,37 @@ impl<'a, O: Outbox> Commit<'a, O> {
 /// Stores messages side by side, each under a key of its own.
 pub(crate) async fn store_each(
     outbox: &impl Outbox,
-    source: Source<'_>,
+    frame: FrameContext<'_>,
     messages: &[Outgoing],
 ) -> Result<(), PublishError> {
-    let stored = messages.iter().map(|one| outbox.store(source, std::slice::from_ref(one)));
-    futures_util::future::try_join_all(stored).await.map(drop)
+    let FrameContext { inbound, route, .. } = frame;
+    let storing = messages.iter().map(|one| store_recorded(outbox, route, inbound.source(), std::slice::from_ref(one)));
+    futures_util::future::try_join_all(storing).await.map(drop)
 }
 
 /// Stores dead letters side by side, each as a whole. Letters that another run has stored count there.
 pub(crate) async fn store_dead_letters(
     outbox: &impl Outbox,
+    route: &Route,
     source: Source<'_>,
     letters: &[Vec<Outgoing>],
 ) -> Result<(), PublishError> {
-    let stored = letters.iter().map(|letter| outbox.store(source, letter));
-    let stored = futures_util::future::try_join_all(stored).await?;
+    let storing = letters.iter().map(|letter| store_recorded(outbox, route, source, letter));
+    let stored = futures_util::future::try_join_all(storing).await?;
     outbox.buried(stored.iter().filter(|published| **published == Published::Stored).count() as u64);
     Ok(())
+}
+
+/// Stores messages that do not decide about their frame, and records who refers to large items.
+pub(crate) async fn store_recorded(
+    outbox: &impl Outbox,
+    route: &Route,
+    source: Source<'_>,
+    messages: &[Outgoing],
+) -> Result<Published, PublishError> {
+    let receipt = outbox.store(source, messages).await?;
+    references::record(outbox, (route, source.sequence), messages, &receipt, false).await?;
+    Ok(receipt.published)
 }
 
 /// Returns the header that names the items that results cover.

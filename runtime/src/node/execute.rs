@@ -5,6 +5,7 @@
 
 pub(crate) mod gauge;
 pub(crate) mod inline;
+mod large;
 mod measured;
 pub(crate) mod running;
 
@@ -71,6 +72,8 @@ pub(crate) async fn run(
         unbegun: Mutex::new(permit.take_unbegun()),
         stopped: AtomicBool::new(false),
         gathered: AtomicUsize::new(0),
+        unkept: AtomicUsize::new(0),
+        most: hop.large.most(inbound, hop.broker.limits()),
         memory: Arc::clone(&memory),
         outcomes: Mutex::new(Outcomes { measured, ..Outcomes::default() }),
         streamed: AtomicUsize::new(0),
@@ -127,10 +130,16 @@ async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
             walk(running, position, started, slots, &mut outputs).await;
             continue;
         }
-        let before = outputs.ended();
+        let input = match running.input(position).await {
+            Ok(input) => input,
+            Err(failure) => {
+                running.fail(position, failure, |level, entry| running.log(position, level, entry));
+                continue;
+            }
+        };
+        let (before, bytes) = (outputs.ended(), outputs.bytes());
         let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
-        let item = running.item(position);
-        let ran = running.hop.task.run_all(item.into(), call, slots, running.instances(0), &mut outputs).await;
+        let ran = running.hop.task.run_all(input.item, call, slots, running.instances(0), &mut outputs).await;
         if let Err((position, failure)) = ran {
             if outputs.ended() == before {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.
@@ -138,6 +147,7 @@ async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
             }
             running.fail(position, failure, |level, entry| running.log(position, level, entry));
         }
+        running.keep_outputs(&mut outputs, bytes).await;
     }
     running.outcomes().outputs.push(outputs);
 }
@@ -150,7 +160,9 @@ async fn walk(
     slots: Option<&Arc<SlotSet>>,
     outputs: &mut FrameOutputs,
 ) {
-    let most = running.hop.limit.time().map_or(1, |time| WALK_TIME.as_nanos() / time.as_nanos().max(1));
+    let is_small = running.inbound.frame.large.is_empty();
+    let time = running.hop.limit.time().filter(|_| is_small);
+    let most = time.map_or(1, |time| WALK_TIME.as_nanos() / time.as_nanos().max(1));
     let mut positions = vec![first];
     while (positions.len() as u128) < most {
         let Some(position) = running.begin(started) else { break };
@@ -162,6 +174,7 @@ async fn walk(
     let each = now.saturating_duration_since(started) / items;
     running.hop.limit.ran(now.checked_sub(each).unwrap_or(started), now);
     running.gather(outputs.bytes() - before);
+    running.keep_outputs(outputs, before).await;
 }
 
 /// Lets free permits run items of the frame until all have begun.

@@ -15,6 +15,8 @@ pub enum Point {
     Executed,
     /// Results are stored, and other items are not yet requeued. Only in the last hop, where the two are in different streams.
     Claimed,
+    /// Messages are stored, and nothing is recorded of the large items that they refer to.
+    Unrecorded,
     /// Everything is stored, and the message is not acknowledged.
     Stored,
     /// The message is acknowledged.
@@ -55,11 +57,12 @@ mod armed {
     use super::Point;
 
     impl Point {
-        const ALL: [(&'static str, Self); 7] = [
+        const ALL: [(&'static str, Self); 8] = [
             ("waits", Self::Waits),
             ("received", Self::Received),
             ("ran", Self::Executed),
             ("claimed", Self::Claimed),
+            ("unrecorded", Self::Unrecorded),
             ("stored", Self::Stored),
             ("acknowledged", Self::Acknowledged),
             ("streamed", Self::Streamed),

@@ -22,6 +22,7 @@ use crate::node::health::HopCounters;
 use crate::node::health::conditions::Conditions;
 use crate::node::health::fitness::Fitness;
 use crate::node::identity::Identity;
+use crate::node::large::LargeItems;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
@@ -64,6 +65,8 @@ pub struct Hop {
     pub(crate) window: Window,
     /// Whether results of topics may be stored.
     pub(crate) topics: Topics,
+    /// The large items of the chain.
+    pub(crate) large: LargeItems,
     /// The quarantine of a limited stage.
     pub quarantine: Quarantine,
     /// The conditions that keep the hop from going on.

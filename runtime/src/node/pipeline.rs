@@ -15,6 +15,7 @@ use crate::broker::BrokerError;
 use crate::broker::publish::PublishError;
 use crate::broker::queue::Delivery;
 use crate::broker::streams::ChainStreams;
+use crate::frame::large::names_in;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
 use crate::held::HeldSince;
@@ -129,7 +130,7 @@ pub(crate) async fn handle(
     };
     match handled {
         Ok(()) => {
-            delivery.acker.ack().await;
+            acknowledge(hop, delivery, &inbound).await;
             failpoint::reach(Point::Acknowledged, &inbound);
         }
         Err(refused) => {
@@ -138,6 +139,16 @@ pub(crate) async fn handle(
             Box::pin(dead_letter_frame(hop, &inbound, &failure, delivery)).await;
         }
     }
+}
+
+/// Acknowledges a frame, and takes back the records of its large items.
+async fn acknowledge(hop: &Hop, delivery: &Delivery, inbound: &InboundFrame) {
+    if inbound.frame.large.is_empty() && !hop.large.has_made() {
+        return delivery.acker.ack().await;
+    }
+    let names: Vec<String> = inbound.frame.references().map(|(_, reference)| reference.name).collect();
+    let was_lost = inbound.is_suspect() || inbound.cleared > 0;
+    Box::pin(hop.large.acknowledge(delivery, &names, was_lost)).await;
 }
 
 fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
@@ -173,7 +184,7 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let ran = Execution { outcomes: Outcomes { failures, ..Outcomes::default() }, streamed: 0, memory };
     let is_stored = finish(hop, &inbound, ran).await.is_ok();
     if is_stored {
-        delivery.acker.ack().await;
+        acknowledge(hop, delivery, &inbound).await;
     }
     is_stored
 }
@@ -332,8 +343,11 @@ pub(crate) async fn dead_letter_as_it_came(hop: &Hop, delivery: &Delivery, attem
 
 async fn store_letters(hop: &Hop, letters: &[Vec<Outgoing>], delivery: &Delivery) {
     let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Work };
-    match store_dead_letters(&ServerOutbox(hop), source, letters).await {
-        Ok(()) => delivery.acker.ack().await,
+    match store_dead_letters(&ServerOutbox(hop), &hop.route, source, letters).await {
+        Ok(()) => {
+            let names = names_in(&delivery.headers(), &delivery.payload);
+            hop.large.acknowledge(delivery, &names, delivery.delivered > 1).await;
+        }
         Err(error) => {
             tracing::error!(stage = %hop.stage().name, %error, "a dead letter cannot be stored; the item stays in its queue");
             delivery.acker.nak(hop.stage().retry.wait(u32::MAX)).await;

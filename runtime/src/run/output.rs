@@ -88,6 +88,13 @@ impl Outputs {
         self.push(item);
     }
 
+    /// Gives the last item another topic than that of the item that it comes of.
+    pub(crate) fn send_last_to(&mut self, topic: NewTopic) {
+        if let Some(last) = self.ends.len().checked_sub(1) {
+            self.topics.push((last, topic));
+        }
+    }
+
     /// Adds several items.
     pub fn append(&mut self, more: Slice<'_>) {
         let (start, first) = (self.payload.len(), self.ends.len());
@@ -214,9 +221,9 @@ impl<'a> Slice<'a> {
         Some(&self.topics[found].1)
     }
 
-    /// Returns `true` if there are too many to hold in memory.
+    /// Returns `true` if there are too many to hold in memory. A single one is not, however large.
     pub fn is_full(&self) -> bool {
-        self.payload.len() >= GATHER_BYTES || self.ends.len() >= GATHER_ITEMS
+        self.ends.len() > 1 && self.payload.len() >= GATHER_BYTES || self.ends.len() >= GATHER_ITEMS
     }
 
     /// Returns the outputs one by one, each as what it is.
@@ -276,6 +283,11 @@ impl FrameOutputs {
         self.outputs.push_to(topic, item);
     }
 
+    /// Gives the last output another topic than its item's.
+    pub(crate) fn send_last_to(&mut self, topic: NewTopic) {
+        self.outputs.send_last_to(topic);
+    }
+
     /// Adds outputs of the running item.
     pub fn append(&mut self, outputs: Slice<'_>) {
         self.outputs.append(outputs);
@@ -311,6 +323,11 @@ impl FrameOutputs {
     /// Drops the outputs of the running item.
     pub fn drop_open(&mut self) {
         self.outputs.truncate(self.begin());
+    }
+
+    /// Returns `true` if an output is in a file.
+    pub(crate) fn has_files(&self) -> bool {
+        self.outputs.has_files()
     }
 
     /// Returns the size of all outputs in bytes, except those in files.

@@ -174,8 +174,11 @@ mod tests {
             assert!(frozen.expect("an answer"));
             let stored = stream.state(None).await.expect("an answer").state.messages;
             match published {
-                Ok(Published::Stored) => assert_eq!(stored, BATCH as u64),
-                Ok(Published::Duplicate) => panic!("each batch has keys of its own"),
+                Ok((Published::Stored, last)) => {
+                    assert_eq!(stored, BATCH as u64);
+                    assert_eq!(stream.last_place().await.expect("an answer"), last, "the place of the last");
+                }
+                Ok((Published::Duplicate, _)) => panic!("each batch has keys of its own"),
                 Err(error) => {
                     assert!(error.is_transient(), "{error}");
                     assert_eq!(stored, 0, "{error}");

@@ -13,6 +13,11 @@ use crate::broker::link::Link;
 use crate::frame::{Headers, header};
 use crate::held::HeldSince;
 
+/// How often an acknowledgement is sent that must be confirmed. Each waits as long as a request may take.
+const CONFIRM_TRIES: usize = 4;
+/// How long to wait before it is sent again. A cluster may elect a leader.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
+
 /// A delivered message that wants an acknowledgement.
 #[derive(Debug)]
 pub struct Delivery {
@@ -109,6 +114,19 @@ impl Acker {
     /// Acknowledges the message: it is handled.
     pub async fn ack(&self) {
         self.answer("+ACK".into()).await;
+    }
+
+    /// Acknowledges the message, and waits until the server confirms it. Returns `false` if it does not.
+    pub async fn ack_and_confirm(&self) -> bool {
+        for _ in 0..CONFIRM_TRIES {
+            match self.link.client().request(self.reply.clone(), "+ACK".into()).await {
+                Ok(answer) if answer.status.is_none() => return true,
+                Ok(answer) => tracing::debug!(status = ?answer.status, "an acknowledgement was not taken"),
+                Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed"),
+            }
+            tokio::time::sleep(CONFIRM_AGAIN).await;
+        }
+        false
     }
 
     /// Asks the server to deliver the message again after a delay.

@@ -7,6 +7,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::backoff::Backoff;
 use crate::broker::publish::{PublishError, Published, Publisher};
 use crate::broker::stream::Stream;
@@ -14,6 +16,7 @@ use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
 use crate::frame::Headers;
 use crate::frame::outgoing::Outgoing;
+use crate::node::commit::receipt::{Place, Receipt, StreamKind};
 use crate::node::commit::window::Load;
 use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
@@ -35,10 +38,16 @@ const TELL_AFTER: Duration = Duration::from_secs(12);
 /// What a commit needs of the streams.
 pub(crate) trait Outbox {
     /// Stores messages of one stream, all or none. The key of the last tells whether they are stored already.
-    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError>;
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError>;
 
-    /// Returns the place of the message with this key in the stream of the hop's outputs.
-    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError>;
+    /// Returns the place of the message with this key in the stream of a subject.
+    async fn find(&self, subject: &str, key: &str) -> Result<Option<u64>, PublishError>;
+
+    /// Returns the headers and the payload of a stored message. `None` if it is gone.
+    async fn message(&self, place: Place) -> Result<Option<(Headers, Bytes)>, PublishError>;
+
+    /// Records that the message at a place refers to an object.
+    async fn hold(&self, name: &str, place: Place) -> Result<(), PublishError>;
 
     /// Returns the headers of the result at this place. `None` if the stream has dropped it.
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError>;
@@ -61,34 +70,62 @@ pub(crate) struct ServerStreams<'a> {
 
 impl ServerStreams<'_> {
     /// Stores messages, as in [`Outbox::store`].
-    pub(crate) async fn store(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    pub(crate) async fn store(&self, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         let publisher = Publisher::of(self.broker);
-        match messages {
-            [one] => publisher.publish(one).await,
-            many => match publisher.publish_batch(many).await {
-                Ok(Published::Duplicate) => self.complete(many).await,
+        let (published, last) = match messages {
+            [one] => publisher.publish_at(one).await?,
+            many => match publisher.publish_batch(many).await? {
+                (Published::Duplicate, _) => return self.complete(many).await,
                 answer => answer,
             },
-        }
+        };
+        Ok(Receipt::of(published, last))
     }
 
     /// Stores the rest of a batch that the server refused halfway, unless all of it is stored.
-    async fn complete(&self, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    async fn complete(&self, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         let publisher = Publisher::of(self.broker);
-        let Some((last, before)) = messages.split_last() else { return Ok(Published::Stored) };
-        if publisher.known(&last.subject, &last.message_id).await?.is_some() {
-            return Ok(Published::Duplicate);
+        let Some((last, before)) = messages.split_last() else { return Ok(Receipt::of_nothing()) };
+        if let Some(place) = publisher.known(&last.subject, &last.message_id).await? {
+            return Ok(Receipt::of(Published::Duplicate, place));
         }
         tracing::debug!(key = last.message_id, "the server has stored a part of a batch; the rest follows");
+        let mut places = Vec::with_capacity(messages.len());
         for message in before {
-            publisher.publish(message).await?;
+            places.push(publisher.publish_at(message).await?.1);
         }
-        publisher.publish(last).await
+        let (published, place) = publisher.publish_at(last).await?;
+        if published == Published::Duplicate {
+            // Another run has decided meanwhile. What this one has stored is no part of that.
+            let name = self.stream_name(StreamKind::of(&last.subject));
+            for place in places {
+                Stream::of(self.broker, &name).remove_message(place).await?;
+            }
+            return Ok(Receipt::of(published, place));
+        }
+        places.push(place);
+        Ok(Receipt::of_each(places))
+    }
+
+    fn stream_name(&self, kind: StreamKind) -> String {
+        let chain = &self.route.chain.name;
+        match kind {
+            StreamKind::Work => subject::work_stream(chain),
+            StreamKind::Results => subject::results_stream(chain),
+            StreamKind::Dead => subject::dead_stream(chain),
+        }
     }
 
     /// Finds a message, as in [`Outbox::find`].
-    pub(crate) async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        Publisher::of(self.broker).known(&self.route.target, key).await
+    pub(crate) async fn find(&self, subject: &str, key: &str) -> Result<Option<u64>, PublishError> {
+        Publisher::of(self.broker).known(subject, key).await
+    }
+
+    /// Reads a message, as in [`Outbox::message`].
+    pub(crate) async fn message(&self, place: Place) -> Result<Option<(Headers, Bytes)>, PublishError> {
+        let name = self.stream_name(place.kind);
+        let message = Stream::of(self.broker, &name).message(place.sequence).await?;
+        Ok(message.map(|message| (message.headers, message.payload)))
     }
 
     /// Returns the headers of a result, as in [`Outbox::result_headers`].
@@ -121,14 +158,14 @@ impl Outbox for ServerOutbox<'_> {
     /// The server knows a key only within the duplicate window, and a killed server forgets keys of messages that have left its
     /// streams. So a node that was paused or cut off for long first looks whether the message is still queued. If it is not,
     /// another node has handled it.
-    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         let hop = self.0;
         if messages.is_empty() {
-            return Ok(Published::Stored);
+            return Ok(Receipt::of_nothing());
         }
         let store = async || {
             if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
-                return Ok(Published::Duplicate);
+                return Ok(Receipt::of(Published::Duplicate, 0));
             }
             hop.topics.store(&self.streams(), messages).await
         };
@@ -139,16 +176,36 @@ impl Outbox for ServerOutbox<'_> {
             (true, Lane::Work) => Line::Last,
             (true, _) => Line::First,
         };
-        let published = retry_in_line(hop, line, Load::of(messages), store).await?;
-        if published == Published::Duplicate {
+        let receipt = retry_in_line(hop, line, Load::of(messages), store).await?;
+        if receipt.published == Published::Duplicate {
             hop.counters.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
-        Ok(published)
+        Ok(receipt)
     }
 
-    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
+    async fn find(&self, subject: &str, key: &str) -> Result<Option<u64>, PublishError> {
         let streams = self.streams();
-        self.retry(|| streams.find(key)).await
+        self.retry(|| streams.find(subject, key)).await
+    }
+
+    async fn message(&self, place: Place) -> Result<Option<(Headers, Bytes)>, PublishError> {
+        let streams = self.streams();
+        self.retry(|| streams.message(place)).await
+    }
+
+    async fn hold(&self, name: &str, place: Place) -> Result<(), PublishError> {
+        let Self(hop) = self;
+        let (mut backoff, mut told) = (Backoff::new(AGAIN, AGAIN_MAX), None);
+        while let Err(error) = hop.large.hold(name, place).await {
+            // Without the record, the object would go before the message that is stored by now.
+            let error = BrokerError::other(format!("record what refers to {name}"), &error).into();
+            told = told.or_else(|| hop.conditions.outputs_wait(&hop.stage().name, &error));
+            if !hop.identity.holds().await {
+                std::future::pending::<()>().await;
+            }
+            backoff.wait().await;
+        }
+        Ok(())
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {

@@ -2,12 +2,14 @@
 //! and over a real server, so that the streams in memory cannot differ from JetStream.
 
 mod memory;
+mod objects;
 mod schedules;
 mod table;
 
 use bytes::Bytes;
 
 use super::outbox::Outbox;
+use super::receipt::{Place, Receipt, StreamKind};
 use super::*;
 use crate::frame::format::{Format, to_cbor};
 use crate::frame::id::FrameId;

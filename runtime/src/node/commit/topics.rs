@@ -4,10 +4,11 @@
 
 use tokio::sync::Mutex;
 
-use crate::broker::publish::{PublishError, Published};
+use crate::broker::publish::PublishError;
 use crate::broker::streams::ChainStreams;
 use crate::frame::outgoing::Outgoing;
 use crate::node::commit::outbox::ServerStreams;
+use crate::node::commit::receipt::Receipt;
 use crate::subject;
 
 /// Whether results of topics may be stored: `true` once this node has opened the chain for them.
@@ -20,7 +21,7 @@ impl Topics {
         &self,
         streams: &ServerStreams<'_>,
         messages: &[Outgoing],
-    ) -> Result<Published, PublishError> {
+    ) -> Result<Receipt, PublishError> {
         let has_topic = |message: &Outgoing| subject::parse_results_topic(&message.subject).is_some();
         if !streams.route.is_last || !messages.iter().any(has_topic) {
             return streams.store(messages).await;

@@ -79,8 +79,16 @@ pub(crate) async fn run(
     slots: Option<&Arc<SlotSet>>,
     outputs: &mut FrameOutputs,
 ) {
-    let item = |root: &usize| Item::new(*root, (0, 0), running.item(*root).into(), running.inbound.topic.clone());
-    let items = positions.iter().map(item).collect();
+    let (mut items, mut memory) = (Vec::with_capacity(positions.len()), Vec::new());
+    for &root in &positions {
+        match running.input(root).await {
+            Ok(input) => {
+                items.push(Item::new(root, (0, 0), input.item, running.inbound.topic.clone()));
+                memory.extend(input.memory);
+            }
+            Err(failure) => running.fail(root, failure, |level, entry| running.log_of(root, level, entry)),
+        }
+    }
     let outputs_before = Mutex::new(std::mem::take(outputs));
     let slots = slots.cloned();
     let walk = Arc::new(Walk { running: Arc::clone(running), positions, slots, outputs: outputs_before });

@@ -54,6 +54,10 @@ pub(crate) struct Running {
     pub(crate) stopped: AtomicBool,
     /// Bytes of outputs so far.
     pub(crate) gathered: AtomicUsize,
+    /// Of these, bytes of large outputs that are about to be stored.
+    pub(crate) unkept: AtomicUsize,
+    /// The most bytes of an output that stays in a message.
+    pub(crate) most: usize,
     /// Memory that is counted for these bytes.
     pub(crate) memory: Arc<Growing>,
     pub(crate) outcomes: Mutex<Outcomes>,
@@ -111,6 +115,20 @@ impl Running {
     pub(crate) fn gather(&self, bytes: usize) {
         let before = self.gathered.fetch_add(bytes, Relaxed);
         self.memory.cover(before.saturating_add(bytes) as u64);
+    }
+
+    /// Counts bytes of outputs no longer: they are stored. `run` bytes were given together with them.
+    pub(crate) fn ungather(&self, bytes: usize, run: usize) {
+        let less = |counter: &AtomicUsize, bytes| {
+            let _ = counter.fetch_update(Relaxed, Relaxed, |before| Some(before.saturating_sub(bytes)));
+        };
+        less(&self.gathered, bytes);
+        less(&self.unkept, run);
+    }
+
+    /// Logs a line of an item.
+    pub(crate) fn log_of(&self, position: usize, level: Level, line: String) {
+        self.hop.logs.log(&self.inbound.item_id(position), level, line);
     }
 
     pub(crate) fn outcomes(&self) -> MutexGuard<'_, Outcomes> {
@@ -182,7 +200,7 @@ impl Running {
         if let Some(gauge) = &self.gauge {
             gauge.began(position, now);
         }
-        if position > 0 && (self.takes_long(position, now) || self.gathered.load(Relaxed) >= GATHER_BYTES) {
+        if position > 0 && (self.takes_long(position, now) || self.holds_much()) {
             self.stopped.store(true, Relaxed);
             return None;
         }
@@ -194,15 +212,21 @@ impl Running {
         Some(position)
     }
 
+    /// Returns `true` if the outputs so far take much memory. Those that are about to be stored do not count.
+    fn holds_much(&self) -> bool {
+        self.gathered.load(Relaxed).saturating_sub(self.unkept.load(Relaxed)) >= GATHER_BYTES
+    }
+
     /// Publishes outputs of an item that still runs, however long the next queue is full. The stage that empties it may need the
     /// slots of the item.
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
+        let outputs = self.keep_streamed(outputs).await?;
         let first = self.streamed.load(Relaxed);
         let shared = self.hop.limit.share(self.inbound.len(), false).piece;
         let measured = self.so_far();
         let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared, measured.as_ref());
         let outbox = ServerOutbox(&self.hop);
-        let storing = store_each(&outbox, self.inbound.source(), &messages);
+        let storing = store_each(&outbox, self.hop.frame(&self.inbound), &messages);
         let stored = match self.slots.as_ref().and_then(Weak::upgrade) {
             // A program has ended by now, and nothing runs after it.
             Some(slots) if self.hop.inline.is_empty() && !self.hop.task.keeps_instance() => {
@@ -290,7 +314,7 @@ impl ItemSource for Running {
         if let Some(gauge) = &self.gauge {
             gauge.line(position, &line);
         }
-        self.hop.logs.log(&self.inbound.item_id(position), level, line);
+        self.log_of(position, level, line);
     }
 
     fn ended(&self, position: usize, _: usize, bytes: u64, began: Instant, now: Instant) {
@@ -299,11 +323,17 @@ impl ItemSource for Running {
             gauge.ended(position, bytes, began, now);
             self.came(position, usize::MAX, [self.measure(gauge, position, None)].into());
         }
-        self.gather(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes > self.most {
+            self.unkept.fetch_add(bytes, Relaxed);
+        }
+        self.gather(bytes);
     }
 
     fn next(&self, now: Instant) -> Option<(usize, Bytes)> {
-        self.begin(now).map(|position| (position, self.item(position)))
+        // A large item must be fetched first.
+        let is_small = self.inbound.frame.large.is_empty();
+        is_small.then(|| self.begin(now)).flatten().map(|position| (position, self.item(position)))
     }
 
     fn calls(&self, position: usize) -> Option<Arc<dyn Calls>> {

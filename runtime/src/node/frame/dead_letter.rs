@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::chain::{Plugin, Work};
 use crate::dead::Attempt;
 use crate::frame::id::FrameId;
+use crate::frame::large::names_in;
 use crate::frame::outgoing::{MessageLimits, Outgoing};
 use crate::frame::{Headers, header, to_header_line};
 use crate::node::frame::FrameContext;
@@ -75,6 +76,10 @@ pub(crate) fn dead_letter_of_undecodable(
     headers.push(header::ID, id.as_str());
     if let Some(text) = all.get(header::CONTENT_TYPE) {
         headers.push(header::CONTENT_TYPE, text);
+    }
+    // References that can be read keep their objects.
+    if !names_in(all, &payload).is_empty() {
+        headers.extend(all.get(header::LARGE).map(|large| (header::LARGE, large.to_owned())));
     }
     let failure = Failure::fatal(FailureKind::Undecodable, reason);
     let message_id = route.message_id(sequence, 0);

@@ -81,7 +81,8 @@ fn bounds(frame: FrameContext<'_>, shared: usize) -> Bounds {
     let queue_part = usize::try_from(frame.route.chain.queue.limit / QUEUE_PART).unwrap_or(usize::MAX);
     Bounds {
         batch: BATCH_MAX,
-        outputs: if frame.route.is_last { BATCH_MAX } else { queue_part.clamp(1, BATCH_MAX) },
+        // Behind the last hop, a note may follow the results.
+        outputs: if frame.route.is_last { BATCH_MAX - 1 } else { queue_part.clamp(1, BATCH_MAX) },
         items: FRAME_ITEMS,
         bytes: FRAME_BYTES.min(frame.limits.max_item() / 2),
         piece: piece(frame, frame.inbound.lane.requeue_lane(), shared),

@@ -6,9 +6,11 @@
 
 use crate::broker::publish::Published;
 use crate::broker::queue::Delivery;
+use crate::frame::large::names_in;
 use crate::frame::outgoing::Outgoing;
 use crate::frame::{Headers, header};
-use crate::node::commit::outbox::{Outbox, ServerOutbox};
+use crate::node::commit::outbox::ServerOutbox;
+use crate::node::commit::store_recorded;
 use crate::node::frame::source::Source;
 use crate::node::hop::Hop;
 use crate::subject::Lane;
@@ -23,12 +25,13 @@ pub(crate) async fn unpark(hop: &Hop, delivery: &Delivery) {
         payload: delivery.payload.clone(),
     };
     let source = Source { sequence: delivery.sequence, held: &delivery.held, lane: Lane::Parked };
-    match ServerOutbox(hop).store(source, &[moved]).await {
+    let names = names_in(&moved.headers, &moved.payload);
+    match store_recorded(&ServerOutbox(hop), &hop.route, source, &[moved]).await {
         Ok(published) => {
             if published == Published::Stored {
                 hop.moved.add(1);
             }
-            delivery.acker.ack().await;
+            hop.large.acknowledge(delivery, &names, false).await;
         }
         Err(error) => {
             tracing::error!(stage = %hop.stage().name, %error, "an item that has waited cannot be moved; it stays");

@@ -12,6 +12,7 @@ use crate::broker::counters::Counters;
 use crate::broker::registry::Registry;
 use crate::engine::Engine;
 use crate::node::health::{Board, HopCounters, HopKey};
+use crate::node::large::stores::LargeStores;
 use crate::node::lines::Lines;
 use crate::node::logs::LogQueue;
 use crate::node::programs::Programs;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) programs: Programs,
     pub(crate) reach: Reach,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) large: LargeStores,
     pub(crate) labels: Labels,
 }
 
@@ -61,6 +63,7 @@ impl Context {
         let (slots, labels) = (Slots::new(Capacity::default()), Labels::default());
         let roll_call = Arc::new(RollCall::new(incarnation.clone()));
         let lines = Lines::new(&broker, &node);
+        let large = LargeStores::new(&broker);
         Self {
             broker,
             lines,
@@ -75,6 +78,7 @@ impl Context {
             programs,
             reach,
             slots,
+            large,
             labels,
         }
     }

@@ -11,6 +11,7 @@ use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::task::Task;
+use crate::frame::large::MAX_STREAMED;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::clock::ServerClock;
@@ -34,6 +35,9 @@ use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::slots::SlotNeeds;
 use crate::{engine, subject};
+
+/// The most bytes of one output of a task. Its memory bounds it too, and the form of the item what is stored of it.
+const OUTPUT_MAX: usize = MAX_STREAMED as usize;
 
 pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
     let mut plugins = BTreeMap::new();
@@ -120,6 +124,7 @@ pub(crate) async fn load_hop(
         limit,
         window: Window::default(),
         topics: Topics::default(),
+        large: context.large.hop(chain, stages.start),
         quarantine: Quarantine::default(),
         conditions,
         fitness: Fitness::default(),
@@ -216,7 +221,7 @@ async fn task(
     (logs, door): (&Arc<StageLog>, Option<&Arc<Door>>),
 ) -> Result<Task, String> {
     let plugin = loaded(plugin, stage, plugins)?;
-    let task = plugin.task_of(deployed, stage, name, after, context.broker.limits().max_item());
+    let task = plugin.task_of(deployed, stage, name, after, OUTPUT_MAX);
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
     let stage_of = StateOf { context, deployed, stage, plugin, name };
     match stage_of.make(&task, logs, door).await {

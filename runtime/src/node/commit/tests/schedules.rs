@@ -30,7 +30,7 @@ impl Trial<'_> {
     /// Handles one delivery of the frame to its end.
     async fn handle(&self, streams: &Memory, delivered: usize, outcome: Outcome) {
         let inbound = frame(1, delivered as u64, self.items);
-        let outbox = MemoryOutbox { streams, route: self.route };
+        let outbox = MemoryOutbox { streams };
         run(&outbox, self.route, &inbound, self.limits, outcome).await.expect("streams in memory answer");
         // The acknowledgement.
         streams.step().await;

@@ -1,6 +1,6 @@
 //! One table of cases, over the streams in memory and over a real server.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use support::Server;
 
@@ -107,16 +107,24 @@ impl<O> Stopped<O> {
 }
 
 impl<O: Outbox> Outbox for Stopped<O> {
-    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    async fn store(&self, source: Source<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         if messages.is_empty() {
-            return Ok(Published::Stored);
+            return Ok(Receipt::of_nothing());
         }
         self.step()?;
         self.outbox.store(source, messages).await
     }
 
-    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        self.outbox.find(key).await
+    async fn find(&self, subject: &str, key: &str) -> Result<Option<u64>, PublishError> {
+        self.outbox.find(subject, key).await
+    }
+
+    async fn message(&self, place: Place) -> Result<Option<(Headers, Bytes)>, PublishError> {
+        self.outbox.message(place).await
+    }
+
+    async fn hold(&self, name: &str, place: Place) -> Result<(), PublishError> {
+        self.outbox.hold(name, place).await
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
@@ -137,10 +145,12 @@ struct Real<'a> {
     streams: ServerStreams<'a>,
     /// `true` if it stores the first message of each batch and refuses the rest.
     halves: bool,
+    /// What was recorded.
+    held: RefCell<Vec<(String, Place)>>,
 }
 
 impl Outbox for Real<'_> {
-    async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Published, PublishError> {
+    async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         if let (true, [first, .., last]) = (self.halves, messages) {
             let publisher = Publisher::of(self.streams.broker);
             if publisher.known(&last.subject, &last.message_id).await?.is_none() {
@@ -150,8 +160,17 @@ impl Outbox for Real<'_> {
         self.streams.store(messages).await
     }
 
-    async fn find(&self, key: &str) -> Result<Option<u64>, PublishError> {
-        self.streams.find(key).await
+    async fn find(&self, subject: &str, key: &str) -> Result<Option<u64>, PublishError> {
+        self.streams.find(subject, key).await
+    }
+
+    async fn message(&self, place: Place) -> Result<Option<(Headers, Bytes)>, PublishError> {
+        self.streams.message(place).await
+    }
+
+    async fn hold(&self, name: &str, place: Place) -> Result<(), PublishError> {
+        self.held.borrow_mut().push((name.to_owned(), place));
+        Ok(())
     }
 
     async fn result_headers(&self, sequence: u64) -> Result<Option<Headers>, PublishError> {
@@ -182,7 +201,7 @@ async fn the_streams_in_memory_hold_what_each_case_leaves() {
         streams.steps.set(u32::MAX);
         let sequence = streams.queue();
         let limits = MessageLimits { max_payload: 1 << 20 };
-        run_all(|| MemoryOutbox { streams: &streams, route: &route }, &route, sequence, limits, case).await;
+        run_all(|| MemoryOutbox { streams: &streams }, &route, sequence, limits, case).await;
         assert_eq!(streams.places(), case.expected, "case {number}");
     }
 }
@@ -213,7 +232,7 @@ async fn check_each_case(halves: bool) {
             payload: to_cbor(&0),
         };
         let (_, sequence) = Publisher::of(&broker).publish_at(&queued).await.expect("a place in the queue");
-        let outbox = || Real { streams: ServerStreams { broker: &broker, route }, halves };
+        let outbox = || Real { streams: ServerStreams { broker: &broker, route }, halves, held: RefCell::default() };
         run_all(outbox, route, sequence, broker.limits(), case).await;
         let mut places = Vec::new();
         let streams = [

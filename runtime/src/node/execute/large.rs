@@ -1,0 +1,120 @@
+//! Large items of a frame that runs: fetched before an item runs, and stored after it has.
+
+use std::sync::Weak;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::running::Running;
+use crate::frame::large::Reference;
+use crate::node::large::keep::Origin;
+use crate::node::runner::Runner;
+use crate::run::budget::Reservation;
+use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::{ItemBytes, ItemFile};
+use crate::run::output::{FrameOutputs, Outputs};
+
+/// An item to run, with the memory that is counted for it.
+pub(super) struct Input {
+    /// The item.
+    pub(super) item: ItemBytes,
+    /// Released once the item has run. `None` if its bytes are in the message.
+    pub(super) memory: Option<Reservation>,
+}
+
+impl Running {
+    /// Returns the item at this position. Fetches a large one.
+    pub(super) async fn input(&self, position: usize) -> Result<Input, Failure> {
+        let Some(reference) = self.inbound.reference(position) else {
+            return Ok(Input { item: self.item(position).into(), memory: None });
+        };
+        let memory = self.room_for(&reference).await?;
+        match (self.hop.large.open(&reference).await?, &self.hop.task) {
+            (ItemBytes::File(file), Runner::Task(_)) => Ok(Input { item: whole(file).await?.into(), memory }),
+            (item, _) => Ok(Input { item, memory }),
+        }
+    }
+
+    /// Waits for memory for a large item. `None` if its runner reads it from a file.
+    async fn room_for(&self, reference: &Reference) -> Result<Option<Reservation>, Failure> {
+        let Runner::Task(task) = &self.hop.task else { return Ok(None) };
+        let size = reference.item_size();
+        check_memory(size, self.hop.stage().memory)?;
+        let mut counted = task.budget().reserve(0);
+        // Only the bytes stay counted: the item itself begins where it runs.
+        drop(task.budget().begin(task.after(), size, &mut counted, Some(&self.memory)).await);
+        Ok(Some(counted))
+    }
+
+    /// Makes references of the large outputs of items that have ended since the outputs had this many bytes. An item whose outputs
+    /// cannot be stored fails.
+    pub(super) async fn keep_outputs(&self, outputs: &mut FrameOutputs, before: usize) {
+        let run = outputs.bytes().saturating_sub(before);
+        if run > self.most || outputs.has_files() {
+            self.keep_large(outputs, run).boxed().await;
+        }
+    }
+
+    async fn keep_large(&self, outputs: &mut FrameOutputs, run: usize) {
+        let before = outputs.bytes();
+        let keeping = self.hop.large.keep_frame(outputs, |position| self.origin(position));
+        let failed = match self.slots.as_ref().and_then(Weak::upgrade) {
+            Some(slots) => slots.lend_while(keeping).await,
+            None => keeping.await,
+        };
+        for (position, failure) in failed {
+            self.fail(position, failure, |level, entry| self.log_of(position, level, entry));
+        }
+        self.ungather(before.saturating_sub(outputs.bytes()), run);
+    }
+
+    /// Returns outputs of an item that still runs, with references to the large ones.
+    pub(super) async fn keep_streamed(&self, outputs: Outputs) -> Result<Outputs, Failure> {
+        if outputs.bytes() <= self.most && !outputs.has_files() {
+            return Ok(outputs);
+        }
+        // The frame has a single item.
+        let keeping = self.hop.large.keep_outputs(outputs, self.origin(0));
+        match self.slots.as_ref().and_then(Weak::upgrade) {
+            Some(slots) => slots.lend_while(keeping).await,
+            None => keeping.await,
+        }
+    }
+
+    fn origin(&self, position: usize) -> Origin {
+        Origin { sequence: self.inbound.sequence, input: self.inbound.reference(position), most: self.most }
+    }
+}
+
+/// Returns the item of a file in memory.
+async fn whole(file: ItemFile) -> Result<Bytes, Failure> {
+    let read = tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::other).flatten();
+    read.map_err(|error| {
+        Failure::transient(FailureKind::Node, format!("the file of a large item cannot be read: {error}"))
+    })
+}
+
+/// Fails if an item is larger than the memory of its stage.
+fn check_memory(size: u64, memory: u64) -> Result<(), Failure> {
+    if size <= memory {
+        return Ok(());
+    }
+    let shown = bytesize::ByteSize(memory).display().iec();
+    let reason = format!(
+        "the item of {size} bytes is larger than the stage's memory of {shown} ({memory} bytes); give it more with `memory`"
+    );
+    Err(Failure::fatal(FailureKind::Memory, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_beyond_the_memory_of_its_stage_fails_for_good_with_both_sizes() {
+        assert_eq!(check_memory(10, 10), Ok(()));
+        let failure = check_memory(2 << 20, 1 << 20).expect_err("too large");
+        assert!(failure.fatal && failure.kind == FailureKind::Memory);
+        assert!(failure.reason.contains("2097152") && failure.reason.contains("1048576"), "{}", failure.reason);
+    }
+}
