@@ -90,7 +90,7 @@ fn each_line_may_be_a_large_output() {
     let mut results = pull(&cluster, "lines", "3");
     results.sort();
     for (result, digit) in results.iter().zip([b'0', b'1', b'2']) {
-        assert!(result.iter().filter(|byte| **byte == digit).count() == 2 * MIB, "{}", char::from(digit));
+        assert!(result.windows(2 * MIB).any(|part| part.iter().all(|byte| *byte == digit)), "{}", char::from(digit));
     }
 }
 

@@ -199,7 +199,7 @@ mod tests {
         let told = "the folder for temporary files has only 0 B left, and outputs in it leave 102.4 KiB free";
         assert_eq!(full, told);
         let mut spool = Spool::of(Path::new("/nowhere"), Form::Bytes);
-        spool.append(&[0; MEMORY]).expect("in memory");
+        spool.append(&vec![0; MEMORY]).expect("in memory");
         spool.append(&[0]).expect_err("no folder");
     }
 
@@ -230,12 +230,12 @@ mod tests {
 
     #[test]
     fn a_large_text_says_where_it_is_none() {
-        let content = [&b"\xef\xbb\xbf"[..], &[b'a'; MEMORY], b"\xff", &[b'a'; MEMORY]].concat();
+        let content = [&b"\xef\xbb\xbf"[..], &vec![b'a'; MEMORY], b"\xff", &vec![b'a'; MEMORY]].concat();
         for (form, expected) in [(Form::Bytes, None), (Form::Text, Some(MEMORY as u64 + 3))] {
             let Written::Content { wrong_after, .. } = written(&content, form) else { panic!("it is large") };
             assert_eq!(wrong_after, expected);
         }
-        let cut = [&[b'a'; MEMORY][..], b"a\xe2\x82"].concat();
+        let cut = [&vec![b'a'; MEMORY][..], b"a\xe2\x82"].concat();
         let Written::Content { wrong_after, .. } = written(&cut, Form::Text) else { panic!("it is large") };
         assert_eq!(wrong_after, Some(MEMORY as u64 + 1));
     }

@@ -155,7 +155,7 @@ fn a_large_output_stays_in_its_file_and_is_what_it_would_be_in_memory() {
         assert!(matches!(spooled(form, b"a", 0), Ok(ItemBytes::Whole(_))));
     }
     for (start, told) in [(&b"\x1f\x8b"[..], "it is compressed with gzip"), (b"a\xff", "not UTF-8 after byte 1")] {
-        let content = [start, &[b'a'; 2 * MEMORY]].concat();
+        let content = [start, &vec![b'a'; 2 * MEMORY]].concat();
         assert_eq!(spooled(Form::Text, &content, 0), Err(format!("standard output: {told}")));
     }
 }

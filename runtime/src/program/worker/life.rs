@@ -40,7 +40,7 @@ pub(super) enum Cause {
     /// The item of this request took too long.
     Timeout(u64),
     /// The item of this request gave more than it may.
-    Outputs(u64, Failure),
+    Outputs(u64, Box<Failure>),
     /// An item that it holds is not wanted any more.
     Dropped,
     /// It is not needed any more, and holds no item.
@@ -277,7 +277,7 @@ impl Stage {
                 let mut state = lock(&worker.state);
                 let place = state.place_of(output.request, "output")?;
                 let added = state.held[place].add(&output);
-                added.map_err(|failure| Cause::Outputs(output.request, failure))
+                added.map_err(|failure| Cause::Outputs(output.request, Box::new(failure)))
             }
             Some(Message::Done(done)) => self.release(worker, done.request, "done").map(Held::done),
             Some(Message::Error(failed)) => {
@@ -327,7 +327,7 @@ impl Stage {
                 Cause::Timeout(request) if *request == held.request => {
                     Answer::Failed(past.too_long(self.settings.timeout, has_answered || held.has_outputs()))
                 }
-                Cause::Outputs(request, failure) if *request == held.request => Answer::Failed(failure.clone()),
+                Cause::Outputs(request, failure) if *request == held.request => Answer::Failed((**failure).clone()),
                 _ if held.begin.is_none_or(|begin| begin >= read) => Answer::Unread,
                 Cause::Ended | Cause::Retired | Cause::NodeStops => Answer::Failed(past.failure()),
                 Cause::Fault(reason) => Answer::Failed(past.fault(reason)),

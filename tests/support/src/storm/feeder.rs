@@ -25,12 +25,11 @@ impl Feeder {
         let (url, plan, finished) = (cluster.server.url.clone(), plan.clone(), Arc::clone(&done));
         let command = plan.large.then(|| large::feeder(cluster));
         let thread = std::thread::spawn(move || {
-            let fed = match command {
-                Some(command) => large::feed(command, &plan),
-                None => {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(feed(&url, &plan))
-                }
+            let fed = if let Some(command) = command {
+                large::feed(command, &plan)
+            } else {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(feed(&url, &plan))
             };
             finished.store(true, Relaxed);
             fed
