@@ -68,7 +68,7 @@ pub(crate) use room::Share;
 pub(in crate::broker) use room::on_server;
 pub(crate) use upload::Maker;
 
-/// The waits between tries while the server is away.
+/// The waits between tries while the server is away or full.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
@@ -141,14 +141,6 @@ impl LargeStore {
             Ok(counted) => Ok(Usage { objects: counted.total as u64, bytes: counted.state.bytes }),
             Err(error) if error.is_not_found() => Ok(Usage::default()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Removes all objects and records.
-    pub(crate) async fn remove_all(&self) -> Result<(), BrokerError> {
-        match self.stream().purge(None).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            purged => purged.map(drop),
         }
     }
 

@@ -88,7 +88,11 @@ impl LargeStore {
         let chain = &self.0.chain;
         let head = self.stored_head(name).await?.and_then(|stored| Head::read(&stored.payload));
         let foreign = head.as_ref().and_then(Head::upload).filter(|upload| *upload != name);
-        let chunks = foreign.map(|upload| subject::chunks(chain, upload));
+        let chunks = match foreign {
+            // A description may name the chunks of another object, which stay as long as that is held.
+            Some(upload) if !self.has_records(upload).await? => Some(subject::chunks(chain, upload)),
+            _ => None,
+        };
         let own = [subject::chunks(chain, name), subject::records(chain, name)];
         for subject in [subject::head(chain, name)].into_iter().chain(chunks).chain(own) {
             self.stream().purge(Some(&subject)).await?;

@@ -5,21 +5,22 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
+
+use super::super::get::Stored;
 use super::super::info::Progress;
 use super::super::stream::Stream;
 use super::super::{Broker, BrokerError};
 use super::LargeStore;
-use crate::frame::header;
-use crate::name::ChainName;
+use crate::frame::{Headers, header};
+use crate::name::{ChainName, Topic};
 use crate::subject as names;
-
-/// On results: their topic.
-const TOPIC: &str = "Pcluster-Topic";
 
 /// How far the pullers of a chain have come. Cheap to ask again and again; it is as old as the pullers it has met.
 #[derive(Debug)]
 pub(crate) struct Taken {
     broker: Broker,
+    chain: ChainName,
     stream: String,
     /// By consumer: the place up to which all results are taken. `None` if there is no such consumer.
     consumers: HashMap<String, Option<u64>>,
@@ -35,31 +36,37 @@ impl LargeStore {
 impl Taken {
     async fn of(broker: &Broker, chain: &ChainName) -> Result<Self, BrokerError> {
         let stream = names::results_stream(chain);
-        let mut taken = Self { broker: broker.clone(), stream, consumers: HashMap::new() };
+        let mut taken = Self { broker: broker.clone(), chain: chain.clone(), stream, consumers: HashMap::new() };
         taken.floor(names::PULL_CONSUMER).await?;
         Ok(taken)
     }
 
     /// Removes the result at a place if all who wait for it have taken it. Returns `true` if it is gone.
     pub(crate) async fn remove(&mut self, place: u64) -> Result<bool, BrokerError> {
-        // Without a consumer for all pullers, nobody has taken anything yet.
-        if self.floor(names::PULL_CONSUMER).await?.is_none_or(|floor| place > floor) {
+        let (broker, name) = (self.broker.clone(), self.stream.clone());
+        let what = || format!("read message {place} of the stream `{name}`");
+        let Some(result) = Stored::read(&broker, &name, &json!({ "seq": place }), what).await? else { return Ok(true) };
+        let headers = result.headers();
+        if headers.get(header::LARGE).is_none() || !self.is_taken(place, &result.subject, &headers).await? {
             return Ok(false);
         }
-        let stream = self.stream.clone();
-        let broker = self.broker.clone();
-        let stream = Stream::of(&broker, &stream);
-        let Some(headers) = stream.headers(place).await? else { return Ok(true) };
-        if headers.get(header::LARGE).is_none() {
-            return Ok(false);
-        }
-        if let Some(topic) = headers.get(TOPIC)
-            && self.floor(&format!("topic_{topic}")).await?.is_some_and(|floor| place > floor)
-        {
-            return Ok(false);
-        }
-        stream.remove_message(place).await?;
+        Stream::of(&broker, &name).remove_message(place).await?;
         Ok(true)
+    }
+
+    async fn is_taken(&mut self, place: u64, subject: &str, headers: &Headers) -> Result<bool, BrokerError> {
+        let topic = headers.get(header::TOPIC).and_then(|topic| topic.parse::<Topic>().ok());
+        let of_topic = match &topic {
+            Some(topic) => self.floor(&names::topic_consumer(topic)).await?,
+            None => None,
+        };
+        // What pullers of a topic have put back is for them alone.
+        if topic.is_some_and(|topic| subject == names::results_again(&self.chain, topic.as_str())) {
+            return Ok(of_topic.is_some_and(|floor| place <= floor));
+        }
+        // Without a consumer for all pullers, nobody has taken anything yet.
+        let of_all = self.floor(names::PULL_CONSUMER).await?;
+        Ok(of_all.is_some_and(|floor| place <= floor) && of_topic.is_none_or(|floor| place <= floor))
     }
 
     async fn floor(&mut self, consumer: &str) -> Result<Option<u64>, BrokerError> {

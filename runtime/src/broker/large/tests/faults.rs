@@ -157,3 +157,35 @@ async fn a_crowd_shares_a_store_that_holds_few_at_once() {
     assert_eq!(world.subjects().await, [""; 0]);
     world.end().await;
 }
+
+/// Stores a message with any bytes as headers, as other clients can, and waits until the server has it.
+fn publish_raw(url: &str, subject: &str, block: &[u8], payload: &[u8]) {
+    let mut stream = std::net::TcpStream::connect(url.trim_start_matches("nats://")).expect("the server");
+    let (headers, all) = (block.len(), block.len() + payload.len());
+    let mut said = b"CONNECT {\"verbose\":false,\"headers\":true,\"lang\":\"raw\",\"version\":\"1\"}\r\n".to_vec();
+    said.extend_from_slice(format!("HPUB {subject} {headers} {all}\r\n").as_bytes());
+    for part in [block, payload, b"\r\nPING\r\n"] {
+        said.extend_from_slice(part);
+    }
+    stream.write_all(&said).expect("sent");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+    assert!(lines.any(|line| line.is_ok_and(|line| line.starts_with("PONG"))), "the server has it");
+}
+
+/// Chunks with headers that the client library cannot read end its connection, even for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_with_odd_headers_are_read_all_the_same() {
+    let world = World::start().await;
+    let bytes = pattern(50_000);
+    for block in [&b"NATS/1.0\r\nA: b\rc\r\n\r\n"[..], b"NATS/1.0\r\nno colon\r\n\r\n", b"NATS/1.0 404 Not\r\n\r\n"] {
+        let odd = world.put(&bytes, 1).await;
+        let chunks = subject::chunks(&world.chain, &odd.name);
+        world.purge(&chunks).await;
+        let (url, payload) = (world.server.url.clone(), bytes.clone());
+        tokio::task::block_in_place(|| publish_raw(&url, &chunks, block, &payload));
+        assert_eq!(world.store.read(&odd).await.expect("read"), bytes);
+        let next = world.put(&bytes, 1).await;
+        assert_eq!(world.store.read(&next).await.expect("read"), bytes, "the line works again");
+    }
+    world.end().await;
+}

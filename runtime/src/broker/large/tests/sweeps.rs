@@ -173,7 +173,6 @@ async fn a_result_goes_once_all_pullers_have_taken_it() {
     let mut floors = world.store.taken().await.expect("told");
     assert!(floors.remove(2).await.expect("told") && floors.remove(2).await.expect("told again"));
     assert!(!floors.remove(3).await.expect("told"), "small results stay");
-    assert!(!floors.remove(4).await.expect("told"), "it may come yet");
     world.store.release(&references[1].name, Holder::Result(2)).await.expect("released");
     world.store.release(&references[1].name, Holder::Making(1)).await.expect("released");
     assert_eq!(world.subjects().await, [""; 0]);
@@ -299,5 +298,53 @@ async fn a_store_is_made_as_its_chain_says_and_never_too_narrow() {
     assert!(wide > 1 << 30);
     assert_eq!(settled(Some(1 << 20)).await, wide.min(super::super::room::on_server(1 << 20)).max(0));
     assert!(world.has(&reference).await, "nothing is removed to make room");
+    world.end().await;
+}
+
+/// Returns the headers of the newest message of a subject.
+async fn headers_of(world: &World, subject: &str) -> crate::frame::Headers {
+    let stream = subject::stream(&world.chain);
+    let scan = Stream::of(&world.broker, &stream).scan(subject.to_owned(), None).await;
+    scan.expect("a scan").next().await.expect("read").expect("a message").headers
+}
+
+#[tokio::test]
+async fn what_a_dead_client_held_goes_once_its_lease_has_run_out() {
+    let world = World::start().await;
+    world.streams().await;
+    let lease = world.store.lease();
+    let content = || Content::Bytes(Bytes::from(pattern(100_000)));
+    let share = Share::Feeder;
+    let left = world.store.upload(content(), Form::Bytes, Maker::Lease(&lease), share).await.expect("stored");
+    let record = subject::record(&world.chain, &left.name, &lease.holder());
+    assert_eq!(headers_of(&world, &record).await.get("Nats-TTL"), Some("60s"));
+    drop(lease);
+    assert_eq!(world.sweep(NO_GRACE).await.objects, 0, "the server forgets it within a minute");
+    // The same record with less time, in place of the minute.
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-TTL", "1s");
+    headers.insert("Nats-Rollup", "sub");
+    world.broker.put(record, headers, Bytes::new(), || "publish".to_owned()).await.expect("stored");
+    eventually("it is gone", async || world.sweep(NO_GRACE).await.objects == 1).await;
+    assert_eq!(world.subjects().await, [""; 0]);
+    let lease = world.store.lease();
+    let one = world.store.upload(content(), Form::Bytes, Maker::Lease(&lease), share).await.expect("stored");
+    let other = world.store.upload(content(), Form::Bytes, Maker::Lease(&lease), share).await.expect("stored");
+    world.store.hold(&one.name, Holder::Work(1)).await.expect("held");
+    lease.release(&other.name).await.expect("released");
+    assert!(world.has(&one).await && !world.has(&other).await);
+    lease.end().await.expect("ended");
+    assert!(world.has(&one).await, "the message holds it");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_object_does_not_take_the_chunks_of_another_with_it() {
+    let world = World::start().await;
+    let good = world.put(&pattern(200_000), 1).await;
+    let stolen = json!({ "name": "thief", "nuid": good.name, "size": good.size, "chunks": 2, "digest": good.digest });
+    world.publish(subject::head(&world.chain, "thief"), stolen.to_string()).await;
+    world.store.release("thief", Holder::Work(1)).await.expect("released");
+    assert!(world.has(&good).await);
     world.end().await;
 }
