@@ -64,6 +64,7 @@ mod slots;
 mod stale;
 mod status;
 mod supervised;
+mod topics;
 mod upgrade;
 mod versions;
 mod wait;

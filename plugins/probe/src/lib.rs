@@ -1,8 +1,8 @@
 //! Tasks that test a node. The tests of this project run them.
 //!
 //! `ask` has tasks that call the host, `behavior` tasks that pass items on or misbehave, `orders` tasks that obey their items,
-//! `state` tasks with a state, `storm` the chain of the storm, `surroundings` tasks that use their environment, `tour` one
-//! that makes each call of the SDK, and `words` the chain of the benchmarks.
+//! `state` tasks with a state, `storm` the chain of the storm, `surroundings` tasks that use their environment, `topics`
+//! tasks that read and change topics, `tour` one that makes each call of the SDK, and `words` the chain of the benchmarks.
 
 mod ask;
 mod behavior;
@@ -10,5 +10,6 @@ mod orders;
 mod state;
 mod storm;
 mod surroundings;
+mod topics;
 mod tour;
 mod words;

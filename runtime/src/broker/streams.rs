@@ -46,8 +46,14 @@ impl<'a> ChainStreams<'a> {
 
     /// Makes the consumer that all pullers of a topic share, where it is missing.
     pub(crate) async fn create_topic_consumer(&self, topic: &Topic) -> Result<(), BrokerError> {
-        let (stream, config) = (subject::results_stream(self.chain), layout::pull_topic(self.chain, topic));
-        Stream::of(self.broker, &stream).create_missing_consumer(config).await
+        let name = subject::results_stream(self.chain);
+        let stream = Stream::of(self.broker, &name);
+        // A user who may take from the consumer need not be allowed to make it.
+        match stream.consumer::<serde_json::Value>(&subject::topic_consumer(topic)).await {
+            Err(error) if error.is_not_found() => {}
+            found => return found.map(drop),
+        }
+        stream.create_missing_consumer(layout::pull_topic(self.chain, topic)).await
     }
 
     /// Makes the consumer that all pullers of dead letters share, where it is missing.

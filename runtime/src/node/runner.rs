@@ -161,7 +161,8 @@ impl ProgramRunner {
                 let variables = of_slots.map(|(name, value)| (name.into(), value.into())).collect();
                 let bound = Bound { variables };
                 let bytes = in_memory(item, "a worker").await?;
-                let item = Item { bytes: &bytes, id: &source.id(*position), attempt: source.attempt(), keep };
+                let (id, topic) = (source.id(*position), source.topic(*position));
+                let item = Item { bytes: &bytes, id: &id, topic: topic.as_ref(), attempt: source.attempt(), keep };
                 let mut answers = workers.run(&item, &bound).await?;
                 pass_outputs(call, answers.began, given, || Ok(answers.next()?.map(ItemBytes::Whole))).await
             }

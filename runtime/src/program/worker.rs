@@ -26,6 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::process::Executable;
 use super::spool::Spool;
 use crate::lock::lock;
+use crate::name::Topic;
 use crate::run::failure::{Failure, FailureKind};
 pub(crate) use held::Answers;
 use held::{Answer, Held};
@@ -46,6 +47,8 @@ pub(crate) struct Item<'a> {
     pub(crate) bytes: &'a Bytes,
     /// Its id.
     pub(crate) id: &'a str,
+    /// Its topic. `None` if it has none.
+    pub(crate) topic: Option<&'a Topic>,
     /// The number of the attempt.
     pub(crate) attempt: u64,
     /// What must be kept until it has ended, and its worker too if that ends with it.
@@ -317,7 +320,7 @@ impl Place {
             state.next += 1;
             state.next
         };
-        let line = protocol::item(self.worker.form, request, item.id, item.attempt, item.bytes);
+        let line = protocol::item(self.worker.form, request, item);
         let line = line.map_err(|reason| Answer::Failed(Failure::fatal(FailureKind::Error, reason)))?;
         let settings = &self.stage.settings;
         let spool = Spool::new(settings.executable.processes.folders.path());

@@ -3,6 +3,7 @@
 //! The page `WORKERS.md` describes them for authors of workers, and changes with this file.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,6 +13,7 @@ use pcluster_abi::Level;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::Item;
 use crate::frame::cbor::value;
 use crate::frame::format::Format;
 use crate::frame::json;
@@ -195,9 +197,13 @@ impl Entry {
 }
 
 /// Returns the message that hands an item to a worker.
-pub(super) fn item(form: Form, request: u64, id: &str, attempt: u64, item: &Bytes) -> Result<Vec<u8>, String> {
+pub(super) fn item(form: Form, request: u64, of: &Item<'_>) -> Result<Vec<u8>, String> {
+    let Item { bytes: item, id, topic, attempt, .. } = of;
     let id = serde_json::to_string(id).map_err(|error| error.to_string())?;
     let mut line = format!("{{\"item\":{{\"request\":{request},\"id\":{id},\"attempt\":{attempt},");
+    if let Some(topic) = topic {
+        let _ = write!(line, "\"topic\":\"{topic}\",");
+    }
     match form {
         Form::Json => {
             let value = value(item).ok_or_else(|| "the item cannot be read".to_owned())?;
@@ -231,6 +237,7 @@ const fn one() -> u32 {
 mod tests {
     use super::*;
     use crate::frame::format::to_cbor;
+    use crate::name::Topic;
 
     fn output(line: &str) -> Result<String, String> {
         match Message::read(line.as_bytes())? {
@@ -242,12 +249,17 @@ mod tests {
     #[test]
     fn an_item_is_one_line_in_the_form_that_the_worker_asks_for() {
         let given = to_cbor(&serde_json::json!({"a": "ü\n", "b": [1, 2.5]}));
-        let line = item(Form::Json, 7, "a\"b", 2, &given).expect("a line");
+        let item = |form, request, bytes: &Bytes, id, topic: Option<&Topic>| {
+            super::item(form, request, &Item { bytes, id, topic, attempt: 2, keep: None })
+        };
+        let line = item(Form::Json, 7, &given, "a\"b", None).expect("a line");
         let expected =
             "{\"item\":{\"request\":7,\"id\":\"a\\\"b\",\"attempt\":2,\"value\":{\"a\":\"ü\\n\",\"b\":[1,2.5]}}}\n";
         assert_eq!(String::from_utf8(line).as_deref(), Ok(expected));
-        let line = item(Form::Cbor, 8, "x", 1, &Bytes::from_static(&[0x01])).expect("a line");
-        assert_eq!(line, b"{\"item\":{\"request\":8,\"id\":\"x\",\"attempt\":1,\"cbor\":\"AQ==\"}}\n");
+        let topic: Topic = "t-1".parse().expect("a topic");
+        let line = item(Form::Cbor, 8, &Bytes::from_static(&[0x01]), "x", Some(&topic)).expect("a line");
+        let expected = b"{\"item\":{\"request\":8,\"id\":\"x\",\"attempt\":2,\"topic\":\"t-1\",\"cbor\":\"AQ==\"}}\n";
+        assert_eq!(line, expected);
     }
 
     #[test]

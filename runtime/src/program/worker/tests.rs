@@ -91,7 +91,7 @@ impl Node {
 
     async fn run_on(&self, item: serde_json::Value, bound: &Bound) -> Result<Vec<String>, Failure> {
         let id = crate::text::cut(&format!("id of {item}"), 20);
-        let item = Item { bytes: &to_cbor(&item), id: &id, attempt: 1, keep: None };
+        let item = Item { bytes: &to_cbor(&item), id: &id, topic: None, attempt: 1, keep: None };
         let mut answers = self.workers.run(&item, bound).await?;
         let mut all = Vec::new();
         while let Some(output) = answers.next().expect("an output") {
@@ -186,7 +186,7 @@ for item in take():
     let bytes = Bytes::from_static(&[0x82, 0x43, 0, 1, 2, 0xf9, 0x7e, 0x00]);
     let mut answers = node
         .workers
-        .run(&Item { bytes: &bytes, id: "id", attempt: 1, keep: None }, &Bound::default())
+        .run(&Item { bytes: &bytes, id: "id", topic: None, attempt: 1, keep: None }, &Bound::default())
         .await
         .expect("done");
     assert_eq!(answers.next().expect("an output"), Some(bytes), "bytes and NaN mean what they mean in a sandbox");
@@ -389,7 +389,7 @@ async fn a_worker_takes_the_items_that_have_its_slots_and_holds_none_while_it_is
     node.living(2).await;
     let slots: Arc<dyn Send + Sync> = Arc::new(());
     let (bytes, bound) = (to_cbor(&300), gpu("2"));
-    let item = Item { bytes: &bytes, id: "id", attempt: 1, keep: Some(Arc::clone(&slots)) };
+    let item = Item { bytes: &bytes, id: "id", topic: None, attempt: 1, keep: Some(Arc::clone(&slots)) };
     let dropped = tokio::time::timeout(Duration::from_millis(300), node.workers.run(&item, &bound)).await;
     assert!(dropped.is_err());
     drop(item);
