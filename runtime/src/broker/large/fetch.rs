@@ -109,14 +109,11 @@ impl Reader<'_> {
 
     /// Reads the next chunk from the leader of the stream.
     async fn read_one(&mut self) -> Result<(), LargeError> {
-        match self.next_of_leader().await? {
-            Some(stored) => self.take(stored.sequence, stored.payload.into()).await,
-            None => {
-                let (size, stored) = (self.reference.size, self.sink.size);
-                let reason = format!("of its {size} bytes, {stored} are stored");
-                Err(self.store.missing(&self.reference.name, reason))
-            }
+        if let Some(stored) = self.next_of_leader().await? {
+            return self.take(stored.sequence, stored.payload.into()).await;
         }
+        let (size, stored) = (self.reference.size, self.sink.size);
+        Err(self.store.missing(&self.reference.name, format!("of its {size} bytes, {stored} are stored")))
     }
 
     async fn next_of_leader(&self) -> Result<Option<Stored>, BrokerError> {

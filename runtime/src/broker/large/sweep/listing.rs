@@ -46,7 +46,7 @@ impl Listing {
                     Some(Part::Chunks(upload)) => objects.entry(upload).or_default().has_chunks = true,
                     Some(Part::Head(object)) => objects.entry(object).or_default().has_head = true,
                     Some(Part::Record(object, holder)) => {
-                        objects.entry(object).or_default().records.push((name, holder))
+                        objects.entry(object).or_default().records.push((name, holder));
                     }
                     None => {}
                 }
