@@ -19,6 +19,8 @@ const SMALLEST: u64 = 3;
 const LARGEST: u64 = 22;
 /// Hands an item on with a byte more. Some items fail at their first attempt. What a kill has cut off is a failure.
 const APPEND: &str = "case $PCLUSTER_ITEM_ID$PCLUSTER_ATTEMPT in *71) exit 3;; esac; cat || exit 4; printf x";
+/// The arguments of a node that make it sweep often.
+pub(super) const SWEEPS: [&str; 2] = ["--sweep-every", "2s"];
 /// The bucket of the chain.
 const BUCKET: &str = "pcluster_large_storm";
 /// The most time until nothing is left: a lease, the time that an upload has for its message, and two sweeps.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Plan, programs};
+use super::{Plan, large, programs};
 use crate::{Cluster, Process, Proxy};
 
 /// A node of a storm. It may be down, paused or cut off.
@@ -21,6 +21,9 @@ impl Member {
         let mut command = cluster.command(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
         if plan.has_programs() {
             programs::equip(cluster, &mut command);
+        }
+        if plan.large {
+            command.args(large::SWEEPS);
         }
         let process = Process::start(command);
         Self { process: Some(process), proxy, until: None }
