@@ -29,6 +29,8 @@ pub(crate) struct Gauge {
 #[derive(Debug, Clone, Default)]
 struct Gauged {
     began: Option<Instant>,
+    /// The bytes of its outputs that are in files.
+    filed: u64,
     /// `None` until it has ended.
     ended: Option<(Instant, u64)>,
     /// How long its calls took, in microseconds. `None` before the first.
@@ -55,9 +57,14 @@ impl Gauge {
         self.at(number, |item| item.began = Some(now));
     }
 
-    /// Takes note that an item has ended well, with outputs of so many `bytes`.
+    /// Takes note that an item has given `bytes` in a file.
+    pub(crate) fn filed(&self, number: usize, bytes: u64) {
+        self.at(number, |item| item.filed += bytes);
+    }
+
+    /// Takes note that an item has ended well, with outputs of so many `bytes` in memory.
     pub(crate) fn ended(&self, number: usize, bytes: u64, began: Instant, now: Instant) {
-        self.at(number, |item| (item.began, item.ended) = (Some(began), Some((now, bytes))));
+        self.at(number, |item| (item.began, item.ended) = (Some(began), Some((now, bytes + item.filed))));
     }
 
     /// Returns what counts the time of an item's calls. `None` if that is not recorded.

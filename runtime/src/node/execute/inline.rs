@@ -293,6 +293,12 @@ impl ItemSource for Pass {
         }
     }
 
+    fn filed(&self, number: usize, bytes: u64) {
+        if let Some(gauge) = &self.gauge {
+            gauge.filed(number, bytes);
+        }
+    }
+
     fn ended(&self, number: usize, outputs: usize, bytes: u64, began: Instant, now: Instant) {
         if let Some(gauge) = &self.gauge {
             gauge.ended(number, bytes, began, now);

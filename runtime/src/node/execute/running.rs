@@ -317,6 +317,12 @@ impl ItemSource for Running {
         self.log_of(position, level, line);
     }
 
+    fn filed(&self, position: usize, bytes: u64) {
+        if let Some(gauge) = &self.gauge {
+            gauge.filed(position, bytes);
+        }
+    }
+
     fn ended(&self, position: usize, _: usize, bytes: u64, began: Instant, now: Instant) {
         self.hop.limit.ran(began, now);
         if let Some(gauge) = &self.gauge {

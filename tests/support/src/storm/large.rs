@@ -60,7 +60,7 @@ fn content(seed: u64, number: u64) -> Vec<u8> {
     content
 }
 
-/// Feeds items with one `pcluster feed`. Returns the number of items and of messages, of which it knows no more.
+/// Feeds items with one `pcluster feed`. Returns the number of items, and 0 for that of messages, which is not known.
 pub(super) fn feed(mut command: Command, plan: &Plan) -> (u64, u64) {
     let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut input = BufWriter::new(process.stdin.take().unwrap());
@@ -72,7 +72,7 @@ pub(super) fn feed(mut command: Command, plan: &Plan) -> (u64, u64) {
     input.flush().unwrap();
     drop(input);
     assert!(process.wait().unwrap().success(), "the feeder has failed");
-    (items, items)
+    (items, 0)
 }
 
 /// Returns the command that feeds the items from its standard input.

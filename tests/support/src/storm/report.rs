@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 pub struct Report {
     /// Items that were fed.
     pub items: u64,
-    /// Messages of these items.
+    /// Messages of these items. 0 if that is not known.
     pub messages: u64,
     /// Kills of nodes.
     pub kills: u64,
@@ -94,7 +94,8 @@ impl fmt::Display for Report {
         let Self { programs, shepherds, guards, remains, .. } = self;
         let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
         let Self { objects, records, .. } = self;
-        writeln!(formatter, "{items} items in {messages} messages, in {:.0} s", took.as_secs_f64())?;
+        let packed = if *messages > 0 { format!(" in {messages} messages") } else { String::new() };
+        writeln!(formatter, "{items} items{packed}, in {:.0} s", took.as_secs_f64())?;
         writeln!(
             formatter,
             "nodes killed {kills}, paused {pauses}, stopped {stops}, cut off {cuts}; server killed {restarts}, after which {forgotten} \
