@@ -126,13 +126,20 @@ fn nodes_that_die_at_any_point_neither_lose_nor_double_a_large_item() {
         let mut node = cluster.spawn(&["node", "--name", "doomed", "--die-at", point]);
         eventually("the node has died", || node.has_ended().then_some(()));
     }
-    let _node = cluster.node("a");
+    let _node = cluster.node_with("a", &["--sweep-every", "1s"]);
     cluster.ok(&["wait", "dying", "--timeout", "100s"]);
     let mut expected: Vec<String> = fed.into_values().collect();
     expected.sort_unstable();
     let (texts, names) = results(&client, "dying", expected.len());
     assert_eq!(texts, expected);
     assert_eq!(names.len(), expected.len(), "all are large");
+    let names: BTreeSet<String> = names.into_iter().collect();
+    eventually("a sweep has removed what dead nodes have left", || {
+        let stored = stored(&client, "dying");
+        let records = stored.iter().filter(|each| each.starts_with("R."));
+        let is_swept = objects(&client, "dying") == names && records.clone().count() == names.len();
+        (is_swept && records.clone().all(|record| record.contains(".out-"))).then_some(())
+    });
 }
 
 #[test]

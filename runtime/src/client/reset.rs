@@ -16,7 +16,6 @@ use crate::chain::Chain;
 use crate::chain::record::{Deployed, State};
 use crate::name::{ChainName, Revision};
 use crate::report::HopReport;
-use crate::subject;
 
 /// The most time to wait until nodes interrupt running items.
 const INTERRUPT: Duration = Duration::from_millis(1_200);
@@ -74,18 +73,16 @@ pub(super) async fn reset(client: &Client, chain: &ChainName, all: bool) -> Resu
     if all {
         forgotten += ChainStreams::of(&client.broker, chain).purge_kept().await?;
     }
-    remove_large(client, &checked, new.revision, all).await?;
+    remove_large(client, &checked, all).await?;
     Ok(Reset { dropped, forgotten, revision: new.revision, pending_nodes })
 }
 
 /// Removes the large items of the removed messages. Those that are being fed already stay.
-async fn remove_large(client: &Client, chain: &Chain, revision: Revision, all: bool) -> Result<(), ClientError> {
+async fn remove_large(client: &Client, chain: &Chain, all: bool) -> Result<(), ClientError> {
     let store = LargeStore::of(&client.broker, &chain.name, LargeSettings::of(chain));
     // What other clients have stored may be for messages that they are about to feed.
     let foreign = if all { Duration::ZERO } else { Grace::default().foreign };
-    let fed: Vec<String> =
-        chain.stages.first().map(|first| subject::work(&chain.name, revision, &first.name)).into_iter().collect();
-    Sweep::of(&store, Grace { own: Duration::ZERO, foreign }).whole(&fed).await?;
+    Sweep::of(&store, Grace { own: Duration::ZERO, foreign }).whole().await?;
     Ok(())
 }
 

@@ -9,11 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::broker::BrokerError;
 use crate::broker::large::sweep::{Grace, Sweep, Swept};
-use crate::broker::large::{LargeSettings, LargeStore};
 use crate::name::ChainName;
 use crate::node::supervisor::context::Context;
 use crate::node::tasks::Keeper;
-use crate::subject;
 
 /// How often a node looks whether it is its turn.
 const EVERY: Duration = Duration::from_secs(30);
@@ -103,21 +101,13 @@ async fn sweep(
     pace: Pace,
 ) -> Result<Swept, BrokerError> {
     let Some(marked) = context.registry.state(chain).await? else { return Ok(Swept::default()) };
-    let mut fed = Vec::new();
-    let mut settings = None;
-    for &revision in &marked.state.live {
-        let Some((_, checked)) = context.registry.checked(chain, revision).await? else { continue };
-        fed.extend(checked.stages.first().map(|first| subject::work(chain, revision, &first.name)));
-        if revision == marked.state.active {
-            settings = Some(LargeSettings::of(&checked));
-        }
-    }
-    let Some(settings) = settings else { return Ok(Swept::default()) };
-    let store = LargeStore::of(&context.broker, chain, settings);
+    let active = marked.state.active;
+    let Some((_, checked)) = context.registry.checked(chain, active).await? else { return Ok(Swept::default()) };
+    let store = context.large.store(&checked);
     if !store.take_turn(pace.turn()).await? {
         return Ok(Swept::default());
     }
     store.settle().await?;
     let sweep = sweeps.entry(chain.clone()).or_insert_with(|| Sweep::of(&store, pace.grace));
-    sweep.pass(&fed).await
+    sweep.pass().await
 }

@@ -56,6 +56,9 @@ pub(crate) struct Swept {
     pub(crate) results: u64,
 }
 
+/// How far the clocks of two servers may differ.
+const SKEW: Duration = Duration::from_mins(1);
+
 /// The sweep of a chain's store, pass by pass.
 #[derive(Debug)]
 pub(crate) struct Sweep {
@@ -70,6 +73,8 @@ struct Candidate {
     name: String,
     /// Its records, as they were read first.
     records: Vec<String>,
+    /// How long ago it was stored. Zero if nothing of it is.
+    age: Duration,
 }
 
 impl Sweep {
@@ -79,10 +84,10 @@ impl Sweep {
     }
 
     /// Does as many passes as it takes to come to all objects.
-    pub(crate) async fn whole(&mut self, fed: &[String]) -> Result<Swept, BrokerError> {
-        let mut all = self.pass(fed).await?;
+    pub(crate) async fn whole(&mut self) -> Result<Swept, BrokerError> {
+        let mut all = self.pass().await?;
         while !self.behind.is_empty() {
-            let Swept { objects, records, results } = self.pass(fed).await?;
+            let Swept { objects, records, results } = self.pass().await?;
             all = Swept {
                 objects: all.objects + objects,
                 records: all.records + records,
@@ -92,8 +97,8 @@ impl Sweep {
         Ok(all)
     }
 
-    /// Does one pass. `fed` are the subjects of the messages that may come from clients that write no records.
-    pub(crate) async fn pass(&mut self, fed: &[String]) -> Result<Swept, BrokerError> {
+    /// Does one pass.
+    pub(crate) async fn pass(&mut self) -> Result<Swept, BrokerError> {
         let mut swept = Swept::default();
         let Some(Listing { objects, now }) = Listing::read(&self.store).await? else { return Ok(swept) };
         let (store, behind) = (self.store.clone(), std::mem::take(&mut self.behind));
@@ -111,15 +116,15 @@ impl Sweep {
                     self.store.stream().purge(Some(record)).await?;
                     swept.records += 1;
                 }
-            } else if self.is_old(name, listed, now).await? {
-                candidates.push(Candidate { name: name.clone(), records: self.store.records(name).await? });
+            } else if let Some(age) = self.age(name, listed, now).await? {
+                candidates.push(Candidate { name: name.clone(), records: self.store.records(name).await?, age });
             }
             if places.looked >= LOOKUPS {
                 self.behind.clone_from(name);
             }
         }
         swept.results = places.removed;
-        self.keep_named(&mut candidates, fed).await?;
+        self.keep_named(&mut candidates).await?;
         for candidate in candidates {
             swept.objects += u64::from(self.remove(&candidate, &mut places).await?);
         }
@@ -139,8 +144,8 @@ impl Sweep {
         Ok(stale)
     }
 
-    /// Returns `true` if nothing was stored of an object for long enough.
-    async fn is_old(&self, name: &str, listed: &Listed, now: OffsetDateTime) -> Result<bool, BrokerError> {
+    /// Returns how long nothing was stored of an object. `None` if that is not long enough.
+    async fn age(&self, name: &str, listed: &Listed, now: OffsetDateTime) -> Result<Option<Duration>, BrokerError> {
         let chain = &self.store.0.chain;
         let chunks = async |upload: &str| self.last(subject::chunks(chain, upload)).await;
         let head = if listed.has_head { self.store.stored_head(name).await? } else { None };
@@ -155,10 +160,10 @@ impl Sweep {
             None => None,
         };
         // Stale records alone, or gone meanwhile.
-        let Some((stored, is_own)) = newest else { return Ok(true) };
-        let Ok(stored) = OffsetDateTime::parse(&stored, &Rfc3339) else { return Ok(false) };
+        let Some((stored, is_own)) = newest else { return Ok(Some(Duration::ZERO)) };
+        let Ok(stored) = OffsetDateTime::parse(&stored, &Rfc3339) else { return Ok(None) };
         let grace = if is_own { self.grace.own } else { self.grace.foreign };
-        Ok(now - stored > grace)
+        Ok((now - stored > grace).then(|| (now - stored).unsigned_abs()))
     }
 
     async fn last(&self, subject: String) -> Result<Option<StreamMessage>, BrokerError> {
@@ -168,26 +173,44 @@ impl Sweep {
         Ok(stored.map(StreamMessage::of))
     }
 
-    /// Keeps the objects that queued messages without records name, and writes their records.
-    async fn keep_named(&self, candidates: &mut Vec<Candidate>, fed: &[String]) -> Result<(), BrokerError> {
-        let stream = names::work_stream(&self.store.0.chain);
-        for subject in fed {
-            if candidates.is_empty() {
-                return Ok(());
+    /// Keeps the objects that messages without records name, and writes their records.
+    ///
+    /// Such messages are those of clients that write no records, and those of a node that died right after it had stored them, in
+    /// whatever queue, and among results and dead letters. No message is older than an object that a node made for it, and those of
+    /// other clients are in queues.
+    async fn keep_named(&self, candidates: &mut Vec<Candidate>) -> Result<(), BrokerError> {
+        let chain = &self.store.0.chain;
+        self.keep_named_in(&names::work_stream(chain), None, Holder::Work, candidates).await?;
+        let oldest = candidates.iter().map(|candidate| candidate.age).max().unwrap_or_default();
+        if oldest.is_zero() {
+            return Ok(());
+        }
+        // The clocks of two servers may differ.
+        let since = Some(oldest + SKEW);
+        self.keep_named_in(&names::results_stream(chain), since, Holder::Result, candidates).await?;
+        self.keep_named_in(&names::dead_stream(chain), since, Holder::Dead, candidates).await
+    }
+
+    async fn keep_named_in(
+        &self,
+        stream: &str,
+        since: Option<Duration>,
+        holder: fn(u64) -> Holder,
+        candidates: &mut Vec<Candidate>,
+    ) -> Result<(), BrokerError> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let mut scan = match Stream::of(&self.store.0.broker, stream).scan(">".to_owned(), since).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            scan => scan?,
+        };
+        while let Some(message) = scan.next().await? {
+            if message.headers.get(header::LARGE).is_none() {
+                continue;
             }
-            let scan = Stream::of(&self.store.0.broker, &stream).scan(subject.clone(), None).await;
-            let mut scan = match scan {
-                Err(error) if error.is_not_found() => return Ok(()),
-                scan => scan?,
-            };
-            while let Some(message) = scan.next().await? {
-                if message.headers.get(header::LARGE).is_none() {
-                    continue;
-                }
-                for candidate in candidates.extract_if(.., |candidate| names_object(&message.payload, &candidate.name))
-                {
-                    self.store.write_record(&candidate.name, Holder::Work(message.sequence)).await?;
-                }
+            for candidate in candidates.extract_if(.., |candidate| names_object(&message.payload, &candidate.name)) {
+                self.store.write_record(&candidate.name, holder(message.sequence)).await?;
             }
         }
         Ok(())

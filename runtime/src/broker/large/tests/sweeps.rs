@@ -36,7 +36,7 @@ impl World {
     }
 
     async fn sweep(&self, grace: Grace) -> Swept {
-        Sweep::of(&self.store, grace).whole(&[QUEUE.to_owned()]).await.expect("swept")
+        Sweep::of(&self.store, grace).whole().await.expect("swept")
     }
 
     async fn has(&self, reference: &Reference) -> bool {

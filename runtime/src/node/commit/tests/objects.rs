@@ -43,6 +43,8 @@ enum Act {
     FailForGood,
     /// The small item becomes a large one, which has no room beside others. Both go back.
     Discard,
+    /// The large item streams a large output, and then all goes back.
+    Stream,
     /// Nothing runs, and the frame is requeued.
     Requeue,
     /// Nothing runs, and the frame is given up.
@@ -129,7 +131,7 @@ async fn run_large(
 ) -> Vec<String> {
     let made = match act {
         Act::Make => [0, 1].map(|item| format!("x{number}.{item}")).to_vec(),
-        Act::PassOn | Act::Fail | Act::FailForGood | Act::Discard => vec![format!("x{number}.1")],
+        Act::PassOn | Act::Fail | Act::FailForGood | Act::Discard | Act::Stream => vec![format!("x{number}.1")],
         Act::Requeue | Act::GiveUp | Act::Bury => Vec::new(),
     };
     for name in &made {
@@ -152,6 +154,14 @@ async fn run_large(
             failures.push((0, failure(act == Act::FailForGood)));
         }
         Act::Discard => deferred.push(1),
+        Act::Stream => {
+            let mut outputs = Outputs::default();
+            outputs.push_large(&reference(&made[0]));
+            let messages = outputs::streamed(context, outputs, 0, 2, None);
+            store_each(commit.outbox, context, &messages).await.expect("stored");
+            commit.requeue(2, Lane::Retry, 0, None).await.expect("stored");
+            return made;
+        }
         Act::Requeue => commit.requeue(2, Lane::Retry, 0, None).await.expect("stored"),
         Act::GiveUp => commit.give_up(&failure(true)).await.expect("stored"),
         Act::Bury => commit.write_dead_letters(&failure(true)).await.expect("stored"),
@@ -299,14 +309,15 @@ fn explore(route: &Route, limits: MessageLimits, actors: &[Actor], last: Act, sw
     trial.tried
 }
 
-const ACTS: [Act; 7] = [Act::Make, Act::PassOn, Act::Fail, Act::FailForGood, Act::Discard, Act::Requeue, Act::GiveUp];
+const ACTS: [Act; 8] =
+    [Act::Make, Act::PassOn, Act::Fail, Act::FailForGood, Act::Discard, Act::Stream, Act::Requeue, Act::GiveUp];
 
 #[test]
 fn wherever_two_nodes_stop_each_message_finds_its_objects_and_none_is_left() {
     let mut tried = 0;
     for route in [route("crash", false), route("crash", true)] {
         for first in ACTS {
-            for second in [Act::Make, Act::Fail, Act::Requeue] {
+            for second in [Act::Make, Act::Stream, Act::Requeue] {
                 tried += explore(&route, LIMITS, &[Actor::Node(first), Actor::Node(second)], Act::PassOn, 1, false);
             }
             let actors = [Actor::Node(first), Actor::Node(Act::Make)];
