@@ -23,7 +23,10 @@ use super::pieces::{PIECE, Pieces};
 use super::{Holder, LargeStore, subject};
 use crate::frame::header;
 
-/// The bytes of a chunk, unless the server takes only smaller messages.
+/// The bytes of a chunk, unless the server takes only smaller messages. Those of other clients are as large.
+///
+/// With chunks of 64 KiB to 1 MB and 4 to 32 in flight, one upload took 150 to 390 MB/s on two busy cores, and no size was faster than
+/// noise; the client library, which waits for each answer, 240 to 280.
 const CHUNK: usize = 128 << 10;
 /// Room for the headers of a chunk.
 const CHUNK_HEADERS: usize = 512;
@@ -173,6 +176,9 @@ impl<'a> Chunks<'a> {
             Ok(_) => Err(Stop::Doubt(format!("chunk {number} is stored before chunk {}", self.stored))),
             Err(PublishError::Full(_) | PublishError::NoRoom(_)) => Err(Stop::Full),
             Err(PublishError::Broker(error)) => Err(error.into()),
+            Err(error @ PublishError::TooLarge { .. }) => {
+                Err(Stop::Broker(BrokerError::other(format!("store a chunk of {}", self.name), &error)))
+            }
             Err(error) => Err(Stop::Doubt(error.to_string())),
         }
     }

@@ -21,9 +21,10 @@ use super::{LargeError, LargeStore, subject};
 use crate::broker::line::Answers;
 use crate::frame::large::Reference;
 
-/// How many chunks one request asks for, and how many bytes.
+/// How many chunks one request asks for, and how many bytes. More of them are not faster and take memory: on two busy cores, one
+/// fetch took up to 360 MB/s with 2 MiB, 290 with 4 and 260 with 8; the client library 45.
 const BATCH: u64 = 256;
-const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES: u64 = 2 << 20;
 /// The requests of this process that are answered at once.
 static IN_FLIGHT: Semaphore = Semaphore::const_new(8);
 /// The longest wait for the next chunk.
@@ -87,7 +88,7 @@ impl Reader<'_> {
             "seq": self.next, "next_by_subj": self.subject, "batch": BATCH, "max_bytes": BATCH_BYTES.min(left.max(1)),
         });
         let api = format!("{}.DIRECT.GET.{}", store.0.broker.api_prefix, store.0.stream);
-        let asked = Answers::on(&store.0.line, api, request.to_string().into(), "read large items").await;
+        let asked = Answers::on(&store.0.line, api.clone(), request.to_string().into(), "read large items").await;
         let mut answers = match asked {
             Ok(answers) => answers,
             Err(error) if error.is_transient() => return Ok(0),
@@ -95,7 +96,14 @@ impl Reader<'_> {
         };
         let mut read = 0;
         while self.sink.size < self.reference.size {
-            let Ok(Some(message)) = timeout(PATIENCE, answers.next()).await else { break };
+            let answer = timeout(PATIENCE, answers.next()).await;
+            if answer.is_err() {
+                let what = format!("read the large item {}", self.reference.name);
+                if let error @ BrokerError::NoPermission { .. } = store.0.broker.timed_out(&api, what) {
+                    return Err(error.into());
+                }
+            }
+            let Ok(Some(message)) = answer else { break };
             // The answer that ends a batch has no place, nor has one that refuses it.
             let Some(place) = place(&message, &self.subject) else { break };
             if place < self.next {
