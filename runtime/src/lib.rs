@@ -44,6 +44,8 @@
 //! | hop | a stage with a queue in front of it, and the inline stages that run with it |
 //! | version, revision | the author's label of what is deployed; the number that the registry gives it |
 //! | item | one value, as CBOR; a stage takes one and gives none, one or many |
+//! | large item, reference | an item whose bytes are an object of the chain's object store; what a message holds in its place |
+//! | record | of a large item, the note which message refers to its object; the object goes with the last |
 //! | frame | the items of one message, which travel together |
 //! | inbound frame | a frame that a node was handed, with the record of its attempts |
 //! | lane | one of the queues in front of a hop: work, retry, quarantine, parked |

@@ -7,7 +7,8 @@
 // Suspicion decides about frames whose nodes may have died of them. Limited stages park items that wait. Health reports counters
 // and conditions, logs sends log lines, memory and backlog throttle a hop, tasks restarts what panics, failpoint lets tests kill
 // a node in the middle of all this. Reach opens the doors of stages that were granted something, and shares keeps them from taking
-// all instances. Reporter makes the report of the node.
+// all instances. Reporter makes the report of the node. Large
+// fetches large items before they run and stores large outputs, and sweep removes what is left of them.
 
 mod backlog;
 mod clock;

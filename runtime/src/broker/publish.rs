@@ -88,12 +88,7 @@ impl<'a> Publisher<'a> {
         Self(broker)
     }
 
-    /// Publishes one message and waits for the server's answer.
-    pub async fn publish(self, message: &Outgoing) -> Result<Published, PublishError> {
-        Ok(self.publish_at(message).await?.0)
-    }
-
-    /// Publishes one message, and also returns the sequence number of the message with its key.
+    /// Publishes one message and waits for the server's answer. Returns the sequence number of the message with its key too.
     pub async fn publish_at(self, message: &Outgoing) -> Result<(Published, u64), PublishError> {
         self.publish_and_wait(&message.subject, headers_of(message), message.payload.clone()).await
     }

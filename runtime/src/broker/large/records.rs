@@ -25,6 +25,9 @@ impl LargeStore {
 
     /// Removes the record of a holder, and with the last record the object. Harmless to repeat.
     ///
+    /// A holder without a record is one of a client that writes none, and may not be the only one. Then the sweep looks for others before
+    /// it removes the object.
+    ///
     /// Another holder may only be recorded meanwhile if it took the reference from one that is recorded still.
     pub(crate) async fn release(&self, name: &str, holder: Holder) -> Result<(), LargeError> {
         insist!(self, "remove the record of a large item", self.release_once(name, holder))?;
@@ -32,11 +35,11 @@ impl LargeStore {
     }
 
     async fn release_once(&self, name: &str, holder: Holder) -> Result<(), BrokerError> {
-        match self.remove_record(name, holder).await {
+        let had_record = match self.remove_record(name, holder).await {
             Err(error) if error.is_not_found() => return Ok(()),
             removed => removed?,
-        }
-        if self.has_records(name).await? { Ok(()) } else { self.delete(name).await }
+        };
+        if !had_record || self.has_records(name).await? { Ok(()) } else { self.delete(name).await }
     }
 
     pub(super) async fn write_record(&self, name: &str, holder: Holder) -> Result<(), BrokerError> {
@@ -65,8 +68,10 @@ impl LargeStore {
         open.put(subject, headers, Bytes::new(), || format!("record what refers to {name}")).await
     }
 
-    pub(super) async fn remove_record(&self, name: &str, holder: Holder) -> Result<(), BrokerError> {
-        self.stream().purge(Some(&subject::record(&self.0.chain, name, &holder))).await.map(drop)
+    /// Returns `true` if there was one.
+    pub(super) async fn remove_record(&self, name: &str, holder: Holder) -> Result<bool, BrokerError> {
+        let record = subject::record(&self.0.chain, name, &holder);
+        Ok(self.stream().purge(Some(&record)).await? > 0)
     }
 
     /// Returns the holders of an object with the subjects of their records.

@@ -154,7 +154,7 @@ impl Outbox for Real<'_> {
         if let (true, [first, .., last]) = (self.halves, messages) {
             let publisher = Publisher::of(self.streams.broker);
             if publisher.known(&last.subject, &last.message_id).await?.is_none() {
-                publisher.publish(first).await?;
+                publisher.publish_at(first).await?;
             }
         }
         self.streams.store(messages).await
