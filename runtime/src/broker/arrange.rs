@@ -329,6 +329,8 @@ fn merged(info: &Info, config: Config, wire: Option<u32>, note: Option<Note>) ->
     Config {
         metadata: metadata(now.metadata.clone(), wire, note),
         placement: now.placement.clone(),
+        // The server refuses to change it.
+        max_consumers: now.max_consumers,
         republish: now.republish.clone(),
         compression: now.compression.clone(),
         ..config

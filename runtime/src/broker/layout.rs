@@ -28,6 +28,8 @@ const PULL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// How many results pullers may hold at once.
 const PULL_MAX_IN_FLIGHT: i64 = 20_000;
 
+/// The most consumers of a chain's results, one for each topic that is pulled. Without a number, nats-server 2.15 takes 1,000.
+const RESULTS_CONSUMERS_MAX: i32 = 100_000;
 /// How long the server keeps the consumer of a topic that nobody pulls.
 const TOPIC_UNUSED: Duration = Duration::from_hours(24);
 
@@ -135,7 +137,12 @@ fn is_fed(state: &State) -> bool {
 /// Returns the stream of a chain's results and of the notes of its last hop, which expire.
 pub(super) fn results(chain: &ChainName, settings: &KeptSettings) -> Config {
     let subjects = subject::results_stream_subjects(chain);
-    Config { allow_message_ttl: true, ..kept(chain, subject::results_stream(chain), subjects, "results", settings) }
+    let max_consumers = RESULTS_CONSUMERS_MAX;
+    Config {
+        allow_message_ttl: true,
+        max_consumers,
+        ..kept(chain, subject::results_stream(chain), subjects, "results", settings)
+    }
 }
 
 /// Returns the stream of a chain's dead letters.
