@@ -93,7 +93,6 @@ fn a_record_is_bounded_and_off_where_it_is_not_wanted() {
         cluster.run_with_input(&packed, &many).succeeded();
         cluster.ok(&["wait", chain]);
     }
-    let mut coarse = 0;
     for chain in ["all", "times"] {
         for message in client.messages_of(&format!("PCLUSTER_{chain}_OUT"), &format!("pcluster.{chain}.out")) {
             assert!(message.header("Pcluster-Steps").len() <= 4_096);
@@ -102,10 +101,8 @@ fn a_record_is_bounded_and_off_where_it_is_not_wanted() {
             assert_in_order(&result);
             assert_eq!(each(&result, "stage"), ["echo", "obey"]);
             assert_eq!(steps(&result)[1]["bytes_in"].is_u64(), chain == "all");
-            coarse += usize::from(steps(&result)[0]["coarse"] == true);
         }
     }
-    assert!(coarse >= 900, "sizes of 900 items in two steps leave no room for the older ones: {coarse}");
     assert!(with_meta(&cluster, "none").iter().all(|result| result["record"].is_null()));
     for message in client.all_items("PCLUSTER_none_OUT") {
         assert!(!message.headers.contains_key("Pcluster-Steps"), "{message:?}");

@@ -258,7 +258,7 @@ mod tests {
         inbound.steps = Some(Box::default());
         let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload: 1_000 } };
         let measured = Measured { stamp: stamp(), ways: BTreeMap::new() };
-        let mut messages = [Outgoing { payload: vec![0; 800].into(), ..message() }];
+        let mut messages = [Outgoing { payload: vec![0; 830].into(), ..message() }];
         write(frame, Some(&measured), [vec![(0, 0..1)]].iter(), &mut messages);
         assert_eq!(messages[0].headers.get(header::STEPS), None);
     }
