@@ -48,7 +48,7 @@ fn a_dry_run_says_what_would_be_fed_and_needs_no_server() {
     assert_eq!(said, "items    2\nlargest  13 bytes\nfirst    \"-5\"\n");
     let large = "x".repeat((1 << 20) - (8 << 10));
     dry_run(&cluster, &["--format", "lines"], large.as_bytes())
-        .failed(0, "the largest item has 1040389 bytes; a server");
+        .failed(0, "the largest item has 1040389 bytes; an item of more than 1040384 goes beside the queue");
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn an_item_without_an_end_is_refused() {
             // It ends when nobody reads any more.
             while stdin.write_all(&much).is_ok() {}
         });
-        let said = feed.said("an item of more than 57344 bytes, which is all that fits in a message");
+        let said = feed.said("an item of more than 67108864 bytes, which is the most");
         assert!(said.starts_with("error: `standard input`: "), "{said}");
         assert_eq!(feed.ended(), Some(1));
         writing.join().unwrap();

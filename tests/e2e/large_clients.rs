@@ -11,7 +11,7 @@ use support::{Cluster, Message, NatsClient, eventually, json_lines, probe_chain,
 const STORE: &str = "pcluster_large_big";
 /// Its stream.
 const STREAM: &str = "OBJ_pcluster_large_big";
-const WORK: &str = "PCLUSTER_big_WORK";
+const WORK: &str = "PCLUSTER_big";
 const OUT: &str = "PCLUSTER_big_OUT";
 
 /// A cluster with a chain whose items are large from 1 KiB on, and no node.
@@ -79,7 +79,8 @@ fn store_result(client: &NatsClient, place: u64, id: &str, items: &[(&str, &[u8]
         names.push(name);
     }
     let positions: Vec<String> = (0..items.len()).map(|position| position.to_string()).collect();
-    let headers = [("Pcluster-Id", id), ("Pcluster-Large", &positions.join(","))];
+    let (id, large, index) = (id.replace('.', "%2E"), positions.join(","), vec!["0"; items.len()].join(","));
+    let headers = [("Pcluster-Id", &*id), ("Pcluster-Large", &large), ("Pcluster-Index", &index)];
     client.publish("pcluster.big.out", &headers, payload).unwrap();
     names
 }

@@ -126,6 +126,8 @@ struct Pulling<'a, T> {
     desk: &'a Desk<'a>,
     output: &'a Output,
     printer: Printer<Line<T>>,
+    /// Results that wait for their reader. Of saved results, only lines do.
+    unread: u64,
     /// Results that were taken.
     number: u64,
     /// Results that were taken although their bytes are gone.
@@ -150,6 +152,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
             desk,
             output,
             printer: Printer::start()?,
+            unread: 0,
             number: 0,
             lost: 0,
             summary: Summary::default(),
@@ -177,7 +180,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
         let mut over = None;
         let mut waiting = Instant::now();
         loop {
-            let at_hand = (self.printer.pending() + preparing.len()) as u64;
+            let at_hand = self.unread + preparing.len() as u64;
             let is_enough = self.args.number.is_some_and(|wanted| self.number + at_hand >= wanted);
             if preparing.is_empty() && (is_enough || over.is_some()) {
                 return over.unwrap_or(Ok(()));
@@ -189,12 +192,12 @@ impl<'a, T: Shown> Pulling<'a, T> {
             tokio::select! {
                 biased;
                 signal = &mut *stopped => return Err(Ended::Interrupted(signal)),
-                Some(event) = self.printer.event() => self.number += settle(event)?,
+                Some(event) = self.printer.event() => self.settle(event)?,
                 Some(ready) = preparing.next(), if !preparing.is_empty() => self.print(ready?),
                 next = next(&mut self.puller, self.args, waiting), if takes_more => match self.noted(next) {
                     Ok(Some(taken)) if desk.is_ready(&taken.result) => {
                         let line = taken.result.show(&self.args.chain, &self.args.form)?;
-                        self.printer.print(line, Line::Result(taken));
+                        self.print(Ready::Line(line, taken));
                     }
                     Ok(Some(taken)) => preparing.push(desk.ready(taken)),
                     Ok(None) => over = Some(Ok(())),
@@ -217,7 +220,10 @@ impl<'a, T: Shown> Pulling<'a, T> {
 
     fn print(&mut self, ready: Ready<T>) {
         match ready {
-            Ready::Line(line, taken) => self.printer.print(line, Line::Result(taken)),
+            Ready::Line(line, taken) => {
+                self.unread += 1;
+                self.printer.print(line, Line::Result(taken));
+            }
             Ready::Saved(line, taken) => {
                 ack(taken);
                 self.number += 1;
@@ -251,12 +257,27 @@ impl<'a, T: Shown> Pulling<'a, T> {
                     continue;
                 }
             };
-            match event.map(settle) {
-                Some(Ok(taken)) => self.number += taken,
+            match event.map(|event| self.settle(event)) {
+                Some(Ok(())) => {}
                 Some(Err(error)) => ended = ended.and(Err(error.into())),
                 None => return ended,
             }
         }
+    }
+
+    /// Acks a result that its reader has.
+    fn settle(&mut self, event: Event<Line<T>>) -> Result<(), OutputError> {
+        match event {
+            Event::Written(Line::Result(pulled)) => {
+                ack(pulled);
+                self.unread -= 1;
+                self.number += 1;
+            }
+            Event::Unwanted(Line::Result(_)) => self.unread -= 1,
+            Event::Written(Line::File) | Event::Unwanted(Line::File) => {}
+            Event::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn close(self, ended: Result<(), Ended>) -> anyhow::Result<()> {
@@ -294,18 +315,6 @@ enum Ended {
 impl<E: Into<anyhow::Error>> From<E> for Ended {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
-    }
-}
-
-/// Acks a result that its reader has. Returns how many results were taken.
-fn settle<T>(event: Event<Line<T>>) -> Result<u64, OutputError> {
-    match event {
-        Event::Written(Line::Result(pulled)) => {
-            ack(pulled);
-            Ok(1)
-        }
-        Event::Written(Line::File) | Event::Unwanted(_) => Ok(0),
-        Event::Failed(error) => Err(error.into()),
     }
 }
 

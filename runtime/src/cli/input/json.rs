@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{InputFormat, Sink, Stop, too_large};
-use crate::frame::cbor::{MAX_DEPTH, check_one, write_head};
+use crate::frame::cbor::{CborError, MAX_DEPTH, check_one, split, write_head};
 use crate::frame::json::error::JsonError;
 use crate::frame::json::read::JsonReader;
 use crate::frame::text::Text;
@@ -88,7 +88,7 @@ impl Array<'_> {
             if self.arrays == Arrays::Elements {
                 sink.item(item)?;
             } else {
-                held.add(item, text, sink)?;
+                held.add(&item, text, sink)?;
             }
             let next = self.next(text)?;
             self.decide(&mut held, sink)?;
@@ -127,37 +127,41 @@ impl Array<'_> {
         if self.arrays == Arrays::Undecided && self.reader.breaks() > self.breaks {
             self.arrays = Arrays::Elements;
             sink.is_read_as(InputFormat::Json);
-            held.items.drain(..).try_for_each(|item| sink.item(item))?;
+            held.items()?.into_iter().try_for_each(|item| sink.item(item))?;
         }
         Ok(())
     }
 }
 
-/// The elements of an array while it is not known whether they are items.
+/// The elements of an array, back to back, while it is not known whether they are items.
 #[derive(Default)]
 struct Held {
-    items: Vec<Bytes>,
-    bytes: usize,
+    bytes: BytesMut,
+    number: u64,
 }
 
 impl Held {
-    fn add(&mut self, item: Bytes, text: &Text<impl Read>, sink: &Sink) -> Result<(), Stop> {
-        self.bytes += item.len();
-        self.items.push(item);
-        if self.bytes > sink.max {
+    fn add(&mut self, item: &[u8], text: &Text<impl Read>, sink: &Sink) -> Result<(), Stop> {
+        self.bytes.put_slice(item);
+        self.number += 1;
+        if self.bytes.len() > sink.max {
             let hint = "if each element of the array is an item, add --format json";
             return Err(anyhow!("line {}: {}; {hint}", text.place().line, too_large(sink.max)).into());
         }
         Ok(())
     }
 
+    /// Takes out the elements.
+    fn items(&mut self) -> Result<Vec<Bytes>, CborError> {
+        let bytes = self.bytes.split().freeze();
+        // An empty sequence is none.
+        if bytes.is_empty() { Ok(Vec::new()) } else { split(&bytes) }
+    }
+
     fn array(&self) -> Bytes {
         let mut head = Vec::new();
-        write_head(4, self.items.len() as u64, &mut head);
-        let mut array = BytesMut::with_capacity(head.len() + self.bytes);
-        array.put_slice(&head);
-        self.items.iter().for_each(|item| array.put_slice(item));
-        array.freeze()
+        write_head(4, self.number, &mut head);
+        [&head[..], &self.bytes].concat().into()
     }
 }
 

@@ -64,22 +64,22 @@ impl Taken {
         join_all(messages.chunks(share).map(|share| self.remove_share(share))).await;
     }
 
+    /// Removes some of the messages. Those that must stay are noted again, all of the rest after an error.
     async fn remove_share(&self, share: &[(u64, Vec<String>)]) {
-        let mut taken = match self.store.taken().await {
-            Ok(taken) => Ok(taken),
-            Err(error) => Err(error.to_string()),
-        };
+        let mut taken = self.store.taken().await.map_err(LargeError::from);
         for (place, names) in share {
             let removed = match &mut taken {
-                Ok(taken) => self.remove_one(taken, *place, names).await.map_err(|error| error.to_string()),
+                Ok(taken) => self.remove_one(taken, *place, names).await,
                 Err(error) => Err(error.clone()),
             };
-            match removed {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::debug!(error, place, "a large result that was taken stays for now"),
+            if matches!(removed, Ok(true)) {
+                continue;
             }
             lock(&self.messages).insert(*place, names.clone());
+            if let Err(error) = removed {
+                tracing::debug!(%error, place, "a large result that was taken stays for now");
+                taken = Err(error);
+            }
         }
     }
 
