@@ -23,7 +23,7 @@ fn cluster() -> Cluster {
 
 /// Bytes that are no text, and differ from place to place.
 fn noise(length: usize, seed: u8) -> Vec<u8> {
-    (0..length).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ seed).collect()
+    (0..length).map(|at| u8::try_from((at.wrapping_mul(31) >> 3) % 251).unwrap() ^ seed).collect()
 }
 
 /// Returns the objects of the store.
@@ -145,7 +145,7 @@ fn items_on_both_sides_of_the_threshold_share_a_queue() {
     assert_eq!(objects(&client).len(), 2);
     for (input, format, said) in [
         (&b"ab\xffcd"[..], "text", "not UTF-8 after byte 2; feed it with --format bytes"),
-        (&[&b"x".repeat(2_000_000)[..], b"\xff"].concat(), "text", "not UTF-8 after byte 2000000"),
+        (&[&b"x".repeat(2_000_000)[..], b"\xff"].concat()[..], "text", "not UTF-8 after byte 2000000"),
     ] {
         cluster.run_with_input(&["feed", "big", "--format", format], input).failed(1, said);
     }
@@ -326,4 +326,24 @@ fn a_feeder_waits_for_the_server_and_a_killed_one_leaves_only_what_its_lease_hol
     killed.signal("KILL");
     killed.ended();
     assert!(client.count(WORK) == 1 || objects(&client).len() == 2, "what is not fed has no message");
+}
+
+#[test]
+fn large_items_go_through_a_chain_into_files_and_leave_nothing() {
+    let cluster = cluster();
+    let client = NatsClient::connect(&cluster);
+    let _node = cluster.node("a");
+    let content = noise(3_000_000, 6);
+    cluster.file("scan", &content);
+    cluster.ok(&["feed", "big", "-f", "scan", "--format", "bytes", "--id", "scan"]);
+    let text = "größe ".repeat(400);
+    cluster.ok(&["feed", "big", &text, "--id", "text", "--topic", "t"]);
+    cluster.ok(&["feed", "big", "7", "--id", "small"]);
+    let topic = json_lines(&cluster.ok(&["pull", "big", "--topic", "t", "-n", "1"]));
+    assert_eq!(topic, [json!(text)], "a topic waits for it beside all others");
+    let printed = cluster.ok(&["pull", "big", "--all", "--output", "results"]);
+    assert_eq!(printed.lines().count(), 3);
+    let saved = |name: &str| fs::read(cluster.path("results").join(name)).unwrap();
+    assert!(saved("scan") == content && saved("text") == text.as_bytes() && saved("small") == b"7\n");
+    eventually("nothing is left", || (objects(&client).is_empty() && holders(&client).is_empty()).then_some(()));
 }
