@@ -80,12 +80,6 @@ pub(crate) use wait::until_served;
 pub use wait::{Notice, Pace, Wait};
 pub use watch::Watcher;
 
-impl From<&str> for Address {
-    fn from(url: &str) -> Self {
-        Self { url: url.to_owned(), ..Self::default() }
-    }
-}
-
 /// A client of a cluster.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -41,6 +41,12 @@ pub struct Address {
     pub inbox_prefix: Option<String>,
 }
 
+impl From<&str> for Address {
+    fn from(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
+}
+
 impl Address {
     /// Returns the servers that the URLs name.
     pub(super) fn servers(&self) -> Result<Vec<ServerAddr>, BrokerError> {

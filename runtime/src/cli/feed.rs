@@ -246,6 +246,10 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
         };
         match fed {
             Ok(()) => {}
+            Err(ClientError::NotUtf8(at)) => {
+                let error = anyhow::anyhow!("not UTF-8 after byte {at}; feed it with --format bytes");
+                return finish_before(feeder, error).await;
+            }
             Err(error) if single || !is_of_item(&error) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::new(error).context(format!("item {number}"));
@@ -259,7 +263,7 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
 /// Returns `true` if an error says what is wrong with one item.
 fn is_of_item(error: &ClientError) -> bool {
     let is_too_large = matches!(error, ClientError::TooLarge { .. } | ClientError::Oversized { .. });
-    is_too_large || matches!(error, ClientError::NotUtf8(_) | ClientError::ItemFile { .. })
+    is_too_large || matches!(error, ClientError::ItemFile { .. })
 }
 
 /// Shows how many items the server has.

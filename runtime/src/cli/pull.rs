@@ -57,14 +57,21 @@ pub struct Args {
     /// Take dead letters too, as they come; see below
     #[arg(long)]
     with_failures: bool,
+    #[command(flatten)]
+    large: Large,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// How results of any size are taken.
+#[derive(Debug, clap::Args)]
+struct Large {
     /// Save each result as a file of its own in this folder, and print its path; see below
     #[arg(short = 'o', long = "output", value_name = "DIR", conflicts_with = "raw")]
     save: Option<PathBuf>,
     /// Print the references of large results that wait to be taken, one JSON object a line, and take none
     #[arg(long, conflicts_with_all = ["timeout", "all", "with_failures", "raw", "save"])]
     refs: bool,
-    #[command(flatten)]
-    form: Form,
 }
 
 const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results. `pcluster watch` takes none.\n\n\
@@ -97,7 +104,7 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let client = context.client().await?;
-    if args.refs {
+    if args.large.refs {
         return unless_told(refs::run(&args, &client, &context.output)).await;
     }
     let opening = Box::pin(async {

@@ -64,7 +64,7 @@ impl LargeItems {
 
     /// Fetches the content of an item into a file. Something must hold it.
     pub(crate) async fn fetch(&self, reference: &Reference, file: &mut File) -> Result<(), ClientError> {
-        Ok(self.store.fetch(reference, file).await?)
+        Ok(Box::pin(self.store.fetch(reference, file)).await?)
     }
 
     async fn content(&self, reference: &Reference) -> Result<Bytes, ClientError> {
@@ -72,7 +72,7 @@ impl LargeItems {
             let why = " of an item that is read as a whole";
             return Err(ClientError::Oversized { size: reference.size, max: MAX_WHOLE, why });
         }
-        Ok(self.store.read(reference).await?)
+        Ok(Box::pin(self.store.read(reference)).await?)
     }
 
     /// Holds an item while `act` reads it.

@@ -49,7 +49,7 @@ impl<'a> Desk<'a> {
             let opened = Folder::open(path);
             opened.map_err(|error| anyhow!("cannot save results in `{}`: {error}", path.display()))
         };
-        let folder = args.save.as_deref().map(open).transpose()?.map(Arc::new);
+        let folder = args.large.save.as_deref().map(open).transpose()?.map(Arc::new);
         let (chain, form) = (&args.chain, &args.form);
         Ok(Self { client, chain, form, folder, output, items: OnceCell::new(), is_told: Cell::new(false) })
     }
