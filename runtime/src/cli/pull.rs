@@ -120,9 +120,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let desk = Desk::new(client.clone(), &args, &context.output)?;
     if args.with_failures {
         let opening = Box::pin(async { opening.await?.with_failures().await });
-        Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run().await
+        Box::pin(Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run()).await
     } else {
-        Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run().await
+        Box::pin(Pulling::new(unless_told(opening).await?, &args, &desk, &context.output)?.run()).await
     }
 }
 
@@ -168,7 +168,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
 
     async fn run(mut self) -> anyhow::Result<()> {
         let mut stopped = std::pin::pin!(shutdown::requested());
-        let ended = match self.take(&mut stopped).await {
+        let ended = match Box::pin(self.take(&mut stopped)).await {
             Err(Ended::Interrupted(signal)) => {
                 self.printer.stop();
                 Err(Ended::Interrupted(signal))
@@ -176,7 +176,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
             ended => ended,
         };
         let ended = self.finish_printing(ended, &mut stopped).await;
-        self.close(ended).await
+        Box::pin(self.close(ended)).await
     }
 
     /// Takes results until enough are taken, none are left, or something ends it.
@@ -206,7 +206,7 @@ impl<'a, T: Shown> Pulling<'a, T> {
                         let line = taken.result.show(&self.args.chain, &self.args.form)?;
                         self.print(Ready::Line(line, taken));
                     }
-                    Ok(Some(taken)) => preparing.push(desk.ready(taken)),
+                    Ok(Some(taken)) => preparing.push(Box::pin(desk.ready(taken))),
                     Ok(None) => over = Some(Ok(())),
                     Err(ended) => over = Some(Err(ended)),
                 },

@@ -69,7 +69,7 @@ impl<'a> Desk<'a> {
     /// An error means that the result is given back.
     pub(super) async fn ready<T: Shown>(&self, mut pulled: PulledResult<T>) -> anyhow::Result<Ready<T>> {
         if let Some(folder) = self.folder.as_ref().filter(|_| pulled.result.is_saved()) {
-            return match self.save(folder, &pulled).await {
+            return match Box::pin(self.save(folder, &pulled)).await {
                 Ok(line) => Ok(Ready::Saved(line, pulled)),
                 Err(error) => or_lost(error, pulled),
             };
