@@ -71,10 +71,10 @@ pub(crate) struct ServerStreams<'a> {
 impl ServerStreams<'_> {
     /// Stores messages, as in [`Outbox::store`].
     pub(crate) async fn store(&self, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
-        let publisher = Publisher::of(self.broker);
+        let streams = Publisher::of(self.broker);
         let (published, last) = match messages {
-            [one] => publisher.publish_at(one).await?,
-            many => match publisher.publish_batch(many).await? {
+            [one] => streams.publish_at(one).await?,
+            many => match streams.publish_batch(many).await? {
                 (Published::Duplicate, _) => return self.complete(many).await,
                 answer => answer,
             },
@@ -84,17 +84,17 @@ impl ServerStreams<'_> {
 
     /// Stores the rest of a batch that the server refused halfway, unless all of it is stored.
     async fn complete(&self, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
-        let publisher = Publisher::of(self.broker);
+        let streams = Publisher::of(self.broker);
         let Some((last, before)) = messages.split_last() else { return Ok(Receipt::of_nothing()) };
-        if let Some(place) = publisher.known(&last.subject, &last.message_id).await? {
+        if let Some(place) = streams.known(&last.subject, &last.message_id).await? {
             return Ok(Receipt::of(Published::Duplicate, place));
         }
         tracing::debug!(key = last.message_id, "the server has stored a part of a batch; the rest follows");
         let mut places = Vec::with_capacity(messages.len());
         for message in before {
-            places.push(publisher.publish_at(message).await?.1);
+            places.push(streams.publish_at(message).await?.1);
         }
-        let (published, place) = publisher.publish_at(last).await?;
+        let (published, place) = streams.publish_at(last).await?;
         if published == Published::Duplicate {
             // Another run has decided meanwhile. What this one has stored is no part of that.
             let name = self.stream_name(StreamKind::of(&last.subject));
