@@ -33,7 +33,9 @@ pub(super) fn print_after(summary: &Summary, output: &Output) -> anyhow::Result<
     if summary.records() == 0 {
         output.note(NONE);
     } else {
-        table::lines(&HEADINGS, &rows(summary), None).iter().for_each(|line| output.note(line));
+        for line in table::lines(&HEADINGS, &rows(summary), None) {
+            output.note(&line);
+        }
     }
     Ok(())
 }

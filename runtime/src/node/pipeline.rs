@@ -163,7 +163,7 @@ fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
         && hop.route.chain.retention.records.are_on()
     {
         let (header, is_fed) = (delivery.header(header::STEPS), hop.route.position == 0 && lane == Lane::Work);
-        inbound.steps = Some(steps::arrived(header, inbound.len(), lane, is_fed, delivery.stored_millis));
+        inbound.steps = Some(Box::new(steps::arrived(header, inbound.len(), lane, is_fed, delivery.stored_millis)));
     }
     read
 }

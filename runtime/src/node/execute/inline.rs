@@ -319,19 +319,16 @@ impl ItemSource for Pass {
 
     fn calls(&self, number: usize) -> Option<Arc<dyn Calls>> {
         let running = &self.walk.running;
-        match self.inline() {
-            Some(stage) => {
-                let (hop, place, id) = (&running.hop, (self.stage, &stage.name), self.id(number));
-                let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
-                let notes = Notes { spent, ..running.notes(self.items[number].root, Some(id.clone())) };
-                hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, (id, notes))
-            }
-            None => {
-                let (root, id) = (self.items[number].root, self.id(number));
-                let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
-                let (hop, notes) = (&running.hop, Notes { spent, ..running.notes(root, None) });
-                hop.doors.open((0, &hop.stage().name), &hop.route.chain, &running.inbound, &hop.logs, (id, notes))
-            }
+        if let Some(stage) = self.inline() {
+            let (hop, place, id) = (&running.hop, (self.stage, &stage.name), self.id(number));
+            let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
+            let notes = Notes { spent, ..running.notes(self.items[number].root, Some(id.clone())) };
+            hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, (id, notes))
+        } else {
+            let (root, id) = (self.items[number].root, self.id(number));
+            let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
+            let (hop, notes) = (&running.hop, Notes { spent, ..running.notes(root, None) });
+            hop.doors.open((0, &hop.stage().name), &hop.route.chain, &running.inbound, &hop.logs, (id, notes))
         }
     }
 

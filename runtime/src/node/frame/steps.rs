@@ -191,7 +191,7 @@ fn with_failure(inbound: &InboundFrame, positions: &[usize], failure: Option<&Fa
 }
 
 /// Returns the record of a message that was stored then, by its header. What a feeder has written there means nothing.
-pub(crate) fn arrived(header: Option<&str>, items: usize, lane: Lane, is_fed: bool, stored: u64) -> Box<Steps> {
+pub(crate) fn arrived(header: Option<&str>, items: usize, lane: Lane, is_fed: bool, stored: u64) -> Steps {
     let mut steps = header.filter(|_| !is_fed).and_then(|header| Steps::from_header(header, items)).unwrap_or_default();
     if is_fed {
         steps.fed = Some(stored);
@@ -199,7 +199,7 @@ pub(crate) fn arrived(header: Option<&str>, items: usize, lane: Lane, is_fed: bo
     if lane == Lane::Work || steps.queued.is_none() {
         steps.queued = Some(stored);
     }
-    Box::new(steps)
+    steps
 }
 
 #[cfg(test)]
@@ -267,7 +267,7 @@ mod tests {
     fn a_failed_attempt_is_a_step_and_only_nodes_may_write_any() {
         let (route, stamp) = (testing::route("steps", false), stamp());
         let mut inbound = testing::inbound(0, 0, Holders::default());
-        inbound.steps = Some(arrived(Some("AA"), 1, Lane::Work, true, 7));
+        inbound.steps = Some(Box::new(arrived(Some("AA"), 1, Lane::Work, true, 7)));
         let frame = FrameContext { inbound: &inbound, route: &route, limits: MessageLimits { max_payload: 1 << 20 } };
         let mut failure = Failure::transient(FailureKind::Timeout, "late");
         let way: Way = [measure(stamp, 0, 3, 1)].into();
