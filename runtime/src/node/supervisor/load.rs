@@ -11,7 +11,6 @@ use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::task::Task;
-use crate::frame::large::MAX_STREAMED;
 use crate::name::Digest;
 use crate::node::backlog::Backlog;
 use crate::node::clock::ServerClock;
@@ -37,7 +36,7 @@ use crate::slots::SlotNeeds;
 use crate::{engine, subject};
 
 /// The most bytes of one output of a task. Its memory bounds it too, and the form of the item what is stored of it.
-const OUTPUT_MAX: usize = MAX_STREAMED as usize;
+const OUTPUT_MAX: usize = 1 << 30;
 
 pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
     let mut plugins = BTreeMap::new();
