@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use drained::Drained;
 use fetch::{Fetcher, Order, Received, Source};
 use hold::Holds;
-use taken::Taken;
+use taken::Removals;
 
 use super::large::LargeItems;
 use super::pulled::{Answered, PulledResult};
@@ -129,7 +129,7 @@ pub(super) async fn puller(client: &Client, chain: &ChainName, topic: Option<&To
         received: receive,
         answered: answers,
         wanted: None,
-        taken: Arc::new(Taken::new(store)),
+        taken: Arc::new(Removals::new(store)),
         telling: JoinSet::new(),
     };
     tokio::spawn(fetcher.run());

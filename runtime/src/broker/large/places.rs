@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::BrokerError;
 use super::super::stream::Stream;
-use super::taken::Taken;
+use super::taken::TakenUpTo;
 use super::{Holder, LargeStore};
 use crate::subject as names;
 
@@ -20,7 +20,7 @@ enum Of {
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     store: &'a LargeStore,
-    taken: Taken,
+    taken: TakenUpTo,
     /// Before these places, no message is left.
     first: HashMap<Of, u64>,
     known: HashMap<(Of, u64), bool>,

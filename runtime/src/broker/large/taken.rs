@@ -18,7 +18,7 @@ use crate::subject as names;
 
 /// How far the pullers of a chain have come. Cheap to ask again and again; it is as old as the pullers it has met.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenUpTo {
     broker: Broker,
     chain: ChainName,
     stream: String,
@@ -28,12 +28,12 @@ pub(crate) struct Taken {
 
 impl LargeStore {
     /// Returns how far the pullers of the chain have come by now.
-    pub(crate) async fn taken(&self) -> Result<Taken, BrokerError> {
-        Taken::of(&self.0.broker, &self.0.chain).await
+    pub(crate) async fn taken(&self) -> Result<TakenUpTo, BrokerError> {
+        TakenUpTo::of(&self.0.broker, &self.0.chain).await
     }
 }
 
-impl Taken {
+impl TakenUpTo {
     async fn of(broker: &Broker, chain: &ChainName) -> Result<Self, BrokerError> {
         let stream = names::results_stream(chain);
         let mut taken = Self { broker: broker.clone(), chain: chain.clone(), stream, consumers: HashMap::new() };

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::hold::{Hold, Holds, Known, Terms};
-use super::taken::Taken;
+use super::taken::Removals;
 use crate::broker::Outage;
 use crate::broker::confirm::Confirmations;
 use crate::broker::letters::Letters;
@@ -85,7 +85,7 @@ pub(super) struct Fetcher {
     /// Messages to request. `None` if the puller wants none.
     pub(super) wanted: Option<u64>,
     /// Large results that were taken and not yet removed.
-    pub(super) taken: Arc<Taken>,
+    pub(super) taken: Arc<Removals>,
     /// Tasks that requeue or remove results.
     pub(super) telling: JoinSet<()>,
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use futures_util::future::join_all;
 
-use crate::broker::large::taken::Taken as Progress;
+use crate::broker::large::taken::TakenUpTo;
 use crate::broker::large::{Holder, LargeError, LargeStore};
 use crate::broker::queue::Delivery;
 use crate::client::large::references;
@@ -24,12 +24,12 @@ type Messages = BTreeMap<u64, Vec<String>>;
 
 /// Messages with references that this puller has taken.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct Removals {
     store: LargeStore,
     messages: Mutex<Messages>,
 }
 
-impl Taken {
+impl Removals {
     pub(super) fn new(store: LargeStore) -> Self {
         Self { store, messages: Mutex::default() }
     }
@@ -84,7 +84,7 @@ impl Taken {
     }
 
     /// Returns `true` if the message is gone.
-    async fn remove_one(&self, taken: &mut Progress, place: u64, names: &[String]) -> Result<bool, LargeError> {
+    async fn remove_one(&self, taken: &mut TakenUpTo, place: u64, names: &[String]) -> Result<bool, LargeError> {
         if !taken.remove(place).await? {
             return Ok(false);
         }

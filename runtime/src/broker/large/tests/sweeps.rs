@@ -210,7 +210,7 @@ async fn sweeps_race_with_nodes_and_nothing_is_lost() {
         }
         panic!("the message is stored");
     };
-    let hand_on = async |number: u64| {
+    let pass_on = async |number: u64| {
         let maker = Holder::Lease(ulid::Ulid::from_parts(number, 1));
         let lease = world.store.lease();
         let content = Content::Bytes(Bytes::from(bytes.clone()));
@@ -235,7 +235,7 @@ async fn sweeps_race_with_nodes_and_nothing_is_lost() {
         Stream::of(&world.broker, &work).remove_message(place).await.expect("acknowledged");
         world.store.release(&reference.name, Holder::Work(place)).await.expect("released");
     };
-    let all = join_all((0..6).map(hand_on));
+    let all = join_all((0..6).map(pass_on));
     let sweeping = async || {
         loop {
             world.sweep(NO_GRACE).await;
