@@ -117,6 +117,12 @@ impl LargeStore {
         }
     }
 
+    /// Returns `true` if the object is there, as far as its description tells.
+    pub(crate) async fn has(&self, name: &str) -> Result<bool, LargeError> {
+        let stored = insist!(self, "read large items", self.stored_head(name))?;
+        Ok(stored.and_then(|stored| Head::read(&stored.payload)).is_some_and(|head| !head.deleted))
+    }
+
     /// Returns the reference to the object with this name, as its description tells it.
     pub(crate) async fn named(&self, name: &str) -> Result<Reference, LargeError> {
         let stored = insist!(self, "read large items", self.stored_head(name))?;

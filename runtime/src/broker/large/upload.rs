@@ -3,12 +3,14 @@
 //! Its first record is written before its first chunk, and its description after its last, so that it is always either whole, or
 //! known to be under way.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ulid::Ulid;
 
 use super::chunks::{Chunks, Stop};
 use super::head;
+use super::lease::Names;
 use super::pieces::{Content, Pieces};
 use super::room::Share;
 use super::{AGAIN, AGAIN_MAX, Holder, LargeError, LargeStore, Lease, subject};
@@ -19,6 +21,8 @@ use crate::frame::large::{Form, Reference};
 
 /// How many chunks are sent until the store is asked again whether there is room.
 const LOOK_FOR_ROOM: u64 = 64;
+/// Completes "cannot …".
+const WHAT: &str = "store large items";
 
 /// For whom an object is stored.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +56,24 @@ impl LargeStore {
         let mut pieces = Pieces::of(&content)?;
         let name = Ulid::generate().to_string();
         let holder = maker.holder();
-        let mut unfinished = Unfinished { store: self, name: &name, holder, is_done: false };
+        let names = maker.lease().map(Lease::names);
+        let mut unfinished = Unfinished { store: self, name: &name, holder, names, is_done: false };
         match maker {
             Maker::Message(_) => self.hold(&name, holder).await?,
             Maker::Lease(lease) => lease.hold(&name).await?,
         }
         let mut chunks = Chunks::of(self, &name, holder, size);
         self.send(&mut chunks, &mut pieces, share).await?;
+        if let Some(lease) = maker.lease() {
+            // The sweep may have removed chunks while the lease had run out.
+            while !lease.is_fresh(&name) {
+                lease.hold(&name).await?;
+                insist!(self, WHAT, chunks.look())?;
+                if chunks.stored < chunks.count {
+                    self.send(&mut chunks, &mut pieces, share).await?;
+                }
+            }
+        }
         let hash = pieces.hash().await?.ok_or_else(|| self.damaged(&name, "its file has changed meanwhile"))?;
         let reference = Reference { name: name.clone(), size, digest: head::digest(&hash), form };
         self.describe(&reference, chunks.size, chunks.count).await?;
@@ -69,7 +84,6 @@ impl LargeStore {
     /// Stores the chunks of an object.
     async fn send(&self, chunks: &mut Chunks<'_>, pieces: &mut Pieces, share: Share) -> Result<(), LargeError> {
         let (mut outage, mut backoff) = (Outage::default(), Backoff::new(AGAIN, AGAIN_MAX));
-        let what = "store large items";
         let size = pieces.size();
         // An empty object has no chunk, and its digest is that of nothing.
         if size == 0 {
@@ -83,7 +97,7 @@ impl LargeStore {
                 if !std::mem::take(&mut is_doubted) {
                     break;
                 }
-                insist!(self, what, chunks.look())?;
+                insist!(self, WHAT, chunks.look())?;
                 continue;
             }
             let before = chunks.stored;
@@ -102,32 +116,39 @@ impl LargeStore {
                 Stop::NoStore => self.0.is_made.store(false, Ordering::Relaxed),
                 Stop::Doubt(reason) => {
                     let reason = BrokerError::Timeout(format!("store a chunk: {reason}"));
-                    outage.met(&self.0.broker, what, &reason);
+                    outage.met(&self.0.broker, WHAT, &reason);
                     if chunks.stored > before {
                         backoff.reset();
                     }
                     backoff.wait().await;
-                    insist!(self, what, chunks.look())?;
+                    insist!(self, WHAT, chunks.look())?;
                     continue;
                 }
                 // Others must have room to finish; what is stored of this one would be in their way.
                 Stop::Full => {}
             }
-            insist!(self, what, chunks.give_up())?;
+            insist!(self, WHAT, chunks.give_up())?;
             drop(room.take());
             backoff.wait().await;
             room = Some(self.room(size, share).await?);
         }
-        outage.over(what);
+        outage.over(WHAT);
         Ok(())
     }
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
     fn holder(self) -> Holder {
         match self {
             Self::Message(place) => Holder::Making(place),
             Self::Lease(lease) => lease.holder(),
+        }
+    }
+
+    fn lease(self) -> Option<&'a Lease> {
+        match self {
+            Self::Message(_) => None,
+            Self::Lease(lease) => Some(lease),
         }
     }
 }
@@ -137,6 +158,8 @@ struct Unfinished<'a> {
     store: &'a LargeStore,
     name: &'a str,
     holder: Holder,
+    /// The names of the lease that holds it.
+    names: Option<Arc<Names>>,
     is_done: bool,
 }
 
@@ -145,10 +168,13 @@ impl Drop for Unfinished<'_> {
         if self.is_done {
             return;
         }
-        let (store, name, holder) = (self.store.clone(), self.name.to_owned(), self.holder);
+        let (store, name, holder, names) = (self.store.clone(), self.name.to_owned(), self.holder, self.names.take());
         // Without a run-time, or if this one ends too soon, the sweep removes the rest.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
+            if let Some(names) = names {
+                names.take_out(&name).await;
+            }
             let removed = store.abandon(&name, holder).await;
             tracing::debug!(name, ?removed, "removed what an upload has left");
         });

@@ -333,6 +333,9 @@ async fn what_a_dead_client_held_goes_once_its_lease_has_run_out() {
     world.store.hold(&one.name, Holder::Work(1)).await.expect("held");
     lease.release(&other.name).await.expect("released");
     assert!(world.has(&one).await && !world.has(&other).await);
+    assert!(lease.is_fresh(&one.name) && !lease.is_fresh(&other.name));
+    let told = async |of: &Reference| world.store.has(&of.name).await.expect("told");
+    assert!(told(&one).await && !told(&other).await && !told(&left).await);
     lease.end().await.expect("ended");
     assert!(world.has(&one).await, "the message holds it");
     world.end().await;
