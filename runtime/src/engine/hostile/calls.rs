@@ -35,6 +35,7 @@ const ALL: [(&str, &[(&str, Comes)]); 2] = [
         "pcluster_v1",
         &[
             ("emit", Trap("`emit` was called with a pointer or length outside of the guest's memory")),
+            ("emit_to", Trap("`emit_to` was called with a pointer or length outside of the guest's memory")),
             ("fail", Trap("`fail` was called with a pointer or length outside of the guest's memory")),
             ("log", Trap("`log` was called with a pointer or length outside of the guest's memory")),
             ("context_len", Nothing),
