@@ -44,6 +44,18 @@ fn a_run_counts_its_results_and_leaves_only_those_of_others() {
 }
 
 #[test]
+fn results_that_tasks_give_topics_are_counted_and_removed_too() {
+    let cluster = Cluster::start();
+    let client = NatsClient::connect(&cluster);
+    cluster.deploy(&probe_chain("spread", &["to_topics"], ""));
+    let _node = cluster.node("a");
+    let item = json!({"topics": ["a", null, "b"], "value": 0}).to_string();
+    let report = report(cluster.run(&["bench", "spread", &item, "-n", "50", "--json", "-t", "60"]));
+    assert_eq!(["items", "results", "failures", "unanswered"].map(|name| &report[name]), [50, 150, 0, 0]);
+    assert_eq!(client.count("PCLUSTER_spread_OUT"), 0);
+}
+
+#[test]
 fn a_table_is_printed_for_people() {
     let cluster = Cluster::start();
     cluster.deploy(&probe_chain("echo", &["echo"], ""));

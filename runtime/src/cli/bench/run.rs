@@ -53,7 +53,7 @@ impl Bench {
             let stream = source.stream(chain);
             let place = Stream::of(client.broker(), &stream).last_place().await?;
             let follower =
-                Follower::open(client.broker(), &stream, vec![source.subjects(chain)], StartAt::Behind(place)).await?;
+                Follower::open(client.broker(), &stream, source.subjects(chain), StartAt::Behind(place)).await?;
             followers.push((source, follower));
             places[source as usize] = place;
         }
@@ -136,13 +136,16 @@ impl Bench {
 
 /// Waits until all messages that a source holds now were seen.
 async fn seen_all(client: &Client, chain: &ChainName, source: Source, tally: &Tally) -> Result<(), ClientError> {
-    let (stream, subjects) = (source.stream(chain), source.subjects(chain));
-    let last = Stream::of(client.broker(), &stream).last_place().await?;
-    // Messages that were removed meanwhile, or are not the run's, are never seen.
-    while let Some(next) = Stream::of(client.broker(), &stream).next_place(&subjects, tally.place(source)).await?
-        && next <= last
-    {
-        tokio::time::sleep(LOOK).await;
+    let name = source.stream(chain);
+    let stream = Stream::of(client.broker(), &name);
+    let last = stream.last_place().await?;
+    for subjects in source.subjects(chain) {
+        // Messages that were removed meanwhile, or are not the run's, are never seen.
+        while let Some(next) = stream.next_place(&subjects, tally.place(source)).await?
+            && next <= last
+        {
+            tokio::time::sleep(LOOK).await;
+        }
     }
     Ok(())
 }

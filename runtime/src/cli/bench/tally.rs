@@ -33,11 +33,11 @@ impl Source {
         }
     }
 
-    /// Returns the subjects to follow.
-    pub(super) fn subjects(self, chain: &ChainName) -> String {
+    /// Returns the subjects to follow. Tasks may give results topics.
+    pub(super) fn subjects(self, chain: &ChainName) -> Vec<String> {
         match self {
-            Self::Results => subject::results(chain),
-            Self::Failures => subject::dead_all(chain),
+            Self::Results => subject::results_all(chain),
+            Self::Failures => vec![subject::dead_all(chain)],
         }
     }
 }
