@@ -3,7 +3,7 @@
 use super::BrokerError;
 use super::stream::Stream;
 use super::streams::ChainStreams;
-use crate::frame::header;
+use crate::frame::{Headers, header};
 use crate::name::Topic;
 use crate::subject;
 
@@ -14,27 +14,37 @@ use crate::subject;
 /// have to move to the end of the stream as often.
 const ROUNDS: u32 = 64;
 
-/// Looks for messages of a topic in the work stream. Before the place that it remembers there are none.
+/// Looks for messages of a topic in the work stream.
 #[derive(Debug)]
 pub(crate) struct TopicWork {
     topic: Topic,
+    /// Up to this place there are none.
     place: u64,
+    /// The place of the message of the topic that was found last. While it is there, nothing else is read.
+    found: Option<u64>,
 }
 
 impl TopicWork {
     /// Returns a search that begins at the oldest message.
     pub(crate) fn new(topic: Topic) -> Self {
-        Self { topic, place: 0 }
+        Self { topic, place: 0, found: None }
     }
 
     /// Returns `true` if no message of the topic is left. Reads no message twice that was not of the topic.
     pub(crate) async fn is_finished(&mut self, streams: ChainStreams<'_>) -> Result<bool, BrokerError> {
         let name = subject::work_stream(streams.chain);
         let stream = Stream::of(streams.broker, &name);
+        let is_of_topic = |headers: &Headers| headers.get(header::TOPIC) == Some(self.topic.as_str());
+        if let Some(found) = self.found
+            && stream.headers(found).await?.as_ref().is_some_and(is_of_topic)
+        {
+            return Ok(false);
+        }
         for _ in 0..ROUNDS {
             let mut scan = stream.scan_to_end(self.place);
             while let Some(message) = scan.next().await? {
-                if message.headers.get(header::TOPIC) == Some(self.topic.as_str()) {
+                if is_of_topic(&message.headers) {
+                    self.found = Some(message.sequence);
                     return Ok(false);
                 }
                 self.place = message.sequence;
