@@ -1,7 +1,7 @@
 //! Chains of the previous release, and of a later release, beside those of this one.
 
 use serde_json::{Value, json};
-use support::{Cluster, NatsClient, assert_refused, lines};
+use support::{Cluster, NatsClient, assert_refused, lines, numbers};
 
 use crate::deploys::{chain, config, entries};
 
@@ -53,6 +53,30 @@ fn what_the_release_before_deployed_goes_on_and_the_next_deploy_numbers_it() {
     assert_eq!((&state["old"]["wire"], &state["old.r2"]["manifest"]["wire"]), (&json!(2), &json!(2)));
     cluster.run_with_input(&["feed", "old"], lines(0..20)).succeeded();
     assert_eq!(cluster.pull_all("old").len(), 20);
+}
+
+#[test]
+fn a_revision_of_the_release_before_takes_no_topic_until_a_new_version_is_deployed() {
+    let cluster = Cluster::start();
+    let client = NatsClient::connect(&cluster);
+    cluster.deploy(&chain("plain", "1.0", "", ""));
+    rewrite(&client, "plain.r1", |deployed| drop(deployed["manifest"].as_object_mut().unwrap().remove("wire")));
+    let file = cluster.file("item.txt", "text");
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["feed", "plain", "--topic", "a", "1"][..],
+        &["feed", "plain", "--topic", "a", "-f", file, "--format", "text"],
+    ] {
+        cluster.run(arguments).failed(1, "write a new version into the manifest and deploy it");
+    }
+    assert_eq!(client.count("PCLUSTER_plain"), 0);
+    cluster.ok(&["feed", "plain", "1"]);
+    cluster.deploy(&chain("plain", "1.1", "", ""));
+    cluster.ok(&["feed", "plain", "--topic", "a", "2"]);
+    let _node = cluster.node("a");
+    cluster.ok(&["wait", "plain"]);
+    assert_eq!(numbers(&cluster.pull_all("plain")), [1, 2]);
+    assert_eq!(cluster.ok(&["pull", "plain", "--topic", "a", "--all"]), "2\n");
 }
 
 #[test]

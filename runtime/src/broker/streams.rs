@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use async_nats::jetstream::stream::Config;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::error::code;
@@ -40,8 +41,22 @@ impl<'a> ChainStreams<'a> {
     ///
     /// A consumer of two subjects costs the server half as much again for each message, so that of a chain without topics has one.
     pub async fn open_topics(&self) -> Result<(), BrokerError> {
-        let stream = subject::results_stream(self.chain);
-        Stream::of(self.broker, &stream).create_consumer(layout::pull(subject::results_all(self.chain))).await
+        #[derive(Deserialize)]
+        struct Found {
+            config: Filters,
+        }
+        #[derive(Deserialize)]
+        struct Filters {
+            #[serde(default)]
+            filter_subjects: Vec<String>,
+        }
+        let (name, filters) = (subject::results_stream(self.chain), subject::results_all(self.chain));
+        let stream = Stream::of(self.broker, &name);
+        match stream.consumer::<Found>(subject::PULL_CONSUMER).await {
+            Ok(found) if filters.iter().all(|filter| found.config.filter_subjects.contains(filter)) => Ok(()),
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => stream.create_consumer(layout::pull(filters)).await,
+        }
     }
 
     /// Makes the consumer that all pullers of a topic share, where it is missing.
@@ -261,4 +276,32 @@ pub(super) fn refusal(chain: &ChainName, replicas: u32, error: BrokerError) -> B
 fn unused_sequence() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use support::Server;
+
+    #[tokio::test]
+    async fn a_consumer_of_all_pullers_that_was_narrowed_takes_topics_again() {
+        let server = tokio::task::spawn_blocking(|| Server::start("")).await.expect("a server");
+        let broker = Broker::connect(&server.url.as_str().into(), "narrowed").await.expect("a connection");
+        let chain: ChainName = "narrowed".parse().expect("valid");
+        let name = subject::results_stream(&chain);
+        let subjects = subject::results_stream_subjects(&chain);
+        let config = Config { name: name.clone(), subjects, ..Config::default() };
+        Stream::create(&broker, &config).await.expect("a stream");
+        let (stream, streams) = (Stream::of(&broker, &name), ChainStreams::of(&broker, &chain));
+        let narrow = layout::pull(vec![subject::results(&chain)]);
+        for _ in 0..2 {
+            // It opens one that is missing, one that is open, and one that a deploy has narrowed.
+            for _ in 0..2 {
+                streams.open_topics().await.expect("open");
+                let found: serde_json::Value = stream.consumer(subject::PULL_CONSUMER).await.expect("a consumer");
+                assert_eq!(found["config"]["filter_subjects"], serde_json::json!(subject::results_all(&chain)));
+            }
+            stream.create_consumer(narrow.clone()).await.expect("a narrow consumer");
+        }
+    }
 }

@@ -61,7 +61,8 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Topic of the items and of all that comes of them: 1 to 128 characters of A-Z, a-z, 0-9, - and _. `pull --topic`,
-    /// `watch --topic` and `wait --topic` are about the items of one topic
+    /// `watch --topic` and `wait --topic` are about the items of one topic. A chain that an earlier pcluster has deployed
+    /// takes none
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
     /// A header for each item, which comes back with its results and dead letters; may be given several times, for 4 KiB in all

@@ -261,6 +261,12 @@ pub enum ClientError {
     /// The intake of the chain is closed.
     #[error("the intake of chain `{0}` is closed")]
     Closed(ChainName),
+    /// The revision of the chain takes no topics.
+    #[error(
+        "chain `{0}` was deployed by an earlier pcluster, whose nodes drop topics; write a new version into the manifest and \
+         deploy it with this one"
+    )]
+    NoTopics(ChainName),
     /// An item is too large.
     #[error(
         "an item of {size} bytes is more than fits in a message ({max} bytes: the server's `max_payload` less room for headers)"

@@ -9,6 +9,7 @@ mod large;
 mod pack;
 mod sender;
 mod shared;
+mod topics;
 
 use std::fs::File;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::name::{ChainName, Topic};
 use large::Source;
 use pack::Pack;
 use sender::{Key, Sender};
+use topics::Topics;
 
 pub use delivery::{Waiting, Waits};
 
@@ -126,6 +128,7 @@ pub struct Fed {
 pub struct Feeder {
     sender: Sender,
     packing: Packing,
+    topics: Topics,
 }
 
 pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder, ClientError> {
@@ -135,7 +138,8 @@ pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder,
     }
     intake::check_intake_to_feed(client, chain).await?;
     let large = LargeItems::of(client, chain).await?;
-    Ok(Feeder { sender: Sender::new(client.clone(), chain.clone(), large), packing: Packing::default() })
+    let sender = Sender::new(client.clone(), chain.clone(), large);
+    Ok(Feeder { sender, packing: Packing::default(), topics: Topics::of(client.clone(), chain.clone()) })
 }
 
 impl Feeder {
@@ -169,9 +173,11 @@ impl Feeder {
     ///
     /// # Errors
     ///
-    /// If this item is too large ([`ClientError::Oversized`]), its id is invalid ([`ClientError::Id`]), or an earlier item could
-    /// not be fed. [`Feeder::fed`] returns how many were fed.
+    /// If this item is too large ([`ClientError::Oversized`]), its id is invalid ([`ClientError::Id`]), it has a topic and the
+    /// chain takes none ([`ClientError::NoTopics`]), or an earlier item could not be fed. [`Feeder::fed`] returns how many were
+    /// fed.
     pub async fn feed(&mut self, item: Item) -> Result<(), ClientError> {
+        self.topics.check(item.topic.as_ref()).await?;
         let (size, max) = (item.cbor.len(), self.sender.max_item());
         if size as u64 > self.sender.large().threshold() {
             check_one(&item.cbor)?;
@@ -223,6 +229,7 @@ impl Feeder {
         id: Option<String>,
         topic: Option<Topic>,
     ) -> Result<(), ClientError> {
+        self.topics.check(topic.as_ref()).await?;
         let (file, size) = large::checked(file, form).await?;
         if form == Form::Cbor {
             let cbor = large::read(file, size, form).await?;

@@ -27,7 +27,8 @@ impl ClientError {
             | Self::NoStore { .. }
             | Self::NoSecret { .. }
             | Self::NoArchive { .. } => ErrorKind::InvalidManifest,
-            Self::VersionConflict { .. }
+            Self::NoTopics(_)
+            | Self::VersionConflict { .. }
             | Self::IntakeTaken { .. }
             | Self::IntakeShared { .. }
             | Self::WouldDrop { .. } => ErrorKind::Conflict,

@@ -2,7 +2,10 @@
 //!
 //! The consumer of plain pullers takes the results of topics only after that. What is stored before, they would never get.
 
+use std::time::Duration;
+
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::broker::publish::PublishError;
 use crate::broker::streams::ChainStreams;
@@ -11,9 +14,12 @@ use crate::node::commit::outbox::ServerStreams;
 use crate::node::commit::receipt::Receipt;
 use crate::subject;
 
-/// Whether results of topics may be stored: `true` once this node has opened the chain for them.
+/// How long a chain counts as open. A deploy by an older release closes it, and plain pullers miss what is stored until then.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// When this node has opened the chain for results of topics. `None` before the first.
 #[derive(Debug, Default)]
-pub(crate) struct Topics(Mutex<bool>);
+pub(crate) struct Topics(Mutex<Option<Instant>>);
 
 impl Topics {
     /// Stores messages, as [`ServerStreams::store`] does. Opens the chain first if one is a result of a topic.
@@ -30,16 +36,16 @@ impl Topics {
         let stored = streams.store(messages).await;
         if matches!(stored, Err(PublishError::NoStream(_))) {
             // The stream was made anew.
-            *self.0.lock().await = false;
+            *self.0.lock().await = None;
         }
         stored
     }
 
     async fn open(&self, streams: &ServerStreams<'_>) -> Result<(), PublishError> {
-        let mut is_open = self.0.lock().await;
-        if !*is_open {
+        let mut opened = self.0.lock().await;
+        if opened.is_none_or(|opened| opened.elapsed() >= OPEN) {
             ChainStreams::of(streams.broker, &streams.route.chain.name).open_topics().await?;
-            *is_open = true;
+            *opened = Some(Instant::now());
         }
         Ok(())
     }
