@@ -101,6 +101,21 @@ pub(super) struct Delivered {
     pub(super) is_new: bool,
 }
 
+/// The tries to deliver an item, also in several messages of which the server stores one.
+pub(super) struct Tries {
+    backoff: Backoff,
+    /// When the intake was first found without listener.
+    unheard: Option<Instant>,
+    /// `true` if the server may have stored a message that it has not answered for.
+    pub(super) is_unanswered: bool,
+}
+
+impl Tries {
+    pub(super) fn new() -> Self {
+        Self { backoff: Backoff::new(AGAIN, AGAIN_MAX), unheard: None, is_unanswered: false }
+    }
+}
+
 /// Delivers messages to one chain.
 pub(super) struct Delivery {
     client: Client,
@@ -166,21 +181,38 @@ impl Delivery {
         before: u64,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Delivered, ClientError> {
-        let mut backoff = Backoff::new(AGAIN, AGAIN_MAX);
-        // When the intake was first found without listener.
-        let mut unheard: Option<Instant> = None;
-        let mut is_unanswered = false;
+        let mut tries = Tries::new();
+        loop {
+            if let Some(delivered) = self.deliver_while(message, before, &mut tries, &is_wanted, || true).await? {
+                return Ok(delivered);
+            }
+        }
+    }
+
+    /// Publishes as [`Delivery::deliver`] does, but only while the message `is_valid`. `None` once it is not.
+    pub(super) async fn deliver_while(
+        &self,
+        message: &Outgoing,
+        before: u64,
+        tries: &mut Tries,
+        is_wanted: impl Fn() -> bool,
+        is_valid: impl Fn() -> bool,
+    ) -> Result<Option<Delivered>, ClientError> {
+        let Tries { backoff, unheard, is_unanswered } = tries;
         loop {
             let error = if self.is_alone().await? {
+                if !is_valid() {
+                    return Ok(None);
+                }
                 match Publisher::of(&self.client.broker).publish_at(message).await {
                     Ok((published, place)) => {
                         self.waits.over();
-                        let (is_new, is_ours) = (published == Published::Stored, is_unanswered && place > before);
+                        let (is_new, is_ours) = (published == Published::Stored, *is_unanswered && place > before);
                         let published = if is_ours { Published::Stored } else { published };
-                        return Ok(Delivered { published, place, is_new });
+                        return Ok(Some(Delivered { published, place, is_new }));
                     }
                     Err(error) => {
-                        is_unanswered |= matches!(error, PublishError::Unanswered(_) | PublishError::NotNow(_));
+                        *is_unanswered |= matches!(error, PublishError::Unanswered(_) | PublishError::NotNow(_));
                         error
                     }
                 }
@@ -194,7 +226,7 @@ impl Delivery {
                         // The queues exist, but the intake does not lead to them. Opening it repairs that.
                         return Err(ClientError::Closed(self.chain.clone()));
                     }
-                    unheard = since;
+                    *unheard = since;
                 }
                 PublishError::TooLarge { size, max } => return Err(ClientError::TooLarge { size: *size, max: *max }),
                 PublishError::Broker(error) if !error.is_transient() => return Err(error.clone().into()),

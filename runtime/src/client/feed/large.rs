@@ -1,7 +1,8 @@
 //! Items that a feeder puts beside the queue: their bytes go to the chain's object store, and a reference into the message.
 //!
 //! Until the message is stored, a lease of the feeder holds the object. A feeder that dies leaves nothing: its lease ends, and the
-//! sweep of the nodes removes objects that no message refers to.
+//! sweep of the nodes removes objects that no message refers to. So a feeder that was stopped or cut off for long may find its object
+//! gone. It looks before it publishes, and stores the bytes anew.
 
 use std::fs::File;
 use std::io;
@@ -84,9 +85,9 @@ impl Large {
     }
 
     /// Stores an item in the object store. The feeder's lease holds it then.
-    pub(super) async fn upload(&self, source: Source, form: Form, waits: &Waits) -> Result<Reference, ClientError> {
+    pub(super) async fn upload(&self, source: &Source, form: Form, waits: &Waits) -> Result<Reference, ClientError> {
         let lease = self.lease.get_or_init(|| self.items.store.lease());
-        let content = match &source {
+        let content = match source {
             Source::Memory(content) => Content::Bytes(content.clone()),
             Source::File(file, size) => Content::File { file, size: *size },
         };
@@ -96,6 +97,51 @@ impl Large {
             never = self.tell_waits(waits) => match never {},
             // No permit is ever added.
             _ = self.closing.acquire() => Err(given_up()),
+        }
+    }
+
+    /// Returns `true` if the lease has held an object without a break, and does so a while longer.
+    pub(super) fn is_held(&self, reference: &Reference) -> bool {
+        self.lease.get().is_some_and(|lease| lease.is_fresh(&reference.name))
+    }
+
+    /// Holds an object that the lease may have lost. Returns `false` if the object is gone.
+    pub(super) async fn hold_again(&self, reference: &Reference) -> Result<bool, ClientError> {
+        let Some(lease) = self.lease.get() else { return Ok(false) };
+        let name = &reference.name;
+        let held = async {
+            lease.hold(name).await?;
+            let is_there = self.items.store.has(name).await?;
+            if !is_there {
+                lease.release(name).await?;
+            }
+            Ok(is_there)
+        };
+        tokio::select! {
+            held = held => held,
+            // No permit is ever added.
+            _ = self.closing.acquire() => Err(given_up()),
+        }
+    }
+
+    /// Lets an object go whose message was not fed.
+    ///
+    /// If the message may be stored nevertheless, the object stays, and the sweep finds out what becomes of it.
+    pub(super) async fn give_up(&self, reference: &Reference, error: &ClientError, is_unanswered: bool) {
+        let Some(lease) = self.lease.get() else { return };
+        let name = &reference.name;
+        // No renewal writes the record again, also if its removal is cut short.
+        lease.forget(name);
+        if is_unanswered || !matches!(error, ClientError::TooLarge { .. } | ClientError::Closed(_)) {
+            return;
+        }
+        tokio::select! {
+            released = lease.release(name) => {
+                if let Err(error) = released {
+                    tracing::debug!(%error, name, "the object of an item that was not fed is left to the sweep");
+                }
+            }
+            _ = self.closing.acquire() => {}
         }
     }
 
@@ -117,7 +163,17 @@ impl Large {
     ///
     /// A node may have handled the message already: then the record is taken back, and with the last record the object goes. So does
     /// the object of an item that the chain had before under the same id.
+    ///
+    /// After an error the sweep finds the message, and records it.
     pub(super) async fn settle(&self, reference: &Reference, delivered: Delivered) -> Result<(), ClientError> {
+        let settled = self.record(reference, delivered).await;
+        if let (Err(_), Some(lease)) = (&settled, self.lease.get()) {
+            lease.forget(&reference.name);
+        }
+        settled
+    }
+
+    async fn record(&self, reference: &Reference, delivered: Delivered) -> Result<(), ClientError> {
         let (store, name, message) = (&self.items.store, &reference.name, Holder::Work(delivered.place));
         if delivered.is_new || self.is_in(delivered.place, name).await? {
             store.hold(name, message).await?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Fed;
-use super::delivery::{Delivered, Delivery, Waits};
+use super::delivery::{Delivered, Delivery, Tries, Waits};
 use super::large::{Large, Room as LargeRoom, Source};
 use super::pack::Pack;
 use super::shared::{Shared, State};
@@ -255,8 +255,6 @@ impl Sender {
     }
 
     /// Stores the bytes of an item, then a message that refers to them.
-    ///
-    /// After an error the message may be stored nevertheless. So the object stays, and the sweep finds out what becomes of it.
     async fn publish_large(
         &self,
         key: Key,
@@ -264,12 +262,39 @@ impl Sender {
         form: Form,
         topic: Option<Topic>,
     ) -> Result<Published, ClientError> {
-        let reference: Reference = self.large.upload(source, form, &self.delivery.waits).await?;
-        let before = key.before;
-        let message = self.message(key, reference.to_cbor().into(), &[0].into_iter().collect(), topic);
-        let delivered = self.deliver(&message, before).await?;
-        self.large.settle(&reference, delivered).await?;
-        Ok(delivered.published)
+        let mut tries = Tries::new();
+        loop {
+            let reference = self.large.upload(&source, form, &self.delivery.waits).await?;
+            match self.publish_reference(&key, &reference, topic.clone(), &mut tries).await {
+                Ok(Some(delivered)) => {
+                    self.large.settle(&reference, delivered).await?;
+                    return Ok(delivered.published);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.large.give_up(&reference, &error, tries.is_unanswered).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Publishes a message that refers to an object. `None` if the object is gone.
+    async fn publish_reference(
+        &self,
+        key: &Key,
+        reference: &Reference,
+        topic: Option<Topic>,
+        tries: &mut Tries,
+    ) -> Result<Option<Delivered>, ClientError> {
+        let message = self.message(key.clone(), reference.to_cbor().into(), &[0].into_iter().collect(), topic);
+        let (is_wanted, is_held) = (|| !self.window.is_closed(), || self.large.is_held(reference));
+        loop {
+            let delivered = self.delivery.deliver_while(&message, key.before, tries, is_wanted, is_held).await?;
+            if delivered.is_some() || !self.large.hold_again(reference).await? {
+                return Ok(delivered);
+            }
+        }
     }
 
     /// Counts a message that the server has answered for.
