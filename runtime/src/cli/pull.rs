@@ -93,7 +93,9 @@ const AFTER_HELP: &str = "Several `pcluster pull` of one chain share its results
     other fields of `pcluster dead ls --json`. With --meta, a line that has a `failure` is a dead letter, and a line without one \
     is a result. A dead letter that was taken is still stored: `pcluster dead` shows, retries and drops it.\n\n\
     A large result, whose bytes are beside the queue, is fetched and printed like any other, up to 64 MiB. Once it is taken, its bytes \
-    go, and `pcluster watch` no longer shows it. With --output, a result of any size becomes a file: bytes and texts as they are, any \
+    go, and `pcluster watch` no longer shows it. One of a topic goes once `pcluster pull` without a topic has taken it, and also \
+    `pcluster pull --topic` if somebody pulls that topic by then: a later first pull of the topic does not get it. A chain that is \
+    pulled by topic alone keeps its large results until their age ([results] max_age). With --output, a result of any size becomes a file: bytes and texts as they are, any \
     other item as JSON. The name of the file is the id that the item was fed under, percent-encoded, at most 200 bytes and cut if \
     it is longer; a further result of the same id ends in ~2, ~3 and so on. No file is overwritten, and each is whole or absent. A \
     result is taken once its file is on the disk; if it cannot be saved, as on a full disk, it goes back and the command ends with 1. \
