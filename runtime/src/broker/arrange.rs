@@ -234,12 +234,20 @@ async fn known_stream(broker: &Broker, chain: &ChainName, stream: &str) -> Resul
 }
 
 /// Makes a stream. If another client was faster, the next look mends the rest. Returns `true` if this call made it.
+///
+/// An account that may have fewer consumers than the stream asks for gets as many as the server gives.
 async fn make(broker: &Broker, config: &Config) -> Result<bool, BrokerError> {
-    match Stream::create(broker, config).await {
+    let mut made = Stream::create(broker, config).await;
+    if config.max_consumers > 0 && matches!(&made, Err(error) if error.code() == Some(code::TOO_MANY_CONSUMERS)) {
+        let fewer = Config { max_consumers: 0, ..config.clone() };
+        made = Stream::create(broker, &fewer).await;
+    }
+    match made {
         Err(error) if error.code() == Some(code::STREAM_EXISTS) => Ok(false),
         made => made,
     }
 }
+
 /// One look at the streams of a chain, to make them agree with a state.
 struct Look<'a> {
     registry: &'a Registry,

@@ -40,8 +40,10 @@ pub(super) mod code {
     pub const STREAM_EXISTS: u64 = 10058;
     /// No room: resource limits exceeded for the account; insufficient resources; insufficient storage.
     pub const NO_ROOM: [u64; 3] = [10002, 10023, 10047];
+    /// More consumers than the account may have.
+    pub const TOO_MANY_CONSUMERS: u64 = 10026;
     /// The limit of consumers or of streams is reached.
-    pub const AT_MOST: [u64; 2] = [10026, 10027];
+    pub const AT_MOST: [u64; 2] = [TOO_MANY_CONSUMERS, 10027];
     /// More replicas than there are servers to hold them: no suitable peers for placement; not in a cluster.
     pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
     /// The stream could not store a message: a limit of it is reached, or the disk is full.
