@@ -229,13 +229,11 @@ impl Work<'_> {
     async fn unfinished(&self, after: Duration) -> Result<u64, ClientError> {
         tokio::time::sleep(after).await;
         let streams = ChainStreams::of(&self.client.broker, self.chain);
-        if let Some(topic) = &self.topic {
-            return Ok(match topic.lock().await.is_finished(streams).await? {
-                true => 0,
-                false => streams.unfinished().await?.max(1),
-            });
+        let Some(topic) = &self.topic else { return Ok(streams.unfinished().await?) };
+        if topic.lock().await.is_finished(streams).await? {
+            return Ok(0);
         }
-        Ok(streams.unfinished().await?)
+        Ok(streams.unfinished().await?.max(1))
     }
 }
 
