@@ -34,8 +34,8 @@ use crate::name::{ChainName, Digest, Revision, StageName, Version};
 pub use lane::Lane;
 pub use results::results;
 pub(crate) use results::{
-    parse_results_topic, results_again, results_all, results_of, results_stream_subjects, results_with_topic,
-    topic_consumer,
+    parse_results_again, parse_results_topic, results_again, results_all, results_of, results_stream_subjects,
+    results_with_topic, topic_consumer,
 };
 
 /// The KV bucket of manifests and states of chains.

@@ -39,6 +39,11 @@ pub(crate) fn parse_results_topic(subject: &str) -> Option<Topic> {
     tokens.next().is_none().then_some(topic)
 }
 
+/// Returns the topic in the subject of results that its pullers have put back. `None` for other subjects.
+pub(crate) fn parse_results_again(subject: &str) -> Option<Topic> {
+    parse_results_topic(subject.strip_suffix(".again")?)
+}
+
 /// Returns the name of the durable consumer that all pullers of a topic share.
 pub(crate) fn topic_consumer(topic: &Topic) -> String {
     format!("{TOPIC_CONSUMER}{topic}")
@@ -58,7 +63,10 @@ mod tests {
     #[test]
     fn a_topic_is_read_from_results_alone() {
         let (chain, topic): (ChainName, Topic) = ("orders".parse().expect("valid"), "a-1".parse().expect("valid"));
-        assert_eq!(parse_results_topic(&results_of(&chain, &topic)), Some(topic));
+        assert_eq!(parse_results_topic(&results_of(&chain, &topic)), Some(topic.clone()));
+        assert_eq!(parse_results_again(&results_again(&chain, "a-1")), Some(topic));
+        let again: Topic = "again".parse().expect("valid");
+        assert_eq!(parse_results_again(&results_of(&chain, &again)), None, "a topic as any other");
         for other in [results(&chain), notes(&chain), results_again(&chain, "a"), "x.orders.out.a".to_owned()] {
             assert_eq!(parse_results_topic(&other), None, "{other}");
         }

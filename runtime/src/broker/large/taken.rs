@@ -1,10 +1,12 @@
 //! Results with large items are removed once all who wait for results have taken them.
 //!
-//! Those are the plain pullers, which share one consumer, and if the result has a topic, the pullers of the topic, if they have
-//! one. Other results stay until they are too old.
+//! Whom a result waits for, its subject tells: under a topic's subject for the plain pullers, which share one consumer, and for the
+//! pullers of the topic, if they have one; under the subject of what pullers of a topic have put back for those alone; and under the
+//! subject without a topic for the plain pullers alone, also if one of them has put it back. Other results stay until they are too old.
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::super::get::Stored;
@@ -12,18 +14,34 @@ use super::super::info::Progress;
 use super::super::stream::Stream;
 use super::super::{Broker, BrokerError};
 use super::LargeStore;
-use crate::frame::{Headers, header};
-use crate::name::{ChainName, Topic};
+use crate::frame::header;
+use crate::name::ChainName;
 use crate::subject as names;
 
 /// How far the pullers of a chain have come. Cheap to ask again and again; it is as old as the pullers it has met.
 #[derive(Debug)]
 pub(crate) struct TakenUpTo {
     broker: Broker,
-    chain: ChainName,
     stream: String,
-    /// By consumer: the place up to which all results are taken. `None` if there is no such consumer.
-    consumers: HashMap<String, Option<u64>>,
+    /// By name of the consumer. `None` if there is no such consumer.
+    readers: HashMap<String, Option<Reader>>,
+}
+
+/// A consumer of results.
+#[derive(Debug, Deserialize)]
+struct Reader {
+    #[serde(flatten)]
+    progress: Progress,
+    config: Filters,
+}
+
+/// The subjects that a consumer reads. All if there are none.
+#[derive(Debug, Deserialize)]
+struct Filters {
+    #[serde(default)]
+    filter_subject: Option<String>,
+    #[serde(default)]
+    filter_subjects: Vec<String>,
 }
 
 impl LargeStore {
@@ -36,8 +54,8 @@ impl LargeStore {
 impl TakenUpTo {
     async fn of(broker: &Broker, chain: &ChainName) -> Result<Self, BrokerError> {
         let stream = names::results_stream(chain);
-        let mut taken = Self { broker: broker.clone(), chain: chain.clone(), stream, consumers: HashMap::new() };
-        taken.floor(names::PULL_CONSUMER).await?;
+        let mut taken = Self { broker: broker.clone(), stream, readers: HashMap::new() };
+        taken.reader(names::PULL_CONSUMER).await?;
         Ok(taken)
     }
 
@@ -46,40 +64,89 @@ impl TakenUpTo {
         let (broker, name) = (self.broker.clone(), self.stream.clone());
         let what = || format!("read message {place} of the stream `{name}`");
         let Some(result) = Stored::read(&broker, &name, &json!({ "seq": place }), what).await? else { return Ok(true) };
-        let headers = result.headers();
-        if headers.get(header::LARGE).is_none() || !self.is_taken(place, &result.subject, &headers).await? {
+        if result.headers().get(header::LARGE).is_none() || !self.is_taken(place, &result.subject).await? {
             return Ok(false);
         }
         Stream::of(&broker, &name).remove_message(place).await?;
         Ok(true)
     }
 
-    async fn is_taken(&mut self, place: u64, subject: &str, headers: &Headers) -> Result<bool, BrokerError> {
-        let topic = headers.get(header::TOPIC).and_then(|topic| topic.parse::<Topic>().ok());
-        let of_topic = match &topic {
-            Some(topic) => self.floor(&names::topic_consumer(topic)).await?,
+    async fn is_taken(&mut self, place: u64, subject: &str) -> Result<bool, BrokerError> {
+        if let Some(topic) = names::parse_results_again(subject) {
+            let of_topic = self.reader(&names::topic_consumer(&topic)).await?;
+            return Ok(of_topic.is_some_and(|reader| reader.has_taken(place, subject)));
+        }
+        let of_topic = match names::parse_results_topic(subject) {
+            Some(topic) => self.reader(&names::topic_consumer(&topic)).await?,
             None => None,
         };
-        // What pullers of a topic have put back is for them alone.
-        if topic.is_some_and(|topic| subject == names::results_again(&self.chain, topic.as_str())) {
-            return Ok(of_topic.is_some_and(|floor| place <= floor));
-        }
-        // Without a consumer for all pullers, nobody has taken anything yet.
-        let of_all = self.floor(names::PULL_CONSUMER).await?;
-        Ok(of_all.is_some_and(|floor| place <= floor) && of_topic.is_none_or(|floor| place <= floor))
+        let has_topic_taken = of_topic.is_none_or(|reader| reader.has_taken(place, subject));
+        // Without a consumer for all pullers, or with one that skips topics, no plain puller has taken it.
+        let of_all = self.reader(names::PULL_CONSUMER).await?;
+        Ok(has_topic_taken && of_all.is_some_and(|reader| reader.has_taken(place, subject)))
     }
 
-    async fn floor(&mut self, consumer: &str) -> Result<Option<u64>, BrokerError> {
-        if let Some(floor) = self.consumers.get(consumer) {
-            return Ok(*floor);
+    async fn reader(&mut self, consumer: &str) -> Result<Option<&Reader>, BrokerError> {
+        if !self.readers.contains_key(consumer) {
+            let reader = match Stream::of(&self.broker, &self.stream).consumer(consumer).await {
+                Ok(reader) => Some(reader),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error),
+            };
+            self.readers.insert(consumer.to_owned(), reader);
         }
-        let progress: Result<Progress, _> = Stream::of(&self.broker, &self.stream).consumer(consumer).await;
-        let floor = match progress {
-            Ok(progress) => Some(progress.acknowledged),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
+        Ok(self.readers.get(consumer).and_then(Option::as_ref))
+    }
+}
+
+impl Reader {
+    /// Returns `true` if the consumer reads this subject and has come beyond this place.
+    fn has_taken(&self, place: u64, subject: &str) -> bool {
+        place <= self.progress.acknowledged && self.config.reads(subject)
+    }
+}
+
+impl Filters {
+    fn reads(&self, subject: &str) -> bool {
+        let one = self.filter_subject.iter().filter(|filter| !filter.is_empty());
+        let mut filters = one.chain(&self.filter_subjects).peekable();
+        filters.peek().is_none() || filters.any(|filter| matches(filter, subject))
+    }
+}
+
+/// Returns `true` if a filter, which may have wildcards, takes a subject.
+fn matches(filter: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in filter.split('.') {
+        match (wanted, tokens.next()) {
+            (_, None) => return false,
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_reads_what_its_filters_take() {
+        let reads = |config: serde_json::Value, subject: &str| {
+            serde_json::from_value::<Filters>(config).expect("filters").reads(subject)
         };
-        self.consumers.insert(consumer.to_owned(), floor);
-        Ok(floor)
+        let (plain, topic, again) = ("pcluster.a.out", "pcluster.a.out.t", "pcluster.a.out.t.again");
+        for subject in [plain, topic, again] {
+            assert!(reads(json!({}), subject) && reads(json!({ "filter_subject": "" }), subject), "{subject}");
+            assert!(reads(json!({ "filter_subject": "pcluster.a.>" }), subject), "{subject}");
+        }
+        let old = json!({ "filter_subject": plain });
+        assert!(reads(old.clone(), plain) && !reads(old, topic));
+        let both = json!({ "filter_subjects": [plain, "pcluster.a.out.*"] });
+        assert!(reads(both.clone(), plain) && reads(both.clone(), topic) && !reads(both, again));
+        assert!(!matches("pcluster.a.out.>", plain) && !matches("pcluster.b.out", plain));
     }
 }

@@ -3,6 +3,7 @@
 mod faults;
 mod outage;
 mod sweeps;
+mod taken;
 
 use std::io::{Read as _, Seek as _, Write as _};
 use std::time::{Duration, Instant};

@@ -11,15 +11,15 @@ const QUEUE: &str = "pcluster.films.work.1.cut";
 
 impl World {
     /// Makes the streams of the chain. The work stream begins at 1, the others where the server begins.
-    async fn streams(&self) {
+    pub(super) async fn streams(&self) {
         let streams = [
-            (names::work_stream(&self.chain), "pcluster.films.work.>", 0),
-            (names::results_stream(&self.chain), "pcluster.films.out", 3_600),
-            (names::dead_stream(&self.chain), "pcluster.films.dead.*", 0),
+            (names::work_stream(&self.chain), vec!["pcluster.films.work.>".to_owned()]),
+            (names::results_stream(&self.chain), names::results_stream_subjects(&self.chain)),
+            (names::dead_stream(&self.chain), vec!["pcluster.films.dead.*".to_owned()]),
         ];
-        for (name, subject, _) in streams {
+        for (name, subjects) in streams {
             let config = json!({
-                "name": name, "subjects": [subject], "allow_direct": true, "storage": "file", "num_replicas": 1,
+                "name": name, "subjects": subjects, "allow_direct": true, "storage": "file", "num_replicas": 1,
             });
             let api = format!("STREAM.CREATE.{name}");
             let _: serde_json::Value =
