@@ -158,6 +158,7 @@ async fn a_client_of_nats_reads_what_we_store_and_the_other_way_round() {
         form: Form::Bytes,
     };
     assert_eq!(world.store.read(&theirs).await.expect("read"), bytes);
+    world.store.hold("theirs", Holder::Work(1)).await.expect("held");
     world.store.release("theirs", Holder::Work(1)).await.expect("released");
     world.store.release(&ours.name, Holder::Making(1)).await.expect("released");
     assert_eq!(world.subjects().await, [""; 0]);

@@ -347,6 +347,7 @@ async fn an_object_does_not_take_the_chunks_of_another_with_it() {
     let good = world.put(&pattern(200_000), 1).await;
     let stolen = json!({ "name": "thief", "nuid": good.name, "size": good.size, "chunks": 2, "digest": good.digest });
     world.publish(subject::head(&world.chain, "thief"), stolen.to_string()).await;
+    world.store.hold("thief", Holder::Work(1)).await.expect("held");
     world.store.release("thief", Holder::Work(1)).await.expect("released");
     assert!(world.has(&good).await);
     world.end().await;
