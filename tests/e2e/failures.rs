@@ -61,7 +61,6 @@ fn what_fails_for_good_is_a_dead_letter_with_its_reason_and_its_payload() {
             "memory",
             "the task wanted more than its memory of 16.0 MiB",
         ),
-        ("big", "config = { bytes = 2_000_000 }", "1", "output", "an output of 2000005 bytes; the server takes "),
     ];
     for (task, limits, ..) in cases {
         cluster.deploy(&chain(task, task, &format!("{TWICE}{limits}")));
