@@ -193,7 +193,7 @@ impl Fetcher {
                 Happened::Tick => {
                     let holds_any = self.holds.renew().await;
                     if is_closed && !holds_any && self.telling.is_empty() {
-                        self.taken.remove().await;
+                        self.taken.finish().await;
                         return;
                     }
                     if !self.taken.is_empty() && self.telling.is_empty() {
@@ -371,7 +371,7 @@ impl Fetcher {
         while self.telling.join_next().await.is_some() {}
         let _ = self.client.broker.flush().await;
         let left = self.confirmations.finish().await;
-        self.taken.remove().await;
+        self.taken.finish().await;
         left
     }
 }
