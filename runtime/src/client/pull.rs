@@ -98,7 +98,7 @@ impl Wanted {
 #[non_exhaustive]
 pub enum Outcome {
     /// The chain gave a result.
-    Result(ResultItem),
+    Result(Box<ResultItem>),
     /// The item failed for good and became a dead letter.
     Failure(Box<DeadLetter>),
 }
@@ -158,7 +158,7 @@ fn read_outcomes(source: u8, delivery: &Delivery) -> Vec<Outcome> {
     if source == FAILURES {
         return vec![Outcome::Failure(Box::new(DeadLetter::read(delivery.into())))];
     }
-    read_results(delivery).into_iter().map(Outcome::Result).collect()
+    read_results(delivery).into_iter().map(Box::new).map(Outcome::Result).collect()
 }
 
 impl Puller {
@@ -180,7 +180,7 @@ impl Puller {
         streams.push(stream);
         // The fetcher ends only with the runtime, and then nothing can be taken anyway.
         let _ = orders.send(Order::Add(Box::new(source)));
-        let ahead = ahead.into_iter().map(|pulled| pulled.map(Outcome::Result)).collect();
+        let ahead = ahead.into_iter().map(|pulled| pulled.map(|result| Outcome::Result(Box::new(result)))).collect();
         let read = read_outcomes;
         Ok(Puller {
             client,
