@@ -75,6 +75,7 @@ pub(crate) async fn run(
         unkept: AtomicUsize::new(0),
         most: hop.large.most(inbound, hop.broker.limits()),
         memory: Arc::clone(&memory),
+        exceeding: Arc::default(),
         outcomes: Mutex::new(Outcomes { measured, ..Outcomes::default() }),
         streamed: AtomicUsize::new(0),
         permit: OnceCell::new(),

@@ -7,7 +7,7 @@
 
 pub(crate) mod files;
 pub(crate) mod keep;
-mod made;
+pub(crate) mod made;
 pub(crate) mod stores;
 
 use std::sync::Arc;
@@ -24,10 +24,12 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::ItemBytes;
 use files::Files;
-use made::Made;
+use made::{Made, MadeFor, Storing};
 
 /// An item of no more bytes is read into memory without a file.
 const IN_MEMORY: u64 = 1 << 20;
+/// The first wire whose nodes know references.
+const SINCE: u32 = 2;
 
 /// The large items of a hop.
 #[derive(Debug)]
@@ -38,13 +40,22 @@ pub(crate) struct LargeItems {
     above: Option<u64>,
     /// The position of the hop, and the number of hops.
     place: (usize, usize),
+    /// `false` for revisions of an older wire, some of whose nodes may know no references.
+    makes_references: bool,
     made: Made,
 }
 
 impl LargeItems {
-    /// Creates the large items of a hop. `above` is the chain's setting, `place` the position of the hop and the number of hops.
-    pub(crate) fn new(store: LargeStore, files: Arc<Files>, above: Option<u64>, place: (usize, usize)) -> Self {
-        Self { store, files, above, place, made: Made::default() }
+    /// Creates the large items of a hop. `above` is the chain's setting, `place` the position of the hop and the number of hops,
+    /// `wire` that of the revision.
+    pub(crate) fn new(
+        store: LargeStore,
+        files: Arc<Files>,
+        above: Option<u64>,
+        place: (usize, usize),
+        wire: u32,
+    ) -> Self {
+        Self { store, files, above, place, makes_references: knows_references(wire), made: Made::default() }
     }
 
     /// Returns the most bytes of an output that stays in a message, for outputs of this frame.
@@ -59,6 +70,15 @@ impl LargeItems {
         self.store.hold(name, holder(place)).await
     }
 
+    /// Begins to store messages of a frame. `None` if they refer to no objects.
+    ///
+    /// Unless it is told of the end, the acknowledgement of the frame leaves all its objects to the sweep, which looks for messages
+    /// without records.
+    pub(crate) fn storing(&self, inbound: &InboundFrame) -> Option<Storing<'_>> {
+        let refers = self.has_made() || !inbound.frame.large.is_empty();
+        refers.then(|| self.made.storing(inbound.sequence))
+    }
+
     /// Returns `true` if anything was made for a frame that is not acknowledged yet.
     pub(crate) fn has_made(&self) -> bool {
         !self.made.is_empty()
@@ -67,11 +87,11 @@ impl LargeItems {
     /// Acknowledges a message, and takes back the records that it and its handling had. `names` are the objects that it refers to.
     ///
     /// An acknowledgement that the server does not confirm may be lost, and the message come again. Then the sweep takes the records
-    /// back. It also does if an earlier delivery of the message was lost (`was_lost`): that node may have stored messages and nothing
+    /// back. It also does if storing was not done to its end here, or if an earlier delivery of the message was lost (`was_lost`): that node may have stored messages and nothing
     /// else, and only the sweep looks for such messages before it removes an object.
     pub(crate) async fn acknowledge(&self, delivery: &Delivery, names: &[String], was_lost: bool) {
         let sequence = delivery.sequence;
-        let made = self.made.take(sequence);
+        let MadeFor { names: made, is_doubtful } = self.made.take(sequence);
         if names.is_empty() && made.is_empty() {
             return delivery.acker.ack().await;
         }
@@ -82,8 +102,9 @@ impl LargeItems {
             );
             return;
         }
+        let made = if is_doubtful { Vec::new() } else { made };
+        let names = if is_doubtful || was_lost { &[] } else { names };
         let made = made.iter().map(|name| self.release(name, Holder::Making(sequence)));
-        let names = if was_lost { &[] } else { names };
         let held = names.iter().map(|name| self.release(name, Holder::Work(sequence)));
         futures_util::join!(join_all(made), join_all(held));
     }
@@ -122,6 +143,13 @@ impl LargeItems {
         content: Content<'_>,
         form: Form,
     ) -> Result<Reference, Failure> {
+        if !self.makes_references {
+            let reason = format!(
+                "an output of {} bytes is too large for a message; deploy the chain again, and it goes to the object store",
+                content.size()
+            );
+            return Err(Failure::fatal(FailureKind::Output, reason));
+        }
         let (position, of) = self.place;
         let share = Share::Hop { position, of, holding };
         let stored = self.store.upload(content, form, Maker::Message(sequence), share).await;
@@ -129,6 +157,11 @@ impl LargeItems {
         self.made.add(sequence, reference.name.clone());
         Ok(reference)
     }
+}
+
+/// Returns `true` if all nodes of a revision of this wire know references.
+pub(crate) fn knows_references(wire: u32) -> bool {
+    wire >= SINCE
 }
 
 /// Returns the item of this content.

@@ -33,6 +33,7 @@ use crate::node::frame::requeue::LATER;
 use crate::node::frame::source::Source;
 use crate::node::frame::steps;
 use crate::node::hop::{self, Hop};
+use crate::node::large::made::Storing;
 use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
 use crate::node::suspicion::Judged;
@@ -295,7 +296,9 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
         outputs::leavings(frame, outputs, &failed, deferred, streamed, shared, measured.as_ref())
     };
     hop.limit.cut_known(plan.rest.len());
+    let storing = hop.large.storing(inbound);
     let committed = Commit::new(&ServerOutbox(hop), frame).run(plan, failures).await?;
+    storing.map(Storing::done);
     hop.counters.retried.fetch_add(committed.retried, Relaxed);
     hop.counters.done.fetch_add(committed.done, Relaxed);
     Ok(())

@@ -78,6 +78,13 @@ pub struct Active {
     exceeds: bool,
 }
 
+impl Active {
+    /// Returns `true` if the item exceeds the budget.
+    pub(crate) fn exceeds(&self) -> bool {
+        self.exceeds
+    }
+}
+
 /// Counts a running item as waiting for later stages. Released on drop.
 pub struct Paused(HeldUp);
 
@@ -197,6 +204,11 @@ impl Budget {
         }
     }
 
+    /// Returns `true` if an item of a stage with this many stages `after` it may begin within the budget.
+    pub(crate) fn has_room(&self, after: usize, need: u64) -> bool {
+        self.used().saturating_add(need) <= self.most(level(after))
+    }
+
     /// Begins an item as [`Self::begin`] does. `None` if it would have to wait.
     pub fn try_begin(
         self: &Arc<Self>,
@@ -205,7 +217,7 @@ impl Budget {
         reservation: &mut Reservation,
         frame: Option<&Growing>,
     ) -> Option<Active> {
-        let exceeds = self.used().saturating_add(need) > self.most(level(after));
+        let exceeds = !self.has_room(after, need);
         if exceeds {
             if !self.excess.try_begin(after, frame.map(|frame| frame.frame)) {
                 return None;

@@ -48,7 +48,7 @@ type Read = Result<(Bytes, (Sha256, u64)), std::io::Error>;
 
 impl Content<'_> {
     /// Returns the number of bytes.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File { size, .. } => *size,

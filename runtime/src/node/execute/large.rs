@@ -1,9 +1,10 @@
 //! Large items of a frame that runs: fetched before an item runs, and stored after it has.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::sync::OwnedMutexGuard;
 
 use super::running::Running;
 use crate::frame::large::Reference;
@@ -19,7 +20,14 @@ pub(super) struct Input {
     /// The item.
     pub(super) item: ItemBytes,
     /// Released once the item has run. `None` if its bytes are in the message.
-    pub(super) memory: Option<Reservation>,
+    pub(super) memory: Option<ItemMemory>,
+}
+
+/// The memory of a large item. Released on drop.
+pub(super) struct ItemMemory {
+    _counted: Reservation,
+    /// Kept if the item exceeds the budget: other items of its frame that would too wait for its end.
+    _alone: Option<OwnedMutexGuard<()>>,
 }
 
 impl Running {
@@ -36,14 +44,26 @@ impl Running {
     }
 
     /// Waits for memory for a large item. `None` if its runner reads it from a file.
-    async fn room_for(&self, reference: &Reference) -> Result<Option<Reservation>, Failure> {
+    async fn room_for(&self, reference: &Reference) -> Result<Option<ItemMemory>, Failure> {
         let Runner::Task(task) = &self.hop.task else { return Ok(None) };
         let size = reference.item_size();
         check_memory(size, self.hop.stage().memory)?;
-        let mut counted = task.budget().reserve(0);
+        let (budget, after) = (task.budget(), task.after());
+        let mut alone = None;
+        if !budget.has_room(after, size) {
+            alone = Some(Arc::clone(&self.exceeding).lock_owned().await);
+        }
+        let mut counted = budget.reserve(0);
+        let active = budget.begin(after, size, &mut counted, Some(&self.memory)).await;
+        let exceeds = active.exceeds();
         // Only the bytes stay counted: the item itself begins where it runs.
-        drop(task.budget().begin(task.after(), size, &mut counted, Some(&self.memory)).await);
-        Ok(Some(counted))
+        drop(active);
+        if !exceeds {
+            alone = None;
+        } else if alone.is_none() {
+            alone = Some(Arc::clone(&self.exceeding).lock_owned().await);
+        }
+        Ok(Some(ItemMemory { _counted: counted, _alone: alone }))
     }
 
     /// Makes references of the large outputs of items that have ended since the outputs had this many bytes. An item whose outputs

@@ -27,6 +27,7 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::frame::steps::{Measured, Stamp};
 use crate::node::hop::Hop;
+use crate::node::large::made::Storing;
 use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::run::budget::Growing;
@@ -60,6 +61,8 @@ pub(crate) struct Running {
     pub(crate) most: usize,
     /// Memory that is counted for these bytes.
     pub(crate) memory: Arc<Growing>,
+    /// Held by the large item that exceeds the memory budget, until it has run.
+    pub(crate) exceeding: Arc<tokio::sync::Mutex<()>>,
     pub(crate) outcomes: Mutex<Outcomes>,
     /// Number of messages made of outputs while their item still ran.
     pub(crate) streamed: AtomicUsize,
@@ -226,6 +229,7 @@ impl Running {
         let measured = self.so_far();
         let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared, measured.as_ref());
         let outbox = ServerOutbox(&self.hop);
+        let recording = self.hop.large.storing(&self.inbound);
         let storing = store_each(&outbox, self.hop.frame(&self.inbound), &messages);
         let stored = match self.slots.as_ref().and_then(Weak::upgrade) {
             // A program has ended by now, and nothing runs after it.
@@ -239,7 +243,9 @@ impl Running {
         };
         self.streamed.fetch_add(messages.len(), Relaxed);
         failpoint::reach(Point::Streamed, &self.inbound);
-        stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))
+        stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))?;
+        recording.map(Storing::done);
+        Ok(())
     }
 
     /// Lets an execution of the hop's stage at this place keep its instance while it waits for later stages. Returns the permit

@@ -40,10 +40,11 @@ impl LargeStores {
         store
     }
 
-    /// Returns the large items of the hop that begins with the stage at this position.
-    pub(crate) fn hop(&self, chain: &Chain, first: usize) -> LargeItems {
+    /// Returns the large items of the hop of a revision of this wire that begins with the stage at this position.
+    pub(crate) fn hop(&self, chain: &Chain, first: usize, wire: u32) -> LargeItems {
         let hops = chain.hops();
         let position = hops.iter().position(|stages| stages.start == first).unwrap_or(0);
-        LargeItems::new(self.store(chain), Arc::clone(&self.files), chain.queue.large, (position, hops.len()))
+        let place = (position, hops.len());
+        LargeItems::new(self.store(chain), Arc::clone(&self.files), chain.queue.large, place, wire)
     }
 }

@@ -21,6 +21,7 @@ use crate::node::health::fitness::Fitness;
 use crate::node::health::{HopCounters, with_remedy};
 use crate::node::hop::{self, Hop, InlineStage};
 use crate::node::identity::Identity;
+use crate::node::large::knows_references;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
@@ -123,7 +124,7 @@ pub(crate) async fn load_hop(
         limit,
         window: Window::default(),
         topics: Topics::default(),
-        large: context.large.hop(chain, stages.start),
+        large: context.large.hop(chain, stages.start, deployed.wire()),
         quarantine: Quarantine::default(),
         conditions,
         fitness: Fitness::default(),
@@ -220,7 +221,9 @@ async fn task(
     (logs, door): (&Arc<StageLog>, Option<&Arc<Door>>),
 ) -> Result<Task, String> {
     let plugin = loaded(plugin, stage, plugins)?;
-    let task = plugin.task_of(deployed, stage, name, after, OUTPUT_MAX);
+    let knows_references = knows_references(deployed.wire());
+    let most = if knows_references { OUTPUT_MAX } else { context.broker.limits().max_item() };
+    let task = plugin.task_of(deployed, stage, name, after, most);
     let task = task.map_err(|error| format!("stage `{}`: {error}", stage.name))?;
     let stage_of = StateOf { context, deployed, stage, plugin, name };
     match stage_of.make(&task, logs, door).await {

@@ -189,6 +189,17 @@ impl Memory {
     }
 }
 
+/// Drops a future after so many of its effects.
+pub(super) async fn interrupt(future: impl Future<Output = ()>, effects: usize) {
+    let (mut future, mut polls) = (std::pin::pin!(future), 0);
+    std::future::poll_fn(|context| {
+        polls += 1;
+        let is_done = future.as_mut().poll(context) == Poll::Ready(());
+        if is_done || polls > effects { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 impl Outbox for MemoryOutbox<'_> {
     async fn store(&self, _: Source<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         let Some(first) = messages.first() else { return Ok(Receipt::of_nothing()) };
