@@ -33,7 +33,6 @@ use crate::node::frame::requeue::LATER;
 use crate::node::frame::source::Source;
 use crate::node::frame::steps;
 use crate::node::hop::{self, Hop};
-use crate::node::large::made::Storing;
 use crate::node::limited::parked;
 use crate::node::phase::{Phase, interrupted, left_run};
 use crate::node::suspicion::Judged;
@@ -298,7 +297,9 @@ async fn finish(hop: &Hop, inbound: &InboundFrame, ran: Execution) -> Result<(),
     hop.limit.cut_known(plan.rest.len());
     let storing = hop.large.storing(inbound);
     let committed = Commit::new(&ServerOutbox(hop), frame).run(plan, failures).await?;
-    storing.map(Storing::done);
+    if let Some(storing) = storing {
+        storing.done();
+    }
     hop.counters.retried.fetch_add(committed.retried, Relaxed);
     hop.counters.done.fetch_add(committed.done, Relaxed);
     Ok(())

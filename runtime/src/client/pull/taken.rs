@@ -105,7 +105,7 @@ impl Removals {
         let Some((place, names)) = messages.pop_first() else { return true };
         let first = [(place, names)];
         if !self.remove_share(taken, subject, &first).await {
-            lock(&self.waiting).put_back(subject, messages);
+            lock(&self.waiting).requeue(subject, messages);
             return false;
         }
         let rest: Vec<_> = messages.into_iter().collect();
@@ -121,7 +121,7 @@ impl Removals {
             }
             Err(error) => {
                 tracing::debug!(%error, "large results that were taken stay for now");
-                lock(&self.waiting).put_back(subject, share.iter().cloned());
+                lock(&self.waiting).requeue(subject, share.iter().cloned());
             }
         }
     }
@@ -133,7 +133,7 @@ impl Removals {
             if matches!(removed, Ok(true)) {
                 continue;
             }
-            lock(&self.waiting).put_back(subject, share[at..].iter().cloned());
+            lock(&self.waiting).requeue(subject, share[at..].iter().cloned());
             if let Err(error) = removed {
                 tracing::debug!(%error, place, "a large result that was taken stays for now");
             }
@@ -168,7 +168,7 @@ impl Waiting {
         messages
     }
 
-    fn put_back(&mut self, subject: &str, messages: impl IntoIterator<Item = (u64, Vec<String>)>) {
+    fn requeue(&mut self, subject: &str, messages: impl IntoIterator<Item = (u64, Vec<String>)>) {
         for (place, names) in messages {
             self.note(subject, place, names);
         }
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!((waiting.count, waiting.subjects_in_turn()), (4, ["a", "b", "c"].map(str::to_owned).into()));
         let messages = waiting.take("b");
         assert_eq!((waiting.count, messages.keys().copied().collect::<Vec<_>>()), (2, vec![2, 4]));
-        waiting.put_back("b", messages);
+        waiting.requeue("b", messages);
         assert_eq!((waiting.count, waiting.subjects_in_turn()), (4, ["c", "a", "b"].map(str::to_owned).into()));
     }
 

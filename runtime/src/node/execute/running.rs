@@ -27,7 +27,6 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::frame::steps::{Measured, Stamp};
 use crate::node::hop::Hop;
-use crate::node::large::made::Storing;
 use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::run::budget::Growing;
@@ -244,7 +243,9 @@ impl Running {
         self.streamed.fetch_add(messages.len(), Relaxed);
         failpoint::reach(Point::Streamed, &self.inbound);
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))?;
-        recording.map(Storing::done);
+        if let Some(recording) = recording {
+            recording.done();
+        }
         Ok(())
     }
 
