@@ -52,7 +52,7 @@ fn results_that_tasks_give_topics_are_counted_and_removed_too() {
     let item = json!({"topics": ["a", null, "b"], "value": 0}).to_string();
     let report = report(cluster.run(&["bench", "spread", &item, "-n", "50", "--json", "-t", "60"]));
     assert_eq!(["items", "results", "failures", "unanswered"].map(|name| &report[name]), [50, 150, 0, 0]);
-    assert_eq!(client.count("PCLUSTER_spread_OUT"), 0);
+    assert_eq!(client.results("spread"), 0);
 }
 
 #[test]

@@ -200,9 +200,10 @@ impl NatsClient {
     pub fn results(&self, chain: &str) -> u64 {
         self.read(&async |jetstream| {
             let stream = jetstream.get_stream(format!("PCLUSTER_{chain}_OUT")).await?;
-            let counts = stream.info_with_subjects(format!("pcluster.{chain}.out")).await?;
+            let counts = stream.info_with_subjects(">").await?;
             let counts: Vec<(String, usize)> = counts.try_collect().await?;
-            Ok(counts.iter().map(|(_, count)| *count as u64).sum())
+            let notes = format!("pcluster.{chain}.note");
+            Ok(counts.iter().filter(|(subject, _)| *subject != notes).map(|(_, count)| *count as u64).sum())
         })
     }
 
