@@ -316,38 +316,40 @@ fn retrying_more_letters_than_the_queue_may_hold_waits_for_room() {
 }
 
 #[test]
-fn an_item_that_is_too_large_as_cbor_keeps_what_was_fed_and_is_tried_once() {
+fn an_item_that_is_too_large_as_cbor_keeps_what_was_fed_or_comes_out_whole() {
     let cluster = Cluster::start();
     let client = NatsClient::connect(&cluster);
-    cluster.deploy(&with_table("[input]\nformat = \"json\"", &probe_chain("large", &["echo"], "")));
+    for (chain, task) in [("kept", "fatal"), ("whole", "echo")] {
+        cluster.deploy(&with_table("[input]\nformat = \"json\"", &probe_chain(chain, &[task], "")));
+    }
     let _node = cluster.node("a");
     let array = format!("[{}]", vec!["0.1"; 130_000].join(","));
     let payloads = [array.clone(), format!("{{\"a\":{array}}}")];
     for payload in &payloads {
-        client.publish("pcluster.large.in", &[("X-Customer", "ada")], payload.clone()).unwrap();
+        client.publish("pcluster.kept.in", &[("X-Customer", "ada")], payload.clone()).unwrap();
     }
-    // The other lines of a message go on.
-    let mixed = [("Content-Type", "application/x-ndjson")];
-    client.publish("pcluster.large.in", &mixed, format!("1\n{array}\n3\n")).unwrap();
     for round in 1..=2 {
-        cluster.ok(&["wait", "large"]);
-        let letters = client.items("PCLUSTER_large_OUT", 2);
-        assert_eq!(letters.iter().map(support::Message::item).collect::<Vec<_>>(), [1.into(), 3.into()]);
-        let mut letters = client.messages("PCLUSTER_large_DEAD", 3);
-        letters.sort_by_key(|letter| std::cmp::Reverse(letter.payload.len()));
-        for (letter, payload) in letters.iter().zip([&payloads[1], &array, &array]) {
+        cluster.ok(&["wait", "kept"]);
+        let mut letters = client.messages("PCLUSTER_kept_DEAD", 2);
+        letters.sort_by_key(|letter| letter.payload.len());
+        for (letter, payload) in letters.iter().zip(&payloads) {
             assert!(letter.payload == payload.as_bytes(), "round {round}: {:?}", letter.headers);
-            let expected =
-                [("Content-Type", "application/json"), ("Pcluster-Failure", "output"), ("Pcluster-Attempts", "1")];
+            let expected = [("Content-Type", "application/json"), ("Pcluster-Attempts", "1"), ("X-Customer", "ada")];
             for (name, value) in expected {
                 assert_eq!(letter.header(name), value);
             }
         }
-        assert_eq!(letters[0].header("X-Customer"), "ada");
         if round == 1 {
-            cluster.ok(&["dead", "retry", "large", "--all"]);
+            cluster.ok(&["dead", "retry", "kept", "--all"]);
         }
     }
-    let shown = json_lines(&cluster.ok(&["dead", "ls", "large", "--json"]));
+    let shown = json_lines(&cluster.ok(&["dead", "ls", "kept", "--json"]));
     assert!(shown.iter().any(|letter| letter["item"][129_999] == 0.1), "the item can be looked at");
+    // As an output it goes to the object store, beside the other lines of its message.
+    let lines = [("Content-Type", "application/x-ndjson")];
+    client.publish("pcluster.whole.in", &lines, format!("1\n{array}\n3\n")).unwrap();
+    cluster.ok(&["wait", "whole"]);
+    let results = json_lines(&cluster.ok(&["pull", "whole", "--all"]));
+    let sizes: Vec<usize> = results.iter().map(|result| result.as_array().map_or(0, Vec::len)).collect();
+    assert_eq!(sizes, [0, 130_000, 0]);
 }
