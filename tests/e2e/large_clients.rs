@@ -38,16 +38,21 @@ fn objects(client: &NatsClient) -> Vec<ObjectInfo> {
 
 /// Returns the messages of the queues. A consumer would take them.
 fn queued(client: &NatsClient) -> Vec<Message> {
-    client.with(async |jetstream| {
-        let stream = jetstream.get_stream(WORK).await.unwrap();
+    use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
+
+    client.read(&async |jetstream| {
+        let stream = jetstream.get_stream(WORK).await?;
         let mut messages = Vec::new();
         for place in 1..=stream.cached_info().state.last_sequence {
-            let Ok(stored) = stream.get_raw_message(place).await else { continue };
+            let stored = match stream.get_raw_message(place).await {
+                Err(error) if error.kind() == NoMessageFound => continue,
+                stored => stored?,
+            };
             let headers = stored.headers.iter().map(|(name, values)| (name.to_string(), values[0].to_string()));
             let (subject, payload) = (stored.subject.to_string(), stored.payload);
             messages.push(Message { subject, headers: headers.collect(), payload });
         }
-        messages
+        Ok(messages)
     })
 }
 

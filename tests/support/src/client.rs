@@ -95,7 +95,7 @@ impl NatsClient {
     ///
     /// Servers that have just lost one of them leave requests without an answer.
     #[track_caller]
-    fn read<T>(&self, read: &impl AsyncFn(&jetstream::Context) -> Result<T, async_nats::Error>) -> T {
+    pub fn read<T>(&self, read: &impl AsyncFn(&jetstream::Context) -> Result<T, async_nats::Error>) -> T {
         let started = Instant::now();
         loop {
             match self.with(read) {
