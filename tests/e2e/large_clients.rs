@@ -227,6 +227,8 @@ fn a_result_without_its_bytes_is_told_taken_and_in_nobodys_way() {
 #[test]
 fn each_result_is_a_file_and_none_overwrites_another() {
     let cluster = cluster();
+    cluster.file("taken", "");
+    cluster.run(&["pull", "big", "--output", "taken"]).failed(1, "it is no folder; name one");
     let client = NatsClient::connect(&cluster);
     make_store(&cluster);
     let content = noise(700_000, 3);

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use tokio::sync::OnceCell;
 
 use super::{Args, Form, Shown, line};
@@ -46,6 +46,12 @@ pub(super) enum Ready<T> {
 impl<'a> Desk<'a> {
     pub(super) fn new(client: Client, args: &'a Args, output: &'a Output) -> anyhow::Result<Self> {
         let open = |path: &Path| {
+            if path.exists() && !path.is_dir() {
+                bail!(
+                    "cannot save results in `{}`: it is no folder; name one, which is made if it is missing",
+                    path.display()
+                );
+            }
             let opened = Folder::open(path);
             opened.map_err(|error| anyhow!("cannot save results in `{}`: {error}", path.display()))
         };
