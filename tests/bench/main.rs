@@ -26,6 +26,7 @@ mod large;
 mod latency;
 mod programs;
 mod promises;
+mod records;
 mod relay;
 mod relays;
 mod report;
@@ -71,7 +72,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 12] = [
+const BENCHMARKS: [(&str, Benchmark); 13] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -83,6 +84,7 @@ const BENCHMARKS: [(&str, Benchmark); 12] = [
     ("start", start::run),
     ("programs", programs::run),
     ("calls", calls::run),
+    ("records", records::run),
     ("large", large::run),
 ];
 

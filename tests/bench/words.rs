@@ -24,11 +24,23 @@ const WORDS: &str = "a chain is a named list of stages and a stage is a place in
                      while the items wait in a queue that the server keeps for all the nodes which share the work between them \
                      however many there are and whichever of them comes or goes in the meantime";
 
+/// The tasks of the stages.
+pub const STAGES: [&str; 3] = ["halve", "count_words", "keep_even"];
+
+/// Returns the records of a run with single-item messages.
+pub fn single(settings: Settings) -> Load {
+    records(settings.either(15_000, 1_000), 1)
+}
+
+/// Returns the records of a run with packed messages.
+pub fn packed(settings: Settings) -> Load {
+    records(settings.either(600, 20) * PACK, PACK)
+}
+
 /// Measures small and large frames, with and without queues between the stages. It does so on one node and on several.
 pub fn run(settings: Settings) -> Vec<Row> {
     let plain = relays::single(settings);
-    let single = &records(settings.either(15_000, 1_000), 1);
-    let packed = &records(settings.either(600, 20) * PACK, PACK);
+    let (single, packed) = (&single(settings), &packed(settings));
     let mut series = Series::new("w1");
     let one = series.add(Variant::new(SINGLE, || Ok(Relay::BASELINE.sample(&plain))));
     let mut add = |name: &str, chain: Chain, load, aim: Option<f64>| -> Place {
@@ -39,7 +51,7 @@ pub fn run(settings: Settings) -> Vec<Row> {
             None => variant,
         })
     };
-    let chain = |isolation| Chain::of(&["halve", "count_words", "keep_even"]).isolated(isolation);
+    let chain = |isolation| Chain::of(&STAGES).isolated(isolation);
     let [_, queued] = [("item", 0.8), ("worker", 3.0)].map(|(isolation, aim)| {
         add("single-item frames, queued", chain(isolation), single, None);
         add("256-item frames, queued", chain(isolation), packed, Some(aim))
