@@ -10,6 +10,7 @@
 //! | [`service`], [`alive`], [`listening`] | finds nodes, living clients, and the streams that listen on a subject |
 //! | [`large`] | large items, in an object store of each chain |
 //! | `stores` | buckets, object stores and subjects that tasks are granted |
+//! | `object_head` | describes an object, for both of these |
 //! | [`line`](mod@line), `link`, `request` | isolates foreign messages, keeps a connection, sends requests |
 
 pub mod address;
@@ -31,6 +32,7 @@ mod link;
 pub mod listening;
 pub mod message;
 mod micro;
+mod object_head;
 pub mod permissions;
 pub mod plugins;
 pub mod publish;

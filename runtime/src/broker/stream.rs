@@ -48,8 +48,6 @@ pub(super) struct StreamCounts {
     pub(super) messages: u64,
     #[serde(default)]
     pub(super) bytes: u64,
-    #[serde(default)]
-    pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     /// How many messages each subject has, of those that were asked for.
     #[serde(default)]

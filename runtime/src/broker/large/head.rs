@@ -4,50 +4,19 @@ use std::collections::HashMap;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
-use async_nats::jetstream::object_store::{ObjectInfo, ObjectOptions};
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
-use serde::Deserialize;
 use serde_json::json;
-use time::OffsetDateTime;
 
 use super::super::BrokerError;
 use super::super::get::Stored;
+use super::super::object_head::{NewObject, ObjectHead, REPLACE, SHA_256};
 use super::{LargeError, LargeStore, subject};
 use crate::frame::large::{Form, Reference};
 
-/// The beginning of a digest.
-const SHA_256: &str = "SHA-256=";
-/// The rollup that replaces the message under the same subject.
-pub(super) const REPLACE: &str = "sub";
-
 /// The key of the form of an item in the metadata of its description.
 const FORM: &str = "form";
-
-/// The description of an object: what of it decides here.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Head {
-    /// The id of the upload, which names the chunks.
-    #[serde(default)]
-    pub(super) nuid: String,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    digest: String,
-    #[serde(default)]
-    deleted: bool,
-    #[serde(default)]
-    options: Option<Options>,
-    #[serde(default)]
-    metadata: HashMap<String, String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Options {
-    #[serde(default)]
-    link: Option<serde_json::Value>,
-}
 
 /// Returns a digest as object stores write it.
 pub(super) fn digest(hash: &[u8]) -> String {
@@ -65,32 +34,19 @@ pub(super) fn is_digest_of(digest: &str, hash: &[u8]) -> bool {
     hash_of(digest).is_some_and(|found| found == hash)
 }
 
-impl Head {
-    /// Reads a description. `None` if it is none.
-    pub(super) fn read(payload: &[u8]) -> Option<Self> {
-        serde_json::from_slice(payload).ok()
+/// Returns what is wrong with a description. `None` if it is of what a reference names.
+fn fault(head: &ObjectHead, reference: &Reference) -> Option<String> {
+    if head.is_link() {
+        return Some("it is a link".to_owned());
     }
-
-    /// Returns the id of the chunks. `None` if it is no part of a subject.
-    pub(super) fn upload(&self) -> Option<&str> {
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        ((1..=128).contains(&self.nuid.len()) && self.nuid.bytes().all(is_part)).then_some(self.nuid.as_str())
+    if head.upload().is_none() {
+        return Some("its chunks have no id".to_owned());
     }
-
-    /// Returns what is wrong with it. `None` if it describes what a reference names.
-    fn fault(&self, reference: &Reference) -> Option<String> {
-        if self.options.as_ref().is_some_and(|options| options.link.is_some()) {
-            return Some("it is a link".to_owned());
-        }
-        if self.upload().is_none() {
-            return Some("its chunks have no id".to_owned());
-        }
-        if self.size != reference.size {
-            return Some(format!("it has {} bytes, and the reference says {}", self.size, reference.size));
-        }
-        let has_other = !self.digest.is_empty() && hash_of(&self.digest) != hash_of(&reference.digest);
-        has_other.then(|| "its digest is not that of the reference".to_owned())
+    if head.size != reference.size {
+        return Some(format!("it has {} bytes, and the reference says {}", head.size, reference.size));
     }
+    let has_other = !head.digest.is_empty() && hash_of(&head.digest) != hash_of(&reference.digest);
+    has_other.then(|| "its digest is not that of the reference".to_owned())
 }
 
 impl LargeStore {
@@ -103,15 +59,16 @@ impl LargeStore {
     }
 
     /// Returns the description of the object that a reference names.
-    pub(super) async fn head(&self, reference: &Reference) -> Result<Head, LargeError> {
+    pub(super) async fn head(&self, reference: &Reference) -> Result<ObjectHead, LargeError> {
         let name = &reference.name;
         let stored = insist!(self, "read large items", self.stored_head(name))?;
         let stored = stored.ok_or_else(|| self.missing(name, "it has no description"))?;
-        let head = Head::read(&stored.payload).ok_or_else(|| self.damaged(name, "its description cannot be read"))?;
+        let head =
+            ObjectHead::read(&stored.payload).ok_or_else(|| self.damaged(name, "its description cannot be read"))?;
         if head.deleted {
             return Err(self.missing(name, "it was deleted"));
         }
-        match head.fault(reference) {
+        match fault(&head, reference) {
             Some(fault) => Err(self.damaged(name, fault)),
             None => Ok(head),
         }
@@ -120,13 +77,13 @@ impl LargeStore {
     /// Returns `true` if the object is there, as far as its description tells.
     pub(crate) async fn has(&self, name: &str) -> Result<bool, LargeError> {
         let stored = insist!(self, "read large items", self.stored_head(name))?;
-        Ok(stored.and_then(|stored| Head::read(&stored.payload)).is_some_and(|head| !head.deleted))
+        Ok(stored.and_then(|stored| ObjectHead::read(&stored.payload)).is_some_and(|head| !head.deleted))
     }
 
     /// Returns the reference to the object with this name, as its description tells it.
     pub(crate) async fn named(&self, name: &str) -> Result<Reference, LargeError> {
         let stored = insist!(self, "read large items", self.stored_head(name))?;
-        let head = stored.and_then(|stored| Head::read(&stored.payload)).filter(|head| !head.deleted);
+        let head = stored.and_then(|stored| ObjectHead::read(&stored.payload)).filter(|head| !head.deleted);
         let head = head.ok_or_else(|| self.missing(name, "there is no description of it"))?;
         let form = head.metadata.get(FORM).and_then(|form| Form::parse(form)).unwrap_or(Form::Bytes);
         Ok(Reference { name: name.to_owned(), size: head.size, digest: head.digest, form })
@@ -142,25 +99,20 @@ impl LargeStore {
     /// Stores the description of an object. Its chunks must be stored.
     pub(super) async fn describe(&self, reference: &Reference, chunk: usize, chunks: u64) -> Result<(), LargeError> {
         let what = || format!("describe the large item {}", reference.name);
-        let head = ObjectInfo {
-            name: reference.name.clone(),
-            description: None,
+        let head = NewObject {
+            bucket: &subject::bucket(&self.0.chain),
+            name: &reference.name,
+            upload: &reference.name,
+            size: reference.size,
+            chunk,
+            chunks,
+            digest: &reference.digest,
             metadata: HashMap::from([(FORM.to_owned(), reference.form.name().to_owned())]),
-            headers: None,
-            options: Some(ObjectOptions { link: None, max_chunk_size: Some(chunk) }),
-            bucket: subject::bucket(&self.0.chain),
-            nuid: reference.name.clone(),
-            size: usize::try_from(reference.size).unwrap_or(usize::MAX),
-            chunks: usize::try_from(chunks).unwrap_or(usize::MAX),
-            modified: Some(OffsetDateTime::now_utc()),
-            digest: Some(reference.digest.clone()),
-            deleted: false,
         };
-        let head = serde_json::to_vec(&head).map_err(|error| BrokerError::other(what(), &error))?;
+        let head = head.describe().map_err(|error| BrokerError::other(what(), &error))?;
         let subject = subject::head(&self.0.chain, &reference.name);
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, REPLACE);
-        let head = bytes::Bytes::from(head);
         let put = || self.0.broker.put(subject.clone(), headers.clone(), head.clone(), what);
         insist!(self, "store large items", put())?;
         Ok(())

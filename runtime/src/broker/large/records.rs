@@ -8,8 +8,9 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
 use bytes::Bytes;
 
+use super::super::get::Stored;
+use super::super::object_head::{ObjectHead, REPLACE};
 use super::super::{Broker, BrokerError};
-use super::head::{Head, REPLACE};
 use super::{Holder, LargeError, LargeStore, is_full, subject};
 use crate::frame::header;
 
@@ -90,16 +91,23 @@ impl LargeStore {
     ///
     /// The description goes first: an object that can be listed is whole.
     pub(super) async fn delete(&self, name: &str) -> Result<(), BrokerError> {
+        let head = self.stored_head(name).await?;
+        self.stream().purge(Some(&subject::head(&self.0.chain, name))).await?;
+        self.delete_rest(name, head.as_ref()).await
+    }
+
+    /// Removes an object whose description was this and is removed.
+    pub(super) async fn delete_rest(&self, name: &str, head: Option<&Stored>) -> Result<(), BrokerError> {
         let chain = &self.0.chain;
-        let head = self.stored_head(name).await?.and_then(|stored| Head::read(&stored.payload));
-        let foreign = head.as_ref().and_then(Head::upload).filter(|upload| *upload != name);
+        let head = head.and_then(|stored| ObjectHead::read(&stored.payload));
+        let foreign = head.as_ref().and_then(ObjectHead::upload).filter(|upload| *upload != name);
         let chunks = match foreign {
             // A description may name the chunks of another object, which stay as long as that is held.
             Some(upload) if !self.has_records(upload).await? => Some(subject::chunks(chain, upload)),
             _ => None,
         };
         let own = [subject::chunks(chain, name), subject::records(chain, name)];
-        for subject in [subject::head(chain, name)].into_iter().chain(chunks).chain(own) {
+        for subject in chunks.into_iter().chain(own) {
             self.stream().purge(Some(&subject)).await?;
         }
         Ok(())

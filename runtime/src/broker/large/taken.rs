@@ -25,6 +25,8 @@ pub(crate) struct TakenUpTo {
     stream: String,
     /// By name of the consumer. `None` if there is no such consumer.
     readers: HashMap<String, Option<Reader>>,
+    /// No consumer has come beyond this place. `None` until that was asked for.
+    furthest: Option<u64>,
 }
 
 /// A consumer of results.
@@ -54,7 +56,7 @@ impl LargeStore {
 impl TakenUpTo {
     async fn of(broker: &Broker, chain: &ChainName) -> Result<Self, BrokerError> {
         let stream = names::results_stream(chain);
-        let mut taken = Self { broker: broker.clone(), stream, readers: HashMap::new() };
+        let mut taken = Self { broker: broker.clone(), stream, readers: HashMap::new(), furthest: None };
         taken.reader(names::PULL_CONSUMER).await?;
         Ok(taken)
     }
@@ -69,6 +71,16 @@ impl TakenUpTo {
         }
         Stream::of(&broker, &name).remove_message(place).await?;
         Ok(true)
+    }
+
+    /// Returns `false` if no consumer has come to a place, whatever its subject.
+    pub(super) async fn may_have(&mut self, place: u64) -> Result<bool, BrokerError> {
+        let furthest = match self.furthest {
+            Some(furthest) => furthest,
+            None => Stream::of(&self.broker, &self.stream).furthest().await?,
+        };
+        self.furthest = Some(furthest);
+        Ok(place <= furthest)
     }
 
     async fn is_taken(&mut self, place: u64, subject: &str) -> Result<bool, BrokerError> {
@@ -96,6 +108,40 @@ impl TakenUpTo {
             self.readers.insert(consumer.to_owned(), reader);
         }
         Ok(self.readers.get(consumer).and_then(Option::as_ref))
+    }
+}
+
+impl Stream<'_> {
+    /// Returns the place up to which the consumer that has come furthest has acknowledged all messages.
+    async fn furthest(&self) -> Result<u64, BrokerError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            total: usize,
+            #[serde(default)]
+            consumers: Option<Vec<Progress>>,
+            /// Those that have not answered.
+            #[serde(default)]
+            missing: Option<Vec<serde_json::Value>>,
+        }
+        let what = || format!("tell how far the readers of `{}` have come", self.name);
+        let (mut furthest, mut seen) = (0, 0);
+        loop {
+            let api = format!("CONSUMER.LIST.{}", self.name);
+            let page: Page = match self.broker.api(api, &json!({ "offset": seen }), what).await {
+                Err(error) if error.is_not_found() => return Ok(0),
+                page => page?,
+            };
+            if page.missing.is_some_and(|missing| !missing.is_empty()) {
+                return Ok(u64::MAX);
+            }
+            let consumers = page.consumers.unwrap_or_default();
+            seen += consumers.len();
+            furthest = consumers.iter().map(|consumer| consumer.acknowledged).fold(furthest, u64::max);
+            if consumers.is_empty() || seen >= page.total {
+                return Ok(furthest);
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod outage;
+mod stale;
 mod sweeps;
 mod taken;
 

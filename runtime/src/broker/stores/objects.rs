@@ -7,9 +7,9 @@ mod get;
 mod put;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::json;
 
+use super::super::object_head::ObjectHead;
 use super::GrantedStores;
 use super::failure::Place;
 use super::listing::{Found, Listing};
@@ -53,7 +53,7 @@ pub(super) async fn list(
     };
     let read = |found: Found<'_>| {
         let name = subject::parse_object_head(found.subject)?;
-        Some((name, Head::read(found.payload).filter(Head::is_listed).map(|head| (head.size, head.digest))))
+        Some((name, ObjectHead::read(found.payload).filter(is_listed).map(|head| (head.size, head.digest))))
     };
     let size = |name: &str, (_, digest): &(u64, String)| name.len() + digest.len();
     let (objects, more) = listing.page(stores, page, room, read, size).await?;
@@ -80,59 +80,9 @@ struct Object<'a> {
     name: &'a ObjectName,
 }
 
-/// The description of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Head {
-    /// The id of the upload.
-    #[serde(default)]
-    nuid: String,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    chunks: u64,
-    /// `SHA-256=` and base64.
-    #[serde(default)]
-    digest: String,
-    #[serde(default)]
-    deleted: bool,
-    #[serde(default)]
-    options: Option<Options>,
-    /// The sequence number of the message.
-    #[serde(skip)]
-    sequence: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Options {
-    #[serde(default)]
-    link: Option<serde_json::Value>,
-    #[serde(default)]
-    max_chunk_size: Option<u64>,
-}
-
-impl Head {
-    fn read(payload: &[u8]) -> Option<Self> {
-        serde_json::from_slice(payload).ok()
-    }
-
-    fn is_link(&self) -> bool {
-        self.options.as_ref().is_some_and(|options| options.link.is_some())
-    }
-
-    /// Returns `true` if a list shows it. A digest that is longer than any is none.
-    fn is_listed(&self) -> bool {
-        self.is_there() && self.digest.len() <= DIGEST_MAX
-    }
-
-    /// Returns `true` if it describes bytes: it is neither deleted nor a link.
-    fn is_there(&self) -> bool {
-        !self.deleted && !self.is_link()
-    }
-
-    /// Returns the size of all chunks but the last.
-    fn chunk_size(&self) -> Option<u64> {
-        self.options.as_ref()?.max_chunk_size.filter(|size| *size > 0)
-    }
+/// Returns `true` if a list shows an object. A digest that is longer than any is none.
+fn is_listed(head: &ObjectHead) -> bool {
+    head.is_there() && head.digest.len() <= DIGEST_MAX
 }
 
 impl Object<'_> {
@@ -141,12 +91,9 @@ impl Object<'_> {
     }
 
     /// Returns the newest description, readable or not, with its sequence number. `None` if the object was never stored.
-    async fn head(&self) -> Result<Option<(u64, Option<Head>)>, CallFailure> {
+    async fn head(&self) -> Result<Option<(u64, Option<ObjectHead>)>, CallFailure> {
         let request = json!({ "last_by_subj": subject::object_head(self.store.as_str(), self.name.as_str()) });
         let stored = self.stores.read(self.place(), &request).await?;
-        Ok(stored.map(|stored| {
-            let head = Head::read(&stored.payload).map(|head| Head { sequence: stored.sequence, ..head });
-            (stored.sequence, head)
-        }))
+        Ok(stored.map(|stored| (stored.sequence, ObjectHead::read(&stored.payload))))
     }
 }

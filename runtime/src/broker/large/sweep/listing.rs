@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::super::head::Head;
+use super::super::super::object_head::ObjectHead;
 use super::super::subject::{self, Holder, Part};
 use super::super::{BrokerError, LargeStore};
 
@@ -66,7 +66,7 @@ impl Listing {
 async fn uploads(store: &LargeStore, objects: &BTreeMap<String, Listed>) -> Result<BTreeSet<String>, BrokerError> {
     let mut uploads = BTreeSet::new();
     for (name, _) in objects.iter().filter(|(_, listed)| listed.has_head && !listed.has_chunks) {
-        let head = store.stored_head(name).await?.and_then(|stored| Head::read(&stored.payload));
+        let head = store.stored_head(name).await?.and_then(|stored| ObjectHead::read(&stored.payload));
         uploads.extend(head.and_then(|head| Some(head.upload()?.to_owned())));
     }
     Ok(uploads)

@@ -7,15 +7,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::super::super::get::Stored;
-use super::{Head, Object};
+use super::super::super::object_head::{ObjectHead, SHA_256};
+use super::Object;
 use crate::calls::failure::{CallFailure, FailureKind};
 use crate::calls::message::{Response, quoted};
 use crate::subject::stores as subject;
 
 /// How often an object is read that is replaced meanwhile.
 const TRIES: usize = 5;
-/// The beginning of a digest.
-const SHA_256: &str = "SHA-256=";
 
 /// Why the bytes of an object cannot be read.
 enum Unread {
@@ -40,7 +39,7 @@ struct Range {
 impl Object<'_> {
     /// Returns bytes of the object. A whole object is returned only if its digest is right.
     pub(super) async fn get(&self, from: u64, length: Option<u64>, room: u64) -> Result<Bytes, CallFailure> {
-        let mut head = self.existing().await?;
+        let (mut place, mut head) = self.existing().await?;
         for _ in 0..TRIES {
             let end = length.map_or(head.size, |length| from.saturating_add(length).min(head.size));
             let range = Range { from: from.min(end), to: end };
@@ -56,20 +55,20 @@ impl Object<'_> {
                 Err(Unread::Damaged(problem)) => problem,
             };
             let newest = self.existing().await?;
-            if newest.sequence == head.sequence {
+            if newest.0 == place {
                 return Err(self.damaged(problem));
             }
-            head = newest;
+            (place, head) = newest;
         }
         Err(CallFailure::unavailable(format!("the object `{}` is replaced all the time", quoted(self.name.as_str()))))
     }
 
-    /// Returns the description of an object that can be read.
-    async fn existing(&self) -> Result<Head, CallFailure> {
+    /// Returns the description of an object that can be read, with its sequence number.
+    async fn existing(&self) -> Result<(u64, ObjectHead), CallFailure> {
         let name = quoted(self.name.as_str());
         match self.head().await? {
             Some((_, None)) => Err(self.damaged("its description cannot be read")),
-            Some((_, Some(head))) if head.is_there() => Ok(head),
+            Some((place, Some(head))) if head.is_there() => Ok((place, head)),
             Some((_, Some(head))) if !head.deleted => Err(CallFailure::denied(format!(
                 "the object `{name}` is a link to another one, and links are not followed; ask for that one"
             ))),
@@ -80,7 +79,7 @@ impl Object<'_> {
         }
     }
 
-    async fn bytes(&self, head: &Head, range: Range) -> Result<Vec<u8>, Unread> {
+    async fn bytes(&self, head: &ObjectHead, range: Range) -> Result<Vec<u8>, Unread> {
         let is_whole = range.from == 0 && range.to == head.size;
         let mut data = Vec::new();
         if range.from < range.to {
@@ -112,7 +111,7 @@ impl Object<'_> {
     }
 }
 
-fn response(head: &Head, data: &[u8]) -> Bytes {
+fn response(head: &ObjectHead, data: &[u8]) -> Bytes {
     let mut response = Response::new();
     response.bytes("data", data);
     response.number("size", head.size);
@@ -120,7 +119,7 @@ fn response(head: &Head, data: &[u8]) -> Bytes {
     response.finish()
 }
 
-fn check_digest(head: &Head, data: &[u8]) -> Result<(), Unread> {
+fn check_digest(head: &ObjectHead, data: &[u8]) -> Result<(), Unread> {
     let Some(digest) = head.digest.strip_prefix(SHA_256) else {
         return Err(Unread::Damaged("its description has no SHA-256"));
     };
@@ -136,7 +135,7 @@ fn check_digest(head: &Head, data: &[u8]) -> Result<(), Unread> {
 /// The chunks of one upload.
 struct Chunks<'a> {
     object: Object<'a>,
-    head: &'a Head,
+    head: &'a ObjectHead,
     subject: &'a str,
 }
 

@@ -4,19 +4,18 @@
 //! by the one that replaces it. A write ends by itself once its head is on the way, even if its call is dropped.
 
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_ROLLUP};
-use async_nats::jetstream::object_store::{ObjectInfo, ObjectOptions};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
-use time::OffsetDateTime;
 
 use super::super::super::line::Line;
+use super::super::super::object_head::{NewObject, ObjectHead, REPLACE, SHA_256};
 use super::super::super::stream::Stream;
 use super::super::store::{NotStored, Write, once};
 use super::super::{GrantedStores, LIMIT, standing};
-use super::{Head, Object};
+use super::Object;
 use crate::calls::failure::{CallFailure, FailureKind};
 use crate::calls::message::{Response, quoted};
 use crate::calls::names::{ObjectName, StoreName};
@@ -26,8 +25,6 @@ use crate::subject::stores as subject;
 const CHUNK: usize = 128 << 10;
 /// Room for the headers of a chunk.
 const CHUNK_HEADERS: usize = 256;
-/// The rollup that replaces the messages under the same subject.
-const REPLACE: &str = "sub";
 /// How often a head is written that others write too.
 const TRIES: usize = 16;
 /// How long chunks of a dropped call may still be on their way.
@@ -75,7 +72,7 @@ impl Object<'_> {
         let open = self.stores.connection().await;
         let chunk = CHUNK.min(open.max_payload().saturating_sub(CHUNK_HEADERS)).max(1);
         let mut upload = self.upload(&data, chunk, &id).await?;
-        let digest = format!("SHA-256={}", BASE64_URL_SAFE.encode(Sha256::digest(&data)));
+        let digest = format!("{SHA_256}{}", BASE64_URL_SAFE.encode(Sha256::digest(&data)));
         let commit = Commit {
             stores: self.stores.clone(),
             store: self.store.clone(),
@@ -112,22 +109,17 @@ impl Object<'_> {
     }
 
     fn description(&self, size: usize, chunk: usize, id: &str, digest: &str) -> Result<Bytes, CallFailure> {
-        let head = ObjectInfo {
-            name: self.name.as_str().to_owned(),
-            description: None,
+        let head = NewObject {
+            bucket: self.store.as_str(),
+            name: self.name.as_str(),
+            upload: id,
+            size: size as u64,
+            chunk,
+            chunks: size.div_ceil(chunk) as u64,
+            digest,
             metadata: std::collections::HashMap::new(),
-            headers: None,
-            options: Some(ObjectOptions { link: None, max_chunk_size: Some(chunk) }),
-            bucket: self.store.as_str().to_owned(),
-            nuid: id.to_owned(),
-            size,
-            chunks: size.div_ceil(chunk),
-            modified: Some(OffsetDateTime::now_utc()),
-            digest: Some(digest.to_owned()),
-            deleted: false,
         };
-        let head = serde_json::to_vec(&head).map_err(|error| CallFailure::invalid(error.to_string()))?;
-        Ok(head.into())
+        head.describe().map_err(|error| CallFailure::invalid(error.to_string()))
     }
 }
 
@@ -139,7 +131,7 @@ struct Commit {
     id: String,
     head: Bytes,
     /// The head that is replaced, and its sequence number; 0 if there is none.
-    before: (u64, Option<Head>),
+    before: (u64, Option<ObjectHead>),
 }
 
 impl Commit {
