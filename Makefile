@@ -33,8 +33,8 @@ demo: setup first-build plugins ## run a chain from start to end on this machine
 test: setup first-build plugins ## run all tests
 	cargo test --workspace --no-fail-fast
 
-chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7 PROGRAMS=1s LARGE=1 WORLD=1
-	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) ITEMS=$(ITEMS) PROGRAMS=$(PROGRAMS) LARGE=$(LARGE) WORLD=$(WORLD) cargo bench --profile dev -p pcluster --bench chaos
+chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7 PROGRAMS=1s LARGE=1 SERVERS=3 RECORDS=1 WORLD=1
+	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) ITEMS=$(ITEMS) PROGRAMS=$(PROGRAMS) LARGE=$(LARGE) SERVERS=$(SERVERS) RECORDS=$(RECORDS) WORLD=$(WORLD) cargo bench --profile dev -p pcluster --bench chaos
 
 check: setup ## check formatting, words, lints and documentation
 	.make/words

@@ -2,8 +2,10 @@
 //!
 //! Without them, the storm is short and random. With `ONLY=kills`, nodes are killed and nothing else happens. With `ITEMS=20000`,
 //! it ends after so many items. With `PROGRAMS=1s`, two of the three stages are programs, and one of their processes is killed
-//! that often. With `LARGE=1`, its items have up to 4 MiB, most of them
-//! are in the chain's object store, and nothing of them may be left at the end. With `TRACE=FILE`, all messages that pass through the server are written to a file. The exit status is 1 if a result was lost or doubled, or something of a program is left.
+//! that often. With `LARGE=1`, its items have up to 4 MiB, most of them are in the chain's object store, and nothing of them may
+//! be left at the end. With `SERVERS=3`, three servers keep all streams, and one of them is killed at a time. With `RECORDS=1`, results tell
+//! their steps, which must name each stage once. With `TRACE=FILE`, all messages that pass through the server are written to a file. The
+//! exit status is 1 if a result was lost or doubled, or something of a program is left.
 //!
 //! With `WORLD=1`, the chain is a stage that posts each of its items to a server, and nodes are killed until all are done. The exit
 //! status is 1 if the server got an item under two keys or never, two items under one, or a result was lost or doubled.
@@ -33,11 +35,13 @@ fn main() -> ExitCode {
         items: items.unwrap_or(u64::MAX),
         duration,
         nodes: 3,
+        servers: set("SERVERS").map_or(1, |text| text.parse().unwrap()),
         every: Duration::from_secs(2),
         micros: 500,
         all: set("ONLY").is_none_or(|only| only != "kills"),
         programs: set("PROGRAMS").map(|text| humantime::parse_duration(&text).unwrap()),
         large: set("LARGE").is_some(),
+        records: set("RECORDS").is_some(),
         trace: set("TRACE").map(PathBuf::from),
     };
     let report = storm::run(&plan);

@@ -12,11 +12,13 @@ fn twenty_thousand_items_come_out_once_while_a_node_is_killed_every_two_seconds(
         // It ends once all items are fed.
         duration: Duration::from_mins(10),
         nodes: 3,
+        servers: 1,
         every: Duration::from_secs(2),
         micros: 2_000,
         all: false,
         programs: None,
         large: false,
+        records: false,
         trace: None,
     };
     let report = storm::run(&plan);
@@ -32,11 +34,13 @@ fn items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_killed()
         items: 400,
         duration: Duration::from_mins(10),
         nodes: 2,
+        servers: 1,
         every: Duration::from_secs(2),
         micros: 1_000,
         all: false,
         programs: Some(Duration::from_millis(400)),
         large: false,
+        records: false,
         trace: None,
     };
     let report = storm::run(&plan);
@@ -52,11 +56,13 @@ fn large_items_come_out_once_and_nothing_is_left_while_nodes_and_programs_are_ki
         items: 200,
         duration: Duration::from_mins(10),
         nodes: 2,
+        servers: 1,
         every: Duration::from_secs(3),
         micros: 0,
         all: false,
         programs: Some(Duration::from_secs(1)),
         large: true,
+        records: true,
         trace: None,
     };
     let report = storm::run(&plan);

@@ -25,7 +25,12 @@ impl Cluster {
 impl Cluster<Servers> {
     /// Starts three servers. Waits until each can keep copies of the others' streams.
     pub fn of_three_servers() -> Self {
-        let cluster = Self::with_server(Servers::start());
+        Self::on(Servers::start())
+    }
+
+    /// Waits until each of three servers that were started can keep copies of the others' streams.
+    pub fn on(servers: Servers) -> Self {
+        let cluster = Self::with_server(servers);
         let client = NatsClient::connect(&cluster);
         let config = jetstream::stream::Config { name: "READY".to_owned(), num_replicas: 3, ..Default::default() };
         client.with(async |jetstream| {
@@ -42,6 +47,12 @@ impl<S: Nats> Cluster<S> {
     /// Creates a cluster on a server with other settings.
     pub fn with_server(server: S) -> Self {
         Self { server, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Returns the cluster with its server in another type.
+    pub fn map<T: Nats>(self, map: impl FnOnce(S) -> T) -> Cluster<T> {
+        let Self { server, folder } = self;
+        Cluster { server: map(server), folder }
     }
 
     /// Writes a file into the folder of the test. Returns its path.

@@ -44,7 +44,8 @@ impl Drop for Between {
 impl RawClient {
     /// Connects to the server of a test.
     pub fn connect<S: Nats>(cluster: &Cluster<S>) -> Self {
-        let address = cluster.server.url().trim_start_matches("nats://").to_owned();
+        let urls = cluster.server.url();
+        let address = urls.split(',').next().unwrap().trim_start_matches("nats://").to_owned();
         let writer = TcpStream::connect(address).unwrap();
         writer.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut client = Self { reader: BufReader::new(writer.try_clone().unwrap()), writer, unanswered: 0 };

@@ -33,6 +33,8 @@ pub struct Server {
 struct Routes {
     port: String,
     others: Vec<String>,
+    /// `true` if the servers tell clients about each other.
+    is_advertised: bool,
 }
 
 impl Server {
@@ -48,12 +50,12 @@ impl Server {
     }
 
     /// Starts one of several servers, of which a majority is needed.
-    fn beside(number: usize, others: Vec<String>) -> Self {
+    fn beside(number: usize, others: Vec<String>, is_advertised: bool) -> Self {
         let configuration = std::fs::read_to_string(repository().join("nats.conf")).unwrap();
         let name = format!("server_name: server-{number}");
         let configuration = configuration.replacen("server_name: pcluster", &name, 1);
         assert!(configuration.contains(&name), "nats.conf names its server in another way");
-        Self::launched(configuration, Some(Routes { port: ANY.to_owned(), others }))
+        Self::launched(configuration, Some(Routes { port: ANY.to_owned(), others, is_advertised }))
     }
 
     fn launched(configuration: String, routes: Option<Routes>) -> Self {
@@ -160,8 +162,10 @@ impl Routes {
     fn configuration(&self) -> String {
         let others = if self.others.is_empty() { vec![NOBODY.to_owned()] } else { self.others.clone() };
         let others: Vec<String> = others.iter().map(|url| format!("\"{url}\"")).collect();
-        let (port, others) = (&self.port, others.join(", "));
-        format!("cluster {{ name: several, listen: \"127.0.0.1:{port}\", routes: [{others}] }}")
+        let (port, others, is_hidden) = (&self.port, others.join(", "), !self.is_advertised);
+        format!(
+            "cluster {{ name: several, listen: \"127.0.0.1:{port}\", routes: [{others}], no_advertise: {is_hidden} }}"
+        )
     }
 
     fn url(&self) -> String {
@@ -184,10 +188,19 @@ pub struct Servers(Vec<Server>);
 impl Servers {
     /// Starts three servers. They have not found each other yet.
     pub fn start() -> Self {
-        let mut servers = vec![Server::beside(1, Vec::new())];
+        Self::launched(true)
+    }
+
+    /// Starts three servers that do not tell clients about each other, so that a proxy in front of each can cut them off.
+    pub fn unadvertised() -> Self {
+        Self::launched(false)
+    }
+
+    fn launched(is_advertised: bool) -> Self {
+        let mut servers = vec![Server::beside(1, Vec::new(), is_advertised)];
         for number in 2..=3 {
             let others = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();
-            servers.push(Server::beside(number, others));
+            servers.push(Server::beside(number, others, is_advertised));
         }
         // A server that starts again finds the others by their addresses.
         let all: Vec<String> = servers.iter().filter_map(|server| Some(server.routes.as_ref()?.url())).collect();

@@ -1,6 +1,7 @@
 //! A storm: random events, determined by one seed, while a chain of three stages is fed.
 //!
-//! Nodes are killed, paused, stopped and cut off. The server is killed. Programs of the chain are killed, and what watches over them. Items may be large. Several clients deploy at once. Another chain receives
+//! Nodes are killed, paused, stopped and cut off. The server is killed, or one of three. Programs of the chain are killed, and what watches
+//! over them. Items may be large. Several clients deploy at once. Another chain receives
 //! messages that no client library can read. At the end, every result is searched for. The storm reads the results by the page of
 //! the wire alone.
 
@@ -11,6 +12,8 @@ mod look;
 mod member;
 mod programs;
 mod report;
+mod servers;
+mod steps;
 mod trace;
 mod world;
 
@@ -21,12 +24,13 @@ use std::time::{Duration, Instant, SystemTime};
 use async_nats::jetstream;
 use futures_util::TryStreamExt;
 
-use crate::{Cluster, NatsClient, RawClient, Run, plugin};
+use crate::{NatsClient, RawClient, Run, plugin};
 use chance::Chance;
 use feeder::Feeder;
 use look::look;
 use member::{Member, tend};
 use programs::Programs;
+use servers::{Cluster, Ground};
 use trace::Trace;
 
 pub use report::Report;
@@ -67,6 +71,8 @@ pub struct Plan {
     pub duration: Duration,
     /// The number of nodes.
     pub nodes: usize,
+    /// The number of servers, 1 or 3. Each of three keeps all streams.
+    pub servers: u32,
     /// The time between two events.
     pub every: Duration,
     /// The duration of an item in the second stage, in microseconds.
@@ -77,6 +83,8 @@ pub struct Plan {
     pub programs: Option<Duration>,
     /// `true` for a chain of large items, one of whose stages is a program.
     pub large: bool,
+    /// `true` if results tell the steps that they went through.
+    pub records: bool,
     /// Where to write all messages that pass through the server.
     pub trace: Option<PathBuf>,
 }
@@ -91,14 +99,15 @@ impl Plan {
 /// Runs a storm.
 pub fn run(plan: &Plan) -> Report {
     let started = Instant::now();
-    let mut cluster = Cluster::start();
-    let _trace = plan.trace.as_ref().map(|file| Trace::start(&cluster.server.url, file));
+    let mut cluster = servers::start(plan);
+    let _trace = plan.trace.as_ref().map(|file| Trace::start(&servers::urls(&cluster)[0], file));
     let mut programs = plan.has_programs().then(|| Programs::new(&cluster, plan.programs));
     cluster.deploy(&manifest(&cluster, plan, 0, 0));
     let plugin = plugin("probe");
     cluster.deploy(&format!(
-        "name = \"odd\"\nversion = \"1.0\"\n[queue]\nack_wait = \"{}s\"\n[[stage]]\nname = \"echo\"\nplugin = \"{plugin}\"\n\
+        "name = \"odd\"\nversion = \"1.0\"\nreplicas = {}\n[queue]\nack_wait = \"{}s\"\n[[stage]]\nname = \"echo\"\nplugin = \"{plugin}\"\n\
          retry = {{ attempts = 1000, backoff = [\"100ms\"] }}\n",
+        plan.servers,
         ACK_WAIT.as_secs()
     ));
     let mut members: Vec<Member> = (0..plan.nodes).map(|number| Member::start(&cluster, plan, number)).collect();
@@ -201,7 +210,10 @@ fn show(client: &NatsClient, chain: &str, report: &Report) {
 fn manifest(cluster: &Cluster, plan: &Plan, version: u64, deployer: u64) -> String {
     let probe = plugin("probe");
     let mut manifest = format!(
-        "name = \"storm\"\nversion = \"1.{version}\"\n[queue]\nack_wait = \"{}s\"\nlimit = {}\nduplicate_window = \"10m\"\n",
+        "name = \"storm\"\nversion = \"1.{version}\"\nreplicas = {}\n[results]\nrecords = {}\n\
+         [queue]\nack_wait = \"{}s\"\nlimit = {}\nduplicate_window = \"10m\"\n",
+        plan.servers,
+        if plan.records { "\"all\"" } else { "false" },
         ACK_WAIT.as_secs(),
         if plan.has_programs() { 5 } else { 500 } * (5 - version % 3) / 5,
     );
@@ -227,6 +239,14 @@ fn manifest(cluster: &Cluster, plan: &Plan, version: u64, deployer: u64) -> Stri
 fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut [Member], report: &mut Report) {
     let kind = if plan.all { chance.next(18) } else { 0 };
     match kind {
+        12 if plan.servers > 1 => {
+            servers::await_copies(cluster, || tend(cluster, plan, members));
+            report.tell("a server is killed");
+            let number = servers::kill_one(cluster, chance).unwrap();
+            report.restarts += 1;
+            report.tell(format_args!("server {number}, killed before, is back"));
+            return;
+        }
         12 => {
             report.tell("all is left alone, so that the server can be killed");
             let killed = kill_server(plan, chance, cluster, members, report);
@@ -258,7 +278,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
             report.tell(format_args!("n{number} paused"));
         }
         8..=10 => {
-            member.proxy.cut();
+            member.cut();
             member.until = Some(Instant::now() + chance.between(Duration::ZERO, ACK_WAIT * 5 / 2));
             report.cuts += 1;
             report.tell(format_args!("n{number} cut off"));
@@ -276,6 +296,8 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
 /// A few go to a chain of their own, with readable ones between them. Sometimes one goes to the chain of the storm, where it is
 /// not readable as items either.
 fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
+    // This client sends nothing again.
+    servers::await_copies(cluster, || {});
     let mut client = RawClient::connect(cluster);
     let block = |chance: &mut Chance| ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
     for _ in 0..=chance.next(5) {
@@ -341,7 +363,9 @@ fn kill_server(
     }
     let away = chance.between(Duration::from_millis(100), Duration::from_secs(2));
     let killed = SystemTime::now();
-    cluster.server.restart_after(|| std::thread::sleep(away));
+    if let Ground::One(server) = &mut cluster.server {
+        server.restart_after(|| std::thread::sleep(away));
+    }
     killed
 }
 

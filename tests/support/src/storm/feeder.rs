@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 
+use super::servers::{self, Cluster};
 use super::{Chance, PATIENCE, Plan, large};
-use crate::{Cluster, sequence};
+use crate::sequence;
 
 /// The most items in a message.
 const MESSAGE_MAX: u64 = 24;
@@ -22,14 +23,14 @@ pub(super) struct Feeder {
 impl Feeder {
     pub(super) fn start(cluster: &Cluster, plan: &Plan) -> Self {
         let done = Arc::new(AtomicBool::new(false));
-        let (url, plan, finished) = (cluster.server.url.clone(), plan.clone(), Arc::clone(&done));
+        let (urls, plan, finished) = (servers::urls(cluster), plan.clone(), Arc::clone(&done));
         let command = plan.large.then(|| large::feeder(cluster));
         let thread = std::thread::spawn(move || {
             let fed = if let Some(command) = command {
                 large::feed(command, &plan)
             } else {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(feed(&url, &plan))
+                runtime.block_on(feed(&urls, &plan))
             };
             finished.store(true, Relaxed);
             fed
@@ -47,8 +48,8 @@ impl Feeder {
 }
 
 /// Feeds messages of some items each. The n-th has the id `m<first item>`. Returns the number of items and of messages.
-async fn feed(url: &str, plan: &Plan) -> (u64, u64) {
-    let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+async fn feed(urls: &[String], plan: &Plan) -> (u64, u64) {
+    let jetstream = jetstream::new(servers::connect(urls).await);
     let mut chance = Chance(plan.seed ^ 1);
     let started = Instant::now();
     let (mut items, mut messages) = (0, 0);

@@ -8,8 +8,9 @@ use async_nats::jetstream;
 use ciborium::Value;
 use tokio::io::AsyncReadExt;
 
+use super::servers::Cluster;
 use super::{Chance, PATIENCE, Plan, Report};
-use crate::{Cluster, NatsClient, Run};
+use crate::{NatsClient, Run};
 
 /// Items above this size are large.
 const THRESHOLD: &str = "2KiB";

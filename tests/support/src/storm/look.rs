@@ -8,8 +8,8 @@ use async_nats::jetstream::{self, stream};
 use ciborium::Value;
 use futures_util::TryStreamExt;
 
-use super::{Plan, Report, TIMES, large};
-use crate::Cluster;
+use super::servers::{self, Cluster};
+use super::{Plan, Report, TIMES, large, steps};
 
 /// How far from its kill a server may have forgotten what it did. This counts before and after the kill.
 const FORGETS: Duration = Duration::from_secs(1);
@@ -25,9 +25,9 @@ pub(super) fn look(cluster: &Cluster, plan: &Plan, report: &mut Report) {
     let mut stored: Vec<(Vec<u64>, String, SystemTime)> = Vec::new();
     let (times, step) = if plan.large { (1, 1) } else { (TIMES, 2) };
     let mut seen = vec![0_u8; usize::try_from(report.items * times).unwrap()];
-    let url = &cluster.server.url;
+    let urls = servers::urls(cluster);
     runtime.block_on(async {
-        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+        let jetstream = jetstream::new(servers::connect(&urls).await);
         let info = |stream: stream::Stream| async move { stream.get_info().await.unwrap().state.messages };
         report.left = info(jetstream.get_stream("PCLUSTER_storm").await.unwrap()).await;
         let letters = info(jetstream.get_stream("PCLUSTER_storm_DEAD").await.unwrap()).await;
@@ -49,6 +49,9 @@ pub(super) fn look(cluster: &Cluster, plan: &Plan, report: &mut Report) {
             number += 1;
             let values = if plan.large { of_large(&jetstream, plan, &message).await } else { values(&message) };
             let published = message.info().unwrap().published.into();
+            if plan.records {
+                steps::look(&message, plan, report);
+            }
             stored.push((values.iter().map(|(value, _)| *value).collect(), place(&message), published));
             for (value, from) in values {
                 report.results += 1;

@@ -2,23 +2,25 @@
 
 use std::time::Instant;
 
+use super::servers::{self, Cluster};
 use super::{Plan, large, programs};
-use crate::{Cluster, Process, Proxy};
+use crate::{Process, Proxy};
 
 /// A node of a storm. It may be down, paused or cut off.
 pub(super) struct Member {
     pub(super) process: Option<Process>,
-    /// The proxy between the node and the server.
-    pub(super) proxy: Proxy,
+    /// The proxies between the node and the servers.
+    proxies: Vec<Proxy>,
     /// When the node is started again, woken up, or connected again.
     pub(super) until: Option<Instant>,
 }
 
 impl Member {
     pub(super) fn start(cluster: &Cluster, plan: &Plan, number: usize) -> Self {
-        let proxy = Proxy::to(&cluster.server.url);
+        let proxies: Vec<Proxy> = servers::urls(cluster).iter().map(|url| Proxy::to(url)).collect();
+        let urls: Vec<&str> = proxies.iter().map(|proxy| proxy.url.as_str()).collect();
         let name = format!("n{number}");
-        let mut command = cluster.command(&["node", "--name", &name, "--grace", "1s", "--nats", &proxy.url]);
+        let mut command = cluster.command(&["node", "--name", &name, "--grace", "1s", "--nats", &urls.join(",")]);
         if plan.has_programs() {
             programs::equip(cluster, &mut command);
         }
@@ -26,7 +28,16 @@ impl Member {
             command.args(large::SWEEPS);
         }
         let process = Process::start(command);
-        Self { process: Some(process), proxy, until: None }
+        Self { process: Some(process), proxies, until: None }
+    }
+
+    /// Cuts the node off from the servers.
+    pub(super) fn cut(&self) {
+        self.proxies.iter().for_each(Proxy::cut);
+    }
+
+    fn release(&self) {
+        self.proxies.iter().for_each(Proxy::release);
     }
 }
 
@@ -41,7 +52,7 @@ pub(super) fn tend(cluster: &Cluster, plan: &Plan, members: &mut [Member]) {
             Some(process) if !ended => {
                 if member.until.take().is_some() {
                     process.signal("CONT");
-                    member.proxy.release();
+                    member.release();
                 }
             }
             _ => *member = Member::start(cluster, plan, number),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::servers::Cluster;
 use super::{Chance, PATIENCE, Plan, Report, TIMES};
-use crate::Cluster;
 
 /// Gives the numbers of an item. Some items leave a process of another session and a file. No process but the first gives outputs, so
 /// that a kill of another changes none.

@@ -63,6 +63,10 @@ pub struct Report {
     pub objects: u64,
     /// Records left of who refers to them.
     pub records: u64,
+    /// Messages of results whose steps do not name each stage once.
+    pub misstepped: u64,
+    /// Messages of results without steps, or with fewer than there were.
+    pub stepless: u64,
     /// The duration of the storm.
     pub took: Duration,
     /// The events with their times, and the doubled results.
@@ -79,8 +83,9 @@ impl Report {
     /// Returns `true` if every item has come out exactly once.
     pub fn is_exact(&self) -> bool {
         let Self { lost, doubled, foreign, letters, left, clashes, odd_lost, objects, records, .. } = self;
+        let Self { misstepped, .. } = self;
         self.remains.is_empty()
-            && [lost, doubled, foreign, letters, left, clashes, odd_lost, objects, records]
+            && [lost, doubled, foreign, letters, left, clashes, odd_lost, objects, records, misstepped]
                 .iter()
                 .all(|count| **count == 0)
     }
@@ -93,7 +98,7 @@ impl fmt::Display for Report {
         } = self;
         let Self { programs, shepherds, guards, remains, .. } = self;
         let Self { deploys, clashes, odd, odd_lost, spoilt, lost, doubled, foreign, letters, left, took, .. } = self;
-        let Self { objects, records, .. } = self;
+        let Self { objects, records, misstepped, stepless, .. } = self;
         let packed = if *messages > 0 { format!(" in {messages} messages") } else { String::new() };
         writeln!(formatter, "{items} items{packed}, in {:.0} s", took.as_secs_f64())?;
         writeln!(
@@ -115,7 +120,10 @@ impl fmt::Display for Report {
             writeln!(formatter, "  {remains}")?;
         }
         writeln!(formatter, "handed out again {again}; stored before {duplicates}, as far as the last nodes know")?;
-        writeln!(formatter, "large items left {objects}, records of them {records}")?;
+        writeln!(
+            formatter,
+            "large items left {objects}, records of them {records}; wrong steps {misstepped}, none or too few {stepless}"
+        )?;
         write!(
             formatter,
             "results {results}, lost {lost}, doubled {doubled}, foreign {foreign}, dead letters {letters}, left {left}"
