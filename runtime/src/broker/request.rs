@@ -22,6 +22,8 @@ use super::{Broker, BrokerError, REQUEST_TIMEOUT};
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait for an answer before the request is repeated.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The longest wait for an answer that takes the server long to make.
+const SLOW: Duration = Duration::from_secs(30);
 /// How long to wait before a request is repeated that the server could not answer yet.
 pub(super) const AGAIN_EARLY: Duration = Duration::from_millis(300);
 
@@ -89,6 +91,26 @@ impl Broker {
         request: &(impl Serialize + Sync),
         what: impl Fn() -> String,
     ) -> Result<T, BrokerError> {
+        self.api_within(AGAIN, subject, request, what).await
+    }
+
+    /// Calls JetStream's API once, for a request that is work for the server. Waits long for the answer.
+    pub(super) async fn api_slow<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        request: &(impl Serialize + Sync),
+        what: impl Fn() -> String,
+    ) -> Result<T, BrokerError> {
+        self.api_within(SLOW, subject, request, what).await
+    }
+
+    async fn api_within<T: DeserializeOwned>(
+        &self,
+        most: Duration,
+        subject: String,
+        request: &(impl Serialize + Sync),
+        what: impl Fn() -> String,
+    ) -> Result<T, BrokerError> {
         let question = self.api_question(&subject, request, &what)?;
         if !self.is_connected() {
             // The client library would send it whenever the connection is back.
@@ -97,10 +119,10 @@ impl Broker {
                 reason: "the connection is lost".to_owned(),
             });
         }
-        match self.client().send_request(question.subject.clone(), question.request(AGAIN)).await {
+        match self.client().send_request(question.subject.clone(), question.request(most)).await {
             Ok(answer) => read_answer(&answer.payload, &what),
             Err(error) => Err(match error.kind() {
-                RequestErrorKind::TimedOut => self.unanswered(&question.subject, what(), None, AGAIN),
+                RequestErrorKind::TimedOut => self.unanswered(&question.subject, what(), None, most),
                 RequestErrorKind::NoResponders => self.no_jetstream(),
                 _ => BrokerError::other(what(), &error),
             }),

@@ -120,6 +120,13 @@ impl<'a> Stream<'a> {
         self.broker.api(format!("STREAM.INFO.{name}"), &request, what).await
     }
 
+    /// Returns the same as [`Stream::state`] for a pattern of very many subjects.
+    pub(super) async fn state_of_many(&self, pattern: &str, offset: usize) -> Result<StreamState, BrokerError> {
+        let request = json!({ "subjects_filter": pattern, "offset": offset });
+        let what = || format!("list what the stream `{}` holds", self.name);
+        self.broker.api_slow(format!("STREAM.INFO.{}", self.name), &request, what).await
+    }
+
     /// Returns the subjects of a pattern that the stream has messages of.
     pub(super) async fn subjects(&self, pattern: &str) -> Result<Vec<String>, BrokerError> {
         Ok(self.state(Some((pattern, 0))).await?.state.subjects.into_keys().collect())

@@ -147,6 +147,8 @@ pub fn run(plan: &Plan) -> Report {
     let nodes: serde_json::Value = serde_json::from_str(&cluster.ok(&["nodes", "--json"])).unwrap();
     let hops = nodes.as_array().unwrap().iter().flat_map(|node| node["hops"].as_array().unwrap());
     report.duplicates = hops.map(|hop| hop["duplicates"].as_u64().unwrap()).sum();
+    // A client may read from any copy.
+    servers::await_copies(&cluster, 0, || {});
     look(&cluster, plan, &mut report);
     if plan.large {
         large::take(&cluster, &client, &mut report);
@@ -240,7 +242,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
     let kind = if plan.all { chance.next(18) } else { 0 };
     match kind {
         12 if plan.servers > 1 => {
-            servers::await_copies(cluster, || tend(cluster, plan, members));
+            servers::await_copies(cluster, servers::LAG, || tend(cluster, plan, members));
             report.tell("a server is killed");
             let number = servers::kill_one(cluster, chance).unwrap();
             report.restarts += 1;
@@ -297,7 +299,7 @@ fn strike(plan: &Plan, chance: &mut Chance, cluster: &mut Cluster, members: &mut
 /// not readable as items either.
 fn odd(chance: &mut Chance, cluster: &Cluster, report: &mut Report) {
     // This client sends nothing again.
-    servers::await_copies(cluster, || {});
+    servers::await_copies(cluster, servers::LAG, || {});
     let mut client = RawClient::connect(cluster);
     let block = |chance: &mut Chance| ODD[usize::try_from(chance.next(ODD.len() as u64)).unwrap()];
     for _ in 0..=chance.next(5) {

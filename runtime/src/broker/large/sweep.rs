@@ -27,7 +27,7 @@ use super::super::get::Stored;
 use super::super::message::StreamMessage;
 use super::super::object_head::ObjectHead;
 use super::places::Places;
-use super::{LargeStore, subject};
+use super::{Holder, LargeStore, subject};
 use crate::frame::header;
 use candidates::Candidate;
 use listing::{Listed, Listing};
@@ -80,8 +80,8 @@ struct Doubtful {
     name: String,
     has_head: bool,
     has_chunks: bool,
-    /// The subjects of its stale records.
-    stale: Vec<String>,
+    /// Who its stale records name.
+    stale: Vec<Holder>,
     /// `true` if it has no other records.
     is_free: bool,
 }
@@ -150,13 +150,17 @@ impl Sweep {
                 }
                 age.unsigned_abs()
             }
-            // Stale records alone, or gone meanwhile.
+            // Gone meanwhile.
+            None if doubtful.stale.is_empty() => return Ok(None),
             None => Duration::ZERO,
         };
-        let Doubtful { name, mut stale, is_free, .. } = doubtful;
-        // As they are read again.
+        let Doubtful { name, stale, is_free, .. } = doubtful;
+        let chain = &self.store.0.chain;
+        let mut stale: Vec<String> = stale.iter().map(|holder| subject::record(chain, &name, holder)).collect();
         stale.sort_unstable();
-        Ok(Some(Candidate { name, stale, age, is_free, is_named: false }))
+        // What goes at this moment is not worth a look at all messages.
+        let is_candidate = !is_free || self.store.records(&name).await? == stale;
+        Ok(is_candidate.then_some(Candidate { name, stale, age, is_free, is_named: false }))
     }
 
     /// Returns when the newest part of an object was stored. `None` if nothing of it is.
@@ -186,14 +190,13 @@ impl Sweep {
     }
 }
 
-/// Returns the records of an object whose messages are gone.
-async fn stale(places: &mut Places<'_>, listed: &Listed) -> Result<Vec<String>, BrokerError> {
+/// Returns the holders of an object whose messages are gone.
+async fn stale(places: &mut Places<'_>, listed: &Listed) -> Result<Vec<Holder>, BrokerError> {
     let mut stale = Vec::new();
-    for (record, holder) in &listed.records {
-        // A holder of a newer kind is left alone.
-        let Some(holder) = holder else { continue };
+    // A holder of a newer kind is left alone.
+    for holder in listed.records.iter().flatten() {
         if !places.has(*holder).await? {
-            stale.push(record.clone());
+            stale.push(*holder);
         }
     }
     Ok(stale)

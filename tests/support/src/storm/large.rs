@@ -111,14 +111,15 @@ fn number(seed: u64, result: &[u8]) -> Option<u64> {
 async fn read(jetstream: &jetstream::Context, reference: &Value) -> Option<Vec<u8>> {
     let fields = reference.as_map()?;
     let name = fields.iter().find(|(key, _)| key.as_text() == Some("name"))?.1.as_text()?;
-    let store = jetstream.get_object_store(BUCKET).await.ok()?;
     // It waits for chunks that are missing.
     let read = tokio::time::timeout(PATIENCE, async {
         let mut content = Vec::new();
-        store.get(name).await.ok()?.read_to_end(&mut content).await.ok()?;
-        Some(content)
+        let store = jetstream.get_object_store(BUCKET).await?;
+        store.get(name).await?.read_to_end(&mut content).await?;
+        Ok::<_, async_nats::Error>(content)
     });
-    read.await.ok()?
+    let read = read.await.map_err(Into::into).flatten();
+    read.inspect_err(|error| eprintln!("the object {name} cannot be read: {error}")).ok()
 }
 
 /// Returns the positions in a header such as `0-2,5`.
@@ -135,8 +136,9 @@ fn positions(header: &str) -> Vec<usize> {
 pub(super) fn take(cluster: &Cluster, client: &NatsClient, report: &mut Report) {
     let mut pull = cluster.command(&["pull", "storm", "--all", "--raw"]);
     pull.stdout(Stdio::null());
-    Run::of(pull, b"").succeeded();
-    report.tell("all results are taken");
+    let pulled = Run::of(pull, b"");
+    report.tell(format_args!("all results are taken. {}", pulled.stderr));
+    pulled.succeeded();
     let deadline = Instant::now() + SWEPT;
     loop {
         let left = left(client);

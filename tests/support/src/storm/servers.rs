@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::stream::PeerInfo;
 use futures_util::TryStreamExt;
 
 use super::{Chance, HANDLED, Plan};
 use crate::{Nats, NatsClient, Server, Servers};
 
+/// How many changes the copies of a stream may lack when another server is killed.
+pub(super) const LAG: u64 = 1_000;
 /// How long a server is away that others replace.
 const AWAY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
@@ -55,29 +58,29 @@ pub(super) async fn connect(urls: &[String]) -> async_nats::Client {
     async_nats::connect(servers).await.unwrap()
 }
 
-/// Waits until each server has all that the others have. Calls `meanwhile` again and again.
-pub(super) fn await_copies(cluster: &Cluster, mut meanwhile: impl FnMut()) {
+/// Waits until each stream has a leader, and no copy lacks more than this many changes. Calls `meanwhile` again and again.
+pub(super) fn await_copies(cluster: &Cluster, most: u64, mut meanwhile: impl FnMut()) {
     if let Ground::One(_) = cluster.server {
         return;
     }
     let client = NatsClient::connect(cluster);
-    let (deadline, mut since) = (Instant::now() + HANDLED, None);
-    // For a while: right after a server is gone, the others do not know.
-    while since.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(1)) {
-        since = is_whole(&client).then(|| since.unwrap_or_else(Instant::now));
+    let deadline = Instant::now() + HANDLED;
+    while !is_whole(&client, most) {
         assert!(Instant::now() < deadline, "the servers have not come to the same state");
         meanwhile();
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Returns `true` if each stream has a leader, and each copy is complete.
-fn is_whole(client: &NatsClient) -> bool {
+fn is_whole(client: &NatsClient, most: u64) -> bool {
     client.read(&async |jetstream| {
         let streams: Vec<_> = jetstream.streams().try_collect().await?;
-        Ok(streams.iter().filter_map(|stream| stream.cluster.as_ref()).all(|cluster| {
-            cluster.leader.is_some() && cluster.replicas.iter().all(|copy| copy.current && !copy.offline)
-        }))
+        let is_near =
+            |copy: &PeerInfo| !copy.offline && copy.lag.unwrap_or_default() <= most && (copy.current || most > 0);
+        Ok(streams
+            .iter()
+            .filter_map(|stream| stream.cluster.as_ref())
+            .all(|cluster| cluster.leader.is_some() && cluster.replicas.iter().all(is_near)))
     })
 }
 
