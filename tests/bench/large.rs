@@ -30,8 +30,8 @@ struct Items {
     mebibytes: usize,
     /// How many the object store or Colmena moves at once.
     at_once: usize,
-    /// The limit of the chain's object store in GiB. Feeders wait at three quarters, so the disk need not hold all items at once.
-    limit: usize,
+    /// The most items in the chain: more wait to be fed, so the disk need not hold all of them at once.
+    in_chain: usize,
 }
 
 impl Items {
@@ -44,14 +44,18 @@ impl Items {
 /// Measures items of two sizes: many, and few that are as large as they may be.
 pub fn run(settings: Settings) -> Vec<Row> {
     let number = |full| settings.either(full, 4);
-    let many = Items { number: number(1_000), mebibytes: 10, at_once: 8, limit: settings.either(4, 1) };
-    let few =
-        Items { number: number(20), mebibytes: settings.either(1_024, 80), at_once: 2, limit: settings.either(12, 1) };
+    let many = Items { number: number(1_000), mebibytes: 10, at_once: 8, in_chain: settings.either(200, 2) };
+    let few = Items {
+        number: number(20),
+        mebibytes: settings.either(1_024, 80),
+        at_once: 2,
+        in_chain: settings.either(6, 2),
+    };
     [many, few].into_iter().flat_map(|items| compare(settings, items)).collect()
 }
 
 fn compare(settings: Settings, items: Items) -> Vec<Row> {
-    let Items { number, mebibytes, at_once, limit } = items;
+    let Items { number, mebibytes, at_once, .. } = items;
     let shown = format!("{number} of {mebibytes} MiB");
     let seen: [RefCell<Vec<Seen>>; 3] = Default::default();
     let mut series = Series::new("large");
@@ -68,11 +72,10 @@ fn compare(settings: Settings, items: Items) -> Vec<Row> {
         ("handed on by three stages", SAME, "cat", 0),
         ("changed by three stages", CHANGED, "tr", 3),
     ];
-    let top = format!("[queue]\nlarge_bytes = \"{limit}GiB\"\n");
     let mut last = bare;
     for ((what, stage, program, changes), seen) in chains.into_iter().zip(&seen) {
         let stages = if what.contains("one") { 1 } else { 3 };
-        let chain = Chain { tasks: vec![""; stages], top: top.clone(), ..Chain::of_program(stage.to_owned(), program) };
+        let chain = Chain { tasks: vec![""; stages], ..Chain::of_program(stage.to_owned(), program) };
         let variant = Variant::new(format!("{shown}: {what}"), move || {
             let (sample, found) = through::sample(&chain, items, changes)?;
             seen.borrow_mut().push(found);

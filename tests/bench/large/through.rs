@@ -62,7 +62,7 @@ pub fn sample(chain: &Chain, items: Items, changes: u8) -> Result<(Sample, Seen)
     let (mut sample, mut peak) = (None, Peak::default());
     let (feeder, puller) = std::thread::scope(|scope| {
         let puller = scope.spawn(|| pulled(pull, is_early));
-        let feeder = scope.spawn(|| fed(&stand, items, content));
+        let feeder = scope.spawn(|| fed(&stand, items, content, &come));
         let mut results = Results::default();
         while !puller.is_finished() {
             std::thread::sleep(LOOK);
@@ -90,15 +90,22 @@ fn pulled(mut pull: Command, is_early: impl Fn() -> bool) -> Peak {
 }
 
 /// Feeds all items: from memory to one feeder, or each from a file by a feeder of its own. Returns the peak of memory.
-fn fed(stand: &Stand, items: Items, content: Vec<u8>) -> Peak {
+fn fed(stand: &Stand, items: Items, content: Vec<u8>, come: &AtomicUsize) -> Peak {
     if items.mebibytes <= SMALL {
-        fed_from_memory(stand, items, &content)
+        fed_from_memory(stand, items, &content, come)
     } else {
-        fed_from_file(stand, items, content)
+        fed_from_file(stand, items, content, come)
     }
 }
 
-fn fed_from_memory(stand: &Stand, items: Items, content: &[u8]) -> Peak {
+/// Waits until the chain has room for an item.
+fn wait_for_room(items: Items, number: usize, come: &AtomicUsize) {
+    while number >= come.load(Ordering::Relaxed) + items.in_chain {
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn fed_from_memory(stand: &Stand, items: Items, content: &[u8], come: &AtomicUsize) -> Peak {
     let mut feed = stand.cluster.command(&["feed", CHAIN, "--quiet", "--format", "cbor", "--file", "-"]);
     let mut child = feed.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut input = BufWriter::new(child.stdin.take().unwrap());
@@ -108,6 +115,7 @@ fn fed_from_memory(stand: &Stand, items: Items, content: &[u8]) -> Peak {
         scope.spawn(|| {
             let size = u32::try_from(content.len()).unwrap();
             for number in 0..items.number {
+                wait_for_room(items, number, come);
                 // A byte string with a length of four bytes.
                 input.write_all(&[0x5a]).and_then(|()| input.write_all(&size.to_be_bytes())).unwrap();
                 let head = (number as u64).to_le_bytes();
@@ -122,13 +130,14 @@ fn fed_from_memory(stand: &Stand, items: Items, content: &[u8]) -> Peak {
     peak
 }
 
-fn fed_from_file(stand: &Stand, items: Items, content: Vec<u8>) -> Peak {
+fn fed_from_file(stand: &Stand, items: Items, content: Vec<u8>, come: &AtomicUsize) -> Peak {
     let path = stand.cluster.file("item", &content);
     drop(content);
     let file = File::options().write(true).open(&path).unwrap();
     let feed = ["feed", CHAIN, "--quiet", "--format", "bytes", "--file", path.to_str().unwrap()];
     let mut peak = Peak::default();
     for number in 0..items.number {
+        wait_for_room(items, number, come);
         file.write_all_at(&(number as u64).to_le_bytes(), 0).unwrap();
         let mut feed = stand.cluster.command(&feed);
         let child = feed.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
