@@ -34,6 +34,7 @@ mod grants;
 mod inline;
 mod isolation;
 mod large;
+mod large_attacks;
 mod large_clients;
 mod large_nodes;
 mod large_programs;

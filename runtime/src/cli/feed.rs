@@ -251,14 +251,24 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
                 let error = anyhow::anyhow!("not UTF-8 after byte {at}; feed it with --format bytes");
                 return finish_before(feeder, error).await;
             }
-            Err(error) if single || !is_of_item(&error) => return Err(error.into()),
+            Err(error) if single || !is_of_item(&error) => return Err(of_file(args, error)),
             Err(error) => {
                 let error = anyhow::Error::new(error).context(format!("item {number}"));
                 return finish_before(feeder, error).await;
             }
         }
     }
-    Ok(feeder.finish().await?)
+    feeder.finish().await.map_err(|error| of_file(args, error))
+}
+
+/// Names the file that an error is about.
+fn of_file(args: &Args, error: ClientError) -> anyhow::Error {
+    let is_of_file = matches!(error, ClientError::ItemFile { .. });
+    let error = anyhow::Error::new(error);
+    match args.file.as_ref().filter(|file| is_of_file && file.as_os_str() != "-") {
+        Some(file) => error.context(format!("`{}`", file.display())),
+        None => error,
+    }
 }
 
 /// Returns `true` if an error says what is wrong with one item.

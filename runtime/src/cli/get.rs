@@ -11,8 +11,8 @@ use super::exit::Usage;
 use super::output::Output;
 use super::pull::large::write_large;
 use super::save::Draft;
-use crate::client::Reference;
 use crate::client::large::LargeItems;
+use crate::client::{ClientError, Reference};
 use crate::name::ChainName;
 
 /// How much is printed at once.
@@ -70,16 +70,27 @@ async fn save(items: &LargeItems, reference: &Reference, path: &Path) -> anyhow:
         _ => anyhow!("cannot write `{shown}`: {error}"),
     };
     let mut draft = Draft::within(folder).map_err(failed)?;
-    items.held(reference, write_large(items, reference, draft.file())).await?;
+    let written = items.held(reference, write_large(items, reference, draft.file())).await;
+    written.map_err(|error| unwritten(error, &format!("`{shown}`")))?;
     let path = path.to_owned();
     let finished = tokio::task::spawn_blocking(move || draft.finish(&path)).await?;
     finished.map_err(failed)
 }
 
+/// Names the file that cannot be written.
+fn unwritten(error: ClientError, shown: &str) -> anyhow::Error {
+    match error {
+        ClientError::ItemFile { error, .. } => anyhow!("cannot write {shown}: {error}"),
+        error => error.into(),
+    }
+}
+
 async fn print(items: &LargeItems, reference: &Reference, output: &Output) -> anyhow::Result<()> {
     // Nothing is printed before all of it is checked.
-    let mut file: File = tempfile::tempfile()?;
-    items.held(reference, write_large(items, reference, &mut file)).await?;
+    let place = format!("a file in `{}`, which TMPDIR names; -o writes no other file", std::env::temp_dir().display());
+    let mut file: File = tempfile::tempfile().map_err(|error| anyhow!("cannot write {place}: {error}"))?;
+    let written = items.held(reference, write_large(items, reference, &mut file)).await;
+    written.map_err(|error| unwritten(error, &place))?;
     file.seek(SeekFrom::Start(0))?;
     let mut piece = vec![0; PIECE];
     loop {

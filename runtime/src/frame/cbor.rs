@@ -4,7 +4,7 @@ mod value;
 
 use bytes::Bytes;
 
-pub use value::value;
+pub use value::{value, value_or_reason};
 
 /// The most levels of nested arrays, maps and tags. Limits the memory that a hostile payload can use.
 pub const MAX_DEPTH: usize = 256;

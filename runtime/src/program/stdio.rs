@@ -9,7 +9,7 @@ use ciborium::Value;
 
 use super::process::here;
 use super::spool::{Spool, Written};
-use crate::frame::cbor::value;
+use crate::frame::cbor::value_or_reason;
 use crate::frame::disguise::Disguise;
 use crate::frame::format::{Format, FormatError};
 use crate::frame::json;
@@ -106,7 +106,7 @@ fn written(format: Format, item: &Bytes) -> Result<Input, Failure> {
 }
 
 fn text(format: Format, item: &Bytes) -> Result<Bytes, String> {
-    let read = || value(item).ok_or_else(|| "the item cannot be read".to_owned());
+    let read = || value_or_reason(item);
     match format {
         Format::Cbor => Ok(item.clone()),
         Format::Json => Ok(json::to_json(&read()?).into()),

@@ -93,7 +93,7 @@ impl Large {
         };
         let upload = self.items.store.upload(content, form, Maker::Lease(lease), Share::Feeder);
         tokio::select! {
-            uploaded = upload => Ok(uploaded?),
+            uploaded = upload => uploaded.map_err(|error| shown(error.into())),
             never = self.tell_waits(waits) => match never {},
             // No permit is ever added.
             _ = self.closing.acquire() => Err(given_up()),
@@ -237,7 +237,18 @@ pub(super) async fn read(file: File, size: u64, form: Form) -> Result<Bytes, Cli
 }
 
 fn unread(error: io::Error) -> ClientError {
-    ClientError::ItemFile { what: "read the file of an item", error: Arc::new(error) }
+    shown(ClientError::ItemFile { what: "read the file of an item", error: Arc::new(error) })
+}
+
+/// Says of a file that ends too soon what has become of it.
+fn shown(error: ClientError) -> ClientError {
+    match error {
+        ClientError::ItemFile { what, error } if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let reason = "it has become shorter while it was fed; feed it again once nothing writes to it";
+            ClientError::ItemFile { what, error: Arc::new(io::Error::new(error.kind(), reason)) }
+        }
+        error => error,
+    }
 }
 
 /// Checks that what `read` gives is UTF-8. `read` fills a buffer from a position on.

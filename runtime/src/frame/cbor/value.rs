@@ -2,12 +2,22 @@
 
 use ciborium::Value;
 
-use super::{head, write_head};
+use super::{check_one, head, write_head};
 
-/// Returns an item as a value. `None` if that is not possible. An unknown simple value becomes null.
+/// Returns an item as a value. `None` if that is not possible, or if bytes follow the item.
+///
+/// An unknown simple value becomes null.
 pub fn value(item: &[u8]) -> Option<Value> {
-    let read = |item: &[u8]| ciborium::from_reader(item).ok();
+    let read = |mut item: &[u8]| ciborium::from_reader(&mut item).ok().filter(|_| item.is_empty());
     read(item).or_else(|| read(&readable(item)?))
+}
+
+/// Returns an item as a value, or why that is not possible.
+pub fn value_or_reason(item: &[u8]) -> Result<Value, String> {
+    value(item).ok_or_else(|| match check_one(item) {
+        Err(error) => format!("the item cannot be read: {error}"),
+        Ok(()) => "the item cannot be read".to_owned(),
+    })
 }
 
 /// Returns an item in a form that ciborium reads. It fails on negative integers that need all of 128 bits, and on unknown simple
@@ -51,5 +61,12 @@ mod tests {
         assert_eq!(value(&bytes), Some(Value::Array(vec![big, Value::Null])));
         assert_eq!(value(&[0x82, 1, 0xf5]), Some(Value::Array(vec![1.into(), true.into()])));
         assert_eq!(value(&[0x82, 1]), None);
+        assert_eq!(value(&[1, 2]), None, "what follows is not dropped");
+        assert_eq!(value(&[0xe0, 1]), None);
+        assert_eq!(value_or_reason(&[1]), Ok(1.into()));
+        for (item, reason) in [(&[0x61, 0xff][..], "is not UTF-8"), (&[0x82, 1], "is cut off"), (&[], "is empty")] {
+            let said = value_or_reason(item).unwrap_err();
+            assert!(said.starts_with("the item cannot be read: ") && said.contains(reason), "{said}");
+        }
     }
 }

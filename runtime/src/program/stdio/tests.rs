@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use super::*;
+use crate::frame::cbor::value;
 use crate::frame::format::to_cbor;
 use crate::frame::large::Hasher;
 use crate::program::spool::MEMORY;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::Item;
-use crate::frame::cbor::value;
+use crate::frame::cbor::value_or_reason;
 use crate::frame::format::Format;
 use crate::frame::json;
 use crate::text::cut;
@@ -206,7 +206,7 @@ pub(super) fn item(form: Form, request: u64, of: &Item<'_>) -> Result<Vec<u8>, S
     }
     match form {
         Form::Json => {
-            let value = value(item).ok_or_else(|| "the item cannot be read".to_owned())?;
+            let value = value_or_reason(item)?;
             line.push_str("\"value\":");
             line.push_str(&json::to_json(&value));
         }
@@ -236,6 +236,7 @@ const fn one() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::cbor::value;
     use crate::frame::format::to_cbor;
     use crate::name::Topic;
 
