@@ -37,6 +37,7 @@ mod large;
 mod large_attacks;
 mod large_clients;
 mod large_nodes;
+mod large_old;
 mod large_programs;
 mod large_store;
 mod library;

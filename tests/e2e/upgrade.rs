@@ -6,7 +6,7 @@ use support::{Cluster, NatsClient, assert_refused, lines, numbers};
 use crate::deploys::{chain, config, entries};
 
 /// Writes an entry of the registry anew.
-fn rewrite(client: &NatsClient, key: &str, change: impl FnOnce(&mut Value)) {
+pub fn rewrite(client: &NatsClient, key: &str, change: impl FnOnce(&mut Value)) {
     client.with(async |jetstream| {
         let store = jetstream.get_key_value("pcluster_chains").await.unwrap();
         let mut value: Value = serde_json::from_slice(&store.get(key).await.unwrap().unwrap()).unwrap();

@@ -133,6 +133,11 @@ impl LargeStore {
         Stream::of(&self.0.broker, &self.0.stream)
     }
 
+    /// Returns the most bytes of an item that fits a message, and need not be stored here.
+    pub(crate) fn max_item(&self) -> usize {
+        self.0.broker.limits().max_item()
+    }
+
     /// Returns what the store holds. It does not wait for a server that is away.
     pub(crate) async fn usage(&self) -> Result<Usage, BrokerError> {
         // Beyond all subjects, so that the server counts them and names none.

@@ -6,10 +6,10 @@
 mod delivery;
 mod headers;
 mod large;
+mod newer;
 mod pack;
 mod sender;
 mod shared;
-mod topics;
 
 use std::fs::File;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::frame::id::check_fed_id;
 use crate::frame::large::Form;
 use crate::name::{ChainName, Topic};
 use large::Source;
+use newer::Newer;
 use pack::Pack;
 use sender::{Key, Sender};
-use topics::Topics;
 
 pub use delivery::{Waiting, Waits};
 
@@ -128,7 +128,7 @@ pub struct Fed {
 pub struct Feeder {
     sender: Sender,
     packing: Packing,
-    topics: Topics,
+    newer: Newer,
 }
 
 pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder, ClientError> {
@@ -139,7 +139,7 @@ pub(super) async fn feeder(client: &Client, chain: &ChainName) -> Result<Feeder,
     intake::check_intake_to_feed(client, chain).await?;
     let large = LargeItems::of(client, chain).await?;
     let sender = Sender::new(client.clone(), chain.clone(), large);
-    Ok(Feeder { sender, packing: Packing::default(), topics: Topics::of(client.clone(), chain.clone()) })
+    Ok(Feeder { sender, packing: Packing::default(), newer: Newer::of(client.clone(), chain.clone()) })
 }
 
 impl Feeder {
@@ -177,7 +177,7 @@ impl Feeder {
     /// chain takes none ([`ClientError::NoTopics`]), or an earlier item could not be fed. [`Feeder::fed`] returns how many were
     /// fed.
     pub async fn feed(&mut self, item: Item) -> Result<(), ClientError> {
-        self.topics.check(item.topic.as_ref()).await?;
+        self.newer.check_topic(item.topic.as_ref()).await?;
         let (size, max) = (item.cbor.len(), self.sender.max_item());
         if size as u64 > self.sender.large().threshold() {
             check_one(&item.cbor)?;
@@ -229,7 +229,7 @@ impl Feeder {
         id: Option<String>,
         topic: Option<Topic>,
     ) -> Result<(), ClientError> {
-        self.topics.check(topic.as_ref()).await?;
+        self.newer.check_topic(topic.as_ref()).await?;
         let (file, size) = large::checked(file, form).await?;
         if form == Form::Cbor {
             let cbor = large::read(file, size, form).await?;
@@ -252,6 +252,7 @@ impl Feeder {
         topic: Option<Topic>,
     ) -> Result<(), ClientError> {
         self.sender.check()?;
+        self.newer.check_large(source.size(), self.sender.large().threshold()).await?;
         let key = self.key(id).await?;
         self.sender.send_pack(None).await?;
         let room = self.sender.large().room(&source).await?;

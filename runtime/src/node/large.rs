@@ -144,9 +144,10 @@ impl LargeItems {
         form: Form,
     ) -> Result<Reference, Failure> {
         if !self.makes_references {
+            let (size, max) = (content.size(), self.store.max_item());
             let reason = format!(
-                "an output of {} bytes is too large for a message; deploy the chain again, and it goes to the object store",
-                content.size()
+                "an output of {size} bytes is too large for a message, which takes {max}, and the chain was deployed by an \
+                 earlier pcluster; write a new version into the manifest and deploy it, and such outputs go to the object store"
             );
             return Err(Failure::fatal(FailureKind::Output, reason));
         }

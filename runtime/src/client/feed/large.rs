@@ -41,6 +41,16 @@ pub(super) enum Source {
     File(File, u64),
 }
 
+impl Source {
+    /// Returns the number of bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Memory(content) => content.len() as u64,
+            Self::File(_, size) => *size,
+        }
+    }
+}
+
 /// Permit to have a large item on its way.
 pub(super) type Room = OwnedSemaphorePermit;
 
