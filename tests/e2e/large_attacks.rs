@@ -67,7 +67,7 @@ fn an_object_that_is_not_exactly_one_item_is_a_dead_letter_that_says_why() {
     let cluster = cluster();
     let client = NatsClient::connect(&cluster);
     feed(&cluster, "json", "good", 2_000);
-    let deep = [&[0x81; 300_000][..], &[1]].concat();
+    let deep = [vec![0x81; 300_000], vec![1]].concat();
     let bad: Vec<(&str, &[u8], &str)> = NO_ITEMS.into_iter().chain([("deep", &deep[..], "nests deeper")]).collect();
     for (name, content, _) in &bad {
         publish(&client, "pcluster.json.in", name, &put(&client, "json", name, content));

@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(value(&[0xe0, 1]), None);
         assert_eq!(value_or_reason(&[1]), Ok(1.into()));
         for (item, reason) in [(&[0x61, 0xff][..], "is not UTF-8"), (&[0x82, 1], "is cut off"), (&[], "is empty")] {
-            let said = value_or_reason(item).unwrap_err();
+            let said = value_or_reason(item).expect_err("no item");
             assert!(said.starts_with("the item cannot be read: ") && said.contains(reason), "{said}");
         }
     }
