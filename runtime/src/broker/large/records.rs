@@ -26,6 +26,8 @@ impl LargeStore {
 
     /// Removes the record of a holder, and with the last record the object. Harmless to repeat.
     ///
+    /// A stale record counts too. With stale ones alone, the sweep looks for messages without a record before it removes the object.
+    ///
     /// A holder without a record is one of a client that writes none, and may not be the only one. Then the sweep looks for others before
     /// it removes the object.
     ///

@@ -50,12 +50,12 @@ impl<'a> Removal<'a> {
             return Ok(true);
         }
         if let Some(head) = head {
-            insist!(store, "keep a large item", self.put_back(head))?;
+            insist!(store, "keep a large item", self.restore(head))?;
         }
         Ok(false)
     }
 
-    async fn put_back(&self, head: &Stored) -> Result<(), BrokerError> {
+    async fn restore(&self, head: &Stored) -> Result<(), BrokerError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, REPLACE);
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
