@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use ciborium::Value;
+use futures_util::TryStreamExt;
 use tokio::io::AsyncReadExt;
 
 use super::servers::Cluster;
@@ -115,11 +116,28 @@ async fn read(jetstream: &jetstream::Context, reference: &Value) -> Option<Vec<u
     let read = tokio::time::timeout(PATIENCE, async {
         let mut content = Vec::new();
         let store = jetstream.get_object_store(BUCKET).await?;
-        store.get(name).await?.read_to_end(&mut content).await?;
+        let mut object = match store.get(name).await {
+            Ok(object) => object,
+            Err(_) => {
+                remove_readers(jetstream).await?;
+                store.get(name).await?
+            }
+        };
+        object.read_to_end(&mut content).await?;
         Ok::<_, async_nats::Error>(content)
     });
     let read = read.await.map_err(Into::into).flatten();
     read.inspect_err(|error| eprintln!("the object {name} cannot be read: {error}")).ok()
+}
+
+/// Removes the consumers of readers that have ended. The client library leaves them to the server, which has a limit for them.
+async fn remove_readers(jetstream: &jetstream::Context) -> Result<(), async_nats::Error> {
+    let stream = jetstream.get_stream(format!("OBJ_{BUCKET}")).await?;
+    let readers: Vec<String> = stream.consumer_names().try_collect().await?;
+    for reader in readers {
+        stream.delete_consumer(&reader).await?;
+    }
+    Ok(())
 }
 
 /// Returns the positions in a header such as `0-2,5`.
