@@ -1,4 +1,4 @@
-//! A trace of a storm: every message that passes through the server, in order, one a line.
+//! A trace of a storm: every message that passes through the server, or the first of three, in order, one a line.
 //!
 //! It shows the way of one result that was lost or came twice: what was fed, stored, handed out and acknowledged, and by whom. It
 //! reads the protocol itself: the storm has messages that the client library cannot read.
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+/// The most bytes of a payload that are written. Chunks of large items are longer.
+const PAYLOAD: usize = 4 << 10;
 /// The wait before the next connection to a server that is away.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -101,7 +103,7 @@ fn line(place: &str, block: &[u8], payload: &[u8]) -> String {
     if matches!(payload.first(), Some(b'{' | b'+' | b'-')) {
         line.push_str(&String::from_utf8_lossy(payload).escape_debug().to_string());
     } else {
-        for byte in payload {
+        for byte in payload.iter().take(PAYLOAD) {
             let _ = write!(line, "{byte:02x}");
         }
     }
