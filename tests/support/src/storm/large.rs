@@ -116,12 +116,11 @@ async fn read(jetstream: &jetstream::Context, reference: &Value) -> Option<Vec<u
     let read = tokio::time::timeout(PATIENCE, async {
         let mut content = Vec::new();
         let store = jetstream.get_object_store(BUCKET).await?;
-        let mut object = match store.get(name).await {
-            Ok(object) => object,
-            Err(_) => {
-                remove_readers(jetstream).await?;
-                store.get(name).await?
-            }
+        let mut object = if let Ok(object) = store.get(name).await {
+            object
+        } else {
+            remove_readers(jetstream).await?;
+            store.get(name).await?
         };
         object.read_to_end(&mut content).await?;
         Ok::<_, async_nats::Error>(content)
