@@ -57,7 +57,8 @@ pub(crate) async fn run(
 ) -> Execution {
     // Outputs are expected to be as large as the items.
     let bytes: usize = inbound.frame.items.iter().map(Bytes::len).sum();
-    let memory = Arc::new(hop.task.budget().growing(bytes as u64));
+    let last = hop.inline.last().map_or(hop.task.after(), |stage| stage.task.after());
+    let memory = Arc::new(hop.task.budget().growing(bytes as u64).across(last..=hop.task.after()));
     let stamp = hop.stamp();
     let measured = stamp.map(|stamp| Measured { stamp, ways: BTreeMap::new() });
     let running = Arc::new(Running {

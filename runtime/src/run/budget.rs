@@ -165,7 +165,8 @@ impl Budget {
     pub fn growing(self: &Arc<Self>, bytes: u64) -> Growing {
         self.used.fetch_add(bytes, SeqCst);
         let frame = self.frames.fetch_add(1, Relaxed);
-        Growing { budget: Arc::clone(self), bytes: AtomicU64::new(bytes), frame, exceeds: AtomicBool::new(false) }
+        let (bytes, exceeds) = (AtomicU64::new(bytes), AtomicBool::new(false));
+        Growing { budget: Arc::clone(self), bytes, frame, positions: None, exceeds }
     }
 
     /// Waits until an item may begin. Adds the bytes that the item needs to `reservation`. The item is of a stage with this many
@@ -219,7 +220,7 @@ impl Budget {
     ) -> Option<Active> {
         let exceeds = !self.has_room(after, need);
         if exceeds {
-            if !self.excess.try_begin(after, frame.map(|frame| frame.frame)) {
+            if !self.excess.try_begin(after, frame.map(|frame| frame.place(after))) {
                 return None;
             }
             if let Some(frame) = frame {

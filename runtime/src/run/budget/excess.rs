@@ -3,10 +3,12 @@
 //!
 //! Each keeps the permission until its outputs are stored, also while it waits for room in the next queue. So at most one frame
 //! and one item for each stage of the longest chain exceed the budget. Nothing waits forever: each waits only for later
-//! positions, and the last position waits for nothing.
+//! positions, and the last position waits for nothing. A frame whose items pass several stages one after another takes the
+//! permission for all their positions at once: two frames could else wait for each other's.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use super::{Budget, line};
@@ -27,20 +29,23 @@ struct Holder {
 }
 
 impl Excess {
-    /// Lets an item of this frame exceed the budget. Returns `false` if another frame does.
-    pub(super) fn try_begin(&self, after: usize, frame: Option<u64>) -> bool {
-        match lock(&self.items).entry(after) {
-            Entry::Vacant(free) => {
-                free.insert(Holder { frame, is_running: true });
-                true
-            }
-            Entry::Occupied(mut held) => {
-                let holder = held.get_mut();
-                let is_own = frame.is_some() && holder.frame == frame && !holder.is_running;
-                holder.is_running |= is_own;
-                is_own
-            }
+    /// Lets an item of this frame, whose items pass these positions, exceed the budget. Returns `false` if another frame does.
+    pub(super) fn try_begin(&self, after: usize, frame: Option<(u64, RangeInclusive<usize>)>) -> bool {
+        let (frame, positions) = match frame {
+            Some((frame, positions)) => (Some(frame), positions),
+            None => (None, after..=after),
+        };
+        let mut items = lock(&self.items);
+        let is_own = |holder: &Holder| frame.is_some() && holder.frame == frame;
+        let is_running = items.get(&after).is_some_and(|holder| holder.is_running);
+        if is_running || items.range(positions.clone()).any(|(_, holder)| !is_own(holder)) {
+            return false;
         }
+        for position in positions.chain([after]) {
+            let holder = items.entry(position).or_insert(Holder { frame, is_running: false });
+            holder.is_running |= position == after;
+        }
+        true
     }
 
     /// Ends an item. Its frame keeps the permission until the outputs are stored.

@@ -1,5 +1,6 @@
 //! Reserved parts of the budget.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
@@ -22,6 +23,8 @@ pub struct Growing {
     pub(super) bytes: AtomicU64,
     /// The number of the frame.
     pub(super) frame: u64,
+    /// The positions in the chain that its items pass one after another. `None` if they pass a single one.
+    pub(super) positions: Option<RangeInclusive<usize>>,
     /// `true` if an item of the frame has exceeded the budget.
     pub(super) exceeds: AtomicBool,
 }
@@ -76,6 +79,17 @@ impl Growing {
             let before = self.bytes.fetch_max(after, SeqCst);
             self.budget.used.fetch_add(after.saturating_sub(before), SeqCst);
         }
+    }
+
+    /// Takes note that the items of the frame pass several stages one after another. `positions` are their numbers of stages after.
+    pub(crate) fn across(mut self, positions: RangeInclusive<usize>) -> Self {
+        self.positions = Some(positions);
+        self
+    }
+
+    /// Returns the number of the frame, and the positions that an item of it passes which begins at this one.
+    pub(super) fn place(&self, after: usize) -> (u64, RangeInclusive<usize>) {
+        (self.frame, self.positions.clone().unwrap_or(after..=after))
     }
 
     /// Counts the bytes as waiting for later stages. Released on drop. The stage has this many stages `after` it.

@@ -71,6 +71,20 @@ async fn a_frame_that_is_not_stored_yet_keeps_other_frames_from_going_past_the_b
     assert!(poll!(third.as_mut()).is_ready(), "the other frame was not told");
 }
 
+#[test]
+fn frames_whose_items_pass_several_stages_do_not_wait_for_each_other() {
+    let budget = Budget::new(MIB);
+    let _held = budget.reserve(2 * MIB);
+    let (frame, other) = (budget.growing(0).across(0..=1), budget.growing(0).across(0..=1));
+    let begins =
+        |after: usize, frame: &Growing| budget.try_begin(after, 0, &mut budget.reserve(0), Some(frame)).is_some();
+    assert!(begins(0, &frame), "an item of it has passed the first stage within the budget");
+    assert!(!begins(1, &other) && !begins(0, &other), "the other would need both");
+    assert!(begins(1, &frame) && begins(0, &frame), "its next item passes both");
+    drop(frame);
+    assert!(begins(1, &other) && begins(0, &other));
+}
+
 #[tokio::test]
 async fn later_stages_begin_where_earlier_ones_wait() {
     let budget = Budget::new(16 * MIB);
