@@ -39,6 +39,7 @@ mod large_clients;
 mod large_disk;
 mod large_feeders;
 mod large_here;
+mod large_memory;
 mod large_nodes;
 mod large_old;
 mod large_programs;
