@@ -43,6 +43,7 @@ mod large_memory;
 mod large_nodes;
 mod large_old;
 mod large_programs;
+mod large_room;
 mod large_store;
 mod large_topics;
 mod library;

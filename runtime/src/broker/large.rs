@@ -71,6 +71,8 @@ pub(crate) use upload::Maker;
 /// The waits between tries while the server is away or full.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// How long nothing happens in a store once nothing runs.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How the object store of a chain is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +81,23 @@ pub(crate) struct LargeSettings {
     pub(crate) replicas: u32,
     /// The most bytes of all objects. `None` sets no limit.
     pub(crate) max_bytes: Option<u64>,
+    /// How long a node waits for room in a store in which nothing happens.
+    pub(crate) patience: Duration,
 }
 
 impl LargeSettings {
     /// Returns the settings of a chain.
     pub(crate) fn of(chain: &Chain) -> Self {
-        Self { replicas: chain.replicas, max_bytes: chain.queue.large_bytes }
+        // What runs now ends within its timeout, and changes the store then or waits too.
+        let running: Duration = chain.stages.iter().map(|stage| stage.timeout).sum();
+        Self { replicas: chain.replicas, max_bytes: chain.queue.large_bytes, patience: running + QUIET }
+    }
+}
+
+/// The settings of a store that another client has made, or of one that is only read.
+impl Default for LargeSettings {
+    fn default() -> Self {
+        Self { replicas: 1, max_bytes: None, patience: QUIET }
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct StreamState {
 #[derive(Deserialize)]
 pub(super) struct StreamConfig {
     pub(super) subject_transform: Option<SubjectTransform>,
+    /// The most bytes of all messages. Negative for no limit.
+    #[serde(default)]
+    pub(super) max_bytes: i64,
     #[serde(default)]
     metadata: HashMap<String, String>,
 }

@@ -38,7 +38,7 @@ impl LargeItems {
         let (settings, threshold) = match Client::revision(&registry, chain, marked.state.active).await {
             Ok((_, manifest)) => (LargeSettings::of(&manifest), manifest.queue.large),
             // A later pcluster may have deployed what this one cannot read. The store has its settings already.
-            Err(ClientError::Registry { .. }) => (LargeSettings { replicas: 1, max_bytes: None }, None),
+            Err(ClientError::Registry { .. }) => (LargeSettings::default(), None),
             Err(error) => return Err(error),
         };
         let limit = settings.max_bytes;
@@ -216,6 +216,7 @@ impl From<LargeError> for ClientError {
             LargeError::Damaged { chain, name, reason } => Self::LargeDamaged { chain, name, reason },
             LargeError::TooLarge { size, max, why } => Self::Oversized { size, max, why },
             LargeError::File { what, error } => Self::ItemFile { what, error },
+            LargeError::NoRoom { .. } => Self::Broker(BrokerError::other("store a large item".to_owned(), &error)),
             LargeError::Broker(error) => Self::Broker(error),
         }
     }

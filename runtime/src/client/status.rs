@@ -187,7 +187,7 @@ pub(super) async fn status(
 /// Returns what the large items of a chain take. `None` if this user may not know.
 async fn large(client: &Client, chain: &ChainName) -> Result<Option<Usage>, ClientError> {
     // What it holds does not depend on how it is made.
-    let settings = LargeSettings { replicas: 1, max_bytes: None };
+    let settings = LargeSettings::default();
     match LargeStore::of(&client.broker, chain, settings).usage().await {
         Err(BrokerError::NoPermission { .. }) => Ok(None),
         usage => Ok(Some(usage?)),

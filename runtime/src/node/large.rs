@@ -24,6 +24,7 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::ItemBytes;
 use files::Files;
+use keep::{Origin, Unkept};
 use made::{Made, MadeFor, Storing};
 
 /// An item of no more bytes is read into memory without a file.
@@ -136,27 +137,48 @@ impl LargeItems {
         fetched.map(ItemBytes::File).map_err(|error| unread(&error))
     }
 
-    /// Stores a large output of the frame at this place, whose own large item has so many bytes.
-    pub(crate) async fn upload(
-        &self,
-        (sequence, holding): (u64, u64),
-        content: Content<'_>,
-        form: Form,
-    ) -> Result<Reference, Failure> {
+    /// Returns `true` if the store has a limit, so that what has room must be stored before what has none.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.store.is_limited()
+    }
+
+    /// Fails if an output of this size can never be stored beside the item that it comes of.
+    pub(crate) async fn check(&self, size: u64, origin: &Origin) -> Result<(), Failure> {
+        self.store.check_limit(size, self.share(origin)).await.map_err(|error| unstored(&error))
+    }
+
+    /// Stores a large output.
+    async fn upload(&self, origin: &Origin, content: Content<'_>, form: Form) -> Result<Reference, Unkept> {
         if !self.makes_references {
             let (size, max) = (content.size(), self.store.max_item());
             let reason = format!(
                 "an output of {size} bytes is too large for a message, which takes {max}, and the chain was deployed by an \
                  earlier pcluster; write a new version into the manifest and deploy it, and such outputs go to the object store"
             );
-            return Err(Failure::fatal(FailureKind::Output, reason));
+            return Err(Failure::fatal(FailureKind::Output, reason).into());
         }
-        let (position, of) = self.place;
-        let share = Share::Hop { position, of, holding };
-        let stored = self.store.upload(content, form, Maker::Message(sequence), share).await;
-        let reference = stored.map_err(|error| unstored(&error))?;
-        self.made.add(sequence, reference.name.clone());
+        let (maker, share) = (Maker::Message(origin.sequence), self.share(origin));
+        let stored = self.store.upload(content, form, maker, share).await;
+        let reference = stored.map_err(|error| match &error {
+            LargeError::NoRoom { .. } if !origin.waits => Unkept::NoRoom(unstored(&error)),
+            _ => unstored(&error).into(),
+        })?;
+        self.made.add(origin.sequence, reference.name.clone());
         Ok(reference)
+    }
+
+    fn share(&self, origin: &Origin) -> Share {
+        let (position, of) = self.place;
+        let holding = origin.input.as_ref().map_or(0, |input| input.size);
+        Share::Hop { position, of, holding, waits: origin.waits }
+    }
+
+    /// Takes back the records of what was made for a frame so far. Messages with records of their own refer to it.
+    ///
+    /// Else it would take room until the frame is acknowledged, however long its stage still gives more.
+    pub(crate) async fn stored(&self, sequence: u64) {
+        let made = self.made.take_stored(sequence);
+        join_all(made.iter().map(|name| self.release(name, Holder::Making(sequence)))).await;
     }
 }
 

@@ -27,7 +27,7 @@ use crate::frame::header;
 ///
 /// With chunks of 64 KiB to 1 MB and 4 to 32 in flight, single uploads of a prototype took 89 to 386 MB/s on two busy cores, and no
 /// setting was clearly the best.
-const CHUNK: usize = 128 << 10;
+pub(super) const CHUNK: usize = 128 << 10;
 /// Room for the headers of a chunk.
 const CHUNK_HEADERS: usize = 512;
 /// The most chunks of one upload whose answers are awaited.

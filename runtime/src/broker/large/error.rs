@@ -38,6 +38,19 @@ pub(crate) enum LargeError {
         /// What sets the limit, as in ": …".
         why: &'static str,
     },
+    /// The store has no room for the object now.
+    #[error(
+        "the store of the chain's large items has no room for {size} bytes: it holds {taken} of {limit}, and nothing has made \
+         room for a while; raise `large_bytes` below `[queue]`, or feed less at once"
+    )]
+    NoRoom {
+        /// The bytes of the item.
+        size: u64,
+        /// The bytes that the store holds.
+        taken: u64,
+        /// The most bytes that it may hold.
+        limit: u64,
+    },
     /// A file of this machine cannot be read or written, for example because its disk is full.
     #[error("cannot {what}: {error}")]
     File {

@@ -2,12 +2,19 @@
 //!
 //! Feeders stop at three quarters. The rest is for nodes, and later hops may fill more than earlier ones, so that what is in the
 //! chain can leave it. The server's own limit lies above, because a record must always find room.
+//!
+//! What takes room goes once its message is handled, so an upload may wait only if nothing that it waits for waits for it. Items of
+//! a message that has others do not wait: their node stores what it has, and requeues the rest. If even so nothing happens in a
+//! store for as long as anything can run, all that wait hold each other up. Then one may take more than its share, or fails.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::BrokerError;
-use super::{LargeError, LargeStore, Usage};
+use super::chunks::CHUNK;
+use super::subject::Part;
+use super::{Holder, LargeError, LargeStore, subject};
 use crate::backoff::Backoff;
 
 /// The waits for room.
@@ -18,6 +25,8 @@ const RECORDS: u64 = 16 << 20;
 /// What an object takes besides its bytes: its description and records, and for each of these many bytes the frame of a chunk.
 const OBJECT: u64 = 2 << 10;
 const FRAMES: u64 = 256;
+/// The bytes of a store change by less while no object comes or goes: leases and turns are renewed.
+const STILL: u64 = 512;
 
 /// Who wants room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +39,10 @@ pub(crate) enum Share {
         position: usize,
         /// The number of hops.
         of: usize,
-        /// The bytes of the large items that the node has in hand for it, which go when it is done.
+        /// The bytes of the large item that the output comes of. It goes when the output is stored.
         holding: u64,
+        /// `false` if the node can store other outputs in its hand before this one.
+        waits: bool,
     },
 }
 
@@ -58,10 +69,14 @@ impl Share {
 
     /// Returns `true` if an object of this cost may be stored beside what is taken.
     fn admits(self, cost: u64, taken: u64, limit: u64) -> bool {
-        let after = taken.saturating_add(cost);
+        let output = match self {
+            // What a stage makes of the item is likely to be as large, and must have room beside it.
+            Self::Feeder => cost,
+            Self::Hop { .. } => 0,
+        };
         let others = taken.saturating_sub(cost_of(self.holding()));
-        // An object beside which nothing else is stored may have all the room: nobody would ever make it more.
-        after <= self.of(limit) || others == 0
+        // An object beside which nothing but records is stored may have all the room: nobody would ever make it more.
+        taken.saturating_add(cost).saturating_add(output) <= self.of(limit) || others < OBJECT
     }
 }
 
@@ -72,7 +87,48 @@ pub(super) fn cost_of(size: u64) -> u64 {
 
 /// Returns the server's own limit for a store with this limit.
 pub(in crate::broker) fn on_server(limit: u64) -> i64 {
-    i64::try_from(limit.saturating_add(limit / 8).saturating_add(RECORDS)).unwrap_or(i64::MAX)
+    i64::try_from(with_reserve(limit).saturating_add(RECORDS)).unwrap_or(i64::MAX)
+}
+
+/// Returns the limit of a store whose own limit on the server is this. `None` if it has none.
+fn from_server(max_bytes: i64) -> Option<u64> {
+    let max_bytes = u64::try_from(max_bytes).ok().filter(|max| *max > 0)?;
+    let limit = u64::try_from(u128::from(max_bytes.saturating_sub(RECORDS)) * 8 / 9).unwrap_or(u64::MAX);
+    // The division of a limit by eight drops its fraction.
+    Some(if on_server(limit + 1).unsigned_abs() <= max_bytes { limit + 1 } else { limit })
+}
+
+/// Returns a limit with the reserve for those that hold each other up.
+fn with_reserve(limit: u64) -> u64 {
+    limit.saturating_add(limit / 8)
+}
+
+/// What a store holds, and the most that it may hold.
+#[derive(Debug, Clone, Copy)]
+struct Filling {
+    taken: u64,
+    limit: Option<u64>,
+}
+
+/// Since when a store is as it is.
+#[derive(Debug)]
+struct Still {
+    taken: u64,
+    since: Instant,
+}
+
+impl Still {
+    fn new() -> Self {
+        Self { taken: 0, since: Instant::now() }
+    }
+
+    /// Returns how long nothing has come and nothing has gone.
+    fn look(&mut self, taken: u64) -> Duration {
+        if self.taken.abs_diff(taken) >= STILL {
+            *self = Self { taken, ..Self::new() };
+        }
+        self.since.elapsed()
+    }
 }
 
 /// Room that an upload has. Given back when dropped.
@@ -80,6 +136,8 @@ pub(in crate::broker) fn on_server(limit: u64) -> i64 {
 pub(super) struct Room<'a> {
     store: &'a LargeStore,
     cost: u64,
+    /// The most bytes that the store may hold beside it. `None` if the store has no limit.
+    until: Option<u64>,
 }
 
 impl Drop for Room<'_> {
@@ -89,9 +147,19 @@ impl Drop for Room<'_> {
 }
 
 impl LargeStore {
+    /// Returns `true` if the store has a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.0.settings.max_bytes.is_some()
+    }
+
     /// Fails if an object of this size can never have room beside what its maker has in hand.
-    pub(super) fn check_limit(&self, size: u64, share: Share) -> Result<(), LargeError> {
-        let Some(limit) = self.0.settings.max_bytes else { return Ok(()) };
+    pub(crate) async fn check_limit(&self, size: u64, share: Share) -> Result<(), LargeError> {
+        if !self.is_limited() {
+            return Ok(());
+        }
+        let Filling { limit: Some(limit), .. } = insist!(self, "tell the limit of large items", self.filling())? else {
+            return Ok(());
+        };
         let max = limit.saturating_sub(share.holding());
         if size <= max {
             return Ok(());
@@ -104,15 +172,35 @@ impl LargeStore {
     }
 
     /// Waits until an object of this size has room.
+    ///
+    /// # Errors
+    ///
+    /// [`LargeError::NoRoom`] if its share does not wait, or if nothing that could make room happens any more.
     pub(super) async fn room(&self, size: u64, share: Share) -> Result<Room<'_>, LargeError> {
-        let (cost, mut backoff) = (cost_of(size), Backoff::new(AGAIN, AGAIN_MAX));
+        let (cost, mut backoff, mut still) = (cost_of(size), Backoff::new(AGAIN, AGAIN_MAX), Still::new());
         let mut is_told = false;
-        while let Some(limit) = self.0.settings.max_bytes {
-            let taken = insist!(self, "tell what large items take", self.stored_bytes())?;
+        while self.is_limited() {
+            let Filling { taken, limit } = insist!(self, "tell what large items take", self.filling())?;
+            let Some(limit) = limit else { break };
             let reserved = self.0.reserved.load(Ordering::SeqCst);
-            let is_free = share.admits(cost, taken.saturating_add(reserved), limit);
+            let all = taken.saturating_add(reserved);
+            let (mut is_free, mut until) = (share.admits(cost, all, limit), share.of(limit));
+            if let (false, Share::Hop { waits, .. }) = (is_free, share) {
+                let no_room = LargeError::NoRoom { size, taken, limit };
+                if !waits {
+                    return Err(no_room);
+                }
+                if still.look(taken) > self.0.settings.patience && !self.may_be_freed(cost, taken, share, limit).await?
+                {
+                    until = with_reserve(limit);
+                    is_free = all.saturating_add(cost) <= until;
+                    if !is_free {
+                        return Err(no_room);
+                    }
+                }
+            }
             if is_free && self.reserve(reserved, cost) {
-                return Ok(Room { store: self, cost });
+                return Ok(Room { store: self, cost, until: Some(until) });
             }
             if !is_free {
                 if !std::mem::replace(&mut is_told, true) {
@@ -122,7 +210,7 @@ impl LargeStore {
             }
         }
         self.0.reserved.fetch_add(cost, Ordering::SeqCst);
-        Ok(Room { store: self, cost })
+        Ok(Room { store: self, cost, until: None })
     }
 
     /// Returns `true` if nobody else has reserved room since.
@@ -131,18 +219,55 @@ impl LargeStore {
         reserved.compare_exchange(before, before + cost, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Returns `true` if others have filled the store beyond a share, beside an upload that has sent this much.
-    pub(super) async fn is_overfull(&self, share: Share, sent: u64) -> Result<bool, BrokerError> {
-        let Some(limit) = self.0.settings.max_bytes else { return Ok(false) };
-        let taken = self.stored_bytes().await?;
-        let others = taken.saturating_sub(cost_of(share.holding())).saturating_sub(cost_of(sent));
-        Ok(taken > share.of(limit) && others > 0)
+    /// Returns `true` if there is room once clients have taken all results and dead letters, and have ended what they do.
+    async fn may_be_freed(&self, cost: u64, taken: u64, share: Share, limit: u64) -> Result<bool, LargeError> {
+        let outside = insist!(self, "tell who holds large items", self.held_by_clients())?;
+        Ok(share.admits(cost, taken.saturating_sub(outside), limit))
     }
 
-    async fn stored_bytes(&self) -> Result<u64, BrokerError> {
+    /// Returns about how many bytes of objects wait for clients.
+    async fn held_by_clients(&self) -> Result<u64, BrokerError> {
+        let (mut chunks, mut held, mut seen) = (BTreeMap::new(), BTreeSet::new(), 0);
+        loop {
+            let page = match self.stream().state(Some((">", seen))).await {
+                Err(error) if error.is_not_found() => return Ok(0),
+                page => page?,
+            };
+            let (subjects, total) = (page.state.subjects, page.total);
+            seen += subjects.len();
+            let is_last = subjects.is_empty() || seen >= total;
+            for (name, count) in subjects {
+                match subject::parse(&name) {
+                    Some(Part::Chunks(upload)) => drop(chunks.insert(upload, count)),
+                    Some(Part::Record(name, Some(Holder::Result(_) | Holder::Dead(_) | Holder::Lease(_)))) => {
+                        held.insert(name);
+                    }
+                    _ => {}
+                }
+            }
+            if is_last {
+                return Ok(held.iter().filter_map(|name| chunks.get(name)).map(|count| count * CHUNK as u64).sum());
+            }
+        }
+    }
+
+    /// Returns `true` if others have filled the store beyond the room of an upload that has sent this much.
+    pub(super) async fn is_overfull(&self, room: &Room<'_>, share: Share, sent: u64) -> Result<bool, BrokerError> {
+        let Some(until) = room.until else { return Ok(false) };
+        let taken = self.filling().await?.taken;
+        let others = taken.saturating_sub(cost_of(share.holding())).saturating_sub(cost_of(sent));
+        Ok(taken > until && others >= OBJECT)
+    }
+
+    /// Looks at what the store holds. Its limit there may have been raised since this revision was deployed.
+    async fn filling(&self) -> Result<Filling, BrokerError> {
+        let own = self.0.settings.max_bytes;
         match self.stream().state(None).await {
-            Ok(state) => Ok(state.state.bytes),
-            Err(error) if error.is_not_found() => Ok(Usage::default().bytes),
+            Ok(info) if Some(info.config.max_bytes) == own.map(on_server) => {
+                Ok(Filling { taken: info.state.bytes, limit: own })
+            }
+            Ok(info) => Ok(Filling { taken: info.state.bytes, limit: from_server(info.config.max_bytes) }),
+            Err(error) if error.is_not_found() => Ok(Filling { taken: 0, limit: own }),
             Err(error) => Err(error),
         }
     }
@@ -153,7 +278,7 @@ mod tests {
     use super::*;
 
     fn hop(position: usize, of: usize, holding: u64) -> Share {
-        Share::Hop { position, of, holding }
+        Share::Hop { position, of, holding, waits: true }
     }
 
     #[test]
@@ -167,9 +292,24 @@ mod tests {
 
     #[test]
     fn what_is_alone_in_the_store_may_have_all_of_it() {
-        assert!(Share::Feeder.admits(900, 0, 1_000) && !Share::Feeder.admits(900, 1, 1_000));
+        let limit = 1_000_000;
+        assert!(Share::Feeder.admits(900_000, OBJECT - 1, limit) && !Share::Feeder.admits(900_000, OBJECT, limit));
         let held = cost_of(400_000);
-        assert!(hop(0, 2, 400_000).admits(500_000, held, 1_000_000));
-        assert!(!hop(0, 2, 400_000).admits(500_000, held + 1, 1_000_000));
+        assert!(hop(0, 2, 400_000).admits(500_000, held, limit));
+        assert!(!hop(0, 2, 400_000).admits(500_000, held + OBJECT, limit));
+    }
+
+    #[test]
+    fn a_feeder_leaves_room_for_what_comes_of_an_item() {
+        let (cost, limit) = (300_000, 1_000_000);
+        assert!(Share::Feeder.admits(cost, 150_000, limit) && !Share::Feeder.admits(cost, 150_001, limit));
+    }
+
+    #[test]
+    fn the_limit_on_the_server_tells_that_of_the_store() {
+        for limit in [1, 7, 8, 9, 1_000, 1 << 20, (1 << 30) - 1, 5_000_000_001] {
+            assert_eq!(from_server(on_server(limit)), Some(limit));
+        }
+        assert_eq!((from_server(-1), from_server(0)), (None, None));
     }
 }

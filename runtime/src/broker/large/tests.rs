@@ -37,7 +37,7 @@ impl World {
         let server = tokio::task::spawn_blocking(|| Server::start("")).await.expect("a server");
         let broker = Broker::connect(&server.url.as_str().into(), "large").await.expect("a connection");
         let chain: ChainName = "films".parse().expect("valid");
-        let store = LargeStore::of(&broker, &chain, LargeSettings { replicas: 1, max_bytes });
+        let store = LargeStore::of(&broker, &chain, LargeSettings { max_bytes, ..LargeSettings::default() });
         Self { server, broker, chain, store }
     }
 

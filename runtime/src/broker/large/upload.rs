@@ -52,7 +52,7 @@ impl LargeStore {
         if size > form.max() {
             return Err(LargeError::TooLarge { size, max: form.max(), why: "" });
         }
-        self.check_limit(size, share)?;
+        self.check_limit(size, share).await?;
         let mut pieces = Pieces::of(&content)?;
         let name = Ulid::generate().to_string();
         let holder = maker.holder();
@@ -89,7 +89,7 @@ impl LargeStore {
         if size == 0 {
             pieces.at(0).await?;
         }
-        let mut room = Some(self.room(size, share).await?);
+        let mut room = self.room(size, share).await?;
         let mut is_doubted = false;
         loop {
             if chunks.stored == chunks.count {
@@ -103,7 +103,9 @@ impl LargeStore {
             let before = chunks.stored;
             let until = chunks.count.min(chunks.stored + LOOK_FOR_ROOM);
             let stop = match chunks.send(pieces, until).await {
-                Ok(()) if until < chunks.count && self.is_overfull(share, chunks.sent()).await.unwrap_or(false) => {
+                Ok(())
+                    if until < chunks.count && self.is_overfull(&room, share, chunks.sent()).await.unwrap_or(false) =>
+                {
                     Stop::Full
                 }
                 Ok(()) => continue,
@@ -128,9 +130,9 @@ impl LargeStore {
                 Stop::Full => {}
             }
             insist!(self, WHAT, chunks.give_up())?;
-            drop(room.take());
+            drop(room);
             backoff.wait().await;
-            room = Some(self.room(size, share).await?);
+            room = self.room(size, share).await?;
         }
         outage.over(WHAT);
         Ok(())

@@ -1,5 +1,6 @@
 //! Large items of a frame that runs: fetched before an item runs, and stored after it has.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -8,12 +9,12 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::running::Running;
 use crate::frame::large::Reference;
-use crate::node::large::keep::Origin;
+use crate::node::large::keep::{Origin, Unkept};
 use crate::node::runner::Runner;
 use crate::run::budget::Reservation;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::{ItemBytes, ItemFile};
-use crate::run::output::{FrameOutputs, Outputs};
+use crate::run::output::{FrameOutputs, Given, Outputs};
 
 /// An item to run, with the memory that is counted for it.
 pub(super) struct Input {
@@ -77,15 +78,76 @@ impl Running {
 
     async fn keep_large(&self, outputs: &mut FrameOutputs, run: usize) {
         let before = outputs.bytes();
+        if let Err(failure) = self.stream_before_last(outputs).await {
+            *outputs = FrameOutputs::default();
+            self.fail(0, failure, |level, entry| self.log_of(0, level, entry));
+        }
         let keeping = self.hop.large.keep_frame(outputs, |position| self.origin(position));
-        let failed = match self.slots.as_ref().and_then(Weak::upgrade) {
+        let unkept = match self.slots.as_ref().and_then(Weak::upgrade) {
             Some(slots) => slots.lend_while(keeping).await,
             None => keeping.await,
         };
-        for (position, failure) in failed {
-            self.fail(position, failure, |level, entry| self.log_of(position, level, entry));
+        for (position, unkept) in unkept {
+            match unkept {
+                Unkept::Failed(failure) => {
+                    self.fail(position, failure, |level, entry| self.log_of(position, level, entry));
+                }
+                // It waits in a frame of its own, once all that this frame holds is stored.
+                Unkept::NoRoom(_) => {
+                    self.stopped.store(true, Relaxed);
+                    self.defer(position);
+                }
+            }
         }
         self.ungather(before.saturating_sub(outputs.bytes()), run);
+    }
+
+    /// Stores the outputs of a single item that has ended up to its last large one, if room is limited: the one before must be able
+    /// to go on before the next gets room.
+    async fn stream_before_last(&self, outputs: &mut FrameOutputs) -> Result<(), Failure> {
+        if !self.is_single() || !self.hop.large.is_limited() || outputs.ended() == 0 {
+            return Ok(());
+        }
+        let mut all = std::mem::take(outputs).into_outputs();
+        let Some(last) = self.cuts(&all).last().copied() else {
+            *outputs = (0, all).into();
+            return Ok(());
+        };
+        for size in all.all().given().filter_map(|output| self.size_of_large(&output)) {
+            self.hop.large.check(size, &self.origin(0)).await?;
+        }
+        let rest = all.split_off(last);
+        *outputs = (0, rest).into();
+        self.stream_outputs(all).await
+    }
+
+    /// Cuts outputs of a single item into parts of which each has one large output at most, if room is limited.
+    ///
+    /// The cuts depend on the outputs alone, so another run of the item makes the same messages.
+    pub(super) fn parts(&self, mut outputs: Outputs) -> Vec<Outputs> {
+        let cuts = if self.hop.large.is_limited() { self.cuts(&outputs) } else { Vec::new() };
+        let mut parts: Vec<Outputs> = cuts.into_iter().rev().map(|cut| outputs.split_off(cut)).collect();
+        parts.push(outputs);
+        parts.reverse();
+        parts
+    }
+
+    /// Returns the numbers of the outputs that follow a large one and have another large one behind.
+    fn cuts(&self, outputs: &Outputs) -> Vec<usize> {
+        let large = outputs.all().given().map(|output| self.size_of_large(&output));
+        let mut cuts: Vec<usize> = (1..).zip(large).filter_map(|(next, large)| large.map(|_| next)).collect();
+        cuts.pop();
+        cuts
+    }
+
+    /// Returns the size of an output that no message holds. `None` for others.
+    fn size_of_large(&self, output: &Given<'_>) -> Option<u64> {
+        let size = match output {
+            Given::Whole(bytes) => bytes.len() as u64,
+            Given::File(file) => file.item_size(),
+            Given::Reference(_) => return None,
+        };
+        (size > self.most as u64).then_some(size)
     }
 
     /// Returns outputs of an item that still runs, with references to the large ones.
@@ -102,7 +164,12 @@ impl Running {
     }
 
     fn origin(&self, position: usize) -> Origin {
-        Origin { sequence: self.inbound.sequence, input: self.inbound.reference(position), most: self.most }
+        Origin {
+            sequence: self.inbound.sequence,
+            input: self.inbound.reference(position),
+            most: self.most,
+            waits: self.is_single(),
+        }
     }
 }
 

@@ -222,10 +222,17 @@ impl Running {
     /// Publishes outputs of an item that still runs, however long the next queue is full. The stage that empties it may need the
     /// slots of the item.
     pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
+        for part in self.parts(outputs) {
+            self.stream_part(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream_part(&self, outputs: Outputs) -> Result<(), Failure> {
         let outputs = self.keep_streamed(outputs).await?;
         let first = self.streamed.load(Relaxed);
         let shared = self.hop.limit.share(self.inbound.len(), false).piece;
-        let measured = self.so_far();
+        let measured = self.so_far(outputs.len());
         let messages = outputs::streamed(self.hop.frame(&self.inbound), outputs, first, shared, measured.as_ref());
         let outbox = ServerOutbox(&self.hop);
         let recording = self.hop.large.storing(&self.inbound);
@@ -245,6 +252,7 @@ impl Running {
         stored.map_err(|error| Failure::fatal(FailureKind::Output, error.to_string()))?;
         if let Some(recording) = recording {
             recording.done();
+            self.hop.large.stored(self.inbound.sequence).await;
         }
         Ok(())
     }

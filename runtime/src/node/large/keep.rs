@@ -23,6 +23,17 @@ pub(crate) struct Origin {
     pub(crate) input: Option<Reference>,
     /// The most bytes of an output that stays in a message.
     pub(crate) most: usize,
+    /// `true` if the frame has no other item, and all its outputs before this one are stored.
+    pub(crate) waits: bool,
+}
+
+/// Why an output is not kept.
+#[derive(Debug)]
+pub(crate) enum Unkept {
+    /// Its item fails.
+    Failed(Failure),
+    /// The store has no room, and may not have any before the rest of the frame is stored.
+    NoRoom(Failure),
 }
 
 /// An output that can go into a message.
@@ -42,7 +53,7 @@ impl LargeItems {
         let (mut kept, mut topics) = (Outputs::default(), topics.into_iter().peekable());
         let all = self.keep_all(outputs.into_items(), &is_reference, |_| origin.clone()).await;
         for (number, one) in all.into_iter().enumerate() {
-            match one? {
+            match one.map_err(Unkept::into_failure)? {
                 Kept::Whole(bytes) => kept.push(&bytes),
                 Kept::Reference(reference) => kept.push_large(&reference),
             }
@@ -53,12 +64,12 @@ impl LargeItems {
         Ok(kept)
     }
 
-    /// Makes references of the large outputs of ended items. Returns the items whose outputs cannot be stored. Theirs are dropped.
+    /// Makes references of the large outputs of ended items. Returns the items whose outputs are not kept. Theirs are dropped.
     pub(crate) async fn keep_frame(
         &self,
         outputs: &mut FrameOutputs,
         origin: impl Fn(usize) -> Origin,
-    ) -> Vec<(usize, Failure)> {
+    ) -> Vec<(usize, Unkept)> {
         let ended: Vec<(usize, usize)> =
             outputs.items().map(|(position, slice)| (position, slice.given().count())).collect();
         let mut topics = outputs.topics().into_iter().peekable();
@@ -69,14 +80,14 @@ impl LargeItems {
         let kept = self.keep_all(all.into_items(), &is_reference, |number| origin(roots[number])).await;
         let (mut kept, mut failed) = (kept.into_iter().enumerate(), Vec::new());
         for (position, count) in ended {
-            let mut failure = None;
+            let mut unkept = None;
             for (number, one) in kept.by_ref().take(count) {
                 let topic = topics.next_if(|(each, _)| *each == number);
                 match one {
                     Ok(Kept::Whole(bytes)) => outputs.push(&bytes),
                     Ok(Kept::Reference(reference)) => outputs.push_large(&reference),
                     Err(error) => {
-                        failure = failure.or(Some(error));
+                        unkept = unkept.or(Some(error));
                         continue;
                     }
                 }
@@ -84,10 +95,10 @@ impl LargeItems {
                     outputs.send_last_to(topic);
                 }
             }
-            match failure {
-                Some(failure) => {
+            match unkept {
+                Some(unkept) => {
                     outputs.drop_open();
-                    failed.push((position, failure));
+                    failed.push((position, unkept));
                 }
                 None => outputs.end(position),
             }
@@ -100,7 +111,7 @@ impl LargeItems {
         items: Vec<ItemBytes>,
         is_reference: &[bool],
         origin: impl Fn(usize) -> Origin,
-    ) -> Vec<Result<Kept, Failure>> {
+    ) -> Vec<Result<Kept, Unkept>> {
         let keeping = items.into_iter().zip(is_reference).enumerate();
         let keeping: Vec<BoxFuture<'_, _>> = keeping
             .map(|(number, (item, is_reference))| self.keep_one(item, *is_reference, origin(number)).boxed())
@@ -108,7 +119,7 @@ impl LargeItems {
         stream::iter(keeping).buffered(AT_ONCE).collect().await
     }
 
-    async fn keep_one(&self, item: ItemBytes, is_reference: bool, origin: Origin) -> Result<Kept, Failure> {
+    async fn keep_one(&self, item: ItemBytes, is_reference: bool, origin: Origin) -> Result<Kept, Unkept> {
         match item {
             ItemBytes::Whole(bytes) if is_reference => Ok(match Reference::parse(&bytes) {
                 Ok(reference) => Kept::Reference(reference),
@@ -120,7 +131,7 @@ impl LargeItems {
         }
     }
 
-    async fn keep_bytes(&self, bytes: Bytes, origin: &Origin) -> Result<Kept, Failure> {
+    async fn keep_bytes(&self, bytes: Bytes, origin: &Origin) -> Result<Kept, Unkept> {
         let (form, content) = Form::of(&bytes);
         let content = bytes.slice_ref(content);
         if let Some(input) = &origin.input
@@ -129,26 +140,33 @@ impl LargeItems {
         {
             return Ok(Kept::Reference(input.clone()));
         }
-        self.upload(origin.maker(), Content::Bytes(content), form).await.map(Kept::Reference)
+        self.upload(origin, Content::Bytes(content), form).await.map(Kept::Reference)
     }
 
-    async fn keep_file(&self, file: ItemFile, origin: &Origin) -> Result<Kept, Failure> {
+    async fn keep_file(&self, file: ItemFile, origin: &Origin) -> Result<Kept, Unkept> {
         if file.item_size() <= origin.most as u64 {
             let read = tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::other).flatten();
-            return read.map(Kept::Whole).map_err(|error| unread(&error));
+            return read.map(Kept::Whole).map_err(|error| unread(&error).into());
         }
         if let Some(input) = origin.input.as_ref().filter(|input| file.is_same(input)) {
             return Ok(Kept::Reference(input.clone()));
         }
         let content = Content::File { file: file.file(), size: file.size() };
-        self.upload(origin.maker(), content, file.form()).await.map(Kept::Reference)
+        self.upload(origin, content, file.form()).await.map(Kept::Reference)
     }
 }
 
-impl Origin {
-    /// Returns the place of the frame, and the bytes of its large item.
-    fn maker(&self) -> (u64, u64) {
-        (self.sequence, self.input.as_ref().map_or(0, |input| input.size))
+impl From<Failure> for Unkept {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Unkept {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed(failure) | Self::NoRoom(failure) => failure,
+        }
     }
 }
 

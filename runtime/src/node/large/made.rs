@@ -77,6 +77,17 @@ impl Made {
         taken
     }
 
+    /// Returns what was made for a frame whose messages so far are all stored with their records. The frame stays in hand.
+    pub(crate) fn take_stored(&self, sequence: u64) -> Vec<String> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        match lock(&self.frames).get_mut(&sequence) {
+            Some(frame) if !frame.is_doubtful => std::mem::take(&mut frame.names),
+            _ => Vec::new(),
+        }
+    }
+
     fn change(&self, sequence: u64, change: impl FnOnce(&mut MadeFor)) {
         let mut frames = lock(&self.frames);
         change(frames.entry(sequence).or_default());
@@ -101,6 +112,19 @@ mod tests {
         assert_eq!((take(2), take(2), made.is_empty()), (vec!["a".to_owned(), "b".to_owned()], vec![], true));
         (0..FRAMES as u64 + 5).for_each(|sequence| made.add(sequence, "c".to_owned()));
         assert_eq!((take(4), take(5)), (vec![], vec!["c".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_stored_is_taken_before_the_frame_ends_unless_it_is_doubtful() {
+        let made = Made::default();
+        made.add(1, "a".to_owned());
+        assert_eq!(
+            (made.take_stored(1), made.take_stored(1), made.take_stored(2)),
+            (vec!["a".to_owned()], vec![], vec![])
+        );
+        made.add(1, "b".to_owned());
+        drop(made.storing(1));
+        assert_eq!((made.take_stored(1), made.take(1).names), (vec![], vec!["b".to_owned()]));
     }
 
     #[test]

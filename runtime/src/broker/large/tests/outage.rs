@@ -51,7 +51,7 @@ async fn with_copies_nothing_waits_for_a_killed_server() {
         broker = Broker::connect(&url.as_str().into(), "large").await;
     }
     let broker = broker.expect("a connection");
-    let settings = LargeSettings { replicas: 3, max_bytes: None };
+    let settings = LargeSettings { replicas: 3, ..LargeSettings::default() };
     let store = LargeStore::of(&broker, &chain, settings);
     let bytes = Bytes::from(pattern(24 << 20));
     let put = |place: u64| {

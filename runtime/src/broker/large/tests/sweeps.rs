@@ -289,7 +289,7 @@ async fn a_store_is_made_as_its_chain_says_and_never_too_narrow() {
         info["config"]["max_bytes"].as_i64().expect("a number")
     };
     let settled = async |max_bytes| {
-        let settings = LargeSettings { replicas: 1, max_bytes };
+        let settings = LargeSettings { max_bytes, ..LargeSettings::default() };
         LargeStore::of(&world.broker, &world.chain, settings).settle().await.expect("settled");
         limit().await
     };
