@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ciborium::Value;
 use serde_json::Value as Json;
-use support::{Cluster, NatsClient, eventually, json_lines, plugin};
+use support::{Cluster, NatsClient, Server, eventually, json_lines, plugin};
 
 /// The limit of the store: 1 MiB.
 const QUEUE: &str = "[queue]\nlarge = \"1KiB\"\nlarge_bytes = \"1MiB\"\n";
@@ -125,4 +125,17 @@ fn an_output_that_never_fits_beside_its_item_fails_with_both_sizes() {
     let letters = json_lines(&cluster.ok(&["dead", "ls", "never", "--json"]));
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.contains("700000 bytes; 648576 is the most") && reason.contains("large_bytes"), "{reason}");
+}
+
+#[test]
+fn a_limit_of_more_than_half_of_what_the_server_has_is_set_aside_once() {
+    let server = Server::with_configuration("jetstream { store_dir: data, max_file_store: 600MB }");
+    let cluster = Cluster::with_server(server);
+    let manifest = chain("half", &[("echo", ""), ("count_static", "")]);
+    cluster.deploy(&manifest.replace("1MiB", "300MiB"));
+    // The feeder makes the store, and the node finds it.
+    feed_texts(&cluster, "half", 2, 100_000);
+    let _node = cluster.node("a");
+    cluster.ok(&["wait", "half"]);
+    assert_eq!(results(&cluster, "half"), 2);
 }
