@@ -151,6 +151,27 @@ fn a_file_that_becomes_shorter_while_it_waits_is_named() {
 }
 
 #[test]
+fn a_feeder_that_is_interrupted_or_fails_leaves_nothing_of_what_it_was_storing() {
+    let cluster = cluster();
+    let client = NatsClient::connect(&cluster);
+    feed(&cluster, "json", "first", 2_000);
+    let before = client.by_subject("OBJ_pcluster_large_json");
+    for (is_cut, code) in [(false, 130), (true, 1)] {
+        let sparse = fs::File::create(cluster.path("sparse")).unwrap();
+        sparse.set_len(1 << 30).unwrap();
+        let mut feeder = cluster.spawn(&["feed", "json", "-f", "sparse", "--format", "bytes"]);
+        eventually("a part is stored", || (stored(&client, "json", ".C.").len() > 1).then_some(()));
+        if is_cut {
+            sparse.set_len(0).unwrap();
+        } else {
+            feeder.signal("INT");
+        }
+        assert_eq!(feeder.ended(), Some(code), "{}", feeder.stderr());
+        assert_eq!(client.by_subject("OBJ_pcluster_large_json"), before);
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_named_by_get() {
     let cluster = cluster();
     let client = NatsClient::connect(&cluster);

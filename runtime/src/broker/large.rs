@@ -48,6 +48,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::error::code;
 use super::line::Line;
@@ -126,6 +127,8 @@ struct Inner {
     is_made: AtomicBool,
     /// The bytes of the uploads of this process that have room.
     reserved: AtomicU64,
+    /// The number of failed or dropped uploads of this process whose chunks are being removed.
+    removing: watch::Sender<usize>,
 }
 
 impl LargeStore {
@@ -139,6 +142,7 @@ impl LargeStore {
             line: Line::new(broker, "pcluster-large"),
             is_made: AtomicBool::new(false),
             reserved: AtomicU64::new(0),
+            removing: watch::Sender::new(0),
         }))
     }
 

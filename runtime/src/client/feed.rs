@@ -33,6 +33,8 @@ pub use delivery::{Waiting, Waits};
 
 /// The most time for the last tries when feeding is abandoned.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The most time to remove what uploads have left that did not end. Nodes remove the rest within minutes.
+const REMOVE: Duration = Duration::from_secs(5);
 
 /// How items are packed into messages. A message is sent as soon as it reaches one of these limits.
 ///
@@ -309,13 +311,14 @@ impl Feeder {
     }
 
     /// Takes no more items, and waits at most `patience` for those on their way. Nothing more is fed afterwards, unless the
-    /// server does not answer.
+    /// server does not answer. What large items have stored in part is removed, which takes at most some seconds more.
     pub async fn abandon(&mut self, patience: Duration) -> Fed {
         drop(self.sender.pack().take());
         let _ = tokio::time::timeout(patience, self.settle()).await;
         self.sender.close();
         // Pending tries end now. For stored messages the server answers.
         let _ = tokio::time::timeout(SETTLE, self.settle()).await;
+        let _ = tokio::time::timeout(REMOVE, self.sender.large().has_removed()).await;
         self.fed()
     }
 

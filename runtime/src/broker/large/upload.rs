@@ -173,7 +173,9 @@ impl Drop for Unfinished<'_> {
         let (store, name, holder, names) = (self.store.clone(), self.name.to_owned(), self.holder, self.names.take());
         // Without a run-time, or if this one ends too soon, the sweep removes the rest.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let removing = Removing::of(&store);
         runtime.spawn(async move {
+            let _removing = removing;
             if let Some(names) = names {
                 names.take_out(&name).await;
             }
@@ -183,7 +185,31 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Counts an upload whose chunks are being removed.
+struct Removing(LargeStore);
+
+impl Removing {
+    fn of(store: &LargeStore) -> Self {
+        store.0.removing.send_modify(|count| *count += 1);
+        Self(store.clone())
+    }
+}
+
+impl Drop for Removing {
+    fn drop(&mut self) {
+        self.0.0.removing.send_modify(|count| *count -= 1);
+    }
+}
+
 impl LargeStore {
+    /// Waits until what failed and dropped uploads of this process have left is removed.
+    ///
+    /// A process that ends before leaves it to the sweep.
+    pub(crate) async fn has_removed(&self) {
+        // The sender is here, so this does not fail.
+        let _ = self.0.removing.subscribe().wait_for(|count| *count == 0).await;
+    }
+
     /// Removes an object that was not stored to its end, and the record of its maker.
     async fn abandon(&self, name: &str, holder: Holder) -> Result<(), LargeError> {
         insist!(self, "remove an unfinished large item", self.remove_chunks(name, holder))?;

@@ -94,6 +94,11 @@ impl Large {
         self.closing.close();
     }
 
+    /// Waits until what uploads have left that did not end is removed.
+    pub(super) async fn has_removed(&self) {
+        self.items.store.has_removed().await;
+    }
+
     /// Stores an item in the object store. The feeder's lease holds it then.
     pub(super) async fn upload(&self, source: &Source, form: Form, waits: &Waits) -> Result<Reference, ClientError> {
         let lease = self.lease.get_or_init(|| self.items.store.lease());
