@@ -129,10 +129,10 @@ fn an_output_that_never_fits_beside_its_item_fails_with_both_sizes() {
 
 #[test]
 fn a_limit_of_more_than_half_of_what_the_server_has_is_set_aside_once() {
-    let server = Server::with_configuration("jetstream { store_dir: data, max_file_store: 600MB }");
+    let server = Server::with_configuration("jetstream { store_dir: data, max_file_store: 1GB }");
     let cluster = Cluster::with_server(server);
     let manifest = chain("half", &[("echo", ""), ("count_static", "")]);
-    cluster.deploy(&manifest.replace("1MiB", "300MiB"));
+    cluster.deploy(&manifest.replace("1MiB", "350MiB"));
     // The feeder makes the store, and the node finds it.
     feed_texts(&cluster, "half", 2, 100_000);
     let _node = cluster.node("a");
