@@ -307,7 +307,7 @@ impl Look<'_> {
             }
             None => return Ok(false),
         };
-        done.map_err(|error| super::streams::refusal(chain, replicas, error))
+        done.map_err(|error| super::streams::refusal(chain, replicas, super::streams::RESULTS_LIMIT, error))
     }
 
     /// Updates a stream that differs from its wanted configuration. Returns `true` if another look is needed.

@@ -65,15 +65,16 @@ pub(crate) use crate::subject::large::Holder;
 pub(crate) use error::LargeError;
 pub(crate) use lease::Lease;
 pub(crate) use pieces::Content;
-pub(crate) use room::Share;
 pub(in crate::broker) use room::on_server;
+pub(crate) use room::{Patience, Share};
 pub(crate) use upload::Maker;
 
 /// The waits between tries while the server is away or full.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
-/// How long nothing happens in a store once nothing runs.
-const QUIET: Duration = Duration::from_secs(10);
+
+/// The setting that asks the server for less.
+const LIMIT: &str = "`large_bytes` below `[queue]`";
 
 /// How the object store of a chain is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,23 +83,19 @@ pub(crate) struct LargeSettings {
     pub(crate) replicas: u32,
     /// The most bytes of all objects. `None` sets no limit.
     pub(crate) max_bytes: Option<u64>,
-    /// How long a node waits for room in a store in which nothing happens.
-    pub(crate) patience: Duration,
 }
 
 impl LargeSettings {
     /// Returns the settings of a chain.
     pub(crate) fn of(chain: &Chain) -> Self {
-        // What runs now ends within its timeout, and changes the store then or waits too.
-        let running: Duration = chain.stages.iter().map(|stage| stage.timeout).sum();
-        Self { replicas: chain.replicas, max_bytes: chain.queue.large_bytes, patience: running + QUIET }
+        Self { replicas: chain.replicas, max_bytes: chain.queue.large_bytes }
     }
 }
 
 /// The settings of a store that another client has made, or of one that is only read.
 impl Default for LargeSettings {
     fn default() -> Self {
-        Self { replicas: 1, max_bytes: None, patience: QUIET }
+        Self { replicas: 1, max_bytes: None }
     }
 }
 
@@ -201,7 +198,7 @@ impl LargeStore {
             Err(error) if error.code() == Some(code::STREAM_EXISTS) => {}
             // The server counts what it has set aside for an existing stream again, and may have no room for both.
             Err(error) if error.is_no_room() && self.stream().state(None).await.is_ok() => {}
-            made => drop(made.map_err(|error| refusal(&self.0.chain, self.0.settings.replicas, error))?),
+            made => drop(made.map_err(|error| refusal(&self.0.chain, self.0.settings.replicas, LIMIT, error))?),
         }
         self.0.is_made.store(true, Ordering::Relaxed);
         Ok(())

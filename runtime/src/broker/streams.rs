@@ -256,11 +256,14 @@ pub async fn delete_unused(broker: &Broker, streams: &BTreeSet<String>) -> Resul
     Ok(())
 }
 
-/// Adds to a refusal of the server what the manifest may change.
-pub(super) fn refusal(chain: &ChainName, replicas: u32, error: BrokerError) -> BrokerError {
+/// The setting that limits results.
+pub(super) const RESULTS_LIMIT: &str = "`max_bytes` below `[results]`";
+
+/// Adds to a refusal of the server what the manifest may change. `limit` is the setting that asks for less.
+pub(super) fn refusal(chain: &ChainName, replicas: u32, limit: &str, error: BrokerError) -> BrokerError {
     match error {
         BrokerError::Server { what, code, description } if code::NO_ROOM.contains(&code) => {
-            let description = format!("{description}, or ask for less with `max_bytes` below `[results]`");
+            let description = format!("{description}, or ask for less with {limit}");
             BrokerError::Server { what, code, description }
         }
         BrokerError::Server { code, description, .. } if code::TOO_FEW_SERVERS.contains(&code) => {

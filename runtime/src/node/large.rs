@@ -11,12 +11,14 @@ pub(crate) mod made;
 pub(crate) mod stores;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
-use crate::broker::large::{Content, Holder, LargeError, LargeStore, Maker, Share};
+use crate::broker::large::{Content, Holder, LargeError, LargeStore, Maker, Patience, Share};
 use crate::broker::queue::Delivery;
+use crate::chain::Chain;
 use crate::frame::large::{Form, Reference};
 use crate::frame::outgoing::MessageLimits;
 use crate::node::commit::receipt::{Place, StreamKind};
@@ -24,11 +26,13 @@ use crate::node::frame::inbound::InboundFrame;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::ItemBytes;
 use files::Files;
-use keep::{Origin, Unkept};
+use keep::{Origin, Unkept, Waits};
 use made::{Made, MadeFor, Storing};
 
 /// An item of no more bytes is read into memory without a file.
 const IN_MEMORY: u64 = 1 << 20;
+/// How long nothing happens in a store once nothing runs.
+const QUIET: Duration = Duration::from_secs(10);
 /// The first wire whose nodes know references.
 const SINCE: u32 = 2;
 
@@ -41,22 +45,28 @@ pub(crate) struct LargeItems {
     above: Option<u64>,
     /// The position of the hop, and the number of hops.
     place: (usize, usize),
+    /// How long an output waits for room in a store in which nothing happens.
+    patience: Duration,
     /// `false` for revisions of an older wire, some of whose nodes may know no references.
     makes_references: bool,
     made: Made,
 }
 
 impl LargeItems {
-    /// Creates the large items of a hop. `above` is the chain's setting, `place` the position of the hop and the number of hops,
-    /// `wire` that of the revision.
-    pub(crate) fn new(
-        store: LargeStore,
-        files: Arc<Files>,
-        above: Option<u64>,
-        place: (usize, usize),
-        wire: u32,
-    ) -> Self {
-        Self { store, files, above, place, makes_references: knows_references(wire), made: Made::default() }
+    /// Creates the large items of a hop of a chain. `place` is the position of the hop and the number of hops, `wire` that of the
+    /// revision.
+    pub(crate) fn new(store: LargeStore, files: Arc<Files>, chain: &Chain, place: (usize, usize), wire: u32) -> Self {
+        // What runs elsewhere ends within its timeout, and changes the store then.
+        let running: Duration = chain.stages.iter().map(|stage| stage.timeout).sum();
+        Self {
+            store,
+            files,
+            above: chain.queue.large,
+            place,
+            patience: running + QUIET,
+            makes_references: knows_references(wire),
+            made: Made::default(),
+        }
     }
 
     /// Returns the most bytes of an output that stays in a message, for outputs of this frame.
@@ -160,7 +170,7 @@ impl LargeItems {
         let (maker, share) = (Maker::Message(origin.sequence), self.share(origin));
         let stored = self.store.upload(content, form, maker, share).await;
         let reference = stored.map_err(|error| match &error {
-            LargeError::NoRoom { .. } if !origin.waits => Unkept::NoRoom(unstored(&error)),
+            LargeError::NoRoom { .. } => Unkept::NoRoom(unstored(&error)),
             _ => unstored(&error).into(),
         })?;
         self.made.add(origin.sequence, reference.name.clone());
@@ -170,10 +180,15 @@ impl LargeItems {
     fn share(&self, origin: &Origin) -> Share {
         let (position, of) = self.place;
         let holding = origin.input.as_ref().map_or(0, |input| input.size);
-        Share::Hop { position, of, holding, waits: origin.waits }
+        let patience = match origin.waits {
+            Waits::No => Patience::None,
+            Waits::AWhile => Patience::Until(self.patience),
+            Waits::On => Patience::Endless(self.patience),
+        };
+        Share::Hop { position, of, holding, patience }
     }
 
-    /// Takes back the records of what was made for a frame so far. Messages with records of their own refer to it.
+    /// Removes the records of what was made for a frame so far. Messages with records of their own refer to it.
     ///
     /// Else it would take room until the frame is acknowledged, however long its stage still gives more.
     pub(crate) async fn stored(&self, sequence: u64) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{known_stream, make};
 use crate::broker::stream::Stream;
-use crate::broker::streams::{delete_unused, refusal};
+use crate::broker::streams::{RESULTS_LIMIT, delete_unused, refusal};
 use crate::broker::{Broker, BrokerError, layout};
 use crate::chain::Chain;
 use crate::chain::settings::KeptSettings;
@@ -22,7 +22,7 @@ pub async fn make_kept(broker: &Broker, chain: &Chain) -> Result<BTreeSet<String
             Ok(false) => {}
             Err(error) => {
                 delete_unused(broker, &made).await?;
-                return Err(refusal(&chain.name, chain.replicas, error));
+                return Err(refusal(&chain.name, chain.replicas, RESULTS_LIMIT, error));
             }
         }
     }

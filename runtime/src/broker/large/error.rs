@@ -40,8 +40,8 @@ pub(crate) enum LargeError {
     },
     /// The store has no room for the object now.
     #[error(
-        "the store of the chain's large items has no room for {size} bytes: it holds {taken} of {limit}, and nothing has made \
-         room for a while; raise `large_bytes` below `[queue]`, or feed less at once"
+        "the store of the chain's large items has no room for {size} bytes: it holds {taken} of {limit} and has not changed for \
+         a while; pull results, drop dead letters, or raise `large_bytes` below `[queue]` and deploy that"
     )]
     NoRoom {
         /// The bytes of the item.

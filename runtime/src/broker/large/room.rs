@@ -4,17 +4,15 @@
 //! chain can leave it. The server's own limit lies above, because a record must always find room.
 //!
 //! What takes room goes once its message is handled, so an upload may wait only if nothing that it waits for waits for it. Items of
-//! a message that has others do not wait: their node stores what it has, and requeues the rest. If even so nothing happens in a
-//! store for as long as anything can run, all that wait hold each other up. Then one may take more than its share, or fails.
+//! a message that has others do not wait: their node stores what it has, and requeues the rest. An item that is alone waits, and is
+//! requeued too once nothing has happened in the store for long, so that others can have its place in the node. Before that it may
+//! take a reserve: perhaps all wait for each other.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::super::BrokerError;
-use super::chunks::CHUNK;
-use super::subject::Part;
-use super::{Holder, LargeError, LargeStore, subject};
+use super::{LargeError, LargeStore};
 use crate::backoff::Backoff;
 
 /// The waits for room.
@@ -25,6 +23,8 @@ const RECORDS: u64 = 16 << 20;
 /// What an object takes besides its bytes: its description and records, and for each of these many bytes the frame of a chunk.
 const OBJECT: u64 = 2 << 10;
 const FRAMES: u64 = 256;
+/// The longest time between two looks at a store.
+const UNSEEN: Duration = Duration::from_secs(8);
 /// The bytes of a store change by less while no object comes or goes: leases and turns are renewed.
 const STILL: u64 = 512;
 
@@ -41,9 +41,20 @@ pub(crate) enum Share {
         of: usize,
         /// The bytes of the large item that the output comes of. It goes when the output is stored.
         holding: u64,
-        /// `false` if the node can store other outputs in its hand before this one.
-        waits: bool,
+        /// How long it waits in a store in which nothing happens.
+        patience: Patience,
     },
+}
+
+/// How long an output waits for room in a store in which nothing happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all: the node has other outputs to store first.
+    None,
+    /// This long. Then it takes the reserve, or its item is requeued.
+    Until(Duration),
+    /// As long as it takes. It takes the reserve after this long.
+    Endless(Duration),
 }
 
 impl Share {
@@ -75,7 +86,7 @@ impl Share {
             Self::Hop { .. } => 0,
         };
         let others = taken.saturating_sub(cost_of(self.holding()));
-        // An object beside which nothing but records is stored may have all the room: nobody would ever make it more.
+        // An object beside which nothing but records is stored may have all the room: nothing that goes would make it more.
         taken.saturating_add(cost).saturating_add(output) <= self.of(limit) || others < OBJECT
     }
 }
@@ -115,18 +126,22 @@ struct Filling {
 struct Still {
     taken: u64,
     since: Instant,
+    seen: Instant,
 }
 
 impl Still {
     fn new() -> Self {
-        Self { taken: 0, since: Instant::now() }
+        let now = Instant::now();
+        Self { taken: 0, since: now, seen: now }
     }
 
-    /// Returns how long nothing has come and nothing has gone.
+    /// Returns how long no object has come or gone.
     fn look(&mut self, taken: u64) -> Duration {
-        if self.taken.abs_diff(taken) >= STILL {
+        // Nothing is known of a time in which the server was away.
+        if self.taken.abs_diff(taken) >= STILL || self.seen.elapsed() > UNSEEN {
             *self = Self { taken, ..Self::new() };
         }
+        self.seen = Instant::now();
         self.since.elapsed()
     }
 }
@@ -152,7 +167,7 @@ impl LargeStore {
         self.0.settings.max_bytes.is_some()
     }
 
-    /// Fails if an object of this size can never have room beside what its maker has in hand.
+    /// Fails if an object never fits beside what its maker holds.
     pub(crate) async fn check_limit(&self, size: u64, share: Share) -> Result<(), LargeError> {
         if !self.is_limited() {
             return Ok(());
@@ -175,7 +190,7 @@ impl LargeStore {
     ///
     /// # Errors
     ///
-    /// [`LargeError::NoRoom`] if its share does not wait, or if nothing that could make room happens any more.
+    /// [`LargeError::NoRoom`] once its patience is at an end.
     pub(super) async fn room(&self, size: u64, share: Share) -> Result<Room<'_>, LargeError> {
         let (cost, mut backoff, mut still) = (cost_of(size), Backoff::new(AGAIN, AGAIN_MAX), Still::new());
         let mut is_told = false;
@@ -185,18 +200,21 @@ impl LargeStore {
             let reserved = self.0.reserved.load(Ordering::SeqCst);
             let all = taken.saturating_add(reserved);
             let (mut is_free, mut until) = (share.admits(cost, all, limit), share.of(limit));
-            if let (false, Share::Hop { waits, .. }) = (is_free, share) {
-                let no_room = LargeError::NoRoom { size, taken, limit };
-                if !waits {
-                    return Err(no_room);
-                }
-                if still.look(taken) > self.0.settings.patience && !self.may_be_freed(cost, taken, share, limit).await?
+            if let (false, Share::Hop { patience, .. }) = (is_free, share) {
+                let quiet = still.look(all);
+                if let Patience::Until(most) | Patience::Endless(most) = patience
+                    && quiet > most
                 {
                     until = with_reserve(limit);
                     is_free = all.saturating_add(cost) <= until;
-                    if !is_free {
-                        return Err(no_room);
-                    }
+                }
+                let is_over = match patience {
+                    Patience::None => true,
+                    Patience::Until(most) => quiet > most,
+                    Patience::Endless(_) => false,
+                };
+                if is_over && !is_free {
+                    return Err(LargeError::NoRoom { size, taken, limit });
                 }
             }
             if is_free && self.reserve(reserved, cost) {
@@ -217,38 +235,6 @@ impl LargeStore {
     fn reserve(&self, before: u64, cost: u64) -> bool {
         let reserved = &self.0.reserved;
         reserved.compare_exchange(before, before + cost, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// Returns `true` if there is room once clients have taken all results and dead letters, and have ended what they do.
-    async fn may_be_freed(&self, cost: u64, taken: u64, share: Share, limit: u64) -> Result<bool, LargeError> {
-        let outside = insist!(self, "tell who holds large items", self.held_by_clients())?;
-        Ok(share.admits(cost, taken.saturating_sub(outside), limit))
-    }
-
-    /// Returns about how many bytes of objects wait for clients.
-    async fn held_by_clients(&self) -> Result<u64, BrokerError> {
-        let (mut chunks, mut held, mut seen) = (BTreeMap::new(), BTreeSet::new(), 0);
-        loop {
-            let page = match self.stream().state(Some((">", seen))).await {
-                Err(error) if error.is_not_found() => return Ok(0),
-                page => page?,
-            };
-            let (subjects, total) = (page.state.subjects, page.total);
-            seen += subjects.len();
-            let is_last = subjects.is_empty() || seen >= total;
-            for (name, count) in subjects {
-                match subject::parse(&name) {
-                    Some(Part::Chunks(upload)) => drop(chunks.insert(upload, count)),
-                    Some(Part::Record(name, Some(Holder::Result(_) | Holder::Dead(_) | Holder::Lease(_)))) => {
-                        held.insert(name);
-                    }
-                    _ => {}
-                }
-            }
-            if is_last {
-                return Ok(held.iter().filter_map(|name| chunks.get(name)).map(|count| count * CHUNK as u64).sum());
-            }
-        }
     }
 
     /// Returns `true` if others have filled the store beyond the room of an upload that has sent this much.
@@ -278,7 +264,7 @@ mod tests {
     use super::*;
 
     fn hop(position: usize, of: usize, holding: u64) -> Share {
-        Share::Hop { position, of, holding, waits: true }
+        Share::Hop { position, of, holding, patience: Patience::None }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use pcluster_abi::Level;
 use tokio::sync::OwnedMutexGuard;
 
 use super::running::Running;
 use crate::frame::large::Reference;
-use crate::node::large::keep::{Origin, Unkept};
+use crate::node::large::keep::{Origin, Unkept, Waits};
 use crate::node::runner::Runner;
 use crate::run::budget::Reservation;
 use crate::run::failure::{Failure, FailureKind};
@@ -81,6 +82,7 @@ impl Running {
         if let Err(failure) = self.stream_before_last(outputs).await {
             *outputs = FrameOutputs::default();
             self.fail(0, failure, |level, entry| self.log_of(0, level, entry));
+            return self.ungather(before, run);
         }
         let keeping = self.hop.large.keep_frame(outputs, |position| self.origin(position));
         let unkept = match self.slots.as_ref().and_then(Weak::upgrade) {
@@ -88,22 +90,31 @@ impl Running {
             None => keeping.await,
         };
         for (position, unkept) in unkept {
-            match unkept {
-                Unkept::Failed(failure) => {
-                    self.fail(position, failure, |level, entry| self.log_of(position, level, entry));
-                }
-                // It waits in a frame of its own, once all that this frame holds is stored.
-                Unkept::NoRoom(_) => {
-                    self.stopped.store(true, Relaxed);
-                    self.defer(position);
-                }
-            }
+            self.settle_unkept(position, unkept);
         }
         self.ungather(before.saturating_sub(outputs.bytes()), run);
     }
 
-    /// Stores the outputs of a single item that has ended up to its last large one, if room is limited: the one before must be able
-    /// to go on before the next gets room.
+    /// Fails or defers an item whose outputs are not kept.
+    fn settle_unkept(&self, position: usize, unkept: Unkept) {
+        match unkept {
+            Unkept::Failed(failure) => {
+                self.fail(position, failure, |level, entry| self.log_of(position, level, entry));
+            }
+            Unkept::NoRoom(failure) => {
+                self.stopped.store(true, Relaxed);
+                // Beside others it has not waited yet.
+                if self.is_single() {
+                    self.log_of(position, Level::Warn, format!("waits: {}", failure.reason));
+                }
+                self.defer(position);
+            }
+        }
+    }
+
+    /// Stores the outputs of an ended single item before its last large one, if room is limited.
+    ///
+    /// Each must be able to go on before the next gets room.
     async fn stream_before_last(&self, outputs: &mut FrameOutputs) -> Result<(), Failure> {
         if !self.is_single() || !self.hop.large.is_limited() || outputs.ended() == 0 {
             return Ok(());
@@ -121,7 +132,7 @@ impl Running {
         self.stream_outputs(all).await
     }
 
-    /// Cuts outputs of a single item into parts of which each has one large output at most, if room is limited.
+    /// Cuts outputs into parts of one large output at most, if room is limited.
     ///
     /// The cuts depend on the outputs alone, so another run of the item makes the same messages.
     pub(super) fn parts(&self, mut outputs: Outputs) -> Vec<Outputs> {
@@ -132,7 +143,9 @@ impl Running {
         parts
     }
 
-    /// Returns the numbers of the outputs that follow a large one and have another large one behind.
+    /// Returns the numbers of the outputs that parts begin with.
+    ///
+    /// Each follows a large output, and has another large one behind it or is large itself.
     fn cuts(&self, outputs: &Outputs) -> Vec<usize> {
         let large = outputs.all().given().map(|output| self.size_of_large(&output));
         let mut cuts: Vec<usize> = (1..).zip(large).filter_map(|(next, large)| large.map(|_| next)).collect();
@@ -157,10 +170,19 @@ impl Running {
         }
         // The frame has a single item.
         let keeping = self.hop.large.keep_outputs(outputs, self.origin(0));
-        match self.slots.as_ref().and_then(Weak::upgrade) {
+        let kept = match self.slots.as_ref().and_then(Weak::upgrade) {
             Some(slots) => slots.lend_while(keeping).await,
             None => keeping.await,
-        }
+        };
+        kept.map_err(|unkept| {
+            let (Unkept::Failed(failure) | Unkept::NoRoom(failure)) = &unkept;
+            let failure = failure.clone();
+            // A deferred item fails no more.
+            if matches!(unkept, Unkept::NoRoom(_)) {
+                self.settle_unkept(0, unkept);
+            }
+            failure
+        })
     }
 
     fn origin(&self, position: usize) -> Origin {
@@ -168,7 +190,11 @@ impl Running {
             sequence: self.inbound.sequence,
             input: self.inbound.reference(position),
             most: self.most,
-            waits: self.is_single(),
+            waits: match self.streamed.load(Relaxed) {
+                _ if !self.is_single() => Waits::No,
+                0 => Waits::AWhile,
+                _ => Waits::On,
+            },
         }
     }
 }

@@ -25,7 +25,7 @@ impl Running {
         gauge.measure(position, bytes, exit)
     }
 
-    /// Returns what the next outputs of a single item have taken that go on before the others. `None` if the chain keeps no records.
+    /// Returns the measures of outputs of a single item that are streamed next. `None` if the chain keeps no records.
     pub(super) fn so_far(&self, outputs: usize) -> Option<Measured> {
         let (gauge, stamp) = (self.gauge.as_ref()?, self.stamp?);
         let mut outcomes = self.outcomes();

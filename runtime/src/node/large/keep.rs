@@ -23,16 +23,27 @@ pub(crate) struct Origin {
     pub(crate) input: Option<Reference>,
     /// The most bytes of an output that stays in a message.
     pub(crate) most: usize,
-    /// `true` if the frame has no other item, and all its outputs before this one are stored.
-    pub(crate) waits: bool,
+    /// How long it waits for room.
+    pub(crate) waits: Waits,
 }
 
-/// Why an output is not kept.
+/// How long an output waits for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Not at all. The frame has other items.
+    No,
+    /// A while. Nothing of the item is stored yet, so it can run again at another time.
+    AWhile,
+    /// As long as it takes. Outputs of the item have gone on.
+    On,
+}
+
+/// A failure to keep an output.
 #[derive(Debug)]
 pub(crate) enum Unkept {
     /// Its item fails.
     Failed(Failure),
-    /// The store has no room, and may not have any before the rest of the frame is stored.
+    /// The store has no room. The item is requeued, and no attempt is counted.
     NoRoom(Failure),
 }
 
@@ -48,12 +59,12 @@ impl LargeItems {
     /// # Errors
     ///
     /// The first output that cannot be stored.
-    pub(crate) async fn keep_outputs(&self, outputs: Outputs, origin: Origin) -> Result<Outputs, Failure> {
+    pub(crate) async fn keep_outputs(&self, outputs: Outputs, origin: Origin) -> Result<Outputs, Unkept> {
         let (is_reference, topics) = (positions(&outputs), outputs.topics().to_vec());
         let (mut kept, mut topics) = (Outputs::default(), topics.into_iter().peekable());
         let all = self.keep_all(outputs.into_items(), &is_reference, |_| origin.clone()).await;
         for (number, one) in all.into_iter().enumerate() {
-            match one.map_err(Unkept::into_failure)? {
+            match one? {
                 Kept::Whole(bytes) => kept.push(&bytes),
                 Kept::Reference(reference) => kept.push_large(&reference),
             }
@@ -64,7 +75,9 @@ impl LargeItems {
         Ok(kept)
     }
 
-    /// Makes references of the large outputs of ended items. Returns the items whose outputs are not kept. Theirs are dropped.
+    /// Makes references of the large outputs of ended items.
+    ///
+    /// Returns the items whose outputs are not kept. Theirs are dropped.
     pub(crate) async fn keep_frame(
         &self,
         outputs: &mut FrameOutputs,
@@ -159,14 +172,6 @@ impl LargeItems {
 impl From<Failure> for Unkept {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
-    }
-}
-
-impl Unkept {
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Failed(failure) | Self::NoRoom(failure) => failure,
-        }
     }
 }
 

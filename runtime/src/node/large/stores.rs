@@ -45,6 +45,6 @@ impl LargeStores {
         let hops = chain.hops();
         let position = hops.iter().position(|stages| stages.start == first).unwrap_or(0);
         let place = (position, hops.len());
-        LargeItems::new(self.store(chain), Arc::clone(&self.files), chain.queue.large, place, wire)
+        LargeItems::new(self.store(chain), Arc::clone(&self.files), chain, place, wire)
     }
 }

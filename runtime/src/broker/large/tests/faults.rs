@@ -1,5 +1,6 @@
 //! Objects that are damaged, missing, replaced or unfinished, and stores without room.
 
+use super::super::Patience;
 use super::*;
 
 /// Returns the reason why an object cannot be read.
@@ -118,7 +119,7 @@ async fn items_that_are_too_large_are_refused_with_both_sizes() {
     );
     assert!(refused((64 << 20) + 1, Form::Cbor, share).await.starts_with("the item has 67108865 bytes; 67108864 is"));
     assert!(refused((2 << 20) + 1, Form::Cbor, share).await.starts_with("the item has 2097153 bytes; 2097152 is"));
-    let hop = Share::Hop { position: 0, of: 1, holding: 1 << 20, waits: true };
+    let hop = Share::Hop { position: 0, of: 1, holding: 1 << 20, patience: Patience::None };
     assert!(refused((1 << 20) + 1, Form::Cbor, hop).await.contains("1048576 is the most: `large_bytes`"));
     assert_eq!(world.subjects().await, [""; 0]);
     world.end().await;
@@ -134,14 +135,21 @@ async fn a_full_store_is_waited_for_and_later_hops_come_first() {
     let soon = Duration::from_millis(300);
     assert!(tokio::time::timeout(soon, upload(Share::Feeder)).await.is_err(), "a quarter is for nodes");
     for _ in 0..2 {
-        upload(Share::Hop { position: 1, of: 2, holding: 0, waits: true }).await.expect("room for the last hop");
+        upload(Share::Hop { position: 1, of: 2, holding: 0, patience: Patience::Endless(Duration::MAX) })
+            .await
+            .expect("room for the last hop");
     }
-    let impatient = upload(Share::Hop { position: 1, of: 2, holding: 0, waits: false }).await;
+    let impatient = upload(Share::Hop { position: 1, of: 2, holding: 0, patience: Patience::None }).await;
     assert!(matches!(impatient, Err(LargeError::NoRoom { .. })));
     assert!(
-        tokio::time::timeout(soon, upload(Share::Hop { position: 0, of: 2, holding: 0, waits: true })).await.is_err()
+        tokio::time::timeout(
+            soon,
+            upload(Share::Hop { position: 0, of: 2, holding: 0, patience: Patience::Endless(Duration::MAX) })
+        )
+        .await
+        .is_err()
     );
-    let waiting = upload(Share::Hop { position: 1, of: 2, holding: 0, waits: true });
+    let waiting = upload(Share::Hop { position: 1, of: 2, holding: 0, patience: Patience::Endless(Duration::MAX) });
     let freeing = async {
         tokio::time::sleep(soon).await;
         world.store.release(&first.name, Holder::Making(1)).await.expect("released");
