@@ -204,11 +204,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         () = &mut shutdown => return ended(),
     };
     let url = broker.url().to_owned();
-    let mut node = NodeSettings { chains: args.chain.into_iter().collect(), until_empty: args.until_empty, ..own };
+    let node = NodeSettings { chains: args.chain.into_iter().collect(), until_empty: args.until_empty, ..own };
     #[cfg(any(debug_assertions, feature = "failpoints"))]
-    if let Some(every) = args.sweep_every {
-        node.sweep = Pace::quick(every);
-    }
+    let node = match args.sweep_every {
+        Some(every) => NodeSettings { sweep: Pace::quick(every), ..node },
+        None => node,
+    };
     let deployed = Client::new(broker.clone()).chains().await?;
     for missing in node.chains.iter().filter(|chain| !deployed.contains(chain)) {
         let near = nearest(missing.as_str(), deployed.iter().map(ChainName::as_str));

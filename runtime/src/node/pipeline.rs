@@ -358,3 +358,23 @@ async fn store_letters(hop: &Hop, letters: &[Vec<Outgoing>], delivery: &Delivery
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any<T>() -> T {
+        unreachable!("only its size is asked for")
+    }
+
+    fn size_of_result<T>(_: impl FnOnce() -> T) -> usize {
+        size_of::<T>()
+    }
+
+    /// Each message moves this state once or twice: with 1.7 KiB more, a message of one item took 20 % more processor time.
+    #[test]
+    fn the_state_of_a_message_stays_small() {
+        let size = size_of_result(|| handle(any(), any(), any(), any(), any()));
+        assert!(size <= 5_632, "{size} bytes; box what few messages need");
+    }
+}

@@ -123,7 +123,9 @@ impl Runner {
                 task.run_all(item, call, instances, given).await
             }
             Self::Program(runner) => {
-                runner.run(item, &call, slots, given).await.map_err(|failure| (call.position, failure))
+                // Boxed, so that the state of items of tasks stays small.
+                let run = Box::pin(runner.run(item, &call, slots, given));
+                run.await.map_err(|failure| (call.position, failure))
             }
         }
     }

@@ -75,7 +75,7 @@ impl ServerStreams<'_> {
         let (published, last) = match messages {
             [one] => streams.publish_at(one).await?,
             many => match streams.publish_batch(many).await? {
-                (Published::Duplicate, _) => return self.complete(many).await,
+                (Published::Duplicate, _) => return Box::pin(self.complete(many)).await,
                 answer => answer,
             },
         };

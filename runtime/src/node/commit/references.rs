@@ -58,7 +58,7 @@ pub(crate) async fn record(
     let has_references = messages.iter().any(|message| has_references(&message.headers));
     if receipt.published == Published::Duplicate {
         let Some(place) = receipt.last().filter(|_| has_references || decides) else { return Ok(()) };
-        return record_stored(outbox, (route, source), &last.subject, place).await;
+        return Box::pin(record_stored(outbox, (route, source), &last.subject, place)).await;
     }
     if !has_references {
         return Ok(());
@@ -68,7 +68,7 @@ pub(crate) async fn record(
         let place = StreamKind::of_message(message).at(receipt.place(number, count)?);
         Some(hold_all(outbox, &message.headers, &message.payload, place))
     });
-    futures_util::future::try_join_all(holding).await.map(drop)
+    Box::pin(futures_util::future::try_join_all(holding)).await.map(drop)
 }
 
 /// Records who refers to the large items of a message that another run has stored under this subject, and of those before it.

@@ -32,6 +32,11 @@ impl Topics {
         if !streams.route.is_last || !messages.iter().any(has_topic) {
             return streams.store(messages).await;
         }
+        // Boxed, so that the state of other messages stays small.
+        Box::pin(self.store_open(streams, messages)).await
+    }
+
+    async fn store_open(&self, streams: &ServerStreams<'_>, messages: &[Outgoing]) -> Result<Receipt, PublishError> {
         self.open(streams).await?;
         let stored = streams.store(messages).await;
         if matches!(stored, Err(PublishError::NoStream(_))) {

@@ -35,9 +35,14 @@ pub(super) struct ItemMemory {
 impl Running {
     /// Returns the item at this position. Fetches a large one.
     pub(super) async fn input(&self, position: usize) -> Result<Input, Failure> {
-        let Some(reference) = self.inbound.reference(position) else {
-            return Ok(Input { item: self.item(position).into(), memory: None });
-        };
+        match self.inbound.reference(position) {
+            None => Ok(Input { item: self.item(position).into(), memory: None }),
+            // Boxed, so that the state of other items stays small.
+            Some(reference) => Box::pin(self.large_input(reference)).await,
+        }
+    }
+
+    async fn large_input(&self, reference: Reference) -> Result<Input, Failure> {
         let memory = self.room_for(&reference).await?;
         match (self.hop.large.open(&reference).await?, &self.hop.task) {
             (ItemBytes::File(file), Runner::Task(_)) => Ok(Input { item: whole(file).await?.into(), memory }),
