@@ -33,6 +33,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Returns a pace for tests, which cannot wait long.
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
     pub(crate) fn quick(every: Duration) -> Self {
         Self { every, grace: Grace { own: every, foreign: every } }
     }
