@@ -14,7 +14,7 @@ test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_O
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup plugins demo test chaos check bench clean first-build
+.PHONY: help setup plugins python demo test chaos check bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -27,10 +27,17 @@ setup: ## find or install what is missing: a NATS server, the Rust target for pl
 plugins: setup ## compile the example plugins to target/wasm32-wasip1/release/*.wasm
 	cargo build --release --target wasm32-wasip1 --target-dir target $(plugin_packages)
 
+# The unit tests need no plugin, and the end-to-end tests build their own.
+python: ## build the interpreter for tasks in Python, the example plugin, and run their unit tests
+	@.make/python-engine
+	cd sdk/python && PYTHONPATH=src python3 -m unittest discover --quiet tests
+	PYTHONPATH=sdk/python/src python3 -m pcluster.build plugins/orders -o plugins/orders/build/orders.wasm
+	cd plugins/orders && PYTHONPATH=../../sdk/python/src python3 -m unittest --quiet
+
 demo: setup first-build plugins ## run a chain from start to end on this machine
 	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" --feed "hello world!" --until-empty
 
-test: setup first-build plugins ## run all tests
+test: setup first-build plugins python ## run all tests
 	cargo test --workspace --no-fail-fast
 
 chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7 PROGRAMS=1s LARGE=1 SERVERS=3 RECORDS=1 WORLD=1
@@ -39,6 +46,8 @@ chaos: setup first-build plugins ## kill, pause and restart nodes and server at 
 check: setup ## check formatting, words, lints and documentation
 	.make/words
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path sdk/python/driver/Cargo.toml
+	cargo fmt --check --manifest-path sdk/python/flatten/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
