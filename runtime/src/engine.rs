@@ -4,7 +4,8 @@
 //! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
 //! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
-//! disk, and `snapshot` makes the state of a task before its first item. [`budget`] counts the memory of all items, [`limits`]
+//! disk, and `loaded` in memory. `snapshot` makes the state of a task before its first item: `parts` takes the plugin apart for it,
+//! and `template` makes instances of what comes of that. [`budget`] counts the memory of all items, [`limits`]
 //! bounds one execution, and [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster
 //! in [`host`] and those of an operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the
 //! functions in which it failed.
@@ -20,25 +21,26 @@ pub mod idle;
 pub mod inspect;
 mod instance;
 pub mod limits;
+mod loaded;
+mod parts;
 pub mod snapshot;
 mod stage;
 pub mod static_context;
 pub mod streaming;
 pub mod task;
+mod template;
 #[cfg(test)]
 mod testing;
 pub mod wasi;
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Linker, Module, PoolingAllocationConfig};
 
-use crate::lock::lock;
 use crate::name::Digest;
 use crate::run::budget::Budget;
 use cache::Cache;
@@ -46,6 +48,10 @@ use compiler::Compiler;
 use host::Host;
 use idle::Slots;
 use inspect::{InspectError, Inspection};
+use loaded::Loaded;
+use parts::{Outline, Parts};
+use snapshot::Snapshots;
+use template::{Code, Split, Template};
 
 /// The interval at which a running guest yields to others.
 const TICK: Duration = Duration::from_millis(5);
@@ -64,6 +70,9 @@ const GROWTH: u64 = 1 << 20;
 const GUARD: u64 = 64 << 10;
 /// The most entries of a guest's function table. Compilers make one table of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
+/// The bytes of code from which on a plugin with a state has its image apart from its code. Less code is compiled in a tenth of a
+/// second, and an instance of one module starts faster.
+const SPLIT_FROM: usize = 1 << 20;
 /// The stack of a guest and its host functions, in bytes.
 const STACK: usize = 1 << 20;
 /// The part of the stack for the guest itself, in bytes.
@@ -107,39 +116,21 @@ pub struct Engine {
     budget: Arc<Budget>,
     cache: Option<Arc<Cache>>,
     compiler: Option<Arc<Compiler>>,
-    loaded: Arc<Loaded>,
+    templates: Arc<Loaded<Template>>,
+    /// Code without its image.
+    codes: Arc<Loaded<Module>>,
     space: Space,
-}
-
-/// The modules in use, by their digests. Chains with the same plugin share its code and the slots that its instances leave.
-#[derive(Default)]
-struct Loaded(Mutex<HashMap<Digest, Weak<InstancePre<Host>>>>);
-
-impl Loaded {
-    fn get(&self, content: &Digest) -> Option<Arc<InstancePre<Host>>> {
-        lock(&self.0).get(content)?.upgrade()
-    }
-
-    /// Adds a module. Returns the earlier one if another thread has added the same module meanwhile.
-    fn put(&self, content: &Digest, pre: InstancePre<Host>) -> Arc<InstancePre<Host>> {
-        let mut loaded = lock(&self.0);
-        if let Some(other) = loaded.get(content).and_then(Weak::upgrade) {
-            return other;
-        }
-        loaded.retain(|_, pre| pre.strong_count() > 0);
-        let pre = Arc::new(pre);
-        loaded.insert(content.clone(), Arc::downgrade(&pre));
-        pre
-    }
+    /// A plugin with a state and at least this many bytes of code has its image apart from its code.
+    split_from: usize,
 }
 
 /// A plugin that is ready to run.
 #[derive(Clone)]
 pub struct Plugin {
     engine: Engine,
-    pre: Arc<InstancePre<Host>>,
+    template: Arc<Template>,
     digest: Digest,
-    bytes: Bytes,
+    snapshots: Snapshots,
     /// The tasks and imports of the plugin.
     pub inspection: Arc<Inspection>,
 }
@@ -172,8 +163,10 @@ impl Engine {
             budget,
             cache,
             compiler: settings.compiler.clone(),
-            loaded: Arc::default(),
+            templates: Arc::default(),
+            codes: Arc::default(),
             space,
+            split_from: SPLIT_FROM,
             inner,
         })
     }
@@ -191,29 +184,76 @@ impl Engine {
     pub fn load(&self, digest: &Digest, bytes: impl Into<Bytes>) -> Result<Plugin, EngineError> {
         let bytes = bytes.into();
         let inspection = Arc::new(inspect::inspect(&bytes)?);
-        let pre = self.compile(digest, digest, &bytes)?;
-        Ok(Plugin { engine: self.clone(), pre, digest: digest.clone(), bytes, inspection })
+        let (template, snapshots) = if inspection.makes_state {
+            self.with_snapshots(digest, &bytes)?
+        } else {
+            (self.whole(digest, digest, &bytes)?, Snapshots::Stateless)
+        };
+        Ok(Plugin { engine: self.clone(), template, digest: digest.clone(), snapshots, inspection })
     }
 
-    /// Returns the code of a module: from memory, from the cache, or compiled now. The cache keeps it under `key`; `content` is
+    /// Loads a plugin that makes a state, in a way that it can be read.
+    fn with_snapshots(&self, digest: &Digest, bytes: &Bytes) -> Result<(Arc<Template>, Snapshots), EngineError> {
+        let parts = match Parts::read(bytes) {
+            Ok(parts) => parts,
+            Err(reason) => return Ok((self.whole(digest, digest, bytes)?, Snapshots::Unfit(reason.into()))),
+        };
+        let memory =
+            (parts.code_bytes() >= self.split_from && parts.starts_with_numbers()).then(|| parts.first_memory());
+        let Some(memory) = memory.flatten() else {
+            let readable = parts.readable();
+            let content = Digest::of(&readable);
+            return Ok((self.whole(&content, &content, &readable)?, Snapshots::Whole(Arc::new(parts))));
+        };
+        let template = self.templates.get_or_make(digest, || {
+            let image = parts.outline.image(&parts.first_state(&memory));
+            self.split(&parts.outline, &image, self.code(&parts)?)
+        })?;
+        Ok((template, Snapshots::Split(Arc::new(parts.outline))))
+    }
+
+    /// Returns a module as a template: from memory, from the cache, or compiled now. The cache keeps it under `key`; `content` is
     /// the digest of the module.
-    fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<Arc<InstancePre<Host>>, EngineError> {
-        if let Some(loaded) = self.loaded.get(content) {
-            return Ok(loaded);
-        }
-        let load = |error: wasmtime::Error| EngineError::Load(format!("{error:#}"));
+    fn whole(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<Arc<Template>, EngineError> {
+        self.templates.get_or_make(content, || {
+            let module = self.compile(key, content, bytes)?;
+            Ok(Template::Whole(self.linker.instantiate_pre(&module).map_err(not_loaded)?))
+        })
+    }
+
+    /// Returns the code of a plugin, which plugins with other images may use too.
+    fn code(&self, parts: &Parts) -> Result<Code, EngineError> {
+        let bytes = parts.code();
+        let digest = Digest::of(&bytes);
+        let module = self.codes.get_or_make(&digest, || self.compile(&digest, &digest, &bytes))?;
+        let names = parts.functions().map(|(name, index)| (name.to_owned(), index)).collect();
+        Ok(Code { module, names: Arc::new(names), start: parts.start() })
+    }
+
+    /// Returns a template of an image and code. An image has no code that could take long to compile, so this process does.
+    fn split(&self, outline: &Outline, image: &[u8], code: Code) -> Result<Template, EngineError> {
+        let image = Module::from_binary(&self.inner, image).map_err(not_loaded)?;
+        let image = self.linker.instantiate_pre(&image).map_err(not_loaded)?;
+        Ok(Template::Split(Split::new(image, outline.image_exports(), code).map_err(not_loaded)?))
+    }
+
+    fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<Module, EngineError> {
         let compile = || match &self.compiler {
             Some(compiler) => {
-                cache::from_code(&self.inner, &compiler.compile(content, bytes, self.space)?).map_err(load)
+                cache::from_code(&self.inner, &compiler.compile(content, bytes, self.space)?).map_err(not_loaded)
             }
-            None => Module::from_binary(&self.inner, bytes).map_err(load),
+            None => Module::from_binary(&self.inner, bytes).map_err(not_loaded),
         };
-        let module = match &self.cache {
-            Some(cache) => cache.get_or_compile(&self.inner, key, content, compile)?,
-            None => compile()?,
-        };
-        Ok(self.loaded.put(content, self.linker.instantiate_pre(&module).map_err(load)?))
+        match &self.cache {
+            Some(cache) => cache.get_or_compile(&self.inner, key, content, compile),
+            None => compile(),
+        }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn not_loaded(error: wasmtime::Error) -> EngineError {
+    EngineError::Load(format!("{error:#}"))
 }
 
 /// How much address space instances reserve.
@@ -267,7 +307,8 @@ fn config(instances: u32, memory: Option<u64>, space: Space) -> Config {
 /// Returns the pool for this many instances. `memory` is the memory for items, in bytes.
 fn pool(instances: u32, memory: Option<u64>) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(instances)
+    // An instance of a plugin may be two of the engine's: an image, and the code that imports it.
+    pool.total_core_instances(instances.saturating_mul(2))
         .total_memories(instances)
         .total_tables(instances)
         .total_stacks(instances)
@@ -308,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chains_with_the_same_plugin_share_its_code_as_long_as_one_has_it() {
+    fn chains_with_the_same_plugin_share_its_code() {
         let engine = testing::engine_with(1);
         let load = |result: u8| {
             let wat = format!(
@@ -319,13 +360,8 @@ mod tests {
             testing::load(&engine, &wat).expect("a plugin")
         };
         let (one, same, other) = (load(0), load(0), load(1));
-        assert!(Arc::ptr_eq(&one.pre, &same.pre));
-        assert!(!Arc::ptr_eq(&one.pre, &other.pre));
-        let digest = one.digest.clone();
-        drop(one);
-        assert!(engine.loaded.get(&digest).is_some());
-        drop(same);
-        assert!(engine.loaded.get(&digest).is_none());
+        assert!(Arc::ptr_eq(&one.template, &same.template));
+        assert!(!Arc::ptr_eq(&one.template, &other.template));
     }
 
     #[test]

@@ -62,10 +62,11 @@ const IMPORTS: &str = r#"
 
 /// Returns a correct task that runs beside the hostile ones.
 fn neighbor() -> Task {
-    task(
-        &Guest { imports: IMPORTS, task: "(call $emit (i32.const 1024) (i32.const 1)) (i32.const 0)", ..GUEST }.wat(),
-        LIMITS,
-    )
+    task(&neighbor_wat(), LIMITS)
+}
+
+fn neighbor_wat() -> String {
+    Guest { imports: IMPORTS, task: "(call $emit (i32.const 1024) (i32.const 1)) (i32.const 0)", ..GUEST }.wat()
 }
 
 /// Checks that the next item is handled as usual.

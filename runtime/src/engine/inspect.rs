@@ -51,6 +51,9 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// The linear memory of a new instance, in bytes.
     pub memory: u64,
+    /// `true` if a task makes a state before its first item.
+    #[serde(skip)]
+    pub(super) makes_state: bool,
 }
 
 impl Inspection {
@@ -189,7 +192,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     let imports = check_imports(&contents)?;
     let tasks = tasks(&contents)?;
     check_calls(&tasks, &imports)?;
-    Ok(Inspection { tasks, imports, memory: contents.memory })
+    let makes_state = contents.has_any(abi::INIT_PREFIXES);
+    Ok(Inspection { tasks, imports, memory: contents.memory, makes_state })
 }
 
 fn check_calls(tasks: &[TaskDescription], imports: &[String]) -> Result<(), InspectError> {
@@ -275,10 +279,10 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
     }
     let mut tasks = Vec::with_capacity(names.len());
     for name in names {
-        check_export(contents, &format!("{}{name}", abi::TASK_PREFIX), "(i32, i32) -> (i32)")?;
-        for prefix in [abi::INIT_PREFIX, abi::EACH_PREFIX] {
-            let optional = format!("{prefix}{name}");
-            if contents.has_export(&optional) {
+        let task = contents.first_of(abi::TASK_PREFIXES, name);
+        check_export(contents, task.as_deref().unwrap_or(name), "(i32, i32) -> (i32)")?;
+        for prefixes in [abi::INIT_PREFIXES, abi::EACH_PREFIXES] {
+            if let Some(optional) = contents.first_of(prefixes, name) {
                 check_export(contents, &optional, "() -> (i32)")?;
             }
         }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use pcluster_abi as abi;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use wasmtime::{Extern, Memory, Module, ModuleExport, Store, Trap, TypedFunc, Val};
-use wasmtime_wizer::{InstanceState, SnapshotVal, ValType};
+use wasmtime::{Extern, Memory, ModuleExport, Store, Trap, TypedFunc};
 
 use super::host::{Host, NotStreamed, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
+use super::parts::Value;
 use super::task::Task;
+use super::template::{Made, Template};
 use super::wasi::state::Exit;
 use super::{EngineError, backtrace};
 use crate::run::budget::Reservation;
@@ -20,10 +21,11 @@ use crate::run::call::Call;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::FrameOutputs;
 
-/// The indices of a module's exports. Finding an export by index is faster than by name.
+/// The indices of a plugin's exports. Finding an export by index is faster than by name.
 #[derive(Clone)]
 pub(super) struct Exports {
     memory: ModuleExport,
+    start: Option<ModuleExport>,
     initialize: Option<ModuleExport>,
     /// Makes the state of the task.
     pub(super) init: Option<ModuleExport>,
@@ -33,23 +35,24 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    /// Returns the exports of a snapshot. Its start function and initializer have run already.
+    /// Returns the exports for instances that start from a snapshot. What runs before its first item has run already.
     pub(super) fn started(self) -> Self {
-        Self { initialize: None, init: None, ..self }
+        Self { start: None, initialize: None, init: None, ..self }
     }
 
     /// Finds the exports that this task needs.
-    pub(super) fn find(module: &Module, task: &str) -> Result<Self, EngineError> {
-        let export = |name: &str| {
-            module.get_export_index(name).ok_or_else(|| EngineError::Load(format!("it exports no `{name}`")))
-        };
+    pub(super) fn find(template: &Template, task: &str) -> Result<Self, EngineError> {
+        let lacks = |name: &str| EngineError::Load(format!("it exports no `{name}`"));
+        let of_task =
+            |prefixes: [&str; 2]| prefixes.iter().find_map(|prefix| template.export(&format!("{prefix}{task}")));
         Ok(Self {
-            memory: export(abi::MEMORY)?,
-            initialize: module.get_export_index(abi::INITIALIZE),
-            init: module.get_export_index(&format!("{}{task}", abi::INIT_PREFIX)),
-            alloc: export(abi::ALLOC)?,
-            task: export(&format!("{}{task}", abi::TASK_PREFIX))?,
-            each: module.get_export_index(&format!("{}{task}", abi::EACH_PREFIX)),
+            memory: template.memory().ok_or_else(|| lacks(abi::MEMORY))?,
+            start: template.start(),
+            initialize: template.export(abi::INITIALIZE),
+            init: of_task(abi::INIT_PREFIXES),
+            alloc: template.export(abi::ALLOC).ok_or_else(|| lacks(abi::ALLOC))?,
+            task: of_task(abi::TASK_PREFIXES).ok_or_else(|| lacks(&format!("{}{task}", abi::TASK_PREFIX)))?,
+            each: of_task(abi::EACH_PREFIXES),
         })
     }
 }
@@ -68,7 +71,7 @@ pub(super) struct Instance {
 
 /// The functions to call in an instance.
 struct Entry {
-    instance: wasmtime::Instance,
+    made: Made,
     memory: Memory,
     alloc: TypedFunc<i32, i32>,
     run: Run,
@@ -154,6 +157,12 @@ impl Instance {
         self.entry.as_ref().map_or(&[], |entry| entry.memory.data(&self.store))
     }
 
+    /// Returns the number of a global that may change. `None` if there is none with this index.
+    pub(super) fn global(&mut self, index: usize) -> Option<Value> {
+        let made = self.entry.as_ref()?.made;
+        made.global(&mut self.store, index)
+    }
+
     /// Returns the start of the guest's clock. `None` if the guest has never asked for the time.
     pub(super) fn clock(&self) -> Option<std::time::Instant> {
         self.store.data().wasi.started
@@ -189,7 +198,7 @@ impl Instance {
     async fn enter_init(&mut self, task: &Task) -> Entered {
         let (store, entry) = self.entered(task).await?;
         let Some(init) = &task.exports.init else { return Ok(()) };
-        let init = function(store, &entry.instance, init)?.typed::<(), i32>(&*store)?;
+        let init = function(store, &entry.made.code, init)?.typed::<(), i32>(&*store)?;
         let status = init.call_async(&mut *store, ()).await?;
         store.data_mut().end_item(abi::Status::from_i32(status), Instant::now());
         Ok(())
@@ -224,39 +233,19 @@ impl Instance {
 /// The result of a call to the guest. An error is a trap.
 type Entered = wasmtime::Result<()>;
 
-/// The state of an instrumented instance, which exports all globals and memories.
-impl InstanceState for Instance {
-    async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
-        let global = self.entry.as_ref().and_then(|entry| entry.instance.get_global(&mut self.store, name));
-        match global.map(|global| global.get(&mut self.store)) {
-            Some(Val::I32(value)) => SnapshotVal::I32(value),
-            Some(Val::I64(value)) => SnapshotVal::I64(value),
-            Some(Val::F32(value)) => SnapshotVal::F32(value),
-            Some(Val::F64(value)) => SnapshotVal::F64(value),
-            Some(Val::V128(value)) => SnapshotVal::V128(value.as_u128()),
-            // Plugins with other mutable globals are refused before they are instrumented.
-            _ => unreachable!("`{name}` is not an exported global with a number"),
-        }
-    }
-
-    async fn memory_contents(&mut self, name: &str, contents: impl FnOnce(&[u8]) + Send) {
-        let memory = self.entry.as_ref().and_then(|entry| entry.instance.get_memory(&mut self.store, name));
-        contents(memory.map_or(&[], |memory| memory.data(&self.store)));
-    }
-}
-
 impl Entry {
     /// Starts an instance.
     async fn start(store: &mut Store<Host>, task: &Task) -> wasmtime::Result<Self> {
         let exports = &task.exports;
-        let instance = task.pre.instantiate_async(&mut *store).await?;
-        if let Some(initialize) = &exports.initialize {
-            function(store, &instance, initialize)?.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
-        }
-        let memory = instance.get_module_export(&mut *store, &exports.memory).and_then(Extern::into_memory);
+        let made = task.template.instantiate(store).await?;
+        let memory = made.memory(store, &exports.memory);
         store.data_mut().guest = memory;
+        let instance = made.code;
+        for first in [&exports.start, &exports.initialize].into_iter().flatten() {
+            function(store, &instance, first)?.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+        }
         Ok(Self {
-            instance,
+            made,
             memory: memory.ok_or(OutOfBounds(abi::MEMORY))?,
             alloc: function(store, &instance, &exports.alloc)?.typed(&*store)?,
             run: match &exports.each {

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wasmtime::InstancePre;
 
-use super::host::Host;
 use super::idle::{Instances, Waiting};
 use super::instance::{Exports, Instance};
 use super::limits::Limits;
 use super::static_context::StaticContext;
 use super::streaming::StreamingPermit;
+use super::template::Template;
 use super::{Engine, EngineError, Plugin};
 use crate::chain::isolation::{Isolation, Reuse};
 use crate::run::budget::{Active, Budget, Growing};
@@ -27,7 +26,7 @@ use crate::run::output::FrameOutputs;
 #[derive(Clone)]
 pub struct Task {
     pub(super) engine: Engine,
-    pub(super) pre: Arc<InstancePre<Host>>,
+    pub(super) template: Arc<Template>,
     pub(super) exports: Exports,
     pub(super) limits: Limits,
     pub(super) static_context: Arc<StaticContext>,
@@ -58,9 +57,9 @@ impl Plugin {
         self.inspection.task(name)?;
         self.inspection.check_memory(limits.memory)?;
         Ok(Task {
-            exports: Exports::find(self.pre.module(), name)?,
+            exports: Exports::find(&self.template, name)?,
             engine: self.engine.clone(),
-            pre: Arc::clone(&self.pre),
+            template: Arc::clone(&self.template),
             limits,
             static_context: Arc::new(static_context),
             clock: None,

@@ -34,6 +34,12 @@ pub(super) fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| engine_with(16))
 }
 
+/// Returns an engine that keeps the image of every plugin with a state apart from its code.
+pub(super) fn splitting() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| engine_with(16).splitting())
+}
+
 /// Returns an engine with this many slots.
 pub(super) fn engine_with(instances: u32) -> Engine {
     Engine::new(&EngineSettings { instances, ..EngineSettings::default() }).expect("an engine")
@@ -76,6 +82,13 @@ pub(super) async fn run_on(task: &Task, item: &[u8], lines: &Arc<Lines>) -> Resu
 /// Returns outputs of a task, which are all in memory.
 pub(super) fn items(outputs: &Outputs) -> Vec<Bytes> {
     outputs.all().items().map(Bytes::copy_from_slice).collect()
+}
+
+impl Engine {
+    /// Returns the engine so that it keeps the image of every plugin with a state apart from its code.
+    pub(crate) fn splitting(self) -> Self {
+        Self { split_from: 0, ..self }
+    }
 }
 
 impl Task {

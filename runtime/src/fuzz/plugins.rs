@@ -190,7 +190,8 @@ fn a_file_is_no_plugin_for_a_reason_or_is_one() {
 
 #[test]
 fn what_is_a_plugin_can_be_loaded_and_run() {
-    let engine = Engine::new(&EngineSettings { instances: 2, ..EngineSettings::default() }).expect("an engine");
+    let engine = || Engine::new(&EngineSettings { instances: 2, ..EngineSettings::default() }).expect("an engine");
+    let engines = [engine(), engine().splitting()];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let limits = Limits { timeout: Duration::from_millis(10), memory: 1 << 20, output_item_bytes: 1 << 10 };
     let modules = modules();
@@ -203,6 +204,7 @@ fn what_is_a_plugin_can_be_loaded_and_run() {
         }
     };
     try_door(rounds() / LOAD_EVERY, make, |bytes: &Vec<u8>| {
+        let engine = &engines[bytes.len() % engines.len()];
         let plugin = engine.load(&Digest::of(bytes), bytes.clone()).expect("what inspection lets through is loaded");
         for described in &plugin.inspection.tasks {
             match plugin.task(&described.name, limits, StaticContext::default(), Reuse::default()) {

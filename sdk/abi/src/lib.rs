@@ -39,8 +39,10 @@
 //! An item may have a topic, which the host writes into the context, and which its outputs get too. A guest that gives an output
 //! another topic calls [`EMIT_TO`] in its place.
 //!
-//! A host may save the memory of an instance after its state was made, and start later instances from that snapshot. Random
-//! numbers and times that the state was made from are then the same in all of them.
+//! A host may save the memory and the globals of an instance after its state was made, and start later instances from that snapshot.
+//! Random numbers and times that the state was made from are then the same in all of them. What the state is made of must be in the
+//! memory and in globals of numbers: a module that can change its table (`table.set` and its kin), drops segments, or has a global
+//! that may change and holds a reference gets no snapshots, and each instance makes its state itself.
 //!
 //! ```wat
 //! (import "pcluster_v1" "emit"         (func (param $ptr i32) (param $len i32)))
@@ -60,6 +62,9 @@
 //! (export "pcluster_each:NAME"  (func (result i32)))  ;; optional
 //! (export "pcluster_init:NAME"  (func (result i32)))  ;; optional
 //! ```
+//!
+//! Languages that cannot export a name with a colon write `_` in its place, as in `pcluster_task_NAME`. If a module exports both for a
+//! task, the one with the colon counts.
 //!
 //! No import names a chain, a stage or a subject: a guest cannot choose where its outputs go, but for their topic.
 //!
@@ -141,13 +146,22 @@ pub const ALLOC: &str = "pcluster_alloc";
 /// The prefix of the export of a task. The task's name follows.
 pub const TASK_PREFIX: &str = "pcluster_task:";
 
+/// The prefixes of the export of a task. The second is for languages whose names cannot have a colon. The first counts.
+pub const TASK_PREFIXES: [&str; 2] = [TASK_PREFIX, "pcluster_task_"];
+
 /// The prefix of the optional export that makes a task's state. The task's name follows.
 ///
 /// The export `pcluster_init:name() -> status` may be called once in each new instance, before [`ALLOC`].
 pub const INIT_PREFIX: &str = "pcluster_init:";
 
+/// The prefixes of the export that makes a task's state, as [`TASK_PREFIXES`].
+pub const INIT_PREFIXES: [&str; 2] = [INIT_PREFIX, "pcluster_init_"];
+
 /// The prefix of the export that fetches a task's items itself. The task's name follows.
 pub const EACH_PREFIX: &str = "pcluster_each:";
+
+/// The prefixes of the export that fetches a task's items itself, as [`TASK_PREFIXES`].
+pub const EACH_PREFIXES: [&str; 2] = [EACH_PREFIX, "pcluster_each_"];
 
 /// The custom section that describes the tasks.
 pub const SECTION: &str = "pcluster";

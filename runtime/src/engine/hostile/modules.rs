@@ -1,9 +1,9 @@
 //! Modules that trap, grow, recurse, or are not plugins.
 
-use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor};
+use super::{GUEST, Guest, IMPORTS, assert_failed, assert_unharmed, neighbor, neighbor_wat};
 use crate::engine::EngineError;
 use crate::engine::limits::Limits;
-use crate::engine::testing::{LIMITS, engine, load, run, task};
+use crate::engine::testing::{LIMITS, engine, load, run, splitting, task, task_on};
 use crate::run::failure::FailureKind::{self, Memory, Output, Trap};
 
 const WITH_IMPORTS: Guest<'_> = Guest { imports: IMPORTS, ..GUEST };
@@ -76,6 +76,17 @@ async fn a_guest_that_fails_says_how_and_harms_no_other() {
     for (guest, kind, says) in failing() {
         assert_failed(run(&task(&guest.wat(), LIMITS)).await, kind, says, &guest.wat());
         assert_unharmed(&neighbor, &guest.wat()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_whose_image_is_apart_from_its_code_fails_in_the_same_ways() {
+    let init = r#"(func (export "pcluster_init:t") (result i32) (i32.const 0)) (func $initialize"#;
+    let neighbor = task_on(splitting(), &neighbor_wat().replace("(func $initialize", init), LIMITS);
+    for (guest, kind, says) in failing() {
+        let wat = guest.wat().replace("(func $initialize", init);
+        assert_failed(run(&task_on(splitting(), &wat, LIMITS)).await, kind, says, &wat);
+        assert_unharmed(&neighbor, &wat).await;
     }
 }
 

@@ -105,9 +105,21 @@ impl<'a> Contents<'a> {
 
     /// Returns the names of the exported tasks, sorted.
     pub(super) fn task_names(&self) -> Vec<&'a str> {
-        let mut names: Vec<&str> = self.exports.keys().filter_map(|name| name.strip_prefix(abi::TASK_PREFIX)).collect();
+        let task = |name: &&'a str| abi::TASK_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+        let mut names: Vec<&str> = self.exports.keys().filter_map(task).collect();
         names.sort_unstable();
+        names.dedup();
         names
+    }
+
+    /// Returns the export that has the name of a task behind one of these prefixes. The first prefix counts.
+    pub(super) fn first_of(&self, prefixes: [&str; 2], task: &str) -> Option<String> {
+        prefixes.iter().map(|prefix| format!("{prefix}{task}")).find(|name| self.has_export(name))
+    }
+
+    /// Returns `true` if the name of any export begins with one of these prefixes.
+    pub(super) fn has_any(&self, prefixes: [&str; 2]) -> bool {
+        self.exports.keys().any(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
     }
 }
 

@@ -1,0 +1,140 @@
+//! What the instances of a plugin start from.
+//!
+//! Usually that is one module. A plugin that makes a state and has much code, as that of an interpreter, is two: its code, which is
+//! compiled once for all plugins that have the same, and an image of memory and globals, which takes no time to compile. An instance
+//! of such a plugin is an instance of the image, and one of the code that imports it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pcluster_abi as abi;
+use wasmtime::{Extern, InstancePre, Memory, Module, ModuleExport, Store, Val};
+
+use super::host::Host;
+use super::parts::Value;
+use super::parts::write::{function, global};
+
+/// What the instances of a plugin start from.
+pub(super) enum Template {
+    /// One module.
+    Whole(InstancePre<Host>),
+    /// An image and code.
+    Split(Split),
+}
+
+/// An image, and the code that imports it.
+pub(super) struct Split {
+    image: InstancePre<Host>,
+    /// The exports of the image, in the order in which the code imports them.
+    imports: Box<[ModuleExport]>,
+    memory: ModuleExport,
+    code: Code,
+}
+
+/// Compiled code, with what its plugin calls the functions in it.
+#[derive(Clone)]
+pub(super) struct Code {
+    pub(super) module: Arc<Module>,
+    /// The indices of the functions that the plugin exports.
+    pub(super) names: Arc<HashMap<String, u32>>,
+    /// The start function. The code does not run it by itself, as an image may come from an instance that has.
+    pub(super) start: Option<u32>,
+}
+
+/// An instance that has been made from a template.
+#[derive(Clone, Copy)]
+pub(super) struct Made {
+    /// Has the functions.
+    pub(super) code: wasmtime::Instance,
+    /// Has the memory and the globals that may change.
+    image: wasmtime::Instance,
+}
+
+impl Split {
+    /// Returns a template of this image, whose exports have these names in the order of the code's imports.
+    pub(super) fn new(
+        image: InstancePre<Host>,
+        names: impl Iterator<Item = String>,
+        code: Code,
+    ) -> wasmtime::Result<Self> {
+        let export = |name: &str| image.module().get_export_index(name).ok_or_else(|| missing(name));
+        let imports = names.map(|name| export(&name)).collect::<wasmtime::Result<_>>()?;
+        Ok(Self { imports, memory: export(abi::MEMORY)?, image, code })
+    }
+
+    /// Returns the code.
+    pub(super) fn code(&self) -> &Code {
+        &self.code
+    }
+
+    async fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<Made> {
+        let image = self.image.instantiate_async(&mut *store).await?;
+        let mut imports = Vec::with_capacity(self.imports.len());
+        for export in &self.imports {
+            imports.push(image.get_module_export(&mut *store, export).ok_or_else(|| missing("an import"))?);
+        }
+        let code = wasmtime::Instance::new_async(&mut *store, &self.code.module, &imports).await?;
+        Ok(Made { code, image })
+    }
+}
+
+impl Template {
+    /// Returns the memory of an instance.
+    pub(super) fn memory(&self) -> Option<ModuleExport> {
+        match self {
+            Self::Whole(whole) => whole.module().get_export_index(abi::MEMORY),
+            Self::Split(split) => Some(split.memory),
+        }
+    }
+
+    /// Returns the function that the plugin exports under this name.
+    pub(super) fn export(&self, name: &str) -> Option<ModuleExport> {
+        match self {
+            Self::Whole(whole) => whole.module().get_export_index(name),
+            Self::Split(Split { code, .. }) => code.module.get_export_index(&function(*code.names.get(name)?)),
+        }
+    }
+
+    /// Returns the start function. `None` if there is none, or if instances run it by themselves.
+    pub(super) fn start(&self) -> Option<ModuleExport> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Split(Split { code, .. }) => code.module.get_export_index(&function(code.start?)),
+        }
+    }
+
+    /// Makes an instance.
+    pub(super) async fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<Made> {
+        match self {
+            Self::Whole(whole) => {
+                let code = whole.instantiate_async(store).await?;
+                Ok(Made { code, image: code })
+            }
+            Self::Split(split) => split.instantiate(store).await,
+        }
+    }
+}
+
+impl Made {
+    /// Returns the memory, which the template names so.
+    pub(super) fn memory(&self, store: &mut Store<Host>, memory: &ModuleExport) -> Option<Memory> {
+        self.image.get_module_export(store, memory).and_then(Extern::into_memory)
+    }
+
+    /// Returns the number of a global that may change. `None` if the plugin is not fit for snapshots.
+    pub(super) fn global(&self, store: &mut Store<Host>, index: usize) -> Option<Value> {
+        let found = self.image.get_global(&mut *store, &global(index))?;
+        Some(match found.get(store) {
+            Val::I32(value) => Value::I32(value),
+            Val::I64(value) => Value::I64(value),
+            Val::F32(bits) => Value::F32(bits),
+            Val::F64(bits) => Value::F64(bits),
+            Val::V128(value) => Value::V128(value.as_u128()),
+            _ => return None,
+        })
+    }
+}
+
+fn missing(name: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!("an image without `{name}`"))
+}
