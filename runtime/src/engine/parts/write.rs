@@ -14,14 +14,17 @@ use super::{Global, Outline, Parts, Place, State};
 
 /// The prefix of the export of a global. Its index follows.
 const GLOBAL_PREFIX: &str = "pcluster_global:";
-/// The prefix of the export by which an image hands on a function of the host. Its index follows.
-const FUNCTION_PREFIX: &str = "pcluster_host:";
 /// The module from which the code of a plugin imports its memory and globals.
 const IMAGE: &str = "pcluster_image";
 
 /// Returns the name by which a module exports a global.
 pub(in crate::engine) fn global(index: usize) -> String {
     format!("{GLOBAL_PREFIX}{index}")
+}
+
+/// Returns the name by which an image hands on a function of the host.
+fn host_function(index: usize) -> String {
+    format!("pcluster_host:{index}")
 }
 
 /// Returns the name by which the code of a plugin exports a function.
@@ -69,10 +72,10 @@ impl Parts {
         module.finish()
     }
 
-    /// Returns the code of the plugin. It imports its memory, and the globals that belong to an image.
+    /// Returns the code of the plugin. It imports its memory, the functions of the host, and the globals that belong to an image.
     ///
-    /// Its exports are named by their indices, so that plugins with the same code have the same code module, whatever their tasks
-    /// are called.
+    /// Imports and exports are named by their indices, so that plugins with the same code have the same code module, whatever the
+    /// names are.
     pub(in crate::engine) fn code(&self) -> Vec<u8> {
         use SectionId::{Custom, Element, Function, Table, Type};
         let (outline, moved) = (&self.outline, self.outline.moved());
@@ -110,14 +113,14 @@ impl Parts {
     fn write_imports(&self, module: &mut Module) {
         let outline = &self.outline;
         let mut imports = ImportSection::new();
-        for (import, index) in outline.imports.iter().zip(&self.import_types) {
-            imports.import(&import.module, &import.name, EntityType::Function(*index));
+        for (index, type_index) in self.import_types.iter().enumerate() {
+            imports.import(IMAGE, &host_function(index), EntityType::Function(*type_index));
         }
         // Images of any size fit.
         imports.import(IMAGE, abi::MEMORY, EntityType::Memory(MemoryType { minimum: 0, ..outline.memory }));
         for (index, global) in outline.globals[..outline.moved()].iter().enumerate() {
             if let Some(kind) = global.kind {
-                imports.import(IMAGE, &index.to_string(), EntityType::Global(type_of(global, kind)));
+                imports.import(IMAGE, &self::global(index), EntityType::Global(type_of(global, kind)));
             }
         }
         module.section(&imports);
@@ -152,7 +155,7 @@ impl Outline {
         for (index, import) in self.imports.iter().enumerate() {
             types.ty().function(import.parameters.iter().copied(), import.results.iter().copied());
             imports.import(&import.module, &import.name, EntityType::Function(number(index)));
-            exports.export(&format!("{FUNCTION_PREFIX}{index}"), ExportKind::Func, number(index));
+            exports.export(&host_function(index), ExportKind::Func, number(index));
         }
         exports.export(abi::MEMORY, ExportKind::Memory, 0);
         let mut globals = GlobalSection::new();
@@ -173,7 +176,7 @@ impl Outline {
 
     /// Returns the names of an image's exports, in the order in which the code imports them.
     pub(in crate::engine) fn image_exports(&self) -> impl Iterator<Item = String> {
-        let functions = (0..self.imports.len()).map(|index| format!("{FUNCTION_PREFIX}{index}"));
+        let functions = (0..self.imports.len()).map(host_function);
         functions.chain([abi::MEMORY.to_owned()]).chain((0..self.moved()).map(global))
     }
 

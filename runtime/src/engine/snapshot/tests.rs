@@ -188,10 +188,11 @@ async fn plugins_with_the_same_code_compile_it_once_and_a_restart_compiles_nothi
         Engine::new(&settings).expect("an engine").splitting()
     };
     let one = plugin("", "");
-    // Other data and another name of the task.
+    // Other data, another name of the task, and another function of the host with the same signature.
     let other = one
         .replace("made\"", "else\"")
         .replace(":t", ":u")
+        .replace("\"emit\"", "\"fail\"")
         .replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 3)");
     let first = start(None);
     assert_eq!(given_on(&first, &one, LIMITS).await.expect("a snapshot").1, ["made"]);

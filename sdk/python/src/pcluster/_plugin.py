@@ -162,7 +162,10 @@ def grown(content: bytes, size: int) -> tuple[bytes, int]:
 
 
 def exported(content: bytes, tasks: Sequence[str]) -> bytes:
-    """Returns the export section with the first entries named after the tasks, and without the others."""
+    """Returns the export section with the first entries named after the tasks.
+
+    The others keep their names: plugins of one engine export the same functions, so that a node compiles their code once.
+    """
     count, at = read_unsigned(content, 0)
     kept = []
     for _ in range(count):
@@ -172,9 +175,8 @@ def exported(content: bytes, tasks: Sequence[str]) -> bytes:
         prefix = next((prefix for prefix in ENTRIES if export.startswith(prefix)), None)
         if prefix is not None:
             number = int(export[len(prefix) :])
-            if number >= len(tasks):
-                continue
-            export = ENTRIES[prefix] + tasks[number]
+            if number < len(tasks):
+                export = ENTRIES[prefix] + tasks[number]
         kept.append(name(export) + content[start:at])
     return unsigned(len(kept)) + b"".join(kept)
 
