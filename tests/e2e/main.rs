@@ -61,6 +61,8 @@ mod program_files;
 mod program_workers;
 mod programs;
 mod pull;
+mod python;
+mod python_sandbox;
 mod readers;
 mod records;
 mod replay;

@@ -167,23 +167,6 @@ def after_asyncio(asyncio):
     events._set_event_loop_policy(Policy())
 
 
-def after_pydantic(main):
-    """Lets pydantic 1 see annotations: since Python 3.14 a class has none before it is made."""
-    from annotationlib import Format, call_annotate_function, get_annotate_from_class_namespace
-
-    meta = main.ModelMetaclass
-    plain = meta.__new__
-
-    def new(cls, name, bases, namespace, **options):
-        if "__annotations__" not in namespace:
-            annotate = get_annotate_from_class_namespace(namespace)
-            if annotate is not None:
-                namespace["__annotations__"] = call_annotate_function(annotate, Format.FORWARDREF)
-        return plain(cls, name, bases, namespace, **options)
-
-    meta.__new__ = staticmethod(new)
-
-
 class Stream(io.TextIOBase):
     """Standard output or error. Nothing is held back: the node puts lines together, and ends half a line with its item."""
 
@@ -210,7 +193,7 @@ sys.stdout, sys.stderr = Stream(1), Stream(2)
 _context.Source.current = lambda: Context(**engine.context())
 _log.Log.write = staticmethod(to_log)
 _call.Source.call = staticmethod(call)
-engine.after_import.update({"asyncio": after_asyncio, "logging": _log.adopt, "pydantic.main": after_pydantic})
+engine.after_import.update({"asyncio": after_asyncio, "logging": _log.adopt})
 for _name, _after in engine.after_import.items():
     # The interpreter's own part has imported it before.
     if _name in sys.modules:
