@@ -2,6 +2,7 @@
 //! [`crate::node`], and prints.
 
 pub mod bench;
+pub mod build;
 pub mod compile;
 pub mod completions;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod input;
 pub mod inspect;
 pub mod intake;
 pub mod logs;
+pub mod new;
 pub mod node;
 pub mod nodes;
 pub mod output;
@@ -90,6 +92,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::Args),
+    Build(build::Args),
     Dev(dev::Args),
     Node(node::Args),
     Deploy(deploy::Args),
@@ -238,7 +242,9 @@ async fn until_told(command: Command, context: &Context) -> anyhow::Result<()> {
 
 async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
-        Command::Dev(args) => dev::run(args, context).await,
+        Command::New(args) => new::run(&args, context),
+        Command::Build(args) => build::run(args, context).await,
+        Command::Dev(args) => Box::pin(dev::run(args, context)).await,
         Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Feed(args) => feed::run(args, context).await,
@@ -263,12 +269,22 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
     }
 }
 
+/// Returns a folder of the user's: that of a variable, or one below the home folder.
+fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given.or_else(|| std::env::home_dir().map(|home| home.join(below_home)))
+}
+
+/// Returns the folder for what must not go with the cache.
+fn data_folder() -> Result<PathBuf, Usage> {
+    let folder = user_folder("XDG_DATA_HOME", ".local/share").and_then(|folder| std::path::absolute(folder).ok());
+    folder
+        .map(|folder| folder.join("pcluster"))
+        .ok_or_else(|| Usage("there is no folder for the SDK: set HOME or XDG_DATA_HOME".to_owned()))
+}
+
 /// Resolves the settings from flags, environment and the user's folders.
 fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<Settings> {
-    let folder = |variable: &str, below_home: &str| {
-        let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        given.or_else(|| std::env::home_dir().map(|home| home.join(below_home)))
-    };
     let text = |key: &str, value: &Option<String>| value.clone().map(|value| (key.to_owned(), value.into()));
     let mut flags = given(&cli.global.connection)?;
     flags.extend(text("log", &cli.global.log));
@@ -280,7 +296,7 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
         }
         _ => {}
     }
-    let configuration = folder("XDG_CONFIG_HOME", ".config");
+    let configuration = user_folder("XDG_CONFIG_HOME", ".config");
     let own = configuration.as_ref().map(|folder| folder.join("pcluster").join(settings::FILE));
     let usual = [Some(settings::FILE.into()), own].into_iter().flatten().find(|file: &PathBuf| file.exists());
     Ok(Settings::resolve(&Sources {
@@ -289,7 +305,7 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
         flags,
         nats: configuration.map(|folder| folder.join("nats")),
         home: std::env::home_dir(),
-        cache: folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("pcluster")),
+        cache: user_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("pcluster")),
         node: format!("{}-{}", crate::node::host_name(), std::process::id()),
         memory: crate::node::memory::default_budget(),
     })?)

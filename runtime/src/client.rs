@@ -62,6 +62,7 @@ pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
 pub(crate) use dead::RanWith;
 pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
+pub(crate) use deploy::folders::PluginFolder;
 pub use deploy::{DeployOptions, Deployment, Package};
 pub use error::ClientError;
 pub use feed::{Fed, Feeder, Item, Packing, Waiting, Waits};

@@ -29,7 +29,7 @@ pub const FILE: &str = "pcluster.toml";
 pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
 
 /// The key and the meaning of every setting, in the order in which `pcluster config` shows them.
-pub const SETTINGS: [(&str, &str); 30] = [
+pub const SETTINGS: [(&str, &str); 31] = [
     ("nats", "URL of the NATS server, or several URLs separated by commas"),
     ("context", "context of the `nats` program to connect with; `-` is the selected context; empty for none"),
     ("creds", "credentials file for NATS; empty for none"),
@@ -65,6 +65,7 @@ pub const SETTINGS: [(&str, &str); 30] = [
     ("slots", "slots that items may use at once on a node, as in `gpu=2,cores=0-7`; empty for those of the machine"),
     ("label", "labels by which stages choose the node, as in `zone=eu`; empty for none"),
     ("nats_server", "nats-server program that `pcluster dev` starts; empty to look for it"),
+    ("python", "Python with the package `pcluster`, which builds plugins in Python; empty to look for it"),
     (
         "log",
         "level of pcluster's own log: error, warn, info, debug or trace, or target=level,…; empty for the usual level",
@@ -148,6 +149,8 @@ pub struct Settings {
     pub(crate) allow: Allow,
     /// The nats-server program that `pcluster dev` starts.
     pub nats_server: Option<PathBuf>,
+    /// The Python that builds plugins.
+    pub python: Option<PathBuf>,
     /// The filter of pcluster's own log.
     pub log: Option<String>,
     /// What the settings were read from.

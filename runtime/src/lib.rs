@@ -27,13 +27,15 @@
 //! | `engine` | WebAssembly; the only module that names `wasmtime` |
 //! | `calls` | what tasks reach by grant: HTTP, secrets, the rules of grants, keys and records; knows neither NATS nor WebAssembly |
 //! | `program` | processes of the machine: their guard, their ends, workers, shipped files; knows neither NATS nor WebAssembly |
+//! | `build` | makes plugins from the folders of their authors, with the tools of their languages |
 //! | `node` | takes items and runs them |
 //! | `client` | what a client can do, for Rust programs and for the command line |
 //! | `config`, `shutdown`, `telemetry` | settings, signals, log output |
 //! | `cli` | the command line |
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker`, `engine` and `program` only the
-//! pure ones, `run`, `slots` and of `calls` what they hand on, `node` and `client` those (and never each other), `cli` all.
+//! pure ones, `run`, `slots` and of `calls` what they hand on, `build` of `engine` what reads a plugin, `node` and `client` those (and
+//! never each other), `cli` all.
 //!
 //! # Glossary
 //!
@@ -77,6 +79,7 @@
 mod archive;
 mod backoff;
 mod broker;
+mod build;
 mod calls;
 mod chain;
 mod cli;

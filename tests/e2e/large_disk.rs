@@ -11,7 +11,7 @@ use support::{Cluster, NatsClient, Objects, Process, Run, eventually, probe_chai
 const MIB: usize = 1 << 20;
 
 /// Returns `true` if file systems can be mounted. Otherwise says that a test is skipped.
-fn can_mount(test: &str) -> bool {
+pub fn can_mount(test: &str) -> bool {
     let mut mount = Command::new("unshare");
     mount.args(["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
     let mount = mount.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -24,7 +24,7 @@ fn can_mount(test: &str) -> bool {
 }
 
 /// Returns a script that runs with a disk of this size in MiB mounted at `disk`, in the folder of the test. `"$@"` is the command.
-fn with_disk(cluster: &Cluster, size: usize, script: &str, command: &Command) -> Command {
+pub fn with_disk(cluster: &Cluster, size: usize, script: &str, command: &Command) -> Command {
     fs::create_dir_all(cluster.path("disk")).unwrap();
     let script = format!("mount -t tmpfs -o size={size}m tmpfs disk || exit 99; {script}");
     let mut mounted = Command::new("unshare");

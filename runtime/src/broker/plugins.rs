@@ -25,6 +25,8 @@ use crate::subject::{self, PLUGINS_BUCKET, PLUGINS_STREAM};
 const PART: usize = 128 << 10;
 /// Room for the headers of a part.
 const PART_HEADERS: usize = 256;
+/// The key of the metadata of a plugin that names what it was built from.
+const INPUTS: &str = "pcluster-inputs";
 /// The rollup that replaces the messages under the same subject.
 const REPLACE: &str = "sub";
 
@@ -77,14 +79,31 @@ impl<'a> Plugins<'a> {
         Ok(self.find(digest, usize::MAX, &mut tokio::io::sink()).await?.is_ok())
     }
 
+    /// Returns the digest of what a plugin was built from. `None` if that is not known.
+    pub async fn inputs(&self, digest: &Digest) -> Result<Option<Digest>, BrokerError> {
+        let head = self.head(digest).await?.and_then(Result::ok);
+        Ok(head.and_then(|head| head.metadata.get(INPUTS)?.parse().ok()))
+    }
+
     /// Stores an object of this size under its digest, unless it is stored already, whole and unharmed.
     pub async fn put(&self, digest: &Digest, size: u64, from: impl AsyncRead + Unpin) -> Result<(), BrokerError> {
+        self.put_built(digest, None, size, from).await
+    }
+
+    /// Stores an object as [`Self::put`], with the digest of what it was built from.
+    pub async fn put_built(
+        &self,
+        digest: &Digest,
+        inputs: Option<&Digest>,
+        size: u64,
+        from: impl AsyncRead + Unpin,
+    ) -> Result<(), BrokerError> {
         if self.has(digest).await? {
             return Ok(());
         }
         let before = self.head(digest).await?;
         let upload = ulid::Ulid::generate().to_string();
-        if let Err(error) = self.upload(digest, size, from, &upload).await {
+        if let Err(error) = self.upload(digest, inputs, size, from, &upload).await {
             // Parts without a head would stay forever. The first error is the one to report.
             let purged = self.purge_parts(&upload).await;
             tracing::debug!(?purged, "removed the parts of an upload that failed");
@@ -103,6 +122,7 @@ impl<'a> Plugins<'a> {
     async fn upload(
         &self,
         digest: &Digest,
+        inputs: Option<&Digest>,
         whole: u64,
         mut from: impl AsyncRead + Unpin,
         upload: &str,
@@ -132,7 +152,7 @@ impl<'a> Plugins<'a> {
         let head = ObjectInfo {
             name: digest.as_hex().to_owned(),
             description: None,
-            metadata: std::collections::HashMap::new(),
+            metadata: inputs.map(|inputs| (INPUTS.to_owned(), inputs.to_string())).into_iter().collect(),
             headers: None,
             options: Some(ObjectOptions { link: None, max_chunk_size: Some(most) }),
             bucket: PLUGINS_BUCKET.to_owned(),

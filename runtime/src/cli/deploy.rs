@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Context;
+use super::{Context, build};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::client::deploy::failpoint::{self, Step};
 use crate::client::{DeployOptions, Deployment};
 
 /// Deploy a chain: store its plugins, files and manifest, and switch to it
 ///
-/// Everything is checked before anything changes. An item that was fed before the switch is finished by the version
+/// Plugins that the manifest names by their folders are built first, as `pcluster build` does. Everything is checked before anything changes. An item that was fed before the switch is finished by the version
 /// that it was fed to; later items go to the new version. Deploying an unchanged chain again changes nothing. What stages
 /// are granted is listed.
 ///
@@ -25,6 +25,8 @@ pub struct Args {
     /// Apply `[results]` of the manifest at once, even if that removes results and dead letters
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    how: build::How,
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     /// Kill this process after a step of the deploy, as in `entered`, or lose an answer, as in `unanswered`; for tests
     #[arg(long, value_name = "STEP", hide = true)]
@@ -36,7 +38,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     args.die_at.into_iter().for_each(failpoint::arm);
     let options = DeployOptions { force: args.force };
-    let deployment = context.client().await?.deploy_with(&args.manifest, options).await?;
+    let package = build::package(&args.manifest, args.how, context).await?;
+    let deployment = context.client().await?.deploy_with(package, options).await?;
     if context.output.is_json() {
         context.output.document(&json!({
             "chain": deployment.chain,

@@ -14,7 +14,7 @@ use super::input::{Content, Reading};
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
-use super::{Context, deploy, input, logs, unless_told};
+use super::{Context, build, deploy, input, logs, unless_told};
 use crate::broker::follow::{Follower, StartAt};
 use crate::broker::stores::make;
 use crate::broker::streams::ChainStreams;
@@ -64,6 +64,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<String>,
     #[command(flatten)]
+    pub(super) how: build::How,
+    #[command(flatten)]
     pub(super) host: HostArgs,
 }
 
@@ -76,9 +78,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
         return Err(Usage(message.to_owned()).into());
     }
-    let own = manifests.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let mut own = manifests.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
     let node = node_settings(&context.settings)?;
     let program = server::find(context.settings.nats_server.as_deref())?;
+    for each in &mut own {
+        each.package = build::package(&each.path, args.how, context).await?;
+    }
     let server = unless_told(Server::start(&program, args.store.as_deref())).await?;
     let ended = with_server(&args, &own, node, &server.url, context).await;
     server.stop().await?;
@@ -100,6 +105,8 @@ fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
 /// A manifest that is deployed here.
 struct Own {
     path: PathBuf,
+    /// The manifest and the plugins that were built for it.
+    package: Package,
     /// `true` if it asks for programs or grants.
     asks: bool,
     /// What its stages are granted.
@@ -122,7 +129,8 @@ fn check(path: PathBuf) -> anyhow::Result<Own> {
             found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;
         }
     }
-    Ok(Own { path, asks, grants: all_grants })
+    let package = Package::file(&path);
+    Ok(Own { path, package, asks, grants: all_grants })
 }
 
 async fn with_server(
@@ -190,13 +198,13 @@ async fn chains(
     }
     let (mut before, mut contents) = (0, Vec::new());
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
-    for &Own { ref path, asks, ref grants } in own {
+    for &Own { ref package, asks, ref grants, .. } in own {
         for grants in grants {
             for made in make::missing(client.broker(), grants.kv.keys(), grants.objects.keys()).await? {
                 output.note(&format!("made the {made}, which was not there"));
             }
         }
-        let deployment = client.deploy(path).await?;
+        let deployment = client.deploy(package.clone()).await?;
         output.note(&deploy::describe(&deployment));
         before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
         let results = show_results(client, &deployment.chain, output, unprinted.clone()).await?;

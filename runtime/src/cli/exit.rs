@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::output::OutputError;
 use crate::broker::BrokerError;
+use crate::build::BuildError;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::kind::ErrorKind;
@@ -117,7 +118,7 @@ impl Exit {
         if error.is::<Usage>() || error.is::<ConfigError>() || error.is::<NameError>() {
             return Self::Usage;
         }
-        if error.is::<NotFound>() {
+        if error.is::<NotFound>() || matches!(error.downcast_ref(), Some(BuildError::NoFolder(_))) {
             return Self::NotFound;
         }
         if error.is::<TimedOut>() {

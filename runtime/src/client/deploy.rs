@@ -5,8 +5,10 @@
 //! last. If a step before that fails, the attempt is undone.
 
 mod attempt;
+mod built;
 pub mod failpoint;
 mod files;
+pub(crate) mod folders;
 mod kept;
 mod read;
 mod secrets;
@@ -32,12 +34,12 @@ use crate::chain::manifest::{self, Manifest};
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage, Work, default};
 use crate::engine::inspect::inspect;
-use crate::file;
 use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
-use read::{read, read_manifest};
+use built::Given;
+use read::{read_manifest, read_plugin};
 
 /// Rounds of a deploy while other clients deploy the same chain.
 const ROUNDS: u32 = 20;
@@ -76,7 +78,7 @@ struct Prepared {
     chain: Chain,
     digest: Digest,
     /// Plugins that may have to be stored.
-    plugins: BTreeMap<Digest, Vec<u8>>,
+    plugins: BTreeMap<Digest, Given>,
     /// Archives that may have to be stored.
     archives: BTreeMap<Digest, Packed>,
 }
@@ -84,8 +86,9 @@ struct Prepared {
 impl Prepared {
     /// Stores the plugins and archives that are not stored yet.
     async fn store(&self, client: &Client) -> Result<(), ClientError> {
-        for (digest, bytes) in &self.plugins {
-            Plugins::of(&client.broker).put(digest, bytes.len() as u64, bytes.as_slice()).await?;
+        for (digest, Given { bytes, inputs }) in &self.plugins {
+            let size = bytes.len() as u64;
+            Plugins::of(&client.broker).put_built(digest, inputs.as_ref(), size, bytes.as_ref()).await?;
         }
         for (digest, archive) in &self.archives {
             let (file, size) = archive.reader().map_err(|error| ClientError::Encode(error.to_string()))?;
@@ -109,7 +112,7 @@ impl Prepared {
 #[derive(Debug, Clone)]
 pub struct Package {
     manifest: Source,
-    plugins: BTreeMap<String, Vec<u8>>,
+    plugins: BTreeMap<String, Given>,
 }
 
 #[derive(Debug, Clone)]
@@ -121,7 +124,8 @@ enum Source {
 impl Package {
     /// Takes the manifest from a file, or from `chain.toml` in a folder.
     ///
-    /// The deploy reads the file, and plugins and files at paths relative to it.
+    /// The deploy reads the file, and plugins and files at paths relative to it. It builds no plugin that is named by a folder: add
+    /// what came of it with [`Package::with_plugin`].
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self { manifest: Source::File(path.into()), plugins: BTreeMap::new() }
     }
@@ -136,7 +140,13 @@ impl Package {
 
     /// Adds a plugin under the name that the stages use for it.
     pub fn with_plugin(mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
-        self.plugins.insert(name.into(), bytes.into());
+        self.plugins.insert(name.into(), Given { bytes: bytes.into().into(), inputs: None });
+        self
+    }
+
+    /// Adds a plugin that was built from inputs with this digest.
+    pub(crate) fn with_built(mut self, name: String, bytes: Vec<u8>, inputs: Digest) -> Self {
+        self.plugins.insert(name, Given { bytes: bytes.into(), inputs: Some(inputs) });
         self
     }
 
@@ -157,7 +167,7 @@ impl Source {
     /// Returns the manifest with its path. Without one, the path is the name of the chain.
     fn read(self) -> Result<(PathBuf, Manifest), ClientError> {
         match self {
-            Self::File(path) => read_manifest(path),
+            Self::File(path) => read_manifest(&path),
             Self::Manifest(manifest) => Ok((PathBuf::from(&manifest.name), *manifest)),
         }
     }
@@ -267,20 +277,18 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
             }
         };
         let written = raw.plugin.clone().unwrap_or_default();
-        let (digest, bytes) = match plugin {
-            Plugin::File(name) => {
-                let plugin = base.join(name);
-                let bytes = match given.get(&written) {
-                    Some(bytes) => bytes.clone(),
-                    None => read(&plugin, file::PLUGIN_MAX, ClientError::NoPluginFile)?,
-                };
-                (Digest::of(&bytes), bytes)
+        let given = given.get(&written);
+        let (digest, bytes) = match (plugin, given) {
+            (Plugin::File(_), Some(given)) => built::chosen(client, &chain.name, given).await?,
+            (Plugin::File(name), None) => {
+                let bytes = read_plugin(&base.join(name))?;
+                (Digest::of(&bytes), bytes.into())
             }
-            Plugin::Stored(digest) => {
+            (Plugin::Stored(digest), _) => {
                 if !Plugins::of(&client.broker).has(digest).await? {
                     return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: written });
                 }
-                (digest.clone(), Plugins::of(&client.broker).get(digest).await?)
+                (digest.clone(), Plugins::of(&client.broker).get(digest).await?.into())
             }
         };
         let checked = inspect(&bytes).and_then(|inspection| {
@@ -290,7 +298,7 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         });
         checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
         raw.plugin = Some(digest.to_string());
-        plugins.insert(digest, bytes);
+        plugins.insert(digest, Given { bytes, inputs: given.and_then(|given| given.inputs.clone()) });
     }
     stores::check(client, &chain).await?;
     secrets::check(client, &chain).await?;

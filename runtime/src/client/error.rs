@@ -93,6 +93,9 @@ pub enum ClientError {
         .0.display()
     )]
     NoPluginFile(PathBuf),
+    /// A plugin is named by the folder of its sources, and was not built.
+    #[error("`{}` is a folder, not a plugin; build it, and give the plugin that comes of it", .0.display())]
+    PluginFolder(PathBuf),
     /// A file is not a manifest.
     #[error("`{}`, {error}", path.display())]
     Manifest {

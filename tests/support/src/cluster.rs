@@ -75,6 +75,7 @@ impl<S: Nats> Cluster<S> {
         command.env("PCLUSTER_NATS_SERVER", program());
         // All tests share compiled plugins, because sharing the folder must be safe.
         command.env("PCLUSTER_CACHE", std::env::temp_dir().join("pcluster-e2e-cache"));
+        command.env("XDG_DATA_HOME", std::env::temp_dir().join("pcluster-e2e-data"));
         command
     }
 

@@ -10,9 +10,14 @@ use crate::file;
 /// The default file name of a manifest.
 const MANIFEST: &str = "chain.toml";
 
+/// Returns the file of a manifest that is named by itself or by its folder.
+pub(super) fn file_of(path: &Path) -> PathBuf {
+    Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or_else(|| path.to_owned())
+}
+
 /// Reads the manifest from a file, or from `chain.toml` in a folder.
-pub(super) fn read_manifest(path: PathBuf) -> Result<(PathBuf, Manifest), ClientError> {
-    let path = Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or(path);
+pub(super) fn read_manifest(path: &Path) -> Result<(PathBuf, Manifest), ClientError> {
+    let path = file_of(path);
     match Manifest::from_toml(&read_text(&path)?) {
         Ok(manifest) => Ok((path, manifest)),
         Err(error) => Err(ClientError::Manifest { path, error }),
@@ -27,8 +32,16 @@ fn read_text(path: &Path) -> Result<String, ClientError> {
     })
 }
 
+/// Reads a plugin.
+pub(super) fn read_plugin(path: &Path) -> Result<Vec<u8>, ClientError> {
+    if path.is_dir() {
+        return Err(ClientError::PluginFolder(path.to_owned()));
+    }
+    read(path, file::PLUGIN_MAX, ClientError::NoPluginFile)
+}
+
 /// Reads a file. `missing` creates the error for a file that does not exist.
-pub(super) fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
+fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Vec<u8>, ClientError> {
     file::read(path, max).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => missing(path.to_owned()),
         _ => ClientError::Read { path: path.to_owned(), error },

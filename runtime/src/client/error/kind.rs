@@ -24,6 +24,7 @@ impl ClientError {
             | Self::Chain { .. }
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
+            | Self::PluginFolder(_)
             | Self::NoStore { .. }
             | Self::NoSecret { .. }
             | Self::NoArchive { .. } => ErrorKind::InvalidManifest,

@@ -1,0 +1,153 @@
+//! Builds plugins from the folders of their authors, with the tools of their languages.
+//!
+//! A build is named by the digest of its inputs: the files of the folder, those outside of it that the tools read, the tools, the
+//! SDK and the settings. It is not named by its bytes, which no tool keeps equal. What was built from the same inputs before is
+//! not built again. A build sees neither the settings of the shell nor a workspace that only lies around its folder.
+//!
+//! | module | what |
+//! |---|---|
+//! | `language` | the languages, and how a folder shows its own |
+//! | `recipe` | for each language, its tools and what they read |
+//! | `inputs` | the digest of inputs |
+//! | `kept` | the plugins that were built, each under the digest of its inputs |
+//! | `tool` | runs a tool without the settings of the shell |
+//! | `sdk` | the SDK for Rust, which comes with this program |
+//!
+//! Another language is a row of marks in `language`, a recipe, and a file of templates for `pcluster new`.
+
+mod error;
+mod inputs;
+mod kept;
+pub(crate) mod language;
+mod recipe;
+pub(crate) mod sdk;
+mod tool;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(crate) use error::BuildError;
+use kept::{Kept, Plugin};
+use language::Language;
+use recipe::{Made, Recipe};
+
+use crate::engine::inspect::{Inspection, inspect};
+use crate::name::Digest;
+
+/// How often a folder is built that changes meanwhile.
+const ROUNDS: u32 = 3;
+/// The folder of what was built, below the cache.
+const BUILDS: &str = "builds";
+
+/// What builds share.
+pub(crate) struct Settings {
+    /// The folder for what can be made again.
+    pub(crate) cache: PathBuf,
+    /// The folder for the SDK and for tools.
+    pub(crate) data: PathBuf,
+    /// The Python that has the package `pcluster`. `None` to look for it.
+    pub(crate) python: Option<PathBuf>,
+    /// `true` if the network must not be used.
+    pub(crate) is_offline: bool,
+    /// Tells the user what takes time.
+    pub(crate) say: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Settings {
+    /// Returns the folder of the cache, which is there. Tools run in it that must not see the author's files.
+    fn run_folder(&self) -> Result<&Path, BuildError> {
+        fs::create_dir_all(&self.cache).map_err(BuildError::file("make the folder", &self.cache))?;
+        Ok(&self.cache)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Settings").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// The folder of a plugin.
+#[derive(Debug, Clone)]
+struct Folder {
+    /// Its absolute path, without links.
+    path: PathBuf,
+    /// Its path as the user wrote it.
+    shown: PathBuf,
+}
+
+impl Folder {
+    fn open(shown: &Path) -> Result<Self, BuildError> {
+        match shown.canonicalize() {
+            Ok(path) if path.is_dir() => Ok(Self { path, shown: shown.to_owned() }),
+            _ => Err(BuildError::NoFolder(shown.to_owned())),
+        }
+    }
+
+    /// Returns the error of a missing tool.
+    fn no_tool(&self, tool: impl Into<String>, remedy: impl Into<String>) -> BuildError {
+        BuildError::NoTool { folder: self.shown.clone(), tool: tool.into(), remedy: remedy.into() }
+    }
+
+    /// Returns the error of a tool that refused the folder.
+    fn failed(&self, said: impl Into<String>) -> BuildError {
+        BuildError::Failed { folder: self.shown.clone(), said: said.into() }
+    }
+}
+
+/// A plugin that was built.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Its folder, as the user wrote it.
+    pub(crate) folder: PathBuf,
+    /// Its language.
+    pub(crate) language: Language,
+    /// The file that keeps it.
+    pub(crate) file: PathBuf,
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// The digest of its inputs.
+    pub(crate) inputs: Digest,
+    /// Its contents.
+    pub(crate) inspection: Inspection,
+    /// How long it took. `None` if it was built before.
+    pub(crate) took: Option<Duration>,
+}
+
+/// Builds the plugin of a folder, unless it was built from the same inputs before.
+pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, BuildError> {
+    let folder = Folder::open(folder)?;
+    let language = Language::of(&folder.path).ok_or_else(|| BuildError::NoPlugin(folder.shown.clone()))?;
+    let recipe = Recipe::of(language, &folder, settings).await?;
+    let kept = Kept::open(settings.cache.join(BUILDS))?;
+    let checked = |bytes: &[u8]| {
+        inspect(bytes).map_err(|error| BuildError::Plugin { folder: folder.shown.clone(), language, error })
+    };
+    for _ in 0..ROUNDS {
+        let base = recipe.inputs(&folder)?;
+        let _lock = kept.lock(&base).await?;
+        // One that is damaged is built anew.
+        if let Some(plugin) = kept.get(&folder.path, &base)?
+            && let Ok(inspection) = checked(&plugin.bytes)
+        {
+            return Ok(built(folder, language, plugin, inspection, None));
+        }
+        let started = Instant::now();
+        (settings.say)(&format!("building `{}` ({})", folder.shown.display(), language.title()));
+        let Made { bytes, read } = recipe.build(&folder, settings).await?;
+        let inspection = checked(&bytes)?;
+        if recipe.inputs(&folder)?.digest() == base.digest() {
+            let read = kept::not_counted(&folder.path, &base, &read);
+            let plugin = kept.put(&folder.path, &base, &read, bytes)?;
+            return Ok(built(folder, language, plugin, inspection, Some(started.elapsed())));
+        }
+    }
+    Err(BuildError::Changing(folder.shown))
+}
+
+fn built(folder: Folder, language: Language, plugin: Plugin, inspection: Inspection, took: Option<Duration>) -> Built {
+    let Plugin { file, inputs, bytes } = plugin;
+    Built { folder: folder.shown, language, file, bytes, inputs, inspection, took }
+}

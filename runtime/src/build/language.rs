@@ -1,0 +1,86 @@
+//! The languages that plugins are built from, and the folders that show them.
+
+use std::fs;
+use std::path::Path;
+
+/// A language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Language {
+    /// Rust
+    Rust,
+    /// Python
+    Python,
+}
+
+/// What shows the language of a folder.
+enum Mark {
+    /// A file of this name.
+    Name(&'static str),
+    /// Any file with this extension.
+    Extension(&'static str),
+}
+
+/// The marks, in the order in which they decide: a project's file outranks a lone source.
+const MARKS: [(Mark, Language); 3] = [
+    (Mark::Name("Cargo.toml"), Language::Rust),
+    (Mark::Name("pyproject.toml"), Language::Python),
+    (Mark::Extension("py"), Language::Python),
+];
+
+impl Language {
+    /// Returns the language of a folder. `None` if the folder shows none.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        let names: Vec<_> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name()).collect();
+        let has = |mark: &Mark| match mark {
+            Mark::Name(name) => names.iter().any(|each| each == *name),
+            Mark::Extension(extension) => {
+                names.iter().any(|each| Path::new(each).extension().is_some_and(|each| each == *extension))
+            }
+        };
+        MARKS.iter().find(|(mark, _)| has(mark)).map(|(_, language)| *language)
+    }
+
+    /// Returns the name of the language as its users write it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::Python => "Python",
+        }
+    }
+
+    /// Returns how a function is marked as a task.
+    pub(crate) fn how_to_mark(self) -> &'static str {
+        match self {
+            Self::Rust => "mark a function with `#[task]`",
+            Self::Python => "mark a function with `@task`, imported with `from pcluster import task`",
+        }
+    }
+}
+
+/// Returns the marks of all languages in words.
+pub(super) fn marks() -> String {
+    let words = MARKS.map(|(mark, language)| match mark {
+        Mark::Name(name) => format!("a `{name}` ({})", language.title()),
+        Mark::Extension(extension) => format!("a `.{extension}` file ({})", language.title()),
+    });
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_outranks_a_lone_source() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |name: &str| {
+            fs::write(folder.path().join(name), "").expect("written");
+            Language::of(folder.path())
+        };
+        assert_eq!(of("README.md"), None);
+        assert_eq!(of("tool.py"), Some(Language::Python));
+        assert_eq!(of("Cargo.toml"), Some(Language::Rust));
+        assert_eq!(Language::of(&folder.path().join("none")), None);
+    }
+}
