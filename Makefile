@@ -14,7 +14,7 @@ test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_O
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup plugins python demo test chaos check bench clean first-build
+.PHONY: help setup compilers plugins python demo test chaos check bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,11 @@ help: ## list the targets (the default)
 setup: ## find or install what is missing: a NATS server, the Rust target for plugins
 	@.make/nats-server
 	@.make/wasm-target
+
+compilers: ## find or download the compilers of other languages that the tests use: zig, Go, AssemblyScript's
+	@.make/ziglang
+	@.make/go
+	@.make/assemblyscript
 
 # Always into ./target, whatever CARGO_TARGET_DIR says, because the example manifests name the results by their path.
 plugins: setup ## compile the example plugins to target/wasm32-wasip1/release/*.wasm
@@ -37,7 +42,7 @@ python: ## build the interpreter for tasks in Python, the example plugin, and ru
 demo: setup first-build plugins ## run a chain from start to end on this machine
 	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" --feed "hello world!" --until-empty
 
-test: setup first-build plugins python ## run all tests
+test: setup compilers first-build plugins python ## run all tests
 	cargo test --workspace --no-fail-fast
 
 chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7 PROGRAMS=1s LARGE=1 SERVERS=3 RECORDS=1 WORLD=1

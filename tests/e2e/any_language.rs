@@ -1,7 +1,9 @@
-//! Plugins in any language: one in the text form of WebAssembly, without the SDK.
+//! Plugins in any language, without an SDK: one in the text form of WebAssembly, and the example in `AssemblyScript`.
 
 use serde_json::{Value, json};
 use support::{Cluster, json_lines, lines, repository};
+
+use crate::languages::{make, provide};
 
 #[test]
 fn a_plugin_without_the_sdk_is_inspected_deployed_and_run() {
@@ -23,4 +25,21 @@ fn a_plugin_without_the_sdk_is_inspected_deployed_and_run() {
     results.sort_by_key(Value::to_string);
     expected.sort_by_key(Value::to_string);
     assert_eq!(results, expected);
+}
+
+#[test]
+fn the_example_in_assemblyscript_runs() {
+    provide("assemblyscript");
+    make("plugins/assemblyscript", &[]);
+    let cluster = Cluster::start();
+    cluster.ok(&["deploy", &repository().join("plugins/assemblyscript/chain.toml").display().to_string()]);
+    let _node = cluster.node("a");
+    cluster.ok(&["feed", "upper", "--format", "lines", "größe", &"x".repeat(70_000)]);
+    cluster.ok(&["feed", "upper", "17"]);
+    cluster.ok(&["wait", "upper"]);
+    let mut results = cluster.pull_all("upper");
+    results.sort_by_key(ToString::to_string);
+    assert_eq!(results, [json!("GRÖSSE"), json!("X".repeat(70_000))]);
+    let letters = json_lines(&cluster.ok(&["dead", "show", "upper", "--all", "--json"]));
+    assert_eq!(letters[0]["reason"], "the item is not a text");
 }

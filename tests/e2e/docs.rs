@@ -13,7 +13,7 @@ use crate::examples::{MPI, PICTURES, STARS};
 use masked::comparable;
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "runtime/README.md",
     "runtime/CALLS.md",
@@ -21,6 +21,8 @@ const PAGES: [&str; 9] = [
     "runtime/WORKERS.md",
     "sdk/README.md",
     "sdk/PROGRAMS.md",
+    "sdk/c/README.md",
+    "sdk/go/README.md",
     "tests/README.md",
     "plugins/mpi/README.md",
 ];

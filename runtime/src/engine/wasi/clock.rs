@@ -15,10 +15,11 @@ const REALTIME: i32 = 0;
 const MONOTONIC: i32 = 1;
 
 impl Wasi {
-    /// Returns the time since the instance first asked. The machine's uptime stays hidden.
+    /// Returns the time since the instance first asked, and a tick. The machine's uptime stays hidden. Without the tick, the first
+    /// time would be zero, with which Go's runtime refuses to start.
     fn monotonic(&mut self) -> u64 {
         let elapsed = self.started.get_or_insert_with(Instant::now).elapsed();
-        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).saturating_add(RESOLUTION)
     }
 
     /// Returns the time of a clock in nanoseconds. `None` if guests have no such clock.

@@ -1,0 +1,3 @@
+module pcluster
+
+go 1.24
