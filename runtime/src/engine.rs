@@ -73,11 +73,11 @@ const TABLE_ELEMENTS: usize = 20_000;
 /// The bytes of code from which on a plugin with a state has its image apart from its code. Less code is compiled in a tenth of a
 /// second, and an instance of one module starts faster.
 const SPLIT_FROM: usize = 1 << 20;
-/// The stack of a guest and its host functions, in bytes. Only what a guest has used of it takes memory; the rest is address space.
-const STACK: usize = GUEST_STACK + (512 << 10);
-/// The part of the stack for the guest itself, in bytes. An interpreter, which recurses in its own code for each level of a value,
-/// needs more than a task that is compiled.
-const GUEST_STACK: usize = 2 << 20;
+/// The stack of a guest and its host functions, in bytes.
+const STACK: usize = 1 << 20;
+/// The part of the stack for the guest itself, in bytes. A larger one keeps what a guest has used of it, for each slot. It would not
+/// help an interpreter that does not bound the recursion of its own code: one needed more than 16 MiB for the text of a deep list.
+const GUEST_STACK: usize = 512 << 10;
 
 /// The settings of an engine.
 #[derive(Debug, Clone, Default)]
