@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use ciborium::Value;
-use futures_util::TryStreamExt;
-use tokio::io::AsyncReadExt;
 
 use super::servers::Cluster;
 use super::{Chance, PATIENCE, Plan, Report};
@@ -108,35 +108,27 @@ fn number(seed: u64, result: &[u8]) -> Option<u64> {
     (expected == result).then_some(number)
 }
 
-/// Reads the object that a reference names, as any client of an object store does.
+/// Reads the object that a reference names, without a consumer: the server has a limit for the consumers of readers.
 async fn read(jetstream: &jetstream::Context, reference: &Value) -> Option<Vec<u8>> {
     let fields = reference.as_map()?;
     let name = fields.iter().find(|(key, _)| key.as_text() == Some("name"))?.1.as_text()?;
-    // It waits for chunks that are missing.
-    let read = tokio::time::timeout(PATIENCE, async {
-        let mut content = Vec::new();
-        let store = jetstream.get_object_store(BUCKET).await?;
-        let mut object = if let Ok(object) = store.get(name).await {
-            object
-        } else {
-            remove_readers(jetstream).await?;
-            store.get(name).await?
-        };
-        object.read_to_end(&mut content).await?;
-        Ok::<_, async_nats::Error>(content)
-    });
-    let read = read.await.map_err(Into::into).flatten();
+    let read = tokio::time::timeout(PATIENCE, read_chunks(jetstream, name)).await.map_err(Into::into).flatten();
     read.inspect_err(|error| eprintln!("the object {name} cannot be read: {error}")).ok()
 }
 
-/// Removes the consumers of readers that have ended. The client library leaves them to the server, which has a limit for them.
-async fn remove_readers(jetstream: &jetstream::Context) -> Result<(), async_nats::Error> {
+async fn read_chunks(jetstream: &jetstream::Context, name: &str) -> Result<Vec<u8>, async_nats::Error> {
     let stream = jetstream.get_stream(format!("OBJ_{BUCKET}")).await?;
-    let readers: Vec<String> = stream.consumer_names().try_collect().await?;
-    for reader in readers {
-        stream.delete_consumer(&reader).await?;
+    let subject = format!("$O.{BUCKET}.M.{}", URL_SAFE.encode(name));
+    let description = stream.get_last_raw_message_by_subject(&subject).await?;
+    let description: serde_json::Value = serde_json::from_slice(&description.payload)?;
+    let chunks = format!("$O.{BUCKET}.C.{}", description["nuid"].as_str().unwrap_or(name));
+    let (mut content, mut next) = (Vec::new(), 1);
+    for _ in 0..description["chunks"].as_u64().unwrap_or(0) {
+        let chunk = stream.direct_get_next_for_subject(chunks.as_str(), Some(next)).await?;
+        content.extend_from_slice(&chunk.payload);
+        next = chunk.sequence + 1;
     }
-    Ok(())
+    Ok(content)
 }
 
 /// Returns the positions in a header such as `0-2,5`.
