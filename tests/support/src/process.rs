@@ -1,6 +1,8 @@
 //! The processes of a test, run to their end or kept running.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
@@ -147,6 +149,8 @@ pub struct Process {
     child: Child,
     stdout: Arc<Written>,
     stderr: Arc<Written>,
+    /// The file that gets its standard error when it is dropped.
+    log: Option<PathBuf>,
 }
 
 impl Process {
@@ -168,14 +172,19 @@ impl Process {
         let output = child.stdout.take().unwrap();
         let stderr = Written::follow(child.stderr.take().unwrap());
         let stdout = Arc::new(Written { closed: AtomicBool::new(true), ..Written::default() });
-        (Self { child, stdout, stderr }, output)
+        (Self { child, stdout, stderr, log: None }, output)
     }
 
     fn start_with(mut command: Command, stdin: Stdio) -> Self {
         let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = Written::follow(child.stdout.take().unwrap());
         let stderr = Written::follow(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
+        Self { child, stdout, stderr, log: None }
+    }
+
+    /// Appends the standard error to this file once the process is dropped.
+    pub fn log_to(&mut self, file: PathBuf) {
+        self.log = Some(file);
     }
 
     /// Returns the process id.
@@ -238,6 +247,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(log) = &self.log {
+            self.stderr.wait_closed();
+            let written = File::options().create(true).append(true).open(log);
+            let _ = written.and_then(|mut file| writeln!(file, "--- process {}\n{}", self.id(), self.stderr()));
+        }
         if std::thread::panicking() {
             eprintln!("--- process {}:\n{}\n{}", self.id(), self.stdout(), self.stderr());
         }

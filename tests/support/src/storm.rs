@@ -85,7 +85,7 @@ pub struct Plan {
     pub large: bool,
     /// `true` if results tell the steps that they went through.
     pub records: bool,
-    /// Where to write all messages that pass through the server.
+    /// Where to write all messages that pass through the server. The nodes write what they do beside it.
     pub trace: Option<PathBuf>,
 }
 

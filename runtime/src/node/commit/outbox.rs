@@ -165,6 +165,8 @@ impl Outbox for ServerOutbox<'_> {
         }
         let store = async || {
             if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
+                let (stage, sequence) = (&hop.stage().name, source.sequence);
+                tracing::debug!(%stage, sequence, "another node has handled the message: it is not in the queue any more");
                 return Ok(Receipt::of(Published::Duplicate, 0));
             }
             hop.topics.store(&self.streams(), messages).await
@@ -178,6 +180,8 @@ impl Outbox for ServerOutbox<'_> {
         };
         let receipt = retry_in_line(hop, line, Load::of(messages), store).await?;
         if receipt.published == Published::Duplicate {
+            let key = messages.last().map(|message| &message.message_id);
+            tracing::debug!(key, sequence = source.sequence, "another run has decided");
             hop.counters.duplicates.fetch_add(messages.len() as u64, Relaxed);
         }
         Ok(receipt)

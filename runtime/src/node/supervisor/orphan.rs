@@ -75,6 +75,7 @@ async fn remove(hop: &Hop, lane: Lane, limit: Option<u64>) -> Result<Option<u64>
         while let Some(next) = Stream::of(&hop.broker, &stream).next_place(&filter, place).await?
             && next <= last
         {
+            tracing::debug!(%chain, %stage, ?lane, next, last, "an orphan is removed");
             removed += u64::from(Stream::of(&hop.broker, &stream).remove_message(next).await?);
             place = next;
         }

@@ -27,7 +27,13 @@ impl Member {
         if plan.large {
             command.args(large::SWEEPS);
         }
-        let process = Process::start(command);
+        if plan.trace.is_some() {
+            command.env("PCLUSTER_LOG", "debug");
+        }
+        let mut process = Process::start(command);
+        if let Some(trace) = &plan.trace {
+            process.log_to(trace.with_extension(format!("{name}.log")));
+        }
         Self { process: Some(process), proxies, until: None }
     }
 
