@@ -1,4 +1,4 @@
-//! Reads the bytes of an upload in pieces, ahead of their use, and hashes them once.
+//! Reads the bytes of an upload in pieces, ahead of their use, and hashes them once, unless their digest is known.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 
-use super::LargeError;
+use super::{LargeError, head};
 
 /// How much is read and hashed at once.
 pub(super) const PIECE: u64 = 1 << 20;
@@ -25,6 +25,15 @@ pub(crate) enum Content<'a> {
         /// The number of bytes.
         size: u64,
     },
+    /// The first bytes of a file whose digest is known.
+    Hashed {
+        /// The file. Its position neither matters nor changes.
+        file: &'a Arc<File>,
+        /// The number of bytes.
+        size: u64,
+        /// Their digest, as a reference has it.
+        digest: &'a str,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +47,8 @@ enum Source {
 pub(super) struct Pieces {
     source: Source,
     size: u64,
+    /// The digest of all bytes, if it is known.
+    known: Option<String>,
     /// The hash of the first bytes, and their number. `None` while a piece is hashed.
     hash: Option<(Sha256, u64)>,
     ahead: Option<(u64, JoinHandle<Read>)>,
@@ -51,7 +62,7 @@ impl Content<'_> {
     pub(crate) fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { size, .. } => *size,
+            Self::File { size, .. } | Self::Hashed { size, .. } => *size,
         }
     }
 }
@@ -75,13 +86,15 @@ impl Source {
 impl Pieces {
     /// Returns the pieces of a content.
     pub(super) fn of(content: &Content<'_>) -> Result<Self, LargeError> {
-        let source = match content {
-            Content::Bytes(bytes) => Source::Bytes(bytes.clone()),
+        let (source, known) = match content {
+            Content::Bytes(bytes) => (Source::Bytes(bytes.clone()), None),
             Content::File { file, .. } => {
-                Source::File(Arc::new(file.try_clone().map_err(LargeError::file("read the file of an item"))?))
+                let file = file.try_clone().map_err(LargeError::file("read the file of an item"))?;
+                (Source::File(Arc::new(file)), None)
             }
+            Content::Hashed { file, digest, .. } => (Source::File(Arc::clone(file)), Some((*digest).to_owned())),
         };
-        Ok(Self { source, size: content.size(), hash: Some((Sha256::new(), 0)), ahead: None })
+        Ok(Self { source, size: content.size(), known, hash: Some((Sha256::new(), 0)), ahead: None })
     }
 
     /// Returns the number of all bytes.
@@ -106,11 +119,12 @@ impl Pieces {
         Ok(piece)
     }
 
-    /// Returns the hash of all bytes, which were all read.
-    pub(super) async fn hash(mut self) -> Result<Option<Vec<u8>>, LargeError> {
+    /// Returns the digest of all bytes, which were all read. `None` if their number has changed.
+    pub(super) async fn digest(mut self) -> Result<Option<String>, LargeError> {
         let ahead = self.ahead.take();
         self.end(ahead).await?;
-        Ok(self.hash.filter(|(_, hashed)| *hashed == self.size).map(|(hash, _)| hash.finalize().to_vec()))
+        let hashed = self.hash.filter(|(_, hashed)| *hashed == self.size);
+        Ok(self.known.or_else(|| hashed.map(|(hash, _)| head::digest(&hash.finalize()))))
     }
 
     async fn end(&mut self, ahead: Option<(u64, JoinHandle<Read>)>) -> Result<(), LargeError> {
@@ -134,11 +148,12 @@ impl Pieces {
 
     fn begin(&mut self, place: u64) -> JoinHandle<Read> {
         let (source, size) = (self.source.clone(), PIECE.min(self.size.saturating_sub(place)));
+        let is_known = self.known.is_some();
         let (mut hash, mut hashed) = self.hash.take().unwrap_or_default();
         tokio::task::spawn_blocking(move || {
             let piece = source.read(place, usize::try_from(size).unwrap_or_default())?;
             // An upload that begins again has hashed the first pieces already.
-            if place == hashed {
+            if !is_known && place == hashed {
                 hash.update(&piece);
                 hashed += piece.len() as u64;
             }

@@ -7,6 +7,7 @@ mod sweeps;
 mod taken;
 
 use std::io::{Read as _, Seek as _, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -107,6 +108,11 @@ async fn what_is_stored_is_read_and_goes_with_its_last_holder() {
         let content = Content::File { file: &file, size: size as u64 };
         let filed = world.store.upload(content, Form::Text, Maker::Message(8), Share::Feeder).await.expect("stored");
         assert_eq!((filed.digest.as_str(), filed.size), (whole.digest.as_str(), size as u64));
+        let content = Content::Hashed { file: &Arc::new(file), size: size as u64, digest: &whole.digest };
+        let hashed = world.store.upload(content, Form::Text, Maker::Message(8), Share::Feeder).await.expect("stored");
+        assert_eq!((hashed.digest.as_str(), hashed.size), (whole.digest.as_str(), size as u64));
+        assert_eq!(world.store.read(&hashed).await.expect("read"), bytes, "{size}");
+        world.store.release(&hashed.name, Holder::Making(8)).await.expect("released");
         let mut into = tempfile::tempfile().expect("a file");
         world.store.fetch(&filed, &mut into).await.expect("fetched");
         assert_eq!(contents(&mut into), bytes, "{size}");

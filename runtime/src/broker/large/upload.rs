@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use ulid::Ulid;
 
 use super::chunks::{Chunks, Stop};
-use super::head;
 use super::lease::Names;
 use super::pieces::{Content, Pieces};
 use super::room::Share;
@@ -74,8 +73,8 @@ impl LargeStore {
                 }
             }
         }
-        let hash = pieces.hash().await?.ok_or_else(|| self.damaged(&name, "its file has changed meanwhile"))?;
-        let reference = Reference { name: name.clone(), size, digest: head::digest(&hash), form };
+        let digest = pieces.digest().await?.ok_or_else(|| self.damaged(&name, "its file has changed meanwhile"))?;
+        let reference = Reference { name: name.clone(), size, digest, form };
         self.describe(&reference, chunks.size, chunks.count).await?;
         unfinished.is_done = true;
         Ok(reference)

@@ -164,7 +164,7 @@ impl LargeItems {
         if let Some(input) = origin.input.as_ref().filter(|input| file.is_same(input)) {
             return Ok(Kept::Reference(input.clone()));
         }
-        let content = Content::File { file: file.file(), size: file.size() };
+        let content = Content::Hashed { file: file.file(), size: file.size(), digest: file.digest() };
         self.upload(origin, content, file.form()).await.map(Kept::Reference)
     }
 }
