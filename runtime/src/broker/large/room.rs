@@ -4,9 +4,10 @@
 //! chain can leave it. The server's own limit lies above, because a record must always find room.
 //!
 //! What takes room goes once its message is handled, so an upload may wait only if nothing that it waits for waits for it. Items of
-//! a message that has others do not wait: their node stores what it has, and requeues the rest. An item that is alone waits, and is
-//! requeued too once nothing has happened in the store for long, so that others can have its place in the node. Before that it may
-//! take a reserve: perhaps all wait for each other.
+//! a message that has others do not wait: their node stores what it has, and requeues the rest. An item that is alone waits. Once
+//! nothing has happened in the store for long, it may take a reserve: perhaps all wait for each other. If that is not enough, it is
+//! requeued too, so that others can have its place in the node. An item of which outputs have gone on waits on: another run would
+//! give these again.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
