@@ -103,7 +103,7 @@ impl Rust {
         command.args(["--message-format", "json", "--target-dir"]).arg(&target);
         let ended = tool::output(command).await.map_err(BuildError::file("run", &self.cargo))?;
         if !ended.status.success() {
-            return Err(folder.failed(explained(folder, &cargo::errors(&ended.stdout, &ended.stderr))));
+            return Err(folder.failed(explained(folder, settings, &cargo::errors(&ended.stdout, &ended.stderr))));
         }
         let module = cargo::module(&ended.stdout).ok_or_else(|| folder.failed(NO_LIBRARY))?;
         let bytes = file::read(&module, file::PLUGIN_MAX).map_err(BuildError::file("read", &module))?;
@@ -122,7 +122,7 @@ impl Rust {
         if ended.status.success() {
             return Ok(());
         }
-        Err(folder.failed(explained(folder, &cargo::errors(&ended.stdout, &ended.stderr))))
+        Err(folder.failed(explained(folder, settings, &cargo::errors(&ended.stdout, &ended.stderr))))
     }
 
     /// Returns cargo's command, which sees no configuration but that of the user and of the folder itself.
@@ -160,7 +160,7 @@ impl Rust {
 }
 
 /// Adds what to do to an error of cargo.
-fn explained(folder: &Folder, said: &str) -> String {
+fn explained(folder: &Folder, settings: &Settings, said: &str) -> String {
     let shown = folder.shown.display();
     if said.contains("no library targets found") {
         return NO_LIBRARY.to_owned();
@@ -178,6 +178,14 @@ fn explained(folder: &Folder, said: &str) -> String {
     {
         return format!(
             "{said}\n\nThe registry of packages cannot be reached; what was downloaded before is enough with --offline."
+        );
+    }
+    // A linker that has mapped its output is killed so, and says no more.
+    if ["[Bus error]", "signal: 7, SIGBUS"].iter().any(|text| said.contains(text)) {
+        return format!(
+            "{said}\n\nA linker ends so on a full disk (No space left on device); make room for `{}`, or name another \
+             folder with PCLUSTER_CACHE.",
+            settings.cache.display()
         );
     }
     if let Some(task) = twice(said) {
