@@ -117,6 +117,26 @@ fn a_member_of_a_workspace_is_built_again_when_anything_changes_that_it_is_made_
 }
 
 #[test]
+fn the_files_of_a_folder_that_a_build_script_names_count() {
+    let cluster = Cluster::start();
+    let source = task(&cluster) + "pub const TEXT: &str = include_str!(concat!(env!(\"OUT_DIR\"), \"/text\"));\n";
+    rust_plugin(&cluster, "a", &source);
+    let script = "fn main() {\n    println!(\"cargo::rerun-if-changed=../texts\");\n    \
+         println!(\"cargo::rerun-if-changed=assets\");\n    \
+         let text = std::fs::read(\"../texts/below/x\").unwrap();\n    \
+         std::fs::write(std::env::var(\"OUT_DIR\").unwrap() + \"/text\", text).unwrap();\n}\n";
+    cluster.file("a/build.rs", script);
+    for folder in ["texts/below", "a/assets"] {
+        fs::create_dir_all(cluster.path(folder)).unwrap();
+    }
+    for (name, text) in [("texts/below/x", "1"), ("texts/below/x", "2"), ("texts/new", ""), ("a/assets/x", "")] {
+        cluster.file(name, text);
+        assert!(is_built(&cluster, "a"), "{name}");
+        assert!(!is_built(&cluster, "a"), "{name}");
+    }
+}
+
+#[test]
 fn plugins_of_one_name_are_kept_apart() {
     let cluster = Cluster::start();
     let other = TASK.replace("double", "twice");

@@ -14,6 +14,8 @@ use crate::name::Digest;
 const VERSION: &[u8] = b"pcluster build 1";
 /// The manifest of a chain in the folder of a plugin. It names the plugin, and is no part of it.
 const MANIFEST: &str = "chain.toml";
+/// The folders of tools, in whatever folder a tool has read as a whole.
+const TOOLS: [&str; 2] = ["__pycache__", "target"];
 
 /// Collects inputs into one digest.
 #[derive(Clone)]
@@ -53,6 +55,20 @@ impl Inputs {
         Ok(())
     }
 
+    /// Adds a file, or all files of a folder but hidden ones and those of tools, under a name.
+    pub(super) fn add_path(&mut self, name: &str, path: &Path) -> Result<(), BuildError> {
+        if !path.is_dir() {
+            return self.add_file(name, path);
+        }
+        let found = files(path)?;
+        self.add(name, &(found.len() as u64).to_le_bytes());
+        self.add("folder", b"");
+        for file in &found {
+            self.add_file(&relative(path, file).to_string_lossy(), file)?;
+        }
+        Ok(())
+    }
+
     /// Adds all files of a folder, but hidden ones, its manifest, and what `is_left_out` names.
     pub(super) fn add_folder(&mut self, folder: &Path, is_left_out: fn(&str) -> bool) -> Result<(), BuildError> {
         let mut found = BTreeSet::new();
@@ -74,6 +90,13 @@ impl Inputs {
     pub(super) fn digest(&self) -> Digest {
         Digest::from_sha256(&self.sha.clone().finalize())
     }
+}
+
+/// Returns the files of a folder that a tool has read, but hidden ones and those of tools.
+fn files(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
+    let mut found = BTreeSet::new();
+    walk(folder, |name| TOOLS.contains(&name), &mut found)?;
+    Ok(found)
 }
 
 fn walk(folder: &Path, is_left_out: fn(&str) -> bool, found: &mut BTreeSet<PathBuf>) -> Result<(), BuildError> {
@@ -149,6 +172,28 @@ mod tests {
         let absent = of();
         fs::write(&path, "").expect("written");
         assert_ne!(of(), absent);
+    }
+
+    #[test]
+    fn a_folder_that_a_tool_has_read_counts_with_all_its_files() {
+        let at = tempfile::tempdir().expect("a folder");
+        let of = || {
+            let mut inputs = Inputs::new();
+            inputs.add_path("texts", at.path()).expect("read");
+            inputs.digest()
+        };
+        let mut seen = BTreeSet::from([of()]);
+        for name in ["a", "below/b"] {
+            for text in ["1", "2"] {
+                let path = at.path().join(name);
+                fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+                fs::write(path, text).expect("written");
+                assert!(seen.insert(of()), "{name}");
+            }
+        }
+        fs::create_dir(at.path().join("target")).expect("made");
+        fs::write(at.path().join("target/x"), "x").expect("written");
+        assert!(!seen.insert(of()));
     }
 
     #[test]

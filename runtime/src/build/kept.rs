@@ -59,7 +59,7 @@ impl Kept {
         Ok(Some(Plugin { file: path, inputs, bytes }))
     }
 
-    /// Keeps a plugin. `read` are the files that its tools have read, relative to the folder.
+    /// Keeps a plugin. `read` are the files and folders that its tools have read, relative to the folder.
     pub(super) fn put(
         &self,
         folder: &Path,
@@ -114,12 +114,12 @@ impl Lock {
 fn full(folder: &Path, base: &Inputs, read: &[PathBuf]) -> Result<Digest, BuildError> {
     let mut inputs = base.clone();
     for path in read {
-        inputs.add_file(&path.to_string_lossy(), &folder.join(path))?;
+        inputs.add_path(&path.to_string_lossy(), &folder.join(path))?;
     }
     Ok(inputs.digest())
 }
 
-/// Returns those of the files that a tool has read which the base does not count, relative to the folder.
+/// Returns those of the files and folders that a tool has read which the base does not count, relative to the folder.
 pub(super) fn not_counted(folder: &Path, base: &Inputs, read: &[PathBuf]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         read.iter().filter(|path| !base.has(path)).map(|path| relative(folder, path)).collect();

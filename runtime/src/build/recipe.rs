@@ -22,7 +22,7 @@ pub(super) enum Recipe {
 pub(super) struct Made {
     /// The plugin.
     pub(super) bytes: Vec<u8>,
-    /// The files that the tools have read, as absolute paths. They may leave out files of the folder.
+    /// The files and folders that the tools have read, as absolute paths. They may leave out files of the folder.
     pub(super) read: Vec<PathBuf>,
 }
 

@@ -108,8 +108,9 @@ impl Rust {
         let module = cargo::module(&ended.stdout).ok_or_else(|| folder.failed(NO_LIBRARY))?;
         let bytes = file::read(&module, file::PLUGIN_MAX).map_err(BuildError::file("read", &module))?;
         let list = fs::read_to_string(module.with_extension("d")).unwrap_or_default();
-        let sources = self.sdk.as_deref().and_then(Path::parent);
-        Ok(Made { bytes, read: cargo::with_manifests(cargo::read_files(&list), sources) })
+        // What cargo itself has made follows from the rest.
+        let known: Vec<&Path> = self.sdk.as_deref().and_then(Path::parent).into_iter().chain([&*target]).collect();
+        Ok(Made { bytes, read: cargo::with_manifests(cargo::read_files(&list), &known) })
     }
 
     /// Resolves the dependencies of a package that has no lock file.

@@ -68,7 +68,7 @@ fn cargo_error(stderr: &str) -> String {
     first_lines(said.strip_prefix("error: ").unwrap_or(said))
 }
 
-/// Returns the files that a module was made of, from the list that cargo leaves beside it.
+/// Returns the files that a module was made of, from the list that cargo leaves beside it. Some may be folders, which scripts name.
 pub(super) fn read_files(list: &str) -> Vec<PathBuf> {
     let Some((_, files)) = list.lines().next().and_then(|line| line.split_once(": ")) else { return Vec::new() };
     // A space in a name is escaped.
@@ -85,12 +85,12 @@ pub(super) fn read_files(list: &str) -> Vec<PathBuf> {
     names.into_iter().filter(|name| !name.is_empty()).map(PathBuf::from).collect()
 }
 
-/// Returns the files and the manifests of their packages. What lies below `known` is left out.
-pub(super) fn with_manifests(files: Vec<PathBuf>, known: Option<&Path>) -> Vec<PathBuf> {
-    let is_known = |path: &PathBuf| known.is_some_and(|known| path.starts_with(known));
+/// Returns the files and the manifests of their packages. What lies below a folder of `known` is left out.
+pub(super) fn with_manifests(files: Vec<PathBuf>, known: &[&Path]) -> Vec<PathBuf> {
+    let is_known = |path: &PathBuf| known.iter().any(|known| path.starts_with(known));
     let mut all: Vec<PathBuf> = files.into_iter().filter(|path| !is_known(path)).collect();
     let manifest =
-        |file: &PathBuf| file.ancestors().skip(1).map(|folder| folder.join("Cargo.toml")).find(|path| path.is_file());
+        |file: &PathBuf| file.ancestors().map(|folder| folder.join("Cargo.toml")).find(|path| path.is_file());
     let manifests: Vec<PathBuf> = all.iter().filter_map(manifest).collect();
     all.extend(manifests);
     all
