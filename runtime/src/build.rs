@@ -25,6 +25,7 @@ mod tool;
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ use crate::name::Digest;
 const ROUNDS: u32 = 3;
 /// The folder of what was built, below the cache.
 const BUILDS: &str = "builds";
+/// The mode of a new cache: only its owner may use it.
+const OWN: u32 = 0o700;
 
 /// What builds share.
 pub(crate) struct Settings {
@@ -58,7 +61,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Returns the folder of the cache, which is there. Tools run in it that must not see the author's files.
     fn run_folder(&self) -> Result<&Path, BuildError> {
-        fs::create_dir_all(&self.cache).map_err(BuildError::file("make the folder", &self.cache))?;
+        // Nodes run code from it, and refuse one that others can write to.
+        let made = fs::DirBuilder::new().recursive(true).mode(OWN).create(&self.cache);
+        made.map_err(BuildError::file("make the folder", &self.cache))?;
         Ok(&self.cache)
     }
 }
@@ -120,6 +125,7 @@ pub(crate) struct Built {
 pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, BuildError> {
     let folder = Folder::open(folder)?;
     let language = Language::of(&folder.path).ok_or_else(|| BuildError::NoPlugin(folder.shown.clone()))?;
+    settings.run_folder()?;
     let recipe = Recipe::of(language, &folder, settings).await?;
     let kept = Kept::open(settings.cache.join(BUILDS))?;
     let checked = |bytes: &[u8]| {
@@ -150,4 +156,23 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
 fn built(folder: Folder, language: Language, plugin: Plugin, inspection: Inspection, took: Option<Duration>) -> Built {
     let Plugin { file, inputs, bytes } = plugin;
     Built { folder: folder.shown, language, file, bytes, inputs, inspection, took }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_cache_is_its_owners_alone() {
+        let at = tempfile::tempdir().expect("a folder");
+        let cache = at.path().join("cache/pcluster");
+        let (data, say) = (at.path().to_owned(), Box::new(|_: &str| {}));
+        let settings = Settings { cache: cache.clone(), data, python: None, is_offline: true, say };
+        for _ in 0..2 {
+            assert_eq!(settings.run_folder().expect("made"), cache);
+            assert_eq!(fs::metadata(&cache).expect("there").permissions().mode() & 0o777, OWN);
+        }
+    }
 }
