@@ -27,7 +27,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use error::BuildError;
 use kept::{Kept, Plugin};
@@ -131,6 +131,7 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
     let checked = |bytes: &[u8]| {
         inspect(bytes).map_err(|error| BuildError::Plugin { folder: folder.shown.clone(), language, error })
     };
+    let mut known: Option<Vec<PathBuf>> = None;
     for _ in 0..ROUNDS {
         let base = recipe.inputs(&folder)?;
         let _lock = kept.lock(&base).await?;
@@ -140,15 +141,23 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
         {
             return Ok(built(folder, language, plugin, inspection, None));
         }
-        let started = Instant::now();
-        (settings.say)(&format!("building `{}` ({})", folder.shown.display(), language.title()));
+        if known.is_none() {
+            (settings.say)(&format!("building `{}` ({})", folder.shown.display(), language.title()));
+        }
+        let before = known.map(|read| kept::full(&folder.path, &base, &read)).transpose()?;
+        let (since, started) = (SystemTime::now(), Instant::now());
         let Made { bytes, read } = recipe.build(&folder, settings).await?;
         let inspection = checked(&bytes)?;
-        if recipe.inputs(&folder)?.digest() == base.digest() {
-            let read = kept::not_counted(&folder.path, &base, &read);
-            let plugin = kept.put(&folder.path, &base, &read, bytes)?;
+        let read = kept::not_counted(&folder.path, &base, &read);
+        let inputs = kept::full(&folder.path, &base, &read)?;
+        // Which files outside of the folder are read is known only now. One that is newer may have been read as it was before,
+        // unless the next round finds it as this one has left it.
+        let is_same = before.as_ref() == Some(&inputs) || !inputs::is_any_newer(&folder.path, &read, since);
+        if is_same && recipe.inputs(&folder)?.digest() == base.digest() {
+            let plugin = kept.put(&base, inputs, &read, bytes)?;
             return Ok(built(folder, language, plugin, inspection, Some(started.elapsed())));
         }
+        known = Some(read);
     }
     Err(BuildError::Changing(folder.shown))
 }

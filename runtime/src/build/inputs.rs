@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
@@ -99,6 +101,18 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
     Ok(found)
 }
 
+/// Returns `true` if any of the files and folders, relative to `folder`, has changed since a time. One that is not there has.
+pub(super) fn is_any_newer(folder: &Path, paths: &[PathBuf], since: SystemTime) -> bool {
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Not the time of the content, which a file keeps that is moved or unpacked.
+    let changed = |path: &Path| fs::metadata(path).ok().map(|data| (data.ctime(), data.ctime_nsec()));
+    let since = (since.as_secs().cast_signed(), i64::from(since.subsec_nanos()));
+    let is_newer = |path: &Path| changed(path).is_none_or(|changed| changed > since);
+    paths.iter().map(|path| folder.join(path)).any(|path| {
+        is_newer(&path) || (path.is_dir() && files(&path).is_ok_and(|files| files.iter().any(|file| is_newer(file))))
+    })
+}
+
 fn walk(folder: &Path, is_left_out: fn(&str) -> bool, found: &mut BTreeSet<PathBuf>) -> Result<(), BuildError> {
     for entry in fs::read_dir(folder).map_err(BuildError::file("read", folder))? {
         let entry = entry.map_err(BuildError::file("read", folder))?;
@@ -129,6 +143,9 @@ pub(super) fn relative(folder: &Path, path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
     use super::*;
 
     fn of(folder: &Path) -> Digest {
@@ -194,6 +211,25 @@ mod tests {
         fs::create_dir(at.path().join("target")).expect("made");
         fs::write(at.path().join("target/x"), "x").expect("written");
         assert!(!seen.insert(of()));
+    }
+
+    #[test]
+    fn what_changes_while_a_tool_runs_is_newer() {
+        let at = tempfile::tempdir().expect("a folder");
+        let (file, folder) = (at.path().join("file"), at.path().join("folder"));
+        fs::create_dir(&folder).expect("made");
+        let before = SystemTime::now() - Duration::from_hours(1);
+        let after = SystemTime::now() + Duration::from_hours(1);
+        for path in [&file, &folder.join("x")] {
+            fs::write(path, "").expect("written");
+        }
+        // A file that was moved here keeps the time of its content.
+        File::options().append(true).open(&file).and_then(|file| file.set_modified(UNIX_EPOCH)).expect("a time");
+        for path in ["file", "folder"] {
+            assert!(is_any_newer(at.path(), &[path.into()], before), "{path}");
+            assert!(!is_any_newer(at.path(), &[path.into()], after), "{path}");
+        }
+        assert!(is_any_newer(at.path(), &["none".into()], after));
     }
 
     #[test]

@@ -59,15 +59,14 @@ impl Kept {
         Ok(Some(Plugin { file: path, inputs, bytes }))
     }
 
-    /// Keeps a plugin. `read` are the files and folders that its tools have read, relative to the folder.
+    /// Keeps a plugin of these inputs. `read` are the files and folders that its tools have read, relative to the folder.
     pub(super) fn put(
         &self,
-        folder: &Path,
         base: &Inputs,
+        inputs: Digest,
         read: &[PathBuf],
         bytes: Vec<u8>,
     ) -> Result<Plugin, BuildError> {
-        let inputs = full(folder, base, read)?;
         let file = self.path(&inputs, "wasm");
         let list = self.path(&base.digest(), LIST);
         self.write(&file, &bytes).map_err(BuildError::file("write", &file))?;
@@ -111,7 +110,7 @@ impl Lock {
 }
 
 /// Returns the digest of all inputs.
-fn full(folder: &Path, base: &Inputs, read: &[PathBuf]) -> Result<Digest, BuildError> {
+pub(super) fn full(folder: &Path, base: &Inputs, read: &[PathBuf]) -> Result<Digest, BuildError> {
     let mut inputs = base.clone();
     for path in read {
         inputs.add_path(&path.to_string_lossy(), &folder.join(path))?;
@@ -164,7 +163,8 @@ mod tests {
         assert!(kept.get(&folder, &base()).expect("read").is_none());
         let read = not_counted(&folder, &base(), &[folder.join("lib.rs"), outside.clone()]);
         assert_eq!(read, [Path::new("../shared.rs")]);
-        let put = kept.put(&folder, &base(), &read, b"wasm".to_vec()).expect("kept");
+        let inputs = full(&folder, &base(), &read).expect("read");
+        let put = kept.put(&base(), inputs, &read, b"wasm".to_vec()).expect("kept");
         let got = kept.get(&folder, &base()).expect("read").expect("kept");
         assert_eq!((got.bytes, got.file, got.inputs), (put.bytes, put.file, put.inputs));
         for path in [&outside, &folder.join("lib.rs")] {
