@@ -108,6 +108,12 @@ fn what_cannot_be_begun_is_refused_and_nothing_is_written() {
     ] {
         cluster.run(arguments).failed(2, says);
     }
+    // The SDK finds no place.
+    let mut command = cluster.command(&["new", "later", "--lang", "rust"]);
+    command.env("XDG_DATA_HOME", cluster.path("file"));
+    Run::of(command, b"").failed(1, "cannot write the SDK into");
+    assert!(!cluster.path("later").exists());
+    cluster.ok(&["new", "later", "--lang", "rust"]);
     std::fs::create_dir(cluster.path("größe über")).unwrap();
     cluster.ok(&["new", "größe über", "--lang", "rust", "--name", "measure"]);
     let built = cluster.ok(&["build", "größe über", "--offline"]);

@@ -70,10 +70,15 @@ pub(super) fn patch(package: &Path) -> String {
     format!("patch.crates-io.{NAME}.path={}", quoted(package))
 }
 
+/// Returns the configuration of a project that leads cargo to the package.
+pub(crate) fn configuration(package: &Path) -> String {
+    format!("{MARK}\n[patch.crates-io]\n{NAME} = {{ path = {} }}\n", quoted(package))
+}
+
 /// Writes the configuration that leads cargo to the package into a project, unless its author wrote one.
-pub(crate) fn configure(project: &Path, package: &Path) -> io::Result<()> {
+pub(super) fn configure(project: &Path, package: &Path) -> io::Result<()> {
     let path = project.join(CONFIG);
-    let text = format!("{MARK}\n[patch.crates-io]\n{NAME} = {{ path = {} }}\n", quoted(package));
+    let text = configuration(package);
     match fs::read_to_string(&path) {
         Ok(before) if before == text || !is_ours(&before) => return Ok(()),
         _ => {}

@@ -47,11 +47,12 @@ type File = (String, String);
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let project = Project::new(&name(args)?, args.lang).map_err(|problem| Usage(named(&problem, args)))?;
-    let files = if args.chain { chain(&project, args.lang) } else { plugin(&project, args.lang, args.template) };
+    let mut files = if args.chain { chain(&project, args.lang) } else { plugin(&project, args.lang, args.template) };
     let is_new = check(&args.folder)?;
+    // First: what fails here leaves no folder behind.
+    files.extend(lead_to_sdk(args)?);
     let written = write(&args.folder, &files, is_new);
     written.with_context(|| format!("cannot write into `{}`", args.folder.display()))?;
-    lead_to_sdk(args)?;
     if context.output.is_json() {
         let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
         let document = json!({ "folder": args.folder, "name": project.name, "language": args.lang, "files": names });
@@ -119,22 +120,17 @@ fn empty(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets cargo find the SDK that comes with this program, so that `cargo test` works at once.
-fn lead_to_sdk(args: &Args) -> anyhow::Result<()> {
+/// Unpacks the SDK that comes with this program. Returns the files that let cargo find it, so that `cargo test` works at once.
+fn lead_to_sdk(args: &Args) -> anyhow::Result<Vec<File>> {
     if args.lang != Language::Rust {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let package = sdk::unpack(&data_folder()?)?;
-    let folders = if args.chain {
-        Template::CHAIN.map(|(name, _)| args.folder.join(name)).to_vec()
-    } else {
-        vec![args.folder.clone()]
-    };
-    for folder in folders {
-        let path = folder.join(sdk::CONFIG);
-        sdk::configure(&folder, &package).with_context(|| format!("cannot write `{}`", path.display()))?;
+    let text = sdk::configuration(&sdk::unpack(&data_folder()?)?);
+    let file = |folder: &str| (format!("{folder}{}", sdk::CONFIG), text.clone());
+    if args.chain {
+        return Ok(Template::CHAIN.iter().map(|(task, _)| file(&format!("{task}/"))).collect());
     }
-    Ok(())
+    Ok(vec![file("")])
 }
 
 /// Returns the sources of a task.
