@@ -237,6 +237,10 @@ fn what_cannot_be_built_is_told_before_anything_runs() {
         nothing.stderr
     );
     assert_eq!(nothing.succeeded(), "");
+    rust_plugin(&cluster, "kept nowhere", TASK);
+    let mut command = cluster.command(&["build", "kept nowhere", "--offline"]);
+    command.env("PCLUSTER_CACHE", "");
+    assert_refused(&Run::of(command, b""), 2, &["`cache` is empty, so only the file of -o would keep the plugin; "]);
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             format!("`{}` names {} plugins; name the folder of one with -o", args.path.display(), folders.len());
         return Err(Usage(message).into());
     }
+    if context.settings.cache.is_none() && args.output.is_none() && !folders.is_empty() {
+        let message = "`cache` is empty, so only the file of -o would keep the plugin; name one with -o FILE, or a folder for \
+                       caches";
+        return Err(Usage(message.to_owned()).into());
+    }
     let output = &context.output;
     if folders.is_empty() {
         output.note(&format!("`{}` names no plugin by its folder; there is nothing to build", args.path.display()));
