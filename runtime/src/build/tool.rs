@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 /// The variables that a tool gets: where things are, and how the network is reached. Anything else could change what is built.
-const KEPT: [&str; 20] = [
+const KEPT: [&str; 27] = [
     "ALL_PROXY",
     "CARGO_HOME",
     "HOME",
@@ -18,6 +18,13 @@ const KEPT: [&str; 20] = [
     "LOGNAME",
     "NO_PROXY",
     "PATH",
+    "PIP_CACHE_DIR",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_INDEX_URL",
+    "PIP_PROXY",
+    "PIP_TRUSTED_HOST",
     "PYENV_ROOT",
     "RUSTUP_AUTO_INSTALL",
     "RUSTUP_DIST_SERVER",
@@ -34,7 +41,7 @@ const KEPT: [&str; 20] = [
 /// The most lines of a tool's message that are shown.
 pub(super) const LINES: usize = 24;
 /// The variables of package registries that a tool gets, by their prefix.
-const KEPT_PREFIXES: [&str; 5] = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "PIP_"];
+const KEPT_PREFIXES: [&str; 4] = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_"];
 
 /// Returns a command without the settings of the shell, which runs in a folder.
 pub(super) fn command(program: impl AsRef<OsStr>, folder: &Path) -> Command {
@@ -107,8 +114,16 @@ mod tests {
         for name in ["PATH", "https_proxy", "CARGO_HOME", "CARGO_REGISTRIES_MY_TOKEN", "PIP_INDEX_URL"] {
             assert!(is_kept(name), "{name}");
         }
-        for name in ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "PYTHONPATH", "RUSTUP_TOOLCHAIN", "CFLAGS"]
-        {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "PYTHONPATH",
+            "PIP_TARGET",
+            "PIP_PRE",
+            "RUSTUP_TOOLCHAIN",
+            "CFLAGS",
+        ] {
             assert!(!is_kept(name), "{name}");
         }
     }
