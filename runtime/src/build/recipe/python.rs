@@ -1,5 +1,7 @@
 //! Builds plugins with the Python package `pcluster`, which brings the interpreter that all plugins share.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +14,8 @@ use crate::file;
 
 /// The least version of Python.
 const LEAST: (u32, u32) = (3, 10);
+/// The id of the user root.
+const ROOT: u32 = 0;
 /// The name of the package.
 const PACKAGE: &str = "pcluster";
 /// Folders of an author that are no part of a plugin, as the package has them.
@@ -102,8 +106,16 @@ impl Python {
 
 /// Returns the Python to use: the user's choice, else that of the nearest virtual environment, else the one on the `PATH`.
 fn program(folder: &Path, settings: &Settings) -> PathBuf {
-    let own = || folder.ancestors().map(|folder| folder.join(".venv/bin/python")).find(|path| path.is_file());
+    let me = rustix::process::geteuid().as_raw();
+    let environments = || folder.ancestors().map(|folder| folder.join(".venv")).filter(|path| is_of(path, me));
+    let own = || environments().map(|path| path.join("bin/python")).find(|path| path.is_file());
     settings.python.clone().or_else(own).unwrap_or_else(|| "python3".into())
+}
+
+/// Returns `true` if a folder belongs to a user or to root. Others can put one into a folder above, such as `/tmp`.
+fn is_of(folder: &Path, user: u32) -> bool {
+    let owners = [fs::symlink_metadata(folder), fs::metadata(folder)];
+    owners.iter().all(|data| data.as_ref().is_ok_and(|data| [user, ROOT].contains(&data.uid())))
 }
 
 #[cfg(test)]
@@ -129,6 +141,9 @@ mod tests {
             std::fs::write(&python, "").expect("written");
             assert_eq!(program(&plugin, &settings), python);
         }
+        let me = fs::metadata(at.path()).expect("a folder").uid();
+        assert!(is_of(at.path(), me) && is_of(Path::new("/"), me));
+        assert!(me == ROOT || !is_of(at.path(), me + 1), "of another user");
         settings.python = Some("/opt/python".into());
         assert_eq!(program(&plugin, &settings), Path::new("/opt/python"));
     }
