@@ -93,6 +93,8 @@ fn what_cannot_be_begun_is_refused_and_nothing_is_written() {
         (&["Clean", "--lang", "rust"], name),
         (&["fn", "--lang", "rust"], "`fn` means something else in Rust, and cannot name a task; `--name NAME`"),
         (&["lambda", "--lang", "python"], "`lambda` means something else in Python"),
+        (&["words", "--lang", "rust"], "`words` means something else in Rust"),
+        (&["str", "--lang", "python"], "`str` means something else in Python"),
         (&["serde", "--lang", "rust"], "`serde` means something else in Rust"),
         (&["a", "--lang", "rust", "--name", "B"], "`B` cannot name a chain and a task"),
     ] {

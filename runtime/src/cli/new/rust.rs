@@ -25,6 +25,7 @@ pub(super) const RESERVED: &[&str] = &[
     "final",
     "fn",
     "for",
+    "gen",
     "if",
     "impl",
     "in",
@@ -63,6 +64,8 @@ pub(super) const RESERVED: &[&str] = &[
     "virtual",
     "where",
     "while",
+    "word",
+    "words",
     "yield",
 ];
 
