@@ -26,6 +26,11 @@ fn by_hand(cluster: &Cluster, folder: &str, program: &str, arguments: &[&str]) -
     Run::of(command, b"").succeeded()
 }
 
+/// Makes what is built of a folder differ from what earlier runs of the test have built.
+fn make_unique(cluster: &Cluster, folder: &str) {
+    cluster.file(&format!("{folder}/notes.md"), cluster.path("").display().to_string());
+}
+
 #[test]
 fn each_template_of_rust_is_formatted_tested_and_run_as_it_is() {
     let cluster = Cluster::start();
@@ -34,6 +39,7 @@ fn each_template_of_rust_is_formatted_tested_and_run_as_it_is() {
         examples().into_iter().zip(["m", "filter", "many-words", "explain-abbreviations"])
     {
         cluster.ok(&["new", name, "--lang", "rust", "--template", template]);
+        make_unique(&cluster, name);
         by_hand(&cluster, name, "cargo", &["fmt", "--check"]);
         let tested = by_hand(&cluster, name, "cargo", &["test", "--release", "--offline", "--quiet"]);
         assert!(tested.contains(" passed; 0 failed"), "{tested}");
@@ -51,6 +57,9 @@ fn a_new_chain_is_deployed_and_only_what_changes_is_built_again() {
     assert_eq!(made["name"], "orders");
     for file in made["files"].as_array().unwrap() {
         assert!(cluster.path("a folder/orders").join(file.as_str().unwrap()).is_file(), "{file}");
+    }
+    for task in ["split", "keep", "measure"] {
+        make_unique(&cluster, &format!("a folder/orders/{task}"));
     }
     let build = || -> Vec<bool> {
         let built: Value =
