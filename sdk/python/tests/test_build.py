@@ -43,6 +43,18 @@ class Build(Folder):
             self.file(path, "")
         self.assertEqual(sorted(build.collect(self.folder)), ["clean.py", "notes.txt", "pkg/__init__.py", "pkg/table.json"])
 
+    def test_what_lies_elsewhere_is_refused(self):
+        self.file("a.py", TASK)
+        for line in ["-r base.txt", "--constraint pins.txt", "-e .", "./vendored", "x @ file:///x.whl"]:
+            self.file("requirements.txt", f"attrs==25.1.0\n{line}\n")
+            with self.assertRaises(build.BuildError) as refused:
+                build.install(self.folder)
+            self.assertIn(f"names another file: `{line}`; write what it holds", str(refused.exception))
+        (self.folder / "requirements.txt").unlink()
+        (self.folder / "common").symlink_to(self.folder, target_is_directory=True)
+        with self.assertRaisesRegex(build.BuildError, "common is a link to a folder; copy the folder"):
+            build.collect(self.folder)
+
     def test_mistakes_are_told_with_their_place(self):
         for files, says in [
             ({}, "there is no task in the folder; mark a function with `@task`"),

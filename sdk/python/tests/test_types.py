@@ -94,6 +94,7 @@ class Types(unittest.TestCase):
             (Literal["a"], "b", "'b' is none of 'a'"),
             (int | None, "1", "str instead of int | None"),
             (datetime, "today", "'today' is no datetime"),
+            (datetime, "2026-01-02T03:04:05.1234567Z", "'2026-01-02T03:04:05.1234567Z' is no datetime: it is finer than microseconds"),
         ]:
             with self.subTest(hint=hint), self.assertRaises(_types.Misfit) as refused:
                 read(hint, value)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from uuid import UUID
 
-from pcluster import NULL, Tag, WithTopic, _cbor
+from pcluster import NULL, Tag, WithTopic, _cbor, _values
 
 
 @dataclass
@@ -59,6 +59,12 @@ class Values(unittest.TestCase):
         ]:
             with self.subTest(value=value):
                 self.assertEqual(_cbor.loads(_cbor.dumps(value)), value)
+
+    def test_a_number_of_seconds_is_a_time_if_python_can_hold_it(self):
+        self.assertEqual(_values.time_number(1.25), datetime(1970, 1, 1, 0, 0, 1, 250_000, timezone.utc))
+        self.assertEqual(_values.time_number(1_700_000_000.123456).microsecond, 123_456)
+        with self.assertRaisesRegex(ValueError, "finer than microseconds"):
+            _values.time_number(20.1234567)
 
     def test_what_has_no_form_is_refused_with_advice(self):
         async def late():

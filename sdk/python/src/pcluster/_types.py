@@ -312,9 +312,18 @@ def validated(validate: Read, kind: Any) -> Read:
     return read
 
 
+def within_micros(text: str) -> str:
+    """Refuses a time finer than microseconds, which `fromisoformat` cuts."""
+    fraction = text.partition(".")[2]
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    if digits[6:].strip("0"):
+        raise ValueError("it is finer than microseconds")
+    return text
+
+
 #: Types that JSON has no form for: also read from text, as they are fed.
 OF_TEXT = {
-    ("datetime", "datetime"): lambda kind, text: kind.fromisoformat(text.replace("Z", "+00:00")),
+    ("datetime", "datetime"): lambda kind, text: kind.fromisoformat(within_micros(text).replace("Z", "+00:00")),
     ("datetime", "date"): lambda kind, text: kind.fromisoformat(text),
     ("decimal", "Decimal"): lambda kind, text: kind(text),
     ("uuid", "UUID"): lambda kind, text: kind(text),
@@ -331,7 +340,8 @@ def of_text(kind: Any, convert: Callable[[Any, str], Any]) -> Read:
             raise refuse(value, kind.__name__)
         try:
             return convert(kind, value)
-        except (ValueError, ArithmeticError):
-            raise Misfit(f"{value!r} is no {kind.__name__}") from None
+        except (ValueError, ArithmeticError) as error:
+            why = ": it is finer than microseconds" if "finer" in str(error) else ""
+            raise Misfit(f"{value!r} is no {kind.__name__}{why}") from None
 
     return read

@@ -129,9 +129,12 @@ def time_number(value: Any) -> Any:
     if type(value) not in (int, float) or value != value:
         raise ValueError("a time is not a number of seconds")
     try:
-        return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=value)
+        time = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=value)
     except OverflowError:
         raise ValueError(f"not a time that Python can hold: {value} seconds") from None
+    if time.timestamp() != value:
+        raise ValueError(f"not a time that Python can hold: {value!r} seconds (it is finer than microseconds)")
+    return time
 
 
 def date_text(value: Any) -> Any:

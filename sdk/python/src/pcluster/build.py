@@ -28,6 +28,8 @@ SDK = (
 )  # fmt: skip
 HERE = Path(__file__).parent
 ENGINE = HERE / "engine.wasm"
+#: How a line of requirements.txt begins that leads to another file.
+ELSEWHERE = ("-r", "-c", "-e", "--requirement ", "--requirement=", "--constraint", "--editable", ".", "/", "~")
 WORKER = 'run the file as a native worker: `exec = ["python3", "-m", "pcluster.worker", "FILE.py"]` and `isolation = "worker"`'
 
 
@@ -51,6 +53,9 @@ def collect(folder: Path) -> dict[str, bytes]:
         if is_left_out(path):
             continue
         if path.is_dir():
+            if path.is_symlink():
+                # It could lead in a circle, and a change behind it would not be seen.
+                raise BuildError(f"{path} is a link to a folder; copy the folder, or install it as a package by requirements.txt")
             found.update({f"{path.name}/{below}": content for below, content in collect(path).items()})
         elif path.name.endswith(NATIVE):
             raise BuildError(f"{path} is code for this machine, which the sandbox cannot run; {WORKER}")
@@ -73,12 +78,23 @@ def packages(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def check_requirements(requirements: Path) -> None:
+    """Refuses lines that lead to other files: a change there would go unseen."""
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        line = line.strip()
+        if line.startswith(ELSEWHERE) or "file:" in line:
+            raise BuildError(f"{requirements} names another file: `{line}`; write what it holds into requirements.txt itself")
+
+
 def install(folder: Path) -> Path | None:
     """Installs what `requirements.txt` names, in pure Python. Returns the folder. `None` if there is nothing."""
     requirements = folder / "requirements.txt"
     if not requirements.is_file():
         return None
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    check_requirements(requirements)
+    # Which versions pip takes depends on the version of Python too.
+    python = ".".join(map(str, sys.version_info[:2]))
+    digest = hashlib.sha256(python.encode() + b"\0" + requirements.read_bytes()).hexdigest()[:16]
     target = folder / "build" / f"packages-{digest}"
     if target.is_dir():
         return target

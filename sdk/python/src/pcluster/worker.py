@@ -134,6 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         load(options.file)
         name = choose(options.task)
         about = {key: environment.get(f"PCLUSTER_{key.upper()}", "") for key in ("chain", "version", "stage")}
+        about["revision"] = int(environment.get("PCLUSTER_REVISION") or 0)
         about["config"] = json.loads(environment.get("PCLUSTER_CONFIG") or "null")
         _context.Source.current = lambda: Context(**about)
         task = _task.TASKS[name].bind(Context(**about).config)
