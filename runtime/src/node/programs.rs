@@ -184,6 +184,7 @@ impl Programs {
         environment.extend([
             own("CHAIN", deployed.chain.to_string()),
             own("VERSION", deployed.version.to_string()),
+            own("REVISION", deployed.revision.number().to_string()),
             own("STAGE", stage.name.to_string()),
             own("CONFIG", stage.config.to_string()),
         ]);
