@@ -23,6 +23,8 @@ pub(super) use value::Value;
 
 /// The size of a page of linear memory in bytes.
 pub(super) const PAGE: u64 = 64 << 10;
+/// The most bytes without a value in the memory that an instance starts with, beside three for each byte with one.
+const SPARSE_MAX: u64 = 16 << 20;
 
 /// A plugin taken apart.
 pub(super) struct Parts {
@@ -132,9 +134,10 @@ impl Parts {
     }
 
     /// Returns the memory with which an instance starts, up to its last byte with a value. `None` unless all of it is known before
-    /// an instance starts.
+    /// an instance starts, and it is dense: a few bytes far apart would take much memory that no limit of a stage bounds.
     pub(super) fn first_memory(&self) -> Option<Vec<u8>> {
-        let most = (self.outline.memory.minimum * PAGE).min(BYTES_MAX);
+        let held: u64 = self.segments.iter().map(|segment| segment.range.len() as u64).sum();
+        let most = (self.outline.memory.minimum * PAGE).min(BYTES_MAX).min(SPARSE_MAX + 4 * held);
         let mut memory = Vec::new();
         for segment in &self.segments {
             let start = match segment.place {
