@@ -18,11 +18,12 @@ use wasmparser::{
     Parser, Payload, RecGroup, TypeRef,
 };
 
-use super::snapshot::BYTES_MAX;
 pub(super) use value::Value;
 
 /// The size of a page of linear memory in bytes.
 pub(super) const PAGE: u64 = 64 << 10;
+/// The most memory of a snapshot, in bytes. It is copied a few times while the snapshot is made.
+pub(super) const BYTES_MAX: u64 = 256 << 20;
 /// The most bytes without a value in the memory that an instance starts with, beside three for each byte with one.
 const SPARSE_MAX: u64 = 16 << 20;
 

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 
 use super::instance::{Exports, Instance};
-use super::parts::{Outline, PAGE, Parts, State, Value};
+use super::parts::{BYTES_MAX, Outline, PAGE, Parts, State, Value};
 use super::task::Task;
 use super::template::Template;
 use super::{EngineError, Plugin};
@@ -20,9 +20,6 @@ use crate::name::Digest;
 use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::Outputs;
-
-/// The most memory of a snapshot, in bytes. It is copied a few times while the snapshot is made.
-pub(super) const BYTES_MAX: u64 = 256 << 20;
 
 /// How snapshots of a plugin are made.
 #[derive(Clone)]
