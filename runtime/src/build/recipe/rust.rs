@@ -45,12 +45,12 @@ pub(in crate::build) struct Rust {
 impl Rust {
     /// Finds cargo and the target, which rustup adds if it is missing.
     pub(super) async fn find(folder: &Folder, settings: &Settings) -> Result<Self, BuildError> {
-        let sysroot = PathBuf::from(ask(folder, Path::new("rustc"), &["--print", "sysroot"]).await?);
+        let sysroot = PathBuf::from(ask(folder, settings, Path::new("rustc"), &["--print", "sysroot"]).await?);
         // Rustup's own programs would choose a toolchain by the folder in which they run.
         let own = |name: &str| Some(sysroot.join("bin").join(name)).filter(|path| path.is_file());
         let compiler = own("rustc").unwrap_or_else(|| "rustc".into());
         let cargo = own("cargo").unwrap_or_else(|| "cargo".into());
-        let version = ask(folder, &compiler, &["-vV"]).await?;
+        let version = ask(folder, settings, &compiler, &["-vV"]).await?;
         provide_target(folder, &sysroot, settings).await?;
         let path = folder.path.join("Cargo.toml");
         let located = ["locate-project", "--workspace", "--message-format", "plain", "--manifest-path"];
@@ -215,9 +215,13 @@ fn read(folder: &Folder, path: &Path) -> Result<toml::Table, BuildError> {
 }
 
 /// Runs a program of Rust's in the folder, and returns what it prints.
-async fn ask(folder: &Folder, program: &Path, arguments: &[&str]) -> Result<String, BuildError> {
+async fn ask(folder: &Folder, settings: &Settings, program: &Path, arguments: &[&str]) -> Result<String, BuildError> {
     let mut command = tool::command(program, &folder.path);
     command.args(arguments);
+    if settings.is_offline {
+        // Rustup would fetch a toolchain that the folder names.
+        command.env("RUSTUP_AUTO_INSTALL", "0");
+    }
     Ok(tool::text(&succeeded(folder, "rustc", command).await?.stdout))
 }
 
