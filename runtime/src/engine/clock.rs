@@ -1,5 +1,6 @@
 //! The time limit of an item. The clock stops while outputs of the item are published, because the guest waits for that.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -74,8 +75,9 @@ impl Clock {
     }
 
     /// Runs a guest until it ends. `None` if the time of its items is up before.
-    pub(super) async fn limit<T>(&self, run: impl Future<Output = T>) -> Option<T> {
-        let mut run = std::pin::pin!(run);
+    ///
+    /// By reference, so that the state of the guest's run is held once: a future keeps its arguments beside what it makes of them.
+    pub(super) async fn limit<T>(&self, mut run: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         // Most guests end at once and need no timer.
         if let Poll::Ready(ended) = futures_util::poll!(run.as_mut()) {
             return Some(ended);

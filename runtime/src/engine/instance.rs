@@ -1,5 +1,6 @@
 //! An instance of a plugin. It handles one item after the other, and is dropped once an item has failed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,7 +138,7 @@ impl Instance {
         let before = given.ended();
         self.begin(item, call, most.saturating_sub(1), std::mem::take(given));
         let clock = self.store.data().clock.clone();
-        let ended = clock.limit(self.enter(task)).await;
+        let ended = clock.limit(pin!(self.enter(task))).await;
         let (all, failed) = self.end(task, ended.as_ref());
         self.handled = self.handled.saturating_add(u32::try_from(all.ended() - before).unwrap_or(u32::MAX));
         *given = all;
@@ -148,7 +149,7 @@ impl Instance {
     pub(super) async fn initialize(&mut self, task: &Task, call: Call) -> Result<(), Failure> {
         self.begin(Bytes::new(), call, 0, FrameOutputs::default());
         let clock = self.store.data().clock.clone();
-        let ended = clock.limit(self.enter_init(task)).await;
+        let ended = clock.limit(pin!(self.enter_init(task))).await;
         self.end(task, ended.as_ref()).1.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
@@ -208,7 +209,8 @@ impl Instance {
     async fn entered(&mut self, task: &Task) -> wasmtime::Result<(&mut Store<Host>, &Entry)> {
         let entry = match &mut self.entry {
             Some(entry) => entry,
-            none => none.insert(Entry::start(&mut self.store, task).await?),
+            // Boxed, so that the state of the items after the first stays small.
+            none => none.insert(Box::pin(Entry::start(&mut self.store, task)).await?),
         };
         Ok((&mut self.store, entry))
     }

@@ -3,6 +3,7 @@
 mod value;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use value::{value, value_or_reason};
 
@@ -86,6 +87,9 @@ enum Open {
     Chunks(u8),
 }
 
+/// The containers that are open. Most items have few, for which nothing is allocated.
+type Stack = SmallVec<[Open; 8]>;
+
 struct Head {
     major: u8,
     /// The argument. `None` means "indefinite", or "break" in major type 7.
@@ -115,13 +119,13 @@ fn head(bytes: &[u8], at: usize) -> Result<Head, CborError> {
 
 /// Returns where the item that begins at `start` ends.
 fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
-    Scan { open: Vec::new(), at: start }.item_end(bytes)
+    Scan { open: Stack::new(), at: start }.item_end(bytes)
 }
 
 /// Finds the end of an item. If the bytes are cut off, it goes on once there are more.
 #[derive(Default)]
 pub struct Scan {
-    open: Vec<Open>,
+    open: Stack,
     at: usize,
 }
 
@@ -211,7 +215,7 @@ fn shortest_head(major: u8, argument: u64) -> ([u8; 9], usize) {
 }
 
 /// Counts a complete item, and closes each container that it completes. Returns `true` if no container is open.
-fn complete(open: &mut Vec<Open>) -> bool {
+fn complete(open: &mut Stack) -> bool {
     loop {
         match open.last_mut() {
             None => return true,

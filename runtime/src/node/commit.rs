@@ -87,7 +87,9 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ) -> Result<Committed, PublishError> {
         let Plan { streamed, outputs, kept, deferred, rest } = plan;
         let FrameContext { inbound, route, .. } = self.frame;
-        store_each(self.outbox, self.frame, &streamed).await?;
+        if !streamed.is_empty() {
+            Box::pin(store_each(self.outbox, self.frame, &streamed)).await?;
+        }
         let mut committed = Committed { done: kept.len() as u64, retried: 0 };
         let history = |(position, failure): (usize, Failure)| {
             let history = attempts::history(self.frame, &failure);
@@ -170,10 +172,7 @@ impl<'a, O: Outbox> Commit<'a, O> {
             }
             self.set_keys(&mut outputs);
             if self.store(&outputs).await? == Published::Duplicate {
-                if let Some(sequence) = self.find().await? {
-                    self.follow(sequence).await?;
-                }
-                return Ok(Published::Duplicate);
+                return Box::pin(self.follow_stored()).await;
             }
             if !back.is_empty() {
                 failpoint::reach(Point::Claimed, inbound);
@@ -194,7 +193,9 @@ impl<'a, O: Outbox> Commit<'a, O> {
     ) -> Result<Published, PublishError> {
         let first = outputs.len();
         let (messages, too_large) = requeue_messages(self.frame, back, first, self.outbox.parks());
-        self.dead_letter_too_large(&too_large).await?;
+        if !too_large.is_empty() {
+            Box::pin(self.dead_letter_too_large(&too_large)).await?;
+        }
         outputs.extend(messages);
         self.set_keys(&mut outputs);
         let published = self.store(&outputs).await?;
@@ -259,6 +260,14 @@ impl<'a, O: Outbox> Commit<'a, O> {
     /// Returns where the run that has decided stored the message with the key.
     async fn find(&self) -> Result<Option<u64>, PublishError> {
         self.outbox.find(&self.frame.route.target, &self.frame.key()).await
+    }
+
+    /// Follows another run that has decided.
+    async fn follow_stored(&self) -> Result<Published, PublishError> {
+        if let Some(sequence) = self.find().await? {
+            self.follow(sequence).await?;
+        }
+        Ok(Published::Duplicate)
     }
 
     /// Requeues the items that the stored results of another run do not cover.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Message, Subject};
+use async_nats::{HeaderMap, HeaderValue, Message, Subject};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub struct Delivery {
     /// Sends the acknowledgement.
     pub acker: Acker,
     subject: Subject,
-    headers: Option<async_nats::HeaderMap>,
+    headers: Option<HeaderMap>,
 }
 
 impl Delivery {
@@ -68,26 +68,29 @@ impl Delivery {
     ///
     /// If the names of several headers differ only in case, the one that is spelled like `name` wins.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.headers.as_ref()?;
-        let bytes = |(name, _): &(&async_nats::HeaderName, _)| AsRef::<[u8]>::as_ref(*name).to_vec();
-        let value = headers.get(name).or_else(|| {
-            let like = headers.iter().filter(|(each, _)| AsRef::<str>::as_ref(*each).eq_ignore_ascii_case(name));
-            // The library's map has no order.
-            like.min_by_key(bytes)?.1.first()
-        });
-        value.map(async_nats::HeaderValue::as_str)
+        // The library's map has no order.
+        let (_, values) = self
+            .headers_by_name()
+            .filter(|(each, _)| each.eq_ignore_ascii_case(name))
+            .min_by_key(|(each, _)| (*each != name, *each))?;
+        values.first().map(HeaderValue::as_str)
     }
 
     /// Returns the first value of a header that the server reads too, in exactly this case.
     pub fn server_header(&self, name: &str) -> Option<&str> {
-        self.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+        let (_, values) = self.headers_by_name().find(|(each, _)| *each == name)?;
+        values.first().map(HeaderValue::as_str)
+    }
+
+    /// Returns the values of each header. To look through all takes less time than the map, which wants an allocated name.
+    fn headers_by_name(&self) -> impl Iterator<Item = (&str, &Vec<HeaderValue>)> {
+        self.headers.iter().flat_map(HeaderMap::iter).map(|(name, values)| (name.as_ref(), values))
     }
 
     /// Returns the headers that the outputs of the message inherit.
     pub fn inherited(&self) -> Headers {
         let mut inherited = Headers::new();
-        for (name, values) in self.headers.iter().flat_map(async_nats::HeaderMap::iter) {
-            let name: &str = name.as_ref();
+        for (name, values) in self.headers_by_name() {
             if !header::is_own(name) {
                 for value in values {
                     inherited.push(name.to_owned(), value.as_str());

@@ -14,19 +14,20 @@ impl Place {
     /// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or the same with
     /// `<domain>.<account>` before the stream and more tokens at the end (NATS ADR-15).
     pub(super) fn parse(reply: &str) -> Option<Self> {
-        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
-        let skip = match tokens.len() {
-            7 => 2,
-            9.. => 4,
+        let mut tokens = reply.strip_prefix("$JS.ACK.")?.split('.');
+        let last_before = match tokens.clone().count() {
+            7 => 1,
+            9.. => 3,
             _ => return None,
         };
-        let number = |position: usize| tokens.get(skip + position)?.parse().ok();
+        tokens.nth(last_before)?;
+        let mut number = || tokens.next()?.parse().ok();
         Some(Self {
-            delivered: number(0)?,
-            sequence: number(1)?,
-            order: number(2)?,
-            stored_nanos: number(3)?,
-            pending: number(4)?,
+            delivered: number()?,
+            sequence: number()?,
+            order: number()?,
+            stored_nanos: number()?,
+            pending: number()?,
         })
     }
 }

@@ -74,7 +74,7 @@ impl ServerStreams<'_> {
         let streams = Publisher::of(self.broker);
         let (published, last) = match messages {
             [one] => streams.publish_at(one).await?,
-            many => match streams.publish_batch(many).await? {
+            many => match Box::pin(streams.publish_batch(many)).await? {
                 (Published::Duplicate, _) => return Box::pin(self.complete(many)).await,
                 answer => answer,
             },
@@ -164,7 +164,7 @@ impl Outbox for ServerOutbox<'_> {
             return Ok(Receipt::of_nothing());
         }
         let store = async || {
-            if source.held.age() >= hop.route.chain.queue.ack_wait && !is_queued(hop, source).await? {
+            if source.held.age() >= hop.route.chain.queue.ack_wait && !Box::pin(is_queued(hop, source)).await? {
                 let (stage, sequence) = (&hop.stage().name, source.sequence);
                 tracing::debug!(%stage, sequence, "another node has handled the message: it is not in the queue any more");
                 return Ok(Receipt::of(Published::Duplicate, 0));
@@ -272,15 +272,15 @@ where
     let (mut is_again, mut is_full, mut tried) = (false, false, Instant::now());
     let mut place = None;
     if line == Line::Last && hop.window.is_lined_up() {
-        place = Some(hop.window.line_up(load).await);
+        place = Some(Box::pin(hop.window.line_up(load)).await);
     }
     loop {
         if !hop.identity.holds().await {
             // The revision is gone. Its supervisor is about to end this task.
             std::future::pending::<()>().await;
         }
-        if !is_full || tried.elapsed() >= TRY_ANYWAY || hop.window.has_room(load, Instant::now(), room(hop, load)).await
-        {
+        let has_room = || Box::pin(hop.window.has_room(load, Instant::now(), room(hop, load)));
+        if !is_full || tried.elapsed() >= TRY_ANYWAY || has_room().await {
             tried = Instant::now();
             let leave = hop.window.enter(load, is_again).await;
             let answer = request().await;

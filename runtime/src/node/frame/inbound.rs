@@ -206,6 +206,11 @@ impl InboundFrame {
         self.frame.reference(position)
     }
 
+    /// Returns the bytes of all items.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frame.items.iter().map(bytes::Bytes::len).sum()
+    }
+
     /// Returns the bytes of each item.
     pub fn sizes(&self) -> Vec<usize> {
         self.frame.items.iter().map(bytes::Bytes::len).collect()

@@ -119,7 +119,8 @@ impl InFlight {
         self.note_holders().await;
         while self.tasks.try_join_next().is_some() {}
         for (delivery, held) in frames {
-            self.tasks.spawn(handle(self.work.clone(), delivery, slots.take(), held));
+            // Boxed: the executor moves what it runs several times, and its state has kilobytes.
+            self.tasks.spawn(Box::pin(handle(self.work.clone(), delivery, slots.take(), held)));
         }
     }
 
