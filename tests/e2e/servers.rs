@@ -103,6 +103,26 @@ fn a_chain_kept_by_three_servers_goes_on_with_two() {
 }
 
 #[test]
+fn a_message_that_the_servers_passed_over_runs() {
+    let cluster = Cluster::of_three_servers();
+    cluster.deploy(&with_replicas(3, &probe_chain("passed", &["echo"], "")));
+    cluster.ok(&["feed", "passed", "--pack-items", "1", "0", "1", "2", "3", "4"]);
+    // As if the first three had been acknowledged, which no node was handed.
+    let client = NatsClient::connect(&cluster);
+    client.with(async |jetstream| {
+        let api = "CONSUMER.RESET.PCLUSTER_passed.r1_echo".to_owned();
+        let answer: serde_json::Value = jetstream.request(api, &serde_json::json!({ "seq": 4 })).await.unwrap();
+        assert!(answer.get("error").is_none(), "{answer}");
+    });
+    let node = cluster.node("a");
+    node.said("runs again");
+    cluster.ok(&["wait", "passed"]);
+    let mut results = numbers(&cluster.pull_all("passed"));
+    results.sort_unstable();
+    assert_eq!(results, [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn more_replicas_than_servers_are_refused_and_change_nothing() {
     let alone = Cluster::start();
     let client = NatsClient::connect(&alone);

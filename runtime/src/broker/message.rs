@@ -35,6 +35,12 @@ impl From<&Delivery> for StreamMessage {
 }
 
 impl StreamMessage {
+    /// Returns when it was stored, in milliseconds since the Unix epoch.
+    pub(crate) fn stored_millis(&self) -> u64 {
+        let stored = OffsetDateTime::parse(&self.stored, &Rfc3339).map_or(0, OffsetDateTime::unix_timestamp_nanos);
+        u64::try_from(stored / 1_000_000).unwrap_or(0)
+    }
+
     /// Returns how many messages before a dead letter hold its item.
     pub(super) fn item_parts(&self) -> u64 {
         item_parts(self.headers.get(header::ITEM_PARTS))

@@ -210,7 +210,7 @@ impl Broker {
     }
 
     /// Returns `true` if the server belongs to a cluster.
-    pub(super) fn is_clustered(&self) -> bool {
+    pub(crate) fn is_clustered(&self) -> bool {
         self.client().server_info().cluster.is_some()
     }
 

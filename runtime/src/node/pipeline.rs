@@ -151,19 +151,20 @@ async fn acknowledge(hop: &Hop, delivery: &Delivery, inbound: &InboundFrame) {
     Box::pin(hop.large.acknowledge(delivery, &names, was_lost)).await;
 }
 
-fn read(hop: &Hop, delivery: &Delivery, lane: Lane) -> Read {
+/// Reads a message of this lane as the frame that it is.
+pub(crate) fn read(hop: &Hop, delivery: &impl QueuedMessage, lane: Lane) -> Read {
     let mut read = InboundFrame::read(delivery, lane, (hop.route.position == 0).then_some(hop.route.chain.input));
     if let Read::Frame(inbound) = &mut read
         && hop.route.position == 0
         && lane == Lane::Work
     {
-        inbound.stamp(hop.route.fed(delivery.sequence));
+        inbound.stamp(hop.route.fed(delivery.sequence()));
     }
     if let Read::Frame(inbound) = &mut read
         && hop.route.chain.retention.records.are_on()
     {
         let (header, is_fed) = (delivery.header(header::STEPS), hop.route.position == 0 && lane == Lane::Work);
-        inbound.steps = Some(Box::new(steps::arrived(header, inbound.len(), lane, is_fed, delivery.stored_millis)));
+        inbound.steps = Some(Box::new(steps::arrived(header, inbound.len(), lane, is_fed, delivery.stored_millis())));
     }
     read
 }
@@ -253,7 +254,7 @@ async fn handle_frame(
 fn may_go_back(hop: &Hop, inbound: &InboundFrame) -> bool {
     let may = inbound.lane == Lane::Work || hop.limit.needs().is_some();
     // Requeued frames have headers that take room in a message.
-    may && inbound.sizes().iter().sum::<usize>() <= hop.broker.limits().max_item()
+    may && inbound.bytes() <= hop.broker.limits().max_item()
 }
 
 /// Returns the items of a piece if a frame must be cut for other nodes before any of it runs: its items take long, or it is not
