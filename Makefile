@@ -10,11 +10,11 @@ plugins := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml)))
 plugin_packages := $(addprefix -p ,$(plugins))
 
 # How many tests of one program run at once. The end-to-end tests mostly wait: one for each core would leave the cores idle.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+units ends: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup compilers plugins python demo test chaos check bench clean first-build
+.PHONY: help setup compilers plugins python demo test tools built units documented ends chaos check form lints bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -42,20 +42,40 @@ python: ## build the interpreter for tasks in Python, the example plugin, and ru
 demo: setup first-build plugins ## run a chain from start to end on this machine
 	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" --feed "hello world!" --until-empty
 
-test: setup compilers first-build plugins python ## run all tests
-	cargo test --workspace --no-fail-fast
+test: setup tools first-build plugins ## run all tests
+	@$(MAKE) --no-print-directory --keep-going units documented ends
+
+# The pieces of `make test` and `make check`, some of which `.ci/run` runs side by side.
+tools: compilers python
+
+built: setup plugins
+	cargo test --workspace --no-run
+
+units:
+	cargo test --workspace --no-fail-fast --lib --bins --examples
+
+documented:
+	cargo test --workspace --no-fail-fast --doc
+
+ends:
+	cargo test --workspace --no-fail-fast --test '*'
 
 chaos: setup first-build plugins ## kill, pause and restart nodes and server at random while items run: DURATION=10m SEED=7 PROGRAMS=1s LARGE=1 SERVERS=3 RECORDS=1 WORLD=1
 	DURATION=$(DURATION) SEED=$(SEED) ONLY=$(ONLY) ITEMS=$(ITEMS) PROGRAMS=$(PROGRAMS) LARGE=$(LARGE) SERVERS=$(SERVERS) RECORDS=$(RECORDS) WORLD=$(WORLD) cargo bench --profile dev -p pcluster --bench chaos
 
-check: setup ## check formatting, words, lints and documentation
+check: setup form lints ## check formatting, words, lints and documentation
+
+form:
 	.make/words
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path sdk/python/driver/Cargo.toml
 	cargo fmt --check --manifest-path sdk/python/flatten/Cargo.toml
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Gives way to tests that run meanwhile, since some of them say how long something may take.
+lints:
+	nice -n 19 cargo clippy --locked --workspace --all-targets -- -D warnings
+	nice -n 19 cargo clippy --locked --target wasm32-wasip1 $(plugin_packages) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" nice -n 19 cargo doc --workspace --no-deps
 
 bench: setup plugins ## run the benchmarks (builds everything optimized, which takes long the first time): ONLY="w1 latency --quick"
 	cargo bench -p pcluster --bench bench -- $(ONLY)
