@@ -1,48 +1,14 @@
 //! Tasks in Python in their sandbox: what values mean, what a snapshot must not freeze, and how failures are told.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ciborium::Value;
-use futures_util::future::BoxFuture;
-use pcluster::internal::{
-    Call, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin, Reuse,
-    StaticContext, Surroundings, Task, to_cbor,
-};
-use pcluster::name::Digest;
-use pcluster_abi::{Level, context};
+use pcluster::internal::{Isolation, Plugin, to_cbor};
+use pcluster_abi::Level;
 use support::{build_python, repository};
-use tokio::runtime::Runtime;
 
-/// The caller of a task in this process, which keeps the lines of the log.
-#[derive(Default)]
-struct Caller(Mutex<Vec<(Level, String)>>);
-
-impl ItemSource for Caller {
-    fn id(&self, _: usize) -> String {
-        "an-id".to_owned()
-    }
-
-    fn attempt(&self) -> u64 {
-        2
-    }
-
-    fn log(&self, _: usize, level: Level, line: String) {
-        self.0.lock().unwrap().push((level, line));
-    }
-
-    fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-/// A task that runs in this process.
-struct Tried {
-    runtime: Runtime,
-    task: Task,
-    caller: Arc<Caller>,
-}
+use crate::tried::{Tried, load};
 
 /// Returns the plugin of all tasks that are tried. It is compiled once.
 fn plugin() -> &'static Plugin {
@@ -51,49 +17,13 @@ fn plugin() -> &'static Plugin {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tried.wasm");
         build_python(&repository().join("tests/e2e/plugins/python"), &file).succeeded();
-        let bytes = std::fs::read(&file).unwrap();
-        let cache = Some(std::env::temp_dir().join("pcluster-e2e-cache"));
-        let engine = Engine::new(&EngineSettings { instances: 8, cache, ..EngineSettings::default() }).unwrap();
-        engine.load(&Digest::of(&bytes), bytes).unwrap()
+        load(&file)
     })
 }
 
-fn surrounding(config: Value) -> StaticContext {
-    let names = [context::CHAIN, context::STAGE, context::VERSION].map(|key| (key, Value::from("tried")));
-    let rest = [(context::REVISION, Value::from(1)), (context::CONFIG, config)];
-    // No value depends on the zone.
-    StaticContext::new(names.into_iter().chain(rest).collect(), vec!["TZ=IST-5:30".to_owned()])
-}
-
-impl Tried {
-    fn new(name: &str, config: Value, isolation: Isolation) -> Self {
-        let limits = Limits { timeout: Duration::from_mins(2), memory: 64 << 20, output_item_bytes: 4 << 20 };
-        let reuse = Reuse { isolation, items: None };
-        let task = plugin().task(name, limits, surrounding(config), reuse).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { runtime, task, caller: Arc::default() }
-    }
-
-    /// Starts every instance from a snapshot.
-    fn with_state(mut self, name: &str) -> Self {
-        let made = plugin().with_state(name, "", &self.task, Surroundings::silent());
-        self.task = self.runtime.block_on(made).unwrap().unwrap();
-        self
-    }
-
-    /// Runs the task on an item. Returns its outputs back to back.
-    fn run(&self, item: Bytes) -> Result<Bytes, Failure> {
-        let (instances, mut outputs) = (self.task.instances(), FrameOutputs::default());
-        let call = Call { source: Arc::clone(&self.caller) as Arc<dyn ItemSource>, position: 0 };
-        let ran = self.runtime.block_on(self.task.run_all(item, call, &instances, &mut outputs));
-        ran.map(|()| outputs.into_outputs().into_payload()).map_err(|(_, failure)| failure)
-    }
-
-    /// Runs the task on an item, which must succeed with one output.
-    fn value(&self, item: &Value) -> Value {
-        let output = self.run(to_cbor(item)).unwrap_or_else(|failure| panic!("{item:?}: {}", failure.reason));
-        ciborium::from_reader(&*output).unwrap()
-    }
+/// Returns a task. No value depends on the time zone.
+fn tried(name: &str, config: Value, isolation: Isolation) -> Tried {
+    Tried::new(plugin(), name, config, &["TZ=IST-5:30"], isolation)
 }
 
 /// Returns the number or text at a key of a map.
@@ -108,7 +38,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
 
 #[test]
 fn values_mean_in_the_sandbox_what_they_mean_everywhere() {
-    let same = Tried::new("same", Value::Null, Isolation::Worker);
+    let same = tried("same", Value::Null, Isolation::Worker);
     let mut wrong = Vec::new();
     for file in ["values", "python"] {
         let cases = std::fs::read(repository().join(format!("sdk/cases/{file}.json"))).unwrap();
@@ -132,7 +62,7 @@ fn values_mean_in_the_sandbox_what_they_mean_everywhere() {
 
 #[test]
 fn instances_of_one_snapshot_differ_in_chance_and_time() {
-    let chance = Tried::new("chance", Value::Null, Isolation::Item).with_state("chance");
+    let chance = tried("chance", Value::Null, Isolation::Item).with_state("chance");
     let runs: Vec<Value> = (0..4).map(|_| chance.value(&Value::Null)).collect();
     for key in ["random", "uuid1", "uuid4", "secrets", "urandom", "now"] {
         let mut values: Vec<String> = runs.iter().map(|run| format!("{:?}", field(run, key))).collect();
@@ -149,7 +79,7 @@ fn instances_of_one_snapshot_differ_in_chance_and_time() {
 
 #[test]
 fn what_pure_code_needs_of_the_standard_library_works() {
-    let library = Tried::new("library", Value::Null, Isolation::Worker);
+    let library = tried("library", Value::Null, Isolation::Worker);
     for (name, expected) in [
         ("asyncio", Value::from(6)),
         ("collections", Value::Map(vec![("a".into(), 2.into()), ("b".into(), 1.into())])),
@@ -169,17 +99,17 @@ fn what_pure_code_needs_of_the_standard_library_works() {
 #[test]
 fn lines_of_the_log_have_their_levels_and_the_context_is_that_of_the_item() {
     let config = Value::Map(vec![("word".into(), "Hi".into())]);
-    let say = Tried::new("say", config.clone(), Isolation::Item);
+    let say = tried("say", config.clone(), Isolation::Item);
     assert_eq!(say.value(&1.into()), Value::Array(vec!["tried".into(), "tried".into(), 2.into(), config.clone()]));
-    let lines = say.caller.0.lock().unwrap().clone();
+    let lines = say.lines();
     let expected = [(Level::Debug, "by log"), (Level::Warn, "by logging"), (Level::Info, "by print")];
     assert_eq!(lines, expected.map(|(level, line)| (level, line.to_owned())));
-    assert_eq!(Tried::new("word", config, Isolation::Item).value(&1.into()), Value::from("Hi"));
+    assert_eq!(tried("word", config, Isolation::Item).value(&1.into()), Value::from("Hi"));
 }
 
 #[test]
 fn a_failure_says_what_happened_and_what_to_do() {
-    let fail = Tried::new("fail", Value::Null, Isolation::Worker);
+    let fail = tried("fail", Value::Null, Isolation::Worker);
     for (name, fatal, says) in [
         ("cause", false, &["LookupError: no price; caused by KeyError: 'price'", "File \"tried.py\"", "in price"][..]),
         ("permanent", true, &["never"]),
@@ -205,10 +135,10 @@ fn a_failure_says_what_happened_and_what_to_do() {
         let delay = (name == "transient").then_some(Duration::from_secs(2));
         assert_eq!(failure.retry_after, delay, "{name}");
     }
-    let lines = fail.caller.0.lock().unwrap().clone();
+    let lines = fail.lines();
     assert!(lines.iter().all(|(_, line)| line == "half a line"), "{lines:?}");
-    let misfit = Tried::new("typed", Value::Null, Isolation::Item).run(to_cbor(&"7")).unwrap_err();
+    let misfit = tried("typed", Value::Null, Isolation::Item).run(to_cbor(&"7")).unwrap_err();
     assert_eq!((&*misfit.reason, misfit.fatal), ("the item is not of type `int`: str instead of int", true));
-    let word = Tried::new("word", Value::Null, Isolation::Item).run(to_cbor(&1)).unwrap_err();
+    let word = tried("word", Value::Null, Isolation::Item).run(to_cbor(&1)).unwrap_err();
     assert_eq!((&*word.reason, word.fatal), ("no word to give", true));
 }

@@ -37,7 +37,7 @@ pub use manifest::{probe_chain, recovering, with_table};
 pub use objects::Objects;
 pub use process::{Process, Run, assert_refused};
 pub use proxy::Proxy;
-pub use python::{build_python, python, python_package};
+pub use python::{build_python, installed_packages, python, python_package, python_packages};
 pub use raw::{Between, RawClient};
 pub use server::{Nats, Server, Servers, program};
 pub use world::{SECRET, World};

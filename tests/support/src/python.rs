@@ -11,6 +11,18 @@ pub fn python_package() -> PathBuf {
     repository().join("sdk/python/src")
 }
 
+/// Returns what `PYTHONPATH` must be for the package, and for those that a file of `.make` pins. They are downloaded once.
+pub fn python_packages(pinned: &str) -> String {
+    format!("{}:{}", python_package().display(), installed_packages(pinned).display())
+}
+
+/// Returns the folder of the packages that a file of `.make` pins. They are downloaded once.
+pub fn installed_packages(pinned: &str) -> PathBuf {
+    let mut install = Command::new(repository().join(".make/python-packages"));
+    install.arg(pinned);
+    PathBuf::from(Run::of(install, b"").succeeded().trim_end())
+}
+
 /// Returns a command that runs Python with the package, and with its interpreter built.
 pub fn python(arguments: &[&str]) -> Command {
     static BUILT: OnceLock<()> = OnceLock::new();

@@ -11,6 +11,7 @@ mod host;
 mod keep;
 mod python;
 mod runtime;
+mod stack;
 mod wasi;
 
 use core::alloc::{GlobalAlloc, Layout};

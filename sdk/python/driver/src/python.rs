@@ -17,6 +17,7 @@ unsafe extern "C" {
     pub fn realloc(pointer: *mut u8, size: usize) -> *mut u8;
     pub fn free(pointer: *mut u8);
     pub fn PyGILState_Ensure() -> i32;
+    pub fn PyThreadState_Get() -> *mut u8;
     pub fn PyImport_ImportModule(name: *const u8) -> Ptr;
     pub fn PyObject_GetAttrString(object: Ptr, name: *const u8) -> Ptr;
     pub fn PyObject_SetAttrString(object: Ptr, name: *const u8, value: Ptr) -> i32;

@@ -9,7 +9,7 @@ use crate::python::{
     PyList_GetItem, PyList_New, PyList_Size, PyLong_AsLongLongAndOverflow, PyMemoryView_FromMemory,
     PyObject_CallNoArgs, PyObject_CallOneArg, Raised, done, kind, text_of,
 };
-use crate::{host, keep, wasi};
+use crate::{host, keep, stack, wasi};
 
 /// The item is handled.
 pub const DONE: i32 = 0;
@@ -103,6 +103,10 @@ fn conclude(ran: Result<(), Fault>) -> i32 {
 fn prepare(task: usize) -> Result<&'static Runtime, Raised> {
     if current().is_none() {
         unsafe { PyGILState_Ensure() };
+        if !stack::bound() {
+            // The build of the interpreter has not been tried.
+            core::arch::wasm32::unreachable();
+        }
         // It cannot be set yet: nothing that starts it calls back.
         _ = RUNTIME.0.set(Runtime::start()?);
     }

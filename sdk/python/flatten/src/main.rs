@@ -4,10 +4,12 @@
 //! flatten layout COMPONENT           the pages of its memory and the entries of its table: where the driver's may begin
 //! flatten apart COMPONENT DRIVER OUT the modules of the component, each of which imports the others by name, and what traps
 //! flatten keep IN OUT                the module with the exports of the ABI alone, and constants in place of sums
+//! flatten bound IN OUT               the module whose recursion ends before the stack of an engine does
 //! flatten seal IN OUT                the engine: with a section that says where an author's files go
 //! ```
 
 mod apart;
+mod bound;
 mod component;
 mod module;
 
@@ -30,8 +32,9 @@ fn main() -> Step {
             println!("{}", apart::apart(&component, &driver, Path::new(out))?);
         }
         ["keep", from, to] => std::fs::write(to, module::keep(&std::fs::read(from)?)?)?,
+        ["bound", from, to] => std::fs::write(to, bound::bound(&std::fs::read(from)?)?)?,
         ["seal", from, to] => std::fs::write(to, module::seal(&std::fs::read(from)?)?)?,
-        _ => return Err("usage: flatten layout|apart|keep|seal FILE...".into()),
+        _ => return Err("usage: flatten layout|apart|keep|bound|seal FILE...".into()),
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ ADVICE = (
     (FileNotFoundError, "", "the sandbox has no files: put them beside the task, and read them with importlib.resources"),
     (OSError, "does not support processes", "the sandbox starts no processes: run them as a stage of their own, with `exec`"),
     (RecursionError, "", "the task calls itself, or its value is nested, too deeply"),
+    (MemoryError, "Parser stack", "its source is nested too deeply"),
     (MemoryError, "", "the stage's `memory` sets how much an item may have"),
 )  # fmt: skip
 
