@@ -67,6 +67,7 @@ mod program_workers;
 mod programs;
 mod pull;
 mod python;
+mod python_client;
 mod python_more;
 mod python_sandbox;
 mod readers;
