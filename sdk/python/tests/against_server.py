@@ -161,11 +161,13 @@ class Against(unittest.TestCase):
 
     def test_mistakes_are_told(self):
         chain = self.deployed("echo")
-        wrong = self.client.chain(chain.name[:-1])
-        for mistake in (lambda: wrong.feed(1), wrong.status, lambda: list(wrong.dead()), wrong.pull, wrong.wait):
+        typo = self.client.chain(chain.name[:-1])
+        for mistake in (lambda: typo.feed(1), typo.status, lambda: list(typo.dead()), typo.pull, typo.wait):
             with self.assertRaisesRegex(NotFound, f"did you mean `{chain.name}`"):
                 mistake()
-        for arguments in ({"headers": {"Nats-Msg-Id": "x"}}, {"headers": {"a b": "x"}}, {"id": "pcluster.1"}, {"topic": "a b"}):
+        wrong = [{"headers": {"Nats-Msg-Id": "x"}}, {"headers": {"a b": "x"}}, {"headers": {"a": "x\nb: y"}}]
+        wrong += [{"id": "pcluster.1"}, {"id": ""}, {"id": "a\r\nb: c"}, {"id": "x" * 2_000}, {"topic": "a b"}]
+        for arguments in wrong:
             with self.subTest(arguments), self.assertRaises(ClientError):
                 chain.feed(1, **arguments)
         with self.assertRaisesRegex(ClientError, "no program `not-there`"):

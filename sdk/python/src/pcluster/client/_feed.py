@@ -27,6 +27,8 @@ HEADERS_MAX = 4 << 10
 TOPIC = re.compile("[A-Za-z0-9_-]{1,128}")
 #: How long an item waits for others to travel with, in seconds.
 LINGER = 0.02
+#: The most bytes of an id.
+ID_MAX = 1 << 10
 #: Messages that are published at once.
 WINDOW = 64
 #: The error codes of a server that has no room at the moment: the queue is full, storage is, no server leads the stream.
@@ -62,8 +64,10 @@ def headers_of(item: Item) -> dict[str, str]:
             raise ClientError(f"`{item.topic}` cannot be a topic: a topic is 1 to 128 letters, digits, `-` and `_`")
         headers["Pcluster-Topic"] = item.topic
     if item.id is not None:
-        if not item.id or item.id.startswith("pcluster."):
-            raise ClientError(f"`{item.id}` cannot be an id: an id is not empty and does not begin with `pcluster.`")
+        if not item.id or item.id.startswith("pcluster.") or len(item.id.encode()) > ID_MAX:
+            raise ClientError(f"`{item.id}` cannot be an id: an id has 1 to {ID_MAX} bytes, and does not begin with `pcluster.`")
+        if item.id != item.id.strip() or not item.id.isprintable():
+            raise ClientError(f"`{item.id!r}` cannot be an id: it has line breaks, or spaces around it")
         headers["Nats-Msg-Id"] = item.id
     return headers
 
@@ -137,7 +141,8 @@ class Feeder:
     async def sent(self, left: int) -> None:
         """Waits until at most this many messages are on their way."""
         while len(self.running) > left:
-            done, self.running = await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
+            self.running -= done
             for task in done:
                 task.result()
 
