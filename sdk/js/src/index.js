@@ -1,0 +1,7 @@
+// Tasks of pcluster in JavaScript and TypeScript.
+
+export { context } from "./context.js";
+export { CallError, Permanent, Transient } from "./errors.js";
+export { log } from "./log.js";
+export { task } from "./task.js";
+export { Tag, WithTopic } from "./values.js";
