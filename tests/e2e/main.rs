@@ -36,6 +36,8 @@ mod granted_stores;
 mod grants;
 mod inline;
 mod isolation;
+mod javascript;
+mod javascript_sandbox;
 mod languages;
 mod large;
 mod large_attacks;

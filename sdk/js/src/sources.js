@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
+import { basename, delimiter, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BuildError } from "./build_error.js";
 
@@ -91,25 +91,24 @@ export async function esbuild(folder) {
   throw new BuildError(`TypeScript and packages are bundled by esbuild, which is missing; in ${folder}, run: npm install --save-dev esbuild`);
 }
 
-/** How files are bundled. The worker bundles for Node.js by the same. */
-export const COMMON = {
-  bundle: true,
-  write: false,
-  format: "esm",
-  charset: "utf8",
-  external: [OFFERED, `${OFFERED}/*`],
-  sourcemap: "external",
-  sourcesContent: false,
-  logLevel: "silent",
-  loader: { ".txt": "text", ".sql": "text", ".csv": "text", ".html": "text", ".bin": "binary" },
-};
+/** Files that an import gives as they are. */
+const ASSETS = { ".txt": "text", ".sql": "text", ".csv": "text", ".html": "text", ".bin": "binary" };
 
 async function bundle(folder, file) {
   const compiler = await esbuild(folder);
   const options = {
-    ...COMMON,
+    bundle: true,
+    write: false,
+    format: "esm",
+    charset: "utf8",
+    external: [OFFERED, `${OFFERED}/*`],
+    sourcemap: "external",
+    sourcesContent: false,
+    logLevel: "silent",
+    loader: ASSETS,
     entryPoints: [resolve(folder, file)],
     absWorkingDir: folder,
+    nodePaths: (process.env.NODE_PATH ?? "").split(delimiter).filter(Boolean),
     outfile: join(folder, "bundle.js"),
     target: "es2023",
     platform: "neutral",

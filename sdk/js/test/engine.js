@@ -94,9 +94,9 @@ export class Instance {
     };
   }
 
-  /** Returns the bytes of the memory. */
+  /** Returns the memory. */
   get memory() {
-    return this.#exports.memory.buffer.byteLength;
+    return new Uint8Array(this.#exports.memory.buffer);
   }
 
   /** Makes the state of a task. Returns the status. */

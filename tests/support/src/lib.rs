@@ -12,6 +12,7 @@
 mod api;
 mod client;
 mod cluster;
+mod javascript;
 mod manifest;
 mod objects;
 mod process;
@@ -33,6 +34,7 @@ use serde::Serialize;
 pub use api::{Api, Asked, Reply};
 pub use client::{Message, NatsClient};
 pub use cluster::Cluster;
+pub use javascript::{build_javascript, javascript, javascript_package, javascript_program};
 pub use manifest::{probe_chain, recovering, with_table};
 pub use objects::Objects;
 pub use process::{Process, Run, assert_refused};
