@@ -14,7 +14,7 @@ units ends: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCES
 
 # The steps build on each other, and cargo uses all cores anyway.
 .NOTPARALLEL:
-.PHONY: help setup compilers plugins python demo test tools built units documented ends chaos check form lints bench clean first-build
+.PHONY: help setup compilers plugins python javascript demo test tools built units documented ends chaos check form lints bench clean first-build
 
 help: ## list the targets (the default)
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,12 @@ python: ## build the interpreter for tasks in Python, the example plugin, and ru
 	PYTHONPATH=sdk/python/src python3 -m pcluster.build plugins/orders -o plugins/orders/build/orders.wasm
 	cd plugins/orders && PYTHONPATH=../../sdk/python/src python3 -m unittest --quiet
 
+javascript: ## build the interpreter for tasks in JavaScript, the example plugin, and run their unit tests
+	@.make/quickjs-engine
+	@.make/javascript
+	cd sdk/js && NODE_PATH=$(CURDIR)/.tools/npm/node_modules ../../.tools/bin/node --test test/
+	$(MAKE) --no-print-directory -C plugins/typescript all test
+
 demo: setup first-build plugins ## run a chain from start to end on this machine
 	.make/pcluster dev plugins/waiting/chain.toml --feed "hello world!" --feed "hello world!" --until-empty
 
@@ -46,7 +52,7 @@ test: setup tools first-build plugins ## run all tests
 	@$(MAKE) --no-print-directory --keep-going units documented ends
 
 # The pieces of `make test` and `make check`, some of which `.ci/run` runs side by side.
-tools: compilers python
+tools: compilers python javascript
 
 built: setup plugins
 	cargo test --workspace --no-run

@@ -88,7 +88,9 @@ fn packages_of_npm_run_and_lines_of_the_log_have_their_levels() {
     cluster.deploy(&chain("say", &plugin, &["say"], "config = { word = \"Hi\" }"));
     let mut node = cluster.node("a");
     let order = |id: &str, email: &str| json!({ "id": id, "email": email, "placed": "2026-01-02T03:04:05Z", "lines": [{ "article": "tea", "count": 1 }] });
-    cluster.run_with_input(&["feed", "check"], lines([order("1", "ada@example.com"), order("2", "nobody")])).succeeded();
+    cluster
+        .run_with_input(&["feed", "check"], lines([order("1", "ada@example.com"), order("2", "nobody")]))
+        .succeeded();
     cluster.ok(&["wait", "check"]);
     assert_eq!(cluster.pull_all("check"), [json!({ "id": "1", "due": "2026-01-07", "days": 5 })]);
     let letters = json_lines(&cluster.ok(&["dead", "show", "check", "--all", "--json"]));

@@ -37,7 +37,7 @@ function placeOf(frame) {
   if (place === undefined || place.includes(OWN) || /\(?node:|<anonymous>/.test(place)) {
     return undefined;
   }
-  return place.replace(pathToFileURL(`${process.cwd()}/`).href, "").replace("file://", "");
+  return place.replace("file://", "").replace(`${process.cwd()}/`, "");
 }
 
 /** The pipe to the node. */
