@@ -69,6 +69,7 @@ export declare class Transient extends Error {
 
 /** The call of a node has failed. */
 export declare class CallError extends Error {
+  constructor(kind: CallError["kind"], message: string, options?: { transient?: boolean; after?: number });
   kind: "denied" | "invalid" | "not_found" | "timeout" | "too_large" | "unavailable" | "conflict";
   transient: boolean;
   after?: number;
@@ -87,3 +88,109 @@ export declare class WithTopic<Value = unknown> {
   topic: string;
   value: Value;
 }
+
+/** The value of a header that the node fills in. `new Secret("token").bearer()` puts `Bearer ` in front. */
+export declare class Secret {
+  constructor(name: string);
+  bearer(): Secret;
+  after(prefix: string): Secret;
+  basic(user: string): Secret;
+}
+
+type Data = string | Uint8Array;
+
+/** The answer of a server. A status such as 404 is no error: see `throwForStatus`. */
+export declare class Response {
+  status: number;
+  ok: boolean;
+  body: Uint8Array;
+  /** By names in lower case. Of a header that comes twice, both values, with a comma between. */
+  headers: Record<string, string>;
+  url: string;
+  /** In seconds. */
+  retryAfter?: number;
+  text(): string;
+  json(): any;
+  /** Throws a `CallError` for a status from 400 on. One that may pass is tried again. */
+  throwForStatus(): this;
+}
+
+export interface Request {
+  headers?: Record<string, Data | Secret>;
+  body?: Data;
+  /** What is sent as JSON. */
+  json?: unknown;
+  /** Replaces the node's `Idempotency-Key`; `false` for none. */
+  idempotency?: string | boolean;
+  /** In seconds. */
+  timeout?: number;
+  redirects?: number;
+}
+
+type Send = (url: string | URL, options?: Request) => Response;
+
+/** Requests to HTTP servers that the stage is granted. The task waits for each: nothing is to be awaited. */
+export declare const http: {
+  request(method: string, url: string | URL, options?: Request): Response;
+  get: Send;
+  head: Send;
+  post: Send;
+  put: Send;
+  patch: Send;
+  delete: Send;
+};
+
+export interface Entry {
+  value: Uint8Array;
+  revision: number;
+  text(): string;
+}
+
+/** A KV bucket that the stage is granted. Entries that are written through it expire after `ttl` seconds. */
+export declare class Bucket {
+  constructor(name: string, options?: { ttl?: number });
+  /** Returns an entry. `undefined` if there is none. */
+  get(key: string): Entry | undefined;
+  /** Writes an entry. Returns its revision. */
+  put(key: string, value: Data): number;
+  /** Writes an entry unless there is one. Returns its revision. */
+  create(key: string, value: Data): number;
+  /** Writes an entry if it still has this revision. Returns the new one. */
+  update(key: string, value: Data, revision: number): number;
+  /** Deletes an entry; with a revision, if it still has that. */
+  delete(key: string, revision?: number): void;
+  /** Yields the keys that begin with this prefix. */
+  keys(prefix?: string): Generator<string>;
+}
+
+export interface Stored {
+  name: string;
+  /** The size of the whole object in bytes. */
+  size: number;
+  /** The digest of the whole object: `SHA-256=` and base64. */
+  digest: string;
+}
+
+/** An object store that the stage is granted. */
+export declare class Store {
+  constructor(name: string);
+  /** Returns an object, or its bytes from `from` on. `undefined` if there is none. */
+  get(name: string, part?: { from?: number; length?: number }): (Stored & { data: Uint8Array }) | undefined;
+  /** Writes an object. Readers see the one before until all of this one is stored. */
+  put(name: string, data: Data): Stored;
+  /** Yields the objects whose names begin with this prefix, without their bytes. */
+  list(prefix?: string): Generator<Stored>;
+}
+
+/** Publishes a message and waits for nothing. Nobody may be there to receive it. */
+export declare function publish(subject: string, payload?: Data, options?: { headers?: Record<string, string> }): void;
+
+/** Publishes a message and waits until a stream has stored it. */
+export declare function publishAndWait(
+  subject: string,
+  payload?: Data,
+  options?: { headers?: Record<string, string> },
+): { stream: string; sequence: number; duplicate: boolean };
+
+/** Returns the value of a secret, where the manifest grants `"reveal"`. Keep it out of outputs, logs and errors. */
+export declare function reveal(name: string): Uint8Array;

@@ -1,5 +1,6 @@
 // Runs tasks in tests, as a node does.
 
+import { caller } from "./calls.js";
 import { contextOf, source } from "./context.js";
 import { read, write } from "./cbor.js";
 import { bind, outputsOf } from "./run.js";
@@ -23,6 +24,17 @@ export async function run(task, item, known = {}) {
     throw error.cause !== undefined && error.number !== undefined ? error.cause : error;
   } finally {
     source.current = before;
+  }
+}
+
+/** Answers the calls of tasks while something runs: `answer(name, request)` returns the response, or throws a `CallError`. */
+export async function calls(answer, act) {
+  const before = caller.answer;
+  caller.answer = answer;
+  try {
+    return await act();
+  } finally {
+    caller.answer = before;
   }
 }
 

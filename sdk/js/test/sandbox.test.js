@@ -7,7 +7,7 @@ import { read, write } from "../src/cbor.js";
 import { Instance, plugin } from "./engine.js";
 
 const TASKS = `
-import { context, log, Permanent, Tag, task, Transient, WithTopic } from "pcluster";
+import { context, http, log, Permanent, Tag, task, Transient, WithTopic } from "pcluster";
 
 export const echo = task((item) => item);
 export const call = task((source) => eval(source));
@@ -125,6 +125,7 @@ const FAILS = [
   ["(function f(n) { return f(n + 1) + 1; })(0)", 1, /^RangeError: Maximum call stack size exceeded \(the task calls itself/],
   ["JSON.parse('['.repeat(100000))", 1, /^RangeError: Maximum call stack size exceeded/],
   ["fetch('http://localhost')", 1, /^ReferenceError: '?fetch'? is not defined \(the sandbox has no network/],
+  ["http.get('http://localhost')", 2, /^the task does not list that it calls http: task\(\.\.\., \{ calls: \["http"\] \}\)$/],
   ["new Set([1])", 2, /^the output cannot be written: a value of type Set cannot be an output; write \[\.\.\.set\]/],
   ["() => 1", 2, /^the output cannot be written: a value of type Function cannot be an output/],
   ["[Symbol('a')]", 2, /^the output cannot be written: a symbol has no form/],

@@ -2,8 +2,9 @@
 
 import "./globals.js";
 import native from "./native.js";
+import { caller } from "../calls.js";
 import { contextOf, source } from "../context.js";
-import { Permanent } from "../errors.js";
+import { CallError, Permanent } from "../errors.js";
 import { describe as describeFailure } from "../failure.js";
 import { sink } from "../log.js";
 import { describe as describeTask, tasksOf } from "../task.js";
@@ -17,6 +18,22 @@ export const topic = WithTopic.prototype;
 
 sink.write = native.log;
 source.current = () => contextOf(native.context());
+
+/** What the task lists that it calls. A plugin whose tasks list nothing is built without the call. */
+let listed = [];
+
+caller.answer = (name, request) => {
+  const [group] = name.split(".");
+  if (!listed.includes(group)) {
+    throw new CallError("denied", `the task does not list that it calls ${group}: task(..., { calls: ["${group}"] })`);
+  }
+  const [isAnswered, answer] = native.call(name, request);
+  if (!isAnswered) {
+    const { kind, message, transient, retry_after_ms: after } = answer;
+    throw new CallError(kind, message, { transient, after: after && after / 1000 });
+  }
+  return answer;
+};
 
 /** What `build` says of the plugin: its entry, and its tasks in the order of their numbers. */
 const plan = JSON.parse(native.decode(native.file("pcluster.json"), true));
@@ -35,7 +52,8 @@ export function load(number) {
   if (task === undefined) {
     throw new Permanent(`the plugin exports no task \`${name}\``);
   }
-  const { init, examples = [] } = task.options;
+  const { init, examples = [], calls = [] } = task.options;
+  listed = calls;
   return [task.run, init, init && source.current().config, examples];
 }
 
