@@ -13,7 +13,7 @@ use crate::examples::{MPI, PICTURES, STARS};
 use masked::comparable;
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "runtime/README.md",
     "runtime/CALLS.md",
@@ -23,6 +23,7 @@ const PAGES: [&str; 11] = [
     "sdk/PROGRAMS.md",
     "sdk/c/README.md",
     "sdk/go/README.md",
+    "sdk/js/README.md",
     "tests/README.md",
     "plugins/mpi/README.md",
 ];

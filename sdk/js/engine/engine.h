@@ -66,6 +66,7 @@ Kind inside_kind(JSValueConst object);
 bool inside_has_prototype(JSValueConst object, JSValueConst prototype);
 bool inside_is_ordinary(JSContext *context, JSValueConst object);
 const uint8_t *inside_latin1(JSValueConst text, size_t *length);
+int inside_properties(JSValueConst object, JSAtom *names, JSValue *values, int most);
 void inside_settle_memory(JSRuntime *runtime);
 
 /* read.c: reads the one item that takes up all bytes. Throws why it cannot be read. */

@@ -86,3 +86,32 @@ void inside_settle_memory(JSRuntime *runtime)
     size_t used = runtime->malloc_state.malloc_size;
     runtime->malloc_gc_threshold = used + (used / 2 > QUIET_BYTES ? used / 2 : QUIET_BYTES);
 }
+
+/*
+ * Takes the names and values of the properties of an ordinary object. Returns their number, or -1 if it takes more than this: there are
+ * too many, one is computed, or names that look like numbers must be put first.
+ */
+int inside_properties(JSValueConst object, JSAtom *names, JSValue *values, int most)
+{
+    JSObject *source = JS_VALUE_GET_OBJ(object);
+    JSShape *shape = source->shape;
+    if (source->is_exotic || shape->prop_count > most)
+        return -1;
+    int count = 0;
+    for (int index = 0; index < shape->prop_count; index++) {
+        JSShapeProperty *property = &get_shape_prop(shape)[index];
+        if (property->atom == JS_ATOM_NULL)
+            continue;
+        bool is_plain = (property->flags & (JS_PROP_TMASK | JS_PROP_ENUMERABLE)) == JS_PROP_ENUMERABLE;
+        if (!is_plain || __JS_AtomIsTaggedInt(property->atom) || JS_IsUndefined(source->prop[index].u.value) ||
+            js->rt->atom_array[property->atom]->atom_type != JS_ATOM_TYPE_STRING)
+            return -1;
+        names[count] = property->atom;
+        values[count++] = source->prop[index].u.value;
+    }
+    for (int index = 0; index < count; index++) {
+        JS_DupAtom(js, names[index]);
+        JS_DupValue(js, values[index]);
+    }
+    return count;
+}

@@ -99,10 +99,23 @@ static bool push(JSValue value)
     return true;
 }
 
+/* A key that is a name of properties already. No value of JavaScript has this tag. */
+#define NAME_TAG JS_TAG_CATCH_OFFSET
+
+static bool is_name(JSValueConst part)
+{
+    return JS_VALUE_GET_TAG(part) == NAME_TAG;
+}
+
 static void drop_to(size_t count)
 {
-    while (parts_count > count)
-        JS_FreeValue(js, parts[--parts_count]);
+    while (parts_count > count) {
+        JSValue part = parts[--parts_count];
+        if (is_name(part))
+            JS_FreeAtom(js, JS_VALUE_GET_INT(part));
+        else
+            JS_FreeValue(js, part);
+    }
 }
 
 /* Returns the integer with these bytes, or -1 minus it. */
@@ -222,13 +235,15 @@ static JSValue object(size_t start)
 {
     JSValue made = JS_NewObject(js);
     for (size_t index = start; index < parts_count && !JS_IsException(made); index += 2) {
-        JSAtom name = JS_ValueToAtom(js, parts[index]);
-        JSValue value = JS_DupValue(js, parts[index + 1]);
+        JSAtom name = is_name(parts[index]) ? (JSAtom)JS_VALUE_GET_INT(parts[index]) : JS_ValueToAtom(js, parts[index]);
+        JSValue value = parts[index + 1];
+        parts[index + 1] = JS_UNDEFINED;
         if (JS_DefinePropertyValue(js, made, name, value, JS_PROP_C_W_E) < 0) {
             JS_FreeValue(js, made);
             made = JS_EXCEPTION;
         }
-        JS_FreeAtom(js, name);
+        if (!is_name(parts[index]))
+            JS_FreeAtom(js, name);
     }
     return made;
 }
@@ -238,6 +253,11 @@ static JSValue map(size_t start)
 {
     JSValue list = JS_NewArray(js);
     for (size_t index = start; index < parts_count; index += 2) {
+        if (is_name(parts[index])) {
+            JSAtom name = JS_VALUE_GET_INT(parts[index]);
+            parts[index] = JS_AtomToString(js, name);
+            JS_FreeAtom(js, name);
+        }
         double key;
         if (JS_IsNumber(parts[index]) && JS_ToFloat64(js, &key, parts[index]) == 0 && key == 0 && signbit(key)) {
             JS_FreeValue(js, list);
@@ -254,6 +274,21 @@ static JSValue map(size_t start)
     return made;
 }
 
+/* Reads a key. One of a few letters becomes a name at once, most of which are there already. */
+static JSValue read_key(int depth)
+{
+    enum { SHORT = 24 };
+    size_t length = at < end ? *at - (TEXT << 5) : SHORT;
+    if (length == 0 || length >= SHORT || length > (size_t)(end - at - 1) || at[1] < 'A')
+        return read_value(depth);
+    for (size_t index = 1; index <= length; index++)
+        if (at[index] >= 0x80)
+            return read_value(depth);
+    JSAtom name = JS_NewAtomLen(js, (const char *)at + 1, length);
+    at += 1 + length;
+    return name == JS_ATOM_NULL ? JS_EXCEPTION : JS_MKVAL(NAME_TAG, name);
+}
+
 static JSValue pairs(const Head *head, int depth)
 {
     if (!claim(head))
@@ -266,10 +301,10 @@ static JSValue pairs(const Head *head, int depth)
             made = is_object ? object(start) : map(start);
             break;
         }
-        JSValue key = read_value(depth + 1);
+        JSValue key = read_key(depth + 1);
         if (JS_IsException(key) || !push(key))
             break;
-        is_object = is_object && JS_IsString(key);
+        is_object = is_object && (is_name(key) || JS_IsString(key));
         JSValue value = read_value(depth + 1);
         if (JS_IsException(value) || !push(value))
             break;

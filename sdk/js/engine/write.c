@@ -107,9 +107,26 @@ static const char *text_of(JSValueConst value, size_t *length)
     return text;
 }
 
+/* Writes a text of ASCII. Returns false if it is none. */
+static bool put_ascii(JSValueConst value)
+{
+    size_t length;
+    const uint8_t *text = inside_latin1(value, &length);
+    uint8_t high = 0;
+    if (!text)
+        return false;
+    for (size_t index = 0; index < length; index++)
+        high |= text[index];
+    return high < 0x80 && put_string(TEXT, text, length);
+}
+
 static bool put_text(JSValueConst value)
 {
     size_t length;
+    if (put_ascii(value))
+        return true;
+    if (JS_HasException(js))
+        return false;
     const char *text = text_of(value, &length);
     bool is_put = text && put_string(TEXT, text, length);
     JS_FreeCString(js, text);
@@ -174,6 +191,14 @@ static bool put_list(JSValueConst list, int depth)
     return true;
 }
 
+static bool put_property(JSAtom name, JSValueConst value, int depth)
+{
+    JSValue text = JS_AtomToString(js, name);
+    bool is_put = put_text(text) && write_value(value, depth + 1);
+    JS_FreeValue(js, text);
+    return is_put;
+}
+
 static bool put_properties(JSPropertyEnum *names, JSValue *values, uint32_t count, int depth)
 {
     uint32_t defined = 0;
@@ -185,18 +210,37 @@ static bool put_properties(JSPropertyEnum *names, JSValue *values, uint32_t coun
         /* As JSON has it. */
         if (JS_IsUndefined(values[index]))
             continue;
-        JSValue name = JS_AtomToString(js, names[index].atom);
-        bool is_put = put_text(name) && write_value(values[index], depth + 1);
-        JS_FreeValue(js, name);
-        if (!is_put)
+        if (!put_property(names[index].atom, values[index], depth))
             return false;
     }
     return true;
 }
 
+/* Writes an object whose properties are values. Sets `*is_done` to false if it is another one. */
+static bool put_plain(JSValueConst object, int depth, bool *is_done)
+{
+    enum { MOST = 24 };
+    JSAtom names[MOST];
+    JSValue values[MOST];
+    int count = inside_properties(object, names, values, MOST);
+    *is_done = count >= 0;
+    if (count < 0)
+        return false;
+    bool is_put = put_head(PAIRS, count);
+    for (int index = 0; index < count; index++) {
+        is_put = is_put && put_property(names[index], values[index], depth);
+        JS_FreeValue(js, values[index]);
+        JS_FreeAtom(js, names[index]);
+    }
+    return is_put;
+}
+
 static bool put_object(JSValueConst object, int depth)
 {
     enum { FEW = 8 };
+    bool is_done, is_written = put_plain(object, depth, &is_done);
+    if (is_done)
+        return is_written;
     JSPropertyEnum *names;
     uint32_t count, got = 0;
     if (JS_GetOwnPropertyNames(js, &names, &count, object, JS_GPN_STRING_MASK | JS_GPN_ENUM_ONLY) < 0)
