@@ -190,18 +190,25 @@ static JSValue host_environment(JSContext *context, JSValueConst self, int count
     return object;
 }
 
-/* `file(path)`: the bytes of a file of the plugin. `undefined` if there is none. */
+/* `file(path, from, length)`: the bytes of a file of the plugin, or a part of them. `undefined` if there is none. */
 static JSValue host_file(JSContext *context, JSValueConst self, int count, JSValueConst *arguments)
 {
-    (void)self, (void)count;
+    (void)self;
     size_t length;
+    uint32_t from = 0, most = UINT32_MAX;
     File found;
     const char *path = JS_ToCStringLen(context, &length, arguments[0]);
     if (!path)
         return JS_EXCEPTION;
     bool is_found = file_find(path, length, &found);
     JS_FreeCString(context, path);
-    return is_found ? JS_NewUint8ArrayCopy(context, (const uint8_t *)found.content, found.length) : JS_UNDEFINED;
+    if (count > 2 && (JS_ToUint32(context, &from, arguments[1]) < 0 || JS_ToUint32(context, &most, arguments[2]) < 0))
+        return JS_EXCEPTION;
+    if (!is_found)
+        return JS_UNDEFINED;
+    from = from < found.length ? from : found.length;
+    length = found.length - from < most ? found.length - from : most;
+    return JS_NewUint8ArrayCopy(context, (const uint8_t *)found.content + from, length);
 }
 
 /* `module(path)`: what a module of the plugin exports. */

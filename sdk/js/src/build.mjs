@@ -19,7 +19,7 @@ const ENGINE = join(HERE, "..", "engine.wasm");
 
 /** The SDK's own modules in the sandbox. */
 const SDK = [
-  ...["calls", "context", "errors", "failure", "index", "inspect", "log", "task", "values"],
+  ...["calls", "context", "errors", "failure", "index", "inspect", "log", "maps", "task", "values"],
   ...["sandbox", "globals", "places", "timers", "text", "clone", "url"].map((name) => `sandbox/${name}`),
 ];
 

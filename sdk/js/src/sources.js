@@ -5,10 +5,12 @@ import { createRequire } from "node:module";
 import { basename, delimiter, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BuildError } from "./build_error.js";
+import { split } from "./maps.js";
 
 const TYPED = [".ts", ".mts", ".tsx", ".cts"];
 const PLAIN = [".js", ".mjs"];
 const OFFERED = "pcluster";
+const BUNDLE = "bundle.js";
 const ENTRIES = ["index", "tasks", "task", "src/index"].flatMap((name) => [...TYPED, ...PLAIN].map((ending) => name + ending));
 const WORKER = 'run the file as a native worker: `exec = ["node", ".../pcluster/src/worker.mjs", "FILE"]` and `isolation = "worker"`';
 
@@ -109,7 +111,7 @@ async function bundle(folder, file) {
     entryPoints: [resolve(folder, file)],
     absWorkingDir: folder,
     nodePaths: (process.env.NODE_PATH ?? "").split(delimiter).filter(Boolean),
-    outfile: join(folder, "bundle.js"),
+    outfile: join(folder, BUNDLE),
     target: "es2023",
     platform: "neutral",
     mainFields: ["module", "main"],
@@ -119,7 +121,8 @@ async function bundle(folder, file) {
   try {
     const { outputFiles, warnings } = await compiler.build(options);
     await warn(compiler, warnings);
-    return { entry: "bundle.js", files: new Map(outputFiles.map((each) => [basename(each.path), each.contents])) };
+    const [map, code] = outputFiles.toSorted((a, b) => b.path.length - a.path.length);
+    return { entry: BUNDLE, files: split(BUNDLE, map.text).set(BUNDLE, code.contents) };
   } catch (error) {
     if (error.errors === undefined) {
       throw error;

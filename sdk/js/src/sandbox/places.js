@@ -1,9 +1,9 @@
 // Where in the author's files a line of a stack is.
 
 import native from "./native.js";
+import { START, STRIDE, walk } from "../maps.js";
 
 const FRAME = /^\s*at (?:(.+?) \()?([^()]+?):(\d+)(?::(\d+))?\)?$/;
-const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /** Returns a line of a stack as the author knows it. `undefined` for a line of the SDK or of the engine. */
 export function placeOf(frame) {
@@ -12,51 +12,44 @@ export function placeOf(frame) {
     return undefined;
   }
   const [, name, path, line, column = "1"] = parts;
-  const [file, ...place] = mapped(path, Number(line), Number(column)) ?? [path, line, column];
+  const [file, ...place] = mapped(path, Number(line) - 1, Number(column) - 1) ?? [path, line, column];
   const where = [file, ...place].join(":");
   return name && name !== "<anonymous>" && name !== "<eval>" ? `${name} (${where})` : where;
 }
 
-/** Returns file, line and column in the source that a line of a bundle was made of. */
+/** Returns file, line and column in the source that a place of a bundle was made of. */
 function mapped(path, line, column) {
-  const bytes = native.file(`${path}.map`);
-  if (bytes === undefined) {
+  const start = native.file(`${path}.starts`, Math.floor(line / STRIDE) * START, START);
+  if (start === undefined || start.length < START) {
     return undefined;
   }
-  const map = JSON.parse(native.decode(bytes));
-  let [source, sourceLine, sourceColumn] = [0, 0, 0];
+  const view = new DataView(start.buffer);
+  const [offset, ...before] = [0, 4, 8, 12].map((at) => view.getUint32(at, true));
+  let state = before;
   let found;
-  for (const [index, segments] of map.mappings.split(";", line).entries()) {
-    let generated = 0;
-    for (const segment of segments.split(",")) {
-      const [ahead = 0, sources, lines, columns] = numbers(segment);
-      generated += ahead;
-      if (sources === undefined) {
-        continue;
+  const lines = linesFrom(path, offset, line % STRIDE);
+  for (const [index, text] of lines.entries()) {
+    state = walk(text, state, (generated, ...place) => {
+      if (index === line % STRIDE && (generated <= column || found === undefined)) {
+        found = place;
       }
-      source += sources;
-      sourceLine += lines;
-      sourceColumn += columns;
-      if (index === line - 1 && generated <= column - 1) {
-        found = [map.sources[source], sourceLine + 1, sourceColumn + 1];
-      }
-    }
+    });
   }
-  return found;
+  if (found === undefined) {
+    return undefined;
+  }
+  const sources = JSON.parse(native.decode(native.file(`${path}.sources`), true));
+  return [sources[found[0]], found[1] + 1, found[2] + 1];
 }
 
-/** Returns the numbers of a segment: base 64, five bits a digit, the sign in the lowest bit. */
-function numbers(segment) {
-  const found = [];
-  let [value, shift] = [0, 0];
-  for (const character of segment) {
-    const digit = DIGITS.indexOf(character);
-    value += (digit & 31) << shift;
-    shift += 5;
-    if (digit < 32) {
-      found.push(value & 1 ? -(value >> 1) : value >> 1);
-      [value, shift] = [0, 0];
+/** Returns mappings from an offset on, up to a line. */
+function linesFrom(path, offset, last) {
+  for (let length = 4096; ; length *= 4) {
+    const bytes = native.file(`${path}.mappings`, offset, length);
+    const lines = native.decode(bytes, true).split(";");
+    // The last one may be cut.
+    if (lines.length > last + 1 || bytes.length < length) {
+      return lines.slice(0, last + 1);
     }
   }
-  return found;
 }
