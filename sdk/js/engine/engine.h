@@ -3,6 +3,7 @@
  *
  *   inside.c   what needs the structures of QuickJS
  *   read.c     from CBOR to JavaScript
+ *   numbers.c  its numbers
  *   write.c    from JavaScript to CBOR
  *   text.c     UTF-8
  *   files.c    the author's files, and their modules
@@ -71,6 +72,11 @@ void inside_settle_memory(JSRuntime *runtime);
 
 /* read.c: reads the one item that takes up all bytes. Throws why it cannot be read. */
 JSValue read_item(const uint8_t *bytes, size_t length);
+
+/* numbers.c */
+JSValue read_integer(uint64_t number, bool is_negative);
+JSValue read_large_integer(const uint8_t *bytes, size_t length, bool is_negative);
+double read_half(uint16_t bits);
 
 /* write.c: the output that was written last. */
 extern uint8_t *written;

@@ -10,8 +10,6 @@ enum { UNSIGNED, NEGATIVE, BYTE_STRING, TEXT, ARRAY, PAIRS, TAG, SIMPLE };
 #define OPEN 31
 /* The end of a value without a length. */
 #define BREAK 0xff
-/* The largest integer that a number holds for sure. */
-#define SAFE 0x1fffffffffffffULL
 
 static const uint8_t *at, *end;
 
@@ -116,41 +114,6 @@ static void drop_to(size_t count)
         else
             JS_FreeValue(js, part);
     }
-}
-
-/* Returns the integer with these bytes, or -1 minus it. */
-static JSValue large_integer(const uint8_t *bytes, size_t length, bool is_negative)
-{
-    static const char DIGITS[] = "0123456789abcdef";
-    char *text = js_malloc(js, 2 * length + 4), *to = text;
-    if (!text)
-        return JS_EXCEPTION;
-    *to++ = '0';
-    *to++ = 'x';
-    *to++ = '0';
-    for (size_t index = 0; index < length; index++) {
-        *to++ = DIGITS[bytes[index] >> 4];
-        *to++ = DIGITS[bytes[index] & 15];
-    }
-    JSValue arguments[2] = {JS_NewStringLen(js, text, to - text), JS_NewBool(js, is_negative)};
-    js_free(js, text);
-    JSValue made = JS_Call(js, sdk.bigint, JS_UNDEFINED, 2, arguments);
-    JS_FreeValue(js, arguments[0]);
-    return made;
-}
-
-static JSValue integer(uint64_t number, bool is_negative)
-{
-    if (number <= SAFE - is_negative)
-        return is_negative ? JS_NewInt64(js, -1 - (int64_t)number) : JS_NewInt64(js, (int64_t)number);
-    if (!is_negative)
-        return JS_NewBigUint64(js, number);
-    if (number <= INT64_MAX)
-        return JS_NewBigInt64(js, -1 - (int64_t)number);
-    uint8_t bytes[8];
-    for (int index = 0; index < 8; index++)
-        bytes[index] = number >> (56 - 8 * index);
-    return large_integer(bytes, sizeof bytes, true);
 }
 
 /* Finds the bytes of a string. Those of one in pieces are put together in `*made`, which the caller frees. */
@@ -326,27 +289,17 @@ static JSValue tag(uint64_t number, int depth)
             return refuse("a large integer that is not a byte string");
         JSValue value = JS_EXCEPTION;
         if (read_string(&head, &bytes, &length, &made))
-            value = large_integer(bytes, length, number == 3);
+            value = read_large_integer(bytes, length, number == 3);
         js_free(js, made);
         return value;
     }
-    JSValue arguments[2] = {integer(number, false), read_value(depth + 1)};
+    JSValue arguments[2] = {read_integer(number, false), read_value(depth + 1)};
     JSValue made = JS_EXCEPTION;
     if (!JS_IsException(arguments[1]))
         made = JS_Call(js, sdk.tagged, JS_UNDEFINED, 2, arguments);
     JS_FreeValue(js, arguments[0]);
     JS_FreeValue(js, arguments[1]);
     return made;
-}
-
-static double half(uint16_t bits)
-{
-    int exponent = bits >> 10 & 31, fraction = bits & 0x3ff;
-    double value = exponent == 0    ? ldexp(fraction, -24)
-                   : exponent != 31 ? ldexp(1024 + fraction, exponent - 25)
-                   : fraction == 0  ? INFINITY
-                                    : NAN;
-    return bits >> 15 ? -value : value;
 }
 
 static JSValue simple(const Head *head)
@@ -368,7 +321,7 @@ static JSValue simple(const Head *head)
         /* Null, and undefined. */
         return JS_NULL;
     case 25:
-        return JS_NewNumber(js, half(head->number));
+        return JS_NewNumber(js, read_half(head->number));
     case 26:
         return JS_NewNumber(js, single.number);
     case 27:
@@ -402,7 +355,7 @@ static JSValue read_value(int depth)
     case SIMPLE:
         return simple(&head);
     default:
-        return integer(head.number, head.major == NEGATIVE);
+        return read_integer(head.number, head.major == NEGATIVE);
     }
 }
 
