@@ -13,7 +13,7 @@ use crate::examples::{MPI, PICTURES, STARS};
 use masked::comparable;
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "runtime/README.md",
     "runtime/CALLS.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 12] = [
     "sdk/c/README.md",
     "sdk/go/README.md",
     "sdk/js/README.md",
+    "sdk/python/README.md",
     "tests/README.md",
     "plugins/mpi/README.md",
 ];
