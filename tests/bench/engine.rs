@@ -1,19 +1,20 @@
 //! The cost of the engine alone: one item after the other, on one thread, without a server.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ciborium::Value;
+use ciborium::{Value, cbor};
 use futures_util::future::BoxFuture;
 use pcluster::internal::{
     Call, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin, Reuse,
-    StaticContext, Surroundings, Task,
+    StaticContext, Surroundings, Task, to_cbor,
 };
 use pcluster::name::Digest;
 use pcluster_abi::{Level, context};
-use support::plugin;
+use support::{Run, installed_packages, plugin, python, repository};
 use tokio::runtime::Runtime;
 
 use crate::drain::text;
@@ -26,12 +27,18 @@ pub fn run(settings: Settings) -> Vec<Row> {
     let items = settings.either(80, 4) * PACK;
     let echo = || Tried::new("echo", &Value::Null);
     let no_start = Value::Map(Vec::new());
+    let python = python_plugin();
+    let record = |name: &'static str| Tried::of(&python, name, &Value::Null).with_item(python_record()).with_state();
     let variants = [
         ("fresh instance", echo(), 1, Some(Aim::AtMost(10.0))),
         ("fresh instance, state made in each", Tried::new("count_up", &no_start), 1, None),
         ("fresh instance, state made before", Tried::new("count_up", &no_start).with_state(), 1, None),
         ("reused instance, 1 item in a frame", echo().reused(), 1, None),
         ("reused instance, 256 items in a frame", echo().reused(), PACK, None),
+        ("Python, a record, fresh instance", record("record"), 1, Some(Aim::AtMost(45.0))),
+        ("Python, a record, reused instance", record("record").reused(), PACK, Some(Aim::AtMost(5.0))),
+        ("Python, a record by pydantic, fresh instance", record("model"), 1, Some(Aim::AtMost(120.0))),
+        ("Python, a record by pydantic, reused instance", record("model").reused(), PACK, None),
     ];
     let mut micros = variants.each_ref().map(|_| Vec::new());
     for round in 1..=settings.rounds {
@@ -57,12 +64,18 @@ pub struct Tried {
     plugin: Plugin,
     static_context: StaticContext,
     task: Task,
+    item: Bytes,
 }
 
 impl Tried {
     /// Loads a task of the probe plugin with a `config`. Each item has a fresh instance.
     pub fn new(name: &'static str, config: &Value) -> Self {
-        let bytes = std::fs::read(plugin("probe")).unwrap();
+        Self::of(Path::new(&plugin("probe")), name, config)
+    }
+
+    /// Loads a task of a plugin with a `config`. Each item has a fresh instance.
+    fn of(plugin: &Path, name: &'static str, config: &Value) -> Self {
+        let bytes = std::fs::read(plugin).unwrap();
         let engine = Engine::new(&EngineSettings { instances: 100, ..EngineSettings::default() }).unwrap();
         let plugin = engine.load(&Digest::of(&bytes), bytes).unwrap();
         let nothing = [context::CHAIN, context::STAGE, context::VERSION].map(|key| (key, "".into()));
@@ -70,10 +83,15 @@ impl Tried {
         let static_context = StaticContext::new(nothing.into_iter().chain(numbers).collect(), Vec::new());
         let task = task(&plugin, name, &static_context, Reuse::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { name, runtime, plugin, static_context, task }
+        Self { name, runtime, plugin, static_context, task, item: text(BYTES) }
     }
 
-    /// Uses one instance for all items.
+    /// Runs the task on another item than a text.
+    fn with_item(self, item: Bytes) -> Self {
+        Self { item, ..self }
+    }
+
+    /// Uses one instance for all items. A state that was made before is made anew by the instance.
     fn reused(mut self) -> Self {
         let reuse = Reuse { isolation: Isolation::Worker, items: None };
         self.task = task(&self.plugin, self.name, &self.static_context, reuse);
@@ -89,11 +107,10 @@ impl Tried {
 
     /// Returns the average microseconds of an item. The average is over so many frames of so many items.
     pub fn micros(&self, frames: usize, pack: usize) -> f64 {
-        let item = text(BYTES);
         let run = async {
             let started = Instant::now();
             for _ in 0..frames {
-                let frame = Arc::new(Frame { item: item.clone(), begun: AtomicUsize::new(0), pack });
+                let frame = Arc::new(Frame { item: self.item.clone(), begun: AtomicUsize::new(0), pack });
                 assert_eq!(self.run(&frame).await.len(), pack);
             }
             started.elapsed()
@@ -110,6 +127,26 @@ impl Tried {
         }
         given.into_outputs()
     }
+}
+
+/// Builds the tasks in Python, with pydantic. Returns the plugin.
+fn python_plugin() -> PathBuf {
+    let plugin = repository().join("target/bench/record.wasm");
+    let [folder, out, packages] =
+        [repository().join("tests/bench/record"), plugin.clone(), installed_packages("python-tasks")]
+            .map(|path| path.display().to_string());
+    Run::of(python(&["-m", "pcluster.build", &folder, "-o", &out, "--packages", &packages]), b"").succeeded();
+    plugin
+}
+
+/// Returns a record of some 200 bytes.
+fn python_record() -> Bytes {
+    let record = cbor!({
+        "id" => 4711, "customer" => "ada@example.com", "articles" => ["tea", "milk", "sugar"], "total" => 12.75,
+        "paid" => true, "zone" => "eu-west-1",
+        "note" => "please ring twice, the bell is hard to hear from the garden behind the house"
+    });
+    to_cbor(&record.unwrap())
 }
 
 /// A frame with several copies of an item.
