@@ -151,6 +151,19 @@ fn plugins_of_one_name_are_kept_apart() {
             fs::write(cluster.path(folder).join("notes.md"), format!("{round}")).unwrap();
         }
     }
+    // The script of one is older than what cargo has made of the other's.
+    for folder in ["a", "b"] {
+        let text = format!("{folder} of {}", cluster.path("").display());
+        let script = format!("fn main() {{\n    println!(\"cargo::rustc-env=TEXT={text}\");\n}}\n");
+        fs::write(cluster.path(folder).join("build.rs"), script).unwrap();
+        let read = "#[unsafe(no_mangle)]\npub static READ: &str = env!(\"TEXT\");\n";
+        fs::write(cluster.path(folder).join("src/lib.rs"), format!("{TASK}{read}")).unwrap();
+    }
+    for folder in ["a", "b"] {
+        cluster.ok(&["build", folder, "--offline", "-o", "built.wasm"]);
+        let (module, text) = (fs::read(cluster.path("built.wasm")).unwrap(), format!("{folder} of /"));
+        assert!(module.windows(text.len()).any(|part| part == text.as_bytes()), "{folder}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Builds plugins with cargo, for the target wasm32-wasip1.
 //!
 //! All plugins share one folder of cargo's, so that what they depend on is compiled once. Cargo gives modules of equal names one
-//! file there. So one plugin is built at a time, and a module of another folder is removed first.
+//! file there. So one plugin is built at a time, and a module of another folder is removed first. What else it makes of packages with
+//! equal names, such as their build scripts, is kept apart by a wrapper of the compiler for each workspace.
 //!
 //! Cargo runs outside of the author's folder: it would obey the configuration of all folders above. The compiler is that of the
 //! folder nevertheless, as a `rust-toolchain.toml` chooses it.
@@ -9,7 +10,10 @@
 mod cargo;
 mod manifest;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
@@ -20,11 +24,14 @@ use crate::build::inputs::{Inputs, relative};
 use crate::build::kept::Lock;
 use crate::build::{Folder, Settings, sdk, tool};
 use crate::file;
+use crate::name::Digest;
 
 /// The target that plugins are compiled for.
 const TARGET: &str = "wasm32-wasip1";
 /// What is missing without a library.
 const NO_LIBRARY: &str = "it has no library; a plugin is one, in `src/lib.rs`";
+/// A wrapper of the compiler, which does nothing else. Only its path matters.
+const WRAPPER: &[u8] = b"#!/bin/sh\nexec \"$@\"\n";
 
 /// Cargo and what it must know of a folder.
 pub(in crate::build) struct Rust {
@@ -75,6 +82,29 @@ impl Rust {
         Ok(rust)
     }
 
+    /// Makes the wrapper of this workspace. Returns the setting that names it.
+    ///
+    /// Cargo knows packages of workspaces by their names and the times of their files. It would run the build script of another
+    /// folder, and link another folder's crates. Packages that other wrappers compile are others to it.
+    fn wrapper(&self, target: &Path) -> Result<String, BuildError> {
+        let folder = target.join("wrappers");
+        let path = folder.join(Digest::of(self.root.as_os_str().as_bytes()).as_hex());
+        if !path.is_file() {
+            fs::create_dir_all(&folder).map_err(BuildError::file("make the folder", &folder))?;
+            let write = || -> io::Result<()> {
+                let mut file =
+                    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempfile_in(&folder)?;
+                file.write_all(WRAPPER)?;
+                file.persist(&path)?;
+                Ok(())
+            };
+            write().map_err(BuildError::file("write", &path))?;
+        }
+        // A text of JSON is one of TOML.
+        let path = serde_json::Value::from(path.display().to_string());
+        Ok(format!("build.rustc-workspace-wrapper={path}"))
+    }
+
     /// Adds what a build depends on.
     pub(super) fn add_inputs(&self, folder: &Folder, inputs: &mut Inputs) -> Result<(), BuildError> {
         inputs.add("rust", self.version.as_bytes());
@@ -101,6 +131,7 @@ impl Rust {
         let mut command = self.command("rustc", folder, settings)?;
         command.args(["--lib", "--crate-type", "cdylib", "--release", "--locked", "--target", TARGET]);
         command.args(["--message-format", "json", "--target-dir"]).arg(&target);
+        command.arg("--config").arg(self.wrapper(&target)?);
         let ended = tool::output(command).await.map_err(BuildError::file("run", &self.cargo))?;
         if !ended.status.success() {
             return Err(folder.failed(explained(folder, settings, &cargo::errors(&ended.stdout, &ended.stderr))));
