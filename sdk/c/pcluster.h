@@ -233,8 +233,8 @@ static inline pcluster_span pcluster_topic(void)
 /* Returns the stage's `config`. It is an empty map if the stage has none. */
 static inline pcluster_reader pcluster_config(void)
 {
-    static const uint8_t empty = 0xa0;
-    pcluster_reader context = pcluster_context(), none = {&empty, &empty + 1, NULL, &pcluster_current.fault};
+    static const uint8_t empty[] = {0xa0};
+    pcluster_reader context = pcluster_context(), none = {empty, empty + sizeof empty, NULL, &pcluster_current.fault};
     if (!pcluster_has(&context, "config"))
         return none;
     none = pcluster_field(&context, "config");

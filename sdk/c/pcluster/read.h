@@ -241,7 +241,7 @@ static inline void pcluster_skip(pcluster_reader *reader)
     switch (head.major) {
     case 2:
     case 3:
-        reader->at += head.argument;
+        reader->at += (size_t)head.argument;
         break;
     case 5:
     case 4:
