@@ -86,6 +86,13 @@ def check_requirements(requirements: Path) -> None:
             raise BuildError(f"{requirements} names another file: `{line}`; write what it holds into requirements.txt itself")
 
 
+def check_addresses(requirements: Path) -> None:
+    """Refuses lines that pip would fetch although it may use no index."""
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        if "://" in line.partition(" #")[0]:
+            raise BuildError(f"{requirements} names an address: `{line.strip()}`; without --offline, it is fetched")
+
+
 def install(folder: Path) -> Path | None:
     """Installs what `requirements.txt` names, in pure Python. Returns the folder. `None` if there is nothing."""
     requirements = folder / "requirements.txt"
@@ -98,6 +105,8 @@ def install(folder: Path) -> Path | None:
     target = folder / "build" / f"packages-{digest}"
     if target.is_dir():
         return target
+    if os.environ.get("PIP_NO_INDEX"):
+        check_addresses(requirements)
     work = target.with_name(f"{target.name}.{os.getpid()}")
     pure = ["--platform", "any", "--implementation", "py", "--abi", "none", "--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
