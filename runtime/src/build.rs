@@ -11,7 +11,8 @@
 //! | `inputs` | the digest of inputs |
 //! | `kept` | the plugins that were built, each under the digest of its inputs |
 //! | `tool` | runs a tool without the settings of the shell |
-//! | `sdk` | the SDK for Rust, which comes with this program |
+//! | `toolchain` | compilers: the user's own, or downloaded from a package registry |
+//! | `sdk` | the SDKs for Rust, C and Go, which come with this program |
 //!
 //! Another language is a row of marks in `language`, a recipe, and a file of templates for `pcluster new`.
 
@@ -22,17 +23,20 @@ pub(crate) mod language;
 mod recipe;
 pub(crate) mod sdk;
 mod tool;
+mod toolchain;
 
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use error::BuildError;
 use kept::{Kept, Plugin};
 use language::Language;
 use recipe::{Made, Recipe};
+use tokio::process::Command;
 
 use crate::engine::inspect::{Inspection, inspect};
 use crate::name::Digest;
@@ -94,6 +98,17 @@ impl Folder {
     /// Returns the error of a missing tool.
     fn no_tool(&self, tool: impl Into<String>, remedy: impl Into<String>) -> BuildError {
         BuildError::NoTool { folder: self.shown.clone(), tool: tool.into(), remedy: remedy.into() }
+    }
+
+    /// Runs a command to its end, which must succeed. Else the build fails with what `told` makes of its standard error.
+    async fn run(&self, command: Command, told: impl Fn(&str) -> String) -> Result<Output, BuildError> {
+        let program = PathBuf::from(command.as_std().get_program());
+        let ended = tool::output(command).await.map_err(BuildError::file("run", program))?;
+        if ended.status.success() {
+            return Ok(ended);
+        }
+        let said = tool::text(&ended.stderr);
+        Err(self.failed(told(if said.is_empty() { "the compiler ended without a word" } else { &said })))
     }
 
     /// Returns the error of a tool that refused the folder.

@@ -6,8 +6,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::{Cluster, Run, assert_refused, json_lines};
 
+/// The names of folders, one for each template: a short name and a long one, as neither breaks a line.
+pub const TEMPLATES: [&str; 4] = ["m", "filter", "many-words", "explain-abbreviations"];
+
 /// An item for each template, and what its task makes of it.
-fn examples() -> [(&'static str, Value, Vec<Value>); 4] {
+pub fn examples() -> [(&'static str, Value, Vec<Value>); 4] {
     [
         ("map", json!({ "word": "example" }), vec![json!({ "word": "example", "letters": 7 })]),
         ("filter", json!({ "word": "as" }), vec![]),
@@ -34,10 +37,7 @@ fn make_unique(cluster: &Cluster, folder: &str) {
 #[test]
 fn each_template_of_rust_is_formatted_tested_and_run_as_it_is() {
     let cluster = Cluster::start();
-    // A short name and a long one: neither breaks a line.
-    for ((template, item, results), name) in
-        examples().into_iter().zip(["m", "filter", "many-words", "explain-abbreviations"])
-    {
+    for ((template, item, results), name) in examples().into_iter().zip(TEMPLATES) {
         cluster.ok(&["new", name, "--lang", "rust", "--template", template]);
         make_unique(&cluster, name);
         by_hand(&cluster, name, "cargo", &["fmt", "--check"]);

@@ -11,6 +11,17 @@ pub(crate) enum Language {
     Rust,
     /// Python
     Python,
+    /// Go
+    Go,
+    /// C
+    C,
+    /// C++
+    Cpp,
+    /// Zig
+    Zig,
+    /// `AssemblyScript`
+    #[value(name = "assemblyscript", help = "AssemblyScript")]
+    AssemblyScript,
 }
 
 /// What shows the language of a folder.
@@ -22,10 +33,17 @@ enum Mark {
 }
 
 /// The marks, in the order in which they decide: a project's file outranks a lone source.
-const MARKS: [(Mark, Language); 3] = [
+const MARKS: [(Mark, Language); 10] = [
     (Mark::Name("Cargo.toml"), Language::Rust),
     (Mark::Name("pyproject.toml"), Language::Python),
+    (Mark::Name("go.mod"), Language::Go),
+    (Mark::Name("asconfig.json"), Language::AssemblyScript),
     (Mark::Extension("py"), Language::Python),
+    (Mark::Extension("zig"), Language::Zig),
+    (Mark::Extension("cpp"), Language::Cpp),
+    (Mark::Extension("cc"), Language::Cpp),
+    (Mark::Extension("cxx"), Language::Cpp),
+    (Mark::Extension("c"), Language::C),
 ];
 
 impl Language {
@@ -46,6 +64,11 @@ impl Language {
         match self {
             Self::Rust => "Rust",
             Self::Python => "Python",
+            Self::Go => "Go",
+            Self::C => "C",
+            Self::Cpp => "C++",
+            Self::Zig => "Zig",
+            Self::AssemblyScript => "AssemblyScript",
         }
     }
 
@@ -54,6 +77,9 @@ impl Language {
         match self {
             Self::Rust => "mark a function with `#[task]`",
             Self::Python => "mark a function with `@task`, imported with `from pcluster import task`",
+            Self::Go => "register a function in main, as in `pcluster.Map(\"name\", function)`",
+            Self::C | Self::Cpp => "make a function one with `PCLUSTER_TASK(name, function)`",
+            Self::Zig | Self::AssemblyScript => "export a function as `pcluster_task_NAME`",
         }
     }
 }
@@ -79,7 +105,10 @@ mod tests {
             Language::of(folder.path())
         };
         assert_eq!(of("README.md"), None);
+        assert_eq!(of("tool.c"), Some(Language::C));
+        assert_eq!(of("tool.cc"), Some(Language::Cpp));
         assert_eq!(of("tool.py"), Some(Language::Python));
+        assert_eq!(of("go.mod"), Some(Language::Go));
         assert_eq!(of("Cargo.toml"), Some(Language::Rust));
         assert_eq!(Language::of(&folder.path().join("none")), None);
     }

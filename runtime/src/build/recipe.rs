@@ -1,7 +1,11 @@
 //! How the plugin of a folder is made, for each language.
 
+mod assemblyscript;
+mod c;
+mod go;
 mod python;
 mod rust;
+mod zig;
 
 use std::path::PathBuf;
 
@@ -9,13 +13,21 @@ use super::error::BuildError;
 use super::inputs::Inputs;
 use super::language::Language;
 use super::{Folder, Settings};
+use assemblyscript::AssemblyScript;
+use c::C;
+use go::Go;
 use python::Python;
 use rust::Rust;
+use zig::Zig;
 
 /// The tools of a language, found and ready to build one folder.
 pub(super) enum Recipe {
     Rust(Rust),
     Python(Python),
+    Go(Go),
+    C(C),
+    Zig(Zig),
+    AssemblyScript(AssemblyScript),
 }
 
 /// What tools have made of a folder.
@@ -32,6 +44,10 @@ impl Recipe {
         match language {
             Language::Rust => Rust::find(folder, settings).await.map(Self::Rust),
             Language::Python => Python::find(folder, settings).await.map(Self::Python),
+            Language::Go => Go::find(folder, settings).await.map(Self::Go),
+            Language::C | Language::Cpp => C::find(folder, settings).await.map(Self::C),
+            Language::Zig => Zig::find(folder, settings).await.map(Self::Zig),
+            Language::AssemblyScript => AssemblyScript::find(folder, settings).await.map(Self::AssemblyScript),
         }
     }
 
@@ -41,6 +57,10 @@ impl Recipe {
         match self {
             Self::Rust(rust) => rust.add_inputs(folder, &mut inputs)?,
             Self::Python(python) => python.add_inputs(folder, &mut inputs)?,
+            Self::Go(go) => go.add_inputs(folder, &mut inputs)?,
+            Self::C(c) => c.add_inputs(folder, &mut inputs)?,
+            Self::Zig(zig) => zig.add_inputs(folder, &mut inputs)?,
+            Self::AssemblyScript(asc) => asc.add_inputs(folder, &mut inputs)?,
         }
         Ok(inputs)
     }
@@ -50,6 +70,10 @@ impl Recipe {
         match self {
             Self::Rust(rust) => rust.build(folder, settings).await,
             Self::Python(python) => python.build(folder, settings).await,
+            Self::Go(go) => go.build(folder, settings).await,
+            Self::C(c) => c.build(folder, settings).await,
+            Self::Zig(zig) => zig.build(folder, settings).await,
+            Self::AssemblyScript(asc) => asc.build(folder).await,
         }
     }
 }

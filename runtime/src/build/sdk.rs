@@ -1,101 +1,103 @@
-//! The SDK for Rust, which comes with this program.
+//! The SDKs that come with this program.
 //!
-//! Its sources are unpacked into the user's folder of data, into a folder named by their digest. A project of an author finds them
-//! by a file of cargo's configuration that git ignores, so that `cargo test` works by hand.
+//! Sources are unpacked into the user's folder of data, into a folder named by their digest. A project of an author finds them by a
+//! file or a link that git ignores, so that its tests run by hand.
+
+pub(crate) mod cargo;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use super::error::BuildError;
 use super::inputs::Inputs;
+use super::language::Language;
 use crate::name::Digest;
 
-/// The sources, each with its path.
-const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
-/// The package of the SDK, below the folder.
-const PACKAGE: &str = "sdk";
-/// The name of the package.
-pub(crate) const NAME: &str = "pcluster-sdk";
 /// The digits of the digest that name a folder.
 const DIGITS: usize = 16;
-/// The configuration of cargo in the folder of a project.
-pub(crate) const CONFIG: &str = ".cargo/config.toml";
-/// The first line of a configuration that pcluster has written.
-const MARK: &str = "# Written by pcluster for this machine, and ignored by git. `pcluster build` writes it anew.";
 
-/// Returns the digest of the sources.
-pub(super) fn digest() -> &'static Digest {
-    static DIGEST: LazyLock<Digest> = LazyLock::new(|| {
+/// The crates for Rust.
+pub(crate) const RUST: Sdk = Sdk(include!(concat!(env!("OUT_DIR"), "/sdk-rust.rs")));
+/// The headers for C, C++ and Zig.
+pub(crate) const C: Sdk = Sdk(include!(concat!(env!("OUT_DIR"), "/sdk-c.rs")));
+/// The module for Go.
+pub(crate) const GO: Sdk = Sdk(include!(concat!(env!("OUT_DIR"), "/sdk-go.rs")));
+
+/// The sources of an SDK, each with its path.
+#[derive(Clone, Copy)]
+pub(crate) struct Sdk(&'static [(&'static str, &'static str)]);
+
+/// A link in a project that leads to an SDK on this machine.
+pub(crate) struct Link {
+    /// The sources that it leads to.
+    pub(crate) sdk: Sdk,
+    /// Its path in the project.
+    pub(crate) name: &'static str,
+}
+
+impl Sdk {
+    /// Returns the digest of the sources.
+    pub(super) fn digest(self) -> Digest {
         let mut inputs = Inputs::new();
-        for (name, text) in FILES {
+        for (name, text) in self.0 {
             inputs.add(name, text.as_bytes());
         }
         inputs.digest()
-    });
-    &DIGEST
-}
-
-/// Unpacks the sources below a folder of data, unless they are there. Returns the folder of the package.
-pub(crate) fn unpack(data: &Path) -> Result<PathBuf, BuildError> {
-    let all = data.join("sdk");
-    let folder = all.join(&digest().as_hex()[..DIGITS]);
-    let package = folder.join(PACKAGE);
-    if folder.is_dir() {
-        return Ok(package);
     }
-    write(&all, &folder).map_err(BuildError::file("write the SDK into", &folder))?;
-    Ok(package)
-}
 
-/// Writes the sources beside their place, and moves them there in one step.
-fn write(all: &Path, folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(all)?;
-    let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(all)?;
-    for (name, text) in FILES {
-        let path = staged.path().join(name);
-        fs::create_dir_all(path.parent().unwrap_or(all))?;
-        fs::write(path, text)?;
+    /// Unpacks the sources below a folder of data, unless they are there. Returns their folder.
+    pub(crate) fn unpack(self, data: &Path) -> Result<PathBuf, BuildError> {
+        let all = data.join("sdk");
+        let folder = all.join(&self.digest().as_hex()[..DIGITS]);
+        if !folder.is_dir() {
+            self.write(&all, &folder).map_err(BuildError::file("write the SDK into", &folder))?;
+        }
+        Ok(folder)
     }
-    match fs::rename(staged.path(), folder) {
-        // Another process was faster.
-        Err(_) if folder.is_dir() => Ok(()),
-        renamed => renamed,
+
+    /// Writes the sources beside their place, and moves them there in one step.
+    fn write(self, all: &Path, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(all)?;
+        let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(all)?;
+        for (name, text) in self.0 {
+            let path = staged.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(all))?;
+            fs::write(path, text)?;
+        }
+        match fs::rename(staged.path(), folder) {
+            // Another process was faster.
+            Err(_) if folder.is_dir() => Ok(()),
+            renamed => renamed,
+        }
     }
 }
 
-/// Returns the setting of cargo that leads to the package, as on its command line.
-pub(super) fn patch(package: &Path) -> String {
-    format!("patch.crates-io.{NAME}.path={}", quoted(package))
-}
-
-/// Returns the configuration of a project that leads cargo to the package.
-pub(crate) fn configuration(package: &Path) -> String {
-    format!("{MARK}\n[patch.crates-io]\n{NAME} = {{ path = {} }}\n", quoted(package))
-}
-
-/// Writes the configuration that leads cargo to the package into a project, unless its author wrote one.
-pub(super) fn configure(project: &Path, package: &Path) -> io::Result<()> {
-    let path = project.join(CONFIG);
-    let text = configuration(package);
-    match fs::read_to_string(&path) {
-        Ok(before) if before == text || !is_ours(&before) => return Ok(()),
-        _ => {}
+impl Link {
+    /// Returns the link in projects of a language. `None` if they have none.
+    pub(crate) fn of(language: Language) -> Option<Self> {
+        match language {
+            Language::C | Language::Cpp | Language::Zig => Some(Self { sdk: C, name: ".pcluster/include" }),
+            Language::Go => Some(Self { sdk: GO, name: ".pcluster/go" }),
+            Language::Rust | Language::Python | Language::AssemblyScript => None,
+        }
     }
-    fs::create_dir_all(path.parent().unwrap_or(project))?;
-    fs::write(path, text)
-}
 
-/// Returns `true` if pcluster has written a configuration.
-pub(super) fn is_ours(text: &str) -> bool {
-    text.starts_with(MARK)
-}
-
-/// Returns a path as a text of TOML.
-fn quoted(path: &Path) -> String {
-    // A text of JSON is one of TOML, too.
-    serde_json::Value::from(path.display().to_string()).to_string()
+    /// Makes the link in a project, or makes it anew if it leads elsewhere.
+    pub(crate) fn make(&self, project: &Path, folder: &Path) -> io::Result<()> {
+        let link = project.join(self.name);
+        if fs::read_link(&link).is_ok_and(|before| before == folder) {
+            return Ok(());
+        }
+        let parent = link.parent().unwrap_or(project);
+        fs::create_dir_all(parent)?;
+        // In one step: another build may read through the link.
+        let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+        let fresh = staged.path().join("link");
+        symlink(folder, &fresh)?;
+        fs::rename(fresh, link)
+    }
 }
 
 #[cfg(test)]
@@ -103,39 +105,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sdk_is_unpacked_once_and_whole() {
+    fn each_sdk_is_whole() {
         let data = tempfile::tempdir().expect("a folder");
-        let package = unpack(data.path()).expect("unpacked");
-        let root = package.parent().expect("a folder");
-        let read =
-            |name: &str| -> toml::Table { fs::read_to_string(root.join(name)).expect("a file").parse().expect("TOML") };
-        let workspace = read("Cargo.toml");
-        let members: Vec<_> = workspace["workspace"]["members"].as_array().into_iter().flatten().collect();
-        assert_eq!(members.len(), 3, "{workspace:?}");
-        for member in members {
-            assert!(root.join(member.as_str().expect("a text")).join("src/lib.rs").is_file(), "{member:?}");
+        for (sdk, files) in [
+            (C, &["pcluster.h", "pcluster/read.h", "pcluster/test.h"][..]),
+            (GO, &["go.mod", "pcluster.go", "cmd/build/main.go", "internal/host/host.go"]),
+        ] {
+            let folder = sdk.unpack(data.path()).expect("unpacked");
+            for file in files {
+                assert!(folder.join(file).is_file(), "{file}");
+            }
+            assert!(!folder.join("pcluster_test.go").exists());
         }
-        assert!(!workspace.contains_key("profile"));
-        assert_eq!(read("sdk/Cargo.toml")["package"]["name"].as_str(), Some(NAME));
-        fs::write(package.join("mine"), "").expect("written");
-        assert_eq!(unpack(data.path()).expect("there"), package);
-        assert!(package.join("mine").is_file(), "it was not unpacked again");
     }
 
     #[test]
-    fn a_project_is_led_to_the_sdk_unless_its_author_wrote_a_configuration() {
+    fn a_link_leads_to_the_sdk_of_this_program() {
         let project = tempfile::tempdir().expect("a folder");
-        let path = project.path().join(CONFIG);
-        let patched = |text: &str| -> toml::Table { text.parse().expect("TOML") };
-        for package in ["/a/größe \"x\"/sdk", "/b/sdk"] {
-            configure(project.path(), Path::new(package)).expect("written");
-            let text = fs::read_to_string(&path).expect("a file");
-            assert_eq!(patched(&text)["patch"]["crates-io"][NAME]["path"].as_str(), Some(package));
-            let on_command_line = patched(&patch(Path::new(package)));
-            assert_eq!(on_command_line["patch"]["crates-io"][NAME]["path"].as_str(), Some(package));
+        let link = Link::of(Language::C).expect("a link");
+        for folder in ["/a/größe", "/b", "/b"] {
+            link.make(project.path(), Path::new(folder)).expect("made");
+            assert_eq!(fs::read_link(project.path().join(link.name)).expect("a link"), Path::new(folder));
         }
-        fs::write(&path, "[build]\n").expect("written");
-        configure(project.path(), Path::new("/c")).expect("left alone");
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "[build]\n");
+        let left = fs::read_dir(project.path().join(".pcluster")).expect("a folder").count();
+        assert_eq!(left, 1);
     }
 }

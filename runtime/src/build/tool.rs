@@ -9,14 +9,26 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 /// The variables that a tool gets: where things are, and how the network is reached. Anything else could change what is built.
-const KEPT: [&str; 27] = [
+const KEPT: [&str; 40] = [
     "ALL_PROXY",
     "CARGO_HOME",
+    "GOCACHE",
+    "GOMODCACHE",
+    "GONOPROXY",
+    "GONOSUMDB",
+    "GOPATH",
+    "GOPRIVATE",
+    "GOPROXY",
+    "GOSUMDB",
     "HOME",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "LOGNAME",
+    "NODE_EXTRA_CA_CERTS",
     "NO_PROXY",
+    "NPM_CONFIG_CACHE",
+    "NPM_CONFIG_REGISTRY",
+    "NPM_CONFIG_USERCONFIG",
     "PATH",
     "PIP_CACHE_DIR",
     "PIP_CERT",
@@ -37,6 +49,7 @@ const KEPT: [&str; 27] = [
     "USER",
     "XDG_CACHE_HOME",
     "XDG_DATA_HOME",
+    "ZIG_GLOBAL_CACHE_DIR",
 ];
 /// The most lines of a tool's message that are shown.
 pub(super) const LINES: usize = 24;
@@ -111,7 +124,9 @@ mod tests {
 
     #[test]
     fn only_what_says_where_things_are_is_kept() {
-        for name in ["PATH", "https_proxy", "CARGO_HOME", "CARGO_REGISTRIES_MY_TOKEN", "PIP_INDEX_URL"] {
+        for name in
+            ["PATH", "https_proxy", "CARGO_HOME", "CARGO_REGISTRIES_MY_TOKEN", "PIP_INDEX_URL", "npm_config_registry"]
+        {
             assert!(is_kept(name), "{name}");
         }
         for name in [
@@ -123,6 +138,7 @@ mod tests {
             "PIP_PRE",
             "RUSTUP_TOOLCHAIN",
             "CFLAGS",
+            "GOFLAGS",
         ] {
             assert!(!is_kept(name), "{name}");
         }

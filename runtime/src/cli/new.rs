@@ -1,8 +1,13 @@
 //! `pcluster new`
 
+mod assemblyscript;
+mod c;
+mod cpp;
+mod go;
 mod python;
 mod rust;
 mod template;
+mod zig;
 
 use std::fs;
 use std::io;
@@ -14,7 +19,7 @@ use serde_json::json;
 use super::exit::Usage;
 use super::{Context, data_folder};
 use crate::build::language::Language;
-use crate::build::sdk;
+use crate::build::sdk::{self, Link};
 use template::{Project, Sources, Template};
 
 /// Start a plugin, or a chain of three, in a new folder
@@ -50,8 +55,16 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut files = if args.chain { chain(&project, args.lang) } else { plugin(&project, args.lang, args.template) };
     let is_new = check(&args.folder)?;
     // First: what fails here leaves no folder behind.
-    files.extend(lead_to_sdk(args)?);
-    let written = write(&args.folder, &files, is_new);
+    let places =
+        if args.chain { Template::CHAIN.map(|(task, _)| format!("{task}/")).to_vec() } else { vec![String::new()] };
+    files.extend(lead_to_sdk(args.lang, &places)?);
+    let link = Link::of(args.lang).map(|link| Ok::<_, anyhow::Error>((link.sdk.unpack(&data_folder()?)?, link)));
+    let link = link.transpose()?;
+    let written = write(&args.folder, is_new, || {
+        write_files(&args.folder, &files)?;
+        let Some((sdk, link)) = &link else { return Ok(()) };
+        places.iter().try_for_each(|place| link.make(&args.folder.join(place), sdk))
+    });
     written.with_context(|| format!("cannot write into `{}`", args.folder.display()))?;
     if context.output.is_json() {
         let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
@@ -97,18 +110,22 @@ fn check(folder: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Writes the files. What was written is removed if not all can be.
-fn write(folder: &Path, files: &[File], is_new: bool) -> io::Result<()> {
-    let written = files.iter().try_for_each(|(name, text)| {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap_or(folder))?;
-        fs::write(path, text)
-    });
+/// Writes into a folder. What was written is removed if not all can be.
+fn write(folder: &Path, is_new: bool, all: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let written = all();
     if written.is_err() {
         // The error of the write is what matters.
         let _ = if is_new { fs::remove_dir_all(folder) } else { empty(folder) };
     }
     written
+}
+
+fn write_files(folder: &Path, files: &[File]) -> io::Result<()> {
+    files.iter().try_for_each(|(name, text)| {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write(path, text)
+    })
 }
 
 /// Removes all that a folder holds.
@@ -120,17 +137,13 @@ fn empty(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Unpacks the SDK that comes with this program. Returns the files that let cargo find it, so that `cargo test` works at once.
-fn lead_to_sdk(args: &Args) -> anyhow::Result<Vec<File>> {
-    if args.lang != Language::Rust {
+/// Unpacks the SDK for Rust. Returns the files that let cargo find it from these folders, so that `cargo test` works at once.
+fn lead_to_sdk(language: Language, places: &[String]) -> anyhow::Result<Vec<File>> {
+    if language != Language::Rust {
         return Ok(Vec::new());
     }
-    let text = sdk::configuration(&sdk::unpack(&data_folder()?)?);
-    let file = |folder: &str| (format!("{folder}{}", sdk::CONFIG), text.clone());
-    if args.chain {
-        return Ok(Template::CHAIN.iter().map(|(task, _)| file(&format!("{task}/"))).collect());
-    }
-    Ok(vec![file("")])
+    let text = sdk::cargo::configuration(&sdk::cargo::unpack(&data_folder()?)?);
+    Ok(places.iter().map(|place| (format!("{place}{}", sdk::cargo::CONFIG), text.clone())).collect())
 }
 
 /// Returns the sources of a task.
@@ -138,6 +151,11 @@ fn sources(project: &Project, language: Language, template: Template) -> Sources
     match language {
         Language::Rust => rust::sources(project, template),
         Language::Python => python::sources(project, template),
+        Language::Go => go::sources(project, template),
+        Language::C => c::sources(project, template),
+        Language::Cpp => cpp::sources(project, template),
+        Language::Zig => zig::sources(project, template),
+        Language::AssemblyScript => assemblyscript::sources(project, template),
     }
 }
 

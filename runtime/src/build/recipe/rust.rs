@@ -69,13 +69,13 @@ impl Rust {
         let library = manifest::library(&package).ok_or_else(|| {
             folder.failed("its `Cargo.toml` has no `[package]`; name the folder of a package of the workspace")
         })?;
-        let sdk = manifest::wants_sdk(&package, &workspace).then(|| sdk::unpack(&settings.data)).transpose()?;
+        let sdk = manifest::wants_sdk(&package, &workspace).then(|| sdk::cargo::unpack(&settings.data)).transpose()?;
         if let Some(sdk) = &sdk {
             // Only for cargo by hand: a folder that cannot be written to can be built.
-            let _ = sdk::configure(&folder.path, sdk);
+            let _ = sdk::cargo::configure(&folder.path, sdk);
         }
-        let config = folder.path.join(sdk::CONFIG);
-        let is_author_s = fs::read_to_string(&config).is_ok_and(|text| !sdk::is_ours(&text));
+        let config = folder.path.join(sdk::cargo::CONFIG);
+        let is_author_s = fs::read_to_string(&config).is_ok_and(|text| !sdk::cargo::is_ours(&text));
         let config = is_author_s.then_some(config);
         let rust = Self { cargo, compiler, version, root, library, sdk, config };
         rust.lock_dependencies(folder, settings).await?;
@@ -108,7 +108,8 @@ impl Rust {
     /// Adds what a build depends on.
     pub(super) fn add_inputs(&self, folder: &Folder, inputs: &mut Inputs) -> Result<(), BuildError> {
         inputs.add("rust", self.version.as_bytes());
-        inputs.add("sdk", self.sdk.as_ref().map_or(&[], |_| sdk::digest().as_hex().as_bytes()));
+        let sdk = self.sdk.as_ref().map(|_| sdk::RUST.digest());
+        inputs.add("sdk", sdk.as_ref().map_or(&[], |digest| digest.as_hex().as_bytes()));
         inputs.add_folder(&folder.path, |name| name == "target")?;
         for path in self.config.iter().cloned().chain(cargo_home_config()) {
             inputs.add_file("config", &path)?;
@@ -166,7 +167,7 @@ impl Rust {
             command.arg("--config").arg(config);
         }
         if let Some(sdk) = &self.sdk {
-            command.args(["--config", &sdk::patch(sdk)]);
+            command.args(["--config", &sdk::cargo::patch(sdk)]);
         }
         if settings.is_offline {
             command.arg("--offline");

@@ -70,9 +70,8 @@ pub(super) fn sources(project: &Project, template: Template) -> Sources {
         Template::Generator => (include_str!("python/generator.py"), include_str!("python/test_generator.py")),
         Template::Stateful => (include_str!("python/stateful.py"), include_str!("python/test_stateful.py")),
     };
-    let named = |text: &str| text.replace("task_name", &project.task);
     Sources {
-        files: vec![("tasks.py".to_owned(), named(source)), ("test_tasks.py".to_owned(), named(test))],
+        files: vec![("tasks.py".to_owned(), project.named(source)), ("test_tasks.py".to_owned(), project.named(test))],
         ignored: "__pycache__/\n/.venv/\n/build/\n",
         test: "python3 -m unittest",
         main: "tasks.py",

@@ -78,12 +78,9 @@ pub(super) fn sources(project: &Project, template: Template) -> Sources {
         Template::Stateful => include_str!("rust/stateful.rs"),
     };
     let manifest = include_str!("rust/Cargo.toml.txt");
-    let manifest = manifest.replace("project-name", &project.name).replace("sdk-version", env!("CARGO_PKG_VERSION"));
+    let manifest = project.named(manifest).replace("sdk-version", env!("CARGO_PKG_VERSION"));
     Sources {
-        files: vec![
-            ("Cargo.toml".to_owned(), manifest),
-            ("src/lib.rs".to_owned(), source.replace("task_name", &project.task)),
-        ],
+        files: vec![("Cargo.toml".to_owned(), manifest), ("src/lib.rs".to_owned(), project.named(source))],
         ignored: "/target\n# The path of the SDK on this machine.\n/.cargo/config.toml\n",
         test: "cargo test",
         main: "src/lib.rs",

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use crate::build::sdk;
+use crate::build::sdk::cargo::NAME;
 
 /// The tables of dependencies in a manifest.
 const DEPENDENCIES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
@@ -20,14 +20,14 @@ pub(super) fn wants_sdk(manifest: &Table, root: &Table) -> bool {
     let is_wanted = |table: &Table| {
         table.iter().any(|(name, value)| {
             let inherits = value.get("workspace").and_then(Value::as_bool).unwrap_or(false);
-            if inherits { name == sdk::NAME && is_shared() } else { is_sdk_of_registry((name, value)) }
+            if inherits { name == NAME && is_shared() } else { is_sdk_of_registry((name, value)) }
         })
     };
     let of_targets = manifest.get("target").and_then(Value::as_table).into_iter().flatten();
     let of_targets = of_targets.filter_map(|(_, target)| target.as_table());
     let tables = std::iter::once(manifest).chain(of_targets);
     let mut tables = tables.flat_map(|table| DEPENDENCIES.iter().filter_map(|name| table.get(*name)?.as_table()));
-    let patched = root.get("patch").and_then(|patch| patch.get("crates-io")?.get(sdk::NAME));
+    let patched = root.get("patch").and_then(|patch| patch.get("crates-io")?.get(NAME));
     patched.is_none() && tables.any(is_wanted)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn wants_sdk(manifest: &Table, root: &Table) -> bool {
 fn is_sdk_of_registry((name, value): (&String, &Value)) -> bool {
     let package = value.get("package").and_then(Value::as_str).unwrap_or(name);
     let elsewhere = ["path", "git", "registry"].iter().any(|key| value.get(*key).is_some());
-    package == sdk::NAME && !elsewhere
+    package == NAME && !elsewhere
 }
 
 #[cfg(test)]

@@ -1,0 +1,127 @@
+//! New folders in languages that a compiler is provided for: the commands of their README, as they stand.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+use support::{Cluster, Run, json_lines, repository};
+
+use crate::languages::provide;
+use crate::new::{TEMPLATES, examples};
+
+/// A language, and what a test must know of it.
+struct Language {
+    name: &'static str,
+    /// The script of `.make` that provides its compiler.
+    script: &'static str,
+    /// What its formatter prints of a folder that is formatted is nothing. Empty if it has no formatter here.
+    formatter: &'static str,
+    /// What its unit tests print, each of the templates.
+    tested: &'static str,
+}
+
+const C: Language = Language { name: "c", script: "ziglang", formatter: "", tested: " hold" };
+const CPP: Language = Language { name: "cpp", script: "ziglang", formatter: "", tested: " hold" };
+const ZIG: Language = Language { name: "zig", script: "ziglang", formatter: "zig fmt --check tasks.zig", tested: "" };
+const GO: Language = Language {
+    name: "go",
+    script: "go",
+    formatter: "\"$(go env GOROOT)/bin/gofmt\" -l main.go main_test.go",
+    tested: "ok  \ttasks/",
+};
+const ASSEMBLYSCRIPT: Language =
+    Language { name: "assemblyscript", script: "assemblyscript", formatter: "", tested: "# fail 0" };
+
+/// Returns a command with the compilers that the tests have, in the folder of a test or one below.
+pub fn with_tools(cluster: &Cluster, folder: &str, mut command: Command) -> Command {
+    let pcluster = PathBuf::from(cluster.command(&[]).get_program());
+    let path = std::env::var_os("PATH").unwrap();
+    let own = [pcluster.parent().unwrap().to_owned(), repository().join(".tools/bin")];
+    command.env("PATH", std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap());
+    // What zig builds once for all plugins, as the C library, is there.
+    command.env("ZIG_GLOBAL_CACHE_DIR", repository().join(".tools/zig-cache"));
+    command.current_dir(cluster.path(folder));
+    command
+}
+
+/// Returns a line of a shell in a folder of the test, with what `pcluster` needs.
+fn line(cluster: &Cluster, folder: &str, line: &str) -> Command {
+    let mut command = Command::new("sh");
+    let of_pcluster = cluster.command(&[]);
+    command.args(["-ec", line]).envs(of_pcluster.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    with_tools(cluster, folder, command)
+}
+
+/// Returns the commands of a README.
+fn commands(cluster: &Cluster, folder: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(cluster.path(folder).join("README.md")).unwrap();
+    let (_, block) = text.split_once("```sh\n").unwrap();
+    block.split_once("```").unwrap().0.lines().map(ToOwned::to_owned).collect()
+}
+
+/// Makes a folder of each template, runs its unit tests, and deploys and runs it as its README says.
+fn check(language: &Language) {
+    provide(language.script);
+    let cluster = Cluster::start();
+    let _node = cluster.node("a");
+    for ((template, item, results), name) in examples().into_iter().zip(TEMPLATES) {
+        let started = Instant::now();
+        cluster.ok(&["new", name, "--lang", language.name, "--template", template]);
+        // Not what earlier runs of the test have built.
+        cluster.file(&format!("{name}/notes.md"), cluster.path("").display().to_string());
+        let readme = commands(&cluster, name);
+        let [test, _dev, deploy, feed, pull] = &readme[..] else { panic!("{readme:?}") };
+        let mut ran = Vec::new();
+        for each in [test, deploy] {
+            let run = Run::of(line(&cluster, name, each), b"");
+            ran.push(format!("{}{}", run.stdout, run.stderr));
+            run.succeeded();
+        }
+        assert!(ran[0].contains(language.tested), "{}", ran[0]);
+        assert!(ran[1].contains(&format!("{name} 0.1.0 deployed as r1")), "{}", ran[1]);
+        Run::of(line(&cluster, name, feed), b"").succeeded();
+        let pulled = Run::of(line(&cluster, name, pull), b"").succeeded();
+        println!("{}, {template}: {:.1} s from nothing to a result", language.name, started.elapsed().as_secs_f64());
+        assert_eq!(json_lines(&pulled).len(), 1, "{pulled}");
+        cluster.ok(&["wait", name]);
+        cluster.pull_all(name);
+        cluster.ok(&["feed", name, &item.to_string()]);
+        cluster.ok(&["wait", name]);
+        let mut pulled = cluster.pull_all(name);
+        pulled.sort_by_key(Value::to_string);
+        assert_eq!(pulled, results, "{template}");
+        if !language.formatter.is_empty() {
+            assert_eq!(Run::of(line(&cluster, name, language.formatter), b"").succeeded(), "", "{template}");
+        }
+        // Nothing has changed: nothing is built, and the chain is as it was.
+        let again = Run::of(line(&cluster, name, "pcluster build --offline --json"), b"").succeeded();
+        let again: Value = serde_json::from_str(&again).unwrap();
+        assert_eq!(again[0]["built"], false, "{again}");
+    }
+}
+
+#[test]
+fn each_template_of_c_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&C);
+}
+
+#[test]
+fn each_template_of_cpp_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&CPP);
+}
+
+#[test]
+fn each_template_of_zig_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&ZIG);
+}
+
+#[test]
+fn each_template_of_go_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&GO);
+}
+
+#[test]
+fn each_template_of_assemblyscript_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&ASSEMBLYSCRIPT);
+}
