@@ -97,8 +97,10 @@ fn the_same_file_runs_as_a_native_worker() {
     check(&cluster);
 }
 
-/// What an author may get wrong: files, the file that is built, and what is said.
-const MISTAKES: [(&str, &[(&str, &str)], &str); 9] = [
+/// What an author may get wrong: the file that is built, the names and texts of all files, and what is said.
+type Mistake = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+const MISTAKES: [Mistake; 9] = [
     ("index.js", &[("index.js", "export const a = 1;")], "index.js exports no task; write `export const NAME = task("),
     (
         "index.js",
