@@ -187,7 +187,6 @@ fn check(mistakes: &[Mistake]) {
         for said in *says {
             assert!(run.stderr.contains(said), "{name}: expected {said}\n{}", run.stderr);
         }
-        println!("## {name}\n{}", run.stderr);
     }
 }
 

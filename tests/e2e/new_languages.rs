@@ -1,5 +1,6 @@
 //! New folders in languages that a compiler is provided for: the commands of their README, as they stand.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -82,7 +83,8 @@ fn check(language: &Language) {
         assert!(ran[1].contains(&format!("{name} 0.1.0 deployed as r1")), "{}", ran[1]);
         Run::of(line(&cluster, name, feed), b"").succeeded();
         let pulled = Run::of(line(&cluster, name, pull), b"").succeeded();
-        println!("{}, {template}: {:.1} s from nothing to a result", language.name, started.elapsed().as_secs_f64());
+        let took = started.elapsed().as_secs_f64();
+        _ = writeln!(io::stderr(), "{}, {template}: {took:.1} s from nothing to a result", language.name);
         assert_eq!(json_lines(&pulled).len(), 1, "{pulled}");
         cluster.ok(&["wait", name]);
         cluster.pull_all(name);

@@ -1,5 +1,7 @@
 //! Builds plugins in `AssemblyScript` with `asc`, as the folder's `asconfig.json` says.
 
+use std::path::Path;
+
 use super::Made;
 use crate::build::error::BuildError;
 use crate::build::inputs::Inputs;
@@ -20,7 +22,9 @@ impl AssemblyScript {
     /// Adds what a build depends on.
     pub(super) fn add_inputs(&self, folder: &Folder, inputs: &mut Inputs) -> Result<(), BuildError> {
         inputs.add("asc", self.0.version.as_bytes());
-        inputs.add_folder(&folder.path, |name| name == "build" || name.ends_with(".wasm"))
+        inputs.add_folder(&folder.path, |name| {
+            name == "build" || Path::new(name).extension().is_some_and(|end| end == "wasm")
+        })
     }
 
     /// Builds the plugin.

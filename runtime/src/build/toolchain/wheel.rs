@@ -1,4 +1,4 @@
-//! Toolchains that come as wheels from PyPI.
+//! Toolchains that come as wheels from `PyPI`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
