@@ -12,7 +12,7 @@
 //! | `kept` | the plugins that were built, each under the digest of its inputs |
 //! | `tool` | runs a tool without the settings of the shell |
 //! | `toolchain` | compilers: the user's own, or downloaded from a package registry |
-//! | `sdk` | the SDKs for Rust, C and Go, which come with this program |
+//! | `sdk` | the SDKs for Rust, C and Go, which come with this program, and where the package for JavaScript is |
 //!
 //! Another language is a row of marks in `language`, a recipe, and a file of templates for `pcluster new`.
 
@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     /// The Python that has the package `pcluster`. `None` to look for it.
     pub(crate) python: Option<PathBuf>,
+    /// The folder of the package `pcluster` for JavaScript. `None` to look for it.
+    pub(crate) javascript: Option<PathBuf>,
     /// `true` if the network must not be used.
     pub(crate) is_offline: bool,
     /// Tells the user what takes time.
@@ -193,7 +195,7 @@ mod tests {
         let at = tempfile::tempdir().expect("a folder");
         let cache = at.path().join("cache/pcluster");
         let (data, say) = (at.path().to_owned(), Box::new(|_: &str| {}));
-        let settings = Settings { cache: cache.clone(), data, python: None, is_offline: true, say };
+        let settings = Settings { cache: cache.clone(), data, python: None, javascript: None, is_offline: true, say };
         for _ in 0..2 {
             assert_eq!(settings.run_folder().expect("made"), cache);
             assert_eq!(fs::metadata(&cache).expect("there").permissions().mode() & 0o777, OWN);

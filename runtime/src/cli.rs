@@ -283,6 +283,11 @@ fn data_folder() -> Result<PathBuf, Usage> {
         .ok_or_else(|| Usage("there is no folder for the SDK: set HOME or XDG_DATA_HOME".to_owned()))
 }
 
+/// Returns the absolute path of the package for JavaScript, if the user names one.
+fn javascript(context: &Context) -> anyhow::Result<Option<PathBuf>> {
+    Ok(context.settings.javascript.as_ref().map(std::path::absolute).transpose()?)
+}
+
 /// Resolves the settings from flags, environment and the user's folders.
 fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<Settings> {
     let text = |key: &str, value: &Option<String>| value.clone().map(|value| (key.to_owned(), value.into()));

@@ -29,7 +29,7 @@ pub const FILE: &str = "pcluster.toml";
 pub const ENVIRONMENT_PREFIX: &str = "PCLUSTER_";
 
 /// The key and the meaning of every setting, in the order in which `pcluster config` shows them.
-pub const SETTINGS: [(&str, &str); 31] = [
+pub const SETTINGS: [(&str, &str); 32] = [
     ("nats", "URL of the NATS server, or several URLs separated by commas"),
     ("context", "context of the `nats` program to connect with; `-` is the selected context; empty for none"),
     ("creds", "credentials file for NATS; empty for none"),
@@ -66,6 +66,10 @@ pub const SETTINGS: [(&str, &str); 31] = [
     ("label", "labels by which stages choose the node, as in `zone=eu`; empty for none"),
     ("nats_server", "nats-server program that `pcluster dev` starts; empty to look for it"),
     ("python", "Python with the package `pcluster`, which builds plugins in Python; empty to look for it"),
+    (
+        "javascript",
+        "folder of the package `pcluster` for JavaScript, which builds plugins in TypeScript and JavaScript; empty to look for it",
+    ),
     (
         "log",
         "level of pcluster's own log: error, warn, info, debug or trace, or target=level,…; empty for the usual level",
@@ -151,6 +155,8 @@ pub struct Settings {
     pub nats_server: Option<PathBuf>,
     /// The Python that builds plugins.
     pub python: Option<PathBuf>,
+    /// The folder of the package that builds plugins in TypeScript and JavaScript.
+    pub javascript: Option<PathBuf>,
     /// The filter of pcluster's own log.
     pub log: Option<String>,
     /// What the settings were read from.

@@ -140,7 +140,7 @@ fn mistakes_are_told_when_a_plugin_is_built() {
     let script = javascript_package().join("src/build.mjs");
     let mut command = Command::new(javascript_program());
     command.arg(script).arg(folder.path().join("2")).args(["-o", "out.wasm"]).current_dir(folder.path());
-    Run::of(command, b"").failed(1, "run: npm install --save-dev esbuild");
+    Run::of(command, b"").failed(3, "run: npm install --save-dev esbuild");
 }
 
 fn write(folder: &Path, files: &[(&str, &str)]) {

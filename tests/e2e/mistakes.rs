@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::{Cluster, Run, python, python_package};
+use support::{Cluster, Run, install_javascript, javascript_package, python, python_package, repository};
 
 use crate::languages::provide;
 use crate::large_disk::{can_mount, with_disk};
@@ -151,6 +151,33 @@ const ASSEMBLYSCRIPT: &[Mistake] = &[built(
     &["ERROR TS2304: Cannot find name 'DON'.", "tasks.ts(22,"],
 )];
 
+const JAVASCRIPT: &[Mistake] = &[
+    built(
+        "typescript without a task",
+        "typescript",
+        ("tasks.ts", "task(({ word }: Word): Measured => {", "(({ word }: Word): Measured => {"),
+        &["tasks.ts exports no task; write `export const NAME = task((item) => ...)`"],
+    ),
+    built(
+        "typescript syntax",
+        "typescript",
+        ("tasks.ts", "return { word, letters };", "return { word, letters ;"),
+        &["tasks.ts:22:"],
+    ),
+    built(
+        "typescript package",
+        "typescript",
+        ("tasks.ts", "import {", "import { z } from \"no-such-package\";\nimport {"),
+        &["tasks.ts:1:19: Could not resolve \"no-such-package\""],
+    ),
+    built(
+        "javascript syntax",
+        "javascript",
+        ("tasks.js", "return { word, letters };", "return { word, letters ;"),
+        &["SyntaxError: ", "at tasks.js:11:"],
+    ),
+];
+
 /// Returns a command that finds the compilers of the tests, and the package for Python.
 fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = with_tools(cluster, "", cluster.command(arguments));
@@ -170,7 +197,10 @@ fn executable(cluster: &Cluster, name: &str, script: &str) -> PathBuf {
 
 /// Makes each mistake in a new folder, and checks what is said.
 fn check(mistakes: &[Mistake]) {
-    let cluster = Cluster::start();
+    check_in(&Cluster::start(), mistakes);
+}
+
+fn check_in(cluster: &Cluster, mistakes: &[Mistake]) {
     for Mistake { name, lang, edit: (file, from, to), item, says } in mistakes {
         cluster.ok(&["new", name, "--lang", lang, "--name", "plugin"]);
         let path = cluster.path(name).join(file);
@@ -180,8 +210,8 @@ fn check(mistakes: &[Mistake]) {
         let manifest = std::fs::read_to_string(cluster.path(name).join("chain.toml")).unwrap();
         cluster.file(&format!("{name}/chain.toml"), manifest.replace(ONCE.0, ONCE.1));
         let run = match *item {
-            "" => Run::of(command(&cluster, &["build", name, "--offline"]), b""),
-            item => Run::of(command(&cluster, &["dev", name, "--offline", "--until-empty", "--feed", item]), b""),
+            "" => Run::of(command(cluster, &["build", name, "--offline"]), b""),
+            item => Run::of(command(cluster, &["dev", name, "--offline", "--until-empty", "--feed", item]), b""),
         };
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{name}: {}", run.stderr);
         for said in *says {
@@ -221,15 +251,23 @@ fn mistakes_in_assemblyscript_are_told() {
 }
 
 #[test]
+fn mistakes_in_typescript_and_javascript_are_told() {
+    let cluster = Cluster::start();
+    install_javascript(&cluster.path(""));
+    check_in(&cluster, JAVASCRIPT);
+}
+
+#[test]
 fn what_a_machine_lacks_is_told_with_what_to_do() {
     let cluster = Cluster::start();
-    for lang in ["c", "go", "assemblyscript", "python"] {
+    for lang in ["c", "go", "assemblyscript", "python", "typescript"] {
         cluster.ok(&["new", lang, "--lang", lang, "--name", "plugin"]);
     }
     // No compiler is on this path, and the folder of tools is empty.
     let on = |path: &str, arguments: &[&str]| {
         let mut command = command(&cluster, arguments);
         command.env("PATH", path).env("XDG_DATA_HOME", cluster.path("data")).env_remove("PCLUSTER_PYTHON");
+        command.env_remove("PCLUSTER_JAVASCRIPT");
         command
     };
     let bin = cluster.path("bin").display().to_string();
@@ -249,6 +287,30 @@ fn what_a_machine_lacks_is_told_with_what_to_do() {
     ] {
         let says = says.replace("BIN", &bin);
         support::assert_refused(&Run::of(on(path, &["build", folder, "--offline"]), b""), 1, &[&says]);
+    }
+    let tools = repository().join(".tools/bin").display().to_string();
+    provide("javascript");
+    for (path, package, says) in [
+        (
+            "/none",
+            None,
+            "the package `pcluster` for JavaScript is missing, with which `typescript` is built: `npm install PATH/sdk/js`",
+        ),
+        ("/none", Some(cluster.path("")), "the package `pcluster` for JavaScript (`"),
+        (
+            "/none",
+            Some(javascript_package()),
+            "node 20.0 or newer is missing, with which `typescript` is built: `pcluster build typescript` without",
+        ),
+        (
+            &*tools,
+            Some(javascript_package()),
+            "esbuild is missing, with which `typescript` is built: `pcluster build typescript` without --offline",
+        ),
+    ] {
+        let mut build = on(path, &["build", "typescript", "--offline"]);
+        build.envs(package.map(|package| ("PCLUSTER_JAVASCRIPT", package)));
+        support::assert_refused(&Run::of(build, b""), 1, &[says]);
     }
     let said = "ziglang 0.17.1 is downloaded with Python and pip, and there is no `python3`; install them, or put `zig` on the PATH";
     Run::of(on("/none", &["build", "c"]), b"").failed(1, said);

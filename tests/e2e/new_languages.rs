@@ -1,4 +1,4 @@
-//! New folders in languages that a compiler is provided for: the commands of their README, as they stand.
+//! New folders in languages that a compiler or a package is provided for: the commands of their README, as they stand.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{Cluster, Run, json_lines, repository};
+use support::{Cluster, Run, assert_refused, install_javascript, javascript_package, json_lines, repository};
 
 use crate::languages::provide;
 use crate::new::{TEMPLATES, examples};
@@ -33,6 +33,7 @@ const GO: Language = Language {
 };
 const ASSEMBLYSCRIPT: Language =
     Language { name: "assemblyscript", script: "assemblyscript", formatter: "", tested: "# fail 0" };
+const TYPESCRIPT: Language = Language { name: "typescript", script: "javascript", formatter: "", tested: "# fail 0" };
 
 /// Returns a command with the compilers that the tests have, in the folder of a test or one below.
 pub fn with_tools(cluster: &Cluster, folder: &str, mut command: Command) -> Command {
@@ -65,6 +66,9 @@ fn commands(cluster: &Cluster, folder: &str) -> Vec<String> {
 fn check(language: &Language) {
     provide(language.script);
     let cluster = Cluster::start();
+    if language.script == TYPESCRIPT.script {
+        install_javascript(&cluster.path(""));
+    }
     let _node = cluster.node("a");
     for ((template, item, results), name) in examples().into_iter().zip(TEMPLATES) {
         let started = Instant::now();
@@ -126,4 +130,88 @@ fn each_template_of_go_is_tested_deployed_and_run_as_its_readme_says() {
 #[test]
 fn each_template_of_assemblyscript_is_tested_deployed_and_run_as_its_readme_says() {
     check(&ASSEMBLYSCRIPT);
+}
+
+#[test]
+fn each_template_of_typescript_is_tested_deployed_and_run_as_its_readme_says() {
+    check(&TYPESCRIPT);
+}
+
+#[test]
+fn each_template_of_javascript_is_tested_and_built_as_it_is() {
+    let cluster = Cluster::start();
+    install_javascript(&cluster.path(""));
+    // The same tasks run in the same interpreter in the test of TypeScript.
+    for ((template, ..), name) in examples().into_iter().zip(TEMPLATES) {
+        cluster.ok(&["new", name, "--lang", "javascript", "--template", template]);
+        let tested = Run::of(line(&cluster, name, &commands(&cluster, name)[0]), b"").succeeded();
+        assert!(tested.contains("# fail 0"), "{tested}");
+        let built = Run::of(line(&cluster, name, "pcluster build --offline"), b"").succeeded();
+        let kind = if template == "generator" { "generator" } else { "map" };
+        let task = format!("{} ({kind})", name.replace('-', "_"));
+        let shown = cluster.ok(&["inspect", built.trim()]);
+        assert!(shown.contains(&task), "{shown}");
+    }
+}
+
+#[test]
+fn modules_outside_of_a_folder_and_packages_are_inputs_of_its_plugin() {
+    let cluster = Cluster::start();
+    install_javascript(&cluster.path(""));
+    cluster.ok(&["new", "m", "--lang", "javascript", "--name", "double"]);
+    for folder in ["shared", "node_modules/twice"] {
+        std::fs::create_dir(cluster.path(folder)).unwrap();
+    }
+    cluster.file("node_modules/twice/package.json", r#"{"name": "twice", "main": "twice.js"}"#);
+    cluster.file("node_modules/twice/twice.js", "exports.twice = (number) => 2 * number;\n");
+    cluster.file("shared/more.js", "export const more = 1;\n");
+    // Not read: a build does not see what lies around its folder.
+    cluster.file("tsconfig.json", "{ this is no JSON");
+    let source = "import { task } from 'pcluster';\nimport { twice } from 'twice';\nimport { more } from '../shared/more.js';\n\n\
+                  export const double = task((number) => twice(number) + more);\n";
+    cluster.file("m/tasks.js", format!("{source}// {}\n", cluster.path("").display()));
+    let is_built = || {
+        let built = Run::of(line(&cluster, "m", "pcluster build --offline --json"), b"").succeeded();
+        serde_json::from_str::<Value>(&built).unwrap()[0]["built"].as_bool().unwrap()
+    };
+    let result = || {
+        Run::of(line(&cluster, "m", "pcluster dev --offline --until-empty --feed 5"), b"").succeeded().trim().to_owned()
+    };
+    assert!(is_built());
+    assert!(!is_built());
+    assert_eq!(result(), "11");
+    cluster.file("m/tasks.test.js", "");
+    assert!(!is_built(), "tests are no part of it");
+    cluster.file("shared/more.js", "export const more = 2;\n");
+    assert!(is_built());
+    cluster.file("node_modules/twice/twice.js", "exports.twice = (number) => number + number + 0;\n");
+    assert!(is_built());
+    assert_eq!(result(), "12");
+}
+
+#[test]
+fn the_package_that_a_setting_names_is_linked_into_folders_that_find_none() {
+    provide("javascript");
+    provide("quickjs-engine");
+    let cluster = Cluster::start();
+    let package = javascript_package();
+    let with_setting = |folder: &str, arguments: &str| {
+        let mut command = line(&cluster, folder, arguments);
+        command.env("PCLUSTER_JAVASCRIPT", &package);
+        Run::of(command, b"")
+    };
+    with_setting("", "pcluster new plugin --lang javascript").succeeded();
+    let link = cluster.path("plugin/node_modules/pcluster");
+    let leads = || std::fs::read_link(&link).unwrap().canonicalize().unwrap();
+    assert_eq!(leads(), package.canonicalize().unwrap());
+    let readme = commands(&cluster, "plugin");
+    assert!(Run::of(line(&cluster, "plugin", &readme[0]), b"").succeeded().contains("# fail 0"));
+    // As in a fresh clone.
+    std::fs::remove_dir_all(cluster.path("plugin/node_modules")).unwrap();
+    let without = Run::of(line(&cluster, "plugin", "pcluster build"), b"");
+    assert_refused(&without, 1, &["the package `pcluster` for JavaScript is missing, with which `.` is built: "]);
+    with_setting("plugin", "pcluster build --offline").succeeded();
+    assert_eq!(leads(), package.canonicalize().unwrap());
+    // Now the folder finds it without the setting.
+    Run::of(line(&cluster, "plugin", "pcluster build --offline"), b"").succeeded();
 }

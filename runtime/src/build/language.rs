@@ -11,6 +11,12 @@ pub(crate) enum Language {
     Rust,
     /// Python
     Python,
+    /// `TypeScript`
+    #[value(name = "typescript", help = "TypeScript")]
+    TypeScript,
+    /// `JavaScript`
+    #[value(name = "javascript", help = "JavaScript")]
+    JavaScript,
     /// Go
     Go,
     /// C
@@ -33,12 +39,18 @@ enum Mark {
 }
 
 /// The marks, in the order in which they decide: a project's file outranks a lone source.
-const MARKS: [(Mark, Language); 10] = [
+const MARKS: [(Mark, Language); 16] = [
     (Mark::Name("Cargo.toml"), Language::Rust),
     (Mark::Name("pyproject.toml"), Language::Python),
     (Mark::Name("go.mod"), Language::Go),
     (Mark::Name("asconfig.json"), Language::AssemblyScript),
+    (Mark::Name("tsconfig.json"), Language::TypeScript),
     (Mark::Extension("py"), Language::Python),
+    (Mark::Extension("ts"), Language::TypeScript),
+    (Mark::Extension("mts"), Language::TypeScript),
+    (Mark::Name("package.json"), Language::JavaScript),
+    (Mark::Extension("js"), Language::JavaScript),
+    (Mark::Extension("mjs"), Language::JavaScript),
     (Mark::Extension("zig"), Language::Zig),
     (Mark::Extension("cpp"), Language::Cpp),
     (Mark::Extension("cc"), Language::Cpp),
@@ -64,6 +76,8 @@ impl Language {
         match self {
             Self::Rust => "Rust",
             Self::Python => "Python",
+            Self::TypeScript => "TypeScript",
+            Self::JavaScript => "JavaScript",
             Self::Go => "Go",
             Self::C => "C",
             Self::Cpp => "C++",
@@ -77,6 +91,7 @@ impl Language {
         match self {
             Self::Rust => "mark a function with `#[task]`",
             Self::Python => "mark a function with `@task`, imported with `from pcluster import task`",
+            Self::TypeScript | Self::JavaScript => "export one, as in `export const NAME = task((item) => item)`",
             Self::Go => "register a function in main, as in `pcluster.Map(\"name\", function)`",
             Self::C | Self::Cpp => "make a function one with `PCLUSTER_TASK(name, function)`",
             Self::Zig | Self::AssemblyScript => "export a function as `pcluster_task_NAME`",
@@ -107,6 +122,8 @@ mod tests {
         assert_eq!(of("README.md"), None);
         assert_eq!(of("tool.c"), Some(Language::C));
         assert_eq!(of("tool.cc"), Some(Language::Cpp));
+        assert_eq!(of("tool.js"), Some(Language::JavaScript));
+        assert_eq!(of("tool.ts"), Some(Language::TypeScript));
         assert_eq!(of("tool.py"), Some(Language::Python));
         assert_eq!(of("go.mod"), Some(Language::Go));
         assert_eq!(of("Cargo.toml"), Some(Language::Rust));

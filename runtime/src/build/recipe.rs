@@ -3,6 +3,7 @@
 mod assemblyscript;
 mod c;
 mod go;
+mod javascript;
 mod python;
 mod rust;
 mod zig;
@@ -16,6 +17,7 @@ use super::{Folder, Settings};
 use assemblyscript::AssemblyScript;
 use c::C;
 use go::Go;
+use javascript::JavaScript;
 use python::Python;
 use rust::Rust;
 use zig::Zig;
@@ -24,6 +26,7 @@ use zig::Zig;
 pub(super) enum Recipe {
     Rust(Rust),
     Python(Python),
+    JavaScript(JavaScript),
     Go(Go),
     C(C),
     Zig(Zig),
@@ -44,6 +47,9 @@ impl Recipe {
         match language {
             Language::Rust => Rust::find(folder, settings).await.map(Self::Rust),
             Language::Python => Python::find(folder, settings).await.map(Self::Python),
+            Language::TypeScript | Language::JavaScript => {
+                JavaScript::find(folder, settings).await.map(Self::JavaScript)
+            }
             Language::Go => Go::find(folder, settings).await.map(Self::Go),
             Language::C | Language::Cpp => C::find(folder, settings).await.map(Self::C),
             Language::Zig => Zig::find(folder, settings).await.map(Self::Zig),
@@ -57,6 +63,7 @@ impl Recipe {
         match self {
             Self::Rust(rust) => rust.add_inputs(folder, &mut inputs)?,
             Self::Python(python) => python.add_inputs(folder, &mut inputs)?,
+            Self::JavaScript(javascript) => javascript.add_inputs(folder, &mut inputs)?,
             Self::Go(go) => go.add_inputs(folder, &mut inputs)?,
             Self::C(c) => c.add_inputs(folder, &mut inputs)?,
             Self::Zig(zig) => zig.add_inputs(folder, &mut inputs)?,
@@ -70,6 +77,7 @@ impl Recipe {
         match self {
             Self::Rust(rust) => rust.build(folder, settings).await,
             Self::Python(python) => python.build(folder, settings).await,
+            Self::JavaScript(javascript) => javascript.build(folder, settings).await,
             Self::Go(go) => go.build(folder, settings).await,
             Self::C(c) => c.build(folder, settings).await,
             Self::Zig(zig) => zig.build(folder, settings).await,

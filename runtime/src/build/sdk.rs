@@ -4,6 +4,7 @@
 //! file or a link that git ignores, so that its tests run by hand.
 
 pub(crate) mod cargo;
+pub(crate) mod javascript;
 
 use std::fs;
 use std::io;
@@ -80,24 +81,32 @@ impl Link {
         match language {
             Language::C | Language::Cpp | Language::Zig => Some(Self { sdk: C, name: ".pcluster/include" }),
             Language::Go => Some(Self { sdk: GO, name: ".pcluster/go" }),
-            Language::Rust | Language::Python | Language::AssemblyScript => None,
+            Language::Rust
+            | Language::Python
+            | Language::TypeScript
+            | Language::JavaScript
+            | Language::AssemblyScript => None,
         }
     }
 
     /// Makes the link in a project, or makes it anew if it leads elsewhere.
     pub(crate) fn make(&self, project: &Path, folder: &Path) -> io::Result<()> {
-        let link = project.join(self.name);
-        if fs::read_link(&link).is_ok_and(|before| before == folder) {
-            return Ok(());
-        }
-        let parent = link.parent().unwrap_or(project);
-        fs::create_dir_all(parent)?;
-        // In one step: another build may read through the link.
-        let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
-        let fresh = staged.path().join("link");
-        symlink(folder, &fresh)?;
-        fs::rename(fresh, link)
+        make_link(&project.join(self.name), folder)
     }
+}
+
+/// Makes a link to a folder, or makes it anew if it leads elsewhere.
+fn make_link(link: &Path, folder: &Path) -> io::Result<()> {
+    if fs::read_link(link).is_ok_and(|before| before == folder) {
+        return Ok(());
+    }
+    let parent = link.parent().unwrap_or(link);
+    fs::create_dir_all(parent)?;
+    // In one step: another build may read through the link.
+    let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+    let fresh = staged.path().join("link");
+    symlink(folder, &fresh)?;
+    fs::rename(fresh, link)
 }
 
 #[cfg(test)]

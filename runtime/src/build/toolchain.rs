@@ -37,6 +37,15 @@ const ASSEMBLYSCRIPT: Npm = Npm {
     program: "node_modules/assemblyscript/bin/asc.js",
 };
 
+/// The bundler of TypeScript and of packages that is downloaded where there is none.
+const ESBUILD: Npm = Npm {
+    name: "esbuild",
+    package: include_str!("../../../.make/esbuild/package.json"),
+    lock: include_str!("../../../.make/esbuild/package-lock.json"),
+    size: "10 MB",
+    program: "node_modules/esbuild/bin/esbuild",
+};
+
 /// The compiler of C, C++ and Zig.
 pub(super) const ZIG: Toolchain = Toolchain {
     name: "zig",
@@ -56,6 +65,10 @@ pub(super) const GO: Toolchain = Toolchain {
 /// The compiler of `AssemblyScript`.
 pub(super) const ASC: Toolchain =
     Toolchain { name: "asc", asks: &["--version"], least: (0, 28), package: Package::Npm(ASSEMBLYSCRIPT) };
+
+/// What runs the builds of plugins in TypeScript and JavaScript.
+pub(super) const NODE: Toolchain =
+    Toolchain { name: "node", asks: &["--version"], least: (20, 0), package: Package::Wheel(npm::NODEJS) };
 
 /// A compiler, and where to find it.
 pub(super) struct Toolchain {
@@ -141,6 +154,18 @@ impl Package {
     }
 }
 
+/// Returns the folder of packages that holds a downloaded esbuild. It may not be there.
+pub(super) fn esbuild_packages(settings: &Settings) -> PathBuf {
+    place(settings, ESBUILD.name, &ESBUILD.version()).join("node_modules")
+}
+
+/// Downloads esbuild if it is not there.
+pub(super) async fn provide_esbuild(folder: &Folder, settings: &Settings) -> Result<(), BuildError> {
+    let own = "run `npm install --save-dev esbuild` in the folder";
+    let missing = |why: &str| folder.no_tool("esbuild", format!("{why}, or {own}"));
+    ESBUILD.provide(&missing, folder, settings).await.map(|_| ())
+}
+
 /// A download: what is there to say of it, and where it goes.
 struct Download<'a> {
     /// The name and version.
@@ -215,7 +240,9 @@ mod tests {
             assert!(wheel.version().starts_with(|first: char| first.is_ascii_digit()), "{}", wheel.name);
             assert!(wheel.pinned.matches("--hash=sha256:").count() >= 4, "{}", wheel.name);
         }
-        assert!(ASSEMBLYSCRIPT.version().starts_with("0.28."));
-        assert_eq!(ASSEMBLYSCRIPT.lock.matches("\"integrity\": \"sha512-").count(), 3);
+        for (npm, version, packages) in [(ASSEMBLYSCRIPT, "0.28.", 3), (ESBUILD, "0.28.", 27)] {
+            assert!(npm.version().starts_with(version), "{}", npm.name);
+            assert_eq!(npm.lock.matches("\"integrity\": \"sha512-").count(), packages, "{}", npm.name);
+        }
     }
 }

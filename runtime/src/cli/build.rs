@@ -145,6 +145,7 @@ fn settings(how: How, context: &Context) -> anyhow::Result<(Settings, Option<tem
         cache: std::path::absolute(cache.unwrap_or_default())?,
         data: super::data_folder()?,
         python: context.settings.python.as_ref().map(absolute),
+        javascript: super::javascript(context)?,
         is_offline: how.offline,
         say: Box::new(move |text| output.note(text)),
     };

@@ -4,9 +4,11 @@ mod assemblyscript;
 mod c;
 mod cpp;
 mod go;
+mod javascript;
 mod python;
 mod rust;
 mod template;
+mod typescript;
 mod zig;
 
 use std::fs;
@@ -48,6 +50,8 @@ pub struct Args {
 
 /// A file of a new folder: its path and its text.
 type File = (String, String);
+/// Makes a link in a project.
+type Lead = Box<dyn Fn(&Path) -> io::Result<()>>;
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
@@ -58,12 +62,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let places =
         if args.chain { Template::CHAIN.map(|(task, _)| format!("{task}/")).to_vec() } else { vec![String::new()] };
     files.extend(lead_to_sdk(args.lang, &places)?);
-    let link = Link::of(args.lang).map(|link| Ok::<_, anyhow::Error>((link.sdk.unpack(&data_folder()?)?, link)));
-    let link = link.transpose()?;
+    let lead = link_to_sdk(args.lang, context)?;
     let written = write(&args.folder, is_new, || {
         write_files(&args.folder, &files)?;
-        let Some((sdk, link)) = &link else { return Ok(()) };
-        places.iter().try_for_each(|place| link.make(&args.folder.join(place), sdk))
+        places.iter().try_for_each(|place| lead(&args.folder.join(place)))
     });
     written.with_context(|| format!("cannot write into `{}`", args.folder.display()))?;
     if context.output.is_json() {
@@ -146,11 +148,25 @@ fn lead_to_sdk(language: Language, places: &[String]) -> anyhow::Result<Vec<File
     Ok(places.iter().map(|place| (format!("{place}{}", sdk::cargo::CONFIG), text.clone())).collect())
 }
 
+/// Returns what makes the link in a project by which it finds the SDK. Unpacks the SDK first.
+fn link_to_sdk(language: Language, context: &Context) -> anyhow::Result<Lead> {
+    if matches!(language, Language::TypeScript | Language::JavaScript)
+        && let Some(package) = super::javascript(context)?
+    {
+        return Ok(Box::new(move |project| sdk::javascript::lead(project, &package)));
+    }
+    let Some(link) = Link::of(language) else { return Ok(Box::new(|_| Ok(()))) };
+    let sdk = link.sdk.unpack(&data_folder()?)?;
+    Ok(Box::new(move |project| link.make(project, &sdk)))
+}
+
 /// Returns the sources of a task.
 fn sources(project: &Project, language: Language, template: Template) -> Sources {
     match language {
         Language::Rust => rust::sources(project, template),
         Language::Python => python::sources(project, template),
+        Language::TypeScript => typescript::sources(project, template),
+        Language::JavaScript => javascript::sources(project, template),
         Language::Go => go::sources(project, template),
         Language::C => c::sources(project, template),
         Language::Cpp => cpp::sources(project, template),

@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_used_is_named() {
     };
     assert!(with("nats =").contains("line 1: "));
     assert!(with("natz = \"x\"").ends_with("unknown setting `natz`; did you mean `nats`?"));
-    assert!(with("unlike = 1").ends_with(", nats_server, python, log"));
+    assert!(with("unlike = 1").ends_with(", nats_server, python, javascript, log"));
     assert!(with("user = [1]").ends_with("`: must be a text or a number, not an array"));
     assert!(with("[node]\nname = 1").ends_with("`: must be a text or a number, not a table"));
     assert!(with("node = true\ngrace = 1.5").ends_with("`1.5` is not a duration; write one like \"30s\""));

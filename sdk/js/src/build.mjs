@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Makes a plugin of tasks: `pcluster-build [DIR|FILE] -o OUT.wasm`.
+// Makes a plugin of tasks: `pcluster-build [DIR|FILE] -o OUT.wasm`. The exit status is 3 if esbuild is needed and missing, and 1 for any
+// other error.
 //
 // The plugin is the engine of this package with the author's modules in its memory. Plain JavaScript goes in as it is; TypeScript and
 // packages are bundled by esbuild first. Then the plugin itself is asked for its tasks, so that a mistake shows here and not on a node.
@@ -9,7 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { collect, entryOf } from "./sources.js";
-import { BuildError } from "./build_error.js";
+import { BuildError, NoBundler } from "./build_error.js";
 import { docsOf } from "./docs.js";
 import { ask, slotOf } from "./ask.js";
 import { link, NotAnEngine, TASKS_MAX } from "./wasm.js";
@@ -31,10 +32,10 @@ function engine() {
   }
 }
 
-/** Returns the plugin of a folder or file. */
+/** Returns the plugin of a folder or file, and the author's files that were read. */
 export async function build(path, entry) {
   const start = entryOf(resolve(path), entry);
-  const { entry: main, files } = await collect(start);
+  const { entry: main, files, read } = await collect(start);
   for (const name of SDK) {
     files.set(`pcluster/${name}.js`, readFileSync(join(HERE, `${name}.js`)));
   }
@@ -55,7 +56,7 @@ export async function build(path, entry) {
   for (const task of tasks) {
     task.doc ??= docs.get(task.name);
   }
-  return linked(tasks);
+  return { plugin: linked(tasks), read };
 }
 
 /** Writes a file whole or not at all. */
@@ -71,10 +72,10 @@ function write(path, bytes) {
   }
 }
 
-const USAGE = "usage: pcluster-build [DIR|FILE] -o OUT.wasm [--entry FILE]";
+const USAGE = "usage: pcluster-build [DIR|FILE] -o OUT.wasm [--entry FILE] [--list FILE]";
 
 async function main() {
-  const options = { output: { type: "string", short: "o" }, entry: { type: "string" }, help: { type: "boolean", short: "h" } };
+  const options = { output: { type: "string", short: "o" }, entry: { type: "string" }, list: { type: "string" }, help: { type: "boolean", short: "h" } };
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   if (values.help) {
     process.stdout.write(`${USAGE}\n`);
@@ -85,7 +86,11 @@ async function main() {
   }
   const path = positionals[0] ?? ".";
   statSync(path);
-  write(values.output, await build(path, values.entry));
+  const { plugin, read } = await build(path, values.entry);
+  write(values.output, plugin);
+  if (values.list !== undefined) {
+    write(values.list, JSON.stringify(read));
+  }
 }
 
 function isExpected(error) {
@@ -97,6 +102,6 @@ if (process.argv[1] !== undefined && import.meta.url.endsWith("/build.mjs") && /
     await main();
   } catch (error) {
     process.stderr.write(`error: ${isExpected(error) ? error.message : error.stack}\n`);
-    process.exitCode = 1;
+    process.exitCode = error instanceof NoBundler ? 3 : 1;
   }
 }

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, delimiter, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
-import { BuildError } from "./build_error.js";
+import { BuildError, NoBundler } from "./build_error.js";
 import { split } from "./maps.js";
 
 const TYPED = [".ts", ".mts", ".tsx", ".cts"];
@@ -41,7 +41,7 @@ function isModule(name) {
   return [...TYPED, ...PLAIN].includes(extname(name)) && !isOther;
 }
 
-/** Returns the path in the plugin of the entry, and all modules by their paths. */
+/** Returns the path in the plugin of the entry, all modules by their paths in it, and the paths of the files that were read. */
 export async function collect({ folder, file }) {
   return plain(folder, file) ?? (await bundle(folder, file));
 }
@@ -76,21 +76,29 @@ function plain(folder, file) {
       }
     }
   }
-  return { entry: relative(folder, resolve(folder, file)).split(sep).join("/"), files };
+  const read = [...files.keys()].map((below) => resolve(folder, below));
+  return { entry: relative(folder, resolve(folder, file)).split(sep).join("/"), files, read };
 }
 
 /** Returns esbuild: the author's own, or that of this package. */
 export async function esbuild(folder) {
+  try {
+    return (await import(pathToFileURL(bundler(folder)).href)).default;
+  } catch (error) {
+    throw error instanceof BuildError ? error : new BuildError(`esbuild cannot start: ${error.message}`);
+  }
+}
+
+/** Returns the file that holds esbuild. */
+function bundler(folder) {
   for (const from of [join(folder, "package.json"), import.meta.url]) {
     try {
-      return (await import(pathToFileURL(createRequire(from).resolve("esbuild")).href)).default;
-    } catch (error) {
-      if (error.code !== "MODULE_NOT_FOUND") {
-        throw new BuildError(`esbuild cannot start: ${error.message}`);
-      }
+      return createRequire(from).resolve("esbuild");
+    } catch {
+      // The next may have it.
     }
   }
-  throw new BuildError(`TypeScript and packages are bundled by esbuild, which is missing; in ${folder}, run: npm install --save-dev esbuild`);
+  throw new NoBundler(`TypeScript and packages are bundled by esbuild, which is missing; in ${folder}, run: npm install --save-dev esbuild`);
 }
 
 /** Files that an import gives as they are. */
@@ -117,12 +125,17 @@ async function bundle(folder, file) {
     mainFields: ["module", "main"],
     conditions: ["module", "import"],
     define: { "process.env.NODE_ENV": '"production"' },
+    metafile: true,
+    // Not one of a folder above.
+    tsconfigRaw: existsSync(join(folder, "tsconfig.json")) ? undefined : "{}",
   };
   try {
-    const { outputFiles, warnings } = await compiler.build(options);
+    const { outputFiles, warnings, metafile } = await compiler.build(options);
     await warn(compiler, warnings);
     const [map, code] = outputFiles.toSorted((a, b) => b.path.length - a.path.length);
-    return { entry: BUNDLE, files: split(BUNDLE, map.text).set(BUNDLE, code.contents) };
+    const inputs = Object.keys(metafile.inputs).map((path) => resolve(folder, path));
+    const read = [...inputs.filter((path) => existsSync(path)), bundler(folder)];
+    return { entry: BUNDLE, files: split(BUNDLE, map.text).set(BUNDLE, code.contents), read };
   } catch (error) {
     if (error.errors === undefined) {
       throw error;

@@ -22,7 +22,7 @@ export async function inFolder(files, act) {
 
 /** Builds the plugin of a folder of these files. */
 export function plugin(files) {
-  return inFolder(files, (folder) => build(folder));
+  return inFolder(files, async (folder) => (await build(folder)).plugin);
 }
 
 /** An instance of a plugin. */

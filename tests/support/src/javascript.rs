@@ -1,5 +1,7 @@
 //! Tasks in JavaScript and TypeScript: their package, and plugins that are built with it.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +15,14 @@ pub fn javascript_package() -> PathBuf {
 
 /// Returns a command that runs Node.js, with the interpreter built, and with esbuild and a few packages to be found.
 pub fn javascript(arguments: &[&str]) -> Command {
+    provide();
+    let mut command = Command::new(javascript_program());
+    command.args(arguments).env("NODE_PATH", repository().join(".tools/npm/node_modules"));
+    command
+}
+
+/// Builds the interpreter, and downloads Node.js and packages where they are missing.
+fn provide() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         for script in ["quickjs-engine", "javascript"] {
@@ -20,9 +30,15 @@ pub fn javascript(arguments: &[&str]) -> Command {
             assert!(status.unwrap().success(), "what tasks in JavaScript need could not be provided");
         }
     });
-    let mut command = Command::new(javascript_program());
-    command.args(arguments).env("NODE_PATH", repository().join(".tools/npm/node_modules"));
-    command
+}
+
+/// Makes the package and esbuild those of all folders below one, as npm does, with the interpreter built.
+pub fn install_javascript(folder: &Path) {
+    provide();
+    let packages = folder.join("node_modules");
+    fs::create_dir(&packages).unwrap();
+    symlink(javascript_package(), packages.join("pcluster")).unwrap();
+    symlink(repository().join(".tools/npm/node_modules/esbuild"), packages.join("esbuild")).unwrap();
 }
 
 /// Returns the path of the Node.js that the tests use.

@@ -113,7 +113,7 @@ fn program(folder: &Path, settings: &Settings) -> PathBuf {
 }
 
 /// Returns `true` if a folder belongs to a user or to root. Others can put one into a folder above, such as `/tmp`.
-fn is_of(folder: &Path, user: u32) -> bool {
+pub(super) fn is_of(folder: &Path, user: u32) -> bool {
     let owners = [fs::symlink_metadata(folder), fs::metadata(folder)];
     owners.iter().all(|data| data.as_ref().is_ok_and(|data| [user, ROOT].contains(&data.uid())))
 }
@@ -131,6 +131,7 @@ mod tests {
             cache: at.path().to_owned(),
             data: at.path().to_owned(),
             python: None,
+            javascript: None,
             is_offline: true,
             say: Box::new(|_| {}),
         };

@@ -123,6 +123,7 @@ with zipfile.ZipFile(sys.argv[1] + '/tool-1.2-py3-none-any.whl', 'w') as wheel:
             cache: at.path().join("cache"),
             data: at.path().join("data größe"),
             python: None,
+            javascript: None,
             is_offline: true,
             say: Box::new(move |text| heard.lock().expect("no panic").push(text.to_owned())),
         };

@@ -51,6 +51,7 @@ impl Project {
         let reserved = match language {
             Language::Rust => super::rust::RESERVED,
             Language::Python => super::python::RESERVED,
+            Language::TypeScript | Language::JavaScript => super::javascript::RESERVED,
             // There, functions have names of their own.
             Language::Go | Language::C | Language::Cpp | Language::Zig | Language::AssemblyScript => &[],
         };
@@ -133,8 +134,9 @@ mod tests {
                 assert!(of(name, language).is_err(), "{name}");
             }
             let names_functions = matches!(language, Language::Rust | Language::Python);
-            for name in ["match", "return"] {
-                assert_eq!(of(name, language).is_err(), names_functions, "{name} in {}", language.title());
+            let names_exports = matches!(language, Language::TypeScript | Language::JavaScript);
+            for (name, is_reserved) in [("match", names_functions), ("return", names_functions || names_exports)] {
+                assert_eq!(of(name, language).is_err(), is_reserved, "{name} in {}", language.title());
             }
         }
         assert!(of("import", Language::Python).is_err());
