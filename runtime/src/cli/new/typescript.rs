@@ -14,7 +14,7 @@ pub(super) fn sources(project: &Project, template: Template) -> Sources {
     let test = project.named(test).replace("./tasks.js", "./tasks.ts");
     Sources {
         files: vec![
-            ("package.json".to_owned(), project.named(include_str!("javascript/package.json"))),
+            ("package.json".to_owned(), project.named(include_str!("typescript/package.json"))),
             ("tasks.test.ts".to_owned(), test),
             ("tasks.ts".to_owned(), project.named(source)),
             ("tsconfig.json".to_owned(), include_str!("typescript/tsconfig.json").to_owned()),
