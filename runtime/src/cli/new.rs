@@ -6,6 +6,7 @@ mod cpp;
 mod go;
 mod javascript;
 mod python;
+mod reserved;
 mod rust;
 mod template;
 mod typescript;

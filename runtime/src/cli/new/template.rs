@@ -1,5 +1,6 @@
 //! What the templates of all languages have in common.
 
+use super::reserved;
 use crate::build::language::Language;
 use crate::name::{ChainName, MAX_NAME_LEN};
 
@@ -49,9 +50,9 @@ impl Project {
         }
         let task = name.replace('-', "_");
         let reserved = match language {
-            Language::Rust => super::rust::RESERVED,
-            Language::Python => super::python::RESERVED,
-            Language::TypeScript | Language::JavaScript => super::javascript::RESERVED,
+            Language::Rust => reserved::RUST,
+            Language::Python => reserved::PYTHON,
+            Language::TypeScript | Language::JavaScript => reserved::JAVASCRIPT,
             // There, functions have names of their own.
             Language::Go | Language::C | Language::Cpp | Language::Zig | Language::AssemblyScript => &[],
         };
