@@ -1,28 +1,32 @@
 //! Tasks in JavaScript in their sandbox: what values mean, what a snapshot must not freeze, how failures are told, packages of npm.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use support::{Cluster, build_javascript, json_lines, lines, repository};
+use tempfile::TempDir;
 
-use crate::languages::{chain, check_cases, each};
+use crate::languages::{chain, check_cases, distinct, draw, each};
 
 /// Runs no two items at once, and tries each once.
 const ONE_BY_ONE: &str = "concurrency = 1\nretry = { attempts = 1 }\ntimeout = \"5s\"";
 
-/// Builds the tasks that are tried.
-fn tried(cluster: &Cluster) -> PathBuf {
-    let plugin = cluster.path("tried.wasm");
-    build_javascript(&repository().join("tests/e2e/plugins/javascript/tried.ts"), &plugin).succeeded();
-    plugin
+/// Returns the plugin of the tasks that are tried. It is built once.
+pub fn tried() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| {
+        let plugin = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join("tried.wasm");
+        build_javascript(&repository().join("tests/e2e/plugins/javascript/tried.ts"), &plugin).succeeded();
+        plugin
+    })
 }
 
 #[test]
 fn values_mean_in_javascript_what_they_mean_everywhere() {
     let cluster = Cluster::start();
-    check_cases(&cluster, "javascript", &tried(&cluster));
+    check_cases(&cluster, "javascript", tried());
 }
 
 /// Ways to end, and what becomes of the item.
@@ -53,8 +57,8 @@ const ENDS: [(&str, &str); 17] = [
 #[test]
 fn a_task_in_javascript_ends_as_the_page_says() {
     let cluster = Cluster::start();
-    let plugin = tried(&cluster);
-    cluster.deploy(&chain("end", &plugin, &["end"], &format!("{ONE_BY_ONE}\nisolation = \"worker\"")));
+    let plugin = tried();
+    cluster.deploy(&chain("end", plugin, &["end"], &format!("{ONE_BY_ONE}\nisolation = \"worker\"")));
     let mut node = cluster.node("a");
     let said = each(&cluster, "end", &ENDS.map(|(how, _)| how));
     for ((how, wanted), said) in ENDS.iter().zip(&said) {
@@ -66,26 +70,22 @@ fn a_task_in_javascript_ends_as_the_page_says() {
 }
 
 #[test]
-fn chance_and_time_differ_in_each_instance_in_javascript() {
+fn chance_and_time_differ_under_each_isolation_in_javascript() {
     let cluster = Cluster::start();
-    cluster.deploy(&chain("dice", &tried(&cluster), &["dice"], ""));
-    let _node = cluster.node("a");
+    let (drawn, fed) = draw(&cluster, tried());
+    assert_eq!(["random", "uuid", "bytes"].map(|key| distinct(&drawn, key)), [drawn.len(); 3], "{drawn:?}");
+    // Each chain has a snapshot of its own.
+    assert!(["made", "madeAt"].iter().all(|key| distinct(&drawn, *key) <= 3), "{drawn:?}");
     // The clock of a task shows whole milliseconds.
-    let fed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-    cluster.run_with_input(&["feed", "dice"], lines(0..20)).succeeded();
-    cluster.ok(&["wait", "dice"]);
-    let drawn = cluster.pull_all("dice");
-    let of = |key: &str| drawn.iter().map(|all| all[key].to_string()).collect::<BTreeSet<_>>().len();
-    assert_eq!(["random", "uuid", "bytes", "made", "madeAt"].map(of), [20, 20, 20, 1, 1], "{drawn:?}");
     assert!(drawn.iter().all(|all| u128::from(all["now"].as_u64().unwrap()) >= fed), "since {fed}: {drawn:?}");
 }
 
 #[test]
 fn packages_of_npm_run_and_lines_of_the_log_have_their_levels() {
     let cluster = Cluster::start();
-    let plugin = tried(&cluster);
-    cluster.deploy(&chain("check", &plugin, &["check"], ONE_BY_ONE));
-    cluster.deploy(&chain("say", &plugin, &["say"], "config = { word = \"Hi\" }"));
+    let plugin = tried();
+    cluster.deploy(&chain("check", plugin, &["check"], ONE_BY_ONE));
+    cluster.deploy(&chain("say", plugin, &["say"], "config = { word = \"Hi\" }"));
     let mut node = cluster.node("a");
     let order = |id: &str, email: &str| json!({ "id": id, "email": email, "placed": "2026-01-02T03:04:05Z", "lines": [{ "article": "tea", "count": 1 }] });
     cluster

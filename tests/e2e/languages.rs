@@ -1,11 +1,12 @@
 //! What the tests of other languages share: their compilers, and the cases that say what values mean in each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use ciborium::Value;
-use support::{Cluster, NatsClient, Run, json_lines, repository};
+use support::{Cluster, NatsClient, Run, json_lines, lines, repository};
 
 /// Provides a compiler with a script of `.make`. It is downloaded once.
 pub fn provide(script: &str) {
@@ -162,6 +163,33 @@ pub fn chain(name: &str, plugin: &Path, tasks: &[&str], rest: &str) -> String {
     tasks.iter().fold(format!("name = \"{name}\"\nversion = \"1.0\"\n"), |manifest, task| {
         manifest + &format!("[[stage]]\nname = \"{task}\"\nplugin = \"{}\"\n{rest}\n", plugin.display())
     })
+}
+
+/// Runs the task `dice` of a plugin in each isolation: 20 items in instances from a snapshot, which take 3 at most. Returns all
+/// outputs, and the milliseconds since 1970 before the first item.
+pub fn draw(cluster: &Cluster, plugin: &Path) -> (Vec<serde_json::Value>, u128) {
+    let chains = [("item", ""), ("frame", "reuse = 3"), ("worker", "reuse = 3")].map(|(isolation, reuse)| {
+        let name = format!("dice-{isolation}");
+        cluster.deploy(&chain(&name, plugin, &["dice"], &format!("isolation = \"{isolation}\"\n{reuse}")));
+        name
+    });
+    let _node = cluster.node("dice");
+    let fed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    for name in &chains {
+        cluster.run_with_input(&["feed", name, "--pack-items", "5"], lines(0..20)).succeeded();
+    }
+    let outputs = chains.iter().flat_map(|name| {
+        cluster.ok(&["wait", name]);
+        cluster.pull_all(name)
+    });
+    let outputs: Vec<serde_json::Value> = outputs.collect();
+    assert_eq!(outputs.len(), 60, "{outputs:?}");
+    (outputs, fed)
+}
+
+/// Returns how many values there are at a key or position of the outputs.
+pub fn distinct(outputs: &[serde_json::Value], at: impl serde_json::value::Index + Copy) -> usize {
+    outputs.iter().map(|output| output[at].to_string()).collect::<BTreeSet<_>>().len()
 }
 
 /// Feeds texts to a chain of one task, one after the other. Returns what became of each: its result, the reason of its failure, or

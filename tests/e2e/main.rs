@@ -37,6 +37,7 @@ mod grants;
 mod inline;
 mod isolation;
 mod javascript;
+mod javascript_more;
 mod javascript_sandbox;
 mod languages;
 mod large;

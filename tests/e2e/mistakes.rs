@@ -170,6 +170,13 @@ const JAVASCRIPT: &[Mistake] = &[
         ("tasks.ts", "import {", "import { z } from \"no-such-package\";\nimport {"),
         &["tasks.ts:1:19: Could not resolve \"no-such-package\""],
     ),
+    Mistake {
+        name: "typescript type",
+        lang: "typescript",
+        edit: ("tasks.ts", "return { word, letters };", "return new Set([word, letters]) as unknown as Measured;"),
+        item: ITEM,
+        says: &["the output cannot be written: a value of type Set cannot be an output; write [...set]"],
+    },
     built(
         "javascript syntax",
         "javascript",

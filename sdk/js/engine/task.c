@@ -74,6 +74,7 @@ static bool start(void)
 static int32_t tell(Fault fault)
 {
     static const char LOST[] = "the task failed, and so did telling why";
+    static const char NO_MEMORY[] = "out of memory (the stage's `memory` sets how much an item may have)";
     if (!js) {
         host_say_why("there is too little memory to start", 35);
         return FAILED;
@@ -84,7 +85,10 @@ static int32_t tell(Fault fault)
         status = JS_Call(js, sdk.failed, JS_UNDEFINED, 2, arguments);
     }
     int32_t number = FAILED;
-    if (JS_IsException(status)) {
+    if (JS_IsException(status) && JS_IsNull(error)) {
+        /* QuickJS throws null where it has no memory for an error. */
+        host_say_why(NO_MEMORY, sizeof NO_MEMORY - 1);
+    } else if (JS_IsException(status)) {
         const char *text = JS_ToCString(js, error);
         host_say_why(text ? text : LOST, text ? strlen(text) : sizeof LOST - 1);
         JS_FreeCString(js, text);

@@ -25,6 +25,7 @@ function isLimit(error) {
 /** What to do, by the text of an error that the sandbox is the cause of. */
 const ADVICE = [
   [/out of memory/, "the stage's `memory` sets how much an item may have"],
+  [/^thrown: null$/, "so does the interpreter without memory for an error: the stage's `memory` sets how much an item may have"],
   [/call stack|stack overflow/, "the task calls itself, or its value is nested, too deeply"],
   [/'?(fetch|XMLHttpRequest|WebSocket)'? is not defined/, "the sandbox has no network: list `calls`, or run the file as a native worker"],
   [/'?(require|Buffer|__dirname|Worker)'? is not defined/, "the sandbox is not Node.js: run the file as a native worker"],

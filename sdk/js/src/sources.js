@@ -1,7 +1,7 @@
 // The author's modules: which they are, and what becomes of them.
 
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
+import { createRequire, isBuiltin } from "node:module";
 import { basename, delimiter, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BuildError, NoBundler } from "./build_error.js";
@@ -101,6 +101,19 @@ function bundler(folder) {
   throw new NoBundler(`TypeScript and packages are bundled by esbuild, which is missing; in ${folder}, run: npm install --save-dev esbuild`);
 }
 
+/** Modules of Node.js that a package may require where it runs there, and nowhere else. They are missed only by who gets that far. */
+const LATE = {
+  name: "late",
+  setup(build) {
+    build.onResolve({ filter: /^[a-z:_/]+$/ }, ({ path, kind }) =>
+      isBuiltin(path) && kind !== "import-statement" ? { path, namespace: "late", sideEffects: false } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`Cannot find module '${path}': the sandbox is not Node.js; ${WORKER}`)});`,
+    }));
+  },
+};
+
 /** Files that an import gives as they are. */
 const ASSETS = { ".txt": "text", ".sql": "text", ".csv": "text", ".html": "text", ".bin": "binary" };
 
@@ -128,6 +141,7 @@ async function bundle(folder, file) {
     metafile: true,
     // Not one of a folder above.
     tsconfigRaw: existsSync(join(folder, "tsconfig.json")) ? undefined : "{}",
+    plugins: [LATE],
   };
   try {
     const { outputFiles, warnings, metafile } = await compiler.build(options);

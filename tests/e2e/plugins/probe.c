@@ -1,5 +1,6 @@
 /* Tasks in C that show how values pass, and how a task can end. */
 #include <pcluster.h>
+#include <time.h>
 
 /* Reads a value by its type, and writes it again. */
 static void copy(pcluster_reader *in, pcluster_writer *out)
@@ -74,14 +75,17 @@ static pcluster_status draw(void)
     return PCLUSTER_DONE;
 }
 
-/* Gives a list: what the state has drawn, and another number. */
+/* Gives a list: what the state has drawn, another number, and the milliseconds since 1970. */
 static pcluster_status dice(pcluster_reader *item)
 {
     (void)item;
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
     pcluster_writer out = PCLUSTER_WRITER;
-    pcluster_put_list(&out, 2);
+    pcluster_put_list(&out, 3);
     pcluster_put_integer(&out, drawn);
     pcluster_put_integer(&out, rand());
+    pcluster_put_integer(&out, now.tv_sec * 1000LL + now.tv_nsec / 1000000);
     pcluster_emit(&out);
     return PCLUSTER_DONE;
 }

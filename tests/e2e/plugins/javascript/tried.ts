@@ -1,8 +1,23 @@
 // Tasks that are tried from all sides by the end-to-end tests.
 
 import { addBusinessDays, differenceInCalendarDays, formatISO, parseISO } from "date-fns";
-import { context, log, Permanent, task, Transient, WithTopic } from "pcluster";
+import {
+  Bucket,
+  CallError,
+  context,
+  http,
+  log,
+  Permanent,
+  publish,
+  reveal,
+  Secret,
+  Store,
+  task,
+  Transient,
+  WithTopic,
+} from "pcluster";
 import { z } from "zod";
+import { EXAMPLES } from "./examples";
 import { price } from "./shop/price";
 
 const MADE = { random: Math.random(), uuid: crypto.randomUUID(), at: Date.now() };
@@ -40,6 +55,53 @@ export const check = task((item: unknown) => {
   const due = addBusinessDays(placed, 3);
   return { id: checked.data.id, due: formatISO(due, { representation: "date" }), days: differenceInCalendarDays(due, placed) };
 }, { examples: [{ id: "1", email: "ada@example.com", placed: "2026-01-02T03:04:05Z", lines: [{ article: "tea", count: 1 }] }] });
+
+/** Returns the name of an example of a package, and what the example returns. */
+export const shown = task((name: string) => [name, (EXAMPLES[name] as () => unknown)()]);
+
+/** Returns the kind of the error that a call ends with. */
+function kindOf(call: () => unknown): string {
+  try {
+    return `returned ${call()}`;
+  } catch (error) {
+    return error instanceof CallError ? error.kind : String(error);
+  }
+}
+
+/** Calls the node in each way. */
+export const reach = task(
+  ({ url }: { url: string }) => {
+    const cache = new Bucket("cache");
+    const before = cache.get("rate");
+    const headers = { Authorization: new Secret("api_token").bearer() };
+    const answer = http.get(url, { headers }).throwForStatus();
+    cache.put("rate", answer.body);
+    const store = new Store("models");
+    store.put("copy", answer.body);
+    publish("alerts.rates", "changed");
+    return {
+      before: before ?? null,
+      status: answer.status,
+      cached: cache.get("rate")?.text(),
+      stored: new TextDecoder().decode(store.get("copy")?.data),
+      denied: [kindOf(() => new Bucket("other").get("rate")), kindOf(() => reveal("api_token"))],
+    };
+  },
+  { calls: ["http", "kv", "objects", "publish", "secrets"] },
+);
+
+/** Returns a time, and what its clock shows here. */
+export const clock = task((time: Date) => [time, time.getHours(), time.getTimezoneOffset(), formatISO(time), String(time)]);
+
+const seen = { items: 0 };
+
+/** Makes garbage, with circles in it. Returns how many items the instance has had, once in a thousand. */
+export const count = task((item: number) => {
+  const circle: Record<string, unknown> = { item, text: String(item).repeat(10) };
+  circle.self = [circle, JSON.parse(JSON.stringify(Array(5).fill(item)))];
+  seen.items += 1;
+  return seen.items % 1000 === 0 ? seen.items : undefined;
+});
 
 function deep(number: number): number {
   return deep(number + 1) + 1;
