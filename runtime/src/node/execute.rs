@@ -8,6 +8,7 @@ pub(crate) mod inline;
 mod large;
 mod measured;
 pub(crate) mod running;
+pub(crate) mod walked;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::counted::Counted;
 use crate::node::execute::gauge::Gauge;
 use crate::node::execute::running::{Outcomes, Running};
+use crate::node::execute::walked::Walked;
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::plan::to_u32;
 use crate::node::frame::steps::Measured;
@@ -141,7 +143,7 @@ async fn work(running: &Arc<Running>, slots: Option<&Arc<SlotSet>>) {
         };
         let (before, bytes) = (outputs.ended(), outputs.bytes());
         let call = Call { source: Arc::clone(running) as Arc<dyn ItemSource>, position };
-        let ran = running.hop.task.run_all(input.item, call, slots, running.instances(0), &mut outputs).await;
+        let ran = running.hop.task.run_all(input.item, call, slots, &running.instances[0], &mut outputs).await;
         if let Err((position, failure)) = ran {
             if outputs.ended() == before {
                 // Otherwise it is unknown when this item began: others ran before it in the same instance.

@@ -177,7 +177,7 @@ pub(crate) async fn handle_panic(hop: &Hop, delivery: &Delivery, queue: Lane, me
     let Read::Frame(inbound) = read(hop, delivery, lane) else { return false };
     let failure = Failure { fatal: false, ..Failure::fatal(FailureKind::Trap, message) };
     let failures = (0..inbound.len()).map(|position| (position, failure.clone())).collect();
-    let (level, entry) = log_entry(&hop.route, inbound.attempt, &failure);
+    let (level, entry) = log_entry(hop.stage().retry.attempts, inbound.attempt, &failure);
     for position in 0..inbound.len() {
         hop.logs.log(&inbound.item_id(position), level, entry.clone());
     }

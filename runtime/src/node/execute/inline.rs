@@ -17,13 +17,11 @@ use futures_util::future::BoxFuture;
 use pcluster_abi::Level;
 use tokio::sync::Mutex;
 
-use crate::calls::door::Notes;
 use crate::counted::Counted;
 use crate::name::Topic;
 use crate::node::execute::gauge::Gauge;
-use crate::node::execute::running::Running;
+use crate::node::execute::walked::{Walked, WalkedItem, WalkedStage, keep_instance};
 use crate::node::frame::steps::Measure;
-use crate::node::hop::InlineStage;
 use crate::run::budget::Growing;
 use crate::run::call::{Call, Calls, ItemSource};
 use crate::run::failure::{Failure, FailureKind};
@@ -33,8 +31,8 @@ use crate::run::output::{FrameOutputs, Outputs};
 use crate::slots::SlotSet;
 
 /// Items of a frame on their way through the stages of a hop.
-struct Walk {
-    running: Arc<Running>,
+struct Walk<F> {
+    frame: Arc<F>,
     /// The items' positions in the frame, in ascending order.
     positions: Vec<usize>,
     /// The slots of the hop.
@@ -44,12 +42,12 @@ struct Walk {
 }
 
 /// Items that one stage runs.
-struct Pass {
-    walk: Arc<Walk>,
+struct Pass<F> {
+    walk: Arc<Walk<F>>,
     /// The stage's place in the hop.
     stage: usize,
     /// The pass whose outputs the items are; `None` for items of the frame.
-    before: Option<Arc<Pass>>,
+    before: Option<Arc<Pass<F>>>,
     items: Vec<Item>,
     /// The number of the next item.
     next: AtomicUsize,
@@ -73,28 +71,31 @@ struct Item {
 }
 
 /// Runs items of a frame through all stages of the hop, and adds what the last stage gives to `outputs`.
-pub(crate) async fn run(
-    running: &Arc<Running>,
+pub(crate) async fn run<F: Walked>(
+    frame: &Arc<F>,
     positions: Vec<usize>,
     slots: Option<&Arc<SlotSet>>,
     outputs: &mut FrameOutputs,
 ) {
     let (mut items, mut memory) = (Vec::with_capacity(positions.len()), Vec::new());
     for &root in &positions {
-        match running.input(root).await {
+        match frame.input(root).await {
             Ok(input) => {
-                items.push(Item::new(root, (0, 0), input.item, running.inbound.topic.clone()));
+                items.push(Item::new(root, (0, 0), input.item, frame.item_topic(root).clone()));
                 memory.extend(input.memory);
             }
-            Err(failure) => running.fail(root, failure, |level, entry| running.log_of(root, level, entry)),
+            Err(failure) => {
+                let item = || WalkedItem { stage: 0, root, id: frame.item_id(root) };
+                frame.fail(root, failure, |level, entry| frame.log_line(&item(), level, entry));
+            }
         }
     }
     let outputs_before = Mutex::new(std::mem::take(outputs));
     let slots = slots.cloned();
-    let walk = Arc::new(Walk { running: Arc::clone(running), positions, slots, outputs: outputs_before });
+    let walk = Arc::new(Walk { frame: Arc::clone(frame), positions, slots, outputs: outputs_before });
     Pass::new(Arc::clone(&walk), None, items).run().await;
     *outputs = std::mem::take(&mut *walk.outputs.lock().await);
-    if running.is_single() && !running.is_settled(0) {
+    if frame.is_single() && !frame.is_settled(0) {
         outputs.end(0);
     }
 }
@@ -113,10 +114,10 @@ impl Item {
     }
 }
 
-impl Pass {
-    fn new(walk: Arc<Walk>, before: Option<Arc<Self>>, items: Vec<Item>) -> Arc<Self> {
+impl<F: Walked> Pass<F> {
+    fn new(walk: Arc<Walk<F>>, before: Option<Arc<Self>>, items: Vec<Item>) -> Arc<Self> {
         let stage = before.as_ref().map_or(0, |before| before.stage + 1);
-        let (records, exits) = (walk.running.hop.route.chain.retention.records, walk.running.task(stage).exits());
+        let (records, exits) = (walk.frame.records(), walk.frame.stage(stage).runner.exits());
         let gauge = Gauge::new(records, items.len(), exits);
         Arc::new(Self { walk, stage, before, items, next: AtomicUsize::new(0), gathered: AtomicUsize::new(0), gauge })
     }
@@ -124,18 +125,18 @@ impl Pass {
     /// Runs all items, and passes their outputs on.
     fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
         async move {
-            let running = &self.walk.running;
-            let (task, instances) = (running.task(self.stage), running.instances(self.stage));
-            let room = if running.is_single() { 1 } else { self.items.len() };
+            let frame = &self.walk.frame;
+            let WalkedStage { runner, instances, counters, .. } = frame.stage(self.stage);
+            let room = if frame.is_single() { 1 } else { self.items.len() };
             let bytes = self.items.iter().take(room).map(Item::memory).sum();
             loop {
                 self.gathered.store(0, Relaxed);
                 let mut outputs = FrameOutputs::with_capacity(room, bytes);
-                let counted = self.inline().map(|stage| Counted::new(&stage.counters.running));
+                let counted = self.is_inline().then(|| Counted::new(&counters.running));
                 while let Some((position, item)) = self.begin(false, Instant::now()) {
                     let call = Call { source: Arc::clone(&self) as Arc<dyn ItemSource>, position };
                     let slots = self.walk.slots.as_ref();
-                    if let Err((number, failure)) = task.run_all(item, call, slots, instances, &mut outputs).await {
+                    if let Err((number, failure)) = runner.run_all(item, call, slots, instances, &mut outputs).await {
                         self.fail(number, failure);
                     }
                 }
@@ -151,9 +152,9 @@ impl Pass {
 
     /// Returns the next item, which begins now. `None` if there is none, or if it is in a file and only `in_memory` will do.
     fn begin(&self, in_memory: bool, now: Instant) -> Option<(usize, ItemBytes)> {
-        let running = &self.walk.running;
+        let frame = &self.walk.frame;
         let is_full = self.gathered.load(Relaxed) >= GATHER_BYTES;
-        if running.is_single() {
+        if frame.is_single() {
             if is_full {
                 return None;
             }
@@ -168,7 +169,7 @@ impl Pass {
                 return None;
             }
             self.next.store(number + 1, Relaxed);
-            if running.is_settled(item.root) {
+            if frame.is_settled(item.root) {
                 continue;
             }
             if !is_full {
@@ -177,13 +178,13 @@ impl Pass {
                 }
                 return Some((number, item.bytes.clone()));
             }
-            running.defer(item.root);
+            frame.defer(item.root);
         }
     }
 
     /// Runs outputs of the stage through the stages after it.
     async fn pass_on(self: &Arc<Self>, outputs: FrameOutputs) {
-        if self.stage == self.walk.running.hop.inline.len() {
+        if self.stage == self.walk.frame.inline_stages() {
             return self.deliver(&outputs).await;
         }
         let mut topics = outputs.topics().into_iter().peekable();
@@ -199,57 +200,59 @@ impl Pass {
 
     /// Adds outputs of the last stage to the walk's. Those of a single item are streamed once they are too many to hold.
     async fn deliver(&self, outputs: &FrameOutputs) {
-        let running = &self.walk.running;
+        let frame = &self.walk.frame;
         let mut all = self.walk.outputs.lock().await;
         self.append(outputs, &mut all);
-        if running.is_single()
+        if frame.is_single()
             && all.open().is_full()
-            && let Err(failure) = running.stream_outputs(all.take_open()).await
+            && let Err(failure) = frame.stream_outputs(all.take_open()).await
         {
-            running.fail(0, failure, |level, entry| running.log(0, level, entry));
+            let item = || WalkedItem { stage: 0, root: 0, id: frame.item_id(0) };
+            frame.fail(0, failure, |level, entry| frame.log_line(&item(), level, entry));
         }
     }
 
     /// Appends what descends from each of the walk's items, and ends the item. A single item ends with the walk.
     fn append(&self, outputs: &FrameOutputs, all: &mut FrameOutputs) {
-        let running = &self.walk.running;
+        let frame = &self.walk.frame;
         let mut outputs = outputs.items().map(|(number, outputs)| (&self.items[number], number, outputs)).peekable();
         for position in &self.walk.positions {
-            let is_settled = running.is_settled(*position);
+            let is_settled = frame.is_settled(*position);
             while let Some((item, number, outputs)) = outputs.next_if(|(item, ..)| item.root == *position) {
                 if is_settled {
                     continue;
                 }
-                if item.topic == running.inbound.topic {
+                if item.topic == *frame.item_topic(*position) {
                     all.append(outputs);
                 } else {
                     all.append_to(&item.topic, outputs);
                 }
                 if self.gauge.is_some() {
-                    running.came(*position, outputs.items().count(), self.way(number, None).into());
+                    frame.came(*position, outputs.items().count(), self.way(number, None).into());
                 }
             }
-            if !is_settled && !running.is_single() {
+            if !is_settled && !frame.is_single() {
                 all.end(*position);
-                running.forget_calls(*position);
+                frame.forget_calls(*position);
             }
         }
     }
 
     /// Notes that the frame's item has failed that this one descends from.
     fn fail(&self, number: usize, failure: Failure) {
-        let failure = match self.inline() {
-            Some(InlineStage { name, .. }) => {
-                Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
-            }
-            None => failure,
+        let frame = &self.walk.frame;
+        let failure = if self.is_inline() {
+            let name = frame.stage(self.stage).name;
+            Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
+        } else {
+            failure
         };
         let steps = self.gauge.as_ref().and_then(|gauge| {
             let way = self.way(number, failure.exit).into();
-            self.walk.running.failed(&way, &failure, gauge.take_lines(number))
+            frame.steps(&way, &failure, gauge.take_lines(number))
         });
         let failure = Failure { steps, ..failure };
-        self.walk.running.fail(self.items[number].root, failure, |level, entry| self.log(number, level, entry));
+        frame.fail(self.items[number].root, failure, |level, entry| self.log(number, level, entry));
     }
 
     /// Returns what the item and its ancestors in the hop have taken, the first stage first.
@@ -260,23 +263,28 @@ impl Pass {
         way
     }
 
-    /// The stage; `None` for the hop's first.
-    fn inline(&self) -> Option<&InlineStage> {
-        self.walk.running.hop.inline.get(self.stage.checked_sub(1)?)
+    /// Returns `true` if the stage is not the first of its hop.
+    fn is_inline(&self) -> bool {
+        self.stage > 0
+    }
+
+    /// Returns an item as the frame sees it.
+    fn walked(&self, number: usize) -> WalkedItem {
+        WalkedItem { stage: self.stage, root: self.items[number].root, id: self.id(number) }
     }
 }
 
-impl ItemSource for Pass {
+impl<F: Walked> ItemSource for Pass<F> {
     fn id(&self, number: usize) -> String {
         let item = &self.items[number];
         match &self.before {
             Some(before) => format!("{}.{}", before.id(item.parent), item.child),
-            None => self.walk.running.id(item.root),
+            None => self.walk.frame.item_id(item.root),
         }
     }
 
     fn attempt(&self) -> u64 {
-        self.walk.running.attempt()
+        self.walk.frame.attempt_number()
     }
 
     fn topic(&self, number: usize) -> Option<Topic> {
@@ -287,10 +295,7 @@ impl ItemSource for Pass {
         if let Some(gauge) = &self.gauge {
             gauge.line(number, &line);
         }
-        match self.inline() {
-            Some(stage) => stage.logs.log(&self.id(number), level, line),
-            None => self.walk.running.log(self.items[number].root, level, line),
-        }
+        self.walk.frame.log_line(&self.walked(number), level, line);
     }
 
     fn filed(&self, number: usize, bytes: u64) {
@@ -305,8 +310,8 @@ impl ItemSource for Pass {
         }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.gathered.fetch_add(bytes.saturating_add(outputs * size_of::<Item>()), Relaxed);
-        if let Some(stage) = self.inline() {
-            stage.counters.done.fetch_add(1, Relaxed);
+        if self.is_inline() {
+            self.walk.frame.stage(self.stage).counters.done.fetch_add(1, Relaxed);
         }
     }
 
@@ -318,30 +323,20 @@ impl ItemSource for Pass {
     }
 
     fn calls(&self, number: usize) -> Option<Arc<dyn Calls>> {
-        let running = &self.walk.running;
-        if let Some(stage) = self.inline() {
-            let (hop, place, id) = (&running.hop, (self.stage, &stage.name), self.id(number));
-            let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
-            let notes = Notes { spent, ..running.notes(self.items[number].root, Some(id.clone())) };
-            hop.doors.open(place, &hop.route.chain, &running.inbound, &stage.logs, (id, notes))
-        } else {
-            let (root, id) = (self.items[number].root, self.id(number));
-            let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
-            let (hop, notes) = (&running.hop, Notes { spent, ..running.notes(root, None) });
-            hop.doors.open((0, &hop.stage().name), &hop.route.chain, &running.inbound, &hop.logs, (id, notes))
-        }
+        let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
+        self.walk.frame.calls_of(self.walked(number), spent)
     }
 
     fn memory(&self) -> Option<Arc<Growing>> {
-        self.walk.running.memory()
+        self.walk.frame.memory()
     }
 
     fn stream(self: Arc<Self>, number: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
-            let (running, root) = (&self.walk.running, self.items[number].root);
-            let _permit = running.keep_instance(self.stage, root).await?;
+            let (frame, root) = (&self.walk.frame, self.items[number].root);
+            let _permit = keep_instance(&**frame, self.stage, root).await?;
             self.pass_on((number, outputs).into()).await;
-            if running.is_settled(root) {
+            if frame.is_settled(root) {
                 return Err(Failure::transient(FailureKind::Output, "a later stage has failed"));
             }
             Ok(())

@@ -9,6 +9,7 @@ use pcluster_abi::Level;
 use tokio::sync::OwnedMutexGuard;
 
 use super::running::Running;
+use super::walked::Walked;
 use crate::frame::large::Reference;
 use crate::node::large::keep::{Origin, Unkept, Waits};
 use crate::node::runner::Runner;
@@ -18,31 +19,23 @@ use crate::run::item::{ItemBytes, ItemFile};
 use crate::run::output::{FrameOutputs, Given, Outputs};
 
 /// An item to run, with the memory that is counted for it.
-pub(super) struct Input {
+pub(crate) struct Input {
     /// The item.
-    pub(super) item: ItemBytes,
+    pub(crate) item: ItemBytes,
     /// Released once the item has run. `None` if its bytes are in the message.
-    pub(super) memory: Option<ItemMemory>,
+    pub(crate) memory: Option<ItemMemory>,
 }
 
 /// The memory of a large item. Released on drop.
-pub(super) struct ItemMemory {
+pub(crate) struct ItemMemory {
     _counted: Reservation,
     /// Kept if the item exceeds the budget: other items of its frame that would too wait for its end.
     _alone: Option<OwnedMutexGuard<()>>,
 }
 
 impl Running {
-    /// Returns the item at this position. Fetches a large one.
-    pub(super) async fn input(&self, position: usize) -> Result<Input, Failure> {
-        match self.inbound.reference(position) {
-            None => Ok(Input { item: self.item(position).into(), memory: None }),
-            // Boxed, so that the state of other items stays small.
-            Some(reference) => Box::pin(self.large_input(reference)).await,
-        }
-    }
-
-    async fn large_input(&self, reference: Reference) -> Result<Input, Failure> {
+    /// Fetches a large item.
+    pub(super) async fn large_input(&self, reference: Reference) -> Result<Input, Failure> {
         let memory = self.room_for(&reference).await?;
         match (self.hop.large.open(&reference).await?, &self.hop.task) {
             (ItemBytes::File(file), Runner::Task(_)) => Ok(Input { item: whole(file).await?.into(), memory }),

@@ -1,21 +1,12 @@
 //! What the items of a running frame have taken, for the record of steps.
 
-use std::sync::Arc;
-
 use super::gauge::Gauge;
 use super::running::Running;
-use crate::frame::steps::Row;
-use crate::node::frame::steps::{self, Measure, Measured, Way};
+use crate::node::execute::walked::Walked;
+use crate::node::frame::steps::{Measure, Measured, Way};
 use crate::run::failure::Failure;
 
 impl Running {
-    /// Takes note that the next `outputs` outputs of an item have come this way.
-    pub(super) fn came(&self, position: usize, outputs: usize, way: Way) {
-        if let Some(measured) = &mut self.outcomes().measured {
-            measured.ways.entry(position).or_default().push((outputs, way));
-        }
-    }
-
     /// Returns what an item of the first stage has taken. `exit` is the status of its program, if it failed.
     pub(super) fn measure(&self, gauge: &Gauge, position: usize, exit: Option<i32>) -> Measure {
         let bytes = match self.inbound.reference(position) {
@@ -38,16 +29,11 @@ impl Running {
         Some(Measured { stamp, ways: [(0, ways)].into() })
     }
 
-    /// Returns the steps up to the failure of an item on its way. `None` if the chain keeps no records.
-    pub(super) fn failed(&self, way: &Way, failure: &Failure, lines: Vec<String>) -> Option<Arc<Vec<Row>>> {
-        Some(steps::failed(self.hop.frame(&self.inbound), self.stamp?, way, failure, lines))
-    }
-
     /// Returns the failure of an item with the steps up to it.
     pub(super) fn with_steps(&self, position: usize, failure: Failure) -> Failure {
         let Some(gauge) = self.gauge.as_ref().filter(|_| failure.steps.is_none()) else { return failure };
         let way = [self.measure(gauge, position, failure.exit)].into();
-        let steps = self.failed(&way, &failure, gauge.take_lines(position));
+        let steps = self.steps(&way, &failure, gauge.take_lines(position));
         Failure { steps, ..failure }
     }
 }

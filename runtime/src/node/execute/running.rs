@@ -1,9 +1,11 @@
 //! A frame while its items run.
 
+mod walking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,13 +23,12 @@ use crate::name::Topic;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::execute::gauge::Gauge;
+use crate::node::execute::walked::{self, Walked};
 use crate::node::failpoint::{self, Point};
-use crate::node::frame::attempts;
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
 use crate::node::frame::steps::{Measured, Stamp};
 use crate::node::hop::Hop;
-use crate::node::runner::Runner;
 use crate::node::worker::demand::SHARE_AFTER;
 use crate::run::budget::Growing;
 use crate::run::call::{Calls, ItemSource};
@@ -35,9 +36,6 @@ use crate::run::failure::{Failure, FailureKind};
 use crate::run::output::GATHER_BYTES;
 use crate::run::output::{FrameOutputs, Outputs};
 use crate::slots::SlotSet;
-
-/// How long an execution waits for the permit to keep its instance.
-const STREAMING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame while its items run.
 pub(crate) struct Running {
@@ -94,23 +92,8 @@ pub(crate) struct Outcomes {
 }
 
 impl Running {
-    /// Returns the task of the hop's stage at this place.
-    pub(crate) fn task(&self, stage: usize) -> &Runner {
-        stage.checked_sub(1).map_or(&self.hop.task, |inline| &self.hop.inline[inline].task)
-    }
-
-    /// Returns the instances that may run the next item of the hop's stage at this place.
-    pub(crate) fn instances(&self, stage: usize) -> &Instances {
-        &self.instances[stage]
-    }
-
     pub(crate) fn item(&self, position: usize) -> Bytes {
         self.inbound.frame.items[position].clone()
-    }
-
-    /// Returns `true` if the frame has only one item.
-    pub(crate) fn is_single(&self) -> bool {
-        self.inbound.len() == 1
     }
 
     /// Counts bytes of outputs.
@@ -137,31 +120,6 @@ impl Running {
         lock(&self.outcomes)
     }
 
-    /// Returns `true` if the item has failed, is deferred, or is left to other nodes.
-    pub(crate) fn is_settled(&self, position: usize) -> bool {
-        let Outcomes { failures, deferred, left, .. } = &*self.outcomes();
-        failures.contains_key(&position) || deferred.contains(&position) || left.contains(&position)
-    }
-
-    /// Notes the failure of an item, unless it is settled already. A failure of the node is none of the item: the frame goes back
-    /// with all items that have not ended. A failed attempt is told to `log`.
-    pub(crate) fn fail(&self, position: usize, failure: Failure, log: impl FnOnce(Level, String)) {
-        if self.is_settled(position) {
-            return;
-        }
-        if failure.kind == FailureKind::Node {
-            self.stopped.store(true, Relaxed);
-            self.outcomes().left.insert(position);
-            self.hop.lose_fitness(&failure.reason);
-        } else {
-            let failure = self.with_steps(position, failure);
-            let (level, entry) = attempts::log_entry(&self.hop.route, self.inbound.attempt, &failure);
-            log(level, entry);
-            let failure = self.with_calls(position, failure);
-            self.outcomes().failures.insert(position, failure);
-        }
-    }
-
     /// Returns where calls are noted that are made for an item of the frame. `of` is the id of the item in an inline stage.
     pub(crate) fn notes(&self, position: usize, of: Option<String>) -> Notes {
         let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(position));
@@ -172,22 +130,12 @@ impl Running {
         Notes { record, of, spent }
     }
 
-    /// Forgets the calls of an item that has ended well.
-    pub(crate) fn forget_calls(&self, position: usize) {
-        lock(&self.records).remove(&position);
-    }
-
     /// Returns the failure with the calls of all stages of the hop.
     fn with_calls(&self, position: usize, failure: Failure) -> Failure {
         let Some(record) = lock(&self.records).remove(&position) else { return failure };
         let record = lock(&record).clone();
         let calls = (!record.calls.is_empty()).then(|| Arc::new(record));
         Failure { calls: calls.or(failure.calls), ..failure }
-    }
-
-    /// Defers an item to a frame of its own, or to another time if it has one.
-    pub(crate) fn defer(&self, position: usize) {
-        self.outcomes().deferred.insert(position);
     }
 
     /// Returns the position of the next item. `None` if the rest is left to other nodes.
@@ -219,15 +167,6 @@ impl Running {
         self.gathered.load(Relaxed).saturating_sub(self.unkept.load(Relaxed)) >= GATHER_BYTES
     }
 
-    /// Publishes outputs of an item that still runs, however long the next queue is full. The stage that empties it may need the
-    /// slots of the item.
-    pub(crate) async fn stream_outputs(&self, outputs: Outputs) -> Result<(), Failure> {
-        for part in self.parts(outputs) {
-            self.stream_part(part).await?;
-        }
-        Ok(())
-    }
-
     async fn stream_part(&self, outputs: Outputs) -> Result<(), Failure> {
         let outputs = self.keep_streamed(outputs).await?;
         let first = self.streamed.load(Relaxed);
@@ -255,48 +194,6 @@ impl Running {
             self.hop.large.stored(self.inbound.sequence).await;
         }
         Ok(())
-    }
-
-    /// Lets an execution of the hop's stage at this place keep its instance while it waits for later stages. Returns the permit
-    /// unless there is no later stage, or the frame itself holds the permit.
-    ///
-    /// An item beside others may not wait: it is deferred.
-    pub(crate) async fn keep_instance(
-        &self,
-        stage: usize,
-        position: usize,
-    ) -> Result<Option<StreamingPermit>, Failure> {
-        if !self.is_single() {
-            self.defer(position);
-            return Err(Failure::transient(FailureKind::Output, "too many outputs to run beside others"));
-        }
-        if !self.task(stage).keeps_instance() {
-            return Ok(None);
-        }
-        match (stage, self.task(stage).after()) {
-            (_, 0) => Ok(None),
-            (0, _) => self.permit.get_or_try_init(|| self.streaming_permit(0, position)).await.map(|_| None),
-            _ => self.streaming_permit(stage, position).await.map(Some),
-        }
-    }
-
-    /// Waits for a permit; defers the item if there is none in time, so that later stages can have its instance.
-    async fn streaming_permit(&self, stage: usize, position: usize) -> Result<StreamingPermit, Failure> {
-        let (after, slots) = (self.task(stage).after(), self.task(stage).instances_max());
-        if slots <= after {
-            let reason = format!(
-                "it gives so much that its outputs go on while it runs: here that takes {} instances at once, and the node has \
-                 {slots}; start it with a larger `--instances`",
-                after + 1
-            );
-            return Err(Failure::fatal(FailureKind::Output, reason));
-        }
-        let permit = self.task(stage).streaming_permit(STREAMING_PATIENCE).await;
-        permit.ok_or_else(|| {
-            tracing::debug!(stage = %self.hop.stage().name, "an item yields its slot to the stages that it waits for");
-            self.defer(position);
-            Failure::transient(FailureKind::Output, "it waits for later stages, and all instances are taken")
-        })
     }
 
     /// Returns `true` if the remaining items would take long: as long as those before, which have taken long.
@@ -369,7 +266,7 @@ impl ItemSource for Running {
 
     fn stream(self: Arc<Self>, position: usize, outputs: Outputs) -> BoxFuture<'static, Result<(), Failure>> {
         async move {
-            self.keep_instance(0, position).await?;
+            walked::keep_instance(&*self, 0, position).await?;
             self.stream_outputs(outputs).await
         }
         .boxed()

@@ -15,7 +15,6 @@ use super::holders::Holder;
 use super::inbound::InboundFrame;
 use super::reason::{cut, short};
 use crate::dead::Attempt;
-use crate::node::route::Route;
 use crate::run::failure::{Failure, FailureKind};
 
 /// After this many cleared deliveries, a delivery with an unknown holder is an attempt.
@@ -51,13 +50,12 @@ pub(crate) fn history(frame: FrameContext<'_>, failure: &Failure) -> Vec<Attempt
     history
 }
 
-/// Returns the entry of the log for a failed attempt: the last one is an error, and one that is followed by another a warning.
-pub(crate) fn log_entry(route: &Route, attempt: u64, failure: &Failure) -> (Level, String) {
-    let most = route.stage().retry.attempts;
+/// Returns the entry of the log for a failed attempt of at `most` so many: the last one is an error, and one that is followed by another a warning.
+pub(crate) fn log_entry(most: u32, attempt: u64, failure: &Failure) -> (Level, String) {
     let told = format!("attempt {attempt} of {most}: {}", short(failure.brief()));
     match failure.fatal {
         true if attempt < u64::from(most) => (Level::Error, format!("{told}; it is not tried again")),
-        _ if route.is_last_attempt(failure, attempt) => (Level::Error, told),
+        _ if failure.fatal || attempt >= u64::from(most) => (Level::Error, told),
         _ => (Level::Warn, told),
     }
 }
