@@ -25,6 +25,7 @@ pub mod output;
 pub mod pull;
 pub mod replay;
 pub mod reset;
+pub mod run;
 mod save;
 pub mod server;
 pub mod status;
@@ -95,6 +96,7 @@ enum Command {
     New(new::Args),
     Build(build::Args),
     Dev(dev::Args),
+    Run(run::Args),
     Node(node::Args),
     Deploy(deploy::Args),
     Feed(feed::Args),
@@ -245,6 +247,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::New(args) => new::run(&args, context),
         Command::Build(args) => build::run(args, context).await,
         Command::Dev(args) => Box::pin(dev::run(args, context)).await,
+        Command::Run(args) => Box::pin(run::run(args, context)).await,
         Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Feed(args) => feed::run(args, context).await,
@@ -295,6 +298,7 @@ fn resolve(cli: &Cli, environment: BTreeMap<String, String>) -> anyhow::Result<S
     flags.extend(text("log", &cli.global.log));
     match &cli.command {
         Command::Node(args) => flags.extend(given(&args.host)?),
+        Command::Run(args) => flags.extend(given(&args.host)?),
         Command::Dev(args) => {
             flags.extend(given(&args.host)?);
             flags.extend(text("nats_server", &args.nats_server));

@@ -29,13 +29,14 @@
 //! | `program` | processes of the machine: their guard, their ends, workers, shipped files; knows neither NATS nor WebAssembly |
 //! | `build` | makes plugins from the folders of their authors, with the tools of their languages |
 //! | `node` | takes items and runs them |
+//! | `desk` | runs a chain in this process, without a server, with what `node` runs items with |
 //! | `client` | what a client can do, for Rust programs and for the command line |
 //! | `config`, `shutdown`, `telemetry` | settings, signals, log output |
 //! | `cli` | the command line |
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker`, `engine` and `program` only the
 //! pure ones, `run`, `slots` and of `calls` what they hand on, `build` of `engine` what reads a plugin, `node` and `client` those (and
-//! never each other), `cli` all.
+//! never each other), `desk` these, `cli` all.
 //!
 //! # Glossary
 //!
@@ -87,6 +88,7 @@ pub mod client;
 mod config;
 mod counted;
 mod dead;
+mod desk;
 mod engine;
 mod file;
 mod frame;

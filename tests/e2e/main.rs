@@ -81,6 +81,7 @@ mod replay;
 mod reset;
 mod retry;
 mod room;
+mod run;
 mod servers;
 mod slots;
 mod stale;

@@ -9,6 +9,7 @@ mod built;
 pub mod failpoint;
 mod files;
 pub(crate) mod folders;
+pub(crate) mod here;
 mod kept;
 mod read;
 mod secrets;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -193,7 +195,7 @@ pub(super) async fn deploy_with(
     package: impl Into<Package> + Send,
     options: DeployOptions,
 ) -> Result<Deployment, ClientError> {
-    let prepared = prepare(client, package.into()).await?;
+    let prepared = prepare(Some(client), package.into()).await?;
     let name = &prepared.chain.name;
     intake::check_intake_to_deploy(client, name).await?;
     let mut made = BTreeSet::new();
@@ -256,13 +258,16 @@ async fn repair(
     Ok(copying)
 }
 
-async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientError> {
+/// Reads and checks a package. What only a server knows is checked if there is a client.
+async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, ClientError> {
     let Package { manifest, plugins: given } = package;
     let (path, mut manifest) = manifest.read()?;
     let check =
         |manifest: &Manifest| Chain::new(manifest).map_err(|error| ClientError::Chain { path: path.clone(), error });
     let chain = check(&manifest)?;
-    check_size(&chain, &manifest, client.broker.max_payload())?;
+    if let Some(client) = client {
+        check_size(&chain, &manifest, client.broker.max_payload())?;
+    }
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let (mut plugins, mut archives) = (BTreeMap::new(), BTreeMap::new());
     for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
@@ -279,17 +284,15 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         let written = raw.plugin.clone().unwrap_or_default();
         let given = given.get(&written);
         let (digest, bytes) = match (plugin, given) {
-            (Plugin::File(_), Some(given)) => built::chosen(client, &chain.name, given).await?,
+            (Plugin::File(_), Some(given)) => match client {
+                Some(client) => built::chosen(client, &chain.name, given).await?,
+                None => (Digest::of(&given.bytes), given.bytes.clone()),
+            },
             (Plugin::File(name), None) => {
                 let bytes = read_plugin(&base.join(name))?;
                 (Digest::of(&bytes), bytes.into())
             }
-            (Plugin::Stored(digest), _) => {
-                if !Plugins::of(&client.broker).has(digest).await? {
-                    return Err(ClientError::NoPlugin { stage: stage.name.clone(), plugin: written });
-                }
-                (digest.clone(), Plugins::of(&client.broker).get(digest).await?.into())
-            }
+            (Plugin::Stored(digest), _) => (digest.clone(), stored(client, stage, digest).await?),
         };
         let checked = inspect(&bytes).and_then(|inspection| {
             inspection.task(task)?;
@@ -300,10 +303,25 @@ async fn prepare(client: &Client, package: Package) -> Result<Prepared, ClientEr
         raw.plugin = Some(digest.to_string());
         plugins.insert(digest, Given { bytes, inputs: given.and_then(|given| given.inputs.clone()) });
     }
-    stores::check(client, &chain).await?;
-    secrets::check(client, &chain).await?;
+    if let Some(client) = client {
+        stores::check(client, &chain).await?;
+        secrets::check(client, &chain).await?;
+    }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
     Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives })
+}
+
+/// Returns the plugin of a stage that is named by its digest.
+async fn stored(client: Option<&Client>, stage: &Stage, digest: &Digest) -> Result<Bytes, ClientError> {
+    let (stage, plugin) = (stage.name.clone(), digest.to_string());
+    let Some(client) = client else {
+        return Err(ClientError::OnServer { stage, what: format!("the plugin `{plugin}`") });
+    };
+    let plugins = Plugins::of(&client.broker);
+    if !plugins.has(digest).await? {
+        return Err(ClientError::NoPlugin { stage, plugin });
+    }
+    Ok(plugins.get(digest).await?.into())
 }
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {

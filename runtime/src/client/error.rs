@@ -133,6 +133,14 @@ pub enum ClientError {
         /// The plugin, as the manifest names it.
         plugin: String,
     },
+    /// What a stage names is stored on a server, and none is used.
+    #[error("stage `{stage}`: {what} is stored on a server, and this uses none; give the path of the file")]
+    OnServer {
+        /// The stage.
+        stage: StageName,
+        /// What is stored there.
+        what: String,
+    },
     /// A bucket or object store that a stage is granted cannot be used.
     #[error("stage `{stage}`: {problem}")]
     NoStore {

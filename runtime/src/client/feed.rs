@@ -4,6 +4,7 @@
 //! server has stored it. Every call that waits can be dropped at any point, for example by a timeout, and no item is lost.
 
 mod delivery;
+pub(crate) mod file;
 mod headers;
 mod large;
 mod newer;

@@ -5,7 +5,7 @@
 
 pub(crate) mod gauge;
 pub(crate) mod inline;
-mod large;
+pub(crate) mod large;
 mod measured;
 pub(crate) mod running;
 pub(crate) mod walked;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::archive::ARCHIVE_MAX;
+use crate::archive::pack::Packed;
 use crate::broker::Broker;
 use crate::broker::plugins::Plugins;
 use crate::chain::arguments::Argument;
@@ -53,6 +55,15 @@ pub(crate) struct Programs {
     processes: Option<Processes>,
     /// The files that come with stages, by the digests of their archives.
     shipped: Mutex<BTreeMap<Digest, Weak<Shipped>>>,
+}
+
+/// Where the files of programs come from. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Archives {
+    /// The server.
+    Server(Broker),
+    /// This process.
+    Here(Arc<BTreeMap<Digest, Packed>>),
 }
 
 /// What workers need beside their program.
@@ -107,13 +118,13 @@ impl Programs {
     }
 
     /// Returns the files with this digest, which all stages with the same files share.
-    fn shipped(&self, broker: &Broker, digest: &Digest, folders: &Arc<Folders>) -> Arc<Shipped> {
+    fn shipped(&self, archives: &Archives, digest: &Digest, folders: &Arc<Folders>) -> Arc<Shipped> {
         let mut all = lock(&self.shipped);
         all.retain(|_, shipped| shipped.strong_count() > 0);
         if let Some(shipped) = all.get(digest).and_then(Weak::upgrade) {
             return shipped;
         }
-        let shipped = Arc::new(Shipped::new(fetch(broker, digest), Arc::clone(folders)));
+        let shipped = Arc::new(Shipped::new(fetch(archives, digest), Arc::clone(folders)));
         all.insert(digest.clone(), Arc::downgrade(&shipped));
         shipped
     }
@@ -122,14 +133,14 @@ impl Programs {
     /// if it may be. `beside` gives the workers of the stage what they need.
     pub(crate) async fn load(
         &self,
-        broker: &Broker,
+        archives: &Archives,
         deployed: &Deployed,
         stage: &Stage,
         program: &program::Program,
         output_large: u64,
         beside: impl FnOnce() -> Beside,
     ) -> Result<ProgramKind, String> {
-        let executable = self.executable(broker, deployed, stage, program).await?;
+        let executable = self.executable(archives, deployed, stage, program).await?;
         let arguments = std::iter::once(Argument::literal(&program.name)).chain(program.arguments.clone());
         if stage.reuse.isolation == Isolation::Worker {
             let Beside { runtime, log, most } = beside();
@@ -161,7 +172,7 @@ impl Programs {
     /// Returns what a stage executes. The files that come with it are unpacked then.
     async fn executable(
         &self,
-        broker: &Broker,
+        archives: &Archives,
         deployed: &Deployed,
         stage: &Stage,
         program: &program::Program,
@@ -170,7 +181,7 @@ impl Programs {
         let Some(processes) = &self.processes else { return Err("this node runs no programs".to_owned()) };
         let shipped = match &program.files {
             None => None,
-            Some(Files::Stored(digest)) => Some(self.shipped(broker, digest, &processes.folders)),
+            Some(Files::Stored(digest)) => Some(self.shipped(archives, digest, &processes.folders)),
             Some(Files::Paths(_)) => return Err("it names files in place of a stored archive".to_owned()),
         };
         if let Some(shipped) = &shipped {
@@ -195,16 +206,27 @@ impl Programs {
 }
 
 /// Fetches an archive.
-fn fetch(broker: &Broker, digest: &Digest) -> Fetch {
-    let (broker, digest) = (broker.clone(), digest.clone());
+fn fetch(archives: &Archives, digest: &Digest) -> Fetch {
+    let (archives, digest) = (archives.clone(), digest.clone());
     Box::new(move |to| {
-        let (broker, digest) = (broker.clone(), digest.clone());
+        let (archives, digest) = (archives.clone(), digest.clone());
         Box::pin(async move {
+            let broker = match archives {
+                Archives::Server(broker) => broker,
+                Archives::Here(packed) => return copy(&packed, &digest, to),
+            };
             let most = usize::try_from(ARCHIVE_MAX).unwrap_or(usize::MAX);
             let fetched = Plugins::archives(&broker).fetch(&digest, most, &mut tokio::fs::File::from_std(to)).await;
             fetched.map_err(|error| error.to_string())
         })
     })
+}
+
+/// Copies an archive of this process.
+fn copy(packed: &BTreeMap<Digest, Packed>, digest: &Digest, mut to: File) -> Result<(), String> {
+    let packed = packed.get(digest).ok_or_else(|| format!("the archive {digest} is not here"))?;
+    let copied = packed.reader().and_then(|(mut from, _)| io::copy(&mut from, &mut to));
+    copied.map(drop).map_err(|error| error.to_string())
 }
 
 /// Starts what the processes of a node share.

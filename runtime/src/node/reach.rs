@@ -13,6 +13,7 @@ use crate::calls::http::client::HttpClient;
 use crate::calls::http::node::{HttpNode, HttpSetupError};
 use crate::calls::http::resolve::SystemResolver;
 use crate::calls::key::Caller;
+use crate::calls::memory::Memory;
 use crate::calls::secrets::{self, Secrets};
 use crate::calls::stores::Stores;
 use crate::chain::record::Deployed;
@@ -43,10 +44,23 @@ impl Reach {
     ///
     /// If the operator's settings cannot be used.
     pub(crate) fn new(ceiling: Arc<Ceiling>, broker: &Broker, instances: u32) -> Result<Self, HttpSetupError> {
+        Self::with_stores(ceiling, |memory| GrantedStores::of(broker, memory), instances)
+    }
+
+    /// Creates what the stages of a process share. `stores` makes the calls that reach NATS, within this memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub(crate) fn with_stores<S: Stores + 'static>(
+        ceiling: Arc<Ceiling>,
+        stores: impl FnOnce(Memory) -> Arc<S>,
+        instances: u32,
+    ) -> Result<Self, HttpSetupError> {
         let http = HttpNode::new(ceiling.http_proxy.clone(), ceiling.http_ca.as_deref(), Arc::new(SystemResolver))?;
         Ok(Self {
             ceiling,
-            stores: GrantedStores::of(broker, http.memory().share()),
+            stores: stores(http.memory().share()),
             http,
             secrets: Mutex::default(),
             waiting: Arc::new(Shares::new(instances as usize + 1)),

@@ -30,7 +30,7 @@ use crate::engine::task::Task;
 use crate::engine::{self, Engine, EngineSettings};
 use crate::lock::lock;
 use crate::name::{Digest, Topic};
-use crate::node::programs::{Beside, Programs};
+use crate::node::programs::{Archives, Beside, Programs};
 use crate::node::reach::Reach;
 use crate::node::runner::{ProgramRunner, Runner};
 use crate::program::allow::Allowed;
@@ -332,7 +332,8 @@ impl Making<'_> {
             most: 1,
         };
         let most = broker.limits().max_item() as u64;
-        let kind = programs.load(broker, &self.ran.deployed, self.stage, program, most, beside).await;
+        let archives = Archives::Server(broker.clone());
+        let kind = programs.load(&archives, &self.ran.deployed, self.stage, program, most, beside).await;
         let runner = ProgramRunner {
             program: kind.map_err(|problem| self.failed(problem))?,
             needs: Arc::default(),

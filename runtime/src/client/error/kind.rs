@@ -24,6 +24,7 @@ impl ClientError {
             | Self::Chain { .. }
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
+            | Self::OnServer { .. }
             | Self::PluginFolder(_)
             | Self::NoStore { .. }
             | Self::NoSecret { .. }

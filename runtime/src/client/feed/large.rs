@@ -251,7 +251,7 @@ pub(super) async fn read(file: File, size: u64, form: Form) -> Result<Bytes, Cli
     }
 }
 
-fn unread(error: io::Error) -> ClientError {
+pub(super) fn unread(error: io::Error) -> ClientError {
     shown(ClientError::ItemFile { what: "read the file of an item", error: Arc::new(error) })
 }
 

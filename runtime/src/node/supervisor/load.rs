@@ -1,13 +1,11 @@
 //! Loads a revision: its plugins, and for each hop the tasks with their snapshots.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::broker::plugins::Plugins;
 use crate::calls::door::Door;
-use crate::chain::needs::Needs;
 use crate::chain::record::Deployed;
 use crate::chain::{Chain, Plugin, Stage, Work};
 use crate::engine::task::Task;
@@ -25,7 +23,7 @@ use crate::node::large::knows_references;
 use crate::node::limited::moved::Moved;
 use crate::node::limited::waits::Behind;
 use crate::node::logs::StageLog;
-use crate::node::programs::Beside;
+use crate::node::programs::{Archives, Beside};
 use crate::node::reach::Doors;
 use crate::node::route::{Route, WorkKey};
 use crate::node::runner::{ProgramRunner, Runner};
@@ -33,7 +31,6 @@ use crate::node::supervisor::context::Context;
 use crate::node::supervisor::state::StateOf;
 use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::worker::permits::ConcurrencyLimit;
-use crate::slots::SlotNeeds;
 use crate::{engine, subject};
 
 /// The most bytes of one output of a task. Its memory bounds it too, and the form of the item what is stored of it.
@@ -78,7 +75,7 @@ pub(crate) async fn load_hop(
         Some(next) => subject::work(&chain.name, deployed.revision, &next.name),
         None => subject::results(&chain.name),
     };
-    let limit = limit(context, &chain.stages[stages.clone()]);
+    let limit = ConcurrencyLimit::of(&context.slots, &chain.stages[stages.clone()]);
     let most = usize::try_from(limit.concurrency()).unwrap_or(usize::MAX);
     let mut inline = Vec::new();
     let mut doors = vec![door(context, deployed, first, plugins)?];
@@ -134,22 +131,6 @@ pub(crate) async fn load_hop(
     })
 }
 
-/// Returns how many items of a hop run at once, and what each needs in slots. An item takes what its stages need in one step.
-fn limit(context: &Context, stages: &[Stage]) -> ConcurrencyLimit {
-    let needs = stages.iter().fold(Needs::default(), |needs, stage| needs.max(&stage.needs));
-    let fits = context.slots.capacity().fits(&needs);
-    let concurrency = match &stages[0].work {
-        Work::Program(program) if program.concurrency.is_none() => {
-            let processors = || std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
-            u32::try_from(fits.unwrap_or_else(processors)).unwrap_or(u32::MAX)
-        }
-        _ => stages[0].concurrency,
-    };
-    let most = fits.and_then(|fits| u32::try_from(fits).ok()).unwrap_or(u32::MAX);
-    let needs = fits.map(|_| SlotNeeds { slots: Arc::clone(&context.slots), needs: Arc::new(needs) });
-    ConcurrencyLimit::new(concurrency.clamp(1, most.max(1)), needs)
-}
-
 /// Returns what runs the items of a stage.
 async fn runner(
     context: &Context,
@@ -168,6 +149,7 @@ async fn runner(
         Work::Program(program) => {
             let most = context.broker.limits().max_item() as u64;
             let large = chain.queue.large.map_or(most, |large| large.min(most));
+            let archives = Archives::Server(context.broker.clone());
             let beside = || {
                 let logs = Arc::clone(logs);
                 Beside {
@@ -176,7 +158,7 @@ async fn runner(
                     most: workers,
                 }
             };
-            let program = context.programs.load(&context.broker, deployed, stage, program, large, beside).await;
+            let program = context.programs.load(&archives, deployed, stage, program, large, beside).await;
             let program = program.map_err(|problem| format!("stage `{}`: {problem}", stage.name))?;
             let budget = Arc::clone(context.engine.budget());
             let needs = Arc::new(stage.needs.clone());

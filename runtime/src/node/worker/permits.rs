@@ -1,15 +1,18 @@
 //! Limits how much of a hop runs at once on this node, and knows how many more frames the node should hold.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::chain::needs::Needs;
+use crate::chain::{Stage, Work};
 use crate::counted::Counted;
 use crate::node::worker::average::Average;
 use crate::node::worker::demand::{AHEAD, Evidence, KNOWN_AFTER, PIECES, Pace, SHARE_AFTER, Shared, nanos, share};
-use crate::slots::{SlotNeeds, SlotSet};
+use crate::slots::{SlotNeeds, SlotSet, Slots};
 use crate::subject::Lane;
 
 /// After a node has cut a frame on a guess, it waits this long for one of the pieces before it cuts another.
@@ -110,6 +113,22 @@ impl ConcurrencyLimit {
             opened: Instant::now(),
             parking: Default::default(),
         }
+    }
+
+    /// Creates the limit of a hop with these stages. An item takes what they need in one step.
+    pub(crate) fn of(slots: &Arc<Slots>, stages: &[Stage]) -> Self {
+        let needs = stages.iter().fold(Needs::default(), |needs, stage| needs.max(&stage.needs));
+        let fits = slots.capacity().fits(&needs);
+        let concurrency = match &stages[0].work {
+            Work::Program(program) if program.concurrency.is_none() => {
+                let processors = || std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
+                u32::try_from(fits.unwrap_or_else(processors)).unwrap_or(u32::MAX)
+            }
+            _ => stages[0].concurrency,
+        };
+        let most = fits.and_then(|fits| u32::try_from(fits).ok()).unwrap_or(u32::MAX);
+        let needs = fits.map(|_| SlotNeeds { slots: Arc::clone(slots), needs: Arc::new(needs) });
+        Self::new(concurrency.clamp(1, most.max(1)), needs)
     }
 
     /// Notes that a lane has found no room. The lane must look again after this: there may be some by now.
