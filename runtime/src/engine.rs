@@ -4,7 +4,7 @@
 //! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
 //! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
-//! disk, and `loaded` in memory. `snapshot` makes the state of a task before its first item: `parts` takes the plugin apart for it,
+//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has. `snapshot` makes the state of a task before its first item: `parts` takes the plugin apart for it,
 //! and `template` makes instances of what comes of that. [`budget`] counts the memory of all items, [`limits`]
 //! bounds one execution, and [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster
 //! in [`host`] and those of an operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the
@@ -20,6 +20,7 @@ mod hostile;
 pub mod idle;
 pub mod inspect;
 mod instance;
+mod kept;
 pub mod limits;
 mod loaded;
 mod parts;
@@ -70,9 +71,10 @@ const GROWTH: u64 = 1 << 20;
 const GUARD: u64 = 64 << 10;
 /// The most entries of a guest's function table. Compilers make one table of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
-/// The bytes of code from which on a plugin with a state has its image apart from its code. Less code is compiled in a tenth of a
-/// second, and an instance of one module starts faster.
-const SPLIT_FROM: usize = 1 << 20;
+/// The bytes of code from which on a plugin with a state has its image apart from its code. All that hold an interpreter or a runtime
+/// of a language have more: QuickJS 0.9 MiB, Go 3.4, Python 4.8. Less code is compiled soon and seldom shared, and an instance of one
+/// module starts faster.
+const SPLIT_FROM: usize = 768 << 10;
 /// The stack of a guest and its host functions, in bytes.
 const STACK: usize = 1 << 20;
 /// The part of the stack for the guest itself, in bytes. A larger one keeps what a guest has used of it, for each slot. It would not
@@ -207,8 +209,10 @@ impl Engine {
             return Ok((self.whole(&content, &content, &readable)?, Snapshots::Whole(Arc::new(parts))));
         };
         let template = self.templates.get_or_make(digest, || {
-            let image = parts.outline.image(&parts.first_state(&memory));
-            self.split(&parts.outline, &image, self.code(&parts)?)
+            let code = self.code(&parts)?;
+            let image = self.image(&parts.outline.image(&parts.first_state(&memory)))?;
+            self.keep(digest, &parts, &code, &image);
+            self.split(&parts.outline, image, code)
         })?;
         Ok((template, Snapshots::Split(Arc::new(parts.outline))))
     }
@@ -227,13 +231,16 @@ impl Engine {
         let bytes = parts.code();
         let digest = Digest::of(&bytes);
         let module = self.codes.get_or_make(&digest, || self.compile(&digest, &digest, &bytes))?;
-        let names = parts.functions().map(|(name, index)| (name.to_owned(), index)).collect();
-        Ok(Code { module, names: Arc::new(names), start: parts.start() })
+        Ok(parts.code_of(digest, module))
     }
 
-    /// Returns a template of an image and code. An image has no code that could take long to compile, so this process does.
-    fn split(&self, outline: &Outline, image: &[u8], code: Code) -> Result<Template, EngineError> {
-        let image = Module::from_binary(&self.inner, image).map_err(not_loaded)?;
+    /// Returns an image. It has no code that could take long to compile, so this process does.
+    fn image(&self, bytes: &[u8]) -> Result<Module, EngineError> {
+        Module::from_binary(&self.inner, bytes).map_err(not_loaded)
+    }
+
+    /// Returns a template of an image and code.
+    fn split(&self, outline: &Outline, image: Module, code: Code) -> Result<Template, EngineError> {
         let image = self.linker.instantiate_pre(&image).map_err(not_loaded)?;
         Ok(Template::Split(Split::new(image, outline.image_exports(), code).map_err(not_loaded)?))
     }

@@ -39,6 +39,7 @@ mod isolation;
 mod javascript;
 mod javascript_more;
 mod javascript_sandbox;
+mod kept;
 mod languages;
 mod large;
 mod large_attacks;

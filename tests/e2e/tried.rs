@@ -8,8 +8,8 @@ use bytes::Bytes;
 use ciborium::Value;
 use futures_util::future::BoxFuture;
 use pcluster::internal::{
-    Call, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin, Reuse,
-    StaticContext, Surroundings, Task, to_cbor,
+    Call, Compiler, Engine, EngineSettings, Failure, FrameOutputs, Isolation, ItemSource, Limits, Outputs, Plugin,
+    Reuse, StaticContext, Surroundings, Task, to_cbor,
 };
 use pcluster::name::Digest;
 use pcluster_abi::{Level, context};
@@ -47,9 +47,14 @@ pub struct Tried {
 
 /// Loads a plugin. Its code is kept for other tests.
 pub fn load(file: &Path) -> Plugin {
+    load_with(file, None)
+}
+
+/// Does the same with this compiler. `None` compiles in this process.
+pub fn load_with(file: &Path, compiler: Option<Compiler>) -> Plugin {
     let bytes = std::fs::read(file).unwrap();
-    let cache = Some(std::env::temp_dir().join("pcluster-e2e-cache"));
-    let engine = Engine::new(&EngineSettings { instances: 8, cache, ..EngineSettings::default() }).unwrap();
+    let (cache, compiler) = (Some(std::env::temp_dir().join("pcluster-e2e-cache")), compiler.map(Arc::new));
+    let engine = Engine::new(&EngineSettings { instances: 8, cache, compiler, ..EngineSettings::default() }).unwrap();
     engine.load(&Digest::of(&bytes), bytes).unwrap()
 }
 

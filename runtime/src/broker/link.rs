@@ -230,11 +230,13 @@ async fn dial(address: &Address, name: &str, known: &Arc<Known>) -> Result<Curre
         .reconnect_delay_callback({
             let (known, is_made) = (Arc::clone(known), Arc::clone(&is_made));
             move |tries| {
-                // The library calls this before each connect, the first one included.
-                if is_made.load(Ordering::SeqCst) {
+                // The library calls this before each connect, the first one included, which waits for nothing.
+                let is_made = is_made.load(Ordering::SeqCst);
+                if is_made {
                     known.lost();
                 }
-                Duration::from_millis(50 * tries as u64).min(RECONNECT_WAIT_MAX)
+                let waits = tries.saturating_sub(usize::from(!is_made));
+                Duration::from_millis(50 * waits as u64).min(RECONNECT_WAIT_MAX)
             }
         })
         .event_callback({

@@ -4,7 +4,7 @@
 //! version and settings and the processor's features. A file is written under another name and then renamed, so nodes that share
 //! the folder never read half a file. A file starts with the sha-256 of the rest, so a damaged file is compiled again and never
 //! run. Then follows the digest of the module: a changed module under the same name replaces the older one. Files that no node
-//! has read for a month are removed.
+//! has read for a month are removed, and images of memory already when there are many.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -24,6 +24,12 @@ const CHECKSUM: usize = 32;
 
 /// The extension of files with code.
 const EXTENSION: &str = "cwasm";
+/// The extension of files about plugins whose code and image are in other files.
+const PLUGIN: &str = "plugin";
+/// The extension of files with images of memory, which are large and quickly made.
+const IMAGE: &str = "image";
+/// The most bytes of images together. Those that were read last stay.
+const IMAGES_MAX: u64 = 1 << 30;
 /// The mode of a new folder: only its owner may use it.
 const OWN: u32 = 0o700;
 /// The bits of a mode that let other users write.
@@ -51,8 +57,8 @@ impl Cache {
         Ok(Self { folder, compatibility: hasher.finish() })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{}-{:016x}.{EXTENSION}", digest.as_hex(), self.compatibility))
+    fn path(&self, digest: &Digest, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}-{:016x}.{extension}", digest.as_hex(), self.compatibility))
     }
 
     /// Returns the module with the digest `content`. Compiles it if the folder does not have it. The folder keeps it under `key`.
@@ -64,25 +70,60 @@ impl Cache {
         content: &Digest,
         compile: impl FnOnce() -> Result<Module, EngineError>,
     ) -> Result<Module, EngineError> {
-        let path = self.path(key);
-        if let Some(module) = read(engine, &path, content) {
+        if let Some(module) = self.code(engine, key, content) {
             return Ok(module);
         }
         let module = compile()?;
-        if let Err(error) = self.write(&path, content, &module) {
-            tracing::warn!(%error, path = %path.display(), "compiled code was not kept");
-        }
+        self.keep_module(&self.path(key, EXTENSION), content, &module);
         Ok(module)
     }
 
-    fn write(&self, path: &Path, content: &Digest, module: &Module) -> io::Result<()> {
-        let code = module.serialize().map_err(io::Error::other)?;
+    /// Returns the compiled code of the module with the digest `content`. `None` if the folder does not have it under `key`.
+    pub fn code(&self, engine: &Engine, key: &Digest, content: &Digest) -> Option<Module> {
+        read_module(engine, &self.path(key, EXTENSION), content)
+    }
+
+    /// Returns the image that was kept under `key` for `content`.
+    pub fn image(&self, engine: &Engine, key: &Digest, content: &Digest) -> Option<Module> {
+        read_module(engine, &self.path(key, IMAGE), content)
+    }
+
+    /// Keeps the image of what has the digest `content` under `key`. Errors are logged.
+    pub fn keep_image(&self, key: &Digest, content: &Digest, image: &Module) {
+        self.keep_module(&self.path(key, IMAGE), content, image);
+        bound_images(&self.folder, IMAGES_MAX);
+    }
+
+    /// Returns the bytes that were kept under `key` for `content`.
+    pub fn bytes(&self, key: &Digest, content: &Digest) -> Option<Vec<u8>> {
+        let bytes = read(&self.path(key, PLUGIN))?;
+        payload(&bytes, content).map(<[u8]>::to_vec)
+    }
+
+    /// Keeps bytes of what has the digest `content` under `key`. Errors are logged.
+    pub fn keep_bytes(&self, key: &Digest, content: &Digest, bytes: &[u8]) {
+        let path = self.path(key, PLUGIN);
+        not_kept(&path, self.write(&path, content, bytes));
+    }
+
+    fn keep_module(&self, path: &Path, content: &Digest, module: &Module) {
+        let code = module.serialize().map_err(io::Error::other);
+        not_kept(path, code.and_then(|code| self.write(path, content, &code)));
+    }
+
+    fn write(&self, path: &Path, content: &Digest, code: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&Sha256::new().chain_update(content.as_hex()).chain_update(&code).finalize())?;
+        file.write_all(&Sha256::new().chain_update(content.as_hex()).chain_update(code).finalize())?;
         file.write_all(content.as_hex().as_bytes())?;
-        file.write_all(&code)?;
+        file.write_all(code)?;
         file.persist(path)?;
         Ok(())
+    }
+}
+
+fn not_kept(path: &Path, written: io::Result<()>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "compiled code was not kept");
     }
 }
 
@@ -106,27 +147,61 @@ fn check_owner(folder: &Path) -> io::Result<()> {
 fn remove_unread(folder: &Path) {
     let is_unread = |entry: &fs::DirEntry| -> io::Result<bool> {
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        Ok(entry.path().extension().is_some_and(|extension| extension == EXTENSION) && age > KEEP)
+        Ok(is_kept(&entry.path()) && age > KEEP)
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_unread(&entry).unwrap_or(false) {
-            let removed = fs::remove_file(entry.path());
-            tracing::debug!(path = %entry.path().display(), ?removed, "compiled code that was not read for long");
+            remove(&entry.path());
         }
     }
 }
 
-fn read(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
+fn is_kept(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| [EXTENSION, PLUGIN, IMAGE].iter().any(|kept| extension == *kept))
+}
+
+/// Removes the images that were not read for longest, until the rest has at most this many bytes.
+fn bound_images(folder: &Path, most: u64) {
+    let image = |entry: fs::DirEntry| -> Option<(SystemTime, u64, PathBuf)> {
+        let (path, metadata) = (entry.path(), entry.metadata().ok()?);
+        let is_image = path.extension().is_some_and(|extension| extension == IMAGE);
+        is_image.then_some((metadata.modified().ok()?, metadata.len(), path))
+    };
+    let mut images: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(image).collect();
+    images.sort_unstable_by(|one, other| other.cmp(one));
+    let mut bytes = 0;
+    for (_, size, path) in images {
+        bytes += size;
+        if bytes > most {
+            remove(&path);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    let removed = fs::remove_file(path);
+    tracing::debug!(path = %path.display(), ?removed, "compiled code that was not read for long");
+}
+
+/// Returns the content of a file and marks the time, because not every file system does.
+fn read(path: &Path) -> Option<Vec<u8>> {
     let bytes = fs::read(path).ok()?;
-    // Marks the time of the read, because not every file system does.
     let _ = fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    let (checksum, rest) = bytes.split_at_checked(CHECKSUM)?;
-    if Sha256::digest(rest).as_slice() != checksum {
+    if bytes.split_at_checked(CHECKSUM).is_none_or(|(checksum, rest)| Sha256::digest(rest).as_slice() != checksum) {
         tracing::warn!(path = %path.display(), "compiled code is damaged; compiling anew");
         return None;
     }
-    let code = rest.strip_prefix(content.as_hex().as_bytes())?;
-    match from_code(engine, code) {
+    Some(bytes)
+}
+
+/// Returns what a file holds of the thing with the digest `content`. `None` if it is about another.
+fn payload<'a>(bytes: &'a [u8], content: &Digest) -> Option<&'a [u8]> {
+    bytes.get(CHECKSUM..)?.strip_prefix(content.as_hex().as_bytes())
+}
+
+fn read_module(engine: &Engine, path: &Path, content: &Digest) -> Option<Module> {
+    let bytes = read(path)?;
+    match from_code(engine, payload(&bytes, content)?) {
         Ok(module) => Some(module),
         Err(error) => {
             tracing::debug!(%error, path = %path.display(), "compiled code is not for this engine");
@@ -178,5 +253,35 @@ mod tests {
             fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
         left.sort();
         assert_eq!(left, ["new.cwasm", "other.txt"]);
+    }
+
+    #[test]
+    fn of_many_images_those_that_were_read_last_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, age) in [("first.image", 4), ("second.image", 3), ("third.image", 2), ("old.cwasm", 9)] {
+            let path = folder.path().join(name);
+            fs::write(&path, [0; 100]).expect("a file");
+            let time = SystemTime::now() - Duration::from_mins(age);
+            fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(time)).expect("a time");
+        }
+        bound_images(folder.path(), 250);
+        let left =
+            ["first.image", "second.image", "third.image", "old.cwasm"].map(|name| folder.path().join(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
+
+    #[test]
+    fn bytes_of_other_content_or_damaged_ones_are_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path().to_owned(), &Engine::default()).expect("a cache");
+        let [key, one, other] = ["key", "one", "other"].map(|text| Digest::of(text.as_bytes()));
+        cache.keep_bytes(&key, &one, b"kept");
+        assert_eq!(cache.bytes(&key, &one).as_deref(), Some(b"kept".as_slice()));
+        assert_eq!(cache.bytes(&key, &other), None);
+        let path = cache.path(&key, PLUGIN);
+        let mut bytes = fs::read(&path).expect("a file");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        fs::write(&path, bytes).expect("written");
+        assert_eq!(cache.bytes(&key, &one), None);
     }
 }

@@ -169,6 +169,11 @@ impl Instance {
         self.store.data().wasi.started
     }
 
+    /// Returns `true` if all that the guest has done follows from its plugin, limits, context and environment, and nobody has seen it.
+    pub(super) fn is_unworldly(&self) -> bool {
+        !self.store.data().wasi.is_worldly
+    }
+
     fn begin(&mut self, item: Bytes, call: Call, more: u32, given: FrameOutputs) {
         self.store.data_mut().begin(item, call, more, given);
         self.store.set_epoch_deadline(1);

@@ -39,6 +39,10 @@ pub(super) struct Parts {
     exports: Vec<(String, ExternalKind, u32)>,
     start: Option<u32>,
     segments: Vec<Segment>,
+    /// The number of functions of its own.
+    bodies: usize,
+    /// Where the content of each section is that describes its tasks.
+    descriptions: Vec<Range<usize>>,
     /// `true` if the code refers to data segments.
     refers_to_data: bool,
 }
@@ -201,6 +205,8 @@ impl Reading {
                 exports: Vec::new(),
                 start: None,
                 segments: Vec::new(),
+                bodies: 0,
+                descriptions: Vec::new(),
                 refers_to_data: false,
             },
             memory: None,
@@ -242,7 +248,14 @@ impl Reading {
                 }
             }
             Payload::StartSection { func, .. } => self.parts.start = Some(func),
-            Payload::CodeSectionEntry(body) => self.parts.refers_to_data |= check(&body)?,
+            Payload::CodeSectionEntry(body) => {
+                self.parts.bodies += 1;
+                self.parts.refers_to_data |= check(&body)?;
+            }
+            Payload::CustomSection(section) if section.name() == abi::SECTION => {
+                let start = section.data_offset();
+                self.parts.descriptions.push(start..start + section.data().len());
+            }
             Payload::DataSection(segments) => {
                 for segment in segments {
                     self.segment(&segment.map_err(said)?);

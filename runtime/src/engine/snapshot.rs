@@ -3,7 +3,7 @@
 //!
 //! A snapshot is the memory and the globals of the instance in which the initializer has run. Of a small plugin comes the same module
 //! with other data and globals, of a large one an image beside the code, which is compiled already. On the host's side only the start
-//! of the clock remains. If a snapshot cannot be made, each instance makes the state itself, and the errors of the initializer appear
+//! of the clock remains. The image of a state that follows from the plugin and its stage alone is kept for the next start of a node. If a snapshot cannot be made, each instance makes the state itself, and the errors of the initializer appear
 //! as failures of items.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use pcluster_abi as abi;
 
 use super::instance::{Exports, Instance};
+use super::kept::StateName;
 use super::parts::{BYTES_MAX, Outline, PAGE, Parts, State, Value};
 use super::task::Task;
 use super::template::Template;
@@ -112,15 +113,30 @@ impl Plugin {
         if let Snapshots::Unfit(reason) = &self.snapshots {
             return Err(SnapshotError::Unfit(reason.to_string()));
         }
-        let instance = self.initialized(task, around).await?;
-        let clock = instance.clock();
-        // Without the digest of the state: only the newest state of a stage is cached.
-        let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
-        let template = self.blocking(move |plugin| plugin.snapshot(instance, &key)).await?;
+        let state = StateName::of(self, name, place, task);
+        let (kept, state) = self.blocking(move |plugin| Ok((plugin.kept_state(&state), state))).await?;
+        let (template, clock) = match kept {
+            Some(template) => (template, None),
+            None => {
+                let instance = self.initialized(task, around).await?;
+                let clock = instance.clock();
+                // Without the digest of the state: only the newest state of a stage is cached.
+                let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
+                (self.blocking(move |plugin| plugin.snapshot(instance, &key, &state)).await?, clock)
+            }
+        };
         let mut task = task.clone();
         task.exports = Exports::find(&template, name)?.started();
         (task.template, task.clock) = (template, clock);
         Ok(Some(task))
+    }
+
+    /// Returns what instances with this state start from, if it was kept. Blocks the thread.
+    fn kept_state(&self, name: &StateName) -> Option<Arc<Template>> {
+        match (&self.snapshots, &*self.template) {
+            (Snapshots::Split(outline), Template::Split(split)) => self.engine.kept_state(name, outline, split.code()),
+            _ => None,
+        }
     }
 
     /// Returns an instance in which the initializer of the task has run.
@@ -140,7 +156,7 @@ impl Plugin {
     }
 
     /// Returns what instances with the state of this instance start from. Blocks the thread.
-    fn snapshot(&self, mut instance: Instance, key: &Digest) -> Result<Arc<Template>, SnapshotError> {
+    fn snapshot(&self, mut instance: Instance, key: &Digest, name: &StateName) -> Result<Arc<Template>, SnapshotError> {
         match (&self.snapshots, &*self.template) {
             (Snapshots::Whole(parts), _) => {
                 let globals = globals(&parts.outline, &mut instance)?;
@@ -152,8 +168,13 @@ impl Plugin {
             (Snapshots::Split(outline), Template::Split(split)) => {
                 let globals = globals(outline, &mut instance)?;
                 let image = outline.image(&state(&instance, globals));
+                let follows = instance.is_unworldly();
                 drop(instance);
-                Ok(Arc::new(self.engine.split(outline, &image, split.code().clone())?))
+                let image = self.engine.image(&image)?;
+                if follows {
+                    self.engine.keep_state(name, &image);
+                }
+                Ok(Arc::new(self.engine.split(outline, image, split.code().clone())?))
             }
             _ => Err(unreadable()),
         }

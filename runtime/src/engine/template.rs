@@ -11,8 +11,9 @@ use pcluster_abi as abi;
 use wasmtime::{Extern, InstancePre, Memory, Module, ModuleExport, Store, Val};
 
 use super::host::Host;
-use super::parts::Value;
 use super::parts::write::{function, global};
+use super::parts::{Parts, Value};
+use crate::name::Digest;
 
 /// What the instances of a plugin start from.
 pub(super) enum Template {
@@ -34,6 +35,8 @@ pub(super) struct Split {
 /// Compiled code, with what its plugin calls the functions in it.
 #[derive(Clone)]
 pub(super) struct Code {
+    /// The digest of the module.
+    pub(super) digest: Digest,
     pub(super) module: Arc<Module>,
     /// The indices of the functions that the plugin exports.
     pub(super) names: Arc<HashMap<String, u32>>,
@@ -48,6 +51,14 @@ pub(super) struct Made {
     pub(super) code: wasmtime::Instance,
     /// Has the memory and the globals that may change.
     image: wasmtime::Instance,
+}
+
+impl Parts {
+    /// Returns the compiled code of the plugin, whose module has this digest.
+    pub(super) fn code_of(&self, digest: Digest, module: Arc<Module>) -> Code {
+        let names = self.functions().map(|(name, index)| (name.to_owned(), index)).collect();
+        Code { digest, module, names: Arc::new(names), start: self.start() }
+    }
 }
 
 impl Split {

@@ -41,6 +41,7 @@ const STDERR: i32 = 2;
 
 impl Host {
     fn print(&mut self, descriptor: i32, bytes: &[u8]) {
+        self.wasi.is_worldly = true;
         let stream = usize::from(descriptor == STDERR);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let line = &mut self.wasi.output[stream];
@@ -230,7 +231,8 @@ fn link_process(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         })
     })?;
     linker.func_wrap(MODULE, "random_get", |mut caller: Caller<'_, Host>, pointer: i32, length: i32| {
-        answer(&mut caller, "random_get", |guest, _| {
+        answer(&mut caller, "random_get", |guest, host| {
+            host.wasi.is_worldly = true;
             let target = guest.0.get_mut(range(pointer, length)).ok_or(FAULT)?;
             if target.len() > RANDOM_MAX {
                 return Err(INVALID);

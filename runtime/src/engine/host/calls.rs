@@ -47,6 +47,7 @@ impl Called {
 impl Host {
     /// Begins a call. The future does not borrow the guest's memory.
     fn call(&mut self, name: &[u8], request: &[u8]) -> BoxFuture<'static, Answer> {
+        self.wasi.is_worldly = true;
         let refuse =
             |failure: CallFailure| Box::pin(std::future::ready(failure.answer())) as BoxFuture<'static, Answer>;
         let Some(name) = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME_MAX) else {

@@ -43,6 +43,7 @@ pub(in crate::engine) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()>
         |mut caller: Caller<'_, Host>, level: i32, pointer: i32, length: i32| {
             let (memory, host) = parts(&mut caller, abi::LOG)?;
             let line = memory.get(range(pointer, length)).ok_or(OutOfBounds(abi::LOG))?;
+            host.wasi.is_worldly = true;
             host.log(abi::Level::from_i32(level), line);
             wasmtime::Result::<()>::Ok(())
         },

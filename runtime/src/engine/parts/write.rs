@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use pcluster_abi as abi;
 use wasm_encoder::{
-    ConstExpr, DataCountSection, DataSection, Encode, EntityType, ExportKind, ExportSection, GlobalSection, GlobalType,
-    ImportSection, MemorySection, MemoryType, Module, RawSection, SectionId, TypeSection,
+    CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, Encode, EntityType, ExportKind,
+    ExportSection, GlobalSection, GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module,
+    RawSection, SectionId, TypeSection,
 };
 use wasmparser::ExternalKind;
 
@@ -98,6 +99,27 @@ impl Parts {
         self.copy(&mut module, &[Element]);
         self.write_code(&mut module, &[], &[]);
         self.copy(&mut module, &[Custom]);
+        module.finish()
+    }
+
+    /// Returns the plugin without what its functions do and without its data: all that [`Parts::read`] and `inspect` need to make
+    /// instances of code and images that are compiled already.
+    pub(in crate::engine) fn skeleton(&self) -> Vec<u8> {
+        use SectionId::{Element, Export, Function, Global, Import, Memory, Start, Table, Type};
+        let mut module = Module::new();
+        self.copy(&mut module, &[Type, Import, Function, Table, Memory, Global, Export, Start, Element]);
+        let mut code = CodeSection::new();
+        for _ in 0..self.bodies {
+            let mut body = wasm_encoder::Function::new([]);
+            body.instruction(&Instruction::Unreachable).instruction(&Instruction::End);
+            code.function(&body);
+        }
+        if self.bodies > 0 {
+            module.section(&code);
+        }
+        for range in &self.descriptions {
+            module.section(&CustomSection { name: abi::SECTION.into(), data: self.bytes[range.clone()].into() });
+        }
         module.finish()
     }
 

@@ -1,17 +1,17 @@
 //! Tests of snapshots. Each plugin is tried as one module, and as an image apart from its code.
 
-use std::path::Path;
+mod kept;
+
 use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::chain::isolation::Reuse;
-use crate::engine::compiler::{Compiler, CompilerLimits};
+use crate::engine::Engine;
 use crate::engine::limits::Limits;
 use crate::engine::static_context::StaticContext;
 use crate::engine::testing::{BRIEF, LIMITS, engine, load, splitting};
-use crate::engine::{Engine, EngineSettings};
 
 /// Returns a plugin whose initializer counts its calls. It counts at address 0 of its memory and in a global, and then runs
 /// `init`. Its task returns the sum of both.
@@ -171,44 +171,6 @@ async fn segments_that_the_code_copies_are_there() {
     );
     assert!(wat.contains(task), "{wat}");
     assert_eq!(given(&wat, LIMITS).await.expect("a snapshot").0, [5, 5, 5]);
-}
-
-/// Returns the files of a cache.
-fn kept(folder: &Path) -> usize {
-    std::fs::read_dir(folder).expect("a folder").count()
-}
-
-#[tokio::test]
-async fn plugins_with_the_same_code_compile_it_once_and_a_restart_compiles_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let start = |compiler: Option<Compiler>| {
-        let cache = Some(folder.path().join("cache"));
-        let compiler = compiler.map(Arc::new);
-        let settings = EngineSettings { instances: 4, cache, compiler, ..EngineSettings::default() };
-        Engine::new(&settings).expect("an engine").splitting()
-    };
-    let one = plugin("", "");
-    // Other data, another name of the task, and another function of the host with the same signature.
-    let other = one
-        .replace("made\"", "else\"")
-        .replace(":t", ":u")
-        .replace("\"emit\"", "\"fail\"")
-        .replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 3)");
-    let first = start(None);
-    assert_eq!(given_on(&first, &one, LIMITS).await.expect("a snapshot").1, ["made"]);
-    assert_eq!(kept(&folder.path().join("cache")), 1);
-    let second = load(&first, &other).expect("a plugin");
-    assert_eq!(kept(&folder.path().join("cache")), 1, "the same code");
-    let task = second.task("u", LIMITS, StaticContext::default(), Reuse::default()).expect("a task");
-    assert!(second.with_state("u", "", &task, Surroundings::silent()).await.expect("a snapshot").is_some());
-    drop((first, second, task));
-    // Nothing that must be compiled could be.
-    let cannot = Compiler::new("/nonexistent".into(), "compile", CompilerLimits::default());
-    let again = start(Some(cannot));
-    assert_eq!(given_on(&again, &one, LIMITS).await.expect("a snapshot").0, [2, 2, 2]);
-    assert_eq!(kept(&folder.path().join("cache")), 1);
-    let third = plugin("", "(nop)");
-    assert!(load(&again, &third).is_err(), "other code must be compiled");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ impl Wasi {
 
     /// Returns the time of a clock in nanoseconds. `None` if guests have no such clock.
     pub(super) fn time(&mut self, clock: i32) -> Option<u64> {
+        self.is_worldly = true;
         let nanos = match clock {
             REALTIME => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

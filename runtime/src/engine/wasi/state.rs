@@ -9,6 +9,9 @@ pub(in crate::engine) struct Wasi {
     pub(in crate::engine) started: Option<Instant>,
     /// The unfinished lines of standard output and standard error.
     pub(in crate::engine) output: [Vec<u8>; 2],
+    /// `true` once the guest has asked for time or chance, or has printed or called anything: the next start may go otherwise, or
+    /// would not be seen.
+    pub(in crate::engine) is_worldly: bool,
 }
 
 /// The guest called `proc_exit`.

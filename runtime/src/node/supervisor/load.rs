@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::broker::plugins::Plugins;
 use crate::calls::door::Door;
 use crate::chain::record::Deployed;
@@ -33,32 +35,52 @@ use crate::node::suspicion::quarantine::Quarantine;
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::{engine, subject};
 
+/// Plugins or hops of a chain that are loaded side by side. Each may hold its plugin and the state of its task a few times meanwhile.
+const SIDE_BY_SIDE: usize = 4;
 /// The most bytes of one output of a task. Its memory bounds it too, and the form of the item what is stored of it.
 const OUTPUT_MAX: usize = 1 << 30;
 
+/// Loads the plugins of a chain side by side.
 pub(crate) async fn load(context: &Context, chain: &Chain) -> Result<BTreeMap<Digest, engine::Plugin>, String> {
-    let mut plugins = BTreeMap::new();
+    let mut stages = BTreeMap::new();
     for stage in &chain.stages {
-        let digest = match &stage.work {
-            Work::Program(_) => continue,
-            Work::Task { plugin: Plugin::Stored(digest), .. } => digest,
+        match &stage.work {
+            Work::Program(_) => {}
+            Work::Task { plugin: Plugin::Stored(digest), .. } => {
+                stages.entry(digest).or_insert(stage);
+            }
             Work::Task { plugin: Plugin::File(_), .. } => {
                 return Err(format!("stage `{}` names a file in place of a stored plugin", stage.name));
             }
-        };
-        if plugins.contains_key(digest) {
-            continue;
         }
-        let bytes = Plugins::of(&context.broker)
-            .get(digest)
-            .await
-            .map_err(|error| format!("stage `{}`: {error}", stage.name))?;
-        let (engine, digest_of) = (context.engine.clone(), digest.clone());
-        let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
-        let loaded = loaded.map_err(|error| error.to_string())?;
-        plugins.insert(digest.clone(), loaded.map_err(|error| format!("stage `{}`: {error}", stage.name))?);
     }
-    Ok(plugins)
+    let loading = stages.into_iter().map(async |(digest, stage)| {
+        let plugin = load_plugin(context, digest).await;
+        plugin.map(|plugin| (digest.clone(), plugin)).map_err(|error| format!("stage `{}`: {error}", stage.name))
+    });
+    side_by_side(loading).await.into_iter().collect()
+}
+
+/// Runs this side by side, as much as is sensible at once.
+pub(crate) async fn side_by_side<F: Future>(loading: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let permits = Semaphore::new(SIDE_BY_SIDE);
+    let one = async |load: F| {
+        let _permit = permits.acquire().await;
+        load.await
+    };
+    futures_util::future::join_all(loading.map(one)).await
+}
+
+async fn load_plugin(context: &Context, digest: &Digest) -> Result<engine::Plugin, String> {
+    let (engine, digest_of) = (context.engine.clone(), digest.clone());
+    let kept = tokio::task::spawn_blocking(move || engine.kept(&digest_of)).await;
+    if let Some(plugin) = kept.map_err(|error| error.to_string())? {
+        return Ok(plugin);
+    }
+    let bytes = Plugins::of(&context.broker).get(digest).await.map_err(|error| error.to_string())?;
+    let (engine, digest_of) = (context.engine.clone(), digest.clone());
+    let loaded = tokio::task::spawn_blocking(move || engine.load(&digest_of, bytes)).await;
+    loaded.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 pub(crate) async fn load_hop(

@@ -208,8 +208,10 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
     let loader = Loader { context, deployed, checked, plugins, conditions, identity };
     let mut ready = Ready { loader, hops: Vec::new(), missing: Vec::new() };
     let loader = &ready.loader;
-    for stages in loader.checked.hops() {
-        match loader.hop(stages.clone()).await {
+    let hops = loader.checked.hops().into_iter();
+    let loaded = load::side_by_side(hops.map(async |stages| (stages.clone(), loader.hop(stages).await))).await;
+    for (stages, hop) in loaded {
+        match hop {
             Ok(hop) => ready.hops.push(hop),
             // Without files to unpack, what fails is a matter of the whole revision.
             Err(Lack { problem, remedy: Remedy::Try, .. })
