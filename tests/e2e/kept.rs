@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ciborium::Value;
 use pcluster::internal::{Compiler, CompilerLimits, Isolation};
-use support::{Cluster, build_javascript, build_python};
+use support::{Cluster, NatsClient, build_javascript, build_python};
 
 use crate::languages::{chain, each};
 use crate::tried::{Tried, load, load_with};
