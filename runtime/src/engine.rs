@@ -72,7 +72,7 @@ const GUARD: u64 = 64 << 10;
 /// The most entries of a guest's function table. Compilers make one table of a few hundred entries per module.
 const TABLE_ELEMENTS: usize = 20_000;
 /// The bytes of code from which on a plugin with a state has its image apart from its code. All that hold an interpreter or a runtime
-/// of a language have more: QuickJS 0.9 MiB, Go 3.4, Python 4.8. Less code is compiled soon and seldom shared, and an instance of one
+/// of a language have more: JavaScript 0.9 MiB, Go 3.4, Python 4.8. Less code is compiled soon and seldom shared, and an instance of one
 /// module starts faster.
 const SPLIT_FROM: usize = 768 << 10;
 /// The stack of a guest and its host functions, in bytes.
@@ -212,7 +212,7 @@ impl Engine {
             let code = self.code(&parts)?;
             let image = self.image(&parts.outline.image(&parts.first_state(&memory)))?;
             self.keep(digest, &parts, &code, &image);
-            self.split(&parts.outline, image, code)
+            self.split(&parts.outline, &image, code)
         })?;
         Ok((template, Snapshots::Split(Arc::new(parts.outline))))
     }
@@ -240,8 +240,8 @@ impl Engine {
     }
 
     /// Returns a template of an image and code.
-    fn split(&self, outline: &Outline, image: Module, code: Code) -> Result<Template, EngineError> {
-        let image = self.linker.instantiate_pre(&image).map_err(not_loaded)?;
+    fn split(&self, outline: &Outline, image: &Module, code: Code) -> Result<Template, EngineError> {
+        let image = self.linker.instantiate_pre(image).map_err(not_loaded)?;
         Ok(Template::Split(Split::new(image, outline.image_exports(), code).map_err(not_loaded)?))
     }
 

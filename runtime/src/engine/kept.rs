@@ -1,9 +1,9 @@
-//! Plugins and states of which the cache has all that their instances start from. A node that starts again fetches, compiles and runs
-//! nothing for them.
+//! Plugins and states of which the cache has all that their instances start from. A node that starts again fetches, compiles
+//! and runs nothing for them.
 //!
-//! Of a plugin the cache has its code, its first image, and its skeleton, which says what it exports and imports. Of a state it has the
-//! image, and only if the state follows from what its name says: an initializer that has asked for time or chance, has called anything,
-//! or has printed, runs again at each start.
+//! Of a plugin the cache has its code, its first image, and its skeleton, which says what it exports and imports. Of a state it
+//! has the image, and only if the state follows from what its name says: an initializer that has asked for time or chance, has
+//! called anything, or has printed, runs again at each start.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl StateName {
         let (context, memory) = (task.static_context.context(None, "", 0), task.limits.memory.to_le_bytes());
         let parts: [&[u8]; 5] =
             [FORM.as_bytes(), plugin.digest.as_hex().as_bytes(), name.as_bytes(), &context, &memory];
-        let variables = task.static_context.environment.iter().map(|variable| variable.as_bytes());
+        let variables = task.static_context.environment.iter().map(String::as_bytes);
         let mut all = Vec::new();
         for part in parts.into_iter().chain(variables) {
             all.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -67,7 +67,7 @@ impl Engine {
         let template = self.templates.get_or_make(digest, || {
             let module = self.codes.get_or_make(&code, || cache.code(&self.inner, &code, &code).ok_or(Missing))?;
             let image = cache.image(&self.inner, &key("image", digest.as_hex()), digest).ok_or(Missing)?;
-            self.split(&parts.outline, image, parts.code_of(code.clone(), module)).map_err(|_| Missing)
+            self.split(&parts.outline, &image, parts.code_of(code.clone(), module)).map_err(|_| Missing)
         });
         Some(Plugin {
             engine: self.clone(),
@@ -90,7 +90,7 @@ impl Engine {
     /// Returns what instances with this state start from, if the cache has it. Blocks the thread.
     pub(super) fn kept_state(&self, name: &StateName, outline: &Outline, code: &Code) -> Option<Arc<Template>> {
         let image = self.cache.as_ref()?.image(&self.inner, &name.key, &name.content)?;
-        self.split(outline, image, code.clone()).ok().map(Arc::new)
+        self.split(outline, &image, code.clone()).ok().map(Arc::new)
     }
 
     /// Keeps the image of a state.

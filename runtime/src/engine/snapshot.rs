@@ -3,7 +3,8 @@
 //!
 //! A snapshot is the memory and the globals of the instance in which the initializer has run. Of a small plugin comes the same module
 //! with other data and globals, of a large one an image beside the code, which is compiled already. On the host's side only the start
-//! of the clock remains. The image of a state that follows from the plugin and its stage alone is kept for the next start of a node. If a snapshot cannot be made, each instance makes the state itself, and the errors of the initializer appear
+//! of the clock remains. The image of a state that follows from the plugin and its stage alone is kept for the next start of a
+//! node. If a snapshot cannot be made, each instance makes the state itself, and the errors of the initializer appear
 //! as failures of items.
 
 use std::sync::Arc;
@@ -115,15 +116,14 @@ impl Plugin {
         }
         let state = StateName::of(self, name, place, task);
         let (kept, state) = self.blocking(move |plugin| Ok((plugin.kept_state(&state), state))).await?;
-        let (template, clock) = match kept {
-            Some(template) => (template, None),
-            None => {
-                let instance = self.initialized(task, around).await?;
-                let clock = instance.clock();
-                // Without the digest of the state: only the newest state of a stage is cached.
-                let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
-                (self.blocking(move |plugin| plugin.snapshot(instance, &key, &state)).await?, clock)
-            }
+        let (template, clock) = if let Some(template) = kept {
+            (template, None)
+        } else {
+            let instance = self.initialized(task, around).await?;
+            let clock = instance.clock();
+            // Without the digest of the state: only the newest state of a stage is cached.
+            let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
+            (self.blocking(move |plugin| plugin.snapshot(instance, &key, &state)).await?, clock)
         };
         let mut task = task.clone();
         task.exports = Exports::find(&template, name)?.started();
@@ -174,7 +174,7 @@ impl Plugin {
                 if follows {
                     self.engine.keep_state(name, &image);
                 }
-                Ok(Arc::new(self.engine.split(outline, image, split.code().clone())?))
+                Ok(Arc::new(self.engine.split(outline, &image, split.code().clone())?))
             }
             _ => Err(unreadable()),
         }

@@ -209,8 +209,8 @@ async fn try_ready<'a>(context: &'a Context, chain: &ChainName, revision: Revisi
     let mut ready = Ready { loader, hops: Vec::new(), missing: Vec::new() };
     let loader = &ready.loader;
     let hops = loader.checked.hops().into_iter();
-    let loaded = load::side_by_side(hops.map(async |stages| (stages.clone(), loader.hop(stages).await))).await;
-    for (stages, hop) in loaded {
+    let results = load::side_by_side(hops.map(async |stages| (stages.clone(), loader.hop(stages).await))).await;
+    for (stages, hop) in results {
         match hop {
             Ok(hop) => ready.hops.push(hop),
             // Without files to unpack, what fails is a matter of the whole revision.

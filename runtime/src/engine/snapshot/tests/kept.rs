@@ -24,10 +24,10 @@ fn codes(folder: &Path) -> usize {
     kept(folder, "cwasm")
 }
 
-/// Returns an engine with this cache, which keeps images apart. Unless it `compiles`, nothing that must be compiled can be.
-fn start(cache: &Path, instances: u32, compiles: bool) -> Engine {
+/// Returns an engine with this cache, which keeps images apart. Unless it `is_able`, nothing that must be compiled can be.
+fn start(cache: &Path, instances: u32, is_able: bool) -> Engine {
     let cannot = || Arc::new(Compiler::new("/nonexistent".into(), "compile", CompilerLimits::default()));
-    let (cache, compiler) = (Some(cache.to_owned()), (!compiles).then(cannot));
+    let (cache, compiler) = (Some(cache.to_owned()), (!is_able).then(cannot));
     let settings = EngineSettings { instances, cache, compiler, ..EngineSettings::default() };
     Engine::new(&settings).expect("an engine").splitting()
 }
@@ -84,7 +84,8 @@ async fn a_state_is_kept_unless_it_depends_on_more_than_its_plugin_and_stage() {
         ("(drop (call $clock (i32.const 0) (i64.const 0) (i32.const 8)))", false),
         ("(drop (call $random (i32.const 8) (i32.const 8)))", false),
         (
-            "(i32.store (i32.const 12) (i32.const 4)) (drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))",
+            "(i32.store (i32.const 12) (i32.const 4))
+            (drop (call $print (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))",
             false,
         ),
     ] {
