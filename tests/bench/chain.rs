@@ -1,7 +1,8 @@
 //! A chain to measure.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
@@ -19,11 +20,16 @@ const NAME: &str = "bench";
 /// The values of `isolation`, the strictest first.
 pub const ISOLATIONS: [&str; 3] = ["item", "frame", "worker"];
 
-/// A chain of the probe plugin's tasks, and the nodes that serve it.
+/// The most time until a node has compiled a plugin and has handled the first items.
+const STUCK: Duration = Duration::from_mins(5);
+
+/// A chain of a plugin's tasks, and the nodes that serve it.
 #[derive(Debug, Clone)]
 pub struct Chain {
     /// The task of each stage.
     pub tasks: Vec<&'static str>,
+    /// The plugin that has the tasks, if it is not the probe. It is compiled before the clock begins.
+    pub plugin: Option<PathBuf>,
     /// The lines of a stage in place of a task, and the program that nodes run for it.
     pub program: Option<(String, &'static str)>,
     pub isolation: &'static str,
@@ -45,6 +51,7 @@ impl Chain {
     pub fn of(tasks: &[&'static str]) -> Self {
         Self {
             tasks: tasks.to_owned(),
+            plugin: None,
             program: None,
             isolation: "item",
             inline: false,
@@ -79,6 +86,7 @@ impl Chain {
         let workers: Vec<u32> = nodes.iter().map(Process::id).collect();
         let servers = stand.servers();
         let (stream, consumer) = (work_stream(&name()), consumer());
+        let warm = self.warm(stand, load);
         let drain = Drain {
             jetstream: &stand.jetstream,
             stream: &stream,
@@ -90,8 +98,25 @@ impl Chain {
         let run = || stand.run(drain.run(load, feed(&stand.client, load)));
         let sample = (1..times).fold(run(), |sample: Sample, _| sample.and(run()));
         let gives = self.program.as_ref().is_none_or(|(lines, _)| !lines.contains("output = \"none\""));
-        stand.run(check(stand, if gives { load.items.len() * times } else { 0 }));
+        stand.run(check(stand, if gives { load.items.len() * times + warm } else { 0 }));
         Ok(sample)
+    }
+
+    /// Waits until the nodes have compiled a plugin that may be new to them. Returns how many items they have handled for it.
+    fn warm<S: Nats>(&self, stand: &Stand<S>, load: &Load) -> usize {
+        if self.plugin.is_none() {
+            return 0;
+        }
+        let first = Load { items: load.items.iter().take(load.pack).cloned().collect(), pack: load.pack };
+        stand.run(async {
+            feed(&stand.client, &first).await;
+            let started = Instant::now();
+            while held(&stand.jetstream, &work_stream(&name())).await > 0 {
+                assert!(started.elapsed() < STUCK, "the first items are not handled");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        first.items.len()
     }
 
     /// Deploys the chain. The error is the reason of a refusal.
@@ -117,7 +142,7 @@ impl Chain {
     }
 
     fn manifest(&self, name: &str) -> String {
-        let plugin = plugin("probe");
+        let plugin = self.plugin.as_ref().map_or_else(|| plugin("probe"), |plugin| plugin.display().to_string());
         let mut manifest = format!("name = \"{name}\"\nversion = \"1.0\"\n{}\n", self.top);
         for (number, task) in self.tasks.iter().enumerate() {
             let (stage, isolation, inline) = (stage(number), self.isolation, self.inline && number > 0);

@@ -16,14 +16,18 @@
 #![expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
 #![expect(unreachable_pub, reason = "nothing in a benchmark is seen from outside")]
 
+mod authors;
+mod beside;
 mod calls;
 mod chain;
 mod drain;
 mod echo;
 mod engine;
 mod growth;
+mod languages;
 mod large;
 mod latency;
+mod minute;
 mod programs;
 mod promises;
 mod records;
@@ -72,7 +76,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 13] = [
+const BENCHMARKS: [(&str, Benchmark); 15] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -86,6 +90,8 @@ const BENCHMARKS: [(&str, Benchmark); 13] = [
     ("calls", calls::run),
     ("records", records::run),
     ("large", large::run),
+    ("languages", languages::run),
+    ("minute", minute::run),
 ];
 
 fn main() {

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use support::repository;
 
+use crate::beside;
 use crate::chain::Chain;
 use crate::drain::{Load, Sample};
 use crate::report::{Aim, Row};
-use crate::series::{Measured, Series, Settings, Variant};
+use crate::series::{Series, Settings, Variant};
 use crate::usage::{Machine, Used, waited_for_seconds};
 
 /// Items that share a message.
@@ -32,7 +33,8 @@ pub fn run(settings: Settings) -> Vec<Row> {
         series.add(variant.to(xargs).aim(Aim::RatioAtLeast(aim)));
     }
     let items = 5000 / quick;
-    let celery = series.add(Variant::new("Celery, two prefork processes", move || celery(items)));
+    let celery =
+        series.add(Variant::new("Celery, two prefork processes", move || beside::celery("celery_square", items)));
     let worker = repository().join("tests/bench/square.py");
     let worker =
         format!("exec = [\"python3\", \"square.py\"]\nfiles = [\"{}\"]\nisolation = \"worker\"", worker.display());
@@ -68,29 +70,4 @@ fn xargs(program: &str, argument: &str, items: usize) -> Sample {
         worker: Used { seconds: used, peak: 0.0 },
         foreign: Machine::now().foreign_since(machine, used),
     }
-}
-
-/// Measures a task of Celery that does the same as the workers. The error says what it lacks.
-fn celery(items: usize) -> Measured {
-    let mut command = Command::new("python3");
-    command.arg("celery_square.py").arg(items.to_string()).current_dir(repository().join("tests/bench"));
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let machine = Machine::now();
-    let output = command.output().map_err(|error| format!("python3: {error}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(said.lines().last().unwrap_or("it says nothing").to_owned());
-    }
-    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
-    let figure = |name: &str| figures[name].as_f64().unwrap();
-    let used = |name: &str| Used { seconds: figure(name), peak: 0.0 };
-    let (server, worker) = (used("server"), used("worker"));
-    Ok(Sample {
-        items: items as f64,
-        bytes: 0.0,
-        seconds: figure("seconds"),
-        server,
-        worker,
-        foreign: Machine::now().foreign_since(machine, server.seconds + worker.seconds),
-    })
 }

@@ -23,7 +23,8 @@ impl Spread {
         Some(Self { median: figures[figures.len() / 2], least, greatest })
     }
 
-    fn shown(self) -> String {
+    /// Returns the median, with the least and the greatest if they differ.
+    pub fn shown(self) -> String {
         let [median, least, greatest] = [self.median, self.least, self.greatest].map(short);
         if median == least && median == greatest { median } else { format!("{median} ({least} to {greatest})") }
     }
@@ -36,6 +37,8 @@ pub enum Aim {
     RatioAtLeast(f64),
     /// For the ratio.
     RatioAtMost(f64),
+    /// For the measured figure.
+    AtLeast(f64),
     /// For the measured figure.
     AtMost(f64),
     /// For the processor time of nodes per item, in microseconds.
@@ -53,6 +56,7 @@ impl Aim {
         match self {
             Self::RatioAtLeast(bound) => format!("ratio ≥ {bound}"),
             Self::RatioAtMost(bound) => format!("ratio ≤ {bound}"),
+            Self::AtLeast(bound) => format!("≥ {bound}"),
             Self::AtMost(bound) => format!("≤ {bound}"),
             Self::NodeAtMost(bound) => format!("node ≤ {bound} µs"),
         }
@@ -64,6 +68,7 @@ impl Aim {
         match self {
             Self::RatioAtLeast(bound) => median(row.ratio).map(|ratio| ratio >= bound),
             Self::RatioAtMost(bound) => median(row.ratio).map(|ratio| ratio <= bound),
+            Self::AtLeast(bound) => median(row.measured).map(|measured| measured >= bound),
             Self::AtMost(bound) => median(row.measured).map(|measured| measured <= bound),
             Self::NodeAtMost(bound) => median(row.node_micros).map(|micros| micros <= bound),
         }
@@ -212,6 +217,17 @@ impl Report {
         table
             + &format!("{rounds} rounds on {cores} cores, load {load_before} before and {load_after} after{foreign}\n")
     }
+}
+
+/// Returns a table as pages have it.
+pub fn markdown(head: &[&str], lines: &[Vec<String>]) -> String {
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let mut table = line(head.to_vec()) + &line(vec!["---"; head.len()]);
+    for cells in lines {
+        let missing = std::iter::repeat_n("", head.len().saturating_sub(cells.len()));
+        table += &line(cells.iter().map(String::as_str).chain(missing).collect());
+    }
+    table
 }
 
 /// Returns the distinctive part of an error, in a table's width.

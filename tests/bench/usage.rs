@@ -90,9 +90,19 @@ fn status_field(process: u32, field: &str) -> Option<f64> {
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
+/// Returns the most memory of any process that descends from this one, in MiB. 0 if there is none.
+pub fn children_peak(process: u32) -> f64 {
+    tree(process).into_iter().skip(1).filter_map(peak_mebibytes).fold(0.0, f64::max)
+}
+
+/// Returns the processor time of the children that a process has waited for, and of theirs.
+pub fn children_seconds(process: u32) -> f64 {
+    fields_sum(process, &[16, 17])
+}
+
 /// Returns the processor time of the children that this program has waited for, and of theirs.
 pub fn waited_for_seconds() -> f64 {
-    fields_sum(std::process::id(), &[16, 17])
+    children_seconds(std::process::id())
 }
 
 /// Returns a process and its descendants.

@@ -34,7 +34,12 @@ pub fn single(settings: Settings) -> Load {
 
 /// Returns the records of a run with packed messages.
 pub fn packed(settings: Settings) -> Load {
-    records(settings.either(600, 20) * PACK, PACK)
+    packed_in(settings.either(600, 20))
+}
+
+/// Returns the records of this many packed messages.
+pub fn packed_in(packs: usize) -> Load {
+    records(packs * PACK, PACK)
 }
 
 /// Measures small and large frames, with and without queues between the stages. It does so on one node and on several.

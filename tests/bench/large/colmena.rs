@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use support::repository;
 
 use super::Items;
+use crate::beside::said;
 use crate::drain::Sample;
 use crate::series::Measured;
 use crate::target;
@@ -49,15 +50,4 @@ fn installed() -> Result<PathBuf, String> {
         said(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
     }
     Ok(python)
-}
-
-/// Runs a command. Returns its standard output, or the last line of its complaint.
-fn said(command: &mut Command) -> Result<String, String> {
-    let program = Path::new(command.get_program()).display().to_string();
-    let output = command.env("PYTHONDONTWRITEBYTECODE", "1").output().map_err(|error| format!("{program}: {error}"))?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        return Err(complaint.lines().last().unwrap_or("it says nothing").to_owned());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
