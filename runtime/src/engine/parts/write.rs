@@ -190,10 +190,9 @@ impl Outline {
         module.section(&types).section(&imports);
         self.write_memory(&mut module, state);
         module.section(&globals).section(&exports);
-        let mut data = DataSection::new();
-        write_ranges(&mut data, &ranges(state.memory), state.memory);
-        module.section(&data);
-        module.finish()
+        let mut bytes = module.finish();
+        append_data(&mut bytes, &ranges(state.memory), state.memory);
+        bytes
     }
 
     /// Returns the names of an image's exports, in the order in which the code imports them.
@@ -208,16 +207,37 @@ impl Outline {
 }
 
 fn write_ranges(data: &mut DataSection, ranges: &[Range<usize>], memory: &[u8]) {
-    /// An active segment of the only memory.
-    const ACTIVE: u8 = 0;
     for range in ranges {
-        let start = u32::try_from(range.start).unwrap_or(u32::MAX).cast_signed();
-        let mut segment = Vec::with_capacity(range.len() + 16);
-        segment.push(ACTIVE);
-        ConstExpr::i32_const(start).encode(&mut segment);
-        memory[range.clone()].encode(&mut segment);
+        let mut segment = head(range);
+        segment.extend_from_slice(&memory[range.clone()]);
         data.raw(&segment);
     }
+}
+
+/// Appends a data section with these ranges of a memory to a module. The bytes, which are many, are copied once.
+fn append_data(module: &mut Vec<u8>, ranges: &[Range<usize>], memory: &[u8]) {
+    let heads: Vec<Vec<u8>> = ranges.iter().map(head).collect();
+    let mut count = Vec::new();
+    ranges.len().encode(&mut count);
+    let size = count.len() + heads.iter().zip(ranges).map(|(head, range)| head.len() + range.len()).sum::<usize>();
+    module.reserve_exact(size + 16);
+    module.push(SectionId::Data.into());
+    size.encode(module);
+    module.extend_from_slice(&count);
+    for (head, range) in heads.iter().zip(ranges) {
+        module.extend_from_slice(head);
+        module.extend_from_slice(&memory[range.clone()]);
+    }
+}
+
+/// Returns what stands before the bytes of an active segment of the only memory.
+fn head(range: &Range<usize>) -> Vec<u8> {
+    const ACTIVE: u8 = 0;
+    let start = u32::try_from(range.start).unwrap_or(u32::MAX).cast_signed();
+    let mut head = vec![ACTIVE];
+    ConstExpr::i32_const(start).encode(&mut head);
+    range.len().encode(&mut head);
+    head
 }
 
 /// Returns the ranges of a memory that a module must hold, so that the rest is zero.
