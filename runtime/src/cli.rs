@@ -10,6 +10,7 @@ pub mod connection;
 pub mod dead;
 pub mod deploy;
 pub mod dev;
+pub mod diff;
 pub mod exit;
 pub mod feed;
 pub mod get;
@@ -99,6 +100,7 @@ enum Command {
     Run(run::Args),
     Node(node::Args),
     Deploy(deploy::Args),
+    Diff(diff::Args),
     Feed(feed::Args),
     Pull(pull::Args),
     Get(get::Args),
@@ -250,6 +252,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Run(args) => Box::pin(run::run(args, context)).await,
         Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Deploy(args) => deploy::run(args, context).await,
+        Command::Diff(args) => diff::run(args, context).await,
         Command::Feed(args) => feed::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
         Command::Get(args) => get::run(args, context).await,

@@ -62,6 +62,7 @@ pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
 pub(crate) use dead::RanWith;
 pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
+pub use deploy::compare::{Change, Comparison, Queued};
 pub(crate) use deploy::folders::PluginFolder;
 pub(crate) use deploy::here::Here;
 pub use deploy::{DeployOptions, Deployment, Package};
@@ -132,6 +133,15 @@ impl Client {
     /// If the manifest or a plugin is invalid, or the server refuses a request. Nothing is changed then.
     pub async fn deploy(&self, package: impl Into<Package> + Send) -> Result<Deployment, ClientError> {
         self.deploy_with(package, DeployOptions::default()).await
+    }
+
+    /// Returns what a deploy would change. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the manifest or a plugin is invalid, or the server refuses a request.
+    pub async fn compare(&self, package: impl Into<Package> + Send) -> Result<Comparison, ClientError> {
+        deploy::compare::compare(self, package.into()).await
     }
 
     /// Deploys a manifest with options. See [`Client::deploy`].

@@ -24,6 +24,7 @@ mod deaths;
 mod deployers;
 mod deploys;
 mod dev;
+mod diff;
 mod docs;
 mod enrich;
 mod examples;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Context, build};
+use super::{Context, build, diff};
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 use crate::client::deploy::failpoint::{self, Step};
 use crate::client::{DeployOptions, Deployment};
@@ -25,6 +25,12 @@ pub struct Args {
     /// Apply `[results]` of the manifest at once, even if that removes results and dead letters
     #[arg(long)]
     force: bool,
+    /// Show what would change, and change nothing, as `pcluster diff` does
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: end with status 6 if anything would change
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
     #[command(flatten)]
     how: build::How,
     #[cfg(any(debug_assertions, feature = "failpoints"))]
@@ -37,6 +43,9 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     args.die_at.into_iter().for_each(failpoint::arm);
+    if args.dry_run {
+        return diff::show(&args.manifest, args.how, args.exit_code, context).await;
+    }
     let options = DeployOptions { force: args.force };
     let package = build::package(&args.manifest, args.how, context).await?;
     let deployment = context.client().await?.deploy_with(package, options).await?;

@@ -14,7 +14,7 @@ use crate::shutdown::Signal;
 
 /// The explanation of exit statuses in `--help`.
 pub const HELP: &str = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 not found, 5 cannot reach NATS, \
-    6 a node that cannot continue and must be restarted; 129, 130 or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM. \
+    6 a node that cannot continue and must be restarted, or a deploy that would change something, with --exit-code; 129, 130 or 143 interrupted by SIGHUP, Ctrl-C or SIGTERM. \
     A node that finishes its work after a signal ends with 0. So does a command whose reader closes the pipe, as `head` does.";
 
 /// How a command ended.
@@ -34,6 +34,8 @@ pub enum Exit {
     Unreachable,
     /// The node cannot continue. It ended so that a supervisor can restart it.
     CannotGoOn,
+    /// A deploy would change something.
+    WouldChange,
     /// A signal stopped the command before it was done.
     Interrupted(Signal),
 }
@@ -48,7 +50,7 @@ impl Exit {
             Self::TimedOut => 3,
             Self::NotFound => 4,
             Self::Unreachable => 5,
-            Self::CannotGoOn => 6,
+            Self::CannotGoOn | Self::WouldChange => 6,
             Self::Interrupted(signal) => signal.status(),
         }
     }
@@ -69,6 +71,11 @@ pub struct Usage(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotFound(pub String);
+
+/// A deploy would change something, and the user asked for a status that says so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WouldChange(pub String);
 
 /// The time limit passed.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +104,11 @@ impl Interrupted {
     }
 }
 
-/// Returns `true` if the user must be told of an error. A closed pipe and a plain Ctrl-C are no news.
+/// Returns `true` if the user must be told of an error. A closed pipe and a plain Ctrl-C are no news, nor is what was just shown.
 pub fn is_worth_saying(error: &anyhow::Error) -> bool {
+    if error.is::<WouldChange>() {
+        return false;
+    }
     match (error.downcast_ref::<OutputError>(), error.downcast_ref::<Interrupted>()) {
         (Some(error), _) => !error.is_closed(),
         (_, Some(interrupted)) => interrupted.said.is_some(),
@@ -123,6 +133,9 @@ impl Exit {
         }
         if error.is::<TimedOut>() {
             return Self::TimedOut;
+        }
+        if error.is::<WouldChange>() {
+            return Self::WouldChange;
         }
         let of_client = error.downcast_ref().map(ClientError::kind);
         let of_node = || error.downcast_ref().map(NodeError::kind);
@@ -152,13 +165,14 @@ mod tests {
     #[test]
     fn each_ending_has_its_status() {
         let output = |kind: io::ErrorKind| OutputError::from(io::Error::from(kind)).into();
-        let cases: [(anyhow::Error, u8, bool); 9] = [
+        let cases: [(anyhow::Error, u8, bool); 10] = [
             (anyhow::anyhow!("any"), 1, true),
             (output(io::ErrorKind::StorageFull), 1, true),
             (output(io::ErrorKind::BrokenPipe), 0, false),
             (Usage(String::new()).into(), 2, true),
             (TimedOut(String::new()).into(), 3, true),
             (NotFound(String::new()).into(), 4, true),
+            (WouldChange(String::new()).into(), 6, false),
             (BrokerError::Timeout("ask".to_owned()).into(), 5, true),
             (Interrupted::by(Signal::Interrupt).into(), 130, false),
             (Interrupted::at(Signal::HangUp, "at 5").into(), 129, true),

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod built;
+pub(super) mod compare;
 pub mod failpoint;
 mod files;
 pub(crate) mod folders;
