@@ -4,8 +4,9 @@
 //! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
 //! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
-//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has. `snapshot` makes the state of a task before its first item: `parts` takes the plugin apart for it,
-//! and `template` makes instances of what comes of that. [`budget`] counts the memory of all items, [`limits`]
+//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has. `snapshot` makes the state of a task before
+//! its first item: `parts` takes the plugin apart for it, `template` makes instances of what comes of that, and `renew` puts them back
+//! to their start. [`budget`] counts the memory of all items, [`limits`]
 //! bounds one execution, and [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster
 //! in [`host`] and those of an operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the
 //! functions in which it failed.
@@ -24,6 +25,7 @@ mod kept;
 pub mod limits;
 mod loaded;
 mod parts;
+mod renew;
 pub mod snapshot;
 mod stage;
 pub mod static_context;

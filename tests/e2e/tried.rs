@@ -108,6 +108,11 @@ impl Tried {
         ciborium::from_reader(&*output).unwrap()
     }
 
+    /// Returns how many pages of memory the instance puts back after each item. `None` if the system cannot tell them.
+    pub fn pages_put_back(&self) -> Option<usize> {
+        self.task.pages_put_back()
+    }
+
     /// Returns the lines of the log so far.
     pub fn lines(&self) -> Vec<(Level, String)> {
         self.caller.0.lock().unwrap().clone()

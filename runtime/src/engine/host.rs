@@ -135,6 +135,15 @@ impl Host {
         }
     }
 
+    /// Becomes as it was before the first item of the instance. The memory of the guest has not grown.
+    pub(super) fn restart(&mut self, clock: Option<std::time::Instant>) {
+        let none = self.memory.counted.budget.reserve(0);
+        let counted = std::mem::replace(&mut self.memory.counted, none);
+        let (grown, guest) = (self.memory.grown, self.guest);
+        *self = Self::new(self.limits, Arc::clone(&self.static_context), clock, self.after, counted);
+        (self.memory.grown, self.memory.most, self.guest) = (grown, grown, guest);
+    }
+
     /// Creates a host without a guest. The linker needs one to list its functions.
     pub(super) fn idle() -> Self {
         let limits = Limits { timeout: Duration::ZERO, memory: 0, output_item_bytes: 0 };

@@ -35,7 +35,8 @@ pub(super) struct Waiting {
     instances: Mutex<Vec<Instance>>,
 }
 
-/// Where the instances of some items become idle. Empty if each item has an instance of its own.
+/// Where the instances of some items become idle. Empty if each item has an instance of its own, unless that can be put back to its
+/// start.
 #[derive(Clone)]
 pub struct Instances(pub(super) Option<Arc<Waiting>>);
 
@@ -81,11 +82,21 @@ impl Slots {
         slot.await.ok()
     }
 
+    /// Returns a slot if one is free.
+    pub(super) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
     /// Drops one idle instance. Returns `true` if there was one.
     fn evict(&self) -> bool {
         let all: Vec<Arc<Waiting>> = lock(&self.waiting).values().filter_map(Weak::upgrade).collect();
         let evicted = all.iter().find_map(|waiting| lock(&waiting.instances).pop());
         evicted.is_some()
+    }
+
+    /// Returns `true` if nobody waits for a slot or for memory.
+    fn is_unwanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst) == 0 && !self.budget.is_wanted()
     }
 
     /// Creates the list of idle instances of one task.
@@ -118,9 +129,15 @@ impl Instances {
     pub(super) fn put(&self, instance: Instance) {
         let Some(waiting) = &self.0 else { return };
         let mut instances = lock(&waiting.instances);
-        if waiting.slots.wanted.load(Ordering::SeqCst) == 0 && !waiting.slots.budget.is_wanted() {
+        // Looked at under the lock, so that who waits for a slot sees the instance or is seen here.
+        if waiting.slots.is_unwanted() {
             instances.push(instance);
         }
+    }
+
+    /// Returns `true` if [`put`](Self::put) would keep an instance now.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.as_ref().is_some_and(|waiting| waiting.slots.is_unwanted())
     }
 }
 

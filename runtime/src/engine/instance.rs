@@ -13,6 +13,7 @@ use wasmtime::{Extern, Memory, ModuleExport, Store, Trap, TypedFunc};
 use super::host::{Host, NotStreamed, OutOfBounds, OutputError};
 use super::limits::{Limits, OutOfTime};
 use super::parts::Value;
+use super::renew::{self, Own};
 use super::task::Task;
 use super::template::{Made, Template};
 use super::wasi::state::Exit;
@@ -41,6 +42,11 @@ impl Exports {
         Self { start: None, initialize: None, init: None, ..self }
     }
 
+    /// Returns `true` if instances start from a snapshot.
+    pub(super) fn are_started(&self) -> bool {
+        self.start.is_none() && self.initialize.is_none() && self.init.is_none()
+    }
+
     /// Finds the exports that this task needs.
     pub(super) fn find(template: &Template, task: &str) -> Result<Self, EngineError> {
         let lacks = |name: &str| EngineError::Load(format!("it exports no `{name}`"));
@@ -66,6 +72,8 @@ pub(super) struct Instance {
     handled: u32,
     /// `true` unless a run was interrupted or ended by a trap.
     is_sound: bool,
+    /// The pages to put back after the next item. `None` if that must be found out.
+    own: Option<Own>,
     /// Must be dropped after the store.
     _slot: OwnedSemaphorePermit,
 }
@@ -102,7 +110,7 @@ impl Instance {
         );
         store.limiter(|host| &mut host.memory);
         store.epoch_deadline_callback(|mut context| context.data_mut().tick());
-        Self { store, entry: None, handled: 0, is_sound: true, _slot: slot }
+        Self { store, entry: None, handled: 0, is_sound: true, own: None, _slot: slot }
     }
 
     /// Returns the size of the guest's memory in bytes.
@@ -125,6 +133,21 @@ impl Instance {
         self.is_sound && self.handled < task.items_max()
     }
 
+    /// Returns how many pages are put back. `None` if that is not known.
+    pub(super) fn pages_put_back(&self) -> Option<usize> {
+        self.own.as_ref().map(Own::len)
+    }
+
+    /// Puts the instance back to its start. Returns `false` if it cannot be: then it must be dropped.
+    pub(super) async fn renew(&mut self, task: &Task) -> bool {
+        let (Some(split), Some(entry), true) = (task.renewable(), &self.entry, self.is_sound) else { return false };
+        let started = (entry.made, entry.memory);
+        self.own = renew::restore(&task.engine, split, &mut self.store, started, self.own.take()).await;
+        self.store.data_mut().restart(task.clock);
+        self.handled = 0;
+        self.own.is_some()
+    }
+
     /// Runs the task on an item. If the guest takes its items itself, it also runs others of the call's frame, while none fails
     /// and the instance may take more. Outputs are appended to `given`. The error names the item that failed.
     pub(super) async fn run(
@@ -138,7 +161,14 @@ impl Instance {
         let before = given.ended();
         self.begin(item, call, most.saturating_sub(1), std::mem::take(given));
         let clock = self.store.data().clock.clone();
-        let ended = clock.limit(pin!(self.enter(task))).await;
+        let (ended, has_faulted) = {
+            let run = pin!(self.enter(task));
+            let run = pin!(renew::watched(task.renewable().is_some(), run));
+            clock.limit(run).await.unzip()
+        };
+        if has_faulted.unwrap_or(true) {
+            self.own = None;
+        }
         let (all, failed) = self.end(task, ended.as_ref());
         self.handled = self.handled.saturating_add(u32::try_from(all.ended() - before).unwrap_or(u32::MAX));
         *given = all;

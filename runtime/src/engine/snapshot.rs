@@ -125,10 +125,8 @@ impl Plugin {
             let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
             (self.blocking(move |plugin| plugin.snapshot(instance, &key, &state)).await?, clock)
         };
-        let mut task = task.clone();
-        task.exports = Exports::find(&template, name)?.started();
-        (task.template, task.clock) = (template, clock);
-        Ok(Some(task))
+        let exports = Exports::find(&template, name)?.started();
+        Ok(Some(task.clone().started(template, exports, clock)))
     }
 
     /// Returns what instances with this state start from, if it was kept. Blocks the thread.

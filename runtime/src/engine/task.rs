@@ -14,8 +14,8 @@ use super::instance::{Exports, Instance};
 use super::limits::Limits;
 use super::static_context::StaticContext;
 use super::streaming::StreamingPermit;
-use super::template::Template;
-use super::{Engine, EngineError, Plugin};
+use super::template::{Split, Template};
+use super::{Engine, EngineError, Plugin, renew};
 use crate::chain::isolation::{Isolation, Reuse};
 use crate::run::budget::{Active, Budget, Growing};
 use crate::run::call::Call;
@@ -37,6 +37,8 @@ pub struct Task {
     pub(super) after: usize,
     /// The expected bytes of an instance with its outputs, from the latest runs.
     size: Arc<AtomicU64>,
+    /// `true` if instances are put back to their start after their last item.
+    is_renewable: bool,
     /// The idle instances, if all frames share them.
     waiting: Option<Arc<Waiting>>,
 }
@@ -67,18 +69,33 @@ impl Plugin {
             after: 0,
             // Until the first run, the memory that an instance starts with.
             size: Arc::new(AtomicU64::new(self.inspection.memory)),
+            is_renewable: false,
             waiting: (reuse.isolation == Isolation::Worker).then(|| self.engine.slots.wait()),
         })
     }
 }
 
 impl Task {
+    /// Returns the task with instances that start from a snapshot.
+    pub(super) fn started(mut self, template: Arc<Template>, exports: Exports, clock: Option<Instant>) -> Self {
+        let is_possible = template.split().is_some() && exports.are_started() && renew::is_supported();
+        self.is_renewable = is_possible && self.items_max() < u32::MAX;
+        if self.is_renewable && self.reuse.isolation == Isolation::Item {
+            self.waiting = Some(self.engine.slots.wait());
+        }
+        Self { template, exports, clock, ..self }
+    }
+
+    /// Returns what instances are put back to. `None` if they cannot be.
+    pub(super) fn renewable(&self) -> Option<&Split> {
+        self.template.split().filter(|_| self.is_renewable)
+    }
+
     /// Returns where the instances of one frame become idle.
     pub fn instances(&self) -> Instances {
         Instances(match self.reuse.isolation {
-            Isolation::Item => None,
             Isolation::Frame => Some(self.engine.slots.wait()),
-            Isolation::Worker => self.waiting.clone(),
+            Isolation::Item | Isolation::Worker => self.waiting.clone(),
         })
     }
 
@@ -107,7 +124,7 @@ impl Task {
         let ran = instance.run(self, item, call, given).await;
         self.grew(instance.most());
         ran?;
-        if instance.has_room(self) {
+        if instance.has_room(self) || instances.keeps() && instance.renew(self).await {
             instances.put(instance);
         }
         Ok(())
@@ -152,6 +169,15 @@ impl Task {
         if after != before {
             self.size.store(after, Relaxed);
         }
+    }
+
+    /// Returns how many pages of memory an idle instance puts back after its items. `None` if there is none that does.
+    pub fn pages_put_back(&self) -> Option<usize> {
+        let instances = self.instances();
+        let instance = instances.take()?;
+        let pages = instance.pages_put_back();
+        instances.put(instance);
+        pages
     }
 
     /// Returns the memory budget of the node.

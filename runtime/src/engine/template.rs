@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pcluster_abi as abi;
-use wasmtime::{Extern, InstancePre, Memory, Module, ModuleExport, Store, Val};
+use wasmtime::{Extern, ExternType, InstancePre, Memory, Module, ModuleExport, Mutability, Store, Val};
 
 use super::host::Host;
 use super::parts::write::{function, global};
 use super::parts::{Parts, Value};
+use super::renew::Originals;
 use crate::name::Digest;
 
 /// What the instances of a plugin start from.
@@ -29,7 +30,11 @@ pub(super) struct Split {
     /// The exports of the image, in the order in which the code imports them.
     imports: Box<[ModuleExport]>,
     memory: ModuleExport,
+    /// The globals that may change.
+    changing: Box<[ModuleExport]>,
     code: Code,
+    /// What its instances start with.
+    pub(super) originals: Originals,
 }
 
 /// Compiled code, with what its plugin calls the functions in it.
@@ -50,7 +55,7 @@ pub(super) struct Made {
     /// Has the functions.
     pub(super) code: wasmtime::Instance,
     /// Has the memory and the globals that may change.
-    image: wasmtime::Instance,
+    pub(super) image: wasmtime::Instance,
 }
 
 impl Parts {
@@ -70,12 +75,26 @@ impl Split {
     ) -> wasmtime::Result<Self> {
         let export = |name: &str| image.module().get_export_index(name).ok_or_else(|| missing(name));
         let imports = names.map(|name| export(&name)).collect::<wasmtime::Result<_>>()?;
-        Ok(Self { imports, memory: export(abi::MEMORY)?, image, code })
+        let changing = image.module().exports().filter(|export| may_change(&export.ty()));
+        let changing = changing.map(|global| export(global.name())).collect::<wasmtime::Result<_>>()?;
+        Ok(Self { imports, memory: export(abi::MEMORY)?, changing, image, code, originals: Originals::default() })
     }
 
     /// Returns the code.
     pub(super) fn code(&self) -> &Code {
         &self.code
+    }
+
+    /// Returns an instance of the image alone, and its memory. `None` if the machine does not allow it.
+    pub(super) async fn untouched(&self, store: &mut Store<Host>) -> Option<(wasmtime::Instance, Memory)> {
+        let image = self.image.instantiate_async(&mut *store).await.ok()?;
+        let memory = image.get_module_export(&mut *store, &self.memory)?.into_memory()?;
+        Some((image, memory))
+    }
+
+    /// Returns the globals of the image that may change.
+    pub(super) fn changing(&self) -> &[ModuleExport] {
+        &self.changing
     }
 
     async fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<Made> {
@@ -114,6 +133,14 @@ impl Template {
         }
     }
 
+    /// Returns the image and the code. `None` if both are one module.
+    pub(super) fn split(&self) -> Option<&Split> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Split(split) => Some(split),
+        }
+    }
+
     /// Makes an instance.
     pub(super) async fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<Made> {
         match self {
@@ -144,6 +171,11 @@ impl Made {
             _ => return None,
         })
     }
+}
+
+/// Returns `true` for a global that may change.
+fn may_change(kind: &ExternType) -> bool {
+    kind.global().is_some_and(|global| global.mutability() == Mutability::Var)
 }
 
 fn missing(name: &str) -> wasmtime::Error {
