@@ -57,6 +57,21 @@ fn packages_in_pure_python_do_what_their_pages_show() {
 }
 
 #[test]
+fn a_fresh_interpreter_writes_to_few_pages() {
+    /// Without what the SDK does for it, they are 54.
+    const MOST: usize = 44;
+    let checked = tried("checked", Isolation::Item);
+    for _ in 0..4 {
+        let order = checked.value(&cbor!({"id" => "a"}).unwrap());
+        assert_eq!(order, cbor!({"id" => "A", "count" => 2}).unwrap());
+    }
+    // A machine that cannot tell which pages an item has written to has a new instance for each.
+    if let Some(pages) = checked.pages_put_back() {
+        assert!(pages <= MOST, "{pages} pages");
+    }
+}
+
+#[test]
 fn recursion_in_c_ends_as_an_exception_and_the_next_item_is_untouched() {
     let drop = tried("drop", Isolation::Worker);
     assert_eq!(drop.value(&100_000.into()), "dropped".into());

@@ -7,7 +7,7 @@ use crate::python::{
     FAST_CALL, Method, Object, Ptr, PyCFunction_NewEx, PyList_Append, PyList_New, PyLong_AsLongLongAndOverflow, Raised,
     bytes_of, done,
 };
-use crate::runtime;
+use crate::{keep, runtime};
 
 #[link(wasm_import_module = "pcluster_v1")]
 unsafe extern "C" {
@@ -66,8 +66,14 @@ fn copied(length: usize, copy: unsafe extern "C" fn(*mut u8)) -> Vec<u8> {
 
 /// Sets the functions as attributes of a module.
 pub fn offer(module: &Object) -> Result<(), Raised> {
-    let offered =
-        [(c"log", &LOG), (c"fail", &FAIL), (c"retry_after", &RETRY_AFTER), (c"context", &CONTEXT), (c"call", &CALL)];
+    let offered = [
+        (c"log", &LOG),
+        (c"fail", &FAIL),
+        (c"retry_after", &RETRY_AFTER),
+        (c"context", &CONTEXT),
+        (c"call", &CALL),
+        (c"fill_holes", &FILL_HOLES),
+    ];
     for (name, method) in offered {
         let none = core::ptr::null_mut();
         let function = Object::own(unsafe { PyCFunction_NewEx(method, none, none) })?;
@@ -88,6 +94,7 @@ static FAIL: Method = method(c"fail", python_fail);
 static RETRY_AFTER: Method = method(c"retry_after", python_retry_after);
 static CONTEXT: Method = method(c"context", python_context);
 static CALL: Method = method(c"call", python_call);
+static FILL_HOLES: Method = method(c"fill_holes", python_fill_holes);
 
 /// `log(level, text as bytes)`.
 unsafe extern "C" fn python_log(_: Ptr, arguments: *const Ptr, _: isize) -> Ptr {
@@ -138,6 +145,14 @@ unsafe extern "C" fn python_call(_: Ptr, arguments: *const Ptr, _: isize) -> Ptr
             done(unsafe { PyList_Append(pair.as_ptr(), part.as_ptr()) })?;
         }
         Ok(pair)
+    })
+}
+
+/// `fill_holes()`: what is allocated from here on lies together.
+unsafe extern "C" fn python_fill_holes(_: Ptr, _: *const Ptr, _: isize) -> Ptr {
+    answer(|| {
+        keep::fill_holes();
+        Ok(())
     })
 }
 

@@ -6,8 +6,8 @@ use core::cell::{Cell, OnceCell, RefCell};
 use crate::cbor::{Keys, Known, Reader, Writer};
 use crate::python::{
     Object, Ptr, PyErr_Clear, PyErr_GetRaisedException, PyErr_Occurred, PyGILState_Ensure, PyIter_Next, PyList_Append,
-    PyList_GetItem, PyList_New, PyList_Size, PyLong_AsLongLongAndOverflow, PyMemoryView_FromMemory,
-    PyObject_CallNoArgs, PyObject_CallOneArg, Raised, done, kind, text_of,
+    PyList_New, PyLong_AsLongLongAndOverflow, PyMemoryView_FromMemory, PyObject_CallNoArgs, PyObject_CallOneArg,
+    Raised, done, kind, text_of,
 };
 use crate::{host, keep, stack, wasi};
 
@@ -197,6 +197,8 @@ impl Runtime {
         let objects = Object::own(unsafe { PyObject_CallNoArgs(self.sdk.attribute(c"settle")?.as_ptr()) })?;
         keep::immortal(objects.as_ptr());
         drop(objects);
+        // Empties CPython's lists of free objects, which lie anywhere.
+        Object::own(unsafe { PyObject_CallNoArgs(self.sdk.attribute(c"collect")?.as_ptr()) })?;
         keep::fill_holes();
         Ok(())
     }
@@ -204,16 +206,15 @@ impl Runtime {
     fn examples(&self) -> Result<(), Raised> {
         let examples = Object::own(unsafe { PyObject_CallNoArgs(self.sdk.attribute(c"examples")?.as_ptr()) })?;
         let mut bytes = Vec::new();
-        for index in 0..unsafe { PyList_Size(examples.as_ptr()) } {
-            let item = unsafe { PyList_GetItem(examples.as_ptr(), index) };
-            Writer::new(&self.known, &mut bytes).item(item)?;
+        while let Some(item) = next(&examples)? {
+            Writer::new(&self.known, &mut bytes).item(item.as_ptr())?;
             self.handle(&bytes).map_err(|_| Raised)?;
         }
         Ok(())
     }
 }
 
-/// Returns the next output of a generator. `None` at its end.
+/// Returns the next value of a generator. `None` at its end.
 fn next(generator: &Object) -> Result<Option<Object>, Raised> {
     let output = unsafe { PyIter_Next(generator.as_ptr()) };
     if !output.is_null() {

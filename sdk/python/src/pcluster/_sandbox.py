@@ -15,7 +15,7 @@ import types
 
 import pcluster_engine as engine
 
-from pcluster import _call, _context, _failure, _log, _task, _values
+from pcluster import _call, _context, _failure, _log, _task, _values, _warm
 from pcluster._context import Context
 from pcluster._errors import CallError, Permanent
 
@@ -24,9 +24,7 @@ NONE, TRUE, FALSE = None, True, False
 INT, FLOAT, STR, BYTES, LIST, TUPLE, DICT = int, float, str, bytes, list, tuple, dict
 GENERATOR, TOPIC, ERROR = types.GeneratorType, _values.WithTopic, ValueError
 tag, other = _values.tag, _values.other
-
-#: How often the examples run before the snapshot: the second time finds the memory as an item will.
-ROUNDS = 2
+collect = gc.collect
 
 #: The task of the stage, whether an example of it runs, and what it lists as its calls.
 current = {"task": None, "is_example": False, "calls": ()}
@@ -63,9 +61,10 @@ def load(number):
 
 
 def examples():
-    """Returns the items that run before the snapshot."""
+    """Returns an iterator of the items that run before the snapshot."""
     current["is_example"] = True
-    return [example for _ in range(ROUNDS) for example in current["task"].examples]
+    task = current["task"]
+    return _warm.examples(task.examples, task.function, renew)
 
 
 def settle():

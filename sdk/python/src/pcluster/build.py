@@ -23,7 +23,7 @@ LEFT_OUT_ENDINGS = (".lock", ".md", ".pyc", ".wasm", "_test.py")
 NATIVE = (".so", ".pyd", ".dylib", ".dll")
 #: The SDK's own files in the sandbox.
 SDK = (
-    "__init__", "_call", "_context", "_errors", "_failure", "_files", "_log", "_sandbox", "_task", "_types", "_values",
+    "__init__", "_call", "_context", "_errors", "_failure", "_files", "_log", "_sandbox", "_task", "_types", "_values", "_warm",
     "http", "kv", "objects", "publish", "secrets",
 )  # fmt: skip
 HERE = Path(__file__).parent
