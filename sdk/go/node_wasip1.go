@@ -24,7 +24,7 @@ func allocate(size uint32) unsafe.Pointer {
 // RunItem runs a task on the item that the host has handed over. The code that cmd/build writes calls it.
 func RunItem(name string) int32 {
 	reseed()
-	return runTask(host.Node{}, tasks[name], item)
+	return runItem(name)
 }
 
 // RunItems runs a task on one item after the other. The code that cmd/build writes calls it.
@@ -38,8 +38,15 @@ func RunItems(name string) int32 {
 		if item, more = host.Next(status, item); !more {
 			return statusDone
 		}
-		status = runTask(host.Node{}, tasks[name], item)
+		status = runItem(name)
 	}
+}
+
+// runItem runs a task on the item, and leaves none of its timers to the next.
+func runItem(name string) int32 {
+	keepTimers()
+	defer stopTimers()
+	return runTask(host.Node{}, tasks[name], item)
 }
 
 // LoadState makes the state of a task. The code that cmd/build writes calls it.

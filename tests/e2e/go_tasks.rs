@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Cluster, Run, json_lines, repository};
+use support::{Cluster, Run, json_lines, lines, repository};
 
 use crate::languages::{chain, check_cases, command_in, distinct, draw, each, make, provide, tool};
 
@@ -52,8 +52,14 @@ fn a_task_in_go_keeps_values_and_ends_as_the_page_says() {
         ),
         ("goroutine", "the task returned while 1 of its goroutines still run; wait for them first"),
         ("waited", "\"waited\""),
-        ("stuck", "unreachable"),
-        ("exit", "exit"),
+        (
+            "stuck",
+            "; it wrote last: fatal error: all goroutines are asleep - deadlock!\n    goroutine 1 [chan receive]:",
+        ),
+        ("elsewhere", "; it wrote last: panic: boom\n    goroutine "),
+        ("timer", "\"timer\""),
+        ("sleep", "\"sleep\""),
+        ("exit", "the task ended the program with exit status 3"),
         // The stack of the guest, or its memory, in which Go keeps stacks too.
         ("deep", "stack|memory"),
         ("never", "it is file does not exist"),
@@ -86,6 +92,18 @@ fn chance_and_time_differ_under_each_isolation_in_go() {
     // The clock of a task shows whole milliseconds.
     let since = fed * 1_000_000;
     assert!(drawn.iter().all(|all| u128::from(all[4].as_u64().unwrap()) >= since), "since {since}: {drawn:?}");
+}
+
+#[test]
+fn an_instance_of_go_that_is_reused_does_not_grow() {
+    let cluster = Cluster::start();
+    let stage = format!("{ONE_BY_ONE}\nisolation = \"worker\"\nmemory = \"16 MiB\"");
+    cluster.deploy(&chain("count", &probe(&cluster), &["count"], &stage));
+    let _node = cluster.node("a");
+    cluster.run_with_input(&["feed", "count"], lines(0..100_000)).succeeded();
+    cluster.ok(&["wait", "count"]);
+    let counted: Vec<Value> = (1..=100).map(|thousand| (thousand * 1000).into()).collect();
+    assert_eq!(cluster.pull_all("count"), counted, "{}", cluster.ok(&["dead", "ls", "count"]));
 }
 
 #[test]

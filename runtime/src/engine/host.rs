@@ -167,6 +167,7 @@ impl Host {
         self.context = None;
         self.called = Called::default();
         self.failure = None;
+        self.wasi.last.clear();
         self.memory.exceeded = false;
         self.began = now;
         self.clock.begin(now.checked_add(self.limits.timeout));

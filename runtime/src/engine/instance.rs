@@ -258,7 +258,10 @@ impl Instance {
             // After its last item, a guest can no longer fail an item.
             _ if host.is_over() => None,
             None => Some(timed_out(task.limits.timeout)),
-            Some(Err(error)) => Some(Failure { backtrace: backtrace::of(error), ..trapped(error, host, task.limits) }),
+            Some(Err(error)) => {
+                host.flush_output();
+                Some(Failure { backtrace: backtrace::of(error), ..trapped(error, host, task.limits) })
+            }
             Some(Ok(())) => None,
         };
         let (position, calls) = (host.position(), host.called());
@@ -323,7 +326,7 @@ fn trapped(error: &wasmtime::Error, host: &Host, limits: Limits) -> Failure {
     }
     let said = |reason: String| match &host.failure {
         Some(failure) => format!("{failure} ({reason})"),
-        None => reason,
+        None => host.wasi.last.behind(reason),
     };
     if let Some(output) = error.downcast_ref::<OutputError>() {
         // Another attempt would give the same outputs.

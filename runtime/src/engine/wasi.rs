@@ -7,6 +7,7 @@
 //! Numbers and layouts follow the specification (WASI preview 1, `witx/wasi_snapshot_preview1.witx`).
 
 mod clock;
+mod last;
 mod poll;
 pub(super) mod state;
 
@@ -57,6 +58,9 @@ impl Host {
         let mut line = std::mem::take(&mut self.wasi.output[stream]);
         while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             line.pop();
+        }
+        if stream == 1 {
+            self.wasi.last.push(&line);
         }
         self.log(if stream == 0 { Level::Info } else { Level::Warn }, &line);
     }

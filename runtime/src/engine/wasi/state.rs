@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::last::LastLines;
+
 /// The state of an execution's operating system.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Wasi {
@@ -12,6 +14,8 @@ pub(in crate::engine) struct Wasi {
     /// `true` once the guest has asked for time or chance, or has printed or called anything: the next start may go otherwise, or
     /// would not be seen.
     pub(in crate::engine) is_worldly: bool,
+    /// The last lines of standard error of the item.
+    pub(in crate::engine) last: LastLines,
 }
 
 /// The guest called `proc_exit`.

@@ -88,21 +88,13 @@ func replace(path string, content []byte) error {
 
 // compile compiles the package of a folder, with the exports of its tasks.
 func compile(folder, work, compiled string, found []task) error {
-	added := map[string]string{
-		filepath.Join(folder, "zz_pcluster_exports.go"): exports(found),
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("cannot ask `go env GOROOT`: %w", err)
 	}
-	tags := "pcluster_plugin"
-	for _, t := range found {
-		if t.hasState {
-			// The runtime has no function that seeds its generator anew.
-			root, err := exec.Command("go", "env", "GOROOT").Output()
-			if err != nil {
-				return fmt.Errorf("cannot ask `go env GOROOT`: %w", err)
-			}
-			added[filepath.Join(strings.TrimSpace(string(root)), "src/runtime/pcluster_reseed.go")] = reseed
-			tags += ",pcluster_reseed"
-			break
-		}
+	added := map[string]string{
+		filepath.Join(folder, "zz_pcluster_exports.go"):                              exports(found),
+		filepath.Join(strings.TrimSpace(string(root)), "src/runtime/zz_pcluster.go"): runtimePart,
 	}
 	overlay := map[string]map[string]string{"Replace": {}}
 	for path, source := range added {
@@ -120,7 +112,7 @@ func compile(folder, work, compiled string, found []task) error {
 	if err := os.WriteFile(list, text, 0o666); err != nil {
 		return err
 	}
-	command := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-w", "-overlay", list, "-tags", tags,
+	command := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-w", "-overlay", list, "-tags", "pcluster_plugin",
 		"-o", compiled, ".")
 	command.Dir = folder
 	command.Env = environment()
@@ -163,8 +155,9 @@ func exports(found []task) string {
 	return source.String()
 }
 
-// reseed is a file of the runtime that seeds its generator anew, as when the program starts.
-const reseed = `package runtime
+// runtimePart is a file of the runtime, which has no such functions. It seeds the generator anew, as when the program starts, and
+// stops the timers that an item leaves behind. A plugin has one thread, so that nothing else changes a heap of timers meanwhile.
+const runtimePart = `package runtime
 
 import _ "unsafe"
 
@@ -175,6 +168,44 @@ func pclusterReseed() {
 	unlock(&globalRand.lock)
 	randinit()
 	mrandinit(getg().m)
+}
+
+var pclusterKept []*timer
+
+//go:linkname pclusterKeepTimers pcluster.keepTimers
+func pclusterKeepTimers() {
+	clear(pclusterKept)
+	pclusterKept = pclusterKept[:0]
+	pclusterEachTimer(func(t *timer) {
+		pclusterKept = append(pclusterKept, t)
+	})
+}
+
+//go:linkname pclusterStopTimers pcluster.stopTimers
+func pclusterStopTimers() {
+	pclusterEachTimer(func(t *timer) {
+		for _, kept := range pclusterKept {
+			if t == kept {
+				return
+			}
+		}
+		t.stop()
+	})
+}
+
+// pclusterEachTimer calls a function with the timers of time.AfterFunc, which alone hold a function.
+func pclusterEachTimer(call func(*timer)) {
+	for _, pp := range allp {
+		if pp == nil {
+			continue
+		}
+		for i := 0; i < len(pp.timers.heap); i++ {
+			t := pp.timers.heap[i].timer
+			if _, ok := t.arg.(func()); ok && t.when > 0 {
+				call(t)
+			}
+		}
+	}
 }
 `
 

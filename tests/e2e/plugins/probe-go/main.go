@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	mathrand "math/rand"
 	randv2 "math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"pcluster"
@@ -53,6 +55,12 @@ func end(cx *pcluster.Context, how string) (string, error) {
 		os.Exit(3)
 	case "goroutine":
 		go func() { select {} }()
+	case "elsewhere":
+		go func() { panic("boom") }()
+		time.Sleep(time.Millisecond)
+	case "timer":
+		time.AfterFunc(time.Millisecond, func() { panic("a timer of an item before") })
+		context.AfterFunc(context.Background(), func() {})
 	case "waited":
 		done := make(chan string)
 		go func() { done <- "waited" }()
@@ -76,6 +84,19 @@ func end(cx *pcluster.Context, how string) (string, error) {
 	return how, nil
 }
 
+// seen is how many items the instance has had.
+var seen int
+
+// count makes garbage, with circles in it. It gives how many items the instance has had, once in a thousand.
+func count(cx *pcluster.Context, item int) (int, error) {
+	circle := map[string]any{"item": item, "text": strings.Repeat("a", 100)}
+	circle["self"] = []any{circle, make([]int, 100)}
+	if seen++; seen%1000 != 0 {
+		return 0, pcluster.Drop
+	}
+	return seen, nil
+}
+
 func deeper(n int) int {
 	return deeper(n+1) + n
 }
@@ -85,4 +106,5 @@ func main() {
 	pcluster.MapWith("dice", draw, dice)
 	pcluster.Map("fresh", fresh)
 	pcluster.Map("end", end)
+	pcluster.Map("count", count)
 }
