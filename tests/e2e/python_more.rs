@@ -13,9 +13,10 @@ use crate::tried::{Tried, load};
 /// Builds the plugin with its packages.
 fn build(file: &std::path::Path) {
     let folder = repository().join("tests/e2e/plugins/python-more");
-    let [folder, file, packages] =
-        [folder.as_path(), file, &installed_packages("python-tasks")].map(|path| path.to_str().unwrap().to_owned());
-    Run::of(python(&["-m", "pcluster.build", &folder, "-o", &file, "--packages", &packages]), b"").succeeded();
+    let [tasks, pages] = ["python-tasks", "python-pages"].map(installed_packages);
+    let mut command = python(&["-m", "pcluster.build"]);
+    command.arg(folder).arg("-o").arg(file).arg("--packages").arg(tasks).arg("--packages").arg(pages);
+    Run::of(command, b"").succeeded();
 }
 
 /// Returns the plugin of all tasks that are tried. It is compiled once.
@@ -49,6 +50,17 @@ fn packages_in_pure_python_do_what_their_pages_show() {
         ] {
             assert_eq!(shown.value(&name.into()), expected, "{name} in {zone}");
         }
+    }
+    let page = tried("page", Isolation::Worker);
+    for (name, expected) in [
+        ("beautifulsoup4", "<p>\n Some\n <b>\n  bad\n  <i>\n   HTML\n  </i>\n </b>\n</p>\n".into()),
+        ("beautifulsoup4, find", cbor!(["bad", "<i>HTML</i>"]).unwrap()),
+        ("lark", cbor!(["Hello", "World"]).unwrap()),
+        ("markdown-it-py", "<h1>Example</h1>\n<blockquote>\n<p>markdown <em>input</em></p>\n</blockquote>\n".into()),
+        ("sqlparse.split", cbor!(["select * from foo;", "select * from bar;"]).unwrap()),
+        ("sqlparse.format", "SELECT id,\n       name\nFROM users\nWHERE active=1".into()),
+    ] {
+        assert_eq!(page.value(&name.into()), expected, "{name}");
     }
     let checked = tried("checked", Isolation::Worker);
     assert_eq!(checked.value(&cbor!({"id" => "a"}).unwrap()), cbor!({"id" => "A", "count" => 2}).unwrap());

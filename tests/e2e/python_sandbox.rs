@@ -116,6 +116,10 @@ fn a_failure_says_what_happened_and_what_to_do() {
         ("transient", false, &["later"]),
         ("exit", false, &["SystemExit: 3"]),
         ("os_exit", false, &["exit"]),
+        ("late", false, &["ValueError: no table\n  File \"tried.py\"", "\n  File \"late.py\", line 3, in <module>"]),
+        ("standard", false, &["ModuleNotFoundError: No module named 'curses'", "no such part of the standard library"]),
+        ("bz2", false, &["OSError: the sandbox has no bzip2", "a native worker"]),
+        ("lzma", false, &["LZMAError: the sandbox has no LZMA", "a native worker"]),
         ("recursion", false, &["RecursionError: ", "nested, too deeply"]),
         ("memory", false, &["MemoryError", "the stage's `memory`"]),
         ("module", false, &["ModuleNotFoundError: No module named 'numpy'", "requirements.txt"]),
@@ -131,6 +135,7 @@ fn a_failure_says_what_happened_and_what_to_do() {
     ] {
         let failure = fail.run(to_cbor(&name)).unwrap_err();
         assert!(says.iter().all(|part| failure.reason.contains(part)), "{name}: {}", failure.reason);
+        assert!(!failure.reason.contains("engine.py"), "{name}: {}", failure.reason);
         assert_eq!(failure.fatal, fatal, "{name}: {}", failure.reason);
         let delay = (name == "transient").then_some(Duration::from_secs(2));
         assert_eq!(failure.retry_after, delay, "{name}");

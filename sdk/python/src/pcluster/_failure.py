@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 
 from pcluster._errors import CallError, Permanent, Transient
@@ -19,6 +20,9 @@ TASK, ITEM, OUTPUT = range(3)
 #: The errors that say all there is to say: without their type, and without lines.
 OWN = (CallError, Permanent, Transient)
 FAULTS = {ITEM: "the item cannot be read", OUTPUT: "the output cannot be written"}
+
+#: Files of the interpreter itself, through which each import goes.
+OWN_FILES: set[str] = set()
 
 #: The most lines of a trace. The innermost are kept.
 FRAMES_MAX = 20
@@ -83,7 +87,7 @@ def lines_of(trace: TracebackType | None) -> str:
 
 
 def is_own(path: str) -> bool:
-    return path.startswith("pcluster/") or "/pcluster/_" in path or path.endswith("/pcluster/worker.py")
+    return path in OWN_FILES or path.startswith("pcluster/") or "/pcluster/_" in path or path.endswith("/pcluster/worker.py")
 
 
 def advice(exception: BaseException, text: str) -> str:
@@ -92,6 +96,8 @@ def advice(exception: BaseException, text: str) -> str:
         frame.f_code.co_filename == "<lib>/socket.py" for frame, _ in traceback.walk_tb(exception.__traceback__)
     ):
         return "the sandbox has no network: a native worker has"
+    if isinstance(exception, ModuleNotFoundError) and str(exception.name).partition(".")[0] in sys.stdlib_module_names:
+        return 'the sandbox has no such part of the standard library: a native worker has, with `exec` and `isolation = "worker"`'
     for kind, part, what in ADVICE:
         if isinstance(exception, kind) and part in text:
             return what

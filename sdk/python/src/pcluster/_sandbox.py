@@ -192,6 +192,7 @@ sys.stdout, sys.stderr = Stream(1), Stream(2)
 _context.Source.current = lambda: Context(**engine.context())
 _log.Log.write = staticmethod(to_log)
 _call.Source.call = staticmethod(call)
+_failure.OWN_FILES.add(engine.start.__code__.co_filename)
 engine.after_import.update({"asyncio": after_asyncio, "logging": _log.adopt})
 for _name, _after in engine.after_import.items():
     # The interpreter's own part has imported it before.

@@ -26,6 +26,8 @@ SDK = (
     "__init__", "_call", "_context", "_errors", "_failure", "_files", "_log", "_sandbox", "_task", "_types", "_values", "_warm",
     "http", "kv", "objects", "publish", "secrets",
 )  # fmt: skip
+#: What stands in for modules in C of the standard library, by the name of the module.
+STAND_INS = {"_bz2": "_no_bz2", "_lzma": "_no_lzma"}
 HERE = Path(__file__).parent
 ENGINE = HERE / "engine.wasm"
 #: How a line of requirements.txt begins that leads to another file.
@@ -159,6 +161,7 @@ def build(folder: Path, task_files: list[str], more: list[Path]) -> bytes:
         files.update(packages(each))
     files.update(own)
     files.update({f"pcluster/{name}.py": (HERE / f"{name}.py").read_bytes() for name in SDK})
+    files.update({f"{name}.py": (HERE / f"{own}.py").read_bytes() for name, own in STAND_INS.items()})
     modules = list(dict.fromkeys(module_name(task.path) for task in found))
     plan = {
         "modules": modules,

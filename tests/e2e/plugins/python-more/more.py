@@ -50,6 +50,18 @@ def shown(name):
     return SHOWN[name]()
 
 
+def read():
+    from pages import PAGES
+
+    return PAGES
+
+
+@task(init=read)
+def page(name, pages):
+    """Returns what another example of a package returns. Its packages are imported for this task alone."""
+    return pages[name]()
+
+
 class Order(BaseModel):
     id: str
     count: int = 1
