@@ -66,6 +66,7 @@ mod new;
 mod new_languages;
 mod nodes;
 mod odd_headers;
+mod packed;
 mod pauses;
 mod poison;
 mod pressure;
