@@ -85,7 +85,7 @@ fn a_task_in_go_keeps_values_and_ends_as_the_page_says() {
 #[test]
 fn chance_and_time_differ_under_each_isolation_in_go() {
     let cluster = Cluster::start();
-    let (drawn, fed) = draw(&cluster, &probe(&cluster));
+    let (drawn, fed) = draw(&cluster, &probe(&cluster), "dice");
     // Each chain has a snapshot of its own.
     assert!(distinct(&drawn, 0) <= 3, "{drawn:?}");
     assert_eq!([1, 2, 3].map(|position| distinct(&drawn, position)), [drawn.len(); 3], "{drawn:?}");

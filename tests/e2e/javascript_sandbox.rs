@@ -72,7 +72,7 @@ fn a_task_in_javascript_ends_as_the_page_says() {
 #[test]
 fn chance_and_time_differ_under_each_isolation_in_javascript() {
     let cluster = Cluster::start();
-    let (drawn, fed) = draw(&cluster, tried());
+    let (drawn, fed) = draw(&cluster, tried(), "dice");
     assert_eq!(["random", "uuid", "bytes"].map(|key| distinct(&drawn, key)), [drawn.len(); 3], "{drawn:?}");
     // Each chain has a snapshot of its own.
     assert!(["made", "madeAt"].iter().all(|key| distinct(&drawn, *key) <= 3), "{drawn:?}");

@@ -165,15 +165,15 @@ pub fn chain(name: &str, plugin: &Path, tasks: &[&str], rest: &str) -> String {
     })
 }
 
-/// Runs the task `dice` of a plugin in each isolation: 20 items in instances from a snapshot, which take 3 at most. Returns all
+/// Runs a task in each isolation: 20 items in instances from a snapshot, which take 3 at most. Returns all
 /// outputs, and the milliseconds since 1970 before the first item.
-pub fn draw(cluster: &Cluster, plugin: &Path) -> (Vec<serde_json::Value>, u128) {
+pub fn draw(cluster: &Cluster, plugin: &Path, task: &str) -> (Vec<serde_json::Value>, u128) {
     let chains = [("item", ""), ("frame", "reuse = 3"), ("worker", "reuse = 3")].map(|(isolation, reuse)| {
-        let name = format!("dice-{isolation}");
-        cluster.deploy(&chain(&name, plugin, &["dice"], &format!("isolation = \"{isolation}\"\n{reuse}")));
+        let name = format!("{task}-{isolation}");
+        cluster.deploy(&chain(&name, plugin, &[task], &format!("isolation = \"{isolation}\"\n{reuse}")));
         name
     });
-    let _node = cluster.node("dice");
+    let _node = cluster.node("a");
     let fed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     for name in &chains {
         cluster.run_with_input(&["feed", name, "--pack-items", "5"], lines(0..20)).succeeded();

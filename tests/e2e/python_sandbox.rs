@@ -6,8 +6,9 @@ use std::time::Duration;
 use ciborium::Value;
 use pcluster::internal::{Isolation, Plugin, to_cbor};
 use pcluster_abi::Level;
-use support::{build_python, repository};
+use support::{Cluster, build_python, repository};
 
+use crate::languages::{distinct, draw};
 use crate::tried::{Tried, load};
 
 /// Returns the plugin of all tasks that are tried. It is compiled once.
@@ -75,6 +76,19 @@ fn instances_of_one_snapshot_differ_in_chance_and_time() {
     }
     let seconds = |run: &Value, key: &str| field(run, key).as_float().unwrap();
     assert!(runs.iter().all(|run| seconds(run, "now") >= seconds(run, "made_at")), "{runs:?}");
+}
+
+#[test]
+fn chance_and_time_differ_under_each_isolation_in_python() {
+    let cluster = Cluster::start();
+    let file = cluster.path("tried.wasm");
+    build_python(&repository().join("tests/e2e/plugins/python"), &file).succeeded();
+    let (drawn, fed) = draw(&cluster, &file, "chance");
+    let keys = ["random", "uuid1", "uuid4", "secrets", "urandom"];
+    assert_eq!(keys.map(|key| distinct(&drawn, key)), [drawn.len(); 5], "{drawn:?}");
+    // The clock of a task shows whole milliseconds.
+    let since = Duration::from_millis(fed.try_into().unwrap()).as_secs_f64();
+    assert!(drawn.iter().all(|all| all["now"].as_f64().unwrap() >= since), "since {since}: {drawn:?}");
 }
 
 #[test]
