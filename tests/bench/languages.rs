@@ -11,7 +11,7 @@ use crate::authors::{Author, LANGUAGES, Language, WITH_TASKS};
 use crate::beside;
 use crate::chain::Chain;
 use crate::drain::Load;
-use crate::engine::languages::micros_of_a_word;
+use crate::engine::languages::{micros, word};
 use crate::minute;
 use crate::report::{Aim, Row, Spread, markdown};
 use crate::series::{Series, Settings, Variant};
@@ -22,8 +22,12 @@ type Figure = (&'static str, &'static str);
 
 const DEPLOYED: Figure = ("from `new` to deployed", "s");
 const PLUGIN: Figure = ("plugin", "MB");
-const FRESH: Figure = ("a word, fresh", "µs");
-const REUSED: Figure = ("a word, reused", "µs");
+/// The task that `new` writes, which logs a line.
+const WORD_FRESH: Figure = ("a word, fresh", "µs");
+const WORD_REUSED: Figure = ("a word, reused", "µs");
+/// The second of the three stages.
+const RECORD_FRESH: Figure = ("a record, fresh", "µs");
+const RECORD_REUSED: Figure = ("a record, reused", "µs");
 const COMPILING: Figure = ("compiling", "CPU s");
 const COMPILER: Figure = ("compiler's memory", "MiB");
 const NODE: Figure = ("node's memory", "MiB");
@@ -33,8 +37,21 @@ const W1_FRESH: Figure = ("W1, fresh", "inputs/s");
 const W1_REUSED: Figure = ("W1, reused", "inputs/s");
 
 /// The columns of the table.
-const FIGURES: [Figure; 11] =
-    [DEPLOYED, PLUGIN, FRESH, REUSED, W1_FRESH, W1_REUSED, COMPILING, COMPILER, NODE, FIRST, AGAIN];
+const FIGURES: [Figure; 13] = [
+    DEPLOYED,
+    PLUGIN,
+    WORD_FRESH,
+    WORD_REUSED,
+    RECORD_FRESH,
+    RECORD_REUSED,
+    W1_FRESH,
+    W1_REUSED,
+    COMPILING,
+    COMPILER,
+    NODE,
+    FIRST,
+    AGAIN,
+];
 
 /// The languages with aims for the three stages, in inputs a second: with fresh instances, and with reused ones.
 const AIMS: [(&str, f64, f64); 2] = [("Python", 10_000.0, 45_000.0), ("TypeScript", 10_000.0, 40_000.0)];
@@ -123,21 +140,28 @@ fn figures(language: &Language, settings: Settings) -> Result<Vec<(Figure, f64)>
     let deployed = minute::until_deployed(language)?;
     let cluster = Cluster::start();
     // Its name is part of a plugin, so it stays the same.
-    let plugin = Author::new(&cluster).plugin(language, "hello", None)?;
-    let [fresh, reused] = micros_of_a_word(&plugin, "hello", settings);
+    let author = Author::new(&cluster);
+    let plugin = author.plugin(language, "hello", None)?;
+    let [fresh, reused] = micros(&plugin, "hello", &word(), settings);
     let compiled = compiled::sample(&plugin, "hello")?;
     let size = std::fs::metadata(&plugin).map_err(|error| error.to_string())?.len() as f64 / 1e6;
-    Ok(vec![
+    let mut figures = vec![
         (DEPLOYED, deployed),
         (PLUGIN, size),
-        (FRESH, fresh),
-        (REUSED, reused),
+        (WORD_FRESH, fresh),
+        (WORD_REUSED, reused),
         (COMPILING, compiled.processor),
         (COMPILER, compiled.compiler),
         (NODE, compiled.node),
         (FIRST, compiled.first),
         (AGAIN, compiled.again),
-    ])
+    ];
+    if WITH_TASKS.iter().any(|other| other.name == language.name) {
+        let plugin = author.plugin(language, "w1", Some(&language.w1()))?;
+        let [fresh, reused] = micros(&plugin, words::STAGES[1], &words::packed_in(1).items[1], settings);
+        figures.extend([(RECORD_FRESH, fresh), (RECORD_REUSED, reused)]);
+    }
+    Ok(figures)
 }
 
 fn row(language: &Language, figure: Figure, values: &[f64]) -> Row {

@@ -91,10 +91,10 @@ impl Found {
     }
 }
 
-/// Returns the microseconds that the task of a new folder takes, in fresh and in reused instances.
-pub fn micros_of_a_word(plugin: &Path, task: &'static str, settings: Settings) -> [f64; 2] {
+/// Returns the microseconds that a task takes, in fresh and in reused instances.
+pub fn micros(plugin: &Path, task: &'static str, item: &Bytes, settings: Settings) -> [f64; 2] {
     let plugin = loaded(plugin);
-    let tried = || Tried::of(&plugin, task, &Value::Null).with_item(word());
+    let tried = || Tried::of(&plugin, task, &Value::Null).with_item(item.clone());
     let packs = settings.either(40, 2);
     [tried().with_state().micros(packs * PACK, 1), tried().reused().with_state().micros(packs, PACK)]
 }
