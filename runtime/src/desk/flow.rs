@@ -199,12 +199,11 @@ async fn settle<A: Around>(desk: &Own<A>, hop: usize, frame: &DeskFrame<A>, outp
         }
         // Results of the items before come first.
         next.flush().await?;
-        match failed {
-            Some(failure) => retry(desk, hop, frame, item, failure, &mut again).await?,
-            None => {
-                let place = again.place().await?;
-                again.begin(vec![item.clone()], frame.attempt, place).await?;
-            }
+        if let Some(failure) = failed {
+            retry(desk, hop, frame, item, failure, &mut again).await?;
+        } else {
+            let place = again.place().await?;
+            again.begin(vec![item.clone()], frame.attempt, place).await?;
         }
     }
     next.finish().await?;

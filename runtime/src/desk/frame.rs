@@ -35,7 +35,7 @@ pub(super) struct DeskFrame<A: Around> {
     pub(super) attempt: u64,
     /// Where results go.
     pub(super) outlet: Arc<Outlet<A::Output>>,
-    /// The frames of the next hop. Taken once the frame has run.
+    /// The frames of the next hop.
     pub(super) next: tokio::sync::Mutex<Gathering<A>>,
     desk: Own<A>,
     hop: usize,
@@ -138,8 +138,8 @@ impl<A: Around> Walked for DeskFrame<A> {
         self.items[position].origin.to_string()
     }
 
-    fn item_topic(&self, position: usize) -> &Option<Topic> {
-        &self.items[position].topic
+    fn item_topic(&self, position: usize) -> Option<&Topic> {
+        self.items[position].topic.as_ref()
     }
 
     fn attempt_number(&self) -> u64 {

@@ -81,7 +81,7 @@ pub(crate) async fn run<F: Walked>(
     for &root in &positions {
         match frame.input(root).await {
             Ok(input) => {
-                items.push(Item::new(root, (0, 0), input.item, frame.item_topic(root).clone()));
+                items.push(Item::new(root, (0, 0), input.item, frame.item_topic(root).cloned()));
                 memory.extend(input.memory);
             }
             Err(failure) => {
@@ -222,7 +222,7 @@ impl<F: Walked> Pass<F> {
                 if is_settled {
                     continue;
                 }
-                if item.topic == *frame.item_topic(*position) {
+                if item.topic.as_ref() == frame.item_topic(*position) {
                     all.append(outputs);
                 } else {
                     all.append_to(&item.topic, outputs);

@@ -67,7 +67,7 @@ pub(crate) trait Walked: Send + Sync + Sized + 'static {
     fn item_id(&self, position: usize) -> String;
 
     /// Returns the topic of the item at this position. `None` if it has none.
-    fn item_topic(&self, position: usize) -> &Option<Topic>;
+    fn item_topic(&self, position: usize) -> Option<&Topic>;
 
     /// Returns the number of the attempt. The first is 1.
     fn attempt_number(&self) -> u64;

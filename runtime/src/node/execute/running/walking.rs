@@ -47,8 +47,8 @@ impl Walked for Running {
         self.inbound.item_id(position)
     }
 
-    fn item_topic(&self, _: usize) -> &Option<Topic> {
-        &self.inbound.topic
+    fn item_topic(&self, _: usize) -> Option<&Topic> {
+        self.inbound.topic.as_ref()
     }
 
     fn attempt_number(&self) -> u64 {
