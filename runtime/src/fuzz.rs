@@ -1,10 +1,11 @@
 //! Tests the readers of foreign bytes with random and damaged input: [`frames`] tests payloads and headers of feeders and guests,
-//! [`mod@headers`] header blocks, [`plugins`] plugins, and [`archives`] archives of files.
+//! [`mod@headers`] header blocks, [`plugins`] plugins, and [`archives`] archives of files. [`contracts`] compares random schemas.
 //!
 //! Each run of the tests calls a reader 20,000 times. `PCLUSTER_FUZZ=1000000 cargo test --release -p pcluster --lib fuzz` calls
 //! it more often, and `PCLUSTER_FUZZ_SEED` selects other bytes. A failure prints its input.
 
 mod archives;
+mod contracts;
 mod frames;
 pub(crate) mod headers;
 mod plugins;

@@ -19,6 +19,7 @@
 //! | `name`, `chain`, `subject`, `frame`, `log`, `dead`, `report`, `held`, `wire`, `kind`, `backoff` | pure: names, manifests, the wire, kinds of errors; no I/O |
 //! | `run` | what a run of an item takes and gives, whatever runs it: outputs, failures, the memory budget |
 //! | `slots` | what items of a node may use at once, and the line of those who wait |
+//! | `contract` | pure: JSON Schemas of what tasks take and give; whether what one gives is what the next takes |
 //! | `counted`, `lock` | a counter that falls by itself; a lock that survives a panic |
 //! | `machine` | what the machine lets this process use |
 //! | `text` | pure: text and times as a terminal shows them |
@@ -43,6 +44,8 @@
 //! | word | meaning |
 //! |---|---|
 //! | chain | a named list of stages; what is deployed |
+//! | contract | what a task takes and gives, as JSON Schemas |
+//! | misfit | a value that a stage gives and the next does not take |
 //! | stage | one step of a chain: a task of a plugin, with its limits |
 //! | hop | a stage with a queue in front of it, and the inline stages that run with it |
 //! | version, revision | the author's label of what is deployed; the number that the registry gives it |
@@ -86,6 +89,7 @@ mod chain;
 mod cli;
 pub mod client;
 mod config;
+mod contract;
 mod counted;
 mod dead;
 mod desk;

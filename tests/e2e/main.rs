@@ -19,6 +19,7 @@ mod chaos;
 mod compile;
 mod connections;
 mod contained;
+mod contracts;
 mod dead;
 mod deaths;
 mod deployers;

@@ -18,6 +18,7 @@ use crate::client::{DeployOptions, Deployment};
 /// If anything fails, nothing is changed. Results and dead letters stay: lower limits take effect once the older
 /// versions have no items left and their results are gone.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Args {
     /// The manifest, or a folder with a `chain.toml`
     #[arg(value_name = "CHAIN.TOML", default_value = "chain.toml")]
@@ -31,6 +32,9 @@ pub struct Args {
     /// With --dry-run: end with status 6 if anything would change
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
+    /// Deploy also if a stage gives items that the next does not take, by the schemas in their plugins
+    #[arg(long)]
+    no_contracts: bool,
     #[command(flatten)]
     how: build::How,
     #[cfg(any(debug_assertions, feature = "failpoints"))]
@@ -46,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if args.dry_run {
         return diff::show(&args.manifest, args.how, args.exit_code, context).await;
     }
-    let options = DeployOptions { force: args.force };
+    let options = DeployOptions { force: args.force, no_contracts: args.no_contracts };
     let package = build::package(&args.manifest, args.how, context).await?;
     let deployment = context.client().await?.deploy_with(package, options).await?;
     if context.output.is_json() {
@@ -65,6 +69,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
                 context.output.data(&format!("stage {stage}: {line}"))?;
             }
         }
+    }
+    for doubt in &deployment.doubts {
+        context.output.note(doubt);
     }
     if !deployment.copying.is_empty() {
         let streams = deployment.copying.join(", ");

@@ -7,6 +7,7 @@
 mod attempt;
 mod built;
 pub(super) mod compare;
+mod contracts;
 pub mod failpoint;
 mod files;
 pub(crate) mod folders;
@@ -14,6 +15,7 @@ pub(crate) mod here;
 mod kept;
 mod read;
 mod secrets;
+mod size;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +35,7 @@ use crate::broker::registry::Registry;
 use crate::broker::replicas;
 use crate::broker::streams::{ChainStreams, delete_unused};
 use crate::calls::grant::Grants;
-use crate::chain::manifest::{self, Manifest};
+use crate::chain::manifest::Manifest;
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage, Work, default};
 use crate::engine::inspect::inspect;
@@ -42,14 +44,12 @@ use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 use built::Given;
+use contracts::Contracts;
 use read::{read_manifest, read_plugin};
+use size::check_size;
 
 /// Rounds of a deploy while other clients deploy the same chain.
 const ROUNDS: u32 = 20;
-
-/// Room for the additions to a stored manifest: digests in place of file names, the deployer, the time, and the message's
-/// headers.
-const DEPLOYED_ROOM: usize = 8 << 10;
 
 /// The result of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Deployment {
     pub copying: Vec<String>,
     /// What stages were granted. Stages without grants are left out.
     pub(crate) grants: Vec<(StageName, Arc<Grants>)>,
+    /// Stages of which it is not known whether they fit, and why.
+    pub(crate) doubts: Vec<String>,
 }
 
 /// A manifest whose plugins were read and checked.
@@ -84,6 +86,8 @@ struct Prepared {
     plugins: BTreeMap<Digest, Given>,
     /// Archives that may have to be stored.
     archives: BTreeMap<Digest, Packed>,
+    /// Stages of which it is not known whether they fit, and why.
+    doubts: Vec<String>,
 }
 
 impl Prepared {
@@ -188,6 +192,8 @@ impl<T: AsRef<Path> + ?Sized> From<&T> for Package {
 pub struct DeployOptions {
     /// Apply the manifest's `[results]` at once. This may remove results and dead letters.
     pub force: bool,
+    /// Deploy stages of which one gives what the next does not take.
+    pub no_contracts: bool,
 }
 
 /// Deploys a package, again and again while others deploy the chain too.
@@ -196,7 +202,7 @@ pub(super) async fn deploy_with(
     package: impl Into<Package> + Send,
     options: DeployOptions,
 ) -> Result<Deployment, ClientError> {
-    let prepared = prepare(Some(client), package.into()).await?;
+    let prepared = prepare(Some(client), package.into(), options).await?;
     let name = &prepared.chain.name;
     intake::check_intake_to_deploy(client, name).await?;
     let mut made = BTreeSet::new();
@@ -260,7 +266,7 @@ async fn repair(
 }
 
 /// Reads and checks a package. What only a server knows is checked if there is a client.
-async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, ClientError> {
+async fn prepare(client: Option<&Client>, package: Package, options: DeployOptions) -> Result<Prepared, ClientError> {
     let Package { manifest, plugins: given } = package;
     let (path, mut manifest) = manifest.read()?;
     let check =
@@ -271,6 +277,7 @@ async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, 
     }
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let (mut plugins, mut archives) = (BTreeMap::new(), BTreeMap::new());
+    let mut contracts = Contracts::default();
     for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
         let (plugin, task) = match &stage.work {
             Work::Task { plugin, task } => (plugin, task),
@@ -279,6 +286,7 @@ async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, 
                     raw.files = Some(vec![archive.digest.to_string()]);
                     archives.insert(archive.digest.clone(), archive);
                 }
+                contracts.pass();
                 continue;
             }
         };
@@ -296,11 +304,16 @@ async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, 
             (Plugin::Stored(digest), _) => (digest.clone(), stored(client, stage, digest).await?),
         };
         let checked = inspect(&bytes).and_then(|inspection| {
-            inspection.task(task)?;
+            let described = inspection.task(task)?;
             inspection.check_memory(stage.memory)?;
-            inspection.check_calls(task, &stage.grants.groups())
+            inspection.check_calls(task, &stage.grants.groups())?;
+            Ok(described.clone())
         });
-        checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
+        let task =
+            checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
+        if !options.no_contracts {
+            contracts.add(&stage.name, &task.schema)?;
+        }
         raw.plugin = Some(digest.to_string());
         plugins.insert(digest, Given { bytes, inputs: given.and_then(|given| given.inputs.clone()) });
     }
@@ -309,7 +322,7 @@ async fn prepare(client: Option<&Client>, package: Package) -> Result<Prepared, 
         secrets::check(client, &chain).await?;
     }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
-    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives })
+    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives, doubts: contracts.doubts })
 }
 
 /// Returns the plugin of a stage that is named by its digest.
@@ -329,7 +342,8 @@ fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, 
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     let digest = prepared.digest.clone();
     let grants = prepared.chain.granted();
-    Deployment { chain, version, revision, digest, is_new: true, before, open, copying: Vec::new(), grants }
+    let doubts = prepared.doubts.clone();
+    Deployment { chain, version, revision, digest, is_new: true, before, open, copying: Vec::new(), grants, doubts }
 }
 
 /// Stores a manifest under the first free revision number.
@@ -366,22 +380,6 @@ fn this_process() -> String {
     let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string());
     let host = rustix::system::uname();
     format!("{user}@{} (process {})", host.nodename().to_string_lossy(), std::process::id())
-}
-
-/// Refuses a manifest that does not fit in one message. Names the stage with the largest config.
-fn check_size(chain: &Chain, manifest: &Manifest, max: usize) -> Result<(), ClientError> {
-    let encode = |error: serde_json::Error| ClientError::Encode(error.to_string());
-    let size = serde_json::to_vec_pretty(manifest).map_err(encode)?.len() + DEPLOYED_ROOM;
-    if size <= max {
-        return Ok(());
-    }
-    let config = |raw: &manifest::Stage| raw.config.as_ref().map_or(0, |config| config.to_string().len());
-    let sizes = chain.stages.iter().zip(manifest.stages.iter().map(config));
-    let (stage, config) = sizes
-        .max_by_key(|(_, config)| *config)
-        .map(|(stage, config)| (stage.name.clone(), config))
-        .ok_or_else(|| ClientError::Encode(format!("a manifest of {size} bytes")))?;
-    Err(ClientError::ManifestTooLarge { stage, config, size, max })
 }
 
 /// Refuses a version that exists with other content.

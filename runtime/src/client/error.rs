@@ -141,6 +141,19 @@ pub enum ClientError {
         /// What is stored there.
         what: String,
     },
+    /// A schema of a task cannot be used.
+    #[error("stage `{stage}`: the schema of its {what} is {error}")]
+    Schema {
+        /// The stage.
+        stage: StageName,
+        /// What it is the schema of.
+        what: &'static str,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A stage gives what the next does not take.
+    #[error("stages that do not fit: {0}")]
+    Contract(String),
     /// A bucket or object store that a stage is granted cannot be used.
     #[error("stage `{stage}`: {problem}")]
     NoStore {

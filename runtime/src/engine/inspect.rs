@@ -40,6 +40,26 @@ pub struct TaskDescription {
     /// The groups of calls that the task makes, as in `http`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
+    /// The JSON Schemas of what the task takes and gives.
+    #[serde(default, skip_serializing_if = "TaskSchemas::is_empty")]
+    pub schema: TaskSchemas,
+}
+
+/// The JSON Schemas of what a task takes and gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSchemas {
+    /// The schema of the items that the task takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Value>,
+    /// The schema of each item that the task gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<serde_json::Value>,
+}
+
+impl TaskSchemas {
+    fn is_empty(&self) -> bool {
+        self.input.is_none() && self.output.is_none()
+    }
 }
 
 /// The contents of a plugin.

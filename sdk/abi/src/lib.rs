@@ -83,8 +83,9 @@
 //!
 //! A task with a state also has `"state"`, the name of its type, after `output`. A task that calls has `"calls"`, a list of what
 //! it calls: `http`, `kv`, `objects`, `publish`, `secrets`. A call that the list lacks is denied, and a module that imports
-//! [`CALL`] must list calls for at least one task. Only `abi` and `name` are required. Without the
-//! section, the tasks of a module are known by their exports alone.
+//! [`CALL`] must list calls for at least one task. A task may have `"schema"`, an object with JSON Schemas of what it takes, as
+//! `input`, and of each item that it gives, as `output`. They are held against those of the stages beside it. Only `abi` and `name`
+//! are required. Without the section, the tasks of a module are known by their exports alone.
 #![no_std]
 
 /// The version of the ABI that this crate describes.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Package, check_version, intake, prepare};
+use super::{DeployOptions, Package, check_version, intake, prepare};
 use crate::broker::registry::Registry;
 use crate::chain::manifest::{Manifest, Stage};
 use crate::client::{Client, ClientError, status};
@@ -55,7 +55,7 @@ pub struct Queued {
 
 /// Compares a package with what is deployed.
 pub(in crate::client) async fn compare(client: &Client, package: Package) -> Result<Comparison, ClientError> {
-    let prepared = prepare(Some(client), package).await?;
+    let prepared = prepare(Some(client), package, DeployOptions::default()).await?;
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     intake::check_intake_to_deploy(client, &chain).await?;
     let registry = Registry::open(&client.broker).await?;

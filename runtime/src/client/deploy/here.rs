@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Package, Prepared, now, prepare, this_process};
+use super::{DeployOptions, Package, Prepared, now, prepare, this_process};
 use crate::archive::pack::Packed;
 use crate::chain::Chain;
 use crate::chain::manifest::Manifest;
@@ -32,7 +32,9 @@ impl Package {
     ///
     /// As for a deploy, and if a stage names a plugin or files that are stored on a server.
     pub(crate) async fn here(self) -> Result<Here, ClientError> {
-        let Prepared { manifest, chain, digest, plugins, archives } = prepare(None, self).await?;
+        // Contracts are for what is deployed: here, items that do not fit fail by themselves.
+        let options = DeployOptions { no_contracts: true, ..DeployOptions::default() };
+        let Prepared { manifest, chain, digest, plugins, archives, .. } = prepare(None, self, options).await?;
         let deployed = Deployed {
             chain: chain.name.clone(),
             version: chain.version.clone(),

@@ -25,6 +25,8 @@ impl ClientError {
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
             | Self::OnServer { .. }
+            | Self::Schema { .. }
+            | Self::Contract(_)
             | Self::PluginFolder(_)
             | Self::NoStore { .. }
             | Self::NoSecret { .. }
