@@ -1,4 +1,4 @@
-//! Contracts: what a task takes and gives, as JSON Schemas. [`Schema::validate`] holds an item against one, [`compare`] holds what one
+//! Contracts: what a task takes and gives, as JSON Schemas. [`Schema::validate`] holds an item against one, [`compare()`] holds what one
 //! stage gives against what the next takes, and [`Schema::example`] makes an item.
 //!
 //! Nothing here fetches anything, and everything ends: a budget of steps, and of levels, leaves open what takes too long.
@@ -32,7 +32,7 @@
 //! What a schema gives is read as closed: an object of which it names properties has no others, unless something there is about
 //! properties without a name, such as `additionalProperties`. So a property that only the taker names is no misfit.
 //!
-//! [`compare`] never refuses a pair that fits: a misfit has an example, a value of JSON that was judged to fit the one schema and not
+//! [`compare()`] never refuses a pair that fits: a misfit has an example, a value of JSON that was judged to fit the one schema and not
 //! the other. It says that a pair fits only if a search for such a value has ended without one. The search is complete, so that the
 //! answer is one of the two, for `type`, `enum`, `const`, the bounds of numbers, `multipleOf` (four different ones, and numbers of up to
 //! 36 digits), the bounds of lengths and sizes, `items`, `prefixItems`, `contains`, `properties`, `additionalProperties`, `required`,
