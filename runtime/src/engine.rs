@@ -44,6 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Linker, Module, PoolingAllocationConfig};
 
+use crate::machine;
 use crate::name::Digest;
 use crate::run::budget::Budget;
 use cache::Cache;
@@ -329,8 +330,16 @@ fn pool(instances: u32, memory: Option<u64>) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(keeping(memory))
-        .pagemap_scan(Enabled::Auto);
+        .pagemap_scan(scan(machine::swaps()));
     pool
+}
+
+/// Returns whether the kernel is asked which pages of an instance must be reset.
+///
+/// wasmtime 48 looks for pages that are in memory, and does not reset one that was swapped out: the next guest would read it. So where
+/// memory may be swapped out, all of it is reset, which takes longer.
+fn scan(swaps: bool) -> Enabled {
+    if swaps { Enabled::No } else { Enabled::Auto }
 }
 
 /// Returns how many slots may keep memory without an instance. The budget does not count that memory.

@@ -13,6 +13,24 @@ pub(crate) fn memory() -> u64 {
     machine.into_iter().chain(group).min().unwrap_or(MACHINE_UNKNOWN)
 }
 
+/// Returns `true` if memory of this process may be swapped out.
+pub(crate) fn swaps() -> bool {
+    let areas = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    has_area(&areas) && !swap_files(Path::new("/sys/fs/cgroup"), &groups).iter().any(|file| limit(file) == Some(0))
+}
+
+/// Returns `true` if there is an area for swapping, below the line of headings.
+fn has_area(swaps: &str) -> bool {
+    swaps.lines().skip(1).any(|line| !line.trim().is_empty())
+}
+
+/// Returns the files with the limits of what the control groups of a process may swap out. Version 1 has none of its own.
+fn swap_files(root: &Path, groups: &str) -> Vec<PathBuf> {
+    let files = limit_files(root, groups).into_iter();
+    files.filter(|file| file.ends_with("memory.max")).map(|file| file.with_file_name("memory.swap.max")).collect()
+}
+
 /// Reads the bytes from a line `MemTotal:  24684096 kB`.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -53,6 +71,18 @@ mod tests {
         assert_eq!(total("MemTotal:       24684096 kB\nMemFree:  1 kB\n"), Some(24_684_096 << 10));
         assert_eq!(total("nothing"), None);
         assert!(memory() > 0);
+    }
+
+    #[test]
+    fn swapping_needs_an_area_and_a_group_that_may() {
+        let headings = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        assert!(!has_area("") && !has_area(headings));
+        assert!(has_area(&format!("{headings}/dev/zram0 partition 1024 0 100\n")));
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("a/b")).expect("folders");
+        std::fs::write(folder.path().join("a/memory.swap.max"), "0\n").expect("written");
+        let files = swap_files(folder.path(), "0::/a/b\n5:memory:/x\n");
+        assert_eq!(files.iter().filter(|file| limit(file) == Some(0)).count(), 1, "{files:?}");
     }
 
     #[test]
