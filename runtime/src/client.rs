@@ -135,15 +135,6 @@ impl Client {
         self.deploy_with(package, DeployOptions::default()).await
     }
 
-    /// Returns what a deploy would change. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// If the manifest or a plugin is invalid, or the server refuses a request.
-    pub async fn compare(&self, package: impl Into<Package> + Send) -> Result<Comparison, ClientError> {
-        deploy::compare::compare(self, package.into()).await
-    }
-
     /// Deploys a manifest with options. See [`Client::deploy`].
     ///
     /// # Errors

@@ -22,7 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -45,7 +44,7 @@ use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 use built::Given;
 use contracts::Contracts;
-use read::{read_manifest, read_plugin};
+use read::{read_manifest, read_plugin, stored};
 use size::check_size;
 
 /// Rounds of a deploy while other clients deploy the same chain.
@@ -323,19 +322,6 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
     }
     let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
     Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives, doubts: contracts.doubts })
-}
-
-/// Returns the plugin of a stage that is named by its digest.
-async fn stored(client: Option<&Client>, stage: &Stage, digest: &Digest) -> Result<Bytes, ClientError> {
-    let (stage, plugin) = (stage.name.clone(), digest.to_string());
-    let Some(client) = client else {
-        return Err(ClientError::OnServer { stage, what: format!("the plugin `{plugin}`") });
-    };
-    let plugins = Plugins::of(&client.broker);
-    if !plugins.has(digest).await? {
-        return Err(ClientError::NoPlugin { stage, plugin });
-    }
-    Ok(plugins.get(digest).await?.into())
 }
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {

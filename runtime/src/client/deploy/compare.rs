@@ -53,8 +53,19 @@ pub struct Queued {
     pub messages: u64,
 }
 
+impl Client {
+    /// Returns what a deploy would change. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the manifest or a plugin is invalid, or the server refuses a request.
+    pub async fn compare(&self, package: impl Into<Package> + Send) -> Result<Comparison, ClientError> {
+        compare(self, package.into()).await
+    }
+}
+
 /// Compares a package with what is deployed.
-pub(in crate::client) async fn compare(client: &Client, package: Package) -> Result<Comparison, ClientError> {
+async fn compare(client: &Client, package: Package) -> Result<Comparison, ClientError> {
     let prepared = prepare(Some(client), package, DeployOptions::default()).await?;
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     intake::check_intake_to_deploy(client, &chain).await?;

@@ -1,11 +1,16 @@
-//! Reads manifests and plugins from their files.
+//! Reads manifests and plugins from their files, and plugins from the server.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
+use crate::broker::plugins::Plugins;
+use crate::chain::Stage;
 use crate::chain::manifest::Manifest;
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::file;
+use crate::name::Digest;
 
 /// The default file name of a manifest.
 const MANIFEST: &str = "chain.toml";
@@ -46,4 +51,17 @@ fn read(path: &Path, max: u64, missing: fn(PathBuf) -> ClientError) -> Result<Ve
         io::ErrorKind::NotFound => missing(path.to_owned()),
         _ => ClientError::Read { path: path.to_owned(), error },
     })
+}
+
+/// Returns the plugin of a stage that is named by its digest.
+pub(super) async fn stored(client: Option<&Client>, stage: &Stage, digest: &Digest) -> Result<Bytes, ClientError> {
+    let (stage, plugin) = (stage.name.clone(), digest.to_string());
+    let Some(client) = client else {
+        return Err(ClientError::OnServer { stage, what: format!("the plugin `{plugin}`") });
+    };
+    let plugins = Plugins::of(&client.broker);
+    if !plugins.has(digest).await? {
+        return Err(ClientError::NoPlugin { stage, plugin });
+    }
+    Ok(plugins.get(digest).await?.into())
 }

@@ -46,7 +46,9 @@ mod tests {
 
     fn told(lines: &[&str]) -> String {
         let mut last = LastLines::default();
-        lines.iter().for_each(|line| last.push(line.as_bytes()));
+        for line in lines {
+            last.push(line.as_bytes());
+        }
         last.behind("trap".to_owned())
     }
 
