@@ -85,13 +85,15 @@ fn items_come_from_arguments_files_and_pipes_and_failures_are_told_as_json_too()
 
     let ran = run(&cluster, &["--json", "--quiet"], "\"fatal 1\"\n7\n");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
-    let told: Vec<Value> = ran
+    let mut told: Vec<Value> = ran
         .stderr
         .lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(told.len(), 2, "{}", ran.stderr);
+    // Each is told when it fails.
+    told.sort_by_key(|failure| failure["item"].to_string());
     assert_eq!(
         (&told[0]["item"], &told[0]["value"], &told[0]["attempts"]),
         (&json!("1"), &json!("fatal 1"), &json!(1))
