@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use pcluster::internal::to_cbor;
+use pcluster::internal::{Isolation, to_cbor};
 use serde_json::{Value, json};
 use support::{Cluster, Process, Reply, SECRET, World, json_lines, lines};
 
 use crate::javascript_sandbox::tried;
 use crate::languages::chain;
+use crate::tried::{Tried, load};
 
 #[test]
 fn packages_of_npm_do_what_their_pages_show() {
@@ -38,6 +39,24 @@ fn packages_of_npm_do_what_their_pages_show() {
     let letters = json_lines(&cluster.ok(&["dead", "show", "shown", "--all", "--json"]));
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("Error: Cannot find module 'stream': the sandbox is not Node.js; "), "{reason}");
+}
+
+#[test]
+fn a_fresh_interpreter_has_room_for_an_item_and_is_put_back_after_it() {
+    let plugin = load(tried());
+    let pages = |name: &str, item: &str| {
+        let task = Tried::new(&plugin, name, ciborium::Value::Null, &[], Isolation::Item).with_state(name);
+        for _ in 0..3 {
+            task.run(to_cbor(&item)).unwrap();
+        }
+        task.pages_put_back()
+    };
+    // A machine that cannot tell which pages an item has written to has a new instance for each.
+    if pages("echo", "small").is_some() {
+        for item in ["marked", "papaparse", "fast-xml-parser"] {
+            assert!(pages("shown", item).is_some(), "the memory has grown for {item}");
+        }
+    }
 }
 
 #[test]
