@@ -208,7 +208,7 @@ impl Command {
     /// Returns how the command ends when a signal comes.
     fn ending(&self) -> Ending {
         match self {
-            Self::Node(_) | Self::Dev(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
+            Self::Node(_) | Self::Dev(_) | Self::Run(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
             // Stopped halfway, these would leave a chain between its old state and its new state.
             | Self::Deploy(_) | Self::Reset(_) => Ending::InOrder,
             Self::Dead(args) if !args.only_shows() => Ending::InOrder,
