@@ -100,6 +100,9 @@ fn items_come_from_arguments_files_and_pipes_and_failures_are_told_as_json_too()
     );
     assert!(told[1]["reason"].as_str().unwrap().contains("not of type `String`"), "{}", ran.stderr);
 
+    let ran = run(&cluster, &["--quiet", "--attempts", "1", "flaky 1"], "");
+    ran.failed(1, "error: item 1 failed in stage `obey`: error: not yet\nerror: 1 item failed; 1 fed, 0 results in ");
+
     // What comes before a mistake in the input runs.
     let ran = run(&cluster, &["--quiet"], "\"good\"\n{\"bad\n");
     assert_eq!(json_lines(&ran.stdout), [marked("good")]);

@@ -14,7 +14,7 @@ use super::exit::{Interrupted, Usage};
 use super::input::{self, Content, Input, InputFormat, Reading, Source};
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
-use super::{Context, build};
+use super::{Context, build, positive};
 use crate::calls::door::{Item, Notes};
 use crate::calls::key::Caller;
 use crate::client::{Here, item_of_file};
@@ -78,6 +78,9 @@ pub struct Args {
     /// Print texts without quotes, and bytes as they are
     #[arg(long)]
     raw: bool,
+    /// Try an item at most this often, whatever the manifest says; 1 shows the first failure at once
+    #[arg(long, value_name = "N", value_parser = positive::<u32>)]
+    attempts: Option<u32>,
     /// Topic of the items
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
@@ -203,7 +206,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (manifest, source) = source(&args)?;
     let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: false };
     input::check(&source, reading)?;
-    let here = build::package(&manifest, args.how, context).await?.here().await?;
+    let mut here = build::package(&manifest, args.how, context).await?.here().await?;
+    for stage in &mut here.chain.stages {
+        stage.retry.attempts = stage.retry.attempts.min(args.attempts.unwrap_or(u32::MAX));
+    }
     let output = &context.output;
     say_granted(&here, args.quiet, output);
     let terminal = Arc::new(Terminal {
