@@ -41,11 +41,14 @@ export async function build(path, entry) {
   }
   const bytes = engine();
   const slot = slotOf(bytes);
+  const asked = "pcluster/schemas.js";
+  files.set(asked, readFileSync(join(HERE, "schemas.js")));
   const linked = (tasks) => {
     files.set("pcluster.json", JSON.stringify({ entry: main, tasks: tasks.map((task) => task.name) }));
     return link(bytes, slot, files, tasks);
   };
   const tasks = ask(linked([]));
+  files.delete(asked);
   if (tasks.length === 0) {
     throw new BuildError(`${start.file} exports no task; write \`export const NAME = task((item) => ...)\` (import { task } from "pcluster")`);
   }

@@ -22,6 +22,8 @@ export interface Options<State = undefined> {
   calls?: Call[];
   /** What the task does. If left out, the comment above it. */
   doc?: string;
+  /** What the task takes and gives: each a JSON Schema, or a schema of zod. A generator gives several of its `output`. */
+  schema?: { input?: object | boolean; output?: object | boolean };
 }
 
 /**

@@ -12,8 +12,8 @@ export function task(run, options = {}) {
     throw new TypeError("this function is a task already: write one `export const NAME = task(...)` for each");
   }
   for (const name of Object.keys(options)) {
-    if (!["init", "examples", "calls", "doc"].includes(name)) {
-      throw new TypeError(`task() has no option \`${name}\`; it has init, examples, calls and doc`);
+    if (!["init", "examples", "calls", "doc", "schema"].includes(name)) {
+      throw new TypeError(`task() has no option \`${name}\`; it has init, examples, calls, doc and schema`);
     }
   }
   tasks.set(run, options);
@@ -45,8 +45,8 @@ export function tasksOf(namespace) {
 
 const GENERATORS = ["GeneratorFunction", "AsyncGeneratorFunction"];
 
-/** Returns what a plugin says of a task, as the plugin ABI wants it. */
-export function describe({ name, run, options }) {
+/** Returns what a plugin says of a task, as the plugin ABI wants it. `schemaOf` reads the schemas that its author gives. */
+export function describe({ name, run, options }, schemaOf) {
   const kind = GENERATORS.includes(run.constructor.name) ? "generator" : "map";
   const described = { abi: 1, name, kind };
   if (options.doc) {
@@ -57,6 +57,13 @@ export function describe({ name, run, options }) {
   }
   if (options.calls?.length) {
     described.calls = options.calls;
+  }
+  const sides = Object.entries(options.schema ?? {}).filter(([, given]) => given !== undefined);
+  for (const [side, given] of sides) {
+    if (side !== "input" && side !== "output") {
+      throw new TypeError(`the \`schema\` of the task \`${name}\` has no \`${side}\`; it has input and output`);
+    }
+    described.schema = { ...described.schema, [side]: schemaOf(given, side) };
   }
   return described;
 }
