@@ -12,6 +12,7 @@
 //!   `unevaluatedItems` and `unevaluatedProperties` beside other schemas of the same value;
 //! - a `$ref` out of the document, to an anchor, or below another `$id`; a schema that holds a value against itself;
 //! - a `pattern` that dialects of regular expressions read differently, or for a text that is not plain ASCII;
+//! - `x-untold`, by which an SDK says that a type of its language tells less than all, such as Python's `dict`;
 //! - a `format`. It is a note, but says with which values of CBOR a text may come.
 //!
 //! # What items mean

@@ -332,3 +332,23 @@ fn a_document_that_is_no_schema_is_refused_with_its_place() {
         assert!(error.starts_with(expected), "{json}: {error}");
     }
 }
+
+#[test]
+fn a_type_that_says_less_than_all_is_no_misfit() {
+    let keys = r#"{"type": "object", "additionalProperties": {"type": "integer"}, "x-untold": "which keys it has"}"#;
+    let lax = r#"{"anyOf": [{"type": "integer"}, {"type": ["string", "boolean"], "x-untold": "pydantic"}]}"#;
+    assert_fits(&[
+        (r#"{"type": "object", "x-untold": "dict"}"#, ORDER, "unknown: its type says no more (dict)"),
+        (r#"{"type": "object", "x-untold": "dict"}"#, r#"{"type": "object"}"#, "fits"),
+        (keys, r#"{"type": "object", "additionalProperties": {"type": "number"}}"#, "fits"),
+        (keys, ORDER, "unknown: its type says no more (which keys it has)"),
+        (r#"{"x-untold": "Any"}"#, r#"{}"#, "fits"),
+        (r#"{"type": "integer"}"#, lax, "fits"),
+        (r#"{"type": "string"}"#, lax, "unknown: its type says no more (pydantic)"),
+        (
+            r#"{"type": "null"}"#,
+            lax,
+            "`parse` gives `null`, `sum` takes `integer or boolean or string`; for example null",
+        ),
+    ]);
+}

@@ -135,7 +135,7 @@ class Walk {
       case "object":
         return this.object(definition);
       case "record":
-        return { type: "object", additionalProperties: this.read(definition.valueType) };
+        return { type: "object", additionalProperties: this.read(definition.valueType), ...this.untold("which keys it has") };
       case "union":
       case "discriminatedUnion":
         return { anyOf: [...(definition.options.values?.() ?? definition.options)].map((each) => this.read(each)) };

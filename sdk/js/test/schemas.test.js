@@ -31,7 +31,11 @@ const TABLE = [
   [(z) => z.nativeEnum({ 0: "Low", Low: 0, High: "high" }), { enum: [0, "high"] }],
   [(z) => z.array(z.string()).min(1), { type: "array", items: { type: "string" }, minItems: 1 }],
   [(z) => z.tuple([z.string()]), { type: "array", prefixItems: [{ type: "string" }], items: false, minItems: 1 }],
-  [(z) => z.record(z.string(), z.number()), { type: "object", additionalProperties: { type: "number" } }],
+  [
+    (z) => z.record(z.string(), z.number()),
+    { type: "object", additionalProperties: { type: "number" } },
+    { type: "object", additionalProperties: { type: "number" }, "x-untold": "which keys it has" },
+  ],
   [(z) => z.union([z.string(), z.number()]), { anyOf: [{ type: "string" }, { type: "number" }] }],
   [(z) => z.string().nullable(), { anyOf: [{ type: "string" }, { type: "null" }] }],
   [(z) => z.string().refine((text) => text !== ""), { type: "string" }],

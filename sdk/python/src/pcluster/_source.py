@@ -21,9 +21,10 @@ class SourceError(Exception):
 class Found:
     """A task: where it is, and how a plugin describes it."""
 
-    def __init__(self, path: str, line: int, description: dict[str, object]) -> None:
+    def __init__(self, path: str, function: ast.FunctionDef, description: dict[str, object]) -> None:
         self.path = path
-        self.line = line
+        self.line = function.lineno
+        self.function = function
         self.description = description
 
     @property
@@ -95,7 +96,7 @@ def described(path: str, function: ast.FunctionDef | ast.AsyncFunctionDef, decor
     calls = next((keyword.value for keyword in keywords if keyword.arg == "calls"), None)
     if calls is not None:
         description["calls"] = called(where, calls)
-    return Found(path, function.lineno, description)
+    return Found(path, function, description)
 
 
 def called(where: str, calls: ast.expr) -> list[str]:

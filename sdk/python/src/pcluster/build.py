@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pcluster import _plugin, _source
+from pcluster import _plugin, _schema, _scope, _source
 
 #: Folders and files of an author that are not part of a plugin. So are those with a dot in front.
 LEFT_OUT = {"__pycache__", "build", "dist", "env", "node_modules", "target", "tests", "venv"}
@@ -138,6 +138,11 @@ def find_tasks(files: dict[str, bytes], task_files: list[str]) -> list[_source.F
             raise BuildError(
                 f"{task.path}:{task.line}: there is another task `{task.name}` at {earlier.path}:{earlier.line}; rename one"
             )
+    scopes = _scope.Scopes(files)
+    for task in found:
+        schemas = _schema.schemas(task.function, task.description["kind"], module_name(task.path), scopes)
+        if schemas:
+            task.description["schema"] = schemas
     if not found:
         raise BuildError("there is no task in the folder; mark a function with `@task` (from pcluster import task)")
     return found
