@@ -118,7 +118,7 @@ const MISTAKES: [Mistake; 9] = [
     (
         "index.js",
         &[("index.js", "import { task } from 'pcluster'; export const a = task((item) => item, { inits: 1 });")],
-        "TypeError: task() has no option `inits`; it has init, examples, calls and doc",
+        "TypeError: task() has no option `inits`; it has init, examples, calls, doc and schema",
     ),
     ("index.js", &[("index.js", "import './below/a.js'; a;"), ("below/a.js", "null.x;")], "at below/a.js:1:1"),
     (".", &[("a.js", ""), ("b.js", "")], "has a.js, b.js; `--entry FILE` or `main` in package.json names the file"),
