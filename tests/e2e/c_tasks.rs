@@ -1,11 +1,14 @@
 //! Tasks in C and Zig: on this machine, and as plugins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ciborium::Value;
+use pcluster::internal::Isolation;
 use support::{Cluster, Run, json_lines, lines, repository};
 
 use crate::languages::{cases, chain, check_cases, command_in, distinct, draw, each, make, meaning, provide, tool};
+use crate::tried::{Tried, load};
 
 /// Runs no two items at once, and tries each once.
 const ONE_BY_ONE: &str = "concurrency = 1\nretry = { attempts = 1 }";
@@ -81,6 +84,14 @@ fn a_task_in_c_keeps_values_and_ends_as_the_page_says() {
     assert_eq!(node.stop(), Some(0));
     let logged = cluster.ok(&["logs", "end", "--no-follow"]);
     assert_eq!(logged.matches(": half a line of ").count(), 2, "{logged}");
+    check_room(&plugin);
+}
+
+/// Checks that a fresh instance needs no more memory for an item than it begins with.
+fn check_room(plugin: &Path) {
+    let plugin = load(plugin);
+    let task = Tried::within(plugin.inspection.memory, &plugin, "echo", Value::Null, &[], Isolation::Item);
+    assert_eq!(task.value(&Value::from("small")), Value::from("small"));
 }
 
 #[test]

@@ -66,6 +66,37 @@ static inline int32_t pcluster_init(pcluster_status (*make)(void), bool *made)
     return (int32_t)status;
 }
 
+#ifdef __wasm__
+/* Room for an item that is not large. An instance whose memory has grown is made anew after its item, which takes twice as long
+ * as to put its memory back. */
+__attribute__((weak)) uint8_t pcluster_item_room[65536];
+__attribute__((weak)) bool pcluster_item_room_taken;
+#endif
+
+/* Returns memory for an item. */
+static inline uint8_t *pcluster_take_room(size_t size)
+{
+#ifdef __wasm__
+    if (size <= sizeof pcluster_item_room && !pcluster_item_room_taken) {
+        pcluster_item_room_taken = true;
+        return pcluster_item_room;
+    }
+#endif
+    return pcluster_allocate(size);
+}
+
+/* Returns the memory of an item. */
+static inline void pcluster_leave_room(uint8_t *item)
+{
+#ifdef __wasm__
+    if (item == pcluster_item_room) {
+        pcluster_item_room_taken = false;
+        return;
+    }
+#endif
+    free(item);
+}
+
 /* Runs a task on an item, which it frees. `make` makes the state, and is NULL if there is none. */
 static inline int32_t pcluster_run(uint8_t *item, size_t size, pcluster_task task, pcluster_status (*make)(void), bool *made)
 {
@@ -81,14 +112,14 @@ static inline int32_t pcluster_run(uint8_t *item, size_t size, pcluster_task tas
         status = pcluster_conclude(task(&reader), "the item does not fit the task");
     }
     pcluster_end();
-    free(item);
+    pcluster_leave_room(item);
     return (int32_t)status;
 }
 
 /* Allocates an item of this size, which pcluster_run frees. */
 PCLUSTER_C PCLUSTER_EXPORT("pcluster_alloc") __attribute__((weak)) void *pcluster_alloc(size_t size)
 {
-    return pcluster_allocate(size);
+    return pcluster_take_room(size);
 }
 
 #define PCLUSTER_EXPORT_TASK(name, task, make, made) \
