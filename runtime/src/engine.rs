@@ -4,12 +4,11 @@
 //! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
 //! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
-//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has. `snapshot` makes the state of a task before
-//! its first item: `parts` takes the plugin apart for it, `template` makes instances of what comes of that, and `renew` puts them back
-//! to their start. [`budget`] counts the memory of all items, [`limits`]
-//! bounds one execution, and [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster
-//! in [`host`] and those of an operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the
-//! functions in which it failed.
+//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has, which `later` writes. `snapshot` makes the
+//! state of a task before its first item: `parts` takes the plugin apart for it, `template` makes instances of what comes of that,
+//! and `renew` puts them back to their start. [`budget`] counts the memory of all items, [`limits`] bounds one execution, and
+//! [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster in [`host`] and those of an
+//! operating system in [`wasi`]; [`output`] holds the outputs of its items, and `backtrace` names the functions in which it failed.
 
 mod backtrace;
 pub mod cache;
@@ -22,6 +21,7 @@ pub mod idle;
 pub mod inspect;
 mod instance;
 mod kept;
+mod later;
 pub mod limits;
 mod loaded;
 mod parts;
@@ -52,6 +52,7 @@ use compiler::Compiler;
 use host::Host;
 use idle::Slots;
 use inspect::{InspectError, Inspection};
+use later::Later;
 use loaded::Loaded;
 use parts::{Outline, Parts};
 use snapshot::Snapshots;
@@ -121,6 +122,8 @@ pub struct Engine {
     slots: Arc<Slots>,
     budget: Arc<Budget>,
     cache: Option<Arc<Cache>>,
+    /// Writes to the cache what nobody waits for.
+    later: Arc<Later>,
     compiler: Option<Arc<Compiler>>,
     templates: Arc<Loaded<Template>>,
     /// Code without its image.
@@ -168,6 +171,7 @@ impl Engine {
             slots: Slots::new(settings.instances, Arc::clone(&budget)),
             budget,
             cache,
+            later: Arc::default(),
             compiler: settings.compiler.clone(),
             templates: Arc::default(),
             codes: Arc::default(),

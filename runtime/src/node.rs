@@ -159,6 +159,8 @@ impl Node {
         // The workers of its stages end once their stages are left.
         node.context.programs.gone().await;
         counting.abort();
+        let engine = node.context.engine.clone();
+        let _ = tokio::task::spawn_blocking(move || engine.wait_for_cache()).await;
         if tokio::time::timeout(FINISH, node.context.send_all_counts()).await.is_err() {
             tracing::warn!("the last counts were not sent in time");
         }

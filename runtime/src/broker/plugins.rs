@@ -10,6 +10,7 @@ use async_nats::header::{NATS_MESSAGE_ID, NATS_ROLLUP};
 use async_nats::jetstream::object_store::{ObjectInfo, ObjectOptions};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
+use futures_util::future::try_join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -25,6 +26,8 @@ use crate::subject::{self, PLUGINS_BUCKET, PLUGINS_STREAM};
 const PART: usize = 128 << 10;
 /// Room for the headers of a part.
 const PART_HEADERS: usize = 256;
+/// How many parts are asked for at once, so that the server makes answers while others are read.
+const PARTS_AT_ONCE: u64 = 8;
 /// The key of the metadata of a plugin that names what it was built from.
 const INPUTS: &str = "pcluster-inputs";
 /// The rollup that replaces the messages under the same subject.
@@ -187,23 +190,47 @@ impl<'a> Plugins<'a> {
         }
         let parts = subject::plugin_parts(&head.nuid);
         let what = || format!("fetch the {} {digest}", self.noun);
-        let (mut hash, mut size, mut next) = (Sha256::new(), 0, 1);
-        for _ in 0..head.chunks {
-            let request = json!({ "seq": next, "next_by_subj": parts });
-            let Some(part) = Stored::read(self.broker, PLUGINS_STREAM, &request, what).await? else {
-                return not("some of its bytes are missing");
-            };
-            size += part.payload.len();
-            if size > head.size {
-                break;
+        let (mut hash, mut size, mut count, mut next) = (Sha256::new(), 0, 0, 1);
+        while count < head.chunks && size <= head.size {
+            // Nobody knows where the first part is. The others are close behind it.
+            let at_once = if count == 0 { 1 } else { PARTS_AT_ONCE };
+            let found = self.parts(&parts, next, at_once, what).await?;
+            let Some(last) = found.last() else { return not("some of its bytes are missing") };
+            next = last.sequence + 1;
+            for part in found {
+                (size, count) = (size + part.payload.len(), count + 1);
+                if size > head.size {
+                    break;
+                }
+                hash.update(&part.payload);
+                to.write_all(&part.payload).await.map_err(|error| BrokerError::other(what(), &error))?;
             }
-            hash.update(&part.payload);
-            to.write_all(&part.payload).await.map_err(|error| BrokerError::other(what(), &error))?;
-            next = part.sequence + 1;
         }
         to.flush().await.map_err(|error| BrokerError::other(what(), &error))?;
         let is_whole = size == head.size && Digest::from_sha256(&hash.finalize()) == *digest;
         if is_whole { Ok(Ok(())) } else { not("what is stored under this name has another digest") }
+    }
+
+    /// Returns the next parts of an object from this sequence number on: all that have one of the next `at_once` numbers, and at
+    /// least one, if there is any.
+    async fn parts(
+        &self,
+        subject: &str,
+        from: u64,
+        at_once: u64,
+        what: impl Fn() -> String,
+    ) -> Result<Vec<Stored>, BrokerError> {
+        let asked = (from..from + at_once).map(|sequence| {
+            let (broker, what) = (self.broker, &what);
+            async move {
+                let request = json!({ "seq": sequence, "next_by_subj": subject });
+                Stored::read(broker, PLUGINS_STREAM, &request, what).await
+            }
+        });
+        let mut found: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
+        // The next part from two numbers on is the same one if there is none between them.
+        found.dedup_by_key(|part| part.sequence);
+        Ok(found)
     }
 
     /// Returns the description of an object, if it can be read; `None` if the object was never stored.

@@ -34,6 +34,10 @@ const IMAGES_MAX: u64 = 1 << 30;
 const OWN: u32 = 0o700;
 /// The bits of a mode that let other users write.
 const OTHERS_WRITE: u32 = 0o022;
+/// The start of the names of files that are being written.
+const UNFINISHED: &str = ".tmp";
+/// After this time, who wrote a file has ended before it was whole.
+const UNFINISHED_KEEP: Duration = Duration::from_hours(1);
 /// How long code is kept that no node reads.
 const KEEP: Duration = Duration::from_hours(30 * 24);
 
@@ -112,7 +116,7 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, content: &Digest, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
         file.write_all(&Sha256::new().chain_update(content.as_hex()).chain_update(code).finalize())?;
         file.write_all(content.as_hex().as_bytes())?;
         file.write_all(code)?;
@@ -142,12 +146,13 @@ fn check_owner(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes code that was not read for long: code of former plugins and of other engine versions. Another node may do the same at
-/// the same time.
+/// Removes code that was not read for long: code of former plugins and of other engine versions. Removes what nodes have left
+/// unfinished as well. Another node may do the same at the same time.
 fn remove_unread(folder: &Path) {
     let is_unread = |entry: &fs::DirEntry| -> io::Result<bool> {
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        Ok(is_kept(&entry.path()) && age > KEEP)
+        let is_unfinished = entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+        Ok(is_kept(&entry.path()) && age > KEEP || is_unfinished && age > UNFINISHED_KEEP)
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_unread(&entry).unwrap_or(false) {
@@ -244,7 +249,13 @@ mod tests {
     fn code_that_was_not_read_for_long_is_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let long_ago = SystemTime::now() - KEEP - Duration::from_mins(1);
-        for (name, time) in [("old.cwasm", long_ago), ("new.cwasm", SystemTime::now()), ("other.txt", long_ago)] {
+        for (name, time) in [
+            ("old.cwasm", long_ago),
+            ("new.cwasm", SystemTime::now()),
+            ("other.txt", long_ago),
+            (".tmpAb3dE6", SystemTime::now() - UNFINISHED_KEEP * 2),
+            (".tmpBc4eF7", SystemTime::now()),
+        ] {
             let file = fs::File::create(folder.path().join(name)).expect("a file");
             file.set_modified(time).expect("a time");
         }
@@ -252,7 +263,7 @@ mod tests {
         let mut left: Vec<_> =
             fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
         left.sort();
-        assert_eq!(left, ["new.cwasm", "other.txt"]);
+        assert_eq!(left, [".tmpBc4eF7", "new.cwasm", "other.txt"]);
     }
 
     #[test]

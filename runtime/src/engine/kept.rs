@@ -78,13 +78,16 @@ impl Engine {
         })
     }
 
-    /// Keeps a plugin, whose code the cache has already.
+    /// Keeps a plugin, whose code the cache has already, soon.
     pub(super) fn keep(&self, digest: &Digest, parts: &Parts, code: &Code, image: &Module) {
-        let Some(cache) = &self.cache else { return };
+        let Some(cache) = self.cache.clone() else { return };
         let mut kept = code.digest.as_hex().as_bytes().to_vec();
         kept.extend_from_slice(&parts.skeleton());
-        cache.keep_image(&key("image", digest.as_hex()), digest, image);
-        cache.keep_bytes(&key("plugin", digest.as_hex()), digest, &kept);
+        let (digest, image) = (digest.clone(), image.clone());
+        self.later.run(move || {
+            cache.keep_image(&key("image", digest.as_hex()), &digest, &image);
+            cache.keep_bytes(&key("plugin", digest.as_hex()), &digest, &kept);
+        });
     }
 
     /// Returns what instances with this state start from, if the cache has it. Blocks the thread.
@@ -93,10 +96,15 @@ impl Engine {
         self.split(outline, &image, code.clone()).ok().map(Arc::new)
     }
 
-    /// Keeps the image of a state.
-    pub(super) fn keep_state(&self, name: &StateName, image: &Module) {
-        if let Some(cache) = &self.cache {
-            cache.keep_image(&name.key, &name.content, image);
-        }
+    /// Keeps the image of a state, soon.
+    pub(super) fn keep_state(&self, name: StateName, image: &Module) {
+        let Some(cache) = self.cache.clone() else { return };
+        let image = image.clone();
+        self.later.run(move || cache.keep_image(&name.key, &name.content, &image));
+    }
+
+    /// Waits until the cache has all that it is to keep. Blocks the thread.
+    pub(crate) fn wait_for_cache(&self) {
+        self.later.wait();
     }
 }

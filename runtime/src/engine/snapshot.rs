@@ -123,7 +123,7 @@ impl Plugin {
             let clock = instance.clock();
             // Without the digest of the state: only the newest state of a stage is cached.
             let key = Digest::of([self.digest.as_hex(), name, place].join(":").as_bytes());
-            (self.blocking(move |plugin| plugin.snapshot(instance, &key, &state)).await?, clock)
+            (self.blocking(move |plugin| plugin.snapshot(instance, &key, state)).await?, clock)
         };
         let exports = Exports::find(&template, name)?.started();
         Ok(Some(task.clone().started(template, exports, clock)))
@@ -154,7 +154,7 @@ impl Plugin {
     }
 
     /// Returns what instances with the state of this instance start from. Blocks the thread.
-    fn snapshot(&self, mut instance: Instance, key: &Digest, name: &StateName) -> Result<Arc<Template>, SnapshotError> {
+    fn snapshot(&self, mut instance: Instance, key: &Digest, name: StateName) -> Result<Arc<Template>, SnapshotError> {
         match (&self.snapshots, &*self.template) {
             (Snapshots::Whole(parts), _) => {
                 let globals = globals(&parts.outline, &mut instance)?;

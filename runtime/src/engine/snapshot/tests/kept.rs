@@ -74,6 +74,7 @@ async fn make(plugin: &Plugin, variable: &str) {
     let task = plugin.task("t", LIMITS, context, Reuse::default()).expect("a task");
     let made = plugin.with_state("t", "chain.stage", &task, Surroundings::silent()).await;
     assert!(made.expect("a snapshot").is_some());
+    plugin.engine.wait_for_cache();
 }
 
 #[tokio::test]
