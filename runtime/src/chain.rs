@@ -1,6 +1,7 @@
 //! A chain whose values have all been checked. [`manifest`] holds the raw form; other modules use only this form. [`record`]
 //! holds the chain's entries on the server.
 
+mod accepts;
 mod allow;
 pub(crate) mod arguments;
 mod bounds;
@@ -26,6 +27,7 @@ use crate::calls::grant::Grants;
 use crate::frame::format::Format;
 use crate::name::{ChainName, DigestError, NameError, StageName, Version};
 use crate::wire;
+pub(crate) use accepts::Accepts;
 use bounds::STAGES_MAX;
 use isolation::Reuse;
 use manifest::Manifest;
@@ -47,6 +49,8 @@ pub struct Chain {
     pub replicas: u32,
     /// The format of messages without a `Content-Type`.
     pub input: Format,
+    /// What fed items must fit. `None` if they may be anything.
+    pub(crate) accepts: Option<Accepts>,
     /// The settings of the chain's queues.
     pub queue: Queue,
     /// How long results and dead letters are kept.
@@ -180,7 +184,15 @@ impl Chain {
         let results = top("results");
         let queue = Queue::new(&top("queue"), &manifest.queue)?;
         let retention = Retention::new(&results, &manifest.results, &queue)?;
-        Ok(Self { name, version, replicas, input: manifest.input.format.unwrap_or_default(), queue, retention, stages })
+        // A path stands there until a deploy has read the file.
+        let schema = manifest.input.schema.as_ref().filter(|schema| !schema.is_string());
+        let accepts = schema.map(Accepts::new).transpose().map_err(|problem| ChainError::Value {
+            place: "[input] ".to_owned(),
+            key: "schema",
+            problem,
+        })?;
+        let input = manifest.input.format.unwrap_or_default();
+        Ok(Self { name, version, replicas, input, accepts, queue, retention, stages })
     }
 
     /// Returns `true` if a stage may reach outside of its sandbox.

@@ -117,7 +117,9 @@ mod wire;
 
 /// The manifest of a chain, as its author writes it.
 pub mod manifest {
-    pub use crate::chain::manifest::{Exits, Input, Manifest, Need, Queue, Records, Results, Retry, Stage};
+    pub use crate::chain::manifest::{
+        Exits, Input, Manifest, Need, Queue, Records, Results, Retry, Stage, StageSchemas,
+    };
     pub use crate::frame::format::Format;
 }
 

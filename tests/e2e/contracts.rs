@@ -1,7 +1,7 @@
 //! Schemas of what tasks take and give: `inspect` shows them and makes an item, and `deploy` holds neighbors against each other.
 
 use serde_json::{Value, json};
-use support::{Cluster, assert_refused};
+use support::{Cluster, NatsClient, assert_refused, json_lines};
 
 /// Returns a plugin with a task of each of these names, which has a schema of what it takes and one of what it gives.
 fn plugin(tasks: &[(&str, Value, Value)]) -> Vec<u8> {
@@ -73,3 +73,59 @@ fn stages_that_do_not_fit_are_refused_with_the_place_and_an_example() {
         assert_eq!(run.stderr.contains("not known"), !note.is_empty(), "{}", run.stderr);
     }
 }
+
+#[test]
+fn fed_items_are_held_against_the_schema_of_the_chain() {
+    let cluster = Cluster::start();
+    cluster.file("p.wasm", plugin(&[("sum", order("number"), order("number"))]));
+    cluster.file("order.json", order("string").to_string());
+    cluster.file("wide.json", "true");
+    let chain = |more: &str| {
+        let input = "[input]\nformat = \"json\"\nschema = \"order.json\"";
+        let stage = "[[stage]]\nname = \"sum\"\nplugin = \"p.wasm\"";
+        cluster.file("chain.toml", format!("name = \"fed\"\nversion = \"1\"\n{input}\n{stage}\n{more}\n"));
+    };
+    chain("");
+    let told = "stages that do not fit: `[input]` gives `/total: string`, `sum` takes `number`; for example";
+    assert_refused(&cluster.run(&["deploy"]), 1, &[told]);
+    chain("schema = { input = \"none.json\" }");
+    assert_refused(&cluster.run(&["deploy"]), 1, &["no schema at ", "none.json; `schema` names a file of JSON Schema"]);
+    chain("schema = { inputs = \"wide.json\" }");
+    assert_refused(&cluster.run(&["deploy"]), 1, &["unknown key `inputs`; did you mean `input`?"]);
+
+    // What the manifest says of a stage wins.
+    chain("schema = { input = \"wide.json\" }");
+    let note = "`schema` of `sum` has another input than its plugin says; that of the manifest counts";
+    let deployed = cluster.run(&["deploy"]);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.stderr);
+    assert!(deployed.stderr.contains(note), "{}", deployed.stderr);
+    // It is kept with the version: another is another version.
+    cluster.file("wide.json", order("string").to_string());
+    assert_refused(&cluster.run(&["deploy"]), 1, &["version 1"]);
+
+    let client = NatsClient::connect(&cluster);
+    let items = "{\"total\":1}\n{\"total\":\"a\"}\n{}\n{\"total\":\"b\"}";
+    client.publish("pcluster.fed.in", &[("Content-Type", "application/x-ndjson")], items).unwrap();
+    let node = cluster.node("a");
+    client.messages("PCLUSTER_fed_DEAD", 2);
+    cluster.ok(&["wait", "fed"]);
+    let results: Vec<Value> = cluster.pull_all("fed");
+    assert_eq!(results, [json!({ "total": "a" }), json!({ "total": "b" })]);
+    let letters = json_lines(&cluster.ok(&["dead", "ls", "fed", "--json"]));
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, REASONS);
+    assert_eq!(letters[0]["attempts"].as_array().map_or(1, Vec::len), 1);
+    drop(node);
+
+    // A run in one process does the same.
+    let ran = cluster.run_with_input(&["run", "--format", "ndjson", "--quiet"], items);
+    assert_eq!(json_lines(&ran.stdout).len(), 2, "{}", ran.stderr);
+    for reason in REASONS {
+        assert!(ran.stderr.contains(reason), "{}", ran.stderr);
+    }
+}
+
+const REASONS: [&str; 2] = [
+    "it does not fit `[input] schema` of the chain: `/total` is integer, not string",
+    "it does not fit `[input] schema` of the chain: the item lacks `total`",
+];

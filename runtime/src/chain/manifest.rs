@@ -2,7 +2,9 @@
 //!
 //! Deployed revisions are stored in this form too, as JSON and with digests in place of file names.
 
+mod limits;
 mod queue;
+mod schemas;
 
 use std::collections::BTreeMap;
 
@@ -10,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::format::Format;
 use crate::name::nearest;
+pub use limits::CallLimits;
 pub use queue::Queue;
+pub use schemas::StageSchemas;
 
 /// The file `chain.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +57,9 @@ pub struct Input {
     /// The format of messages without a `Content-Type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// A JSON Schema that fed items must fit, or the path of its file, relative to the manifest. A deploy writes the schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<serde_json::Value>,
 }
 
 /// `[results]`.
@@ -155,6 +162,9 @@ pub struct Stage {
     /// `[stage.allow]`: what the task may reach outside of its sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<Allow>,
+    /// `schema = { input = "a.json", output = "b.json" }`: what the stage takes and gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<StageSchemas>,
 }
 
 /// `[stage.allow]`: what the task of a stage may reach outside of its sandbox.
@@ -183,25 +193,6 @@ pub struct Allow {
     /// What a dead letter has of the calls of its item: `calls`, or `bodies` too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
-}
-
-/// `limits = { … }` of `[stage.allow]`: the limits of the calls of one item.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct CallLimits {
-    /// The most calls.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls: Option<u32>,
-    /// The most bytes sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent: Option<String>,
-    /// The most bytes received.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub received: Option<String>,
-    /// The most bytes of one response body after it is decompressed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<String>,
 }
 
 /// How much of a slot an item needs.
@@ -304,6 +295,7 @@ fn hint(key: &str, expected: &str) -> &'static str {
         "max_bytes" | "large" | "large_bytes" | "memory" | "sent" | "received" | "body" if is_text => {
             "; a size is a text with its unit, as in \"64MiB\" or \"1GiB\""
         }
+        "schema" if is_table => "; write a table, as in `schema = { input = \"a.json\", output = \"b.json\" }`",
         "exec" if is_list => {
             "; write the program and its arguments as a list of texts, as in [\"python3\", \"job.py\"]"
         }

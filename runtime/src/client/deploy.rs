@@ -14,6 +14,7 @@ pub(crate) mod folders;
 pub(crate) mod here;
 mod kept;
 mod read;
+mod schemas;
 mod secrets;
 mod size;
 mod stores;
@@ -37,14 +38,14 @@ use crate::calls::grant::Grants;
 use crate::chain::manifest::Manifest;
 use crate::chain::record::{Deployed, State};
 use crate::chain::{Chain, Plugin, Stage, Work, default};
-use crate::engine::inspect::inspect;
+use crate::engine::inspect::{TaskSchemas, inspect};
 use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 use built::Given;
 use contracts::Contracts;
-use read::{read_manifest, read_plugin, stored};
+use read::{read_plugin, stored};
 use size::check_size;
 
 /// Rounds of a deploy while other clients deploy the same chain.
@@ -169,16 +170,6 @@ impl Package {
     }
 }
 
-impl Source {
-    /// Returns the manifest with its path. Without one, the path is the name of the chain.
-    fn read(self) -> Result<(PathBuf, Manifest), ClientError> {
-        match self {
-            Self::File(path) => read_manifest(&path),
-            Self::Manifest(manifest) => Ok((PathBuf::from(&manifest.name), *manifest)),
-        }
-    }
-}
-
 impl<T: AsRef<Path> + ?Sized> From<&T> for Package {
     fn from(path: &T) -> Self {
         Self::file(path.as_ref())
@@ -201,13 +192,18 @@ pub(super) async fn deploy_with(
     package: impl Into<Package> + Send,
     options: DeployOptions,
 ) -> Result<Deployment, ClientError> {
-    let prepared = prepare(Some(client), package.into(), options).await?;
-    let name = &prepared.chain.name;
+    let mut prepared = prepare(Some(client), package.into(), options).await?;
+    let name = &prepared.chain.name.clone();
     intake::check_intake_to_deploy(client, name).await?;
     let mut made = BTreeSet::new();
     let registry = if let Some(registry) = Registry::open(&client.broker).await? {
         if let Some(marked) = registry.state(name).await? {
             check_version(&registry, &prepared, &marked.state).await?;
+            if marked.state.is_deployed()
+                && let Some(active) = registry.deployed(name, marked.state.active).await?
+            {
+                prepared.doubts.extend(contracts::narrowed(&active.manifest, &prepared.manifest));
+            }
         }
         Registry::create(&client.broker, default::REPLICAS).await?
     } else {
@@ -277,6 +273,9 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let (mut plugins, mut archives) = (BTreeMap::new(), BTreeMap::new());
     let mut contracts = Contracts::default();
+    if let Some(schema) = manifest.input.schema.as_ref().filter(|_| !options.no_contracts) {
+        contracts.feed(schema);
+    }
     for (stage, raw) in chain.stages.iter().zip(&mut manifest.stages) {
         let (plugin, task) = match &stage.work {
             Work::Task { plugin, task } => (plugin, task),
@@ -285,7 +284,9 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
                     raw.files = Some(vec![archive.digest.to_string()]);
                     archives.insert(archive.digest.clone(), archive);
                 }
-                contracts.pass();
+                if !options.no_contracts {
+                    contracts.add(&stage.name, &TaskSchemas::default(), raw.schema.as_ref())?;
+                }
                 continue;
             }
         };
@@ -311,7 +312,7 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
         let task =
             checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
         if !options.no_contracts {
-            contracts.add(&stage.name, &task.schema)?;
+            contracts.add(&stage.name, &task.schema, raw.schema.as_ref())?;
         }
         raw.plugin = Some(digest.to_string());
         plugins.insert(digest, Given { bytes, inputs: given.and_then(|given| given.inputs.clone()) });

@@ -141,6 +141,9 @@ pub enum ClientError {
         /// What is stored there.
         what: String,
     },
+    /// The file of a schema does not exist.
+    #[error("no schema at {}; `schema` names a file of JSON Schema, relative to the manifest", .0.display())]
+    NoSchemaFile(PathBuf),
     /// A schema of a task cannot be used.
     #[error("stage `{stage}`: the schema of its {what} is {error}")]
     Schema {

@@ -18,13 +18,14 @@ use crate::frame::steps::Row;
 use crate::lock::lock;
 use crate::name::Topic;
 use crate::node::execute::large::Input;
-use crate::node::execute::walked::{Spent, Walked, WalkedItem, WalkedStage};
+use crate::node::execute::walked::{Spent, Walked, WalkedItem, WalkedStage, check_accepted};
 use crate::node::frame::attempts;
 use crate::node::frame::steps::Way;
 use crate::node::worker::permits::Permit;
 use crate::run::budget::Growing;
 use crate::run::call::Calls;
 use crate::run::failure::{Failure, FailureKind};
+use crate::run::item::ItemBytes;
 use crate::run::output::Outputs;
 
 /// Items that walk through the stages of a hop together.
@@ -147,7 +148,11 @@ impl<A: Around> Walked for DeskFrame<A> {
     }
 
     async fn input(&self, position: usize) -> Result<Input, Failure> {
-        Ok(Input { item: self.items[position].bytes.clone(), memory: None })
+        let item = self.items[position].bytes.clone();
+        if let (Some(accepts), ItemBytes::Whole(bytes)) = (&self.hop().accepts, &item) {
+            check_accepted(accepts, bytes)?;
+        }
+        Ok(Input { item, memory: None })
     }
 
     fn is_settled(&self, position: usize) -> bool {

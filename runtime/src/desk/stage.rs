@@ -14,7 +14,7 @@ use crate::calls::failure::CallFailure;
 use crate::calls::memory::Memory;
 use crate::calls::stores::{StoreRequest, Stores};
 use crate::chain::record::Deployed;
-use crate::chain::{Chain, Plugin, Retry, Stage, Work};
+use crate::chain::{Accepts, Chain, Plugin, Retry, Stage, Work};
 use crate::client::Here;
 use crate::engine::snapshot::Surroundings;
 use crate::engine::task::Task;
@@ -52,6 +52,8 @@ pub(crate) struct DeskStage {
 pub(super) struct DeskHop {
     /// Its stages.
     pub(super) stages: Vec<DeskStage>,
+    /// What its items must fit. `None` if they may be anything.
+    pub(super) accepts: Option<Accepts>,
     /// The attempts of its items.
     pub(super) retry: Retry,
     /// How much of it runs at once.
@@ -140,6 +142,7 @@ impl<A: Around> Desk<Arc<A>> {
             let limit = ConcurrencyLimit::of(&slots, own);
             let places = usize::try_from(limit.concurrency()).unwrap_or(1) * FRAMES;
             hops.push(DeskHop {
+                accepts: chain.accepts.clone().filter(|_| hops.is_empty()),
                 waiting: stages.iter().any(|stage| stage.door.is_some()).then(|| reach.waiting()),
                 retry: own[0].retry.clone(),
                 limit,

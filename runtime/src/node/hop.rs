@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use crate::broker::line::Line;
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Broker, BrokerError};
-use crate::chain::Stage;
+use crate::chain::{Accepts, Stage};
 use crate::name::StageName;
 use crate::node::backlog::Backlog;
 use crate::node::clock::ServerClock;
@@ -97,6 +97,11 @@ impl Hop {
     /// Returns the first stage of the hop.
     pub fn stage(&self) -> &Stage {
         self.route.stage()
+    }
+
+    /// Returns what the items of the hop must fit. `None` if they may be anything.
+    pub(crate) fn accepts(&self) -> Option<&Accepts> {
+        self.route.chain.accepts.as_ref().filter(|_| self.route.position == 0)
     }
 
     /// Returns `true` if the stage limits what runs at once in the whole cluster.

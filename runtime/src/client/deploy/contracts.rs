@@ -1,33 +1,53 @@
 //! Holds what each stage gives against what the next takes.
 
+use serde_json::Value;
+
+use crate::chain::manifest::{Manifest, StageSchemas};
 use crate::client::ClientError;
 use crate::contract::{Fit, Schema, compare};
 use crate::engine::inspect::TaskSchemas;
+use crate::frame::json::to_json;
 use crate::name::StageName;
 
 /// The contracts of a chain, stage by stage.
 #[derive(Default)]
 pub(super) struct Contracts {
     /// The stage before, and what it gives. `None` if that is not known.
-    before: Option<(StageName, Schema)>,
+    before: Option<(String, Schema)>,
     /// Stages of which it is not known whether they fit, and why.
     pub doubts: Vec<String>,
 }
 
 impl Contracts {
-    /// Adds a stage of which nothing is known.
-    pub(super) fn pass(&mut self) {
-        self.before = None;
+    /// Takes note of what is fed, by `[input] schema`. Whether it is a schema was checked with the chain.
+    pub(super) fn feed(&mut self, schema: &Value) {
+        let fed = Schema::parse(schema.to_string().as_bytes()).ok();
+        self.before = fed.map(|fed| ("[input]".to_owned(), fed));
     }
 
-    /// Adds a stage, and refuses it if it does not take what the stage before gives.
-    pub(super) fn add(&mut self, stage: &StageName, schemas: &TaskSchemas) -> Result<(), ClientError> {
-        let read = |what, schema: &Option<serde_json::Value>| {
-            let read = schema.as_ref().map(|schema| Schema::parse(schema.to_string().as_bytes())).transpose();
+    /// Adds a stage, and refuses it if it does not take what the stage before gives. What the manifest says of it, in `written`,
+    /// wins over what its plugin says.
+    pub(super) fn add(
+        &mut self,
+        stage: &StageName,
+        described: &TaskSchemas,
+        written: Option<&StageSchemas>,
+    ) -> Result<(), ClientError> {
+        let mut read = |what, described: &Option<Value>, written: Option<&Value>| {
+            if let (Some(described), Some(written)) = (described, written)
+                && described != written
+            {
+                let note = format!(
+                    "`schema` of `{stage}` has another {what} than its plugin says; that of the manifest counts"
+                );
+                self.doubts.push(note);
+            }
+            let schema = written.or(described.as_ref());
+            let read = schema.map(|schema| Schema::parse(schema.to_string().as_bytes())).transpose();
             read.map_err(|error| ClientError::Schema { stage: stage.clone(), what, error: error.to_string() })
         };
-        let takes = read("input", &schemas.input)?;
-        let gives = read("output", &schemas.output)?;
+        let takes = read("input", &described.input, written.and_then(|written| written.input.as_ref()))?;
+        let gives = read("output", &described.output, written.and_then(|written| written.output.as_ref()))?;
         if let (Some((before, given)), Some(takes)) = (self.before.take(), takes) {
             match compare(&given, &takes) {
                 Fit::Fits => {}
@@ -35,14 +55,27 @@ impl Contracts {
                     self.doubts.push(format!("whether `{stage}` takes all that `{before}` gives is not known: {why}"));
                 }
                 Fit::Misfit(misfit) => {
-                    let told = misfit.told(before.as_str(), stage.as_str()).to_string();
+                    let told = misfit.told(&before, stage.as_str()).to_string();
                     return Err(ClientError::Contract(told));
                 }
             }
         }
-        self.before = gives.map(|gives| (stage.clone(), gives));
+        self.before = gives.map(|gives| (stage.to_string(), gives));
         Ok(())
     }
+}
+
+/// Returns a note if a version accepts less at its door than the one before, with an item that it would now refuse.
+pub(super) fn narrowed(before: &Manifest, after: &Manifest) -> Option<String> {
+    let read = |manifest: &Manifest| {
+        let written = manifest.input.schema.as_ref()?;
+        Schema::parse(written.to_string().as_bytes()).ok()
+    };
+    let Fit::Misfit(misfit) = compare(&read(before)?, &read(after)?) else { return None };
+    let (old, new) = (&before.version, &after.version);
+    let part = if misfit.path.is_empty() { "it".to_owned() } else { format!("`{}`", misfit.path) };
+    let (reason, example) = (&misfit.reason, to_json(&misfit.example));
+    Some(format!("{new} accepts less than {old} did; for example it refuses {example}: {part} {reason}"))
 }
 
 #[cfg(test)]
@@ -60,9 +93,24 @@ mod tests {
         let mut contracts = Contracts::default();
         for (name, schemas) in stages {
             let name = name.parse().expect("a name");
-            contracts.add(&name, schemas).map_err(|error| error.to_string())?;
+            contracts.add(&name, schemas, None).map_err(|error| error.to_string())?;
         }
         Ok(contracts.doubts)
+    }
+
+    #[test]
+    fn a_version_that_accepts_less_is_noted() {
+        let version = |label: &str, total: &str| {
+            let schema =
+                format!("{{ type = \"object\", required = [\"total\"], properties = {{ total = {{ {total} }} }} }}");
+            let text = format!("name = \"a\"\nversion = \"{label}\"\n[input]\nschema = {schema}");
+            Manifest::from_toml(&text).expect("a manifest")
+        };
+        let (wide, narrow) = (version("1", "type = \"number\""), version("2", "type = \"integer\""));
+        assert_eq!(narrowed(&narrow, &wide), None);
+        assert_eq!(narrowed(&wide, &wide), None);
+        let note = "2 accepts less than 1 did; for example it refuses {\"total\":0.1}: `/total` is number, not integer";
+        assert_eq!(narrowed(&wide, &narrow).as_deref(), Some(note));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::Source;
+use super::schemas::read_schemas;
 use crate::broker::plugins::Plugins;
 use crate::chain::Stage;
 use crate::chain::manifest::Manifest;
@@ -20,17 +22,35 @@ pub(super) fn file_of(path: &Path) -> PathBuf {
     Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or_else(|| path.to_owned())
 }
 
+impl Source {
+    /// Returns the manifest with its path. Without one, the path is the name of the chain.
+    pub(super) fn read(self) -> Result<(PathBuf, Manifest), ClientError> {
+        match self {
+            Self::File(path) => {
+                let (path, mut manifest) = read_manifest(&path)?;
+                read_schemas(&mut manifest, path.parent().unwrap_or(Path::new("")))?;
+                Ok((path, manifest))
+            }
+            Self::Manifest(mut manifest) => {
+                read_schemas(&mut manifest, Path::new(""))?;
+                Ok((PathBuf::from(&manifest.name), *manifest))
+            }
+        }
+    }
+}
+
 /// Reads the manifest from a file, or from `chain.toml` in a folder.
-pub(super) fn read_manifest(path: &Path) -> Result<(PathBuf, Manifest), ClientError> {
+fn read_manifest(path: &Path) -> Result<(PathBuf, Manifest), ClientError> {
     let path = file_of(path);
-    match Manifest::from_toml(&read_text(&path)?) {
+    match Manifest::from_toml(&read_text(&path, ClientError::NoManifest)?) {
         Ok(manifest) => Ok((path, manifest)),
         Err(error) => Err(ClientError::Manifest { path, error }),
     }
 }
 
-fn read_text(path: &Path) -> Result<String, ClientError> {
-    let bytes = read(path, file::TEXT_MAX, ClientError::NoManifest)?;
+/// Reads a text. `missing` creates the error for a file that does not exist.
+pub(super) fn read_text(path: &Path, missing: fn(PathBuf) -> ClientError) -> Result<String, ClientError> {
+    let bytes = read(path, file::TEXT_MAX, missing)?;
     String::from_utf8(bytes).map_err(|error| {
         let reason = format!("not UTF-8 after byte {}", error.utf8_error().valid_up_to());
         ClientError::Read { path: path.to_owned(), error: io::Error::new(io::ErrorKind::InvalidData, reason) }

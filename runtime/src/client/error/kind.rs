@@ -25,6 +25,7 @@ impl ClientError {
             | Self::Plugin { .. }
             | Self::NoPlugin { .. }
             | Self::OnServer { .. }
+            | Self::NoSchemaFile(_)
             | Self::Schema { .. }
             | Self::Contract(_)
             | Self::PluginFolder(_)

@@ -9,7 +9,7 @@ use pcluster_abi::Level;
 use tokio::sync::OwnedMutexGuard;
 
 use super::running::Running;
-use super::walked::Walked;
+use super::walked::{Walked, check_accepted};
 use crate::frame::large::Reference;
 use crate::node::large::keep::{Origin, Unkept, Waits};
 use crate::node::runner::Runner;
@@ -38,7 +38,11 @@ impl Running {
     pub(super) async fn large_input(&self, reference: Reference) -> Result<Input, Failure> {
         let memory = self.room_for(&reference).await?;
         match (self.hop.large.open(&reference).await?, &self.hop.task) {
-            (ItemBytes::File(file), Runner::Task(_)) => Ok(Input { item: whole(file).await?.into(), memory }),
+            (ItemBytes::File(file), Runner::Task(_)) => {
+                let item = whole(file).await?;
+                self.hop.accepts().map_or(Ok(()), |accepts| check_accepted(accepts, &item))?;
+                Ok(Input { item: item.into(), memory })
+            }
             (item, _) => Ok(Input { item, memory }),
         }
     }

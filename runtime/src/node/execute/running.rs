@@ -23,7 +23,7 @@ use crate::name::Topic;
 use crate::node::commit::outbox::ServerOutbox;
 use crate::node::commit::store_each;
 use crate::node::execute::gauge::Gauge;
-use crate::node::execute::walked::{self, Walked};
+use crate::node::execute::walked::{self, Walked, check_accepted};
 use crate::node::failpoint::{self, Point};
 use crate::node::frame::inbound::InboundFrame;
 use crate::node::frame::outputs;
@@ -138,8 +138,21 @@ impl Running {
         Failure { calls: calls.or(failure.calls), ..failure }
     }
 
-    /// Returns the position of the next item. `None` if the rest is left to other nodes.
+    /// Returns the position of the next item that the chain accepts. `None` if the rest is left to other nodes.
     pub(crate) fn begin(&self, now: Instant) -> Option<usize> {
+        let Some(accepts) = self.hop.accepts() else { return self.begin_next(now) };
+        loop {
+            let position = self.begin_next(now)?;
+            let is_large = self.inbound.reference(position).is_some();
+            // A large item must be fetched first.
+            match if is_large { Ok(()) } else { check_accepted(accepts, &self.item(position)) } {
+                Ok(()) => return Some(position),
+                Err(failure) => self.fail(position, failure, |level, entry| self.log_of(position, level, entry)),
+            }
+        }
+    }
+
+    fn begin_next(&self, now: Instant) -> Option<usize> {
         if self.stopped.load(Relaxed) {
             return None;
         }

@@ -8,7 +8,7 @@ use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
 use super::large::Input;
-use crate::chain::Records;
+use crate::chain::{Accepts, Records};
 use crate::engine::idle::Instances;
 use crate::engine::streaming::StreamingPermit;
 use crate::frame::steps::Row;
@@ -107,6 +107,14 @@ pub(crate) trait Walked: Send + Sync + Sized + 'static {
 
     /// Returns the steps up to the failure of an item on its way. `None` if the chain keeps no records.
     fn steps(&self, way: &Way, failure: &Failure, lines: Vec<String>) -> Option<Arc<Vec<Row>>>;
+}
+
+/// Holds the bytes of a fed item against what its chain accepts.
+pub(crate) fn check_accepted(accepts: &Accepts, item: &[u8]) -> Result<(), Failure> {
+    accepts.check(item).map_err(|refused| {
+        let reason = format!("it does not fit `[input] schema` of the chain: {refused}");
+        Failure::fatal(FailureKind::Error, reason)
+    })
 }
 
 /// Lets an execution of the hop's stage at this place keep its instance while it waits for later stages. Returns the permit
