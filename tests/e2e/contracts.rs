@@ -1,7 +1,7 @@
 //! Schemas of what tasks take and give: `inspect` shows them and makes an item, and `deploy` holds neighbors against each other.
 
 use serde_json::{Value, json};
-use support::{Cluster, NatsClient, assert_refused, json_lines};
+use support::{Cluster, NatsClient, assert_refused, build_javascript, build_python, json_lines};
 
 /// Returns a plugin with a task of each of these names, which has a schema of what it takes and one of what it gives.
 fn plugin(tasks: &[(&str, Value, Value)]) -> Vec<u8> {
@@ -129,3 +129,57 @@ const REASONS: [&str; 2] = [
     "it does not fit `[input] schema` of the chain: `/total` is integer, not string",
     "it does not fit `[input] schema` of the chain: the item lacks `total`",
 ];
+
+#[test]
+fn tasks_of_two_languages_are_compared_by_their_types() {
+    let cluster = Cluster::start();
+    for (folder, file, text) in [("py", "parse.py", PYTHON), ("js", "sum.js", JAVASCRIPT)] {
+        std::fs::create_dir(cluster.path(folder)).unwrap();
+        cluster.file(&format!("{folder}/{file}"), text);
+    }
+    build_python(&cluster.path("py"), &cluster.path("py.wasm")).succeeded();
+    build_javascript(&cluster.path("js"), &cluster.path("js.wasm")).succeeded();
+    let deploy = |first: &str, second: &str| {
+        let stages = [("py.wasm", first), ("js.wasm", second)];
+        let stage = |(plugin, task)| format!("[[stage]]\nname = \"{task}\"\nplugin = \"{plugin}\"\n");
+        cluster.file(
+            "chain.toml",
+            format!("name = \"two\"\nversion = \"{first}-{second}\"\n{}", stages.map(stage).concat()),
+        );
+        cluster.run(&["deploy"])
+    };
+    let told = "`parse` gives `/total: integer`, `label` takes `string`; for example {\"total\":0}";
+    assert_refused(&deploy("parse", "label"), 1, &[told]);
+    let open = deploy("open", "label");
+    assert_eq!(open.code, Some(0), "{}", open.stderr);
+    assert!(open.stderr.contains("its type says no more (dict)"), "{}", open.stderr);
+    let fit = deploy("parse", "sum");
+    assert_eq!(fit.code, Some(0), "{}", fit.stderr);
+    assert!(!fit.stderr.contains("not known"), "{}", fit.stderr);
+}
+
+const PYTHON: &str = r#"
+from dataclasses import dataclass
+from pcluster import task
+
+@dataclass
+class Order:
+    total: int
+
+@task
+def parse(text: str) -> Order | None:
+    return Order(int(text))
+
+@task
+def open(text: str) -> dict:
+    return {"total": text}
+"#;
+
+const JAVASCRIPT: &str = r#"
+import { task } from "pcluster";
+
+const order = (type) => ({ type: "object", properties: { total: { type } }, required: ["total"] });
+
+export const sum = task((item) => item.total, { schema: { input: order("number"), output: { type: "number" } } });
+export const label = task((item) => item.total, { schema: { input: order("string") } });
+"#;

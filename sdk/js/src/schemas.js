@@ -38,7 +38,8 @@ export function schemaOf(given, side) {
     return offered({ target: "draft-2020-12" });
   }
   if (given["~standard"] !== undefined || typeof given === "function") {
-    throw new TypeError(`the schema of a task's ${side} is of a library that offers no JSON Schema; write it by hand, or use zod`);
+    const what = `the schema of a task's ${side}`;
+    throw new TypeError(`${what} is of a library that offers no JSON Schema; write it by hand, or use zod`);
   }
   return given;
 }

@@ -142,13 +142,16 @@ class Deriver:
             values = [each.value for each in node.body if isinstance(each, ast.Assign)]
             return literal(values) or self.untold(node.name)
         if kind == "named tuple":
-            return self.untold(node.name) if self.is_input else fixed([self.read(each, module, depth + 1) for _, each, _ in own_fields(node)])
+            # One is also read from an object.
+            parts = [self.read(each, module, depth + 1) for _, each, _ in own_fields(node)]
+            return self.untold(node.name) if self.is_input else fixed(parts)
         if kind is None:
             return self.untold(node.name)
         fields: dict[str, tuple[Json, bool]] = {}
         for where, each in self.scopes.bases_first(found, node):
             for name, annotation, default in own_fields(each):
-                if _scope.is_named(annotation, "ClassVar", "InitVar", "KW_ONLY", "PrivateAttr") or (kind == "pydantic" and name[0] == "_"):
+                is_private = kind == "pydantic" and name[0] == "_"
+                if is_private or _scope.is_named(annotation, "ClassVar", "InitVar", "KW_ONLY"):
                     continue
                 if kind == "pydantic" and is_renamed(annotation, default):
                     return self.untold(node.name)

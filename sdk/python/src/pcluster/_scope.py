@@ -134,8 +134,10 @@ def meanings(text: bytes, path: str, package: str) -> Iterator[tuple[str, ast.st
             whole = imported_from(statement, package)
             yield from ((alias.asname or alias.name, (whole, alias.name)) for alias in statement.names)
         elif isinstance(statement, ast.Import):
-            # `import a.b` names `a`.
-            yield from ((alias.asname or alias.name.partition(".")[0], (alias.name if alias.asname else alias.name.partition(".")[0], "")) for alias in statement.names)
+            for alias in statement.names:
+                # `import a.b` names `a`.
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                yield alias.asname or whole, (whole, "")
         elif isinstance(statement, ast.Assign):
             yield from ((target.id, statement) for target in statement.targets if isinstance(target, ast.Name))
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
