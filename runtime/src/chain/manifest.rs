@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn an_unknown_key_like_no_other_lists_the_known_ones() {
         let text = "[input]\nzzz = 3\n";
-        assert_eq!(error(text), "line 4: unknown key `zzz`; known here are `format`");
+        assert_eq!(error(text), "line 4: unknown key `zzz`; known here are `format`, `schema`");
     }
 
     #[test]
