@@ -16,7 +16,9 @@ mod queue;
 mod reader;
 pub mod record;
 mod retention;
+pub(crate) mod review;
 pub mod settings;
+pub(crate) mod tree;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -172,11 +174,10 @@ impl Chain {
         let mut names = BTreeSet::new();
         let mut stages = Vec::with_capacity(manifest.stages.len());
         for raw in &manifest.stages {
-            let stage = Stage::new(raw, stages.is_empty(), is_deployed, is_old)?;
-            if !names.insert(stage.name.clone()) {
-                return Err(ChainError::DuplicateStage(stage.name));
+            if !names.insert(&raw.name) {
+                return Err(ChainError::DuplicateStage(raw.name.parse()?));
             }
-            stages.push(stage);
+            stages.push(Stage::new(raw, stages.is_empty(), is_deployed, is_old)?);
         }
         let reader = Reader { place: String::new(), is_deployed };
         let replicas = bounds::REPLICAS.count(&reader, manifest.replicas, default::REPLICAS)?;

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod check;
 pub mod compile;
 pub mod completions;
 pub mod config;
@@ -96,6 +97,7 @@ pub struct Global {
 enum Command {
     New(new::Args),
     Build(build::Args),
+    Check(check::Args),
     Dev(dev::Args),
     Run(run::Args),
     Node(node::Args),
@@ -167,6 +169,7 @@ pub fn main() -> ExitCode {
 fn failed(error: &anyhow::Error, output: &Output) -> ExitCode {
     if exit::is_worth_saying(error) {
         output.error(error);
+        check::show_places(error, output);
     }
     Exit::of(error).into()
 }
@@ -248,6 +251,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::New(args) => new::run(&args, context),
         Command::Build(args) => build::run(args, context).await,
+        Command::Check(args) => check::run(args, context).await,
         Command::Dev(args) => Box::pin(dev::run(args, context)).await,
         Command::Run(args) => Box::pin(run::run(args, context)).await,
         Command::Node(args) => Box::pin(node::run(args, context)).await,

@@ -62,6 +62,7 @@ pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
 pub(crate) use dead::RanWith;
 pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
+pub(crate) use deploy::check::{Findings, Unchecked, manifest_text};
 pub use deploy::compare::{Change, Comparison, Queued};
 pub(crate) use deploy::folders::PluginFolder;
 pub(crate) use deploy::here::Here;

@@ -23,6 +23,7 @@
 //! | `counted`, `lock` | a counter that falls by itself; a lock that survives a panic |
 //! | `machine` | what the machine lets this process use |
 //! | `text` | pure: text and times as a terminal shows them |
+//! | `diagnostic` | pure: mistakes in files of users, with their places |
 //! | `file` | files that are read whole, up to a size |
 //! | `broker` | NATS; the only module that names `async_nats` |
 //! | `engine` | WebAssembly; the only module that names `wasmtime` |
@@ -93,6 +94,7 @@ mod contract;
 mod counted;
 mod dead;
 mod desk;
+mod diagnostic;
 mod engine;
 mod file;
 mod frame;

@@ -2,16 +2,17 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use toml::Spanned;
+use toml_edit::de::Deserializer;
+use toml_edit::{DocumentMut, Table};
 
-/// An infinite number or NaN: the line in which its stage begins, counted from 1, and what to do.
-pub(super) type Misplaced = (usize, String);
+use super::manifest::Stage;
+use super::tree::{self, Fault, Step};
 
 /// The parts of a manifest that are read here.
 #[derive(Deserialize)]
 struct Configs {
     #[serde(default, rename = "stage")]
-    stages: Vec<Spanned<Config>>,
+    stages: Vec<Config>,
 }
 
 #[derive(Deserialize)]
@@ -19,21 +20,25 @@ struct Config {
     config: Option<toml::Value>,
 }
 
-/// Reads the `config` of each stage of a manifest. Stages are passed with their names. A date or time becomes the text of the
-/// file.
-pub(super) fn read<'a>(
-    stages: impl Iterator<Item = (&'a str, &'a mut Option<Value>)>,
-    text: &str,
-) -> Result<(), Misplaced> {
-    let configs: Configs = toml::from_str(text).map_err(|error| (1, error.message().to_owned()))?;
-    for ((name, place), written) in stages.zip(configs.stages) {
-        let start = written.span().start;
-        let Some(config) = written.into_inner().config else { continue };
+/// Reads the `config` of each stage of a manifest. A date or time becomes the text of the file.
+pub(super) fn read(stages: &mut [Stage], table: &Table) -> Result<(), Fault> {
+    let deserializer = Deserializer::from(DocumentMut::from(table.clone()));
+    let configs = Configs::deserialize(deserializer).map_err(|error| Fault {
+        code: "wrong-type",
+        span: error.span().unwrap_or_default(),
+        path: Vec::new(),
+        message: error.message().to_owned(),
+    })?;
+    for (place, (stage, written)) in stages.iter_mut().zip(configs.stages).enumerate() {
+        let Some(config) = written.config else { continue };
         let carried = carry(config, "config").map_err(|(path, number)| {
-            let line = text.get(..start).unwrap_or(text).matches('\n').count() + 1;
-            (line, format!("stage `{name}`: `{path}` is {number}, which no item can hold; write a number or a text"))
+            let name = &stage.name;
+            let message =
+                format!("stage `{name}`: `{path}` is {number}, which no item can hold; write a number or a text");
+            let path = vec![Step::Key("stage".to_owned()), Step::Index(place), Step::Key("config".to_owned())];
+            Fault { code: "invalid-value", span: tree::span_of(table, &path), path, message }
         })?;
-        *place = Some(carried);
+        stage.config = Some(carried);
     }
     Ok(())
 }
@@ -96,9 +101,9 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_refused_with_its_path() {
         for (text, said) in [
-            ("config = { ratio = nan }", "line 3: stage `s`: `config.ratio` is NaN, which no item can hold"),
-            ("config = -nan", "line 3: stage `s`: `config` is "),
-            ("\nconfig = { a = [1, { b = -inf }] }", "line 3: stage `s`: `config.a[1].b` is -inf"),
+            ("config = { ratio = nan }", "line 6: stage `s`: `config.ratio` is NaN, which no item can hold"),
+            ("config = -nan", "line 6: stage `s`: `config` is "),
+            ("\nconfig = { a = [1, { b = -inf }] }", "line 7: stage `s`: `config.a[1].b` is -inf"),
             ("[stage.config.deep]\nx = inf", "stage `s`: `config.deep.x` is inf"),
         ] {
             let error = config(text).expect_err(text);

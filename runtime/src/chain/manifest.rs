@@ -9,7 +9,10 @@ mod schemas;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use toml_edit::de::Deserializer;
+use toml_edit::{DocumentMut, Table};
 
+use super::tree::{self, Fault, Step};
 use crate::frame::format::Format;
 use crate::name::nearest;
 pub use limits::CallLimits;
@@ -250,30 +253,40 @@ impl Manifest {
     ///
     /// If the text is not TOML, lacks a required key, has an unknown key, or has a value of the wrong type.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
-        let line_at = |start| text.get(..start).unwrap_or(text).matches('\n').count() + 1;
-        let mut manifest: Self = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            ManifestError {
-                line: line_at(start),
-                message: explain(error.message(), key_before(text.get(..start).unwrap_or_default())),
-            }
+        let read = tree::parse(text).and_then(|table| Self::from_table(&table));
+        read.map_err(|fault| {
+            let before = text.get(..fault.span.start).unwrap_or(text);
+            ManifestError { line: before.matches('\n').count() + 1, message: fault.message }
+        })
+    }
+
+    /// Reads a manifest from a parsed text.
+    pub(super) fn from_table(table: &Table) -> Result<Self, Fault> {
+        let deserializer = Deserializer::from(DocumentMut::from(table.clone()));
+        let mut manifest = Self::deserialize(deserializer).map_err(|error| {
+            let span = error.span().unwrap_or_default();
+            let path = tree::path_of(table, &span);
+            let key = path.iter().rev().find_map(Step::key);
+            Fault { code: code(error.message()), message: explain(error.message(), key), span, path }
         })?;
         if manifest.wire.is_some() {
+            let path = vec![Step::Key("wire".to_owned())];
             let message = "unknown key `wire`; deploying writes it, leave it out".to_owned();
-            return Err(ManifestError { line: line_at(text.find("wire").unwrap_or(0)), message });
+            return Err(Fault { code: "unknown-key", span: tree::span_of(table, &path), path, message });
         }
-        let stages = manifest.stages.iter_mut().map(|stage| (stage.name.as_str(), &mut stage.config));
-        super::config::read(stages, text).map_err(|(line, message)| ManifestError { line, message })?;
+        super::config::read(&mut manifest.stages, table)?;
         Ok(manifest)
     }
 }
 
-/// Returns the key of a value by the text before the value. For an element of a list it is the key of the list.
-fn key_before(text: &str) -> Option<&str> {
-    let line = text.rsplit('\n').find(|line| line.contains('='))?;
-    let before = line.rsplit_once('=')?.0.trim_end();
-    let key = before.rsplit(|character: char| !(character.is_alphanumeric() || "_-".contains(character))).next()?;
-    Some(key).filter(|key| !key.is_empty())
+/// Returns the code of an error of the TOML reader.
+fn code(message: &str) -> &'static str {
+    match message {
+        _ if message.starts_with("unknown field") => "unknown-key",
+        _ if message.starts_with("missing field") => "missing-key",
+        _ if message.starts_with("unknown variant") => "invalid-value",
+        _ => "wrong-type",
+    }
 }
 
 /// Returns the hint for a value of the wrong type. `expected` says which type it has to be.

@@ -107,6 +107,12 @@ impl Output {
         let _ = writeln!(io::stderr().lock(), "{}", visible(message));
     }
 
+    /// Prints a diagnostic to standard error. Its parts are made visible already; it may have colors.
+    pub fn told(&self, diagnostic: &str) {
+        // A closed standard error is no reason to fail.
+        let _ = writeln!(io::stderr().lock(), "{diagnostic}");
+    }
+
     /// Prints an error to standard error.
     pub fn error(&self, error: &anyhow::Error) {
         // The text of a library's error includes the text of its source.

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod built;
+pub(crate) mod check;
 pub(super) mod compare;
 mod contracts;
 pub mod failpoint;
@@ -17,6 +18,7 @@ mod read;
 mod schemas;
 mod secrets;
 mod size;
+mod stage;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,15 +39,14 @@ use crate::broker::streams::{ChainStreams, delete_unused};
 use crate::calls::grant::Grants;
 use crate::chain::manifest::Manifest;
 use crate::chain::record::{Deployed, State};
-use crate::chain::{Chain, Plugin, Stage, Work, default};
-use crate::engine::inspect::{TaskSchemas, inspect};
+use crate::chain::{Chain, Stage, Work, default};
+use crate::engine::inspect::TaskSchemas;
 use crate::name::{ChainName, Digest, Revision, StageName, Version};
 use crate::text;
 use crate::wire::WIRE;
 use attempt::{Attempt, Entered};
 use built::Given;
 use contracts::Contracts;
-use read::{read_plugin, stored};
 use size::check_size;
 
 /// Rounds of a deploy while other clients deploy the same chain.
@@ -290,32 +291,14 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
                 continue;
             }
         };
-        let written = raw.plugin.clone().unwrap_or_default();
-        let given = given.get(&written);
-        let (digest, bytes) = match (plugin, given) {
-            (Plugin::File(_), Some(given)) => match client {
-                Some(client) => built::chosen(client, &chain.name, given).await?,
-                None => (Digest::of(&given.bytes), given.bytes.clone()),
-            },
-            (Plugin::File(name), None) => {
-                let bytes = read_plugin(&base.join(name))?;
-                (Digest::of(&bytes), bytes.into())
-            }
-            (Plugin::Stored(digest), _) => (digest.clone(), stored(client, stage, digest).await?),
-        };
-        let checked = inspect(&bytes).and_then(|inspection| {
-            let described = inspection.task(task)?;
-            inspection.check_memory(stage.memory)?;
-            inspection.check_calls(task, &stage.grants.groups())?;
-            Ok(described.clone())
-        });
-        let task =
-            checked.map_err(|error| ClientError::Plugin { stage: stage.name.clone(), plugin: written, error })?;
+        let from = stage::From { client, base: &base, chain: &chain.name, given: &given };
+        let stage::Read { digest, bytes, task } = from.read(stage, plugin, task).await?;
         if !options.no_contracts {
             contracts.add(&stage.name, &task.schema, raw.schema.as_ref())?;
         }
+        let inputs = raw.plugin.as_ref().and_then(|written| given.get(written)).and_then(|given| given.inputs.clone());
         raw.plugin = Some(digest.to_string());
-        plugins.insert(digest, Given { bytes, inputs: given.and_then(|given| given.inputs.clone()) });
+        plugins.insert(digest, Given { bytes, inputs });
     }
     if let Some(client) = client {
         stores::check(client, &chain).await?;

@@ -19,6 +19,11 @@ pub(super) struct Contracts {
 }
 
 impl Contracts {
+    /// Adds a stage of which nothing is known.
+    pub(super) fn pass(&mut self) {
+        self.before = None;
+    }
+
     /// Takes note of what is fed, by `[input] schema`. Whether it is a schema was checked with the chain.
     pub(super) fn feed(&mut self, schema: &Value) {
         let fed = Schema::parse(schema.to_string().as_bytes()).ok();
@@ -48,7 +53,9 @@ impl Contracts {
         };
         let takes = read("input", &described.input, written.and_then(|written| written.input.as_ref()))?;
         let gives = read("output", &described.output, written.and_then(|written| written.output.as_ref()))?;
-        if let (Some((before, given)), Some(takes)) = (self.before.take(), takes) {
+        let before = self.before.take();
+        self.before = gives.map(|gives| (stage.to_string(), gives));
+        if let (Some((before, given)), Some(takes)) = (before, takes) {
             match compare(&given, &takes) {
                 Fit::Fits => {}
                 Fit::Unknown(why) => {
@@ -60,7 +67,6 @@ impl Contracts {
                 }
             }
         }
-        self.before = gives.map(|gives| (stage.to_string(), gives));
         Ok(())
     }
 }
