@@ -17,6 +17,7 @@ mod reader;
 pub mod record;
 mod retention;
 pub(crate) mod review;
+pub(crate) mod schema;
 pub mod settings;
 pub(crate) mod tree;
 mod work;

@@ -29,6 +29,7 @@ pub mod replay;
 pub mod reset;
 pub mod run;
 mod save;
+pub mod schema;
 pub mod server;
 pub mod status;
 mod suggest;
@@ -119,6 +120,7 @@ enum Command {
     Replay(replay::Args),
     Inspect(inspect::Args),
     Config(config::Args),
+    Schema(schema::Args),
     Completions(completions::Args),
     #[command(hide = true, name = compile::NAME)]
     Compile(compile::Args),
@@ -273,6 +275,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Replay(args) => Box::pin(replay::run(args, context)).await,
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Config(args) => config::run(&args, context),
+        Command::Schema(args) => schema::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         // `main` has run it already.
         Command::Compile(_) => Ok(()),

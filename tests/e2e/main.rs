@@ -16,6 +16,7 @@ mod build;
 mod c_tasks;
 mod chains;
 mod chaos;
+mod check;
 mod compile;
 mod connections;
 mod contained;

@@ -28,6 +28,9 @@ const FOLLOWING: [(&str, &str); 6] = [
     ("exec", "files"),
 ];
 
+/// Keys by which the plugin or the files of a stage are judged.
+const OF_PLUGIN: [&str; 7] = ["name", "plugin", "task", "exec", "files", "memory", "allow"];
+
 /// A manifest as far as it is right, and what is wrong with it.
 #[derive(Debug)]
 pub(crate) struct Review {
@@ -35,7 +38,7 @@ pub(crate) struct Review {
     pub(crate) mistakes: Vec<Diagnostic>,
     /// The manifest and its chain without the mistakes. `None` if hardly anything is right.
     pub(crate) sound: Option<(Manifest, Chain)>,
-    /// The positions of stages that have a mistake.
+    /// The positions of stages whose plugin or files cannot be judged.
     pub(crate) wrong: BTreeSet<usize>,
     table: Table,
 }
@@ -174,8 +177,9 @@ impl Mending<'_> {
 
     /// Takes out what stands at a path, or puts in what must be there. Returns `true` if that was possible.
     fn take_out(&mut self, code: &str, mut path: Vec<Step>) -> bool {
-        if let [Step::Key(stage), Step::Index(index), ..] = &*path
+        if let [Step::Key(stage), Step::Index(index), Step::Key(key), ..] = &*path
             && stage == "stage"
+            && OF_PLUGIN.contains(&&**key)
         {
             self.review.wrong.insert(*index);
         }

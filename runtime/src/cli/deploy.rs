@@ -47,10 +47,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     args.die_at.into_iter().for_each(failpoint::arm);
-    if args.dry_run {
-        return diff::show(&args.manifest, args.how, args.exit_code, context).await;
-    }
     let options = DeployOptions { force: args.force, no_contracts: args.no_contracts };
+    if args.dry_run {
+        return diff::show(&args.manifest, args.how, options, args.exit_code, context).await;
+    }
     let package = build::package(&args.manifest, args.how, context).await?;
     let deployment = context.client().await?.deploy_with(package, options).await?;
     if context.output.is_json() {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::exit::WouldChange;
 use super::output::{Output, count};
 use super::{Context, build};
-use crate::client::{Change, Comparison};
+use crate::client::{Change, Comparison, DeployOptions};
 use crate::text::one_line;
 
 /// The most characters of a value that are shown.
@@ -29,19 +29,29 @@ pub struct Args {
     /// End with status 6 if the deploy would change anything
     #[arg(long)]
     exit_code: bool,
+    /// Compare also if a stage gives items that the next does not take, as `pcluster deploy --no-contracts` deploys it
+    #[arg(long)]
+    no_contracts: bool,
     #[command(flatten)]
     how: build::How,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    show(&args.manifest, args.how, args.exit_code, context).await
+    let options = DeployOptions { no_contracts: args.no_contracts, ..DeployOptions::default() };
+    show(&args.manifest, args.how, options, args.exit_code, context).await
 }
 
 /// Shows what a deploy of this manifest would change.
-pub(super) async fn show(manifest: &Path, how: build::How, exit_code: bool, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn show(
+    manifest: &Path,
+    how: build::How,
+    options: DeployOptions,
+    exit_code: bool,
+    context: &Context,
+) -> anyhow::Result<()> {
     let package = build::package(manifest, how, context).await?;
-    let compared = context.client().await?.compare(package).await?;
+    let compared = context.client().await?.compare_with(package, options).await?;
     if context.output.is_json() {
         context.output.document(&compared)?;
     } else {

@@ -4,14 +4,13 @@ mod dry_run;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::exit::{Interrupted, TimedOut, Usage};
-use super::input::{self, Content, FileBytes, Input, InputFormat, Reading, Source};
+use super::input::{self, Content, FileBytes, Input, InputFormat, Source};
 use super::output::progress::{Outlook, counting};
 use super::output::{Output, count, seconds};
 use super::{Context, duration, positive, size, timeout};
@@ -41,18 +40,8 @@ const TELL_AFTER: Duration = Duration::from_secs(3);
 pub struct Args {
     /// The chain
     chain: ChainName,
-    /// Items; each is JSON, or text if it is not JSON
-    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
-    items: Vec<String>,
-    /// Read items from this file; - is standard input
-    #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
-    file: Option<PathBuf>,
-    /// Format of the file; for ITEM arguments json (each must be JSON) or text (each is text)
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<InputFormat>,
-    /// Separator of the columns of a CSV file: a character, or tab [default: ,]
-    #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter)]
-    delimiter: Option<u8>,
+    #[command(flatten)]
+    from: input::Flags,
     /// Show the format, the number of items and the first item, and feed nothing. Needs no server
     #[arg(long)]
     dry_run: bool,
@@ -139,7 +128,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         check_fed_id(id).map_err(|error| Usage(error.to_string()))?;
     }
     let source = source(&args)?;
-    let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: false };
+    let reading = args.from.reading();
     input::check(&source, reading)?;
     for file in files_as_texts(&args) {
         let say = format!("{file} is fed as a text; to feed the content of the file of this name, give `-f {file}`");
@@ -213,14 +202,14 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// Returns the items that are fed as texts but name an existing file. The user may have meant the file.
 fn files_as_texts(args: &Args) -> impl Iterator<Item = &String> {
     let is_file = |item: &&String| item.contains('.') && std::path::Path::new(item).is_file();
-    args.items.iter().filter(|_| args.format.is_none()).filter(is_file)
+    args.from.items.iter().filter(|_| args.from.format.is_none()).filter(is_file)
 }
 
 fn source(args: &Args) -> anyhow::Result<Source> {
-    match &args.file {
+    match &args.from.file {
         Some(file) if file.as_os_str() == "-" => Ok(Source::Stdin),
         Some(file) => Ok(Source::File(file.clone())),
-        None if !args.items.is_empty() => Ok(Source::Arguments(args.items.clone())),
+        None if !args.from.items.is_empty() => Ok(Source::Arguments(args.from.items.clone())),
         None if std::io::stdin().is_terminal() => Err(Usage(format!(
             "nothing to feed: give items, as in `pcluster feed {} '\"hello\"'`, a file with -f, or pipe something in",
             args.chain
@@ -231,7 +220,7 @@ fn source(args: &Args) -> anyhow::Result<Source> {
 }
 
 async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Result<Fed> {
-    let single = args.items.len() == 1 || args.format.is_some_and(InputFormat::is_whole);
+    let single = args.from.items.len() == 1 || args.from.format.is_some_and(InputFormat::is_whole);
     let mut number = 0_u64;
     while let Some(content) = input.next().await {
         number += 1;
@@ -265,7 +254,7 @@ async fn feed(args: &Args, feeder: &mut Feeder, input: &mut Input) -> anyhow::Re
 fn of_file(args: &Args, error: ClientError) -> anyhow::Error {
     let is_of_file = matches!(error, ClientError::ItemFile { .. });
     let error = anyhow::Error::new(error);
-    match args.file.as_ref().filter(|file| is_of_file && file.as_os_str() != "-") {
+    match args.from.file.as_ref().filter(|file| is_of_file && file.as_os_str() != "-") {
         Some(file) => error.context(format!("`{}`", file.display())),
         None => error,
     }

@@ -9,6 +9,7 @@ mod argument;
 mod cbor;
 mod csv;
 mod file;
+mod flags;
 mod guess;
 mod json;
 mod lines;
@@ -32,6 +33,7 @@ use ahead::Ahead;
 
 pub use csv::delimiter;
 pub use file::Bytes as FileBytes;
+pub use flags::Flags;
 
 /// The hint for input whose format was guessed wrong.
 const GUESSED: &str = "; if it is plain text, add --format lines";

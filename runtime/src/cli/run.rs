@@ -11,7 +11,7 @@ use pcluster_abi::Level;
 use tokio::sync::{mpsc, oneshot};
 
 use super::exit::{Interrupted, Usage};
-use super::input::{self, Content, Input, InputFormat, Reading, Source};
+use super::input::{self, Content, Input, Source};
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::{Context, build, positive};
@@ -60,18 +60,8 @@ pub struct Args {
     /// The manifest, or a folder with a `chain.toml` [default: chain.toml]
     #[arg(value_name = "CHAIN.TOML")]
     manifest: Option<PathBuf>,
-    /// Items; each is JSON, or text if it is not JSON
-    #[arg(value_name = "ITEM", allow_negative_numbers = true)]
-    items: Vec<String>,
-    /// Read items from this file; - is standard input
-    #[arg(short, long, value_name = "FILE", conflicts_with = "items")]
-    file: Option<PathBuf>,
-    /// Format of the file, as for `pcluster feed`
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<InputFormat>,
-    /// Separator of the columns of a CSV file: a character, or tab [default: ,]
-    #[arg(long, value_name = "CHARACTER", value_parser = input::delimiter)]
-    delimiter: Option<u8>,
+    #[command(flatten)]
+    from: input::Flags,
     /// Print results as they come: no item waits for those before it
     #[arg(long)]
     unordered: bool,
@@ -204,7 +194,7 @@ fn write(item: &[u8], raw: bool, lines: &mut Vec<u8>) {
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (manifest, source) = source(&args)?;
-    let reading = Reading { format: args.format, delimiter: args.delimiter, is_fixed: false };
+    let reading = args.from.reading();
     input::check(&source, reading)?;
     let mut here = build::package(&manifest, args.how, context).await?.here().await?;
     for stage in &mut here.chain.stages {
@@ -259,12 +249,12 @@ fn source(args: &Args) -> Result<(PathBuf, Source), Usage> {
     let (manifest, items) = match &args.manifest {
         Some(manifest) if !manifest.exists() && usual.is_file() && !looks_like_manifest(manifest) => {
             let first = manifest.to_string_lossy().into_owned();
-            (usual, std::iter::once(first).chain(args.items.iter().cloned()).collect())
+            (usual, std::iter::once(first).chain(args.from.items.iter().cloned()).collect())
         }
-        Some(manifest) => (manifest.clone(), args.items.clone()),
-        None => (usual, args.items.clone()),
+        Some(manifest) => (manifest.clone(), args.from.items.clone()),
+        None => (usual, args.from.items.clone()),
     };
-    let source = match &args.file {
+    let source = match &args.from.file {
         Some(_) if !items.is_empty() => {
             return Err(Usage("items come from arguments or from --file, not from both".to_owned()));
         }

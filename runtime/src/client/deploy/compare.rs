@@ -60,13 +60,26 @@ impl Client {
     ///
     /// If the manifest or a plugin is invalid, or the server refuses a request.
     pub async fn compare(&self, package: impl Into<Package> + Send) -> Result<Comparison, ClientError> {
-        compare(self, package.into()).await
+        self.compare_with(package, DeployOptions::default()).await
+    }
+
+    /// Returns what a deploy with these options would change. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::compare`].
+    pub async fn compare_with(
+        &self,
+        package: impl Into<Package> + Send,
+        options: DeployOptions,
+    ) -> Result<Comparison, ClientError> {
+        compare(self, package.into(), options).await
     }
 }
 
 /// Compares a package with what is deployed.
-async fn compare(client: &Client, package: Package) -> Result<Comparison, ClientError> {
-    let prepared = prepare(Some(client), package, DeployOptions::default()).await?;
+async fn compare(client: &Client, package: Package, options: DeployOptions) -> Result<Comparison, ClientError> {
+    let prepared = prepare(Some(client), package, options).await?;
     let (chain, version) = (prepared.chain.name.clone(), prepared.chain.version.clone());
     intake::check_intake_to_deploy(client, &chain).await?;
     let registry = Registry::open(&client.broker).await?;
