@@ -265,7 +265,12 @@ const CHAINS: &[(&str, &[&str])] = &[
             "5:10 stage `echo`: plugin `large.wasm`: the plugin starts with 125.0 MiB of memory, but its stage allows 64.0 MiB; write `memory = \"128000KiB\"` or more",
         ],
     ),
-    ("name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"echo\"\nplugin = \"empty\"", &["5:10 "]),
+    (
+        "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"echo\"\nplugin = \"empty\"",
+        &[
+            "5:10 the folder `empty` holds no plugin; one has a `Cargo.toml` (Rust), a `pyproject.toml` (Python), a `go.mod` (Go), a `asconfig.json` (AssemblyScript), a `tsconfig.json` (TypeScript), a `.py` file (Python), a `.ts` file (TypeScript), a `.mts` file (TypeScript), a `package.json` (JavaScript), a `.js` file (JavaScript), a `.mjs` file (JavaScript), a `.zig` file (Zig), a `.cpp` file (C++), a `.cc` file (C++), a `.cxx` file (C++), a `.c` file (C)",
+        ],
+    ),
     (
         "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"echo\"\nplugin = \"python\"",
         &["note not checked, as it is not built: the plugin of `python`; `--build` builds it first"],

@@ -165,7 +165,7 @@ impl<S: Nats> Cluster<S> {
 /// Returns the path of the `pcluster` under test.
 ///
 /// Cargo sets it for the tests and benchmarks that it runs. A test program that was started by hand finds the one beside it.
-fn pcluster() -> PathBuf {
+pub fn pcluster() -> PathBuf {
     let beside = || {
         // target/<profile>/deps/<test program>
         let this = std::env::current_exe().unwrap();

@@ -33,7 +33,7 @@ use serde::Serialize;
 
 pub use api::{Api, Asked, Reply};
 pub use client::{Message, NatsClient};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, pcluster};
 pub use javascript::{build_javascript, install_javascript, javascript, javascript_package, javascript_program};
 pub use manifest::{probe_chain, recovering, with_table};
 pub use objects::Objects;
