@@ -25,6 +25,7 @@ pub(crate) mod sdk;
 mod tool;
 mod toolchain;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) javascript: Option<PathBuf>,
     /// `true` if the network must not be used.
     pub(crate) is_offline: bool,
+    /// `true` if the user is told of a build before it begins.
+    pub(crate) is_announced: bool,
     /// Tells the user what takes time.
     pub(crate) say: Box<dyn Fn(&str) + Send + Sync>,
 }
@@ -136,6 +139,13 @@ pub(crate) struct Built {
     pub(crate) inspection: Inspection,
     /// How long it took. `None` if it was built before.
     pub(crate) took: Option<Duration>,
+    /// The files and folders that its tools have read besides the sources in its folder, as absolute paths.
+    pub(crate) read: Vec<PathBuf>,
+}
+
+/// Returns the files of a folder that its plugin may be made of. What tools leave in it is not among them.
+pub(crate) fn sources(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
+    inputs::files(folder)
 }
 
 /// Builds the plugin of a folder, unless it was built from the same inputs before.
@@ -158,7 +168,7 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
         {
             return Ok(built(folder, language, plugin, inspection, None));
         }
-        if known.is_none() {
+        if known.is_none() && settings.is_announced {
             (settings.say)(&format!("building `{}` ({})", folder.shown.display(), language.title()));
         }
         let before = known.map(|read| kept::full(&folder.path, &base, &read)).transpose()?;
@@ -180,8 +190,9 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
 }
 
 fn built(folder: Folder, language: Language, plugin: Plugin, inspection: Inspection, took: Option<Duration>) -> Built {
-    let Plugin { file, inputs, bytes } = plugin;
-    Built { folder: folder.shown, language, file, bytes, inputs, inspection, took }
+    let Plugin { file, inputs, bytes, read } = plugin;
+    let read = read.iter().map(|path| folder.path.join(path)).collect();
+    Built { folder: folder.shown, language, file, bytes, inputs, inspection, took, read }
 }
 
 #[cfg(test)]
@@ -195,7 +206,15 @@ mod tests {
         let at = tempfile::tempdir().expect("a folder");
         let cache = at.path().join("cache/pcluster");
         let (data, say) = (at.path().to_owned(), Box::new(|_: &str| {}));
-        let settings = Settings { cache: cache.clone(), data, python: None, javascript: None, is_offline: true, say };
+        let settings = Settings {
+            cache: cache.clone(),
+            data,
+            python: None,
+            javascript: None,
+            is_offline: true,
+            is_announced: true,
+            say,
+        };
         for _ in 0..2 {
             assert_eq!(settings.run_folder().expect("made"), cache);
             assert_eq!(fs::metadata(&cache).expect("there").permissions().mode() & 0o777, OWN);

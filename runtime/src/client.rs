@@ -48,7 +48,7 @@ use crate::broker::arrange;
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::Chain;
 use crate::chain::record::Deployed;
-use crate::name::{ChainName, Revision, StageName};
+use crate::name::{ChainName, Digest, Revision, StageName};
 
 pub use crate::broker::Address;
 pub use crate::broker::follow::StartAt;
@@ -147,7 +147,17 @@ impl Client {
         package: impl Into<Package> + Send,
         options: DeployOptions,
     ) -> Result<Deployment, ClientError> {
-        deploy::deploy_with(self, package, options).await
+        deploy::deploy_with(self, package, options, |_| {}).await
+    }
+
+    /// Deploys a manifest with options, and tells the digest of its content before any node serves it.
+    pub(crate) async fn deploy_told(
+        &self,
+        package: Package,
+        options: DeployOptions,
+        hear: impl FnOnce(&Digest) + Send,
+    ) -> Result<Deployment, ClientError> {
+        deploy::deploy_with(self, package, options, hear).await
     }
 
     /// Opens a feeder for a chain.

@@ -20,7 +20,7 @@
 //! | `run` | what a run of an item takes and gives, whatever runs it: outputs, failures, the memory budget |
 //! | `slots` | what items of a node may use at once, and the line of those who wait |
 //! | `contract` | pure: JSON Schemas of what tasks take and give; whether what one gives is what the next takes |
-//! | `counted`, `lock` | a counter that falls by itself; a lock that survives a panic |
+//! | `counted`, `lock`, `contents` | a counter that falls by itself; a lock that survives a panic; a set of contents that grows |
 //! | `machine` | what the machine lets this process use |
 //! | `text` | pure: text and times as a terminal shows them |
 //! | `diagnostic` | pure: mistakes in files of users, with their places |
@@ -90,6 +90,7 @@ mod chain;
 mod cli;
 pub mod client;
 mod config;
+mod contents;
 mod contract;
 mod counted;
 mod dead;

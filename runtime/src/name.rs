@@ -137,6 +137,21 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+')
 );
 
+/// What stands between the version of a manifest and the digits of its content, in the version of a try.
+const DEV: &str = "-dev.";
+/// How many digits of its content the version of a try has.
+const DEV_DIGITS: usize = 8;
+
+impl Version {
+    /// Returns the version of a try of this version, as in `1.0-dev.1a2b3c4d`. Each content has its own.
+    pub(crate) fn of_try(&self, content: &Digest) -> Self {
+        let longest = MAX_NAME_LEN - DEV.len() - DEV_DIGITS;
+        let digits = &content.as_hex()[..DEV_DIGITS];
+        let version = self.as_str();
+        Self(format!("{}{DEV}{digits}", &version[..version.len().min(longest)]).into())
+    }
+}
+
 /// The number that a deploy gives to a manifest: r1, r2, … in each chain. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -249,6 +264,17 @@ pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_try_has_a_version_of_its_content() {
+        let content = Digest::of(b"a");
+        let version: Version = "1.0".parse().expect("valid");
+        assert_eq!(version.of_try(&content).as_str(), "1.0-dev.ca978112");
+        assert_ne!(version.of_try(&content), version.of_try(&Digest::of(b"b")));
+        let longest: Version = "1".repeat(MAX_NAME_LEN).parse().expect("valid");
+        let tried = longest.of_try(&content);
+        assert_eq!(tried.as_str().parse(), Ok(tried));
+    }
 
     #[test]
     fn a_name_that_could_break_a_subject_is_refused() {

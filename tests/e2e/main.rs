@@ -26,6 +26,7 @@ mod deaths;
 mod deployers;
 mod deploys;
 mod dev;
+mod dev_watch;
 mod diff;
 mod docs;
 mod enrich;

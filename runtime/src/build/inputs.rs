@@ -95,7 +95,7 @@ impl Inputs {
 }
 
 /// Returns the files of a folder that a tool has read, but hidden ones and those of tools.
-fn files(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
+pub(super) fn files(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
     let mut found = BTreeSet::new();
     walk(folder, |name| TOOLS.contains(&name), &mut found)?;
     Ok(found)

@@ -36,6 +36,8 @@ pub(super) struct Plugin {
     pub(super) inputs: Digest,
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
+    /// What its tools have read besides the base, relative to the folder.
+    pub(super) read: Vec<PathBuf>,
 }
 
 impl Kept {
@@ -56,7 +58,7 @@ impl Kept {
         let Ok(bytes) = file::read(&path, file::PLUGIN_MAX) else { return Ok(None) };
         touch(&list);
         touch(&path);
-        Ok(Some(Plugin { file: path, inputs, bytes }))
+        Ok(Some(Plugin { file: path, inputs, bytes, read: files }))
     }
 
     /// Keeps a plugin of these inputs. `read` are the files and folders that its tools have read, relative to the folder.
@@ -72,7 +74,7 @@ impl Kept {
         self.write(&file, &bytes).map_err(BuildError::file("write", &file))?;
         let text = serde_json::to_vec(read).map_err(io::Error::from);
         text.and_then(|text| self.write(&list, &text)).map_err(BuildError::file("write", &list))?;
-        Ok(Plugin { file, inputs, bytes })
+        Ok(Plugin { file, inputs, bytes, read: read.to_vec() })
     }
 
     fn path(&self, digest: &Digest, extension: &str) -> PathBuf {

@@ -63,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         output.note(&format!("`{}` names no plugin by its folder; there is nothing to build", args.path.display()));
     }
     let mut documents = Vec::new();
-    for built in build_all(folders, args.how, context).await? {
+    for built in build_all(folders, args.how, context, true).await? {
         let file = args.output.as_ref().unwrap_or(&built.file);
         if args.output.is_some() {
             write(file, &built.bytes)?;
@@ -92,25 +92,45 @@ fn folders(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Returns the package of a manifest, with the plugins that it names by their folders. Builds them first.
 pub(super) async fn package(manifest: &Path, how: How, context: &Context) -> anyhow::Result<Package> {
+    Ok(package_of(manifest, how, context, true).await?.0)
+}
+
+/// Returns the package of a manifest as [`package`] does, and the files outside of the folders that tools have read. Tells nothing
+/// but errors.
+pub(super) async fn package_in_silence(
+    manifest: &Path,
+    how: How,
+    context: &Context,
+) -> anyhow::Result<(Package, Vec<PathBuf>)> {
+    package_of(manifest, how, context, false).await
+}
+
+async fn package_of(
+    manifest: &Path,
+    how: How,
+    context: &Context,
+    is_told: bool,
+) -> anyhow::Result<(Package, Vec<PathBuf>)> {
     let package = Package::file(manifest);
     // The deploy says what is wrong with the manifest.
-    let Ok(named) = package.plugin_folders() else { return Ok(package) };
-    let built = build_all(named.iter().map(|folder| folder.path.clone()).collect(), how, context).await?;
+    let Ok(named) = package.plugin_folders() else { return Ok((package, Vec::new())) };
+    let mut built = build_all(named.iter().map(|folder| folder.path.clone()).collect(), how, context, is_told).await?;
+    let read = built.iter_mut().flat_map(|built| std::mem::take(&mut built.read)).collect();
     let with = |package: Package, (folder, built): (PluginFolder, Built)| {
         package.with_built(folder.name, built.bytes, built.inputs)
     };
-    Ok(named.into_iter().zip(built).fold(package, with))
+    Ok((named.into_iter().zip(built).fold(package, with), read))
 }
 
-/// Builds plugins side by side. Returns them in the order of their folders.
-async fn build_all(folders: Vec<PathBuf>, how: How, context: &Context) -> anyhow::Result<Vec<Built>> {
+/// Builds plugins side by side. Returns them in the order of their folders. Errors are told in any case.
+async fn build_all(folders: Vec<PathBuf>, how: How, context: &Context, is_told: bool) -> anyhow::Result<Vec<Built>> {
     if folders.is_empty() {
         return Ok(Vec::new());
     }
-    let (settings, _temporary) = settings(how, context)?;
+    let (settings, _temporary) = settings(how, context, is_told)?;
     let each = folders.iter().map(|folder| async {
         let built = build::build(&settings, folder).await;
-        if let Ok(built) = &built {
+        if let (Ok(built), true) = (&built, is_told) {
             tell(built, &context.output);
         }
         built
@@ -132,7 +152,7 @@ async fn build_all(folders: Vec<PathBuf>, how: How, context: &Context) -> anyhow
 }
 
 /// Returns the settings of builds, and the folder to keep while they run if the user has none for caches.
-fn settings(how: How, context: &Context) -> anyhow::Result<(Settings, Option<tempfile::TempDir>)> {
+fn settings(how: How, context: &Context, is_told: bool) -> anyhow::Result<(Settings, Option<tempfile::TempDir>)> {
     let temporary = if context.settings.cache.is_none() { Some(tempfile::tempdir()?) } else { None };
     let cache = context.settings.cache.clone().or_else(|| temporary.as_ref().map(|folder| folder.path().to_owned()));
     // Tools run in another folder. A name without a folder is looked for on the PATH.
@@ -147,6 +167,7 @@ fn settings(how: How, context: &Context) -> anyhow::Result<(Settings, Option<tem
         python: context.settings.python.as_ref().map(absolute),
         javascript: super::javascript(context)?,
         is_offline: how.offline,
+        is_announced: is_told,
         say: Box::new(move |text| output.note(text)),
     };
     Ok((settings, temporary))

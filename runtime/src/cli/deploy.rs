@@ -47,7 +47,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     args.die_at.into_iter().for_each(failpoint::arm);
-    let options = DeployOptions { force: args.force, no_contracts: args.no_contracts };
+    let options = DeployOptions { force: args.force, no_contracts: args.no_contracts, ..DeployOptions::default() };
     if args.dry_run {
         return diff::show(&args.manifest, args.how, options, args.exit_code, context).await;
     }

@@ -1,12 +1,18 @@
 //! `pcluster dev`
 
+mod changes;
+mod keys;
+mod own;
+mod show;
+mod sources;
+mod watching;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use futures_util::TryStreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit::{Interrupted, Usage};
@@ -14,22 +20,20 @@ use super::input::{Content, Reading};
 use super::node::{HostArgs, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
-use super::{Context, build, deploy, input, logs, unless_told};
-use crate::broker::follow::{Follower, StartAt};
+use super::{Context, build, deploy, input, unless_told};
 use crate::broker::stores::make;
 use crate::broker::streams::ChainStreams;
 use crate::broker::{Address, Broker};
 use crate::calls::grant::Grants;
-use crate::chain::{Stage, Work};
-use crate::client::large::LargeItems;
-use crate::client::{Client, Item, LogFilter, Package};
-use crate::frame::header;
-use crate::frame::id::FrameId;
+use crate::client::{Client, Item};
+use crate::contents::Contents;
 use crate::frame::large::MAX_WHOLE;
 use crate::name::{ChainName, Digest};
 use crate::node::{Node, NodeSettings};
-use crate::program::allow;
-use crate::{shutdown, subject};
+use crate::shutdown;
+use own::{Own, check};
+use show::{Shown, show};
+use watching::{Shared, Watching};
 
 /// How often to check whether the last results are shown.
 const LOOK: Duration = Duration::from_millis(20);
@@ -54,12 +58,22 @@ pub struct Args {
     /// Feed this item to the chain: JSON, or text if it is not JSON; may be given several times
     #[arg(long, value_name = "ITEM", allow_negative_numbers = true)]
     feed: Vec<String>,
+    /// Feed the items of this file, in a format that its name or its content tells; - is standard input
+    #[arg(long, value_name = "FILE")]
+    feed_file: Option<PathBuf>,
+    /// Build and deploy again whenever a source, a manifest or the file of --feed-file changes, and feed the items again. The version
+    /// need not change: each content has one of its own, as in 1.0-dev.1a2b3c4d. What runs ends. At a terminal, q ends
+    #[arg(short, long, conflicts_with = "until_empty")]
+    watch: bool,
     /// End when the chains are empty; with status 1 if items became dead letters
     #[arg(long)]
     until_empty: bool,
     /// Keep the server's data in this folder [default: a temporary folder]
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
+    /// The port of the server [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// The nats-server program [default: the first on the PATH, then in .tools/bin]
     #[arg(long, value_name = "FILE")]
     pub(super) nats_server: Option<String>,
@@ -67,6 +81,12 @@ pub struct Args {
     pub(super) how: build::How,
     #[command(flatten)]
     pub(super) host: HostArgs,
+}
+
+impl Args {
+    fn feeds_nothing(&self) -> bool {
+        self.feed.is_empty() && self.feed_file.is_none()
+    }
 }
 
 /// Runs the command.
@@ -78,14 +98,16 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "`pcluster dev` starts a server of its own; leave out --nats, or run `pcluster node` on that server";
         return Err(Usage(message.to_owned()).into());
     }
-    let mut own = manifests.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    // What is wrong with a manifest that is watched is told when its turn comes.
+    let mut own =
+        if args.watch { Vec::new() } else { manifests.iter().cloned().map(check).collect::<Result<_, _>>()? };
     let node = node_settings(&context.settings)?;
     let program = server::find(context.settings.nats_server.as_deref())?;
     for each in &mut own {
         each.package = build::package(&each.path, args.how, context).await?;
     }
-    let server = unless_told(Server::start(&program, args.store.as_deref())).await?;
-    let ended = with_server(&args, &own, node, &server.url, context).await;
+    let server = unless_told(Server::start(&program, args.store.as_deref(), args.port)).await?;
+    let ended = with_server(&args, &own, manifests, node, &server.url, context).await;
     server.stop().await?;
     ended
 }
@@ -93,49 +115,24 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 fn manifests(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     let usual = PathBuf::from("chain.toml");
     let manifests = match args.manifests.as_slice() {
-        [] if usual.exists() => vec![usual],
+        [] if usual.exists() || args.watch => vec![usual],
         given => given.to_vec(),
     };
-    if !args.feed.is_empty() && manifests.len() != 1 {
-        return Err(Usage(format!("--feed goes with exactly one chain, not {}", manifests.len())).into());
+    if !args.feeds_nothing() && manifests.len() != 1 {
+        let flag = if args.feed.is_empty() { "--feed-file" } else { "--feed" };
+        return Err(Usage(format!("{flag} goes with exactly one chain, not {}", manifests.len())).into());
+    }
+    if args.watch && args.feed_file.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+        let message = "`--watch` feeds the items again on each change, which standard input cannot give; name a file";
+        return Err(Usage(message.to_owned()).into());
     }
     Ok(manifests)
-}
-
-/// A manifest that is deployed here.
-struct Own {
-    path: PathBuf,
-    /// The manifest and the plugins that were built for it.
-    package: Package,
-    /// `true` if it asks for programs or grants.
-    asks: bool,
-    /// What its stages are granted.
-    grants: Vec<Arc<Grants>>,
-}
-
-/// Checks a manifest, and that its programs are here: no other node would run them.
-fn check(path: PathBuf) -> anyhow::Result<Own> {
-    let chain = Package::file(&path).chain()?;
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let (mut asks, mut all_grants) = (false, Vec::new());
-    for Stage { name, work, grants, .. } in chain.stages {
-        asks |= !grants.is_empty();
-        all_grants.push(grants);
-        let Work::Program(program) = work else { continue };
-        asks = true;
-        // Those that come with their stage are checked with its manifest.
-        if !program.name.starts_with("./") {
-            let found = allow::locate(&program.name, &on_path);
-            found.map_err(|problem| anyhow!("chain `{}`: stage `{name}`: {problem}", chain.name))?;
-        }
-    }
-    let package = Package::file(&path);
-    Ok(Own { path, package, asks, grants: all_grants })
 }
 
 async fn with_server(
     args: &Args,
     own: &[Own],
+    manifests: Vec<PathBuf>,
     mut node_settings: NodeSettings,
     url: &str,
     context: &Context,
@@ -148,6 +145,10 @@ async fn with_server(
     let stopped = async move {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
+    let contents = Contents::default();
+    if args.watch {
+        node_settings.allow_contents(&contents);
+    }
     let (allow, allowed) = oneshot::channel::<Vec<Digest>>();
     let mut node = tokio::spawn(async move {
         // It ends before it has begun if a chain cannot be deployed.
@@ -160,8 +161,17 @@ async fn with_server(
     });
     context.output.note(&format!("NATS is at {url}; other commands reach it with `--nats {url}`"));
     let (unprinted, mut not_printed) = mpsc::unbounded_channel();
+    let run = async {
+        if args.watch {
+            // It serves chains as they come.
+            let _ = allow.send(Vec::new());
+            let shared = Shared { args, client: &client, context, unprinted: &unprinted, contents: &contents };
+            return Watching::new(shared, manifests).run().await;
+        }
+        chains(args, own, &client, &context.output, &unprinted, allow).await
+    };
     let ended = tokio::select! {
-        ended = chains(args, own, &client, &context.output, &unprinted, allow) => ended,
+        ended = run => ended,
         signal = shutdown::requested() => {
             context.output.note("stopping");
             // A run that is told to stop is done, unless it was to run until the chains are empty.
@@ -193,23 +203,18 @@ async fn chains(
     }
     if own.is_empty() {
         output.note(
-            "no chain is deployed yet, as no `chain.toml` is here; `pcluster deploy` with that --nats deploys one",
+            "no `chain.toml` is here: start one with `pcluster new NAME`, or name one, as in `pcluster dev my-chain/`; until then, \
+             `pcluster deploy` with that --nats deploys a chain",
         );
     }
     let (mut before, mut contents) = (0, Vec::new());
     let mut shown: Vec<(ChainName, Arc<Shown>)> = Vec::new();
     for &Own { ref package, asks, ref grants, .. } in own {
-        for grants in grants {
-            for made in make::missing(client.broker(), grants.kv.keys(), grants.objects.keys()).await? {
-                output.note(&format!("made the {made}, which was not there"));
-            }
-        }
+        make_stores(client, grants, output).await?;
         let deployment = client.deploy(package.clone()).await?;
         output.note(&deploy::describe(&deployment));
         before += client.dead_by_stage(&deployment.chain).await?.values().sum::<u64>();
-        let results = show_results(client, &deployment.chain, output, unprinted.clone()).await?;
-        show_logs(client, &deployment.chain, output).await?;
-        show_dead_letters(client, &deployment.chain, output).await?;
+        let results = show(client, &deployment.chain, output, unprinted).await?;
         shown.push((deployment.chain, results));
         if asks {
             contents.push(deployment.digest);
@@ -218,19 +223,10 @@ async fn chains(
     // The receiver is gone only if the command is ending.
     let _ = allow.send(contents);
     let started = Instant::now();
-    let mut fed = 0;
-    if let (Some((chain, _)), false) = (shown.first(), args.feed.is_empty()) {
-        let mut feeder = client.feeder(chain).await?;
-        let source = input::Source::Arguments(args.feed.clone());
-        let mut items = input::open(source, READING, usize::try_from(MAX_WHOLE)?)?;
-        while let Some(content) = items.next().await {
-            // An argument is never in a file.
-            if let Content::Item(cbor) = content? {
-                feeder.feed(Item { cbor, id: None, topic: None }).await?;
-            }
-        }
-        fed = feeder.finish().await?.accepted;
-    }
+    let fed = match shown.first() {
+        Some((chain, _)) => feed(args, client, chain).await?,
+        None => 0,
+    };
     if !args.until_empty {
         return std::future::pending().await;
     }
@@ -259,75 +255,32 @@ async fn chains(
     }
 }
 
-/// How much was printed of a chain.
-#[derive(Default)]
-struct Shown {
-    results: AtomicU64,
-    /// The messages that held these results.
-    messages: AtomicU64,
-}
-
-/// Prints results as they come, and counts them.
-async fn show_results(
-    client: &Client,
-    chain: &ChainName,
-    output: &Output,
-    unprinted: mpsc::UnboundedSender<OutputError>,
-) -> anyhow::Result<Arc<Shown>> {
-    let mut watcher = client.watcher(chain, StartAt::First).await?;
-    let (shown, output) = (Arc::new(Shown::default()), output.clone());
-    let counted = Arc::clone(&shown);
-    let items = LargeItems::of(client, chain).await?;
-    tokio::spawn(async move {
-        while let Ok(Some(mut result)) = watcher.try_next().await {
-            let mut shown = Ok(());
-            if let Some(reference) = result.large.take() {
-                match items.held(&reference, items.read(&reference)).await {
-                    Ok(item) => result.item = item,
-                    Err(error) => {
-                        output.note(&format!("the result of item {} cannot be shown: {error}", result.id));
-                        result.large = Some(reference);
-                    }
-                }
-            }
-            if result.large.is_none() {
-                shown = output.data(&result.to_json());
-            }
-            if let Err(error) = shown {
-                // The receiver is gone only if the command is ending.
-                let _ = unprinted.send(error);
-                return;
-            }
-            counted.results.fetch_add(1, Relaxed);
-            counted.messages.store(watcher.messages, Relaxed);
+/// Makes the buckets and stores that stages are granted and that are not there.
+async fn make_stores(client: &Client, grants: &[Arc<Grants>], output: &Output) -> anyhow::Result<()> {
+    for grants in grants {
+        for made in make::missing(client.broker(), grants.kv.keys(), grants.objects.keys()).await? {
+            output.note(&format!("made the {made}, which was not there"));
         }
-    });
-    Ok(shown)
-}
-
-async fn show_logs(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let filter = LogFilter { chain: Some(chain.clone()), ..LogFilter::default() };
-    let (mut lines, output) = (client.logs(&filter).await?, output.clone());
-    tokio::spawn(async move {
-        while let Ok(Some(record)) = lines.try_next().await {
-            output.note(&logs::show(&record, false));
-        }
-    });
+    }
     Ok(())
 }
 
-async fn show_dead_letters(client: &Client, chain: &ChainName, output: &Output) -> anyhow::Result<()> {
-    let mut letters = Follower::open(client.broker(), &subject::dead_stream(chain), Vec::new(), StartAt::Now).await?;
-    let output = output.clone();
-    tokio::spawn(async move {
-        while let Ok(letter) = letters.next().await {
-            let get = |name: &str| letter.headers.get(name).unwrap_or_default();
-            if letter.headers.get(header::ITEM_PART).is_some() {
-                continue;
+/// Feeds the items of the command line and of the file. Returns how many were taken.
+async fn feed(args: &Args, client: &Client, chain: &ChainName) -> anyhow::Result<u64> {
+    if args.feeds_nothing() {
+        return Ok(0);
+    }
+    let mut feeder = client.feeder(chain).await?;
+    let source = |path: PathBuf| if path.as_os_str() == "-" { input::Source::Stdin } else { input::Source::File(path) };
+    let file = args.feed_file.clone().map(|path| (source(path), Reading::default()));
+    for (source, reading) in [(input::Source::Arguments(args.feed.clone()), READING)].into_iter().chain(file) {
+        let mut items = input::open(source, reading, usize::try_from(MAX_WHOLE)?)?;
+        while let Some(content) = items.next().await {
+            // Without a format of its own, no file is one whole item.
+            if let Content::Item(cbor) = content? {
+                feeder.feed(Item { cbor, id: None, topic: None }).await?;
             }
-            let (stage, id) = (get(header::STAGE), FrameId::from_header(get(header::ID)).root());
-            output.note(&format!("dead letter of {stage}: item {id}: {}", get(header::REASON)));
         }
-    });
-    Ok(())
+    }
+    Ok(feeder.finish().await?.accepted)
 }

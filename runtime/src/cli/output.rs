@@ -7,6 +7,7 @@ pub(super) mod progress;
 pub(super) mod table;
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +17,9 @@ use serde::Serialize;
 use super::hint;
 use crate::text::visible;
 pub use crate::text::{one_line, time};
+
+/// How often something was printed.
+static PRINTED: AtomicU64 = AtomicU64::new(0);
 
 /// Prints data and messages.
 #[derive(Debug, Clone)]
@@ -53,6 +57,11 @@ impl Output {
         self.json
     }
 
+    /// Returns how often this process has printed something.
+    pub fn lines(&self) -> u64 {
+        PRINTED.load(Relaxed)
+    }
+
     /// Prints a line of data.
     pub fn data(&self, line: &str) -> Result<(), OutputError> {
         self.bytes(format!("{}\n", visible(line)).as_bytes())
@@ -60,6 +69,7 @@ impl Output {
 
     /// Prints bytes as they are.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        PRINTED.fetch_add(1, Relaxed);
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
         Ok(stdout.flush()?)
@@ -103,6 +113,7 @@ impl Output {
 
     /// Prints a message to standard error.
     pub fn note(&self, message: &str) {
+        PRINTED.fetch_add(1, Relaxed);
         // A closed standard error is no reason to fail.
         let _ = writeln!(io::stderr().lock(), "{}", visible(message));
     }

@@ -16,6 +16,8 @@ const CONFIGURATION: &str = include_str!("../../../nats.conf");
 const PROGRAM: &str = "nats-server";
 /// The folder into which `make setup` installs it, below the project's folder.
 const TOOLS: &str = ".tools/bin";
+/// What the server says if another process has its port.
+const IN_USE: &str = "address already in use";
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(10);
 /// How long the server may take to stop.
@@ -58,8 +60,8 @@ pub fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts a server on a free port. It keeps its data in `store`, or in a temporary folder that is removed with it.
-    pub async fn start(program: &Path, store: Option<&Path>) -> anyhow::Result<Self> {
+    /// Starts a server on this port, or on a free one. It keeps its data in `store`, or in a temporary folder that is removed with it.
+    pub async fn start(program: &Path, store: Option<&Path>, port: Option<u16>) -> anyhow::Result<Self> {
         let temporary = tempfile::Builder::new().prefix("pcluster-").tempdir()?;
         let folder = match store {
             Some(store) => {
@@ -77,7 +79,7 @@ impl Server {
             .arg(program.canonicalize()?)
             .arg("-c")
             .arg(&configuration)
-            .args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"])
+            .args(["-a", "127.0.0.1", "-p", &port.map_or("-1".to_owned(), |port| port.to_string()), "--ports_file_dir"])
             .arg(temporary.path())
             .arg("-l")
             .arg(&said)
@@ -97,6 +99,9 @@ impl Server {
             let exited = guard.try_wait()?.is_some() || !is_alive(&said, started);
             if exited || started.elapsed() > START {
                 let said = std::fs::read_to_string(&said).unwrap_or_default();
+                if let (Some(port), true) = (port, said.contains(IN_USE)) {
+                    bail!("port {port} is in use; name another with --port, or leave it out for a free one");
+                }
                 bail!("`{}` did not start: {}", program.display(), said.trim());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -185,15 +185,19 @@ pub struct DeployOptions {
     pub force: bool,
     /// Deploy stages of which one gives what the next does not take.
     pub no_contracts: bool,
+    /// Add the content to the version, so that each content can be deployed without another version in the manifest.
+    pub(crate) is_try: bool,
 }
 
-/// Deploys a package, again and again while others deploy the chain too.
+/// Deploys a package, again while others deploy the chain too. `hear` is told the digest of the content before any node is.
 pub(super) async fn deploy_with(
     client: &Client,
     package: impl Into<Package> + Send,
     options: DeployOptions,
+    hear: impl FnOnce(&Digest) + Send,
 ) -> Result<Deployment, ClientError> {
     let mut prepared = prepare(Some(client), package.into(), options).await?;
+    hear(&prepared.digest);
     let name = &prepared.chain.name.clone();
     intake::check_intake_to_deploy(client, name).await?;
     let mut made = BTreeSet::new();
@@ -304,7 +308,12 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
         stores::check(client, &chain).await?;
         secrets::check(client, &chain).await?;
     }
-    let digest = Deployed::digest_of(&manifest).map_err(|error| ClientError::Encode(error.to_string()))?;
+    let digest_of =
+        |manifest: &Manifest| Deployed::digest_of(manifest).map_err(|error| ClientError::Encode(error.to_string()));
+    if options.is_try {
+        manifest.version = chain.version.of_try(&digest_of(&manifest)?).to_string();
+    }
+    let digest = digest_of(&manifest)?;
     Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives, doubts: contracts.doubts })
 }
 

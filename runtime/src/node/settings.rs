@@ -9,6 +9,7 @@ use super::memory;
 use super::sweep::Pace;
 use crate::broker::BrokerError;
 use crate::calls::grant::Ceiling;
+use crate::contents::Contents;
 use crate::engine::EngineError;
 use crate::engine::compiler::Compiler;
 use crate::kind::ErrorKind;
@@ -75,6 +76,12 @@ impl NodeSettings {
             labels: Labels::of_machine(),
             sweep: Pace::default(),
         }
+    }
+
+    /// Allows all that the revisions with these contents ask for, of which there may be more later.
+    pub(crate) fn allow_contents(&mut self, contents: &Contents) {
+        Arc::make_mut(&mut self.ceiling).contents = contents.clone();
+        self.allowed.add_contents(contents.clone());
     }
 }
 

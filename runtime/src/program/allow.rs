@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::contents::Contents;
 use crate::name::{ChainName, Digest, NameError};
 
 /// The prefix of a rule that allows the files that come with a chain.
@@ -27,8 +28,8 @@ enum Rule {
     Path(PathBuf),
     /// The files that come with a chain.
     Shipped(ChainName),
-    /// All programs of the revisions with this content.
-    Content(Digest),
+    /// All programs of the revisions with these contents.
+    Contents(Contents),
 }
 
 /// Why a text is no rule.
@@ -94,7 +95,14 @@ impl Allowed {
 
     /// Allows all programs of the revisions with this content.
     pub(crate) fn add_content(&mut self, content: Digest) {
-        self.rules.push(Rule::Content(content));
+        let contents = Contents::default();
+        contents.add(content);
+        self.add_contents(contents);
+    }
+
+    /// Allows all programs of the revisions with these contents, of which there may be more later.
+    pub(crate) fn add_contents(&mut self, contents: Contents) {
+        self.rules.push(Rule::Contents(contents));
     }
 
     /// Returns `true` if nothing is allowed.
@@ -109,7 +117,7 @@ impl Allowed {
         if let Some(shipped) = program.strip_prefix("./") {
             let is_allowed = self.rules.iter().any(|rule| match rule {
                 Rule::Shipped(allowed) => allowed == chain,
-                Rule::Content(allowed) => allowed == content,
+                Rule::Contents(allowed) => allowed.has(content),
                 Rule::Name(_) | Rule::Path(_) => false,
             });
             let refusal = || Refusal::NotShipped(program.to_owned(), chain.clone());
@@ -122,7 +130,7 @@ impl Allowed {
                 .is_some_and(|allowed| allowed == file),
             Rule::Path(pattern) => is_like(&file, pattern),
             Rule::Shipped(_) => false,
-            Rule::Content(allowed) => allowed == content,
+            Rule::Contents(allowed) => allowed.has(content),
         });
         if is_allowed {
             return Ok(file);

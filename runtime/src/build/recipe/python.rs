@@ -133,6 +133,7 @@ mod tests {
             python: None,
             javascript: None,
             is_offline: true,
+            is_announced: true,
             say: Box::new(|_| {}),
         };
         assert_eq!(program(&plugin, &settings), Path::new("python3"));

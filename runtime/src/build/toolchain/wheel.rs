@@ -125,6 +125,7 @@ with zipfile.ZipFile(sys.argv[1] + '/tool-1.2-py3-none-any.whl', 'w') as wheel:
             python: None,
             javascript: None,
             is_offline: true,
+            is_announced: true,
             say: Box::new(move |text| heard.lock().expect("no panic").push(text.to_owned())),
         };
         let folder = Folder { path: at.path().to_owned(), shown: "plugin".into() };

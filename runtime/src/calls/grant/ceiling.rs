@@ -1,12 +1,13 @@
 //! What the operator of a node allows. Without an operator's word nothing is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::network::Networks;
 use super::{Access, Grants, HttpGrant};
 use crate::calls::http::target::Origin;
 use crate::calls::names::{BucketName, StoreName, SubjectPattern};
+use crate::contents::Contents;
 use crate::name::Digest;
 
 /// What the operator of a node allows.
@@ -29,7 +30,7 @@ pub(crate) struct Ceiling {
     /// Where the node has its secrets. `None` if no stage may use any.
     pub(crate) secrets: Option<SecretsFrom>,
     /// The revisions that may reach whatever their manifests ask for.
-    pub(crate) contents: BTreeSet<Digest>,
+    pub(crate) contents: Contents,
 }
 
 /// Where a node has its secrets.
@@ -44,12 +45,12 @@ pub(crate) enum SecretsFrom {
 impl Ceiling {
     /// Allows all that the revisions with this content ask for.
     pub(crate) fn allow_content(&mut self, content: Digest) {
-        self.contents.insert(content);
+        self.contents.add(content);
     }
 
     /// Returns `true` if a revision with this content may reach whatever it asks for.
     fn allows_content(&self, content: &Digest) -> bool {
-        self.contents.contains(content)
+        self.contents.has(content)
     }
 
     /// Returns why the node does not serve a stage with these grants. `None` if it does. `content` is the digest of the stage's

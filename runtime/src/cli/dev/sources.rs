@@ -1,0 +1,94 @@
+//! The files that a manifest is made of.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use toml::{Table, Value};
+
+/// The default file name of a manifest.
+const MANIFEST: &str = "chain.toml";
+/// The keys of a stage that name its files and folders.
+const NAMING: [&str; 3] = ["plugin", "files", "exec"];
+/// The prefix of what a server has.
+const STORED: &str = "sha256:";
+
+/// Returns a manifest and the files and folders that it names. What is not there yet is among them. `None` if the manifest cannot
+/// be read, so that nobody knows what it names.
+pub(super) fn of(manifest: &Path) -> Option<BTreeSet<PathBuf>> {
+    let file = file_of(manifest);
+    let text = std::fs::read_to_string(&file).ok()?;
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let mut found = named(&text.parse().ok()?, &folder);
+    found.insert(file);
+    Some(found)
+}
+
+/// Returns the file of a manifest that is named by itself or by its folder.
+pub(super) fn file_of(manifest: &Path) -> PathBuf {
+    if manifest.is_dir() { manifest.join(MANIFEST) } else { manifest.to_owned() }
+}
+
+fn named(manifest: &Table, folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for stage in manifest.get("stage").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
+        for (key, value) in stage.iter().filter(|(key, _)| NAMING.contains(&key.as_str())) {
+            let mut texts = Vec::new();
+            add_texts(value, &mut texts);
+            if key == "exec" {
+                // The rest are arguments.
+                texts.truncate(1);
+                texts.retain(|text| text.starts_with("./"));
+            }
+            found.extend(texts.into_iter().filter(|text| !text.starts_with(STORED)).map(|text| folder.join(text)));
+        }
+    }
+    // Any other text may name a file too, as a schema does. A folder may be of any size.
+    let mut texts = Vec::new();
+    manifest.values().for_each(|value| add_texts(value, &mut texts));
+    found.extend(texts.into_iter().filter_map(|text| file(folder, text)));
+    found
+}
+
+/// Returns the file that a text names, below a folder or beside it. `None` if it names none.
+fn file(folder: &Path, text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let is_near =
+        path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir | Component::ParentDir));
+    Some(folder.join(path)).filter(|path| is_near && path.is_file())
+}
+
+fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| add_texts(value, texts)),
+        Value::Table(table) => table.values().for_each(|value| add_texts(value, texts)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_manifest_names_is_followed() {
+        let at = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(at.path().join(name), text).expect("written");
+        std::fs::create_dir(at.path().join("data")).expect("made");
+        write("order.json", "{}");
+        let stored = format!("sha256:{}", "0".repeat(64));
+        let manifest = format!(
+            "name = 'a'\n[input]\nschema = 'order.json'\n[[stage]]\nplugin = 'greet/'\nconfig = {{ at = 'data', no = '/' }}\n\
+             [[stage]]\nplugin = '{stored}'\n[[stage]]\nexec = ['./run', './argument']\nfiles = ['data', 'run']\n\
+             [[stage]]\nexec = ['cat']"
+        );
+        write("chain.toml", &manifest);
+        let expected = ["chain.toml", "data", "greet/", "order.json", "./run", "run"];
+        let expected: BTreeSet<_> = expected.iter().map(|name| at.path().join(name)).collect();
+        assert_eq!(of(at.path()), Some(expected.clone()));
+        assert_eq!(of(&at.path().join("chain.toml")), Some(expected));
+        write("chain.toml", "name = ");
+        assert_eq!(of(at.path()), None);
+        assert_eq!(of(&at.path().join("none.toml")), None);
+    }
+}
