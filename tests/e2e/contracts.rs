@@ -95,10 +95,10 @@ fn fed_items_are_held_against_the_schema_of_the_chain() {
 
     // What the manifest says of a stage wins.
     chain("schema = { input = \"wide.json\" }");
-    let note = "`schema` of `sum` has another input than its plugin says; that of the manifest counts";
+    let told = "`schema` of `sum` has another input than its plugin says; that of the manifest counts";
     let deployed = cluster.run(&["deploy"]);
     assert_eq!(deployed.code, Some(0), "{}", deployed.stderr);
-    assert!(deployed.stderr.contains(note), "{}", deployed.stderr);
+    assert!(deployed.stderr.contains(told), "{}", deployed.stderr);
     // It is kept with the version: another is another version.
     cluster.file("wide.json", order("string").to_string());
     assert_refused(&cluster.run(&["deploy"]), 1, &["version 1"]);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Cluster, Process};
+use support::{Cluster, Process, eventually};
 
 /// A chain of one program, which comes with it.
 const CHAIN: &str =
@@ -87,6 +87,7 @@ fn each_content_is_deployed_once_and_fed_and_the_last_good_one_runs() {
     cluster.file("fresh/a", "1");
     fs::rename(cluster.path("fresh"), cluster.path("data")).unwrap();
     dev.said("deployed as r4, after 1-dev.");
+    eventually("all results", || (dev.stdout().matches("second").count() == 3).then_some(()));
     dev.signal("INT");
     assert_eq!(dev.ended(), Some(0), "{}", dev.stderr());
     assert_eq!(dev.stderr().matches("deployed as").count(), 4, "{}", dev.stderr());

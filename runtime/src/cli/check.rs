@@ -89,8 +89,12 @@ pub(super) fn show_places(error: &anyhow::Error, output: &Output) {
     let (told, is_colored) = (error.to_string(), is_colored());
     let (first, others): (Vec<Diagnostic>, Vec<Diagnostic>) =
         Review::of(&text).mistakes.into_iter().partition(|mistake| told.ends_with(&mistake.text()));
-    first.iter().for_each(|mistake| output.told(&source.line(mistake, is_colored)));
-    others.iter().for_each(|mistake| output.told(&source.also(mistake, is_colored)));
+    for mistake in &first {
+        output.told(&source.line(mistake, is_colored));
+    }
+    for mistake in &others {
+        output.told(&source.also(mistake, is_colored));
+    }
 }
 
 fn is_colored() -> bool {

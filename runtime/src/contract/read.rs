@@ -181,3 +181,10 @@ fn mark_circles(nodes: &mut [Node]) {
         *node = Node { unknown: vec![(Kinds::ALL, "a schema that refers to itself".to_owned())], ..Node::default() };
     }
 }
+
+/// Reads `x-untold`, by which an SDK says that a type of its language tells less than all about a value.
+fn untold(keyword: &str, value: &Datum<'static>, node: &mut Node) -> bool {
+    let (true, Datum::Text(why)) = (keyword == "x-untold", value) else { return false };
+    node.unknown.push((Kinds::ALL, format!("its type says no more ({why})")));
+    true
+}

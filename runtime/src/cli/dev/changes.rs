@@ -187,7 +187,9 @@ mod tests {
         fn new(files: &[&str]) -> Self {
             let folder = tempfile::tempdir().expect("a folder");
             let place = Self { folder, changes: Changes::default() };
-            files.iter().for_each(|file| place.write(file, "first"));
+            for file in files {
+                place.write(file, "first");
+            }
             let roots = [place.folder.path().join("src"), place.folder.path().join("chain.toml")].into();
             Self {
                 changes: {

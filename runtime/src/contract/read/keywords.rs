@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Reader, SchemaError, format, place};
+use super::{Reader, SchemaError, format, place, untold};
 use crate::contract::datum::Datum;
 use crate::contract::decimal::Decimal;
 use crate::contract::kinds::Kinds;
@@ -69,7 +69,7 @@ impl<'a> Keywords<'_, 'a> {
                 || self.list(keyword, value, &mut node)?
                 || self.object(keyword, value, &mut node)?
                 || self.logic(keyword, value, &mut node)?
-                || self.untold(keyword, value, &mut node)
+                || untold(keyword, value, &mut node)
                 || keyword.starts_with("x-")
                 || NOTES.contains(&keyword.as_ref());
             if !is_known {
@@ -81,13 +81,6 @@ impl<'a> Keywords<'_, 'a> {
                 node.kinds & (types | if types.meets(Kinds::TEXT) { self.foreign_texts() } else { Kinds::NONE });
         }
         Ok(node)
-    }
-
-    /// Reads `x-untold`, by which an SDK says that a type of its language tells less than all about a value.
-    fn untold(&self, keyword: &str, value: &Datum<'static>, node: &mut Node) -> bool {
-        let (true, Datum::Text(why)) = (keyword == "x-untold", value) else { return false };
-        node.unknown.push((Kinds::ALL, format!("its type says no more ({why})")));
-        true
     }
 
     fn invalid(&self, keyword: &str, what: impl std::fmt::Display) -> SchemaError {
