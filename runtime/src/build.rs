@@ -26,6 +26,7 @@ mod tool;
 mod toolchain;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -83,21 +84,45 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// The folder of a plugin.
+/// The folder of a plugin, or a single file in it.
 #[derive(Debug, Clone)]
 struct Folder {
     /// Its absolute path, without links.
     path: PathBuf,
+    /// The file with the tasks. `None` if the language tells it.
+    entry: Option<OsString>,
     /// Its path as the user wrote it.
     shown: PathBuf,
 }
 
 impl Folder {
     fn open(shown: &Path) -> Result<Self, BuildError> {
-        match shown.canonicalize() {
-            Ok(path) if path.is_dir() => Ok(Self { path, shown: shown.to_owned() }),
-            _ => Err(BuildError::NoFolder(shown.to_owned())),
+        let none = || BuildError::NoFolder(shown.to_owned());
+        let path = shown.canonicalize().map_err(|_| none())?;
+        let shown = shown.to_owned();
+        if path.is_dir() {
+            return Ok(Self { path, entry: None, shown });
         }
+        let (folder, entry) = path.parent().zip(path.file_name()).ok_or_else(none)?;
+        Ok(Self { path: folder.to_owned(), entry: Some(entry.to_owned()), shown })
+    }
+
+    /// Returns the language of the plugin.
+    fn language(&self) -> Result<Language, BuildError> {
+        let Some(entry) = &self.entry else {
+            return Language::of(&self.path).ok_or_else(|| BuildError::NoPlugin(self.shown.clone()));
+        };
+        if let Some(language @ (Language::TypeScript | Language::JavaScript)) = Language::of_file(Path::new(entry)) {
+            return Ok(language);
+        }
+        let folder = self.shown.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).display();
+        Err(self.failed(format!("such a plugin is made of its whole folder; name that: `pcluster build {folder}`")))
+    }
+
+    /// Returns the path of what the plugin is made of.
+    fn source(&self) -> PathBuf {
+        self.entry.as_ref().map_or_else(|| self.path.clone(), |entry| self.path.join(entry))
     }
 
     /// Returns the error of a missing tool.
@@ -148,10 +173,10 @@ pub(crate) fn sources(folder: &Path) -> Result<BTreeSet<PathBuf>, BuildError> {
     inputs::files(folder)
 }
 
-/// Builds the plugin of a folder, unless it was built from the same inputs before.
+/// Builds the plugin of a folder, or of a single file with JavaScript, unless it was built from the same inputs before.
 pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, BuildError> {
     let folder = Folder::open(folder)?;
-    let language = Language::of(&folder.path).ok_or_else(|| BuildError::NoPlugin(folder.shown.clone()))?;
+    let language = folder.language()?;
     settings.run_folder()?;
     let recipe = Recipe::of(language, &folder, settings).await?;
     let kept = Kept::open(settings.cache.join(BUILDS))?;

@@ -221,6 +221,7 @@ fn what_cannot_be_built_is_told_before_anything_runs() {
     let cluster = Cluster::start();
     fs::create_dir(cluster.path("empty")).unwrap();
     cluster.file("file.wasm", "");
+    cluster.file("task.py", "");
     for (path, code, says) in [
         ("none", 4, "there is no folder `none`"),
         ("none.toml", 4, "there is no folder `none.toml`"),
@@ -229,7 +230,12 @@ fn what_cannot_be_built_is_told_before_anything_runs() {
             1,
             "the folder `empty` holds no plugin; one has a `Cargo.toml` (Rust), a `pyproject.toml` (Python), ",
         ),
-        ("file.wasm", 2, "`file.wasm` is neither a folder nor a manifest"),
+        ("file.wasm", 2, "`file.wasm` is neither a folder nor a manifest nor a source"),
+        (
+            "task.py",
+            1,
+            "`task.py` was not built: such a plugin is made of its whole folder; name that: `pcluster build .`",
+        ),
     ] {
         assert_refused(&cluster.run(&["build", path]), code, &[says]);
     }

@@ -214,4 +214,10 @@ fn the_package_that_a_setting_names_is_linked_into_folders_that_find_none() {
     assert_eq!(leads(), package.canonicalize().unwrap());
     // Now the folder finds it without the setting.
     Run::of(line(&cluster, "plugin", "pcluster build --offline"), b"").succeeded();
+    // A file makes a plugin by itself.
+    cluster.file("plugin/one.js", "import { task } from \"pcluster\";\nexport const one = task((item) => item);\n");
+    Run::of(line(&cluster, "plugin", "pcluster build one.js -o one.wasm --offline"), b"").succeeded();
+    let inspected: serde_json::Value =
+        serde_json::from_str(&cluster.ok(&["inspect", "plugin/one.wasm", "--json"])).unwrap();
+    assert_eq!((inspected["tasks"].as_array().unwrap().len(), &inspected["tasks"][0]["name"]), (1, &"one".into()));
 }

@@ -71,6 +71,13 @@ impl Language {
         MARKS.iter().find(|(mark, _)| has(mark)).map(|(_, language)| *language)
     }
 
+    /// Returns the language of a source. `None` if it is no source.
+    pub(crate) fn of_file(file: &Path) -> Option<Self> {
+        let found = file.extension()?;
+        let is = |mark: &Mark| matches!(mark, Mark::Extension(extension) if found == *extension);
+        MARKS.iter().find(|(mark, _)| is(mark)).map(|(_, language)| *language)
+    }
+
     /// Returns the name of the language as its users write it.
     pub(crate) fn title(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::exit::Usage;
 use super::output::{Output, seconds};
 use super::{Context, unless_told};
+use crate::build::language::Language;
 use crate::build::{self, BuildError, Built, Settings};
 use crate::client::{Package, PluginFolder};
 use crate::name::Digest;
@@ -27,8 +28,8 @@ const MANIFEST: &str = "chain.toml";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster inspect \"$(pcluster build greet/)\"")]
 pub struct Args {
-    /// The folder of a plugin, a manifest, or the folder of a manifest
-    #[arg(value_name = "FOLDER|CHAIN.TOML", default_value = ".")]
+    /// The folder of a plugin, a manifest, the folder of a manifest, or a file with tasks in TypeScript or JavaScript
+    #[arg(value_name = "FOLDER|CHAIN.TOML|FILE", default_value = ".")]
     path: PathBuf,
     /// Write the plugin into this file
     #[arg(short, long, value_name = "FILE")]
@@ -76,15 +77,18 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if output.is_json() { Ok(output.document(&documents)?) } else { Ok(()) }
 }
 
-/// Returns the folders to build: those that a manifest names, or the folder itself.
+/// Returns the folders to build: those that a manifest names, or the folder or file itself.
 fn folders(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let is_manifest =
         path.join(MANIFEST).is_file() || (path.is_file() && path.extension().is_some_and(|end| end == "toml"));
     if is_manifest {
         return Ok(Package::file(path).plugin_folders()?.into_iter().map(|folder| folder.path).collect());
     }
-    if path.is_file() {
-        let message = format!("`{}` is neither a folder nor a manifest, so there is nothing to build", path.display());
+    if path.is_file() && Language::of_file(path).is_none() {
+        let message = format!(
+            "`{}` is neither a folder nor a manifest nor a source, so there is nothing to build",
+            path.display()
+        );
         return Err(Usage(message).into());
     }
     Ok(vec![path.to_owned()])

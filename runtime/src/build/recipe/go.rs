@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_go_says_is_told_with_what_to_do() {
-        let folder = Folder { path: "/a b".into(), shown: "a b".into() };
+        let folder = Folder { path: "/a b".into(), entry: None, shown: "a b".into() };
         for (said, told) in [
             (
                 "# tasks\n./main.go:5:2: undefined: x\nthe plugin was not built: `go build`: exit status 1\nexit status 1",

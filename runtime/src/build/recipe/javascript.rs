@@ -44,7 +44,7 @@ impl JavaScript {
         inputs.add("node", self.node.version.as_bytes());
         inputs.add_folder(&self.package.join("src"), |_| false)?;
         inputs.add_file("engine", &self.package.join("engine.wasm"))?;
-        inputs.add("folder", b"");
+        inputs.add("folder", folder.entry.as_ref().map_or(b"", |entry| entry.as_encoded_bytes()));
         inputs.add_folder(&folder.path, is_left_out)
     }
 
@@ -77,7 +77,7 @@ impl JavaScript {
     ) -> Result<Output, BuildError> {
         let mut command = self.node.command(settings.run_folder()?);
         command.env("NODE_PATH", toolchain::esbuild_packages(settings));
-        command.arg(self.package.join(BUILD)).arg(&folder.path).arg("-o").arg(plugin).arg("--list").arg(list);
+        command.arg(self.package.join(BUILD)).arg(folder.source()).arg("-o").arg(plugin).arg("--list").arg(list);
         tool::output(command).await.map_err(BuildError::file("run", self.node.program()))
     }
 }

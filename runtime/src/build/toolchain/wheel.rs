@@ -128,7 +128,7 @@ with zipfile.ZipFile(sys.argv[1] + '/tool-1.2-py3-none-any.whl', 'w') as wheel:
             is_announced: true,
             say: Box::new(move |text| heard.lock().expect("no panic").push(text.to_owned())),
         };
-        let folder = Folder { path: at.path().to_owned(), shown: "plugin".into() };
+        let folder = Folder { path: at.path().to_owned(), entry: None, shown: "plugin".into() };
         let missing = |why: &str| folder.no_tool("tool 1.2", why);
         let digest = make_wheel(at.path());
         let good = wheel(at.path(), &digest);
