@@ -85,7 +85,7 @@ fn a_manifest_or_plugin_that_is_not_there_is_named() {
     let cluster = Cluster::start();
     assert_refused(&cluster.run(&["deploy"]), 4, &["there is no file `chain.toml`; name the chain's manifest"]);
     assert_refused(&cluster.run(&["deploy", "none/chain.toml"]), 4, &["there is no file `none/chain.toml`"]);
-    assert_refused(&cluster.run(&["deploy", "."]), 1, &["cannot read `.`: Is a directory"]);
+    assert_refused(&cluster.run(&["deploy", "."]), 4, &["there is no file `./chain.toml`; "]);
     cluster.file("latin.toml", b"name = \"\xe4\"");
     assert_refused(&cluster.run(&["deploy", "latin.toml"]), 1, &["`latin.toml`: not UTF-8 after byte 8"]);
 

@@ -16,7 +16,7 @@ use crate::diagnostic::Diagnostic;
 use crate::name::{ChainName, StageName, Version, nearest};
 
 /// The most mistakes that are told of one manifest.
-const MOST: usize = 200;
+pub(crate) const MOST: usize = 200;
 
 /// Keys whose value is judged by another's. If that was wrong, nothing is known of them.
 const FOLLOWING: [(&str, &str); 6] = [

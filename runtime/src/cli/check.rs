@@ -10,7 +10,7 @@ use super::output::{Output, count};
 use super::{Context, build};
 use crate::build::BuildError;
 use crate::build::language::Language;
-use crate::chain::review::Review;
+use crate::chain::review::{self, Review};
 use crate::client::{ClientError, Findings, Package, Unchecked, manifest_text};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::engine::inspect::InspectError;
@@ -67,7 +67,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     let shown = args.manifest.display();
     if mistakes > 0 {
-        return Err(anyhow!("`{shown}` has {}", count(mistakes, "mistake")));
+        let at_least = if mistakes >= review::MOST as u64 { "at least " } else { "" };
+        return Err(anyhow!("`{shown}` has {at_least}{}", count(mistakes, "mistake")));
     }
     if !output.is_json() {
         output.data(&format!("`{shown}` has no mistakes"))?;

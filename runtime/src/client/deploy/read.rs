@@ -19,7 +19,7 @@ const MANIFEST: &str = "chain.toml";
 
 /// Returns the file of a manifest that is named by itself or by its folder.
 pub(super) fn file_of(path: &Path) -> PathBuf {
-    Some(path.join(MANIFEST)).filter(|path| path.is_file()).unwrap_or_else(|| path.to_owned())
+    if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() }
 }
 
 impl Source {
