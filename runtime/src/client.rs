@@ -48,7 +48,7 @@ use crate::broker::arrange;
 use crate::broker::registry::{Marked, Registry};
 use crate::chain::Chain;
 use crate::chain::record::Deployed;
-use crate::name::{ChainName, Digest, Revision, StageName};
+use crate::name::{ChainName, Revision, StageName};
 
 pub use crate::broker::Address;
 pub use crate::broker::follow::StartAt;
@@ -62,7 +62,6 @@ pub use crate::log::LogRecord;
 pub use crate::report::{EndedBy, HopReport, NodeReport, Problem, SlotReport};
 pub(crate) use dead::RanWith;
 pub use dead::{DeadFilter, DeadLetter, Retried, RetryOptions, Selection};
-pub(crate) use deploy::check::{Findings, Unchecked, manifest_text};
 pub use deploy::compare::{Change, Comparison, Queued};
 pub(crate) use deploy::folders::PluginFolder;
 pub(crate) use deploy::here::Here;
@@ -148,16 +147,6 @@ impl Client {
         options: DeployOptions,
     ) -> Result<Deployment, ClientError> {
         deploy::deploy_with(self, package, options, |_| {}).await
-    }
-
-    /// Deploys a manifest with options, and tells the digest of its content before any node serves it.
-    pub(crate) async fn deploy_told(
-        &self,
-        package: Package,
-        options: DeployOptions,
-        hear: impl FnOnce(&Digest) + Send,
-    ) -> Result<Deployment, ClientError> {
-        deploy::deploy_with(self, package, options, hear).await
     }
 
     /// Opens a feeder for a chain.

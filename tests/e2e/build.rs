@@ -222,6 +222,7 @@ fn what_cannot_be_built_is_told_before_anything_runs() {
     fs::create_dir(cluster.path("empty")).unwrap();
     cluster.file("file.wasm", "");
     cluster.file("task.py", "");
+    let whole = "`task.py` was not built: such a plugin is made of its whole folder; name that: `pcluster build .`";
     for (path, code, says) in [
         ("none", 4, "there is no folder `none`"),
         ("none.toml", 4, "there is no folder `none.toml`"),
@@ -231,11 +232,7 @@ fn what_cannot_be_built_is_told_before_anything_runs() {
             "the folder `empty` holds no plugin; one has a `Cargo.toml` (Rust), a `pyproject.toml` (Python), ",
         ),
         ("file.wasm", 2, "`file.wasm` is neither a folder nor a manifest nor a source"),
-        (
-            "task.py",
-            1,
-            "`task.py` was not built: such a plugin is made of its whole folder; name that: `pcluster build .`",
-        ),
+        ("task.py", 1, whole),
     ] {
         assert_refused(&cluster.run(&["build", path]), code, &[says]);
     }

@@ -11,7 +11,8 @@ use super::{Context, build};
 use crate::build::BuildError;
 use crate::build::language::Language;
 use crate::chain::review::{self, Review};
-use crate::client::{ClientError, Findings, Package, Unchecked, manifest_text};
+use crate::client::deploy::check::{Findings, Unchecked, manifest_text};
+use crate::client::{ClientError, Package};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::engine::inspect::InspectError;
 

@@ -190,7 +190,7 @@ pub struct DeployOptions {
 }
 
 /// Deploys a package, again while others deploy the chain too. `hear` is told the digest of the content before any node is.
-pub(super) async fn deploy_with(
+pub(crate) async fn deploy_with(
     client: &Client,
     package: impl Into<Package> + Send,
     options: DeployOptions,

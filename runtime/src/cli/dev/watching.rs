@@ -19,6 +19,7 @@ use super::{Args, feed, make_stores, sources};
 use crate::cli::exit::Interrupted;
 use crate::cli::output::{OutputError, count, seconds};
 use crate::cli::{Context, build, deploy};
+use crate::client::deploy::deploy_with;
 use crate::client::{Client, DeployOptions, Deployment, Package};
 use crate::contents::Contents;
 use crate::name::ChainName;
@@ -186,7 +187,7 @@ impl<'a> Watching<'a> {
         make_stores(client, &own.grants, &context.output).await?;
         let started = Instant::now();
         let options = DeployOptions { is_try: true, ..DeployOptions::default() };
-        let deployment = client.deploy_told(package, options, |content| contents.add(content.clone())).await?;
+        let deployment = deploy_with(client, package, options, |content| contents.add(content.clone())).await?;
         if self.shown.insert(deployment.chain.clone()) {
             show(client, &deployment.chain, &context.output, unprinted).await?;
         }
