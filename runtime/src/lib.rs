@@ -32,13 +32,14 @@
 //! | `build` | makes plugins from the folders of their authors, with the tools of their languages |
 //! | `node` | takes items and runs them |
 //! | `desk` | runs a chain in this process, without a server, with what `node` runs items with |
+//! | `cases` | cases of a chain: their files, what must come of them, and what has |
 //! | `client` | what a client can do, for Rust programs and for the command line |
 //! | `config`, `shutdown`, `telemetry` | settings, signals, log output |
 //! | `cli` | the command line |
 //!
 //! Imports go down this list's layers only: the pure modules import none of the others, `broker`, `engine` and `program` only the
 //! pure ones, `run`, `slots` and of `calls` what they hand on, `build` of `engine` what reads a plugin, `node` and `client` those (and
-//! never each other), `desk` these, `cli` all.
+//! never each other), `desk` these, `cases` of `desk` what runs them, `cli` all.
 //!
 //! # Glossary
 //!
@@ -86,6 +87,8 @@ mod backoff;
 mod broker;
 mod build;
 mod calls;
+#[allow(dead_code, reason = "read by the command")]
+mod cases;
 mod chain;
 mod cli;
 pub mod client;
