@@ -18,7 +18,7 @@ pub struct Language {
     /// The ending of its sources.
     pub ending: &'static str,
     /// The source of a new folder that has its task.
-    main: &'static str,
+    pub main: &'static str,
     /// The scripts of `.make` that provide its tools.
     scripts: &'static [&'static str],
 }

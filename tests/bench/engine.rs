@@ -134,30 +134,35 @@ impl Tried {
         let run = async {
             let started = Instant::now();
             for _ in 0..frames {
-                let frame = Arc::new(Frame { item: self.item.clone(), begun: AtomicUsize::new(0), pack });
-                assert_eq!(self.run(&frame).await.len(), pack);
+                assert_eq!(self.run(vec![self.item.clone(); pack]).await.len(), pack);
             }
             started.elapsed()
         };
         self.runtime.block_on(run).as_secs_f64() * 1e6 / (frames * pack) as f64
     }
 
+    /// Returns the outputs of a frame with these items.
+    pub fn outputs(&self, items: Vec<Bytes>) -> Vec<Bytes> {
+        let outputs = self.runtime.block_on(self.run(items));
+        outputs.into_items().into_iter().map(|item| item.into_whole().unwrap()).collect()
+    }
+
     /// Runs the items of a frame as a node does.
-    async fn run(&self, frame: &Arc<Frame>) -> Outputs {
+    async fn run(&self, items: Vec<Bytes>) -> Outputs {
+        let frame = Arc::new(Frame { items, begun: AtomicUsize::new(0) });
         let (instances, mut given) = (self.task.instances(), FrameOutputs::default());
         while let Some((position, item)) = frame.next(Instant::now()) {
-            let call = Call { source: Arc::clone(frame) as Arc<dyn ItemSource>, position };
+            let call = Call { source: Arc::clone(&frame) as Arc<dyn ItemSource>, position };
             self.task.run_all(item, call, &instances, &mut given).await.unwrap();
         }
         given.into_outputs()
     }
 }
 
-/// A frame with several copies of an item.
+/// The items of a frame.
 struct Frame {
-    item: Bytes,
+    items: Vec<Bytes>,
     begun: AtomicUsize,
-    pack: usize,
 }
 
 impl ItemSource for Frame {
@@ -173,7 +178,7 @@ impl ItemSource for Frame {
 
     fn next(&self, _: Instant) -> Option<(usize, Bytes)> {
         let position = self.begun.fetch_add(1, Ordering::Relaxed);
-        (position < self.pack).then(|| (position, self.item.clone()))
+        Some((position, self.items.get(position)?.clone()))
     }
 
     fn stream(self: Arc<Self>, _: usize, _: Outputs) -> BoxFuture<'static, Result<(), Failure>> {

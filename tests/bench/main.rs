@@ -28,6 +28,7 @@ mod languages;
 mod large;
 mod latency;
 mod minute;
+mod pipe;
 mod programs;
 mod promises;
 mod records;
@@ -39,6 +40,7 @@ mod spread;
 mod stand;
 mod start;
 mod usage;
+mod watch;
 mod words;
 
 use std::path::PathBuf;
@@ -76,7 +78,7 @@ struct Arguments {
 
 type Benchmark = fn(Settings) -> Vec<Row>;
 
-const BENCHMARKS: [(&str, Benchmark); 15] = [
+const BENCHMARKS: [(&str, Benchmark); 17] = [
     ("relay", relays::run),
     ("echo", echo::run),
     ("w1", words::run),
@@ -92,6 +94,8 @@ const BENCHMARKS: [(&str, Benchmark); 15] = [
     ("large", large::run),
     ("languages", languages::run),
     ("minute", minute::run),
+    ("pipe", pipe::run),
+    ("watch", watch::run),
 ];
 
 fn main() {
