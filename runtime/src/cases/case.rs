@@ -25,7 +25,7 @@ pub(crate) struct Case {
     pub(crate) items: Vec<Bytes>,
     /// The topic of the items.
     pub(crate) topic: Option<Topic>,
-    /// What is laid over the configuration of stages.
+    /// What is laid over the configuration of stages. Of a replay, the whole configuration.
     pub(crate) config: BTreeMap<StageName, serde_json::Value>,
     /// What answers the calls of tasks. Those of a stage come in this order.
     pub(crate) calls: Vec<CaseCall>,
@@ -96,6 +96,13 @@ pub(crate) struct Expect {
     pub(crate) tolerance: f64,
 }
 
+impl Expect {
+    /// Returns `true` if nothing is expected, so that the case tests nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.results.is_none() && self.stages.is_empty() && self.dead.is_none()
+    }
+}
+
 /// A dead letter that must come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedDead {
@@ -117,6 +124,8 @@ pub(crate) struct ExpectedDead {
 pub(crate) struct Replayed {
     /// The stages that ran: the one with a queue, and the inline stages after it.
     pub(crate) stages: Vec<StageName>,
+    /// The whole environment of each stage.
+    pub(crate) env: BTreeMap<StageName, BTreeMap<String, String>>,
     /// The id of the item.
     pub(crate) item_id: String,
     /// The number of the attempt.

@@ -1,0 +1,215 @@
+//! Reads one file of cases.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use toml_edit::{ImDocument, Item};
+
+use super::expect::expect;
+use super::given::{call, stand_in};
+use super::keys::Stages;
+use super::tables::{Notes, Section};
+use super::{Must, Read};
+use crate::cases::case::{Case, Expect};
+use crate::cases::value::{Part, read};
+use crate::chain::Chain;
+use crate::diagnostic::{Diagnostic, Source};
+use crate::frame::json::read::document;
+use crate::name::{StageName, Topic};
+
+/// The keys of a case.
+const KEYS: [&str; 9] = ["name", "items", "topic", "unordered", "tolerance", "config", "calls", "programs", "expect"];
+/// How items are written.
+const ITEMS: &str = "items = [{ id = 1 }]";
+
+/// A file that is being read.
+pub(super) struct File<'a> {
+    /// Its text.
+    pub(super) text: &'a str,
+    /// The stages of the chain.
+    pub(super) stages: Stages<'a>,
+    /// What is wrong.
+    pub(super) notes: Notes,
+    path: &'a Path,
+    source: Source,
+    must: Must,
+}
+
+/// Reads the cases of a text as far as they are right. Returns what is wrong too.
+pub(super) fn cases(text: &str, path: &Path, chain: &Chain, must: Must) -> (Vec<Read>, Vec<Diagnostic>) {
+    let document = match ImDocument::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
+            return (Vec::new(), vec![Diagnostic::error("toml", error.span().unwrap_or_default(), message)]);
+        }
+    };
+    let source = Source::new(path.display().to_string(), text);
+    let mut file = File { text, stages: Stages::of(chain), notes: Notes::default(), path, source, must };
+    let root = Section { table: document.as_table(), span: 0..0 };
+    file.notes.unknown(&root, &["case"], "a file of cases");
+    let sections = file.notes.sections(&root, "case", "[[case]]");
+    if sections.is_empty() && file.notes.found.is_empty() {
+        file.notes.add("no-case", 0..0, "the file has no case; write `[[case]]`, and below it its name and items");
+    }
+    let cases = sections.iter().enumerate().filter_map(|(position, section)| file.case(position, section)).collect();
+    (cases, file.notes.found)
+}
+
+impl File<'_> {
+    /// Returns the line of a section.
+    pub(super) fn line(&self, section: &Section<'_>) -> usize {
+        self.source.place(section.span.start).line
+    }
+
+    /// Reads a case. `None` if it lacks what all else is told by.
+    fn case(&mut self, position: usize, section: &Section<'_>) -> Option<Read> {
+        self.notes.unknown(section, &KEYS, "a case");
+        let name = self.name(section);
+        let items = match section.get("items") {
+            Some(_) => self.items(section, "items", ITEMS),
+            None => {
+                self.notes.missing(section, "items", ITEMS);
+                None
+            }
+        };
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            let text = format!("the case feeds nothing; write at least one item, as in `{ITEMS}`");
+            self.notes.add("tests-nothing", section.value("items"), text);
+        }
+        let expect = self.expect(section);
+        let calls = self.notes.sections(section, "calls", "[[case.calls]]");
+        let programs = self.notes.sections(section, "programs", "[[case.programs]]");
+        let case = Case {
+            name: name?,
+            file: self.path.to_owned(),
+            line: self.line(section),
+            position,
+            items: items.unwrap_or_default(),
+            topic: self.topic(section),
+            config: self.config(section),
+            calls: calls.iter().filter_map(|section| call(self, section)).collect(),
+            programs: programs.iter().filter_map(|section| stand_in(self, section)).collect(),
+            expect,
+            replayed: None,
+        };
+        Some(Read { case, name: section.value("name") })
+    }
+
+    fn name(&mut self, section: &Section<'_>) -> Option<String> {
+        const EXAMPLE: &str = "name = \"a total per order\"";
+        if section.get("name").is_none() {
+            self.notes.missing(section, "name", EXAMPLE);
+        }
+        let name = self.notes.text(section, "name", EXAMPLE)?;
+        if name.trim().is_empty() {
+            self.notes.add("invalid-name", section.value("name"), format!("the name is blank; write `{EXAMPLE}`"));
+            return None;
+        }
+        Some(name.to_owned())
+    }
+
+    fn topic(&mut self, section: &Section<'_>) -> Option<Topic> {
+        let topic = self.notes.text(section, "topic", "topic = \"eu\"")?;
+        topic.parse().map_err(|error| self.notes.add("invalid-name", section.value("topic"), format!("{error}"))).ok()
+    }
+
+    fn expect(&mut self, section: &Section<'_>) -> Expect {
+        let mut read = Expect::default();
+        if let Some(own) = self.notes.section(section, "expect", "[case.expect]") {
+            read = expect(self, &own);
+        }
+        read.unordered = self.notes.flag(section, "unordered").unwrap_or(false);
+        read.tolerance = self.notes.amount(section, "tolerance").unwrap_or(0.0);
+        let is_right = section.get("expect").is_none_or(Item::is_table_like);
+        if self.must == Must::Expect && read.is_empty() && is_right && !self.has_expectation(section) {
+            let text = "the case tests nothing: it expects no `results`, no `stage` and no `dead`; write what it gives \
+                        below `[case.expect]`, or let `pcluster test --update` write it";
+            self.notes.add("tests-nothing", section.span.clone(), text);
+        }
+        read
+    }
+
+    /// Returns `true` if a case has an expectation, be it right or wrong.
+    fn has_expectation(&self, section: &Section<'_>) -> bool {
+        section.get("expect").and_then(Item::as_table_like).is_some_and(|expect| !expect.is_empty())
+    }
+
+    fn config(&mut self, section: &Section<'_>) -> BTreeMap<StageName, serde_json::Value> {
+        let Some(own) = self.notes.section(section, "config", "config.sum.rate = 0.2") else {
+            return BTreeMap::new();
+        };
+        let mut configs = BTreeMap::new();
+        for (name, item) in own.table.iter() {
+            let Some(stage) = self.stages.named(&mut self.notes, name, own.key(name)) else { continue };
+            match super::keys::json(Part::Item(item), &format!("config.{name}")) {
+                Ok(config) => drop(configs.insert(stage, config)),
+                Err(problem) => self.notes.add("invalid-value", own.value(name), problem),
+            }
+        }
+        configs
+    }
+
+    /// Reads items: a list, or a text with a line of JSON for each. `None` if some are wrong.
+    pub(super) fn items(&mut self, section: &Section<'_>, key: &str, example: &str) -> Option<Vec<Bytes>> {
+        match section.get(key)? {
+            Item::Value(toml_edit::Value::String(lines)) => self.lines(section, key, lines.value()),
+            Item::Value(toml_edit::Value::Array(values)) => {
+                let mut items = Vec::new();
+                for value in values {
+                    match read(Part::Value(value)) {
+                        Ok(item) => items.push(item),
+                        Err(problem) => self.notes.add("invalid-item", value.span().unwrap_or_default(), problem),
+                    }
+                }
+                (items.len() == values.len()).then_some(items)
+            }
+            Item::ArrayOfTables(_) => {
+                let text = format!("`{key}` has tables with headers; write a list, as in `{example}`");
+                self.notes.add("wrong-type", section.key(key), text);
+                None
+            }
+            _ => {
+                self.notes.wrong(section, key, "a list, nor a text with an item of JSON on each line", example);
+                None
+            }
+        }
+    }
+
+    fn lines(&mut self, section: &Section<'_>, key: &str, lines: &str) -> Option<Vec<Bytes>> {
+        let span = section.value(key);
+        let mut items = Some(Vec::new());
+        let mut at = 0;
+        for (number, line) in lines.split_inclusive('\n').enumerate() {
+            let begins = at;
+            at += line.len();
+            if line.trim().is_empty() {
+                continue;
+            }
+            match document(line.trim_end_matches(['\n', '\r']).as_bytes(), 1) {
+                Ok(item) => items.iter_mut().for_each(|items| items.push(item.clone())),
+                Err(error) => {
+                    let place = place_of(self.text, &span, lines, begins, line.trim_end());
+                    let text = format!("line {} of `{key}` is not JSON: {}", number + 1, error.within_line());
+                    self.notes.add("invalid-item", place, text);
+                    items = None;
+                }
+            }
+        }
+        items
+    }
+}
+
+/// Returns the bytes of a line in the file. Those of the whole text if it is written with escapes.
+fn place_of(
+    text: &str,
+    span: &std::ops::Range<usize>,
+    lines: &str,
+    begins: usize,
+    line: &str,
+) -> std::ops::Range<usize> {
+    let Some(offset) = text.get(span.clone()).and_then(|written| written.find(lines)) else { return span.clone() };
+    let start = span.start + offset + begins;
+    start..start + line.len()
+}

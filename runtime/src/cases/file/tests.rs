@@ -1,0 +1,172 @@
+use super::*;
+use crate::cases::case::{Expect, Given};
+use crate::chain::manifest::Manifest;
+use crate::dead::FailureKind;
+use crate::frame::cbor;
+use crate::frame::json::to_json;
+use crate::name::{Digest, Topic};
+use crate::run::call::Answer;
+
+/// Returns a chain of a task, a task, and a program.
+fn chain() -> Chain {
+    let digest = Digest::of(b"plugin");
+    let text = format!(
+        "name = \"shop\"\nversion = \"1\"\n[[stage]]\nname = \"parse\"\nplugin = \"{digest}\"\n[[stage]]\nname = \"sum\"\n\
+         plugin = \"{digest}\"\n[[stage]]\nname = \"ocr\"\nexec = [\"ocr\"]\n"
+    );
+    Chain::new(&Manifest::from_toml(&text).expect("a manifest")).expect("a chain")
+}
+
+fn cases(text: &str) -> Vec<Case> {
+    let (read, mistakes) = parse::cases(text, Path::new("cases/a.toml"), &chain(), Must::Expect);
+    assert_eq!(mistakes, [], "{text}");
+    read.into_iter().map(|read| read.case).collect()
+}
+
+/// Returns each mistake with its line.
+fn mistakes(text: &str) -> Vec<String> {
+    let (_, mut mistakes) = parse::cases(text, Path::new("cases/a.toml"), &chain(), Must::Expect);
+    mistakes.sort_by_key(|mistake| mistake.span.start);
+    let source = Source::new("", text);
+    mistakes.iter().map(|mistake| format!("{}: {}", source.place(mistake.span.start).line, mistake.text())).collect()
+}
+
+fn json(items: &[bytes::Bytes]) -> Vec<String> {
+    items.iter().map(|item| to_json(&cbor::value(item).expect("an item"))).collect()
+}
+
+#[test]
+fn a_case_has_all_that_its_file_says() {
+    let cases = cases(
+        r#"
+[[case]]
+name = "all"
+items = [{ id = 1, lines = [2, 3] }, "text", { json = '{"a":null}' }]
+topic = "eu"
+unordered = true
+tolerance = 1e-9
+config.sum.rate = 0.2
+
+[[case.calls]]
+stage = "parse"
+http = "get https://api.example.com"
+answer = { status = 404, body = "3.50", headers = { ETag = ["a", "b"] } }
+
+[[case.calls]]
+stage = "parse"
+kv.get = "cache/key"
+failure = { kind = "unavailable" }
+
+[[case.programs]]
+stage = "ocr"
+item = { page = 1 }
+outputs = [{ text = "hello" }]
+
+[[case.programs]]
+stage = "ocr"
+failure = { kind = "transient", reason = "no page" }
+
+[case.expect]
+results = '''
+{"id": 1}
+
+18446744073709551616
+'''
+stage.parse = [{ id = 1 }]
+[[case.expect.dead]]
+stage = "sum"
+reason = "negative"
+attempts = 3
+
+[[case]]
+name = "brief"
+items = [1]
+expect.results = []
+"#,
+    );
+    let [all, brief] = cases.as_slice() else { panic!("two cases: {cases:?}") };
+    assert_eq!(json(&all.items), [r#"{"id":1,"lines":[2,3]}"#, r#""text""#, r#"{"a":null}"#]);
+    assert_eq!((all.line, brief.position, all.topic.as_ref().map(Topic::as_str)), (2, 1, Some("eu")));
+    assert_eq!(
+        all.config.iter().map(|(stage, config)| format!("{stage} {config}")).collect::<Vec<_>>(),
+        [r#"sum {"rate":0.2}"#]
+    );
+    let [http, kv] = all.calls.as_slice() else { panic!("two calls") };
+    assert_eq!((http.call.as_str(), http.target.as_str(), http.line), ("http", "GET https://api.example.com/", 10));
+    let Answer::Response(response) = &http.answer else { panic!("a response") };
+    let shown = to_json(&cbor::value(response).expect("CBOR"));
+    assert_eq!(
+        shown,
+        r#"{"status":404,"body":"My41MA==","headers":[["etag","YQ=="],["etag","Yg=="]],"url":"https://api.example.com/"}"#
+    );
+    assert_eq!((kv.call.as_str(), kv.target.as_str()), ("kv.get", "cache/key"));
+    assert!(matches!(&kv.answer, Answer::Failure(failure) if to_json(&cbor::value(failure).expect("CBOR"))
+        == r#"{"kind":"unavailable","message":"the case says so","transient":true}"#));
+    assert!(all.programs[0].item.is_some() && all.programs[1].item.is_none());
+    let failure = Given::Failure { kind: FailureKind::Error, reason: "no page".to_owned(), is_transient: true };
+    assert_eq!(all.programs[1].gives, failure);
+    let Expect { results, stages, dead, unordered, tolerance } = &all.expect;
+    assert_eq!(json(results.as_deref().expect("results")), [r#"{"id":1}"#, "18446744073709551616"]);
+    assert_eq!((stages.len(), *unordered, *tolerance), (1, true, 1e-9));
+    let dead = &dead.as_ref().expect("dead letters")[0];
+    assert_eq!((dead.reason.as_deref(), dead.attempts, dead.kind), (Some("negative"), Some(3), None));
+    assert_eq!(brief.expect.results, Some(Vec::new()));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let found = mistakes(
+        r#"
+[[case]]
+nmae = "a"
+items = [1, { cbor = "zz" }]
+tolerance = -1
+config.smu = 1
+[[case.calls]]
+stage = "parse"
+htpt = "GET https://a"
+[[case.calls]]
+stage = "ocr"
+http = "https://a"
+answer = {}
+[[case.calls]]
+stage = "sum"
+kv.gte = "a/b"
+answer = {}
+[[case.calls]]
+stage = "sum"
+kv.get = "a/b"
+answer = { valu = "x" }
+[[case.programs]]
+stage = "sum"
+outputs = []
+failure = { kind = "transient" }
+[case.expect]
+results = { a = 1 }
+stage.prase = []
+[[case.expect.dead]]
+kind = "erorr"
+attempts = 0
+
+[[case]]
+name = "empty"
+items = []
+"#,
+    );
+    let expected = [
+        "2: the key `name` is missing; write `name = \"a total per order\"`",
+        "3: unknown key `nmae`; did you mean `name`?",
+        "4: not hexadecimal; write pairs of the digits 0 to 9 and a to f",
+        "5: `tolerance` is not a number that is finite and not negative; write `tolerance = 1e-9`",
+    ];
+    for line in expected {
+        assert!(found.iter().any(|found| found == line), "{line}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_line_of_items_is_shown_where_it_is() {
+    let text = "[[case]]\nname = \"a\"\nitems = '''\n1\n{\"a\": }\n'''\nexpect.results = []\n";
+    let (_, mistakes) = parse::cases(text, Path::new("a.toml"), &chain(), Must::Expect);
+    assert_eq!(&text[mistakes[0].span.clone()], "{\"a\": }");
+}
