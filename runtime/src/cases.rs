@@ -1,7 +1,9 @@
 //! Cases of a chain: what is fed, what stands in for the world, and what must come of it.
 
 pub(crate) mod case;
+pub(crate) mod compare;
 pub(crate) mod file;
+pub(crate) mod outcome;
 #[cfg(test)]
 mod random;
 mod replayed;

@@ -72,6 +72,11 @@ use pattern::Patterns;
 use read::SchemaError;
 use search::{Found, Goal, Search};
 
+/// Returns `true` if two items are numbers of the same decimal value, whatever holds them.
+pub(crate) fn is_same_number(one: &Value, other: &Value) -> bool {
+    matches!((Datum::of(one), Datum::of(other)), (Datum::Number(one), Datum::Number(other)) if one == other)
+}
+
 /// A schema of items.
 #[derive(Debug)]
 pub(crate) struct Schema {
