@@ -3,8 +3,10 @@
 pub(crate) mod case;
 pub(crate) mod compare;
 pub(crate) mod file;
+pub(crate) mod junit;
 pub(crate) mod outcome;
 #[cfg(test)]
 mod random;
-mod replayed;
-mod value;
+pub(crate) mod replayed;
+pub(crate) mod update;
+pub(crate) mod value;

@@ -24,9 +24,9 @@ use std::fmt;
 use bytes::Bytes;
 use ciborium::Value;
 
-use super::case::Case;
+use super::case::{Case, Expect};
 use super::outcome::Outcome;
-pub(super) use equal::Tolerance;
+use equal::Tolerance;
 pub(super) use letters::matched;
 use walk::Walk;
 
@@ -91,11 +91,21 @@ pub(crate) fn compare(case: &Case, outcome: &Outcome) -> Vec<Difference> {
     found
 }
 
-/// Returns `true` if lists of items are equal.
-pub(super) fn are_equal(expected: &[Bytes], got: &[Bytes], tolerance: f64, unordered: bool) -> bool {
+/// Returns `true` if a list of items is as expected.
+pub(super) fn is_list_equal(expected: &[Bytes], got: &[Bytes], expect: &Expect) -> bool {
     let mut found = Differences::default();
-    list(&mut found, "", (expected, got), Tolerance(tolerance), unordered);
+    list(&mut found, "", (expected, got), Tolerance(expect.tolerance), expect.unordered);
     found.found.is_empty()
+}
+
+/// Pairs items with equal ones. Returns for each of the expected the position of its partner.
+pub(super) fn paired(expected: &[Bytes], got: &[Bytes], tolerance: f64) -> Vec<Option<usize>> {
+    walk::paired(Tolerance(tolerance), &values(expected), &values(got))
+}
+
+/// Returns items as values. One that cannot be read is held as its bytes.
+fn values(items: &[Bytes]) -> Vec<Value> {
+    items.iter().map(|item| cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec()))).collect()
 }
 
 /// Returns `true` if items are equal.
@@ -118,11 +128,7 @@ fn list(
     if expected == got {
         return;
     }
-    // An item that cannot be read is held as its bytes.
-    let read = |items: &[Bytes]| -> Vec<Value> {
-        items.iter().map(|item| cbor::value(item).unwrap_or_else(|| Value::Bytes(item.to_vec()))).collect()
-    };
-    let (expected, got) = (read(expected), read(got));
+    let (expected, got) = (values(expected), values(got));
     let mut walk = Walk { tolerance, found };
     if expected.len() != got.len() {
         let items = |count: usize| if count == 1 { "1 item".to_owned() } else { format!("{count} items") };

@@ -5,7 +5,7 @@ mod expect;
 mod given;
 mod keys;
 mod parse;
-mod tables;
+pub(super) mod tables;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -166,3 +166,5 @@ fn look(folder: &Path, depth: u32, found: &mut Found, faults: &mut Faults) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::read_text_of;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::case::{Case, Expect, ExpectedDead, Replayed};
 use super::file::{REPLAYED, Read};
+use super::value::string;
 use crate::chain::{Chain, Work};
 use crate::dead::FailureKind;
 use crate::dead::calls::Called;
@@ -28,6 +29,18 @@ pub(crate) const ITEM: &str = "item.cbor";
 pub(crate) const CALLS: &str = "calls.json";
 /// The file with the outputs.
 pub(crate) const OUTPUTS: &str = "outputs.cbor";
+/// The file with the outputs for people.
+pub(crate) const OUTPUTS_JSON: &str = "outputs.json";
+/// The header of how the item ended. It is the last of its file.
+pub(crate) const EXPECTED: &str = "[expected]\n";
+
+/// Returns the part of `case.toml` on how the item ended: with so many outputs, or with a kind of failure and its reason.
+pub(crate) fn expected(outputs: usize, failed: Option<(&str, &str)>) -> String {
+    match failed {
+        None => format!("{EXPECTED}outputs = {outputs}\n"),
+        Some((kind, reason)) => format!("{EXPECTED}failure = {}\nreason = {}\n", string(kind), string(reason)),
+    }
+}
 
 /// What `case.toml` says that a case needs.
 #[derive(Debug, Deserialize)]
@@ -35,6 +48,7 @@ struct Written {
     #[serde(default)]
     item_id: String,
     attempt: u64,
+    topic: Option<String>,
     #[serde(default, rename = "stage")]
     stages: Vec<WrittenStage>,
     expected: Expected,
@@ -86,7 +100,7 @@ pub(super) fn read(folder: &Path, chain: &Chain) -> Result<Read, Wrong> {
     }
     let stages: Vec<StageName> = written.stages.iter().map(|stage| stage.name.clone()).collect();
     let first = stages.first().ok_or_else(|| wrong("replayed", 0..0, "no `[[stage]]` ran a task".to_owned()))?.clone();
-    let expect = expected(folder, &written, first).map_err(|error| match error {
+    let expect = expectation(folder, &written, first).map_err(|error| match error {
         Problem::Of(file) => file,
         Problem::Kind(kind) => wrong("replayed", place(&text, &kind), format!("no kind of failure is `{kind}`")),
     })?;
@@ -97,7 +111,7 @@ pub(super) fn read(folder: &Path, chain: &Chain) -> Result<Read, Wrong> {
         line: 1,
         position: 0,
         items: items(&folder.join(ITEM))?,
-        topic: None,
+        topic: written.topic.as_deref().and_then(|topic| topic.parse().ok()),
         config: configs,
         calls: Vec::new(),
         programs: Vec::new(),
@@ -131,7 +145,7 @@ enum Problem {
     Kind(String),
 }
 
-fn expected(folder: &Path, written: &Written, stage: StageName) -> Result<Expect, Problem> {
+fn expectation(folder: &Path, written: &Written, stage: StageName) -> Result<Expect, Problem> {
     let Some(kind) = &written.expected.failure else {
         let results = items(&folder.join(OUTPUTS)).map_err(Problem::Of)?;
         return Ok(Expect { results: Some(results), ..Expect::default() });

@@ -1,7 +1,8 @@
 //! Walks through two values, and finds where they differ.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use ciborium::Value;
 
 use super::equal::{Entries, Tolerance, is_number};
@@ -70,8 +71,7 @@ impl Walk<'_> {
 
     /// Compares lists without their order.
     pub(super) fn multiset(&mut self, name: &str, expected: &[Value], got: &[Value]) {
-        let (due, came) = self.unpaired(expected, got);
-        let (mut due, mut came) = (due, came);
+        let (mut due, mut came) = self.unpaired(expected, got);
         for (at, other) in self.nearest(&due, &came, expected, got) {
             let mut own = Differences::default();
             Walk { tolerance: self.tolerance, found: &mut own }.value("", &expected[at], &got[other]);
@@ -92,30 +92,10 @@ impl Walk<'_> {
 
     /// Returns the positions of what has no equal on the other side.
     fn unpaired(&self, expected: &[Value], got: &[Value]) -> (Vec<usize>, Vec<usize>) {
-        let mut due: Vec<usize> = (0..expected.len()).collect();
-        let mut came: Vec<usize> = (0..got.len()).collect();
-        if self.tolerance.0 <= 0.0 {
-            // Without a tolerance, equality is transitive: whatever is the same may be paired first.
-            let mut same: HashMap<bytes::Bytes, Vec<usize>> = HashMap::new();
-            for (other, value) in got.iter().enumerate().rev() {
-                same.entry(to_cbor(value)).or_default().push(other);
-            }
-            let mut is_paired = vec![false; got.len()];
-            due.retain(|at| match same.get_mut(&to_cbor(&expected[*at])).and_then(Vec::pop) {
-                Some(other) => {
-                    is_paired[other] = true;
-                    false
-                }
-                None => true,
-            });
-            came.retain(|other| !is_paired[*other]);
-        }
-        let partners =
-            matching(due.len(), came.len(), |at, other| self.tolerance.is_equal(&expected[due[at]], &got[came[other]]));
-        let taken: std::collections::HashSet<usize> = partners.iter().flatten().map(|other| came[*other]).collect();
-        let due = due.into_iter().zip(&partners).filter(|(_, partner)| partner.is_none()).map(|(at, _)| at).collect();
-        came.retain(|other| !taken.contains(other));
-        (due, came)
+        let partners = paired(self.tolerance, expected, got);
+        let taken: HashSet<usize> = partners.iter().flatten().copied().collect();
+        let due = (0..expected.len()).filter(|at| partners[*at].is_none()).collect();
+        (due, (0..got.len()).filter(|other| !taken.contains(other)).collect())
     }
 
     /// Returns pairs with the fewest differences, the nearest first.
@@ -141,4 +121,28 @@ impl Walk<'_> {
         pairs.sort_unstable();
         pairs
     }
+}
+
+/// Pairs values with equal ones. Returns for each of the expected its partner.
+pub(super) fn paired(tolerance: Tolerance, expected: &[Value], got: &[Value]) -> Vec<Option<usize>> {
+    let mut partners = vec![None; expected.len()];
+    let mut is_taken = vec![false; got.len()];
+    if tolerance.0 <= 0.0 {
+        // Without a tolerance, whatever is the same may be paired first.
+        let mut same: HashMap<Bytes, Vec<usize>> = HashMap::new();
+        for (other, value) in got.iter().enumerate().rev() {
+            same.entry(to_cbor(value)).or_default().push(other);
+        }
+        for (partner, value) in partners.iter_mut().zip(expected) {
+            *partner = same.get_mut(&to_cbor(value)).and_then(Vec::pop);
+            partner.iter().for_each(|other| is_taken[*other] = true);
+        }
+    }
+    let due: Vec<usize> = (0..expected.len()).filter(|at| partners[*at].is_none()).collect();
+    let came: Vec<usize> = (0..got.len()).filter(|other| !is_taken[*other]).collect();
+    let rest = matching(due.len(), came.len(), |at, other| tolerance.is_equal(&expected[due[at]], &got[came[other]]));
+    for (at, other) in due.into_iter().zip(rest) {
+        partners[at] = other.map(|other| came[other]);
+    }
+    partners
 }

@@ -47,7 +47,7 @@ pub(super) fn cases(text: &str, path: &Path, chain: &Chain, must: Must) -> (Vec<
     };
     let source = Source::new(path.display().to_string(), text);
     let mut file = File { text, stages: Stages::of(chain), notes: Notes::default(), path, source, must };
-    let root = Section { table: document.as_table(), span: 0..0 };
+    let root = Section { table: document.as_table(), span: 0..0, is_inline: false };
     file.notes.unknown(&root, &["case"], "a file of cases");
     let sections = file.notes.sections(&root, "case", "[[case]]");
     if sections.is_empty() && file.notes.found.is_empty() {

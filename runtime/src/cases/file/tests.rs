@@ -17,6 +17,12 @@ fn chain() -> Chain {
     Chain::new(&Manifest::from_toml(&text).expect("a manifest")).expect("a chain")
 }
 
+/// Reads a text as a file of the chain above.
+pub(in crate::cases) fn read_text_of(text: &str, path: &Path, must: Must) -> (Vec<Case>, Vec<Diagnostic>) {
+    let (read, mistakes) = parse::cases(text, path, &chain(), must);
+    (read.into_iter().map(|read| read.case).collect(), mistakes)
+}
+
 fn cases(text: &str) -> Vec<Case> {
     let (read, mistakes) = parse::cases(text, Path::new("cases/a.toml"), &chain(), Must::Expect);
     assert_eq!(mistakes, [], "{text}");

@@ -11,6 +11,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Ended, json_of};
+use crate::cases::file::REPLAYED;
+use crate::cases::replayed::{CALLS, ITEM, OUTPUTS, OUTPUTS_JSON, expected};
+use crate::cases::value::string;
 use crate::chain::{Plugin, Work};
 use crate::client::{Called, RanWith};
 use crate::frame::cbor;
@@ -42,16 +45,16 @@ pub(super) fn write(
     };
     let json = |item: &Bytes| json_of(item).map(|json| format!("{json}\n"));
     let shown: Vec<Shown<'_>> = calls.iter().map(Shown::of).collect();
-    file("item.cbor", item)?;
+    file(ITEM, item)?;
     file("item.json", json(item)?.as_bytes())?;
-    file("calls.json", format!("{}\n", serde_json::to_string_pretty(&shown)?).as_bytes())?;
+    file(CALLS, format!("{}\n", serde_json::to_string_pretty(&shown)?).as_bytes())?;
     let outputs = match ended {
         Ended::Succeeded(outputs) => outputs.as_slice(),
         Ended::Failed(_) | Ended::Stopped(_) => &[],
     };
-    file("outputs.cbor", &outputs.concat())?;
-    file("outputs.json", outputs.iter().map(json).collect::<Result<String, _>>()?.as_bytes())?;
-    file("case.toml", case(ran, ended)?.as_bytes())?;
+    file(OUTPUTS, &outputs.concat())?;
+    file(OUTPUTS_JSON, outputs.iter().map(json).collect::<Result<String, _>>()?.as_bytes())?;
+    file(REPLAYED, case(ran, ended)?.as_bytes())?;
     Ok(folder)
 }
 
@@ -76,6 +79,7 @@ fn case(ran: &RanWith, ended: &Ended) -> anyhow::Result<String> {
         ("fed_as", letter.id.as_str().into()),
         ("item_id", letter.item_id().into()),
         ("attempt", letter.attempts.max(1).into()),
+        ("topic", letter.topic.as_deref().map_or(Value::Null, Value::from)),
     ];
     add(&mut text, &facts)?;
     for stage in &chain.stages[ran.stages.clone()] {
@@ -86,58 +90,51 @@ fn case(ran: &RanWith, ended: &Ended) -> anyhow::Result<String> {
             ("task", task.as_str().into()),
             ("plugin", plugin.to_string().into()),
             ("env", serde_json::to_value(&stage.env)?),
-            ("config", stage.config.clone()),
         ];
         add(&mut text, &facts)?;
-    }
-    text.push_str("\n[expected]\n");
-    match ended {
-        Ended::Succeeded(outputs) => add(&mut text, &[("outputs", outputs.len().into())])?,
-        Ended::Failed(failure) => {
-            let failed = [("failure", failure.kind.name().into()), ("reason", failure.reason.as_str().into())];
-            add(&mut text, &failed)?;
+        match toml_of(&stage.config) {
+            Some(config) => writeln!(text, "config = {config}")?,
+            // TOML has no `null`.
+            None => writeln!(text, "config_json = {}", string(&stage.config.to_string()))?,
         }
-        Ended::Stopped(departure) => return Err(anyhow!("a replay that stopped is no case: {departure}")),
     }
+    text.push('\n');
+    text.push_str(&match ended {
+        Ended::Succeeded(outputs) => expected(outputs.len(), None),
+        Ended::Failed(failure) => expected(0, Some((failure.kind.name(), &failure.reason))),
+        Ended::Stopped(departure) => return Err(anyhow!("a replay that stopped is no case: {departure}")),
+    });
     Ok(text)
 }
 
-/// Adds keys with their values. TOML has no `null`, so such keys are left out.
+/// Adds keys with their values. TOML has no `null`, so keys whose values have one are left out.
 fn add(text: &mut String, facts: &[(&str, Value)]) -> anyhow::Result<()> {
     for (key, value) in facts {
-        if let Some(value) = toml_of(value)? {
+        if let Some(value) = toml_of(value) {
             writeln!(text, "{key} = {value}")?;
         }
     }
     Ok(())
 }
 
-/// Returns a value as TOML on one line. `None` for `null`.
-fn toml_of(value: &Value) -> anyhow::Result<Option<String>> {
-    Ok(Some(match value {
-        Value::Null => return Ok(None),
-        Value::String(text) => string(text)?,
+/// Returns a value as TOML on one line. `None` if it is `null` or holds one, or a number that TOML does not have.
+fn toml_of(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Null => return None,
+        Value::String(text) => string(text),
+        Value::Number(number) if number.is_u64() && !number.is_i64() => return None,
         Value::Array(values) => {
-            let values: Vec<String> =
-                values.iter().filter_map(|value| toml_of(value).transpose()).collect::<Result<_, _>>()?;
+            let values: Vec<String> = values.iter().map(toml_of).collect::<Option<_>>()?;
             format!("[{}]", values.join(", "))
         }
+        Value::Object(entries) if entries.is_empty() => "{}".to_owned(),
         Value::Object(entries) => {
-            let mut all = Vec::new();
-            for (key, value) in entries {
-                if let Some(value) = toml_of(value)? {
-                    all.push(format!("{} = {value}", string(key)?));
-                }
-            }
-            if all.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", all.join(", ")) }
+            let entry = |(key, value): (&String, &Value)| Some(format!("{} = {}", string(key), toml_of(value)?));
+            let entries: Vec<String> = entries.iter().map(entry).collect::<Option<_>>()?;
+            format!("{{ {} }}", entries.join(", "))
         }
         plain => plain.to_string(),
-    }))
-}
-
-/// Returns a text as TOML. Its escapes are those of JSON, and one more.
-fn string(text: &str) -> anyhow::Result<String> {
-    Ok(serde_json::to_string(text)?.replace('\u{7f}', "\\u007f"))
+    })
 }
 
 #[cfg(test)]
@@ -151,9 +148,11 @@ mod tests {
         let value = json!({
             "text": "a \"b\"\\\n\t\u{7f}\u{1}é", "a key.": [1, -2, 0.5, true, "x", [], {"deep": {}}], "float": 1e300,
         });
-        let text = format!("value = {}", toml_of(&value).expect("TOML").expect("a value"));
+        let text = format!("value = {}", toml_of(&value).expect("TOML"));
         let read: Value = toml::from_str::<Value>(&text).expect("TOML")["value"].clone();
         assert_eq!(read, value);
-        assert_eq!(toml_of(&json!([null, 1])).expect("TOML"), Some("[1]".to_owned()));
+        for lost in [json!([null, 1]), json!({"a": {"b": null}}), json!(u64::MAX), json!(null)] {
+            assert_eq!(toml_of(&lost), None, "{lost}");
+        }
     }
 }
