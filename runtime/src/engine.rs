@@ -255,7 +255,9 @@ impl Engine {
     fn compile(&self, key: &Digest, content: &Digest, bytes: &[u8]) -> Result<Module, EngineError> {
         let compile = || match &self.compiler {
             Some(compiler) => {
-                cache::from_code(&self.inner, &compiler.compile(content, bytes, self.space)?).map_err(not_loaded)
+                let functions = self.cache.as_ref().filter(|_| compiler.keeps_functions).map(|cache| cache.functions());
+                let code = compiler.compile(content, bytes, self.space, functions.as_deref())?;
+                cache::from_code(&self.inner, &code).map_err(not_loaded)
             }
             None => Module::from_binary(&self.inner, bytes).map_err(not_loaded),
         };

@@ -60,6 +60,28 @@ fn what_takes_too_long_or_too_much_memory_to_compile_is_refused_and_not_tried_ag
 }
 
 #[test]
+fn functions_of_edited_plugins_are_kept_beside_the_code_and_a_damaged_file_of_them_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("edited.functions");
+    let load = |compiler: Compiler, blocks| {
+        let settings = settings(CompilerLimits::default());
+        let settings =
+            EngineSettings { cache: Some(folder.path().into()), compiler: Some(Arc::new(compiler)), ..settings };
+        let bytes = bomb(blocks);
+        Engine::new(&settings).unwrap().load(&Digest::of(&bytes), bytes).expect("it is compiled");
+        std::fs::read(&kept).unwrap_or_default()
+    };
+    let compiler = || Compiler::new(PCLUSTER.into(), "compile", CompilerLimits::default());
+    assert!(load(compiler(), 3).is_empty(), "a node keeps none");
+    let of_one = load(compiler().keeping_functions(), 4).len();
+    assert!(of_one > 0);
+    let of_two = load(compiler().keeping_functions(), 5).len();
+    assert!(of_one < of_two && of_two < 2 * of_one, "only the task differs: {of_one}, then {of_two} bytes");
+    std::fs::write(&kept, "damaged").unwrap();
+    assert!(load(compiler().keeping_functions(), 6).len() > of_one / 2);
+}
+
+#[test]
 fn a_plugin_that_cannot_be_compiled_keeps_no_other_chain_from_its_work() {
     let cluster = Cluster::start();
     cluster.file("bomb.wasm", bomb(10_000));

@@ -1,5 +1,6 @@
 //! `pcluster compile`, which a node starts to compile a plugin. People have no use for it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,10 +19,13 @@ pub struct Args {
     /// Compile for an engine that takes little of the address space
     #[arg(long)]
     scarce: bool,
+    /// File with functions that were compiled before
+    #[arg(long, value_name = "FILE")]
+    functions: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> ExitCode {
     let limits = CompilerLimits { memory: args.memory, time: Duration::from_millis(args.millis) };
-    compiler::main(limits, args.scarce)
+    compiler::main(limits, args.scarce, args.functions.clone())
 }

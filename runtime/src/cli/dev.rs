@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::exit::{Interrupted, Usage};
 use super::input::{Content, Reading};
-use super::node::{HostArgs, node_settings};
+use super::node::{HostArgs, compiler, node_settings};
 use super::output::{Output, OutputError, count, seconds};
 use super::server::{self, Server};
 use super::{Context, build, deploy, input, unless_told};
@@ -101,7 +101,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     // What is wrong with a manifest that is watched is told when its turn comes.
     let mut own =
         if args.watch { Vec::new() } else { manifests.iter().cloned().map(check).collect::<Result<_, _>>()? };
-    let node = node_settings(&context.settings)?;
+    let mut node = node_settings(&context.settings)?;
+    if args.watch {
+        node.compiler = Some(Arc::new(compiler()?.keeping_functions()));
+    }
     let program = server::find(context.settings.nats_server.as_deref())?;
     for each in &mut own {
         each.package = build::package(&each.path, args.how, context).await?;

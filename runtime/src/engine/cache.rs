@@ -28,6 +28,10 @@ const EXTENSION: &str = "cwasm";
 const PLUGIN: &str = "plugin";
 /// The extension of files with images of memory, which are large and quickly made.
 const IMAGE: &str = "image";
+/// The extension of files with compiled functions of modules that are edited.
+const FUNCTIONS: &str = "functions";
+/// The name of the file with compiled functions.
+const EDITED: &str = "edited";
 /// The most bytes of images together. Those that were read last stay.
 const IMAGES_MAX: u64 = 1 << 30;
 /// The mode of a new folder: only its owner may use it.
@@ -63,6 +67,11 @@ impl Cache {
 
     fn path(&self, digest: &Digest, extension: &str) -> PathBuf {
         self.folder.join(format!("{}-{:016x}.{extension}", digest.as_hex(), self.compatibility))
+    }
+
+    /// Returns the file with compiled functions of modules that are edited.
+    pub(super) fn functions(&self) -> PathBuf {
+        self.folder.join(EDITED).with_extension(FUNCTIONS)
     }
 
     /// Returns the module with the digest `content`. Compiles it if the folder does not have it. The folder keeps it under `key`.
@@ -162,7 +171,8 @@ fn remove_unread(folder: &Path) {
 }
 
 fn is_kept(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| [EXTENSION, PLUGIN, IMAGE].iter().any(|kept| extension == *kept))
+    path.extension()
+        .is_some_and(|extension| [EXTENSION, PLUGIN, IMAGE, FUNCTIONS].iter().any(|kept| extension == *kept))
 }
 
 /// Removes the images that were not read for longest, until the rest has at most this many bytes.

@@ -7,15 +7,19 @@
 //! The process runs this same program. It reads the module from its standard input and writes the code to its standard output. It
 //! ends when its input ends.
 
+mod functions;
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Output, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
+
+use functions::{Functions, MODULE_MAX};
 
 use super::{EngineError, Space};
 use crate::lock::lock;
@@ -23,6 +27,8 @@ use crate::name::Digest;
 
 /// The flag for an engine that reserves little address space.
 const SCARCE: &str = "--scarce";
+/// The flag for a file of compiled functions.
+const FUNCTIONS: &str = "--functions";
 
 /// The limits of a compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub struct Compiler {
     /// The arguments before the limits.
     command: &'static str,
     limits: CompilerLimits,
+    /// `true` if functions are kept from one compilation to the next.
+    pub(super) keeps_functions: bool,
     /// How many more processes may start. There is one for each processor, so that a node with many plugins does not compile all
     /// of them at once.
     places: Mutex<usize>,
@@ -75,7 +83,21 @@ impl Compiler {
         const PLACES_MIN: usize = 2;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let places = Mutex::new(processors.max(PLACES_MIN));
-        Self { program, command, limits, places, left: Condvar::new(), refused: Mutex::default() }
+        Self {
+            program,
+            command,
+            limits,
+            keeps_functions: false,
+            places,
+            left: Condvar::new(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Keeps compiled functions in the engine's cache, so that a module that has changed in few of them compiles in a moment.
+    #[must_use]
+    pub fn keeping_functions(self) -> Self {
+        Self { keeps_functions: true, ..self }
     }
 
     fn place(&self) -> Place<'_> {
@@ -84,13 +106,20 @@ impl Compiler {
         Place(self)
     }
 
-    /// Returns the code of a module. Blocks the thread. `content` is the digest of the module.
-    pub(super) fn compile(&self, content: &Digest, module: &[u8], space: Space) -> Result<Vec<u8>, EngineError> {
+    /// Returns the code of a module. Blocks the thread. `content` is the digest of the module, and `functions` the file in which
+    /// compiled functions are kept, if they are.
+    pub(super) fn compile(
+        &self,
+        content: &Digest,
+        module: &[u8],
+        space: Space,
+        functions: Option<&Path>,
+    ) -> Result<Vec<u8>, EngineError> {
         if let Some(reason) = lock(&self.refused).get(content) {
             return Err(EngineError::Load(reason.clone()));
         }
         let _place = self.place();
-        let Output { status, stdout, stderr } = self.run(module, space).map_err(|error| {
+        let Output { status, stdout, stderr } = self.run(module, space, functions).map_err(|error| {
             EngineError::Load(format!("cannot start a process that compiles it, `{}`: {error}", self.program.display()))
         })?;
         if status.success() {
@@ -115,11 +144,14 @@ impl Compiler {
         Err(EngineError::Load(reason))
     }
 
-    fn run(&self, module: &[u8], space: Space) -> io::Result<Output> {
+    fn run(&self, module: &[u8], space: Space, functions: Option<&Path>) -> io::Result<Output> {
         let mut command = Command::new(&self.program);
         command.arg(self.command).arg(self.limits.memory.to_string()).arg(self.limits.time.as_millis().to_string());
         if space == Space::Scarce {
             command.arg(SCARCE);
+        }
+        if let Some(file) = functions {
+            command.arg(FUNCTIONS).arg(file);
         }
         // An interrupt at the terminal must not reach the child, which ends with the node anyway.
         command.process_group(0);
@@ -141,16 +173,17 @@ fn hand_over(child: &mut Child, module: &[u8]) -> Option<ChildStdin> {
     Some(input)
 }
 
-/// Runs the process that compiles. `is_scarce`: the engine of the node reserves little address space.
-pub fn main(limits: CompilerLimits, is_scarce: bool) -> ExitCode {
+/// Runs the process that compiles. `is_scarce`: the engine of the node reserves little address space. `functions` is the file of
+/// functions that were compiled before, if they are kept.
+pub fn main(limits: CompilerLimits, is_scarce: bool, functions: Option<PathBuf>) -> ExitCode {
     let space = if is_scarce { Space::Scarce } else { Space::Full };
-    match compile(limits, space) {
+    match compile(limits, space, functions) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => end(&reason),
     }
 }
 
-fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
+fn compile(limits: CompilerLimits, space: Space, functions: Option<PathBuf>) -> Result<(), String> {
     // Running items come first.
     let _ = nice(10);
     let bytes = Some(limits.memory);
@@ -162,8 +195,15 @@ fn compile(limits: CompilerLimits, space: Space) -> Result<(), String> {
     let mut module = vec![0; length];
     io::stdin().read_exact(&mut module).map_err(read)?;
     watch(limits.time);
-    let engine = wasmtime::Engine::new(&super::config(1, None, space)).map_err(|error| format!("{error:#}"))?;
+    let mut config = super::config(1, None, space);
+    let functions = functions.filter(|_| length <= MODULE_MAX).map(|file| Arc::new(Functions::read(file)));
+    if let Some(functions) = functions.clone() {
+        config.enable_incremental_compilation(functions).map_err(|error| format!("{error:#}"))?;
+    }
+    let engine = wasmtime::Engine::new(&config).map_err(|error| format!("{error:#}"))?;
     let code = engine.precompile_module(&module).map_err(|error| format!("{error:#}"))?;
+    // Without them, the next compilation only takes longer.
+    let _kept = functions.map(|functions| functions.write());
     io::stdout().write_all(&code).and_then(|()| io::stdout().flush()).map_err(|error| error.to_string())
 }
 
