@@ -6,6 +6,7 @@ from pcluster import build
 
 TEXT, NUMBER, INTEGER, NULL = {"type": "string"}, {"type": "number"}, {"type": "integer"}, {"type": "null"}
 LAX = {"type": ["string", "number", "boolean"], "x-untold": "pydantic converts some values"}
+LAX_INTEGER = {"anyOf": [INTEGER, LAX]}
 HEAD = """
 import typing as t
 import datetime, decimal, uuid
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import *
 from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired, Optional, Sequence, TypedDict, Union
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, validator
 from pcluster import task
 from pkg.models import Order
 
@@ -42,6 +43,43 @@ class Model(BaseModel):
 class Renamed(BaseModel):
     n: int = Field(alias="N")
 
+class Noted(Enum):
+    low: str = "low"
+    high = "high"
+    _order = "low high"
+
+class Lenient(Enum):
+    low = "low"
+
+    @classmethod
+    def _missing_(cls, value): ...
+
+class Deep(BaseModel):
+    lines: Optional[list[int]]
+    names: dict[str, int]
+    pair: tuple[int, str]
+
+class Root(BaseModel):
+    __root__: list[int]
+
+class Camel(BaseModel):
+    total_sum: int
+
+    class Config:
+        alias_generator = str.title
+
+class Prepared(BaseModel):
+    parts: list[int]
+
+    @validator("parts", pre=True)
+    def split(cls, value): ...
+
+class Forbidding(BaseModel):
+    n: int
+
+    class Config:
+        extra = "forbid"
+
 class Plain:
     a: int
 
@@ -51,6 +89,7 @@ class Tree:
 
 Id = NewType("Id", int)
 Lines = list[Line]
+Maybe = int | None
 """
 MODELS = """
 from .base import Base
@@ -99,6 +138,27 @@ TABLE = [
     ("Literal['a', 1]", {"enum": ["a", 1]}),
     ("Annotated[int, 'a note']", INTEGER),
     ("Level", {"enum": ["low", "high"]}),
+    ("Noted", {"enum": ["low", "high"]}),
+    ("Lenient", None),
+    ("Root", None),
+    ("Camel", None),
+    ("Prepared", None, record(["parts"], parts={"type": "array", "items": INTEGER})),
+    ("Forbidding", record(["n"], n=LAX_INTEGER), record(["n"], n=INTEGER)),
+    (
+        "Deep",
+        record(
+            ["names", "pair"],
+            lines={"anyOf": [{"type": "array", "items": LAX_INTEGER}, NULL, LAX]},
+            names={"type": "object", "additionalProperties": LAX_INTEGER},
+            pair={"type": "array", "prefixItems": [LAX_INTEGER, {"anyOf": [TEXT, LAX]}], "items": False, "minItems": 2},
+        ),
+        record(
+            ["lines", "names", "pair"],
+            lines={"anyOf": [{"type": "array", "items": INTEGER}, NULL]},
+            names={"type": "object", "additionalProperties": INTEGER, "x-untold": "which keys it has"},
+            pair={"type": "array", "prefixItems": [INTEGER, TEXT], "items": False, "minItems": 2},
+        ),
+    ),
     ("Id", INTEGER),
     ("Lines", {"type": "array", "items": record(["total"], **LINE)}, {"type": "array", "items": record(["total", "note", "tags"], **LINE)}),
     ("Row", record(["a"], a=INTEGER, b=TEXT)),
@@ -133,6 +193,12 @@ class Schemas(unittest.TestCase):
             ("def f(item) -> int | None: ...", INTEGER),
             ("def f(item) -> Optional[int]: ...", INTEGER),
             ("def f(item) -> 'Optional[int]': ...", INTEGER),
+            ("def f(item) -> Union[int, None]: ...", INTEGER),
+            ("def f(item) -> Union[int, str, None]: ...", {"anyOf": [INTEGER, TEXT]}),
+            ("def f(item) -> Maybe: ...", INTEGER),
+            ("def f(item) -> Annotated[Maybe, 'a note']: ...", INTEGER),
+            ("def f(item) -> Literal['a', None]: ...", {"enum": ["a"]}),
+            ("def f(item) -> Iterator[int | None]:\n    yield 1", {"anyOf": [INTEGER, NULL]}),
             ("def f(item) -> None: ...", None),
             ("def f(item): ...", None),
             ("def f(item) -> t.Iterator[int]:\n    yield 1", INTEGER),

@@ -31,7 +31,8 @@ SIMPLE: dict[tuple[str, str], Json] = {
 }
 #: What pydantic may convert, unless it is told to be strict.
 CONVERTED = {"type": ["string", "number", "boolean"], "x-untold": "pydantic converts some values"}
-ENUMS = ("Enum", "IntEnum", "StrEnum")
+#: Methods by which a model of pydantic may read what its fields do not say.
+READING = ("__init__", "__get_validators__", "validate", "parse_obj")
 
 
 class Deriver:
@@ -138,17 +139,17 @@ class Deriver:
     def body(self, found: tuple[str, str], node: ast.ClassDef, depth: int) -> Json:
         module = found[0]
         kind = self.scopes.kind_of(found, node)
+        classes = list(self.scopes.bases_first(found, node))
         if kind == "enum":
-            values = [each.value for each in node.body if isinstance(each, ast.Assign)]
-            return literal(values) or self.untold(node.name)
+            return (None if any(is_lenient(each) for _, each in classes) else literal(members(node))) or self.untold(node.name)
         if kind == "named tuple":
             # One is also read from an object.
             parts = [self.read(each, module, depth + 1) for _, each, _ in own_fields(node)]
             return self.untold(node.name) if self.is_input else fixed(parts)
-        if kind is None:
+        if kind is None or (kind == "pydantic" and any(self.is_reshaped(each) for _, each in classes)):
             return self.untold(node.name)
         fields: dict[str, tuple[Json, bool]] = {}
-        for where, each in self.scopes.bases_first(found, node):
+        for where, each in classes:
             for name, annotation, default in own_fields(each):
                 is_private = kind == "pydantic" and name[0] == "_"
                 if is_private or _scope.is_named(annotation, "ClassVar", "InitVar", "KW_ONLY"):
@@ -165,6 +166,21 @@ class Deriver:
         if kind != "pydantic" or not self.is_input:
             return read
         return converted(read)
+
+    def is_reshaped(self, node: ast.ClassDef) -> bool:
+        """Returns `true` if a model of pydantic reads or writes more than its fields say."""
+        if any(name == "__root__" for name, _, _ in own_fields(node)) or any(is_renaming(each.arg) for each in node.keywords):
+            return True
+        for each in node.body:
+            if isinstance(each, ast.ClassDef) and each.name == "Config":
+                if each.bases or any(is_renaming(name) for part in each.body for name in targets(part)):
+                    return True
+            if self.is_input and isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                calls = [call for call in each.decorator_list if isinstance(call, ast.Call)]
+                # What such a validator gets need not be of the field's type.
+                if each.name in READING or any(keyword.arg == "pre" for call in calls for keyword in call.keywords):
+                    return True
+        return False
 
     def is_optional(self, kind: str, node: ast.ClassDef, annotation: ast.expr, default: ast.expr | None) -> bool:
         """Returns `true` if a field may be missing: in what is given, none of an object may."""
@@ -193,16 +209,53 @@ def is_dots(part: ast.expr) -> bool:
 def is_renamed(annotation: ast.expr, default: ast.expr | None) -> bool:
     """Returns `true` if a field of pydantic has another name in what is read."""
     calls = [each for part in (annotation, default) if part is not None for each in ast.walk(part) if isinstance(each, ast.Call)]
-    return any((keyword.arg or "").endswith("alias") for call in calls for keyword in call.keywords)
+    return any((keyword.arg or "").endswith(("alias", "exclude")) for call in calls for keyword in call.keywords)
+
+
+def is_renaming(name: str | None) -> bool:
+    """Returns `true` if an option of a model of pydantic may give its fields other names."""
+    return name in (None, "alias_generator", "fields")
+
+
+def is_lenient(node: ast.ClassDef) -> bool:
+    """Returns `true` if an enumeration decides by itself which values it has."""
+    return any(isinstance(each, ast.FunctionDef) and each.name in ("_missing_", "__new__") for each in node.body)
+
+
+def targets(statement: ast.stmt) -> list[str]:
+    """Returns the names that a statement gives a value."""
+    if isinstance(statement, ast.AnnAssign):
+        found = [statement.target] if statement.value is not None else []
+    else:
+        found = statement.targets if isinstance(statement, ast.Assign) else []
+    return [each.id if isinstance(each, ast.Name) else "" for each in found]
+
+
+def members(node: ast.ClassDef) -> list[ast.expr]:
+    """Returns the values of the members that an enumeration writes."""
+    return [each.value for each in node.body for name in targets(each)[:1] if name[:1] != "_"]  # type: ignore[attr-defined]
 
 
 def converted(read: Json) -> Json:
     """Returns the schema of what pydantic takes for a value: other values than those of its type may be read as one."""
     if "anyOf" in read:
-        return {"anyOf": [*read["anyOf"], CONVERTED]}
+        return read if CONVERTED in read["anyOf"] else {"anyOf": [*map(converted_parts, read["anyOf"]), CONVERTED]}
     if read.get("type") in ("object", "array"):
-        return {**read, "items": converted(read["items"])} if "items" in read and isinstance(read["items"], dict) else read
+        return converted_parts(read)
     return {"anyOf": [read, CONVERTED]} if read and "$ref" not in read else read
+
+
+def converted_parts(read: Json) -> Json:
+    """Returns the schema of what pydantic takes for a value whose parts it may convert."""
+    parts = dict(read)
+    for key in ("items", "additionalProperties"):
+        if isinstance(read.get(key), dict):
+            parts[key] = converted(read[key])
+    if "prefixItems" in read:
+        parts["prefixItems"] = [converted(each) for each in read["prefixItems"]]
+    if "properties" in read:
+        parts["properties"] = {name: converted(each) for name, each in read["properties"].items()}
+    return parts
 
 
 def any_of(read: list[Json]) -> Json:
@@ -225,7 +278,7 @@ def literal(parts: list[ast.expr]) -> Json | None:
         if not isinstance(value, (str, int, float, bool, type(None))):
             return None
         values.append(value)
-    return {"enum": values}
+    return {"enum": values} if values else None
 
 
 def own_fields(node: ast.ClassDef) -> list[tuple[str, ast.expr, ast.expr | None]]:
@@ -234,16 +287,18 @@ def own_fields(node: ast.ClassDef) -> list[tuple[str, ast.expr, ast.expr | None]
     return [(each.target.id, each.annotation, each.value) for each in found]  # type: ignore[union-attr]
 
 
-def without_none(annotation: ast.expr) -> ast.expr:
-    """Returns the type of an output that may be left out: without the `None` that says so."""
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        for one, other in ((annotation.left, annotation.right), (annotation.right, annotation.left)):
-            if isinstance(one, ast.Constant) and one.value is None:
-                return without_none(other)
-        return ast.BinOp(without_none(annotation.left), annotation.op, without_none(annotation.right))
-    if isinstance(annotation, ast.Subscript) and _scope.is_named(annotation.value, "Optional"):
-        return annotation.slice
-    return annotation
+def without_null(read: Json) -> Json | None:
+    """Returns the schema of an output that may be left out, without the `None` that says so. `None` if nothing is left."""
+    if read.get("type") == "null":
+        return None
+    if "enum" in read:
+        return {**read, "enum": [value for value in read["enum"] if value is not None]}
+    if "anyOf" not in read:
+        return read
+    left = [each for each in map(without_null, read["anyOf"]) if each is not None]
+    (first, *more) = left or [{}]
+    beside = {key: value for key, value in read.items() if key != "anyOf"}
+    return {**beside, "anyOf": left} if more else {**beside, **first}
 
 
 def output_of(function: ast.FunctionDef, kind: object) -> ast.expr | None:
@@ -260,7 +315,7 @@ def output_of(function: ast.FunctionDef, kind: object) -> ast.expr | None:
         if not isinstance(returns, ast.Subscript):
             return None
         return returns.slice.elts[0] if isinstance(returns.slice, ast.Tuple) else returns.slice
-    return without_none(returns)
+    return returns
 
 
 def schemas(function: ast.FunctionDef, kind: object, module: str, scopes: _scope.Scopes) -> Json:
@@ -272,4 +327,7 @@ def schemas(function: ast.FunctionDef, kind: object, module: str, scopes: _scope
         for side, annotation in found.items()
         if annotation is not None
     }
+    output = read.get("output")
+    if output and kind != "generator":
+        read["output"] = without_null(output)
     return {side: schema for side, schema in read.items() if schema}
