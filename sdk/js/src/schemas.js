@@ -16,10 +16,34 @@ const CHECKS = {
   int: () => ({ type: "integer" }),
   multipleOf: (check) => ({ multipleOf: check.value }),
   regex: (check) => pattern(check.regex),
+  length: (check) => ({ minLength: check.value, maxLength: check.value }),
+  ...Object.fromEntries(["overwrite", "trim", "toLowerCase", "toUpperCase", "finite"].map((name) => [name, () => ({})])),
 };
+/** What is said besides of what a task gives, which must not be less than the truth. */
+const GIVEN = {
+  number_format: ({ format }) => INTEGERS[format],
+  string_format: (check) => (FORMATS.includes(check.format) ? format(check.format) : pattern(check.pattern)),
+  ...Object.fromEntries(["email", "url"].map((name) => [name, () => format(name)])),
+};
+/** Formats of texts that pcluster knows, and that nothing but a text has. */
+const FORMATS = ["email", "url", "ipv4", "ipv6"];
+/** The bounds of integers of zod 4. */
+const INTEGERS = {
+  int32: { minimum: -(2 ** 31), maximum: 2 ** 31 - 1 },
+  uint32: { minimum: 0, maximum: 2 ** 32 - 1 },
+  safeint: { minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
+  float32: { minimum: -3.4028234663852886e38, maximum: 3.4028234663852886e38 },
+  float64: {},
+};
+/** What is said of a check that no keyword says. */
+const REFINED = { "x-untold": "a refinement" };
 
 function pattern(expression) {
   return expression instanceof RegExp && expression.flags.replace("u", "") === "" ? { pattern: expression.source } : {};
+}
+
+function format(name) {
+  return { format: name === "url" ? "uri" : name };
 }
 
 /** Returns the JSON Schema that an author gives. `side` is `input` or `output`. */
@@ -85,7 +109,7 @@ class Walk {
     }
     this.#open.set(schema, undefined);
     const [kind, definition] = found;
-    const read = this.side === "input" && definition.coerce ? {} : this.kind(kind, definition);
+    const read = this.side === "input" && definition.coerce ? {} : this.refined(this.kind(kind, definition), kind, definition);
     const name = this.#open.get(schema);
     this.#open.delete(schema);
     if (name === undefined) {
@@ -99,13 +123,19 @@ class Walk {
     return Object.keys(this.#named).length + [...this.#open.values()].filter((name) => name !== undefined).length + 1;
   }
 
+  /** Adds what is not said of the checks of a schema whose kind has no keywords for them. */
+  refined(read, kind, definition) {
+    const isOpen = this.side === "output" && !["string", "number", "array"].includes(kind) && definition.checks?.length > 0;
+    return isOpen ? { ...read, ...REFINED } : read;
+  }
+
   kind(kind, definition) {
     const inner = definition.innerType ?? definition.schema;
     switch (kind) {
       case "string":
-        return checked({ type: "string" }, definition, "Length");
+        return checked({ type: "string" }, definition, this.side, "Length");
       case "number":
-        return checked({ type: "number" }, definition);
+        return checked({ type: "number" }, definition, this.side);
       case "bigint":
       case "bigInt":
       case "int":
@@ -130,7 +160,7 @@ class Walk {
       case "nativeEnum":
         return constants(members(definition.entries ?? definition.values));
       case "array":
-        return checked({ type: "array", items: this.read(definition.element ?? definition.type) }, definition, "Items");
+        return checked({ type: "array", items: this.read(definition.element ?? definition.type) }, definition, this.side, "Items");
       case "tuple":
         return this.tuple(definition);
       case "object":
@@ -170,7 +200,8 @@ class Walk {
   /** Reads what zod 3 does beside: a refinement leaves the type, others change it on one side. */
   effects({ schema, effect }) {
     const changed = { input: "preprocess", output: "transform" }[this.side];
-    return effect.type === changed ? this.untold(effect.type) : this.read(schema);
+    const isOpen = this.side === "output" && effect.type === "refinement";
+    return effect.type === changed ? this.untold(effect.type) : { ...this.read(schema), ...(isOpen ? REFINED : {}) };
   }
 
   tuple({ items, rest }) {
@@ -232,14 +263,20 @@ class Walk {
 }
 
 /** Adds to a schema what the checks of zod say. `unit` ends the keywords of a length. */
-function checked(schema, definition, unit = "") {
+function checked(schema, definition, side, unit = "") {
   // Zod 4 has a format of a whole schema beside the checks, as for `z.int()`.
   const own = definition.check === undefined ? [] : [definition];
   const read = { ...schema };
   for (const check of [...own, ...(definition.checks ?? [])]) {
     const { kind, ...rest } = check._zod?.def ?? check;
     const name = rest.check ?? kind;
-    Object.assign(read, name === "min" || name === "max" ? bound(name, rest, unit) : lengths(CHECKS[name]?.(rest) ?? {}, unit));
+    const said = name === "min" || name === "max" ? bound(name, rest, unit) : lengths(CHECKS[name]?.(rest) ?? {}, unit);
+    Object.assign(read, said);
+    if (side === "output") {
+      const more = GIVEN[name]?.(rest) ?? {};
+      const isSaid = Object.keys({ ...said, ...more }).length > 0 || (name in CHECKS && name !== "string_format" && name !== "regex");
+      Object.assign(read, { ...more, ...read }, isSaid ? {} : REFINED);
+    }
   }
   for (const [key, name] of [["minLength", "min"], ["maxLength", "max"], ["exactLength", ""]]) {
     // Zod 3 keeps the lengths of an array apart.

@@ -10,15 +10,23 @@ import { inFolder, plugin } from "./engine.js";
 const require = createRequire(import.meta.url);
 const VERSIONS = { "zod 4": require("zod").z, "zod 3": require("zod/v3").z };
 
+/** What is said of a check that no keyword says, of what a task gives. */
+const REFINED = { "x-untold": "a refinement" };
+
 /** A schema of each kind, and what it is for what a task takes. The same for what it gives, or what stands third. */
 const TABLE = [
   [(z) => z.string(), { type: "string" }],
   [(z) => z.string().min(1).max(5), { type: "string", minLength: 1, maxLength: 5 }],
   [(z) => z.string().regex(/^a+$/), { type: "string", pattern: "^a+$" }],
-  [(z) => z.string().regex(/^a+$/i), { type: "string" }],
-  [(z) => z.string().email(), { type: "string" }],
+  [(z) => z.string().regex(/^a+$/i), { type: "string" }, { type: "string", ...REFINED }],
+  [(z) => z.string().email(), { type: "string" }, { type: "string", format: "email" }],
+  [(z) => z.string().url().trim(), { type: "string" }, { type: "string", format: "uri" }],
+  [(z) => z.string().length(5), { type: "string", minLength: 5, maxLength: 5 }],
+  [(z) => z.bigint().min(0n), { type: "integer" }, { type: "integer", ...REFINED }],
+  [(z) => z.number().refine((number) => number > 0), { type: "number" }, { type: "number", ...REFINED }],
+  [(z) => z.array(z.string()).refine(() => true), { type: "array", items: { type: "string" } }, { type: "array", items: { type: "string" }, ...REFINED }],
   [(z) => z.number(), { type: "number" }],
-  [(z) => z.number().int().min(0), { type: "integer", minimum: 0 }],
+  [(z) => z.number().multipleOf(1).min(0), { type: "number", minimum: 0, multipleOf: 1 }],
   [(z) => z.number().gt(0).lt(10).multipleOf(2), { type: "number", exclusiveMinimum: 0, exclusiveMaximum: 10, multipleOf: 2 }],
   [(z) => z.bigint(), { type: "integer" }],
   [(z) => z.boolean(), { type: "boolean" }],
@@ -38,7 +46,7 @@ const TABLE = [
   ],
   [(z) => z.union([z.string(), z.number()]), { anyOf: [{ type: "string" }, { type: "number" }] }],
   [(z) => z.string().nullable(), { anyOf: [{ type: "string" }, { type: "null" }] }],
-  [(z) => z.string().refine((text) => text !== ""), { type: "string" }],
+  [(z) => z.string().refine((text) => text !== ""), { type: "string" }, { type: "string", ...REFINED }],
   [
     (z) => z.object({ id: z.number(), name: z.string().optional() }),
     { type: "object", properties: { id: { type: "number" }, name: { type: "string" } }, required: ["id"] },
@@ -66,6 +74,23 @@ for (const [version, z] of Object.entries(VERSIONS)) {
     assert.deepEqual(schemaOf(tree, "input"), { $ref: "#/$defs/schema1", $defs: { schema1: node } });
   });
 }
+
+test("what a task gives is not said to be more than zod lets it be", () => {
+  const { "zod 4": z, "zod 3": old } = VERSIONS;
+  const [minimum, maximum] = [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER];
+  for (const [schema, output] of [
+    [z.int(), { type: "integer", minimum, maximum }],
+    [z.number().min(0).int(), { type: "integer", minimum: 0, maximum }],
+    [z.uint32(), { type: "integer", minimum: 0, maximum: 4294967295 }],
+    [z.string().startsWith("a"), { type: "string", pattern: "^a.*" }],
+    [z.object({}).refine(() => true), { type: "object", properties: {}, required: [], ...REFINED }],
+    [old.number().int().min(0), { type: "integer", minimum: 0 }],
+    [old.string().startsWith("a"), { type: "string", ...REFINED }],
+  ]) {
+    assert.deepEqual(schemaOf(schema, "output"), output);
+  }
+  assert.deepEqual(schemaOf(z.int(), "input"), { type: "integer" });
+});
 
 test("other schemas are by hand, or as their library offers them", () => {
   assert.deepEqual(schemaOf({ type: "string" }, "input"), { type: "string" });
