@@ -126,9 +126,44 @@ fn an_error_of_the_compiler_is_told_and_what_a_build_writes_changes_nothing() {
 }
 
 #[test]
+fn what_is_printed_into_a_watched_folder_changes_nothing() {
+    let cluster = Cluster::start();
+    fs::create_dir(cluster.path("data")).unwrap();
+    program(&cluster.path("run"), "first");
+    cluster.file("chain.toml", CHAIN);
+    let dev = watch(&cluster, &["--feed", "1"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" >data/results"]).arg(dev.get_program()).args(dev.get_args());
+    for (name, value) in dev.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(cluster.path(""));
+    let mut dev = Process::start(command);
+    let results = || fs::read_to_string(cluster.path("data/results")).unwrap_or_default();
+    dev.said("deployed as r1");
+    eventually("the first result", || results().contains("first").then_some(()));
+    program(&cluster.path("run"), "second");
+    let line = dev.said("deployed as r2");
+    assert!(line.starts_with("`run` changed: "), "{line}");
+    eventually("the second result", || results().contains("second").then_some(()));
+    cluster.file("data/a", "1");
+    let line = dev.said("deployed as r3");
+    assert!(line.starts_with("`data/a` changed: "), "{line}");
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(dev.stderr().matches("changed: ").count(), 2, "{}", dev.stderr());
+}
+
+#[test]
 fn q_ends_at_a_terminal_and_without_a_manifest_it_says_what_to_do() {
     let cluster = Cluster::start();
     let dev = cluster.command(&["dev"]);
+    // A build that takes long.
+    let (slow, began) = (cluster.path("slow"), cluster.path("began"));
+    fs::write(&slow, format!("#!/bin/sh\ntouch {}\nexec sleep 1000\n", began.display())).unwrap();
+    fs::set_permissions(&slow, PermissionsExt::from_mode(0o755)).unwrap();
     let terminal = |arguments: &[&str]| {
         const TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
         let mut command = Command::new("python3");
@@ -139,7 +174,7 @@ fn q_ends_at_a_terminal_and_without_a_manifest_it_says_what_to_do() {
                 None => command.env_remove(name),
             };
         }
-        command.env_remove("PCLUSTER_NATS").current_dir(cluster.path(""));
+        command.env_remove("PCLUSTER_NATS").env("PCLUSTER_PYTHON", &slow).current_dir(cluster.path(""));
         Process::start_fed(command)
     };
     let (mut plain, input) = terminal(&["dev"]);
@@ -152,4 +187,9 @@ fn q_ends_at_a_terminal_and_without_a_manifest_it_says_what_to_do() {
     watched.printed("watching 1 file; q ends");
     input.write_all(b"xq").unwrap();
     assert_eq!(watched.ended(), Some(0), "{}", watched.stdout());
+    cluster.ok(&["new", "greet", "--lang", "python"]);
+    let (mut building, mut input) = terminal(&["dev", "--watch", "greet"]);
+    eventually("a build", || began.exists().then_some(()));
+    input.write_all(b"q").unwrap();
+    assert_eq!(building.ended(), Some(0), "{}", building.stdout());
 }

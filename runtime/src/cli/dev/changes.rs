@@ -2,7 +2,8 @@
 //!
 //! Files are looked at ten times a second. Chains have a few hundred, so this costs next to nothing, and it sees what messages of the
 //! kernel miss: folders of the network, links, folders that are made anew, and files beyond the limit of watches. A file counts
-//! as changed if its content is another, not if it was only written.
+//! as changed if its content is another, not if it was only written. A file that this command prints into never counts: each result
+//! would be a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -139,7 +140,8 @@ fn is_git_busy(roots: &BTreeSet<PathBuf>) -> bool {
 
 /// Returns the stamps of files, and of all files in folders.
 fn stamps(roots: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Stamp> {
-    let mut stamps = BTreeMap::new();
+    let (mut stamps, printed) = (BTreeMap::new(), printed());
+    let is_printed = |stamp: &Stamp| stamp.is_some_and(|[device, inode, ..]| printed.contains(&[device, inode]));
     for root in roots {
         // A folder that vanishes meanwhile counts as one that is not there.
         match root.is_dir().then(|| build::sources(root)) {
@@ -150,7 +152,14 @@ fn stamps(roots: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Stamp> {
             _ => _ = stamps.insert(plain(root), stamp(root)),
         }
     }
+    stamps.retain(|_, stamp| !is_printed(stamp));
     stamps
+}
+
+/// Returns device and number of the files that are standard output and standard error.
+fn printed() -> Vec<[i128; 2]> {
+    let files = ["/proc/self/fd/1", "/proc/self/fd/2"].iter().filter_map(|path| fs::metadata(path).ok());
+    files.filter(fs::Metadata::is_file).map(|data| [data.dev().into(), data.ino().into()]).collect()
 }
 
 /// Returns `true` if a file of a folder is one of tools, or a copy that an editor keeps.

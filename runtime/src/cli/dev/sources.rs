@@ -8,7 +8,7 @@ use toml::{Table, Value};
 /// The default file name of a manifest.
 const MANIFEST: &str = "chain.toml";
 /// The keys of a stage that name its files and folders.
-const NAMING: [&str; 3] = ["plugin", "files", "exec"];
+const NAMING: [&str; 4] = ["plugin", "files", "exec", "schema"];
 /// The prefix of what a server has.
 const STORED: &str = "sha256:";
 
@@ -30,10 +30,15 @@ pub(super) fn file_of(manifest: &Path) -> PathBuf {
 
 fn named(manifest: &Table, folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    for stage in manifest.get("stage").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table) {
-        for (key, value) in stage.iter().filter(|(key, _)| NAMING.contains(&key.as_str())) {
+    let stages = manifest.get("stage").and_then(Value::as_array).into_iter().flatten();
+    for table in stages.chain(manifest.get("input")).filter_map(Value::as_table) {
+        for (key, value) in table.iter().filter(|(key, _)| NAMING.contains(&key.as_str())) {
             let mut texts = Vec::new();
-            add_texts(value, &mut texts);
+            if key == "schema" {
+                add_schemas(value, &mut texts)
+            } else {
+                add_texts(value, &mut texts)
+            }
             if key == "exec" {
                 // The rest are arguments.
                 texts.truncate(1);
@@ -57,6 +62,12 @@ fn file(folder: &Path, text: &str) -> Option<PathBuf> {
     Some(folder.join(path)).filter(|path| is_near && path.is_file())
 }
 
+/// Adds the files of a schema: one, or one for each side. Anything deeper is the schema itself.
+fn add_schemas<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    let sides = |sides: &'a Table| ["input", "output"].into_iter().filter_map(|side| sides.get(side)?.as_str());
+    texts.extend(value.as_str().into_iter().chain(value.as_table().into_iter().flat_map(sides)));
+}
+
 fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => texts.push(text),
@@ -78,12 +89,12 @@ mod tests {
         write("order.json", "{}");
         let stored = format!("sha256:{}", "0".repeat(64));
         let manifest = format!(
-            "name = 'a'\n[input]\nschema = 'order.json'\n[[stage]]\nplugin = 'greet/'\nconfig = {{ at = 'data', no = '/' }}\n\
+            "name = 'a'\n[input]\nschema = 'order.json'\n[[stage]]\nschema = {{ input = 'not/yet.json', output = {{ type = 'no' }} }}\n[[stage]]\nplugin = 'greet/'\nconfig = {{ at = 'data', no = '/' }}\n\
              [[stage]]\nplugin = '{stored}'\n[[stage]]\nexec = ['./run', './argument']\nfiles = ['data', 'run']\n\
              [[stage]]\nexec = ['cat']"
         );
         write("chain.toml", &manifest);
-        let expected = ["chain.toml", "data", "greet/", "order.json", "./run", "run"];
+        let expected = ["chain.toml", "data", "greet/", "not/yet.json", "order.json", "./run", "run"];
         let expected: BTreeSet<_> = expected.iter().map(|name| at.path().join(name)).collect();
         assert_eq!(of(at.path()), Some(expected.clone()));
         assert_eq!(of(&at.path().join("chain.toml")), Some(expected));

@@ -102,7 +102,10 @@ impl<'a> Watching<'a> {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.follow();
         let mut keys = Keys::open();
-        self.round(&[]).await?;
+        tokio::select! {
+            told = self.round(&[]) => told?,
+            Key::Quit = keys.next() => return Ok(()),
+        }
         let keys_told = if keys.is_open() { "; q ends" } else { "" };
         self.shared.context.output.note(&format!("watching {}{keys_told}", count_files(self.changes.count())));
         loop {
@@ -113,7 +116,11 @@ impl<'a> Watching<'a> {
                 },
                 () = remind(&self.told, self.shared.context) => continue,
             };
-            self.round(&changed).await?;
+            // A build may take minutes.
+            tokio::select! {
+                told = self.round(&changed) => told?,
+                Key::Quit = keys.next() => return Ok(()),
+            }
         }
     }
 

@@ -23,8 +23,22 @@ pub(super) fn read_schemas(manifest: &mut Manifest, base: &Path) -> Result<(), C
 
 fn read_schema(path: &Path) -> Result<Value, ClientError> {
     let text = read::read_text(path, ClientError::NoSchemaFile)?;
-    serde_json::from_str(&text).map_err(|error| {
+    // Some editors begin a file with a mark of its encoding.
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
         let reason = format!("the schema is not JSON: {error}");
         ClientError::Read { path: path.to_owned(), error: io::Error::new(io::ErrorKind::InvalidData, reason) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_of_the_encoding_is_no_part_of_a_schema() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, "\u{feff}{\"type\": \"string\"}\n").expect("written");
+        assert_eq!(read_schema(&path).expect("a schema"), serde_json::json!({ "type": "string" }));
+    }
 }
