@@ -213,11 +213,23 @@ const CHAINS: &[(&str, &[&str])] = &[
         "nme = \"a\"\nversion = 1.0\n",
         &[
             "1:1 unknown key `nme`; did you mean `name`?",
-            "2:11 `version`: invalid type: floating point `1.0`, expected a string",
+            "2:11 `version`: invalid type: floating point `1.0`, expected a string; write it in quotes, as in \"1.0\"",
         ],
     ),
     ("name = \"a\"\nversion = \"1\"", &["1:1 the chain has no stage; add at least one `[[stage]]`"]),
-    ("name = \"a\"\nversion = \"1\"\nstage = 5", &["3:9 `stage`: invalid type: integer `5`, expected a sequence"]),
+    (
+        "name = \"a\"\nversion = \"1\"\n[stage]\nname = \"s\"",
+        &[
+            "3:1 `stage`: invalid type: map, expected a sequence; write two brackets before each stage, as in `[[stage]]`",
+        ],
+    ),
+    (
+        "name = \"a\"\nversion = \"1\"\n[[stage]]\nname = \"s\"\nexec = [\"cat\"]\nretry = 3\nconcurrency = -1",
+        &[
+            "6:9 `retry`: invalid type: integer `3`, expected a table; write a table, as in `retry = { attempts = 3 }`",
+            "7:15 `concurrency`: invalid value: integer `-1`, expected a whole number that is not negative",
+        ],
+    ),
     (
         "name = \"My.Chain\"\nversion = \"1 beta\"\n[[stage]]\nname = \"b.c\"\nplugin = \"p.wasm\"\ntask = \"echo\"",
         &[

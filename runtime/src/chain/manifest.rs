@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(error("[[stage]]\nplugin = \"p\"\n"), "line 3: the key `name` is missing");
         assert_eq!(
             error("[queue]\nlimit = \"many\"\n"),
-            "line 4: `limit`: invalid type: string \"many\", expected u64"
+            "line 4: `limit`: invalid type: string \"many\", expected a whole number that is not negative"
         );
         let duration = "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\"";
         let stage = |rest: &str| error(&format!("[[stage]]\nname = \"s\"\nplugin = \"p\"\n{rest}\n"));

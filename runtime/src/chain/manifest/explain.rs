@@ -20,6 +20,9 @@ fn hint(key: &str, expected: &str) -> &'static str {
         "ack_wait" | "duplicate_window" | "max_age" | "timeout" | "backoff" if is_text => {
             "; a duration is a text with its unit, as in \"500ms\", \"5s\" or \"5m\""
         }
+        "version" if is_text => "; write it in quotes, as in \"1.0\"",
+        "stage" if is_list => "; write two brackets before each stage, as in `[[stage]]`",
+        "retry" if is_table => "; write a table, as in `retry = { attempts = 3 }`",
         "where" => "; write a table of texts, as in `where = { zone = \"eu\" }`",
         "allow" if is_table => "; write a table, as in `[stage.allow]`",
         "limits" if is_table => "; write a table, as in `limits = { calls = 100 }`",
@@ -59,9 +62,20 @@ pub(super) fn explain(message: &str, key: Option<&str>) -> String {
     match key {
         Some(key) if message.starts_with("invalid ") => {
             let hint = hint(key, &message);
-            format!("`{key}`: {message}{hint}")
+            format!("`{key}`: {}{hint}", in_toml(&message))
         }
         _ => message,
+    }
+}
+
+/// Says what is expected in words of TOML, where the reader names a type of Rust.
+fn in_toml(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if expected.starts_with("struct ") => format!("{found}, expected a table"),
+        Some((found, "u16" | "u32" | "u64" | "usize")) => {
+            format!("{found}, expected a whole number that is not negative")
+        }
+        _ => message.to_owned(),
     }
 }
 
