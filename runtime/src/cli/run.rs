@@ -58,7 +58,7 @@ const SHOWN: usize = 200;
     pcluster run --unordered -f access.log --format lines --raw")]
 pub struct Args {
     /// The manifest, or a folder with a `chain.toml` [default: chain.toml]
-    #[arg(value_name = "CHAIN.TOML")]
+    #[arg(value_name = "CHAIN.TOML", allow_negative_numbers = true)]
     manifest: Option<PathBuf>,
     #[command(flatten)]
     from: input::Flags,

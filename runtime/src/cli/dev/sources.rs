@@ -9,6 +9,8 @@ use toml::{Table, Value};
 const MANIFEST: &str = "chain.toml";
 /// The keys of a stage that name its files and folders.
 const NAMING: [&str; 4] = ["plugin", "files", "exec", "schema"];
+/// The most files of an error that are followed.
+const MENTIONED: usize = 64;
 /// The prefix of what a server has.
 const STORED: &str = "sha256:";
 
@@ -28,6 +30,16 @@ pub(super) fn file_of(manifest: &Path) -> PathBuf {
     if manifest.is_dir() { manifest.join(MANIFEST) } else { manifest.to_owned() }
 }
 
+/// Returns the files that an error names, as those of compilers do: whole, or relative to one of these folders. The files outside of
+/// its folder that a plugin is made of are known only once it has been built.
+pub(super) fn mentioned(error: &str, folders: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let words = error.split(|each: char| each.is_whitespace() || "`'\"(),".contains(each));
+    let paths = words.filter_map(|word| word.split(':').next().filter(|path| path.contains('/')));
+    let paths: BTreeSet<&str> = paths.take(MENTIONED).collect();
+    let files = |path: &str| folders.iter().map(|folder| folder.join(path)).find(|file| file.is_file());
+    paths.into_iter().filter_map(files).collect()
+}
+
 fn named(manifest: &Table, folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let stages = manifest.get("stage").and_then(Value::as_array).into_iter().flatten();
@@ -35,9 +47,9 @@ fn named(manifest: &Table, folder: &Path) -> BTreeSet<PathBuf> {
         for (key, value) in table.iter().filter(|(key, _)| NAMING.contains(&key.as_str())) {
             let mut texts = Vec::new();
             if key == "schema" {
-                add_schemas(value, &mut texts)
+                add_schemas(value, &mut texts);
             } else {
-                add_texts(value, &mut texts)
+                add_texts(value, &mut texts);
             }
             if key == "exec" {
                 // The rest are arguments.
@@ -80,6 +92,20 @@ fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_files_that_a_compiler_complains_of_are_followed() {
+        let at = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| at.path().join(name);
+        for name in ["common/a.rs", "common/b.go", "own/c"] {
+            std::fs::create_dir_all(path(name).parent().expect("a folder")).expect("made");
+            std::fs::write(path(name), "").expect("written");
+        }
+        let whole = path("common/a.rs");
+        let error = format!("error: no\n --> {}:1:24\n../common/b.go:3:4: `common/none.rs`, and/or", whole.display());
+        let found = mentioned(&error, &[path("chain.toml"), path("own")].into());
+        assert_eq!(found, [whole, path("own/../common/b.go")].into());
+    }
 
     #[test]
     fn what_a_manifest_names_is_followed() {

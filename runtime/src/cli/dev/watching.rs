@@ -251,6 +251,7 @@ impl<'a> Watching<'a> {
     fn tell_error(&mut self, index: usize, error: &anyhow::Error, changed: &[PathBuf]) {
         let manifest = &mut self.manifests[index];
         let said = format!("{error:#}");
+        manifest.read.extend(sources::mentioned(&said, &manifest.named));
         let is_about = changed.iter().any(|path| manifest.is_of(path));
         if manifest.error.replace(said.clone()).as_ref() == Some(&said) && !is_about {
             return;
