@@ -18,10 +18,12 @@ pub(crate) mod stage;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pcluster_abi::Level;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::calls::door::Door;
 use crate::name::{StageName, Topic};
 use crate::node::executor::Executor;
 use crate::node::programs::Programs;
@@ -35,11 +37,11 @@ const RETRIES_MAX: usize = 10_000;
 
 /// A chain in this process.
 pub(crate) struct Desk<A> {
-    hops: Vec<DeskHop>,
+    hops: Arc<[DeskHop]>,
     around: A,
-    retries: Semaphore,
-    programs: Programs,
-    executor: Executor,
+    retries: Arc<Semaphore>,
+    programs: Arc<Programs>,
+    executor: Arc<Executor>,
 }
 
 /// What a chain in this process has around it.
@@ -58,6 +60,35 @@ pub(crate) trait Around: Send + Sync + 'static {
 
     /// Takes note of an item that has failed for good in the hop of this stage.
     fn failed(&self, stage: &StageName, item: &DeskItem, attempt: u64, failure: Failure);
+
+    /// Returns who watches all stages and stands in for the world. `None` if calls and programs are real.
+    fn stand_in(&self) -> Option<&dyn StandIn> {
+        None
+    }
+}
+
+/// Watches all stages, and stands in for the world: no call leaves this process, and no program starts.
+pub(crate) trait StandIn: Send + Sync {
+    /// Returns what the initializer of a stage may call.
+    fn init_calls(&self, stage: &StageName, door: &Arc<Door>) -> Arc<dyn Calls>;
+
+    /// Returns what comes of an item in place of the program of a stage. `None` if nothing stands in for it.
+    fn program(&self, stage: &StageName, item: &Bytes) -> Option<Result<Vec<Bytes>, Failure>>;
+
+    /// Returns how many items a frame has.
+    fn frame_items(&self) -> usize;
+
+    /// Returns the number of the first attempt.
+    fn first_attempt(&self) -> u64;
+
+    /// Returns the id of an item.
+    fn id(&self, origin: &Origin) -> String;
+
+    /// Takes the outputs that a stage gave for what descends from an item, once no attempt of the item follows.
+    fn gave(&self, stage: &StageName, item: &DeskItem, outputs: Vec<Bytes>);
+
+    /// Takes note that a stage has ended an item well, with this many outputs.
+    fn ended(&self, stage: &StageName, outputs: usize);
 }
 
 /// An item. Cheap to clone.
@@ -104,6 +135,17 @@ impl<A: Around> Desk<Arc<A>> {
     /// Returns what runs guests.
     pub(crate) fn executor(&self) -> Handle {
         self.executor.handle()
+    }
+
+    /// Returns the same chain, ready to run, with something else around it.
+    pub(crate) fn with<B: Around>(&self, around: Arc<B>) -> Desk<Arc<B>> {
+        Desk {
+            hops: Arc::clone(&self.hops),
+            around,
+            retries: Arc::clone(&self.retries),
+            programs: Arc::clone(&self.programs),
+            executor: Arc::clone(&self.executor),
+        }
     }
 
     /// Ends the programs that still run.

@@ -4,6 +4,7 @@
 //! item, with secrets masked.
 
 mod rules;
+mod work;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +31,7 @@ use crate::dead::calls::{CallRecord, Called, OPEN, RECORD_MAX, Safety};
 use crate::lock::lock;
 use crate::run::call::{Answer, Calls};
 use rules::{check_need, safety_of};
+use work::Work;
 
 /// The door of a stage.
 pub(crate) struct Door {
@@ -81,13 +83,6 @@ struct State {
     calls: u32,
     sent: u64,
     keys: Keys,
-}
-
-/// A call that is allowed.
-enum Work {
-    Http(Box<HttpRequest>, Option<String>),
-    Store(StoreRequest, Option<String>),
-    Secret(SecretRequest),
 }
 
 /// A call that has begun.
@@ -143,6 +138,15 @@ impl ItemDoor {
     pub(crate) fn pass_over(&self, name: &str, request: &[u8]) {
         // A refusal is the answer that is known.
         let _ = self.begin(name, request);
+    }
+
+    /// Checks and notes a call that somebody else answers. Returns what it is made to.
+    ///
+    /// # Errors
+    ///
+    /// The answer, if the call is refused.
+    pub(crate) fn stand_aside(&self, name: &str, request: &[u8]) -> Result<String, Answer> {
+        self.begin(name, request).map(|begun| begun.work.target()).map_err(|failure| failure.answer())
     }
 
     /// Begins a call: reads it, checks it and notes it.

@@ -63,6 +63,9 @@ impl<A: Around> Gathering<A> {
 
     /// Returns how many items a frame has: as many as take a moment.
     fn size(&self) -> usize {
+        if let Some(stand_in) = self.desk.around.stand_in() {
+            return stand_in.frame_items();
+        }
         let Some(hop) = self.desk.hops.get(self.hop) else { return FRAME_ITEMS };
         hop.limit.time().map_or(1, |time| {
             let items = FRAME_TIME.as_nanos() / time.as_nanos().max(1);
@@ -85,7 +88,8 @@ impl<A: Around> Gathering<A> {
             return self.outlet.give(self.desk.around.results(items)).await;
         }
         let place = self.place().await?;
-        self.begin(items, 1, place).await
+        let attempt = self.desk.around.stand_in().map_or(1, |stand_in| stand_in.first_attempt());
+        self.begin(items, attempt, place).await
     }
 
     /// Begins a frame.
@@ -194,13 +198,16 @@ async fn settle<A: Around>(desk: &Own<A>, hop: usize, frame: &DeskFrame<A>, outp
             number += 1;
         }
         let failed = failures.remove(&position);
+        let is_tried_again = deferred.contains(&position)
+            || failed.as_ref().is_some_and(|failure| !is_last(&desk.hops[hop], frame.attempt, failure));
+        frame.tell(position, is_tried_again);
         if failed.is_none() && !deferred.contains(&position) {
             continue;
         }
         // Results of the items before come first.
         next.flush().await?;
         if let Some(failure) = failed {
-            retry(desk, hop, frame, item, failure, &mut again).await?;
+            retry(desk, hop, frame, position, failure, &mut again).await?;
         } else {
             let place = again.place().await?;
             again.begin(vec![item.clone()], frame.attempt, place).await?;
@@ -210,23 +217,29 @@ async fn settle<A: Around>(desk: &Own<A>, hop: usize, frame: &DeskFrame<A>, outp
     again.finish().await
 }
 
+/// Returns `true` if no attempt follows a failed one.
+fn is_last(hop: &DeskHop, attempt: u64, failure: &Failure) -> bool {
+    failure.fatal || failure.kind == FailureKind::Node || attempt >= u64::from(hop.retry.attempts)
+}
+
 /// Runs a failed item again after its back-off, or takes note that it has failed for good.
 async fn retry<A: Around>(
     desk: &Own<A>,
     hop: usize,
     frame: &DeskFrame<A>,
-    item: &DeskItem,
+    position: usize,
     failure: Failure,
     again: &mut Gathering<A>,
 ) -> Result<(), Gone> {
-    let DeskHop { stages, retry, .. } = &desk.hops[hop];
-    let is_last = failure.fatal || failure.kind == FailureKind::Node || frame.attempt >= u64::from(retry.attempts);
-    if is_last {
-        desk.around.failed(&stages[0].name, item, frame.attempt, failure);
+    let (own, item) = (&desk.hops[hop], &frame.items[position]);
+    if is_last(own, frame.attempt, &failure) {
+        let stage = &own.stages[frame.failed_stage(position)].name;
+        desk.around.failed(stage, item, frame.attempt, failure);
         return Ok(());
     }
     let failed = u32::try_from(frame.attempt).unwrap_or(u32::MAX);
-    let wait = failure.retry_after.unwrap_or_else(|| retry.wait(failed));
+    let wait = failure.retry_after.unwrap_or_else(|| own.retry.wait(failed));
+    let wait = if desk.around.stand_in().is_some() { Duration::ZERO } else { wait };
     let (desk, item, attempt) = (Arc::clone(desk), item.clone(), frame.attempt + 1);
     let outlet = again.outlet.branch().await?;
     let executor = desk.executor();

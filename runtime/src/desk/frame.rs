@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
@@ -18,7 +19,7 @@ use crate::frame::steps::Row;
 use crate::lock::lock;
 use crate::name::Topic;
 use crate::node::execute::large::Input;
-use crate::node::execute::walked::{Spent, Walked, WalkedItem, WalkedStage, check_accepted};
+use crate::node::execute::walked::{Spent, Walked, WalkedItem, WalkedStage, Watch, check_accepted};
 use crate::node::frame::attempts;
 use crate::node::frame::steps::Way;
 use crate::node::worker::permits::Permit;
@@ -45,10 +46,20 @@ pub(super) struct DeskFrame<A: Around> {
     deferred: Mutex<BTreeSet<usize>>,
     /// How many outputs of a single item were passed on while it ran.
     streamed: AtomicUsize,
+    /// What stages gave for each item, by their places, and in which one it failed. Nothing if nobody watches.
+    watched: Mutex<Watched>,
     memory: Arc<Growing>,
     instance: OnceCell<StreamingPermit>,
     /// The permit to run. `None` while the frame waits for others, and after its items have run.
     permit: tokio::sync::Mutex<Option<Permit>>,
+}
+
+/// What was watched of a frame.
+#[derive(Default)]
+struct Watched {
+    /// The outputs, by the item's position and the stage's place.
+    given: BTreeMap<(usize, usize), Vec<Bytes>>,
+    failed: BTreeMap<usize, usize>,
 }
 
 impl<A: Around> DeskFrame<A> {
@@ -75,6 +86,7 @@ impl<A: Around> DeskFrame<A> {
             failures: Mutex::default(),
             deferred: Mutex::default(),
             streamed: AtomicUsize::new(0),
+            watched: Mutex::default(),
             memory,
             instance: OnceCell::new(),
             permit: Some(permit).into(),
@@ -99,6 +111,22 @@ impl<A: Around> DeskFrame<A> {
     /// Removes and returns the failures by position, and the positions of items that must run by themselves.
     pub(super) fn take_outcomes(&self) -> (BTreeMap<usize, Failure>, BTreeSet<usize>) {
         (std::mem::take(&mut lock(&self.failures)), std::mem::take(&mut lock(&self.deferred)))
+    }
+
+    /// Returns the place of the stage in which an item has failed. That of the first unless somebody watches.
+    pub(super) fn failed_stage(&self, position: usize) -> usize {
+        lock(&self.watched).failed.get(&position).copied().unwrap_or(0)
+    }
+
+    /// Tells what the stages gave for an item, unless it is tried again.
+    pub(super) fn tell(&self, position: usize, is_tried_again: bool) {
+        let Some(stand_in) = self.desk.around.stand_in().filter(|_| !is_tried_again) else { return };
+        let mut watched = lock(&self.watched);
+        for (place, stage) in self.hop().stages.iter().enumerate() {
+            if let Some(outputs) = watched.given.remove(&(position, place)) {
+                stand_in.gave(&stage.name, &self.items[position], outputs);
+            }
+        }
     }
 
     /// Passes outputs of an item on that still runs.
@@ -136,7 +164,8 @@ impl<A: Around> Walked for DeskFrame<A> {
     }
 
     fn item_id(&self, position: usize) -> String {
-        self.items[position].origin.to_string()
+        let origin = &self.items[position].origin;
+        self.desk.around.stand_in().map_or_else(|| origin.to_string(), |stand_in| stand_in.id(origin))
     }
 
     fn item_topic(&self, position: usize) -> Option<&Topic> {
@@ -212,5 +241,29 @@ impl<A: Around> Walked for DeskFrame<A> {
 
     fn steps(&self, _: &Way, _: &Failure, _: Vec<String>) -> Option<Arc<Vec<Row>>> {
         None
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.desk.around.stand_in().map(|_| self as &dyn Watch)
+    }
+}
+
+impl<A: Around> Watch for DeskFrame<A> {
+    fn gave(&self, stage: usize, root: usize, output: &[u8]) {
+        lock(&self.watched).given.entry((root, stage)).or_default().push(Bytes::copy_from_slice(output));
+    }
+
+    fn ended(&self, stage: usize, outputs: usize) {
+        if let Some(stand_in) = self.desk.around.stand_in() {
+            stand_in.ended(&self.hop().stages[stage].name, outputs);
+        }
+    }
+
+    fn failed_in(&self, stage: usize, root: usize) {
+        lock(&self.watched).failed.entry(root).or_insert(stage);
+    }
+
+    fn stand_in(&self, stage: usize, item: &Bytes) -> Option<Result<Vec<Bytes>, Failure>> {
+        self.desk.around.stand_in()?.program(&self.hop().stages[stage].name, item)
     }
 }

@@ -25,7 +25,7 @@ use crate::node::executor::Executor;
 use crate::node::health::HopCounters;
 use crate::node::programs::{Archives, Beside, Programs};
 use crate::node::reach::Reach;
-use crate::node::runner::{ProgramRunner, Runner};
+use crate::node::runner::{ProgramKind, ProgramRunner, Runner};
 use crate::node::shares::{Share, SharePermit};
 use crate::node::worker::permits::ConcurrencyLimit;
 use crate::run::call::Calls;
@@ -107,7 +107,9 @@ impl<A: Around> Desk<Arc<A>> {
     /// If a stage cannot run here.
     pub(crate) async fn prepare(here: Here, settings: NodeSettings, around: Arc<A>) -> Result<Self, DeskError> {
         let Here { deployed, chain, plugins, archives } = here;
-        chain.stages.iter().try_for_each(runs_alone)?;
+        if around.stand_in().is_none() {
+            chain.stages.iter().try_for_each(runs_alone)?;
+        }
         let engine = Engine::new(&EngineSettings {
             instances: settings.instances,
             memory: Some(settings.memory),
@@ -151,7 +153,8 @@ impl<A: Around> Desk<Arc<A>> {
             });
         }
         let retries = Semaphore::new(RETRIES_MAX);
-        Ok(Self { hops, around, retries, programs, executor })
+        let (retries, programs, executor) = (Arc::new(retries), Arc::new(programs), Arc::new(executor));
+        Ok(Self { hops: hops.into(), around, retries, programs, executor })
     }
 }
 
@@ -201,7 +204,8 @@ impl<A: Around> Making<'_, A> {
             Work::Task { plugin: Plugin::Stored(digest), task } => {
                 let plugin = self.plugins.get(digest).ok_or_else(|| failed("its plugin is not here".to_owned()))?;
                 let described = plugin.inspection.task(task).map_err(|error| failed(error.to_string()))?;
-                if let Some(refusal) = self.reach.refusal(self.deployed, stage).await {
+                let is_real = self.around.stand_in().is_none();
+                if is_real && let Some(refusal) = self.reach.refusal(self.deployed, stage).await {
                     return Err(failed(refusal));
                 }
                 let door = self.reach.door(self.deployed, stage, described).map_err(failed)?;
@@ -210,6 +214,11 @@ impl<A: Around> Making<'_, A> {
                 (Runner::Task(self.with_state(plugin, task, made, stage, door.as_ref()).await?), door)
             }
             Work::Task { .. } => return Err(failed("its plugin was not read".to_owned())),
+            Work::Program(_) if self.around.stand_in().is_some() => {
+                let (needs, budget) = (Arc::new(stage.needs.clone()), Arc::clone(self.engine.budget()));
+                let runner = ProgramRunner { program: ProgramKind::StoodIn, needs, budget, after };
+                (Runner::Program(runner), None)
+            }
             Work::Program(program) => {
                 let (around, name) = (Arc::clone(self.around), stage.name.clone());
                 let most = usize::try_from(ConcurrencyLimit::of(slots, std::slice::from_ref(stage)).concurrency());
@@ -232,6 +241,14 @@ impl<A: Around> Making<'_, A> {
         Ok(DeskStage { name: stage.name.clone(), runner, counters: HopCounters::default(), door })
     }
 
+    /// Returns what the initializer of a stage may call.
+    fn init_calls(&self, stage: &StageName, door: &Arc<Door>) -> Arc<dyn Calls> {
+        match self.around.stand_in() {
+            Some(stand_in) => stand_in.init_calls(stage, door),
+            None => door.open_for_init(),
+        }
+    }
+
     /// Makes the state of a task, as a node does.
     async fn with_state(
         &self,
@@ -244,7 +261,7 @@ impl<A: Around> Making<'_, A> {
         let (around, of) = (Arc::clone(self.around), stage.name.clone());
         let around = Surroundings {
             log: Box::new(move |level, line| around.log(&of, "", level, line)),
-            calls: door.map(|door| door.open_for_init() as Arc<dyn Calls>),
+            calls: door.map(|door| self.init_calls(&stage.name, door)),
         };
         // The place of a node in the cache has the newest state of a deployed stage.
         let place = format!("here.{}.{}", self.chain.name, stage.name);

@@ -16,7 +16,7 @@ use crate::program::stdio;
 use crate::program::worker::{Bound, Item, Workers};
 use crate::run::budget::Budget;
 use crate::run::call::Call;
-use crate::run::failure::Failure;
+use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::ItemBytes;
 use crate::run::output::FrameOutputs;
 use crate::slots::SlotSet;
@@ -50,6 +50,8 @@ pub(crate) enum ProgramKind {
     Items(Arc<Program>),
     /// A process takes one after another.
     Workers(Arc<Workers>),
+    /// None: what the source of an item says comes of it.
+    StoodIn,
 }
 
 impl Runner {
@@ -167,6 +169,13 @@ impl ProgramRunner {
                 let item = Item { bytes: &bytes, id: &id, topic: topic.as_ref(), attempt: source.attempt(), keep };
                 let mut answers = workers.run(&item, &bound).await?;
                 pass_outputs(call, answers.began, given, || Ok(answers.next()?.map(ItemBytes::Whole))).await
+            }
+            ProgramKind::StoodIn => {
+                let (began, item) = (Instant::now(), in_memory(item, "what stands in for a program").await?);
+                let nothing = || Failure::fatal(FailureKind::Node, "nothing stands in for the program");
+                let outputs = source.stand_in(*position, &item).ok_or_else(nothing)??;
+                let mut outputs = outputs.into_iter();
+                pass_outputs(call, began, given, || Ok(outputs.next().map(ItemBytes::Whole))).await
             }
         }
     }

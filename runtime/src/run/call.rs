@@ -78,6 +78,12 @@ pub trait ItemSource: Send + Sync {
         None
     }
 
+    /// Returns what comes of an item in place of its program. `None` if nothing stands in for that.
+    fn stand_in(&self, position: usize, item: &Bytes) -> Option<Result<Vec<Bytes>, Failure>> {
+        let _ = (position, item);
+        None
+    }
+
     /// Returns the reservation for the outputs of the frame. `None` if the source is not a frame.
     fn memory(&self) -> Option<Arc<Growing>> {
         None

@@ -184,6 +184,7 @@ impl<F: Walked> Pass<F> {
 
     /// Runs outputs of the stage through the stages after it.
     async fn pass_on(self: &Arc<Self>, outputs: FrameOutputs) {
+        self.show(&outputs);
         if self.stage == self.walk.frame.inline_stages() {
             return self.deliver(&outputs).await;
         }
@@ -196,6 +197,14 @@ impl<F: Walked> Pass<F> {
         });
         let items = items.collect();
         Self::new(Arc::clone(&self.walk), Some(Arc::clone(self)), items).run().await;
+    }
+
+    /// Shows outputs of the stage to who watches.
+    fn show(&self, outputs: &FrameOutputs) {
+        let Some(watch) = self.walk.frame.watch() else { return };
+        for (number, outputs) in outputs.items() {
+            outputs.items().for_each(|output| watch.gave(self.stage, self.items[number].root, output));
+        }
     }
 
     /// Adds outputs of the last stage to the walk's. Those of a single item are streamed once they are too many to hold.
@@ -241,6 +250,9 @@ impl<F: Walked> Pass<F> {
     /// Notes that the frame's item has failed that this one descends from.
     fn fail(&self, number: usize, failure: Failure) {
         let frame = &self.walk.frame;
+        if let Some(watch) = frame.watch() {
+            watch.failed_in(self.stage, self.items[number].root);
+        }
         let failure = if self.is_inline() {
             let name = frame.stage(self.stage).name;
             Failure { reason: format!("inline stage `{name}`: {}", failure.reason), ..failure }
@@ -308,6 +320,9 @@ impl<F: Walked> ItemSource for Pass<F> {
         if let Some(gauge) = &self.gauge {
             gauge.ended(number, bytes, began, now);
         }
+        if let Some(watch) = self.walk.frame.watch() {
+            watch.ended(self.stage, outputs);
+        }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.gathered.fetch_add(bytes.saturating_add(outputs * size_of::<Item>()), Relaxed);
         if self.is_inline() {
@@ -325,6 +340,10 @@ impl<F: Walked> ItemSource for Pass<F> {
     fn calls(&self, number: usize) -> Option<Arc<dyn Calls>> {
         let spent = self.gauge.as_ref().and_then(|gauge| gauge.spent(number));
         self.walk.frame.calls_of(self.walked(number), spent)
+    }
+
+    fn stand_in(&self, _: usize, item: &Bytes) -> Option<Result<Vec<Bytes>, Failure>> {
+        self.walk.frame.watch()?.stand_in(self.stage, item)
     }
 
     fn memory(&self) -> Option<Arc<Growing>> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pcluster_abi::Level;
 use tokio::sync::OnceCell;
 
@@ -107,6 +108,26 @@ pub(crate) trait Walked: Send + Sync + Sized + 'static {
 
     /// Returns the steps up to the failure of an item on its way. `None` if the chain keeps no records.
     fn steps(&self, way: &Way, failure: &Failure, lines: Vec<String>) -> Option<Arc<Vec<Row>>>;
+
+    /// Returns who watches what stages do. `None` if nobody does.
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
+    }
+}
+
+/// Watches what the stages of a hop do with the items of a frame. Stages are told by their places in the hop.
+pub(crate) trait Watch: Sync {
+    /// Takes an output that a stage has given for what descends from the frame's item `root`.
+    fn gave(&self, stage: usize, root: usize, output: &[u8]);
+
+    /// Takes note that a stage has ended an item well, with this many outputs.
+    fn ended(&self, stage: usize, outputs: usize);
+
+    /// Takes note that what descends from the frame's item `root` has failed in a stage.
+    fn failed_in(&self, stage: usize, root: usize);
+
+    /// Returns what comes of an item in place of the program of a stage. `None` if nothing stands in for it.
+    fn stand_in(&self, stage: usize, item: &Bytes) -> Option<Result<Vec<Bytes>, Failure>>;
 }
 
 /// Holds the bytes of a fed item against what its chain accepts.
