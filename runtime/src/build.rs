@@ -41,6 +41,7 @@ use recipe::{Made, Recipe};
 use tokio::process::Command;
 
 use crate::engine::inspect::{Inspection, inspect};
+use crate::engine::schemas;
 use crate::name::Digest;
 
 /// How often a folder is built that changes meanwhile.
@@ -180,16 +181,14 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
     settings.run_folder()?;
     let recipe = Recipe::of(language, &folder, settings).await?;
     let kept = Kept::open(settings.cache.join(BUILDS))?;
-    let checked = |bytes: &[u8]| {
-        inspect(bytes).map_err(|error| BuildError::Plugin { folder: folder.shown.clone(), language, error })
-    };
+    let refused = |error| BuildError::Plugin { folder: folder.shown.clone(), language, error };
     let mut known: Option<Vec<PathBuf>> = None;
     for _ in 0..ROUNDS {
         let base = recipe.inputs(&folder)?;
         let _lock = kept.lock(&base).await?;
         // One that is damaged is built anew.
         if let Some(plugin) = kept.get(&folder.path, &base)?
-            && let Ok(inspection) = checked(&plugin.bytes)
+            && let Ok(inspection) = inspect(&plugin.bytes)
         {
             return Ok(built(folder, language, plugin, inspection, None));
         }
@@ -199,7 +198,7 @@ pub(crate) async fn build(settings: &Settings, folder: &Path) -> Result<Built, B
         let before = known.map(|read| kept::full(&folder.path, &base, &read)).transpose()?;
         let (since, started) = (SystemTime::now(), Instant::now());
         let Made { bytes, read } = recipe.build(&folder, settings).await?;
-        let inspection = checked(&bytes)?;
+        let (bytes, inspection) = schemas::kept(bytes).map_err(refused)?;
         let read = kept::not_counted(&folder.path, &base, &read);
         let inputs = kept::full(&folder.path, &base, &read)?;
         // Which files outside of the folder are read is known only now. One that is newer may have been read as it was before,

@@ -3,8 +3,8 @@
 //! An [`Engine`] loads a [`Plugin`], which gives a [`task::Task`], which runs items. Each item runs in an `instance`: a fresh
 //! one, or an [`idle`] one that has handled items before. `stage` makes the task of a stage that is deployed.
 //!
-//! [`inspect`] reads a plugin without running it, [`compiler`] compiles it in a process of its own, [`cache`] keeps the code on
-//! disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has, which `later` writes. `snapshot` makes the
+//! [`inspect`] reads a plugin without running it, [`schemas`] asks it for what it tells only as it runs, [`compiler`] compiles it in
+//! a process of its own, [`cache`] keeps the code on disk, and `loaded` in memory. `kept` makes plugins and states of what the cache has, which `later` writes. `snapshot` makes the
 //! state of a task before its first item: `parts` takes the plugin apart for it, `template` makes instances of what comes of that,
 //! and `renew` puts them back to their start. [`budget`] counts the memory of all items, [`limits`] bounds one execution, and
 //! [`streaming`] keeps waiting instances from taking all slots. A guest calls the functions of pcluster in [`host`] and those of an
@@ -26,6 +26,7 @@ pub mod limits;
 mod loaded;
 mod parts;
 mod renew;
+pub mod schemas;
 pub mod snapshot;
 mod stage;
 pub mod static_context;

@@ -185,6 +185,7 @@ pub mod publish;
 mod report;
 #[doc(hidden)]
 pub mod rt;
+mod schema;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -196,6 +197,8 @@ pub use context::Context;
 pub use error::Error;
 pub use log;
 pub use pcluster_abi::call::FailureKind;
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use serde;
 pub use topic::WithTopic;
 
@@ -241,6 +244,9 @@ pub struct Secret<'a>(pub &'a str);
 ///
 /// `#[task(calls(http, kv))]` lists what the task [calls](crate#calls): `http`, `kv`, `objects`, `publish` and `secrets`. Any other
 /// call is denied. What its `init` function calls is listed here too.
+///
+/// With the feature `schema`, a plugin tells JSON Schemas of the types that implement `schemars::JsonSchema`, so that a deploy can tell
+/// stages that do not fit. `#[task(schema = false)]` tells none of this task.
 ///
 /// The task has the name of the function, or the one in `#[task(name = "other")]`. A name may have the characters `A-Z`, `a-z`,
 /// `0-9`, `_` and `-`. `pcluster inspect` shows the doc comment.

@@ -4,6 +4,8 @@
 //! those.
 #![expect(unsafe_code, reason = "the node hands over items as a pointer and a length")]
 
+#[cfg(feature = "schema")]
+pub mod schema;
 mod state;
 
 use std::cell::RefCell;

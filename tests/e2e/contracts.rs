@@ -57,9 +57,21 @@ fn stages_that_do_not_fit_are_refused_with_the_place_and_an_example() {
     let told =
         "stages that do not fit: `parse` gives `/total: string`, `sum` takes `number`; for example {\"total\":\"aaa\"}";
     cluster.file("chain.toml", chain("parse", "sum"));
-    assert_refused(&cluster.run(&["deploy"]), 1, &[told, "; `--no-contracts` deploys them all the same"]);
+    assert_refused(&cluster.run(&["deploy"]), 1, &[told, "; `--no-contracts` takes them all the same"]);
+    assert_refused(
+        &cluster.run_with_input(&["run"], "\"a\""),
+        1,
+        &[told, "; `--no-contracts` takes them all the same"],
+    );
+    assert_eq!(cluster.run_with_input(&["run", "--no-contracts", "-q"], "\"a\"").stdout.trim(), "\"a\"");
     assert_eq!(cluster.ok(&["status", "--json"]).trim(), "[]");
     cluster.ok(&["deploy", "--no-contracts"]);
+    // A version whose first stage takes less is noted.
+    cluster.file("chain.toml", chain("sum", "check").replace("\"1\"", "\"2\""));
+    let narrowed = cluster.run(&["deploy"]);
+    assert_eq!(narrowed.code, Some(0), "{}", narrowed.stderr);
+    let told = "2 accepts less than 1 did; for example it refuses \"aaa\": it is string, not object";
+    assert!(narrowed.stderr.contains(told), "{}", narrowed.stderr);
 
     // An integer is a number. What nobody knows is a note.
     for (first, second, note) in [
@@ -158,6 +170,97 @@ fn tasks_of_two_languages_are_compared_by_their_types() {
     assert_eq!(fit.code, Some(0), "{}", fit.stderr);
     assert!(!fit.stderr.contains("not known"), "{}", fit.stderr);
 }
+
+#[test]
+fn the_types_of_a_plugin_in_rust_tell_their_schemas() {
+    let cluster = Cluster::start();
+    cluster.ok(&["new", "orders", "--lang", "rust", "--name", "orders"]);
+    let manifest = cluster.path("orders/Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let line = text.lines().find(|line| line.starts_with("pcluster-sdk")).unwrap();
+    let more = "pcluster-sdk = { version = \"0.1.0\", features = [\"schema\"] }\nschemars = \"1\"";
+    std::fs::write(&manifest, text.replace(line, more)).unwrap();
+    cluster.file("orders/src/lib.rs", RUST);
+    cluster.ok(&["build", "orders", "--offline", "-o", "orders.wasm"]);
+
+    let shown: Value = serde_json::from_str(&cluster.ok(&["inspect", "orders.wasm", "--json"])).unwrap();
+    let tasks = shown["tasks"].as_array().unwrap();
+    let schema = |name: &str| tasks.iter().find(|task| task["name"] == name).unwrap().get("schema");
+    // One output of a filter or a generator is the type inside. What may be left out of an item is always given.
+    assert_eq!(schema("parse").unwrap()["output"]["required"], json!(["total", "parts"]));
+    assert_eq!(schema("sum").unwrap()["input"]["required"], json!(["total"]));
+    assert_eq!(schema("several").unwrap()["output"]["type"], "integer");
+    assert_eq!(schema("open").map(|schema| schema.get("output")), Some(None));
+    assert_eq!(schema("quiet"), None);
+    let example: Value = serde_json::from_str(&cluster.ok(&["inspect", "orders.wasm", "--example", "sum"])).unwrap();
+    assert!(example["total"].is_number(), "{example}");
+
+    let deploy = |first: &str, second: &str| {
+        let chain = chain(first, second).replace("p.wasm", "orders.wasm");
+        cluster.file("chain.toml", chain.replace("fitted", &format!("{first}-{second}")));
+        cluster.run(&["deploy"])
+    };
+    let told = "`parse` gives `/total: integer ≥ 0`, `label` takes `string`; for example ";
+    assert_refused(&deploy("parse", "label"), 1, &[told]);
+    for second in ["sum", "open", "quiet"] {
+        let fit = deploy("parse", second);
+        assert_eq!(fit.code, Some(0), "{}", fit.stderr);
+        assert!(!fit.stderr.contains("not known"), "{}", fit.stderr);
+    }
+}
+
+const RUST: &str = r#"
+use pcluster_sdk::{Context, Error, Value, task};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Order {
+    total: u32,
+    #[serde(default)]
+    parts: Vec<u8>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Labeled {
+    total: String,
+}
+
+#[derive(Deserialize)]
+struct Untold {
+    total: u32,
+}
+
+#[task]
+fn parse(text: String) -> Result<Option<Order>, Error> {
+    Ok(text.parse().ok().map(|total| Order { total, parts: Vec::new() }))
+}
+
+#[task]
+fn sum(order: Order) -> u32 {
+    order.total + order.parts.len() as u32
+}
+
+#[task(generator)]
+fn several(number: u8) -> impl Iterator<Item = u8> {
+    0..number
+}
+
+#[task]
+fn label<'a>(order: Labeled, cx: &'a Context) -> &'a str {
+    if order.total.is_empty() { cx.id() } else { cx.stage() }
+}
+
+#[task]
+fn open(order: Order) -> Value {
+    order.total.into()
+}
+
+#[task(schema = false)]
+fn quiet(order: Untold) -> u32 {
+    order.total
+}
+"#;
 
 const PYTHON: &str = r#"
 from dataclasses import dataclass

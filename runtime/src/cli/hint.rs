@@ -29,7 +29,7 @@ fn of_client(error: &ClientError) -> Option<String> {
             format!("; if that one is meant, name its domain with `--domain{domain}`")
         }
         ClientError::WouldDrop { .. } => ", or remove them with `--force`".to_owned(),
-        ClientError::Contract(_) => "; `--no-contracts` deploys them all the same".to_owned(),
+        ClientError::Contract(_) => "; `--no-contracts` takes them all the same".to_owned(),
         ClientError::Closed(chain) => format!("; `pcluster start {chain}` opens it"),
         _ => return None,
     })

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use super::Context;
 use super::exit::NotFound;
 use crate::contract::Schema;
-use crate::engine::inspect::{TaskDescription, inspect};
+use crate::engine::inspect::TaskDescription;
+use crate::engine::schemas;
 use crate::file;
 use crate::frame::json::to_json;
 use crate::name::Digest;
 
 /// Show the tasks of a plugin, with their documentation and types, and the memory it starts with
 ///
-/// Reads the file without running it, and says what is wrong if no node could run it.
+/// Reads the file without running its tasks, and says what is wrong if no node could run it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The plugin
@@ -30,7 +31,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         std::io::ErrorKind::NotFound => anyhow::Error::new(NotFound(format!("there is no file `{shown}`"))),
         _ => anyhow::anyhow!("cannot read `{shown}`: {error}"),
     })?;
-    let inspection = inspect(&bytes).map_err(|error| anyhow::anyhow!("`{shown}`: {error}"))?;
+    let inspection = schemas::inspect(&bytes).map_err(|error| anyhow::anyhow!("`{shown}`: {error}"))?;
     if let Some(name) = &args.example {
         let task =
             inspection.task(name).map_err(|error| anyhow::Error::new(NotFound(format!("`{shown}`: {error}"))))?;

@@ -71,6 +71,9 @@ pub struct Args {
     /// Try an item at most this often, whatever the manifest says; 1 shows the first failure at once
     #[arg(long, value_name = "N", value_parser = positive::<u32>)]
     attempts: Option<u32>,
+    /// Run stages of which one gives what the next does not take
+    #[arg(long)]
+    no_contracts: bool,
     /// Topic of the items
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
@@ -196,7 +199,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let (manifest, source) = source(&args)?;
     let reading = args.from.reading();
     input::check(&source, reading)?;
-    let mut here = build::package(&manifest, args.how, context).await?.here().await?;
+    let mut here = build::package(&manifest, args.how, context).await?.here(args.no_contracts).await?;
     for stage in &mut here.chain.stages {
         stage.retry.attempts = stage.retry.attempts.min(args.attempts.unwrap_or(u32::MAX));
     }

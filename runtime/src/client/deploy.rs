@@ -9,6 +9,7 @@ mod built;
 pub(crate) mod check;
 pub(super) mod compare;
 mod contracts;
+mod door;
 pub mod failpoint;
 mod files;
 pub(crate) mod folders;
@@ -87,6 +88,8 @@ struct Prepared {
     plugins: BTreeMap<Digest, Given>,
     /// Archives that may have to be stored.
     archives: BTreeMap<Digest, Packed>,
+    /// The schema of what the first stage takes. `None` if it is not known.
+    takes: Option<serde_json::Value>,
     /// Stages of which it is not known whether they fit, and why.
     doubts: Vec<String>,
 }
@@ -207,7 +210,7 @@ pub(crate) async fn deploy_with(
             if marked.state.is_deployed()
                 && let Some(active) = registry.deployed(name, marked.state.active).await?
             {
-                prepared.doubts.extend(contracts::narrowed(&active.manifest, &prepared.manifest));
+                prepared.doubts.extend(door::narrowed(client, &active.manifest, &prepared, options).await);
             }
         }
         Registry::create(&client.broker, default::REPLICAS).await?
@@ -295,7 +298,7 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
                 continue;
             }
         };
-        let from = stage::From { client, base: &base, chain: &chain.name, given: &given };
+        let from = stage::From { client, base: &base, chain: &chain.name, given: &given, asks: !options.no_contracts };
         let stage::Read { digest, bytes, task } = from.read(stage, plugin, task).await?;
         if !options.no_contracts {
             contracts.add(&stage.name, &task.schema, raw.schema.as_ref())?;
@@ -314,7 +317,8 @@ async fn prepare(client: Option<&Client>, package: Package, options: DeployOptio
         manifest.version = chain.version.of_try(&digest_of(&manifest)?).to_string();
     }
     let digest = digest_of(&manifest)?;
-    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives, doubts: contracts.doubts })
+    let (takes, doubts) = (contracts.takes, contracts.doubts);
+    Ok(Prepared { chain: check(&manifest)?, manifest, digest, plugins, archives, takes, doubts })
 }
 
 fn deployment(prepared: &Prepared, revision: Revision, before: Option<(Version, Revision)>, open: bool) -> Deployment {

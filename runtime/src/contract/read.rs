@@ -48,7 +48,10 @@ pub(super) fn read(json: &[u8]) -> Result<Vec<Node>, SchemaError> {
     let mut reader = Reader::of(&document);
     reader.id_of(&document, "#", false);
     while let Some(due) = reader.due.pop() {
-        let node = reader.node(due.schema, &due.place, due.is_embedded)?;
+        let mut node = reader.node(due.schema, &due.place, due.is_embedded)?;
+        if let Some(place) = due.place.strip_prefix("#").filter(|place| !place.is_empty()) {
+            node.unknown.iter_mut().for_each(|(_, why)| *why += &format!(", at `{place}` of its schema"));
+        }
         reader.nodes[due.id] = node;
         if reader.nodes.len() > MAX_NODES {
             return Err(SchemaError::TooLarge);

@@ -43,6 +43,9 @@ pub struct TaskDescription {
     /// The JSON Schemas of what the task takes and gives.
     #[serde(default, skip_serializing_if = "TaskSchemas::is_empty")]
     pub schema: TaskSchemas,
+    /// The export that tells the schemas. `None` if the section does, or nobody.
+    #[serde(skip)]
+    pub(super) teller: Option<String>,
 }
 
 /// The JSON Schemas of what a task takes and gives.
@@ -57,8 +60,14 @@ pub struct TaskSchemas {
 }
 
 impl TaskSchemas {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.input.is_none() && self.output.is_none()
+    }
+
+    /// Returns the object that a section has.
+    pub(super) fn to_value(&self) -> serde_json::Value {
+        let both = [("input", &self.input), ("output", &self.output)].into_iter();
+        both.filter_map(|(key, schema)| Some((key.to_owned(), schema.clone()?))).collect()
     }
 }
 
@@ -159,6 +168,16 @@ pub enum InspectError {
         call: String,
         /// The line to add.
         line: &'static str,
+    },
+    /// A task does not tell its schemas, although it has an export for them.
+    #[error(
+        "the plugin cannot tell the schemas of its task `{task}`: {reason}; write `schema = false` into its `#[task]` to go without"
+    )]
+    Schemas {
+        /// The task.
+        task: String,
+        /// Why not.
+        reason: String,
     },
     /// The plugin imports a function that the host does not offer.
     #[error("the plugin imports `{0}`, which pcluster does not offer")]
@@ -306,11 +325,18 @@ fn tasks(contents: &Contents<'_>) -> Result<Vec<TaskDescription>, InspectError> 
                 check_export(contents, &optional, "() -> (i32)")?;
             }
         }
-        tasks.push(described.remove(name).unwrap_or_else(|| TaskDescription {
+        let mut task = described.remove(name).unwrap_or_else(|| TaskDescription {
             abi: abi::VERSION,
             name: name.to_owned(),
             ..TaskDescription::default()
-        }));
+        });
+        if task.schema.is_empty() {
+            task.teller = contents.first_of(abi::SCHEMA_PREFIXES, name);
+        }
+        if let Some(teller) = &task.teller {
+            check_export(contents, teller, "() -> (i64)")?;
+        }
+        tasks.push(task);
     }
     Ok(tasks)
 }

@@ -61,6 +61,7 @@
 //! (export "pcluster_task:NAME"  (func (param $ptr i32) (param $len i32) (result i32)))
 //! (export "pcluster_each:NAME"  (func (result i32)))  ;; optional
 //! (export "pcluster_init:NAME"  (func (result i32)))  ;; optional
+//! (export "pcluster_schema:NAME" (func (result i64)))  ;; optional
 //! ```
 //!
 //! Languages that cannot export a name with a colon write `_` in its place, as in `pcluster_task_NAME`. If a module exports both for a
@@ -86,6 +87,11 @@
 //! [`CALL`] must list calls for at least one task. A task may have `"schema"`, an object with JSON Schemas of what it takes, as
 //! `input`, and of each item that it gives, as `output`. They are held against those of the stages beside it. Only `abi` and `name`
 //! are required. Without the section, the tasks of a module are known by their exports alone.
+//!
+//! A guest whose language makes schemas only as it runs may export [`SCHEMA_PREFIX`]` + name` in place of `"schema"`. It returns the
+//! pointer to such an object, as JSON, in the lower half of the result, and its length in bytes in the upper half; 0 for none. It is
+//! called in an instance of its own, which may call nothing but WASI and [`LOG`], when a plugin is built, deployed or shown, and
+//! never by a node. What `pcluster build` makes has the schemas in the section.
 #![no_std]
 
 /// The version of the ABI that this crate describes.
@@ -163,6 +169,12 @@ pub const EACH_PREFIX: &str = "pcluster_each:";
 
 /// The prefixes of the export that fetches a task's items itself, as [`TASK_PREFIXES`].
 pub const EACH_PREFIXES: [&str; 2] = [EACH_PREFIX, "pcluster_each_"];
+
+/// The prefix of the optional export that tells the schemas of a task. The task's name follows.
+pub const SCHEMA_PREFIX: &str = "pcluster_schema:";
+
+/// The prefixes of the export that tells the schemas of a task, as [`TASK_PREFIXES`].
+pub const SCHEMA_PREFIXES: [&str; 2] = [SCHEMA_PREFIX, "pcluster_schema_"];
 
 /// The custom section that describes the tasks.
 pub const SECTION: &str = "pcluster";

@@ -1,4 +1,4 @@
-//! The arguments of the attribute: `#[task(generator, init = load, calls(http, kv), name = "other")]`.
+//! The arguments of the attribute: `#[task(generator, init = load, calls(http, kv), name = "other", schema = false)]`.
 
 mod calls;
 
@@ -23,6 +23,8 @@ pub(crate) struct Arguments {
     pub(crate) calls: Vec<&'static str>,
     /// The name to use instead of the function's name.
     name: Option<syn::LitStr>,
+    /// `false` if the plugin tells no schemas of the task.
+    schema: Option<bool>,
 }
 
 impl Arguments {
@@ -41,14 +43,22 @@ impl Arguments {
             } else if meta.path.is_ident("name") {
                 arguments.name = Some(meta.value()?.parse()?);
                 Ok(())
+            } else if meta.path.is_ident("schema") {
+                arguments.schema = Some(meta.value()?.parse::<syn::LitBool>()?.value);
+                Ok(())
             } else {
-                Err(meta.error("expected `generator`, `init = …`, `calls(…)` or `name = \"…\"`"))
+                Err(meta.error("expected `generator`, `init = …`, `calls(…)`, `name = \"…\"` or `schema = false`"))
             }
         });
         if let Err(error) = parser.parse2(tokens) {
             errors.push(error);
         }
         arguments
+    }
+
+    /// Returns `true` if the plugin may tell the schemas of the task.
+    pub(crate) fn has_schema(&self) -> bool {
+        self.schema != Some(false)
     }
 
     /// Returns the name by which chains know the task.
@@ -143,7 +153,7 @@ mod tests {
     fn an_unknown_argument_is_refused() {
         assert_eq!(
             name(quote!(generater), "split").1,
-            ["expected `generator`, `init = …`, `calls(…)` or `name = \"…\"`"]
+            ["expected `generator`, `init = …`, `calls(…)`, `name = \"…\"` or `schema = false`"]
         );
         assert_eq!(name(quote!(name = 5), "split").1, ["expected string literal"]);
     }

@@ -1,7 +1,7 @@
 //! Expands a `#[task]` into the unchanged function, its export, and its description.
 
-use proc_macro2::{Literal, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
 use crate::arguments::Arguments;
@@ -30,6 +30,7 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
             let export = export(&name, &function.sig, &parameters, &outcome);
             let line = description::line(&name, &function.attrs, &parameters, &outcome, &arguments.calls);
             let description = describe(&line);
+            let schema = arguments.has_schema().then(|| schema(&name, &function.sig, &parameters, &outcome));
             quote! {
                 // The attribute dictates the signature, so lints must not ask for another.
                 #[allow(
@@ -44,6 +45,7 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
                     #state
                     #export
                     #description
+                    #schema
                 };
             }
         }
@@ -130,6 +132,24 @@ fn export(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, o
     }
 }
 
+/// Returns the export that tells the schemas of a task. It is nothing unless the SDK has the feature `schema`, which only the SDK
+/// knows.
+fn schema(name: &str, signature: &syn::Signature, parameters: &Parameters<'_>, outcome: &Outcome<'_>) -> TokenStream {
+    let export_name = format!("{}{name}", pcluster_abi::SCHEMA_PREFIX);
+    let (item, lifetimes) = (parameters.item, &signature.generics);
+    let output = outcome.output.filter(|ty| !has_word(ty.to_token_stream(), "impl")).map(|ty| quote!(, #ty));
+    quote!(::pcluster_sdk::__schema! { #export_name, [#lifetimes], #item #output })
+}
+
+/// Returns `true` if a word is among these tokens. A type with `impl` cannot be named elsewhere.
+fn has_word(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Group(group) => has_word(group.stream(), word),
+        _ => false,
+    })
+}
+
 /// Writes the line into the custom section. Only on wasm, because sections obey other rules elsewhere and no tool reads them.
 fn describe(line: &str) -> TokenStream {
     let bytes = Literal::byte_string(line.as_bytes());
@@ -190,6 +210,7 @@ mod tests {
                 #[used]
                 #[unsafe(link_section = "pcluster")]
                 static __PCLUSTER_DESCRIPTION: [u8; #length] = *#bytes;
+                ::pcluster_sdk::__schema! { "pcluster_schema:double", [], u32, u32 }
             };
         };
         assert_eq!(expand(quote!(), &function).to_string(), expected.to_string());
@@ -251,6 +272,7 @@ mod tests {
                 #[used]
                 #[unsafe(link_section = "pcluster")]
                 static __PCLUSTER_DESCRIPTION: [u8; #length] = *#bytes;
+                ::pcluster_sdk::__schema! { "pcluster_schema:label", [], u32, String }
             };
         };
         assert_eq!(expand(quote!(init = Model::load), &function).to_string(), expected.to_string());
@@ -293,6 +315,22 @@ mod tests {
         let expanded = expanded("name = \"other\"", "fn f(item: u8) -> u8 { item }");
         assert!(expanded.contains("\"pcluster_task:other\""), "{expanded}");
         assert!(expanded.contains("give (f (__item))"), "{expanded}");
+    }
+
+    #[test]
+    fn schemas_are_told_of_types_that_can_be_named() {
+        let tell = |arguments: &str, item: &str| {
+            let expanded = expanded(arguments, item);
+            expanded.split_once("__schema ! {").map(|(_, rest)| rest.split('}').next().unwrap_or("").trim().to_owned())
+        };
+        let of = |text: &str| Some(format!("\"pcluster_schema:f\" , {text}"));
+        assert_eq!(tell("", "fn f(item: u8) {}"), of("[] , u8"));
+        assert_eq!(tell("", "fn f(item: u8) -> Option<Vec<u8>> {}"), of("[] , u8 , Vec < u8 >"));
+        assert_eq!(tell("generator", "fn f(item: u8) -> impl Iterator<Item = u16> {}"), of("[] , u8 , u16"));
+        assert_eq!(tell("", "fn f(item: u8) -> Vec<impl Serialize> {}"), of("[] , u8"));
+        let borrowed = "fn f<'a>(item: u8, cx: &'a Context) -> &'a str {}";
+        assert_eq!(tell("", borrowed), of("[< 'a >] , u8 , & 'a str"));
+        assert_eq!(tell("schema = false", "fn f(item: u8) {}"), None);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Package {
                 contracts.add(&stage.name, &TaskSchemas::default(), written)
             }
             Work::Task { plugin, task } => {
-                let from = stage::From { client: None, base, chain: &chain.name, given: &self.plugins };
+                let from = stage::From { client: None, base, chain: &chain.name, given: &self.plugins, asks: true };
                 let read = from.read(stage, plugin, task).await?;
                 contracts.add(&stage.name, &read.task.schema, written)
             }

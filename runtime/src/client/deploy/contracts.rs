@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use crate::chain::manifest::{Manifest, StageSchemas};
+use crate::chain::manifest::StageSchemas;
 use crate::client::ClientError;
 use crate::contract::{Fit, Schema, compare};
 use crate::engine::inspect::TaskSchemas;
-use crate::frame::json::to_json;
 use crate::name::StageName;
 
 /// The contracts of a chain, stage by stage.
@@ -14,6 +13,10 @@ use crate::name::StageName;
 pub(super) struct Contracts {
     /// The stage before, and what it gives. `None` if that is not known.
     before: Option<(String, Schema)>,
+    /// The schema of what the first stage takes. `None` if that is not known.
+    pub takes: Option<Value>,
+    /// `true` once a stage was added.
+    has_first: bool,
     /// Stages of which it is not known whether they fit, and why.
     pub doubts: Vec<String>,
 }
@@ -21,6 +24,7 @@ pub(super) struct Contracts {
 impl Contracts {
     /// Adds a stage of which nothing is known.
     pub(super) fn pass(&mut self) {
+        self.has_first = true;
         self.before = None;
     }
 
@@ -38,6 +42,10 @@ impl Contracts {
         described: &TaskSchemas,
         written: Option<&StageSchemas>,
     ) -> Result<(), ClientError> {
+        if !std::mem::replace(&mut self.has_first, true) {
+            let written = written.and_then(|written| written.input.as_ref());
+            self.takes = written.or(described.input.as_ref()).cloned();
+        }
         let mut read = |what, described: &Option<Value>, written: Option<&Value>| {
             if let (Some(described), Some(written)) = (described, written)
                 && described != written
@@ -71,19 +79,6 @@ impl Contracts {
     }
 }
 
-/// Returns a note if a version accepts less at its door than the one before, with an item that it would now refuse.
-pub(super) fn narrowed(before: &Manifest, after: &Manifest) -> Option<String> {
-    let read = |manifest: &Manifest| {
-        let written = manifest.input.schema.as_ref()?;
-        Schema::parse(written.to_string().as_bytes()).ok()
-    };
-    let Fit::Misfit(misfit) = compare(&read(before)?, &read(after)?) else { return None };
-    let (old, new) = (&before.version, &after.version);
-    let part = if misfit.path.is_empty() { "it".to_owned() } else { format!("`{}`", misfit.path) };
-    let (reason, example) = (&misfit.reason, to_json(&misfit.example));
-    Some(format!("{new} accepts less than {old} did; for example it refuses {example}: {part} {reason}"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -102,21 +97,6 @@ mod tests {
             contracts.add(&name, schemas, None).map_err(|error| error.to_string())?;
         }
         Ok(contracts.doubts)
-    }
-
-    #[test]
-    fn a_version_that_accepts_less_is_noted() {
-        let version = |label: &str, total: &str| {
-            let schema =
-                format!("{{ type = \"object\", required = [\"total\"], properties = {{ total = {{ {total} }} }} }}");
-            let text = format!("name = \"a\"\nversion = \"{label}\"\n[input]\nschema = {schema}");
-            Manifest::from_toml(&text).expect("a manifest")
-        };
-        let (wide, narrow) = (version("1", "type = \"number\""), version("2", "type = \"integer\""));
-        assert_eq!(narrowed(&narrow, &wide), None);
-        assert_eq!(narrowed(&wide, &wide), None);
-        let note = "2 accepts less than 1 did; for example it refuses {\"total\":0.1}: `/total` is number, not integer";
-        assert_eq!(narrowed(&wide, &narrow).as_deref(), Some(note));
     }
 
     #[test]

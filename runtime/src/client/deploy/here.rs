@@ -30,10 +30,10 @@ impl Package {
     ///
     /// # Errors
     ///
-    /// As for a deploy, and if a stage names a plugin or files that are stored on a server.
-    pub(crate) async fn here(self) -> Result<Here, ClientError> {
-        // Contracts are for what is deployed: here, items that do not fit fail by themselves.
-        let options = DeployOptions { no_contracts: true, ..DeployOptions::default() };
+    /// As for a deploy, and if a stage names a plugin or files that are stored on a server. Contracts are not compared if
+    /// `no_contracts`.
+    pub(crate) async fn here(self, no_contracts: bool) -> Result<Here, ClientError> {
+        let options = DeployOptions { no_contracts, ..DeployOptions::default() };
         let Prepared { manifest, chain, digest, plugins, archives, .. } = prepare(None, self, options).await?;
         let deployed = Deployed {
             chain: chain.name.clone(),

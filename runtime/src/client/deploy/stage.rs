@@ -10,6 +10,7 @@ use super::read::{read_plugin, stored};
 use crate::chain::{Plugin, Stage};
 use crate::client::{Client, ClientError};
 use crate::engine::inspect::{TaskDescription, inspect};
+use crate::engine::schemas;
 use crate::name::{ChainName, Digest};
 
 /// Where plugins come from.
@@ -22,6 +23,8 @@ pub(super) struct From<'a> {
     pub chain: &'a ChainName,
     /// Plugins that come with the manifest, as it names them.
     pub given: &'a BTreeMap<String, Given>,
+    /// `true` if a plugin is asked for the schemas that its section lacks.
+    pub asks: bool,
 }
 
 /// A plugin that a stage can run.
@@ -50,7 +53,8 @@ impl From<'_> {
             }
             (Plugin::Stored(digest), _) => (digest.clone(), stored(self.client, stage, digest).await?),
         };
-        let checked = inspect(&bytes).and_then(|inspection| {
+        let inspected = if self.asks { schemas::inspect(&bytes) } else { inspect(&bytes) };
+        let checked = inspected.and_then(|inspection| {
             let described = inspection.task(task)?;
             inspection.check_memory(stage.memory)?;
             inspection.check_calls(task, &stage.grants.groups())?;
