@@ -8,5 +8,6 @@ pub(crate) mod outcome;
 #[cfg(test)]
 mod random;
 pub(crate) mod replayed;
+pub(crate) mod run;
 pub(crate) mod update;
 pub(crate) mod value;

@@ -34,6 +34,8 @@ pub mod server;
 pub mod status;
 mod suggest;
 mod summary;
+pub mod test;
+mod values;
 pub mod wait;
 mod waiting;
 pub mod watch;
@@ -42,7 +44,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +57,7 @@ use crate::program::guard;
 use crate::shutdown::{self, Ending};
 use exit::{Exit, Interrupted, Usage};
 use output::Output;
+use values::{duration, positive, size, timeout, whole};
 use waiting::{Wait, Waiting};
 
 /// Runs chains of sandboxed WebAssembly tasks and native programs over NATS JetStream.
@@ -101,6 +103,7 @@ enum Command {
     Check(check::Args),
     Dev(dev::Args),
     Run(run::Args),
+    Test(test::Args),
     Node(node::Args),
     Deploy(deploy::Args),
     Diff(diff::Args),
@@ -213,7 +216,7 @@ impl Command {
     /// Returns how the command ends when a signal comes.
     fn ending(&self) -> Ending {
         match self {
-            Self::Node(_) | Self::Dev(_) | Self::Run(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
+            Self::Node(_) | Self::Dev(_) | Self::Run(_) | Self::Test(_) | Self::Feed(_) | Self::Pull(_) | Self::Bench(_)
             // Stopped halfway, these would leave a chain between its old state and its new state.
             | Self::Deploy(_) | Self::Reset(_) => Ending::InOrder,
             Self::Dead(args) if !args.only_shows() => Ending::InOrder,
@@ -256,6 +259,7 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Check(args) => check::run(args, context).await,
         Command::Dev(args) => Box::pin(dev::run(args, context)).await,
         Command::Run(args) => Box::pin(run::run(args, context)).await,
+        Command::Test(args) => Box::pin(test::run(args, context)).await,
         Command::Node(args) => Box::pin(node::run(args, context)).await,
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Diff(args) => diff::run(args, context).await,
@@ -344,35 +348,6 @@ fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<
 /// Returns the settings among the flags of a command. A flag that was not given has no value.
 fn given(flags: &impl Serialize) -> anyhow::Result<Dict> {
     Ok(Value::serialize(flags)?.into_dict().unwrap_or_default())
-}
-
-/// Reads a duration such as `30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "not a duration; write one like 500ms, 30s or 5m".to_owned())
-}
-
-/// Reads a number of seconds, or a duration such as `500ms`.
-fn timeout(text: &str) -> Result<Duration, String> {
-    match text.parse().map(Duration::try_from_secs_f64) {
-        Ok(Ok(seconds)) => Ok(seconds),
-        Ok(Err(_)) => Err("must be zero or more seconds".to_owned()),
-        Err(_) => duration(text),
-    }
-}
-
-/// Reads a whole number.
-fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "not a whole number; write one like 10".to_owned())
-}
-
-/// Reads a whole number from 1 on.
-fn positive<T: FromStr + From<u8> + PartialOrd>(text: &str) -> Result<T, String> {
-    whole(text).ok().filter(|number| *number >= T::from(1)).ok_or_else(|| "must be a whole number from 1 on".to_owned())
-}
-
-/// Reads a number of bytes such as `64KiB`.
-fn size(text: &str) -> Result<bytesize::ByteSize, String> {
-    text.parse().map_err(|_| "not a size; write one like 64KiB".to_owned())
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::chain::Chain;
 use crate::diagnostic::{Diagnostic, Document, Source};
 use crate::file::read_text;
 
+pub(super) use answer::example as answer_example;
+
 /// The folder beside a manifest that has its cases.
 pub(crate) const FOLDER: &str = "cases";
 /// The file of a folder that a replay wrote.

@@ -99,7 +99,8 @@ pub(super) fn show_places(error: &anyhow::Error, output: &Output) {
     }
 }
 
-fn is_colored() -> bool {
+/// Returns `true` if what is told on standard error may have colors.
+pub(super) fn is_colored() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -282,7 +282,7 @@ fn looks_like_manifest(argument: &std::path::Path) -> bool {
 }
 
 /// Returns the settings of a node that may do what the manifest asks for.
-fn settings(here: &Here, context: &Context) -> anyhow::Result<NodeSettings> {
+pub(super) fn settings(here: &Here, context: &Context) -> anyhow::Result<NodeSettings> {
     let mut settings = node_settings(&context.settings)?;
     let digest = here.deployed.digest.clone();
     Arc::make_mut(&mut settings.ceiling).allow_content(digest.clone());

@@ -108,6 +108,11 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl CallRecord {
+    /// Creates a record of all these calls.
+    pub(crate) fn of(calls: Vec<Called>) -> Self {
+        Self { calls, ..Self::default() }
+    }
+
     /// Adds a call. The answer is left out if it has no room. Returns its place. `None` if there is no room for the call.
     pub(crate) fn add(&mut self, called: Called) -> Option<usize> {
         let called = called.cut();

@@ -58,7 +58,7 @@ fn keys(name: &str) -> &'static [(&'static str, Kind)] {
 }
 
 /// Returns how the answer to a call is written.
-pub(super) fn example(name: &str) -> &'static str {
+pub(in crate::cases) fn example(name: &str) -> &'static str {
     match name {
         call::HTTP => "answer = { status = 200, body = \"3.50\" }",
         call::KV_GET | call::SECRETS_GET => "answer = { value = \"text\" }",
