@@ -56,6 +56,7 @@ const SHOWN: usize = 200;
 #[command(after_help = "Examples:\n  pcluster run chain.toml < orders.ndjson > totals.ndjson\n  \
     pcluster run -f orders.csv | jq .total\n  pcluster run chain.toml '{\"n\": 1}' '{\"n\": 2}'\n  \
     pcluster run --unordered -f access.log --format lines --raw")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
     /// The manifest, or a folder with a `chain.toml` [default: chain.toml]
     #[arg(value_name = "CHAIN.TOML", allow_negative_numbers = true)]

@@ -134,7 +134,7 @@ fn ask(store: &mut Store<Guest>, instance: &Instance, export: &str) -> wasmtime:
     if told == 0 {
         return Ok(TaskSchemas::default());
     }
-    let (start, length) = ((told & u64::from(u32::MAX)) as usize, (told >> 32) as usize);
+    let (start, length) = (usize::try_from(told & u64::from(u32::MAX))?, usize::try_from(told >> 32)?);
     if length > TEXT_MAX {
         wasmtime::bail!("it is longer than {}", bytesize::ByteSize(TEXT_MAX as u64).display().iec());
     }
