@@ -129,6 +129,11 @@ pub(crate) fn read(folder: &Path, chain: &Chain, must: Must) -> Result<Vec<Case>
     if faults.files.is_empty() { Ok(cases) } else { Err(faults) }
 }
 
+/// Returns what is wrong with the text of a file of cases.
+pub(crate) fn mistakes(text: &str, path: &Path, chain: &Chain) -> Vec<Diagnostic> {
+    parse::cases(text, path, chain, Must::Expect).1
+}
+
 /// Returns the mistake of a case whose name another has.
 fn twice(names: &mut BTreeMap<String, String>, case: &Case, span: Range<usize>) -> Option<Diagnostic> {
     let place = format!("{}:{}", case.file.display(), case.line);

@@ -164,10 +164,99 @@ items = []
         "3: unknown key `nmae`; did you mean `name`?",
         "4: not hexadecimal; write pairs of the digits 0 to 9 and a to f",
         "5: `tolerance` is not a number that is finite and not negative; write `tolerance = 1e-9`",
+        "6: the chain `shop` has no stage `smu`; did you mean `sum`?",
+        "7: the call has no name; write what the task calls, as in `http = \"GET https://api.example.com/price/1\"`",
+        "9: unknown key `htpt`; did you mean `http`?",
+        "11: stage `ocr` runs a program, which makes no calls; `[[case.programs]]` stands in for it",
+        "12: `https://a` is nothing that `http` is made to; write `http = \"GET https://api.example.com/price/1\"`",
+        "16: no task can call `kv.gte`; did you mean `kv.get`?",
+        "21: unknown key `valu`; did you mean `value`?",
+        "23: stage `sum` runs a task, which runs here as on a node; only programs are stood in for",
+        "25: the program gives `outputs` and a `failure`; write one of them",
+        "27: `results` is not a list, nor a text with an item of JSON on each line; write `results = [{ id = 1 }]`",
+        "28: the chain `shop` has no stage `prase`; did you mean `parse`?",
+        "29: the key `stage` is missing; write `stage = \"parse\"`",
+        "30: no kind of failure is `erorr`; did you mean `error`?",
+        "31: `attempts` is not a whole number of at least 1; write `attempts = 1`",
+        "33: the case tests nothing: it expects no `results`, no `stage` and no `dead`; write what it gives below \
+         `[case.expect]`, or let `pcluster test --update` write it",
+        "35: the case feeds nothing; write at least one item, as in `items = [{ id = 1 }]`",
     ];
-    for line in expected {
-        assert!(found.iter().any(|found| found == line), "{line}: {found:#?}");
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+#[test]
+fn files_are_read_in_order_and_a_name_is_unique() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join("cases").join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let names = || {
+        read(folder.path(), &chain(), Must::Expect)
+            .map(|cases| cases.into_iter().map(|case| case.name).collect::<Vec<_>>())
+    };
+    assert_eq!(names().expect("no cases"), Vec::<String>::new());
+    let case = |name: &str| format!("[[case]]\nname = \"{name}\"\nitems = [1]\nexpect.results = []\n");
+    put("b.toml", &case("second"));
+    put("a/deep.toml", &case("first"));
+    put(".hidden.toml", "no case");
+    put("notes.md", "no case");
+    assert_eq!(names().expect("cases"), ["first", "second"]);
+    put("c.toml", &case("first"));
+    put("d.toml", "[[case]\n");
+    let faults = names().expect_err("mistakes");
+    let told = faults.told(false).join("\n");
+    assert_eq!((faults.count(), faults.documents().count()), (2, 2));
+    assert!(told.contains("another case has the name `first`") && told.contains("c.toml:2:8"), "{told}");
+    assert!(told.contains("d.toml:1"), "{told}");
+}
+
+#[test]
+fn a_folder_that_a_replay_wrote_is_a_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = folder.path().join("cases/shop-17");
+    std::fs::create_dir_all(&own).expect("made");
+    let put = |name: &str, content: &[u8]| std::fs::write(own.join(name), content).expect("written");
+    let head = "# Written\nchain = \"shop\"\nletter = 17\nitem_id = \"A.0\"\nattempt = 3\n\n[[stage]]\nname = \"sum\"\n\
+                task = \"sum\"\nenv = { A = \"b\" }\nconfig_json = \"{\\\"a\\\":[null]}\"\n\n";
+    put("case.toml", format!("{head}[expected]\noutputs = 2\n").as_bytes());
+    put("item.cbor", &[1]);
+    put("calls.json", b"[]");
+    put("outputs.cbor", &[1, 2]);
+    put("outputs.json", b"1\n2\n");
+    let case = || read(folder.path(), &chain(), Must::Expect).expect("a case").remove(0);
+    let replay = case();
+    assert_eq!((replay.name.as_str(), json(&replay.items)), ("shop-17", vec!["1".to_owned()]));
+    assert_eq!(replay.config.values().map(ToString::to_string).collect::<Vec<_>>(), [r#"{"a":[null]}"#]);
+    assert_eq!(json(replay.expect.results.as_deref().expect("results")), ["1", "2"]);
+    let known = replay.replayed.as_ref().expect("a replay");
+    assert_eq!((known.item_id.as_str(), known.attempt, known.stages.len(), known.env.len()), ("A.0", 3, 1, 1));
+
+    // What it gives becomes what it expects: a failure, and then outputs again.
+    let died = crate::cases::outcome::Died {
+        stage: "sum".parse().expect("a name"),
+        kind: FailureKind::Error,
+        reason: "a \"b\"".to_owned(),
+        attempts: 1,
+        item: bytes::Bytes::new(),
+    };
+    let failed = crate::cases::outcome::Outcome { dead: vec![died], ..Default::default() };
+    let passed =
+        crate::cases::outcome::Outcome { results: vec![bytes::Bytes::from_static(&[7])], ..Default::default() };
+    for outcome in [failed, passed] {
+        let changed = crate::cases::update::update(&[(&case(), &outcome)]).expect("updated");
+        assert_eq!(changed[0].name, "shop-17");
+        assert_eq!(crate::cases::compare::compare(&case(), &outcome), []);
+        assert_eq!(crate::cases::update::update(&[(&case(), &outcome)]).expect("updated"), []);
     }
+    let text = std::fs::read_to_string(own.join("case.toml")).expect("read");
+    assert_eq!(text, format!("{head}[expected]\noutputs = 1\n"));
+
+    put("calls.json", b"{}");
+    let told = read(folder.path(), &chain(), Must::Expect).expect_err("mistakes").told(false).join("\n");
+    assert!(told.contains("calls.json") && told.contains("not the calls of a replay"), "{told}");
 }
 
 #[test]
