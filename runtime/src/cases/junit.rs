@@ -1,4 +1,4 @@
-//! Results of cases as JUnit XML, which CI systems read.
+//! Results of cases as XML of `JUnit`, which CI systems read.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -65,13 +65,10 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&apos;"),
-            '\n' | '\t' | '\r' => {
+            '\n' | '\t' | '\r' | '\u{7f}'..='\u{9f}' => {
                 let _ = write!(escaped, "&#{};", u32::from(character));
             }
             '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
-            '\u{7f}'..='\u{9f}' => {
-                let _ = write!(escaped, "&#{};", u32::from(character));
-            }
             _ => escaped.push(character),
         }
     }

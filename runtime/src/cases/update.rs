@@ -139,12 +139,12 @@ fn write(edits: &mut Edits<'_>, section: &Section<'_>, case: &Case, outcome: &Ou
     }
     let expected = expect.dead.as_deref().unwrap_or_default();
     let letters = letters::Plan::of(expected, &outcome.dead);
-    if let Some(item) = own.and_then(|own| own.get("dead")) {
-        if letters.differs {
-            let is_last = expect.results.is_none() && expect.stages.is_empty();
-            letters.write(edits, section, item, is_last);
-            keys.push("dead".to_owned());
-        }
+    if letters.differs
+        && let Some(item) = own.and_then(|own| own.get("dead"))
+    {
+        let is_last = expect.results.is_none() && expect.stages.is_empty();
+        letters.write(edits, section, item, is_last);
+        keys.push("dead".to_owned());
     }
     let mut new = Vec::new();
     if expect.is_empty() {
@@ -177,10 +177,10 @@ fn add(
     match (item, own) {
         // `expect = { … }`
         (Some(Item::Value(value)), Some(own)) => {
-            edits.into_inline(value.span().unwrap_or_default(), own.is_empty(), &all(", "));
+            edits.add_inline(value.span().unwrap_or_default(), own.is_empty(), &all(", "));
         }
         (None, _) if is_inline_case => {
-            edits.into_inline(section.span.clone(), false, &format!("expect = {{ {} }}", all(", ")));
+            edits.add_inline(section.span.clone(), false, &format!("expect = {{ {} }}", all(", ")));
         }
         // `expect.results = …` below `[[case]]`
         (Some(Item::Table(table)), _) if table.is_dotted() => {

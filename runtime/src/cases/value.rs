@@ -145,7 +145,7 @@ fn looks_held(value: &Cbor) -> bool {
 
 /// Writes a text: as a literal if that spares escapes.
 fn text(text: &str) -> String {
-    let is_literal = !text.contains('\'') && !text.chars().any(|char| char.is_control());
+    let is_literal = !text.contains('\'') && !text.chars().any(char::is_control);
     if is_literal { format!("'{text}'") } else { string(text) }
 }
 

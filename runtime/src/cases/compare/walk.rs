@@ -135,7 +135,9 @@ pub(super) fn paired(tolerance: Tolerance, expected: &[Value], got: &[Value]) ->
         }
         for (partner, value) in partners.iter_mut().zip(expected) {
             *partner = same.get_mut(&to_cbor(value)).and_then(Vec::pop);
-            partner.iter().for_each(|other| is_taken[*other] = true);
+            if let Some(other) = *partner {
+                is_taken[other] = true;
+            }
         }
     }
     let due: Vec<usize> = (0..expected.len()).filter(|at| partners[*at].is_none()).collect();

@@ -67,7 +67,7 @@ fn named(file: &mut File<'_>, section: &Section<'_>) -> Option<(&'static str, St
     for (key, item) in section.table.iter().filter(|(key, _)| !["stage", "answer", "failure"].contains(key)) {
         match item.as_table_like().filter(|_| CALL_KEYS.contains(&key)) {
             Some(table) => {
-                found.extend(table.iter().map(|(rest, item)| (format!("{key}.{rest}"), item, section.key(key))))
+                found.extend(table.iter().map(|(rest, item)| (format!("{key}.{rest}"), item, section.key(key))));
             }
             None if CALLS.contains(&key) || CALL_KEYS.contains(&key) => {
                 found.push((key.to_owned(), item, section.key(key)));

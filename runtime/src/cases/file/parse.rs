@@ -67,13 +67,10 @@ impl File<'_> {
     fn case(&mut self, position: usize, section: &Section<'_>) -> Option<Read> {
         self.notes.unknown(section, &KEYS, "a case");
         let name = self.name(section);
-        let items = match section.get("items") {
-            Some(_) => self.items(section, "items", ITEMS),
-            None => {
-                self.notes.missing(section, "items", ITEMS);
-                None
-            }
-        };
+        if section.get("items").is_none() {
+            self.notes.missing(section, "items", ITEMS);
+        }
+        let items = self.items(section, "items", ITEMS);
         if items.as_ref().is_some_and(Vec::is_empty) {
             let text = format!("the case feeds nothing; write at least one item, as in `{ITEMS}`");
             self.notes.add("tests-nothing", section.value("items"), text);
@@ -123,17 +120,12 @@ impl File<'_> {
         read.unordered = self.notes.flag(section, "unordered").unwrap_or(false);
         read.tolerance = self.notes.amount(section, "tolerance").unwrap_or(0.0);
         let is_right = section.get("expect").is_none_or(Item::is_table_like);
-        if self.must == Must::Expect && read.is_empty() && is_right && !self.has_expectation(section) {
+        if self.must == Must::Expect && read.is_empty() && is_right && !has_expectation(section) {
             let text = "the case tests nothing: it expects no `results`, no `stage` and no `dead`; write what it gives \
                         below `[case.expect]`, or let `pcluster test --update` write it";
             self.notes.add("tests-nothing", section.span.clone(), text);
         }
         read
-    }
-
-    /// Returns `true` if a case has an expectation, be it right or wrong.
-    fn has_expectation(&self, section: &Section<'_>) -> bool {
-        section.get("expect").and_then(Item::as_table_like).is_some_and(|expect| !expect.is_empty())
     }
 
     fn config(&mut self, section: &Section<'_>) -> BTreeMap<StageName, serde_json::Value> {
@@ -199,6 +191,11 @@ impl File<'_> {
         }
         items
     }
+}
+
+/// Returns `true` if a case has an expectation, be it right or wrong.
+fn has_expectation(section: &Section<'_>) -> bool {
+    section.get("expect").and_then(Item::as_table_like).is_some_and(|expect| !expect.is_empty())
 }
 
 /// Returns the bytes of a line in the file. Those of the whole text if it is written with escapes.

@@ -47,7 +47,7 @@ impl<'a> Edits<'a> {
     }
 
     /// Adds entries to an inline table of this span.
-    pub(super) fn into_inline(&mut self, span: Range<usize>, is_empty: bool, entries: &str) {
+    pub(super) fn add_inline(&mut self, span: Range<usize>, is_empty: bool, entries: &str) {
         if is_empty {
             return self.replace(span, format!("{{ {entries} }}"));
         }

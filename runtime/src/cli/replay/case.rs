@@ -83,20 +83,18 @@ fn case(ran: &RanWith, ended: &Ended) -> anyhow::Result<String> {
     ];
     add(&mut text, &facts)?;
     for stage in &chain.stages[ran.stages.clone()] {
-        let Work::Task { plugin: Plugin::Stored(plugin), task } = &stage.work else { continue };
         text.push_str("\n[[stage]]\n");
-        let facts = [
-            ("name", Value::from(stage.name.as_str())),
-            ("task", task.as_str().into()),
-            ("plugin", plugin.to_string().into()),
-            ("env", serde_json::to_value(&stage.env)?),
-        ];
-        add(&mut text, &facts)?;
-        match toml_of(&stage.config) {
-            Some(config) => writeln!(text, "config = {config}")?,
-            // TOML has no `null`.
-            None => writeln!(text, "config_json = {}", string(&stage.config.to_string()))?,
+        let mut facts = vec![("name", Value::from(stage.name.as_str()))];
+        match &stage.work {
+            Work::Task { plugin: Plugin::Stored(plugin), task } => {
+                facts.extend([("task", task.as_str().into()), ("plugin", plugin.to_string().into())]);
+            }
+            Work::Task { .. } => {}
+            Work::Program(program) => facts.push(("program", program.name.as_str().into())),
         }
+        facts.push(("env", serde_json::to_value(&stage.env)?));
+        add(&mut text, &facts)?;
+        text.push_str(&config(&stage.config));
     }
     text.push('\n');
     text.push_str(&match ended {
@@ -105,6 +103,15 @@ fn case(ran: &RanWith, ended: &Ended) -> anyhow::Result<String> {
         Ended::Stopped(departure) => return Err(anyhow!("a replay that stopped is no case: {departure}")),
     });
     Ok(text)
+}
+
+/// Returns the line of a configuration. Nothing if the stage has none.
+fn config(config: &Value) -> String {
+    match toml_of(config) {
+        _ if config.is_null() => String::new(),
+        Some(config) => format!("config = {config}\n"),
+        None => format!("config_json = {}\n", string(&config.to_string())),
+    }
 }
 
 /// Adds keys with their values. TOML has no `null`, so keys whose values have one are left out.
@@ -154,5 +161,10 @@ mod tests {
         for lost in [json!([null, 1]), json!({"a": {"b": null}}), json!(u64::MAX), json!(null)] {
             assert_eq!(toml_of(&lost), None, "{lost}");
         }
+        assert_eq!(config(&json!({"a": [null]})), "config_json = \"{\\\"a\\\":[null]}\"\n");
+        assert_eq!(
+            (config(&json!({"a": 1})), config(&Value::Null)),
+            ("config = { \"a\" = 1 }\n".to_owned(), String::new())
+        );
     }
 }
