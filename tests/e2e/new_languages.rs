@@ -76,15 +76,16 @@ fn check(language: &Language) {
         // Not what earlier runs of the test have built.
         cluster.file(&format!("{name}/notes.md"), cluster.path("").display().to_string());
         let readme = commands(&cluster, name);
-        let [test, _dev, deploy, feed, pull] = &readme[..] else { panic!("{readme:?}") };
+        let [test, cases, _dev, deploy, feed, pull] = &readme[..] else { panic!("{readme:?}") };
         let mut ran = Vec::new();
-        for each in [test, deploy] {
+        for each in [test, cases, deploy] {
             let run = Run::of(line(&cluster, name, each), b"");
             ran.push(format!("{}{}", run.stdout, run.stderr));
             run.succeeded();
         }
         assert!(ran[0].contains(language.tested), "{}", ran[0]);
-        assert!(ran[1].contains(&format!("{name} 0.1.0 deployed as r1")), "{}", ran[1]);
+        assert!(ran[1].contains(" passed"), "{}", ran[1]);
+        assert!(ran[2].contains(&format!("{name} 0.1.0 deployed as r1")), "{}", ran[2]);
         Run::of(line(&cluster, name, feed), b"").succeeded();
         let pulled = Run::of(line(&cluster, name, pull), b"").succeeded();
         let took = started.elapsed().as_secs_f64();

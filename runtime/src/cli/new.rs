@@ -27,8 +27,8 @@ use template::{Project, Sources, Template};
 
 /// Start a plugin, or a chain of three, in a new folder
 ///
-/// The folder builds, tests and runs as it is: sources with a task and its unit tests, a chain.toml, a README.md and a
-/// .gitignore. `pcluster dev` in the folder builds the plugin and runs the chain.
+/// The folder builds, tests and runs as it is: sources with a task and its unit tests, a chain.toml, a case for
+/// `pcluster test`, a README.md and a .gitignore. `pcluster dev` in the folder builds the plugin and runs the chain.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: pcluster new greet --lang python && cd greet && pcluster dev")]
 pub struct Args {
@@ -48,6 +48,9 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }
+
+/// The first file of cases.
+const CASES: &str = "cases/first.toml";
 
 /// A file of a new folder: its path and its text.
 type File = (String, String);
@@ -192,6 +195,7 @@ fn plugin(project: &Project, language: Language, template: Template) -> Vec<File
     );
     files.extend([
         ("chain.toml".to_owned(), manifest),
+        (CASES.to_owned(), template::cases(template, task)),
         ("README.md".to_owned(), readme),
         (".gitignore".to_owned(), ignored.to_owned()),
     ]);
@@ -221,6 +225,10 @@ fn chain(project: &Project, language: Language) -> Vec<File> {
         language.title(),
         template::commands(name, &format!("(cd split && {tests})"), example)
     );
-    files.extend([("chain.toml".to_owned(), manifest), ("README.md".to_owned(), readme)]);
+    files.extend([
+        ("chain.toml".to_owned(), manifest),
+        (CASES.to_owned(), template::cases_of_chain()),
+        ("README.md".to_owned(), readme),
+    ]);
     files
 }

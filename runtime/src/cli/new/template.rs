@@ -100,6 +100,42 @@ impl Template {
     }
 }
 
+/// The head of a file of cases.
+const CASES: &str = "# `pcluster test` runs these cases on this machine, without a server.\n";
+
+/// Returns the cases of a chain whose only stage has this name.
+pub(super) fn cases(template: Template, stage: &str) -> String {
+    let cases = match template {
+        Template::Map => format!(
+            "[[case]]\nname = \"letters are counted\"\nitems = [{{ word = \"example\" }}]\n\n[case.expect]\n\
+             results = [{{ word = \"example\", letters = 7 }}]\n\n\
+             [[case]]\nname = \"a word that is too long becomes a dead letter\"\nitems = [{{ word = \"example\" }}]\n\
+             config.{stage}.most = 5\n\n[[case.expect.dead]]\nstage = \"{stage}\"\nreason = \"is too long\"\n"
+        ),
+        Template::Filter => "[[case]]\nname = \"short words are dropped\"\n\
+             items = [{ word = \"example\" }, { word = \"an\" }]\n\n[case.expect]\nresults = [{ word = \"example\" }]\n"
+            .to_owned(),
+        Template::Generator => {
+            "[[case]]\nname = \"a text is split into its words\"\nitems = [{ text = \"An example\" }]\n\n\
+             [case.expect]\nresults = [{ word = \"an\" }, { word = \"example\" }]\n"
+                .to_owned()
+        }
+        Template::Stateful => "[[case]]\nname = \"a word is explained\"\nitems = [{ word = \"eg\" }]\n\n\
+             [case.expect]\nresults = [{ word = \"eg\", meaning = \"for example\" }]\n"
+            .to_owned(),
+    };
+    format!("{CASES}{cases}")
+}
+
+/// Returns the cases of a chain of three.
+pub(super) fn cases_of_chain() -> String {
+    format!(
+        "{CASES}[[case]]\nname = \"the words of a text are measured\"\nitems = [{{ text = \"An example of it\" }}]\n\n\
+         [case.expect]\nresults = [{{ word = \"example\", letters = 7 }}]\n\
+         stage.split = [{{ word = \"an\" }}, {{ word = \"example\" }}, {{ word = \"of\" }}, {{ word = \"it\" }}]\n"
+    )
+}
+
 /// Returns the head of a manifest.
 pub(super) fn head(name: &str, example: &str) -> String {
     format!(
@@ -112,8 +148,8 @@ pub(super) fn head(name: &str, example: &str) -> String {
 /// Returns the commands of a README.
 pub(super) fn commands(name: &str, test: &str, example: &str) -> String {
     format!(
-        "```sh\n{test}\npcluster dev --feed '{example}' --until-empty\npcluster deploy\npcluster feed {name} '{example}'\n\
-         pcluster pull {name} -n 1\n```\n\n`dev` needs nothing else; the commands after it need a server and a node \
+        "```sh\n{test}\npcluster test\npcluster dev --feed '{example}' --until-empty\npcluster deploy\npcluster feed {name} '{example}'\n\
+         pcluster pull {name} -n 1\n```\n\n`test` runs `cases/first.toml`. `test` and `dev` need nothing else; the commands after them need a server and a node \
          (`pcluster node`).\n"
     )
 }
@@ -154,7 +190,10 @@ mod tests {
             for files in all.chain([super::super::chain(&project, language)]) {
                 let (_, text) = files.iter().find(|(name, _)| name == "chain.toml").expect("a manifest");
                 let manifest = Manifest::from_toml(text).expect("the right shape");
-                assert_eq!(Chain::new(&manifest).expect("a chain").name.as_str(), "greet");
+                let chain = Chain::new(&manifest).expect("a chain");
+                assert_eq!(chain.name.as_str(), "greet");
+                let (name, cases) = files.iter().find(|(name, _)| name == super::super::CASES).expect("cases");
+                assert_eq!(crate::cases::file::mistakes(cases, name.as_ref(), &chain), []);
                 for (name, text) in &files {
                     assert!(!text.contains("task_name") && text.ends_with('\n'), "{name}: {text}");
                     let lines = text.lines().count();
