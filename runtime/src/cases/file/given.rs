@@ -77,6 +77,8 @@ fn named(file: &mut File<'_>, section: &Section<'_>) -> Option<(&'static str, St
     }
     let (name, item, span) = match found.as_slice() {
         [one] => one.clone(),
+        // The name is mistyped, which is told already.
+        [] if section.table.iter().any(|(key, _)| !CALL_KEYS.contains(&key) && !CALLS.contains(&key)) => return None,
         [] => {
             let text = format!("the call has no name; write what the task calls, as in `{EXAMPLE}`");
             file.notes.add("missing-key", section.span.clone(), text);

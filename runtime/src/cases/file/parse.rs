@@ -78,16 +78,20 @@ impl File<'_> {
         let expect = self.expect(section);
         let calls = self.notes.sections(section, "calls", "[[case.calls]]");
         let programs = self.notes.sections(section, "programs", "[[case.programs]]");
+        let calls = calls.iter().filter_map(|section| call(self, section)).collect();
+        let programs = programs.iter().filter_map(|section| stand_in(self, section)).collect();
+        let (topic, config) = (self.topic(section), self.config(section));
         let case = Case {
+            // Only now: a case without a name may have other mistakes.
             name: name?,
             file: self.path.to_owned(),
             line: self.line(section),
             position,
             items: items.unwrap_or_default(),
-            topic: self.topic(section),
-            config: self.config(section),
-            calls: calls.iter().filter_map(|section| call(self, section)).collect(),
-            programs: programs.iter().filter_map(|section| stand_in(self, section)).collect(),
+            topic,
+            config,
+            calls,
+            programs,
             expect,
             replayed: None,
         };

@@ -66,8 +66,11 @@ impl Notes {
         }
     }
 
-    /// Notes a key that must be there.
+    /// Notes a key that must be there, unless it is mistyped.
     pub(in crate::cases) fn missing(&mut self, section: &Section<'_>, key: &str, example: &str) {
+        if section.table.iter().any(|(typed, _)| nearest(typed, [key]).is_some()) {
+            return;
+        }
         self.add("missing-key", section.span.clone(), format!("the key `{key}` is missing; write `{example}`"));
     }
 

@@ -7,12 +7,12 @@ use crate::frame::json::to_json;
 use crate::name::{Digest, Topic};
 use crate::run::call::Answer;
 
-/// Returns a chain of a task, a task, and a program.
+/// Returns a chain of three tasks and a program.
 fn chain() -> Chain {
     let digest = Digest::of(b"plugin");
     let text = format!(
         "name = \"shop\"\nversion = \"1\"\n[[stage]]\nname = \"parse\"\nplugin = \"{digest}\"\n[[stage]]\nname = \"sum\"\n\
-         plugin = \"{digest}\"\n[[stage]]\nname = \"ocr\"\nexec = [\"ocr\"]\n"
+         plugin = \"{digest}\"\n[[stage]]\nname = \"price\"\nplugin = \"{digest}\"\n[[stage]]\nname = \"ocr\"\nexec = [\"ocr\"]\n"
     );
     Chain::new(&Manifest::from_toml(&text).expect("a manifest")).expect("a chain")
 }
@@ -157,15 +157,20 @@ attempts = 0
 [[case]]
 name = "empty"
 items = []
+
+[[case]]
+items = [1]
+expect.results = []
+[[case.calls]]
+stage = "sum"
+answer = {}
 "#,
     );
     let expected = [
-        "2: the key `name` is missing; write `name = \"a total per order\"`",
         "3: unknown key `nmae`; did you mean `name`?",
         "4: not hexadecimal; write pairs of the digits 0 to 9 and a to f",
         "5: `tolerance` is not a number that is finite and not negative; write `tolerance = 1e-9`",
         "6: the chain `shop` has no stage `smu`; did you mean `sum`?",
-        "7: the call has no name; write what the task calls, as in `http = \"GET https://api.example.com/price/1\"`",
         "9: unknown key `htpt`; did you mean `http`?",
         "11: stage `ocr` runs a program, which makes no calls; `[[case.programs]]` stands in for it",
         "12: `https://a` is nothing that `http` is made to; write `http = \"GET https://api.example.com/price/1\"`",
@@ -181,6 +186,8 @@ items = []
         "33: the case tests nothing: it expects no `results`, no `stage` and no `dead`; write what it gives below \
          `[case.expect]`, or let `pcluster test --update` write it",
         "35: the case feeds nothing; write at least one item, as in `items = [{ id = 1 }]`",
+        "37: the key `name` is missing; write `name = \"a total per order\"`",
+        "40: the call has no name; write what the task calls, as in `http = \"GET https://api.example.com/price/1\"`",
     ];
     assert_eq!(found, expected, "{found:#?}");
 }
@@ -264,4 +271,20 @@ fn a_wrong_line_of_items_is_shown_where_it_is() {
     let text = "[[case]]\nname = \"a\"\nitems = '''\n1\n{\"a\": }\n'''\nexpect.results = []\n";
     let (_, mistakes) = parse::cases(text, Path::new("a.toml"), &chain(), Must::Expect);
     assert_eq!(&text[mistakes[0].span.clone()], "{\"a\": }");
+}
+
+#[test]
+fn the_examples_of_the_page_are_cases() {
+    let page = include_str!("../../../../sdk/CASES.md");
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    for block in blocks {
+        let items = if block.starts_with("items") { "" } else { "items = [1]\n" };
+        let whole = match block.starts_with("[[case]]") {
+            true => block.to_owned(),
+            false => format!("[[case]]\nname = \"a\"\n{items}{block}\n[case.expect]\nresults = []\n"),
+        };
+        assert_eq!(cases(&whole).len(), 1, "{whole}");
+    }
 }

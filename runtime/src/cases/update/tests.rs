@@ -95,6 +95,14 @@ fn only_what_differs_is_written() {
 }
 
 #[test]
+fn a_case_between_braces_is_updated_too() {
+    let new = update_with("case = [{ name = \"a\", items = [1] }]\n", &results(&["1"]));
+    assert_eq!(new, "case = [{ name = \"a\", items = [1], expect = { results = [1] } }]\n");
+    let new = update_with("case = [{ name = \"a\", items = [1], expect = { results = [2] } }]\n", &results(&["1"]));
+    assert_eq!(new, "case = [{ name = \"a\", items = [1], expect = { results = [1] } }]\n");
+}
+
+#[test]
 fn lines_keep_their_ends_and_what_json_lacks_becomes_a_list() {
     let new = update_with("[[case]]\r\nname = \"a\"\r\nitems = [1]\r\n", &results(&["1"]));
     assert_eq!(new, "[[case]]\r\nname = \"a\"\r\nitems = [1]\r\n\r\n[case.expect]\r\nresults = [1]\r\n");
