@@ -13,13 +13,14 @@ use crate::examples::{MPI, PICTURES, STARS};
 use masked::comparable;
 use support::{Cluster, NatsClient, Run, Server, plugin, probe_chain, repository, sequence};
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "runtime/README.md",
     "runtime/CALLS.md",
     "runtime/WIRE.md",
     "runtime/WORKERS.md",
     "sdk/README.md",
+    "sdk/CASES.md",
     "sdk/PROGRAMS.md",
     "sdk/c/README.md",
     "sdk/go/README.md",
