@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A case that has run.
 #[derive(Debug, Clone)]
-pub(crate) struct Ran {
+pub(crate) struct Tested {
     /// The name of the case.
     pub(crate) name: String,
     /// Its file.
@@ -19,7 +19,7 @@ pub(crate) struct Ran {
 }
 
 /// Returns the results of a chain's cases as a document of one suite. `at` is when they began, as RFC 3339.
-pub(crate) fn document(chain: &str, ran: &[Ran], took: Duration, at: &str) -> String {
+pub(crate) fn document(chain: &str, ran: &[Tested], took: Duration, at: &str) -> String {
     let failed = ran.iter().filter(|ran| !ran.problems.is_empty()).count();
     let counts = format!("tests=\"{}\" failures=\"{failed}\" errors=\"0\" time=\"{}\"", ran.len(), seconds(took));
     let chain = escaped(chain);
@@ -28,7 +28,7 @@ pub(crate) fn document(chain: &str, ran: &[Ran], took: Duration, at: &str) -> St
     let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
     let _ = writeln!(text, "<testsuites name=\"pcluster test\" {counts}>");
     let _ = writeln!(text, "  <testsuite name=\"{chain}\" {counts} skipped=\"0\" timestamp=\"{at}\">");
-    for Ran { name, file, line, took, problems } in ran {
+    for Tested { name, file, line, took, problems } in ran {
         let (name, file) = (escaped(name), escaped(file));
         let class = format!("{chain}.{}", file.trim_end_matches(".toml").replace(['/', '\\'], "."));
         let _ = write!(
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_document_has_each_case_with_its_time_and_what_was_wrong() {
-        let ran = |name: &str, problems: &[&str]| Ran {
+        let ran = |name: &str, problems: &[&str]| Tested {
             name: name.to_owned(),
             file: "cases/orders.toml".to_owned(),
             line: 3,

@@ -42,7 +42,7 @@ pub(crate) type Reached = BTreeMap<StageName, BTreeSet<&'static str>>;
 
 /// A case that has run.
 #[derive(Debug, Default)]
-pub(crate) struct Ran {
+pub(crate) struct Verdict {
     /// What came of it.
     pub(crate) outcome: Outcome,
     /// What is wrong with it, a line or more each. Empty if it passes.
@@ -65,7 +65,7 @@ struct Ready<'a> {
 }
 
 /// Runs cases side by side. Returns what became of each, in their order.
-pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) -> Vec<Ran> {
+pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) -> Vec<Verdict> {
     let mut desks: BTreeMap<String, Result<Arc<Desk<Arc<World>>>, Vec<String>>> = BTreeMap::new();
     let mut ready = Vec::new();
     for case in cases {
@@ -161,11 +161,11 @@ fn lay_over(under: &mut Value, over: &Value) {
 }
 
 /// Runs a case packed and, if that is as expected, one by one.
-async fn ran(here: &Here, settings: &NodeSettings, Ready { case, desk }: Ready<'_>) -> Ran {
+async fn ran(here: &Here, settings: &NodeSettings, Ready { case, desk }: Ready<'_>) -> Verdict {
     let started = Instant::now();
     let shared = match desk {
         Ok(shared) => shared,
-        Err(wrong) => return Ran { wrong, ..Ran::default() },
+        Err(wrong) => return Verdict { wrong, ..Verdict::default() },
     };
     let mut ran = once(here, settings, case, shared.as_ref(), PACKED).await;
     let differences = compare(case, &ran.outcome);
@@ -178,7 +178,7 @@ async fn ran(here: &Here, settings: &NodeSettings, Ready { case, desk }: Ready<'
         let told = |wrong| format!("only with items one by one, not packed into one message: {wrong}");
         ran.wrong.extend(wrong.map(told));
     }
-    Ran { took: started.elapsed(), ..ran }
+    Verdict { took: started.elapsed(), ..ran }
 }
 
 /// Runs a case once, in frames of so many items.
@@ -188,13 +188,13 @@ async fn once(
     case: &Case,
     shared: Option<&Arc<Desk<Arc<World>>>>,
     frame_items: usize,
-) -> Ran {
+) -> Verdict {
     let world = Arc::new(World::new(case, frame_items));
     let own = match shared {
         Some(shared) => shared.with(Arc::clone(&world)),
         None => match desk(here, settings, case, &world).await {
             Ok(desk) => desk,
-            Err(wrong) => return Ran { wrong, ..Ran::default() },
+            Err(wrong) => return Verdict { wrong, ..Verdict::default() },
         },
     };
     let own = Arc::new(own);
@@ -211,7 +211,7 @@ async fn once(
         own.end().await;
     }
     let (outcome, reached, log) = world.take();
-    Ran { outcome, wrong, reached, log, ..Ran::default() }
+    Verdict { outcome, wrong, reached, log, ..Verdict::default() }
 }
 
 /// Walks all items of a case through the chain.

@@ -12,7 +12,7 @@ use super::{Context, build};
 use crate::cases::case::Case;
 use crate::cases::file::{self, Must};
 use crate::cases::junit;
-use crate::cases::run::{self as cases, Ran, Reached};
+use crate::cases::run::{self as cases, Reached, Verdict};
 use crate::cases::update::update;
 use crate::client::Here;
 use crate::client::deploy::check::manifest_text;
@@ -76,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         signal = shutdown::requested() => return Err(Interrupted::by(signal).into()),
     };
     let took = started.elapsed();
-    let mut ran: Vec<(&Case, Ran)> = cases.iter().zip(ran).collect();
+    let mut ran: Vec<(&Case, Verdict)> = cases.iter().zip(ran).collect();
     if args.update {
         write(&mut ran, output)?;
     }
@@ -135,7 +135,7 @@ fn chosen(args: &Args, cases: &[Case]) -> Result<Vec<Case>, NotFound> {
 }
 
 /// Writes what cases give into their files. Those that were written pass.
-fn write(ran: &mut [(&Case, Ran)], output: &Output) -> anyhow::Result<()> {
+fn write(ran: &mut [(&Case, Verdict)], output: &Output) -> anyhow::Result<()> {
     let whole: Vec<_> = ran.iter().filter(|(_, ran)| ran.is_whole).map(|(case, ran)| (*case, &ran.outcome)).collect();
     for changed in update(&whole)? {
         output.note(&format!("updated `{}` in {}: {}", changed.name, changed.file.display(), changed.keys.join(", ")));
@@ -147,8 +147,8 @@ fn write(ran: &mut [(&Case, Ran)], output: &Output) -> anyhow::Result<()> {
 }
 
 /// Returns what a report says of the cases.
-fn report(ran: &[(&Case, Ran)]) -> Vec<junit::Ran> {
-    let of_case = |(case, ran): &(&Case, Ran)| junit::Ran {
+fn report(ran: &[(&Case, Verdict)]) -> Vec<junit::Tested> {
+    let of_case = |(case, ran): &(&Case, Verdict)| junit::Tested {
         name: case.name.clone(),
         file: case.file.display().to_string(),
         line: case.line,
@@ -159,7 +159,7 @@ fn report(ran: &[(&Case, Ran)]) -> Vec<junit::Ran> {
 }
 
 /// Tells what became of the cases.
-fn tell(args: &Args, here: &Here, ran: &[(&Case, Ran)], took: Duration, output: &Output) -> anyhow::Result<()> {
+fn tell(args: &Args, here: &Here, ran: &[(&Case, Verdict)], took: Duration, output: &Output) -> anyhow::Result<()> {
     let mut covered = Reached::new();
     for (case, ran) in ran {
         ran.reached.iter().for_each(|(stage, reached)| covered.entry(stage.clone()).or_default().extend(reached));
@@ -191,7 +191,7 @@ fn tell(args: &Args, here: &Here, ran: &[(&Case, Ran)], took: Duration, output: 
 }
 
 /// Tells what is wrong with a case, and the last that its tasks have logged.
-fn tell_failed(case: &Case, ran: &Ran, output: &Output) {
+fn tell_failed(case: &Case, ran: &Verdict, output: &Output) {
     let indented = |text: &str| text.replace('\n', "\n    ");
     output.note(&format!("failed: {} ({}:{})", case.name, case.file.display(), case.line));
     for wrong in &ran.wrong {
