@@ -281,9 +281,10 @@ fn the_examples_of_the_page_are_cases() {
     assert_eq!(blocks.len(), 3, "{blocks:?}");
     for block in blocks {
         let items = if block.starts_with("items") { "" } else { "items = [1]\n" };
-        let whole = match block.starts_with("[[case]]") {
-            true => block.to_owned(),
-            false => format!("[[case]]\nname = \"a\"\n{items}{block}\n[case.expect]\nresults = []\n"),
+        let whole = if block.starts_with("[[case]]") {
+            block.to_owned()
+        } else {
+            format!("[[case]]\nname = \"a\"\n{items}{block}\n[case.expect]\nresults = []\n")
         };
         assert_eq!(cases(&whole).len(), 1, "{whole}");
     }
