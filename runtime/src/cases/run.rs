@@ -46,7 +46,7 @@ pub(crate) struct Verdict {
     /// What came of it.
     pub(crate) outcome: Outcome,
     /// What is wrong with it, a line or more each. Empty if it passes.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) wrong: Wrong,
     /// `true` if what came can be written into its file: only differences are wrong.
     pub(crate) is_whole: bool,
     /// What tasks have logged and printed.
@@ -57,16 +57,22 @@ pub(crate) struct Verdict {
     pub(crate) took: Duration,
 }
 
-/// A chain ready for some cases, and the case.
+/// A chain ready for cases.
+type Prepared = Arc<Desk<Arc<World>>>;
+
+/// What is wrong, a line or more each.
+type Wrong = Vec<String>;
+
+/// A case, and the chain that is ready for it.
 struct Ready<'a> {
     case: &'a Case,
     /// The chain as the case changes it. `None` if it has its own state, which is made for each run.
-    desk: Result<Option<Arc<Desk<Arc<World>>>>, Vec<String>>,
+    desk: Result<Option<Prepared>, Wrong>,
 }
 
 /// Runs cases side by side. Returns what became of each, in their order.
 pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) -> Vec<Verdict> {
-    let mut desks: BTreeMap<String, Result<Arc<Desk<Arc<World>>>, Vec<String>>> = BTreeMap::new();
+    let mut desks: BTreeMap<String, Result<Prepared, Wrong>> = BTreeMap::new();
     let mut ready = Vec::new();
     for case in cases {
         let desk = if has_own_state(case) {
@@ -108,7 +114,7 @@ async fn desk(
     settings: &NodeSettings,
     case: &Case,
     world: &Arc<World>,
-) -> Result<Desk<Arc<World>>, Vec<String>> {
+) -> Result<Desk<Arc<World>>, Wrong> {
     let here = Here {
         deployed: here.deployed.clone(),
         chain: changed(&here.chain, case),
@@ -186,7 +192,7 @@ async fn once(
     here: &Here,
     settings: &NodeSettings,
     case: &Case,
-    shared: Option<&Arc<Desk<Arc<World>>>>,
+    shared: Option<&Prepared>,
     frame_items: usize,
 ) -> Verdict {
     let world = Arc::new(World::new(case, frame_items));
@@ -211,11 +217,11 @@ async fn once(
         own.end().await;
     }
     let (outcome, reached, log) = world.take();
-    Verdict { outcome, wrong, reached, log, ..Verdict::default() }
+    Verdict { outcome, wrong, log, reached, ..Verdict::default() }
 }
 
 /// Walks all items of a case through the chain.
-async fn walk(desk: &Arc<Desk<Arc<World>>>, world: &Arc<World>, case: &Case, frame_items: usize) {
+async fn walk(desk: &Prepared, world: &Arc<World>, case: &Case, frame_items: usize) {
     let (outlet, mut results) = Outlet::new(true);
     let mut frames = Gathering::new(Arc::clone(desk), outlet);
     let feed = async move {

@@ -49,7 +49,7 @@ pub struct Args {
     /// Write what cases give into their files, as what they expect from now on. All else in the files stays as it is
     #[arg(long)]
     update: bool,
-    /// File for a report in JUnit's format, which CI systems read
+    /// File for a report in the format of `JUnit`, which CI systems read
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Say only which cases failed

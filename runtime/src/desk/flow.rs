@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::frame::DeskFrame;
 use super::outlet::{Gone, Outlet};
 use super::stage::DeskHop;
-use super::{Around, Desk, DeskItem};
+use super::{Around, Desk, DeskItem, StandIn};
 use crate::node::execute::inline;
 use crate::run::failure::{Failure, FailureKind};
 use crate::run::item::ItemBytes;
@@ -88,7 +88,7 @@ impl<A: Around> Gathering<A> {
             return self.outlet.give(self.desk.around.results(items)).await;
         }
         let place = self.place().await?;
-        let attempt = self.desk.around.stand_in().map_or(1, |stand_in| stand_in.first_attempt());
+        let attempt = self.desk.around.stand_in().map_or(1, StandIn::first_attempt);
         self.begin(items, attempt, place).await
     }
 

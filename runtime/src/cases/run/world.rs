@@ -107,10 +107,10 @@ impl Around for World {
     type Output = Vec<Bytes>;
 
     fn log(&self, stage: &StageName, item: &str, level: Level, line: String) {
-        let mut state = lock(&self.state);
-        if state.log.len() < LINES_MAX {
+        let log = &mut lock(&self.state).log;
+        if log.len() < LINES_MAX {
             let item = if item.is_empty() { String::new() } else { format!(" item {item}") };
-            state.log.push(format!("{:5} {stage}{item}: {line}", level.name()));
+            log.push(format!("{:5} {stage}{item}: {line}", level.name()));
         }
     }
 
