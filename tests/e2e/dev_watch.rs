@@ -184,8 +184,10 @@ fn q_ends_at_a_terminal_and_without_a_manifest_it_says_what_to_do() {
     input.write_all(b"q\x03").unwrap();
     assert_eq!(plain.ended(), Some(0), "{}", plain.stdout());
     let (mut watched, mut input) = terminal(&["dev", "--watch"]);
-    watched.printed("watching 1 file; q ends");
-    input.write_all(b"xq").unwrap();
+    watched.printed("watching 1 file; t runs the cases, q ends");
+    input.write_all(b"xt").unwrap();
+    watched.printed("error: ");
+    input.write_all(b"q").unwrap();
     assert_eq!(watched.ended(), Some(0), "{}", watched.stdout());
     cluster.ok(&["new", "greet", "--lang", "python"]);
     let (mut building, mut input) = terminal(&["dev", "--watch", "greet"]);

@@ -14,6 +14,7 @@ mod bench;
 mod broken;
 mod build;
 mod c_tasks;
+mod cases;
 mod chains;
 mod chaos;
 mod check;

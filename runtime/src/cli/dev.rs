@@ -62,7 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     feed_file: Option<PathBuf>,
     /// Build and deploy again whenever a source, a manifest or the file of --feed-file changes, and feed the items again. The version
-    /// need not change: each content has one of its own, as in 1.0-dev.1a2b3c4d. What runs ends. At a terminal, q ends
+    /// need not change: each content has one of its own, as in 1.0-dev.1a2b3c4d. What runs ends. At a terminal, t runs the
+    /// cases as `pcluster test` does, and q ends
     #[arg(short, long, conflicts_with = "until_empty")]
     watch: bool,
     /// End when the chains are empty; with status 1 if items became dead letters

@@ -14,6 +14,8 @@ use crate::shutdown;
 pub(super) enum Key {
     /// `q`: to end.
     Quit,
+    /// `t`: to run the cases.
+    Test,
 }
 
 /// The keys of the terminal, which has its modes back when this is dropped.
@@ -62,6 +64,11 @@ impl Keys {
             None => std::future::pending().await,
         }
     }
+
+    /// Waits for the key that ends. Others are passed over.
+    pub(super) async fn quit(&mut self) {
+        while self.next().await != Key::Quit {}
+    }
 }
 
 impl Drop for Keys {
@@ -93,6 +100,7 @@ fn read(sender: &mpsc::UnboundedSender<Key>) {
     while io::stdin().read(&mut byte).is_ok_and(|read| read > 0) {
         let key = match byte {
             [b'q' | b'Q'] => Key::Quit,
+            [b't' | b'T'] => Key::Test,
             _ => continue,
         };
         if sender.send(key).is_err() {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -104,22 +105,46 @@ impl<'a> Watching<'a> {
         let mut keys = Keys::open();
         tokio::select! {
             told = self.round(&[]) => told?,
-            Key::Quit = keys.next() => return Ok(()),
+            () = keys.quit() => return Ok(()),
         }
-        let keys_told = if keys.is_open() { "; q ends" } else { "" };
+        let keys_told = if keys.is_open() { "; t runs the cases, q ends" } else { "" };
         self.shared.context.output.note(&format!("watching {}{keys_told}", count_files(self.changes.count())));
         loop {
             let changed = tokio::select! {
                 changed = self.changes.next() => changed,
                 key = keys.next() => match key {
                     Key::Quit => return Ok(()),
+                    Key::Test => {
+                        tokio::select! {
+                            () = self.test() => continue,
+                            () = keys.quit() => return Ok(()),
+                        }
+                    }
                 },
                 () = remind(&self.told, self.shared.context) => continue,
             };
             // A build may take minutes.
             tokio::select! {
                 told = self.round(&changed) => told?,
-                Key::Quit = keys.next() => return Ok(()),
+                () = keys.quit() => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs the cases of all manifests, each in a process of its own: it ends with this one.
+    async fn test(&self) {
+        let context = self.shared.context;
+        for Watched { path, .. } in &self.manifests {
+            let tested = async {
+                let mut command = tokio::process::Command::new(std::env::current_exe()?);
+                command.arg("test").arg(path).stdin(Stdio::null()).kill_on_drop(true);
+                if context.output.is_json() {
+                    command.arg("--json");
+                }
+                command.status().await
+            };
+            if let Err(error) = tested.await {
+                context.output.note(&format!("error: `pcluster test` cannot start: {error}"));
             }
         }
     }
