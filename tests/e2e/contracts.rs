@@ -209,7 +209,7 @@ fn the_types_of_a_plugin_in_rust_tell_their_schemas() {
     }
 }
 
-const RUST: &str = r#"
+const RUST: &str = r"
 use pcluster_sdk::{Context, Error, Value, task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -260,7 +260,7 @@ fn open(order: Order) -> Value {
 fn quiet(order: Untold) -> u32 {
     order.total
 }
-"#;
+";
 
 const PYTHON: &str = r#"
 from dataclasses import dataclass
