@@ -1,4 +1,4 @@
-//! From nothing to a result: `new`, `build`, `deploy`, `feed` and `pull` in each language, each step timed.
+//! From nothing to a result: `new`, `build`, `check`, `test`, `deploy`, `feed` and `pull` in each language, each step timed.
 //!
 //! The compilers are there, and what they build once, as a C library. The folder is empty, and the node has compiled nothing. A second
 //! plugin of the language then finds what the first has left.
@@ -14,9 +14,9 @@ use crate::report::{Row, Spread, markdown};
 use crate::series::Settings;
 
 /// The steps.
-const STEPS: [&str; 5] = ["new", "build", "deploy", "feed", "pull"];
+const STEPS: [&str; 7] = ["new", "build", "check", "test", "deploy", "feed", "pull"];
 /// How many of the steps lead to a chain that is deployed.
-const DEPLOYED: usize = 3;
+const DEPLOYED: usize = 5;
 /// What is fed.
 const ITEM: &str = r#"{"word": "example"}"#;
 /// What comes of it.
@@ -55,7 +55,9 @@ pub fn run(settings: Settings) -> Vec<Row> {
         let row = |(step, spread)| Row::new("minute", format!("{}: {step}", language.title), spread, "s");
         rows.extend(figures.into_iter().map(row));
     }
-    let head = ["seconds", "`new`", "`build`", "`deploy`", "`feed`", "`pull`", "in all", "a second plugin, in all"];
+    let steps = STEPS.map(|step| format!("`{step}`"));
+    let steps = steps.iter().map(String::as_str);
+    let head: Vec<&str> = ["seconds"].into_iter().chain(steps).chain(["in all", "a second plugin, in all"]).collect();
     println!("{}", markdown(&head, &lines));
     rows
 }
@@ -93,6 +95,8 @@ fn steps(
     let commands: [(&str, &[&str]); STEPS.len()] = [
         ("", &["new", name, "--lang", language.name]),
         (name, &["build", "--offline"]),
+        (name, &["check"]),
+        (name, &["test", "--offline"]),
         (name, &["deploy", "--offline"]),
         (name, &["feed", name, ITEM]),
         (name, &["pull", name, "-n", "1"]),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use pcluster_abi::call;
 
 use crate::calls::door::ItemDoor;
 use crate::calls::failure::CallFailure;
@@ -96,7 +97,7 @@ impl Answers {
             value::string(stage.as_str()),
             name,
             value::string(target),
-            answer_example(name),
+            or_none(name),
         ));
         CallFailure::denied("the case has no answer to this call").answer()
     }
@@ -124,6 +125,19 @@ impl Answers {
             Given::Failure { kind, reason, is_transient: true } => Err(Failure::transient(*kind, reason.clone())),
             Given::Failure { kind, reason, .. } => Err(Failure::fatal(*kind, reason.clone())),
         }
+    }
+}
+
+/// Returns how the answer to a call is written, also one that there is nothing.
+fn or_none(name: &str) -> String {
+    let example = answer_example(name);
+    match name {
+        call::KV_GET | call::OBJECTS_GET => {
+            format!(
+                "{example}\nor, if nothing is there, in place of `answer`:\nfailure = {{ kind = \"not_found\", message = \"no such key\" }}"
+            )
+        }
+        _ => example.to_owned(),
     }
 }
 
