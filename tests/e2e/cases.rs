@@ -7,6 +7,15 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::{Run, json_lines, pcluster, plugin};
 
+/// What tasks of the probe that call must be granted.
+const ALLOW: &str = r#"[stage.allow]
+http = ["https://api.example.com/"]
+kv.cache = "read-write"
+objects.models = "read-write"
+publish = ["alerts.>"]
+secrets = { token = "https://api.example.com/" }
+"#;
+
 /// Makes a chain in a folder: tasks that obey their items with an inline stage after them, a task that calls, and a program.
 fn chain(folder: &Path) {
     let plugin = plugin("probe");
@@ -24,8 +33,7 @@ fn asking(folder: &Path) {
     let plugin = plugin("probe");
     let manifest = format!(
         "name = \"asking\"\nversion = \"1.0\"\n[[stage]]\nname = \"ask\"\nplugin = \"{plugin}\"\nretry = {{ attempts = 2 }}\n\
-         [stage.allow]\nhttp = [\"https://api.example.com/\"]\nkv.cache = \"read-write\"\nobjects.models = \"read-write\"\n\
-         publish = [\"alerts.>\"]\nsecrets = {{ token = \"https://api.example.com/\" }}\n"
+         {ALLOW}"
     );
     fs::write(folder.join("chain.toml"), manifest).unwrap();
     fs::create_dir(folder.join("cases")).unwrap();
@@ -133,6 +141,68 @@ fn calls_are_answered_by_the_case_alone() {
         let told = cases(asking, &case(&more), &[]).failed(1, "");
         assert!(told.stderr.contains(says), "{}", told.stderr);
     }
+}
+
+/// Makes a chain of a program and of a task whose initializer calls.
+fn world(folder: &Path) {
+    let plugin = plugin("probe");
+    let manifest = format!(
+        "name = \"world\"\nversion = \"1.0\"\n[[stage]]\nname = \"native\"\nexec = [\"no-such-program\"]\nneeds = {{ gpus = 8 }}\n\
+         retry = {{ attempts = 2, backoff = [\"1h\"] }}\n\
+         [[stage]]\nname = \"cached\"\nplugin = \"{plugin}\"\n\
+         config = {{ do = [{{ call = \"kv.get\", request = {{ bucket = \"cache\", key = \"k\" }} }}] }}\n{ALLOW}"
+    );
+    fs::write(folder.join("chain.toml"), manifest).unwrap();
+    fs::create_dir(folder.join("cases")).unwrap();
+}
+
+#[test]
+fn no_program_starts_and_initializers_are_answered() {
+    let answer = "[[case.calls]]\nstage = \"cached\"\nkv.get = \"cache/k\"\n";
+    let stand_in = "[[case.programs]]\nstage = \"native\"\n";
+    let case = |name: &str, more: &str| format!("[[case]]\nname = \"{name}\"\nitems = [1, 2]\n{more}\n");
+    let none = format!("{answer}failure = {{ kind = \"not_found\", message = \"no\" }}\n");
+    let good = [
+        case(
+            "outputs",
+            &format!(
+                "{none}{stand_in}item = 1\noutputs = [\"a\", \"b\"]\n{stand_in}item = 2\noutputs = []\n\
+                 [case.expect]\nstage.native = [\"a\", \"b\"]"
+            ),
+        ),
+        case(
+            "failures",
+            &format!(
+                "{none}{stand_in}item = 1\nfailure = {{ kind = \"transient\", reason = \"busy\" }}\n{stand_in}outputs = []\n\
+                 [[case.expect.dead]]\nstage = \"native\"\nreason = \"busy\"\nattempts = 2"
+            ),
+        ),
+    ];
+    let ran = cases(world, &good.concat(), &[]);
+    assert!(ran.stdout.starts_with("2 passed, 0 failed"), "{}", ran.stderr);
+    for (more, says) in [
+        (format!("{none}[case.expect]\nresults = []"), "stage `native` runs a program, which a test does not start"),
+        (format!("{stand_in}outputs = []\n[case.expect]\nresults = []"), "stage `cached` calls `kv.get cache/k`"),
+        (
+            format!("{none}{stand_in}outputs = []\n{stand_in}item = 3\noutputs = []\n[case.expect]\nresults = []"),
+            "no item of stage `native` came to what stands in for its program in line ",
+        ),
+    ] {
+        let told = cases(world, &case("it", &more), &[]).failed(1, "");
+        assert!(told.stderr.contains(says), "{more}: {}", told.stderr);
+    }
+}
+
+#[test]
+fn cases_of_many_configurations_share_an_engine() {
+    let case = |number: u32| {
+        format!(
+            "[[case]]\nname = \"{number}\"\nitems = [\"as\"]\nconfig.mark.mark = \"{number}\"\n\
+             [case.expect]\nresults = [{{ mark = \"{number}\", item = \"as\" }}]\n"
+        )
+    };
+    let ran = cases(chain, &(0..60).map(case).collect::<String>(), &["--quiet"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
 }
 
 #[test]

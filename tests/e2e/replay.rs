@@ -81,7 +81,8 @@ fn letter(cluster: &Cluster, client: &NatsClient, chain: &str, calls: &Value) {
 fn a_letter_tells_its_calls_with_secrets_masked_and_runs_again_from_them_alone() {
     let api = Api::start(echo);
     let (cluster, client) = cluster_for(&api);
-    cluster.deploy(&chain(&api, "asking", "ask", "", BODIES));
+    let manifest = chain(&api, "asking", "ask", "", BODIES);
+    cluster.deploy(&manifest);
     let mut node = cluster.node("a");
     letter(&cluster, &client, "asking", &json!([post(&api), get("a"), create("b")]));
     assert_eq!(node.stop(), Some(0), "{}", node.stderr());
@@ -136,6 +137,10 @@ fn a_letter_tells_its_calls_with_secrets_masked_and_runs_again_from_them_alone()
     let calls: Value = serde_json::from_str(&file("calls.json")).unwrap();
     assert_eq!((&calls[0]["call"], &calls[0]["answer_json"]["status"]), (&json!("http"), &json!(200)), "{calls}");
     assert_eq!(fs::read(cluster.path("cases/asking-1/item.cbor")).unwrap(), raw.payload);
+
+    // It runs as it is beside the manifest, and nobody is there to be asked.
+    cluster.file("chain.toml", manifest);
+    assert!(cluster.ok(&["test"]).starts_with("1 passed, 0 failed in "));
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::chain::needs::Needs;
 use crate::client::Here;
 use crate::desk::flow::Gathering;
 use crate::desk::outlet::Outlet;
+use crate::desk::stage::Loaded;
 use crate::desk::{Desk, DeskError, DeskItem, Origin};
 use crate::name::StageName;
 use crate::node::NodeSettings;
@@ -70,8 +71,21 @@ struct Ready<'a> {
     desk: Result<Option<Prepared>, Wrong>,
 }
 
+/// What all cases of a chain share.
+struct Shared<'a> {
+    here: &'a Here,
+    settings: &'a NodeSettings,
+    loaded: Loaded,
+}
+
 /// Runs cases side by side. Returns what became of each, in their order.
-pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) -> Vec<Verdict> {
+///
+/// # Errors
+///
+/// If a plugin cannot be loaded, so that no case can run.
+pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) -> Result<Vec<Verdict>, DeskError> {
+    let loaded = Loaded::of(here, settings).await?;
+    let shared = Shared { here, settings, loaded };
     let mut desks: BTreeMap<String, Result<Prepared, Wrong>> = BTreeMap::new();
     let mut ready = Vec::new();
     for case in cases {
@@ -81,7 +95,7 @@ pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) ->
             let key = key(case);
             if !desks.contains_key(&key) {
                 let world = Arc::new(World::new(case, PACKED));
-                let made = desk(here, settings, case, &world).await;
+                let made = desk(&shared, case, &world).await;
                 desks.insert(key.clone(), made.map(Arc::new));
             }
             desks[&key].clone().map(Some)
@@ -89,12 +103,12 @@ pub(crate) async fn run(here: &Here, settings: &NodeSettings, cases: &[Case]) ->
         ready.push(Ready { case, desk });
     }
     let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
-    let running = ready.into_iter().map(|ready| ran(here, settings, ready));
+    let running = ready.into_iter().map(|ready| ran(&shared, ready));
     let ran = futures_util::stream::iter(running).buffered(at_once).collect().await;
     for desk in desks.into_values().flatten() {
         desk.end().await;
     }
-    ran
+    Ok(ran)
 }
 
 /// Returns `true` if a state that its initializers make may depend on the answers of a case.
@@ -109,20 +123,21 @@ fn key(case: &Case) -> String {
 }
 
 /// Makes a chain ready as a case changes it. The error is what is wrong.
-async fn desk(
-    here: &Here,
-    settings: &NodeSettings,
-    case: &Case,
-    world: &Arc<World>,
-) -> Result<Desk<Arc<World>>, Wrong> {
+async fn desk(shared: &Shared<'_>, case: &Case, world: &Arc<World>) -> Result<Desk<Arc<World>>, Wrong> {
+    let Shared { here, settings, loaded } = shared;
     let here = Here {
         deployed: here.deployed.clone(),
         chain: changed(&here.chain, case),
-        plugins: here.plugins.clone(),
+        plugins: BTreeMap::new(),
         archives: BTreeMap::new(),
     };
-    let made = Desk::prepare(here, settings.clone(), Arc::clone(world)).await;
-    made.map_err(|error: DeskError| world.problems().into_iter().chain([error.to_string()]).collect())
+    let made = Desk::of(loaded, here, (*settings).clone(), Arc::clone(world)).await;
+    // What an initializer has asked for in vain is wrong, also if it can do without.
+    match (made, world.problems()) {
+        (Ok(desk), problems) if problems.is_empty() => Ok(desk),
+        (Ok(_), problems) => Err(problems),
+        (Err(error), problems) => Err(problems.into_iter().chain([error.to_string()]).collect()),
+    }
 }
 
 /// Returns the chain as a case changes it.
@@ -167,20 +182,20 @@ fn lay_over(under: &mut Value, over: &Value) {
 }
 
 /// Runs a case packed and, if that is as expected, one by one.
-async fn ran(here: &Here, settings: &NodeSettings, Ready { case, desk }: Ready<'_>) -> Verdict {
+async fn ran(all: &Shared<'_>, Ready { case, desk }: Ready<'_>) -> Verdict {
     let started = Instant::now();
     let shared = match desk {
         Ok(shared) => shared,
         Err(wrong) => return Verdict { wrong, ..Verdict::default() },
     };
-    let mut ran = once(here, settings, case, shared.as_ref(), PACKED).await;
+    let mut ran = once(all, case, shared.as_ref(), PACKED).await;
     ran.is_whole = ran.wrong.is_empty();
     // Without its answers, nothing comes as expected.
     if ran.is_whole {
         ran.wrong.extend(compare(case, &ran.outcome).iter().map(ToString::to_string));
     }
     if ran.wrong.is_empty() && case.replayed.is_none() {
-        let single = once(here, settings, case, shared.as_ref(), 1).await;
+        let single = once(all, case, shared.as_ref(), 1).await;
         let mut wrong = single.wrong;
         if wrong.is_empty() {
             wrong.extend(compare(case, &single.outcome).iter().map(ToString::to_string));
@@ -192,17 +207,11 @@ async fn ran(here: &Here, settings: &NodeSettings, Ready { case, desk }: Ready<'
 }
 
 /// Runs a case once, in frames of so many items.
-async fn once(
-    here: &Here,
-    settings: &NodeSettings,
-    case: &Case,
-    shared: Option<&Prepared>,
-    frame_items: usize,
-) -> Verdict {
+async fn once(all: &Shared<'_>, case: &Case, shared: Option<&Prepared>, frame_items: usize) -> Verdict {
     let world = Arc::new(World::new(case, frame_items));
     let own = match shared {
         Some(shared) => shared.with(Arc::clone(&world)),
-        None => match desk(here, settings, case, &world).await {
+        None => match desk(all, case, &world).await {
             Ok(desk) => desk,
             Err(wrong) => return Verdict { wrong, ..Verdict::default() },
         },

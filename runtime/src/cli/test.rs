@@ -72,7 +72,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let began = jiff::Timestamp::now().to_string();
     let started = Instant::now();
     let ran = tokio::select! {
-        ran = cases::run(&here, &settings, &cases) => ran,
+        ran = cases::run(&here, &settings, &cases) => ran?,
         signal = shutdown::requested() => return Err(Interrupted::by(signal).into()),
     };
     let took = started.elapsed();

@@ -99,17 +99,20 @@ struct Making<'a, A> {
     around: &'a Arc<A>,
 }
 
-impl<A: Around> Desk<Arc<A>> {
-    /// Makes the stages of a chain ready. What they ask for must be allowed by the settings.
+/// The plugins of a chain, compiled, and the engine that runs them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    engine: Engine,
+    plugins: Arc<BTreeMap<Digest, engine::Plugin>>,
+}
+
+impl Loaded {
+    /// Compiles the plugins of a chain, or reads them from the cache.
     ///
     /// # Errors
     ///
-    /// If a stage cannot run here.
-    pub(crate) async fn prepare(here: Here, settings: NodeSettings, around: Arc<A>) -> Result<Self, DeskError> {
-        let Here { deployed, chain, plugins, archives } = here;
-        if around.stand_in().is_none() {
-            chain.stages.iter().try_for_each(runs_alone)?;
-        }
+    /// If a plugin cannot be loaded, or this machine does not let the engine start.
+    pub(crate) async fn of(here: &Here, settings: &NodeSettings) -> Result<Self, DeskError> {
         let engine = Engine::new(&EngineSettings {
             instances: settings.instances,
             memory: Some(settings.memory),
@@ -117,19 +120,49 @@ impl<A: Around> Desk<Arc<A>> {
             compiler: settings.compiler.clone(),
         });
         let engine = engine.map_err(DeskError::start)?;
+        let plugins = Arc::new(load(&engine, &here.chain, here.plugins.clone()).await?);
+        Ok(Self { engine, plugins })
+    }
+}
+
+impl<A: Around> Desk<Arc<A>> {
+    /// Makes the stages of a chain ready. What they ask for must be allowed by the settings.
+    ///
+    /// # Errors
+    ///
+    /// If a stage cannot run here.
+    pub(crate) async fn prepare(here: Here, settings: NodeSettings, around: Arc<A>) -> Result<Self, DeskError> {
+        if around.stand_in().is_none() {
+            here.chain.stages.iter().try_for_each(runs_alone)?;
+        }
+        let loaded = Loaded::of(&here, &settings).await?;
+        Self::of(&loaded, here, settings, around).await
+    }
+
+    /// Makes the stages of a chain ready whose plugins are loaded.
+    ///
+    /// # Errors
+    ///
+    /// If a stage cannot run here.
+    pub(crate) async fn of(
+        Loaded { engine, plugins }: &Loaded,
+        here: Here,
+        settings: NodeSettings,
+        around: Arc<A>,
+    ) -> Result<Self, DeskError> {
+        let Here { deployed, chain, archives, .. } = here;
         let executor = Executor::start().map_err(DeskError::start)?;
         let programs =
             Programs::start(settings.allowed.clone(), &Ulid::generate().to_string()).map_err(DeskError::start)?;
         let no_stores = |_: Memory| Arc::new(NoStores);
         let reach = Reach::with_stores(Arc::clone(&settings.ceiling), no_stores, settings.instances);
         let reach = reach.map_err(DeskError::start)?;
-        let plugins = load(&engine, &chain, plugins).await?;
         let slots = Slots::new(settings.slots.clone());
         let making = Making {
             deployed: &deployed,
             chain: &chain,
-            plugins: &plugins,
-            engine: &engine,
+            plugins,
+            engine,
             programs: &programs,
             archives: &Archives::Here(Arc::new(archives)),
             executor: &executor,

@@ -102,15 +102,17 @@ impl Answers {
         CallFailure::denied("the case has no answer to this call").answer()
     }
 
-    /// Returns what comes of an item in place of a program: by the first stand-in for it that none came to yet, or else by the last.
+    /// Returns what comes of an item in place of a program. Those that name the item come first; of several, each counts once, and the
+    /// last from then on.
     pub(super) fn program(&self, stage: &StageName, item: &Bytes) -> Result<Vec<Bytes>, Failure> {
         let mut asked = lock(&self.asked);
-        let of_item = |stand_in: &StandIn| {
-            stand_in.stage == *stage && stand_in.item.as_ref().is_none_or(|own| is_equal(own, item, 0.0))
-        };
-        let fitting: Vec<usize> = (0..self.programs.len()).filter(|number| of_item(&self.programs[*number])).collect();
-        let fresh = fitting.iter().find(|number| !asked.programs.contains(number)).or(fitting.last());
-        let Some(number) = fresh else {
+        let own = self.programs.iter().enumerate().filter(|(_, stand_in)| stand_in.stage == *stage);
+        let (named, any): (Vec<_>, Vec<_>) = own.partition(|(_, stand_in)| stand_in.item.is_some());
+        let named = named.into_iter().filter(|(_, own)| own.item.as_ref().is_some_and(|own| is_equal(own, item, 0.0)));
+        let named: Vec<_> = named.collect();
+        let fitting = if named.is_empty() { any } else { named };
+        let fresh = fitting.iter().find(|(number, _)| !asked.programs.contains(number)).or(fitting.last());
+        let Some((number, stand_in)) = fresh else {
             let shown = value::write(item);
             asked.note(format!(
                 "stage `{stage}` runs a program, which a test does not start, and nothing stands in for it; add:\n\
@@ -120,7 +122,7 @@ impl Answers {
             return Err(Failure::fatal(FailureKind::Node, "nothing in the case stands in for the program"));
         };
         asked.programs.insert(*number);
-        match &self.programs[*number].gives {
+        match &stand_in.gives {
             Given::Outputs(outputs) => Ok(outputs.clone()),
             Given::Failure { kind, reason, is_transient: true } => Err(Failure::transient(*kind, reason.clone())),
             Given::Failure { kind, reason, .. } => Err(Failure::fatal(*kind, reason.clone())),
