@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(third.before.len(), 3, "what was not asked for stays, too");
 
         let whole = std::fs::read(&file).expect("the file");
-        for damaged in [&whole[..whole.len() - 1], &[], &[&whole[..40], &[0], &whole[41..]].concat()] {
+        for damaged in [&whole[..whole.len() - 1], &[], &[&whole[..40], &[!whole[40]], &whole[41..]].concat()] {
             std::fs::write(&file, damaged).expect("a file");
             assert!(Functions::read(file.clone()).before.is_empty(), "{} bytes", damaged.len());
         }
