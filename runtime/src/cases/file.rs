@@ -7,7 +7,7 @@ mod keys;
 mod parse;
 pub(super) mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +76,8 @@ impl Faults {
 /// Where the cases of a chain are.
 #[derive(Debug, Default)]
 struct Found {
+    /// The folders that were looked through, without links.
+    folders: BTreeSet<PathBuf>,
     files: Vec<PathBuf>,
     /// Folders that a replay wrote.
     replayed: Vec<PathBuf>,
@@ -147,6 +149,10 @@ fn twice(names: &mut BTreeMap<String, String>, case: &Case, span: Range<usize>) 
 
 /// Looks for files and folders, in the order of their names. Hidden ones are left out.
 fn look(folder: &Path, depth: u32, found: &mut Found, faults: &mut Faults) {
+    // A link may lead back.
+    if std::fs::canonicalize(folder).is_ok_and(|real| !found.folders.insert(real)) {
+        return;
+    }
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && depth == 0 => return,
