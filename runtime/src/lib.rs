@@ -87,7 +87,6 @@ mod backoff;
 mod broker;
 mod build;
 mod calls;
-#[allow(dead_code, reason = "read by the command")]
 mod cases;
 mod chain;
 mod cli;

@@ -5,6 +5,7 @@ mod expect;
 mod given;
 mod keys;
 mod parse;
+mod reading;
 pub(super) mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +133,7 @@ pub(crate) fn read(folder: &Path, chain: &Chain, must: Must) -> Result<Vec<Case>
 }
 
 /// Returns what is wrong with the text of a file of cases.
+#[cfg(test)]
 pub(crate) fn mistakes(text: &str, path: &Path, chain: &Chain) -> Vec<Diagnostic> {
     parse::cases(text, path, chain, Must::Expect).1
 }

@@ -9,7 +9,7 @@ use pcluster_abi::call::{self, FailureKind};
 use sha2::{Digest, Sha256};
 use toml_edit::Item;
 
-use super::parse::File;
+use super::reading::File;
 use super::tables::{Section, listed};
 use crate::calls::failure::CallFailure;
 use crate::cases::value::{Part, plain};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::parse::File;
+use super::reading::File;
 use super::tables::Section;
 use crate::cases::case::{Expect, ExpectedDead};
 use crate::dead::FailureKind;

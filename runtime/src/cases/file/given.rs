@@ -5,7 +5,7 @@ use toml_edit::Item;
 use url::Url;
 
 use super::answer::{answer, failure};
-use super::parse::File;
+use super::reading::File;
 use super::tables::{Section, listed};
 use crate::cases::case::{CaseCall, Given, StandIn};
 use crate::cases::value::{Part, read};
